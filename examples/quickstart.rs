@@ -1,0 +1,48 @@
+//! A cluster in one process: a master, two workers and a client.
+//!
+//! ```text
+//! cargo run --example quickstart
+//! ```
+
+use futures_util::StreamExt;
+use palm::prelude::*;
+
+#[derive(Default)]
+struct Resizer;
+
+#[palm::worker(server = "images")]
+impl Resizer {
+    /// Makes a thumbnail, or at least something as short as one.
+    #[palm::method]
+    async fn thumbnail(&self, image: String, context: Context) -> String {
+        format!("{} made {image} small", context.name())
+    }
+}
+
+#[tokio::main]
+async fn main() -> palm::Result<()> {
+    // The system picks the ports; workers and clients find them by the one address that they are told.
+    let master = Master::new("images").bind("tcp://127.0.0.1:0").spawn().await?;
+    let db_address = master.db_address();
+    println!("the master is at {db_address}");
+    let anna = Resizer.connect(db_address).name("anna").spawn().await?;
+    let bert = Resizer.connect(db_address).name("bert").spawn().await?;
+
+    let client = Client::connect("images", db_address).await?;
+    let images = (1..=6).map(|number| format!("photo {number}"));
+    let mut answers = client.job(Resizer::THUMBNAIL, images).messages(6);
+    while let Some(answer) = answers.next().await {
+        println!("{}", String::from_utf8_lossy(&answer?));
+    }
+
+    let metrics = master.metrics();
+    for part in &metrics.parts {
+        println!("{:>10}: {} messages, {} bytes", part.name, part.messages, part.bytes);
+    }
+
+    // Whoever is told to stop finishes what it has.
+    anna.shutdown().await?;
+    bert.shutdown().await?;
+    master.shutdown().await?;
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! `impl Callable`: the list of functions, and the dispatch.
+//!
+//! Methods may depend on `cfg`s, which only rustc knows, so nothing is numbered here: the variants
+//! of an enum are, in the same order as the list.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+
+use super::{Thread, access, at, call, private, private_at, unwrap};
+use crate::component::model::{Access, Component, Method, Yields};
+use crate::component::text;
+
+/// `__PALM_FUNCTIONS`, outside of the `impl`, since the registration knows no type parameters.
+pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
+    let private = private(component);
+    let functions = component.methods.iter().map(|method| {
+        let Method {
+            signature,
+            name,
+            doc,
+            ..
+        } = method;
+        let cfgs = &signature.cfgs;
+        let input = signature
+            .argument
+            .as_ref()
+            .map(text::of)
+            .unwrap_or_default();
+        let output = signature
+            .output
+            .ty
+            .as_ref()
+            .map_or("()".to_owned(), text::of);
+        let receiver = match signature.access {
+            Access::Shared => format_ident!("Shared"),
+            Access::Exclusive => format_ident!("Exclusive"),
+        };
+        let results = match signature.output.yields {
+            Yields::One => format_ident!("One"),
+            Yields::Iterator | Yields::Stream => format_ident!("Many"),
+        };
+        let takes_context = signature.context.is_some();
+        quote! {
+            #(#cfgs)*
+            #private::FunctionInfo::new(
+                #name,
+                #doc,
+                (#input, #output),
+                #private::Receiver::#receiver,
+                #private::Results::#results,
+                #takes_context,
+            )
+        }
+    });
+    quote! {
+        const __PALM_FUNCTIONS: &[#private::FunctionInfo] = &[#(#functions),*];
+    }
+}
+
+pub(super) fn implementation(component: &Component<'_>) -> TokenStream {
+    let private = private(component);
+    let numbers = numbers(component);
+    let names = component.methods.iter().map(|method| {
+        let cfgs = &method.signature.cfgs;
+        let ident = &method.signature.ident;
+        let name = &method.name;
+        quote! {
+            #(#cfgs)*
+            #name => ::core::option::Option::Some(__PalmFunction::#ident as ::core::primitive::usize),
+        }
+    });
+    let arms = component.methods.iter().map(|method| {
+        let cfgs = &method.signature.cfgs;
+        let ident = &method.signature.ident;
+        let arm = arm(component, method);
+        let allow = method.is_deprecated().then(|| quote!(#[allow(deprecated)]));
+        quote! {
+            #(#cfgs)*
+            #allow
+            _ if __palm_index == __PalmFunction::#ident as ::core::primitive::usize => { #arm }
+        }
+    });
+    let body = quote! {
+        const FUNCTIONS: &'static [#private::FunctionInfo] = __PALM_FUNCTIONS;
+
+        fn find(__palm_name: &::core::primitive::str) -> ::core::option::Option<::core::primitive::usize> {
+            match __palm_name {
+                #(#names)*
+                _ => ::core::option::Option::None,
+            }
+        }
+
+        fn call(
+            __palm_state: #private::Arc<#private::State<Self>>,
+            __palm_index: ::core::primitive::usize,
+            mut __palm_call: #private::Call,
+        ) -> impl ::core::future::Future<Output = #private::Outcome> + ::core::marker::Send + 'static {
+            async move {
+                match __palm_index {
+                    #(#arms)*
+                    _ => ::core::unreachable!("a function that `find` does not know is called"),
+                }
+            }
+        }
+    };
+    let callable = super::implementation(component, &quote!(#private::Callable), &body);
+    quote! {
+        #numbers
+        #callable
+    }
+}
+
+/// `__PalmFunction`: the position of each function in the list.
+fn numbers(component: &Component<'_>) -> TokenStream {
+    let variants = component.methods.iter().map(|method| {
+        let cfgs = &method.signature.cfgs;
+        let ident = &method.signature.ident;
+        quote!(#(#cfgs)* #ident)
+    });
+    // Without methods it is empty, which makes a cast of it an error, but then there is no cast.
+    quote! {
+        #[allow(non_camel_case_types)]
+        enum __PalmFunction { #(#variants),* }
+    }
+}
+
+/// The body of one method's arm in `call`.
+fn arm(component: &Component<'_>, method: &Method) -> TokenStream {
+    let private = private(component);
+    if method.blocking {
+        let body = body(component, method, Thread::MayBlock);
+        quote! {
+            #private::blocking(move || { #body }).await
+        }
+    } else {
+        body(component, method, Thread::Async)
+    }
+}
+
+/// Decodes, calls, and makes an outcome of the result.
+///
+/// The argument is decoded before the component is locked. The component stays locked until all
+/// results are handed on, since they may borrow from it.
+fn body(component: &Component<'_>, method: &Method, thread: Thread) -> TokenStream {
+    let private = private(component);
+    let signature = &method.signature;
+    let argument = signature.argument.as_ref().map(|ty| {
+        let private = private_at(component, ty.span());
+        let argument =
+            quote_spanned!(at(ty.span())=> #private::check::argument::<#ty>(&mut __palm_call));
+        quote! {
+            let __palm_argument = match #argument {
+                ::core::result::Result::Ok(__palm_argument) => __palm_argument,
+                ::core::result::Result::Err(__palm_outcome) => return __palm_outcome,
+            };
+        }
+    });
+    let context = signature
+        .context
+        .as_ref()
+        .map(|_| quote!(let __palm_context = #private::Call::context(&mut __palm_call);));
+    let arguments: Vec<TokenStream> = argument
+        .iter()
+        .map(|_| quote!(__palm_argument))
+        .chain(
+            signature
+                .context
+                .iter()
+                .map(|ty| quote_spanned!(at(ty.span())=> __palm_context)),
+        )
+        .collect();
+    let access = access(component, signature, thread);
+    let call = call(component, signature, &arguments);
+    let unwrap = unwrap(
+        component,
+        signature,
+        &quote!(#private::Outcome::Failed(__palm_failure)),
+    );
+    let outcome = outcome(component, method, thread);
+    quote! {
+        #argument
+        #context
+        #access
+        #call
+        #unwrap
+        let __palm_outcome = #outcome;
+        __palm_outcome
+    }
+}
+
+/// The outcome of `__palm_result`.
+fn outcome(component: &Component<'_>, method: &Method, thread: Thread) -> TokenStream {
+    let output = &method.signature.output;
+    let Some(ty) = &output.ty else {
+        let private = private(component);
+        return quote!(#private::IntoOutcome::into_outcome(__palm_result));
+    };
+    let span = at(ty.span());
+    let private = private_at(component, span);
+    match (output.yields, thread) {
+        (Yields::One, _) if let Some((ok, error)) = &output.result => {
+            let ok = if output.is_opaque {
+                quote!(_)
+            } else {
+                quote!(#ok)
+            };
+            quote_spanned!(span=> #private::check::outcome::<#ok, #error>(__palm_result))
+        }
+        (Yields::One, _) if output.is_opaque => {
+            quote_spanned!(span=> #private::IntoOutcome::into_outcome(__palm_result))
+        }
+        (Yields::One, _) => {
+            quote_spanned!(span=> <#ty as #private::IntoOutcome>::into_outcome(__palm_result))
+        }
+        (Yields::Iterator, Thread::Async) => {
+            quote_spanned!(span=> #private::check::emit_iterator(&mut __palm_call, __palm_result).await)
+        }
+        (Yields::Iterator, Thread::MayBlock) => {
+            quote_spanned!(span=> #private::check::blocking_emit(&mut __palm_call, __palm_result))
+        }
+        // The model refuses a stream in a blocking method.
+        (Yields::Stream, _) => {
+            quote_spanned!(span=> #private::check::emit_stream(&mut __palm_call, __palm_result).await)
+        }
+    }
+}

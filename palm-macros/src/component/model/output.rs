@@ -1,0 +1,225 @@
+//! [`Output`]: what a method returns, and how many results that is.
+
+use quote::ToTokens as _;
+use syn::punctuated::Punctuated;
+use syn::{GenericArgument, PathArguments, PathSegment, ReturnType, Token, Type, TypeParamBound};
+
+use super::{find_ident, last_segment};
+use crate::component::kind::Kind;
+use crate::diagnostics::Diagnostics;
+use crate::helper::Helper;
+
+/// What a method returns.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// As written.
+    pub(crate) ty: Option<Type>,
+    pub(crate) yields: Yields,
+    /// Both types of a `Result<T, E>` that is written as such.
+    pub(crate) result: Option<(Type, Type)>,
+    /// Whether the iterator or the stream is in a `Result`.
+    pub(crate) is_fallible: bool,
+    /// Whether it is an `impl IntoIterator` that says nothing of its iterator, which therefore
+    /// cannot be taken to another thread.
+    pub(crate) hides_iterator: bool,
+    /// Whether there is an `impl Trait` in the type, so that it can be written nowhere else.
+    pub(crate) is_opaque: bool,
+}
+
+/// How the results come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Yields {
+    /// The value is the result.
+    One,
+    /// An `IntoIterator` of results.
+    Iterator,
+    /// A `Stream` of results.
+    Stream,
+}
+
+impl Output {
+    pub(super) fn model(
+        kind: Kind,
+        helper: Helper,
+        signature: &syn::Signature,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
+        let always_many = match helper {
+            Helper::Method => kind == Kind::MuxWorker,
+            Helper::Scatter | Helper::Gather => true,
+            Helper::HandleStream => false,
+        };
+        let ReturnType::Type(_, ty) = &signature.output else {
+            if let Some(message) = missing(kind, helper) {
+                diagnostics.push(&signature.ident, message);
+            }
+            return Self {
+                ty: None,
+                yields: Yields::One,
+                result: None,
+                is_fallible: false,
+                hides_iterator: false,
+                is_opaque: false,
+            };
+        };
+        let (yields, is_fallible) = match (helper, ok_type(ty)) {
+            (Helper::HandleStream, _) => (Yields::One, false),
+            (_, Some(ok)) => match yields(ok) {
+                Yields::One if always_many => (Yields::Iterator, true),
+                Yields::One => (Yields::One, false),
+                many => (many, true),
+            },
+            (_, None) => match yields(ty) {
+                Yields::One if always_many => (Yields::Iterator, false),
+                other => (other, false),
+            },
+        };
+        if always_many && let Some(one) = one_value(ok_type(ty).unwrap_or(ty)) {
+            diagnostics.push(ty, not_many(kind, helper, one));
+        }
+        Self {
+            ty: Some(Type::clone(ty)),
+            yields,
+            result: ok_and_error(ty),
+            is_fallible,
+            hides_iterator: hides_iterator(ok_type(ty).unwrap_or(ty)),
+            is_opaque: find_ident(ty.to_token_stream(), "impl").is_some(),
+        }
+    }
+}
+
+fn missing(kind: Kind, helper: Helper) -> Option<String> {
+    let what = helper.name();
+    match helper {
+        Helper::Method if kind == Kind::MuxWorker => Some(
+            "a mux worker's method returns its results: an iterator, a `Vec`, or a stream of payloads".to_owned(),
+        ),
+        Helper::Method => None,
+        Helper::Scatter | Helper::Gather => Some(format!(
+            "a `#[palm::{what}]` returns messages: `-> impl Iterator<Item = Message>`, or a `Vec` or stream of them"
+        )),
+        Helper::HandleStream => Some(format!(
+            "a `#[palm::{what}]` returns a topic and the message: `-> (&'static str, Message)`"
+        )),
+    }
+}
+
+fn not_many(kind: Kind, helper: Helper, one: &str) -> String {
+    match helper {
+        Helper::Method => format!(
+            "a {}'s method returns many results, and `{one}` is one: return `Vec<{one}>` or an iterator or stream of \
+             them, or make this a `#[palm::worker]`",
+            kind.noun(),
+        ),
+        _ => format!(
+            "a `#[palm::{}]` returns messages, and this is `{one}`: return `Vec<Message>` or an iterator or stream of \
+             `Message`",
+            helper.name(),
+        ),
+    }
+}
+
+/// Types that are one payload or message, though some of them can be iterated over (by bytes).
+fn one_value(ty: &Type) -> Option<&'static str> {
+    match ty {
+        Type::Reference(_) => None,
+        _ => {
+            let segment = last_segment(ty)?;
+            match segment.ident.to_string().as_str() {
+                "Bytes" => Some("Bytes"),
+                "ByteString" => Some("ByteString"),
+                "String" => Some("String"),
+                "Message" => Some("Message"),
+                "Vec" => match first_type(segment).and_then(last_segment) {
+                    Some(element) if element.ident == "u8" => Some("Vec<u8>"),
+                    _ => None,
+                },
+                _ => None,
+            }
+        }
+    }
+}
+
+/// `T` of a `Result<T, E>` or `Result<T>`.
+fn ok_type(ty: &Type) -> Option<&Type> {
+    let segment = last_segment(ty)?;
+    (segment.ident == "Result").then(|| first_type(segment))?
+}
+
+fn ok_and_error(ty: &Type) -> Option<(Type, Type)> {
+    let segment = last_segment(ty).filter(|segment| segment.ident == "Result")?;
+    let mut types = types(segment);
+    match (types.next(), types.next(), types.next()) {
+        (Some(ok), Some(error), None) => Some((ok.clone(), error.clone())),
+        _ => None,
+    }
+}
+
+/// Goes by names, since macros see no types: `impl` or `dyn` of a well-known trait, perhaps in a
+/// box, and streams that end in `Stream`, such as `BoxStream`.
+fn yields(ty: &Type) -> Yields {
+    match ty {
+        Type::ImplTrait(ty) => yields_of_bounds(&ty.bounds),
+        Type::TraitObject(ty) => yields_of_bounds(&ty.bounds),
+        Type::Group(group) => yields(&group.elem),
+        Type::Paren(paren) => yields(&paren.elem),
+        Type::Path(_) => match last_segment(ty) {
+            Some(segment) if segment.ident == "Box" || segment.ident == "Pin" => {
+                first_type(segment).map_or(Yields::One, yields)
+            }
+            Some(segment) if segment.ident.to_string().ends_with("Stream") => Yields::Stream,
+            _ => Yields::One,
+        },
+        _ => Yields::One,
+    }
+}
+
+fn yields_of_bounds(bounds: &Punctuated<TypeParamBound, Token![+]>) -> Yields {
+    bounds
+        .iter()
+        .find_map(|bound| {
+            let TypeParamBound::Trait(bound) = bound else {
+                return None;
+            };
+            let name = bound.path.segments.last()?.ident.to_string();
+            match name.as_str() {
+                "Iterator" | "IntoIterator" | "DoubleEndedIterator" | "ExactSizeIterator" => {
+                    Some(Yields::Iterator)
+                }
+                "Stream" => Some(Yields::Stream),
+                _ => None,
+            }
+        })
+        .unwrap_or(Yields::One)
+}
+
+fn hides_iterator(ty: &Type) -> bool {
+    let Type::ImplTrait(ty) = ty else {
+        return false;
+    };
+    ty.bounds.iter().any(|bound| match bound {
+        TypeParamBound::Trait(bound) => bound.path.segments.last().is_some_and(|segment| {
+            segment.ident == "IntoIterator"
+                && find_ident(segment.arguments.to_token_stream(), "IntoIter").is_none()
+        }),
+        _ => false,
+    })
+}
+
+fn first_type(segment: &PathSegment) -> Option<&Type> {
+    types(segment).next()
+}
+
+fn types(segment: &PathSegment) -> impl Iterator<Item = &Type> {
+    let arguments = match &segment.arguments {
+        PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+        _ => None,
+    };
+    arguments
+        .into_iter()
+        .flatten()
+        .filter_map(|argument| match argument {
+            GenericArgument::Type(ty) => Some(ty),
+            _ => None,
+        })
+}

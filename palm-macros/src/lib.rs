@@ -1,0 +1,113 @@
+//! The macros of palm: syntax in, calls of the runtime out. Use them through the crate `palm`,
+//! which re-exports and documents them.
+//!
+//! [`component`] is the attributes of an `impl` block, [`helper`] those of the methods in it.
+
+mod component;
+mod diagnostics;
+mod helper;
+mod options;
+
+use proc_macro::TokenStream;
+
+use crate::component::Kind;
+use crate::helper::Helper;
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn server(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::Server, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn pipeline(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::Pipeline, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn sink(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::Sink, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::Worker, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn mux_worker(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::MuxWorker, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn master(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::Master, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn hub(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::Hub, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn method(_: TokenStream, item: TokenStream) -> TokenStream {
+    helper::expand(Helper::Method, item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn scatter(_: TokenStream, item: TokenStream) -> TokenStream {
+    helper::expand(Helper::Scatter, item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn gather(_: TokenStream, item: TokenStream) -> TokenStream {
+    helper::expand(Helper::Gather, item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn handle_stream(_: TokenStream, item: TokenStream) -> TokenStream {
+    helper::expand(Helper::HandleStream, item.into()).into()
+}

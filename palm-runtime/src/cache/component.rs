@@ -1,0 +1,72 @@
+//! A component's keys: its configuration, which peers read, in front of the store.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::{CacheError, CacheLimits, ErasedStore};
+
+/// The configuration of a component and its store.
+///
+/// The configuration is not in the store: it ends with the component, while a store may last, and
+/// nobody can overwrite what clients and workers configure themselves from.
+pub(crate) struct ComponentStore {
+    configuration: OnceLock<BTreeMap<String, String>>,
+    store: Arc<dyn ErasedStore>,
+    limits: CacheLimits,
+}
+
+impl ComponentStore {
+    pub(crate) fn new(store: Arc<dyn ErasedStore>, limits: CacheLimits) -> Self {
+        Self {
+            configuration: OnceLock::new(),
+            store,
+            limits,
+        }
+    }
+
+    /// Sets what peers are to find, once.
+    pub(crate) fn configure(&self, configuration: BTreeMap<String, String>) {
+        self.configuration
+            .set(configuration)
+            .expect("a component is configured once");
+    }
+
+    fn configured(&self, key: &str) -> Option<&String> {
+        self.configuration.get().and_then(|keys| keys.get(key))
+    }
+
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
+        match self.configured(key) {
+            Some(value) => Ok(Some(Bytes::copy_from_slice(value.as_bytes()))),
+            None => self.store.get(key).await,
+        }
+    }
+
+    pub(crate) async fn set(&self, key: &str, value: Bytes) -> Result<(), CacheError> {
+        self.refuse_configured(key)?;
+        self.limits.check(key, &value)?;
+        self.store.set(key, value).await
+    }
+
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), CacheError> {
+        self.refuse_configured(key)?;
+        self.store.delete(key).await.map(drop)
+    }
+
+    fn refuse_configured(&self, key: &str) -> Result<(), CacheError> {
+        match self.configured(key) {
+            Some(_) => Err(CacheError::Reserved {
+                key: key.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for ComponentStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "ComponentStore({:?})", self.configuration)
+    }
+}

@@ -1,0 +1,196 @@
+//! The cache service on the wire: requests as messages, replies as raw frames.
+//!
+//! `set`, `get` and `delete` are part 1 of the protocol, where an empty reply to `get` means that
+//! there is no value, or an empty one. `find` is ours: its reply is `1` and the value, or `0`, so that
+//! absent and empty are told apart. A peer of old answers it, as anything that it does not know,
+//! with nothing.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{CacheError, ComponentStore};
+use crate::message::{Message, new_id};
+
+const FOUND: u8 = b'1';
+const ABSENT: u8 = b'0';
+
+/// A request to a cache service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Find,
+    Set,
+    Delete,
+}
+
+impl Verb {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Find => "find",
+            Self::Set => "set",
+            Self::Delete => "delete",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Get, Self::Find, Self::Set, Self::Delete]
+            .into_iter()
+            .find(|verb| verb.name() == name)
+    }
+}
+
+/// The message that asks for `verb`. Only `set` has a value.
+pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: Bytes) -> Bytes {
+    let function = format!("{server}.{}", verb.name());
+    let mut message = match verb {
+        Verb::Set => Message::new(function, value),
+        _ => Message::new(function, Bytes::copy_from_slice(key.as_bytes())),
+    };
+    if verb == Verb::Set {
+        message.set_cache(key);
+    }
+    message.set_pipeline(new_id());
+    message.set_client(client);
+    message.into_frame()
+}
+
+/// What a peer's answer to [`Verb::Find`] says; `None` when the peer does not know the verb.
+pub(crate) fn found(mut reply: Bytes) -> Option<Option<Bytes>> {
+    match reply.first() {
+        Some(&FOUND) => Some(Some(reply.split_off(1))),
+        Some(&ABSENT) => Some(None),
+        _ => None,
+    }
+}
+
+/// Why a request could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error("the request has {0} frames in the place of one")]
+    Frames(usize),
+    #[error("the request is no message")]
+    Decode(#[from] crate::message::DecodeError),
+    #[error("the request names no verb: `{0}`")]
+    NoVerb(String),
+    #[error("the verb `{0}` is not one of get, set, delete")]
+    UnknownVerb(String),
+    #[error("the key is not UTF-8")]
+    Key(#[from] std::str::Utf8Error),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+/// Carries out one request, whatever it is: where it cannot be carried out the reply is empty, and
+/// the error says why.
+pub(crate) async fn handle(store: &ComponentStore, frames: &[Bytes]) -> Result<Bytes, ServiceError> {
+    let [frame] = frames else {
+        return Err(ServiceError::Frames(frames.len()));
+    };
+    let message = Message::decode(frame.clone())?;
+    // As with pylm, only the word after the first dot counts.
+    let verb = message
+        .function()
+        .split('.')
+        .nth(1)
+        .ok_or_else(|| ServiceError::NoVerb(message.function().to_owned()))?;
+    match Verb::parse(verb) {
+        Some(Verb::Get) => Ok(store.get(key(&message)?).await?.unwrap_or_default()),
+        Some(Verb::Find) => Ok(match store.get(key(&message)?).await? {
+            Some(value) => {
+                let mut reply = BytesMut::with_capacity(1 + value.len());
+                reply.put_u8(FOUND);
+                reply.extend_from_slice(&value);
+                reply.freeze()
+            }
+            None => Bytes::from_static(&[ABSENT]),
+        }),
+        Some(Verb::Set) => {
+            let key = match message.cache() {
+                "" => new_id(),
+                key => key.into(),
+            };
+            store.set(&key, message.payload().clone()).await?;
+            Ok(key.into_bytes())
+        }
+        Some(Verb::Delete) => {
+            store.delete(key(&message)?).await?;
+            Ok(message.payload().clone())
+        }
+        None => Err(ServiceError::UnknownVerb(verb.to_owned())),
+    }
+}
+
+fn key(message: &Message) -> Result<&str, std::str::Utf8Error> {
+    std::str::from_utf8(message.payload())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cache::{CacheLimits, MemoryStore};
+
+    fn store() -> ComponentStore {
+        let limits = CacheLimits {
+            key_bytes: 10,
+            value_bytes: 10,
+        };
+        let store = ComponentStore::new(Arc::new(MemoryStore::default()), limits);
+        store.configure([("name".to_owned(), "server".to_owned())].into());
+        store
+    }
+
+    async fn check(store: &ComponentStore, frames: &[Bytes], expected: Result<&str, &str>) {
+        match (handle(store, frames).await, expected) {
+            (Ok(reply), Ok(expected)) => assert_eq!(reply, expected),
+            (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
+            (reply, _) => panic!("{reply:?} in the place of {expected:?}"),
+        }
+    }
+
+    fn ask(verb: Verb, key: &str, value: &'static str) -> [Bytes; 1] {
+        [request("server", "client", verb, key, value.into())]
+    }
+
+    #[tokio::test]
+    async fn the_three_verbs_of_old() {
+        let store = store();
+        check(&store, &ask(Verb::Get, "name", ""), Ok("server")).await;
+        check(&store, &ask(Verb::Get, "k", ""), Ok("")).await;
+        check(&store, &ask(Verb::Set, "k", "value"), Ok("k")).await;
+        check(&store, &ask(Verb::Get, "k", ""), Ok("value")).await;
+        check(&store, &ask(Verb::Delete, "k", ""), Ok("k")).await;
+        check(&store, &ask(Verb::Delete, "k", ""), Ok("k")).await;
+        check(&store, &ask(Verb::Get, "k", ""), Ok("")).await;
+    }
+
+    #[tokio::test]
+    async fn find_tells_absent_from_empty() {
+        let store = store();
+        check(&store, &ask(Verb::Find, "k", ""), Ok("0")).await;
+        check(&store, &ask(Verb::Set, "k", ""), Ok("k")).await;
+        check(&store, &ask(Verb::Find, "k", ""), Ok("1")).await;
+        assert_eq!(found("1abc".into()), Some(Some("abc".into())));
+        assert_eq!(found("0".into()), Some(None));
+        assert_eq!(found("".into()), None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_done_is_refused() {
+        let store = store();
+        check(&store, &[], Err("the request has 0 frames in the place of one")).await;
+        check(&store, &["\u{ff}".into()], Err("the request is no message")).await;
+        let no_verb = Message::new("get", "k").encode();
+        check(&store, &[no_verb], Err("the request names no verb: `get`")).await;
+        let unknown = Message::new("server.list", "").encode();
+        check(&store, &[unknown], Err("the verb `list` is not one of get, set, delete")).await;
+        let not_utf8 = Message::new("server.get", vec![0xff]).encode();
+        check(&store, &[not_utf8], Err("the key is not UTF-8")).await;
+        let own = "the key `name` is the component's own";
+        check(&store, &ask(Verb::Set, "name", "x"), Err(own)).await;
+        check(&store, &ask(Verb::Delete, "name", ""), Err(own)).await;
+        let long = "the value has 11 bytes, the limit is 10";
+        check(&store, &ask(Verb::Set, "k", "12345678901"), Err(long)).await;
+    }
+}

@@ -1,0 +1,164 @@
+//! Which answer belongs to whom.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::{oneshot, watch};
+
+use crate::error::chain;
+use crate::message::Message;
+use crate::part::BATCH;
+use crate::parts::READY_PREFIX;
+use crate::queue;
+use crate::socket::{Publication, Subscribe};
+
+/// Who waits for the answers under one topic.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    One(oneshot::Sender<Bytes>),
+    Many(queue::Sender<Bytes>, Arc<AtomicU64>),
+}
+
+/// The calls of a client that wait for answers.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// The client's id: what all of its topics begin with.
+    id: ByteString,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    closed: AtomicBool,
+}
+
+/// The topic of one call. Dropping it gives up its answers.
+#[derive(Debug)]
+pub(super) struct Topic {
+    number: u64,
+    pub(super) text: ByteString,
+    answers: Arc<Answers>,
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        self.answers.lock().remove(&self.number);
+    }
+}
+
+impl Answers {
+    pub(super) fn new(id: ByteString) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            next: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic of its own for a call, whose answers go to `waiting`.
+    pub(super) fn topic(self: &Arc<Self>, waiting: Waiting) -> Topic {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if !self.closed.load(Ordering::Acquire) {
+            self.lock().insert(number, waiting);
+        }
+        Topic {
+            number,
+            text: format!("{}/{number}", self.id).into(),
+            answers: self.clone(),
+        }
+    }
+
+    fn number(&self, topic: &[u8]) -> Option<u64> {
+        let number = topic.strip_prefix(&self.id.as_bytes()[..])?.strip_prefix(b"/")?;
+        std::str::from_utf8(number).ok()?.parse().ok()
+    }
+
+    async fn deliver(&self, number: u64, payload: Bytes) {
+        let (queue, received) = {
+            let mut waiting = self.lock();
+            match waiting.get(&number) {
+                Some(Waiting::Many(queue, received)) => (queue.clone(), received.clone()),
+                Some(Waiting::One(_)) => {
+                    if let Some(Waiting::One(sender)) = waiting.remove(&number) {
+                        // Nobody waits any more: given up in this very moment.
+                        let _ = sender.send(payload);
+                    }
+                    return;
+                }
+                // Late, given up, or one more than was asked for.
+                None => return,
+            }
+        };
+        received.fetch_add(1, Ordering::Relaxed);
+        let bytes = payload.len();
+        let _ = queue.send(payload, bytes).await;
+    }
+
+    /// Lets everybody who waits know that nothing will come.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.lock().clear();
+    }
+}
+
+/// The topic that a publisher of ours answers when it has heard all earlier subscriptions.
+pub(super) fn ready_topic(id: &str) -> Bytes {
+    [READY_PREFIX, id.as_bytes()].concat().into()
+}
+
+/// Reads what is published for the client, and gives each answer to its call. `ready` turns true when
+/// the publisher says that it has heard the subscriptions.
+pub(super) async fn read(mut subscribe: Subscribe, answers: Arc<Answers>, ready: watch::Sender<bool>) {
+    let mut publications = Vec::new();
+    while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
+        for Publication { topic, body } in publications.drain(..) {
+            if topic.starts_with(READY_PREFIX) {
+                ready.send_replace(true);
+                continue;
+            }
+            let Some(number) = answers.number(&topic) else {
+                continue;
+            };
+            match body.map(Message::decode) {
+                Some(Ok(message)) => answers.deliver(number, message.payload().clone()).await,
+                Some(Err(error)) => {
+                    let cause = chain(&error);
+                    tracing::warn!("an answer is no message: {cause}");
+                }
+                None => tracing::warn!("an answer has no body, or more than one"),
+            }
+        }
+    }
+    answers.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_find_their_call_by_the_topic() {
+        let answers = Answers::new("id".into());
+        let (first, first_answer) = oneshot::channel();
+        let (second, second_answer) = oneshot::channel();
+        let first = answers.topic(Waiting::One(first));
+        let second = answers.topic(Waiting::One(second));
+        assert_eq!((&*first.text, &*second.text), ("id/0", "id/1"));
+        assert_eq!(answers.number(b"id/1"), Some(1));
+        for topic in [&b"id"[..], b"id/", b"id/x", b"id2/1", b"other/1", b"id/99999999999999999999"] {
+            assert_eq!(answers.number(topic), None);
+        }
+        answers.deliver(1, "second".into()).await;
+        answers.deliver(1, "once more".into()).await;
+        drop(first);
+        answers.deliver(0, "given up".into()).await;
+        assert_eq!(second_answer.await.unwrap(), "second");
+        assert!(first_answer.await.is_err());
+        assert!(answers.lock().is_empty());
+    }
+}

@@ -1,0 +1,412 @@
+//! How a client connects: it asks the first server's cache for what it has not been told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::answers::{self, Answers};
+use super::{CallError, ConnectError, Eval, Job};
+use crate::cache::{Cache, CacheError};
+use crate::function::{IntoSteps, Steps};
+use crate::message::{Message, new_id};
+use crate::parts::{Directory, Given, IntoAddress, Whereabouts};
+use crate::payload::IntoPayload;
+use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
+
+/// Calls the functions of a cluster.
+///
+/// Clones share the connection, and any number of calls may be under way at once.
+///
+/// ```no_run
+/// # async fn example() -> palm_runtime::Result<()> {
+/// use futures_util::StreamExt;
+/// use palm_runtime::Client;
+///
+/// let client = Client::connect("server", "tcp://127.0.0.1:5559").await?;
+/// let answer = client.eval("server.foo", "a message").await?;
+/// let mut job = client.job("server.foo", (0..10).map(|n| n.to_string())).messages(10);
+/// while let Some(answer) = job.next().await {
+///     println!("{:?}", answer?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client(pub(super) Arc<Connection>);
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    server: String,
+    pipeline: ByteString,
+    pub(super) push: Push,
+    pub(super) answers: Arc<Answers>,
+    pub(super) timeout: Duration,
+    pub(super) window: usize,
+    max_message_bytes: usize,
+    cache: Cache,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+/// The options of a [`Client`].
+#[must_use = "a client does nothing until `.connect().await`"]
+#[derive(Debug)]
+pub struct ClientBuilder {
+    server: String,
+    db_address: Given,
+    push_address: Option<Given>,
+    sub_address: Option<Given>,
+    this_config: bool,
+    session: Option<String>,
+    timeout: Duration,
+    connect_timeout: Duration,
+    window: usize,
+    options: SocketOptions,
+}
+
+impl ClientBuilder {
+    /// Where messages are pushed to: the `pull_address` of the first server. Default: asked for at
+    /// `db_address`.
+    pub fn push_address(mut self, address: impl IntoAddress) -> Self {
+        self.push_address = Some(address.into_address());
+        self
+    }
+
+    /// Where answers are published: the `pub_address` of the *last* component of a pipeline. Default:
+    /// the first server's, asked for at `db_address`.
+    pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
+        self.sub_address = Some(address.into_address());
+        self
+    }
+
+    /// Asks nothing at `db_address`: the name is taken for granted, and both addresses have to be
+    /// given. Default: `false`.
+    pub fn this_config(mut self, this_config: bool) -> Self {
+        self.this_config = this_config;
+        self
+    }
+
+    /// An id for the stream, which also goes in front of each cache key. Default: a random id, and
+    /// keys as they are.
+    pub fn session(mut self, session: impl Into<String>) -> Self {
+        self.session = Some(session.into());
+        self
+    }
+
+    /// How long a call waits for its answer, and a job for the next one, unless they are told
+    /// otherwise. Default: 60 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long [`connect`](Self::connect) waits for the components. Default: 30 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How many messages of a job are under way at once. Default: 1000; 0 counts as 1.
+    pub fn window(mut self, messages: usize) -> Self {
+        self.window = messages.max(1);
+        self
+    }
+
+    /// How sockets behave towards peers.
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Connects. The components may be started later, within
+    /// [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// When it returns, the subscription to the answers is in place: a publisher of ours says so. One
+    /// of pylm cannot; then it was connected and given time to hear it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] when nobody is there, or somebody else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it had opened.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let id = new_id();
+        let db_address = self.db_address.clone().map_err(SocketError::from)?;
+        let directory = Directory::connect(&db_address, &id, &self.options).await?;
+        let told = Told {
+            directory: directory.clone(),
+            waited: self.connect_timeout,
+            deadline,
+        };
+        if self.this_config {
+            if self.push_address.is_none() || self.sub_address.is_none() {
+                return Err(ConnectError::Incomplete);
+            }
+        } else {
+            told.check_name(&self.server).await?;
+        }
+        let (sub_at, sub_address) = told.place("pub_address", self.sub_address).await?;
+        let (push_at, push_address) = told.place("pull_address", self.push_address).await?;
+
+        let push = Push::connect(&push_address, &self.options).await?;
+        let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
+        let tasks = [
+            push_at.follow(push.peers(), push_address),
+            sub_at.follow(subscribe.peers(), sub_address.clone()),
+        ];
+        let peers = subscribe.peers();
+        let no_publisher = || ConnectError::NoPublisher {
+            address: sub_address.to_string(),
+            waited: self.connect_timeout,
+        };
+        // Only to a connected publisher do the subscriptions go out in this order.
+        match tokio::time::timeout_at(deadline, peers.connected()).await {
+            Ok(connected) => connected.map_err(SocketError::from)?,
+            Err(_) => return Err(no_publisher()),
+        }
+        subscribe
+            .subscribe(id.clone().into_bytes())
+            .await
+            .map_err(SocketError::from)?;
+        let ready = answers::ready_topic(&id);
+        subscribe.subscribe(ready).await.map_err(SocketError::from)?;
+
+        let answers = Answers::new(id.clone());
+        let (ready, heard) = watch::channel(false);
+        let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready));
+        until_heard(heard).await;
+
+        let session = self.session.as_deref().unwrap_or_default();
+        let cache = Cache::there(
+            directory.request().clone(),
+            &self.server,
+            &id,
+            self.timeout,
+            session,
+        );
+        Ok(Client(Arc::new(Connection {
+            pipeline: self.session.map_or_else(new_id, ByteString::from),
+            server: self.server,
+            push,
+            answers,
+            timeout: self.timeout,
+            window: self.window,
+            max_message_bytes: self.options.max_message_bytes,
+            cache,
+            _tasks: tasks
+                .into_iter()
+                .flatten()
+                .chain([AbortOnDropHandle::new(reader)])
+                .collect(),
+        })))
+    }
+}
+
+/// Waits until the publisher says that it has heard the subscriptions. One of pylm says nothing; it
+/// has heard them when it had some time for it.
+async fn until_heard(mut heard: watch::Receiver<bool>) {
+    const PATIENCE: Duration = Duration::from_millis(250);
+    let _ = tokio::time::timeout(PATIENCE, heard.wait_for(|heard| *heard)).await;
+}
+
+/// What the component at `db_address` tells, until a deadline.
+struct Told {
+    directory: Arc<Directory>,
+    waited: Duration,
+    deadline: Instant,
+}
+
+impl Told {
+    fn address(&self) -> String {
+        self.directory.request().address().to_string()
+    }
+
+    async fn tell(&self, key: &'static str) -> Result<String, ConnectError> {
+        tokio::time::timeout_at(self.deadline, self.directory.tell(key))
+            .await
+            .map_err(|_| ConnectError::NoAnswer {
+                address: self.address(),
+                key,
+                waited: self.waited,
+            })
+    }
+
+    async fn check_name(&self, expected: &str) -> Result<(), ConnectError> {
+        let found = self.tell("name").await?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(ConnectError::Name {
+            address: self.address(),
+            expected: expected.to_owned(),
+            found,
+        })
+    }
+
+    async fn place(
+        &self,
+        key: &'static str,
+        given: Option<Given>,
+    ) -> Result<(Whereabouts, Address), ConnectError> {
+        if let Some(given) = given {
+            let address = given.clone().map_err(SocketError::from)?;
+            return Ok((Whereabouts::Given(given), address));
+        }
+        let value = self.tell(key).await?;
+        let teller = self.directory.request().address();
+        match value.parse::<Address>() {
+            Ok(address) => Ok((
+                Whereabouts::Told(self.directory.clone(), key),
+                address.as_told_by(teller),
+            )),
+            Err(_) => Err(ConnectError::BadAddress {
+                address: self.address(),
+                key,
+                value,
+            }),
+        }
+    }
+}
+
+impl Client {
+    /// Connects to the component called `server`, whose `db_address` this is.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] when nobody is there within 30 s, or somebody else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it had opened.
+    pub async fn connect(
+        server: impl Into<String>,
+        db_address: impl IntoAddress,
+    ) -> Result<Self, ConnectError> {
+        Self::builder(server, db_address).connect().await
+    }
+
+    /// A client with options.
+    pub fn builder(server: impl Into<String>, db_address: impl IntoAddress) -> ClientBuilder {
+        ClientBuilder {
+            server: server.into(),
+            db_address: db_address.into_address(),
+            push_address: None,
+            sub_address: None,
+            this_config: false,
+            session: None,
+            timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(30),
+            window: 1000,
+            options: SocketOptions::default(),
+        }
+    }
+
+    /// The name of the component that it is connected to.
+    pub fn server(&self) -> &str {
+        &self.0.server
+    }
+
+    /// Calls a function, or several in a row, with one payload; awaiting it gives the answer.
+    ///
+    /// ```no_run
+    /// # async fn example(client: palm_runtime::Client) -> palm_runtime::Result<()> {
+    /// let answer = client.eval("server.foo", "a message").await?;
+    /// let both = client.eval(["server.foo", "pipeline.bar"], "a message").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when what is called is no function's name, or no answer comes in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the answer; the function may run all the same.
+    pub fn eval(&self, steps: impl IntoSteps, payload: impl IntoPayload) -> Eval<'_> {
+        Eval::new(self, steps.into_steps(), payload.into_payload())
+    }
+
+    /// Calls a function, or several in a row, with each of many payloads; answers come as a stream,
+    /// in the order in which they are done, while payloads are still being sent.
+    ///
+    /// Say how many answers there will be with [`Job::messages`].
+    pub fn job<'a, I>(&self, steps: impl IntoSteps, payloads: I) -> Job<'a>
+    where
+        I: IntoIterator<Item: IntoPayload, IntoIter: Send + 'a>,
+    {
+        self.job_stream(steps, futures_util::stream::iter(payloads))
+    }
+
+    /// [`job`](Self::job) for payloads that come as a stream.
+    pub fn job_stream<'a, S>(&self, steps: impl IntoSteps, payloads: S) -> Job<'a>
+    where
+        S: futures_core::Stream<Item: IntoPayload> + Send + 'a,
+    {
+        Job::new(self.clone(), steps.into_steps(), payloads)
+    }
+
+    /// The cache of the component that it is connected to. Keys have the session, if there is one, in
+    /// front.
+    pub fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
+    /// The value of `key` in the component's cache; see [`Cache::get`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service does not answer.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
+        self.0.cache.get(key).await
+    }
+
+    /// Sets `key` in the component's cache; see [`Cache::set`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, or does not answer.
+    pub async fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
+        self.0.cache.set(key, value).await
+    }
+
+    /// Removes `key` from the component's cache; see [`Cache::delete`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, or does not answer.
+    pub async fn delete(&self, key: &str) -> Result<(), CacheError> {
+        self.0.cache.delete(key).await
+    }
+
+    /// The frame that asks for `steps`, if it is not too large.
+    pub(super) fn frame(
+        &self,
+        steps: &Steps,
+        topic: &ByteString,
+        cache: &ByteString,
+        payload: Bytes,
+    ) -> Result<Bytes, CallError> {
+        let mut message = Message::new(steps.text().clone(), payload);
+        message.set_pipeline(self.0.pipeline.clone());
+        message.set_client(topic.clone());
+        message.set_cache(cache.clone());
+        let frame = message.into_frame();
+        let limit = self.0.max_message_bytes;
+        if frame.len() > limit {
+            return Err(CallError::TooLarge {
+                function: steps.to_string(),
+                len: frame.len(),
+                limit,
+            });
+        }
+        Ok(frame)
+    }
+}

@@ -1,0 +1,93 @@
+//! What can go wrong for a client.
+
+use std::time::Duration;
+
+use crate::function::StepError;
+use crate::socket::SocketError;
+
+/// Why a client could not connect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// An address is none, or cannot be connected to.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The component at `db_address` did not tell what it was asked.
+    #[error("no answer from `{address}` to the question for its {key} within {waited:?}; is it running there?")]
+    NoAnswer {
+        /// The `db_address`.
+        address: String,
+        /// What was asked for.
+        key: &'static str,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Another component is at `db_address`.
+    #[error("the component at `{address}` is called `{found}`, not `{expected}`")]
+    Name {
+        /// The `db_address`.
+        address: String,
+        /// The name that the client was told.
+        expected: String,
+        /// The name that the component tells.
+        found: String,
+    },
+    /// The component tells something that is no address.
+    #[error("the component at `{address}` tells no usable {key}: `{value}`")]
+    BadAddress {
+        /// The `db_address`.
+        address: String,
+        /// What was asked for.
+        key: &'static str,
+        /// What it told.
+        value: String,
+    },
+    /// Nobody publishes answers.
+    #[error("no connection to `{address}`, where answers are published, within {waited:?}; is that component running?")]
+    NoPublisher {
+        /// The `pub_address` of the last component.
+        address: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// `this_config` needs both addresses.
+    #[error("with `this_config` both `push_address` and `sub_address` have to be given")]
+    Incomplete,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// What was to be called is no list of functions.
+    #[error(transparent)]
+    Steps(#[from] StepError),
+    /// No answer came in time: it was lost, the function gave none, or it takes longer.
+    #[error("no answer to `{function}` within {waited:?}")]
+    Timeout {
+        /// What was called.
+        function: String,
+        /// How long it was waited for; for a job, since the answer before.
+        waited: Duration,
+    },
+    /// The payload is larger than what components accept.
+    #[error("the message to `{function}` has {len} bytes, the limit is {limit}")]
+    TooLarge {
+        /// What was called.
+        function: String,
+        /// Bytes of the message.
+        len: usize,
+        /// [`SocketOptions::max_message_bytes`](crate::socket::SocketOptions).
+        limit: usize,
+    },
+    /// The client is closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl CallError {
+    /// Whether the same call may succeed if it is made again. The function may then run twice.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+}

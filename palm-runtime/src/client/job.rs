@@ -1,0 +1,294 @@
+//! [`Job`]: many calls, whose answers are a stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::answers::{Topic, Waiting};
+use super::{CallError, Client};
+use crate::function::{StepError, Steps};
+use crate::part::BATCH;
+use crate::payload::IntoPayload;
+use crate::queue::{QueueLimits, Receiver, queue};
+use crate::socket::{SocketClosed, TrySendError};
+
+/// Many calls, made by [`Client::job`]: a stream of answers, in the order in which they are done.
+///
+/// Payloads are sent while the stream is polled, and answers are taken at the same time. At most
+/// [`window`](crate::ClientBuilder::window) messages are under way; while nobody polls the stream
+/// nothing is sent. It ends after [`messages`](Self::messages) answers, with an error when none came
+/// for [`timeout`](Self::timeout), or by being dropped.
+///
+/// Answers that are not taken wait in the client, up to 16 windows or 64 MiB; beyond that, the
+/// answers of the client's other calls wait too.
+#[must_use = "a job does nothing unless it is polled"]
+pub struct Job<'a> {
+    client: Client,
+    /// `None` once it is over.
+    steps: Option<Steps>,
+    failed: Option<CallError>,
+    cache: ByteString,
+    topic: Topic,
+    payloads: Option<BoxStream<'a, Bytes>>,
+    sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
+    window: Window,
+    answers: Answers,
+    left: Option<u64>,
+    timeout: Duration,
+    idle: Pin<Box<Sleep>>,
+}
+
+/// How many more messages may be sent before answers have to come.
+///
+/// A function that answers only some messages would use it up for ever: where no answer comes for a
+/// while, what is under way counts as answered.
+struct Window {
+    len: u64,
+    sent: u64,
+    /// Counted by the client's reader.
+    received: Arc<AtomicU64>,
+    taken: u64,
+    forgiven: u64,
+    patience: Pin<Box<Sleep>>,
+    waiting_at: Option<u64>,
+}
+
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Window {
+    /// Whether one more message may be sent.
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let received = self.received.load(Ordering::Relaxed);
+        let under_way = self.sent.saturating_sub(received + self.forgiven);
+        // What is received and not taken is under way too, or a slow consumer would be flooded.
+        let untaken = received.saturating_sub(self.taken);
+        if under_way + untaken < self.len {
+            self.waiting_at = None;
+            return Poll::Ready(());
+        }
+        if self.waiting_at != Some(received) {
+            self.waiting_at = Some(received);
+            self.patience.as_mut().reset(Instant::now() + PATIENCE);
+        }
+        ready!(self.patience.as_mut().poll(context));
+        self.waiting_at = None;
+        self.forgiven += under_way;
+        if untaken < self.len {
+            return Poll::Ready(());
+        }
+        // The consumer polls, so it will take them now.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The answers that have come.
+struct Answers {
+    queue: Receiver<Bytes>,
+    batch: std::vec::IntoIter<Bytes>,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        client: Client,
+        steps: Result<Steps, StepError>,
+        payloads: impl Stream<Item: IntoPayload> + Send + 'a,
+    ) -> Self {
+        let window = client.0.window;
+        let limits = QueueLimits {
+            messages: window.saturating_mul(16),
+            ..QueueLimits::default()
+        };
+        let (sender, answers) = queue(limits);
+        let received = Arc::<AtomicU64>::default();
+        let topic = Waiting::Many(sender, received.clone());
+        let topic = client.0.answers.topic(topic);
+        let timeout = client.0.timeout;
+        let (steps, failed) = match steps {
+            Ok(steps) => (Some(steps), None),
+            Err(error) => (None, Some(error.into())),
+        };
+        Self {
+            client,
+            steps,
+            failed,
+            cache: ByteString::new(),
+            topic,
+            payloads: Some(payloads.map(IntoPayload::into_payload).boxed()),
+            sending: None,
+            window: Window {
+                len: window as u64,
+                sent: 0,
+                received,
+                taken: 0,
+                forgiven: 0,
+                patience: Box::pin(sleep(PATIENCE)),
+                waiting_at: None,
+            },
+            answers: Answers {
+                queue: answers,
+                batch: Vec::new().into_iter(),
+            },
+            left: None,
+            timeout,
+            idle: Box::pin(sleep(timeout)),
+        }
+    }
+
+    /// How many answers there will be: the job ends after them. Default: it is not known, and the job
+    /// ends by its timeout.
+    pub fn messages(mut self, messages: u64) -> Self {
+        self.left = Some(messages);
+        self
+    }
+
+    /// How long to wait for the next answer. Default: the client's.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self.idle.as_mut().reset(Instant::now() + timeout);
+        self
+    }
+
+    /// The id of each message, in its field `cache`. Default: the first server gives each its own.
+    pub fn cache(mut self, id: impl Into<String>) -> Self {
+        self.cache = id.into().into();
+        self
+    }
+
+    /// Messages that were sent until now.
+    pub fn sent(&self) -> u64 {
+        self.window.sent
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(answer) = self.answers.batch.next() {
+            return Poll::Ready(Some(answer));
+        }
+        let mut batch = Vec::new();
+        let count = {
+            let receive = std::pin::pin!(self.answers.queue.recv_many(&mut batch, BATCH));
+            ready!(receive.poll(context))
+        };
+        if count == 0 {
+            return Poll::Ready(None);
+        }
+        self.answers.batch = batch.into_iter();
+        Poll::Ready(self.answers.batch.next())
+    }
+
+    /// Sends what can be sent now. `Ready` when all payloads are sent, or with an error.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let Some(steps) = &self.steps else {
+            return Poll::Ready(Ok(()));
+        };
+        for _ in 0..BATCH {
+            if let Some(sending) = &mut self.sending {
+                let sent = ready!(sending.as_mut().poll(context));
+                self.sending = None;
+                sent.map_err(|_| CallError::Closed)?;
+            }
+            let Some(payloads) = &mut self.payloads else {
+                return Poll::Ready(Ok(()));
+            };
+            ready!(self.window.poll_open(context));
+            let Some(payload) = ready!(payloads.poll_next_unpin(context)) else {
+                self.payloads = None;
+                return Poll::Ready(Ok(()));
+            };
+            let frame = self
+                .client
+                .frame(steps, &self.topic.text, &self.cache, payload)?;
+            self.window.sent += 1;
+            // As long as payloads are sent the job is not idle.
+            self.idle.as_mut().reset(Instant::now() + self.timeout);
+            match self.client.0.push.try_send(frame) {
+                Ok(()) => {}
+                Err(TrySendError::Full(frame)) => {
+                    let push = self.client.0.push.clone();
+                    self.sending = Some(Box::pin(async move { push.send(frame).await }));
+                }
+                Err(TrySendError::Closed(_)) => return Poll::Ready(Err(CallError::Closed)),
+            }
+        }
+        // Others get their turn, then it goes on.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn end(&mut self) {
+        self.steps = None;
+        self.payloads = None;
+        self.sending = None;
+    }
+}
+
+impl Stream for Job<'_> {
+    type Item = Result<Bytes, CallError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let job = self.get_mut();
+        if let Some(error) = job.failed.take() {
+            job.end();
+            return Poll::Ready(Some(Err(error)));
+        }
+        if job.steps.is_none() {
+            return Poll::Ready(None);
+        }
+        if job.left == Some(0) && job.payloads.is_none() && job.sending.is_none() {
+            job.end();
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(Err(error)) = job.poll_send(context) {
+            job.end();
+            return Poll::Ready(Some(Err(error)));
+        }
+        if job.left == Some(0) {
+            // All answers are there, and payloads are left that have none.
+            if job.payloads.is_none() && job.sending.is_none() {
+                job.end();
+                return Poll::Ready(None);
+            }
+        } else if let Poll::Ready(answer) = job.poll_answer(context) {
+            let Some(answer) = answer else {
+                job.end();
+                return Poll::Ready(Some(Err(CallError::Closed)));
+            };
+            job.window.taken += 1;
+            if let Some(left) = &mut job.left {
+                *left -= 1;
+            }
+            job.idle.as_mut().reset(Instant::now() + job.timeout);
+            return Poll::Ready(Some(Ok(answer)));
+        }
+        ready!(job.idle.as_mut().poll(context));
+        let function = job.steps.as_ref().map(ToString::to_string);
+        let error = CallError::Timeout {
+            function: function.unwrap_or_default(),
+            waited: job.timeout,
+        };
+        job.end();
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl std::fmt::Debug for Job<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Job")
+            .field("steps", &self.steps)
+            .field("sent", &self.window.sent)
+            .field("taken", &self.window.taken)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}

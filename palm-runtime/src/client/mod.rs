@@ -1,0 +1,17 @@
+//! [`Client`]: calls, jobs and the cache, over one connection that many calls share.
+//!
+//! Each call has a topic of its own, the client's id with a number behind it, which travels in the
+//! message's `client` field. Subscriptions match by prefix, so the client subscribes to its id once,
+//! and answers find their call by the rest of the topic, whatever server sends them.
+
+mod answers;
+pub mod blocking;
+mod connect;
+mod error;
+mod eval;
+mod job;
+
+pub use connect::{Client, ClientBuilder};
+pub use error::{CallError, ConnectError};
+pub use eval::Eval;
+pub use job::Job;

@@ -1,0 +1,245 @@
+//! [`Builder`]: the options of a component, those of all kinds in one place.
+
+use std::marker::PhantomData;
+
+use super::kind::{Calls, Follows, HasWorkers, Kind, Publishes, Pulls, Sink, Worker};
+use super::settings::{Settings, settings_methods};
+use crate::callable::Shape;
+use crate::executor::default_concurrency;
+use crate::message::new_id;
+use crate::parts::{Given, HoldLimits, IntoAddress};
+
+/// The options of a component, and the start of it.
+///
+/// It comes from [`bind`](Bind::bind), or from [`connect`](Connect::connect) for a worker, both of
+/// which take the one address that is needed: every other one defaults to a port that the system
+/// picks, which peers find by asking at `db_address`. Which options there are depends on the kind `K`.
+#[must_use = "a component does nothing until `.start().await` or `.spawn().await`"]
+#[derive(Debug)]
+pub struct Builder<C, K> {
+    pub(super) component: C,
+    pub(super) name: String,
+    pub(super) db_address: Given,
+    pub(super) settings: Settings,
+    pub(super) concurrency: usize,
+    pub(super) pull_address: Option<Given>,
+    pub(super) push_address: Option<Given>,
+    pub(super) pub_address: Option<Given>,
+    pub(super) worker_pull_address: Option<Given>,
+    pub(super) worker_push_address: Option<Given>,
+    pub(super) sources: Vec<StreamSource>,
+    /// The topic to follow, where the source does not bring its own.
+    pub(super) previous: Option<String>,
+    /// Whether messages go on to a further step: `None` for the default of the kind.
+    pub(super) pipelined: Option<bool>,
+    pub(super) hold: HoldLimits,
+    pub(super) kind: PhantomData<K>,
+}
+
+/// A stream that a component follows.
+#[derive(Debug, Clone)]
+pub(super) struct StreamSource {
+    pub(super) publisher: Publisher,
+    /// The topic; `None` where it comes from another option.
+    pub(super) previous: Option<String>,
+}
+
+/// Where a stream is published.
+#[derive(Debug, Clone)]
+pub(super) enum Publisher {
+    /// At this `pub_address`.
+    At(Given),
+    /// By the component with this `db_address`, which tells where.
+    Of(Given),
+}
+
+/// A component that others connect to. Implemented by the macros.
+pub trait Bind: Sized {
+    /// The options of its kind.
+    type Builder: FromComponent<Self>;
+
+    /// Begins to set the component up, with its cache service at `db_address`: the address that
+    /// clients, and workers, are told. Other addresses default to free ports of the same host.
+    fn bind(self, db_address: impl IntoAddress) -> Self::Builder {
+        FromComponent::from_component(self, db_address.into_address())
+    }
+}
+
+/// A worker, which connects to its master. Implemented by the macros.
+pub trait Connect: Sized {
+    /// Its options.
+    type Builder: FromComponent<Self>;
+
+    /// Begins to set the worker up; `db_address` is its master's.
+    fn connect(self, db_address: impl IntoAddress) -> Self::Builder {
+        FromComponent::from_component(self, db_address.into_address())
+    }
+}
+
+/// A builder that can be made of a component.
+pub trait FromComponent<C> {
+    #[doc(hidden)]
+    fn from_component(component: C, db_address: Given) -> Self;
+}
+
+impl<C: Shape, K: Kind> FromComponent<C> for Builder<C, K> {
+    fn from_component(component: C, db_address: Given) -> Self {
+        Self::new(component, C::NAME.to_owned(), db_address)
+    }
+}
+
+impl<C, K: Kind> Builder<C, K> {
+    pub(super) fn new(component: C, name: String, db_address: Given) -> Self {
+        // A worker's name says who did something; the constant is its master's.
+        let name = match K::KIND {
+            Worker::KIND => new_id().to_string(),
+            _ => name,
+        };
+        Self {
+            component,
+            name,
+            db_address,
+            settings: Settings::default(),
+            concurrency: default_concurrency(),
+            pull_address: None,
+            push_address: None,
+            pub_address: None,
+            worker_pull_address: None,
+            worker_push_address: None,
+            sources: Vec::new(),
+            previous: None,
+            pipelined: None,
+            hold: HoldLimits::default(),
+            kind: PhantomData,
+        }
+    }
+
+    /// The component's name. Default: the one in its macro; for a worker, a random one.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    settings_methods!();
+}
+
+impl<C, K: Calls> Builder<C, K> {
+    /// How many calls may run at once. Default: as many as there are processors. 0 counts as 1.
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.concurrency = calls;
+        self
+    }
+}
+
+impl<C, K: Pulls> Builder<C, K> {
+    /// Where clients push their messages to.
+    pub fn pull_address(mut self, address: impl IntoAddress) -> Self {
+        self.pull_address = Some(address.into_address());
+        self
+    }
+}
+
+impl<C, K: Publishes> Builder<C, K> {
+    /// Where results are published.
+    pub fn pub_address(mut self, address: impl IntoAddress) -> Self {
+        self.pub_address = Some(address.into_address());
+        self
+    }
+
+    /// Whether results go on to a further step instead of back to the client. Default: `false` for
+    /// servers, masters and hubs, `true` for pipelines and sinks.
+    pub fn pipelined(mut self, pipelined: bool) -> Self {
+        self.pipelined = Some(pipelined);
+        self
+    }
+
+    /// Whether results go back to the client: the opposite of [`pipelined`](Self::pipelined).
+    pub fn to_client(self, to_client: bool) -> Self {
+        self.pipelined(!to_client)
+    }
+
+    /// How long, and how many, results wait for somebody to subscribe to them. Default: 10 s, 10 000
+    /// messages, 64 MiB.
+    pub fn hold(mut self, limits: HoldLimits) -> Self {
+        self.hold = limits;
+        self
+    }
+}
+
+impl<C, K: HasWorkers> Builder<C, K> {
+    /// Where tasks are pushed, and workers pull.
+    pub fn worker_push_address(mut self, address: impl IntoAddress) -> Self {
+        self.worker_push_address = Some(address.into_address());
+        self
+    }
+
+    /// Where results are pulled, and workers push.
+    pub fn worker_pull_address(mut self, address: impl IntoAddress) -> Self {
+        self.worker_pull_address = Some(address.into_address());
+        self
+    }
+}
+
+impl<C, K: Follows> Builder<C, K> {
+    /// Where the component before publishes: its `pub_address`. This, or [`follow`](Self::follow), is
+    /// needed.
+    pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
+        self.sources = vec![StreamSource {
+            publisher: Publisher::At(address.into_address()),
+            previous: None,
+        }];
+        self
+    }
+
+    /// The topic to follow: the name of the component before, unless its `handle_stream` says
+    /// otherwise. Needed with [`sub_address`](Self::sub_address).
+    pub fn previous(mut self, topic: impl Into<String>) -> Self {
+        self.previous = Some(topic.into());
+        self
+    }
+
+    /// Follows the component whose `db_address` this is: where it publishes, and its name, are asked
+    /// there.
+    pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
+        self.sources = vec![StreamSource {
+            publisher: Publisher::Of(db_address.into_address()),
+            previous: None,
+        }];
+        self
+    }
+}
+
+impl<C> Builder<C, Sink> {
+    /// Adds a stream: what is published at `sub_address`, a component's `pub_address`, under the topic
+    /// `previous`. Call it once for each.
+    pub fn stream(mut self, sub_address: impl IntoAddress, previous: impl Into<String>) -> Self {
+        self.sources.push(StreamSource {
+            publisher: Publisher::At(sub_address.into_address()),
+            previous: Some(previous.into()),
+        });
+        self
+    }
+
+    /// Adds a stream: what the component whose `db_address` this is publishes under its name.
+    pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
+        self.sources.push(StreamSource {
+            publisher: Publisher::Of(db_address.into_address()),
+            previous: None,
+        });
+        self
+    }
+}
+
+impl<C> Builder<C, Worker> {
+    /// Where the master pushes tasks: its `worker_push_address`. Default: asked for at `db_address`.
+    pub fn push_address(mut self, address: impl IntoAddress) -> Self {
+        self.push_address = Some(address.into_address());
+        self
+    }
+
+    /// Where the master pulls results: its `worker_pull_address`. Default: asked for at `db_address`.
+    pub fn pull_address(mut self, address: impl IntoAddress) -> Self {
+        self.pull_address = Some(address.into_address());
+        self
+    }
+}

@@ -1,0 +1,409 @@
+//! Which parts each kind of component is made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builder::{Bind, Builder, FromComponent, Publisher};
+use super::handle::ComponentHandle;
+use super::kind::{self, Kind};
+use super::signal::until_stopped;
+use super::template::{ServerTemplate, StartError};
+use crate::cache::Cache;
+use crate::callable::{Callable, Emit, Plain, Shape, State};
+use crate::context::Context;
+use crate::error::CallFailure;
+use crate::executor::{Addressee, Executor, Order};
+use crate::message::{Message, new_id};
+use crate::part::InboundHooks;
+use crate::parts::{
+    CacheService, Directory, Given, Outstanding, PubService, PullConnection, PullService,
+    PushConnection, SubConnection, Whereabouts, WorkerPullService, WorkerPushService,
+};
+use crate::socket::{Address, SocketError};
+use crate::{Error, Result};
+
+/// A master that spreads calls over its workers, and shapes nothing.
+///
+/// ```no_run
+/// # async fn example() -> palm_runtime::Result<()> {
+/// use palm_runtime::{Bind, Master};
+///
+/// Master::new("images").bind("tcp://127.0.0.1:5559").start().await
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Master {
+    name: String,
+}
+
+impl Master {
+    /// A master that peers know as `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { name }
+    }
+}
+
+impl Bind for Master {
+    type Builder = Builder<Plain, kind::Master>;
+}
+
+impl FromComponent<Master> for Builder<Plain, kind::Master> {
+    fn from_component(component: Master, db_address: Given) -> Self {
+        Self::new(Plain, component.name, db_address)
+    }
+}
+
+/// A hub that spreads the messages of a stream over its workers, and shapes nothing.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    name: String,
+}
+
+impl Hub {
+    /// A hub that peers know as `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { name }
+    }
+}
+
+impl Bind for Hub {
+    type Builder = Builder<Plain, kind::Hub>;
+}
+
+impl FromComponent<Hub> for Builder<Plain, kind::Hub> {
+    fn from_component(component: Hub, db_address: Given) -> Self {
+        Self::new(Plain, component.name, db_address)
+    }
+}
+
+/// A builder that knows the parts of its component.
+pub trait Compose: Sized {
+    /// The component as a template.
+    #[doc(hidden)]
+    fn compose(self) -> impl Future<Output = std::result::Result<ServerTemplate, StartError>> + Send;
+}
+
+impl<C, K: Kind> Builder<C, K>
+where
+    Self: Compose,
+{
+    /// Starts the component; it runs until SIGTERM, Ctrl-C, its limit of messages or an error, and
+    /// finishes what it has. A second signal ends it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] when it cannot be started, [`Error::Run`] when a part fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the component: it drains in the background.
+    pub async fn start(self) -> Result<()> {
+        until_stopped(self.spawn().await?).await
+    }
+
+    /// Starts the component, and returns as soon as all of its sockets are bound. A worker, and
+    /// whatever follows another component, goes on to look for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] when it cannot be started. Nothing runs then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is done leaves nothing running.
+    pub async fn spawn(self) -> Result<ComponentHandle> {
+        self.compose().await.map_err(Error::Start)?.spawn().await
+    }
+}
+
+impl<C: Callable> Compose for Builder<C, kind::Server> {
+    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        let pull_address = self.beside("pull", &self.pull_address)?;
+        let mut parts = self.calling_parts(false)?;
+        parts
+            .template
+            .register_inbound(PullService::bind(pull_address), "Pull")
+            .route("Executor");
+        parts.finish()
+    }
+}
+
+impl<C: Callable> Compose for Builder<C, kind::Pipeline> {
+    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        let (subscription, address) = self.single_stream().await?;
+        let mut parts = self.calling_parts(true)?;
+        parts.preset("sub_address", address);
+        let inbound = parts.template.register_inbound(subscription, "Sub");
+        inbound.route("Executor");
+        parts.finish()
+    }
+}
+
+impl<C: Callable> Compose for Builder<C, kind::Sink> {
+    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        let streams = self.streams().await?;
+        let mut parts = self.calling_parts(true)?;
+        for (number, (subscription, address)) in streams.into_iter().enumerate() {
+            let name = format!("Sub{number}");
+            let inbound = parts.template.register_inbound(subscription, name);
+            inbound.route("Executor");
+            parts.preset(&format!("sub_address_{number}"), address);
+        }
+        parts.finish()
+    }
+}
+
+impl<C: Shape> Compose for Builder<C, kind::Master> {
+    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        let pull_address = self.beside("pull", &self.pull_address)?;
+        let mut parts = self.worker_parts()?;
+        let pull = PullService::bind(pull_address).hooks(parts.scatter());
+        parts.template.register_inbound(pull, "Pull").route("WorkerPush");
+        parts.finish()
+    }
+}
+
+impl<C: Shape> Compose for Builder<C, kind::Hub> {
+    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        let (subscription, address) = self.single_stream().await?;
+        let mut parts = self.worker_parts()?;
+        parts.preset("sub_address", address);
+        let subscription = subscription.hooks(parts.scatter());
+        let inbound = parts.template.register_inbound(subscription, "Sub");
+        inbound.route("WorkerPush");
+        parts.finish()
+    }
+}
+
+impl<C: Callable> Compose for Builder<C, kind::Worker> {
+    async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        /// How long a method waits for its master's cache.
+        const CACHE_PATIENCE: Duration = Duration::from_secs(10);
+
+        let db_address = self.db_address()?;
+        let id = new_id();
+        let directory = Directory::connect(&db_address, &id, &self.settings.socket)
+            .await
+            .map_err(|source| self.address_error(source))?;
+        let place = |given: &Option<Given>, key| match given {
+            Some(given) => Whereabouts::Given(given.clone()),
+            None => Whereabouts::Told(directory.clone(), key),
+        };
+        // Names are the master's: it pushes where workers pull.
+        let pull_from = place(&self.push_address, "worker_push_address");
+        let push_to = place(&self.pull_address, "worker_pull_address");
+
+        let request = directory.request().clone();
+        let cache = Cache::there(request, "_", &id, CACHE_PATIENCE, "");
+        let executor = Executor::new(State::new(self.component))
+            .concurrency(self.concurrency)
+            .order(Order::AsDone)
+            .addressee(Addressee::Any);
+        let mut template = ServerTemplate::with_settings(self.name, self.settings);
+        template.set_context_cache(cache);
+        template
+            .register_inbound(PullConnection::to_master(pull_from), "Pull")
+            .route("Executor");
+        template
+            .register_outbound(executor, "Executor")
+            .route("Push");
+        template.register_outbound(PushConnection::to(push_to), "Push");
+        Ok(template)
+    }
+}
+
+/// The parts that several kinds have in common, and what the rest needs.
+struct CommonParts<C> {
+    template: ServerTemplate,
+    state: Arc<State<C>>,
+    db_address: Address,
+}
+
+impl<C: Shape> CommonParts<C> {
+    fn scatter(&self) -> Scatter<C> {
+        Scatter(self.state.clone())
+    }
+
+    fn preset(&mut self, key: &str, address: Option<Address>) {
+        if let Some(address) = address {
+            self.template.preset_cache(key, address.to_string());
+        }
+    }
+
+    /// The cache service comes last, so that who asks for the addresses finds all of them.
+    fn finish(mut self) -> std::result::Result<ServerTemplate, StartError> {
+        let cache = CacheService::bind(self.db_address);
+        self.template.register_bypass(cache, "Cache");
+        Ok(self.template)
+    }
+}
+
+impl<C: Shape, K: Kind> Builder<C, K> {
+    /// What runs methods and publishes.
+    fn calling_parts(
+        self,
+        pipelined: bool,
+    ) -> std::result::Result<CommonParts<C>, StartError>
+    where
+        C: Callable,
+    {
+        let concurrency = self.concurrency;
+        let mut parts = self.publishing_parts(pipelined)?;
+        let executor = Executor::new(parts.state.clone()).concurrency(concurrency);
+        parts
+            .template
+            .register_outbound(executor, "Executor")
+            .route("Pub");
+        Ok(parts)
+    }
+
+    /// What gives tasks to workers and publishes their results.
+    fn worker_parts(self) -> std::result::Result<CommonParts<C>, StartError> {
+        let push_address = self.beside("worker_push", &self.worker_push_address)?;
+        let pull_address = self.beside("worker_pull", &self.worker_pull_address)?;
+        let mut parts = self.publishing_parts(false)?;
+        let outstanding = Outstanding::default();
+        let push = WorkerPushService::bind(push_address).outstanding(outstanding.clone());
+        let pull = WorkerPullService::bind(pull_address).outstanding(outstanding);
+        parts.template.register_outbound(push, "WorkerPush");
+        parts
+            .template
+            .register_inbound(pull, "WorkerPull")
+            .route("Pub");
+        Ok(parts)
+    }
+
+    fn publishing_parts(
+        self,
+        pipelined: bool,
+    ) -> std::result::Result<CommonParts<C>, StartError> {
+        let db_address = self.db_address()?;
+        let pub_address = self.beside("pub", &self.pub_address)?;
+        if self.name.is_empty() || self.name.contains([' ', '.']) {
+            let problem = format!(
+                "`{}` is no name: it has to have a letter, and neither a space nor a dot",
+                self.name
+            );
+            return Err(self.option_error(problem));
+        }
+        let state = State::new(self.component);
+        let publish = PubService::with_hooks(pub_address, state.clone())
+            .pipelined(self.pipelined.unwrap_or(pipelined))
+            .hold(self.hold);
+        let mut template = ServerTemplate::with_settings(self.name, self.settings);
+        template.register_outbound(publish, "Pub");
+        Ok(CommonParts {
+            template,
+            state,
+            db_address,
+        })
+    }
+
+    fn db_address(&self) -> std::result::Result<Address, StartError> {
+        let given = self.db_address.clone();
+        given.map_err(|error| self.address_error(error.into()))
+    }
+
+    /// The address that was given, or a free one beside `db_address`.
+    fn beside(
+        &self,
+        suffix: &str,
+        given: &Option<Given>,
+    ) -> std::result::Result<Address, StartError> {
+        match given.clone() {
+            Some(given) => given.map_err(|error| self.address_error(error.into())),
+            None => Ok(self.db_address()?.sibling(suffix)),
+        }
+    }
+
+    /// The streams that the component follows, and where, as far as that is known.
+    async fn streams(
+        &self,
+    ) -> std::result::Result<Vec<(SubConnection, Option<Address>)>, StartError> {
+        if self.sources.is_empty() {
+            let how = match K::KIND {
+                kind::Sink::KIND => "`.stream(\"<its pub_address>\", \"<its name>\")`",
+                _ => "`.sub_address(\"<its pub_address>\").previous(\"<its name>\")`",
+            };
+            let kind = K::KIND;
+            return Err(self.option_error(format!(
+                "a {kind} has to know whom it follows: `.follow(\"<the db_address of the component before>\")`, or {how}"
+            )));
+        }
+        let mut streams = Vec::new();
+        for source in &self.sources {
+            let topic = source.previous.clone().or_else(|| self.previous.clone());
+            let stream = match source.publisher.clone() {
+                Publisher::At(address) => {
+                    let address = address.map_err(|error| self.address_error(error.into()))?;
+                    let topic = topic.ok_or_else(|| {
+                        self.option_error(format!(
+                            "`.previous(\"<topic>\")` has to say what of `{address}` it follows, usually the name of the component there"
+                        ))
+                    })?;
+                    (SubConnection::connect(&address, topic), Some(address))
+                }
+                Publisher::Of(db_address) => {
+                    let db_address = db_address.map_err(|error| self.address_error(error.into()))?;
+                    let options = &self.settings.socket;
+                    let directory = Directory::connect(&db_address, &new_id(), options)
+                        .await
+                        .map_err(|source| self.address_error(source))?;
+                    (SubConnection::follow(directory, topic), None)
+                }
+            };
+            streams.push(stream);
+        }
+        Ok(streams)
+    }
+
+    /// The one stream that the component follows, registered as its input.
+    async fn single_stream(
+        &self,
+    ) -> std::result::Result<(SubConnection, Option<Address>), StartError> {
+        let mut streams = self.streams().await?;
+        Ok(streams.pop().expect("there is a source, or an error"))
+    }
+
+    fn address_error(&self, source: SocketError) -> StartError {
+        StartError::Address {
+            component: self.name.clone(),
+            source,
+        }
+    }
+
+    fn option_error(&self, problem: String) -> StartError {
+        StartError::Option {
+            component: self.name.clone(),
+            problem,
+        }
+    }
+}
+
+/// The hook `scatter` of a user's type, where an inbound part has its hooks.
+struct Scatter<S>(Arc<State<S>>);
+
+impl<S: Shape> InboundHooks for Scatter<S> {
+    const SCATTERS: bool = S::SCATTERS;
+
+    async fn scatter(
+        &mut self,
+        message: Message,
+        context: Context,
+        emit: &mut Emit<'_>,
+    ) -> std::result::Result<(), CallFailure> {
+        if !S::EXCLUSIVE {
+            return S::scatter(&self.0, message, context, emit).await;
+        }
+        // The hook holds the lock while it yields. Were it to wait for room meanwhile, and the other
+        // hooks for the lock, nobody would make room.
+        let mut yielded = Vec::new();
+        let hook = S::scatter(&self.0, message, context, &mut Emit::new(&mut yielded)).await;
+        for message in yielded {
+            emit.send(message).await;
+        }
+        hook
+    }
+}

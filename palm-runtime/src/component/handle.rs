@@ -1,0 +1,100 @@
+//! [`ComponentHandle`]: a component that runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::RunError;
+use crate::metrics::{Counters, Metrics};
+
+/// A component that runs. Dropping the handle tells it to stop: it drains in the background.
+#[must_use = "dropping the handle stops the component"]
+#[derive(Debug)]
+pub struct ComponentHandle {
+    pub(super) name: String,
+    pub(super) addresses: BTreeMap<String, String>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) stop: CancellationToken,
+    pub(super) outcome: JoinHandle<Result<(), RunError>>,
+}
+
+impl ComponentHandle {
+    /// The component's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address of the cache service: the one that clients and workers need.
+    ///
+    /// # Panics
+    ///
+    /// When the component has no cache service, as a worker, or a template without that part.
+    pub fn db_address(&self) -> &str {
+        self.address("db_address")
+            .expect("the component has no cache service, hence no `db_address`")
+    }
+
+    /// The address that is announced under `key`, e.g. `pull_address`, with its real port.
+    pub fn address(&self, key: &str) -> Option<&str> {
+        self.addresses.get(key).map(String::as_str)
+    }
+
+    /// All addresses that are announced, by key.
+    pub fn addresses(&self) -> &BTreeMap<String, String> {
+        &self.addresses
+    }
+
+    /// What the component has counted until now.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.snapshot()
+    }
+
+    /// Tells the component to stop: it takes nothing new, finishes and delivers what it has, within
+    /// its drain limit, and ends.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] when a part failed, or the component was not done in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future lets the component go on to stop.
+    pub async fn shutdown(self) -> Result<(), RunError> {
+        self.stop.cancel();
+        self.join().await
+    }
+
+    /// Waits until the component stops by itself: at its limit of messages, or because a part failed.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] when a part failed, or the component was not done in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the component, as dropping the handle does.
+    pub async fn join(mut self) -> Result<(), RunError> {
+        self.ended().await
+    }
+
+    /// [`join`](Self::join), without giving the handle away. Cancel safe; not to be awaited again
+    /// after it is done.
+    pub(super) async fn ended(&mut self) -> Result<(), RunError> {
+        match (&mut self.outcome).await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down, and everything with it.
+                Err(_) => Ok(()),
+            },
+        }
+    }
+}
+
+impl Drop for ComponentHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

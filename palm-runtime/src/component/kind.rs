@@ -1,0 +1,92 @@
+//! The kinds of components, and which options each has.
+
+use super::Builder;
+
+/// A kind of component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ComponentKind {
+    /// Answers calls.
+    Server,
+    /// A step behind a server, master, hub or other pipeline.
+    Pipeline,
+    /// A step that gathers several streams.
+    Sink,
+    /// Spreads calls over workers.
+    Master,
+    /// A step that spreads its messages over workers.
+    Hub,
+    /// Does a master's or hub's work.
+    Worker,
+    /// A worker whose functions give many results.
+    MuxWorker,
+}
+
+impl std::fmt::Display for ComponentKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Server => "server",
+            Self::Pipeline => "pipeline",
+            Self::Sink => "sink",
+            Self::Master => "master",
+            Self::Hub => "hub",
+            Self::Worker => "worker",
+            Self::MuxWorker => "mux_worker",
+        })
+    }
+}
+
+/// What a builder is for.
+pub trait Kind: Send + Sync + 'static {
+    /// What it is called in logs.
+    const KIND: ComponentKind;
+}
+
+macro_rules! kinds {
+    ($($name:ident: $($has:ident),*;)*) => {
+        $(
+            #[doc = concat!("A builder with this is for a `", stringify!($name), "`.")]
+            #[derive(Debug)]
+            pub enum $name {}
+
+            impl Kind for $name {
+                const KIND: ComponentKind = ComponentKind::$name;
+            }
+
+            $(impl $has for $name {})*
+        )*
+    };
+}
+
+/// Runs methods.
+pub trait Calls: Kind {}
+/// Is pushed messages.
+pub trait Pulls: Kind {}
+/// Follows the topic of one component.
+pub trait Follows: Kind {}
+/// Publishes, to its clients unless it is told otherwise.
+pub trait Publishes: Kind {}
+/// Has workers.
+pub trait HasWorkers: Kind {}
+
+kinds! {
+    Server: Calls, Pulls, Publishes;
+    Pipeline: Calls, Follows, Publishes;
+    Sink: Calls, Publishes;
+    Master: Pulls, Publishes, HasWorkers;
+    Hub: Follows, Publishes, HasWorkers;
+    Worker: Calls;
+}
+
+/// The options of a server.
+pub type ServerBuilder<C> = Builder<C, Server>;
+/// The options of a pipeline.
+pub type PipelineBuilder<C> = Builder<C, Pipeline>;
+/// The options of a sink.
+pub type SinkBuilder<C> = Builder<C, Sink>;
+/// The options of a master.
+pub type MasterBuilder<C> = Builder<C, Master>;
+/// The options of a hub.
+pub type HubBuilder<C> = Builder<C, Hub>;
+/// The options of a worker, or of a mux worker.
+pub type WorkerBuilder<C> = Builder<C, Worker>;

@@ -1,0 +1,25 @@
+//! The components: which parts each is made of, and its defaults.
+//!
+//! A [`Builder`] collects the options of a component, in one place for all kinds; its kind decides
+//! which options there are and which parts it is composed of (`compose`), and from there on it is a
+//! [`ServerTemplate`] like any that users make. None has a loop of its own.
+
+mod builder;
+mod compose;
+mod handle;
+mod kind;
+mod run;
+mod settings;
+mod signal;
+mod template;
+
+pub use builder::{Bind, Builder, Connect, FromComponent};
+pub use compose::{Hub, Master};
+pub use handle::ComponentHandle;
+pub use kind::{
+    ComponentKind, HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder,
+    WorkerBuilder,
+};
+pub use run::RunError;
+pub use settings::Settings;
+pub use template::{InboundEntry, OutboundEntry, ServerTemplate, StartError};

@@ -1,0 +1,74 @@
+//! SIGTERM and Ctrl-C.
+
+use super::handle::ComponentHandle;
+use crate::{Error, Result};
+
+/// Waits until the component stops, by itself or by a signal; a second signal ends it at once.
+pub(super) async fn until_stopped(mut handle: ComponentHandle) -> Result<()> {
+    let mut signals = Signals::listen();
+    tokio::select! {
+        ended = handle.ended() => return ended.map_err(Error::Run),
+        () = signals.next() => {}
+    }
+    handle.stop.cancel();
+    tokio::select! {
+        ended = handle.ended() => ended.map_err(Error::Run),
+        () = signals.next() => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    terminate: Option<tokio::signal::unix::Signal>,
+    interrupt: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| match signal(kind) {
+            Ok(signal) => Some(signal),
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for a signal");
+                None
+            }
+        };
+        Self {
+            terminate: listen(SignalKind::terminate()),
+            interrupt: listen(SignalKind::interrupt()),
+        }
+    }
+
+    async fn next(&mut self) {
+        async fn wait(signal: &mut Option<tokio::signal::unix::Signal>) {
+            let received = match signal {
+                Some(signal) => signal.recv().await,
+                None => None,
+            };
+            if received.is_none() {
+                std::future::pending::<()>().await;
+            }
+        }
+        tokio::select! {
+            () = wait(&mut self.terminate) => {}
+            () = wait(&mut self.interrupt) => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! [`ServerTemplate`]: a component from its parts, and how it starts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::handle::ComponentHandle;
+use super::run::{Parts, supervise};
+use super::settings::{Settings, settings_methods};
+use super::signal::until_stopped;
+use crate::cache::{Cache, ComponentStore};
+use crate::context::ComponentContext;
+use crate::error::BoxError;
+use crate::metrics::{Counters, PartCounters, PartEntry};
+use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop};
+use crate::queue::queue;
+use crate::router::{self, Entry, PartKind, RouteError};
+use crate::{Error, Result};
+
+/// A component from its parts: who feeds whom.
+///
+/// ```no_run
+/// # async fn example() -> palm_runtime::Result<()> {
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:5555"), "Pull").route("WorkerPush");
+/// server.register_inbound(WorkerPullService::bind("tcp://127.0.0.1:5557"), "WorkerPull").route("Pub");
+/// server.register_outbound(WorkerPushService::bind("tcp://127.0.0.1:5558"), "WorkerPush");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:5556"), "Pub");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
+/// server.start().await
+/// # }
+/// ```
+#[must_use = "a component does nothing until `.start().await` or `.spawn().await`"]
+#[derive(Debug)]
+pub struct ServerTemplate {
+    name: String,
+    entries: Vec<Entry>,
+    /// Beside each entry.
+    registrations: Vec<Registration>,
+    presets: BTreeMap<String, String>,
+    settings: Settings,
+    context_cache: Option<Cache>,
+}
+
+struct Registration {
+    part: AnyPart,
+    block: bool,
+    log: bool,
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Registration(block: {}, log: {})", self.block, self.log)
+    }
+}
+
+enum AnyPart {
+    Inbound(Box<dyn ErasedInbound>),
+    Outbound(Box<dyn ErasedOutbound>),
+    Bypass(Box<dyn ErasedBypass>),
+}
+
+type Opening<'a> = BoxFuture<'a, std::result::Result<(), OpenError>>;
+type RunningPart = BoxFuture<'static, std::result::Result<(), BoxError>>;
+
+trait ErasedInbound: Send {
+    fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
+    fn run(self: Box<Self>, outlet: Outlet) -> RunningPart;
+}
+
+impl<P: Inbound> ErasedInbound for P {
+    fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
+        Inbound::open(self, setup).boxed()
+    }
+
+    fn run(self: Box<Self>, outlet: Outlet) -> RunningPart {
+        Inbound::run(*self, outlet).boxed()
+    }
+}
+
+trait ErasedOutbound: Send {
+    fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
+    fn run(self: Box<Self>, inlet: Inlet, outlet: Outlet) -> RunningPart;
+}
+
+impl<P: Outbound> ErasedOutbound for P {
+    fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
+        Outbound::open(self, setup).boxed()
+    }
+
+    fn run(self: Box<Self>, inlet: Inlet, outlet: Outlet) -> RunningPart {
+        Outbound::run(*self, inlet, outlet).boxed()
+    }
+}
+
+trait ErasedBypass: Send {
+    fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
+    fn run(self: Box<Self>, stop: Stop) -> RunningPart;
+}
+
+impl<P: Bypass> ErasedBypass for P {
+    fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
+        Bypass::open(self, setup).boxed()
+    }
+
+    fn run(self: Box<Self>, stop: Stop) -> RunningPart {
+        Bypass::run(*self, stop).boxed()
+    }
+}
+
+/// Why a component could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The routes do not fit together.
+    #[error("cannot start `{component}`")]
+    Route {
+        /// The component's name.
+        component: String,
+        /// What is wrong with them.
+        source: RouteError,
+    },
+    /// A part could not be opened.
+    #[error("cannot start `{component}`: its part `{part}` does not open")]
+    Open {
+        /// The component's name.
+        component: String,
+        /// The part's name.
+        part: String,
+        /// The cause.
+        source: OpenError,
+    },
+    /// An option is missing or does not fit the others.
+    #[error("cannot start `{component}`: {problem}")]
+    Option {
+        /// The component's name.
+        component: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The `db_address` is no address, or cannot be used.
+    #[error("cannot start `{component}`")]
+    Address {
+        /// The component's name.
+        component: String,
+        /// The cause.
+        source: crate::socket::SocketError,
+    },
+}
+
+/// A registered inbound part, and what is still to be said of it.
+#[derive(Debug)]
+pub struct InboundEntry<'a> {
+    entry: &'a mut Entry,
+    registration: &'a mut Registration,
+}
+
+impl InboundEntry<'_> {
+    /// The outbound part that its messages go to. Default: nowhere.
+    pub fn route(self, outbound: impl Into<String>) -> Self {
+        self.entry.route = Some(outbound.into());
+        self
+    }
+
+    /// Whether it waits for the outbound part's answer to each message. Default: no.
+    pub fn block(self, block: bool) -> Self {
+        self.registration.block = block;
+        self
+    }
+
+    /// Whether each message is logged, at level DEBUG. Default: no.
+    pub fn log(self, log: bool) -> Self {
+        self.registration.log = log;
+        self
+    }
+}
+
+/// A registered outbound part, and what is still to be said of it.
+#[derive(Debug)]
+pub struct OutboundEntry<'a> {
+    entry: &'a mut Entry,
+    registration: &'a mut Registration,
+}
+
+impl OutboundEntry<'_> {
+    /// The outbound part that its answers go to. Default: nowhere.
+    pub fn route(self, outbound: impl Into<String>) -> Self {
+        self.entry.route = Some(outbound.into());
+        self
+    }
+
+    /// Whether each answer is logged, at level DEBUG. Default: no.
+    pub fn log(self, log: bool) -> Self {
+        self.registration.log = log;
+        self
+    }
+}
+
+impl ServerTemplate {
+    /// A component without parts, which peers know as `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            entries: Vec::new(),
+            registrations: Vec::new(),
+            presets: BTreeMap::new(),
+            settings: Settings::default(),
+            context_cache: None,
+        }
+    }
+
+    pub(super) fn with_settings(name: String, settings: Settings) -> Self {
+        Self {
+            settings,
+            ..Self::new(name)
+        }
+    }
+
+    /// The cache that methods see, where it is not the component's own.
+    pub(super) fn set_context_cache(&mut self, cache: Cache) {
+        self.context_cache = Some(cache);
+    }
+
+    settings_methods!();
+
+    /// Adds a part that brings messages in.
+    pub fn register_inbound(
+        &mut self,
+        part: impl Inbound,
+        name: impl Into<String>,
+    ) -> InboundEntry<'_> {
+        let part = AnyPart::Inbound(Box::new(part));
+        let (entry, registration) = self.register(part, PartKind::Inbound, name.into());
+        InboundEntry {
+            entry,
+            registration,
+        }
+    }
+
+    /// Adds a part that takes messages on.
+    pub fn register_outbound(
+        &mut self,
+        part: impl Outbound,
+        name: impl Into<String>,
+    ) -> OutboundEntry<'_> {
+        let part = AnyPart::Outbound(Box::new(part));
+        let (entry, registration) = self.register(part, PartKind::Outbound, name.into());
+        OutboundEntry {
+            entry,
+            registration,
+        }
+    }
+
+    /// Adds a part that runs beside.
+    pub fn register_bypass(&mut self, part: impl Bypass, name: impl Into<String>) {
+        let part = AnyPart::Bypass(Box::new(part));
+        self.register(part, PartKind::Bypass, name.into());
+    }
+
+    fn register(
+        &mut self,
+        part: AnyPart,
+        kind: PartKind,
+        name: String,
+    ) -> (&mut Entry, &mut Registration) {
+        self.entries.push(Entry {
+            name,
+            kind,
+            route: None,
+        });
+        self.registrations.push(Registration {
+            part,
+            block: false,
+            log: false,
+        });
+        let last = self.entries.len() - 1;
+        (&mut self.entries[last], &mut self.registrations[last])
+    }
+
+    /// Sets a key of the component's configuration, which peers read and cannot change. `name`, and
+    /// the addresses that parts announce, are set anyway; what is set here goes before them.
+    pub fn preset_cache(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.presets.insert(key.into(), value.into());
+    }
+
+    /// Starts the component; it runs until SIGTERM, Ctrl-C, its limit of [`messages`](Self::messages)
+    /// or an error, and finishes what it has. A second signal ends it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] when it cannot be started, [`Error::Run`] when a part fails.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the component: it drains in the background.
+    pub async fn start(self) -> Result<()> {
+        until_stopped(self.spawn().await?).await
+    }
+
+    /// Starts the component, and returns as soon as all of its sockets are bound.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] when the routes do not fit together, or a part cannot be opened. Nothing runs
+    /// then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is done leaves nothing running.
+    pub async fn spawn(self) -> Result<ComponentHandle> {
+        let name = self.name.clone();
+        let level = self.settings.log_level;
+        let span = match level {
+            Some(level) => tracing::error_span!("component", name, log_level = %level),
+            None => tracing::error_span!("component", name),
+        };
+        self.open().instrument(span).await.map_err(Error::Start)
+    }
+
+    async fn open(mut self) -> std::result::Result<ComponentHandle, StartError> {
+        router::check(&self.entries).map_err(|source| StartError::Route {
+            component: self.name.clone(),
+            source,
+        })?;
+
+        let store = ComponentStore::new(self.settings.store.clone(), self.settings.cache_limits);
+        let store = Arc::new(store);
+        let cache = self.context_cache.take();
+        let context = Arc::new(ComponentContext {
+            name: self.name.clone(),
+            cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
+        });
+
+        let mut addresses = BTreeMap::new();
+        let mut functions = Vec::new();
+        let mut counters = Vec::new();
+        for (entry, registration) in self.entries.iter().zip(&mut self.registrations) {
+            let part_counters = Arc::<PartCounters>::default();
+            let mut announced = BTreeMap::new();
+            let mut setup = Setup {
+                context: &context,
+                store: &store,
+                options: &self.settings.socket,
+                advertised_host: self.settings.advertised_host.as_deref(),
+                announced: &mut announced,
+                counters: part_counters.clone(),
+                functions: &mut functions,
+            };
+            let opening = match &mut registration.part {
+                AnyPart::Inbound(part) => part.open(&mut setup),
+                AnyPart::Outbound(part) => part.open(&mut setup),
+                AnyPart::Bypass(part) => part.open(&mut setup),
+            };
+            opening.await.map_err(|source| StartError::Open {
+                component: self.name.clone(),
+                part: entry.name.clone(),
+                source,
+            })?;
+            for (key, address) in &announced {
+                tracing::info!("{}: {key} is {address}", entry.name);
+            }
+            addresses.extend(announced);
+            counters.push(part_counters);
+        }
+
+        let mut configuration = addresses.clone();
+        configuration.insert("name".to_owned(), self.name.clone());
+        configuration.extend(self.presets);
+        store.configure(configuration);
+
+        let stop = Stop {
+            token: CancellationToken::new(),
+            linger: self.settings.drain_limit,
+        };
+        let mut inlets = HashMap::new();
+        let mut queues = HashMap::new();
+        for entry in &self.entries {
+            if entry.kind == PartKind::Outbound {
+                let (sender, receiver) = queue(self.settings.queue);
+                queues.insert(entry.name.clone(), sender);
+                let stop = stop.clone();
+                let inlet = Inlet {
+                    queue: receiver,
+                    stop,
+                };
+                inlets.insert(entry.name.clone(), inlet);
+            }
+        }
+
+        let left = self.settings.messages.map(AtomicU64::new).map(Arc::new);
+        let mut parts = Parts::new(stop.clone());
+        let mut part_entries = Vec::new();
+        for ((entry, registration), counters) in
+            self.entries.iter().zip(self.registrations).zip(counters)
+        {
+            let queue = queues.get(&entry.name);
+            part_entries.push(PartEntry {
+                name: entry.name.clone(),
+                counters,
+                queue: queue.map(|queue| queue.gauge()),
+            });
+            if let Some(route) = &entry.route {
+                tracing::info!("{} feeds {route}", entry.name);
+            }
+            let outlet = Outlet {
+                route: entry.route.as_ref().map(|route| queues[route].clone()),
+                block: registration.block,
+                log: registration.log,
+                part: entry.name.as_str().into(),
+                left: left.clone(),
+                stop: stop.clone(),
+            };
+            match registration.part {
+                AnyPart::Inbound(part) => parts.spawn(&entry.name, part.run(outlet)),
+                AnyPart::Outbound(part) => {
+                    let inlet = inlets.remove(&entry.name);
+                    let inlet = inlet.expect("every outbound part has an inlet");
+                    parts.spawn(&entry.name, part.run(inlet, outlet));
+                }
+                AnyPart::Bypass(part) => {
+                    let stop = parts.bypass_stop();
+                    parts.spawn_bypass(&entry.name, part.run(stop));
+                }
+            }
+        }
+        // From here on only parts hold queues, so that each ends with those who feed it.
+        drop(queues);
+        tracing::info!("{} started", self.name);
+
+        let counters = Arc::new(Counters {
+            parts: part_entries,
+            functions,
+        });
+        let supervisor = supervise(parts, self.name.clone()).in_current_span();
+        Ok(ComponentHandle {
+            name: self.name,
+            addresses,
+            counters,
+            stop: stop.token,
+            outcome: tokio::spawn(supervisor),
+        })
+    }
+}

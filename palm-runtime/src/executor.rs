@@ -1,0 +1,473 @@
+//! The part that runs a user's methods.
+//!
+//! For each message it finds the function, checks that it is meant, calls it, and sends the result
+//! on in a message that is otherwise the same. A call that is done at its first poll, as every
+//! synchronous method is, costs no task and no allocation; one that is not goes on as a task of its
+//! own. How many run at once is bounded; answers keep the order of the messages where that is asked
+//! for; a panic is a failed call and no more.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
+
+use crate::callable::{Call, Callable, Emitted, Outcome, Results, State, catch_panic};
+use crate::context::{ComponentContext, Context};
+use crate::error::{BoxError, CallFailure};
+use crate::message::Message;
+use crate::metrics::{FunctionCounters, PartCounters};
+use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup};
+
+/// What the payload becomes when a call fails, for peers of old: the one byte `0`.
+const FAILED: Bytes = Bytes::from_static(b"0");
+
+/// How long calls may keep the thread before others that run on it get their turn.
+const TURN: Duration = Duration::from_micros(200);
+
+/// The largest concurrency: what is more is no bound.
+const MOST_CALLS: usize = 1 << 20;
+
+/// In which order answers leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// In the order in which the messages came.
+    Kept,
+    /// As soon as each is done.
+    AsDone,
+}
+
+/// Whose calls are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressee {
+    /// Only those that name this component, as in servers, pipelines and sinks.
+    ByName,
+    /// All, as in workers, which are called by their master's name.
+    Any,
+}
+
+/// Runs the methods of `C`.
+#[derive(Debug)]
+pub struct Executor<C> {
+    state: Arc<State<C>>,
+    concurrency: usize,
+    order: Order,
+    addressee: Addressee,
+    opened: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    context: Arc<ComponentContext>,
+    counters: Arc<PartCounters>,
+    /// As [`Callable::FUNCTIONS`], then `echo`.
+    functions: Vec<Arc<FunctionCounters>>,
+}
+
+impl<C: Callable> Executor<C> {
+    /// Runs the methods of `state` for calls that name the component, as many at once as there are
+    /// processors, and keeps the order.
+    pub fn new(state: Arc<State<C>>) -> Self {
+        Self {
+            state,
+            concurrency: default_concurrency(),
+            order: Order::Kept,
+            addressee: Addressee::ByName,
+            opened: None,
+        }
+    }
+
+    /// How many calls may run at once. Default: as many as there are processors. 0 counts as 1.
+    #[must_use]
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.concurrency = calls.clamp(1, MOST_CALLS);
+        self
+    }
+
+    /// In which order answers leave. Default: [`Order::Kept`].
+    #[must_use]
+    pub fn order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Whose calls are answered. Default: [`Addressee::ByName`].
+    #[must_use]
+    pub fn addressee(mut self, addressee: Addressee) -> Self {
+        self.addressee = addressee;
+        self
+    }
+}
+
+pub(crate) fn default_concurrency() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+impl<C: Callable> Outbound for Executor<C> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let names = C::FUNCTIONS.iter().map(|function| function.name);
+        let functions: Vec<_> = names
+            .chain(["echo"])
+            .map(|name| Arc::new(FunctionCounters::new(name)))
+            .collect();
+        setup.functions.extend(functions.iter().cloned());
+        self.opened = Some(Opened {
+            context: setup.context.clone(),
+            counters: setup.counters(),
+            functions,
+        });
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let permits = Arc::new(Semaphore::new(self.concurrency));
+        let mut running = Running {
+            state: self.state,
+            addressee: self.addressee,
+            functions: opened.functions,
+            finisher: Arc::new(Finisher {
+                context: opened.context,
+                counters: opened.counters,
+                outlet,
+            }),
+            order: self.order,
+            last: None,
+            tasks: JoinSet::new(),
+        };
+
+        let mut batch = Vec::new();
+        // The memory of a call that was done at once serves the next one.
+        let mut spare = None;
+        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+            let mut turn = Instant::now();
+            for envelope in batch.drain(..) {
+                let permit = permits
+                    .clone()
+                    .acquire_owned()
+                    .await
+                    .expect("the semaphore is never closed");
+                let Some(work) = running.begin(envelope).await else {
+                    continue;
+                };
+                let (call, meta) = work;
+                let future = catch_panic(
+                    C::call(running.state.clone(), meta.index, call),
+                    Outcome::Failed,
+                );
+                let mut future: Pin<Box<_>> = match spare.take() {
+                    Some(mut spare) => {
+                        Pin::set(&mut spare, future);
+                        spare
+                    }
+                    None => Box::pin(future),
+                };
+                match poll_once(future.as_mut()).await {
+                    Poll::Ready(outcome) => {
+                        spare = Some(future);
+                        running.done(meta, outcome, permit).await;
+                    }
+                    Poll::Pending => running.go_on(meta, future, permit),
+                }
+                if turn.elapsed() > TURN {
+                    tokio::task::yield_now().await;
+                    turn = Instant::now();
+                }
+            }
+        }
+        while running.tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+struct Running<C> {
+    state: Arc<State<C>>,
+    addressee: Addressee,
+    functions: Vec<Arc<FunctionCounters>>,
+    finisher: Arc<Finisher>,
+    order: Order,
+    /// Cancelled when the call before has delivered, where the order is kept.
+    last: Option<CancellationToken>,
+    /// Calls that were not done at once. They end with the executor.
+    tasks: JoinSet<()>,
+}
+
+/// A call that has begun: what is needed to deliver its result.
+struct Begun {
+    index: usize,
+    header: Message,
+    feedback: Option<oneshot::Sender<Bytes>>,
+    started: Instant,
+    counters: Arc<FunctionCounters>,
+    /// Until when delivery has to wait, and who waits for it.
+    turn: Turn,
+    /// Results that wait for the end of the call.
+    collected: Option<mpsc::UnboundedReceiver<Outcome>>,
+}
+
+impl Begun {
+    fn worked(&self, outcome: &Outcome) {
+        let failed = matches!(outcome, Outcome::Failed(_));
+        self.counters.end(self.started.elapsed(), failed);
+    }
+
+    /// Sends on what the call came to, when it is its turn.
+    async fn deliver(self, finisher: &Finisher, outcome: Outcome) {
+        self.turn.wait().await;
+        if let Some(mut collected) = self.collected {
+            while let Ok(outcome) = collected.try_recv() {
+                finisher.finish(self.header.clone(), outcome, None).await;
+            }
+        }
+        finisher.finish(self.header, outcome, self.feedback).await;
+    }
+}
+
+/// The place in the order of delivery. Dropping it lets the next one deliver.
+#[derive(Debug, Default)]
+struct Turn {
+    before: Option<CancellationToken>,
+    after: Option<DropGuard>,
+}
+
+impl Turn {
+    async fn wait(&self) {
+        if let Some(before) = &self.before {
+            before.cancelled().await;
+        }
+    }
+}
+
+impl<C: Callable> Running<C> {
+    /// Finds the function of a message. `None` when that was all: it cannot be called, or it is
+    /// `echo`, and the answer is on its way.
+    async fn begin(&mut self, envelope: Envelope) -> Option<(Call, Begun)> {
+        let Envelope {
+            message,
+            since,
+            feedback,
+        } = envelope;
+        let found = self.find(&message);
+        let index = match found {
+            Ok(Found::Function(index)) => index,
+            Ok(Found::Echo) => {
+                let counters = self.functions[C::FUNCTIONS.len()].clone();
+                counters.begin(since.elapsed());
+                self.turn().wait().await;
+                let payload = message.payload().clone();
+                self.finisher
+                    .finish(message, Outcome::Payload(payload), feedback)
+                    .await;
+                counters.end(Duration::ZERO, false);
+                return None;
+            }
+            Err(failure) => {
+                self.turn().wait().await;
+                self.finisher
+                    .finish(message, Outcome::Failed(failure), feedback)
+                    .await;
+                return None;
+            }
+        };
+        let info = &C::FUNCTIONS[index];
+        let counters = self.functions[index].clone();
+        let started = Instant::now();
+        counters.begin(started.saturating_duration_since(since));
+        let context = info
+            .takes_context
+            .then(|| Context::new(self.finisher.context.clone(), message.clone()));
+        let payload = message.payload().clone();
+        let turn = self.turn();
+        let (emitter, collected) = match info.results {
+            Results::One => (None, None),
+            Results::Many => {
+                // A hook that needs the lock that this call holds would wait for the call, and the
+                // call for room behind the hook: then results wait for the end of the call.
+                let (collect, collected) = if C::EXCLUSIVE && C::HANDLES_STREAM {
+                    let (sender, receiver) = mpsc::unbounded_channel();
+                    (Some(sender), Some(receiver))
+                } else {
+                    (None, None)
+                };
+                let emitter = Emitter {
+                    header: message.clone(),
+                    finisher: self.finisher.clone(),
+                    before: turn.before.clone(),
+                    collect,
+                };
+                (Some(emitter), collected)
+            }
+        };
+        let begun = Begun {
+            index,
+            header: message,
+            feedback,
+            started,
+            counters,
+            turn,
+            collected,
+        };
+        Some((Call::new(payload, context, emitter), begun))
+    }
+
+    fn find(&self, message: &Message) -> Result<Found, CallFailure> {
+        let step = message
+            .step()
+            .map_err(|error| CallFailure::unknown(error.into()))?;
+        let name = &self.finisher.context.name;
+        if self.addressee == Addressee::ByName && step.server != name {
+            let error = format!("the message is for `{}`, this is `{name}`", step.server);
+            return Err(CallFailure::unknown(error.into()));
+        }
+        match C::find(step.function) {
+            Some(index) => Ok(Found::Function(index)),
+            None if step.function == "echo" => Ok(Found::Echo),
+            None => {
+                let known = C::FUNCTIONS.iter().map(|function| function.name);
+                let known: Vec<_> = known.chain(["echo"]).collect();
+                let known = known.join("`, `");
+                let error = format!("no function `{}` here; there are `{known}`", step.function);
+                Err(CallFailure::unknown(error.into()))
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        // Usually everything before has been delivered, and nothing is allocated.
+        self.last = self.last.take().filter(|last| !last.is_cancelled());
+        Turn {
+            before: self.last.clone(),
+            after: None,
+        }
+    }
+
+    /// Delivers the result of a call that was done at once, unless it is not its turn yet.
+    async fn done(&mut self, begun: Begun, outcome: Outcome, permit: OwnedSemaphorePermit) {
+        begun.worked(&outcome);
+        if begun.turn.before.is_some() {
+            self.spawn(begun, std::future::ready(outcome), permit);
+        } else {
+            begun.deliver(&self.finisher, outcome).await;
+        }
+    }
+
+    /// Lets a call that was not done at once go on as a task of its own.
+    fn go_on(
+        &mut self,
+        begun: Begun,
+        call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let (started, counters) = (begun.started, begun.counters.clone());
+        let call = async move {
+            let outcome = call.await;
+            counters.end(started.elapsed(), matches!(outcome, Outcome::Failed(_)));
+            outcome
+        };
+        self.spawn(begun, call, permit);
+    }
+
+    fn spawn(
+        &mut self,
+        mut begun: Begun,
+        call: impl Future<Output = Outcome> + Send + 'static,
+        permit: OwnedSemaphorePermit,
+    ) {
+        if self.order == Order::Kept {
+            let delivered = CancellationToken::new();
+            begun.turn.after = Some(delivered.clone().drop_guard());
+            self.last = Some(delivered);
+        }
+        let finisher = self.finisher.clone();
+        let deliver = async move {
+            let outcome = call.await;
+            begun.deliver(&finisher, outcome).await;
+            drop(permit);
+        };
+        self.tasks.spawn(deliver.in_current_span());
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
+
+enum Found {
+    Function(usize),
+    Echo,
+}
+
+/// Sends results on.
+#[derive(Debug)]
+struct Finisher {
+    context: Arc<ComponentContext>,
+    counters: Arc<PartCounters>,
+    outlet: Outlet,
+}
+
+impl Finisher {
+    async fn finish(
+        &self,
+        mut message: Message,
+        outcome: Outcome,
+        feedback: Option<oneshot::Sender<Bytes>>,
+    ) {
+        self.counters.count(1, message.payload().len());
+        match outcome {
+            Outcome::Payload(payload) => message.set_payload(payload),
+            Outcome::Nothing => return,
+            Outcome::Failed(failure) => {
+                self.counters.count_error();
+                log_failure(&message, &failure);
+                message.set_payload(FAILED);
+            }
+        }
+        if let Some(feedback) = feedback {
+            let _ = feedback.send(message.encode());
+        }
+        self.outlet.send(message).await;
+    }
+}
+
+fn log_failure(message: &Message, failure: &CallFailure) {
+    let function = message.function();
+    let cause = failure.chain();
+    tracing::error!(function, stage = message.stage(), "`{function}` {failure}: {cause}");
+}
+
+/// Where a call with many results puts them.
+#[derive(Debug)]
+pub(crate) struct Emitter {
+    header: Message,
+    finisher: Arc<Finisher>,
+    before: Option<CancellationToken>,
+    collect: Option<mpsc::UnboundedSender<Outcome>>,
+}
+
+impl Emitter {
+    pub(crate) async fn emit(&mut self, result: Outcome) -> Emitted {
+        if let Some(collect) = &self.collect {
+            return match collect.send(result) {
+                Ok(()) => Emitted::Wanted,
+                Err(_) => Emitted::Unwanted,
+            };
+        }
+        if let Some(before) = self.before.take() {
+            before.cancelled().await;
+        }
+        let header = self.header.clone();
+        self.finisher.finish(header, result, None).await;
+        if self.finisher.outlet.is_closed() {
+            Emitted::Unwanted
+        } else {
+            Emitted::Wanted
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Everything of palm that runs. Use it through the crate `palm`, which documents it.
+//!
+//! The modules are the layers of `ARCHITECTURE.md`: `message` and `function` are what goes over the
+//! wire, `socket` is the network, `part` and `router` are what a component is made of, `parts` and
+//! `executor` the parts that there are, `component` the compositions, and `client` the other side.
+
+pub mod cache;
+pub mod callable;
+#[doc(hidden)]
+pub mod check;
+mod client;
+pub mod component;
+mod context;
+mod error;
+mod executor;
+mod function;
+pub mod logging;
+mod message;
+mod metrics;
+pub mod part;
+pub mod parts;
+mod payload;
+mod queue;
+mod registration;
+mod router;
+pub mod socket;
+
+pub use cache::{Cache, CacheError, CacheLimits, KeyValue, MemoryStore};
+pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, blocking};
+pub use component::{
+    Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate, StartError,
+};
+pub use context::Context;
+pub use error::{BoxError, CallFailure, Error, FailureKind, Result};
+pub use executor::{Addressee, Executor, Order};
+pub use function::{Function, IntoSteps, Step, StepError, Steps};
+pub use message::{DecodeError, Message, proto};
+pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
+pub use payload::{FromPayload, IntoPayload};
+pub use queue::QueueLimits;
+pub use registration::{Registration, components};
+pub use router::{PartKind, RouteError};
+
+#[doc(hidden)]
+pub use registration::inventory;
+#[doc(hidden)]
+pub use {bytes::Bytes, bytestring::ByteString};

@@ -1,0 +1,246 @@
+//! [`Message`]: the fields of a `PalmMessage` as views into the frame that it came in.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use uuid::Uuid;
+
+use super::codec::{self, DecodeError};
+use super::proto::PalmMessage;
+use crate::function::{Step, StepError, step_at};
+
+/// A message of the PALM protocol.
+///
+/// Cloning is cheap: text and payload are reference counted views. A decoded message shares the
+/// memory of the frame that it came in, and while nothing in it is changed it is sent on as that
+/// very frame. Fields that this version does not know are kept and sent on ([proto3 unknown
+/// fields](https://protobuf.dev/programming-guides/proto3/#unknowns)), so that newer peers can talk
+/// through us.
+///
+/// ```
+/// # use palm_runtime::Message;
+/// let mut message = Message::new("images.thumbnail", "raw bytes");
+/// message.set_stage(message.stage() + 1);
+/// assert_eq!(message.payload(), "raw bytes");
+/// # Ok::<(), palm_runtime::DecodeError>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Message {
+    pub(super) pipeline: ByteString,
+    pub(super) client: ByteString,
+    pub(super) stage: i64,
+    pub(super) function: ByteString,
+    pub(super) cache: ByteString,
+    pub(super) payload: Bytes,
+    /// Fields that we do not know, still encoded.
+    pub(super) unknown: Bytes,
+    /// The frame that this came in, while it says the same as the fields.
+    pub(super) frame: Option<Bytes>,
+}
+
+impl Message {
+    /// A message at stage 0 for `function`, from nobody: pipeline, client and cache are empty.
+    pub fn new(function: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            function: function.into(),
+            payload: payload.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Reads a message from the frame that it came in, without copying text or payload.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the bytes are no `PalmMessage`: cut short, a field of another wire
+    /// type, or text that is not UTF-8.
+    pub fn decode(frame: Bytes) -> Result<Self, DecodeError> {
+        codec::decode(frame)
+    }
+
+    /// The message as one frame. Nothing is copied when it is as it came in; otherwise header and
+    /// payload are written once into a new buffer, since a ZeroMQ frame is one piece of memory.
+    pub fn encode(&self) -> Bytes {
+        match &self.frame {
+            Some(frame) => frame.clone(),
+            None => codec::encode(self),
+        }
+    }
+
+    /// [`encode`](Self::encode), without counting another reference to the frame.
+    pub fn into_frame(self) -> Bytes {
+        match self.frame {
+            Some(frame) => frame,
+            None => codec::encode(&self),
+        }
+    }
+
+    /// Id of the stream: the client's session, or a UUID.
+    pub fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
+    /// Id of the client that began the stream, and the topic on which its answers come back.
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    /// Index of the step that is to be done next. A client sends 0.
+    pub fn stage(&self) -> i64 {
+        self.stage
+    }
+
+    /// `server.function`, or several of them separated by spaces.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
+    /// The key in a request to the cache service; otherwise the id that a server gave the message.
+    pub fn cache(&self) -> &str {
+        &self.cache
+    }
+
+    /// The data.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The step that is to be done next: of several, number [`stage`](Self::stage); the only one
+    /// whatever the stage is.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError`] when there is no such step, or when it is not of the form `server.function`.
+    pub fn step(&self) -> Result<Step<'_>, StepError> {
+        step_at(&self.function, self.stage)
+    }
+
+    /// Sets the id of the stream.
+    pub fn set_pipeline(&mut self, pipeline: impl Into<ByteString>) {
+        self.pipeline = pipeline.into();
+        self.frame = None;
+    }
+
+    /// Sets the id of the client, which is the topic of the answer.
+    pub fn set_client(&mut self, client: impl Into<ByteString>) {
+        self.client = client.into();
+        self.frame = None;
+    }
+
+    /// Sets the index of the step that is to be done next.
+    pub fn set_stage(&mut self, stage: i64) {
+        self.stage = stage;
+        self.frame = None;
+    }
+
+    /// Sets the functions to be called, one per step.
+    pub fn set_function(&mut self, function: impl Into<ByteString>) {
+        self.function = function.into();
+        self.frame = None;
+    }
+
+    /// Sets the cache key, or the id of the message.
+    pub fn set_cache(&mut self, cache: impl Into<ByteString>) {
+        self.cache = cache.into();
+        self.frame = None;
+    }
+
+    /// Replaces the data.
+    pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
+        self.payload = payload.into();
+        self.frame = None;
+    }
+
+    /// The message with another payload: [`set_payload`](Self::set_payload) for use in expressions.
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.set_payload(payload);
+        self
+    }
+
+    /// Gives the message an id of its own in `cache` if that is empty, as servers do.
+    pub(crate) fn ensure_id(&mut self) {
+        if self.cache.is_empty() {
+            self.set_cache(new_id());
+        }
+    }
+
+    pub(crate) fn client_topic(&self) -> ByteString {
+        self.client.clone()
+    }
+
+    /// Bytes that the message holds in memory, more or less; what queues count.
+    pub(crate) fn weight(&self) -> usize {
+        self.payload.len()
+            + self.function.len()
+            + self.client.len()
+            + self.pipeline.len()
+            + self.unknown.len()
+    }
+}
+
+/// A random id, as text: a UUID, version 4 (RFC 9562).
+pub(crate) fn new_id() -> ByteString {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    Uuid::new_v4().as_hyphenated().encode_lower(&mut text);
+    let text: &str = std::str::from_utf8(&text).expect("a UUID is ASCII");
+    ByteString::from(text)
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Message")
+            .field("pipeline", &self.pipeline())
+            .field("client", &self.client())
+            .field("stage", &self.stage)
+            .field("function", &self.function())
+            .field("cache", &self.cache())
+            .field("payload_bytes", &self.payload.len())
+            .field("unknown_bytes", &self.unknown.len())
+            .finish()
+    }
+}
+
+/// Two messages are equal when all fields are, the ones that we do not know included.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.pipeline == other.pipeline
+            && self.client == other.client
+            && self.stage == other.stage
+            && self.function == other.function
+            && self.cache == other.cache
+            && self.payload == other.payload
+            && self.unknown == other.unknown
+    }
+}
+
+impl Eq for Message {}
+
+/// Copies the text; fields that we do not know are lost, since prost has no place for them.
+impl From<Message> for PalmMessage {
+    fn from(message: Message) -> Self {
+        Self {
+            pipeline: message.pipeline.to_string(),
+            client: message.client.to_string(),
+            stage: message.stage,
+            function: message.function.to_string(),
+            cache: message.cache.to_string(),
+            payload: message.payload,
+        }
+    }
+}
+
+impl From<PalmMessage> for Message {
+    fn from(message: PalmMessage) -> Self {
+        Self {
+            pipeline: message.pipeline.into(),
+            client: message.client.into(),
+            stage: message.stage,
+            function: message.function.into(),
+            cache: message.cache.into(),
+            payload: message.payload,
+            unknown: Bytes::new(),
+            frame: None,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What goes over the wire: one [`Message`], and the list of [`Steps`](crate::function::Steps) in it.
+//!
+//! [`Message`] is the `PalmMessage` of the protocol (`proto/palm.proto`, part 1 of the wire
+//! contract). Start reading at [`Message::decode`]. There is no I/O here.
+
+mod codec;
+mod encoded;
+pub mod proto;
+#[cfg(test)]
+mod generated_test;
+#[cfg(test)]
+mod tests;
+
+pub use codec::DecodeError;
+pub use encoded::Message;
+pub(crate) use encoded::new_id;

@@ -1,0 +1,145 @@
+//! The codec against prost's own, against what it does not know, and against random bytes.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
+
+use super::proto::PalmMessage;
+use super::{DecodeError, Message};
+
+fn any_message() -> impl Strategy<Value = PalmMessage> {
+    let text = "\\PC{0,40}";
+    let payload = prop::collection::vec(any::<u8>(), 0..300);
+    (text, text, any::<i64>(), text, text, payload).prop_map(
+        |(pipeline, client, stage, function, cache, payload)| PalmMessage {
+            pipeline,
+            client,
+            stage,
+            function,
+            cache,
+            payload: payload.into(),
+        },
+    )
+}
+
+/// A field that nobody knows, of each wire type that has a length of its own.
+fn any_unknown() -> impl Strategy<Value = Vec<u8>> {
+    let field = 7_u32..5000;
+    prop_oneof![
+        (field.clone(), any::<u64>()).prop_map(|(field, value)| {
+            let mut out = Vec::new();
+            encode_key(field, WireType::Varint, &mut out);
+            encode_varint(value, &mut out);
+            out
+        }),
+        (field.clone(), prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(field, value)| {
+            let mut out = Vec::new();
+            prost::encoding::bytes::encode(field, &value, &mut out);
+            out
+        }),
+        (field, any::<u64>()).prop_map(|(field, value)| {
+            let mut out = Vec::new();
+            prost::encoding::fixed64::encode(field, &value, &mut out);
+            out
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_prost_writes_we_read_and_the_other_way_round(plain in any_message()) {
+        let message = Message::decode(plain.encode_to_vec().into()).unwrap();
+        prop_assert_eq!(&message, &Message::from(plain.clone()));
+        prop_assert_eq!(PalmMessage::decode(Message::from(plain.clone()).encode()).unwrap(), plain);
+    }
+
+    #[test]
+    fn a_changed_message_keeps_what_it_does_not_know(
+        plain in any_message(),
+        unknown in prop::collection::vec(any_unknown(), 0..4),
+        front in any::<bool>(),
+    ) {
+        let unknown = unknown.concat();
+        let mut frame = plain.encode_to_vec();
+        if front {
+            frame.splice(0..0, unknown.iter().copied());
+        } else {
+            frame.extend(&unknown);
+        }
+        let mut message = Message::decode(frame.into()).unwrap();
+        message.set_payload("new");
+        let sent = Message::decode(message.encode()).unwrap();
+        prop_assert_eq!(&sent.unknown[..], &unknown[..]);
+        prop_assert_eq!(sent.function(), plain.function);
+    }
+
+    #[test]
+    fn unchanged_is_sent_on_as_it_came(plain in any_message()) {
+        let frame = Bytes::from(plain.encode_to_vec());
+        let sent = Message::decode(frame.clone()).unwrap().into_frame();
+        prop_assert_eq!(sent.as_ptr(), frame.as_ptr());
+        prop_assert_eq!(sent, frame);
+    }
+
+    #[test]
+    fn random_bytes_are_read_as_prost_reads_them(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let ours = Message::decode(bytes.clone().into());
+        let theirs = PalmMessage::decode(&bytes[..]);
+        prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?}", ours, theirs);
+    }
+}
+
+#[test]
+fn unknown_fields_between_known_ones_are_kept_in_order() {
+    let mut frame = Vec::new();
+    for index in 0..100_u64 {
+        prost::encoding::uint64::encode(16, &index, &mut frame);
+        prost::encoding::string::encode(4, &"a.b".to_owned(), &mut frame);
+    }
+    let message = Message::decode(frame.into()).unwrap().with_payload("x");
+    let mut expected = BytesMut::new();
+    for index in 0..100_u64 {
+        prost::encoding::uint64::encode(16, &index, &mut expected);
+    }
+    let sent = Message::decode(message.encode()).unwrap();
+    assert_eq!(sent.unknown, expected);
+    assert_eq!(sent.function(), "a.b");
+}
+
+#[test]
+fn payload_is_a_view_of_the_frame() {
+    let frame = Message::new("a.b", vec![7; 1000]).encode();
+    let message = Message::decode(frame.clone()).unwrap();
+    let frame_range = frame.as_ptr_range();
+    assert!(frame_range.contains(&message.payload().as_ptr()));
+    assert!(frame_range.contains(&message.function().as_ptr()));
+}
+
+#[test]
+fn what_a_real_peer_sent() {
+    // Captured from pylm's client: eval(['srv.foo', 'other.bar'], b'pay', cache='CC').
+    let mut frame = vec![0x0a, 0x24];
+    frame.extend([b'p'; 36]);
+    frame.extend([0x12, 0x24]);
+    frame.extend([b'c'; 36]);
+    frame.extend(b"\x22\x11srv.foo other.bar\x2a\x02CC\x32\x03pay");
+    let mut message = Message::decode(frame.clone().into()).unwrap();
+    assert_eq!(message.stage(), 0);
+    assert_eq!(message.step().unwrap().function, "foo");
+    assert_eq!((message.cache(), &message.payload()[..]), ("CC", &b"pay"[..]));
+    message.set_payload("pay");
+    assert_eq!(message.encode(), frame);
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let check = |bytes: &[u8], expected: &str| {
+        let error: DecodeError = Message::decode(Bytes::copy_from_slice(bytes)).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    };
+    check(b"\x0a\xff\x01", "field 1 announces 255 bytes, 0 are left");
+    check(b"\x0a\x02\xff\xfe", "field 1 is not UTF-8");
+    check(b"\x18", "not a protobuf message");
+    check(b"\x20\x05", "field 4 has wire type 0");
+}

@@ -1,0 +1,360 @@
+//! What a part is: an inbound one brings messages in, an outbound one takes them on, a bypass runs
+//! beside.
+//!
+//! A part lives twice: it is opened ([`Inbound::open`]: sockets are bound, addresses announced),
+//! and, once all parts of its component are, it runs. An inbound part gives messages to its
+//! [`Outlet`], an outbound part takes them from its [`Inlet`]; the
+//! [`ServerTemplate`](crate::ServerTemplate) has connected the two by a bounded queue. When the
+//! component stops, inbound parts return first; each outbound part returns when its inlet has run
+//! dry; bypasses come last.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::ComponentStore;
+use crate::callable::{Emit, EmitQueue};
+use crate::context::{ComponentContext, Context};
+use crate::error::{BoxError, CallFailure};
+use crate::message::Message;
+use crate::metrics::{FunctionCounters, PartCounters};
+use crate::queue;
+use crate::socket::{Address, SocketError, SocketOptions};
+
+/// Messages that a part takes from a socket or a queue at once.
+pub(crate) const BATCH: usize = 256;
+
+/// Brings messages in.
+pub trait Inbound: Send + 'static {
+    /// Opens what the part needs: after this, peers can connect.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when an address cannot be bound; the component is then not started.
+    fn open(&mut self, setup: &mut Setup<'_>)
+    -> impl Future<Output = Result<(), OpenError>> + Send;
+
+    /// Brings messages in, until [`Outlet::stopped`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it impossible to go on; the component then stops.
+    fn run(self, outlet: Outlet) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Takes messages on.
+pub trait Outbound: Send + 'static {
+    /// Opens what the part needs.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when an address cannot be bound; the component is then not started.
+    fn open(&mut self, setup: &mut Setup<'_>)
+    -> impl Future<Output = Result<(), OpenError>> + Send;
+
+    /// Takes messages on, until the inlet has run dry. `outlet` leads to the part that its answers
+    /// are routed to, if any.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it impossible to go on; the component then stops.
+    fn run(self, inlet: Inlet, outlet: Outlet)
+    -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Runs beside, without a route.
+pub trait Bypass: Send + 'static {
+    /// Opens what the part needs.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when an address cannot be bound; the component is then not started.
+    fn open(&mut self, setup: &mut Setup<'_>)
+    -> impl Future<Output = Result<(), OpenError>> + Send;
+
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it impossible to go on; the component then stops.
+    fn run(self, stop: Stop) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Hooks of an inbound part, for components made from parts by hand.
+///
+/// The high-level components have the hooks of their user's type in this place.
+pub trait InboundHooks: Send + 'static {
+    /// Whether [`scatter`](Self::scatter) does anything. Default: yes.
+    const SCATTERS: bool = true;
+
+    /// Turns a message that came in into those that go on. Default: the message itself.
+    ///
+    /// # Errors
+    ///
+    /// The message then goes no further; the part goes on with the next.
+    fn scatter(
+        &mut self,
+        message: Message,
+        context: Context,
+        emit: &mut Emit<'_>,
+    ) -> impl Future<Output = Result<(), CallFailure>> + Send {
+        let _ = context;
+        async move {
+            emit.send(message).await;
+            Ok(())
+        }
+    }
+
+    /// Takes what the router answered to a message: the outbound part's answer where the route is
+    /// registered with `block`, `1` otherwise. Default: nothing happens.
+    fn handle_feedback(&mut self, feedback: &Bytes) {
+        let _ = feedback;
+    }
+
+    /// What the peer is answered, in a part whose peer waits for it, after
+    /// [`handle_feedback`](Self::handle_feedback) got `feedback`. Default: the feedback.
+    fn reply_feedback(&mut self, feedback: Bytes) -> Bytes {
+        feedback
+    }
+}
+
+/// Every message goes on as it came.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHooks;
+
+impl InboundHooks for NoHooks {
+    const SCATTERS: bool = false;
+}
+
+/// What a part finds when it is opened.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    pub(crate) context: &'a Arc<ComponentContext>,
+    pub(crate) store: &'a Arc<ComponentStore>,
+    pub(crate) options: &'a SocketOptions,
+    pub(crate) advertised_host: Option<&'a str>,
+    pub(crate) announced: &'a mut BTreeMap<String, String>,
+    pub(crate) counters: Arc<PartCounters>,
+    pub(crate) functions: &'a mut Vec<Arc<FunctionCounters>>,
+}
+
+impl Setup<'_> {
+    /// The component's name.
+    pub fn component(&self) -> &str {
+        &self.context.name
+    }
+
+    /// How sockets are to behave.
+    pub fn socket_options(&self) -> &SocketOptions {
+        self.options
+    }
+
+    /// Tells peers, under the cache key `key`, where the part is to be found. A wildcard host becomes
+    /// one that they can connect to.
+    pub fn announce(&mut self, key: &str, bound: &Address) -> Address {
+        let address = bound.for_peers(self.advertised_host);
+        self.announced.insert(key.to_owned(), address.to_string());
+        address
+    }
+
+    pub(crate) fn counters(&self) -> Arc<PartCounters> {
+        self.counters.clone()
+    }
+}
+
+/// Why a part could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A socket could not be bound or connected.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Something of the user's own parts.
+    #[error(transparent)]
+    Custom(#[from] BoxError),
+}
+
+/// The order to stop, as it reaches a part.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    pub(crate) token: CancellationToken,
+    /// How long closing sockets may take to send what is queued.
+    pub(crate) linger: Duration,
+}
+
+impl Stop {
+    /// Waits until the part should stop. Cancel safe.
+    pub async fn stopped(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// How long a closing socket may take to send what is queued.
+    pub fn linger(&self) -> Duration {
+        self.linger
+    }
+}
+
+/// A message on its way from one part to the next.
+#[derive(Debug)]
+pub struct Envelope {
+    pub(crate) message: Message,
+    /// When it came in, or was made.
+    pub(crate) since: Instant,
+    pub(crate) feedback: Option<oneshot::Sender<Bytes>>,
+}
+
+impl Envelope {
+    /// The message.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// Takes the message; `answer` goes back to the inbound part if that waits for it.
+    pub fn answer(self, answer: Bytes) -> Message {
+        if let Some(feedback) = self.feedback {
+            // Nobody waits any more: the component stops.
+            let _ = feedback.send(answer);
+        }
+        self.message
+    }
+}
+
+/// Where an outbound part takes its messages from.
+#[derive(Debug)]
+pub struct Inlet {
+    pub(crate) queue: queue::Receiver<Envelope>,
+    pub(crate) stop: Stop,
+}
+
+impl Inlet {
+    /// Waits for a message and takes up to `max` that are there; 0 when the component stops and
+    /// nothing is left. Cancel safe: nothing is lost.
+    pub async fn recv_many(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
+        self.queue.recv_many(out, max).await
+    }
+
+    /// How long a closing socket may take to send what is queued.
+    pub fn linger(&self) -> Duration {
+        self.stop.linger
+    }
+}
+
+/// Where a part gives its messages to: the queue of the part that it is routed to.
+#[derive(Debug, Clone)]
+pub struct Outlet {
+    pub(crate) route: Option<queue::Sender<Envelope>>,
+    pub(crate) block: bool,
+    pub(crate) log: bool,
+    pub(crate) part: Arc<str>,
+    pub(crate) left: Option<Arc<AtomicU64>>,
+    pub(crate) stop: Stop,
+}
+
+/// What the router answers where there is no other answer.
+const DONE: Bytes = Bytes::from_static(b"1");
+
+impl Outlet {
+    /// Gives one message on; waits while the queue is full. Returns the router's answer: that of the
+    /// outbound part where the route is registered with `block`, otherwise `1`, at once.
+    ///
+    /// Where no route is registered the message goes nowhere.
+    pub async fn send(&self, message: Message) -> Bytes {
+        self.send_since(message, Instant::now()).await
+    }
+
+    pub(crate) async fn send_since(&self, message: Message, since: Instant) -> Bytes {
+        if self.log {
+            tracing::debug!(part = &*self.part, ?message, "message");
+        }
+        let Some(route) = &self.route else {
+            return DONE;
+        };
+        let (feedback, answer) = if self.block {
+            let (sender, receiver) = oneshot::channel();
+            (Some(sender), Some(receiver))
+        } else {
+            (None, None)
+        };
+        let bytes = message.weight();
+        let envelope = Envelope {
+            message,
+            since,
+            feedback,
+        };
+        if route.send(envelope, bytes).await.is_err() {
+            // The part behind ended before its time; the component stops, and says why.
+            tracing::warn!(part = &*self.part, "message lost: the next part has ended");
+            return Bytes::new();
+        }
+        match answer {
+            // No answer: the message came to nothing, e.g. a function that returns nothing.
+            Some(answer) => answer.await.unwrap_or_default(),
+            None => DONE,
+        }
+    }
+
+    /// Whether the part behind has ended, so that nothing can be given to it.
+    pub fn is_closed(&self) -> bool {
+        self.route.as_ref().is_some_and(queue::Sender::is_closed)
+    }
+
+    /// Waits until the part should stop. Cancel safe.
+    pub async fn stopped(&self) {
+        self.stop.stopped().await;
+    }
+
+    /// How many more messages the component takes before it stops by itself.
+    pub(crate) fn left(&self) -> usize {
+        let left = self.left.as_ref().map(|left| left.load(Ordering::Relaxed));
+        left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// Takes up to `wanted` of the messages that are [`left`](Self::left), and tells how many. When
+    /// the last one is taken the component begins to stop.
+    pub(crate) fn take(&self, wanted: usize) -> usize {
+        let Some(left) = &self.left else {
+            return wanted;
+        };
+        let wanted = wanted as u64;
+        let before = left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                Some(left.saturating_sub(wanted))
+            })
+            .unwrap_or(0);
+        if before <= wanted {
+            self.stop.token.cancel();
+        }
+        before.min(wanted) as usize
+    }
+}
+
+/// Gives the messages that a hook yields to an outlet, each with an id.
+pub(crate) struct EmitToOutlet<'a> {
+    pub(crate) outlet: &'a Outlet,
+    pub(crate) since: Instant,
+    /// The answer to the last message.
+    pub(crate) answer: Bytes,
+}
+
+impl EmitQueue for EmitToOutlet<'_> {
+    fn send(&mut self, mut message: Message) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            message.ensure_id();
+            self.answer = self.outlet.send_since(message, self.since).await;
+        })
+    }
+}
+
+impl EmitQueue for Vec<Message> {
+    fn send(&mut self, message: Message) -> BoxFuture<'_, ()> {
+        self.push(message);
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,146 @@
+//! The one loop by which inbound parts take messages from a socket that expects no answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::callable::{Emit, catch_panic};
+use crate::context::{ComponentContext, Context};
+use crate::error::chain;
+use crate::message::Message;
+use crate::metrics::PartCounters;
+use crate::part::{BATCH, EmitToOutlet, InboundHooks, Outlet};
+use crate::socket::{Pull, SocketClosed};
+
+/// Messages that are still taken from a socket's memory once the component stops.
+const LAST: usize = 10_000;
+
+/// A socket that gives messages.
+pub(super) trait Source: Send {
+    /// Waits for messages; may add none. Cancel safe.
+    fn recv_many(
+        &mut self,
+        out: &mut Vec<Bytes>,
+        max: usize,
+    ) -> impl Future<Output = Result<(), SocketClosed>> + Send;
+
+    /// Takes what is there.
+    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize);
+}
+
+impl Source for Pull {
+    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+        self.recv_many(out, max).await
+    }
+
+    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+        self.try_recv_many(out, max);
+    }
+}
+
+/// Whether messages get an id of their own in `cache` where it is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ids {
+    Given,
+    LeftAlone,
+}
+
+/// What an intake needs besides its socket.
+pub(super) struct Intake<H> {
+    pub(super) hooks: H,
+    pub(super) ids: Ids,
+    pub(super) context: Arc<ComponentContext>,
+    pub(super) counters: Arc<PartCounters>,
+    pub(super) outlet: Outlet,
+}
+
+impl<H: InboundHooks> Intake<H> {
+    /// Takes messages until the component stops, and then what is in the socket's memory.
+    pub(super) async fn run(mut self, source: &mut impl Source) -> Result<(), SocketClosed> {
+        let mut frames = Vec::new();
+        loop {
+            let max = self.outlet.left().min(BATCH);
+            if max == 0 {
+                // The last message was taken.
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = self.outlet.stopped() => break,
+                received = source.recv_many(&mut frames, max) => received?,
+            }
+            self.handle(&mut frames).await;
+        }
+        for _ in 0..LAST / BATCH {
+            source.try_recv_many(&mut frames, self.outlet.left().min(BATCH));
+            if frames.is_empty() {
+                break;
+            }
+            self.handle(&mut frames).await;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, frames: &mut Vec<Bytes>) {
+        let since = Instant::now();
+        let taken = self.outlet.take(frames.len());
+        self.counters.count_dropped(frames.len() - taken);
+        let bytes = frames.iter().take(taken).map(Bytes::len).sum();
+        self.counters.count(taken, bytes);
+        for frame in frames.drain(..).take(taken) {
+            match Message::decode(frame) {
+                Ok(message) => self.pass_on(message, since).await,
+                Err(error) => {
+                    self.counters.count_error();
+                    let cause = chain(&error);
+                    tracing::warn!("a peer sent what is no message: {cause}");
+                }
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, mut message: Message, since: Instant) {
+        let answer = if H::SCATTERS {
+            match scatter(&mut self.hooks, &self.context, message, &self.outlet, since).await {
+                Ok(answer) => answer,
+                Err(()) => {
+                    self.counters.count_error();
+                    return;
+                }
+            }
+        } else {
+            if self.ids == Ids::Given {
+                message.ensure_id();
+            }
+            self.outlet.send_since(message, since).await
+        };
+        self.hooks.handle_feedback(&answer);
+    }
+}
+
+/// Gives what the hook yields to the outlet; the answer is that to the last one.
+pub(super) async fn scatter<H: InboundHooks>(
+    hooks: &mut H,
+    context: &Arc<ComponentContext>,
+    message: Message,
+    outlet: &Outlet,
+    since: Instant,
+) -> Result<Bytes, ()> {
+    let mut queue = EmitToOutlet {
+        outlet,
+        since,
+        answer: Bytes::new(),
+    };
+    let context = Context::new(context.clone(), message.clone());
+    let mut emit = Emit::new(&mut queue);
+    match catch_panic(hooks.scatter(message, context.clone(), &mut emit), Err).await {
+        Ok(()) => Ok(queue.answer),
+        Err(failure) => {
+            let function = context.message().function();
+            let cause = failure.chain();
+            tracing::error!(function, "scatter {failure}: {cause}");
+            Err(())
+        }
+    }
+}

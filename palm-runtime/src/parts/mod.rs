@@ -1,0 +1,37 @@
+//! The parts that components are made of: services bind, connections connect.
+//!
+//! | part | kind | socket |
+//! |---|---|---|
+//! | [`PullService`], [`PullConnection`] | inbound | PULL, binds or connects |
+//! | [`WorkerPullService`] | inbound | PULL, binds; the results of workers |
+//! | [`SubConnection`] | inbound | SUB, connects |
+//! | [`RepService`] | inbound | REP, binds |
+//! | [`PushService`], [`PushConnection`] | outbound | PUSH, binds or connects |
+//! | [`WorkerPushService`] | outbound | PUSH, binds; tasks for workers |
+//! | [`PubService`] | outbound | PUB, binds |
+//! | [`Executor`](crate::Executor) | outbound | none: runs methods |
+//! | [`CacheService`] | bypass | REP, binds |
+
+mod cache;
+mod held;
+mod intake;
+mod publish;
+mod pull;
+mod push;
+mod reply;
+mod subscribe;
+mod whereabouts;
+mod workers;
+
+pub use cache::CacheService;
+pub use publish::{HoldLimits, PubService};
+pub(crate) use publish::READY_PREFIX;
+pub use pull::{PullConnection, PullService};
+pub use push::{PushConnection, PushService};
+pub use reply::RepService;
+pub use subscribe::SubConnection;
+pub(crate) use whereabouts::{Directory, Whereabouts};
+pub use whereabouts::IntoAddress;
+pub(crate) use whereabouts::Given;
+pub(crate) use workers::Outstanding;
+pub use workers::{WorkerPullService, WorkerPushService};

@@ -1,0 +1,250 @@
+//! PUB: messages to all who asked for their topic.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+pub use super::held::HoldLimits;
+
+use super::held::Held;
+use super::whereabouts::{Given, IntoAddress};
+use crate::callable::{Emit, Plain, Shape, State, catch_panic};
+use crate::context::{ComponentContext, Context};
+use crate::error::{BoxError, CallFailure};
+use crate::message::Message;
+use crate::metrics::PartCounters;
+use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::socket::{Publish, SocketClosed, SocketError, SubscriptionChange};
+
+/// A subscription that begins with this is answered at once by an empty message under the same
+/// topic, so that the subscriber knows that all that it asked for before is in place. Part 2 of the
+/// protocol, see `proto/README.md`; a publisher of old never sends anything under such a topic.
+pub(crate) const READY_PREFIX: &[u8] = b"\0palm.ready.";
+
+/// What the payload becomes when a hook fails, for peers of old.
+const FAILED: Bytes = Bytes::from_static(b"0");
+
+/// Publishes each message: under its client's id, or, when pipelined, under the component's own name
+/// and with the next stage. The hooks `gather` and `handle_stream` of `S` come first. Announced as
+/// `pub_address`.
+///
+/// A message whose topic nobody has asked for is held for a while ([`HoldLimits`]).
+#[derive(Debug)]
+pub struct PubService<S = Plain> {
+    address: Given,
+    state: Arc<State<S>>,
+    pipelined: bool,
+    hold: HoldLimits,
+    opened: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    publish: Publish,
+    context: Arc<ComponentContext>,
+    counters: Arc<PartCounters>,
+}
+
+impl PubService {
+    /// Binds `address`, without hooks.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self::with_hooks(address, State::new(Plain))
+    }
+}
+
+impl<S: Shape> PubService<S> {
+    /// Binds `address`, with the hooks `gather` and `handle_stream` of `state`.
+    pub fn with_hooks(address: impl IntoAddress, state: Arc<State<S>>) -> Self {
+        Self {
+            address: address.into_address(),
+            state,
+            pipelined: false,
+            hold: HoldLimits::default(),
+            opened: None,
+        }
+    }
+
+    /// Whether messages go on to a further step instead of back to their client. Default: no.
+    #[must_use]
+    pub fn pipelined(mut self, pipelined: bool) -> Self {
+        self.pipelined = pipelined;
+        self
+    }
+
+    /// How long, and how many, messages wait for somebody to ask for their topic.
+    #[must_use]
+    pub fn hold(mut self, limits: HoldLimits) -> Self {
+        self.hold = limits;
+        self
+    }
+}
+
+impl<S: Shape> Outbound for PubService<S> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let address = self.address.clone().map_err(SocketError::from)?;
+        let (publish, bound) = Publish::bind(&address, setup.options).await?;
+        setup.announce("pub_address", &bound);
+        self.opened = Some(Opened {
+            publish,
+            context: setup.context.clone(),
+            counters: setup.counters(),
+        });
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let mut publisher = Publisher {
+            state: self.state,
+            pipelined: self.pipelined,
+            held: Held::new(self.hold),
+            publish: opened.publish,
+            name: opened.context.name.as_str().into(),
+            context: opened.context,
+            counters: opened.counters,
+        };
+        let mut batch = Vec::new();
+        loop {
+            let expiry = publisher.held.next_expiry();
+            let expired = async {
+                match expiry {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = publisher.publish.changed() => {
+                    changed?;
+                    publisher.take_notice().await?;
+                }
+                count = inlet.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    publisher.take_notice().await?;
+                    for envelope in batch.drain(..) {
+                        publisher.gather(envelope.answer(Bytes::new())).await?;
+                    }
+                }
+                () = expired => publisher.expire(),
+            }
+        }
+        publisher.publish.close(inlet.linger()).await;
+        Ok(())
+    }
+}
+
+struct Publisher<S> {
+    state: Arc<State<S>>,
+    pipelined: bool,
+    held: Held,
+    publish: Publish,
+    name: ByteString,
+    context: Arc<ComponentContext>,
+    counters: Arc<PartCounters>,
+}
+
+impl<S: Shape> Publisher<S> {
+    async fn gather(&mut self, message: Message) -> Result<(), SocketClosed> {
+        if !S::GATHERS {
+            return self.direct(message).await;
+        }
+        let mut gathered = Vec::new();
+        let context = Context::new(self.context.clone(), message.clone());
+        let mut emit = Emit::new(&mut gathered);
+        let hook = S::gather(&self.state, message.clone(), context, &mut emit);
+        if let Err(failure) = catch_panic(hook, Err).await {
+            self.log_failure("gather", &message, &failure);
+            gathered.push(message.with_payload(FAILED));
+        }
+        for message in gathered {
+            self.direct(message).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds the topic of a message and publishes it.
+    async fn direct(&mut self, message: Message) -> Result<(), SocketClosed> {
+        if !S::HANDLES_STREAM {
+            let (topic, message) = self.default_topic(message);
+            return self.send(topic, message).await;
+        }
+        let context = Context::new(self.context.clone(), message.clone());
+        let hook = S::handle_stream(&self.state, message.clone(), context);
+        let (topic, message) = match catch_panic(hook, Err).await {
+            Ok(publication) => publication,
+            Err(failure) => {
+                self.log_failure("handle_stream", &message, &failure);
+                self.default_topic(message.with_payload(FAILED))
+            }
+        };
+        self.send(topic, message).await
+    }
+
+    fn default_topic(&self, mut message: Message) -> (ByteString, Message) {
+        if self.pipelined {
+            message.set_stage(message.stage().saturating_add(1));
+            (self.name.clone(), message)
+        } else {
+            (message.client_topic(), message)
+        }
+    }
+
+    async fn send(&mut self, topic: ByteString, message: Message) -> Result<(), SocketClosed> {
+        if topic.is_empty() {
+            self.counters.count_dropped(1);
+            let function = message.function();
+            tracing::warn!(function, "a message names no client, so nobody can be answered");
+            return Ok(());
+        }
+        let frame = message.into_frame();
+        if self.held.holds(&topic) || !self.publish.is_subscribed(topic.as_bytes()) {
+            tracing::debug!(%topic, "held: nobody is subscribed yet");
+            let dropped = self.held.push(Instant::now(), topic, frame);
+            self.drop_held(dropped);
+            return Ok(());
+        }
+        self.counters.count(1, frame.len());
+        self.publish.send(topic.into_bytes(), frame).await
+    }
+
+    /// Tells new subscribers that they are heard, and sends what waited for them.
+    async fn take_notice(&mut self) -> Result<(), SocketClosed> {
+        while let Some(change) = self.publish.next_change().await? {
+            let SubscriptionChange::Added(prefix) = change else {
+                continue;
+            };
+            if prefix.starts_with(READY_PREFIX) {
+                self.publish.send(prefix, Bytes::new()).await?;
+                continue;
+            }
+            for (topic, frame) in self.held.release(&prefix) {
+                self.counters.count(1, frame.len());
+                self.publish.send(topic.into_bytes(), frame).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self) {
+        let dropped = self.held.expire(Instant::now());
+        self.drop_held(dropped);
+    }
+
+    fn drop_held(&self, messages: usize) {
+        if messages > 0 {
+            self.counters.count_dropped(messages);
+            tracing::warn!(messages, "dropped: nobody subscribed to them in time");
+        }
+    }
+
+    fn log_failure(&self, hook: &str, message: &Message, failure: &CallFailure) {
+        self.counters.count_error();
+        let function = message.function();
+        let cause = failure.chain();
+        tracing::error!(function, "{hook} {failure}: {cause}");
+    }
+}

@@ -1,0 +1,133 @@
+//! PULL: messages of whoever pushes.
+
+use super::intake::{Ids, Intake};
+use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
+use crate::error::BoxError;
+use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::socket::{Pull, SocketError};
+
+/// Takes messages from all who connect and push to it. Announced as `pull_address`.
+///
+/// Each message gets an id in `cache` where that is empty.
+#[derive(Debug)]
+pub struct PullService<H = NoHooks> {
+    address: Given,
+    hooks: H,
+    opened: Option<(Pull, Opened)>,
+}
+
+impl PullService {
+    /// Binds `address`.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self {
+            address: address.into_address(),
+            hooks: NoHooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H> PullService<H> {
+    /// Runs `hooks` on each message.
+    pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullService<G> {
+        PullService {
+            address: self.address,
+            hooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H: InboundHooks> Inbound for PullService<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let address = self.address.clone().map_err(SocketError::from)?;
+        let (pull, bound) = Pull::bind(&address, setup.options).await?;
+        setup.announce("pull_address", &bound);
+        self.opened = Some((pull, Opened::of(setup)));
+        Ok(())
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let (mut pull, opened) = self.opened.expect("a part is opened before it runs");
+        let intake = Intake {
+            hooks: self.hooks,
+            ids: Ids::Given,
+            context: opened.context,
+            counters: opened.counters,
+            outlet,
+        };
+        intake.run(&mut pull).await?;
+        pull.close().await;
+        Ok(())
+    }
+}
+
+/// Takes messages from a peer that it connects to: a worker's tasks, as its master pushes them.
+#[derive(Debug)]
+pub struct PullConnection<H = NoHooks> {
+    whereabouts: Whereabouts,
+    ids: Ids,
+    hooks: H,
+    opened: Option<Opened>,
+}
+
+impl PullConnection {
+    /// Connects to `address`. Each message gets an id in `cache` where that is empty.
+    pub fn connect(address: impl IntoAddress) -> Self {
+        Self {
+            whereabouts: Whereabouts::Given(address.into_address()),
+            ids: Ids::Given,
+            hooks: NoHooks,
+            opened: None,
+        }
+    }
+
+    pub(crate) fn to_master(whereabouts: Whereabouts) -> Self {
+        Self {
+            whereabouts,
+            ids: Ids::LeftAlone,
+            hooks: NoHooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H> PullConnection<H> {
+    /// Runs `hooks` on each message.
+    pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullConnection<G> {
+        PullConnection {
+            whereabouts: self.whereabouts,
+            ids: self.ids,
+            hooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H: InboundHooks> Inbound for PullConnection<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some(self.whereabouts.open(setup)?);
+        Ok(())
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let address = tokio::select! {
+            () = outlet.stopped() => return Ok(()),
+            address = self.whereabouts.locate() => address?,
+        };
+        let mut pull = Pull::connect(&address, &opened.options).await?;
+        tracing::info!("pulls from {address}");
+        let _following = self.whereabouts.follow(pull.peers(), address);
+        let intake = Intake {
+            hooks: self.hooks,
+            ids: self.ids,
+            context: opened.context,
+            counters: opened.counters,
+            outlet,
+        };
+        intake.run(&mut pull).await?;
+        pull.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! PUSH: each message to one of the peers in turn.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
+use crate::error::BoxError;
+use crate::metrics::PartCounters;
+use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::socket::{Push, SocketClosed, SocketError};
+
+/// Gives each message to one of the peers that connect to it, in turn. Announced as `push_address`.
+#[derive(Debug)]
+pub struct PushService {
+    address: Given,
+    opened: Option<(Push, Arc<PartCounters>)>,
+}
+
+impl PushService {
+    /// Binds `address`.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self {
+            address: address.into_address(),
+            opened: None,
+        }
+    }
+}
+
+impl Outbound for PushService {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let address = self.address.clone().map_err(SocketError::from)?;
+        let (push, bound) = Push::bind(&address, setup.options).await?;
+        setup.announce("push_address", &bound);
+        self.opened = Some((push, setup.counters()));
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
+        let (push, counters) = self.opened.expect("a part is opened before it runs");
+        push_all(&mut inlet, &push, &counters, || {}).await?;
+        push.close(inlet.linger()).await;
+        Ok(())
+    }
+}
+
+/// Gives each message to the peer that it connects to: a worker's results, as its master pulls them.
+#[derive(Debug)]
+pub struct PushConnection {
+    whereabouts: Whereabouts,
+    opened: Option<Opened>,
+}
+
+impl PushConnection {
+    /// Connects to `address`.
+    pub fn connect(address: impl IntoAddress) -> Self {
+        Self::to(Whereabouts::Given(address.into_address()))
+    }
+
+    pub(crate) fn to(whereabouts: Whereabouts) -> Self {
+        Self {
+            whereabouts,
+            opened: None,
+        }
+    }
+}
+
+impl Outbound for PushConnection {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some(self.whereabouts.open(setup)?);
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let stop = inlet.stop.clone();
+        let address = tokio::select! {
+            // Without an address nothing was pulled either, so nothing is left to push.
+            () = stop.stopped() => return Ok(()),
+            address = self.whereabouts.locate() => address?,
+        };
+        let push = Push::connect(&address, &opened.options).await?;
+        tracing::info!("pushes to {address}");
+        let _following = self.whereabouts.follow(push.peers(), address);
+        push_all(&mut inlet, &push, &opened.counters, || {}).await?;
+        push.close(inlet.linger()).await;
+        Ok(())
+    }
+}
+
+/// Pushes until the inlet has run dry; `pushed` is called for each message before it leaves.
+pub(super) async fn push_all(
+    inlet: &mut Inlet,
+    push: &Push,
+    counters: &PartCounters,
+    pushed: impl Fn(),
+) -> Result<(), SocketClosed> {
+    let mut batch = Vec::new();
+    while inlet.recv_many(&mut batch, BATCH).await > 0 {
+        for envelope in batch.drain(..) {
+            let frame = envelope.answer(Bytes::new()).into_frame();
+            counters.count(1, frame.len());
+            pushed();
+            push.send(frame).await?;
+        }
+    }
+    Ok(())
+}

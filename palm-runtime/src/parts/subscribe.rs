@@ -1,0 +1,137 @@
+//! SUB: messages that another component publishes under one topic.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::intake::{Ids, Intake, Source};
+use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
+use crate::error::BoxError;
+use crate::metrics::PartCounters;
+use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::socket::{AddressError, Publication, SocketClosed, Subscribe};
+
+/// Takes the messages that a component publishes under the topic `previous`, and no other that
+/// begins with it.
+///
+/// Each message gets an id in `cache` where that is empty.
+#[derive(Debug)]
+pub struct SubConnection<H = NoHooks> {
+    whereabouts: Whereabouts,
+    /// The topic; `None` for the name that is told where the address is.
+    previous: Option<String>,
+    hooks: H,
+    opened: Option<Opened>,
+}
+
+impl SubConnection {
+    /// Connects to the publisher at `address`, for the topic `previous`.
+    pub fn connect(address: impl IntoAddress, previous: impl Into<String>) -> Self {
+        Self::to(Whereabouts::Given(address.into_address()), Some(previous.into()))
+    }
+
+    pub(crate) fn follow(directory: Arc<Directory>, previous: Option<String>) -> Self {
+        Self::to(Whereabouts::Told(directory, "pub_address"), previous)
+    }
+
+    fn to(whereabouts: Whereabouts, previous: Option<String>) -> Self {
+        Self {
+            whereabouts,
+            previous,
+            hooks: NoHooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H> SubConnection<H> {
+    /// Runs `hooks` on each message.
+    pub fn hooks<G: InboundHooks>(self, hooks: G) -> SubConnection<G> {
+        SubConnection {
+            whereabouts: self.whereabouts,
+            previous: self.previous,
+            hooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H: InboundHooks> Inbound for SubConnection<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some(self.whereabouts.open(setup)?);
+        Ok(())
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let locate = async {
+            let topic = match (self.previous, &self.whereabouts) {
+                (Some(topic), _) => topic,
+                (None, Whereabouts::Told(directory, _)) => directory.tell("name").await,
+                (None, Whereabouts::Given(_)) => String::new(),
+            };
+            Ok::<_, AddressError>((topic, self.whereabouts.locate().await?))
+        };
+        let (topic, address) = tokio::select! {
+            () = outlet.stopped() => return Ok(()),
+            located = locate => located?,
+        };
+        let subscribe = Subscribe::connect(&address, &opened.options).await?;
+        subscribe.subscribe(topic.clone()).await?;
+        tracing::info!("subscribed to `{topic}` at {address}");
+        let _following = self.whereabouts.follow(subscribe.peers(), address);
+        let mut source = Topic {
+            subscribe,
+            topic,
+            publications: Vec::new(),
+            counters: opened.counters.clone(),
+        };
+        let intake = Intake {
+            hooks: self.hooks,
+            ids: Ids::Given,
+            context: opened.context,
+            counters: opened.counters,
+            outlet,
+        };
+        intake.run(&mut source).await?;
+        source.subscribe.close().await;
+        Ok(())
+    }
+}
+
+/// What is published under exactly one topic.
+struct Topic {
+    subscribe: Subscribe,
+    topic: String,
+    publications: Vec<Publication>,
+    counters: Arc<PartCounters>,
+}
+
+impl Topic {
+    fn sort(&mut self, out: &mut Vec<Bytes>) {
+        for Publication { topic, body } in self.publications.drain(..) {
+            match body {
+                // Subscriptions match by prefix.
+                _ if topic != self.topic => {}
+                Some(body) => out.push(body),
+                None => {
+                    self.counters.count_error();
+                    tracing::warn!("a publication has no body, or more than one");
+                }
+            }
+        }
+    }
+}
+
+impl Source for Topic {
+    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+        self.subscribe.recv_many(&mut self.publications, max).await?;
+        self.sort(out);
+        Ok(())
+    }
+
+    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+        self.subscribe.try_recv_many(&mut self.publications, max);
+        self.sort(out);
+    }
+}

@@ -1,0 +1,203 @@
+//! A master's two sides towards its workers: tasks go out, results come in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::intake::{Ids, Intake, Source};
+use super::push::push_all;
+use super::whereabouts::{Given, IntoAddress, Opened};
+use crate::error::BoxError;
+use crate::metrics::PartCounters;
+use crate::part::{Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Stop};
+use crate::socket::{Pull, Push, SocketClosed, SocketError};
+
+/// How many tasks are with workers, as far as counting tells: of a worker that gives several results
+/// for a task, or none, it cannot.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outstanding(Arc<OutstandingInner>);
+
+#[derive(Debug, Default)]
+struct OutstandingInner {
+    tasks: AtomicI64,
+    /// 1 when no further task will go out.
+    closed: AtomicU64,
+    changed: Notify,
+}
+
+impl Outstanding {
+    fn went_out(&self) {
+        self.0.tasks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn came_back(&self, results: usize) {
+        let results = i64::try_from(results).unwrap_or(i64::MAX);
+        let before = self.0.tasks.fetch_sub(results, Ordering::Relaxed);
+        if before <= results {
+            self.0.changed.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.0.closed.store(1, Ordering::Release);
+        self.0.changed.notify_one();
+    }
+
+    /// Waits until all tasks have gone out and come back. Cancel safe.
+    async fn done(&self) {
+        loop {
+            let closed = self.0.closed.load(Ordering::Acquire) == 1;
+            if closed && self.0.tasks.load(Ordering::Relaxed) <= 0 {
+                return;
+            }
+            self.0.changed.notified().await;
+        }
+    }
+}
+
+/// Gives each task to one of the workers that connect to it, in turn. Announced as
+/// `worker_push_address`.
+#[derive(Debug)]
+pub struct WorkerPushService {
+    address: Given,
+    outstanding: Outstanding,
+    opened: Option<(Push, Arc<PartCounters>)>,
+}
+
+impl WorkerPushService {
+    /// Binds `address`.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self {
+            address: address.into_address(),
+            outstanding: Outstanding::default(),
+            opened: None,
+        }
+    }
+
+    /// Tells the other side how many tasks are out, so that the two can stop together.
+    pub(crate) fn outstanding(mut self, outstanding: Outstanding) -> Self {
+        self.outstanding = outstanding;
+        self
+    }
+}
+
+impl Outbound for WorkerPushService {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let address = self.address.clone().map_err(SocketError::from)?;
+        let (push, bound) = Push::bind(&address, setup.options).await?;
+        setup.announce("worker_push_address", &bound);
+        self.opened = Some((push, setup.counters()));
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
+        let (push, counters) = self.opened.expect("a part is opened before it runs");
+        let pushed = || self.outstanding.went_out();
+        let result = push_all(&mut inlet, &push, &counters, pushed).await;
+        self.outstanding.close();
+        result?;
+        push.close(inlet.linger()).await;
+        Ok(())
+    }
+}
+
+/// Takes the results of workers, which connect to it and push. Announced as `worker_pull_address`.
+#[derive(Debug)]
+pub struct WorkerPullService {
+    address: Given,
+    outstanding: Option<Outstanding>,
+    opened: Option<(Pull, Opened)>,
+}
+
+impl WorkerPullService {
+    /// Binds `address`.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self {
+            address: address.into_address(),
+            outstanding: None,
+            opened: None,
+        }
+    }
+
+    /// When the component stops, waits for the results of the tasks that are out.
+    pub(crate) fn outstanding(mut self, outstanding: Outstanding) -> Self {
+        self.outstanding = Some(outstanding);
+        self
+    }
+}
+
+impl Inbound for WorkerPullService {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let address = self.address.clone().map_err(SocketError::from)?;
+        let (pull, bound) = Pull::bind(&address, setup.options).await?;
+        setup.announce("worker_pull_address", &bound);
+        self.opened = Some((pull, Opened::of(setup)));
+        Ok(())
+    }
+
+    async fn run(self, mut outlet: Outlet) -> Result<(), BoxError> {
+        let (pull, opened) = self.opened.expect("a part is opened before it runs");
+        // The limit on messages is for what comes in, not for what comes back.
+        outlet.left = None;
+        let component = outlet.stop.clone();
+        let token = CancellationToken::new();
+        outlet.stop = Stop {
+            token: token.clone(),
+            linger: component.linger,
+        };
+        let mut source = Results {
+            pull,
+            outstanding: self.outstanding.clone(),
+        };
+        let intake = Intake {
+            hooks: NoHooks,
+            ids: Ids::LeftAlone,
+            context: opened.context,
+            counters: opened.counters,
+            outlet,
+        };
+        let stopping = async {
+            component.stopped().await;
+            if let Some(outstanding) = &self.outstanding {
+                outstanding.done().await;
+            }
+            token.cancel();
+        };
+        let (result, ()) = tokio::join!(intake.run(&mut source), stopping);
+        result?;
+        source.pull.close().await;
+        Ok(())
+    }
+}
+
+/// A PULL that counts what comes back.
+struct Results {
+    pull: Pull,
+    outstanding: Option<Outstanding>,
+}
+
+impl Results {
+    fn count(&self, results: usize) {
+        if let Some(outstanding) = &self.outstanding {
+            outstanding.came_back(results);
+        }
+    }
+}
+
+impl Source for Results {
+    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+        let before = out.len();
+        self.pull.recv_many(out, max).await?;
+        self.count(out.len() - before);
+        Ok(())
+    }
+
+    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+        let before = out.len();
+        self.pull.try_recv_many(out, max);
+        self.count(out.len() - before);
+    }
+}

@@ -1,0 +1,178 @@
+//! Who feeds whom: the routing table, as plain data. No I/O.
+
+use std::collections::HashSet;
+
+/// What a part is to the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// Brings messages in.
+    Inbound,
+    /// Takes messages on.
+    Outbound,
+    /// Runs beside.
+    Bypass,
+}
+
+/// One line of the routing table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) kind: PartKind,
+    pub(crate) route: Option<String>,
+}
+
+/// Why a component cannot be made of its parts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// Two parts have the same name.
+    #[error("two parts are called `{name}`")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A route leads to a part that does not exist.
+    #[error("`{from}` is routed to `{to}`, which is not registered; outbound parts: {outbound}")]
+    NoSuchPart {
+        /// The part with the route.
+        from: String,
+        /// Where it leads.
+        to: String,
+        /// Where it could lead, as a list.
+        outbound: String,
+    },
+    /// A route leads to a part that takes no messages.
+    #[error("`{from}` is routed to `{to}`, which is no outbound part; outbound parts: {outbound}")]
+    NotOutbound {
+        /// The part with the route.
+        from: String,
+        /// Where it leads.
+        to: String,
+        /// Where it could lead, as a list.
+        outbound: String,
+    },
+    /// Outbound parts are routed in a circle.
+    #[error("the routes form a circle: {circle}")]
+    Circle {
+        /// The names, from the first to the first again.
+        circle: String,
+    },
+}
+
+/// Checks all routes. Every mistake counts, the first one is told.
+pub(crate) fn check(entries: &[Entry]) -> Result<(), RouteError> {
+    let mut names = HashSet::new();
+    for entry in entries {
+        if !names.insert(&entry.name) {
+            let name = entry.name.clone();
+            return Err(RouteError::NameTaken { name });
+        }
+    }
+    for entry in entries {
+        if let Some(to) = &entry.route {
+            check_route(entries, &entry.name, to)?;
+        }
+    }
+    for entry in entries {
+        check_circle(entries, entry)?;
+    }
+    Ok(())
+}
+
+fn find<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
+    entries.iter().find(|entry| entry.name == name)
+}
+
+fn check_route(entries: &[Entry], from: &str, to: &str) -> Result<(), RouteError> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    let outbound = || {
+        let outbound = entries
+            .iter()
+            .filter(|entry| entry.kind == PartKind::Outbound)
+            .map(|entry| format!("`{}`", entry.name));
+        let outbound: Vec<_> = outbound.collect();
+        if outbound.is_empty() {
+            "none".to_owned()
+        } else {
+            outbound.join(", ")
+        }
+    };
+    match find(entries, &to) {
+        None => Err(RouteError::NoSuchPart {
+            from,
+            to,
+            outbound: outbound(),
+        }),
+        Some(entry) if entry.kind != PartKind::Outbound => Err(RouteError::NotOutbound {
+            from,
+            to,
+            outbound: outbound(),
+        }),
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_circle(entries: &[Entry], start: &Entry) -> Result<(), RouteError> {
+    let mut path = vec![start.name.as_str()];
+    let mut next = start.route.as_deref();
+    while let Some(name) = next {
+        if let Some(begin) = path.iter().position(|known| *known == name) {
+            let mut circle = path[begin..].to_vec();
+            circle.push(name);
+            return Err(RouteError::Circle {
+                circle: circle.join(" → "),
+            });
+        }
+        path.push(name);
+        next = find(entries, name).and_then(|entry| entry.route.as_deref());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `"in a > b"`, `"out b"`, `"by c"`, separated by commas.
+    fn check_table(table: &str, expected: Result<(), &str>) {
+        let entry = |line: &str| {
+            let (kind, rest) = line.trim().split_once(' ').unwrap();
+            let (name, route) = match rest.split_once(" > ") {
+                Some((name, route)) => (name, Some(route.to_owned())),
+                None => (rest, None),
+            };
+            Entry {
+                name: name.to_owned(),
+                kind: match kind {
+                    "in" => PartKind::Inbound,
+                    "out" => PartKind::Outbound,
+                    _ => PartKind::Bypass,
+                },
+                route,
+            }
+        };
+        let entries: Vec<_> = table.split(',').map(entry).collect();
+        let result = check(&entries).map_err(|error| error.to_string());
+        assert_eq!(result, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn routes_lead_to_outbound_parts_and_not_in_circles() {
+        check_table("in Pull > Executor, out Executor > Pub, out Pub, by Cache", Ok(()));
+        check_table("in Pull, out Pub", Ok(()));
+        check_table("in a > b, in a > b, out b", Err("two parts are called `a`"));
+        check_table(
+            "in a > x, out b, out c",
+            Err("`a` is routed to `x`, which is not registered; outbound parts: `b`, `c`"),
+        );
+        check_table(
+            "in a > c, by c",
+            Err("`a` is routed to `c`, which is no outbound part; outbound parts: none"),
+        );
+        check_table(
+            "in a > b, out b > c, out c > b",
+            Err("the routes form a circle: b → c → b"),
+        );
+        check_table("out b > b", Err("the routes form a circle: b → b"));
+    }
+}

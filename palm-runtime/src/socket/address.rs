@@ -1,0 +1,188 @@
+//! Where a socket binds or connects, and what peers are told of it.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::str::FromStr;
+
+/// The address of a socket: `tcp://host:port` or `ipc://path`.
+///
+/// To bind, the host may be `*` (all interfaces) and the port `*` or 0 (a free one).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address(Transport);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Transport {
+    Tcp { host: String, port: u16 },
+    Ipc { path: String },
+}
+
+/// Why a text is no [`Address`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no address: {why}; write `tcp://host:port` or `ipc://path`")]
+pub struct AddressError {
+    text: String,
+    why: &'static str,
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let error = |why| AddressError {
+            text: text.to_owned(),
+            why,
+        };
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| error("it has no `://`"))?;
+        match scheme {
+            "tcp" => {
+                let (host, port) = rest
+                    .rsplit_once(':')
+                    .ok_or_else(|| error("it has no port"))?;
+                let port = match port {
+                    "*" => 0,
+                    port => port.parse().map_err(|_| error("its port is no number up to 65535"))?,
+                };
+                let bracketed = host.starts_with('[') && host.ends_with(']');
+                if host.is_empty() || (host.contains(':') && !bracketed) {
+                    return Err(error(if host.is_empty() {
+                        "it has no host"
+                    } else {
+                        "an IPv6 host goes into brackets"
+                    }));
+                }
+                let host = match host {
+                    "0.0.0.0" => "*",
+                    host => host,
+                };
+                Ok(Self::tcp(host, port))
+            }
+            "ipc" if rest.is_empty() => Err(error("it has no path")),
+            "ipc" => Ok(Self(Transport::Ipc {
+                path: rest.to_owned(),
+            })),
+            _ => Err(error("only tcp and ipc are known")),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Transport::Tcp { host, port } => write!(formatter, "tcp://{host}:{port}"),
+            Transport::Ipc { path } => write!(formatter, "ipc://{path}"),
+        }
+    }
+}
+
+impl Address {
+    fn tcp(host: &str, port: u16) -> Self {
+        let host = host.to_owned();
+        Self(Transport::Tcp { host, port })
+    }
+
+    /// The path of an `ipc://` address.
+    pub(super) fn ipc_path(&self) -> Option<&str> {
+        match &self.0 {
+            Transport::Ipc { path } => Some(path),
+            Transport::Tcp { .. } => None,
+        }
+    }
+
+    fn is_any_host(host: &str) -> bool {
+        matches!(host, "*" | "[::]")
+    }
+
+    /// Another address to bind beside this one: a free port of the same host, or the path with
+    /// `.suffix` behind it.
+    pub fn sibling(&self, suffix: &str) -> Self {
+        Self(match &self.0 {
+            Transport::Tcp { host, .. } => Transport::Tcp {
+                host: host.clone(),
+                port: 0,
+            },
+            Transport::Ipc { path } => Transport::Ipc {
+                path: format!("{path}.{suffix}"),
+            },
+        })
+    }
+
+    /// What peers are told of a bound address: one that they can connect to. A wildcard host becomes
+    /// `advertised` or, without that, the address by which this machine reaches others.
+    pub fn for_peers(&self, advertised: Option<&str>) -> Self {
+        match &self.0 {
+            Transport::Tcp { host, port } if Self::is_any_host(host) => match advertised {
+                Some(host) => Self::tcp(host, *port),
+                None => Self::tcp(&primary_ip().to_string(), *port),
+            },
+            _ => self.clone(),
+        }
+    }
+
+    /// What a peer told us, made good: pylm passes a wildcard host on as it is, and then the host by
+    /// which we reached `teller` is the best guess.
+    pub fn as_told_by(&self, teller: &Address) -> Self {
+        match (&self.0, &teller.0) {
+            (Transport::Tcp { host, port }, Transport::Tcp { host: theirs, .. })
+                if Self::is_any_host(host) =>
+            {
+                Self::tcp(theirs, *port)
+            }
+            _ => self.clone(),
+        }
+    }
+}
+
+/// The address of the interface with the default route. Connecting a UDP socket sends nothing.
+fn primary_ip() -> IpAddr {
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| {
+            socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+            socket.local_addr()
+        })
+        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        for text in ["tcp://127.0.0.1:5555", "tcp://*:0", "tcp://[::1]:80", "ipc:///tmp/a", "tcp://host:1"] {
+            assert_eq!(address(text).to_string(), text);
+        }
+        assert_eq!(address("tcp://0.0.0.0:*"), address("tcp://*:0"));
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        let check = |text: &str, why: &str| {
+            assert_eq!(text.parse::<Address>().unwrap_err().why, why);
+        };
+        check("localhost:5555", "it has no `://`");
+        check("tcp://localhost", "it has no port");
+        check("tcp://localhost:http", "its port is no number up to 65535");
+        check("tcp://:5555", "it has no host");
+        check("tcp://::1:5555", "an IPv6 host goes into brackets");
+        check("udp://localhost:5555", "only tcp and ipc are known");
+        check("ipc://", "it has no path");
+    }
+
+    #[test]
+    fn peers_are_told_where_to_connect() {
+        let bound = address("tcp://*:5555");
+        assert_eq!(bound.for_peers(Some("node7")), address("tcp://node7:5555"));
+        assert!(!bound.for_peers(None).to_string().contains('*'));
+        assert_eq!(address("tcp://node1:1").for_peers(Some("node7")), address("tcp://node1:1"));
+        assert_eq!(
+            bound.as_told_by(&address("tcp://node2:1")),
+            address("tcp://node2:5555")
+        );
+        assert_eq!(address("ipc:///tmp/db").sibling("pub"), address("ipc:///tmp/db.pub"));
+    }
+}

@@ -1,0 +1,55 @@
+//! What can go wrong with a socket.
+
+use std::io;
+
+use super::{Address, AddressError};
+
+/// Why a socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The text is no address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The address could not be bound.
+    #[error("cannot bind `{address}`")]
+    Bind {
+        /// What was to be bound.
+        address: Address,
+        /// The cause, as the system tells it.
+        source: io::Error,
+    },
+    /// The address is not one that can be connected to.
+    #[error("cannot connect to `{address}`")]
+    Connect {
+        /// What was to be connected to.
+        address: Address,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The threads that sockets run on could not be started.
+    #[error("cannot start a thread for sockets")]
+    Runtime {
+        /// The cause.
+        source: io::Error,
+    },
+    /// The socket is closed.
+    #[error(transparent)]
+    Closed(#[from] SocketClosed),
+}
+
+/// The socket is closed: nothing can be sent or received any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the socket is closed")]
+pub struct SocketClosed;
+
+/// Why nothing was sent just now. The message comes back.
+#[derive(Debug, thiserror::Error)]
+pub enum TrySendError<T> {
+    /// No queue to a peer has room, or there is no peer.
+    #[error("no room in the queues of the socket")]
+    Full(T),
+    /// The socket is closed.
+    #[error(transparent)]
+    Closed(#[from] SocketClosed),
+}

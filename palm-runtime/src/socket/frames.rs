@@ -1,0 +1,7 @@
+//! The frames of one ZeroMQ message.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// The frames of one ZeroMQ message, in order. Up to three need no allocation.
+pub type Frames = SmallVec<[Bytes; 3]>;

@@ -1,0 +1,296 @@
+//! The default backend: `omq-tokio`, whose sockets run as tasks of the current tokio runtime.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use omq_tokio::{KeepAlive, Message, MonitorEvent, MonitorStream, Options, ReconnectPolicy, SocketType};
+
+use super::options::SocketOptions;
+use super::{Address, Frames, SocketClosed, TrySendError};
+
+/// The kinds of sockets that palm uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Push,
+    Pull,
+    Publish,
+    Subscribe,
+    Router,
+    Dealer,
+}
+
+/// A socket of `omq-tokio` with palm's settings.
+#[derive(Debug)]
+pub(super) struct Socket(omq_tokio::Socket);
+
+impl Socket {
+    pub(super) fn new(kind: Kind, options: &SocketOptions) -> Self {
+        let (socket_type, options) = configure(kind, options);
+        Self(omq_tokio::Socket::new(socket_type, options))
+    }
+
+    /// Binds, and tells where: a port of 0 is replaced by the one that the system picked.
+    pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
+        if let Some(path) = address.ipc_path() {
+            refuse_path_in_use(path).await?;
+        }
+        let endpoint = self.0.bind(&*address.to_string()).await.map_err(to_io)?;
+        endpoint.to_string().parse().map_err(io::Error::other)
+    }
+
+    /// Connects, now or as soon as there is somebody, and again whenever the connection is lost.
+    pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
+        self.0.connect(&*address.to_string()).await.map_err(to_io)
+    }
+
+    pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
+        match self.0.disconnect(&*address.to_string()).await {
+            Ok(()) | Err(omq_tokio::Error::Unroutable) => Ok(()),
+            Err(error) => Err(to_io(error)),
+        }
+    }
+
+    pub(super) async fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        self.0.subscribe(prefix).await.map_err(|_| SocketClosed)
+    }
+
+    pub(super) async fn unsubscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        self.0.unsubscribe(prefix).await.map_err(|_| SocketClosed)
+    }
+
+    pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+        match self.0.try_send(message(frames)) {
+            Ok(()) => Ok(()),
+            Err(omq_tokio::TrySendError::Full(message)) => {
+                Err(TrySendError::Full(message.iter().collect()))
+            }
+            Err(_) => Err(TrySendError::Closed(SocketClosed)),
+        }
+    }
+
+    /// Waits for room. Cancel safe: the message is queued or it is not.
+    pub(super) async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
+        self.0.send(message(frames)).await.map_err(|_| SocketClosed)
+    }
+
+    /// The number of peers that are connected and have introduced themselves.
+    pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
+        let peers = self.0.connections().await.map_err(|_| SocketClosed)?;
+        Ok(peers.iter().filter(|peer| peer.peer_info.is_some()).count())
+    }
+
+    /// A number that changes with each peer that comes or goes.
+    pub(super) fn peers_generation(&self) -> u64 {
+        self.0.connections_generation()
+    }
+
+    /// Waits until [`peers_generation`](Self::peers_generation) is no longer `seen`. Cancel safe.
+    pub(super) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
+        match self.0.connections_changed(seen).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(SocketClosed),
+        }
+    }
+
+    /// The subscriptions of the subscribers of a publisher, from now on.
+    pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
+        let (monitor, peers) = self
+            .0
+            .monitor_with_subscriptions()
+            .await
+            .map_err(|_| SocketClosed)?;
+        let known = peers
+            .into_iter()
+            .flat_map(|peer| {
+                let id = peer.peer.connection_id;
+                let added = peer.prefixes.into_iter();
+                added.map(move |prefix| SubscriptionEvent::Added(id, prefix))
+            })
+            .collect();
+        Ok(SubscriptionEvents { known, monitor })
+    }
+
+    /// Sends what is queued, for at most `linger`, and closes.
+    pub(super) async fn close(&self, linger: Duration) {
+        // The crate consumes a handle to close; the socket is closed for all of them.
+        let _ = self.0.clone().close_with_linger(Some(linger)).await;
+    }
+
+    pub(super) fn receiver(&self) -> Receiver {
+        Receiver {
+            socket: self.0.clone_shared(),
+            messages: Vec::new(),
+        }
+    }
+}
+
+/// The receiving side of a socket, with the memory that batches need.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    socket: omq_tokio::Socket,
+    messages: Vec<Message>,
+}
+
+impl Receiver {
+    /// Waits for a message and takes up to `max` that are there. Cancel safe: nothing is lost.
+    pub(super) async fn recv_many(
+        &mut self,
+        out: &mut Vec<Frames>,
+        max: usize,
+    ) -> Result<usize, SocketClosed> {
+        let count = self
+            .socket
+            .recv_many_into(max, &mut self.messages)
+            .await
+            .map_err(|_| SocketClosed)?;
+        out.extend(self.messages.drain(..).map(frames));
+        Ok(count)
+    }
+
+    /// Takes up to `max` messages that are there.
+    pub(super) fn try_recv_many(&mut self, out: &mut Vec<Frames>, max: usize) -> usize {
+        let count = self.socket.try_recv_many_into(max, &mut self.messages);
+        out.extend(self.messages.drain(..).map(frames));
+        count.unwrap_or(0)
+    }
+}
+
+/// Something happened to the subscriptions of one peer, which the number stands for.
+#[derive(Debug)]
+pub(super) enum SubscriptionEvent {
+    Added(u64, Bytes),
+    Removed(u64, Bytes),
+    Gone(u64),
+    /// Events were missed: ask for [`Socket::subscription_events`] anew.
+    Missed,
+}
+
+#[derive(Debug)]
+pub(super) struct SubscriptionEvents {
+    known: Vec<SubscriptionEvent>,
+    monitor: MonitorStream,
+}
+
+impl SubscriptionEvents {
+    /// The next event. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<SubscriptionEvent, SocketClosed> {
+        if let Some(event) = self.known.pop() {
+            return Ok(event);
+        }
+        loop {
+            match self.monitor.recv().await {
+                Ok(event) => {
+                    if let Some(event) = subscription_event(event) {
+                        return Ok(event);
+                    }
+                }
+                Err(omq_tokio::MonitorRecvError::Lagged(_)) => return Ok(SubscriptionEvent::Missed),
+                Err(_) => return Err(SocketClosed),
+            }
+        }
+    }
+
+    /// The next event, if there is one.
+    pub(super) fn try_next(&mut self) -> Option<SubscriptionEvent> {
+        if let Some(event) = self.known.pop() {
+            return Some(event);
+        }
+        loop {
+            match self.monitor.try_recv() {
+                Ok(event) => {
+                    if let Some(event) = subscription_event(event) {
+                        return Some(event);
+                    }
+                }
+                Err(omq_tokio::MonitorTryRecvError::Lagged(_)) => {
+                    return Some(SubscriptionEvent::Missed);
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+fn subscription_event(event: MonitorEvent) -> Option<SubscriptionEvent> {
+    match event {
+        MonitorEvent::SubscribeReceived {
+            connection_id,
+            prefix,
+        } => Some(SubscriptionEvent::Added(connection_id, prefix)),
+        MonitorEvent::UnsubscribeReceived {
+            connection_id,
+            prefix,
+        } => Some(SubscriptionEvent::Removed(connection_id, prefix)),
+        MonitorEvent::Disconnected { peer, .. } => Some(SubscriptionEvent::Gone(peer.connection_id)),
+        _ => None,
+    }
+}
+
+fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
+    let (min, max) = options.reconnect;
+    let mut native = Options::new()
+        .send_hwm(options.queue_len)
+        .recv_hwm(options.queue_len)
+        .max_message_size(options.max_message_bytes)
+        .linger(Duration::from_secs(1))
+        .reconnect(ReconnectPolicy::Exponential { min, max })
+        .tcp_keepalive(KeepAlive::Enabled {
+            idle: Duration::from_secs(10),
+            intvl: Duration::from_secs(5),
+            cnt: 3,
+        });
+    native.handshake_timeout = Some(options.handshake_timeout);
+    native.max_pending_handshakes = options.max_handshakes;
+    native.heartbeat_interval = options.heartbeat;
+    let socket_type = match kind {
+        Kind::Push => SocketType::Push,
+        Kind::Pull => SocketType::Pull,
+        Kind::Publish => {
+            // Wait for slow subscribers rather than drop; the system ends the connection of one
+            // that stopped.
+            native.xpub_nodrop = true;
+            native.tcp_user_timeout = Some(options.subscriber_patience);
+            native.monitor_capacity = 16 * 1024;
+            SocketType::Pub
+        }
+        Kind::Subscribe => SocketType::Sub,
+        Kind::Router => {
+            native.router_mandatory = true;
+            SocketType::Router
+        }
+        Kind::Dealer => SocketType::Dealer,
+    };
+    (socket_type, native)
+}
+
+/// The crate takes a path over from whoever is bound to it; a path that nobody answers on is a
+/// leftover and may be taken.
+async fn refuse_path_in_use(path: &str) -> io::Result<()> {
+    #[cfg(unix)]
+    if !path.starts_with('@') && tokio::net::UnixStream::connect(path).await.is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    Ok(())
+}
+
+fn message(mut frames: Frames) -> Message {
+    match frames.len() {
+        1 => Message::single(frames.pop().unwrap_or_default()),
+        _ => Message::multipart(frames),
+    }
+}
+
+fn frames(message: Message) -> Frames {
+    match message.into_bytes() {
+        Ok(frame) => std::iter::once(frame).collect(),
+        Err(message) => message.iter().collect(),
+    }
+}
+
+fn to_io(error: omq_tokio::Error) -> io::Error {
+    match error {
+        omq_tokio::Error::Io(error) => error,
+        error => io::Error::other(error),
+    }
+}

@@ -1,0 +1,178 @@
+//! Binding: where, and what is said when it is not possible.
+
+use std::error::Error as _;
+use std::io;
+
+use bytes::Bytes;
+use palm_runtime::socket::{
+    Address, Publish, Pull, Push, Reply, Router, SocketError, SocketOptions,
+};
+
+use super::harness::check;
+use super::setup::{Places, any_tcp, options, recv_one, soon};
+
+/// Binds an end of each kind.
+async fn bind_all(address: &Address) -> Vec<Result<Address, SocketError>> {
+    let options = options(|_| {});
+    vec![
+        Push::bind(address, &options).await.map(|(_, bound)| bound),
+        Pull::bind(address, &options).await.map(|(_, bound)| bound),
+        Publish::bind(address, &options).await.map(|(_, bound)| bound),
+        Reply::bind(address, &options).await.map(|(_, bound)| bound),
+        Router::bind(address, &options).await.map(|(_, bound)| bound),
+    ]
+}
+
+#[test]
+fn port_0_returns_the_real_port() {
+    check(async {
+        for bound in bind_all(&any_tcp()).await {
+            let bound = bound.unwrap().to_string();
+            let port = bound.strip_prefix("tcp://127.0.0.1:").expect("the host is kept");
+            assert_ne!(port.parse::<u16>().unwrap(), 0);
+        }
+    });
+}
+
+#[test]
+fn any_host_is_bound_and_can_be_connected_to() {
+    check(async {
+        let options = options(|_| {});
+        for any in ["tcp://*:0", "tcp://[::1]:0"] {
+            let (mut pull, bound) = Pull::bind(&any.parse().unwrap(), &options).await.unwrap();
+            let push = Push::connect(&bound.for_peers(Some("localhost")), &options).await.unwrap();
+            push.send(Bytes::from_static(b"here")).await.unwrap();
+            assert_eq!(recv_one(&mut pull).await, "here", "at {bound}");
+        }
+    });
+}
+
+#[test]
+fn an_ipc_address_is_returned_as_it_is() {
+    check(async {
+        let places = Places::new();
+        let (_pull, bound) = Pull::bind(&places.ipc("a"), &options(|_| {})).await.unwrap();
+        assert_eq!(bound, places.ipc("a"));
+    });
+}
+
+fn assert_names_address_and_cause(error: &SocketError, address: &Address, kind: io::ErrorKind) {
+    let SocketError::Bind { address: named, source } = error else {
+        panic!("{error:?} is no error of binding");
+    };
+    assert_eq!(named, address);
+    assert!(error.to_string().contains(&address.to_string()), "`{error}` does not name it");
+    assert_eq!(source.kind(), kind, "{source:?}");
+    assert!(error.source().is_some());
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_address_and_cause() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in places.both("a") {
+            let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
+            for error in bind_all(&bound).await {
+                let error = error.unwrap_err();
+                assert_names_address_and_cause(&error, &bound, io::ErrorKind::AddrInUse);
+            }
+            // Who was there first is not disturbed.
+            let push = Push::connect(&bound, &options).await.unwrap();
+            push.send(Bytes::from_static(b"still here")).await.unwrap();
+            assert_eq!(recv_one(&mut pull).await, "still here");
+        }
+    });
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_an_error_that_names_address_and_cause() {
+    check(async {
+        let places = Places::new();
+        let elsewhere = "tcp://192.0.2.1:5555".parse().unwrap();
+        let missing = places.ipc("missing/a");
+        for error in bind_all(&elsewhere).await {
+            let kind = io::ErrorKind::AddrNotAvailable;
+            assert_names_address_and_cause(&error.unwrap_err(), &elsewhere, kind);
+        }
+        for error in bind_all(&missing).await {
+            let kind = io::ErrorKind::NotFound;
+            assert_names_address_and_cause(&error.unwrap_err(), &missing, kind);
+        }
+    });
+}
+
+#[test]
+fn a_stale_ipc_file_is_taken_over() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        let address = places.ipc("stale");
+        let path = address.to_string().replace("ipc://", "");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(std::fs::exists(&path).unwrap(), "the file outlives its socket");
+
+        let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
+        let push = Push::connect(&bound, &options).await.unwrap();
+        push.send(Bytes::from_static(b"taken over")).await.unwrap();
+        assert_eq!(recv_one(&mut pull).await, "taken over");
+    });
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    check(async {
+        let places = Places::new();
+        let address = places.ipc("precious");
+        let path = address.to_string().replace("ipc://", "");
+        std::fs::write(&path, "precious").unwrap();
+        for error in bind_all(&address).await {
+            assert!(matches!(error, Err(SocketError::Bind { .. })), "{error:?}");
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    });
+}
+
+#[test]
+fn an_address_is_free_again_after_close() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in places.both("a") {
+            let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
+            let push = Push::connect(&bound, &options).await.unwrap();
+            push.send(Bytes::from_static(b"connected")).await.unwrap();
+            assert_eq!(recv_one(&mut pull).await, "connected");
+            soon("closing", pull.close()).await;
+            for again in bind_all(&bound).await {
+                // Each of these is dropped at once, so only the first must succeed.
+                again.unwrap();
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_connected_to_is_an_error() {
+    check(async {
+        let options = SocketOptions::default();
+        for nowhere in ["tcp://127.0.0.1:0", "tcp://*:5555"] {
+            let nowhere = nowhere.parse().unwrap();
+            let error = Push::connect(&nowhere, &options).await.unwrap_err();
+            let SocketError::Connect { address, .. } = &error else {
+                panic!("{error:?} is no error of connecting");
+            };
+            assert_eq!(*address, nowhere);
+        }
+    });
+}
+
+#[test]
+fn a_host_that_is_not_known_yet_is_no_error() {
+    check(async {
+        let unknown = "tcp://no-such-host.invalid:5555".parse().unwrap();
+        let push = soon("connecting", Push::connect(&unknown, &options(|_| {}))).await.unwrap();
+        soon("closing", push.close(std::time::Duration::ZERO)).await;
+    });
+}

@@ -1,0 +1,146 @@
+//! How a test is run: within a time limit, and in a process of its own where it is expected to fail.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::expected::expected_to_fail;
+
+/// How long a test may take unless it says otherwise.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a test that is expected to fail may take. Most of them fail by hanging.
+const LIMIT_OF_A_FAILURE: Duration = Duration::from_secs(8);
+
+/// Set in a process that exists for one test.
+const ALONE: &str = "PALM_CONFORMANCE_ALONE";
+
+/// Set to run the tests on a current-thread runtime in the place of one with two threads.
+const CURRENT_THREAD: &str = "PALM_CONFORMANCE_CURRENT_THREAD";
+
+/// Runs a test: `body` ends within the usual limit, and no task panics.
+///
+/// A test is known by its function, which the type of `body` names.
+pub(crate) fn check<F: Future<Output = ()>>(body: F) {
+    check_within(LIMIT, body);
+}
+
+/// [`check`] with a limit of its own.
+pub(crate) fn check_within<F: Future<Output = ()>>(limit: Duration, body: F) {
+    let name = name_of::<F>();
+    match expected_to_fail(name) {
+        Some(_) if alone() => run(name, LIMIT_OF_A_FAILURE, body),
+        Some(reason) => match run_alone(name, None, LIMIT_OF_A_FAILURE) {
+            Ok(()) => panic!(
+                "`{name}` passes, but is expected to fail ({reason}): take it off the list in \
+                 expected.rs"
+            ),
+            Err(failure) => eprintln!("fails as expected ({reason}): {failure}"),
+        },
+        None => run(name, limit, body),
+    }
+}
+
+/// [`check`] in a process of its own that may have this many open files.
+pub(crate) fn check_with_open_files<F: Future<Output = ()>>(files: u32, body: F) {
+    let name = name_of::<F>();
+    match (alone(), expected_to_fail(name)) {
+        (true, _) | (false, Some(_)) => check(body),
+        (false, None) => {
+            if let Err(failure) = run_alone(name, Some(files), LIMIT) {
+                panic!("{failure}");
+            }
+        }
+    }
+}
+
+fn alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+/// `conformance::module::test::{{closure}}` without its ends.
+fn name_of<F>() -> &'static str {
+    let path = std::any::type_name::<F>();
+    let name = path.split_once("::").map_or(path, |(_, name)| name);
+    name.split("::{{closure}}").next().unwrap_or(name)
+}
+
+fn run<F: Future<Output = ()>>(name: &'static str, limit: Duration, body: F) {
+    watch_panics();
+    let mut builder = match std::env::var_os(CURRENT_THREAD) {
+        Some(_) => tokio::runtime::Builder::new_current_thread(),
+        None => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(2).thread_name(name).enable_all().build().unwrap();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async { tokio::time::timeout(limit, body).await })
+    }));
+    // What is stuck must not hold up the other tests.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(Ok(())) => assert!(!panicked(name), "a task panicked; see above"),
+        Ok(Err(_)) => panic!("not done within {limit:?}"),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// The names of the threads that panicked. A runtime's threads are named after the test.
+static PANICKED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+fn watch_panics() {
+    static WATCHING: Once = Once::new();
+    WATCHING.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if let Some(name) = std::thread::current().name() {
+                let mut panicked = PANICKED.lock().unwrap_or_else(PoisonError::into_inner);
+                panicked.get_or_insert_default().insert(name.to_owned());
+            }
+            report(panic);
+        }));
+    });
+}
+
+fn panicked(name: &str) -> bool {
+    let panicked = PANICKED.lock().unwrap_or_else(PoisonError::into_inner);
+    panicked.as_ref().is_some_and(|names| names.contains(name))
+}
+
+/// Runs one test in a process of its own; the error says how it failed.
+fn run_alone(name: &str, files: Option<u32>, limit: Duration) -> Result<(), String> {
+    let executable = std::env::current_exe().unwrap();
+    let mut command = match files {
+        Some(files) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(executable);
+            shell
+        }
+        None => Command::new(executable),
+    };
+    command.args(["--exact", name, "--nocapture"]).env(ALONE, "1");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let stderr = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = stderr.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let deadline = Instant::now() + limit + Duration::from_secs(5);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return Err("it hangs, and so does its runtime".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let stderr = stderr.join().unwrap();
+    if status.success() { Ok(()) } else { Err(format!("{status}\n{stderr}")) }
+}

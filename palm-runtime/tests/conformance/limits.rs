@@ -1,0 +1,227 @@
+//! Large messages, too large ones, and peers that take their time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use palm_runtime::socket::{Dealer, Pull, Push, Router, SocketOptions};
+
+use super::harness::{check, check_with_open_files};
+use super::raw::{MORE, RawPeer, command, frame, greeting, long_header, ready};
+use super::setup::{
+    Places, any_tcp, numbered, options, push_to_pull, recv_numbers, recv_one, soon,
+};
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn a_message_of_64_mib_arrives() {
+    check(async {
+        let places = Places::new();
+        let large = Bytes::from(vec![42; 64 * MIB]);
+        for address in places.both("a") {
+            let (push, mut pull) = push_to_pull("pull", &address, &options(|_| {})).await;
+            push.send(large.clone()).await.unwrap();
+            assert!(recv_one(&mut pull).await == large);
+        }
+        let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let mut dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
+        dealer.send(std::iter::once(large.clone()).collect()).await.unwrap();
+        let mut messages = Vec::new();
+        soon("the request", router.recv_many(&mut messages, 1)).await.unwrap();
+        router.try_send(messages.remove(0)).unwrap();
+        soon("the reply", dealer.recv_many(&mut messages, 1)).await.unwrap();
+        assert!(messages[0][0] == large);
+    });
+}
+
+fn one_mib() -> SocketOptions {
+    options(|options| options.max_message_bytes = MIB)
+}
+
+#[test]
+fn a_message_of_just_the_limit_is_taken() {
+    check(async {
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "PUSH").await;
+        peer.send(&vec![1; MIB]).await;
+        assert_eq!(recv_one(&mut pull).await.len(), MIB);
+        peer.write(&frame(MORE, &vec![1; MIB / 2])).await.unwrap();
+        peer.send(&vec![1; MIB / 2]).await;
+        assert_eq!(recv_one(&mut pull).await.len(), MIB / 2);
+        assert_eq!(recv_one(&mut pull).await.len(), MIB / 2);
+    });
+}
+
+#[test]
+fn a_message_over_the_limit_ends_only_its_connection() {
+    check(async {
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
+        let push = Push::connect(&bound, &one_mib()).await.unwrap();
+        push.send(numbered(0, 64)).await.unwrap();
+        recv_numbers(&mut pull, 0..1).await;
+
+        let mut whole = RawPeer::introduced(&bound, "PUSH").await;
+        let _ = whole.write(&frame(0, &vec![1; 2 * MIB])).await;
+        whole.closed().await;
+        let mut in_frames = RawPeer::introduced(&bound, "PUSH").await;
+        for _ in 0..4 {
+            let _ = in_frames.write(&frame(MORE, &vec![1; MIB / 2])).await;
+        }
+        in_frames.closed().await;
+
+        push.send(numbered(1, 64)).await.unwrap();
+        recv_numbers(&mut pull, 1..2).await;
+    });
+}
+
+#[test]
+fn a_message_over_the_limit_is_not_waited_for() {
+    check(async {
+        let (_pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "PUSH").await;
+        // The header alone says that it is too much.
+        peer.write(&long_header(0, 2 * MIB as u64)).await.unwrap();
+        peer.closed().await;
+    });
+}
+
+#[test]
+fn a_message_of_endless_empty_frames_ends_its_connection() {
+    check(async {
+        let (_pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "PUSH").await;
+        let frames = frame(MORE, b"").repeat(10_000);
+        let endless = async { while peer.write(&frames).await.is_ok() {} };
+        soon("the end of the connection", endless).await;
+    });
+}
+
+fn hasty() -> SocketOptions {
+    options(|options| options.handshake_timeout = Duration::from_millis(300))
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_given_up() {
+    check(async {
+        let places = Places::new();
+        for address in places.both("a") {
+            let (_pull, bound) = Pull::bind(&address, &hasty()).await.unwrap();
+            let mut silent = RawPeer::connect(&bound).await;
+            silent.closed().await;
+            let mut half = RawPeer::connect(&bound).await;
+            half.write(&greeting(0)[..32]).await.unwrap();
+            half.closed().await;
+            let mut without_ready = RawPeer::connect(&bound).await;
+            without_ready.write(&greeting(0)).await.unwrap();
+            without_ready.closed().await;
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_introduces_itself_byte_by_byte_is_given_up() {
+    check(async {
+        let (_pull, bound) = Pull::bind(&any_tcp(), &hasty()).await.unwrap();
+        let mut peer = RawPeer::connect(&bound).await;
+        let trickle = async {
+            for byte in greeting(0) {
+                if peer.write(&[byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            panic!("still there after more than 3 s");
+        };
+        trickle.await;
+    });
+}
+
+#[test]
+fn a_peer_gets_in_behind_many_that_say_nothing() {
+    check(async {
+        let options = options(|options| {
+            options.handshake_timeout = Duration::from_millis(500);
+            options.max_handshakes = 8;
+        });
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..32 {
+            silent.push(RawPeer::connect(&bound).await);
+        }
+        let push = Push::connect(&bound, &options).await.unwrap();
+        push.send(numbered(0, 64)).await.unwrap();
+        recv_numbers(&mut pull, 0..1).await;
+    });
+}
+
+#[test]
+fn a_peer_is_served_among_2000_that_say_nothing() {
+    check_with_open_files(8192, async {
+        let options = options(|_| {});
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
+        let early = Push::connect(&bound, &options).await.unwrap();
+        early.send(numbered(0, 64)).await.unwrap();
+        recv_numbers(&mut pull, 0..1).await;
+        let mut silent = Vec::new();
+        for _ in 0..2_000 {
+            silent.push(RawPeer::connect(&bound).await);
+        }
+        early.send(numbered(1, 64)).await.unwrap();
+        recv_numbers(&mut pull, 1..2).await;
+        let late = Push::connect(&bound, &options).await.unwrap();
+        for number in 2..1_000 {
+            late.send(numbered(number, 64)).await.unwrap();
+        }
+        recv_numbers(&mut pull, 2..1_000).await;
+    });
+}
+
+#[test]
+fn a_heartbeat_is_answered() {
+    check(async {
+        let (_pull, bound) = Pull::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "PUSH").await;
+        peer.write(&command("PING", b"\x00\x00context")).await.unwrap();
+        let (_, answer) = soon("the answer", peer.frame()).await.unwrap();
+        assert_eq!(answer, b"\x04PONGcontext");
+    });
+}
+
+#[test]
+fn a_peer_without_a_heartbeat_is_given_up() {
+    check(async {
+        let options = options(|options| options.heartbeat = Some(Duration::from_millis(100)));
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
+        let mut dead = RawPeer::introduced(&bound, "PUSH").await;
+        let mut alive = RawPeer::introduced(&bound, "PUSH").await;
+        let living = tokio::spawn(async move {
+            // Ten heartbeats are more than the patience of any sane setting.
+            for _ in 0..10 {
+                let (_, ping) = soon("a heartbeat", alive.frame()).await.unwrap();
+                assert!(ping.starts_with(b"\x04PING"), "{ping:?}");
+                alive.write(&command("PONG", &ping[7..])).await.unwrap();
+            }
+            alive.send(b"alive").await;
+            alive
+        });
+        dead.closed().await;
+        assert_eq!(recv_one(&mut pull).await, "alive");
+        living.await.unwrap();
+    });
+}
+
+#[test]
+fn a_peer_with_an_overlong_name_is_turned_away() {
+    check(async {
+        let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let mut peer = RawPeer::connect(&bound).await;
+        peer.write(&greeting(0)).await.unwrap();
+        peer.write(&ready("DEALER", &[b'n'; 256])).await.unwrap();
+        peer.closed().await;
+        let mut longest = RawPeer::introduced_as(&bound, "DEALER", &[b'n'; 255]).await;
+        longest.send(b"here").await;
+        let mut messages = Vec::new();
+        soon("the longest name", router.recv_many(&mut messages, 1)).await.unwrap();
+        assert_eq!(messages[0][0].len(), 255);
+    });
+}

@@ -1,0 +1,170 @@
+//! PUSH and PULL.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use palm_runtime::socket::{Pull, Push};
+
+use super::harness::check;
+use super::raw::{MORE, RawPeer, frame};
+use super::setup::{
+    Places, any_tcp, number, numbered, options, push_to_pull, recv, recv_numbers, recv_one, soon,
+};
+
+#[test]
+fn every_message_arrives_once_and_in_order() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for binds in ["push", "pull"] {
+            for address in places.both(binds) {
+                let (push, mut pull) = push_to_pull(binds, &address, &options).await;
+                let sending = tokio::spawn(async move {
+                    for number in 0..20_000 {
+                        push.send(numbered(number, 64)).await.unwrap();
+                    }
+                    push
+                });
+                recv_numbers(&mut pull, 0..20_000).await;
+                sending.await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn messages_of_all_sizes_arrive_as_they_are() {
+    check(async {
+        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
+        let lens = [0, 1, 30, 31, 32, 254, 255, 256, 4095, 4096, 65_535, 65_536, 1_000_000];
+        for (len, byte) in lens.into_iter().zip(0_u8..) {
+            let message = Bytes::from(vec![byte; len]);
+            push.send(message.clone()).await.unwrap();
+            assert!(recv_one(&mut pull).await == message, "{len} bytes");
+        }
+    });
+}
+
+#[test]
+fn peers_get_messages_in_turn() {
+    check(async {
+        let options = options(|_| {});
+        let (push, bound) = Push::bind(&any_tcp(), &options).await.unwrap();
+        let mut pulls = Vec::new();
+        for _ in 0..3 {
+            pulls.push(Pull::connect(&bound, &options).await.unwrap());
+        }
+        // Each must be there before turns can be counted.
+        for pull in &mut pulls {
+            let greeted = async {
+                let mut messages = Vec::new();
+                while messages.is_empty() {
+                    push.send(Bytes::from_static(b"are you there?")).await.unwrap();
+                    tokio::task::yield_now().await;
+                    pull.try_recv_many(&mut messages, 256);
+                }
+            };
+            soon("a peer", greeted).await;
+        }
+        for number in 0..300 {
+            push.send(numbered(number, 64)).await.unwrap();
+        }
+        for number in 0..300 {
+            // A mark for each: the last message that it gets is one of these.
+            push.send(numbered(1_000 + number, 64)).await.unwrap();
+        }
+        for pull in &mut pulls {
+            let mut count = 0;
+            loop {
+                let message = recv_one(pull).await;
+                if message != "are you there?" {
+                    match number(&message) {
+                        0..300 => count += 1,
+                        _ => break,
+                    }
+                }
+            }
+            assert!((80..=120).contains(&count), "one of 3 peers got {count} of 300 messages");
+        }
+    });
+}
+
+#[test]
+fn one_pull_serves_many_pushes() {
+    check(async {
+        let options = options(|_| {});
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
+        let mut sending = Vec::new();
+        for peer in 0..20 {
+            let push = Push::connect(&bound, &options).await.unwrap();
+            sending.push(tokio::spawn(async move {
+                for number in 0..500 {
+                    push.send(numbered(peer * 1_000 + number, 64)).await.unwrap();
+                }
+                push.close(Duration::from_secs(10)).await;
+            }));
+        }
+        let mut next = [0; 20];
+        for message in recv(&mut pull, 20 * 500).await {
+            let (peer, number) = (number(&message) / 1_000, number(&message) % 1_000);
+            assert_eq!(number, next[peer], "peer {peer}");
+            next[peer] += 1;
+        }
+        for sending in sending {
+            sending.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_one_peer_does_not_starve_another() {
+    check(async {
+        let options = options(|_| {});
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
+        let flood = Push::connect(&bound, &options).await.unwrap();
+        let flooding = tokio::spawn(async move {
+            while flood.send(numbered(0, 64)).await.is_ok() {}
+        });
+        recv(&mut pull, 1_000).await;
+        let push = Push::connect(&bound, &options).await.unwrap();
+        push.send(numbered(1, 64)).await.unwrap();
+        let heard = async {
+            while number(&recv_one(&mut pull).await) != 1 {}
+        };
+        soon("the message of the quiet peer", heard).await;
+        flooding.abort();
+    });
+}
+
+#[test]
+fn frames_of_one_message_are_as_many_messages() {
+    check(async {
+        let (mut pull, bound) = Pull::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "PUSH").await;
+        peer.write(&[frame(MORE, b"first"), frame(0, b"second")].concat()).await.unwrap();
+        peer.send(b"third").await;
+        assert_eq!(recv(&mut pull, 3).await, ["first", "second", "third"]);
+    });
+}
+
+#[test]
+fn a_call_takes_many_messages() {
+    check(async {
+        let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
+        let sending = tokio::spawn(async move {
+            for number in 0..20_000 {
+                push.send(numbered(number, 16)).await.unwrap();
+            }
+            push
+        });
+        let (mut calls, mut messages) = (0, Vec::new());
+        while messages.len() < 20_000 {
+            let seen = messages.len();
+            soon("messages", pull.recv_many(&mut messages, 256)).await.unwrap();
+            assert!(messages.len() - seen <= 256, "more than were asked for");
+            calls += 1;
+        }
+        assert!(calls < 10_000, "{calls} calls for 20,000 messages");
+        sending.await.unwrap();
+    });
+}

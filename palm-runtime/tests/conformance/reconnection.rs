@@ -1,0 +1,317 @@
+//! Connecting before the other side binds, and again whenever it was gone.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use palm_runtime::socket::{
+    Address, Dealer, Frames, Publish, Pull, Push, Router, SocketOptions, Subscribe,
+};
+
+use super::harness::check;
+use super::raw::{RawListener, RawPeer, command, greeting};
+use super::setup::{
+    Places, added, any_tcp, bind_again, change, number, numbered, options, recv_numbers, recv_one,
+    soon, topics, unbound_tcp,
+};
+
+/// Addresses that nobody has bound.
+fn unbound(places: &Places) -> [Address; 2] {
+    [unbound_tcp(), places.ipc("unbound")]
+}
+
+/// Sends until something arrives. What is sent to a peer before its end is noticed is lost.
+async fn flows(push: &Push, pull: &mut Pull) {
+    let sending = async {
+        loop {
+            push.send(numbered(0, 64)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        _ = recv_one(pull) => {}
+    }
+}
+
+/// [`flows`] the other way round.
+async fn answers(dealer: &mut Dealer, router: &mut Router) {
+    let sending = async |dealer: &Dealer| {
+        loop {
+            dealer.send(std::iter::once(numbered(0, 64)).collect()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let mut messages: Vec<Frames> = Vec::new();
+    let arriving = async {
+        tokio::select! {
+            () = sending(dealer) => {}
+            received = router.recv_many(&mut messages, 1) => received.unwrap(),
+        }
+    };
+    soon("a message at the router", arriving).await;
+    router.try_send(messages.remove(0)).unwrap();
+    soon("an answer at the dealer", dealer.recv_many(&mut messages, 1)).await.unwrap();
+}
+
+#[test]
+fn a_push_connects_before_its_pull_binds() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in unbound(&places) {
+            let push = Push::connect(&address, &options).await.unwrap();
+            let sending = tokio::spawn(async move {
+                for number in 0..100 {
+                    push.send(numbered(number, 64)).await.unwrap();
+                }
+                push
+            });
+            let (mut pull, _) = Pull::bind(&address, &options).await.unwrap();
+            recv_numbers(&mut pull, 0..100).await;
+            sending.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_pull_connects_before_its_push_binds() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in unbound(&places) {
+            let mut pull = Pull::connect(&address, &options).await.unwrap();
+            let (push, _) = Push::bind(&address, &options).await.unwrap();
+            for number in 0..100 {
+                push.send(numbered(number, 64)).await.unwrap();
+            }
+            recv_numbers(&mut pull, 0..100).await;
+        }
+    });
+}
+
+#[test]
+fn a_subscriber_connects_before_its_publisher_binds() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in unbound(&places) {
+            let mut subscribe = Subscribe::connect(&address, &options).await.unwrap();
+            subscribe.subscribe("topic").await.unwrap();
+            let (mut publish, _) = Publish::bind(&address, &options).await.unwrap();
+            assert_eq!(change(&mut publish).await, added("topic"));
+            publish.send(Bytes::from_static(b"topic"), Bytes::new()).await.unwrap();
+            assert_eq!(topics(&mut subscribe, 1).await, ["topic"]);
+        }
+    });
+}
+
+#[test]
+fn a_dealer_connects_before_its_router_binds() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in unbound(&places) {
+            let mut dealer = Dealer::connect(&address, &options).await.unwrap();
+            let (mut router, _) = Router::bind(&address, &options).await.unwrap();
+            answers(&mut dealer, &mut router).await;
+        }
+    });
+}
+
+#[test]
+fn a_push_reconnects() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in places.both("a") {
+            let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
+            let push = Push::connect(&bound, &options).await.unwrap();
+            for _ in 0..5 {
+                flows(&push, &mut pull).await;
+                soon("closing", pull.close()).await;
+                pull = bind_again(async || Pull::bind(&bound, &options).await).await.0;
+            }
+            flows(&push, &mut pull).await;
+        }
+    });
+}
+
+#[test]
+fn a_pull_reconnects() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in places.both("a") {
+            let (mut push, bound) = Push::bind(&address, &options).await.unwrap();
+            let mut pull = Pull::connect(&bound, &options).await.unwrap();
+            for _ in 0..5 {
+                flows(&push, &mut pull).await;
+                soon("closing", push.close(Duration::ZERO)).await;
+                push = bind_again(async || Push::bind(&bound, &options).await).await.0;
+            }
+            flows(&push, &mut pull).await;
+        }
+    });
+}
+
+#[test]
+fn a_dealer_reconnects() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in places.both("a") {
+            let (mut router, bound) = Router::bind(&address, &options).await.unwrap();
+            let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
+            for _ in 0..5 {
+                answers(&mut dealer, &mut router).await;
+                soon("closing", router.close(Duration::ZERO)).await;
+                router = bind_again(async || Router::bind(&bound, &options).await).await.0;
+            }
+            answers(&mut dealer, &mut router).await;
+        }
+    });
+}
+
+#[test]
+fn a_subscriber_reconnects_and_subscribes_anew() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in places.both("a") {
+            let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
+            let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
+            subscribe.subscribe("topic").await.unwrap();
+            for _ in 0..5 {
+                assert_eq!(change(&mut publish).await, added("topic"));
+                publish.send(Bytes::from_static(b"topic"), Bytes::new()).await.unwrap();
+                assert_eq!(topics(&mut subscribe, 1).await, ["topic"]);
+                soon("closing", publish.close(Duration::ZERO)).await;
+                publish = bind_again(async || Publish::bind(&bound, &options).await).await.0;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_subscriber_may_change_its_mind_while_it_is_alone() {
+    check(async {
+        let options = options(|_| {});
+        let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
+        let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
+        subscribe.subscribe("old").await.unwrap();
+        assert_eq!(change(&mut publish).await, added("old"));
+        soon("closing", publish.close(Duration::ZERO)).await;
+        subscribe.unsubscribe("old").await.unwrap();
+        subscribe.subscribe("new").await.unwrap();
+        let bind = async || Publish::bind(&bound, &options).await;
+        let (mut publish, _) = bind_again(bind).await;
+        assert_eq!(change(&mut publish).await, added("new"));
+        assert!(!publish.is_subscribed(b"old"));
+        publish.send(Bytes::from_static(b"old"), Bytes::new()).await.unwrap();
+        publish.send(Bytes::from_static(b"new"), Bytes::new()).await.unwrap();
+        assert_eq!(topics(&mut subscribe, 1).await, ["new"]);
+    });
+}
+
+/// A PUSH is to survive what `misbehave` does to a number of its connections, which stay open if
+/// they are given back.
+async fn a_push_survives(
+    times: usize,
+    options: &SocketOptions,
+    misbehave: impl AsyncFn(RawPeer) -> Option<RawPeer>,
+) {
+    let (listener, bound) = RawListener::bind(&any_tcp());
+    let push = Push::connect(&bound, options).await.unwrap();
+    let mut kept = Vec::new();
+    for _ in 0..times {
+        kept.extend(misbehave(listener.accept().await).await);
+    }
+    drop((listener, kept));
+    let (mut pull, _) = bind_again(async || Pull::bind(&bound, options).await).await;
+    flows(&push, &mut pull).await;
+}
+
+#[test]
+fn a_peer_that_hangs_up_is_tried_again() {
+    check(async {
+        a_push_survives(10, &options(|_| {}), async |mut peer| {
+            peer.write(&greeting(0)).await.unwrap();
+            None
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_given_up_and_tried_again() {
+    check(async {
+        let hasty = Duration::from_millis(300);
+        let options = options(|options| options.handshake_timeout = hasty);
+        a_push_survives(3, &options, async |peer| Some(peer)).await;
+    });
+}
+
+#[test]
+fn a_peer_that_refuses_is_tried_again() {
+    check(async {
+        a_push_survives(3, &options(|_| {}), async |mut peer| {
+            peer.write(&greeting(0)).await.unwrap();
+            peer.write(&command("ERROR", b"\x04busy")).await.unwrap();
+            peer.closed().await;
+            None
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_peer_of_the_wrong_type_is_tried_again() {
+    check(async {
+        a_push_survives(3, &options(|_| {}), async |mut peer| {
+            peer.write(&greeting(0)).await.unwrap();
+            peer.write(&super::raw::ready("PUB", b"")).await.unwrap();
+            peer.closed().await;
+            None
+        })
+        .await;
+    });
+}
+
+#[test]
+fn reconnecting_backs_off() {
+    check(async {
+        let options = options(|options| {
+            options.reconnect = (Duration::from_millis(50), Duration::from_millis(400));
+        });
+        let (listener, bound) = RawListener::bind(&any_tcp());
+        let _push = Push::connect(&bound, &options).await.unwrap();
+        let begin = Instant::now();
+        for _ in 0..6 {
+            drop(listener.accept().await);
+        }
+        // 50, 100, 200, 400 and 400 ms, give or take the jitter; without backing off, none.
+        let waited = begin.elapsed();
+        assert!(waited > Duration::from_millis(500), "6 connections within {waited:?}");
+    });
+}
+
+#[test]
+fn what_is_sent_while_nobody_is_there_arrives_later() {
+    check(async {
+        let options = options(|_| {});
+        let (listener, bound) = RawListener::bind(&any_tcp());
+        let push = Push::connect(&bound, &options).await.unwrap();
+        for round in 0..5 {
+            // The next connection says that the end of the last one has been noticed.
+            let peer = listener.accept().await;
+            for number in 0..10 {
+                push.send(numbered(10 * round + number, 64)).await.unwrap();
+            }
+            drop(peer);
+            let mut peer = listener.accept_as("PULL").await;
+            for number in 0..10 {
+                assert_eq!(self::number(&peer.message().await[0]), 10 * round + number);
+            }
+        }
+    });
+}

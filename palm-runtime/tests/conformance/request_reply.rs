@@ -1,0 +1,246 @@
+//! Requests and replies.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use palm_runtime::socket::{Address, Frames, Reply, Request, RequestError, SocketOptions};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::harness::check;
+use super::raw::{MORE, RawPeer, frame};
+use super::setup::{
+    Places, SOON, STALLED, any_tcp, bind_again, number, numbered, options, soon, unbound_tcp,
+};
+
+/// Answers each request with itself, until dropped.
+pub(crate) fn echo(mut reply: Reply) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((body, responder)) = reply.recv().await {
+            responder.reply(body[0].clone()).unwrap();
+        }
+    }))
+}
+
+/// A request that is answered by itself.
+pub(crate) async fn ask(request: &Request, body: Bytes) {
+    assert_eq!(request.request(body.clone(), SOON).await.unwrap(), body);
+}
+
+async fn pair(address: &Address, options: &SocketOptions) -> (Request, Reply, Address) {
+    let (reply, bound) = Reply::bind(address, options).await.unwrap();
+    (Request::connect(&bound, options).await.unwrap(), reply, bound)
+}
+
+fn body(frames: &Frames) -> &Bytes {
+    assert_eq!(frames.len(), 1);
+    &frames[0]
+}
+
+#[test]
+fn a_request_gets_its_reply() {
+    check(async {
+        let places = Places::new();
+        for address in places.both("a") {
+            let (request, reply, bound) = pair(&address, &options(|_| {})).await;
+            assert_eq!(*request.address(), bound);
+            let _echo = echo(reply);
+            for round in 0..1_000 {
+                ask(&request, numbered(round, 64)).await;
+            }
+            ask(&request, Bytes::new()).await;
+        }
+    });
+}
+
+#[test]
+fn many_requests_at_once_get_each_its_own_reply() {
+    check(async {
+        let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        let _echo = echo(reply);
+        join_all((0..5_000).map(|number| ask(&request, numbered(number, 64)))).await;
+    });
+}
+
+#[test]
+fn many_peers_are_answered_side_by_side() {
+    check(async {
+        let options = options(|_| {});
+        let (reply, bound) = Reply::bind(&any_tcp(), &options).await.unwrap();
+        let _echo = echo(reply);
+        let peers = (0..50).map(async |peer| {
+            let request = Request::connect(&bound, &options).await.unwrap();
+            for round in 0..20 {
+                ask(&request, numbered(peer * 100 + round, 64)).await;
+            }
+        });
+        join_all(peers).await;
+    });
+}
+
+#[test]
+fn replies_may_come_in_any_order() {
+    check(async {
+        let (request, mut reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        let answering = async {
+            let mut requests = Vec::new();
+            while requests.len() < 500 {
+                requests.push(soon("a request", reply.recv()).await.unwrap());
+            }
+            for (frames, responder) in requests.into_iter().rev() {
+                responder.reply(body(&frames).clone()).unwrap();
+            }
+        };
+        let asking = join_all((0..500).map(|number| ask(&request, numbered(number, 64))));
+        tokio::join!(answering, asking);
+    });
+}
+
+#[test]
+fn a_request_without_a_reply_times_out_and_blocks_no_other() {
+    check(async {
+        let (request, mut reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        let waited = Duration::from_millis(100);
+        let error = request.request(numbered(0, 64), waited).await.unwrap_err();
+        assert_eq!(error, RequestError::Timeout { waited });
+
+        let (first, late) = soon("the first request", reply.recv()).await.unwrap();
+        assert_eq!(number(body(&first)), 0);
+        let answering = async {
+            let (second, responder) = soon("the second request", reply.recv()).await.unwrap();
+            // What comes too late for the first must not be taken for an answer to the second.
+            late.reply(Bytes::from_static(b"too late")).unwrap();
+            responder.reply(body(&second).clone()).unwrap();
+        };
+        tokio::join!(answering, ask(&request, numbered(1, 64)));
+    });
+}
+
+#[test]
+fn a_request_that_is_given_up_harms_no_other() {
+    check(async {
+        let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
+        for number in 0..100 {
+            let given_up = request.request(numbered(number, 64), SOON);
+            tokio::select! {
+                biased;
+                _ = given_up => panic!("nobody answers yet"),
+                () = std::future::ready(()) => {}
+            }
+        }
+        let _echo = echo(reply);
+        for number in 100..200 {
+            ask(&request, numbered(number, 64)).await;
+        }
+    });
+}
+
+#[test]
+fn a_request_waits_for_somebody_to_answer() {
+    check(async {
+        let address = unbound_tcp();
+        let options = options(|_| {});
+        let request = Request::connect(&address, &options).await.unwrap();
+        let answering = async {
+            // Nobody is there yet while the request is sent.
+            tokio::task::yield_now().await;
+            let (reply, _) = Reply::bind(&address, &options).await.unwrap();
+            echo(reply)
+        };
+        let (_echo, ()) = tokio::join!(answering, ask(&request, numbered(0, 64)));
+    });
+}
+
+#[test]
+fn requests_go_on_after_the_server_was_restarted() {
+    check(async {
+        let places = Places::new();
+        let options = options(|_| {});
+        for address in places.both("a") {
+            let (request, mut reply, bound) = pair(&address, &options).await;
+            let lost = request.request(numbered(0, 64), STALLED);
+            let dying = async {
+                soon("the request that is never answered", reply.recv()).await.unwrap();
+                reply.close(Duration::ZERO).await;
+            };
+            let (lost, ()) = tokio::join!(lost, dying);
+            assert!(matches!(lost, Err(RequestError::Timeout { .. })), "{lost:?}");
+            let (reply, _) = bind_again(async || Reply::bind(&bound, &options).await).await;
+            let _echo = echo(reply);
+            for number in 1..100 {
+                ask(&request, numbered(number, 64)).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reply_to_a_peer_that_has_gone_is_no_error() {
+    check(async {
+        let options = options(|_| {});
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options).await.unwrap();
+        let mut gone = RawPeer::introduced(&bound, "REQ").await;
+        gone.write(&[frame(MORE, b""), frame(0, b"bye")].concat()).await.unwrap();
+        let (_, responder) = soon("the request", reply.recv()).await.unwrap();
+        drop(gone);
+        // When this peer is answered, the end of the other one has long been seen.
+        let request = Request::connect(&bound, &options).await.unwrap();
+        let answering = async {
+            let (frames, next) = soon("the next request", reply.recv()).await.unwrap();
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            responder.reply(Bytes::from_static(b"anybody?")).unwrap();
+            next.reply(body(&frames).clone()).unwrap();
+        };
+        tokio::join!(answering, ask(&request, numbered(0, 64)));
+    });
+}
+
+#[test]
+fn a_req_socket_of_another_library_is_answered() {
+    check(async {
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "REQ").await;
+        let request = [frame(MORE, b""), frame(MORE, b"two"), frame(0, b"frames")];
+        peer.write(&request.concat()).await.unwrap();
+        let (frames, responder) = soon("the request", reply.recv()).await.unwrap();
+        assert_eq!(frames[..], [Bytes::from("two"), Bytes::from("frames")]);
+        responder.reply(Bytes::from_static(b"answer")).unwrap();
+        assert_eq!(peer.message().await, [b"".to_vec(), b"answer".to_vec()]);
+    });
+}
+
+#[test]
+fn the_whole_envelope_is_sent_back() {
+    check(async {
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "DEALER").await;
+        let request = [
+            frame(MORE, b"far"),
+            frame(MORE, b"away"),
+            frame(MORE, b""),
+            frame(0, b"question"),
+        ];
+        peer.write(&request.concat()).await.unwrap();
+        let (frames, responder) = soon("the request", reply.recv()).await.unwrap();
+        assert_eq!(body(&frames), "question");
+        responder.reply(Bytes::from_static(b"answer")).unwrap();
+        let answer: [&[u8]; 4] = [b"far", b"away", b"", b"answer"];
+        assert_eq!(peer.message().await, answer);
+    });
+}
+
+#[test]
+fn what_is_no_request_is_passed_over() {
+    check(async {
+        let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let mut peer = RawPeer::introduced(&bound, "DEALER").await;
+        peer.send(b"no delimiter").await;
+        peer.write(&[frame(MORE, b""), frame(0, b"request")].concat()).await.unwrap();
+        let (frames, responder) = soon("the request", reply.recv()).await.unwrap();
+        assert_eq!(body(&frames), "request");
+        responder.reply(Bytes::from_static(b"answer")).unwrap();
+        assert_eq!(peer.message().await, [b"".to_vec(), b"answer".to_vec()]);
+    });
+}

@@ -1,0 +1,193 @@
+//! What most tests need.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use palm_runtime::socket::{
+    Address, Publication, Publish, Pull, Push, SocketError, SocketOptions, Subscribe,
+    SubscriptionChange, TrySendError,
+};
+use tempfile::TempDir;
+
+/// How long what must happen may take.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// How long a wait must last to count as one. Nothing tells that nothing happens.
+pub(crate) const STALLED: Duration = Duration::from_millis(300);
+
+/// What a future gives; `what` says what did not happen when it takes too long.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(SOON, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {SOON:?}"),
+    }
+}
+
+/// The default options with quick reconnection, and what `change` makes of them.
+pub(crate) fn options(change: impl FnOnce(&mut SocketOptions)) -> SocketOptions {
+    let mut options = SocketOptions::default();
+    options.reconnect = (Duration::from_millis(10), Duration::from_millis(100));
+    change(&mut options);
+    options
+}
+
+/// A free TCP address of this machine, to be bound.
+pub(crate) fn any_tcp() -> Address {
+    "tcp://127.0.0.1:0".parse().unwrap()
+}
+
+/// A TCP address that nobody has bound, and that nobody else is likely to.
+pub(crate) fn unbound_tcp() -> Address {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap()
+}
+
+/// Addresses to bind, one of each transport. The ipc path lasts as long as this.
+pub(crate) struct Places(TempDir);
+
+impl Places {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn ipc(&self, name: &str) -> Address {
+        format!("ipc://{}/{name}", self.0.path().display()).parse().unwrap()
+    }
+
+    pub(crate) fn both(&self, name: &str) -> [Address; 2] {
+        [any_tcp(), self.ipc(name)]
+    }
+}
+
+/// A message of `len` bytes that begins with its number.
+pub(crate) fn numbered(number: usize, len: usize) -> Bytes {
+    let mut message = BytesMut::with_capacity(len.max(8));
+    message.put_u64(number as u64);
+    message.resize(len.max(8), b'.');
+    message.freeze()
+}
+
+/// The number of a [`numbered`] message.
+pub(crate) fn number(message: &[u8]) -> usize {
+    let number = u64::from_be_bytes(message[..8].try_into().unwrap());
+    number.try_into().unwrap()
+}
+
+/// Binds again what has just been given up; the system may need a moment for it.
+pub(crate) async fn bind_again<T>(bind: impl AsyncFn() -> Result<T, SocketError>) -> T {
+    let again = async {
+        loop {
+            match bind().await {
+                Ok(bound) => return bound,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    soon("binding again", again).await
+}
+
+/// A PUSH and a PULL, of which one binds `address`.
+pub(crate) async fn push_to_pull(
+    binds: &str,
+    address: &Address,
+    options: &SocketOptions,
+) -> (Push, Pull) {
+    if binds == "push" {
+        let (push, bound) = Push::bind(address, options).await.unwrap();
+        (push, Pull::connect(&bound, options).await.unwrap())
+    } else {
+        let (pull, bound) = Pull::bind(address, options).await.unwrap();
+        (Push::connect(&bound, options).await.unwrap(), pull)
+    }
+}
+
+/// The next `count` messages, each of them soon.
+pub(crate) async fn recv(pull: &mut Pull, count: usize) -> Vec<Bytes> {
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        let seen = messages.len();
+        let max = (count - seen).min(256);
+        let what = format!("message {seen} of {count}");
+        soon(&what, pull.recv_many(&mut messages, max)).await.unwrap();
+    }
+    messages
+}
+
+/// The next message, soon.
+pub(crate) async fn recv_one(pull: &mut Pull) -> Bytes {
+    recv(pull, 1).await.remove(0)
+}
+
+/// Receives the messages with these numbers, in this order.
+pub(crate) async fn recv_numbers(pull: &mut Pull, numbers: std::ops::Range<usize>) {
+    for (expected, message) in numbers.clone().zip(recv(pull, numbers.len()).await) {
+        assert_eq!(number(&message), expected, "lost, doubled or out of order");
+    }
+}
+
+/// The next `count` publications, each of them soon.
+pub(crate) async fn publications(subscribe: &mut Subscribe, count: usize) -> Vec<Publication> {
+    let mut publications = Vec::new();
+    while publications.len() < count {
+        let seen = publications.len();
+        let max = (count - seen).min(256);
+        let what = format!("publication {seen} of {count}");
+        soon(&what, subscribe.recv_many(&mut publications, max)).await.unwrap();
+    }
+    publications
+}
+
+/// The topics of the next `count` publications.
+pub(crate) async fn topics(subscribe: &mut Subscribe, count: usize) -> Vec<Bytes> {
+    let publications = publications(subscribe, count).await;
+    publications.into_iter().map(|publication| publication.topic).collect()
+}
+
+/// Receives the publications whose bodies have these numbers, in this order.
+pub(crate) async fn published_numbers(
+    subscribe: &mut Subscribe,
+    numbers: std::ops::Range<usize>,
+) {
+    for (expected, publication) in
+        numbers.clone().zip(publications(subscribe, numbers.len()).await)
+    {
+        let body = publication.body.expect("a publication has a body");
+        assert_eq!(number(&body), expected, "lost, doubled or out of order");
+    }
+}
+
+/// The next change of the subscriptions, soon.
+pub(crate) async fn change(publish: &mut Publish) -> SubscriptionChange {
+    soon("a change of the subscriptions", publish.changed()).await.unwrap();
+    publish.next_change().await.unwrap().expect("`changed` said so")
+}
+
+pub(crate) fn added(topic: &'static str) -> SubscriptionChange {
+    SubscriptionChange::Added(Bytes::from_static(topic.as_bytes()))
+}
+
+pub(crate) fn removed(topic: &'static str) -> SubscriptionChange {
+    SubscriptionChange::Removed(Bytes::from_static(topic.as_bytes()))
+}
+
+/// Sends numbered messages, beginning with `from`, until the sender has to wait, and says how many
+/// it took. More than `most` are too many.
+pub(crate) async fn fill(push: &Push, len: usize, from: usize, most: usize) -> usize {
+    let mut count = 0;
+    loop {
+        match tokio::time::timeout(STALLED, push.send(numbered(from + count, len))).await {
+            Ok(sent) => sent.unwrap(),
+            Err(_) => return count,
+        }
+        count += 1;
+        assert!(count <= most, "took {count} messages of {len} bytes that nobody reads");
+    }
+}
+
+/// Asserts that there is no room, and that the message comes back.
+pub(crate) fn assert_full(push: &Push, message: Bytes) {
+    match push.try_send(message.clone()) {
+        Err(TrySendError::Full(returned)) => assert_eq!(returned, message),
+        other => panic!("expected `Full`, got {other:?}"),
+    }
+}

@@ -1,0 +1,428 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Where to start reading
+//!
+//! | you want to | see |
+//! |---|---|
+//! | answer calls | [`macro@server`], [`Bind`] |
+//! | spread calls over workers | [`macro@master`] or [`Master`], [`macro@worker`], [`macro@mux_worker`] |
+//! | process a stream in steps | [`macro@pipeline`], [`macro@sink`], [`macro@hub`] or [`Hub`] |
+//! | call functions | [`Client`], [`blocking::Client`] |
+//! | keep values between calls | [`Cache`], [`KeyValue`] |
+//! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`] |
+//! | see what goes on | [`logging`], [`ComponentHandle::metrics`], [`components`] |
+
+pub use palm_runtime::{
+    Addressee, Bind, BoxError, Cache, CacheError, CacheLimits, CallError, CallFailure, Client,
+    ClientBuilder, ComponentHandle, ComponentKind, Connect, ConnectError, Context, DecodeError,
+    Durations, Error, Eval, Executor, FailureKind, FromPayload, Function, FunctionMetrics, Hub,
+    IntoPayload, IntoSteps, Job, KeyValue, Master, MemoryStore, Message, Metrics, Order, PartKind,
+    PartMetrics, QueueLimits, Registration, Result, RouteError, RunError, ServerTemplate,
+    Bytes, StartError, Step, StepError, Steps, blocking, callable, component, components, logging, part,
+    parts, proto, socket,
+};
+
+/// What most programs need: `use palm::prelude::*;`.
+pub mod prelude {
+    pub use palm_runtime::{
+        Bind, Bytes, Client, Connect, Context, FromPayload, Function, Hub, IntoPayload, Master, Message,
+        ServerTemplate,
+    };
+}
+
+/// Makes the methods of an `impl` block callable from afar: a server answers each call itself.
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// struct Greeter {
+///     greeting: String,
+/// }
+///
+/// /// Greets.
+/// #[palm::server(name = "greeter")]
+/// impl Greeter {
+///     /// Says hello to whom the payload names.
+///     #[palm::method]
+///     fn hello(&self, name: String) -> String {
+///         format!("{}, {name}!", self.greeting)
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// let greeter = Greeter { greeting: "Hello".into() };
+/// greeter.bind("tcp://127.0.0.1:5555").start().await?; // until SIGTERM, Ctrl-C or an error
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Options
+///
+/// | option | type | default | |
+/// |---|---|---|---|
+/// | `name` | string | needed | the name that clients call it by; without dot and space |
+/// | `crate` | path | `::palm` | where to find this crate, if it has another name |
+///
+/// # Methods
+///
+/// Only what is marked [`#[palm::method]`](macro@method) can be called. A method
+///
+/// - takes `&self`, and then calls run side by side, up to
+///   [`concurrency`](component::Builder::concurrency); or `&mut self`, and then one call runs at a time;
+/// - takes nothing more, or the payload as any [`FromPayload`] type, and then, if it likes, a
+///   [`Context`];
+/// - is `async` or not; one that computes for long is `#[palm::method(blocking)]` and gets a thread;
+/// - returns a payload (any [`IntoPayload`] type); `()` or an `Option`, where nothing is answered if
+///   there is nothing; a `Result` of these, whose error is logged and answered with the payload `0`,
+///   as a panic is; or `impl Iterator` or `impl Stream` of them, for many answers.
+///
+/// `echo` can be called too, unless a method has that name: it returns its payload.
+///
+/// [`#[palm::handle_stream]`](macro@handle_stream) says where each answer goes.
+///
+/// # What is generated
+///
+/// The impl block as it is; a constant for each method (`Greeter::HELLO`), which names it for
+/// [`Client::eval`], so that a misspelt call does not compile; a `match` over the names
+/// ([`callable::Callable`]); [`Bind`]; and an entry in [`components`].
+///
+/// ```compile_fail
+/// # use palm::prelude::*;
+/// struct Server;
+///
+/// #[palm::server(name = "my.server")] // error: a name has no dot
+/// impl Server {
+///     #[palm::method]
+///     fn foo(&self, first: Bytes, second: Bytes) {} // error: a method takes one payload
+/// }
+/// ```
+pub use palm_macros::server;
+
+/// Makes the methods of an `impl` block a step of a stream: a pipeline takes what the component
+/// before it publishes, and publishes its results.
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// struct Shout;
+///
+/// #[palm::pipeline(name = "shout")]
+/// impl Shout {
+///     #[palm::method]
+///     fn upper(&self, text: String) -> String {
+///         text.to_uppercase()
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// Shout
+///     .bind("tcp://127.0.0.1:5560")
+///     .follow("tcp://127.0.0.1:5555") // the `db_address` of the component before
+///     .to_client(true) // the last step
+///     .start()
+///     .await
+/// # }
+/// ```
+///
+/// Options, methods and what is generated are those of [`macro@server`]. A method that returns
+/// nothing ends the stream here.
+///
+/// ```compile_fail
+/// # struct Shout;
+/// #[palm::pipeline] // error: give it a name
+/// impl Shout {
+///     #[palm::method]
+///     fn upper(&self, text: String) -> String {
+///         text.to_uppercase()
+///     }
+/// }
+/// ```
+pub use palm_macros::pipeline;
+
+/// Makes the methods of an `impl` block the step that gathers several streams.
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// struct Collect;
+///
+/// #[palm::sink(name = "collect")]
+/// impl Collect {
+///     #[palm::method]
+///     fn mark(&self, text: String) -> String {
+///         format!("collected {text}")
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// Collect
+///     .bind("tcp://127.0.0.1:5580")
+///     .follow("tcp://127.0.0.1:5560")
+///     .follow("tcp://127.0.0.1:5570")
+///     .to_client(true)
+///     .start()
+///     .await
+/// # }
+/// ```
+///
+/// Options, methods and what is generated are those of [`macro@server`].
+///
+/// ```compile_fail
+/// # struct Collect;
+/// #[palm::sink(name = "collect", streams = 2)] // error: unknown option
+/// impl Collect {
+///     #[palm::method]
+///     fn mark(&self) {}
+/// }
+/// ```
+pub use palm_macros::sink;
+
+/// Makes the methods of an `impl` block answer the calls that a master or hub spreads.
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// struct Resizer;
+///
+/// #[palm::worker(server = "images")] // answers calls to images.*
+/// impl Resizer {
+///     #[palm::method(blocking)]
+///     fn thumbnail(&self, image: Vec<u8>) -> Vec<u8> {
+///         image.into_iter().step_by(2).collect()
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// Resizer.connect("tcp://10.0.0.7:5559").start().await
+/// # }
+/// ```
+///
+/// # Options
+///
+/// | option | type | default | |
+/// |---|---|---|---|
+/// | `server` | string | `_` | the master's name, for the constants; a worker answers whatever its master gives it |
+/// | `crate` | path | `::palm` | where to find this crate, if it has another name |
+///
+/// Methods and what is generated are those of [`macro@server`], with [`Connect`] for [`Bind`]. Answers
+/// leave as soon as they are done. The cache of a [`Context`] is the master's.
+///
+/// ```compile_fail
+/// # struct Resizer;
+/// #[palm::worker(name = "images")] // error: unknown option `name`
+/// impl Resizer {
+///     #[palm::method]
+///     fn thumbnail(self) {} // error: a method takes `&self` or `&mut self`
+/// }
+/// ```
+pub use palm_macros::worker;
+
+/// A [`macro@worker`] whose methods all give many results: an iterator or a stream.
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// struct Splitter;
+///
+/// #[palm::mux_worker(server = "words")]
+/// impl Splitter {
+///     #[palm::method]
+///     fn split(&self, text: String) -> Vec<String> {
+///         text.split_whitespace().map(str::to_owned).collect()
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// Splitter.connect("tcp://10.0.0.7:5559").start().await
+/// # }
+/// ```
+///
+/// Options and what is generated are those of [`macro@worker`].
+///
+/// ```compile_fail
+/// # struct Splitter;
+/// #[palm::mux_worker(server = "words")]
+/// impl Splitter {
+///     #[palm::method]
+///     fn split(&self, text: String) -> u32 { 1 } // error: `u32` is not an iterator
+/// }
+/// ```
+pub use palm_macros::mux_worker;
+
+/// Shapes the streams of a master, which spreads calls over workers. One that shapes nothing is
+/// [`Master::new`].
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// struct Tripler;
+///
+/// #[palm::master(name = "server")]
+/// impl Tripler {
+///     #[palm::scatter]
+///     fn three(&self, message: Message) -> impl Iterator<Item = Message> {
+///         std::iter::repeat_n(message, 3)
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// Tripler.bind("tcp://127.0.0.1:5559").start().await
+/// # }
+/// ```
+///
+/// Options are those of [`macro@server`]. Inside go [`macro@scatter`], [`macro@gather`] and
+/// [`macro@handle_stream`], each at most once.
+///
+/// # What is generated
+///
+/// The impl block as it is; the hooks as [`callable::Shape`]; [`Bind`]; and an entry in
+/// [`components`].
+///
+/// ```compile_fail
+/// # struct Tripler;
+/// #[palm::master(name = "server")]
+/// impl Tripler {
+///     #[palm::method] // error: methods belong to servers, pipelines, sinks and workers
+///     fn foo(&self) {}
+/// }
+/// ```
+pub use palm_macros::master;
+
+/// Shapes the streams of a hub: a master whose messages come from another component. One that
+/// shapes nothing is [`Hub::new`].
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// struct Filter;
+///
+/// #[palm::hub(name = "filter")]
+/// impl Filter {
+///     #[palm::gather]
+///     fn not_empty(&self, message: Message) -> Option<Message> {
+///         Some(message).filter(|message| !message.payload().is_empty())
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// Filter.bind("tcp://127.0.0.1:5561").follow("tcp://127.0.0.1:5555").start().await
+/// # }
+/// ```
+///
+/// Options, hooks and what is generated are those of [`macro@master`].
+///
+/// ```compile_fail
+/// # struct Filter;
+/// #[palm::hub(name = "filter")] // error: it overrides nothing
+/// impl Filter {}
+/// ```
+pub use palm_macros::hub;
+
+/// Marks a method that can be called, inside of [`macro@server`], [`macro@pipeline`], [`macro@sink`],
+/// [`macro@worker`] or [`macro@mux_worker`].
+///
+/// | option | type | default | |
+/// |---|---|---|---|
+/// | `name` | string | the method's name | the name that it is called by |
+/// | `blocking` | flag | off | it computes for long, and gets a thread of its own; not for `async` methods |
+///
+/// ```
+/// struct Server;
+///
+/// #[palm::server(name = "server")]
+/// impl Server {
+///     #[palm::method(name = "compute", blocking)]
+///     fn slow(&self) -> String {
+///         "done".to_owned()
+///     }
+/// }
+///
+/// assert_eq!(Server::SLOW.to_string(), "server.compute");
+/// ```
+///
+/// ```compile_fail
+/// #[palm::method] // error: it belongs inside of an impl block
+/// fn foo() {}
+/// ```
+pub use palm_macros::method;
+
+/// Marks the hook that turns a message that came in into those that go on to the workers, inside of
+/// [`macro@master`] or [`macro@hub`].
+///
+/// It takes the [`Message`], and a [`Context`] if it likes, and returns any iterator or stream of
+/// messages, or a `Result` of one. See [`macro@master`]. With `&mut self` all that one call yields is
+/// collected before it goes on.
+///
+/// ```compile_fail
+/// #[palm::scatter] // error: it belongs inside of an impl block
+/// fn scatter() {}
+/// ```
+pub use palm_macros::scatter;
+
+/// Marks the hook that turns a worker's result into those that are published, inside of
+/// [`macro@master`] or [`macro@hub`].
+///
+/// It takes the [`Message`], and a [`Context`] if it likes, and returns any iterator or stream of
+/// messages, or a `Result` of one. What one call yields is collected before it goes on. See
+/// [`macro@hub`].
+///
+/// ```compile_fail
+/// #[palm::gather] // error: it belongs inside of an impl block
+/// fn gather() {}
+/// ```
+pub use palm_macros::gather;
+
+/// Marks the hook that says under which topic a message is published, inside of [`macro@server`],
+/// [`macro@pipeline`], [`macro@sink`], [`macro@master`] or [`macro@hub`].
+///
+/// It takes the [`Message`], and a [`Context`] if it likes, and returns the topic and the message that
+/// is to be published, or a `Result` of them. A message that goes on to a further step needs the next
+/// [`stage`](Message::set_stage).
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// #[derive(Default)]
+/// struct Tee {
+///     messages: u64,
+/// }
+///
+/// #[palm::server(name = "tee")]
+/// impl Tee {
+///     #[palm::method]
+///     fn pass(&self, text: String) -> String {
+///         text
+///     }
+///
+///     #[palm::handle_stream]
+///     fn alternate(&mut self, mut message: Message) -> (&'static str, Message) {
+///         self.messages += 1;
+///         message.set_stage(message.stage() + 1);
+///         (if self.messages % 2 == 1 { "even" } else { "odd" }, message)
+///     }
+/// }
+/// ```
+///
+/// ```compile_fail
+/// #[palm::handle_stream] // error: it belongs inside of an impl block
+/// fn route() {}
+/// ```
+pub use palm_macros::handle_stream;
+
+/// What the expansions of the macros name. No promise is made about anything in here.
+#[doc(hidden)]
+pub mod __private {
+    pub use palm_runtime::callable::{
+        Call, Callable, Emit, Emitted, FunctionInfo, IntoOutcome, IntoPublication, Outcome,
+        Receiver, Results, Shape, Shared, State, blocking,
+    };
+    pub use palm_runtime::component::{
+        HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
+    };
+    pub use palm_runtime::{
+        Bind, CallFailure, ComponentKind, Connect, Context, FromPayload, Function, Message,
+        Registration, check, inventory,
+    };
+    pub use palm_runtime::{ByteString, Bytes};
+    pub use std::sync::Arc;
+}

@@ -1,0 +1,1 @@
+//! A crate that knows palm under another name: see `tests/renamed.rs`.

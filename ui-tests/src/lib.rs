@@ -1,0 +1,1 @@
+//! What the macros of palm accept, and what a user reads where they do not: see `tests/ui`.

@@ -1,0 +1,112 @@
+//! The expansion depends on no name of the module that it is in.
+
+#![no_implicit_prelude]
+#![deny(warnings)]
+#![allow(dead_code, non_camel_case_types)]
+
+mod core {}
+mod std {}
+mod palm {}
+mod bytes {}
+mod inventory {}
+
+struct str;
+struct usize;
+struct bool;
+struct Result;
+struct Option;
+struct Some;
+struct None;
+struct Ok;
+struct Err;
+struct Vec;
+struct String;
+struct Box;
+struct Iterator;
+struct IntoIterator;
+struct Send;
+struct Sync;
+struct Future;
+struct Function;
+struct Call;
+struct Outcome;
+
+/// A trait with the names of everything that is called.
+trait Everything {
+    fn find(&self) {}
+    fn call(&self) {}
+    fn shared(&self) {}
+    fn exclusive(&self) {}
+    fn into_outcome(&self) {}
+    fn into_iter(&self) {}
+    fn next(&self) {}
+    fn emit(&self) {}
+    fn foo(&self) {}
+}
+
+impl<T: ?::core::marker::Sized> Everything for T {}
+
+struct Foo;
+
+#[::palm::server(name = "foo")]
+impl Foo {
+    #[::palm::method]
+    fn foo(&self, payload: ::bytes::Bytes, _: ::palm::Context) -> ::bytes::Bytes {
+        payload
+    }
+
+    #[::palm::method]
+    async fn call(&mut self) -> ::core::result::Result<::std::string::String, ::std::io::Error> {
+        ::core::result::Result::Ok(::std::string::String::new())
+    }
+
+    #[::palm::method]
+    fn find(&self) -> impl ::core::iter::Iterator<Item = ::std::string::String> {
+        ::core::iter::empty()
+    }
+
+    #[::palm::method(blocking)]
+    fn next(
+        &self,
+    ) -> ::core::result::Result<
+        impl ::core::iter::Iterator<Item = ::std::string::String>,
+        ::std::io::Error,
+    > {
+        ::core::result::Result::Ok(::core::iter::empty())
+    }
+
+    #[::palm::method]
+    fn r#match(&self) {}
+
+    #[::palm::handle_stream]
+    fn handle_stream(
+        &self,
+        message: ::palm::Message,
+    ) -> (&'static ::core::primitive::str, ::palm::Message) {
+        ("topic", message)
+    }
+}
+
+struct Bar;
+
+#[::palm::hub(name = "bar")]
+impl Bar {
+    #[::palm::scatter]
+    fn scatter(&self, message: ::palm::Message) -> ::std::vec::Vec<::palm::Message> {
+        ::std::vec![message]
+    }
+
+    #[::palm::gather]
+    async fn gather(
+        &mut self,
+        message: ::palm::Message,
+        _: ::palm::Context,
+    ) -> ::core::result::Result<::core::option::Option<::palm::Message>, ::std::io::Error> {
+        ::core::result::Result::Ok(::core::option::Option::Some(message))
+    }
+}
+
+fn main() {
+    ::std::assert_eq!(Foo::FOO.name(), "foo");
+    ::std::assert_eq!(Foo::MATCH.name(), "match");
+}
