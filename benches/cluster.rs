@@ -1,0 +1,535 @@
+//! What a cluster costs beside the bare socket crate, and beside pylm: in one run, as ratios.
+//!
+//! ```text
+//! cargo bench                          # everything
+//! cargo bench -- latency               # what has `latency` in its name
+//! PALM_PYLM_PYTHON=.venv/bin/python cargo bench      # beside pylm, too
+//! ```
+//!
+//! Each component is a process of its own, which is this program with a role. `bare` is the same
+//! hops, processes and bytes made by hand with the socket crate beneath. The machine's noise is in
+//! both, so compare ratios of one run, not numbers of two.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use omq_tokio::{Options, Socket, SocketType};
+use palm::prelude::*;
+
+/// Messages under way at once where throughput is measured.
+const WINDOW: usize = 1000;
+
+#[derive(Default)]
+struct Step;
+
+#[palm::server(name = "server")]
+impl Step {
+    #[palm::method]
+    fn foo(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+}
+
+#[derive(Default)]
+struct Middle;
+
+#[palm::pipeline(name = "middle")]
+impl Middle {
+    #[palm::method]
+    fn foo(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+}
+
+#[derive(Default)]
+struct Last;
+
+#[palm::pipeline(name = "last")]
+impl Last {
+    #[palm::method]
+    fn foo(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+}
+
+#[derive(Default)]
+struct Worker;
+
+#[palm::worker(server = "server")]
+impl Worker {
+    #[palm::method]
+    fn foo(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let first = arguments.next();
+    if first.as_deref() == Some("--role") {
+        let arguments: Vec<_> = arguments.collect();
+        runtime().block_on(role(&arguments));
+        return;
+    }
+    let filter = first.unwrap_or_default();
+    let runtime = runtime();
+    let benches: [(&str, fn(&tokio::runtime::Runtime)); 4] = [
+        ("latency", latency),
+        ("server", server_throughput),
+        ("master", master_throughput),
+        ("pipeline", pipeline_throughput),
+    ];
+    for (name, bench) in benches {
+        if name.contains(&filter) {
+            bench(&runtime);
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = match std::env::var("PALM_BENCH_RUNTIME").as_deref() {
+        Ok("current_thread") => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().expect("the runtime starts")
+}
+
+// Processes.
+
+/// A component as a process, killed with this one.
+struct Process {
+    child: Child,
+    /// What it printed first: its addresses.
+    addresses: Vec<String>,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new(program);
+        command.arg("--role").args(arguments);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the process starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the process prints its addresses");
+        let addresses = line.split_whitespace().map(str::to_owned).collect();
+        Self { child, addresses }
+    }
+
+    fn address(&self, number: usize) -> &str {
+        &self.addresses[number]
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tell(addresses: &[&str]) {
+    println!("{}", addresses.join(" "));
+    std::io::stdout().flush().expect("stdout is open");
+}
+
+/// Ends with the process that started this one, which holds the other end of stdin.
+async fn until_orphaned() {
+    let wait = || std::io::stdin().read_line(&mut String::new());
+    let _ = tokio::task::spawn_blocking(wait).await;
+}
+
+const ANY: &str = "tcp://127.0.0.1:0";
+
+async fn role(arguments: &[String]) {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["server"] => serve(Step.bind(ANY).spawn().await).await,
+        ["first"] => serve(Step.bind(ANY).pipelined(true).spawn().await).await,
+        ["middle", before] => serve(Middle.bind(ANY).follow(before).spawn().await).await,
+        ["last", before] => {
+            serve(Last.bind(ANY).follow(before).to_client(true).spawn().await).await;
+        }
+        ["master"] => serve(Master::new("server").bind(ANY).spawn().await).await,
+        ["worker", master] => {
+            let worker = Worker.connect(master).spawn().await.expect("the worker starts");
+            tell(&["ready"]);
+            until_orphaned().await;
+            drop(worker);
+        }
+        ["bare-server"] => bare_server().await,
+        ["bare-step", before, topic, next] => bare_step(before, topic, next).await,
+        ["bare-master"] => bare_master().await,
+        ["bare-worker", push, pull] => bare_worker(push, pull).await,
+        _ => panic!("no such role: {arguments:?}"),
+    }
+}
+
+async fn serve(handle: palm::Result<palm::ComponentHandle>) {
+    let handle = handle.expect("the component starts");
+    tell(&[handle.db_address(), handle.address("pub_address").unwrap_or_default()]);
+    until_orphaned().await;
+}
+
+// The same hops by hand.
+
+fn socket(socket_type: SocketType) -> Socket {
+    let options = Options { xpub_nodrop: true, ..Options::default() };
+    Socket::new(socket_type, options)
+}
+
+async fn bound(socket_type: SocketType) -> (Socket, String) {
+    let socket = socket(socket_type);
+    let endpoint = socket.bind(ANY).await.expect("it binds");
+    (socket, endpoint.to_string())
+}
+
+async fn connected(socket_type: SocketType, address: &str) -> Socket {
+    let socket = socket(socket_type);
+    socket.connect(address).await.expect("it connects");
+    socket
+}
+
+const TOPIC: &str = "0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b/0";
+
+/// Takes frames from one socket and gives them to another, as they are.
+async fn forward(from: &Socket, to: &Socket, topic: Option<&str>) {
+    let mut batch = Vec::new();
+    while from.recv_many_into(256, &mut batch).await.is_ok() {
+        for message in batch.drain(..) {
+            let frame = message.part_bytes(message.len() - 1).expect("a message has a frame");
+            let message = match topic {
+                Some(topic) => omq_tokio::Message::multipart([
+                    Bytes::copy_from_slice(topic.as_bytes()),
+                    frame,
+                ]),
+                None => omq_tokio::Message::single(frame),
+            };
+            to.send(message).await.expect("it sends");
+        }
+    }
+}
+
+async fn bare_server() {
+    let (pull, pull_address) = bound(SocketType::Pull).await;
+    let (publish, pub_address) = bound(SocketType::Pub).await;
+    tell(&[&pull_address, &pub_address]);
+    tokio::select! {
+        () = forward(&pull, &publish, Some(TOPIC)) => {}
+        () = until_orphaned() => {}
+    }
+}
+
+async fn bare_step(before: &str, topic: &str, next: &str) {
+    let subscribe = connected(SocketType::Sub, before).await;
+    subscribe.subscribe(topic.to_owned()).await.expect("it subscribes");
+    let (publish, pub_address) = bound(SocketType::Pub).await;
+    tell(&[&pub_address]);
+    tokio::select! {
+        () = forward(&subscribe, &publish, Some(next)) => {}
+        () = until_orphaned() => {}
+    }
+}
+
+async fn bare_master() {
+    let (pull, pull_address) = bound(SocketType::Pull).await;
+    let (push, push_address) = bound(SocketType::Push).await;
+    let (results, results_address) = bound(SocketType::Pull).await;
+    let (publish, pub_address) = bound(SocketType::Pub).await;
+    tell(&[&pull_address, &pub_address, &push_address, &results_address]);
+    tokio::select! {
+        () = async {
+            let out = tokio::spawn(async move { forward(&pull, &push, None).await });
+            forward(&results, &publish, Some(TOPIC)).await;
+            out.abort();
+        } => {}
+        () = until_orphaned() => {}
+    }
+}
+
+async fn bare_worker(push: &str, pull: &str) {
+    let tasks = connected(SocketType::Pull, push).await;
+    let results = connected(SocketType::Push, pull).await;
+    tell(&["ready"]);
+    tokio::select! {
+        () = forward(&tasks, &results, None) => {}
+        () = until_orphaned() => {}
+    }
+}
+
+/// A client by hand: pushes frames and takes publications.
+struct BareClient {
+    push: Socket,
+    subscribe: Socket,
+    frame: Bytes,
+}
+
+impl BareClient {
+    async fn connect(pull_address: &str, pub_address: &str, payload_bytes: usize) -> Self {
+        let push = connected(SocketType::Push, pull_address).await;
+        let subscribe = connected(SocketType::Sub, pub_address).await;
+        subscribe.subscribe(TOPIC).await.expect("it subscribes");
+        // As many bytes as palm sends.
+        let mut message = Message::new("server.foo", vec![b'x'; payload_bytes]);
+        message.set_pipeline("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
+        message.set_client(TOPIC);
+        message.set_cache("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
+        let client = Self { push, subscribe, frame: message.encode() };
+        // The subscription is in place when something comes back.
+        loop {
+            client.send().await;
+            let answer = client.subscribe.recv();
+            if tokio::time::timeout(Duration::from_millis(100), answer).await.is_ok() {
+                break;
+            }
+        }
+        while tokio::time::timeout(Duration::from_millis(200), client.subscribe.recv()).await.is_ok() {}
+        client
+    }
+
+    async fn send(&self) {
+        let message = omq_tokio::Message::single(self.frame.clone());
+        self.push.send(message).await.expect("it sends");
+    }
+
+    async fn latencies(&self, count: usize) -> Vec<Duration> {
+        let mut latencies = Vec::with_capacity(count);
+        for _ in 0..count {
+            let start = Instant::now();
+            self.send().await;
+            self.subscribe.recv().await.expect("it answers");
+            latencies.push(start.elapsed());
+        }
+        latencies
+    }
+
+    async fn throughput(&self, count: usize) -> f64 {
+        let start = Instant::now();
+        let mut batch = Vec::new();
+        let (mut sent, mut received) = (0, 0);
+        while received < count {
+            while sent < count && sent - received < WINDOW {
+                self.send().await;
+                sent += 1;
+            }
+            received += self.subscribe.recv_many_into(256, &mut batch).await.expect("it answers");
+            batch.clear();
+        }
+        count as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+// Measuring.
+
+async fn palm_latencies(client: &Client, steps: &str, count: usize) -> Vec<Duration> {
+    let payload = Bytes::from_static(&[b'x'; 10]);
+    let mut latencies = Vec::with_capacity(count);
+    for _ in 0..count {
+        let start = Instant::now();
+        client.eval(steps, payload.clone()).await.expect("it answers");
+        latencies.push(start.elapsed());
+    }
+    latencies
+}
+
+async fn palm_throughput(client: &Client, steps: &str, payload_bytes: usize, count: usize) -> f64 {
+    let payload = Bytes::from(vec![b'x'; payload_bytes]);
+    let start = Instant::now();
+    let mut job = client
+        .job(steps, std::iter::repeat_n(payload, count))
+        .messages(count as u64);
+    while let Some(answer) = job.next().await {
+        answer.expect("it answers");
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+fn quantile(latencies: &mut [Duration], quantile: f64) -> f64 {
+    latencies.sort_unstable();
+    let index = (latencies.len() as f64 * quantile) as usize;
+    latencies[index.min(latencies.len() - 1)].as_secs_f64() * 1e6
+}
+
+fn print_latency(name: &str, mut palm: Vec<Duration>, mut bare: Vec<Duration>) {
+    let (p50, p99) = (quantile(&mut palm, 0.5), quantile(&mut palm, 0.99));
+    let (bare_p50, bare_p99) = (quantile(&mut bare, 0.5), quantile(&mut bare, 0.99));
+    println!(
+        "{name:<28} palm {p50:7.1} / {p99:7.1} µs   bare {bare_p50:7.1} / {bare_p99:7.1} µs   ratio {:.2} / {:.2}",
+        p50 / bare_p50,
+        p99 / bare_p99,
+    );
+}
+
+fn print_throughput(name: &str, palm: f64, bare: f64, pylm: Option<f64>) {
+    print!("{name:<28} palm {palm:9.0}/s   bare {bare:9.0}/s   ratio {:.2}", palm / bare);
+    match pylm {
+        Some(pylm) => println!("   pylm {pylm:7.0}/s   ratio {:.0}", palm / pylm),
+        None => println!(),
+    }
+}
+
+/// The better of several rounds, taken in turn so that both meet the same noise.
+async fn best_of<P: Future<Output = f64>, B: Future<Output = f64>>(
+    palm: impl Fn() -> P,
+    bare: impl Fn() -> B,
+) -> (f64, f64) {
+    let (mut best_palm, mut best_bare) = (0.0_f64, 0.0_f64);
+    for _ in 0..3 {
+        best_palm = best_palm.max(palm().await);
+        best_bare = best_bare.max(bare().await);
+    }
+    (best_palm, best_bare)
+}
+
+fn latency(runtime: &tokio::runtime::Runtime) {
+    const ROUND: usize = 1000;
+    let measure = |name: &str, palm: &Process, bare: &Process| {
+        runtime.block_on(async {
+            let client = Client::connect("server", palm.address(0)).await.expect("it connects");
+            let by_hand = BareClient::connect(bare.address(0), bare.address(1), 10).await;
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for round in 0..11 {
+                let latencies = palm_latencies(&client, "server.foo", ROUND).await;
+                let bare_latencies = by_hand.latencies(ROUND).await;
+                // The first round warms up.
+                if round > 0 {
+                    ours.extend(latencies);
+                    theirs.extend(bare_latencies);
+                }
+            }
+            print_latency(name, ours, theirs);
+        });
+    };
+    measure(
+        "eval, server (p50 / p99)",
+        &Process::start(&["server"]),
+        &Process::start(&["bare-server"]),
+    );
+    let master = Process::start(&["master"]);
+    let _worker = Process::start(&["worker", master.address(0)]);
+    let bare = Process::start(&["bare-master"]);
+    let _bare_worker = Process::start(&["bare-worker", bare.address(2), bare.address(3)]);
+    measure("eval, master + worker", &master, &bare);
+}
+
+fn count_for(payload_bytes: usize) -> usize {
+    if payload_bytes > 10_000 { 10_000 } else { 200_000 }
+}
+
+fn server_throughput(runtime: &tokio::runtime::Runtime) {
+    for (payload_bytes, name) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
+        let palm = Process::start(&["server"]);
+        let bare = Process::start(&["bare-server"]);
+        let count = count_for(payload_bytes);
+        let (palm, bare) = runtime.block_on(async {
+            let client = Client::connect("server", palm.address(0)).await.expect("it connects");
+            let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
+            best_of(
+                || palm_throughput(&client, "server.foo", payload_bytes, count),
+                || by_hand.throughput(count),
+            )
+            .await
+        });
+        print_throughput(&format!("server, {name}"), palm, bare, None);
+    }
+}
+
+fn master_throughput(runtime: &tokio::runtime::Runtime) {
+    for (payload_bytes, name) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
+        let master = Process::start(&["master"]);
+        let _workers = [(); 2].map(|()| Process::start(&["worker", master.address(0)]));
+        let bare = Process::start(&["bare-master"]);
+        let _bare_workers =
+            [(); 2].map(|()| Process::start(&["bare-worker", bare.address(2), bare.address(3)]));
+        let count = count_for(payload_bytes);
+        let (ours, by_hand) = runtime.block_on(async {
+            let client = Client::connect("server", master.address(0)).await.expect("it connects");
+            let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
+            best_of(
+                || palm_throughput(&client, "server.foo", payload_bytes, count),
+                || by_hand.throughput(count),
+            )
+            .await
+        });
+        let pylm = pylm_throughput(runtime, payload_bytes);
+        print_throughput(&format!("master + 2 workers, {name}"), ours, by_hand, pylm);
+    }
+}
+
+fn pipeline_throughput(runtime: &tokio::runtime::Runtime) {
+    let first = Process::start(&["first"]);
+    let middle = Process::start(&["middle", first.address(0)]);
+    let last = Process::start(&["last", middle.address(0)]);
+    let bare = Process::start(&["bare-server"]);
+    let bare_middle = Process::start(&["bare-step", bare.address(1), TOPIC, "middle"]);
+    let bare_last = Process::start(&["bare-step", bare_middle.address(0), "middle", TOPIC]);
+    let count = 200_000;
+    let steps = "server.foo middle.foo last.foo";
+    let (palm, bare) = runtime.block_on(async {
+        let client = Client::builder("server", first.address(0))
+            .sub_address(last.address(1))
+            .connect()
+            .await
+            .expect("it connects");
+        let by_hand = BareClient::connect(bare.address(0), bare_last.address(0), 10).await;
+        best_of(
+            || palm_throughput(&client, steps, 10, count),
+            || by_hand.throughput(count),
+        )
+        .await
+    });
+    print_throughput("pipeline of 3, 10 B", palm, bare, None);
+}
+
+/// The same cluster of pylm, with our client in front of it, where pylm is installed.
+fn pylm_throughput(runtime: &tokio::runtime::Runtime, payload_bytes: usize) -> Option<f64> {
+    const MASTER: &str = "
+import socket, sys
+from pylm.servers import Master
+ports = []
+for _ in range(5):
+    s = socket.socket(); s.bind(('127.0.0.1', 0)); ports.append((s, s.getsockname()[1]))
+for s, _ in ports: s.close()
+a = ['tcp://127.0.0.1:%d' % p for _, p in ports]
+m = Master(name='server', pull_address=a[0], pub_address=a[1], worker_pull_address=a[2],
+           worker_push_address=a[3], db_address=a[4], log_level=40)
+print(a[4], flush=True)
+m.start()
+";
+    const WORKER: &str = "
+import sys
+from pylm.servers import Worker
+class W(Worker):
+    def foo(self, message): return message
+w = W('w', sys.argv[1], log_level=40)
+print('ready', flush=True)
+w.start()
+";
+    let python = std::env::var_os("PALM_PYLM_PYTHON")?;
+    let run = |code: &str, argument: &str| {
+        let mut command = Command::new(&python);
+        command.args(["-u", "-c", code, argument]).stderr(Stdio::null());
+        Process::spawn(command)
+    };
+    let master = run(MASTER, "");
+    let _workers = [(); 2].map(|()| run(WORKER, master.address(0)));
+    Some(runtime.block_on(async {
+        let client = Client::builder("server", master.address(0))
+            .window(100)
+            .connect()
+            .await
+            .expect("pylm's master answers");
+        palm_throughput(&client, "server.foo", payload_bytes, 10_000).await
+    }))
+}
