@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench                          # everything
-//! cargo bench -- latency               # what has `latency` in its name
+//! cargo bench -- 'master + 2'          # what has this in its name
 //! PALM_PYLM_PYTHON=.venv/bin/python cargo bench      # beside pylm, too
 //! ```
 //!
@@ -76,16 +76,21 @@ fn main() {
     }
     let filter = first.unwrap_or_default();
     let runtime = runtime();
-    let benches: [(&str, fn(&tokio::runtime::Runtime)); 4] = [
-        ("latency", latency),
-        ("server", server_throughput),
-        ("master", master_throughput),
-        ("pipeline", pipeline_throughput),
-    ];
-    for (name, bench) in benches {
-        if name.contains(&filter) {
-            bench(&runtime);
+    let wanted = |name: &str| name.contains(&filter);
+    latency(&runtime, wanted);
+    for (payload_bytes, size) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
+        let name = format!("server, {size}");
+        if wanted(&name) {
+            server_throughput(&runtime, &name, payload_bytes);
         }
+        let name = format!("master + 2 workers, {size}");
+        if wanted(&name) {
+            master_throughput(&runtime, &name, payload_bytes);
+        }
+    }
+    let name = "pipeline of 3, 10 B";
+    if wanted(name) {
+        pipeline_throughput(&runtime, name);
     }
 }
 
@@ -387,12 +392,12 @@ async fn best_of<P: Future<Output = f64>, B: Future<Output = f64>>(
     let (mut best_palm, mut best_bare) = (0.0_f64, 0.0_f64);
     for _ in 0..3 {
         best_palm = best_palm.max(palm().await);
-        best_bare = best_bare.max(bare().await);
+        if std::env::var_os("ONLY").is_none() { best_bare = best_bare.max(bare().await); }
     }
     (best_palm, best_bare)
 }
 
-fn latency(runtime: &tokio::runtime::Runtime) {
+fn latency(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
     const ROUND: usize = 1000;
     let measure = |name: &str, palm: &Process, bare: &Process| {
         runtime.block_on(async {
@@ -411,63 +416,63 @@ fn latency(runtime: &tokio::runtime::Runtime) {
             print_latency(name, ours, theirs);
         });
     };
-    measure(
-        "eval, server (p50 / p99)",
-        &Process::start(&["server"]),
-        &Process::start(&["bare-server"]),
-    );
+    let name = "eval, server (p50 / p99)";
+    if wanted(name) {
+        let (palm, bare) = (Process::start(&["server"]), Process::start(&["bare-server"]));
+        measure(name, &palm, &bare);
+    }
+    let name = "eval, master + worker";
+    if !wanted(name) {
+        return;
+    }
     let master = Process::start(&["master"]);
     let _worker = Process::start(&["worker", master.address(0)]);
     let bare = Process::start(&["bare-master"]);
     let _bare_worker = Process::start(&["bare-worker", bare.address(2), bare.address(3)]);
-    measure("eval, master + worker", &master, &bare);
+    measure(name, &master, &bare);
 }
 
 fn count_for(payload_bytes: usize) -> usize {
     if payload_bytes > 10_000 { 10_000 } else { 200_000 }
 }
 
-fn server_throughput(runtime: &tokio::runtime::Runtime) {
-    for (payload_bytes, name) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
-        let palm = Process::start(&["server"]);
-        let bare = Process::start(&["bare-server"]);
-        let count = count_for(payload_bytes);
-        let (palm, bare) = runtime.block_on(async {
-            let client = Client::connect("server", palm.address(0)).await.expect("it connects");
-            let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
-            best_of(
-                || palm_throughput(&client, "server.foo", payload_bytes, count),
-                || by_hand.throughput(count),
-            )
-            .await
-        });
-        print_throughput(&format!("server, {name}"), palm, bare, None);
-    }
+fn server_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
+    let palm = Process::start(&["server"]);
+    let bare = Process::start(&["bare-server"]);
+    let count = count_for(payload_bytes);
+    let (palm, bare) = runtime.block_on(async {
+        let client = Client::connect("server", palm.address(0)).await.expect("it connects");
+        let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
+        best_of(
+            || palm_throughput(&client, "server.foo", payload_bytes, count),
+            || by_hand.throughput(count),
+        )
+        .await
+    });
+    print_throughput(name, palm, bare, None);
 }
 
-fn master_throughput(runtime: &tokio::runtime::Runtime) {
-    for (payload_bytes, name) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
-        let master = Process::start(&["master"]);
-        let _workers = [(); 2].map(|()| Process::start(&["worker", master.address(0)]));
-        let bare = Process::start(&["bare-master"]);
-        let _bare_workers =
-            [(); 2].map(|()| Process::start(&["bare-worker", bare.address(2), bare.address(3)]));
-        let count = count_for(payload_bytes);
-        let (ours, by_hand) = runtime.block_on(async {
-            let client = Client::connect("server", master.address(0)).await.expect("it connects");
-            let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
-            best_of(
-                || palm_throughput(&client, "server.foo", payload_bytes, count),
-                || by_hand.throughput(count),
-            )
-            .await
-        });
-        let pylm = pylm_throughput(runtime, payload_bytes);
-        print_throughput(&format!("master + 2 workers, {name}"), ours, by_hand, pylm);
-    }
+fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
+    let master = Process::start(&["master"]);
+    let _workers = [(); 2].map(|()| Process::start(&["worker", master.address(0)]));
+    let bare = Process::start(&["bare-master"]);
+    let _bare_workers =
+        [(); 2].map(|()| Process::start(&["bare-worker", bare.address(2), bare.address(3)]));
+    let count = count_for(payload_bytes);
+    let (ours, by_hand) = runtime.block_on(async {
+        let client = Client::connect("server", master.address(0)).await.expect("it connects");
+        let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
+        best_of(
+            || palm_throughput(&client, "server.foo", payload_bytes, count),
+            || by_hand.throughput(count),
+        )
+        .await
+    });
+    let pylm = pylm_throughput(runtime, payload_bytes);
+    print_throughput(name, ours, by_hand, pylm);
 }
 
-fn pipeline_throughput(runtime: &tokio::runtime::Runtime) {
+fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
     let first = Process::start(&["first"]);
     let middle = Process::start(&["middle", first.address(0)]);
     let last = Process::start(&["last", middle.address(0)]);
@@ -489,7 +494,7 @@ fn pipeline_throughput(runtime: &tokio::runtime::Runtime) {
         )
         .await
     });
-    print_throughput("pipeline of 3, 10 B", palm, bare, None);
+    print_throughput(name, palm, bare, None);
 }
 
 /// The same cluster of pylm, with our client in front of it, where pylm is installed.

@@ -146,19 +146,20 @@ impl<C: Callable> Outbound for Executor<C> {
         // The memory of a call that was done at once serves the next one.
         let mut spare = None;
         while inlet.recv_many(&mut batch, BATCH).await > 0 {
-            let mut turn = Instant::now();
+            // The end of one call is the begin of the next: one look at the clock for each.
+            let mut now = Instant::now();
+            let mut turn = now;
             for envelope in batch.drain(..) {
                 let permit = permits
                     .clone()
                     .acquire_owned()
                     .await
                     .expect("the semaphore is never closed");
-                let Some(work) = running.begin(envelope).await else {
+                let Some((call, begun)) = running.begin(envelope, now).await else {
                     continue;
                 };
-                let (call, meta) = work;
                 let future = catch_panic(
-                    C::call(running.state.clone(), meta.index, call),
+                    C::call(running.state.clone(), begun.index, call),
                     Outcome::Failed,
                 );
                 let mut future: Pin<Box<_>> = match spare.take() {
@@ -171,13 +172,18 @@ impl<C: Callable> Outbound for Executor<C> {
                 match poll_once(future.as_mut()).await {
                     Poll::Ready(outcome) => {
                         spare = Some(future);
-                        running.done(meta, outcome, permit).await;
+                        now = Instant::now();
+                        running.done(begun, outcome, now, permit).await;
                     }
-                    Poll::Pending => running.go_on(meta, future, permit),
+                    Poll::Pending => {
+                        running.go_on(begun, future, permit);
+                        now = Instant::now();
+                    }
                 }
-                if turn.elapsed() > TURN {
+                if now.duration_since(turn) > TURN {
                     tokio::task::yield_now().await;
-                    turn = Instant::now();
+                    now = Instant::now();
+                    turn = now;
                 }
             }
         }
@@ -216,11 +222,6 @@ struct Begun {
 }
 
 impl Begun {
-    fn worked(&self, outcome: &Outcome) {
-        let failed = matches!(outcome, Outcome::Failed(_));
-        self.counters.end(self.started.elapsed(), failed);
-    }
-
     /// Sends on what the call came to, when it is its turn.
     async fn deliver(self, finisher: &Finisher, outcome: Outcome) {
         self.turn.wait().await;
@@ -251,7 +252,7 @@ impl Turn {
 impl<C: Callable> Running<C> {
     /// Finds the function of a message. `None` when that was all: it cannot be called, or it is
     /// `echo`, and the answer is on its way.
-    async fn begin(&mut self, envelope: Envelope) -> Option<(Call, Begun)> {
+    async fn begin(&mut self, envelope: Envelope, now: Instant) -> Option<(Call, Begun)> {
         let Envelope {
             message,
             since,
@@ -262,7 +263,7 @@ impl<C: Callable> Running<C> {
             Ok(Found::Function(index)) => index,
             Ok(Found::Echo) => {
                 let counters = self.functions[C::FUNCTIONS.len()].clone();
-                counters.begin(since.elapsed());
+                counters.begin(now.saturating_duration_since(since));
                 self.turn().wait().await;
                 let payload = message.payload().clone();
                 self.finisher
@@ -281,8 +282,7 @@ impl<C: Callable> Running<C> {
         };
         let info = &C::FUNCTIONS[index];
         let counters = self.functions[index].clone();
-        let started = Instant::now();
-        counters.begin(started.saturating_duration_since(since));
+        counters.begin(now.saturating_duration_since(since));
         let context = info
             .takes_context
             .then(|| Context::new(self.finisher.context.clone(), message.clone()));
@@ -312,7 +312,7 @@ impl<C: Callable> Running<C> {
             index,
             header: message,
             feedback,
-            started,
+            started: now,
             counters,
             turn,
             collected,
@@ -352,8 +352,15 @@ impl<C: Callable> Running<C> {
     }
 
     /// Delivers the result of a call that was done at once, unless it is not its turn yet.
-    async fn done(&mut self, begun: Begun, outcome: Outcome, permit: OwnedSemaphorePermit) {
-        begun.worked(&outcome);
+    async fn done(
+        &mut self,
+        begun: Begun,
+        outcome: Outcome,
+        now: Instant,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let failed = matches!(outcome, Outcome::Failed(_));
+        begun.counters.end(now.duration_since(begun.started), failed);
         if begun.turn.before.is_some() {
             self.spawn(begun, std::future::ready(outcome), permit);
         } else {

@@ -32,6 +32,22 @@ pub(super) struct Answers {
     closed: AtomicBool,
 }
 
+/// Where the answers to a job go.
+struct JobAnswers {
+    number: u64,
+    queue: queue::Sender<Bytes>,
+    received: Arc<AtomicU64>,
+}
+
+impl JobAnswers {
+    async fn deliver(&self, payload: Bytes) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        let bytes = payload.len();
+        // An error means that the job is over.
+        let _ = self.queue.send(payload, bytes).await;
+    }
+}
+
 /// The topic of one call. Dropping it gives up its answers.
 #[derive(Debug)]
 pub(super) struct Topic {
@@ -78,25 +94,28 @@ impl Answers {
         std::str::from_utf8(number).ok()?.parse().ok()
     }
 
-    async fn deliver(&self, number: u64, payload: Bytes) {
-        let (queue, received) = {
-            let mut waiting = self.lock();
-            match waiting.get(&number) {
-                Some(Waiting::Many(queue, received)) => (queue.clone(), received.clone()),
-                Some(Waiting::One(_)) => {
-                    if let Some(Waiting::One(sender)) = waiting.remove(&number) {
-                        // Nobody waits any more: given up in this very moment.
-                        let _ = sender.send(payload);
-                    }
-                    return;
-                }
-                // Late, given up, or one more than was asked for.
-                None => return,
+    /// Where the answers to a job go. An answer to a single call is delivered on the way.
+    fn find(&self, number: u64, payload: Bytes) -> Option<(JobAnswers, Bytes)> {
+        let mut waiting = self.lock();
+        match waiting.get(&number) {
+            Some(Waiting::Many(queue, received)) => {
+                let job = JobAnswers {
+                    number,
+                    queue: queue.clone(),
+                    received: received.clone(),
+                };
+                Some((job, payload))
             }
-        };
-        received.fetch_add(1, Ordering::Relaxed);
-        let bytes = payload.len();
-        let _ = queue.send(payload, bytes).await;
+            Some(Waiting::One(_)) => {
+                if let Some(Waiting::One(sender)) = waiting.remove(&number) {
+                    // An error means that it was given up in this very moment.
+                    let _ = sender.send(payload);
+                }
+                None
+            }
+            // Late, given up, or one more than was asked for.
+            None => None,
+        }
     }
 
     /// Lets everybody who waits know that nothing will come.
@@ -116,6 +135,8 @@ pub(super) fn ready_topic(id: &str) -> Bytes {
 pub(super) async fn read(mut subscribe: Subscribe, answers: Arc<Answers>, ready: watch::Sender<bool>) {
     let mut publications = Vec::new();
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
+        // Most answers of a batch are usually for the same job.
+        let mut job: Option<JobAnswers> = None;
         for Publication { topic, body } in publications.drain(..) {
             if topic.starts_with(READY_PREFIX) {
                 ready.send_replace(true);
@@ -124,13 +145,26 @@ pub(super) async fn read(mut subscribe: Subscribe, answers: Arc<Answers>, ready:
             let Some(number) = answers.number(&topic) else {
                 continue;
             };
-            match body.map(Message::decode) {
-                Some(Ok(message)) => answers.deliver(number, message.payload().clone()).await,
+            let payload = match body.map(Message::decode) {
+                Some(Ok(message)) => message.payload().clone(),
                 Some(Err(error)) => {
                     let cause = chain(&error);
                     tracing::warn!("an answer is no message: {cause}");
+                    continue;
                 }
-                None => tracing::warn!("an answer has no body, or more than one"),
+                None => {
+                    tracing::warn!("an answer has no body, or more than one");
+                    continue;
+                }
+            };
+            match &job {
+                Some(job) if job.number == number => job.deliver(payload).await,
+                _ => {
+                    if let Some((found, payload)) = answers.find(number, payload) {
+                        found.deliver(payload).await;
+                        job = Some(found);
+                    }
+                }
             }
         }
     }
@@ -153,10 +187,11 @@ mod tests {
         for topic in [&b"id"[..], b"id/", b"id/x", b"id2/1", b"other/1", b"id/99999999999999999999"] {
             assert_eq!(answers.number(topic), None);
         }
-        answers.deliver(1, "second".into()).await;
-        answers.deliver(1, "once more".into()).await;
+        for (number, payload) in [(1, "second"), (1, "once more")] {
+            assert!(answers.find(number, payload.into()).is_none());
+        }
         drop(first);
-        answers.deliver(0, "given up".into()).await;
+        assert!(answers.find(0, "given up".into()).is_none());
         assert_eq!(second_answer.await.unwrap(), "second");
         assert!(first_answer.await.is_err());
         assert!(answers.lock().is_empty());

@@ -46,6 +46,8 @@ pub struct Job<'a> {
     left: Option<u64>,
     timeout: Duration,
     idle: Pin<Box<Sleep>>,
+    /// Whether something was sent or taken since `idle` was set.
+    progress: bool,
 }
 
 /// How many more messages may be sent before answers have to come.
@@ -60,6 +62,7 @@ struct Window {
     taken: u64,
     forgiven: u64,
     patience: Pin<Box<Sleep>>,
+    /// What was received when `patience` was set.
     waiting_at: Option<u64>,
 }
 
@@ -142,6 +145,7 @@ impl<'a> Job<'a> {
             left: None,
             timeout,
             idle: Box::pin(sleep(timeout)),
+            progress: true,
         }
     }
 
@@ -155,7 +159,7 @@ impl<'a> Job<'a> {
     /// How long to wait for the next answer. Default: the client's.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        self.idle.as_mut().reset(Instant::now() + timeout);
+        self.progress = true;
         self
     }
 
@@ -171,9 +175,6 @@ impl<'a> Job<'a> {
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(answer) = self.answers.batch.next() {
-            return Poll::Ready(Some(answer));
-        }
         let mut batch = Vec::new();
         let count = {
             let receive = std::pin::pin!(self.answers.queue.recv_many(&mut batch, BATCH));
@@ -210,7 +211,7 @@ impl<'a> Job<'a> {
                 .frame(steps, &self.topic.text, &self.cache, payload)?;
             self.window.sent += 1;
             // As long as payloads are sent the job is not idle.
-            self.idle.as_mut().reset(Instant::now() + self.timeout);
+            self.progress = true;
             match self.client.0.push.try_send(frame) {
                 Ok(()) => {}
                 Err(TrySendError::Full(frame)) => {
@@ -223,6 +224,15 @@ impl<'a> Job<'a> {
         // Others get their turn, then it goes on.
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn take(&mut self, answer: Bytes) -> Bytes {
+        self.window.taken += 1;
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        self.progress = true;
+        answer
     }
 
     fn end(&mut self) {
@@ -248,6 +258,12 @@ impl Stream for Job<'_> {
             job.end();
             return Poll::Ready(None);
         }
+        // Answers that are here come first, so that many payloads are sent at once behind them.
+        if job.left != Some(0)
+            && let Some(answer) = job.answers.batch.next()
+        {
+            return Poll::Ready(Some(Ok(job.take(answer))));
+        }
         if let Poll::Ready(Err(error)) = job.poll_send(context) {
             job.end();
             return Poll::Ready(Some(Err(error)));
@@ -263,12 +279,10 @@ impl Stream for Job<'_> {
                 job.end();
                 return Poll::Ready(Some(Err(CallError::Closed)));
             };
-            job.window.taken += 1;
-            if let Some(left) = &mut job.left {
-                *left -= 1;
-            }
+            return Poll::Ready(Some(Ok(job.take(answer))));
+        }
+        if std::mem::take(&mut job.progress) {
             job.idle.as_mut().reset(Instant::now() + job.timeout);
-            return Poll::Ready(Some(Ok(answer)));
         }
         ready!(job.idle.as_mut().poll(context));
         let function = job.steps.as_ref().map(ToString::to_string);

@@ -1,4 +1,4 @@
-//! The bytes of a [`Message`], read and written field by field.
+//! The bytes of a [`Message`](super::Message), read and written field by field.
 //!
 //! prost's generated code copies text into strings and drops the fields that it does not know. This
 //! codec does neither; it stands on prost's primitives, and a property test holds the two together.
@@ -12,7 +12,7 @@ use prost::encoding::{
     encoded_len_varint, skip_field,
 };
 
-use super::Message;
+use super::encoded::Fields;
 
 const PIPELINE: u32 = 1;
 const CLIENT: u32 = 2;
@@ -21,7 +21,7 @@ const FUNCTION: u32 = 4;
 const CACHE: u32 = 5;
 const PAYLOAD: u32 = 6;
 
-/// Why bytes are no [`Message`].
+/// Why bytes are no [`Message`](super::Message).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -54,8 +54,8 @@ pub enum DecodeError {
     },
 }
 
-pub(super) fn decode(frame: Bytes) -> Result<Message, DecodeError> {
-    let mut message = Message::default();
+pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
+    let mut message = Fields::default();
     let mut unknown = Unknown::default();
     let mut rest = frame.clone();
     while rest.has_remaining() {
@@ -138,7 +138,7 @@ fn text(field: u32, wire_type: WireType, rest: &mut Bytes) -> Result<ByteString,
     ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8 { field })
 }
 
-pub(super) fn encode(message: &Message) -> Bytes {
+pub(super) fn encode(message: &Fields) -> Bytes {
     let texts = [
         (PIPELINE, &message.pipeline),
         (CLIENT, &message.client),

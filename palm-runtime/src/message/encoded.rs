@@ -24,7 +24,11 @@ use crate::function::{Step, StepError, step_at};
 /// # Ok::<(), palm_runtime::DecodeError>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Message {
+pub struct Message(pub(super) Box<Fields>);
+
+/// Behind a pointer, since a message is moved many times on its way, and its fields are large.
+#[derive(Clone, Default)]
+pub(super) struct Fields {
     pub(super) pipeline: ByteString,
     pub(super) client: ByteString,
     pub(super) stage: i64,
@@ -40,11 +44,11 @@ pub struct Message {
 impl Message {
     /// A message at stage 0 for `function`, from nobody: pipeline, client and cache are empty.
     pub fn new(function: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
-        Self {
+        Self(Box::new(Fields {
             function: function.into(),
             payload: payload.into(),
-            ..Self::default()
-        }
+            ..Fields::default()
+        }))
     }
 
     /// Reads a message from the frame that it came in, without copying text or payload.
@@ -54,54 +58,54 @@ impl Message {
     /// [`DecodeError`] when the bytes are no `PalmMessage`: cut short, a field of another wire
     /// type, or text that is not UTF-8.
     pub fn decode(frame: Bytes) -> Result<Self, DecodeError> {
-        codec::decode(frame)
+        codec::decode(frame).map(|fields| Self(Box::new(fields)))
     }
 
     /// The message as one frame. Nothing is copied when it is as it came in; otherwise header and
     /// payload are written once into a new buffer, since a ZeroMQ frame is one piece of memory.
     pub fn encode(&self) -> Bytes {
-        match &self.frame {
+        match &self.0.frame {
             Some(frame) => frame.clone(),
-            None => codec::encode(self),
+            None => codec::encode(&self.0),
         }
     }
 
     /// [`encode`](Self::encode), without counting another reference to the frame.
     pub fn into_frame(self) -> Bytes {
-        match self.frame {
+        match self.0.frame {
             Some(frame) => frame,
-            None => codec::encode(&self),
+            None => codec::encode(&self.0),
         }
     }
 
     /// Id of the stream: the client's session, or a UUID.
     pub fn pipeline(&self) -> &str {
-        &self.pipeline
+        &self.0.pipeline
     }
 
     /// Id of the client that began the stream, and the topic on which its answers come back.
     pub fn client(&self) -> &str {
-        &self.client
+        &self.0.client
     }
 
     /// Index of the step that is to be done next. A client sends 0.
     pub fn stage(&self) -> i64 {
-        self.stage
+        self.0.stage
     }
 
     /// `server.function`, or several of them separated by spaces.
     pub fn function(&self) -> &str {
-        &self.function
+        &self.0.function
     }
 
     /// The key in a request to the cache service; otherwise the id that a server gave the message.
     pub fn cache(&self) -> &str {
-        &self.cache
+        &self.0.cache
     }
 
     /// The data.
     pub fn payload(&self) -> &Bytes {
-        &self.payload
+        &self.0.payload
     }
 
     /// The step that is to be done next: of several, number [`stage`](Self::stage); the only one
@@ -111,43 +115,43 @@ impl Message {
     ///
     /// [`StepError`] when there is no such step, or when it is not of the form `server.function`.
     pub fn step(&self) -> Result<Step<'_>, StepError> {
-        step_at(&self.function, self.stage)
+        step_at(&self.0.function, self.0.stage)
     }
 
     /// Sets the id of the stream.
     pub fn set_pipeline(&mut self, pipeline: impl Into<ByteString>) {
-        self.pipeline = pipeline.into();
-        self.frame = None;
+        self.0.pipeline = pipeline.into();
+        self.0.frame = None;
     }
 
     /// Sets the id of the client, which is the topic of the answer.
     pub fn set_client(&mut self, client: impl Into<ByteString>) {
-        self.client = client.into();
-        self.frame = None;
+        self.0.client = client.into();
+        self.0.frame = None;
     }
 
     /// Sets the index of the step that is to be done next.
     pub fn set_stage(&mut self, stage: i64) {
-        self.stage = stage;
-        self.frame = None;
+        self.0.stage = stage;
+        self.0.frame = None;
     }
 
     /// Sets the functions to be called, one per step.
     pub fn set_function(&mut self, function: impl Into<ByteString>) {
-        self.function = function.into();
-        self.frame = None;
+        self.0.function = function.into();
+        self.0.frame = None;
     }
 
     /// Sets the cache key, or the id of the message.
     pub fn set_cache(&mut self, cache: impl Into<ByteString>) {
-        self.cache = cache.into();
-        self.frame = None;
+        self.0.cache = cache.into();
+        self.0.frame = None;
     }
 
     /// Replaces the data.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
-        self.payload = payload.into();
-        self.frame = None;
+        self.0.payload = payload.into();
+        self.0.frame = None;
     }
 
     /// The message with another payload: [`set_payload`](Self::set_payload) for use in expressions.
@@ -159,22 +163,22 @@ impl Message {
 
     /// Gives the message an id of its own in `cache` if that is empty, as servers do.
     pub(crate) fn ensure_id(&mut self) {
-        if self.cache.is_empty() {
+        if self.0.cache.is_empty() {
             self.set_cache(new_id());
         }
     }
 
     pub(crate) fn client_topic(&self) -> ByteString {
-        self.client.clone()
+        self.0.client.clone()
     }
 
     /// Bytes that the message holds in memory, more or less; what queues count.
     pub(crate) fn weight(&self) -> usize {
-        self.payload.len()
-            + self.function.len()
-            + self.client.len()
-            + self.pipeline.len()
-            + self.unknown.len()
+        self.0.payload.len()
+            + self.0.function.len()
+            + self.0.client.len()
+            + self.0.pipeline.len()
+            + self.0.unknown.len()
     }
 }
 
@@ -192,11 +196,11 @@ impl std::fmt::Debug for Message {
             .debug_struct("Message")
             .field("pipeline", &self.pipeline())
             .field("client", &self.client())
-            .field("stage", &self.stage)
+            .field("stage", &self.0.stage)
             .field("function", &self.function())
             .field("cache", &self.cache())
-            .field("payload_bytes", &self.payload.len())
-            .field("unknown_bytes", &self.unknown.len())
+            .field("payload_bytes", &self.0.payload.len())
+            .field("unknown_bytes", &self.0.unknown.len())
             .finish()
     }
 }
@@ -204,13 +208,13 @@ impl std::fmt::Debug for Message {
 /// Two messages are equal when all fields are, the ones that we do not know included.
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
-        self.pipeline == other.pipeline
-            && self.client == other.client
-            && self.stage == other.stage
-            && self.function == other.function
-            && self.cache == other.cache
-            && self.payload == other.payload
-            && self.unknown == other.unknown
+        self.0.pipeline == other.0.pipeline
+            && self.0.client == other.0.client
+            && self.0.stage == other.0.stage
+            && self.0.function == other.0.function
+            && self.0.cache == other.0.cache
+            && self.0.payload == other.0.payload
+            && self.0.unknown == other.0.unknown
     }
 }
 
@@ -218,7 +222,7 @@ impl Eq for Message {}
 
 /// Copies the text; fields that we do not know are lost, since prost has no place for them.
 impl From<Message> for PalmMessage {
-    fn from(message: Message) -> Self {
+    fn from(Message(message): Message) -> Self {
         Self {
             pipeline: message.pipeline.to_string(),
             client: message.client.to_string(),
@@ -232,7 +236,7 @@ impl From<Message> for PalmMessage {
 
 impl From<PalmMessage> for Message {
     fn from(message: PalmMessage) -> Self {
-        Self {
+        Self(Box::new(Fields {
             pipeline: message.pipeline.into(),
             client: message.client.into(),
             stage: message.stage,
@@ -241,6 +245,6 @@ impl From<PalmMessage> for Message {
             payload: message.payload,
             unknown: Bytes::new(),
             frame: None,
-        }
+        }))
     }
 }

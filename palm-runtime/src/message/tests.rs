@@ -70,7 +70,7 @@ proptest! {
         let mut message = Message::decode(frame.into()).unwrap();
         message.set_payload("new");
         let sent = Message::decode(message.encode()).unwrap();
-        prop_assert_eq!(&sent.unknown[..], &unknown[..]);
+        prop_assert_eq!(&sent.0.unknown[..], &unknown[..]);
         prop_assert_eq!(sent.function(), plain.function);
     }
 
@@ -103,7 +103,7 @@ fn unknown_fields_between_known_ones_are_kept_in_order() {
         prost::encoding::uint64::encode(16, &index, &mut expected);
     }
     let sent = Message::decode(message.encode()).unwrap();
-    assert_eq!(sent.unknown, expected);
+    assert_eq!(sent.0.unknown, expected);
     assert_eq!(sent.function(), "a.b");
 }
 
