@@ -10,6 +10,8 @@
 //! hops, processes and bytes made by hand with the socket crate beneath. The machine's noise is in
 //! both, so compare ratios of one run, not numbers of two.
 
+#![expect(clippy::print_stdout, reason = "a program that prints its result")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,7 +69,9 @@ impl Worker {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
     let first = arguments.next();
     if first.as_deref() == Some("--role") {
         let arguments: Vec<_> = arguments.collect();
@@ -127,7 +131,9 @@ impl Process {
             .expect("the process starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the process prints its addresses");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the process prints its addresses");
         let addresses = line.split_whitespace().map(str::to_owned).collect();
         Self { child, addresses }
     }
@@ -168,7 +174,11 @@ async fn role(arguments: &[String]) {
         }
         ["master"] => serve(Master::new("server").bind(ANY).spawn().await).await,
         ["worker", master] => {
-            let worker = Worker.connect(master).spawn().await.expect("the worker starts");
+            let worker = Worker
+                .connect(master)
+                .spawn()
+                .await
+                .expect("the worker starts");
             tell(&["ready"]);
             until_orphaned().await;
             drop(worker);
@@ -183,14 +193,20 @@ async fn role(arguments: &[String]) {
 
 async fn serve(handle: palm::Result<palm::ComponentHandle>) {
     let handle = handle.expect("the component starts");
-    tell(&[handle.db_address(), handle.address("pub_address").unwrap_or_default()]);
+    tell(&[
+        handle.db_address(),
+        handle.address("pub_address").unwrap_or_default(),
+    ]);
     until_orphaned().await;
 }
 
 // The same hops by hand.
 
 fn socket(socket_type: SocketType) -> Socket {
-    let options = Options { xpub_nodrop: true, ..Options::default() };
+    let options = Options {
+        xpub_nodrop: true,
+        ..Options::default()
+    };
     Socket::new(socket_type, options)
 }
 
@@ -213,12 +229,13 @@ async fn forward(from: &Socket, to: &Socket, topic: Option<&str>) {
     let mut batch = Vec::new();
     while from.recv_many_into(256, &mut batch).await.is_ok() {
         for message in batch.drain(..) {
-            let frame = message.part_bytes(message.len() - 1).expect("a message has a frame");
+            let frame = message
+                .part_bytes(message.len() - 1)
+                .expect("a message has a frame");
             let message = match topic {
-                Some(topic) => omq_tokio::Message::multipart([
-                    Bytes::copy_from_slice(topic.as_bytes()),
-                    frame,
-                ]),
+                Some(topic) => {
+                    omq_tokio::Message::multipart([Bytes::copy_from_slice(topic.as_bytes()), frame])
+                }
                 None => omq_tokio::Message::single(frame),
             };
             to.send(message).await.expect("it sends");
@@ -238,7 +255,10 @@ async fn bare_server() {
 
 async fn bare_step(before: &str, topic: &str, next: &str) {
     let subscribe = connected(SocketType::Sub, before).await;
-    subscribe.subscribe(topic.to_owned()).await.expect("it subscribes");
+    subscribe
+        .subscribe(topic.to_owned())
+        .await
+        .expect("it subscribes");
     let (publish, pub_address) = bound(SocketType::Pub).await;
     tell(&[&pub_address]);
     tokio::select! {
@@ -290,16 +310,26 @@ impl BareClient {
         message.set_pipeline("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
         message.set_client(TOPIC);
         message.set_cache("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
-        let client = Self { push, subscribe, frame: message.encode() };
+        let client = Self {
+            push,
+            subscribe,
+            frame: message.encode(),
+        };
         // The subscription is in place when something comes back.
         loop {
             client.send().await;
             let answer = client.subscribe.recv();
-            if tokio::time::timeout(Duration::from_millis(100), answer).await.is_ok() {
+            if tokio::time::timeout(Duration::from_millis(100), answer)
+                .await
+                .is_ok()
+            {
                 break;
             }
         }
-        while tokio::time::timeout(Duration::from_millis(200), client.subscribe.recv()).await.is_ok() {}
+        while tokio::time::timeout(Duration::from_millis(200), client.subscribe.recv())
+            .await
+            .is_ok()
+        {}
         client
     }
 
@@ -328,7 +358,11 @@ impl BareClient {
                 self.send().await;
                 sent += 1;
             }
-            received += self.subscribe.recv_many_into(256, &mut batch).await.expect("it answers");
+            received += self
+                .subscribe
+                .recv_many_into(256, &mut batch)
+                .await
+                .expect("it answers");
             batch.clear();
         }
         count as f64 / start.elapsed().as_secs_f64()
@@ -342,7 +376,10 @@ async fn palm_latencies(client: &Client, steps: &str, count: usize) -> Vec<Durat
     let mut latencies = Vec::with_capacity(count);
     for _ in 0..count {
         let start = Instant::now();
-        client.eval(steps, payload.clone()).await.expect("it answers");
+        client
+            .eval(steps, payload.clone())
+            .await
+            .expect("it answers");
         latencies.push(start.elapsed());
     }
     latencies
@@ -377,7 +414,10 @@ fn print_latency(name: &str, mut palm: Vec<Duration>, mut bare: Vec<Duration>) {
 }
 
 fn print_throughput(name: &str, palm: f64, bare: f64, pylm: Option<f64>) {
-    print!("{name:<28} palm {palm:9.0}/s   bare {bare:9.0}/s   ratio {:.2}", palm / bare);
+    print!(
+        "{name:<28} palm {palm:9.0}/s   bare {bare:9.0}/s   ratio {:.2}",
+        palm / bare
+    );
     match pylm {
         Some(pylm) => println!("   pylm {pylm:7.0}/s   ratio {:.0}", palm / pylm),
         None => println!(),
@@ -392,7 +432,7 @@ async fn best_of<P: Future<Output = f64>, B: Future<Output = f64>>(
     let (mut best_palm, mut best_bare) = (0.0_f64, 0.0_f64);
     for _ in 0..3 {
         best_palm = best_palm.max(palm().await);
-        if std::env::var_os("ONLY").is_none() { best_bare = best_bare.max(bare().await); }
+        best_bare = best_bare.max(bare().await);
     }
     (best_palm, best_bare)
 }
@@ -401,7 +441,9 @@ fn latency(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
     const ROUND: usize = 1000;
     let measure = |name: &str, palm: &Process, bare: &Process| {
         runtime.block_on(async {
-            let client = Client::connect("server", palm.address(0)).await.expect("it connects");
+            let client = Client::connect("server", palm.address(0))
+                .await
+                .expect("it connects");
             let by_hand = BareClient::connect(bare.address(0), bare.address(1), 10).await;
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for round in 0..11 {
@@ -418,7 +460,10 @@ fn latency(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
     };
     let name = "eval, server (p50 / p99)";
     if wanted(name) {
-        let (palm, bare) = (Process::start(&["server"]), Process::start(&["bare-server"]));
+        let (palm, bare) = (
+            Process::start(&["server"]),
+            Process::start(&["bare-server"]),
+        );
         measure(name, &palm, &bare);
     }
     let name = "eval, master + worker";
@@ -433,7 +478,11 @@ fn latency(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
 }
 
 fn count_for(payload_bytes: usize) -> usize {
-    if payload_bytes > 10_000 { 10_000 } else { 200_000 }
+    if payload_bytes > 10_000 {
+        10_000
+    } else {
+        200_000
+    }
 }
 
 fn server_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
@@ -441,7 +490,9 @@ fn server_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_byte
     let bare = Process::start(&["bare-server"]);
     let count = count_for(payload_bytes);
     let (palm, bare) = runtime.block_on(async {
-        let client = Client::connect("server", palm.address(0)).await.expect("it connects");
+        let client = Client::connect("server", palm.address(0))
+            .await
+            .expect("it connects");
         let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
         best_of(
             || palm_throughput(&client, "server.foo", payload_bytes, count),
@@ -460,7 +511,9 @@ fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_byte
         [(); 2].map(|()| Process::start(&["bare-worker", bare.address(2), bare.address(3)]));
     let count = count_for(payload_bytes);
     let (ours, by_hand) = runtime.block_on(async {
-        let client = Client::connect("server", master.address(0)).await.expect("it connects");
+        let client = Client::connect("server", master.address(0))
+            .await
+            .expect("it connects");
         let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
         best_of(
             || palm_throughput(&client, "server.foo", payload_bytes, count),
@@ -524,7 +577,9 @@ w.start()
     let python = std::env::var_os("PALM_PYLM_PYTHON")?;
     let run = |code: &str, argument: &str| {
         let mut command = Command::new(&python);
-        command.args(["-u", "-c", code, argument]).stderr(Stdio::null());
+        command
+            .args(["-u", "-c", code, argument])
+            .stderr(Stdio::null());
         Process::spawn(command)
     };
     let master = run(MASTER, "");

@@ -4,6 +4,8 @@
 //! cargo run --example quickstart
 //! ```
 
+#![expect(clippy::print_stdout, reason = "a program that prints its result")]
+
 use futures_util::StreamExt;
 use palm::prelude::*;
 
@@ -22,7 +24,10 @@ impl Resizer {
 #[tokio::main]
 async fn main() -> palm::Result<()> {
     // The system picks the ports; workers and clients find them by the one address that they are told.
-    let master = Master::new("images").bind("tcp://127.0.0.1:0").spawn().await?;
+    let master = Master::new("images")
+        .bind("tcp://127.0.0.1:0")
+        .spawn()
+        .await?;
     let db_address = master.db_address();
     println!("the master is at {db_address}");
     let anna = Resizer.connect(db_address).name("anna").spawn().await?;
@@ -37,7 +42,10 @@ async fn main() -> palm::Result<()> {
 
     let metrics = master.metrics();
     for part in &metrics.parts {
-        println!("{:>10}: {} messages, {} bytes", part.name, part.messages, part.bytes);
+        println!(
+            "{:>10}: {} messages, {} bytes",
+            part.name, part.messages, part.bytes
+        );
     }
 
     // Whoever is told to stop finishes what it has.

@@ -13,20 +13,20 @@
 //! | see what goes on | [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
 pub use palm_runtime::{
-    Addressee, Bind, BoxError, Cache, CacheError, CacheLimits, CallError, CallFailure, Client,
-    ClientBuilder, ComponentHandle, ComponentKind, Connect, ConnectError, Context, DecodeError,
-    Durations, Error, Eval, Executor, FailureKind, FromPayload, Function, FunctionMetrics, Hub,
-    IntoPayload, IntoSteps, Job, KeyValue, Master, MemoryStore, Message, Metrics, Order, PartKind,
-    PartMetrics, QueueLimits, Registration, Result, RouteError, RunError, ServerTemplate,
-    Bytes, StartError, Step, StepError, Steps, blocking, callable, component, components, logging, part,
-    parts, proto, socket,
+    Addressee, Bind, BoxError, Bytes, Cache, CacheError, CacheLimits, CallError, CallFailure,
+    Client, ClientBuilder, ComponentHandle, ComponentKind, Connect, ConnectError, Context,
+    DecodeError, Durations, Error, Eval, Executor, FailureKind, FromPayload, Function,
+    FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, Master, MemoryStore, Message,
+    Metrics, Order, PartKind, PartMetrics, QueueLimits, Registration, Result, RouteError, RunError,
+    ServerTemplate, StartError, Step, StepError, Steps, blocking, callable, component, components,
+    logging, part, parts, proto, socket,
 };
 
 /// What most programs need: `use palm::prelude::*;`.
 pub mod prelude {
     pub use palm_runtime::{
-        Bind, Bytes, Client, Connect, Context, FromPayload, Function, Hub, IntoPayload, Master, Message,
-        ServerTemplate,
+        Bind, Bytes, Client, Connect, Context, FromPayload, Function, Hub, IntoPayload, Master,
+        Message, ServerTemplate,
     };
 }
 

@@ -2,69 +2,67 @@
 
 use std::fmt::Write as _;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Arg, Command, value_parser};
+use clap::builder::EnumValueParser;
+use clap::{Arg, Command, ValueEnum, value_parser};
 use palm::Result;
+use tokio::task::JoinSet;
 
-/// Where an example's components are: on the ports of the documentation, each shifted.
+/// Where an example's components are: on the ports of pylm's documentation, each shifted.
 #[derive(Debug, Clone, Copy)]
-pub struct Ports {
+pub(crate) struct Ports {
     offset: u16,
 }
 
 impl Ports {
     /// The address on the documented port `port`.
-    pub fn at(self, port: u16) -> String {
+    pub(crate) fn at(self, port: u16) -> String {
         format!("tcp://127.0.0.1:{}", port + self.offset)
     }
 }
 
-/// Runs one role of the example, or all of them in this process, the client last.
+/// Runs the role that the command line names; or all of them in this process, until the last one,
+/// the client, has its answers.
 ///
-/// `run` runs a role: the client until it has its answers, the others for ever.
-pub async fn run<F>(
-    example: &'static str,
-    about: &'static str,
-    roles: &'static [&'static str],
-    run: impl Fn(&'static str, Ports) -> F,
-) -> Result<()>
+/// `component` runs one: the client until it has its answers, the others until they are stopped.
+pub(crate) async fn run<R, F>(about: &'static str, component: impl Fn(R, Ports) -> F) -> Result<()>
 where
+    R: ValueEnum + Copy + Send + Sync + 'static,
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let role = Arg::new("role")
-        .help("The component to run; without it the whole scenario runs in this process")
-        .value_parser(PossibleValuesParser::new(roles));
+        .help("The component to run; without it, the whole scenario runs in this process")
+        .value_parser(EnumValueParser::<R>::new());
     let offset = Arg::new("port-offset")
         .long("port-offset")
         .value_name("N")
         .help("Shifts every port by N")
         .value_parser(value_parser!(u16).range(..=59_000))
         .default_value("0");
-    let command = Command::new(example).about(about).arg(role).arg(offset);
-    let arguments = command.get_matches();
-    let offset = arguments.get_one::<u16>("port-offset");
-    let ports = Ports {
-        offset: offset.copied().unwrap_or_default(),
-    };
+    let arguments = Command::new(env!("CARGO_BIN_NAME"))
+        .about(about)
+        .args([role, offset])
+        .get_matches();
+    let offset = *arguments.get_one("port-offset").expect("it has a default");
+    let ports = Ports { offset };
     palm::logging::init();
 
-    let role = arguments.get_one::<String>("role");
-    if let Some(role) = roles.iter().find(|known| Some(**known) == role.map(String::as_str)) {
-        return run(role, ports).await;
+    if let Some(&role) = arguments.get_one::<R>("role") {
+        return component(role, ports).await;
     }
-    let mut components = tokio::task::JoinSet::new();
-    for role in roles.iter().filter(|role| **role != "client") {
-        components.spawn(run(role, ports));
-    }
+    let [servers @ .., client] = R::value_variants() else {
+        return Ok(());
+    };
+    let mut running: JoinSet<_> = servers.iter().map(|&role| component(role, ports)).collect();
     tokio::select! {
-        done = run("client", ports) => done,
-        Some(ended) = components.join_next() => ended.expect("a component does not panic"),
+        done = component(*client, ports) => done,
+        Some(ended) = running.join_next() => ended.expect("a component does not panic"),
     }
 }
 
 /// Bytes as Python prints them, so that the lines are those of pylm's client.
-pub fn python(bytes: &[u8]) -> String {
-    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
+pub(crate) fn python(bytes: &[u8]) -> String {
+    let has_single_only = bytes.contains(&b'\'') && !bytes.contains(&b'"');
+    let quote = if has_single_only { '"' } else { '\'' };
     let mut text = format!("b{quote}");
     for &byte in bytes {
         match byte {

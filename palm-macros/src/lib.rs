@@ -1,7 +1,7 @@
 //! The macros of palm: syntax in, calls of the runtime out. Use them through the crate `palm`,
 //! which re-exports and documents them.
 //!
-//! [`component`] is the attributes of an `impl` block, [`helper`] those of the methods in it.
+//! `component` is the attributes of an `impl` block, `helper` those of the methods in it.
 
 mod component;
 mod diagnostics;

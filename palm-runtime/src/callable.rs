@@ -216,7 +216,9 @@ impl<C> State<C> {
     fn lock(&self) -> &RwLock<C> {
         match &self.0 {
             Access::Locked(lock) => lock,
-            Access::Shared(_) => panic!("`Shape::EXCLUSIVE` is false, yet a method takes `&mut self`"),
+            Access::Shared(_) => {
+                panic!("`Shape::EXCLUSIVE` is false, yet a method takes `&mut self`")
+            }
         }
     }
 }

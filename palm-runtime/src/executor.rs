@@ -360,7 +360,9 @@ impl<C: Callable> Running<C> {
         permit: OwnedSemaphorePermit,
     ) {
         let failed = matches!(outcome, Outcome::Failed(_));
-        begun.counters.end(now.duration_since(begun.started), failed);
+        begun
+            .counters
+            .end(now.duration_since(begun.started), failed);
         if begun.turn.before.is_some() {
             self.spawn(begun, std::future::ready(outcome), permit);
         } else {
@@ -446,7 +448,11 @@ impl Finisher {
 fn log_failure(message: &Message, failure: &CallFailure) {
     let function = message.function();
     let cause = failure.chain();
-    tracing::error!(function, stage = message.stage(), "`{function}` {failure}: {cause}");
+    tracing::error!(
+        function,
+        stage = message.stage(),
+        "`{function}` {failure}: {cause}"
+    );
 }
 
 /// Where a call with many results puts them.

@@ -152,7 +152,10 @@ impl Steps {
     }
 
     /// How many there are; at least 1.
-    #[expect(clippy::len_without_is_empty, reason = "there is no list without a step")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "there is no list without a step"
+    )]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -263,15 +266,31 @@ mod tests {
         check("a.foo b.bar", 0, Ok(("a", "foo")));
         check("a.foo b.bar", 1, Ok(("b", "bar")));
         check("a.foo ", 0, Ok(("a", "foo")));
-        check("a.foo b.bar", 2, Err("stage 2 is not one of the 2 steps of `a.foo b.bar`"));
-        check("a.foo b.bar", -1, Err("stage -1 is not one of the 2 steps of `a.foo b.bar`"));
+        check(
+            "a.foo b.bar",
+            2,
+            Err("stage 2 is not one of the 2 steps of `a.foo b.bar`"),
+        );
+        check(
+            "a.foo b.bar",
+            -1,
+            Err("stage -1 is not one of the 2 steps of `a.foo b.bar`"),
+        );
     }
 
     #[test]
     fn a_step_has_exactly_one_dot_and_a_function() {
-        check("", 0, Err("no function is named; name it as `server.function`"));
+        check(
+            "",
+            0,
+            Err("no function is named; name it as `server.function`"),
+        );
         check("foo", 0, Err("`foo` is not of the form `server.function`"));
-        check("a.b.c", 0, Err("`a.b.c` is not of the form `server.function`"));
+        check(
+            "a.b.c",
+            0,
+            Err("`a.b.c` is not of the form `server.function`"),
+        );
         check("a.", 0, Err("`a.` is not of the form `server.function`"));
         check(".foo", 0, Ok(("", "foo")));
         check("größe.maß", 0, Ok(("größe", "maß")));

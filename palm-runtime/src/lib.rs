@@ -28,7 +28,8 @@ pub mod socket;
 pub use cache::{Cache, CacheError, CacheLimits, KeyValue, MemoryStore};
 pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, blocking};
 pub use component::{
-    Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate, StartError,
+    Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate,
+    StartError,
 };
 pub use context::Context;
 pub use error::{BoxError, CallFailure, Error, FailureKind, Result};

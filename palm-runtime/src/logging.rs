@@ -92,7 +92,12 @@ impl<S> Layer<S> for Components
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+    fn on_new_span(
+        &self,
+        attributes: &span::Attributes<'_>,
+        id: &span::Id,
+        context: Context<'_, S>,
+    ) {
         if !is_component(attributes.metadata()) {
             return;
         }
@@ -154,7 +159,9 @@ where
         let component = context.lookup_current().and_then(|span| {
             span.scope().find_map(|span| {
                 let extensions = span.extensions();
-                extensions.get::<Component>().map(|component| component.name.clone())
+                extensions
+                    .get::<Component>()
+                    .map(|component| component.name.clone())
             })
         });
         match component {
@@ -162,7 +169,9 @@ where
             None => write!(writer, " - {} - ", event.metadata().target())?,
         }
         write!(writer, "{} - ", event.metadata().level())?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
 }

@@ -95,7 +95,9 @@ impl fmt::Debug for FunctionCounters {
 
 fn record(histogram: &AtomicHistogram, duration: Duration) {
     const LONGEST: u64 = (1 << 40) - 1;
-    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(LONGEST).min(LONGEST);
+    let nanos = u64::try_from(duration.as_nanos())
+        .unwrap_or(LONGEST)
+        .min(LONGEST);
     histogram
         .increment(nanos)
         .expect("the value is within the scale");
@@ -235,11 +237,20 @@ mod tests {
             counters.end(Duration::MAX, micros % 10 == 0);
         }
         let metrics = counters.snapshot();
-        assert_eq!((metrics.calls, metrics.errors, metrics.running), (1000, 100, 0));
+        assert_eq!(
+            (metrics.calls, metrics.errors, metrics.running),
+            (1000, 100, 0)
+        );
         let p50 = metrics.waiting.quantile(0.5).unwrap().as_secs_f64() * 1e6;
         assert!((485.0..=520.0).contains(&p50), "{p50}");
         assert_eq!(metrics.working.count(), 1000);
         assert_eq!(metrics.working.quantile(2.0), None);
-        assert_eq!(FunctionCounters::new("foo").snapshot().waiting.quantile(0.5), None);
+        assert_eq!(
+            FunctionCounters::new("foo")
+                .snapshot()
+                .waiting
+                .quantile(0.5),
+            None
+        );
     }
 }

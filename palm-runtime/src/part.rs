@@ -313,7 +313,9 @@ impl Outlet {
     /// How many more messages the component takes before it stops by itself.
     pub(crate) fn left(&self) -> usize {
         let left = self.left.as_ref().map(|left| left.load(Ordering::Relaxed));
-        left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX))
+        left.map_or(usize::MAX, |left| {
+            usize::try_from(left).unwrap_or(usize::MAX)
+        })
     }
 
     /// Takes up to `wanted` of the messages that are [`left`](Self::left), and tells how many. When

@@ -54,7 +54,8 @@ inventory::collect!(Registration);
 /// `use my_workers as _;`.
 pub fn components() -> Vec<&'static Registration> {
     let mut components: Vec<_> = inventory::iter::<Registration>().collect();
-    components.sort_by_key(|component| (component.name, component.declared_at, component.type_name));
+    components
+        .sort_by_key(|component| (component.name, component.declared_at, component.type_name));
     components
 }
 

@@ -158,7 +158,10 @@ mod tests {
 
     #[test]
     fn routes_lead_to_outbound_parts_and_not_in_circles() {
-        check_table("in Pull > Executor, out Executor > Pub, out Pub, by Cache", Ok(()));
+        check_table(
+            "in Pull > Executor, out Executor > Pub, out Pub, by Cache",
+            Ok(()),
+        );
         check_table("in Pull, out Pub", Ok(()));
         check_table("in a > b, in a > b, out b", Err("two parts are called `a`"));
         check_table(

@@ -66,7 +66,9 @@ impl KeyValue for MemoryStore {
         }
         entries.bytes = bytes;
         // A view of a larger frame would keep all of the frame in memory.
-        entries.values.insert(key.to_owned(), Bytes::copy_from_slice(&value));
+        entries
+            .values
+            .insert(key.to_owned(), Bytes::copy_from_slice(&value));
         Ok(())
     }
 

@@ -10,8 +10,8 @@ mod memory;
 pub(crate) mod service;
 mod store;
 
+pub(crate) use component::ComponentStore;
 pub use handle::Cache;
 pub use memory::MemoryStore;
-pub use store::{CacheError, CacheLimits, KeyValue};
-pub(crate) use component::ComponentStore;
 pub(crate) use store::ErasedStore;
+pub use store::{CacheError, CacheLimits, KeyValue};

@@ -82,7 +82,10 @@ pub(crate) enum ServiceError {
 
 /// Carries out one request, whatever it is: where it cannot be carried out the reply is empty, and
 /// the error says why.
-pub(crate) async fn handle(store: &ComponentStore, frames: &[Bytes]) -> Result<Bytes, ServiceError> {
+pub(crate) async fn handle(
+    store: &ComponentStore,
+    frames: &[Bytes],
+) -> Result<Bytes, ServiceError> {
     let [frame] = frames else {
         return Err(ServiceError::Frames(frames.len()));
     };
@@ -179,12 +182,22 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_done_is_refused() {
         let store = store();
-        check(&store, &[], Err("the request has 0 frames in the place of one")).await;
+        check(
+            &store,
+            &[],
+            Err("the request has 0 frames in the place of one"),
+        )
+        .await;
         check(&store, &["\u{ff}".into()], Err("the request is no message")).await;
         let no_verb = Message::new("get", "k").encode();
         check(&store, &[no_verb], Err("the request names no verb: `get`")).await;
         let unknown = Message::new("server.list", "").encode();
-        check(&store, &[unknown], Err("the verb `list` is not one of get, set, delete")).await;
+        check(
+            &store,
+            &[unknown],
+            Err("the verb `list` is not one of get, set, delete"),
+        )
+        .await;
         let not_utf8 = Message::new("server.get", vec![0xff]).encode();
         check(&store, &[not_utf8], Err("the key is not UTF-8")).await;
         let own = "the key `name` is the component's own";

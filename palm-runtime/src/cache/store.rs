@@ -18,8 +18,7 @@ pub trait KeyValue: Send + Sync + 'static {
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
 
     /// Sets `key` to `value`, whether it was there or not.
-    fn set(&self, key: &str, value: Bytes)
-    -> impl Future<Output = Result<(), CacheError>> + Send;
+    fn set(&self, key: &str, value: Bytes) -> impl Future<Output = Result<(), CacheError>> + Send;
 
     /// Removes `key`, and tells whether it was there.
     fn delete(&self, key: &str) -> impl Future<Output = Result<bool, CacheError>> + Send;

@@ -90,7 +90,9 @@ impl Answers {
     }
 
     fn number(&self, topic: &[u8]) -> Option<u64> {
-        let number = topic.strip_prefix(&self.id.as_bytes()[..])?.strip_prefix(b"/")?;
+        let number = topic
+            .strip_prefix(&self.id.as_bytes()[..])?
+            .strip_prefix(b"/")?;
         std::str::from_utf8(number).ok()?.parse().ok()
     }
 
@@ -132,7 +134,11 @@ pub(super) fn ready_topic(id: &str) -> Bytes {
 
 /// Reads what is published for the client, and gives each answer to its call. `ready` turns true when
 /// the publisher says that it has heard the subscriptions.
-pub(super) async fn read(mut subscribe: Subscribe, answers: Arc<Answers>, ready: watch::Sender<bool>) {
+pub(super) async fn read(
+    mut subscribe: Subscribe,
+    answers: Arc<Answers>,
+    ready: watch::Sender<bool>,
+) {
     let mut publications = Vec::new();
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
         // Most answers of a batch are usually for the same job.
@@ -184,7 +190,14 @@ mod tests {
         let second = answers.topic(Waiting::One(second));
         assert_eq!((&*first.text, &*second.text), ("id/0", "id/1"));
         assert_eq!(answers.number(b"id/1"), Some(1));
-        for topic in [&b"id"[..], b"id/", b"id/x", b"id2/1", b"other/1", b"id/99999999999999999999"] {
+        for topic in [
+            &b"id"[..],
+            b"id/",
+            b"id/x",
+            b"id2/1",
+            b"other/1",
+            b"id/99999999999999999999",
+        ] {
             assert_eq!(answers.number(topic), None);
         }
         for (number, payload) in [(1, "second"), (1, "once more")] {

@@ -176,7 +176,10 @@ impl ClientBuilder {
             .await
             .map_err(SocketError::from)?;
         let ready = answers::ready_topic(&id);
-        subscribe.subscribe(ready).await.map_err(SocketError::from)?;
+        subscribe
+            .subscribe(ready)
+            .await
+            .map_err(SocketError::from)?;
 
         let answers = Answers::new(id.clone());
         let (ready, heard) = watch::channel(false);
@@ -386,18 +389,19 @@ impl Client {
         self.0.cache.delete(key).await
     }
 
-    /// The frame that asks for `steps`, if it is not too large.
+    /// The frame that asks for `steps`, if it is not too large. The message has its id from here, so
+    /// that a master need not write it anew to give it one.
     pub(super) fn frame(
         &self,
         steps: &Steps,
         topic: &ByteString,
-        cache: &ByteString,
+        id: ByteString,
         payload: Bytes,
     ) -> Result<Bytes, CallError> {
         let mut message = Message::new(steps.text().clone(), payload);
         message.set_pipeline(self.0.pipeline.clone());
         message.set_client(topic.clone());
-        message.set_cache(cache.clone());
+        message.set_cache(id);
         let frame = message.into_frame();
         let limit = self.0.max_message_bytes;
         if frame.len() > limit {

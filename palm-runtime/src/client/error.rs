@@ -13,7 +13,9 @@ pub enum ConnectError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The component at `db_address` did not tell what it was asked.
-    #[error("no answer from `{address}` to the question for its {key} within {waited:?}; is it running there?")]
+    #[error(
+        "no answer from `{address}` to the question for its {key} within {waited:?}; is it running there?"
+    )]
     NoAnswer {
         /// The `db_address`.
         address: String,
@@ -43,7 +45,9 @@ pub enum ConnectError {
         value: String,
     },
     /// Nobody publishes answers.
-    #[error("no connection to `{address}`, where answers are published, within {waited:?}; is that component running?")]
+    #[error(
+        "no connection to `{address}`, where answers are published, within {waited:?}; is that component running?"
+    )]
     NoPublisher {
         /// The `pub_address` of the last component.
         address: String,

@@ -19,21 +19,17 @@ pub struct Eval<'a> {
     client: &'a Client,
     steps: Result<Steps, StepError>,
     payload: Bytes,
-    cache: ByteString,
+    id: Option<ByteString>,
     timeout: Duration,
 }
 
 impl<'a> Eval<'a> {
-    pub(super) fn new(
-        client: &'a Client,
-        steps: Result<Steps, StepError>,
-        payload: Bytes,
-    ) -> Self {
+    pub(super) fn new(client: &'a Client, steps: Result<Steps, StepError>, payload: Bytes) -> Self {
         Self {
             client,
             steps,
             payload,
-            cache: ByteString::new(),
+            id: None,
             timeout: client.0.timeout,
         }
     }
@@ -44,9 +40,9 @@ impl<'a> Eval<'a> {
         self
     }
 
-    /// The id of the message, in its field `cache`. Default: the first server gives it one.
+    /// The id of the message, in its field `cache`. Default: one of its own.
     pub fn cache(mut self, id: impl Into<String>) -> Self {
-        self.cache = id.into().into();
+        self.id = Some(id.into().into());
         self
     }
 
@@ -57,9 +53,8 @@ impl<'a> Eval<'a> {
         // The place for the answer is there before the message is sent: it can come back before
         // `send` returns.
         let topic = connection.answers.topic(Waiting::One(sender));
-        let frame = self
-            .client
-            .frame(&steps, &topic.text, &self.cache, self.payload)?;
+        let id = self.id.unwrap_or_else(|| topic.text.clone());
+        let frame = self.client.frame(&steps, &topic.text, id, self.payload)?;
         let exchange = async {
             connection
                 .push

@@ -37,7 +37,7 @@ pub struct Job<'a> {
     /// `None` once it is over.
     steps: Option<Steps>,
     failed: Option<CallError>,
-    cache: ByteString,
+    id: Option<ByteString>,
     topic: Topic,
     payloads: Option<BoxStream<'a, Bytes>>,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
@@ -125,7 +125,7 @@ impl<'a> Job<'a> {
             client,
             steps,
             failed,
-            cache: ByteString::new(),
+            id: None,
             topic,
             payloads: Some(payloads.map(IntoPayload::into_payload).boxed()),
             sending: None,
@@ -163,9 +163,9 @@ impl<'a> Job<'a> {
         self
     }
 
-    /// The id of each message, in its field `cache`. Default: the first server gives each its own.
+    /// The id of each message, in its field `cache`. Default: each has one of its own.
     pub fn cache(mut self, id: impl Into<String>) -> Self {
-        self.cache = id.into().into();
+        self.id = Some(id.into().into());
         self
     }
 
@@ -206,9 +206,11 @@ impl<'a> Job<'a> {
                 self.payloads = None;
                 return Poll::Ready(Ok(()));
             };
-            let frame = self
-                .client
-                .frame(steps, &self.topic.text, &self.cache, payload)?;
+            let id = match &self.id {
+                Some(id) => id.clone(),
+                None => format!("{}/{}", self.topic.text, self.window.sent).into(),
+            };
+            let frame = self.client.frame(steps, &self.topic.text, id, payload)?;
             self.window.sent += 1;
             // As long as payloads are sent the job is not idle.
             self.progress = true;

@@ -82,7 +82,9 @@ impl FromComponent<Hub> for Builder<Plain, kind::Hub> {
 pub trait Compose: Sized {
     /// The component as a template.
     #[doc(hidden)]
-    fn compose(self) -> impl Future<Output = std::result::Result<ServerTemplate, StartError>> + Send;
+    fn compose(
+        self,
+    ) -> impl Future<Output = std::result::Result<ServerTemplate, StartError>> + Send;
 }
 
 impl<C, K: Kind> Builder<C, K>
@@ -160,7 +162,10 @@ impl<C: Shape> Compose for Builder<C, kind::Master> {
         let pull_address = self.beside("pull", &self.pull_address)?;
         let mut parts = self.worker_parts()?;
         let pull = PullService::bind(pull_address).hooks(parts.scatter());
-        parts.template.register_inbound(pull, "Pull").route("WorkerPush");
+        parts
+            .template
+            .register_inbound(pull, "Pull")
+            .route("WorkerPush");
         parts.finish()
     }
 }
@@ -242,10 +247,7 @@ impl<C: Shape> CommonParts<C> {
 
 impl<C: Shape, K: Kind> Builder<C, K> {
     /// What runs methods and publishes.
-    fn calling_parts(
-        self,
-        pipelined: bool,
-    ) -> std::result::Result<CommonParts<C>, StartError>
+    fn calling_parts(self, pipelined: bool) -> std::result::Result<CommonParts<C>, StartError>
     where
         C: Callable,
     {
@@ -275,10 +277,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         Ok(parts)
     }
 
-    fn publishing_parts(
-        self,
-        pipelined: bool,
-    ) -> std::result::Result<CommonParts<C>, StartError> {
+    fn publishing_parts(self, pipelined: bool) -> std::result::Result<CommonParts<C>, StartError> {
         let db_address = self.db_address()?;
         let pub_address = self.beside("pub", &self.pub_address)?;
         if self.name.is_empty() || self.name.contains([' ', '.']) {
@@ -346,7 +345,8 @@ impl<C: Shape, K: Kind> Builder<C, K> {
                     (SubConnection::connect(&address, topic), Some(address))
                 }
                 Publisher::Of(db_address) => {
-                    let db_address = db_address.map_err(|error| self.address_error(error.into()))?;
+                    let db_address =
+                        db_address.map_err(|error| self.address_error(error.into()))?;
                     let options = &self.settings.socket;
                     let directory = Directory::connect(&db_address, &new_id(), options)
                         .await

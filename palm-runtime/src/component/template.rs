@@ -58,7 +58,11 @@ struct Registration {
 
 impl std::fmt::Debug for Registration {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Registration(block: {}, log: {})", self.block, self.log)
+        write!(
+            formatter,
+            "Registration(block: {}, log: {})",
+            self.block, self.log
+        )
     }
 }
 

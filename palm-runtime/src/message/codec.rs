@@ -67,8 +67,9 @@ pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
             STAGE => {
                 expect(field, wire_type, WireType::Varint)?;
                 // int64: a negative number is the two's complement in ten bytes.
-                message.stage =
-                    decode_varint(&mut rest).map_err(DecodeError::Malformed)?.cast_signed();
+                message.stage = decode_varint(&mut rest)
+                    .map_err(DecodeError::Malformed)?
+                    .cast_signed();
             }
             FUNCTION => message.function = text(field, wire_type, &mut rest)?,
             CACHE => message.cache = text(field, wire_type, &mut rest)?,
@@ -97,7 +98,8 @@ impl Unknown {
         if self.neighbours.end == field.start {
             self.neighbours.end = field.end;
         } else {
-            self.scattered.extend_from_slice(&frame[self.neighbours.clone()]);
+            self.scattered
+                .extend_from_slice(&frame[self.neighbours.clone()]);
             self.neighbours = field;
         }
     }

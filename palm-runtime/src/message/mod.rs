@@ -5,9 +5,9 @@
 
 mod codec;
 mod encoded;
-pub mod proto;
 #[cfg(test)]
 mod generated_test;
+pub mod proto;
 #[cfg(test)]
 mod tests;
 

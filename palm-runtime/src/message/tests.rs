@@ -127,7 +127,10 @@ fn what_a_real_peer_sent() {
     let mut message = Message::decode(frame.clone().into()).unwrap();
     assert_eq!(message.stage(), 0);
     assert_eq!(message.step().unwrap().function, "foo");
-    assert_eq!((message.cache(), &message.payload()[..]), ("CC", &b"pay"[..]));
+    assert_eq!(
+        (message.cache(), &message.payload()[..]),
+        ("CC", &b"pay"[..])
+    );
     message.set_payload("pay");
     assert_eq!(message.encode(), frame);
 }

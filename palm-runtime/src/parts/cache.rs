@@ -70,12 +70,14 @@ impl Bypass for CacheService {
             let (store, counters) = (&*store, &*counters);
             running.push(async move {
                 counters.count(1, frames.iter().map(bytes::Bytes::len).sum());
-                let answer = service::handle(store, &frames).await.unwrap_or_else(|error| {
-                    counters.count_error();
-                    let cause = chain(&error);
-                    tracing::warn!("a cache request was not carried out: {cause}");
-                    bytes::Bytes::new()
-                });
+                let answer = service::handle(store, &frames)
+                    .await
+                    .unwrap_or_else(|error| {
+                        counters.count_error();
+                        let cause = chain(&error);
+                        tracing::warn!("a cache request was not carried out: {cause}");
+                        bytes::Bytes::new()
+                    });
                 if responder.reply(answer).is_err() {
                     counters.count_dropped(1);
                     tracing::warn!("a peer reads none of the replies of the cache; one is lost");

@@ -122,7 +122,9 @@ impl Held {
 
     /// When the next message will have waited for too long.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.ages.front().map(|(_, since, _)| *since + self.limits.time)
+        self.ages
+            .front()
+            .map(|(_, since, _)| *since + self.limits.time)
     }
 
     fn drop_oldest(&mut self) -> usize {

@@ -24,14 +24,14 @@ mod whereabouts;
 mod workers;
 
 pub use cache::CacheService;
-pub use publish::{HoldLimits, PubService};
 pub(crate) use publish::READY_PREFIX;
+pub use publish::{HoldLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
 pub use reply::RepService;
 pub use subscribe::SubConnection;
-pub(crate) use whereabouts::{Directory, Whereabouts};
-pub use whereabouts::IntoAddress;
 pub(crate) use whereabouts::Given;
+pub use whereabouts::IntoAddress;
+pub(crate) use whereabouts::{Directory, Whereabouts};
 pub(crate) use workers::Outstanding;
 pub use workers::{WorkerPullService, WorkerPushService};

@@ -197,7 +197,10 @@ impl<S: Shape> Publisher<S> {
         if topic.is_empty() {
             self.counters.count_dropped(1);
             let function = message.function();
-            tracing::warn!(function, "a message names no client, so nobody can be answered");
+            tracing::warn!(
+                function,
+                "a message names no client, so nobody can be answered"
+            );
             return Ok(());
         }
         let frame = message.into_frame();

@@ -62,7 +62,9 @@ impl<H: InboundHooks> Inbound for RepService<H> {
 
     async fn run(mut self, outlet: Outlet) -> Result<(), BoxError> {
         let (mut reply, opened) = self.opened.expect("a part is opened before it runs");
-        let Opened { context, counters, .. } = opened;
+        let Opened {
+            context, counters, ..
+        } = opened;
         let mut waiting = FuturesUnordered::new();
         while outlet.left() > 0 {
             let (frames, responder) = tokio::select! {

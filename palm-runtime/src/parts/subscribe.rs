@@ -27,7 +27,10 @@ pub struct SubConnection<H = NoHooks> {
 impl SubConnection {
     /// Connects to the publisher at `address`, for the topic `previous`.
     pub fn connect(address: impl IntoAddress, previous: impl Into<String>) -> Self {
-        Self::to(Whereabouts::Given(address.into_address()), Some(previous.into()))
+        Self::to(
+            Whereabouts::Given(address.into_address()),
+            Some(previous.into()),
+        )
     }
 
     pub(crate) fn follow(directory: Arc<Directory>, previous: Option<String>) -> Self {
@@ -125,7 +128,9 @@ impl Topic {
 
 impl Source for Topic {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
-        self.subscribe.recv_many(&mut self.publications, max).await?;
+        self.subscribe
+            .recv_many(&mut self.publications, max)
+            .await?;
         self.sort(out);
         Ok(())
     }

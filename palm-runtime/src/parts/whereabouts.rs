@@ -172,7 +172,9 @@ impl Whereabouts {
             return None;
         };
         let follow = follow(directory.clone(), key, peers, current);
-        Some(AbortOnDropHandle::new(tokio::spawn(follow.in_current_span())))
+        Some(AbortOnDropHandle::new(tokio::spawn(
+            follow.in_current_span(),
+        )))
     }
 }
 

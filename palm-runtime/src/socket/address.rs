@@ -41,7 +41,9 @@ impl FromStr for Address {
                     .ok_or_else(|| error("it has no port"))?;
                 let port = match port {
                     "*" => 0,
-                    port => port.parse().map_err(|_| error("its port is no number up to 65535"))?,
+                    port => port
+                        .parse()
+                        .map_err(|_| error("its port is no number up to 65535"))?,
                 };
                 let bracketed = host.starts_with('[') && host.ends_with(']');
                 if host.is_empty() || (host.contains(':') && !bracketed) {
@@ -153,7 +155,13 @@ mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        for text in ["tcp://127.0.0.1:5555", "tcp://*:0", "tcp://[::1]:80", "ipc:///tmp/a", "tcp://host:1"] {
+        for text in [
+            "tcp://127.0.0.1:5555",
+            "tcp://*:0",
+            "tcp://[::1]:80",
+            "ipc:///tmp/a",
+            "tcp://host:1",
+        ] {
             assert_eq!(address(text).to_string(), text);
         }
         assert_eq!(address("tcp://0.0.0.0:*"), address("tcp://*:0"));
@@ -178,11 +186,17 @@ mod tests {
         let bound = address("tcp://*:5555");
         assert_eq!(bound.for_peers(Some("node7")), address("tcp://node7:5555"));
         assert!(!bound.for_peers(None).to_string().contains('*'));
-        assert_eq!(address("tcp://node1:1").for_peers(Some("node7")), address("tcp://node1:1"));
+        assert_eq!(
+            address("tcp://node1:1").for_peers(Some("node7")),
+            address("tcp://node1:1")
+        );
         assert_eq!(
             bound.as_told_by(&address("tcp://node2:1")),
             address("tcp://node2:5555")
         );
-        assert_eq!(address("ipc:///tmp/db").sibling("pub"), address("ipc:///tmp/db.pub"));
+        assert_eq!(
+            address("ipc:///tmp/db").sibling("pub"),
+            address("ipc:///tmp/db.pub")
+        );
     }
 }

@@ -18,14 +18,14 @@
 //! - many messages per call and per system call.
 
 mod address;
-mod error;
-mod frames;
 #[cfg(not(feature = "zeromq"))]
 #[path = "omq.rs"]
 mod backend;
 #[cfg(feature = "zeromq")]
 #[path = "zeromq.rs"]
 mod backend;
+mod error;
+mod frames;
 mod options;
 mod publish;
 mod push_pull;

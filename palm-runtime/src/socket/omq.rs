@@ -4,7 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use omq_tokio::{KeepAlive, Message, MonitorEvent, MonitorStream, Options, ReconnectPolicy, SocketType};
+use omq_tokio::{
+    KeepAlive, Message, MonitorEvent, MonitorStream, Options, ReconnectPolicy, SocketType,
+};
 
 use super::options::SocketOptions;
 use super::{Address, Frames, SocketClosed, TrySendError};
@@ -185,7 +187,9 @@ impl SubscriptionEvents {
                         return Ok(event);
                     }
                 }
-                Err(omq_tokio::MonitorRecvError::Lagged(_)) => return Ok(SubscriptionEvent::Missed),
+                Err(omq_tokio::MonitorRecvError::Lagged(_)) => {
+                    return Ok(SubscriptionEvent::Missed);
+                }
                 Err(_) => return Err(SocketClosed),
             }
         }
@@ -222,7 +226,9 @@ fn subscription_event(event: MonitorEvent) -> Option<SubscriptionEvent> {
             connection_id,
             prefix,
         } => Some(SubscriptionEvent::Removed(connection_id, prefix)),
-        MonitorEvent::Disconnected { peer, .. } => Some(SubscriptionEvent::Gone(peer.connection_id)),
+        MonitorEvent::Disconnected { peer, .. } => {
+            Some(SubscriptionEvent::Gone(peer.connection_id))
+        }
         _ => None,
     }
 }

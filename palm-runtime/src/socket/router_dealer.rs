@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use super::backend::{Kind, Receiver, Socket};
 use super::push_pull::{bind, connect};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};

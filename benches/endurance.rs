@@ -1,0 +1,174 @@
+//! A day's worth of messages in fast motion: ten million through a master and two workers, none lost,
+//! and no process that grows.
+//!
+//! ```text
+//! cargo bench --bench endurance
+//! cargo bench --bench endurance -- 100000000
+//! ```
+
+#![expect(clippy::print_stdout, reason = "a program that prints its result")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use palm::prelude::*;
+
+const ANY: &str = "tcp://127.0.0.1:0";
+
+struct Echo;
+
+#[palm::worker(server = "server")]
+impl Echo {
+    #[palm::method]
+    fn foo(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+}
+
+#[tokio::main]
+async fn main() -> palm::Result<()> {
+    let arguments: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["master"] => {
+            let master = Master::new("server").bind(ANY).spawn().await?;
+            println!("{}", master.db_address());
+            until_orphaned().await;
+            master.shutdown().await?;
+            Ok(())
+        }
+        ["worker", master] => {
+            let worker = Echo.connect(master).spawn().await?;
+            println!("ready");
+            until_orphaned().await;
+            worker.shutdown().await?;
+            Ok(())
+        }
+        [count] => endure(count.parse().expect("a number of messages")).await,
+        _ => endure(10_000_000).await,
+    }
+}
+
+/// Ends with the process that started this one, which holds the other end of stdin.
+async fn until_orphaned() {
+    let wait = || std::io::stdin().read_line(&mut String::new());
+    let _ = tokio::task::spawn_blocking(wait).await;
+}
+
+struct Process {
+    name: &'static str,
+    child: Child,
+    says: String,
+    /// KiB after the warm-up.
+    settled: u64,
+}
+
+impl Process {
+    fn start(name: &'static str, arguments: &[&str]) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the process starts");
+        let mut says = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout)
+            .read_line(&mut says)
+            .expect("the process says something");
+        let says = says.trim().to_owned();
+        Self {
+            name,
+            child,
+            says,
+            settled: 0,
+        }
+    }
+
+    fn memory(&self) -> u64 {
+        resident(&self.child.id().to_string())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Resident memory in KiB.
+fn resident(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_default()
+}
+
+async fn endure(count: u64) -> palm::Result<()> {
+    let master = Process::start("master", &["master"]);
+    let address = master.says.clone();
+    let worker = |name| Process::start(name, &["worker", &address]);
+    let mut processes = vec![worker("worker 1"), worker("worker 2"), master];
+
+    let client = Client::connect("server", &*address).await?;
+    let payloads = (0..count).map(|number| number.to_be_bytes().to_vec());
+    let mut job = client.job(Echo::FOO, payloads).messages(count);
+    let mut seen = vec![0_u64; usize::try_from(count.div_ceil(64)).expect("it fits into memory")];
+    let mut settled = 0;
+    let start = Instant::now();
+    let mut received = 0;
+    while let Some(answer) = job.next().await {
+        let number: [u8; 8] = (&*answer?).try_into().expect("what was sent");
+        let number = u64::from_be_bytes(number);
+        let (word, bit) = (number as usize / 64, 1 << (number % 64));
+        assert!(seen[word] & bit == 0, "{number} came twice");
+        seen[word] |= bit;
+        received += 1;
+        if received == count / 10 {
+            settled = resident("self");
+            for process in &mut processes {
+                process.settled = process.memory();
+            }
+        }
+        if received % (count / 10).max(1) == 0 {
+            let rate = received as f64 / start.elapsed().as_secs_f64();
+            let memory = |process: &Process| format!("{} {} KiB", process.name, process.memory());
+            let memory: Vec<_> = processes.iter().map(memory).collect();
+            println!(
+                "{received:>12} messages, {rate:.0}/s; {}, client {} KiB",
+                memory.join(", "),
+                resident("self")
+            );
+        }
+    }
+    assert_eq!(received, count, "none is lost");
+
+    // What a process had after a tenth of the messages, and some slack for the allocator.
+    const SLACK: u64 = 24 * 1024;
+    for process in &processes {
+        let now = process.memory();
+        assert!(
+            now < process.settled + SLACK,
+            "{} grew from {} to {now} KiB",
+            process.name,
+            process.settled
+        );
+    }
+    let now = resident("self");
+    assert!(
+        now < settled + SLACK,
+        "the client grew from {settled} to {now} KiB"
+    );
+    println!("\ntest result: ok. {count} messages, none lost, memory flat");
+    println!("1 passed, 0 failed");
+    Ok(())
+}
