@@ -5,7 +5,7 @@
 //! ```
 //!
 //! What is printed is set by the environment variable `PALM_LOG`, in the syntax of
-//! [`EnvFilter`](tracing_subscriber::EnvFilter) (`PALM_LOG=debug`, `PALM_LOG=warn,my_crate=debug`), and
+//! [`EnvFilter`] (`PALM_LOG=debug`, `PALM_LOG=warn,my_crate=debug`), and
 //! is `info` without it. A component that was given a level of its own
 //! ([`log_level`](crate::component::Builder::log_level)) prints what is at least that severe, whatever
 //! the variable says.

@@ -2,7 +2,7 @@
 //!
 //! [`KeyValue`] is what a store must do, [`MemoryStore`] the one that a component has unless it is
 //! given another, and [`Cache`] the handle that methods and clients use, whether the store is in
-//! this process or behind a `db_address`. What goes over the wire is in [`service`].
+//! this process or behind a `db_address`. What goes over the wire is in `service`.
 
 mod component;
 mod handle;

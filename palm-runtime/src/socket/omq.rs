@@ -141,11 +141,18 @@ impl Receiver {
         out: &mut Vec<Frames>,
         max: usize,
     ) -> Result<usize, SocketClosed> {
-        let count = self
-            .socket
-            .recv_many_into(max, &mut self.messages)
-            .await
-            .map_err(|_| SocketClosed)?;
+        let count = self.try_recv_many(out, max);
+        if count > 0 || max == 0 {
+            return Ok(count);
+        }
+        // When the runtime is shut down it drops the socket's driver, and the crate's `recv` then spins
+        // for ever without yielding; so the driver's end is looked at first, each time.
+        let received = tokio::select! {
+            biased;
+            () = driver_gone(&self.socket) => return Err(SocketClosed),
+            received = self.socket.recv_many_into(max, &mut self.messages) => received,
+        };
+        let count = received.map_err(|_| SocketClosed)?;
         out.extend(self.messages.drain(..).map(frames));
         Ok(count)
     }
@@ -155,6 +162,16 @@ impl Receiver {
         let count = self.socket.try_recv_many_into(max, &mut self.messages);
         out.extend(self.messages.drain(..).map(frames));
         count.unwrap_or(0)
+    }
+}
+
+/// Waits until the task that drives the socket has ended. Cancel safe.
+async fn driver_gone(socket: &omq_tokio::Socket) {
+    loop {
+        let seen = socket.connections_generation();
+        if socket.connections_changed(seen).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -298,5 +315,47 @@ fn to_io(error: omq_tokio::Error) -> io::Error {
     match error {
         omq_tokio::Error::Io(error) => error,
         error => io::Error::other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// The crate's `recv` does not survive that; see [`Receiver::recv_many`].
+    #[test]
+    fn a_runtime_that_is_dropped_while_sockets_receive_ends() {
+        let (done, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            for _ in 0..20 {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on(async {
+                    let options = SocketOptions::default();
+                    let publish = Socket::new(Kind::Publish, &options);
+                    let address = publish.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
+                    let pull = Socket::new(Kind::Pull, &options);
+                    let subscribe = Socket::new(Kind::Subscribe, &options);
+                    subscribe.connect(&address.unwrap()).await.unwrap();
+                    for socket in [pull, subscribe] {
+                        let mut receiver = socket.receiver();
+                        tokio::spawn(async move {
+                            let mut out = Vec::new();
+                            while receiver.recv_many(&mut out, 10).await.is_ok() {}
+                            drop(socket);
+                        });
+                    }
+                    tokio::task::yield_now().await;
+                });
+            }
+            done.send(()).unwrap();
+        });
+        let ended = ended.recv_timeout(Duration::from_secs(30));
+        assert!(ended.is_ok(), "the runtime's shutdown hangs");
     }
 }

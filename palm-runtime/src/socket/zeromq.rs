@@ -23,6 +23,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zeromq::util::PeerIdentity;
 use zeromq::{
     DealerSocket, Listener, MultiPeerBackend, PullSocket, PushSocket, RouterSocket, Socket as _,
     SocketEvent, SocketRecv, SocketSend, XPubSocket, XSubSocket, ZmqMessage,
@@ -39,6 +40,12 @@ const EVENTS: usize = 16 * 1024;
 
 /// How often to look for what the crate gives no notice of.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long tasks get to put away their listeners, even when nothing is to be flushed.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// How often to look for peers that were introducing themselves when their socket was closed.
+const LOOKS_AT_THE_END: u32 = 50;
 
 /// The kinds of sockets that palm uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +84,8 @@ struct Core {
 struct State {
     /// Whom PUSH, DEALER and PUB can send to; the next in turn is the first.
     queues: VecDeque<Queue>,
+    /// What was queued for a peer that went before the crate had it.
+    left_over: VecDeque<Frames>,
     /// Whom ROUTER can send to, and how much room there is for each.
     routes: HashMap<Bytes, Arc<Semaphore>>,
     outbox: Option<mpsc::UnboundedSender<ZmqMessage>>,
@@ -137,20 +146,22 @@ impl Socket {
             Kind::Push => core.clone().spawn(accept(core, bound, send_to_group)),
             Kind::Publish => core.clone().spawn(accept(core, bound, publish_to_group)),
             Kind::Pull => {
-                let mut socket = Open(PullSocket::new());
-                socket
-                    .0
+                let mut open = Open::<PullSocket>::new();
+                open.socket
                     .bind_listener(bound.share()?)
                     .await
                     .map_err(to_io)?;
-                core.clone().spawn(receive_from_all(core, bound, socket));
+                core.clone().spawn(receive_from_all(core, bound, open));
             }
             Kind::Router => {
-                let mut socket = RouterSocket::new();
-                socket.bind_listener(bound.share()?).await.map_err(to_io)?;
+                let mut open = Open::<RouterSocket>::new();
+                open.socket
+                    .bind_listener(bound.share()?)
+                    .await
+                    .map_err(to_io)?;
                 let (sender, outbox) = mpsc::unbounded_channel();
                 core.state().outbox = Some(sender);
-                core.clone().spawn(route(core, bound, socket, outbox));
+                core.clone().spawn(route(core, bound, open, outbox));
             }
             Kind::Subscribe | Kind::Dealer => return Err(io::ErrorKind::Unsupported.into()),
         }
@@ -292,6 +303,7 @@ impl Socket {
             state.events = None;
         }
         self.0.tasks.close();
+        let linger = linger.max(GRACE);
         let _ = tokio::time::timeout(linger, self.0.tasks.wait()).await;
         self.0.killed.cancel();
         self.0.tasks.wait().await;
@@ -432,11 +444,14 @@ impl Core {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         if !self.closing.is_cancelled() {
             let prefixes = Vec::new();
-            self.state().queues.push_back(Queue {
+            let mut state = self.state();
+            state.queues.push_back(Queue {
                 id,
                 sender,
                 prefixes,
             });
+            state.place_left_over();
+            drop(state);
             self.room.notify_waiters();
         }
         Entered {
@@ -494,7 +509,26 @@ impl Drop for Entered {
 }
 
 impl State {
-    fn try_queue(&mut self, mut frames: Frames) -> Result<(), TrySendError<Frames>> {
+    fn try_queue(&mut self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+        if self.place_left_over() {
+            self.place(frames).map_err(TrySendError::Full)
+        } else {
+            Err(TrySendError::Full(frames))
+        }
+    }
+
+    /// What is left over goes first; says whether nothing of it is left.
+    fn place_left_over(&mut self) -> bool {
+        while let Some(frames) = self.left_over.pop_front() {
+            if let Err(frames) = self.place(frames) {
+                self.left_over.push_front(frames);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn place(&mut self, mut frames: Frames) -> Result<(), Frames> {
         for turn in 0..self.queues.len() {
             match self.queues[turn].sender.try_send(frames) {
                 Ok(()) => {
@@ -504,7 +538,7 @@ impl State {
                 Err(error) => frames = error.into_inner(),
             }
         }
-        Err(TrySendError::Full(frames))
+        Err(frames)
     }
 
     /// For all who want it, or for none.
@@ -604,20 +638,52 @@ fn to_io(error: zeromq::ZmqError) -> io::Error {
     }
 }
 
-/// A socket of the crate that ends its connections when it is dropped; by itself, not each does.
-struct Open<S: zeromq::Socket>(S);
+/// A socket of the crate, and its end.
+struct Open<S: zeromq::Socket> {
+    socket: S,
+    end: End,
+}
 
-impl<S: zeromq::Socket> Drop for Open<S> {
-    fn drop(&mut self) {
-        self.0.backend().shutdown();
+impl<S: zeromq::Socket> Open<S> {
+    fn new() -> Self {
+        let socket = S::new();
+        let end = End(socket.backend());
+        Self { socket, end }
     }
 }
 
-/// Waits until what the crate was given is written. It tells nobody, but each of its writers shares
-/// the ownership of this.
-async fn written(backend: Arc<dyn MultiPeerBackend>) {
-    while Arc::strong_count(&backend) > 1 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+/// Ends the connections of a socket of the crate when it is dropped; by itself, not each does.
+struct End(Arc<dyn MultiPeerBackend>);
+
+impl End {
+    /// Takes no more, and waits until what the crate was given is written. It tells nobody, but each
+    /// of its writers is an owner of the backend; `others` are no writers.
+    async fn written(&self, others: usize) {
+        self.0.shutdown();
+        while Arc::strong_count(&self.0) > others {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.shutdown();
+        // A peer that is just introducing itself would stay connected to nobody.
+        if Arc::strong_count(&self.0) > 1
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let backend = self.0.clone();
+            runtime.spawn(async move {
+                for _ in 0..LOOKS_AT_THE_END {
+                    tokio::time::sleep(LOOK).await;
+                    backend.shutdown();
+                    if Arc::strong_count(&backend) == 1 {
+                        break;
+                    }
+                }
+            });
+        }
     }
 }
 
@@ -701,44 +767,56 @@ async fn accept<S, F>(
     S: zeromq::Socket + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let accepting = async {
-        loop {
-            let mut socket = Open(S::new());
-            let mut monitor: Monitor = Box::pin(socket.0.monitor());
-            let endpoint = match bound.share() {
-                Ok(listener) => socket.0.bind_listener(listener).await.ok(),
-                Err(_) => None,
-            };
-            let Some(endpoint) = endpoint else {
-                // Out of file descriptors, most likely.
-                tokio::time::sleep(core.options.reconnect.1).await;
-                continue;
-            };
-            let first = loop {
-                match monitor.next().await {
-                    Some(SocketEvent::Accepted(_, name)) => break name.into(),
-                    Some(_) => {}
-                    None => return,
+    while !core.closing.is_cancelled() {
+        let mut open = Open::<S>::new();
+        let mut monitor: Monitor = Box::pin(open.socket.monitor());
+        let endpoint = match bound.share() {
+            Ok(listener) => open.socket.bind_listener(listener).await.ok(),
+            Err(_) => None,
+        };
+        let Some(endpoint) = endpoint else {
+            // Out of file descriptors, most likely.
+            tokio::time::sleep(core.options.reconnect.1).await;
+            continue;
+        };
+        let first = async {
+            loop {
+                if let SocketEvent::Accepted(_, name) = monitor.next().await? {
+                    return Some(name.into());
                 }
-            };
-            let _ = socket.0.unbind(endpoint).await;
+            }
+        };
+        let first = core.closing.run_until_cancelled(first).await.flatten();
+        let _ = open.socket.unbind(endpoint).await;
+        if let Some(first) = first {
             core.peer_came();
+            let names = vec![first];
             let group = Group {
-                socket,
+                open,
                 monitor,
-                names: vec![first],
+                names,
             };
             core.clone().spawn(serve(core.clone(), group));
         }
-    };
-    core.closing.run_until_cancelled(accepting).await;
+    }
 }
 
 /// A bound socket of the crate and its peers: one of them, mostly.
 struct Group<S: zeromq::Socket> {
-    socket: Open<S>,
+    open: Open<S>,
     monitor: Monitor,
     names: Vec<Bytes>,
+}
+
+impl<S: zeromq::Socket> Drop for Group<S> {
+    fn drop(&mut self) {
+        // The crate's XPUB keeps its connections otherwise, even when it is dropped.
+        for name in self.names.drain(..) {
+            if let Ok(name) = PeerIdentity::try_from(name) {
+                self.open.end.0.peer_disconnected(&name);
+            }
+        }
+    }
 }
 
 impl<S: zeromq::Socket> Group<S> {
@@ -781,20 +859,21 @@ async fn send_to_group(core: Arc<Core>, mut group: Group<PushSocket>) {
                 }
                 false
             }
-            sent = line.send_all(&core, &mut group.socket.0) => sent.is_ok(),
+            sent = line.send_all(&core, &mut group.open.socket) => sent.is_ok(),
         };
         if drained {
-            let backend = group.socket.0.backend();
-            drop(group);
-            return written(backend).await;
+            // The socket itself owns the backend, too.
+            return group.open.end.written(2).await;
         }
     }
     drop(entered);
     line.queue.close();
-    // What is still here goes to others that have room for it.
+    let mut state = core.state();
+    state.left_over.extend(line.returned.take());
     while let Ok(frames) = line.queue.try_recv() {
-        let _ = core.state().try_queue(frames);
+        state.left_over.push_back(frames);
     }
+    state.place_left_over();
 }
 
 /// PUB, bound.
@@ -805,7 +884,7 @@ async fn publish_to_group(core: Arc<Core>, mut group: Group<XPubSocket>) {
     loop {
         tokio::select! {
             biased;
-            received = group.socket.0.recv() => {
+            received = group.open.socket.recv() => {
                 if let Ok(message) = received {
                     core.take_notice_of_subscription(entered.id, message);
                 } else if !group.look(&core) {
@@ -816,7 +895,7 @@ async fn publish_to_group(core: Arc<Core>, mut group: Group<XPubSocket>) {
                 // No further one only when the socket is closing and everything is sent.
                 let Some(frames) = frames else { return };
                 core.room.notify_waiters();
-                let sent = group.socket.0.send(message(frames, None));
+                let sent = group.open.socket.send(message(frames, None));
                 let sent = tokio::time::timeout(core.options.subscriber_patience, sent).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     break;
@@ -868,29 +947,29 @@ impl Core {
 }
 
 /// PULL, bound.
-async fn receive_from_all(core: Arc<Core>, _bound: Bound, mut socket: Open<PullSocket>) {
-    let mut monitor = socket.0.monitor();
+async fn receive_from_all(core: Arc<Core>, _bound: Bound, mut open: Open<PullSocket>) {
+    let mut monitor = open.socket.monitor();
     loop {
         tokio::select! {
             biased;
-            () = core.closing.cancelled() => return,
+            () = core.closing.cancelled() => break,
             Some(event) = monitor.next() => core.take_notice(&event),
             // An error is that of one peer, which the crate drops.
-            _ = core.receive(&mut socket.0) => {}
+            _ = core.receive(&mut open.socket) => {}
         }
     }
+    open.socket.unbind_all().await;
 }
 
 /// ROUTER, bound.
 async fn route(
     core: Arc<Core>,
     _bound: Bound,
-    mut socket: RouterSocket,
+    mut open: Open<RouterSocket>,
     mut outbox: mpsc::UnboundedReceiver<ZmqMessage>,
 ) {
-    let mut monitor = socket.monitor();
-    let backend = socket.backend();
-    let (mut sender, mut receiver) = socket.split();
+    let mut monitor = open.socket.monitor();
+    let (mut sender, mut receiver) = open.socket.split();
     loop {
         tokio::select! {
             biased;
@@ -910,13 +989,15 @@ async fn route(
         }
     }
     drop((sender, receiver));
-    written(backend).await;
+    open.end.written(1).await;
 }
 
 /// What belongs to an address that is connected to, over all connections to it.
 struct Line {
     sender: mpsc::Sender<Frames>,
     queue: mpsc::Receiver<Frames>,
+    /// What the crate did not take.
+    returned: Option<Frames>,
     wanted: BTreeSet<Bytes>,
     changes: mpsc::UnboundedReceiver<(Bytes, bool)>,
     under_way: Arc<Semaphore>,
@@ -933,6 +1014,7 @@ impl Line {
         Self {
             sender,
             queue,
+            returned: None,
             wanted,
             changes,
             under_way,
@@ -949,17 +1031,21 @@ impl Line {
                 .acquire_owned()
                 .await
                 .map_err(|_| Failure)?;
-            let frames = tokio::select! {
-                biased;
-                Some(frames) = self.queue.recv() => frames,
-                () = core.closing.cancelled() => return Ok(()),
+            let frames = match self.returned.take() {
+                Some(frames) => frames,
+                None => tokio::select! {
+                    biased;
+                    Some(frames) = self.queue.recv() => frames,
+                    () = core.closing.cancelled() => return Ok(()),
+                },
             };
             core.room.notify_waiters();
             // Never waits: the permits are fewer than the places in the crate's queue.
-            socket
-                .send(message(frames, Some(permit)))
-                .await
-                .map_err(|_| Failure)?;
+            let sent = socket.send(message(frames.clone(), Some(permit))).await;
+            if sent.is_err() {
+                self.returned = Some(frames);
+                return Err(Failure);
+            }
         }
     }
 
@@ -1046,9 +1132,9 @@ async fn disconnected(monitor: &mut (impl futures_core::Stream<Item = SocketEven
 
 /// PUSH, connecting. Like all of these, says in the end whether it was connected.
 async fn push(core: &Arc<Core>, address: &Address, line: &mut Line) -> bool {
-    let mut socket = Open(PushSocket::new());
-    let mut monitor = socket.0.monitor();
-    let connected = connect(core, address, &mut socket.0, line.queue.is_empty()).await;
+    let mut open = Open::<PushSocket>::new();
+    let mut monitor = open.socket.monitor();
+    let connected = connect(core, address, &mut open.socket, line.queue.is_empty()).await;
     let Some(_connected) = connected else {
         return false;
     };
@@ -1056,28 +1142,27 @@ async fn push(core: &Arc<Core>, address: &Address, line: &mut Line) -> bool {
     let drained = tokio::select! {
         biased;
         () = disconnected(&mut monitor) => false,
-        sent = line.send_all(core, &mut socket.0) => sent.is_ok(),
+        sent = line.send_all(core, &mut open.socket) => sent.is_ok(),
     };
     drop(entered);
     if drained {
-        let backend = socket.0.backend();
-        drop(socket);
-        written(backend).await;
+        drop(open.socket);
+        open.end.written(1).await;
     }
     true
 }
 
 /// PULL, connecting.
 async fn pull(core: &Core, address: &Address) -> bool {
-    let mut socket = Open(PullSocket::new());
-    let mut monitor = socket.0.monitor();
-    let Some(_connected) = connect(core, address, &mut socket.0, true).await else {
+    let mut open = Open::<PullSocket>::new();
+    let mut monitor = open.socket.monitor();
+    let Some(_connected) = connect(core, address, &mut open.socket, true).await else {
         return false;
     };
     tokio::select! {
         biased;
         () = core.closing.cancelled() => {}
-        () = async { while core.receive(&mut socket.0).await.is_ok() {} } => {}
+        () = async { while core.receive(&mut open.socket).await.is_ok() {} } => {}
         () = disconnected(&mut monitor) => {}
     }
     true
@@ -1085,16 +1170,16 @@ async fn pull(core: &Core, address: &Address) -> bool {
 
 /// SUB: the crate's XSUB, for the sake of topics that are no text.
 async fn subscribe(core: &Core, address: &Address, line: &mut Line) -> bool {
-    let mut socket = Open(XSubSocket::new());
-    let mut monitor = socket.0.monitor();
+    let mut open = Open::<XSubSocket>::new();
+    let mut monitor = open.socket.monitor();
     while let Ok(change) = line.changes.try_recv() {
         line.change(change);
     }
     for prefix in line.wanted.clone() {
         // The crate keeps these for the peer that it connects to.
-        let _ = socket.0.send(line.change((prefix, true))).await;
+        let _ = open.socket.send(line.change((prefix, true))).await;
     }
-    let Some(_connected) = connect(core, address, &mut socket.0, true).await else {
+    let Some(_connected) = connect(core, address, &mut open.socket, true).await else {
         return false;
     };
     loop {
@@ -1102,11 +1187,11 @@ async fn subscribe(core: &Core, address: &Address, line: &mut Line) -> bool {
             biased;
             () = core.closing.cancelled() => return true,
             Some(change) = line.changes.recv() => {
-                if socket.0.send(line.change(change)).await.is_err() {
+                if open.socket.send(line.change(change)).await.is_err() {
                     return true;
                 }
             }
-            received = core.receive(&mut socket.0) => {
+            received = core.receive(&mut open.socket) => {
                 if received.is_err() {
                     return true;
                 }
@@ -1118,14 +1203,13 @@ async fn subscribe(core: &Core, address: &Address, line: &mut Line) -> bool {
 
 /// DEALER.
 async fn deal(core: &Arc<Core>, address: &Address, line: &mut Line) -> bool {
-    let mut socket = DealerSocket::new();
-    let mut monitor = socket.monitor();
-    let connected = connect(core, address, &mut socket, line.queue.is_empty()).await;
+    let mut open = Open::<DealerSocket>::new();
+    let mut monitor = open.socket.monitor();
+    let connected = connect(core, address, &mut open.socket, line.queue.is_empty()).await;
     let Some(_connected) = connected else {
         return false;
     };
-    let backend = socket.backend();
-    let (mut sender, mut receiver) = socket.split();
+    let (mut sender, mut receiver) = open.socket.split();
     let entered = core.enter(line.sender.clone());
     let drained = tokio::select! {
         biased;
@@ -1135,7 +1219,7 @@ async fn deal(core: &Arc<Core>, address: &Address, line: &mut Line) -> bool {
     };
     drop((entered, sender, receiver));
     if drained {
-        written(backend).await;
+        open.end.written(1).await;
     }
     true
 }
