@@ -1,0 +1,85 @@
+//! A client leaves a value in the master's cache, and the workers use it.
+//!
+//! ```text
+//! cargo run --example cache               # all of it in one process
+//! cargo run --example cache -- master     # or each in a terminal of its own
+//! cargo run --example cache -- worker1
+//! cargo run --example cache -- worker2
+//! cargo run --example cache -- client
+//! ```
+#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+
+mod support;
+
+use std::iter::repeat_n;
+
+use clap::ValueEnum;
+use futures_util::TryStreamExt;
+use palm::CacheError;
+use palm::prelude::*;
+use support::{Ports, python};
+
+struct MyWorker;
+
+#[palm::worker(server = "server")]
+impl MyWorker {
+    #[palm::method]
+    async fn foo(&self, message: Bytes, context: Context) -> Result<Vec<u8>, CacheError> {
+        // A worker's cache is its master's.
+        let data = context.cache().get("cached").await?.unwrap_or_default();
+        Ok([context.name().as_bytes(), &data, &message].concat())
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Role {
+    /// Spreads messages over workers, and keeps the cache
+    Master,
+    /// Processes messages with what is cached
+    Worker1,
+    /// Another one of the kind
+    Worker2,
+    /// Fills the cache, sends 10 messages, takes 10 answers
+    Client,
+}
+
+#[tokio::main]
+async fn main() -> palm::Result<()> {
+    support::run("Workers that use what a client has cached.", component).await
+}
+
+async fn component(role: Role, ports: Ports) -> palm::Result<()> {
+    match role {
+        Role::Master => {
+            Master::new("server")
+                .bind(ports.at(5559))
+                .pull_address(ports.at(5555))
+                .pub_address(ports.at(5556))
+                .worker_pull_address(ports.at(5557))
+                .worker_push_address(ports.at(5558))
+                .start()
+                .await
+        }
+        Role::Worker1 => worker("worker1", ports).await,
+        Role::Worker2 => worker("worker2", ports).await,
+        Role::Client => {
+            let client = Client::connect("server", ports.at(5559)).await?;
+            client.set("cached", " cached data ").await?;
+            if let Some(data) = client.get("cached").await? {
+                println!("{}", python(&data));
+            }
+            let messages = repeat_n("a message", 10);
+            let mut answers = client.job(MyWorker::FOO, messages).messages(10);
+            while let Some(answer) = answers.try_next().await? {
+                println!("{}", python(&answer));
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn worker(name: &str, ports: Ports) -> palm::Result<()> {
+    let master = ports.at(5559);
+    MyWorker.connect(master).name(name).start().await
+}

@@ -1,0 +1,108 @@
+//! A master that makes three messages of each, and changes the last result: its hooks `scatter` and
+//! `gather`.
+//!
+//! ```text
+//! cargo run --example gather               # all of it in one process
+//! cargo run --example gather -- master     # or each in a terminal of its own
+//! cargo run --example gather -- worker1
+//! cargo run --example gather -- worker2
+//! cargo run --example gather -- client
+//! ```
+#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+
+mod support;
+
+use std::iter::repeat_n;
+
+use clap::ValueEnum;
+use futures_util::TryStreamExt;
+use palm::CacheError;
+use palm::prelude::*;
+use support::{Ports, python};
+
+#[derive(Default)]
+struct MyMaster {
+    results: u32,
+}
+
+#[palm::master(name = "server")]
+impl MyMaster {
+    #[palm::scatter]
+    fn three_times(&self, message: Message) -> impl Iterator<Item = Message> {
+        repeat_n(message, 3)
+    }
+
+    #[palm::gather]
+    fn mark_the_last(&mut self, message: Message) -> Option<Message> {
+        self.results += 1;
+        Some(match self.results {
+            30 => message.with_payload("final message"),
+            _ => message,
+        })
+    }
+}
+
+struct MyWorker;
+
+#[palm::worker(server = "server")]
+impl MyWorker {
+    #[palm::method]
+    async fn foo(&self, message: Bytes, context: Context) -> Result<Vec<u8>, CacheError> {
+        // A worker's cache is its master's.
+        let data = context.cache().get("cached").await?.unwrap_or_default();
+        Ok([context.name().as_bytes(), &data, &message].concat())
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Role {
+    /// Spreads each message over workers three times, and marks the last result
+    Master,
+    /// Processes messages with what is cached
+    Worker1,
+    /// Another one of the kind
+    Worker2,
+    /// Fills the cache, sends 10 messages, takes 30 answers
+    Client,
+}
+
+#[tokio::main]
+async fn main() -> palm::Result<()> {
+    support::run("A master that changes the last result.", component).await
+}
+
+async fn component(role: Role, ports: Ports) -> palm::Result<()> {
+    match role {
+        Role::Master => {
+            MyMaster::default()
+                .bind(ports.at(5559))
+                .pull_address(ports.at(5555))
+                .pub_address(ports.at(5556))
+                .worker_pull_address(ports.at(5557))
+                .worker_push_address(ports.at(5558))
+                .start()
+                .await
+        }
+        Role::Worker1 => worker("worker1", ports).await,
+        Role::Worker2 => worker("worker2", ports).await,
+        Role::Client => {
+            let client = Client::connect("server", ports.at(5559)).await?;
+            client.set("cached", " cached data ").await?;
+            if let Some(data) = client.get("cached").await? {
+                println!("{}", python(&data));
+            }
+            let messages = repeat_n("a message", 10);
+            let mut answers = client.job(MyWorker::FOO, messages).messages(30);
+            while let Some(answer) = answers.try_next().await? {
+                println!("{}", python(&answer));
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn worker(name: &str, ports: Ports) -> palm::Result<()> {
+    let master = ports.at(5559);
+    MyWorker.connect(master).name(name).start().await
+}

@@ -1,0 +1,88 @@
+//! Two steps: what a server answers goes on to a pipeline, and from there to the client.
+//!
+//! ```text
+//! cargo run --example pipeline                # all of it in one process
+//! cargo run --example pipeline -- server      # or each in a terminal of its own
+//! cargo run --example pipeline -- pipeline
+//! cargo run --example pipeline -- client
+//! ```
+#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+
+mod support;
+
+use clap::ValueEnum;
+use palm::prelude::*;
+use support::{Ports, python};
+
+struct MyServer;
+
+#[palm::server(name = "my_server")]
+impl MyServer {
+    #[palm::method]
+    fn foo(&self, message: String) -> String {
+        tracing::warn!("Got a message");
+        format!("you sent me {message}")
+    }
+}
+
+struct MyPipeline;
+
+#[palm::pipeline(name = "my_pipeline")]
+impl MyPipeline {
+    #[palm::method]
+    fn foo(&self, message: String) -> String {
+        tracing::warn!("Got a message");
+        format!("and I pipelined {message}")
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Role {
+    /// Does the first step
+    Server,
+    /// Does the second step
+    Pipeline,
+    /// Makes one call of both
+    Client,
+}
+
+#[tokio::main]
+async fn main() -> palm::Result<()> {
+    support::run("A server whose answers go on to a pipeline.", component).await
+}
+
+async fn component(role: Role, ports: Ports) -> palm::Result<()> {
+    match role {
+        Role::Server => {
+            MyServer
+                .bind(ports.at(5555))
+                .pull_address(ports.at(5556))
+                .pub_address(ports.at(5557))
+                .pipelined(true)
+                .start()
+                .await
+        }
+        Role::Pipeline => {
+            MyPipeline
+                .bind(ports.at(5560))
+                .sub_address(ports.at(5557))
+                .previous("my_server")
+                .pub_address(ports.at(5561))
+                .to_client(true)
+                .start()
+                .await
+        }
+        Role::Client => {
+            // Messages go to the first step, answers come from the last one.
+            let client = Client::builder("my_server", ports.at(5555))
+                .sub_address(ports.at(5561))
+                .connect()
+                .await?;
+            let steps = [MyServer::FOO, MyPipeline::FOO];
+            let answer = client.eval(steps, "a message").await?;
+            println!("Client got:  {}", python(&answer));
+            Ok(())
+        }
+    }
+}
