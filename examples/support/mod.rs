@@ -65,6 +65,7 @@ where
 }
 
 /// Bytes as Python prints them, so that the lines are those of pylm's client.
+#[allow(dead_code, reason = "not every example prints answers")]
 pub(crate) fn python(bytes: &[u8]) -> String {
     let has_single_only = bytes.contains(&b'\'') && !bytes.contains(&b'"');
     let quote = if has_single_only { '"' } else { '\'' };

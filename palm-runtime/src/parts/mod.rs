@@ -19,6 +19,7 @@ mod publish;
 mod pull;
 mod push;
 mod reply;
+mod sent;
 mod subscribe;
 mod whereabouts;
 mod workers;

@@ -1,7 +1,8 @@
 //! PUB: messages to all who asked for their topic.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -9,6 +10,7 @@ use bytestring::ByteString;
 pub use super::held::HoldLimits;
 
 use super::held::Held;
+use super::sent::RecentlySent;
 use super::whereabouts::{Given, IntoAddress};
 use crate::callable::{Emit, Plain, Shape, State, catch_panic};
 use crate::context::{ComponentContext, Context};
@@ -97,9 +99,12 @@ impl<S: Shape> Outbound for PubService<S> {
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
         let mut publisher = Publisher {
+            served: HashMap::new(),
+            doubted: VecDeque::new(),
             state: self.state,
             pipelined: self.pipelined,
             held: Held::new(self.hold),
+            recent: RecentlySent::default(),
             publish: opened.publish,
             name: opened.context.name.as_str().into(),
             context: opened.context,
@@ -107,7 +112,11 @@ impl<S: Shape> Outbound for PubService<S> {
         };
         let mut batch = Vec::new();
         loop {
-            let expiry = publisher.held.next_expiry();
+            let doubted = publisher.doubted.front().map(|(until, _)| *until);
+            let expiry = [publisher.held.next_expiry(), doubted]
+                .into_iter()
+                .flatten()
+                .min();
             let expired = async {
                 match expiry {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -129,7 +138,7 @@ impl<S: Shape> Outbound for PubService<S> {
                         publisher.gather(envelope.answer(Bytes::new())).await?;
                     }
                 }
-                () = expired => publisher.expire(),
+                () = expired => publisher.expire().await?,
             }
         }
         publisher.publish.close(inlet.linger()).await;
@@ -137,10 +146,22 @@ impl<S: Shape> Outbound for PubService<S> {
     }
 }
 
+/// A client of pylm opens a subscription for each call and closes the one before in the background. When
+/// the next answer would go to a subscription that has been served already and was idle since, it waits
+/// this long for a new one to show up.
+const DOUBT: Duration = Duration::from_millis(10);
+/// How long a subscription has to be idle for that: between two calls of a client more than this passes.
+const IDLE: Duration = Duration::from_micros(200);
+
 struct Publisher<S> {
+    /// The one subscriber of exactly a client's topic that was served last, and when.
+    served: HashMap<ByteString, (u64, Instant)>,
+    /// Topics whose messages wait for a new subscription, and until when.
+    doubted: VecDeque<(Instant, ByteString)>,
     state: Arc<State<S>>,
     pipelined: bool,
     held: Held,
+    recent: RecentlySent,
     publish: Publish,
     name: ByteString,
     context: Arc<ComponentContext>,
@@ -203,38 +224,98 @@ impl<S: Shape> Publisher<S> {
             );
             return Ok(());
         }
+        let doubtful = topic == message.client() && self.is_doubtful(&topic);
         let frame = message.into_frame();
+        if doubtful {
+            self.doubted
+                .push_back((Instant::now() + DOUBT, topic.clone()));
+            let dropped = self.held.push(Instant::now(), topic, frame);
+            self.drop_held(dropped);
+            return Ok(());
+        }
         if self.held.holds(&topic) || !self.publish.is_subscribed(topic.as_bytes()) {
             tracing::debug!(%topic, "held: nobody is subscribed yet");
             let dropped = self.held.push(Instant::now(), topic, frame);
             self.drop_held(dropped);
             return Ok(());
         }
+        self.publish(topic, frame).await
+    }
+
+    /// Whether the subscription that there is may be one that its client is about to close.
+    fn is_doubtful(&self, topic: &ByteString) -> bool {
+        let [subscriber] = self.publish.exact_subscribers(topic.as_bytes()) else {
+            return false;
+        };
+        let served = self.served.get(topic);
+        !self.held.holds(topic)
+            && served.is_some_and(|(peer, at)| *peer == subscriber.peer && at.elapsed() > IDLE)
+    }
+
+    async fn publish(&mut self, topic: ByteString, frame: Bytes) -> Result<(), SocketClosed> {
         self.counters.count(1, frame.len());
+        let recipients = self.publish.exact_subscribers(topic.as_bytes());
+        if !recipients.is_empty() {
+            let now = Instant::now();
+            self.recent.record(now, &topic, &frame, recipients);
+            if let [recipient] = recipients {
+                self.served.insert(topic.clone(), (recipient.peer, now));
+            }
+        }
         self.publish.send(topic.into_bytes(), frame).await
     }
 
     /// Tells new subscribers that they are heard, and sends what waited for them.
     async fn take_notice(&mut self) -> Result<(), SocketClosed> {
         while let Some(change) = self.publish.next_change().await? {
-            let SubscriptionChange::Added(prefix) = change else {
-                continue;
+            let prefix = match change {
+                SubscriptionChange::Added(prefix) => {
+                    if prefix.starts_with(READY_PREFIX) {
+                        self.publish.send(prefix, Bytes::new()).await?;
+                        continue;
+                    }
+                    for (topic, frame) in self.held.release(&prefix) {
+                        self.publish(topic, frame).await?;
+                    }
+                    prefix
+                }
+                SubscriptionChange::Removed(prefix) => {
+                    if self.publish.exact_subscribers(&prefix).is_empty()
+                        && let Ok(topic) = std::str::from_utf8(&prefix)
+                    {
+                        self.served.remove(topic);
+                    }
+                    prefix
+                }
             };
-            if prefix.starts_with(READY_PREFIX) {
-                self.publish.send(prefix, Bytes::new()).await?;
-                continue;
-            }
-            for (topic, frame) in self.held.release(&prefix) {
-                self.counters.count(1, frame.len());
-                self.publish.send(topic.into_bytes(), frame).await?;
+            if let [subscriber] = *self.publish.exact_subscribers(&prefix) {
+                for frame in self.recent.missed(&prefix, subscriber) {
+                    tracing::debug!("sent again: its subscriber had gone");
+                    self.counters.count(1, frame.len());
+                    self.publish.send(prefix.clone(), frame).await?;
+                }
             }
         }
         Ok(())
     }
 
-    fn expire(&mut self) {
-        let dropped = self.held.expire(Instant::now());
+    async fn expire(&mut self) -> Result<(), SocketClosed> {
+        let now = Instant::now();
+        while let Some((until, _)) = self.doubted.front()
+            && *until <= now
+        {
+            let topic = self.doubted.pop_front().map(|(_, topic)| topic);
+            let topic = topic.unwrap_or_default();
+            // With no subscriber left, it goes on to wait for one.
+            if self.publish.is_subscribed(topic.as_bytes()) {
+                for (topic, frame) in self.held.release(topic.as_bytes()) {
+                    self.publish(topic, frame).await?;
+                }
+            }
+        }
+        let dropped = self.held.expire(now);
         self.drop_held(dropped);
+        Ok(())
     }
 
     fn drop_held(&self, messages: usize) {

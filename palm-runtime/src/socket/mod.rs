@@ -42,4 +42,5 @@ pub(crate) use push_pull::Peers;
 pub use push_pull::{Pull, Push};
 pub use request_reply::{Reply, Request, RequestError, Responder};
 pub use router_dealer::{Dealer, Router};
+pub(crate) use subscriptions::Subscriber;
 pub use subscriptions::SubscriptionChange;

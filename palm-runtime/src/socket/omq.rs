@@ -1,7 +1,8 @@
 //! The default backend: `omq-tokio`, whose sockets run as tasks of the current tokio runtime.
 
+use std::collections::HashMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use omq_tokio::{
@@ -102,15 +103,20 @@ impl Socket {
             .monitor_with_subscriptions()
             .await
             .map_err(|_| SocketClosed)?;
+        let now = Instant::now();
         let known = peers
             .into_iter()
             .flat_map(|peer| {
                 let id = peer.peer.connection_id;
                 let added = peer.prefixes.into_iter();
-                added.map(move |prefix| SubscriptionEvent::Added(id, prefix))
+                added.map(move |prefix| SubscriptionEvent::Added(id, prefix, now))
             })
             .collect();
-        Ok(SubscriptionEvents { known, monitor })
+        Ok(SubscriptionEvents {
+            known,
+            connected: HashMap::new(),
+            monitor,
+        })
     }
 
     /// Sends what is queued, for at most `linger`, and closes.
@@ -178,7 +184,8 @@ async fn driver_gone(socket: &omq_tokio::Socket) {
 /// Something happened to the subscriptions of one peer, which the number stands for.
 #[derive(Debug)]
 pub(super) enum SubscriptionEvent {
-    Added(u64, Bytes),
+    /// With the time at which the peer had connected, as far as that is known.
+    Added(u64, Bytes, Instant),
     Removed(u64, Bytes),
     Gone(u64),
     /// Events were missed: ask for [`Socket::subscription_events`] anew.
@@ -188,6 +195,8 @@ pub(super) enum SubscriptionEvent {
 #[derive(Debug)]
 pub(super) struct SubscriptionEvents {
     known: Vec<SubscriptionEvent>,
+    /// When each peer had connected.
+    connected: HashMap<u64, Instant>,
     monitor: MonitorStream,
 }
 
@@ -200,7 +209,7 @@ impl SubscriptionEvents {
         loop {
             match self.monitor.recv().await {
                 Ok(event) => {
-                    if let Some(event) = subscription_event(event) {
+                    if let Some(event) = self.subscription_event(event) {
                         return Ok(event);
                     }
                 }
@@ -212,6 +221,32 @@ impl SubscriptionEvents {
         }
     }
 
+    fn subscription_event(&mut self, event: MonitorEvent) -> Option<SubscriptionEvent> {
+        match event {
+            MonitorEvent::Accepted { connection_id, .. } => {
+                self.connected.insert(connection_id, Instant::now());
+                None
+            }
+            MonitorEvent::SubscribeReceived {
+                connection_id,
+                prefix,
+            } => {
+                let connected = self.connected.get(&connection_id).copied();
+                let connected = connected.unwrap_or_else(Instant::now);
+                Some(SubscriptionEvent::Added(connection_id, prefix, connected))
+            }
+            MonitorEvent::UnsubscribeReceived {
+                connection_id,
+                prefix,
+            } => Some(SubscriptionEvent::Removed(connection_id, prefix)),
+            MonitorEvent::Disconnected { peer, .. } => {
+                self.connected.remove(&peer.connection_id);
+                Some(SubscriptionEvent::Gone(peer.connection_id))
+            }
+            _ => None,
+        }
+    }
+
     /// The next event, if there is one.
     pub(super) fn try_next(&mut self) -> Option<SubscriptionEvent> {
         if let Some(event) = self.known.pop() {
@@ -220,7 +255,7 @@ impl SubscriptionEvents {
         loop {
             match self.monitor.try_recv() {
                 Ok(event) => {
-                    if let Some(event) = subscription_event(event) {
+                    if let Some(event) = self.subscription_event(event) {
                         return Some(event);
                     }
                 }
@@ -230,23 +265,6 @@ impl SubscriptionEvents {
                 Err(_) => return None,
             }
         }
-    }
-}
-
-fn subscription_event(event: MonitorEvent) -> Option<SubscriptionEvent> {
-    match event {
-        MonitorEvent::SubscribeReceived {
-            connection_id,
-            prefix,
-        } => Some(SubscriptionEvent::Added(connection_id, prefix)),
-        MonitorEvent::UnsubscribeReceived {
-            connection_id,
-            prefix,
-        } => Some(SubscriptionEvent::Removed(connection_id, prefix)),
-        MonitorEvent::Disconnected { peer, .. } => {
-            Some(SubscriptionEvent::Gone(peer.connection_id))
-        }
-        _ => None,
     }
 }
 

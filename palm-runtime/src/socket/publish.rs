@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::backend::{Kind, Receiver, Socket, SubscriptionEvent, SubscriptionEvents};
 use super::push_pull::{Peers, bind, connect, connect_to};
-use super::subscriptions::{SubscriptionChange, Subscriptions};
+use super::subscriptions::{Subscriber, SubscriptionChange, Subscriptions};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// Sends each message to all who asked for its topic, and knows what they asked for.
@@ -48,6 +48,11 @@ impl Publish {
         self.subscriptions.matches(topic)
     }
 
+    /// Who has asked for exactly `topic`, and not only for a prefix of it.
+    pub(crate) fn exact_subscribers(&self, topic: &[u8]) -> &[Subscriber] {
+        self.subscriptions.exact(topic)
+    }
+
     /// Takes notice of what happened to the subscriptions until now, and returns one change after
     /// the other; `None` when there is no further one.
     ///
@@ -83,8 +88,8 @@ impl Publish {
 
     async fn take_notice(&mut self, event: SubscriptionEvent) -> Result<(), SocketClosed> {
         match event {
-            SubscriptionEvent::Added(peer, prefix) => {
-                self.subscriptions.add(peer, prefix.clone());
+            SubscriptionEvent::Added(peer, prefix, connected) => {
+                self.subscriptions.add(peer, prefix.clone(), connected);
                 self.changes.push_back(SubscriptionChange::Added(prefix));
             }
             SubscriptionEvent::Removed(peer, prefix) => {

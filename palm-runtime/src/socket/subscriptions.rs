@@ -1,6 +1,7 @@
 //! Which topics the subscribers of a publisher have asked for. No I/O.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -13,10 +14,20 @@ pub enum SubscriptionChange {
     Removed(Bytes),
 }
 
+/// Somebody who has asked for a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Subscriber {
+    /// The number of its connection, which no later one has.
+    pub(crate) peer: u64,
+    /// When that was made.
+    pub(crate) connected: Instant,
+}
+
 /// The subscriptions of all subscribers. ZeroMQ matches topics by prefix.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    prefixes: HashMap<Bytes, usize>,
+    /// Who has asked for each prefix; as often as it did.
+    prefixes: HashMap<Bytes, Vec<Subscriber>>,
     /// How many prefixes there are of each length, so that a look-up tries no other lengths.
     lens: BTreeMap<usize, usize>,
     peers: HashMap<u64, Vec<Bytes>>,
@@ -29,12 +40,17 @@ impl Subscriptions {
             .any(|(&len, _)| self.prefixes.contains_key(&topic[..len]))
     }
 
-    pub(super) fn add(&mut self, peer: u64, prefix: Bytes) {
-        let count = self.prefixes.entry(prefix.clone()).or_default();
-        if *count == 0 {
+    /// Who has asked for exactly `topic`.
+    pub(super) fn exact(&self, topic: &[u8]) -> &[Subscriber] {
+        self.prefixes.get(topic).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn add(&mut self, peer: u64, prefix: Bytes, connected: Instant) {
+        let subscribers = self.prefixes.entry(prefix.clone()).or_default();
+        if subscribers.is_empty() {
             *self.lens.entry(prefix.len()).or_default() += 1;
         }
-        *count += 1;
+        subscribers.push(Subscriber { peer, connected });
         self.peers.entry(peer).or_default().push(prefix);
     }
 
@@ -44,7 +60,7 @@ impl Subscriptions {
         };
         if let Some(position) = prefixes.iter().position(|known| known == prefix) {
             let prefix = prefixes.swap_remove(position);
-            self.forget(&prefix);
+            self.forget(peer, &prefix);
         }
     }
 
@@ -52,17 +68,19 @@ impl Subscriptions {
     pub(super) fn remove_peer(&mut self, peer: u64) -> Vec<Bytes> {
         let prefixes = self.peers.remove(&peer).unwrap_or_default();
         for prefix in &prefixes {
-            self.forget(prefix);
+            self.forget(peer, prefix);
         }
         prefixes
     }
 
-    fn forget(&mut self, prefix: &Bytes) {
-        let Some(count) = self.prefixes.get_mut(prefix) else {
+    fn forget(&mut self, peer: u64, prefix: &Bytes) {
+        let Some(subscribers) = self.prefixes.get_mut(prefix) else {
             return;
         };
-        *count -= 1;
-        if *count > 0 {
+        if let Some(position) = subscribers.iter().position(|known| known.peer == peer) {
+            subscribers.swap_remove(position);
+        }
+        if !subscribers.is_empty() {
             return;
         }
         self.prefixes.remove(prefix);
@@ -85,11 +103,11 @@ mod tests {
     fn topics_match_by_prefix() {
         let mut subscriptions = Subscriptions::default();
         assert!(!subscriptions.matches(b"server"));
-        subscriptions.add(1, SERVER);
+        subscriptions.add(1, SERVER, Instant::now());
         assert!(subscriptions.matches(b"server"));
         assert!(subscriptions.matches(b"server_too"));
         assert!(!subscriptions.matches(b"serve"));
-        subscriptions.add(2, Bytes::new());
+        subscriptions.add(2, Bytes::new(), Instant::now());
         assert!(subscriptions.matches(b""));
         assert!(subscriptions.matches(b"anything"));
     }
@@ -97,9 +115,9 @@ mod tests {
     #[test]
     fn a_subscription_lasts_as_long_as_one_peer_has_it() {
         let mut subscriptions = Subscriptions::default();
-        subscriptions.add(1, SERVER);
-        subscriptions.add(1, SERVER);
-        subscriptions.add(2, SERVER);
+        subscriptions.add(1, SERVER, Instant::now());
+        subscriptions.add(1, SERVER, Instant::now());
+        subscriptions.add(2, SERVER, Instant::now());
         subscriptions.remove(1, b"server");
         assert_eq!(subscriptions.remove_peer(1), [SERVER]);
         assert!(subscriptions.matches(b"server"));

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -279,11 +279,12 @@ impl Socket {
         let (sender, events) = mpsc::channel(EVENTS);
         let mut state = self.0.state();
         state.events = Some(sender);
+        let now = Instant::now();
         let added = |queue: &Queue| {
             let (id, prefixes) = (queue.id, queue.prefixes.clone());
             prefixes
                 .into_iter()
-                .map(move |prefix| SubscriptionEvent::Added(id, prefix))
+                .map(move |prefix| SubscriptionEvent::Added(id, prefix, now))
         };
         let known = state.queues.iter().flat_map(added).collect();
         Ok(SubscriptionEvents {
@@ -353,7 +354,8 @@ impl Receiver {
 /// Something happened to the subscriptions of one peer, which the number stands for.
 #[derive(Debug)]
 pub(super) enum SubscriptionEvent {
-    Added(u64, Bytes),
+    /// With the time at which the peer had connected, as far as that is known.
+    Added(u64, Bytes, Instant),
     Removed(u64, Bytes),
     Gone(u64),
     /// Events were missed: ask for [`Socket::subscription_events`] anew.
@@ -932,7 +934,7 @@ impl Core {
             Some(1) => {
                 let prefix = frame.slice(1..);
                 queue.prefixes.push(prefix.clone());
-                state.tell(SubscriptionEvent::Added(id, prefix));
+                state.tell(SubscriptionEvent::Added(id, prefix, Instant::now()));
             }
             Some(0) => {
                 let prefix = frame.slice(1..);

@@ -133,7 +133,9 @@ fn a_dealer_waits_for_a_router_that_does_not_read() {
         }
         let mut messages = Vec::new();
         while messages.len() < count {
-            soon("a message", router.recv_many(&mut messages, 16)).await.unwrap();
+            soon("a message", router.recv_many(&mut messages, 16))
+                .await
+                .unwrap();
         }
         for (expected, message) in messages.iter().enumerate() {
             assert_eq!(number(&message[1]), expected);
@@ -175,16 +177,25 @@ fn a_router_that_has_no_room_for_one_peer_has_for_another() {
         let mut stalled = RawPeer::introduced(&bound, "DEALER").await;
         stalled.send(b"here").await;
         let mut messages: Vec<Frames> = Vec::new();
-        soon("the stalled peer", router.recv_many(&mut messages, 1)).await.unwrap();
+        soon("the stalled peer", router.recv_many(&mut messages, 1))
+            .await
+            .unwrap();
         let count = fill_route(&router, &messages[0][0]).await;
 
         let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
         for round in 0..100 {
-            dealer.send(std::iter::once(numbered(round, 64)).collect()).await.unwrap();
+            dealer
+                .send(std::iter::once(numbered(round, 64)).collect())
+                .await
+                .unwrap();
             messages.clear();
-            soon("a message", router.recv_many(&mut messages, 1)).await.unwrap();
+            soon("a message", router.recv_many(&mut messages, 1))
+                .await
+                .unwrap();
             router.try_send(messages.remove(0)).unwrap();
-            soon("an answer", dealer.recv_many(&mut messages, 1)).await.unwrap();
+            soon("an answer", dealer.recv_many(&mut messages, 1))
+                .await
+                .unwrap();
             assert_eq!(number(&messages[0][0]), round);
         }
         for expected in 0..count {
@@ -200,7 +211,10 @@ fn a_peer_that_does_not_read_its_replies_loses_them_alone() {
         let mut stalled = RawPeer::introduced(&bound, "DEALER").await;
         let mut replies = 0;
         loop {
-            stalled.write(&[frame(MORE, b""), frame(0, b"?")].concat()).await.unwrap();
+            stalled
+                .write(&[frame(MORE, b""), frame(0, b"?")].concat())
+                .await
+                .unwrap();
             let (_, responder) = soon("a request", reply.recv()).await.unwrap();
             match responder.reply(numbered(replies, LEN)) {
                 Ok(()) => replies += 1,
@@ -224,7 +238,9 @@ fn a_peer_that_does_not_read_its_replies_loses_them_alone() {
 fn a_pull_that_stops_reading_does_not_stop_another() {
     check(async {
         let (push, bound) = Push::bind(&any_tcp(), &few(|_| {})).await.unwrap();
-        let _stalled = RawPeer::introduced(&bound, "PULL").await;
+        let mut stalled = RawPeer::introduced(&bound, "PULL").await;
+        push.send(numbered(0, 64)).await.unwrap();
+        assert_eq!(number(&stalled.message().await[0]), 0);
         let mut pull = Pull::connect(&bound, &few(|_| {})).await.unwrap();
         const COUNT: usize = 4_000;
         let sending = tokio::spawn(async move {
@@ -240,8 +256,12 @@ fn a_pull_that_stops_reading_does_not_stop_another() {
             last = number(&recv_one(&mut pull).await);
             received += 1;
         }
-        assert!(received > COUNT * 2 / 3, "the reading one got {received} of {COUNT}");
+        assert!(
+            received > COUNT * 2 / 3,
+            "the reading one got {received} of {COUNT}"
+        );
         sending.abort();
+        drop(stalled);
     });
 }
 
@@ -260,9 +280,7 @@ fn a_peer_that_dies_unread_releases_the_sender() {
             });
             drop((first, second));
             let mut pull = Pull::connect(&bound, &few(|_| {})).await.unwrap();
-            let released = async {
-                while number(&recv_one(&mut pull).await) != count {}
-            };
+            let released = async { while number(&recv_one(&mut pull).await) != count {} };
             soon("the waiting sender's message", released).await;
             soon("the waiting sender", waiting).await.unwrap();
         }
@@ -365,7 +383,10 @@ fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
                 assert!(count <= MOST, "took {count} messages that nobody reads");
             }
             published_numbers(&mut subscribe, 0..count).await;
-            publish.send(topic("topic"), numbered(count, LEN)).await.unwrap();
+            publish
+                .send(topic("topic"), numbered(count, LEN))
+                .await
+                .unwrap();
             published_numbers(&mut subscribe, count..count + 1).await;
         }
     });
@@ -381,7 +402,10 @@ fn a_subscriber_that_pauses_for_less_than_the_patience_is_kept() {
         assert_eq!(change(&mut publish).await, added(""));
         let sending = tokio::spawn(async move {
             for number in 0..1_000 {
-                publish.send(topic("topic"), numbered(number, LEN)).await.unwrap();
+                publish
+                    .send(topic("topic"), numbered(number, LEN))
+                    .await
+                    .unwrap();
             }
             publish
         });

@@ -68,7 +68,15 @@ fn a_dropped_send_does_not_cost_a_peer_its_turn() {
     check(async {
         let (push, bound) = Push::bind(&any_tcp(), &few()).await.unwrap();
         let mut first = Pull::connect(&bound, &few()).await.unwrap();
+        push.send(numbered(DROPPED, 64)).await.unwrap();
+        assert_eq!(number(&recv(&mut first, 1).await[0]), DROPPED);
         let mut second = Pull::connect(&bound, &few()).await.unwrap();
+        let mut messages = Vec::new();
+        while messages.is_empty() {
+            push.send(numbered(DROPPED, 64)).await.unwrap();
+            hurry(first.recv_many(&mut Vec::new(), 16)).await;
+            hurry(second.recv_many(&mut messages, 16)).await;
+        }
         let mut count = 0;
         for _ in 0..5 {
             count += fill(&push, LEN, count, 2 * MOST).await;
@@ -83,9 +91,8 @@ fn a_dropped_send_does_not_cost_a_peer_its_turn() {
             count -= messages.len();
         }
         // Whatever is left goes to both, and so does what follows.
-        let sending = tokio::spawn(async move {
-            while push.send(numbered(0, LEN)).await.is_ok() {}
-        });
+        let sending =
+            tokio::spawn(async move { while push.send(numbered(0, LEN)).await.is_ok() {} });
         recv(&mut first, 2 * MOST).await;
         recv(&mut second, 2 * MOST).await;
         sending.abort();
@@ -171,7 +178,10 @@ fn a_dropped_publication_is_sent_to_nobody() {
         }
         publish.send(topic, numbered(END, LEN)).await.unwrap();
         assert_eq!(number(&slow.message().await[1]), END);
-        assert_eq!(soon("the account of the quick one", reading).await.unwrap(), sent);
+        assert_eq!(
+            soon("the account of the quick one", reading).await.unwrap(),
+            sent
+        );
     });
 }
 
@@ -283,7 +293,10 @@ fn a_dropped_wait_for_changes_loses_none() {
             while hurry(publish.changed()).await.is_none() {}
             let change = publish.next_change().await.unwrap();
             let topic = Bytes::from(round.to_string());
-            assert_eq!(change, Some(palm_runtime::socket::SubscriptionChange::Added(topic)));
+            assert_eq!(
+                change,
+                Some(palm_runtime::socket::SubscriptionChange::Added(topic))
+            );
         }
     });
 }

@@ -13,7 +13,7 @@ use super::expected::expected_to_fail;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a test that is expected to fail may take. Most of them fail by hanging.
-const LIMIT_OF_A_FAILURE: Duration = Duration::from_secs(8);
+const LIMIT_OF_A_FAILURE: Duration = Duration::from_secs(5);
 
 /// Set in a process that exists for one test.
 const ALONE: &str = "PALM_CONFORMANCE_ALONE";
@@ -23,7 +23,7 @@ const CURRENT_THREAD: &str = "PALM_CONFORMANCE_CURRENT_THREAD";
 
 /// Runs a test: `body` ends within the usual limit, and no task panics.
 ///
-/// A test is known by its function, which the type of `body` names.
+/// A test is known by its function, which the type of `body` names: it is to be an `async` block there.
 pub(crate) fn check<F: Future<Output = ()>>(body: F) {
     check_within(LIMIT, body);
 }
@@ -31,6 +31,13 @@ pub(crate) fn check<F: Future<Output = ()>>(body: F) {
 /// [`check`] with a limit of its own.
 pub(crate) fn check_within<F: Future<Output = ()>>(limit: Duration, body: F) {
     let name = name_of::<F>();
+    // `main` when the tests run one after the other.
+    let thread = std::thread::current();
+    let here = thread.name().filter(|here| *here != "main").unwrap_or(name);
+    assert_eq!(
+        name, here,
+        "the body is to be an `async` block of the test itself"
+    );
     match expected_to_fail(name) {
         Some(_) if alone() => run(name, LIMIT_OF_A_FAILURE, body),
         Some(reason) => match run_alone(name, None, LIMIT_OF_A_FAILURE) {
@@ -74,7 +81,12 @@ fn run<F: Future<Output = ()>>(name: &'static str, limit: Duration, body: F) {
         Some(_) => tokio::runtime::Builder::new_current_thread(),
         None => tokio::runtime::Builder::new_multi_thread(),
     };
-    let runtime = builder.worker_threads(2).thread_name(name).enable_all().build().unwrap();
+    let runtime = builder
+        .worker_threads(2)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .unwrap();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async { tokio::time::timeout(limit, body).await })
     }));
@@ -115,13 +127,20 @@ fn run_alone(name: &str, files: Option<u32>, limit: Duration) -> Result<(), Stri
     let mut command = match files {
         Some(files) => {
             let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(executable);
+            shell
+                .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+                .arg(executable);
             shell
         }
         None => Command::new(executable),
     };
-    command.args(["--exact", name, "--nocapture"]).env(ALONE, "1");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["--exact", name, "--nocapture"])
+        .env(ALONE, "1");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let stderr = std::thread::spawn(move || {
@@ -142,5 +161,9 @@ fn run_alone(name: &str, files: Option<u32>, limit: Duration) -> Result<(), Stri
         std::thread::sleep(Duration::from_millis(20));
     };
     let stderr = stderr.join().unwrap();
-    if status.success() { Ok(()) } else { Err(format!("{status}\n{stderr}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{status}\n{stderr}"))
+    }
 }

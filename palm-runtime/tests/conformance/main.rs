@@ -7,6 +7,8 @@
 //! A test is a body for [`harness::check`]. [`setup`] has what most of them need, [`raw`] a peer that
 //! is written by hand, for what no well-behaved library would do.
 
+#![expect(clippy::unwrap_used, reason = "this is how a test fails")]
+
 mod expected;
 mod harness;
 mod raw;

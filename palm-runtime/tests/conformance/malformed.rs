@@ -6,13 +6,12 @@ use bytes::Bytes;
 use palm_runtime::socket::{
     Address, Dealer, Publish, Pull, Push, Reply, Request, Router, SocketOptions, Subscribe,
 };
-use tokio_util::task::AbortOnDropHandle;
 
 use super::harness::check;
 use super::raw::{
     COMMAND, MORE, RawListener, RawPeer, command, frame, greeting, long_header, property, ready,
 };
-use super::request_reply::{ask, echo};
+use super::request_reply::{Echo, ask, echo};
 use super::setup::{
     added, any_tcp, bind_again, change, numbered, options, publications, recv_one, soon,
 };
@@ -24,7 +23,7 @@ fn hasty() -> SocketOptions {
 /// A bound end of each kind, with a peer that behaves.
 struct Served {
     pull: (Pull, Push, Address),
-    reply: (AbortOnDropHandle<()>, Request, Address),
+    reply: (Echo, Request, Address),
     publish: (Publish, Subscribe, Address),
 }
 
@@ -34,12 +33,20 @@ impl Served {
         let (pull, at) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let pull = (pull, Push::connect(&at, &options).await.unwrap(), at);
         let (reply, at) = Reply::bind(&any_tcp(), &options).await.unwrap();
-        let reply = (echo(reply), Request::connect(&at, &options).await.unwrap(), at);
+        let reply = (
+            echo(reply),
+            Request::connect(&at, &options).await.unwrap(),
+            at,
+        );
         let (mut publish, at) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let subscribe = Subscribe::connect(&at, &options).await.unwrap();
         subscribe.subscribe("topic").await.unwrap();
         assert_eq!(change(&mut publish).await, added("topic"));
-        Self { pull, reply, publish: (publish, subscribe, at) }
+        Self {
+            pull,
+            reply,
+            publish: (publish, subscribe, at),
+        }
     }
 
     /// The address of each, and the type of the sockets that it talks to.
@@ -55,12 +62,17 @@ impl Served {
     async fn serve(&mut self) {
         for round in 0..10 {
             let (pull, push, _) = &mut self.pull;
-            push.send(Bytes::from(format!("message {round}"))).await.unwrap();
+            push.send(Bytes::from(format!("message {round}")))
+                .await
+                .unwrap();
             while recv_one(pull).await != format!("message {round}") {}
             ask(&self.reply.1, numbered(round, 64)).await;
             let (publish, subscribe, _) = &mut self.publish;
             let body = Bytes::from(format!("publication {round}"));
-            publish.send(Bytes::from_static(b"topic"), body.clone()).await.unwrap();
+            publish
+                .send(Bytes::from_static(b"topic"), body.clone())
+                .await
+                .unwrap();
             assert_eq!(publications(subscribe, 1).await[0].body, Some(body));
         }
     }
@@ -83,7 +95,10 @@ async fn others_are_served(attack: impl AsyncFn(Address, &'static str)) {
     // Newcomers are served as well.
     let options = hasty();
     let newcomer = Push::connect(&served.pull.2, &options).await.unwrap();
-    newcomer.send(Bytes::from_static(b"newcomer")).await.unwrap();
+    newcomer
+        .send(Bytes::from_static(b"newcomer"))
+        .await
+        .unwrap();
     while recv_one(&mut served.pull.0).await != "newcomer" {}
     let newcomer = Request::connect(&served.reply.2, &options).await.unwrap();
     ask(&newcomer, numbered(0, 64)).await;
@@ -119,54 +134,72 @@ fn random_bytes(len: usize) -> Vec<u8> {
         state ^= state << 17;
         state.to_be_bytes()
     };
-    std::iter::repeat_with(&mut next).flatten().take(len).collect()
+    std::iter::repeat_with(&mut next)
+        .flatten()
+        .take(len)
+        .collect()
 }
 
 #[test]
 fn random_bytes_in_place_of_a_greeting() {
-    check(others_are_served(async |address, _| {
-        let mut peer = RawPeer::connect(&address).await;
-        let _ = peer.write(&random_bytes(10_000)).await;
-        peer.closed().await;
-    }));
+    check(async {
+        others_are_served(async |address, _| {
+            let mut peer = RawPeer::connect(&address).await;
+            let _ = peer.write(&random_bytes(10_000)).await;
+            peer.closed().await;
+        })
+        .await;
+    });
 }
 
 #[test]
 fn an_http_request() {
-    check(others_are_served(async |address, _| {
-        let mut peer = RawPeer::connect(&address).await;
-        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8.0\r\n\r\n";
-        let _ = peer.write(request).await;
-        peer.closed().await;
-    }));
+    check(async {
+        others_are_served(async |address, _| {
+            let mut peer = RawPeer::connect(&address).await;
+            let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8.0\r\n\r\n";
+            let _ = peer.write(request).await;
+            peer.closed().await;
+        })
+        .await;
+    });
 }
 
 #[test]
 fn half_a_greeting_and_then_silence() {
-    check(others_are_served(async |address, _| {
-        let mut peer = RawPeer::connect(&address).await;
-        peer.write(&greeting(0)[..30]).await.unwrap();
-        peer.closed().await;
-    }));
+    check(async {
+        others_are_served(async |address, _| {
+            let mut peer = RawPeer::connect(&address).await;
+            peer.write(&greeting(0)[..30]).await.unwrap();
+            peer.closed().await;
+        })
+        .await;
+    });
 }
 
 #[test]
 fn half_a_greeting_and_then_the_end() {
-    check(others_are_served(async |address, _| {
-        let mut peer = RawPeer::connect(&address).await;
-        peer.write(&greeting(0)[..30]).await.unwrap();
-    }));
+    check(async {
+        others_are_served(async |address, _| {
+            let mut peer = RawPeer::connect(&address).await;
+            peer.write(&greeting(0)[..30]).await.unwrap();
+        })
+        .await;
+    });
 }
 
 #[test]
 fn an_unknown_mechanism() {
-    check(others_are_served(async |address, _| {
-        let mut peer = RawPeer::connect(&address).await;
-        let mut greeting = greeting(0);
-        greeting[12..17].copy_from_slice(b"MAGIC");
-        peer.write(&greeting).await.unwrap();
-        peer.closed().await;
-    }));
+    check(async {
+        others_are_served(async |address, _| {
+            let mut peer = RawPeer::connect(&address).await;
+            let mut greeting = greeting(0);
+            greeting[12..17].copy_from_slice(b"MAGIC");
+            peer.write(&greeting).await.unwrap();
+            peer.closed().await;
+        })
+        .await;
+    });
 }
 
 #[test]
@@ -189,52 +222,71 @@ fn a_huge_frame_after_the_handshake() {
 
 #[test]
 fn a_huge_frame_within_a_message() {
-    check(after_the_handshake(&[&frame(MORE, b"begin"), &long_header(0, 1 << 60)[..]].concat()));
+    check(async {
+        after_the_handshake(&[&frame(MORE, b"begin"), &long_header(0, 1 << 60)[..]].concat()).await;
+    });
 }
 
 #[test]
 fn a_huge_command_after_the_handshake() {
-    check(after_the_handshake(&long_header(COMMAND, 1 << 60)));
+    check(async {
+        after_the_handshake(&long_header(COMMAND, 1 << 60)).await;
+    });
 }
 
 #[test]
 fn reserved_bits_in_a_header() {
-    check(after_the_handshake(&[0xf8, 1, b'x']));
+    check(async {
+        after_the_handshake(&[0xf8, 1, b'x']).await;
+    });
 }
 
 #[test]
 fn random_bytes_after_the_handshake() {
     // Not all random bytes are malformed, but these come to nothing good.
-    check(after_the_handshake(&[&[0xff][..], &random_bytes(10_000)].concat()));
+    check(async {
+        after_the_handshake(&[&[0xff][..], &random_bytes(10_000)].concat()).await;
+    });
 }
 
 #[test]
 fn a_message_in_place_of_ready() {
-    check(in_place_of_ready(|_| frame(0, b"too early")));
+    check(async {
+        in_place_of_ready(|_| frame(0, b"too early")).await;
+    });
 }
 
 #[test]
 fn a_socket_of_the_wrong_type() {
-    check(in_place_of_ready(|_| ready("PAIR", b"")));
+    check(async {
+        in_place_of_ready(|_| ready("PAIR", b"")).await;
+    });
 }
 
 #[test]
 fn a_socket_of_no_type() {
-    check(in_place_of_ready(|_| command("READY", &property("Color", b"green"))));
+    check(async {
+        in_place_of_ready(|_| command("READY", &property("Color", b"green"))).await;
+    });
 }
 
 #[test]
 fn properties_that_overrun_their_frame() {
-    check(in_place_of_ready(|peer_type| {
-        let mut data = property("Socket-Type", peer_type.as_bytes());
-        data.extend_from_slice(b"\x08Identity\xff\xff\xff\xffx");
-        command("READY", &data)
-    }));
+    check(async {
+        in_place_of_ready(|peer_type| {
+            let mut data = property("Socket-Type", peer_type.as_bytes());
+            data.extend_from_slice(b"\x08Identity\xff\xff\xff\xffx");
+            command("READY", &data)
+        })
+        .await;
+    });
 }
 
 #[test]
 fn a_name_of_a_command_that_overruns_its_frame() {
-    check(in_place_of_ready(|_| frame(COMMAND, b"\xffREADY")));
+    check(async {
+        in_place_of_ready(|_| frame(COMMAND, b"\xffREADY")).await;
+    });
 }
 
 #[test]
@@ -248,35 +300,49 @@ fn an_empty_command() {
 #[test]
 fn an_unknown_command_after_the_handshake() {
     // Whether the connection goes on is left to the library.
-    check(others_are_served(async |address, peer_type| {
-        let mut peer = RawPeer::introduced(&address, peer_type).await;
-        peer.write(&command("DANCE", b"please")).await.unwrap();
-        let _ = peer.write(&command("DANCE", b"again")).await;
-    }));
+    check(async {
+        others_are_served(async |address, peer_type| {
+            let mut peer = RawPeer::introduced(&address, peer_type).await;
+            peer.write(&command("DANCE", b"please")).await.unwrap();
+            let _ = peer.write(&command("DANCE", b"again")).await;
+        })
+        .await;
+    });
 }
 
 #[test]
 fn an_end_in_mid_frame() {
-    check(others_are_served(async |address, peer_type| {
-        let mut peer = RawPeer::introduced(&address, peer_type).await;
-        peer.write(&[&long_header(0, 100_000)[..], b"only the beginning"].concat()).await.unwrap();
-    }));
+    check(async {
+        others_are_served(async |address, peer_type| {
+            let mut peer = RawPeer::introduced(&address, peer_type).await;
+            peer.write(&[&long_header(0, 100_000)[..], b"only the beginning"].concat())
+                .await
+                .unwrap();
+        })
+        .await;
+    });
 }
 
 #[test]
 fn an_end_in_mid_message() {
-    check(others_are_served(async |address, peer_type| {
-        let mut peer = RawPeer::introduced(&address, peer_type).await;
-        peer.write(&frame(MORE, b"to be continued")).await.unwrap();
-    }));
+    check(async {
+        others_are_served(async |address, peer_type| {
+            let mut peer = RawPeer::introduced(&address, peer_type).await;
+            peer.write(&frame(MORE, b"to be continued")).await.unwrap();
+        })
+        .await;
+    });
 }
 
 #[test]
 fn an_end_in_mid_header() {
-    check(others_are_served(async |address, peer_type| {
-        let mut peer = RawPeer::introduced(&address, peer_type).await;
-        peer.write(&long_header(0, 100_000)[..4]).await.unwrap();
-    }));
+    check(async {
+        others_are_served(async |address, peer_type| {
+            let mut peer = RawPeer::introduced(&address, peer_type).await;
+            peer.write(&long_header(0, 100_000)[..4]).await.unwrap();
+        })
+        .await;
+    });
 }
 
 #[test]
@@ -284,10 +350,17 @@ fn messages_of_a_subscriber_that_subscribe_to_nothing() {
     check(async {
         let mut served = Served::new().await;
         let mut peer = RawPeer::introduced(&served.publish.2, "SUB").await;
-        for nonsense in [b"".as_slice(), b"\x02topic", b"\x00never subscribed", b"\xff"] {
+        for nonsense in [
+            b"".as_slice(),
+            b"\x02topic",
+            b"\x00never subscribed",
+            b"\xff",
+        ] {
             peer.send(nonsense).await;
         }
-        peer.write(&[frame(MORE, b"\x01two"), frame(0, b"frames")].concat()).await.unwrap();
+        peer.write(&[frame(MORE, b"\x01two"), frame(0, b"frames")].concat())
+            .await
+            .unwrap();
         served.serve().await;
         assert!(!served.publish.0.is_subscribed(b"never subscribed"));
     });
@@ -318,18 +391,28 @@ async fn connecting_ends_survive(bytes: impl Fn(&str) -> Vec<u8>) {
     attack(listener, "PUB").await;
     let (mut publish, _) = bind_again(async || Publish::bind(&at, &options).await).await;
     assert_eq!(change(&mut publish).await, added("topic"));
-    publish.send(Bytes::from_static(b"topic"), Bytes::new()).await.unwrap();
+    publish
+        .send(Bytes::from_static(b"topic"), Bytes::new())
+        .await
+        .unwrap();
     assert_eq!(publications(&mut subscribe, 1).await[0].topic, "topic");
 
     let (listener, at) = RawListener::bind(&any_tcp());
     let mut dealer = Dealer::connect(&at, &options).await.unwrap();
     attack(listener, "ROUTER").await;
     let (mut router, _) = bind_again(async || Router::bind(&at, &options).await).await;
-    dealer.send(std::iter::once(Bytes::from_static(b"after all")).collect()).await.unwrap();
+    dealer
+        .send(std::iter::once(Bytes::from_static(b"after all")).collect())
+        .await
+        .unwrap();
     let mut messages = Vec::new();
-    soon("the request", router.recv_many(&mut messages, 1)).await.unwrap();
+    soon("the request", router.recv_many(&mut messages, 1))
+        .await
+        .unwrap();
     router.try_send(messages.remove(0)).unwrap();
-    soon("the reply", dealer.recv_many(&mut messages, 1)).await.unwrap();
+    soon("the reply", dealer.recv_many(&mut messages, 1))
+        .await
+        .unwrap();
     assert_eq!(messages[0][0], "after all");
 }
 
@@ -349,7 +432,12 @@ fn a_server_that_sends_random_bytes() {
     check(async {
         connecting_ends_survive(|_| random_bytes(10_000)).await;
         connecting_ends_survive(|server_type| {
-            [&ready(server_type, b"")[..], &[0xff], &random_bytes(10_000)[..]].concat()
+            [
+                &ready(server_type, b"")[..],
+                &[0xff],
+                &random_bytes(10_000)[..],
+            ]
+            .concat()
         })
         .await;
     });

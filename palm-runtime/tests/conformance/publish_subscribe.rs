@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use palm_runtime::socket::{Address, Publication, Publish, Subscribe, SocketOptions};
+use palm_runtime::socket::{Address, Publication, Publish, SocketOptions, Subscribe};
 
 use super::harness::check;
 use super::raw::{MORE, RawListener, frame};
@@ -34,7 +34,10 @@ async fn published(
 }
 
 async fn send(publish: &Publish, topic: &'static str) {
-    let sent = publish.send(Bytes::from_static(topic.as_bytes()), Bytes::from_static(b"body"));
+    let sent = publish.send(
+        Bytes::from_static(topic.as_bytes()),
+        Bytes::from_static(b"body"),
+    );
     soon("publishing", sent).await.unwrap();
 }
 
@@ -64,10 +67,21 @@ fn topics_match_by_prefix() {
         for address in places.both("a") {
             let (publish, mut subscribe, _) =
                 published(&address, &options(|_| {}), &["server", "end"]).await;
-            for topic in ["serve", "server", "client", "server_too", "", "Server", "end"] {
+            for topic in [
+                "serve",
+                "server",
+                "client",
+                "server_too",
+                "",
+                "Server",
+                "end",
+            ] {
                 send(&publish, topic).await;
             }
-            assert_eq!(topics(&mut subscribe, 3).await, ["server", "server_too", "end"]);
+            assert_eq!(
+                topics(&mut subscribe, 3).await,
+                ["server", "server_too", "end"]
+            );
         }
     });
 }
@@ -82,7 +96,10 @@ fn topics_may_be_any_bytes() {
         soon("the subscription", publish.changed()).await.unwrap();
         while publish.next_change().await.unwrap().is_some() {}
         assert!(publish.is_subscribed(b"\xff\x00\xfe\x00"));
-        publish.send(topic.clone(), Bytes::from_static(b"body")).await.unwrap();
+        publish
+            .send(topic.clone(), Bytes::from_static(b"body"))
+            .await
+            .unwrap();
         assert_eq!(topics(&mut subscribe, 1).await, [topic]);
     });
 }
@@ -216,7 +233,10 @@ fn a_publication_reaches_every_subscriber() {
             subscribers.push(subscribe);
         }
         for number in 0..500 {
-            publish.send(Bytes::from_static(b"topic"), numbered(number, 64)).await.unwrap();
+            publish
+                .send(Bytes::from_static(b"topic"), numbered(number, 64))
+                .await
+                .unwrap();
         }
         for subscribe in &mut subscribers {
             published_numbers(subscribe, 0..500).await;
@@ -249,8 +269,14 @@ fn a_publication_without_a_body_has_none() {
         let mut peer = listener.accept_as("PUB").await;
         assert_eq!(peer.message().await, [b"\x01"]);
         peer.send(b"bare").await;
-        peer.write(&[frame(MORE, b"full"), frame(0, b"body")].concat()).await.unwrap();
-        let overfull = [frame(MORE, b"overfull"), frame(MORE, b"body"), frame(0, b"body")];
+        peer.write(&[frame(MORE, b"full"), frame(0, b"body")].concat())
+            .await
+            .unwrap();
+        let overfull = [
+            frame(MORE, b"overfull"),
+            frame(MORE, b"body"),
+            frame(0, b"body"),
+        ];
         peer.write(&overfull.concat()).await.unwrap();
         let publication = |topic: &'static str, body: Option<&'static str>| Publication {
             topic: topic.into(),
@@ -275,7 +301,10 @@ fn a_slow_subscriber_loses_nothing() {
         let sending = tokio::spawn(async move {
             for number in 0..2_000 {
                 let topic = Bytes::from_static(b"numbers");
-                publish.send(topic, numbered(number, 16 * 1024)).await.unwrap();
+                publish
+                    .send(topic, numbered(number, 16 * 1024))
+                    .await
+                    .unwrap();
             }
             publish.close(Duration::from_secs(20)).await;
         });

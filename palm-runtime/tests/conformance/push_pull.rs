@@ -36,7 +36,9 @@ fn every_message_arrives_once_and_in_order() {
 fn messages_of_all_sizes_arrive_as_they_are() {
     check(async {
         let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
-        let lens = [0, 1, 30, 31, 32, 254, 255, 256, 4095, 4096, 65_535, 65_536, 1_000_000];
+        let lens = [
+            0, 1, 30, 31, 32, 254, 255, 256, 4095, 4096, 65_535, 65_536, 1_000_000,
+        ];
         for (len, byte) in lens.into_iter().zip(0_u8..) {
             let message = Bytes::from(vec![byte; len]);
             push.send(message.clone()).await.unwrap();
@@ -50,21 +52,25 @@ fn peers_get_messages_in_turn() {
     check(async {
         let options = options(|_| {});
         let (push, bound) = Push::bind(&any_tcp(), &options).await.unwrap();
-        let mut pulls = Vec::new();
+        let mut pulls: Vec<Pull> = Vec::new();
         for _ in 0..3 {
-            pulls.push(Pull::connect(&bound, &options).await.unwrap());
-        }
-        // Each must be there before turns can be counted.
-        for pull in &mut pulls {
+            // Each must be there before turns can be counted.
+            let mut pull = Pull::connect(&bound, &options).await.unwrap();
             let greeted = async {
                 let mut messages = Vec::new();
                 while messages.is_empty() {
-                    push.send(Bytes::from_static(b"are you there?")).await.unwrap();
+                    push.send(Bytes::from_static(b"are you there?"))
+                        .await
+                        .unwrap();
                     tokio::task::yield_now().await;
                     pull.try_recv_many(&mut messages, 256);
+                    for pull in &mut pulls {
+                        pull.try_recv_many(&mut Vec::new(), 256);
+                    }
                 }
             };
             soon("a peer", greeted).await;
+            pulls.push(pull);
         }
         for number in 0..300 {
             push.send(numbered(number, 64)).await.unwrap();
@@ -84,7 +90,10 @@ fn peers_get_messages_in_turn() {
                     }
                 }
             }
-            assert!((80..=120).contains(&count), "one of 3 peers got {count} of 300 messages");
+            assert!(
+                (80..=120).contains(&count),
+                "one of 3 peers got {count} of 300 messages"
+            );
         }
     });
 }
@@ -99,7 +108,9 @@ fn one_pull_serves_many_pushes() {
             let push = Push::connect(&bound, &options).await.unwrap();
             sending.push(tokio::spawn(async move {
                 for number in 0..500 {
-                    push.send(numbered(peer * 1_000 + number, 64)).await.unwrap();
+                    push.send(numbered(peer * 1_000 + number, 64))
+                        .await
+                        .unwrap();
                 }
                 push.close(Duration::from_secs(10)).await;
             }));
@@ -122,15 +133,12 @@ fn a_flood_of_one_peer_does_not_starve_another() {
         let options = options(|_| {});
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
         let flood = Push::connect(&bound, &options).await.unwrap();
-        let flooding = tokio::spawn(async move {
-            while flood.send(numbered(0, 64)).await.is_ok() {}
-        });
+        let flooding =
+            tokio::spawn(async move { while flood.send(numbered(0, 64)).await.is_ok() {} });
         recv(&mut pull, 1_000).await;
         let push = Push::connect(&bound, &options).await.unwrap();
         push.send(numbered(1, 64)).await.unwrap();
-        let heard = async {
-            while number(&recv_one(&mut pull).await) != 1 {}
-        };
+        let heard = async { while number(&recv_one(&mut pull).await) != 1 {} };
         soon("the message of the quiet peer", heard).await;
         flooding.abort();
     });
@@ -141,7 +149,9 @@ fn frames_of_one_message_are_as_many_messages() {
     check(async {
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
-        peer.write(&[frame(MORE, b"first"), frame(0, b"second")].concat()).await.unwrap();
+        peer.write(&[frame(MORE, b"first"), frame(0, b"second")].concat())
+            .await
+            .unwrap();
         peer.send(b"third").await;
         assert_eq!(recv(&mut pull, 3).await, ["first", "second", "third"]);
     });
@@ -160,7 +170,9 @@ fn a_call_takes_many_messages() {
         let (mut calls, mut messages) = (0, Vec::new());
         while messages.len() < 20_000 {
             let seen = messages.len();
-            soon("messages", pull.recv_many(&mut messages, 256)).await.unwrap();
+            soon("messages", pull.recv_many(&mut messages, 256))
+                .await
+                .unwrap();
             assert!(messages.len() - seen <= 256, "more than were asked for");
             calls += 1;
         }

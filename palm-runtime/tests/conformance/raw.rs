@@ -109,20 +109,29 @@ impl RawPeer {
         identity: &[u8],
     ) -> Self {
         let mut peer = Self::connect(address).await;
-        peer.introduce(&ready(socket_type, identity)).await;
+        peer.introduce(socket_type, identity).await;
         peer
     }
 
-    /// Does the handshake of either side; `ready` is its own READY command.
-    pub(crate) async fn introduce(&mut self, ready: &[u8]) {
+    /// Does the handshake of either side.
+    pub(crate) async fn introduce(&mut self, socket_type: &str, identity: &[u8]) {
+        // From version 3.1 on, subscriptions are commands; before, messages, which are less to write.
+        let minor = if matches!(socket_type, "PUB" | "SUB") {
+            0
+        } else {
+            1
+        };
         let handshake = async {
-            self.write(&greeting(1)).await.unwrap();
+            self.write(&greeting(minor)).await.unwrap();
             let mut theirs = [0; 64];
             self.0.read_exact(&mut theirs).await.unwrap();
-            self.write(ready).await.unwrap();
+            self.write(&ready(socket_type, identity)).await.unwrap();
             let (flags, body) = self.frame().await.unwrap();
             assert_eq!(flags & COMMAND, COMMAND);
-            assert!(body.starts_with(b"\x05READY"), "the answer to READY was {body:?}");
+            assert!(
+                body.starts_with(b"\x05READY"),
+                "the answer to READY was {body:?}"
+            );
         };
         soon("the handshake", handshake).await;
     }
@@ -190,7 +199,10 @@ impl RawListener {
         let text = address.to_string();
         let (scheme, rest) = text.split_once("://").unwrap();
         if scheme != "tcp" {
-            return (Self::Ipc(UnixListener::bind(rest).unwrap()), address.clone());
+            return (
+                Self::Ipc(UnixListener::bind(rest).unwrap()),
+                address.clone(),
+            );
         }
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
@@ -215,7 +227,7 @@ impl RawListener {
     /// The next connection, introduced as a socket of `socket_type`.
     pub(crate) async fn accept_as(&self, socket_type: &str) -> RawPeer {
         let mut peer = self.accept().await;
-        peer.introduce(&ready(socket_type, b"")).await;
+        peer.introduce(socket_type, b"").await;
         peer
     }
 }

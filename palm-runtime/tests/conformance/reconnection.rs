@@ -37,7 +37,10 @@ async fn flows(push: &Push, pull: &mut Pull) {
 async fn answers(dealer: &mut Dealer, router: &mut Router) {
     let sending = async |dealer: &Dealer| {
         loop {
-            dealer.send(std::iter::once(numbered(0, 64)).collect()).await.unwrap();
+            dealer
+                .send(std::iter::once(numbered(0, 64)).collect())
+                .await
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -50,7 +53,12 @@ async fn answers(dealer: &mut Dealer, router: &mut Router) {
     };
     soon("a message at the router", arriving).await;
     router.try_send(messages.remove(0)).unwrap();
-    soon("an answer at the dealer", dealer.recv_many(&mut messages, 1)).await.unwrap();
+    soon(
+        "an answer at the dealer",
+        dealer.recv_many(&mut messages, 1),
+    )
+    .await
+    .unwrap();
 }
 
 #[test]
@@ -99,7 +107,10 @@ fn a_subscriber_connects_before_its_publisher_binds() {
             subscribe.subscribe("topic").await.unwrap();
             let (mut publish, _) = Publish::bind(&address, &options).await.unwrap();
             assert_eq!(change(&mut publish).await, added("topic"));
-            publish.send(Bytes::from_static(b"topic"), Bytes::new()).await.unwrap();
+            publish
+                .send(Bytes::from_static(b"topic"), Bytes::new())
+                .await
+                .unwrap();
             assert_eq!(topics(&mut subscribe, 1).await, ["topic"]);
         }
     });
@@ -129,7 +140,9 @@ fn a_push_reconnects() {
             for _ in 0..5 {
                 flows(&push, &mut pull).await;
                 soon("closing", pull.close()).await;
-                pull = bind_again(async || Pull::bind(&bound, &options).await).await.0;
+                pull = bind_again(async || Pull::bind(&bound, &options).await)
+                    .await
+                    .0;
             }
             flows(&push, &mut pull).await;
         }
@@ -147,7 +160,9 @@ fn a_pull_reconnects() {
             for _ in 0..5 {
                 flows(&push, &mut pull).await;
                 soon("closing", push.close(Duration::ZERO)).await;
-                push = bind_again(async || Push::bind(&bound, &options).await).await.0;
+                push = bind_again(async || Push::bind(&bound, &options).await)
+                    .await
+                    .0;
             }
             flows(&push, &mut pull).await;
         }
@@ -165,7 +180,9 @@ fn a_dealer_reconnects() {
             for _ in 0..5 {
                 answers(&mut dealer, &mut router).await;
                 soon("closing", router.close(Duration::ZERO)).await;
-                router = bind_again(async || Router::bind(&bound, &options).await).await.0;
+                router = bind_again(async || Router::bind(&bound, &options).await)
+                    .await
+                    .0;
             }
             answers(&mut dealer, &mut router).await;
         }
@@ -183,10 +200,15 @@ fn a_subscriber_reconnects_and_subscribes_anew() {
             subscribe.subscribe("topic").await.unwrap();
             for _ in 0..5 {
                 assert_eq!(change(&mut publish).await, added("topic"));
-                publish.send(Bytes::from_static(b"topic"), Bytes::new()).await.unwrap();
+                publish
+                    .send(Bytes::from_static(b"topic"), Bytes::new())
+                    .await
+                    .unwrap();
                 assert_eq!(topics(&mut subscribe, 1).await, ["topic"]);
                 soon("closing", publish.close(Duration::ZERO)).await;
-                publish = bind_again(async || Publish::bind(&bound, &options).await).await.0;
+                publish = bind_again(async || Publish::bind(&bound, &options).await)
+                    .await
+                    .0;
             }
         }
     });
@@ -207,8 +229,14 @@ fn a_subscriber_may_change_its_mind_while_it_is_alone() {
         let (mut publish, _) = bind_again(bind).await;
         assert_eq!(change(&mut publish).await, added("new"));
         assert!(!publish.is_subscribed(b"old"));
-        publish.send(Bytes::from_static(b"old"), Bytes::new()).await.unwrap();
-        publish.send(Bytes::from_static(b"new"), Bytes::new()).await.unwrap();
+        publish
+            .send(Bytes::from_static(b"old"), Bytes::new())
+            .await
+            .unwrap();
+        publish
+            .send(Bytes::from_static(b"new"), Bytes::new())
+            .await
+            .unwrap();
         assert_eq!(topics(&mut subscribe, 1).await, ["new"]);
     });
 }
@@ -291,7 +319,10 @@ fn reconnecting_backs_off() {
         }
         // 50, 100, 200, 400 and 400 ms, give or take the jitter; without backing off, none.
         let waited = begin.elapsed();
-        assert!(waited > Duration::from_millis(500), "6 connections within {waited:?}");
+        assert!(
+            waited > Duration::from_millis(500),
+            "6 connections within {waited:?}"
+        );
     });
 }
 
@@ -304,14 +335,23 @@ fn what_is_sent_while_nobody_is_there_arrives_later() {
         for round in 0..5 {
             // The next connection says that the end of the last one has been noticed.
             let peer = listener.accept().await;
-            for number in 0..10 {
-                push.send(numbered(10 * round + number, 64)).await.unwrap();
-            }
+            let sender = push.clone();
+            let sending = tokio::spawn(async move {
+                for number in 0..10 {
+                    sender
+                        .send(numbered(10 * round + number, 64))
+                        .await
+                        .unwrap();
+                }
+            });
+            tokio::task::yield_now().await;
+            // This one never introduced itself: what is sent must not go down with it.
             drop(peer);
             let mut peer = listener.accept_as("PULL").await;
             for number in 0..10 {
                 assert_eq!(self::number(&peer.message().await[0]), 10 * round + number);
             }
+            sending.await.unwrap();
         }
     });
 }

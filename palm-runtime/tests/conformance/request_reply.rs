@@ -14,12 +14,19 @@ use super::setup::{
 };
 
 /// Answers each request with itself, until dropped.
-pub(crate) fn echo(mut reply: Reply) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
+pub(crate) struct Echo {
+    _task: AbortOnDropHandle<()>,
+}
+
+pub(crate) fn echo(mut reply: Reply) -> Echo {
+    let task = tokio::spawn(async move {
         while let Ok((body, responder)) = reply.recv().await {
             responder.reply(body[0].clone()).unwrap();
         }
-    }))
+    });
+    Echo {
+        _task: AbortOnDropHandle::new(task),
+    }
 }
 
 /// A request that is answered by itself.
@@ -29,7 +36,11 @@ pub(crate) async fn ask(request: &Request, body: Bytes) {
 
 async fn pair(address: &Address, options: &SocketOptions) -> (Request, Reply, Address) {
     let (reply, bound) = Reply::bind(address, options).await.unwrap();
-    (Request::connect(&bound, options).await.unwrap(), reply, bound)
+    (
+        Request::connect(&bound, options).await.unwrap(),
+        reply,
+        bound,
+    )
 }
 
 fn body(frames: &Frames) -> &Bytes {
@@ -160,11 +171,16 @@ fn requests_go_on_after_the_server_was_restarted() {
             let (request, mut reply, bound) = pair(&address, &options).await;
             let lost = request.request(numbered(0, 64), STALLED);
             let dying = async {
-                soon("the request that is never answered", reply.recv()).await.unwrap();
+                soon("the request that is never answered", reply.recv())
+                    .await
+                    .unwrap();
                 reply.close(Duration::ZERO).await;
             };
             let (lost, ()) = tokio::join!(lost, dying);
-            assert!(matches!(lost, Err(RequestError::Timeout { .. })), "{lost:?}");
+            assert!(
+                matches!(lost, Err(RequestError::Timeout { .. })),
+                "{lost:?}"
+            );
             let (reply, _) = bind_again(async || Reply::bind(&bound, &options).await).await;
             let _echo = echo(reply);
             for number in 1..100 {
@@ -180,7 +196,9 @@ fn a_reply_to_a_peer_that_has_gone_is_no_error() {
         let options = options(|_| {});
         let (mut reply, bound) = Reply::bind(&any_tcp(), &options).await.unwrap();
         let mut gone = RawPeer::introduced(&bound, "REQ").await;
-        gone.write(&[frame(MORE, b""), frame(0, b"bye")].concat()).await.unwrap();
+        gone.write(&[frame(MORE, b""), frame(0, b"bye")].concat())
+            .await
+            .unwrap();
         let (_, responder) = soon("the request", reply.recv()).await.unwrap();
         drop(gone);
         // When this peer is answered, the end of the other one has long been seen.
@@ -237,7 +255,9 @@ fn what_is_no_request_is_passed_over() {
         let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "DEALER").await;
         peer.send(b"no delimiter").await;
-        peer.write(&[frame(MORE, b""), frame(0, b"request")].concat()).await.unwrap();
+        peer.write(&[frame(MORE, b""), frame(0, b"request")].concat())
+            .await
+            .unwrap();
         let (frames, responder) = soon("the request", reply.recv()).await.unwrap();
         assert_eq!(body(&frames), "request");
         responder.reply(Bytes::from_static(b"answer")).unwrap();

@@ -1,21 +1,29 @@
 //! ROUTER and DEALER.
 
 use bytes::Bytes;
-use palm_runtime::socket::{Dealer, Frames, Router};
+use palm_runtime::socket::{Address, Dealer, Frames, Router, TrySendError};
 
 use super::harness::check;
-use super::raw::RawPeer;
+use super::raw::{RawPeer, frame, greeting, ready};
 use super::setup::{Places, any_tcp, number, numbered, options, soon, unbound_tcp};
 
 fn frames(frames: &[&[u8]]) -> Frames {
-    frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect()
+    frames
+        .iter()
+        .map(|frame| Bytes::copy_from_slice(frame))
+        .collect()
 }
 
 /// Everything of `dealer` that came, without the name of its peer.
 async fn at_dealer(dealer: &mut Dealer, count: usize) -> Vec<Frames> {
     let mut messages = Vec::new();
     while messages.len() < count {
-        soon("a message for the dealer", dealer.recv_many(&mut messages, 256)).await.unwrap();
+        soon(
+            "a message for the dealer",
+            dealer.recv_many(&mut messages, 256),
+        )
+        .await
+        .unwrap();
     }
     messages
 }
@@ -23,7 +31,12 @@ async fn at_dealer(dealer: &mut Dealer, count: usize) -> Vec<Frames> {
 async fn at_router(router: &mut Router, count: usize) -> Vec<Frames> {
     let mut messages = Vec::new();
     while messages.len() < count {
-        soon("a message for the router", router.recv_many(&mut messages, 256)).await.unwrap();
+        soon(
+            "a message for the router",
+            router.recv_many(&mut messages, 256),
+        )
+        .await
+        .unwrap();
     }
     messages
 }
@@ -38,7 +51,10 @@ fn messages_go_back_to_the_peer_that_they_came_from() {
             let mut dealers = Vec::new();
             for number in 0..10 {
                 let dealer = Dealer::connect(&bound, &options).await.unwrap();
-                dealer.send(frames(&[b"I am", &numbered(number, 8)])).await.unwrap();
+                dealer
+                    .send(frames(&[b"I am", &numbered(number, 8)]))
+                    .await
+                    .unwrap();
                 dealers.push(dealer);
             }
             for message in at_router(&mut router, 10).await {
@@ -68,9 +84,7 @@ fn every_message_arrives_once_and_in_order_both_ways() {
                 router.recv_many(&mut messages, 1).await.unwrap();
                 assert_eq!(super::setup::number(&messages[0][1]), number);
                 let mut message = messages.remove(0);
-                while let Err(palm_runtime::socket::TrySendError::Full(back)) =
-                    router.try_send(message)
-                {
+                while let Err(TrySendError::Full(back)) = router.try_send(message) {
                     message = back;
                     tokio::task::yield_now().await;
                 }
@@ -83,7 +97,9 @@ fn every_message_arrives_once_and_in_order_both_ways() {
             // No more than fit under way, so that neither side fills up.
             while number - next > 500 {
                 let mut messages = Vec::new();
-                soon("an answer", dealer.recv_many(&mut messages, 256)).await.unwrap();
+                soon("an answer", dealer.recv_many(&mut messages, 256))
+                    .await
+                    .unwrap();
                 for message in messages {
                     assert_eq!(super::setup::number(&message[0]), next);
                     next += 1;
@@ -115,7 +131,11 @@ fn frames_are_kept_as_they_are() {
         for shape in shapes {
             dealer.send(frames(shape)).await.unwrap();
             let message = at_router(&mut router, 1).await.remove(0);
-            assert!(message[1..] == frames(shape)[..], "a message of {} frames", shape.len());
+            assert!(
+                message[1..] == frames(shape)[..],
+                "a message of {} frames",
+                shape.len()
+            );
             router.try_send(message).unwrap();
             assert!(at_dealer(&mut dealer, 1).await[0] == frames(shape));
         }
@@ -152,30 +172,65 @@ fn a_dealer_waits_for_its_router() {
     });
 }
 
+/// A newcomer that claims the name of `first` does not get what is for it.
+async fn keeps_its_name(mut router: Router, bound: &Address, mut first: RawPeer) {
+    first.send(b"first").await;
+    let name = at_router(&mut router, 1).await.remove(0).remove(0);
+
+    let mut second = RawPeer::connect(bound).await;
+    second.write(&greeting(0)).await.unwrap();
+    second.write(&ready("DEALER", &name)).await.unwrap();
+    let _ = second.write(&frame(0, b"second")).await;
+    // Either the second is turned away, or it goes by another name.
+    tokio::select! {
+        () = second.closed() => {}
+        messages = at_router(&mut router, 1) => assert_ne!(messages[0][0], name),
+    }
+    router.try_send(frames(&[&name, b"for the first"])).unwrap();
+    assert_eq!(first.message().await, [b"for the first"]);
+    first.send(b"still first").await;
+    assert_eq!(
+        at_router(&mut router, 1).await[0][..],
+        frames(&[&name, b"still first"])[..]
+    );
+}
+
 #[test]
-fn a_peer_cannot_take_the_name_of_another() {
+fn a_peer_cannot_take_the_name_that_another_was_given() {
+    check(async {
+        let (router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let first = RawPeer::introduced(&bound, "DEALER").await;
+        keeps_its_name(router, &bound, first).await;
+    });
+}
+
+#[test]
+fn a_peer_cannot_take_the_name_that_another_has_chosen() {
+    check(async {
+        let (router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
+        let first = RawPeer::introduced_as(&bound, "DEALER", b"name").await;
+        keeps_its_name(router, &bound, first).await;
+    });
+}
+
+#[test]
+fn a_peer_gets_its_chosen_name_back_when_it_returns() {
     check(async {
         let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
-        let mut first = RawPeer::introduced_as(&bound, "DEALER", b"name").await;
-        first.send(b"first").await;
-        let message = at_router(&mut router, 1).await.remove(0);
-        assert_eq!(message[0], "name");
-
-        let mut second = RawPeer::connect(&bound).await;
-        second.write(&super::raw::greeting(0)).await.unwrap();
-        second.write(&super::raw::ready("DEALER", b"name")).await.unwrap();
-        let _ = second.write(&super::raw::frame(0, b"second")).await;
-        // Either the second is turned away, or it goes by another name.
-        let taken = async {
-            tokio::select! {
-                () = second.closed() => {}
-                messages = at_router(&mut router, 1) => assert_ne!(messages[0][0], "name"),
-            }
-        };
-        soon("an answer to the second", taken).await;
-        router.try_send(frames(&[b"name", b"for the first"])).unwrap();
-        assert_eq!(first.message().await, [b"for the first"]);
-        first.send(b"still first").await;
-        assert_eq!(at_router(&mut router, 1).await[0][..], frames(&[b"name", b"still first"])[..]);
+        for _ in 0..5 {
+            let mut peer = RawPeer::introduced_as(&bound, "DEALER", b"name").await;
+            peer.send(b"hello").await;
+            assert_eq!(
+                at_router(&mut router, 1).await[0][..],
+                frames(&[b"name", b"hello"])[..]
+            );
+            router.try_send(frames(&[b"name", b"welcome"])).unwrap();
+            assert_eq!(peer.message().await, [b"welcome"]);
+            drop(peer);
+            // Nothing tells that the router has noticed; it must have by the time of an answer.
+            let dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
+            dealer.send(frames(&[b"meanwhile"])).await.unwrap();
+            at_router(&mut router, 1).await;
+        }
     });
 }

@@ -39,7 +39,9 @@ pub(crate) fn any_tcp() -> Address {
 /// A TCP address that nobody has bound, and that nobody else is likely to.
 pub(crate) fn unbound_tcp() -> Address {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap()
+    format!("tcp://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap()
 }
 
 /// Addresses to bind, one of each transport. The ipc path lasts as long as this.
@@ -51,7 +53,9 @@ impl Places {
     }
 
     pub(crate) fn ipc(&self, name: &str) -> Address {
-        format!("ipc://{}/{name}", self.0.path().display()).parse().unwrap()
+        format!("ipc://{}/{name}", self.0.path().display())
+            .parse()
+            .unwrap()
     }
 
     pub(crate) fn both(&self, name: &str) -> [Address; 2] {
@@ -108,7 +112,9 @@ pub(crate) async fn recv(pull: &mut Pull, count: usize) -> Vec<Bytes> {
         let seen = messages.len();
         let max = (count - seen).min(256);
         let what = format!("message {seen} of {count}");
-        soon(&what, pull.recv_many(&mut messages, max)).await.unwrap();
+        soon(&what, pull.recv_many(&mut messages, max))
+            .await
+            .unwrap();
     }
     messages
 }
@@ -132,7 +138,9 @@ pub(crate) async fn publications(subscribe: &mut Subscribe, count: usize) -> Vec
         let seen = publications.len();
         let max = (count - seen).min(256);
         let what = format!("publication {seen} of {count}");
-        soon(&what, subscribe.recv_many(&mut publications, max)).await.unwrap();
+        soon(&what, subscribe.recv_many(&mut publications, max))
+            .await
+            .unwrap();
     }
     publications
 }
@@ -140,16 +148,17 @@ pub(crate) async fn publications(subscribe: &mut Subscribe, count: usize) -> Vec
 /// The topics of the next `count` publications.
 pub(crate) async fn topics(subscribe: &mut Subscribe, count: usize) -> Vec<Bytes> {
     let publications = publications(subscribe, count).await;
-    publications.into_iter().map(|publication| publication.topic).collect()
+    publications
+        .into_iter()
+        .map(|publication| publication.topic)
+        .collect()
 }
 
 /// Receives the publications whose bodies have these numbers, in this order.
-pub(crate) async fn published_numbers(
-    subscribe: &mut Subscribe,
-    numbers: std::ops::Range<usize>,
-) {
-    for (expected, publication) in
-        numbers.clone().zip(publications(subscribe, numbers.len()).await)
+pub(crate) async fn published_numbers(subscribe: &mut Subscribe, numbers: std::ops::Range<usize>) {
+    for (expected, publication) in numbers
+        .clone()
+        .zip(publications(subscribe, numbers.len()).await)
     {
         let body = publication.body.expect("a publication has a body");
         assert_eq!(number(&body), expected, "lost, doubled or out of order");
@@ -158,8 +167,14 @@ pub(crate) async fn published_numbers(
 
 /// The next change of the subscriptions, soon.
 pub(crate) async fn change(publish: &mut Publish) -> SubscriptionChange {
-    soon("a change of the subscriptions", publish.changed()).await.unwrap();
-    publish.next_change().await.unwrap().expect("`changed` said so")
+    soon("a change of the subscriptions", publish.changed())
+        .await
+        .unwrap();
+    publish
+        .next_change()
+        .await
+        .unwrap()
+        .expect("`changed` said so")
 }
 
 pub(crate) fn added(topic: &'static str) -> SubscriptionChange {
@@ -180,7 +195,10 @@ pub(crate) async fn fill(push: &Push, len: usize, from: usize, most: usize) -> u
             Err(_) => return count,
         }
         count += 1;
-        assert!(count <= most, "took {count} messages of {len} bytes that nobody reads");
+        assert!(
+            count <= most,
+            "took {count} messages of {len} bytes that nobody reads"
+        );
     }
 }
 

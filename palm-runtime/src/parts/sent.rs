@@ -1,0 +1,124 @@
+//! Messages that went out to a subscriber that had already left. No I/O, time is an argument.
+//!
+//! A client of pylm opens a new subscription for each call, and closes the one before in the
+//! background: the answer to the new call may find the old connection open and the new subscription
+//! not yet there. A message that was published after the new connection had been made, and that only
+//! connections got that are gone by now, is meant for the new one. (An earlier answer was published
+//! before the client made the new connection, so it is never sent twice.)
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+
+use crate::socket::Subscriber;
+
+/// How long a message may turn out to have missed its subscriber.
+const MEMORY: Duration = Duration::from_secs(2);
+/// How many such messages are remembered, and how many bytes of them.
+const MESSAGES: usize = 1000;
+const BYTES: usize = 16 * 1024 * 1024;
+
+#[derive(Debug)]
+struct Sent {
+    at: Instant,
+    topic: ByteString,
+    frame: Bytes,
+    recipients: SmallVec<[u64; 2]>,
+}
+
+/// The messages that went out lately to subscribers of exactly their topic.
+#[derive(Debug, Default)]
+pub(super) struct RecentlySent {
+    messages: VecDeque<Sent>,
+    bytes: usize,
+}
+
+impl RecentlySent {
+    pub(super) fn record(
+        &mut self,
+        now: Instant,
+        topic: &ByteString,
+        frame: &Bytes,
+        recipients: &[Subscriber],
+    ) {
+        self.bytes += frame.len();
+        self.messages.push_back(Sent {
+            at: now,
+            topic: topic.clone(),
+            frame: frame.clone(),
+            recipients: recipients.iter().map(|recipient| recipient.peer).collect(),
+        });
+        while let Some(oldest) = self.messages.front() {
+            let old = now.duration_since(oldest.at) > MEMORY;
+            if !old && self.messages.len() <= MESSAGES && self.bytes <= BYTES {
+                break;
+            }
+            self.bytes -= oldest.frame.len();
+            self.messages.pop_front();
+        }
+    }
+
+    /// Takes the messages of `topic` that nobody got, and that are meant for `subscriber`, the only one
+    /// there is now.
+    pub(super) fn missed(&mut self, topic: &[u8], subscriber: Subscriber) -> Vec<Bytes> {
+        let mut missed = Vec::new();
+        self.messages.retain(|sent| {
+            let meant = sent.topic.as_bytes() == topic
+                && sent.at >= subscriber.connected
+                && !sent.recipients.contains(&subscriber.peer);
+            if meant {
+                missed.push(sent.frame.clone());
+                self.bytes -= sent.frame.len();
+            }
+            !meant
+        });
+        missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sent: &[(u64, u64, &'static str)], subscriber: (u64, u64), missed: &[&str]) {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let subscriber_at = |peer, millis| Subscriber {
+            peer,
+            connected: at(millis),
+        };
+        let mut recent = RecentlySent::default();
+        for &(millis, recipient, frame) in sent {
+            let recipients = [subscriber_at(recipient, 0)];
+            recent.record(at(millis), &"topic".into(), &frame.into(), &recipients);
+        }
+        let subscriber = subscriber_at(subscriber.0, subscriber.1);
+        assert_eq!(recent.missed(b"other", subscriber), Vec::<Bytes>::new());
+        assert_eq!(recent.missed(b"topic", subscriber), missed);
+        assert_eq!(recent.missed(b"topic", subscriber), Vec::<Bytes>::new());
+    }
+
+    #[test]
+    fn what_went_to_the_connection_before_is_sent_again() {
+        check(&[(10, 1, "first"), (30, 1, "second")], (2, 20), &["second"]);
+    }
+
+    #[test]
+    fn what_the_subscriber_got_is_not_sent_again() {
+        check(&[(10, 1, "first"), (30, 2, "second")], (2, 20), &[]);
+    }
+
+    #[test]
+    fn what_is_long_ago_is_forgotten() {
+        let mut recent = RecentlySent::default();
+        let start = Instant::now();
+        for seconds in 0..10 {
+            let now = start + Duration::from_secs(seconds);
+            recent.record(now, &"topic".into(), &"frame".into(), &[]);
+        }
+        assert_eq!((recent.messages.len(), recent.bytes), (3, 15));
+    }
+}

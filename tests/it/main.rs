@@ -1,0 +1,15 @@
+//! Components, clients and clusters through the public API, over real sockets.
+//!
+//! [`setup`] has what most tests need, [`raw`] a peer that is written by hand, for what no
+//! well-behaved library would send.
+
+mod raw;
+mod setup;
+
+mod bad_input;
+mod client;
+mod components;
+mod examples;
+mod lifecycle;
+mod methods;
+mod rep;

@@ -1,0 +1,436 @@
+//! Components from parts: REP in front of them, and parts of the user's own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use palm::callable::Emit;
+use palm::part::{
+    Bypass, Envelope, Inbound, InboundHooks, Inlet, OpenError, Outbound, Outlet, Setup, Stop,
+};
+use palm::parts::{CacheService, PubService, PullService, PushService, RepService};
+use palm::prelude::*;
+use palm::socket::{Dealer, Pull, Request};
+use palm::{BoxError, CallFailure, ComponentHandle};
+use tokio::sync::mpsc;
+
+use super::setup::{ANY, Caller, Gate, address, chain, check, options, soon};
+
+/// Answers in capitals; what is called `slow` waits at a gate.
+struct Shout {
+    gate: Gate,
+}
+
+impl Outbound for Shout {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        assert_eq!(setup.component(), "shouting");
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let mut batch = Vec::new();
+        let mut slow = tokio::task::JoinSet::new();
+        while inlet.recv_many(&mut batch, 10).await > 0 {
+            for envelope in batch.drain(..) {
+                let gate = self.gate.clone();
+                let outlet = outlet.clone();
+                slow.spawn(async move {
+                    if envelope.message().function() == "shouting.slow" {
+                        gate.pass().await;
+                    }
+                    let answer = envelope.message().payload().to_ascii_uppercase();
+                    let message = envelope.answer(Bytes::from(answer.clone()));
+                    outlet.send(message.with_payload(answer)).await;
+                });
+            }
+        }
+        while slow.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// REP, `Shout` and a PUB behind.
+async fn shouting<H: InboundHooks>(rep: RepService<H>, block: bool) -> (ComponentHandle, Gate) {
+    let gate = Gate::closed();
+    let mut template = ServerTemplate::new("shouting");
+    template
+        .register_inbound(rep, "Rep")
+        .route("Shout")
+        .block(block)
+        .log(true);
+    template
+        .register_outbound(Shout { gate: gate.clone() }, "Shout")
+        .route("Pub")
+        .log(true);
+    template.register_outbound(PubService::bind(ANY), "Pub");
+    template.register_bypass(CacheService::bind(ANY), "Cache");
+    (template.spawn().await.unwrap(), gate)
+}
+
+async fn request_to(component: &ComponentHandle) -> Request {
+    let at = address(component.address("rep_address").unwrap());
+    Request::connect(&at, &options()).await.unwrap()
+}
+
+async fn ask(request: &Request, function: &str, payload: &str) -> Bytes {
+    let mut message = Message::new(function, payload.to_owned());
+    message.set_client("requester");
+    request
+        .request(message.encode(), Duration::from_secs(10))
+        .await
+        .unwrap()
+}
+
+#[test]
+fn a_request_is_answered_with_the_result_where_the_route_blocks() {
+    check(async {
+        let (component, gate) = shouting(RepService::bind(ANY), true).await;
+        let request = request_to(&component).await;
+        assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
+        // One that takes long holds up no other.
+        let slow = ask(&request, "shouting.slow", "slow");
+        let others = async {
+            gate.arrived(1).await;
+            for number in 0..20 {
+                assert_eq!(
+                    ask(&request, "shouting.shout", &format!("a{number}")).await,
+                    format!("A{number}")
+                );
+            }
+            gate.open();
+        };
+        assert_eq!(
+            soon("the answers", async { tokio::join!(slow, others) })
+                .await
+                .0,
+            "SLOW"
+        );
+        component.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_request_is_acknowledged_where_the_route_does_not_block() {
+    check(async {
+        let (component, gate) = shouting(RepService::bind(ANY), false).await;
+        let request = request_to(&component).await;
+        assert_eq!(ask(&request, "shouting.slow", "x").await, "1");
+        gate.arrived(1).await;
+        gate.open();
+        // The result goes on all the same.
+        let publishes = component.address("pub_address").unwrap();
+        let mut listener = Caller::at(publishes, publishes, "requester").await;
+        assert_eq!(listener.answer().await, "X");
+    });
+}
+
+#[test]
+fn a_request_that_leads_nowhere_is_acknowledged() {
+    check(async {
+        let mut template = ServerTemplate::new("nowhere");
+        template
+            .register_inbound(RepService::bind(ANY), "Rep")
+            .block(true);
+        let component = template.spawn().await.unwrap();
+        assert_eq!(ask(&request_to(&component).await, "a.b", "x").await, "1");
+
+        let mut template = ServerTemplate::new("to a push");
+        template
+            .register_inbound(RepService::bind(ANY), "Rep")
+            .route("Push")
+            .block(true);
+        template.register_outbound(PushService::bind(ANY), "Push");
+        let component = template.spawn().await.unwrap();
+        assert_eq!(ask(&request_to(&component).await, "a.b", "x").await, "");
+        let push = address(component.address("push_address").unwrap());
+        let mut pull = Pull::connect(&push, &options()).await.unwrap();
+        let mut frames = Vec::new();
+        soon("the message", pull.recv_many(&mut frames, 1))
+            .await
+            .unwrap();
+        let message = Message::decode(frames.remove(0)).unwrap();
+        assert_eq!(
+            (message.payload(), message.cache().len()),
+            (&Bytes::from("x"), 36)
+        );
+    });
+}
+
+#[test]
+fn a_request_that_is_none_is_answered_with_a_failure() {
+    check(async {
+        let (component, _) = shouting(RepService::bind(ANY), true).await;
+        let request = request_to(&component).await;
+        let at = address(component.address("rep_address").unwrap());
+        let mut dealer = Dealer::connect(&at, &options()).await.unwrap();
+        let good = Message::new("shouting.shout", "x").encode();
+        for frames in [
+            vec![Bytes::from("\u{ff}\u{ff}\u{ff}")],
+            vec![good.clone(), good.clone()],
+            vec![],
+        ] {
+            let envelope = [Bytes::from("id"), Bytes::new()];
+            let frames = envelope.into_iter().chain(frames.clone()).collect();
+            dealer.send(frames).await.unwrap();
+            let mut replies = Vec::new();
+            soon("a reply", dealer.recv_many(&mut replies, 1))
+                .await
+                .unwrap();
+            assert_eq!(replies[0][..], ["id", "", "0"].map(Bytes::from));
+            assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
+        }
+        // Without a delimiter it is no request.
+        dealer
+            .send(["no delimiter"].map(Bytes::from).into_iter().collect())
+            .await
+            .unwrap();
+        assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
+        assert_eq!(component.metrics().part("Rep").unwrap().errors, 3);
+    });
+}
+
+/// Doubles each message, and decorates the answer.
+struct Decorate {
+    seen: Bytes,
+}
+
+impl InboundHooks for Decorate {
+    async fn scatter(
+        &mut self,
+        message: Message,
+        context: Context,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), CallFailure> {
+        assert_eq!(context.name(), "shouting");
+        match &message.payload()[..] {
+            b"none" => return Ok(()),
+            b"panic" => panic!("as told"),
+            _ => {}
+        }
+        emit.send(message.clone().with_payload("first")).await;
+        emit.send(message).await;
+        Ok(())
+    }
+
+    fn handle_feedback(&mut self, feedback: &Bytes) {
+        self.seen = feedback.clone();
+    }
+
+    fn reply_feedback(&mut self, feedback: Bytes) -> Bytes {
+        assert_eq!(feedback, self.seen);
+        [b"<", &feedback[..], b">"].concat().into()
+    }
+}
+
+#[test]
+fn hooks_shape_requests_and_replies() {
+    check(async {
+        let hooks = Decorate { seen: Bytes::new() };
+        let (component, _) = shouting(RepService::bind(ANY).hooks(hooks), true).await;
+        let request = request_to(&component).await;
+        assert_eq!(ask(&request, "shouting.shout", "x").await, "<X>");
+        assert_eq!(ask(&request, "shouting.shout", "none").await, "<>");
+        assert_eq!(ask(&request, "shouting.shout", "panic").await, "<0>");
+        assert_eq!(ask(&request, "shouting.shout", "x").await, "<X>");
+    });
+}
+
+/// Panics at what it is told.
+struct Nervous;
+
+impl InboundHooks for Nervous {
+    const SCATTERS: bool = false;
+
+    fn handle_feedback(&mut self, feedback: &Bytes) {
+        assert_ne!(feedback, "BOO");
+    }
+}
+
+#[test]
+fn a_hook_for_feedback_that_panics_harms_nobody_else() {
+    check(async {
+        let (component, _) = shouting(RepService::bind(ANY).hooks(Nervous), true).await;
+        let request = request_to(&component).await;
+        let body = Message::new("shouting.shout", "boo").encode();
+        // Whatever the reply is, if any.
+        let _ = request.request(body, Duration::from_millis(500)).await;
+        let body = Message::new("shouting.shout", "x").encode();
+        assert_eq!(
+            request.request(body, Duration::from_secs(3)).await.unwrap(),
+            "X"
+        );
+    });
+}
+
+/// Takes what a channel gives, and tells what came of it.
+struct Feed {
+    messages: mpsc::Receiver<Message>,
+    answers: mpsc::Sender<Bytes>,
+}
+
+impl Inbound for Feed {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let announced = setup.announce("feed_address", &address("tcp://*:1234"));
+        assert!(!announced.to_string().contains('*'));
+        assert!(setup.socket_options().max_message_bytes > 0);
+        Ok(())
+    }
+
+    async fn run(mut self, outlet: Outlet) -> Result<(), BoxError> {
+        loop {
+            let message = tokio::select! {
+                () = outlet.stopped() => return Ok(()),
+                message = self.messages.recv() => message.ok_or("the feed has run dry")?,
+            };
+            let answer = outlet.send(message).await;
+            self.answers.send(answer).await?;
+        }
+    }
+}
+
+/// Gives what it gets to a channel.
+struct Collect(mpsc::Sender<Message>);
+
+impl Outbound for Collect {
+    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
+        let mut batch = Vec::new();
+        while inlet.recv_many(&mut batch, 10).await > 0 {
+            for envelope in batch.drain(..) {
+                let envelope: Envelope = envelope;
+                assert_ne!(envelope.message().payload(), "panic");
+                self.0.send(envelope.answer("collected".into())).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells that it has ended.
+struct Beside(mpsc::Sender<&'static str>);
+
+impl Bypass for Beside {
+    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
+        Ok(())
+    }
+
+    async fn run(self, stop: Stop) -> Result<(), BoxError> {
+        stop.stopped().await;
+        self.0.send("beside").await?;
+        Ok(())
+    }
+}
+
+struct Parts {
+    component: ComponentHandle,
+    feed: mpsc::Sender<Message>,
+    answers: mpsc::Receiver<Bytes>,
+    collected: mpsc::Receiver<Message>,
+    beside: mpsc::Receiver<&'static str>,
+}
+
+async fn own_parts() -> Parts {
+    let (feed, messages) = mpsc::channel(10);
+    let (answered, answers) = mpsc::channel(10);
+    let (collect, collected) = mpsc::channel(10);
+    let (ended, beside) = mpsc::channel(10);
+    let mut template = ServerTemplate::new("own");
+    let inbound = Feed {
+        messages,
+        answers: answered,
+    };
+    template
+        .register_inbound(inbound, "Feed")
+        .route("Collect")
+        .block(true);
+    template.register_outbound(Collect(collect), "Collect");
+    template.register_bypass(Beside(ended), "Beside");
+    Parts {
+        component: template.spawn().await.unwrap(),
+        feed,
+        answers,
+        collected,
+        beside,
+    }
+}
+
+#[test]
+fn parts_of_the_users_own_work_like_others() {
+    check(async {
+        let mut parts = own_parts().await;
+        assert!(
+            parts
+                .component
+                .address("feed_address")
+                .unwrap()
+                .ends_with(":1234")
+        );
+        parts.feed.send(Message::new("a.b", "x")).await.unwrap();
+        let message = soon("the message", parts.collected.recv()).await.unwrap();
+        assert_eq!(
+            (message.function(), message.payload()),
+            ("a.b", &Bytes::from("x"))
+        );
+        assert_eq!(
+            soon("the answer", parts.answers.recv()).await.unwrap(),
+            "collected"
+        );
+        soon("the end", parts.component.shutdown()).await.unwrap();
+        // The bypass was told last, and all have ended.
+        assert_eq!(parts.beside.recv().await, Some("beside"));
+        assert!(parts.collected.recv().await.is_none());
+    });
+}
+
+#[test]
+fn a_part_that_fails_ends_the_component_and_is_named() {
+    check(async {
+        let parts = own_parts().await;
+        drop(parts.feed);
+        let error = soon("the end", parts.component.join()).await.unwrap_err();
+        let error = chain(&error);
+        for part in ["`own`", "`Feed`", "the feed has run dry"] {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    });
+}
+
+#[test]
+fn a_part_that_panics_ends_the_component_and_is_named() {
+    check(async {
+        let parts = own_parts().await;
+        parts.feed.send(Message::new("a.b", "panic")).await.unwrap();
+        let error = soon("the end", parts.component.join()).await.unwrap_err();
+        let error = chain(&error);
+        for part in ["`own`", "panic", "`Collect`"] {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    });
+}
+
+struct Refuses;
+
+impl Inbound for Refuses {
+    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
+        Err(BoxError::from("no licence").into())
+    }
+
+    async fn run(self, _: Outlet) -> Result<(), BoxError> {
+        unreachable!("it was never opened")
+    }
+}
+
+#[test]
+fn a_part_that_does_not_open_is_named() {
+    check(async {
+        let mut template = ServerTemplate::new("own");
+        template.register_inbound(PullService::bind(ANY), "Pull");
+        template.register_inbound(Refuses, "Refuses");
+        let error = chain(&template.spawn().await.unwrap_err());
+        for part in ["`own`", "`Refuses`", "no licence"] {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    });
+}
