@@ -169,7 +169,8 @@ enum Access<C> {
 }
 
 impl<C: Shape> State<C> {
-    pub(crate) fn new(value: C) -> Arc<Self> {
+    /// A value whose methods and hooks parts can call.
+    pub fn new(value: C) -> Arc<Self> {
         Arc::new(Self(if C::EXCLUSIVE {
             Access::Locked(RwLock::new(value))
         } else {

@@ -1,5 +1,7 @@
 //! Errors that several layers share. Those of one operation stand beside it.
 
+use std::panic::AssertUnwindSafe;
+
 use crate::cache::CacheError;
 use crate::callable::panic_text;
 use crate::client::{CallError, ConnectError};
@@ -113,7 +115,9 @@ impl CallFailure {
 
     /// The error and all of its causes, from the outermost on, in one line.
     pub(crate) fn chain(&self) -> String {
-        chain(&*self.source)
+        // The error is the user's, and its `Display` may do anything.
+        std::panic::catch_unwind(AssertUnwindSafe(|| chain(&*self.source)))
+            .unwrap_or_else(|panic| format!("(its text panicked: {})", panic_text(&*panic)))
     }
 }
 

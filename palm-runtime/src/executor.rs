@@ -155,8 +155,12 @@ impl<C: Callable> Outbound for Executor<C> {
                     .acquire_owned()
                     .await
                     .expect("the semaphore is never closed");
-                let Some((call, begun)) = running.begin(envelope, now).await else {
-                    continue;
+                let (call, begun) = match running.begin(envelope, now) {
+                    Work::Call(call, begun) => (call, begun),
+                    Work::Done(outcome, begun) => {
+                        running.done(begun, outcome, now, permit).await;
+                        continue;
+                    }
                 };
                 let future = catch_panic(
                     C::call(running.state.clone(), begun.index, call),
@@ -214,7 +218,8 @@ struct Begun {
     header: Message,
     feedback: Option<oneshot::Sender<Bytes>>,
     started: Instant,
-    counters: Arc<FunctionCounters>,
+    /// Of the function, where there is one.
+    counters: Option<Arc<FunctionCounters>>,
     /// Until when delivery has to wait, and who waits for it.
     turn: Turn,
     /// Results that wait for the end of the call.
@@ -250,34 +255,43 @@ impl Turn {
 }
 
 impl<C: Callable> Running<C> {
-    /// Finds the function of a message. `None` when that was all: it cannot be called, or it is
-    /// `echo`, and the answer is on its way.
-    async fn begin(&mut self, envelope: Envelope, now: Instant) -> Option<(Call, Begun)> {
+    /// Finds the function of a message, and what is needed to call it.
+    fn begin(&mut self, envelope: Envelope, now: Instant) -> Work {
         let Envelope {
             message,
             since,
             feedback,
         } = envelope;
+        self.finisher.counters.count(1, message.payload().len());
         let found = self.find(&message);
         let index = match found {
             Ok(Found::Function(index)) => index,
             Ok(Found::Echo) => {
                 let counters = self.functions[C::FUNCTIONS.len()].clone();
                 counters.begin(now.saturating_duration_since(since));
-                self.turn().wait().await;
-                let payload = message.payload().clone();
-                self.finisher
-                    .finish(message, Outcome::Payload(payload), feedback)
-                    .await;
-                counters.end(Duration::ZERO, false);
-                return None;
+                let outcome = Outcome::Payload(message.payload().clone());
+                let begun = Begun {
+                    index: C::FUNCTIONS.len(),
+                    header: message,
+                    feedback,
+                    started: now,
+                    counters: Some(counters),
+                    turn: self.turn(),
+                    collected: None,
+                };
+                return Work::Done(outcome, begun);
             }
             Err(failure) => {
-                self.turn().wait().await;
-                self.finisher
-                    .finish(message, Outcome::Failed(failure), feedback)
-                    .await;
-                return None;
+                let begun = Begun {
+                    index: C::FUNCTIONS.len(),
+                    header: message,
+                    feedback,
+                    started: now,
+                    counters: None,
+                    turn: self.turn(),
+                    collected: None,
+                };
+                return Work::Done(Outcome::Failed(failure), begun);
             }
         };
         let info = &C::FUNCTIONS[index];
@@ -291,9 +305,10 @@ impl<C: Callable> Running<C> {
         let (emitter, collected) = match info.results {
             Results::One => (None, None),
             Results::Many => {
-                // A hook that needs the lock that this call holds would wait for the call, and the
-                // call for room behind the hook: then results wait for the end of the call.
-                let (collect, collected) = if C::EXCLUSIVE && C::HANDLES_STREAM {
+                // A hook, or a call that came before, may need the lock that this call holds, and this
+                // call would wait for either: then results wait for the end of the call.
+                let waits = C::HANDLES_STREAM || self.order == Order::Kept;
+                let (collect, collected) = if C::EXCLUSIVE && waits {
                     let (sender, receiver) = mpsc::unbounded_channel();
                     (Some(sender), Some(receiver))
                 } else {
@@ -313,11 +328,11 @@ impl<C: Callable> Running<C> {
             header: message,
             feedback,
             started: now,
-            counters,
+            counters: Some(counters),
             turn,
             collected,
         };
-        Some((Call::new(payload, context, emitter), begun))
+        Work::Call(Call::new(payload, context, emitter), begun)
     }
 
     fn find(&self, message: &Message) -> Result<Found, CallFailure> {
@@ -360,9 +375,9 @@ impl<C: Callable> Running<C> {
         permit: OwnedSemaphorePermit,
     ) {
         let failed = matches!(outcome, Outcome::Failed(_));
-        begun
-            .counters
-            .end(now.duration_since(begun.started), failed);
+        if let Some(counters) = &begun.counters {
+            counters.end(now.duration_since(begun.started), failed);
+        }
         if begun.turn.before.is_some() {
             self.spawn(begun, std::future::ready(outcome), permit);
         } else {
@@ -380,7 +395,9 @@ impl<C: Callable> Running<C> {
         let (started, counters) = (begun.started, begun.counters.clone());
         let call = async move {
             let outcome = call.await;
-            counters.end(started.elapsed(), matches!(outcome, Outcome::Failed(_)));
+            if let Some(counters) = counters {
+                counters.end(started.elapsed(), matches!(outcome, Outcome::Failed(_)));
+            }
             outcome
         };
         self.spawn(begun, call, permit);
@@ -408,6 +425,13 @@ impl<C: Callable> Running<C> {
     }
 }
 
+/// What is to be done with a message.
+enum Work {
+    Call(Call, Begun),
+    /// It is `echo`, or cannot be called: there is nothing to call.
+    Done(Outcome, Begun),
+}
+
 enum Found {
     Function(usize),
     Echo,
@@ -428,7 +452,6 @@ impl Finisher {
         outcome: Outcome,
         feedback: Option<oneshot::Sender<Bytes>>,
     ) {
-        self.counters.count(1, message.payload().len());
         match outcome {
             Outcome::Payload(payload) => message.set_payload(payload),
             Outcome::Nothing => return,

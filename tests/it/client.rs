@@ -11,7 +11,6 @@ use palm::prelude::*;
 use palm::socket::{Publish, Pull, Push, Reply};
 use palm::{CacheError, CallError, ComponentHandle, ConnectError, blocking};
 
-use super::raw::RawPublisher;
 use super::setup::{
     ANY, Caller, Gate, Place, STALLED, address, chain, check, eventually, options, soon, unbound,
 };
@@ -299,24 +298,6 @@ fn a_job_that_is_not_polled_sends_no_more_than_its_window() {
 }
 
 #[test]
-fn no_more_than_the_window_is_under_way() {
-    check(async {
-        let (handle, server) = spawn().await;
-        let client = Client::builder("server", handle.db_address())
-            .window(10)
-            .connect();
-        let client = soon("connecting", client).await.unwrap();
-        let mut job = client.job(Server::GATED, numbers(0..100)).messages(100);
-        // The calls take a while, during which the job is polled.
-        let answer = tokio::time::timeout(Duration::from_secs(1), job.next()).await;
-        assert!(answer.is_err());
-        assert_eq!(job.sent(), 10);
-        server.gate.open();
-        assert_eq!(collect(job).await, numbers(0..100));
-    });
-}
-
-#[test]
 fn two_jobs_at_once_do_not_mix() {
     check(async {
         let (_handle, _, client) = server_and_client().await;
@@ -363,33 +344,6 @@ fn an_eval_that_is_given_up_disturbs_no_other() {
         drop(client.eval(Server::GATED, "never awaited"));
         echo(&client, "afterwards").await;
         assert_eq!(server.gate.count(), 2);
-    });
-}
-
-#[test]
-fn a_message_outlives_a_connection_that_comes_to_nothing() {
-    check(async {
-        // Whatever takes connections for a server that is not there yet, e.g. a proxy.
-        let server = RawPublisher::bind().await;
-        let push = Push::connect(&address(&server.address), &options())
-            .await
-            .unwrap();
-        let sending = tokio::spawn(async move {
-            push.send("the message".into()).await.unwrap();
-            push
-        });
-        let comes_to_nothing = server.accept().await;
-        // Time for a message to be sent, if it is sent now.
-        tokio::time::sleep(STALLED).await;
-        drop(comes_to_nothing);
-
-        let mut peer = server.accept().await;
-        soon("the introduction", peer.introduce("PULL"))
-            .await
-            .unwrap();
-        let frame = soon("the message", peer.frame()).await.unwrap();
-        assert_eq!(frame, (0, b"the message".to_vec()));
-        soon("the end of sending", sending).await.unwrap();
     });
 }
 

@@ -509,27 +509,6 @@ fn each_kind_tells_its_configuration() {
 }
 
 #[test]
-fn who_follows_a_db_address_tells_its_sub_address_too() {
-    check(async {
-        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
-        let middle = Middle
-            .bind(ANY)
-            .follow(first.db_address())
-            .spawn()
-            .await
-            .unwrap();
-        tells(&middle, &["sub_address"]).await;
-        let last = Last
-            .bind(ANY)
-            .follow(first.db_address())
-            .spawn()
-            .await
-            .unwrap();
-        tells(&last, &["sub_address_0"]).await;
-    });
-}
-
-#[test]
 fn a_limit_on_messages_ends_start() {
     check(async {
         let place = Place::new();
@@ -565,20 +544,39 @@ fn a_limit_on_messages_ends_start() {
 #[test]
 fn a_limit_on_messages_ends_followers() {
     check(async {
-        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
-        let at = first.db_address();
-        let middle = Middle.bind(ANY).follow(at).to_client(true).messages(4);
-        let hub = Hub::new("hub").bind(ANY).follow(at).messages(4);
-        let last = Last.bind(ANY).follow(at).to_client(true).messages(4);
-        let hub = hub.spawn().await.unwrap();
-        let hand = Hand.connect(hub.db_address()).name("hand");
-        let _hand = hand.spawn().await.unwrap();
-        for (component, mark) in [
-            (middle.spawn().await.unwrap(), "middle"),
-            (hub, "hand"),
-            (last.spawn().await.unwrap(), "last"),
-        ] {
-            let name = component.name().to_owned();
+        for (name, mark) in [("middle", "middle"), ("hub", "hand"), ("last", "last")] {
+            let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
+            let at = first.db_address();
+            let component = match name {
+                "middle" => {
+                    Middle
+                        .bind(ANY)
+                        .follow(at)
+                        .to_client(true)
+                        .messages(4)
+                        .spawn()
+                        .await
+                }
+                "hub" => {
+                    Hub::new("hub")
+                        .bind(ANY)
+                        .follow(at)
+                        .messages(4)
+                        .spawn()
+                        .await
+                }
+                _ => {
+                    Last.bind(ANY)
+                        .follow(at)
+                        .to_client(true)
+                        .messages(4)
+                        .spawn()
+                        .await
+                }
+            };
+            let component = component.unwrap();
+            let hand = Hand.connect(component.db_address()).name("hand");
+            let _hand = hand.spawn().await.unwrap();
             let client = connect_through(&first, &component).await;
             let steps = ["first.mark".to_owned(), format!("{name}.mark")];
             let job = client.job(steps, vec!["x"; 4]).messages(4);
@@ -586,9 +584,8 @@ fn a_limit_on_messages_ends_followers() {
             for answer in answers {
                 assert_eq!(answer.unwrap(), format!("x first {mark}"));
             }
-            soon(&format!("the end of `{name}`"), component.join())
-                .await
-                .unwrap();
+            let end = format!("the end of `{name}`");
+            soon(&end, component.join()).await.unwrap();
         }
     });
 }

@@ -3,6 +3,8 @@
 //! [`setup`] has what most tests need, [`raw`] a peer that is written by hand, for what no
 //! well-behaved library would send.
 
+#![expect(clippy::unwrap_used, reason = "a test may; its helpers are tests too")]
+
 mod raw;
 mod setup;
 

@@ -78,6 +78,8 @@ pub(crate) enum ServiceError {
     Key(#[from] std::str::Utf8Error),
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error("the store {0}")]
+    Panicked(#[source] crate::error::CallFailure),
 }
 
 /// Carries out one request, whatever it is: where it cannot be carried out the reply is empty, and

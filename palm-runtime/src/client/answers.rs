@@ -93,7 +93,10 @@ impl Answers {
         let number = topic
             .strip_prefix(&self.id.as_bytes()[..])?
             .strip_prefix(b"/")?;
-        std::str::from_utf8(number).ok()?.parse().ok()
+        let text = std::str::from_utf8(number).ok()?;
+        // Only as we write it: `07` and `+7` are somebody else's.
+        let canonical = text == "0" || text.starts_with(|first: char| matches!(first, '1'..='9'));
+        text.parse().ok().filter(|_| canonical)
     }
 
     /// Where the answers to a job go. An answer to a single call is delivered on the way.
@@ -196,6 +199,8 @@ mod tests {
             b"id/x",
             b"id2/1",
             b"other/1",
+            b"id/01",
+            b"id/+1",
             b"id/99999999999999999999",
         ] {
             assert_eq!(answers.number(topic), None);

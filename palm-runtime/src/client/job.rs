@@ -25,8 +25,9 @@ use crate::socket::{SocketClosed, TrySendError};
 /// Many calls, made by [`Client::job`]: a stream of answers, in the order in which they are done.
 ///
 /// Payloads are sent while the stream is polled, and answers are taken at the same time. At most
-/// [`window`](crate::ClientBuilder::window) messages are under way; while nobody polls the stream
-/// nothing is sent. It ends after [`messages`](Self::messages) answers, with an error when none came
+/// [`window`](crate::ClientBuilder::window) messages are under way, a function that answers only some
+/// messages aside: where no answer comes for 200 ms, what is under way counts as answered. While nobody
+/// polls the stream nothing is sent. It ends after [`messages`](Self::messages) answers, with an error when none came
 /// for [`timeout`](Self::timeout), or by being dropped.
 ///
 /// Answers that are not taken wait in the client, up to 16 windows or 64 MiB; beyond that, the
@@ -89,8 +90,7 @@ impl Window {
         if untaken < self.len {
             return Poll::Ready(());
         }
-        // The consumer polls, so it will take them now.
-        context.waker().wake_by_ref();
+        // There are answers to be taken, and whoever polls takes them.
         Poll::Pending
     }
 }
@@ -271,7 +271,11 @@ impl Stream for Job<'_> {
             return Poll::Ready(Some(Err(error)));
         }
         if job.left == Some(0) {
-            // All answers are there, and payloads are left that have none.
+            // All answers that were asked for are there; payloads are left, whose answers nobody wants.
+            job.window.taken += job.answers.batch.by_ref().count() as u64;
+            while let Poll::Ready(Some(_)) = job.poll_answer(context) {
+                job.window.taken += 1 + job.answers.batch.by_ref().count() as u64;
+            }
             if job.payloads.is_none() && job.sending.is_none() {
                 job.end();
                 return Poll::Ready(None);

@@ -6,6 +6,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::callable::catch_panic;
 use crate::error::BoxError;
 use crate::part::Stop;
 
@@ -71,6 +72,7 @@ impl Parts {
     ) {
         self.names.push(name.to_owned());
         let name = name.to_owned();
+        let part = catch_panic(part, |panic| Err(panic.into()));
         let part = async move { (name, part.await) };
         self.routed.spawn(part.in_current_span());
     }
@@ -81,6 +83,7 @@ impl Parts {
         part: impl Future<Output = Result<(), BoxError>> + Send + 'static,
     ) {
         let name = name.to_owned();
+        let part = catch_panic(part, |panic| Err(panic.into()));
         let part = async move { (name, part.await) };
         self.bypasses.spawn(part.in_current_span());
     }
@@ -92,7 +95,7 @@ pub(super) async fn supervise(mut parts: Parts, component: String) -> Result<(),
     let failed = |ended: Result<Ended, JoinError>, names: &mut Vec<String>| {
         let (part, result) = match ended {
             Ok(ended) => ended,
-            // A panic in a part is a bug; methods and hooks are caught where they are called.
+            // Only when the runtime is shut down: panics are caught.
             Err(error) => ("?".to_owned(), Err(error.into())),
         };
         names.retain(|name| *name != part);
@@ -111,7 +114,8 @@ pub(super) async fn supervise(mut parts: Parts, component: String) -> Result<(),
             else => break,
         };
         outcome = failed(ended, &mut parts.names);
-        if outcome.is_err() {
+        // Without a part that is routed nothing is left to wait for.
+        if outcome.is_err() || parts.routed.is_empty() {
             break;
         }
     }

@@ -399,6 +399,9 @@ impl ServerTemplate {
             }
         }
 
+        if self.settings.messages == Some(0) {
+            stop.token.cancel();
+        }
         let left = self.settings.messages.map(AtomicU64::new).map(Arc::new);
         let mut parts = Parts::new(stop.clone());
         let mut part_entries = Vec::new();

@@ -6,7 +6,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::whereabouts::{Given, IntoAddress};
-use crate::cache::{ComponentStore, service};
+use crate::cache::ComponentStore;
+use crate::cache::service::{self, ServiceError};
+use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
 use crate::metrics::PartCounters;
 use crate::part::{Bypass, OpenError, Setup, Stop};
@@ -70,14 +72,14 @@ impl Bypass for CacheService {
             let (store, counters) = (&*store, &*counters);
             running.push(async move {
                 counters.count(1, frames.iter().map(bytes::Bytes::len).sum());
-                let answer = service::handle(store, &frames)
-                    .await
-                    .unwrap_or_else(|error| {
-                        counters.count_error();
-                        let cause = chain(&error);
-                        tracing::warn!("a cache request was not carried out: {cause}");
-                        bytes::Bytes::new()
-                    });
+                let handled = service::handle(store, &frames);
+                let handled = catch_panic(handled, |panic| Err(ServiceError::Panicked(panic)));
+                let answer = handled.await.unwrap_or_else(|error| {
+                    counters.count_error();
+                    let cause = chain(&error);
+                    tracing::warn!("a cache request was not carried out: {cause}");
+                    bytes::Bytes::new()
+                });
                 if responder.reply(answer).is_err() {
                     counters.count_dropped(1);
                     tracing::warn!("a peer reads none of the replies of the cache; one is lost");

@@ -68,7 +68,7 @@ impl Held {
 
     /// Keeps a message; tells how many had to be dropped for it.
     pub(super) fn push(&mut self, now: Instant, topic: ByteString, frame: Bytes) -> usize {
-        if self.limits.time.is_zero() || frame.len() > self.limits.bytes {
+        if self.limits.time.is_zero() {
             return 1;
         }
         let number = self.next_number;
@@ -79,7 +79,10 @@ impl Held {
         let waiting = Waiting { number, frame };
         self.topics.entry(topic).or_default().push_back(waiting);
         let mut dropped = 0;
-        while self.messages > self.limits.messages || self.bytes > self.limits.bytes {
+        // One message is always let in, however large it is.
+        while self.messages > 1
+            && (self.messages > self.limits.messages || self.bytes > self.limits.bytes)
+        {
             dropped += self.drop_oldest();
         }
         dropped
@@ -208,6 +211,7 @@ mod tests {
         assert_eq!(held.push(now, "c".into(), vec![b'x'; 99].into()), 1);
         assert_eq!(released(&mut held, "a"), "a:3");
         assert_eq!(held.push(now, "d".into(), vec![b'x'; 101].into()), 1);
+        assert_eq!(held.release(b"d").len(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The one loop by which inbound parts take messages from a socket that expects no answer.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -115,7 +116,15 @@ impl<H: InboundHooks> Intake<H> {
             }
             self.outlet.send_since(message, since).await
         };
-        self.hooks.handle_feedback(&answer);
+        handle_feedback(&mut self.hooks, &answer);
+    }
+}
+
+/// Runs a hook of the user's, whatever it does.
+pub(super) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) {
+    let hook = AssertUnwindSafe(|| hooks.handle_feedback(feedback));
+    if std::panic::catch_unwind(hook).is_err() {
+        tracing::error!("handle_feedback panicked");
     }
 }
 

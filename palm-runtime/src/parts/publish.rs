@@ -141,10 +141,14 @@ impl<S: Shape> Outbound for PubService<S> {
                 () = expired => publisher.expire().await?,
             }
         }
+        publisher.last_chance(inlet.linger()).await?;
         publisher.publish.close(inlet.linger()).await;
         Ok(())
     }
 }
+
+/// How long a component that stops waits for somebody to subscribe to what it holds.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// A client of pylm opens a subscription for each call and closes the one before in the background. When
 /// the next answer would go to a subscription that has been served already and was idle since, it waits
@@ -295,6 +299,19 @@ impl<S: Shape> Publisher<S> {
                     self.publish.send(prefix.clone(), frame).await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// When the component stops: gives those whose answers wait a moment to subscribe.
+    async fn last_chance(&mut self, linger: Duration) -> Result<(), SocketClosed> {
+        let until = tokio::time::Instant::now() + linger.min(LAST_CHANCE);
+        while self.held.next_expiry().is_some() {
+            match tokio::time::timeout_at(until, self.publish.changed()).await {
+                Ok(changed) => changed?,
+                Err(_) => break,
+            }
+            self.take_notice().await?;
         }
         Ok(())
     }

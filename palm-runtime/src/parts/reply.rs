@@ -1,12 +1,13 @@
 //! REP: messages of peers that wait for an answer.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::intake::scatter;
+use super::intake::{handle_feedback, scatter};
 use super::whereabouts::{Given, IntoAddress, Opened};
 use crate::error::{BoxError, chain};
 use crate::message::Message;
@@ -117,8 +118,13 @@ fn answer_peer<H: InboundHooks>(
     responder: Responder,
     counters: &PartCounters,
 ) {
-    hooks.handle_feedback(&feedback);
-    if responder.reply(hooks.reply_feedback(feedback)).is_err() {
+    handle_feedback(hooks, &feedback);
+    let hook = AssertUnwindSafe(|| hooks.reply_feedback(feedback));
+    let answer = std::panic::catch_unwind(hook).unwrap_or_else(|_| {
+        tracing::error!("reply_feedback panicked");
+        MALFORMED
+    });
+    if responder.reply(answer).is_err() {
         counters.count_dropped(1);
         tracing::warn!("a peer reads none of its replies; one is lost");
     }

@@ -180,24 +180,28 @@ impl Whereabouts {
 
 async fn follow(directory: Arc<Directory>, key: &str, peers: Peers, mut current: Address) {
     const INTERVAL: Duration = Duration::from_millis(500);
-    // An error means that the socket is closed.
-    while peers.connected().await.is_ok() && peers.disconnected().await.is_ok() {
-        loop {
-            let back = tokio::time::timeout(INTERVAL, peers.connected()).await;
-            if back.is_ok() {
-                break;
-            }
-            let Some(told) = directory.ask_address(key).await else {
-                continue;
-            };
-            if told != current {
-                tracing::info!("{key} has moved from `{current}` to `{told}`");
-                if let Err(error) = peers.move_to(&current, &told).await {
-                    tracing::warn!(%error, "cannot follow");
+    loop {
+        match tokio::time::timeout(INTERVAL, peers.connected()).await {
+            Ok(Ok(())) => {
+                if peers.disconnected().await.is_err() {
                     return;
                 }
-                current = told;
+                continue;
             }
+            // The socket is closed.
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+        let Some(told) = directory.ask_address(key).await else {
+            continue;
+        };
+        if told != current {
+            tracing::info!("{key} has moved from `{current}` to `{told}`");
+            if let Err(error) = peers.move_to(&current, &told).await {
+                tracing::warn!(%error, "cannot follow");
+                return;
+            }
+            current = told;
         }
     }
 }
