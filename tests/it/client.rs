@@ -681,7 +681,7 @@ fn a_plain_thread_calls_without_async() {
                 .unwrap_err();
             assert!(matches!(error, CallError::Timeout { .. }));
 
-            let borrowed = vec!["one".to_owned(), "two".to_owned()];
+            let borrowed = ["one".to_owned(), "two".to_owned()];
             let job = client
                 .job("server.echo", borrowed.iter().map(String::as_str))
                 .messages(2);

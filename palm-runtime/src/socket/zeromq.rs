@@ -693,7 +693,10 @@ impl Drop for End {
 enum Bound {
     Tcp(std::net::TcpListener),
     #[cfg(unix)]
-    Ipc(std::os::unix::net::UnixListener, Leftover),
+    Ipc(
+        std::os::unix::net::UnixListener,
+        #[expect(dead_code, reason = "it deletes the path when it is dropped")] Leftover,
+    ),
 }
 
 /// A path to be deleted in the end.
