@@ -1,42 +1,40 @@
-#!/bin/sh
-# Installs pylm 0.14.4 from PyPI into a virtual environment, for `run.py`. Needs python3 and the network.
+#!/usr/bin/env bash
+# Installs pylm 0.14.4, the peer that interop tests run against, into a virtual environment.
 #
-#   interop/setup-pylm.sh VENV [pure|upb]
+#   interop/setup-pylm.sh VENV [upb|pure]
 #
-# pylm is of 2017, and so is the code for its messages, which protobuf has refused since its version 4:
-#   pure   the last protobuf that takes it, slow, pylm untouched
-#   upb    a current, fast protobuf, and that code made anew from our `proto/` (the default)
-set -eu
-
-venv=${1:?usage: setup-pylm.sh VENV [pure|upb]}
+# upb (default): a current protobuf, for which pylm's message module is generated anew from proto/palm.proto, since
+# protobuf 4 and later refuse the one it ships. pure: the protobuf of its time, pylm as it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:?usage: interop/setup-pylm.sh VENV [upb|pure]}
 variant=${2:-upb}
-proto=$(cd "$(dirname "$0")/../proto" && pwd)
 
+if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c 'import pylm.servers, zmq' 2>/dev/null; then
+    echo "pylm is there"
+    exit 0
+fi
 case $variant in
-    pure) protobuf='protobuf==3.20.3' ;;
-    upb) protobuf='protobuf==5.29.6 grpcio-tools==1.71.2' ;;
-    *) echo "no such variant: $variant" >&2; exit 2 ;;
+upb) protobuf=(protobuf==5.29.6 grpcio-tools==1.71.2) ;;
+pure) protobuf=(protobuf==3.20.3) ;;
+*)
+    echo "unknown variant: $variant" >&2
+    exit 2
+    ;;
 esac
 
 python3 -m venv "$venv"
-python="$venv/bin/python"
-
-# pylm's setup.py needs a setuptools that still has pkg_resources, also where pip builds it apart.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-echo 'setuptools<81' > "$work/constraints"
-export PIP_CONSTRAINT="$work/constraints" PIP_DISABLE_PIP_VERSION_CHECK=1
-# shellcheck disable=SC2086  # several words are meant
-"$python" -m pip install --quiet pylm==0.14.4 pyzmq==27.3.0 requests==2.34.2 $protobuf
+# pylm comes as source only, and its build wants a setuptools that still has pkg_resources.
+echo 'setuptools<81' >"$work/constraints"
+PIP_CONSTRAINT=$work/constraints "$venv/bin/pip" install --quiet --disable-pip-version-check \
+    pylm==0.14.4 pyzmq==27.3.0 requests "${protobuf[@]}"
 
 if [ "$variant" = upb ]; then
-    parts=$("$python" -c 'import importlib.util as u; print(u.find_spec("pylm").submodule_search_locations[0])')/parts
-    # Without the package: pylm's message has none.
-    sed '/^package /d' "$proto/palm.proto" > "$work/messages.proto"
-    "$python" -m grpc_tools.protoc --proto_path="$work" --python_out="$parts" messages.proto
+    parts=$("$venv/bin/python" -c 'import os, pylm; print(os.path.join(os.path.dirname(pylm.__file__), "parts"))')
+    # pylm knows the message without a package, in a file of this name.
+    grep -v '^package' proto/palm.proto >"$work/messages.proto"
+    "$venv/bin/python" -m grpc_tools.protoc "-I$work" "--python_out=$parts" messages.proto
 fi
-
-"$python" - <<'PYTHON'
-import pylm, pylm.clients, pylm.servers, zmq
-print(f'pylm {pylm.__version__} is ready, with libzmq {zmq.zmq_version()}')
-PYTHON
+"$venv/bin/python" -c 'import pylm.servers, pylm.clients, zmq; print("pylm", pylm.__version__, "on libzmq", zmq.zmq_version())'
