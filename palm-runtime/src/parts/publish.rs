@@ -159,7 +159,7 @@ const IDLE: Duration = Duration::from_micros(200);
 
 struct Publisher<S> {
     /// The one subscriber of exactly a client's topic that was served last, and when.
-    served: HashMap<ByteString, (u64, Instant)>,
+    served: HashMap<ByteString, (Vec<u64>, Instant)>,
     /// Topics whose messages wait for a new subscription, and until when.
     doubted: VecDeque<(Instant, ByteString)>,
     state: Arc<State<S>>,
@@ -248,12 +248,16 @@ impl<S: Shape> Publisher<S> {
 
     /// Whether the subscription that there is may be one that its client is about to close.
     fn is_doubtful(&self, topic: &ByteString) -> bool {
-        let [subscriber] = self.publish.exact_subscribers(topic.as_bytes()) else {
+        let subscribers = self.publish.exact_subscribers(topic.as_bytes());
+        if subscribers.is_empty() || self.held.holds(topic) {
             return false;
-        };
-        let served = self.served.get(topic);
-        !self.held.holds(topic)
-            && served.is_some_and(|(peer, at)| *peer == subscriber.peer && at.elapsed() > IDLE)
+        }
+        self.served.get(topic).is_some_and(|(peers, at)| {
+            at.elapsed() > IDLE
+                && subscribers
+                    .iter()
+                    .all(|subscriber| peers.contains(&subscriber.peer))
+        })
     }
 
     async fn publish(&mut self, topic: ByteString, frame: Bytes) -> Result<(), SocketClosed> {
@@ -262,9 +266,8 @@ impl<S: Shape> Publisher<S> {
         if !recipients.is_empty() {
             let now = Instant::now();
             self.recent.record(now, &topic, &frame, recipients);
-            if let [recipient] = recipients {
-                self.served.insert(topic.clone(), (recipient.peer, now));
-            }
+            let peers = recipients.iter().map(|recipient| recipient.peer).collect();
+            self.served.insert(topic.clone(), (peers, now));
         }
         self.publish.send(topic.into_bytes(), frame).await
     }
