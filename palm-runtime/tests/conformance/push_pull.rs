@@ -84,11 +84,8 @@ fn peers_get_messages_in_turn() {
         }
         for pull in &mut pulls {
             let mut count = 0;
-            loop {
-                match number(&recv_one(pull).await) {
-                    0..300 => count += 1,
-                    _ => break,
-                }
+            while let 0..300 = number(&recv_one(pull).await) {
+                count += 1;
             }
             assert!(
                 (80..=120).contains(&count),
