@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use omq_tokio::{
-    KeepAlive, Message, MonitorEvent, MonitorStream, Options, ReconnectPolicy, SocketType,
+    Endpoint, KeepAlive, Message, MonitorEvent, MonitorRecvError, MonitorStream, Options,
+    ReconnectPolicy, SocketType,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::options::SocketOptions;
 use super::{Address, Frames, SocketClosed, TrySendError};
@@ -25,12 +29,25 @@ pub(super) enum Kind {
 
 /// A socket of `omq-tokio` with palm's settings.
 #[derive(Debug)]
-pub(super) struct Socket(omq_tokio::Socket);
+pub(super) struct Socket {
+    native: omq_tokio::Socket,
+    kind: Kind,
+    closed: AtomicBool,
+    /// The longest wait before connecting anew.
+    pause: Duration,
+    connections: Mutex<HashMap<Address, AbortOnDropHandle<()>>>,
+}
 
 impl Socket {
     pub(super) fn new(kind: Kind, options: &SocketOptions) -> Self {
-        let (socket_type, options) = configure(kind, options);
-        Self(omq_tokio::Socket::new(socket_type, options))
+        let (socket_type, native) = configure(kind, options);
+        Self {
+            native: omq_tokio::Socket::new(socket_type, native),
+            kind,
+            closed: AtomicBool::new(false),
+            pause: options.reconnect.1,
+            connections: Mutex::default(),
+        }
     }
 
     /// Binds, and tells where: a port of 0 is replaced by the one that the system picked.
@@ -38,32 +55,75 @@ impl Socket {
         if let Some(path) = address.ipc_path() {
             refuse_path_in_use(path).await?;
         }
-        let endpoint = self.0.bind(&*address.to_string()).await.map_err(to_io)?;
+        let endpoint = self
+            .native
+            .bind(&*address.to_string())
+            .await
+            .map_err(to_io)?;
         endpoint.to_string().parse().map_err(io::Error::other)
     }
 
     /// Connects, now or as soon as there is somebody, and again whenever the connection is lost.
     pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
-        self.0.connect(&*address.to_string()).await.map_err(to_io)
+        let endpoint: Endpoint = address.to_string().parse().map_err(to_io)?;
+        let monitor = self.native.monitor();
+        let connecting = match self.native.connect(endpoint.clone()).await {
+            Ok(()) => true,
+            // The name of the host is not known yet.
+            Err(omq_tokio::Error::Io(_)) => false,
+            Err(error) => return Err(to_io(error)),
+        };
+        let native = self.native.clone_shared();
+        let keep = keep_connecting(native, monitor, endpoint, connecting, self.pause);
+        let keep = AbortOnDropHandle::new(tokio::spawn(keep));
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        connections.insert(address.clone(), keep);
+        Ok(())
     }
 
     pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
-        match self.0.disconnect(&*address.to_string()).await {
+        let connections = || {
+            self.connections
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        drop(connections().remove(address));
+        match self.native.disconnect(&*address.to_string()).await {
             Ok(()) | Err(omq_tokio::Error::Unroutable) => Ok(()),
             Err(error) => Err(to_io(error)),
         }
     }
 
     pub(super) async fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
-        self.0.subscribe(prefix).await.map_err(|_| SocketClosed)
+        self.native
+            .subscribe(prefix)
+            .await
+            .map_err(|_| SocketClosed)
     }
 
     pub(super) async fn unsubscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
-        self.0.unsubscribe(prefix).await.map_err(|_| SocketClosed)
+        self.native
+            .unsubscribe(prefix)
+            .await
+            .map_err(|_| SocketClosed)
+    }
+
+    /// Whether there may be somebody to send to.
+    ///
+    /// Without this, the crate queues for a peer that has not introduced itself, and drops that queue
+    /// when the introduction fails.
+    fn has_peer(&self) -> bool {
+        !matches!(self.kind, Kind::Push | Kind::Dealer) || self.native.ready_peer_count() > 0
     }
 
     pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
-        match self.0.try_send(message(frames)) {
+        if !self.has_peer() && !self.closed.load(Ordering::Acquire) {
+            return Err(TrySendError::Full(frames));
+        }
+        match self.native.try_send(message(frames)) {
             Ok(()) => Ok(()),
             Err(omq_tokio::TrySendError::Full(message)) => {
                 Err(TrySendError::Full(message.iter().collect()))
@@ -74,23 +134,33 @@ impl Socket {
 
     /// Waits for room. Cancel safe: the message is queued or it is not.
     pub(super) async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
-        self.0.send(message(frames)).await.map_err(|_| SocketClosed)
+        loop {
+            let seen = self.peers_generation();
+            if self.has_peer() {
+                break;
+            }
+            self.peers_changed(seen).await?;
+        }
+        self.native
+            .send(message(frames))
+            .await
+            .map_err(|_| SocketClosed)
     }
 
     /// The number of peers that are connected and have introduced themselves.
     pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
-        let peers = self.0.connections().await.map_err(|_| SocketClosed)?;
+        let peers = self.native.connections().await.map_err(|_| SocketClosed)?;
         Ok(peers.iter().filter(|peer| peer.peer_info.is_some()).count())
     }
 
     /// A number that changes with each peer that comes or goes.
     pub(super) fn peers_generation(&self) -> u64 {
-        self.0.connections_generation()
+        self.native.connections_generation()
     }
 
     /// Waits until [`peers_generation`](Self::peers_generation) is no longer `seen`. Cancel safe.
     pub(super) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
-        match self.0.connections_changed(seen).await {
+        match self.native.connections_changed(seen).await {
             Ok(_) => Ok(()),
             Err(_) => Err(SocketClosed),
         }
@@ -99,7 +169,7 @@ impl Socket {
     /// The subscriptions of the subscribers of a publisher, from now on.
     pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
         let (monitor, peers) = self
-            .0
+            .native
             .monitor_with_subscriptions()
             .await
             .map_err(|_| SocketClosed)?;
@@ -121,13 +191,16 @@ impl Socket {
 
     /// Sends what is queued, for at most `linger`, and closes.
     pub(super) async fn close(&self, linger: Duration) {
+        self.closed.store(true, Ordering::Release);
+        // Without any linger, the crate does not wait for its driver, which holds the address.
+        let linger = linger.max(Duration::from_millis(1));
         // The crate consumes a handle to close; the socket is closed for all of them.
-        let _ = self.0.clone().close_with_linger(Some(linger)).await;
+        let _ = self.native.clone().close_with_linger(Some(linger)).await;
     }
 
     pub(super) fn receiver(&self) -> Receiver {
         Receiver {
-            socket: self.0.clone_shared(),
+            socket: self.native.clone_shared(),
             messages: Vec::new(),
         }
     }
@@ -268,12 +341,45 @@ impl SubscriptionEvents {
     }
 }
 
+/// Connects anew where the crate gives up: while the name of the host is not known, and after a peer
+/// refused with an ERROR.
+async fn keep_connecting(
+    socket: omq_tokio::Socket,
+    mut monitor: MonitorStream,
+    endpoint: Endpoint,
+    mut connecting: bool,
+    pause: Duration,
+) {
+    loop {
+        while !connecting {
+            tokio::time::sleep(pause).await;
+            connecting = match socket.connect(endpoint.clone()).await {
+                Ok(()) => true,
+                Err(omq_tokio::Error::Io(_)) => false,
+                Err(_) => return,
+            };
+        }
+        match monitor.recv().await {
+            Ok(MonitorEvent::ConnectStopped {
+                endpoint: stopped, ..
+            }) => {
+                connecting = stopped != endpoint;
+            }
+            Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// What the crate adds for its own accounting to the size of a message of a few frames.
+const ACCOUNTING_BYTES: usize = 1024;
+
 fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
     let (min, max) = options.reconnect;
     let mut native = Options::new()
         .send_hwm(options.queue_len)
         .recv_hwm(options.queue_len)
-        .max_message_size(options.max_message_bytes)
+        .max_message_size(options.max_message_bytes.saturating_add(ACCOUNTING_BYTES))
         .linger(Duration::from_secs(1))
         .reconnect(ReconnectPolicy::Exponential { min, max })
         .tcp_keepalive(KeepAlive::Enabled {
@@ -305,12 +411,23 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
     (socket_type, native)
 }
 
-/// The crate takes a path over from whoever is bound to it; a path that nobody answers on is a
-/// leftover and may be taken.
+/// The crate takes a path over from whoever is bound to it, and from any file. Only a socket that
+/// nobody answers on is a leftover that may be taken.
 async fn refuse_path_in_use(path: &str) -> io::Result<()> {
     #[cfg(unix)]
-    if !path.starts_with('@') && tokio::net::UnixStream::connect(path).await.is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
+    if !path.starts_with('@') {
+        use std::os::unix::fs::FileTypeExt as _;
+        match std::fs::symlink_metadata(path) {
+            Ok(file) if file.file_type().is_socket() => {}
+            Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => return Ok(()),
+        }
+        match tokio::net::UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            // It has just been given up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        }
     }
     Ok(())
 }

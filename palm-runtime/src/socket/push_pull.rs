@@ -1,5 +1,6 @@
 //! PUSH and PULL: messages to one of several peers in turn.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,13 +37,15 @@ pub(super) async fn connect(
 }
 
 pub(super) async fn connect_to(socket: &Socket, address: &Address) -> Result<(), SocketError> {
-    socket
-        .connect(address)
-        .await
-        .map_err(|source| SocketError::Connect {
-            address: address.clone(),
-            source,
-        })
+    let connected = if address.can_be_connected_to() {
+        socket.connect(address).await
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    };
+    connected.map_err(|source| SocketError::Connect {
+        address: address.clone(),
+        source,
+    })
 }
 
 /// Waits until at least one peer is there (`wanted`), or none. Cancel safe.

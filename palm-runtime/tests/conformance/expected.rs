@@ -15,35 +15,6 @@ pub(crate) const EXPECTED_TO_FAIL: &[(&str, &str)] = &[
         "router_dealer::a_peer_cannot_take_the_name_that_another_has_chosen",
         "the latest peer of a name has it; palm's own peers choose none",
     ),
-    // The rest are ours to mend, in `socket/`.
-    (
-        "addresses::a_file_that_is_no_socket_is_left_alone",
-        "the crate deletes whatever stands at an ipc path, and omq.rs does not look first",
-    ),
-    (
-        "addresses::a_host_that_is_not_known_yet_is_no_error",
-        "the crate gives up when the first look-up of a name fails, and omq.rs does not try again",
-    ),
-    (
-        "addresses::what_cannot_be_connected_to_is_an_error",
-        "nothing refuses port 0 or any host",
-    ),
-    (
-        "limits::a_message_of_just_the_limit_is_taken",
-        "the crate's own accounting counts towards the limit, and omq.rs does not add it",
-    ),
-    (
-        "limits::a_peer_gets_in_behind_many_that_say_nothing",
-        "what is queued for a peer that is not introduced yet goes down with its connection",
-    ),
-    (
-        "reconnection::a_peer_that_refuses_is_tried_again",
-        "the crate stops at a peer's ERROR, and omq.rs does not begin anew",
-    ),
-    (
-        "reconnection::what_is_sent_while_nobody_is_there_arrives_later",
-        "what is queued for a peer that is not introduced yet goes down with its connection",
-    ),
 ];
 
 #[cfg(feature = "zeromq")]
@@ -55,10 +26,6 @@ const NO_HASTE: &str = "the crate lets a peer take any time to introduce itself"
 /// The tests that fail with this backend, and why.
 #[cfg(feature = "zeromq")]
 pub(crate) const EXPECTED_TO_FAIL: &[(&str, &str)] = &[
-    (
-        "addresses::what_cannot_be_connected_to_is_an_error",
-        "nothing refuses port 0 or any host",
-    ),
     (
         "limits::a_heartbeat_is_answered",
         "the crate knows no PING: it ends the connection",
