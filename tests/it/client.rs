@@ -11,6 +11,7 @@ use palm::prelude::*;
 use palm::socket::{Publish, Pull, Push, Reply};
 use palm::{CacheError, CallError, ComponentHandle, ConnectError, blocking};
 
+use super::raw::RawPublisher;
 use super::setup::{
     ANY, Caller, Gate, Place, STALLED, address, chain, check, eventually, options, soon, unbound,
 };
@@ -745,5 +746,32 @@ fn a_client_of_old_that_subscribes_late_gets_its_answer() {
             let mut caller = Caller::of(&handle, message.client()).await;
             assert!(caller.answer().await == payload, "{len} bytes");
         }
+    });
+}
+
+#[test]
+fn a_message_outlives_a_connection_that_comes_to_nothing() {
+    check(async {
+        // Whatever takes connections for a server that is not there yet, e.g. a proxy.
+        let server = RawPublisher::bind().await;
+        let push = Push::connect(&address(&server.address), &options())
+            .await
+            .unwrap();
+        let sending = tokio::spawn(async move {
+            push.send("the message".into()).await.unwrap();
+            push
+        });
+        let comes_to_nothing = server.accept().await;
+        // Time for a message to be sent, if it is sent now.
+        tokio::time::sleep(STALLED).await;
+        drop(comes_to_nothing);
+
+        let mut peer = server.accept().await;
+        soon("the introduction", peer.introduce("PULL"))
+            .await
+            .unwrap();
+        let frame = soon("the message", peer.frame()).await.unwrap();
+        assert_eq!(frame, (0, b"the message".to_vec()));
+        soon("the end of sending", sending).await.unwrap();
     });
 }
