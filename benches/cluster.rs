@@ -12,14 +12,17 @@
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use omq_tokio::{Options, Socket, SocketType};
 use palm::prelude::*;
+use support::{ANY, Process, until_orphaned};
 
 /// Messages under way at once where throughput is measured.
 const WINDOW: usize = 1000;
@@ -108,60 +111,15 @@ fn runtime() -> tokio::runtime::Runtime {
 
 // Processes.
 
-/// A component as a process, killed with this one.
-struct Process {
-    child: Child,
-    /// What it printed first: its addresses.
-    addresses: Vec<String>,
-}
-
-impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let program = std::env::current_exe().expect("this program has a path");
-        let mut command = Command::new(program);
-        command.arg("--role").args(arguments);
-        Self::spawn(command)
-    }
-
-    fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the process starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the process prints its addresses");
-        let addresses = line.split_whitespace().map(str::to_owned).collect();
-        Self { child, addresses }
-    }
-
-    fn address(&self, number: usize) -> &str {
-        &self.addresses[number]
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// This program in a role.
+fn start(arguments: &[&str]) -> Process {
+    Process::start(&[&["--role"], arguments].concat())
 }
 
 fn tell(addresses: &[&str]) {
     println!("{}", addresses.join(" "));
     std::io::stdout().flush().expect("stdout is open");
 }
-
-/// Ends with the process that started this one, which holds the other end of stdin.
-async fn until_orphaned() {
-    let wait = || std::io::stdin().read_line(&mut String::new());
-    let _ = tokio::task::spawn_blocking(wait).await;
-}
-
-const ANY: &str = "tcp://127.0.0.1:0";
 
 async fn role(arguments: &[String]) {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -460,20 +418,17 @@ fn latency(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
     };
     let name = "eval, server (p50 / p99)";
     if wanted(name) {
-        let (palm, bare) = (
-            Process::start(&["server"]),
-            Process::start(&["bare-server"]),
-        );
+        let (palm, bare) = (start(&["server"]), start(&["bare-server"]));
         measure(name, &palm, &bare);
     }
     let name = "eval, master + worker";
     if !wanted(name) {
         return;
     }
-    let master = Process::start(&["master"]);
-    let _worker = Process::start(&["worker", master.address(0)]);
-    let bare = Process::start(&["bare-master"]);
-    let _bare_worker = Process::start(&["bare-worker", bare.address(2), bare.address(3)]);
+    let master = start(&["master"]);
+    let _worker = start(&["worker", master.address(0)]);
+    let bare = start(&["bare-master"]);
+    let _bare_worker = start(&["bare-worker", bare.address(2), bare.address(3)]);
     measure(name, &master, &bare);
 }
 
@@ -485,11 +440,15 @@ fn count_for(payload_bytes: usize) -> usize {
     }
 }
 
-fn server_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
-    let palm = Process::start(&["server"]);
-    let bare = Process::start(&["bare-server"]);
+/// Measures a cluster and its like by hand, in turn.
+fn throughput(
+    runtime: &tokio::runtime::Runtime,
+    palm: &Process,
+    bare: &Process,
+    payload_bytes: usize,
+) -> (f64, f64) {
     let count = count_for(payload_bytes);
-    let (palm, bare) = runtime.block_on(async {
+    runtime.block_on(async {
         let client = Client::connect("server", palm.address(0))
             .await
             .expect("it connects");
@@ -499,39 +458,32 @@ fn server_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_byte
             || by_hand.throughput(count),
         )
         .await
-    });
+    })
+}
+
+fn server_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
+    let (palm, bare) = (start(&["server"]), start(&["bare-server"]));
+    let (palm, bare) = throughput(runtime, &palm, &bare, payload_bytes);
     print_throughput(name, palm, bare, None);
 }
 
 fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
-    let master = Process::start(&["master"]);
-    let _workers = [(); 2].map(|()| Process::start(&["worker", master.address(0)]));
-    let bare = Process::start(&["bare-master"]);
-    let _bare_workers =
-        [(); 2].map(|()| Process::start(&["bare-worker", bare.address(2), bare.address(3)]));
-    let count = count_for(payload_bytes);
-    let (ours, by_hand) = runtime.block_on(async {
-        let client = Client::connect("server", master.address(0))
-            .await
-            .expect("it connects");
-        let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
-        best_of(
-            || palm_throughput(&client, "server.foo", payload_bytes, count),
-            || by_hand.throughput(count),
-        )
-        .await
-    });
+    let master = start(&["master"]);
+    let _workers = [(); 2].map(|()| start(&["worker", master.address(0)]));
+    let bare = start(&["bare-master"]);
+    let _bare_workers = [(); 2].map(|()| start(&["bare-worker", bare.address(2), bare.address(3)]));
+    let (ours, by_hand) = throughput(runtime, &master, &bare, payload_bytes);
     let pylm = pylm_throughput(runtime, payload_bytes);
     print_throughput(name, ours, by_hand, pylm);
 }
 
 fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
-    let first = Process::start(&["first"]);
-    let middle = Process::start(&["middle", first.address(0)]);
-    let last = Process::start(&["last", middle.address(0)]);
-    let bare = Process::start(&["bare-server"]);
-    let bare_middle = Process::start(&["bare-step", bare.address(1), TOPIC, "middle"]);
-    let bare_last = Process::start(&["bare-step", bare_middle.address(0), "middle", TOPIC]);
+    let first = start(&["first"]);
+    let middle = start(&["middle", first.address(0)]);
+    let last = start(&["last", middle.address(0)]);
+    let bare = start(&["bare-server"]);
+    let bare_middle = start(&["bare-step", bare.address(1), TOPIC, "middle"]);
+    let bare_last = start(&["bare-step", bare_middle.address(0), "middle", TOPIC]);
     let count = 200_000;
     let steps = "server.foo middle.foo last.foo";
     let (palm, bare) = runtime.block_on(async {

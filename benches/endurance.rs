@@ -8,14 +8,13 @@
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod support;
+
 use std::time::Instant;
 
 use futures_util::StreamExt;
 use palm::prelude::*;
-
-const ANY: &str = "tcp://127.0.0.1:0";
+use support::{ANY, Process, until_orphaned};
 
 struct Echo;
 
@@ -54,52 +53,25 @@ async fn main() -> palm::Result<()> {
     }
 }
 
-/// Ends with the process that started this one, which holds the other end of stdin.
-async fn until_orphaned() {
-    let wait = || std::io::stdin().read_line(&mut String::new());
-    let _ = tokio::task::spawn_blocking(wait).await;
-}
-
-struct Process {
+/// A component that is watched.
+struct Watched {
     name: &'static str,
-    child: Child,
-    says: String,
+    process: Process,
     /// KiB after the warm-up.
     settled: u64,
 }
 
-impl Process {
+impl Watched {
     fn start(name: &'static str, arguments: &[&str]) -> Self {
-        let program = std::env::current_exe().expect("this program has a path");
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the process starts");
-        let mut says = String::new();
-        let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout)
-            .read_line(&mut says)
-            .expect("the process says something");
-        let says = says.trim().to_owned();
         Self {
             name,
-            child,
-            says,
+            process: Process::start(arguments),
             settled: 0,
         }
     }
 
     fn memory(&self) -> u64 {
-        resident(&self.child.id().to_string())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        resident(&self.process.id().to_string())
     }
 }
 
@@ -114,9 +86,9 @@ fn resident(process: &str) -> u64 {
 }
 
 async fn endure(count: u64) -> palm::Result<()> {
-    let master = Process::start("master", &["master"]);
-    let address = master.says.clone();
-    let worker = |name| Process::start(name, &["worker", &address]);
+    let master = Watched::start("master", &["master"]);
+    let address = master.process.address(0).to_owned();
+    let worker = |name| Watched::start(name, &["worker", &address]);
     let mut processes = vec![worker("worker 1"), worker("worker 2"), master];
 
     let client = Client::connect("server", &*address).await?;
@@ -141,7 +113,7 @@ async fn endure(count: u64) -> palm::Result<()> {
         }
         if received % (count / 10).max(1) == 0 {
             let rate = received as f64 / start.elapsed().as_secs_f64();
-            let memory = |process: &Process| format!("{} {} KiB", process.name, process.memory());
+            let memory = |process: &Watched| format!("{} {} KiB", process.name, process.memory());
             let memory: Vec<_> = processes.iter().map(memory).collect();
             println!(
                 "{received:>12} messages, {rate:.0}/s; {}, client {} KiB",
