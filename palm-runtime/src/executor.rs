@@ -23,10 +23,7 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::{FunctionCounters, PartCounters};
-use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup};
-
-/// What the payload becomes when a call fails, for peers of old: the one byte `0`.
-const FAILED: Bytes = Bytes::from_static(b"0");
+use crate::part::{BATCH, Envelope, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
 
 /// How long calls may keep the thread before others that run on it get their turn.
 const TURN: Duration = Duration::from_micros(200);
@@ -227,6 +224,12 @@ struct Begun {
 }
 
 impl Begun {
+    /// Counts the call as one of a function.
+    fn count(&mut self, counters: &Arc<FunctionCounters>, waited: Duration) {
+        counters.begin(waited);
+        self.counters = Some(counters.clone());
+    }
+
     /// Sends on what the call came to, when it is its turn.
     async fn deliver(self, finisher: &Finisher, outcome: Outcome) {
         self.turn.wait().await;
@@ -263,76 +266,55 @@ impl<C: Callable> Running<C> {
             feedback,
         } = envelope;
         self.finisher.counters.count(1, message.payload().len());
+        let waited = now.saturating_duration_since(since);
         let found = self.find(&message);
-        let index = match found {
-            Ok(Found::Function(index)) => index,
-            Ok(Found::Echo) => {
-                let counters = self.functions[C::FUNCTIONS.len()].clone();
-                counters.begin(now.saturating_duration_since(since));
-                let outcome = Outcome::Payload(message.payload().clone());
-                let begun = Begun {
-                    index: C::FUNCTIONS.len(),
-                    header: message,
-                    feedback,
-                    started: now,
-                    counters: Some(counters),
-                    turn: self.turn(),
-                    collected: None,
-                };
-                return Work::Done(outcome, begun);
-            }
-            Err(failure) => {
-                let begun = Begun {
-                    index: C::FUNCTIONS.len(),
-                    header: message,
-                    feedback,
-                    started: now,
-                    counters: None,
-                    turn: self.turn(),
-                    collected: None,
-                };
-                return Work::Done(Outcome::Failed(failure), begun);
-            }
-        };
-        let info = &C::FUNCTIONS[index];
-        let counters = self.functions[index].clone();
-        counters.begin(now.saturating_duration_since(since));
-        let context = info
-            .takes_context
-            .then(|| Context::new(self.finisher.context.clone(), message.clone()));
-        let payload = message.payload().clone();
-        let turn = self.turn();
-        let (emitter, collected) = match info.results {
-            Results::One => (None, None),
-            Results::Many => {
-                // A hook, or a call that came before, may need the lock that this call holds, and this
-                // call would wait for either: then results wait for the end of the call.
-                let waits = C::HANDLES_STREAM || self.order == Order::Kept;
-                let (collect, collected) = if C::EXCLUSIVE && waits {
-                    let (sender, receiver) = mpsc::unbounded_channel();
-                    (Some(sender), Some(receiver))
-                } else {
-                    (None, None)
-                };
-                let emitter = Emitter {
-                    header: message.clone(),
-                    finisher: self.finisher.clone(),
-                    before: turn.before.clone(),
-                    collect,
-                };
-                (Some(emitter), collected)
-            }
-        };
-        let begun = Begun {
-            index,
+        let mut begun = Begun {
+            index: C::FUNCTIONS.len(),
             header: message,
             feedback,
             started: now,
-            counters: Some(counters),
-            turn,
-            collected,
+            counters: None,
+            turn: self.turn(),
+            collected: None,
         };
+        begun.index = match found {
+            Ok(Found::Function(index)) => index,
+            Ok(Found::Echo) => {
+                begun.count(&self.functions[begun.index], waited);
+                let payload = begun.header.payload().clone();
+                return Work::Done(Outcome::Payload(payload), begun);
+            }
+            Err(failure) => return Work::Done(Outcome::Failed(failure), begun),
+        };
+        begun.count(&self.functions[begun.index], waited);
+        let info = &C::FUNCTIONS[begun.index];
+        let context = info
+            .takes_context
+            .then(|| Context::new(self.finisher.context.clone(), begun.header.clone()));
+        let emitter = match info.results {
+            Results::One => None,
+            Results::Many => Some(self.emitter(&mut begun)),
+        };
+        let payload = begun.header.payload().clone();
         Work::Call(Call::new(payload, context, emitter), begun)
+    }
+
+    /// Where a call with many results puts them.
+    fn emitter(&self, begun: &mut Begun) -> Emitter {
+        // A hook, or a call that came before, may need the lock that this call holds, and this call
+        // would wait for either: then results wait for the end of the call.
+        let waits = C::HANDLES_STREAM || self.order == Order::Kept;
+        let collect = (C::EXCLUSIVE && waits).then(|| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            begun.collected = Some(receiver);
+            sender
+        });
+        Emitter {
+            header: begun.header.clone(),
+            finisher: self.finisher.clone(),
+            before: begun.turn.before.clone(),
+            collect,
+        }
     }
 
     fn find(&self, message: &Message) -> Result<Found, CallFailure> {

@@ -257,6 +257,9 @@ pub struct Outlet {
     pub(crate) stop: Stop,
 }
 
+/// What the payload becomes when a call or a hook fails, for peers of old: the one byte `0`.
+pub(crate) const FAILED: Bytes = Bytes::from_static(b"0");
+
 /// What the router answers where there is no other answer.
 const DONE: Bytes = Bytes::from_static(b"1");
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use smallvec::SmallVec;
 
 pub use super::held::HoldLimits;
 
@@ -17,16 +18,13 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Publish, SocketClosed, SocketError, SubscriptionChange};
 
 /// A subscription that begins with this is answered at once by an empty message under the same
 /// topic, so that the subscriber knows that all that it asked for before is in place. Part 2 of the
 /// protocol, see `proto/README.md`; a publisher of old never sends anything under such a topic.
 pub(crate) const READY_PREFIX: &[u8] = b"\0palm.ready.";
-
-/// What the payload becomes when a hook fails, for peers of old.
-const FAILED: Bytes = Bytes::from_static(b"0");
 
 /// Publishes each message: under its client's id, or, when pipelined, under the component's own name
 /// and with the next stage. The hooks `gather` and `handle_stream` of `S` come first. Announced as
@@ -158,8 +156,8 @@ const DOUBT: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_micros(200);
 
 struct Publisher<S> {
-    /// The one subscriber of exactly a client's topic that was served last, and when.
-    served: HashMap<ByteString, (Vec<u64>, Instant)>,
+    /// The subscribers of exactly a topic that got its last message, and when.
+    served: HashMap<ByteString, (SmallVec<[u64; 2]>, Instant)>,
     /// Topics whose messages wait for a new subscription, and until when.
     doubted: VecDeque<(Instant, ByteString)>,
     state: Arc<State<S>>,
@@ -230,16 +228,14 @@ impl<S: Shape> Publisher<S> {
         }
         let doubtful = topic == message.client() && self.is_doubtful(&topic);
         let frame = message.into_frame();
-        if doubtful {
-            self.doubted
-                .push_back((Instant::now() + DOUBT, topic.clone()));
-            let dropped = self.held.push(Instant::now(), topic, frame);
-            self.drop_held(dropped);
-            return Ok(());
-        }
-        if self.held.holds(&topic) || !self.publish.is_subscribed(topic.as_bytes()) {
-            tracing::debug!(%topic, "held: nobody is subscribed yet");
-            let dropped = self.held.push(Instant::now(), topic, frame);
+        let unheard = self.held.holds(&topic) || !self.publish.is_subscribed(topic.as_bytes());
+        if doubtful || unheard {
+            tracing::debug!(%topic, doubtful, "held: nobody is subscribed yet, or nobody any more");
+            let now = Instant::now();
+            if doubtful {
+                self.doubted.push_back((now + DOUBT, topic.clone()));
+            }
+            let dropped = self.held.push(now, topic, frame);
             self.drop_held(dropped);
             return Ok(());
         }
@@ -266,8 +262,18 @@ impl<S: Shape> Publisher<S> {
         if !recipients.is_empty() {
             let now = Instant::now();
             self.recent.record(now, &topic, &frame, recipients);
-            let peers = recipients.iter().map(|recipient| recipient.peer).collect();
-            self.served.insert(topic.clone(), (peers, now));
+            let peers = recipients.iter().map(|recipient| recipient.peer);
+            // In place, since most messages follow one under the same topic.
+            match self.served.get_mut(&topic) {
+                Some((served, at)) => {
+                    served.clear();
+                    served.extend(peers);
+                    *at = now;
+                }
+                None => {
+                    self.served.insert(topic.clone(), (peers.collect(), now));
+                }
+            }
         }
         self.publish.send(topic.into_bytes(), frame).await
     }
