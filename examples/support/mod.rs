@@ -56,8 +56,9 @@ where
     tokio::select! {
         done = component(*client, ports) => {
             done?;
-            // WORKAROUND: a runtime that is dropped while the sockets of both sides close may spin for
-            // ever in omq's `recv`. Return `done` instead once that is fixed.
+            // WORKAROUND: a runtime that is dropped while sockets receive may spin for ever in omq's
+            // `recv`, about once in 40 runs of a scenario; `Receiver::recv_many` in `socket/omq.rs` makes
+            // that rarer and no more. Return `done` instead once that is fixed.
             std::process::exit(0)
         }
         Some(ended) = running.join_next() => ended.expect("a component does not panic"),

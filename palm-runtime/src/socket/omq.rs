@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -76,21 +76,18 @@ impl Socket {
         let native = self.native.clone_shared();
         let keep = keep_connecting(native, monitor, endpoint, connecting, self.pause);
         let keep = AbortOnDropHandle::new(tokio::spawn(keep));
-        let mut connections = self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        connections.insert(address.clone(), keep);
+        self.connections().insert(address.clone(), keep);
         Ok(())
     }
 
+    fn connections(&self) -> MutexGuard<'_, HashMap<Address, AbortOnDropHandle<()>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
-        let connections = || {
-            self.connections
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        drop(connections().remove(address));
+        drop(self.connections().remove(address));
         match self.native.disconnect(&*address.to_string()).await {
             Ok(()) | Err(omq_tokio::Error::Unroutable) => Ok(()),
             Err(error) => Err(to_io(error)),
@@ -224,8 +221,9 @@ impl Receiver {
         if count > 0 || max == 0 {
             return Ok(count);
         }
-        // When the runtime is shut down it drops the socket's driver, and the crate's `recv` then spins
-        // for ever without yielding; so the driver's end is looked at first, each time.
+        // When the runtime is shut down it drops the tasks of the socket one by one, and the crate's
+        // `recv` then spins for ever without yielding. Looking at the driver's end first, each time,
+        // catches most of it; not a connection's task that is dropped before the driver.
         let received = tokio::select! {
             biased;
             () = driver_gone(&self.socket) => return Err(SocketClosed),
