@@ -54,13 +54,7 @@ where
     };
     let mut running: JoinSet<_> = servers.iter().map(|&role| component(role, ports)).collect();
     tokio::select! {
-        done = component(*client, ports) => {
-            done?;
-            // WORKAROUND: a runtime that is dropped while sockets receive may spin for ever in omq's
-            // `recv`, about once in 40 runs of a scenario; `Receiver::recv_many` in `socket/omq.rs` makes
-            // that rarer and no more. Return `done` instead once that is fixed.
-            std::process::exit(0)
-        }
+        done = component(*client, ports) => done,
         Some(ended) = running.join_next() => ended.expect("a component does not panic"),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use omq_tokio::{
     Endpoint, KeepAlive, Message, MonitorEvent, MonitorRecvError, MonitorStream, Options,
     ReconnectPolicy, SocketType,
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::options::SocketOptions;
@@ -196,9 +198,15 @@ impl Socket {
     }
 
     pub(super) fn receiver(&self) -> Receiver {
+        let stop = CancellationToken::new();
+        tokio::spawn(close_when_driver_is_gone(
+            CloseOnDrop(Some(self.native.clone_shared())),
+            stop.clone(),
+        ));
         Receiver {
             socket: self.native.clone_shared(),
             messages: Vec::new(),
+            _guard: stop.drop_guard(),
         }
     }
 }
@@ -208,6 +216,8 @@ impl Socket {
 pub(super) struct Receiver {
     socket: omq_tokio::Socket,
     messages: Vec<Message>,
+    /// Ends the task that watches the driver.
+    _guard: DropGuard,
 }
 
 impl Receiver {
@@ -221,14 +231,7 @@ impl Receiver {
         if count > 0 || max == 0 {
             return Ok(count);
         }
-        // When the runtime is shut down it drops the tasks of the socket one by one, and the crate's
-        // `recv` then spins for ever without yielding. Looking at the driver's end first, each time,
-        // catches most of it; not a connection's task that is dropped before the driver.
-        let received = tokio::select! {
-            biased;
-            () = driver_gone(&self.socket) => return Err(SocketClosed),
-            received = self.socket.recv_many_into(max, &mut self.messages) => received,
-        };
+        let received = self.socket.recv_many_into(max, &mut self.messages).await;
         let count = received.map_err(|_| SocketClosed)?;
         out.extend(self.messages.drain(..).map(frames));
         Ok(count)
@@ -242,12 +245,35 @@ impl Receiver {
     }
 }
 
-/// Waits until the task that drives the socket has ended. Cancel safe.
-async fn driver_gone(socket: &omq_tokio::Socket) {
-    loop {
-        let seen = socket.connections_generation();
-        if socket.connections_changed(seen).await.is_err() {
-            return;
+/// Closes the socket as soon as the task that drives it has ended, or its own task is dropped.
+///
+/// Without its driver, the crate's `recv` spins within one poll for ever, unless the socket is closed.
+/// A runtime that is shut down drops the driver while others of its threads may still receive: the
+/// same thread then drops this task as well, and with that they are free.
+async fn close_when_driver_is_gone(mut socket: CloseOnDrop, stop: CancellationToken) {
+    let driver_gone = async {
+        while let Some(native) = &socket.0 {
+            let seen = native.connections_generation();
+            if native.connections_changed(seen).await.is_err() {
+                return;
+            }
+        }
+    };
+    if stop.run_until_cancelled(driver_gone).await.is_none() {
+        socket.0 = None;
+    }
+}
+
+struct CloseOnDrop(Option<omq_tokio::Socket>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(native) = self.0.take() {
+            let close = native.close_with_linger(Some(Duration::ZERO));
+            let mut close = std::pin::pin!(tokio::task::unconstrained(close));
+            let mut context = Context::from_waker(Waker::noop());
+            // Without linger it yields once, and waits for nothing.
+            while close.as_mut().poll(&mut context).is_pending() {}
         }
     }
 }
@@ -453,16 +479,19 @@ fn to_io(error: omq_tokio::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::iter;
+    use std::sync::{Arc, mpsc};
+
+    use crate::socket::push_pull::peers_there;
 
     use super::*;
 
-    /// The crate's `recv` does not survive that; see [`Receiver::recv_many`].
+    /// The crate's `recv` does not survive that; see [`close_when_driver_is_gone`].
     #[test]
     fn a_runtime_that_is_dropped_while_sockets_receive_ends() {
         let (done, ended) = mpsc::channel();
         std::thread::spawn(move || {
-            for _ in 0..20 {
+            for _ in 0..500 {
                 let runtime = tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(2)
                     .enable_all()
@@ -470,20 +499,22 @@ mod tests {
                     .unwrap();
                 runtime.block_on(async {
                     let options = SocketOptions::default();
-                    let publish = Socket::new(Kind::Publish, &options);
-                    let address = publish.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
-                    let pull = Socket::new(Kind::Pull, &options);
-                    let subscribe = Socket::new(Kind::Subscribe, &options);
-                    subscribe.connect(&address.unwrap()).await.unwrap();
-                    for socket in [pull, subscribe] {
-                        let mut receiver = socket.receiver();
+                    let pull = Arc::new(Socket::new(Kind::Pull, &options));
+                    let address = pull.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
+                    let push = Socket::new(Kind::Push, &options);
+                    push.connect(&address.unwrap()).await.unwrap();
+                    peers_there(&push, true).await.unwrap();
+                    for _ in 0..4 {
+                        let mut receiver = pull.receiver();
                         tokio::spawn(async move {
                             let mut out = Vec::new();
-                            while receiver.recv_many(&mut out, 10).await.is_ok() {}
-                            drop(socket);
+                            while receiver.recv_many(&mut out, 1).await.is_ok() {}
                         });
                     }
-                    tokio::task::yield_now().await;
+                    for _ in 0..100 {
+                        let frame = Bytes::from_static(b"x");
+                        push.send(iter::once(frame).collect()).await.unwrap();
+                    }
                 });
             }
             done.send(()).unwrap();
