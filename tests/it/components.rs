@@ -509,6 +509,27 @@ fn each_kind_tells_its_configuration() {
 }
 
 #[test]
+fn who_follows_a_db_address_tells_its_sub_address_too() {
+    check(async {
+        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
+        let middle = Middle
+            .bind(ANY)
+            .follow(first.db_address())
+            .spawn()
+            .await
+            .unwrap();
+        tells(&middle, &["sub_address"]).await;
+        let last = Last
+            .bind(ANY)
+            .follow(first.db_address())
+            .spawn()
+            .await
+            .unwrap();
+        tells(&last, &["sub_address_0"]).await;
+    });
+}
+
+#[test]
 fn a_limit_on_messages_ends_start() {
     check(async {
         let place = Place::new();

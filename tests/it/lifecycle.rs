@@ -260,6 +260,38 @@ fn a_master_that_stops_waits_for_what_is_with_workers() {
 }
 
 #[test]
+fn a_master_waits_no_longer_than_its_limit_for_functions_that_give_nothing() {
+    check(async {
+        let (master, hand, _) = master_and_hand(1).await;
+        let client = connect("master", &master).await;
+        let job = client.job(Hand::NOTHING, numbers(10)).messages(0);
+        assert_eq!(soon("the end of the job", job.count()).await, 0);
+        let called = || hand.metrics().function("nothing").unwrap().working.count() == 10;
+        eventually("the calls", called).await;
+        soon("the end", master.shutdown()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_master_waits_for_tasks_though_others_gave_many_results() {
+    check(async {
+        let (master, _hand, gate) = master_and_hand(8).await;
+        let client = connect("master", &master).await;
+        let many = client.job(Hand::THRICE, numbers(10)).messages(30);
+        assert_eq!(soon("the answers", many.count()).await, 30);
+        let answers = collect(&client, "master.gated", 5);
+        gate.arrived(5).await;
+        let shutdown = tokio::spawn(master.shutdown());
+        // Long enough for a master that waits for nothing.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!shutdown.is_finished(), "the master did not wait");
+        gate.open();
+        assert_eq!(soon("the answers", answers).await.unwrap().len(), 5);
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn what_takes_too_long_to_stop_is_told() {
     check(async {
         let gate = Gate::closed();
@@ -356,6 +388,26 @@ fn an_address_in_use_is_told() {
                 .unwrap(),
             "master"
         );
+    });
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_bound() {
+    check(async {
+        let gate = Gate::closed();
+        let server = Slow { gate: gate.clone() }.bind(ANY).spawn().await.unwrap();
+        let paths = Place::new();
+        let start = |db_address: &str| {
+            let other = Slow { gate: gate.clone() }.bind(db_address);
+            let other = other.pull_address(paths.ipc("pull"));
+            other.pub_address(paths.ipc("pub")).spawn()
+        };
+        for _ in 0..200 {
+            // What is bound before is given up again.
+            let error = chain(&start(server.db_address()).await.unwrap_err());
+            assert!(error.contains(server.db_address()), "{error}");
+        }
+        let _started = start(&paths.ipc("db")).await.unwrap();
     });
 }
 

@@ -1,7 +1,7 @@
 //! A component's keys: its configuration, which peers read, in front of the store.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::{CacheError, CacheLimits, ErasedStore};
 /// The configuration is not in the store: it ends with the component, while a store may last, and
 /// nobody can overwrite what clients and workers configure themselves from.
 pub(crate) struct ComponentStore {
-    configuration: OnceLock<BTreeMap<String, String>>,
+    configuration: RwLock<BTreeMap<String, String>>,
     store: Arc<dyn ErasedStore>,
     limits: CacheLimits,
 }
@@ -20,26 +20,30 @@ pub(crate) struct ComponentStore {
 impl ComponentStore {
     pub(crate) fn new(store: Arc<dyn ErasedStore>, limits: CacheLimits) -> Self {
         Self {
-            configuration: OnceLock::new(),
+            configuration: RwLock::default(),
             store,
             limits,
         }
     }
 
-    /// Sets what peers are to find, once.
-    pub(crate) fn configure(&self, configuration: BTreeMap<String, String>) {
-        self.configuration
-            .set(configuration)
-            .expect("a component is configured once");
+    /// Sets what peers are to find.
+    pub(crate) fn configure(&self, keys: impl IntoIterator<Item = (String, String)>) {
+        let configuration = self.configuration.write();
+        configuration
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(keys);
     }
 
-    fn configured(&self, key: &str) -> Option<&String> {
-        self.configuration.get().and_then(|keys| keys.get(key))
+    fn configured(&self, key: &str) -> Option<Bytes> {
+        let configuration = self.configuration.read();
+        let configuration = configuration.unwrap_or_else(PoisonError::into_inner);
+        let value = configuration.get(key)?;
+        Some(Bytes::copy_from_slice(value.as_bytes()))
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         match self.configured(key) {
-            Some(value) => Ok(Some(Bytes::copy_from_slice(value.as_bytes()))),
+            Some(value) => Ok(Some(value)),
             None => self.store.get(key).await,
         }
     }

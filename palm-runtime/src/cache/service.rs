@@ -142,7 +142,7 @@ mod tests {
             value_bytes: 10,
         };
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), limits);
-        store.configure([("name".to_owned(), "server".to_owned())].into());
+        store.configure([("name".to_owned(), "server".to_owned())]);
         store
     }
 

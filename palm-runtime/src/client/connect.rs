@@ -111,6 +111,9 @@ impl ClientBuilder {
     }
 
     /// How many messages of a job are under way at once. Default: 1000; 0 counts as 1.
+    ///
+    /// It is no strict bound: a function that gives no answer would close the window for ever, so
+    /// when no answer has come for 200 ms, as many messages again are sent.
     pub fn window(mut self, messages: usize) -> Self {
         self.window = messages.max(1);
         self
@@ -158,8 +161,8 @@ impl ClientBuilder {
         let push = Push::connect(&push_address, &self.options).await?;
         let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
         let tasks = [
-            push_at.follow(push.peers(), push_address),
-            sub_at.follow(subscribe.peers(), sub_address.clone()),
+            push_at.follow(push.peers(), push_address, |_| {}),
+            sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}),
         ];
         let peers = subscribe.peers();
         let no_publisher = || ConnectError::NoPublisher {

@@ -134,9 +134,8 @@ impl<C: Callable> Compose for Builder<C, kind::Server> {
 
 impl<C: Callable> Compose for Builder<C, kind::Pipeline> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        let (subscription, address) = self.single_stream().await?;
+        let subscription = self.single_stream().await?;
         let mut parts = self.calling_parts(true)?;
-        parts.preset("sub_address", address);
         let inbound = parts.template.register_inbound(subscription, "Sub");
         inbound.route("Executor");
         parts.finish()
@@ -147,11 +146,11 @@ impl<C: Callable> Compose for Builder<C, kind::Sink> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         let streams = self.streams().await?;
         let mut parts = self.calling_parts(true)?;
-        for (number, (subscription, address)) in streams.into_iter().enumerate() {
+        for (number, subscription) in streams.into_iter().enumerate() {
+            let subscription = subscription.announced(format!("sub_address_{number}"));
             let name = format!("Sub{number}");
             let inbound = parts.template.register_inbound(subscription, name);
             inbound.route("Executor");
-            parts.preset(&format!("sub_address_{number}"), address);
         }
         parts.finish()
     }
@@ -172,9 +171,8 @@ impl<C: Shape> Compose for Builder<C, kind::Master> {
 
 impl<C: Shape> Compose for Builder<C, kind::Hub> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        let (subscription, address) = self.single_stream().await?;
+        let subscription = self.single_stream().await?;
         let mut parts = self.worker_parts()?;
-        parts.preset("sub_address", address);
         let subscription = subscription.hooks(parts.scatter());
         let inbound = parts.template.register_inbound(subscription, "Sub");
         inbound.route("WorkerPush");
@@ -229,12 +227,6 @@ struct CommonParts<C> {
 impl<C: Shape> CommonParts<C> {
     fn scatter(&self) -> Scatter<C> {
         Scatter(self.state.clone())
-    }
-
-    fn preset(&mut self, key: &str, address: Option<Address>) {
-        if let Some(address) = address {
-            self.template.preset_cache(key, address.to_string());
-        }
     }
 
     /// The cache service comes last, so that who asks for the addresses finds all of them.
@@ -317,10 +309,8 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         }
     }
 
-    /// The streams that the component follows, and where, as far as that is known.
-    async fn streams(
-        &self,
-    ) -> std::result::Result<Vec<(SubConnection, Option<Address>)>, StartError> {
+    /// The streams that the component follows.
+    async fn streams(&self) -> std::result::Result<Vec<SubConnection>, StartError> {
         if self.sources.is_empty() {
             let how = match K::KIND {
                 kind::Sink::KIND => "`.stream(\"<its pub_address>\", \"<its name>\")`",
@@ -342,7 +332,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
                             "`.previous(\"<topic>\")` has to say what of `{address}` it follows, usually the name of the component there"
                         ))
                     })?;
-                    (SubConnection::connect(&address, topic), Some(address))
+                    SubConnection::connect(&address, topic)
                 }
                 Publisher::Of(db_address) => {
                     let db_address =
@@ -351,7 +341,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
                     let directory = Directory::connect(&db_address, &new_id(), options)
                         .await
                         .map_err(|source| self.address_error(source))?;
-                    (SubConnection::follow(directory, topic), None)
+                    SubConnection::follow(directory, topic)
                 }
             };
             streams.push(stream);
@@ -360,11 +350,10 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     }
 
     /// The one stream that the component follows, registered as its input.
-    async fn single_stream(
-        &self,
-    ) -> std::result::Result<(SubConnection, Option<Address>), StartError> {
+    async fn single_stream(&self) -> std::result::Result<SubConnection, StartError> {
         let mut streams = self.streams().await?;
-        Ok(streams.pop().expect("there is a source, or an error"))
+        let stream = streams.pop().expect("there is a source, or an error");
+        Ok(stream.announced("sub_address"))
     }
 
     fn address_error(&self, source: SocketError) -> StartError {

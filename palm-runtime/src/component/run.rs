@@ -40,6 +40,7 @@ type Ended = (String, Result<(), BoxError>);
 
 /// The parts of a component, as tasks.
 pub(super) struct Parts {
+    component: String,
     stop: Stop,
     bypass_stop: CancellationToken,
     routed: JoinSet<Ended>,
@@ -48,8 +49,9 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(stop: Stop) -> Self {
+    pub(super) fn new(component: String, stop: Stop) -> Self {
         Self {
+            component,
             stop,
             bypass_stop: CancellationToken::new(),
             routed: JoinSet::new(),
@@ -87,25 +89,52 @@ impl Parts {
         let part = async move { (name, part.await) };
         self.bypasses.spawn(part.in_current_span());
     }
-}
 
-/// Waits until the component is told to stop, or a part fails; then lets it drain, and ends it.
-pub(super) async fn supervise(mut parts: Parts, component: String) -> Result<(), RunError> {
-    let mut outcome = Ok(());
-    let failed = |ended: Result<Ended, JoinError>, names: &mut Vec<String>| {
+    fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), RunError> {
         let (part, result) = match ended {
             Ok(ended) => ended,
             // Only when the runtime is shut down: panics are caught.
             Err(error) => ("?".to_owned(), Err(error.into())),
         };
-        names.retain(|name| *name != part);
+        self.names.retain(|name| *name != part);
         result.map_err(|source| RunError::Part {
-            component: component.clone(),
+            component: self.component.clone(),
             part,
             source,
         })
-    };
+    }
 
+    /// Once they are told to stop: lets all of them finish, within the limit, and ends the rest.
+    pub(super) async fn drain(&mut self) -> Result<(), RunError> {
+        let limit = self.stop.linger;
+        // Closing sockets linger for as long as the limit, so a moment more is due to them.
+        let end = tokio::time::Instant::now() + limit + Duration::from_millis(500);
+        let mut failures = Vec::new();
+        let drained = tokio::time::timeout_at(end, async {
+            while let Some(ended) = self.routed.join_next().await {
+                failures.extend(self.ended(ended).err());
+            }
+            self.bypass_stop.cancel();
+            while let Some(ended) = self.bypasses.join_next().await {
+                failures.extend(self.ended(ended).err());
+            }
+        });
+        if drained.await.is_err() {
+            failures.push(RunError::Drain {
+                component: self.component.clone(),
+                limit,
+                parts: self.names.join(", "),
+            });
+        }
+        self.routed.shutdown().await;
+        self.bypasses.shutdown().await;
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+}
+
+/// Waits until the component is told to stop, or a part fails; then lets it drain, and ends it.
+pub(super) async fn supervise(mut parts: Parts) -> Result<(), RunError> {
+    let mut outcome = Ok(());
     loop {
         let ended = tokio::select! {
             () = parts.stop.stopped() => break,
@@ -113,46 +142,18 @@ pub(super) async fn supervise(mut parts: Parts, component: String) -> Result<(),
             Some(ended) = parts.bypasses.join_next() => ended,
             else => break,
         };
-        outcome = failed(ended, &mut parts.names);
+        outcome = parts.ended(ended);
         // Without a part that is routed nothing is left to wait for.
         if outcome.is_err() || parts.routed.is_empty() {
             break;
         }
     }
     parts.stop.token.cancel();
-    if let Err(error) = &outcome {
-        tracing::error!("{}", crate::error::chain(error));
-    } else {
-        tracing::info!("stops: finishes what it has");
+    match &outcome {
+        Ok(()) => tracing::info!("stops: finishes what it has"),
+        Err(error) => tracing::error!("{}", crate::error::chain(error)),
     }
-
-    let limit = parts.stop.linger;
-    let drain = async {
-        while let Some(ended) = parts.routed.join_next().await {
-            let ended = failed(ended, &mut parts.names);
-            if outcome.is_ok() {
-                outcome = ended;
-            }
-        }
-        parts.bypass_stop.cancel();
-        while let Some(ended) = parts.bypasses.join_next().await {
-            let ended = failed(ended, &mut parts.names);
-            if outcome.is_ok() {
-                outcome = ended;
-            }
-        }
-    };
-    // Closing sockets linger for as long as the limit, so a moment more is due to them.
-    let drained = tokio::time::timeout(limit + Duration::from_millis(500), drain).await;
-    if drained.is_err() && outcome.is_ok() {
-        outcome = Err(RunError::Drain {
-            component: component.clone(),
-            limit,
-            parts: parts.names.join(", "),
-        });
-    }
-    parts.routed.shutdown().await;
-    parts.bypasses.shutdown().await;
-    tracing::info!("{component} stopped");
+    let outcome = outcome.and(parts.drain().await);
+    tracing::info!("{} stopped", parts.component);
     outcome
 }

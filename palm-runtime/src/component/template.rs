@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
@@ -346,6 +347,7 @@ impl ServerTemplate {
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut counters = Vec::new();
+        let mut failed = None;
         for (entry, registration) in self.entries.iter().zip(&mut self.registrations) {
             let part_counters = Arc::<PartCounters>::default();
             let mut announced = BTreeMap::new();
@@ -363,62 +365,95 @@ impl ServerTemplate {
                 AnyPart::Outbound(part) => part.open(&mut setup),
                 AnyPart::Bypass(part) => part.open(&mut setup),
             };
-            opening.await.map_err(|source| StartError::Open {
-                component: self.name.clone(),
-                part: entry.name.clone(),
-                source,
-            })?;
+            if let Err(source) = opening.await {
+                failed = Some(StartError::Open {
+                    component: self.name.clone(),
+                    part: entry.name.clone(),
+                    source,
+                });
+                break;
+            }
             for (key, address) in &announced {
                 tracing::info!("{}: {key} is {address}", entry.name);
             }
             addresses.extend(announced);
             counters.push(part_counters);
         }
+        if let Some(failed) = failed {
+            // What is open gives its addresses up again, as when any component stops.
+            self.entries.truncate(counters.len());
+            self.registrations.truncate(counters.len());
+            let stop = Stop {
+                token: CancellationToken::new(),
+                linger: Duration::ZERO,
+            };
+            stop.token.cancel();
+            let (mut parts, _) = self.run_parts(&stop, counters);
+            let _ = parts.drain().await;
+            return Err(failed);
+        }
 
         let mut configuration = addresses.clone();
         configuration.insert("name".to_owned(), self.name.clone());
-        configuration.extend(self.presets);
+        configuration.append(&mut self.presets);
         store.configure(configuration);
 
         let stop = Stop {
             token: CancellationToken::new(),
             linger: self.settings.drain_limit,
         };
+        if self.settings.messages == Some(0) {
+            stop.token.cancel();
+        }
+        for entry in &self.entries {
+            if let Some(route) = &entry.route {
+                tracing::info!("{} feeds {route}", entry.name);
+            }
+        }
+        let name = self.name.clone();
+        let (parts, entries) = self.run_parts(&stop, counters);
+        tracing::info!("{name} started");
+
+        let counters = Counters {
+            parts: entries,
+            functions,
+        };
+        Ok(ComponentHandle {
+            name,
+            addresses,
+            counters: Arc::new(counters),
+            stop: stop.token,
+            outcome: tokio::spawn(supervise(parts).in_current_span()),
+        })
+    }
+
+    /// Turns the routes into queues, and lets each part run as a task.
+    fn run_parts(self, stop: &Stop, counters: Vec<Arc<PartCounters>>) -> (Parts, Vec<PartEntry>) {
         let mut inlets = HashMap::new();
         let mut queues = HashMap::new();
         for entry in &self.entries {
             if entry.kind == PartKind::Outbound {
                 let (sender, receiver) = queue(self.settings.queue);
                 queues.insert(entry.name.clone(), sender);
-                let stop = stop.clone();
                 let inlet = Inlet {
                     queue: receiver,
-                    stop,
+                    stop: stop.clone(),
                 };
                 inlets.insert(entry.name.clone(), inlet);
             }
         }
 
-        if self.settings.messages == Some(0) {
-            stop.token.cancel();
-        }
         let left = self.settings.messages.map(AtomicU64::new).map(Arc::new);
-        let mut parts = Parts::new(stop.clone());
-        let mut part_entries = Vec::new();
-        for ((entry, registration), counters) in
-            self.entries.iter().zip(self.registrations).zip(counters)
+        let mut parts = Parts::new(self.name, stop.clone());
+        let mut entries = Vec::new();
+        for ((entry, registration), counters) in self
+            .entries
+            .into_iter()
+            .zip(self.registrations)
+            .zip(counters)
         {
-            let queue = queues.get(&entry.name);
-            part_entries.push(PartEntry {
-                name: entry.name.clone(),
-                counters,
-                queue: queue.map(|queue| queue.gauge()),
-            });
-            if let Some(route) = &entry.route {
-                tracing::info!("{} feeds {route}", entry.name);
-            }
             let outlet = Outlet {
-                route: entry.route.as_ref().map(|route| queues[route].clone()),
+                route: entry.route.and_then(|route| queues.get(&route).cloned()),
                 block: registration.block,
                 log: registration.log,
                 part: entry.name.as_str().into(),
@@ -437,22 +472,13 @@ impl ServerTemplate {
                     parts.spawn_bypass(&entry.name, part.run(stop));
                 }
             }
+            entries.push(PartEntry {
+                queue: queues.get(&entry.name).map(|queue| queue.gauge()),
+                name: entry.name,
+                counters,
+            });
         }
         // From here on only parts hold queues, so that each ends with those who feed it.
-        drop(queues);
-        tracing::info!("{} started", self.name);
-
-        let counters = Arc::new(Counters {
-            parts: part_entries,
-            functions,
-        });
-        let supervisor = supervise(parts, self.name.clone()).in_current_span();
-        Ok(ComponentHandle {
-            name: self.name,
-            addresses,
-            counters,
-            stop: stop.token,
-            outcome: tokio::spawn(supervisor),
-        })
+        (parts, entries)
     }
 }

@@ -118,7 +118,7 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
         };
         let mut pull = Pull::connect(&address, &opened.options).await?;
         tracing::info!("pulls from {address}");
-        let _following = self.whereabouts.follow(pull.peers(), address);
+        let _following = self.whereabouts.follow(pull.peers(), address, |_| {});
         let intake = Intake {
             hooks: self.hooks,
             ids: self.ids,

@@ -81,7 +81,7 @@ impl Outbound for PushConnection {
         };
         let push = Push::connect(&address, &opened.options).await?;
         tracing::info!("pushes to {address}");
-        let _following = self.whereabouts.follow(push.peers(), address);
+        let _following = self.whereabouts.follow(push.peers(), address, |_| {});
         push_all(&mut inlet, &push, &opened.counters, || {}).await?;
         push.close(inlet.linger()).await;
         Ok(())

@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::intake::{Ids, Intake, Source};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
+use crate::cache::ComponentStore;
 use crate::error::BoxError;
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
-use crate::socket::{AddressError, Publication, SocketClosed, Subscribe};
+use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
 
 /// Takes the messages that a component publishes under the topic `previous`, and no other that
 /// begins with it.
@@ -20,8 +21,10 @@ pub struct SubConnection<H = NoHooks> {
     whereabouts: Whereabouts,
     /// The topic; `None` for the name that is told where the address is.
     previous: Option<String>,
+    /// The key under which peers are told where it is connected.
+    key: Option<String>,
     hooks: H,
-    opened: Option<Opened>,
+    opened: Option<(Opened, Arc<ComponentStore>)>,
 }
 
 impl SubConnection {
@@ -41,6 +44,7 @@ impl SubConnection {
         Self {
             whereabouts,
             previous,
+            key: None,
             hooks: NoHooks,
             opened: None,
         }
@@ -48,11 +52,18 @@ impl SubConnection {
 }
 
 impl<H> SubConnection<H> {
+    /// Tells peers, under `key`, where it is connected, as soon as it is.
+    pub(crate) fn announced(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> SubConnection<G> {
         SubConnection {
             whereabouts: self.whereabouts,
             previous: self.previous,
+            key: self.key,
             hooks,
             opened: None,
         }
@@ -61,12 +72,16 @@ impl<H> SubConnection<H> {
 
 impl<H: InboundHooks> Inbound for SubConnection<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(self.whereabouts.open(setup)?);
+        let opened = self.whereabouts.open(setup)?;
+        if let (Some(key), Whereabouts::Given(Ok(address))) = (&self.key, &self.whereabouts) {
+            setup.announced.insert(key.clone(), address.to_string());
+        }
+        self.opened = Some((opened, setup.store.clone()));
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let opened = self.opened.expect("a part is opened before it runs");
+        let (opened, store) = self.opened.expect("a part is opened before it runs");
         let locate = async {
             let topic = match (self.previous, &self.whereabouts) {
                 (Some(topic), _) => topic,
@@ -82,7 +97,14 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         let subscribe = Subscribe::connect(&address, &opened.options).await?;
         subscribe.subscribe(topic.clone()).await?;
         tracing::info!("subscribed to `{topic}` at {address}");
-        let _following = self.whereabouts.follow(subscribe.peers(), address);
+        let announce = move |address: &Address| {
+            let key = self.key.clone();
+            store.configure(key.map(|key| (key, address.to_string())));
+        };
+        announce(&address);
+        let _following = self
+            .whereabouts
+            .follow(subscribe.peers(), address, announce);
         let mut source = Topic {
             subscribe,
             topic,

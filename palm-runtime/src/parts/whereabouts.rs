@@ -165,20 +165,31 @@ impl Whereabouts {
     }
 
     /// Keeps a socket connected to whoever is at the whereabouts: a component that was restarted may
-    /// be at another port. Ends with the handle.
-    pub(crate) fn follow(&self, peers: Peers, current: Address) -> Option<AbortOnDropHandle<()>> {
+    /// be at another port, which `moved` is then told. Ends with the handle.
+    pub(crate) fn follow(
+        &self,
+        peers: Peers,
+        current: Address,
+        moved: impl Fn(&Address) + Send + 'static,
+    ) -> Option<AbortOnDropHandle<()>> {
         let Self::Told(directory, key) = self else {
             // The socket itself reconnects to an address that does not change.
             return None;
         };
-        let follow = follow(directory.clone(), key, peers, current);
+        let follow = follow(directory.clone(), key, peers, current, moved);
         Some(AbortOnDropHandle::new(tokio::spawn(
             follow.in_current_span(),
         )))
     }
 }
 
-async fn follow(directory: Arc<Directory>, key: &str, peers: Peers, mut current: Address) {
+async fn follow(
+    directory: Arc<Directory>,
+    key: &str,
+    peers: Peers,
+    mut current: Address,
+    moved: impl Fn(&Address),
+) {
     const INTERVAL: Duration = Duration::from_millis(500);
     loop {
         match tokio::time::timeout(INTERVAL, peers.connected()).await {
@@ -201,6 +212,7 @@ async fn follow(directory: Arc<Directory>, key: &str, peers: Peers, mut current:
                 tracing::warn!(%error, "cannot follow");
                 return;
             }
+            moved(&told);
             current = told;
         }
     }

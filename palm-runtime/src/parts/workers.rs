@@ -1,7 +1,8 @@
 //! A master's two sides towards its workers: tasks go out, results come in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -15,16 +16,16 @@ use crate::metrics::PartCounters;
 use crate::part::{Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Stop};
 use crate::socket::{Pull, Push, SocketClosed, SocketError};
 
-/// How many tasks are with workers, as far as counting tells: of a worker that gives several results
-/// for a task, or none, it cannot.
+/// How many tasks are with workers, as far as counting results tells. A function that gives several
+/// makes it too low while its tasks are out, one that gives none too high.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outstanding(Arc<OutstandingInner>);
 
 #[derive(Debug, Default)]
 struct OutstandingInner {
-    tasks: AtomicI64,
-    /// 1 when no further task will go out.
-    closed: AtomicU64,
+    tasks: AtomicU64,
+    /// No further task will go out.
+    closed: AtomicBool,
     changed: Notify,
 }
 
@@ -34,23 +35,32 @@ impl Outstanding {
     }
 
     fn came_back(&self, results: usize) {
-        let results = i64::try_from(results).unwrap_or(i64::MAX);
-        let before = self.0.tasks.fetch_sub(results, Ordering::Relaxed);
-        if before <= results {
+        let results = results as u64;
+        let less = |tasks: u64| Some(tasks.saturating_sub(results));
+        let tasks = &self.0.tasks;
+        let before = tasks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if before.is_ok_and(|before| before <= results) {
             self.0.changed.notify_one();
         }
     }
 
     fn close(&self) {
-        self.0.closed.store(1, Ordering::Release);
+        self.0.closed.store(true, Ordering::Release);
         self.0.changed.notify_one();
     }
 
-    /// Waits until all tasks have gone out and come back. Cancel safe.
-    async fn done(&self) {
+    /// Waits until all tasks have gone out and come back, but no longer than `limit`.
+    async fn done(&self, limit: Duration) {
+        if tokio::time::timeout(limit, self.all_back()).await.is_err() {
+            let tasks = self.0.tasks.load(Ordering::Relaxed);
+            tracing::warn!("{tasks} tasks have no result yet, or their functions give none");
+        }
+    }
+
+    async fn all_back(&self) {
         loop {
-            let closed = self.0.closed.load(Ordering::Acquire) == 1;
-            if closed && self.0.tasks.load(Ordering::Relaxed) <= 0 {
+            let closed = self.0.closed.load(Ordering::Acquire);
+            if closed && self.0.tasks.load(Ordering::Relaxed) == 0 {
                 return;
             }
             self.0.changed.notified().await;
@@ -162,7 +172,7 @@ impl Inbound for WorkerPullService {
         let stopping = async {
             component.stopped().await;
             if let Some(outstanding) = &self.outstanding {
-                outstanding.done().await;
+                outstanding.done(component.linger).await;
             }
             token.cancel();
         };
