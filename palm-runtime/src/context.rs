@@ -1,9 +1,10 @@
 //! [`Context`]: what a method or a hook can learn besides its argument.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::cache::Cache;
 use crate::message::Message;
+use crate::socket::Peers;
 
 /// What a method or a hook can learn besides its argument: take it as the last parameter.
 ///
@@ -25,6 +26,8 @@ pub struct Context {
 pub(crate) struct ComponentContext {
     pub(crate) name: String,
     pub(crate) cache: Cache,
+    /// Who pushes messages to it, where anybody does.
+    pub(crate) callers: OnceLock<Peers>,
 }
 
 impl Context {

@@ -1,8 +1,8 @@
 //! [`ServerTemplate`]: a component from its parts, and how it starts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -342,6 +342,7 @@ impl ServerTemplate {
         let context = Arc::new(ComponentContext {
             name: self.name.clone(),
             cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
+            callers: OnceLock::new(),
         });
 
         let mut addresses = BTreeMap::new();

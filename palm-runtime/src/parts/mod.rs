@@ -13,6 +13,7 @@
 //! | [`CacheService`] | bypass | REP, binds |
 
 mod cache;
+mod doubt;
 mod held;
 mod intake;
 mod publish;

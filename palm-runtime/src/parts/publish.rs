@@ -1,15 +1,14 @@
 //! PUB: messages to all who asked for their topic.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use smallvec::SmallVec;
 
 pub use super::held::HoldLimits;
 
+use super::doubt::{Arrivals, Doubts};
 use super::held::Held;
 use super::sent::RecentlySent;
 use super::whereabouts::{Given, IntoAddress};
@@ -19,7 +18,7 @@ use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
-use crate::socket::{Publish, SocketClosed, SocketError, SubscriptionChange};
+use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange};
 
 /// A subscription that begins with this is answered at once by an empty message under the same
 /// topic, so that the subscriber knows that all that it asked for before is in place. Part 2 of the
@@ -97,8 +96,7 @@ impl<S: Shape> Outbound for PubService<S> {
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
         let mut publisher = Publisher {
-            served: HashMap::new(),
-            doubted: VecDeque::new(),
+            doubts: Doubts::default(),
             state: self.state,
             pipelined: self.pipelined,
             held: Held::new(self.hold),
@@ -110,8 +108,7 @@ impl<S: Shape> Outbound for PubService<S> {
         };
         let mut batch = Vec::new();
         loop {
-            let doubted = publisher.doubted.front().map(|(until, _)| *until);
-            let expiry = [publisher.held.next_expiry(), doubted]
+            let expiry = [publisher.held.next_expiry(), publisher.doubts.next_expiry()]
                 .into_iter()
                 .flatten()
                 .min();
@@ -148,18 +145,8 @@ impl<S: Shape> Outbound for PubService<S> {
 /// How long a component that stops waits for somebody to subscribe to what it holds.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
-/// A client of pylm opens a subscription for each call and closes the one before in the background. When
-/// the next answer would go to a subscription that has been served already and was idle since, it waits
-/// this long for a new one to show up.
-const DOUBT: Duration = Duration::from_millis(10);
-/// How long a subscription has to be idle for that: between two calls of a client more than this passes.
-const IDLE: Duration = Duration::from_micros(200);
-
 struct Publisher<S> {
-    /// The subscribers of exactly a topic that got its last message, and when.
-    served: HashMap<ByteString, (SmallVec<[u64; 2]>, Instant)>,
-    /// Topics whose messages wait for a new subscription, and until when.
-    doubted: VecDeque<(Instant, ByteString)>,
+    doubts: Doubts,
     state: Arc<State<S>>,
     pipelined: bool,
     held: Held,
@@ -229,51 +216,59 @@ impl<S: Shape> Publisher<S> {
         let doubtful = topic == message.client() && self.is_doubtful(&topic);
         let frame = message.into_frame();
         let unheard = self.held.holds(&topic) || !self.publish.is_subscribed(topic.as_bytes());
-        if doubtful || unheard {
-            tracing::debug!(%topic, doubtful, "held: nobody is subscribed yet, or nobody any more");
-            let now = Instant::now();
-            if doubtful {
-                self.doubted.push_back((now + DOUBT, topic.clone()));
-            }
-            let dropped = self.held.push(now, topic, frame);
-            self.drop_held(dropped);
+        if !doubtful && !unheard {
+            return self.publish(topic, frame).await;
+        }
+        tracing::debug!(%topic, doubtful, "held: nobody is subscribed yet, or nobody any more");
+        let now = Instant::now();
+        let len = frame.len();
+        if doubtful {
+            self.doubts.wait(now, topic.clone(), len);
+        }
+        let dropped = self.held.push(now, topic.clone(), frame);
+        self.drop_held(dropped);
+        if !doubtful && self.doubts.has_enough(&topic, len) {
+            self.publish_in_doubt(&topic).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what waited for a new subscription to `topic` that has not come.
+    async fn publish_in_doubt(&mut self, topic: &ByteString) -> Result<(), SocketClosed> {
+        // With no subscriber left, it goes on to wait for one.
+        if !self.publish.is_subscribed(topic.as_bytes()) {
             return Ok(());
         }
-        self.publish(topic, frame).await
+        for (topic, frame) in self.held.release(topic.as_bytes()) {
+            let recipients = self.publish.exact_subscribers(topic.as_bytes());
+            let now = Instant::now();
+            self.recent.record(now, &topic, &frame, recipients);
+            self.publish(topic, frame).await?;
+        }
+        Ok(())
+    }
+
+    fn arrivals(&self) -> Arrivals {
+        self.context.callers.get().map(Peers::generation)
     }
 
     /// Whether the subscription that there is may be one that its client is about to close.
     fn is_doubtful(&self, topic: &ByteString) -> bool {
         let subscribers = self.publish.exact_subscribers(topic.as_bytes());
-        if subscribers.is_empty() || self.held.holds(topic) {
-            return false;
-        }
-        self.served.get(topic).is_some_and(|(peers, at)| {
-            at.elapsed() > IDLE
-                && subscribers
-                    .iter()
-                    .all(|subscriber| peers.contains(&subscriber.peer))
-        })
+        !subscribers.is_empty()
+            && !self.held.holds(topic)
+            && self
+                .doubts
+                .about(Instant::now(), topic, subscribers, self.arrivals())
     }
 
     async fn publish(&mut self, topic: ByteString, frame: Bytes) -> Result<(), SocketClosed> {
         self.counters.count(1, frame.len());
+        let arrivals = self.arrivals();
         let recipients = self.publish.exact_subscribers(topic.as_bytes());
         if !recipients.is_empty() {
-            let now = Instant::now();
-            self.recent.record(now, &topic, &frame, recipients);
-            let peers = recipients.iter().map(|recipient| recipient.peer);
-            // In place, since most messages follow one under the same topic.
-            match self.served.get_mut(&topic) {
-                Some((served, at)) => {
-                    served.clear();
-                    served.extend(peers);
-                    *at = now;
-                }
-                None => {
-                    self.served.insert(topic.clone(), (peers.collect(), now));
-                }
-            }
+            self.doubts
+                .answered(Instant::now(), &topic, recipients, arrivals);
         }
         self.publish.send(topic.into_bytes(), frame).await
     }
@@ -296,7 +291,7 @@ impl<S: Shape> Publisher<S> {
                     if self.publish.exact_subscribers(&prefix).is_empty()
                         && let Ok(topic) = std::str::from_utf8(&prefix)
                     {
-                        self.served.remove(topic);
+                        self.doubts.forget(topic);
                     }
                     prefix
                 }
@@ -327,17 +322,8 @@ impl<S: Shape> Publisher<S> {
 
     async fn expire(&mut self) -> Result<(), SocketClosed> {
         let now = Instant::now();
-        while let Some((until, _)) = self.doubted.front()
-            && *until <= now
-        {
-            let topic = self.doubted.pop_front().map(|(_, topic)| topic);
-            let topic = topic.unwrap_or_default();
-            // With no subscriber left, it goes on to wait for one.
-            if self.publish.is_subscribed(topic.as_bytes()) {
-                for (topic, frame) in self.held.release(topic.as_bytes()) {
-                    self.publish(topic, frame).await?;
-                }
-            }
+        while let Some(topic) = self.doubts.expire(now) {
+            self.publish_in_doubt(&topic).await?;
         }
         let dropped = self.held.expire(now);
         self.drop_held(dropped);

@@ -43,6 +43,8 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (pull, bound) = Pull::bind(&address, setup.options).await?;
         setup.announce("pull_address", &bound);
+        // Of several such parts the first one counts.
+        let _ = setup.context.callers.set(pull.peers());
         self.opened = Some((pull, Opened::of(setup)));
         Ok(())
     }

@@ -1,10 +1,8 @@
 //! Messages that went out to a subscriber that had already left. No I/O, time is an argument.
 //!
-//! A client of pylm opens a new subscription for each call, and closes the one before in the
-//! background: the answer to the new call may find the old connection open and the new subscription
-//! not yet there. A message that was published after the new connection had been made, and that only
-//! connections got that are gone by now, is meant for the new one. (An earlier answer was published
-//! before the client made the new connection, so it is never sent twice.)
+//! An answer that was in doubt, see `doubt`, and that only connections got that are gone by now, is
+//! meant for a subscription that its client had connected for before it was published. (An answer that
+//! is older than the connection was for an earlier call, so it is never sent twice.)
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -29,7 +27,7 @@ struct Sent {
     recipients: SmallVec<[u64; 2]>,
 }
 
-/// The messages that went out lately to subscribers of exactly their topic.
+/// The messages that went out in doubt lately, to subscribers of exactly their topic.
 #[derive(Debug, Default)]
 pub(super) struct RecentlySent {
     messages: VecDeque<Sent>,

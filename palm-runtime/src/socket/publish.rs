@@ -102,9 +102,11 @@ impl Publish {
                 self.changes.extend(removed);
             }
             SubscriptionEvent::Missed => {
-                // Everything that is there now is told again as added; that is harmless.
+                // What is there now is told anew.
                 self.events = self.socket.subscription_events().await?;
-                self.subscriptions = Subscriptions::default();
+                let prefixes = std::mem::take(&mut self.subscriptions).into_prefixes();
+                let removed = prefixes.map(SubscriptionChange::Removed);
+                self.changes.extend(removed);
             }
         }
         Ok(())

@@ -221,6 +221,11 @@ impl Pull {
 pub(crate) struct Peers(pub(super) Arc<Socket>);
 
 impl Peers {
+    /// A number that changes with each peer that comes or goes.
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.peers_generation()
+    }
+
     /// Waits until a peer is connected. Cancel safe.
     pub(crate) async fn connected(&self) -> Result<(), SocketClosed> {
         peers_there(&self.0, true).await

@@ -73,6 +73,11 @@ impl Subscriptions {
         prefixes
     }
 
+    /// All prefixes that somebody has asked for.
+    pub(super) fn into_prefixes(self) -> impl Iterator<Item = Bytes> {
+        self.prefixes.into_keys()
+    }
+
     fn forget(&mut self, peer: u64, prefix: &Bytes) {
         let Some(subscribers) = self.prefixes.get_mut(prefix) else {
             return;
