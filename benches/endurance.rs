@@ -1,5 +1,5 @@
 //! A day's worth of messages in fast motion: ten million through a master and two workers, none lost,
-//! and no process that grows.
+//! and no process that grows; and a hundredth of them as calls of a server, one after the other.
 //!
 //! ```text
 //! cargo bench --bench endurance
@@ -26,6 +26,16 @@ impl Echo {
     }
 }
 
+struct Server;
+
+#[palm::server(name = "server")]
+impl Server {
+    #[palm::method]
+    fn foo(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+}
+
 #[tokio::main]
 async fn main() -> palm::Result<()> {
     let arguments: Vec<_> = std::env::args()
@@ -41,6 +51,13 @@ async fn main() -> palm::Result<()> {
             master.shutdown().await?;
             Ok(())
         }
+        ["server"] => {
+            let server = Server.bind(ANY).spawn().await?;
+            println!("{}", server.db_address());
+            until_orphaned().await;
+            server.shutdown().await?;
+            Ok(())
+        }
         ["worker", master] => {
             let worker = Echo.connect(master).spawn().await?;
             println!("ready");
@@ -48,9 +65,31 @@ async fn main() -> palm::Result<()> {
             worker.shutdown().await?;
             Ok(())
         }
-        [count] => endure(count.parse().expect("a number of messages")).await,
-        _ => endure(10_000_000).await,
+        [count] => run(count.parse().expect("a number of messages")).await,
+        _ => run(10_000_000).await,
     }
+}
+
+async fn run(count: u64) -> palm::Result<()> {
+    call(count / 100).await?;
+    endure(count).await?;
+    println!("2 passed, 0 failed");
+    Ok(())
+}
+
+/// Calls a server, each time when the answer before is there.
+async fn call(count: u64) -> palm::Result<()> {
+    let server = Process::start(&["server"]);
+    let client = Client::connect("server", server.address(0)).await?;
+    let start = Instant::now();
+    for number in 0..count {
+        let payload = number.to_be_bytes().to_vec();
+        let answer = client.eval(Server::FOO, payload.clone()).await?;
+        assert_eq!(answer, payload, "an answer to another call");
+    }
+    let each = start.elapsed().as_secs_f64() * 1e6 / count as f64;
+    println!("test result: ok. {count} calls in a row, {each:.0} µs each\n");
+    Ok(())
 }
 
 /// A component that is watched.
@@ -141,6 +180,5 @@ async fn endure(count: u64) -> palm::Result<()> {
         "the client grew from {settled} to {now} KiB"
     );
     println!("\ntest result: ok. {count} messages, none lost, memory flat");
-    println!("1 passed, 0 failed");
     Ok(())
 }
