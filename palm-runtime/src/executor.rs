@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
@@ -28,8 +28,8 @@ use crate::part::{BATCH, Envelope, FAILED, Inlet, OpenError, Outbound, Outlet, S
 /// How long calls may keep the thread before others that run on it get their turn.
 const TURN: Duration = Duration::from_micros(200);
 
-/// The largest concurrency: what is more is no bound.
-const MOST_CALLS: usize = 1 << 20;
+/// How long results wait for further ones that go on together with them.
+const PATIENCE: Duration = Duration::from_micros(20);
 
 /// In which order answers leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl<C: Callable> Executor<C> {
     /// How many calls may run at once. Default: as many as there are processors. 0 counts as 1.
     #[must_use]
     pub fn concurrency(mut self, calls: usize) -> Self {
-        self.concurrency = calls.clamp(1, MOST_CALLS);
+        self.concurrency = calls.max(1);
         self
     }
 
@@ -124,7 +124,6 @@ impl<C: Callable> Outbound for Executor<C> {
 
     async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
-        let permits = Arc::new(Semaphore::new(self.concurrency));
         let mut running = Running {
             state: self.state,
             addressee: self.addressee,
@@ -137,6 +136,8 @@ impl<C: Callable> Outbound for Executor<C> {
             order: self.order,
             last: None,
             tasks: JoinSet::new(),
+            done: Vec::new(),
+            oldest: Instant::now(),
         };
 
         let mut batch = Vec::new();
@@ -147,15 +148,11 @@ impl<C: Callable> Outbound for Executor<C> {
             let mut now = Instant::now();
             let mut turn = now;
             for envelope in batch.drain(..) {
-                let permit = permits
-                    .clone()
-                    .acquire_owned()
-                    .await
-                    .expect("the semaphore is never closed");
+                running.wait_for_place(self.concurrency).await;
                 let (call, begun) = match running.begin(envelope, now) {
                     Work::Call(call, begun) => (call, begun),
                     Work::Done(outcome, begun) => {
-                        running.done(begun, outcome, now, permit).await;
+                        running.done(begun, outcome, now).await;
                         continue;
                     }
                 };
@@ -170,23 +167,30 @@ impl<C: Callable> Outbound for Executor<C> {
                     }
                     None => Box::pin(future),
                 };
+                if begun.emits {
+                    // What it gives leaves at once, and not before the results of earlier calls.
+                    running.flush().await;
+                }
                 match poll_once(future.as_mut()).await {
                     Poll::Ready(outcome) => {
                         spare = Some(future);
                         now = Instant::now();
-                        running.done(begun, outcome, now, permit).await;
+                        running.done(begun, outcome, now).await;
                     }
                     Poll::Pending => {
-                        running.go_on(begun, future, permit);
+                        running.flush().await;
+                        running.go_on(begun, future);
                         now = Instant::now();
                     }
                 }
                 if now.duration_since(turn) > TURN {
+                    running.flush().await;
                     tokio::task::yield_now().await;
                     now = Instant::now();
                     turn = now;
                 }
             }
+            running.flush().await;
         }
         while running.tasks.join_next().await.is_some() {}
         Ok(())
@@ -207,6 +211,10 @@ struct Running<C> {
     last: Option<CancellationToken>,
     /// Calls that were not done at once. They end with the executor.
     tasks: JoinSet<()>,
+    /// Results that go on together.
+    done: Vec<Envelope>,
+    /// When the call began that gave the first of them.
+    oldest: Instant,
 }
 
 /// A call that has begun: what is needed to deliver its result.
@@ -219,6 +227,8 @@ struct Begun {
     counters: Option<Arc<FunctionCounters>>,
     /// Until when delivery has to wait, and who waits for it.
     turn: Turn,
+    /// Whether it gives results while it runs.
+    emits: bool,
     /// Results that wait for the end of the call.
     collected: Option<mpsc::UnboundedReceiver<Outcome>>,
 }
@@ -275,6 +285,7 @@ impl<C: Callable> Running<C> {
             started: now,
             counters: None,
             turn: self.turn(),
+            emits: false,
             collected: None,
         };
         begun.index = match found {
@@ -293,7 +304,10 @@ impl<C: Callable> Running<C> {
             .then(|| Context::new(self.finisher.context.clone(), begun.header.clone()));
         let emitter = match info.results {
             Results::One => None,
-            Results::Many => Some(self.emitter(&mut begun)),
+            Results::Many => {
+                begun.emits = true;
+                Some(self.emitter(&mut begun))
+            }
         };
         let payload = begun.header.payload().clone();
         Work::Call(Call::new(payload, context, emitter), begun)
@@ -348,22 +362,47 @@ impl<C: Callable> Running<C> {
         }
     }
 
-    /// Delivers the result of a call that was done at once, unless it is not its turn yet.
-    async fn done(
-        &mut self,
-        begun: Begun,
-        outcome: Outcome,
-        now: Instant,
-        permit: OwnedSemaphorePermit,
-    ) {
+    /// Waits until fewer than `concurrency` calls go on.
+    async fn wait_for_place(&mut self, concurrency: usize) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.tasks.len() >= concurrency {
+            self.flush().await;
+            self.tasks.join_next().await;
+        }
+    }
+
+    /// Gives on the results that wait for that.
+    async fn flush(&mut self) {
+        self.finisher.outlet.send_all(&mut self.done).await;
+    }
+
+    /// Takes the result of a call that was done at once; delivers it when it is its turn.
+    async fn done(&mut self, begun: Begun, outcome: Outcome, now: Instant) {
         let failed = matches!(outcome, Outcome::Failed(_));
         if let Some(counters) = &begun.counters {
             counters.end(now.duration_since(begun.started), failed);
         }
         if begun.turn.before.is_some() {
-            self.spawn(begun, std::future::ready(outcome), permit);
-        } else {
+            self.flush().await;
+            self.spawn(begun, std::future::ready(outcome));
+        } else if begun.collected.is_some() || self.finisher.outlet.block {
+            self.flush().await;
             begun.deliver(&self.finisher, outcome).await;
+        } else if let Some(message) = self
+            .finisher
+            .finished(begun.header, outcome, begun.feedback)
+        {
+            if self.done.is_empty() {
+                self.oldest = begun.started;
+            }
+            self.done.push(Envelope {
+                message,
+                since: now,
+                feedback: None,
+            });
+            if now.duration_since(self.oldest) > PATIENCE {
+                self.flush().await;
+            }
         }
     }
 
@@ -372,7 +411,6 @@ impl<C: Callable> Running<C> {
         &mut self,
         begun: Begun,
         call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
-        permit: OwnedSemaphorePermit,
     ) {
         let (started, counters) = (begun.started, begun.counters.clone());
         let call = async move {
@@ -382,15 +420,10 @@ impl<C: Callable> Running<C> {
             }
             outcome
         };
-        self.spawn(begun, call, permit);
+        self.spawn(begun, call);
     }
 
-    fn spawn(
-        &mut self,
-        mut begun: Begun,
-        call: impl Future<Output = Outcome> + Send + 'static,
-        permit: OwnedSemaphorePermit,
-    ) {
+    fn spawn(&mut self, mut begun: Begun, call: impl Future<Output = Outcome> + Send + 'static) {
         if self.order == Order::Kept {
             let delivered = CancellationToken::new();
             begun.turn.after = Some(delivered.clone().drop_guard());
@@ -400,10 +433,8 @@ impl<C: Callable> Running<C> {
         let deliver = async move {
             let outcome = call.await;
             begun.deliver(&finisher, outcome).await;
-            drop(permit);
         };
         self.tasks.spawn(deliver.in_current_span());
-        while self.tasks.try_join_next().is_some() {}
     }
 }
 
@@ -430,13 +461,25 @@ struct Finisher {
 impl Finisher {
     async fn finish(
         &self,
-        mut message: Message,
+        message: Message,
         outcome: Outcome,
         feedback: Option<oneshot::Sender<Bytes>>,
     ) {
+        if let Some(message) = self.finished(message, outcome, feedback) {
+            self.outlet.send(message).await;
+        }
+    }
+
+    /// The message that goes on, if any.
+    fn finished(
+        &self,
+        mut message: Message,
+        outcome: Outcome,
+        feedback: Option<oneshot::Sender<Bytes>>,
+    ) -> Option<Message> {
         match outcome {
             Outcome::Payload(payload) => message.set_payload(payload),
-            Outcome::Nothing => return,
+            Outcome::Nothing => return None,
             Outcome::Failed(failure) => {
                 self.counters.count_error();
                 log_failure(&message, &failure);
@@ -446,7 +489,7 @@ impl Finisher {
         if let Some(feedback) = feedback {
             let _ = feedback.send(message.encode());
         }
-        self.outlet.send(message).await;
+        Some(message)
     }
 }
 

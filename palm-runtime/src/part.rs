@@ -94,6 +94,9 @@ pub trait InboundHooks: Send + 'static {
     /// Whether [`scatter`](Self::scatter) does anything. Default: yes.
     const SCATTERS: bool = true;
 
+    /// Whether [`handle_feedback`](Self::handle_feedback) does anything. Default: yes.
+    const TAKES_FEEDBACK: bool = true;
+
     /// Turns a message that came in into those that go on. Default: the message itself.
     ///
     /// # Errors
@@ -131,6 +134,7 @@ pub struct NoHooks;
 
 impl InboundHooks for NoHooks {
     const SCATTERS: bool = false;
+    const TAKES_FEEDBACK: bool = false;
 }
 
 /// What a part finds when it is opened.
@@ -292,8 +296,7 @@ impl Outlet {
             feedback,
         };
         if route.send(envelope, bytes).await.is_err() {
-            // The part behind ended before its time; the component stops, and says why.
-            tracing::warn!(part = &*self.part, "message lost: the next part has ended");
+            self.warn_of_loss(1);
             return Bytes::new();
         }
         match answer {
@@ -301,6 +304,40 @@ impl Outlet {
             Some(answer) => answer.await.unwrap_or_default(),
             None => DONE,
         }
+    }
+
+    /// Gives messages on, all at once as far as there is room for them, which costs no more than
+    /// giving one. Where the outlet waits for answers, use [`send`](Self::send) instead.
+    ///
+    /// Cancel safe: what was not given on is still in `batch`.
+    pub(crate) async fn send_all(&self, batch: &mut Vec<Envelope>) {
+        debug_assert!(!self.block, "nobody takes the answers");
+        if batch.is_empty() {
+            return;
+        }
+        if self.log {
+            for Envelope { message, .. } in &*batch {
+                tracing::debug!(part = &*self.part, ?message, "message");
+            }
+        }
+        let sent = match &self.route {
+            Some(route) => {
+                route
+                    .send_all(batch, |envelope| envelope.message.weight())
+                    .await
+            }
+            None => Ok(()),
+        };
+        if sent.is_err() {
+            self.warn_of_loss(batch.len());
+        }
+        batch.clear();
+    }
+
+    fn warn_of_loss(&self, messages: usize) {
+        // The part behind ended before its time; the component stops, and says why.
+        let part = &*self.part;
+        tracing::warn!(part, messages, "lost: the next part has ended");
     }
 
     /// Whether the part behind has ended, so that nothing can be given to it.

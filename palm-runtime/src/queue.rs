@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use smallvec::{SmallVec, smallvec};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, mpsc};
 
 /// How much a queue holds before senders have to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,141 +25,212 @@ impl Default for QueueLimits {
 }
 
 pub(crate) fn queue<T>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = mpsc::channel(limits.messages.max(1));
-    let limit = u32::try_from(limits.bytes).unwrap_or(u32::MAX).max(1);
-    let bytes = Arc::new(Semaphore::new(limit as usize));
+    let room = Arc::new(Room {
+        messages: Bound::new(limits.messages),
+        bytes: Bound::new(limits.bytes),
+    });
+    // Bounded by the room.
+    let (sender, receiver) = mpsc::unbounded_channel();
     let sender = Sender {
-        items: sender,
-        bytes: bytes.clone(),
-        limit,
+        batches: sender,
+        room: room.clone(),
     };
     let receiver = Receiver {
-        items: receiver,
-        bytes,
-        taken: Vec::new(),
+        batches: receiver,
+        room,
     };
     (sender, receiver)
 }
 
+/// One of the two bounds.
 #[derive(Debug)]
-struct Item<T> {
-    value: T,
+struct Bound {
+    free: Semaphore,
+    limit: u32,
+}
+
+impl Bound {
+    fn new(limit: usize) -> Self {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX).max(1);
+        let limit = limit.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Self {
+            free: Semaphore::new(limit as usize),
+            limit,
+        }
+    }
+
+    /// What `amount` takes of it: never more than there is.
+    fn clamp(&self, amount: usize) -> u32 {
+        u32::try_from(amount).unwrap_or(u32::MAX).min(self.limit)
+    }
+
+    async fn acquire(&self, amount: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
+        match self.free.try_acquire_many(amount) {
+            Ok(permit) => Ok(permit),
+            Err(_) => self.free.acquire_many(amount).await,
+        }
+    }
+
+    fn used(&self) -> usize {
+        (self.limit as usize).saturating_sub(self.free.available_permits())
+    }
+}
+
+#[derive(Debug)]
+struct Room {
+    messages: Bound,
+    bytes: Bound,
+}
+
+/// What was sent at once: it costs one step of the channel, however much it is.
+#[derive(Debug)]
+struct Batch<T> {
+    values: SmallVec<[T; 1]>,
+    messages: u32,
     bytes: u32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Sender<T> {
-    items: mpsc::Sender<Item<T>>,
-    bytes: Arc<Semaphore>,
-    limit: u32,
+    batches: mpsc::UnboundedSender<Batch<T>>,
+    room: Arc<Room>,
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self {
-            items: self.items.clone(),
-            bytes: self.bytes.clone(),
-            limit: self.limit,
+            batches: self.batches.clone(),
+            room: self.room.clone(),
         }
     }
 }
 
+/// The receiver is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Closed;
+
 impl<T> Sender<T> {
-    /// Waits for room. `Err` gives the value back: the receiver is gone.
+    /// Waits for room. Cancel safe: the value is in the queue or it is dropped with the future.
+    pub(crate) async fn send(&self, value: T, bytes: usize) -> Result<(), Closed> {
+        self.send_batch(1, bytes, || smallvec![value]).await
+    }
+
+    /// Sends all values, in their order; waits for room. `weigh` tells the bytes of one.
     ///
-    /// Cancel safe: the value is in the queue or it is dropped with the future.
-    pub(crate) async fn send(&self, value: T, bytes: usize) -> Result<(), T> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limit);
-        let permit = match self.bytes.try_acquire_many(bytes) {
-            Ok(permit) => permit,
-            Err(_) => match self.bytes.acquire_many(bytes).await {
-                Ok(permit) => permit,
-                Err(_) => return Err(value),
-            },
-        };
-        match self.items.send(Item { value, bytes }).await {
-            Ok(()) => {
-                // The receiver gives it back when it takes the value.
-                permit.forget();
-                Ok(())
+    /// Cancel safe: what is not in the queue is still in `values`.
+    pub(crate) async fn send_all(
+        &self,
+        values: &mut Vec<T>,
+        weigh: impl Fn(&T) -> usize,
+    ) -> Result<(), Closed> {
+        while let Some(first) = values.first() {
+            let most = BATCH_BYTES.min(self.room.bytes.limit as usize);
+            let mut bytes = weigh(first);
+            let mut count = 1;
+            for value in &values[1..] {
+                let more = bytes.saturating_add(weigh(value));
+                if count >= self.room.messages.limit as usize || more > most {
+                    break;
+                }
+                bytes = more;
+                count += 1;
             }
-            Err(mpsc::error::SendError(item)) => Err(item.value),
+            let take = || {
+                if count < values.len() {
+                    return values.drain(..count).collect();
+                }
+                // The next batch will be as large.
+                let empty = Vec::with_capacity(count);
+                SmallVec::from_vec(std::mem::replace(values, empty))
+            };
+            self.send_batch(count, bytes, take).await?;
         }
+        Ok(())
+    }
+
+    async fn send_batch(
+        &self,
+        messages: usize,
+        bytes: usize,
+        values: impl FnOnce() -> SmallVec<[T; 1]>,
+    ) -> Result<(), Closed> {
+        let room = &*self.room;
+        let messages = room.messages.clamp(messages);
+        let bytes = room.bytes.clamp(bytes);
+        let places = room.messages.acquire(messages).await;
+        let space = room.bytes.acquire(bytes).await;
+        let (Ok(places), Ok(space)) = (places, space) else {
+            return Err(Closed);
+        };
+        let batch = Batch {
+            values: values(),
+            messages,
+            bytes,
+        };
+        self.batches.send(batch).map_err(|_| Closed)?;
+        // The receiver gives both back when it takes the values.
+        places.forget();
+        space.forget();
+        Ok(())
     }
 
     /// Whether the receiver is gone.
     pub(crate) fn is_closed(&self) -> bool {
-        self.items.is_closed()
+        self.batches.is_closed()
     }
 
-    pub(crate) fn gauge(&self) -> QueueGauge
-    where
-        T: Send + 'static,
-    {
-        // A weak sender: a gauge must not keep the queue open.
-        let items = self.items.downgrade();
-        let messages = move || {
-            items
-                .upgrade()
-                .map_or(0, |items| items.max_capacity() - items.capacity())
-        };
-        QueueGauge {
-            messages: Box::new(messages),
-            bytes: self.bytes.clone(),
-            limit: self.limit,
-        }
+    pub(crate) fn gauge(&self) -> QueueGauge {
+        QueueGauge(self.room.clone())
     }
 }
+
+/// The bytes of several values that are sent at once.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Receiver<T> {
-    items: mpsc::Receiver<Item<T>>,
-    bytes: Arc<Semaphore>,
-    taken: Vec<Item<T>>,
+    batches: mpsc::UnboundedReceiver<Batch<T>>,
+    room: Arc<Room>,
 }
 
 impl<T> Receiver<T> {
-    /// Waits for a value and takes up to `max` that are there; 0 when no sender is left and the
-    /// queue is empty. Cancel safe: nothing is lost.
-    pub(crate) async fn recv_many(&mut self, out: &mut Vec<T>, max: usize) -> usize {
-        let count = self.items.recv_many(&mut self.taken, max).await;
-        let mut bytes = 0;
-        out.extend(self.taken.drain(..).map(|item| {
-            bytes += item.bytes as usize;
-            item.value
-        }));
-        self.bytes.add_permits(bytes);
-        count
+    /// Waits for a value and takes what was sent with it, and more until there are `enough`; adds
+    /// none when no sender is left and the queue is empty. Cancel safe: nothing is lost.
+    pub(crate) async fn recv_many(&mut self, out: &mut Vec<T>, enough: usize) -> usize {
+        let before = out.len();
+        let mut next = self.batches.recv().await;
+        while let Some(batch) = next {
+            self.room.messages.free.add_permits(batch.messages as usize);
+            self.room.bytes.free.add_permits(batch.bytes as usize);
+            out.extend(batch.values);
+            if out.len() - before >= enough {
+                break;
+            }
+            next = self.batches.try_recv().ok();
+        }
+        out.len() - before
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        // Whoever waits for bytes learns that nobody will take them.
-        self.bytes.close();
+        // Whoever waits for room learns that there will be none.
+        self.room.messages.free.close();
+        self.room.bytes.free.close();
     }
 }
 
 /// Sight of how full a queue is.
-pub(crate) struct QueueGauge {
-    messages: Box<dyn Fn() -> usize + Send + Sync>,
-    bytes: Arc<Semaphore>,
-    limit: u32,
-}
+#[derive(Debug)]
+pub(crate) struct QueueGauge(Arc<Room>);
 
 impl QueueGauge {
     pub(crate) fn messages(&self) -> usize {
-        (self.messages)()
+        self.0.messages.used()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        (self.limit as usize).saturating_sub(self.bytes.available_permits())
-    }
-}
-
-impl std::fmt::Debug for QueueGauge {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "QueueGauge({} messages)", self.messages())
+        self.0.bytes.used()
     }
 }
 
@@ -195,9 +267,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_value_comes_back_when_the_receiver_is_gone() {
+    async fn senders_learn_that_the_receiver_is_gone() {
         let (sender, receiver) = queue(QueueLimits::default());
         drop(receiver);
-        assert_eq!(sender.send("x", 1).await, Err("x"));
+        assert_eq!(sender.send("x", 1).await, Err(Closed));
+        let mut values = vec!["y"];
+        assert_eq!(sender.send_all(&mut values, |_| 1).await, Err(Closed));
+        assert_eq!(values, ["y"]);
+    }
+    #[tokio::test]
+    async fn many_are_sent_in_order_and_within_the_limits() {
+        let limits = QueueLimits {
+            messages: 3,
+            bytes: 100,
+        };
+        let (sender, mut receiver) = queue(limits);
+        let mut values: Vec<_> = (0..8).collect();
+        let send = sender.send_all(&mut values, |_| 1);
+        assert!(send.now_or_never().is_none());
+        assert_eq!(values, [3, 4, 5, 6, 7]);
+        let mut taken = Vec::new();
+        receiver.recv_many(&mut taken, 1).await;
+        let send = sender.send_all(&mut values, |_| 60);
+        assert!(send.now_or_never().is_none());
+        assert_eq!(receiver.recv_many(&mut taken, 10).await, 1);
+        assert_eq!(taken, [0, 1, 2, 3]);
+        assert_eq!(values, [4, 5, 6, 7]);
     }
 }

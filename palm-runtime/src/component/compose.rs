@@ -376,6 +376,7 @@ struct Scatter<S>(Arc<State<S>>);
 
 impl<S: Shape> InboundHooks for Scatter<S> {
     const SCATTERS: bool = S::SCATTERS;
+    const TAKES_FEEDBACK: bool = false;
 
     async fn scatter(
         &mut self,

@@ -11,7 +11,7 @@ use crate::context::{ComponentContext, Context};
 use crate::error::chain;
 use crate::message::Message;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, EmitToOutlet, InboundHooks, Outlet};
+use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
 use crate::socket::{Pull, SocketClosed};
 
 /// Messages that are still taken from a socket's memory once the component stops.
@@ -54,6 +54,8 @@ pub(super) struct Intake<H> {
     pub(super) context: Arc<ComponentContext>,
     pub(super) counters: Arc<PartCounters>,
     pub(super) outlet: Outlet,
+    /// Messages that go on together.
+    pub(super) batch: Vec<Envelope>,
 }
 
 impl<H: InboundHooks> Intake<H> {
@@ -83,6 +85,11 @@ impl<H: InboundHooks> Intake<H> {
         Ok(())
     }
 
+    /// Whether messages can go on together: nothing is to be done with each but to pass it on.
+    fn passes_on(&self) -> bool {
+        !H::SCATTERS && !H::TAKES_FEEDBACK && !self.outlet.block
+    }
+
     async fn handle(&mut self, frames: &mut Vec<Bytes>) {
         let since = Instant::now();
         let taken = self.outlet.take(frames.len());
@@ -91,6 +98,16 @@ impl<H: InboundHooks> Intake<H> {
         self.counters.count(taken, bytes);
         for frame in frames.drain(..).take(taken) {
             match Message::decode(frame) {
+                Ok(mut message) if self.passes_on() => {
+                    if self.ids == Ids::Given {
+                        message.ensure_id();
+                    }
+                    self.batch.push(Envelope {
+                        message,
+                        since,
+                        feedback: None,
+                    });
+                }
                 Ok(message) => self.pass_on(message, since).await,
                 Err(error) => {
                     self.counters.count_error();
@@ -99,6 +116,7 @@ impl<H: InboundHooks> Intake<H> {
                 }
             }
         }
+        self.outlet.send_all(&mut self.batch).await;
     }
 
     async fn pass_on(&mut self, mut message: Message, since: Instant) {

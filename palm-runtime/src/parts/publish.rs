@@ -18,7 +18,7 @@ use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
-use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange};
+use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange, TrySendError};
 
 /// A subscription that begins with this is answered at once by an empty message under the same
 /// topic, so that the subscriber knows that all that it asked for before is in place. Part 2 of the
@@ -96,6 +96,7 @@ impl<S: Shape> Outbound for PubService<S> {
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
         let mut publisher = Publisher {
+            plain: None,
             doubts: Doubts::default(),
             state: self.state,
             pipelined: self.pipelined,
@@ -130,7 +131,14 @@ impl<S: Shape> Outbound for PubService<S> {
                     }
                     publisher.take_notice().await?;
                     for envelope in batch.drain(..) {
-                        publisher.gather(envelope.answer(Bytes::new())).await?;
+                        let message = envelope.answer(Bytes::new());
+                        match publisher.send_plainly(message)? {
+                            Plainly::Sent => {}
+                            Plainly::Full(topic, frame) => {
+                                publisher.publish.send(topic, frame).await?;
+                            }
+                            Plainly::Not(message) => publisher.gather(message).await?,
+                        }
                     }
                 }
                 () = expired => publisher.expire().await?,
@@ -145,7 +153,19 @@ impl<S: Shape> Outbound for PubService<S> {
 /// How long a component that stops waits for somebody to subscribe to what it holds.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
+/// What came of a message that may need neither hooks nor patience.
+enum Plainly {
+    Sent,
+    /// There is no room for it.
+    Full(Bytes, Bytes),
+    /// It needs more.
+    Not(Message),
+}
+
 struct Publisher<S> {
+    /// A topic that has subscribers, and whose messages need no more than to be sent: usually that of
+    /// the next message.
+    plain: Option<ByteString>,
     doubts: Doubts,
     state: Arc<State<S>>,
     pipelined: bool,
@@ -158,6 +178,35 @@ struct Publisher<S> {
 }
 
 impl<S: Shape> Publisher<S> {
+    /// Publishes a message at once, if that is all that there is to do.
+    fn send_plainly(&mut self, message: Message) -> Result<Plainly, SocketClosed> {
+        if S::GATHERS || S::HANDLES_STREAM {
+            return Ok(Plainly::Not(message));
+        }
+        let topic = if self.pipelined {
+            &*self.name
+        } else {
+            message.client()
+        };
+        if self.plain.as_deref() != Some(topic) {
+            let heard = self.publish.is_subscribed(topic.as_bytes()) && !self.held.holds(topic);
+            let exact = || self.publish.exact_subscribers(topic.as_bytes());
+            // Subscribers of exactly a client's topic may be a client of pylm.
+            if topic.is_empty() || !heard || !self.pipelined && !exact().is_empty() {
+                return Ok(Plainly::Not(message));
+            }
+            self.plain = Some(topic.into());
+        }
+        let (topic, message) = self.default_topic(message);
+        let frame = message.into_frame();
+        self.counters.count(1, frame.len());
+        match self.publish.try_send(topic.into_bytes(), frame) {
+            Ok(()) => Ok(Plainly::Sent),
+            Err(TrySendError::Full((topic, frame))) => Ok(Plainly::Full(topic, frame)),
+            Err(TrySendError::Closed(closed)) => Err(closed),
+        }
+    }
+
     async fn gather(&mut self, message: Message) -> Result<(), SocketClosed> {
         if !S::GATHERS {
             return self.direct(message).await;
@@ -225,6 +274,7 @@ impl<S: Shape> Publisher<S> {
         if doubtful {
             self.doubts.wait(now, topic.clone(), len);
         }
+        self.plain = None;
         let dropped = self.held.push(now, topic.clone(), frame);
         self.drop_held(dropped);
         if !doubtful && self.doubts.has_enough(&topic, len) {
@@ -276,6 +326,7 @@ impl<S: Shape> Publisher<S> {
     /// Tells new subscribers that they are heard, and sends what waited for them.
     async fn take_notice(&mut self) -> Result<(), SocketClosed> {
         while let Some(change) = self.publish.next_change().await? {
+            self.plain = None;
             let prefix = match change {
                 SubscriptionChange::Added(prefix) => {
                     if prefix.starts_with(READY_PREFIX) {

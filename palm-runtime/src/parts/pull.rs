@@ -57,6 +57,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
             context: opened.context,
             counters: opened.counters,
             outlet,
+            batch: Vec::new(),
         };
         intake.run(&mut pull).await?;
         pull.close().await;
@@ -127,6 +128,7 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
             context: opened.context,
             counters: opened.counters,
             outlet,
+            batch: Vec::new(),
         };
         intake.run(&mut pull).await?;
         pull.close().await;

@@ -117,6 +117,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             context: opened.context,
             counters: opened.counters,
             outlet,
+            batch: Vec::new(),
         };
         intake.run(&mut source).await?;
         source.subscribe.close().await;

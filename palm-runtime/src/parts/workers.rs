@@ -168,6 +168,7 @@ impl Inbound for WorkerPullService {
             context: opened.context,
             counters: opened.counters,
             outlet,
+            batch: Vec::new(),
         };
         let stopping = async {
             component.stopped().await;

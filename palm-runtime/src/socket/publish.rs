@@ -122,10 +122,27 @@ impl Publish {
     ///
     /// The message is queued for all or for none.
     pub async fn send(&self, topic: Bytes, body: Bytes) -> Result<(), SocketClosed> {
-        match self.socket.try_send([topic, body].into_iter().collect()) {
+        match self.try_send(topic, body) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(frames)) => self.socket.send(frames).await,
+            Err(TrySendError::Full((topic, body))) => self.socket.send(two(topic, body)).await,
             Err(TrySendError::Closed(closed)) => Err(closed),
+        }
+    }
+
+    /// Sends one message if all of its subscribers have room for it, and gives it back if not.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with the message when there is no room.
+    pub fn try_send(&self, topic: Bytes, body: Bytes) -> Result<(), TrySendError<(Bytes, Bytes)>> {
+        match self.socket.try_send(two(topic, body)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(mut frames)) => {
+                let body = frames.pop().unwrap_or_default();
+                let topic = frames.pop().unwrap_or_default();
+                Err(TrySendError::Full((topic, body)))
+            }
+            Err(TrySendError::Closed(closed)) => Err(TrySendError::Closed(closed)),
         }
     }
 
@@ -133,6 +150,10 @@ impl Publish {
     pub async fn close(self, linger: Duration) {
         self.socket.close(linger).await;
     }
+}
+
+fn two(topic: Bytes, body: Bytes) -> Frames {
+    [topic, body].into_iter().collect()
 }
 
 /// A message as a subscriber gets it.
