@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use tokio::sync::{oneshot, watch};
 
 use crate::error::chain;
-use crate::message::Message;
+use crate::message;
 use crate::part::BATCH;
 use crate::parts::READY_PREFIX;
 use crate::queue;
@@ -40,11 +40,13 @@ struct JobAnswers {
 }
 
 impl JobAnswers {
-    async fn deliver(&self, payload: Bytes) {
-        self.received.fetch_add(1, Ordering::Relaxed);
-        let bytes = payload.len();
+    /// Gives the job its answers, and waits for room.
+    async fn deliver(&self, payloads: &mut Vec<Bytes>) {
+        let count = payloads.len() as u64;
+        self.received.fetch_add(count, Ordering::Relaxed);
         // An error means that the job is over.
-        let _ = self.queue.send(payload, bytes).await;
+        let _ = self.queue.send_all(payloads, Bytes::len).await;
+        payloads.clear();
     }
 }
 
@@ -146,6 +148,7 @@ pub(super) async fn read(
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
         // Most answers of a batch are usually for the same job.
         let mut job: Option<JobAnswers> = None;
+        let mut payloads = Vec::new();
         for Publication { topic, body } in publications.drain(..) {
             if topic.starts_with(READY_PREFIX) {
                 ready.send_replace(true);
@@ -154,8 +157,8 @@ pub(super) async fn read(
             let Some(number) = answers.number(&topic) else {
                 continue;
             };
-            let payload = match body.map(Message::decode) {
-                Some(Ok(message)) => message.payload().clone(),
+            let payload = match body.as_ref().map(message::payload) {
+                Some(Ok(payload)) => payload,
                 Some(Err(error)) => {
                     let cause = chain(&error);
                     tracing::warn!("an answer is no message: {cause}");
@@ -167,14 +170,19 @@ pub(super) async fn read(
                 }
             };
             match &job {
-                Some(job) if job.number == number => job.deliver(payload).await,
+                Some(job) if job.number == number => payloads.push(payload),
                 _ => {
                     if let Some((found, payload)) = answers.find(number, payload) {
-                        found.deliver(payload).await;
-                        job = Some(found);
+                        if let Some(before) = job.replace(found) {
+                            before.deliver(&mut payloads).await;
+                        }
+                        payloads.push(payload);
                     }
                 }
             }
+        }
+        if let Some(job) = job {
+            job.deliver(&mut payloads).await;
         }
     }
     answers.close();

@@ -13,7 +13,7 @@ use super::answers::{self, Answers};
 use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError};
 use crate::function::{IntoSteps, Steps};
-use crate::message::{Message, new_id};
+use crate::message::{Content, encode, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
@@ -397,15 +397,19 @@ impl Client {
     pub(super) fn frame(
         &self,
         steps: &Steps,
-        topic: &ByteString,
-        id: ByteString,
-        payload: Bytes,
+        topic: &str,
+        id: &str,
+        payload: &[u8],
     ) -> Result<Bytes, CallError> {
-        let mut message = Message::new(steps.text().clone(), payload);
-        message.set_pipeline(self.0.pipeline.clone());
-        message.set_client(topic.clone());
-        message.set_cache(id);
-        let frame = message.into_frame();
+        let frame = encode(Content {
+            pipeline: self.0.pipeline.as_bytes(),
+            client: topic.as_bytes(),
+            stage: 0,
+            function: steps.text().as_bytes(),
+            cache: id.as_bytes(),
+            payload,
+            unknown: &[],
+        });
         let limit = self.0.max_message_bytes;
         if frame.len() > limit {
             return Err(CallError::TooLarge {

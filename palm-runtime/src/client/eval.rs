@@ -54,7 +54,7 @@ impl<'a> Eval<'a> {
         // `send` returns.
         let topic = connection.answers.topic(Waiting::One(sender));
         let id = self.id.unwrap_or_else(|| topic.text.clone());
-        let frame = self.client.frame(&steps, &topic.text, id, self.payload)?;
+        let frame = self.client.frame(&steps, &topic.text, &id, &self.payload)?;
         let exchange = async {
             connection
                 .push

@@ -1,5 +1,6 @@
 //! [`Job`]: many calls, whose answers are a stream.
 
+use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -38,7 +38,10 @@ pub struct Job<'a> {
     /// `None` once it is over.
     steps: Option<Steps>,
     failed: Option<CallError>,
-    id: Option<ByteString>,
+    /// The id of the next message.
+    id: String,
+    /// Whether it is that of all messages.
+    same_id: bool,
     topic: Topic,
     payloads: Option<BoxStream<'a, Bytes>>,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
@@ -125,7 +128,8 @@ impl<'a> Job<'a> {
             client,
             steps,
             failed,
-            id: None,
+            id: topic.text.to_string(),
+            same_id: false,
             topic,
             payloads: Some(payloads.map(IntoPayload::into_payload).boxed()),
             sending: None,
@@ -165,7 +169,8 @@ impl<'a> Job<'a> {
 
     /// The id of each message, in its field `cache`. Default: each has one of its own.
     pub fn cache(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into().into());
+        self.id = id.into();
+        self.same_id = true;
         self
     }
 
@@ -206,11 +211,13 @@ impl<'a> Job<'a> {
                 self.payloads = None;
                 return Poll::Ready(Ok(()));
             };
-            let id = match &self.id {
-                Some(id) => id.clone(),
-                None => format!("{}/{}", self.topic.text, self.window.sent).into(),
-            };
-            let frame = self.client.frame(steps, &self.topic.text, id, payload)?;
+            if !self.same_id {
+                self.id.truncate(self.topic.text.len());
+                let _ = write!(self.id, "/{}", self.window.sent);
+            }
+            let frame = self
+                .client
+                .frame(steps, &self.topic.text, &self.id, &payload)?;
             self.window.sent += 1;
             // As long as payloads are sent the job is not idle.
             self.progress = true;

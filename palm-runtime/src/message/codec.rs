@@ -6,13 +6,12 @@
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
-use bytestring::ByteString;
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,
     encoded_len_varint, skip_field,
 };
 
-use super::encoded::Fields;
+use super::encoded::{Fields, Text};
 
 const PIPELINE: u32 = 1;
 const CLIENT: u32 = 2;
@@ -54,36 +53,68 @@ pub enum DecodeError {
     },
 }
 
-pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
-    let mut message = Fields::default();
-    let mut unknown = Unknown::default();
-    let mut rest = frame.clone();
-    while rest.has_remaining() {
-        let start = frame.len() - rest.len();
-        let (field, wire_type) = decode_key(&mut rest).map_err(DecodeError::Malformed)?;
-        match field {
-            PIPELINE => message.pipeline = text(field, wire_type, &mut rest)?,
-            CLIENT => message.client = text(field, wire_type, &mut rest)?,
-            STAGE => {
-                expect(field, wire_type, WireType::Varint)?;
-                // int64: a negative number is the two's complement in ten bytes.
-                message.stage = decode_varint(&mut rest)
-                    .map_err(DecodeError::Malformed)?
-                    .cast_signed();
-            }
-            FUNCTION => message.function = text(field, wire_type, &mut rest)?,
-            CACHE => message.cache = text(field, wire_type, &mut rest)?,
-            PAYLOAD => message.payload = chunk(field, wire_type, &mut rest)?,
-            _ => {
-                skip_field(wire_type, field, &mut rest, DecodeContext::default())
-                    .map_err(DecodeError::Malformed)?;
-                unknown.push(&frame, start..frame.len() - rest.len());
+/// Where the fields of a message are in its frame.
+#[derive(Default)]
+struct Layout {
+    pipeline: Range<usize>,
+    client: Range<usize>,
+    stage: i64,
+    function: Range<usize>,
+    cache: Range<usize>,
+    payload: Range<usize>,
+    unknown: Unknown,
+}
+
+impl Layout {
+    fn of(frame: &[u8]) -> Result<Self, DecodeError> {
+        let mut layout = Self::default();
+        let mut rest = frame;
+        while rest.has_remaining() {
+            let start = frame.len() - rest.len();
+            let (field, wire_type) = decode_key(&mut rest).map_err(DecodeError::Malformed)?;
+            let mut chunk = || chunk(field, wire_type, frame, &mut rest);
+            match field {
+                PIPELINE => layout.pipeline = text(field, frame, chunk()?)?,
+                CLIENT => layout.client = text(field, frame, chunk()?)?,
+                STAGE => {
+                    expect(field, wire_type, WireType::Varint)?;
+                    // int64: a negative number is the two's complement in ten bytes.
+                    layout.stage = decode_varint(&mut rest)
+                        .map_err(DecodeError::Malformed)?
+                        .cast_signed();
+                }
+                FUNCTION => layout.function = text(field, frame, chunk()?)?,
+                CACHE => layout.cache = text(field, frame, chunk()?)?,
+                PAYLOAD => layout.payload = chunk()?,
+                _ => {
+                    skip_field(wire_type, field, &mut rest, DecodeContext::default())
+                        .map_err(DecodeError::Malformed)?;
+                    layout.unknown.push(frame, start..frame.len() - rest.len());
+                }
             }
         }
+        Ok(layout)
     }
-    message.unknown = unknown.finish(&frame);
-    message.frame = Some(frame);
-    Ok(message)
+}
+
+pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
+    let layout = Layout::of(&frame)?;
+    Ok(Fields {
+        pipeline: Text::At(layout.pipeline),
+        client: Text::At(layout.client),
+        stage: layout.stage,
+        function: Text::At(layout.function),
+        cache: Text::At(layout.cache),
+        payload: frame.slice(layout.payload),
+        unknown: layout.unknown.finish(&frame),
+        changed: false,
+        frame,
+    })
+}
+
+/// The payload of a message, whose other fields nobody looks at.
+pub(crate) fn payload(frame: &Bytes) -> Result<Bytes, DecodeError> {
+    Ok(frame.slice(Layout::of(frame)?.payload))
 }
 
 /// The fields that we do not know, in their order. Usually they are neighbours and stay a view.
@@ -94,7 +125,7 @@ struct Unknown {
 }
 
 impl Unknown {
-    fn push(&mut self, frame: &Bytes, field: Range<usize>) {
+    fn push(&mut self, frame: &[u8], field: Range<usize>) {
         if self.neighbours.end == field.start {
             self.neighbours.end = field.end;
         } else {
@@ -122,11 +153,21 @@ fn expect(field: u32, found: WireType, expected: WireType) -> Result<(), DecodeE
     }
 }
 
-fn chunk(field: u32, wire_type: WireType, rest: &mut Bytes) -> Result<Bytes, DecodeError> {
+/// Skips a field that has a length, and tells where in the frame its content is.
+fn chunk(
+    field: u32,
+    wire_type: WireType,
+    frame: &[u8],
+    rest: &mut &[u8],
+) -> Result<Range<usize>, DecodeError> {
     expect(field, wire_type, WireType::LengthDelimited)?;
     let announced = decode_varint(rest).map_err(DecodeError::Malformed)?;
     match usize::try_from(announced) {
-        Ok(len) if len <= rest.len() => Ok(rest.split_to(len)),
+        Ok(len) if len <= rest.len() => {
+            let start = frame.len() - rest.len();
+            rest.advance(len);
+            Ok(start..start + len)
+        }
         _ => Err(DecodeError::Truncated {
             field,
             announced,
@@ -135,39 +176,58 @@ fn chunk(field: u32, wire_type: WireType, rest: &mut Bytes) -> Result<Bytes, Dec
     }
 }
 
-fn text(field: u32, wire_type: WireType, rest: &mut Bytes) -> Result<ByteString, DecodeError> {
-    let bytes = chunk(field, wire_type, rest)?;
-    ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8 { field })
+fn text(field: u32, frame: &[u8], place: Range<usize>) -> Result<Range<usize>, DecodeError> {
+    match std::str::from_utf8(&frame[place.clone()]) {
+        Ok(_) => Ok(place),
+        Err(_) => Err(DecodeError::NotUtf8 { field }),
+    }
 }
 
-pub(super) fn encode(message: &Fields) -> Bytes {
-    let texts = [
-        (PIPELINE, &message.pipeline),
-        (CLIENT, &message.client),
-        (FUNCTION, &message.function),
-        (CACHE, &message.cache),
-    ];
-    let mut len = message.unknown.len() + delimited_len(message.payload.len());
-    for (_, text) in texts {
-        len += delimited_len(text.len());
+/// What is written of a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Content<'a> {
+    pub(crate) pipeline: &'a [u8],
+    pub(crate) client: &'a [u8],
+    pub(crate) stage: i64,
+    pub(crate) function: &'a [u8],
+    pub(crate) cache: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    /// Fields that we do not know, encoded.
+    pub(crate) unknown: &'a [u8],
+}
+
+/// The message as one frame, for which memory is taken once.
+pub(crate) fn encode(content: Content<'_>) -> Bytes {
+    let Content {
+        pipeline,
+        client,
+        stage,
+        function,
+        cache,
+        payload,
+        unknown,
+    } = content;
+    let mut len = unknown.len();
+    for field in [pipeline, client, function, cache, payload] {
+        len += delimited_len(field.len());
     }
-    if message.stage != 0 {
-        len += 1 + encoded_len_varint(message.stage.cast_unsigned());
+    if stage != 0 {
+        len += 1 + encoded_len_varint(stage.cast_unsigned());
     }
 
-    let mut out = BytesMut::with_capacity(len);
-    put_delimited(&mut out, PIPELINE, message.pipeline.as_bytes());
-    put_delimited(&mut out, CLIENT, message.client.as_bytes());
-    if message.stage != 0 {
+    let mut out = Vec::with_capacity(len);
+    put_delimited(&mut out, PIPELINE, pipeline);
+    put_delimited(&mut out, CLIENT, client);
+    if stage != 0 {
         encode_key(STAGE, WireType::Varint, &mut out);
-        encode_varint(message.stage.cast_unsigned(), &mut out);
+        encode_varint(stage.cast_unsigned(), &mut out);
     }
-    put_delimited(&mut out, FUNCTION, message.function.as_bytes());
-    put_delimited(&mut out, CACHE, message.cache.as_bytes());
-    put_delimited(&mut out, PAYLOAD, &message.payload);
-    out.extend_from_slice(&message.unknown);
+    put_delimited(&mut out, FUNCTION, function);
+    put_delimited(&mut out, CACHE, cache);
+    put_delimited(&mut out, PAYLOAD, payload);
+    out.extend_from_slice(unknown);
     debug_assert_eq!(out.len(), len);
-    out.freeze()
+    out.into()
 }
 
 /// Empty is the default of proto3 and is not written.
@@ -178,7 +238,7 @@ fn delimited_len(len: usize) -> usize {
     }
 }
 
-fn put_delimited(out: &mut BytesMut, field: u32, bytes: &[u8]) {
+fn put_delimited(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     if !bytes.is_empty() {
         encode_key(field, WireType::LengthDelimited, out);
         encode_varint(bytes.len() as u64, out);

@@ -1,10 +1,12 @@
 //! [`Message`]: the fields of a `PalmMessage` as views into the frame that it came in.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use uuid::Uuid;
 
-use super::codec::{self, DecodeError};
+use super::codec::{self, Content, DecodeError};
 use super::proto::PalmMessage;
 use crate::function::{Step, StepError, step_at};
 
@@ -29,23 +31,71 @@ pub struct Message(pub(super) Box<Fields>);
 /// Behind a pointer, since a message is moved many times on its way, and its fields are large.
 #[derive(Clone, Default)]
 pub(super) struct Fields {
-    pub(super) pipeline: ByteString,
-    pub(super) client: ByteString,
+    /// The frame that this came in.
+    pub(super) frame: Bytes,
+    /// Whether the fields say something else than the frame.
+    pub(super) changed: bool,
+    pub(super) pipeline: Text,
+    pub(super) client: Text,
     pub(super) stage: i64,
-    pub(super) function: ByteString,
-    pub(super) cache: ByteString,
+    pub(super) function: Text,
+    pub(super) cache: Text,
     pub(super) payload: Bytes,
     /// Fields that we do not know, still encoded.
     pub(super) unknown: Bytes,
-    /// The frame that this came in, while it says the same as the fields.
-    pub(super) frame: Option<Bytes>,
+}
+
+/// Text of a message. A place in the frame costs no reference to it, of which there would be four.
+#[derive(Clone)]
+pub(super) enum Text {
+    /// Its bytes are known to be UTF-8.
+    At(Range<usize>),
+    Own(ByteString),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::At(0..0)
+    }
+}
+
+impl Fields {
+    fn bytes<'a>(&'a self, text: &'a Text) -> &'a [u8] {
+        match text {
+            Text::At(place) => &self.frame[place.clone()],
+            Text::Own(text) => text.as_bytes(),
+        }
+    }
+
+    fn str<'a>(&'a self, text: &'a Text) -> &'a str {
+        match text {
+            Text::At(place) => {
+                let bytes = &self.frame[place.clone()];
+                std::str::from_utf8(bytes).expect("it was checked when it was decoded")
+            }
+            Text::Own(text) => text,
+        }
+    }
+
+    fn encode(&self) -> Bytes {
+        codec::encode(Content {
+            pipeline: self.bytes(&self.pipeline),
+            client: self.bytes(&self.client),
+            stage: self.stage,
+            function: self.bytes(&self.function),
+            cache: self.bytes(&self.cache),
+            payload: &self.payload,
+            unknown: &self.unknown,
+        })
+    }
 }
 
 impl Message {
     /// A message at stage 0 for `function`, from nobody: pipeline, client and cache are empty.
     pub fn new(function: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
         Self(Box::new(Fields {
-            function: function.into(),
+            changed: true,
+            function: Text::Own(function.into()),
             payload: payload.into(),
             ..Fields::default()
         }))
@@ -64,28 +114,30 @@ impl Message {
     /// The message as one frame. Nothing is copied when it is as it came in; otherwise header and
     /// payload are written once into a new buffer, since a ZeroMQ frame is one piece of memory.
     pub fn encode(&self) -> Bytes {
-        match &self.0.frame {
-            Some(frame) => frame.clone(),
-            None => codec::encode(&self.0),
+        if self.0.changed {
+            self.0.encode()
+        } else {
+            self.0.frame.clone()
         }
     }
 
     /// [`encode`](Self::encode), without counting another reference to the frame.
     pub fn into_frame(self) -> Bytes {
-        match self.0.frame {
-            Some(frame) => frame,
-            None => codec::encode(&self.0),
+        if self.0.changed {
+            self.0.encode()
+        } else {
+            self.0.frame
         }
     }
 
     /// Id of the stream: the client's session, or a UUID.
     pub fn pipeline(&self) -> &str {
-        &self.0.pipeline
+        self.0.str(&self.0.pipeline)
     }
 
     /// Id of the client that began the stream, and the topic on which its answers come back.
     pub fn client(&self) -> &str {
-        &self.0.client
+        self.0.str(&self.0.client)
     }
 
     /// Index of the step that is to be done next. A client sends 0.
@@ -95,12 +147,12 @@ impl Message {
 
     /// `server.function`, or several of them separated by spaces.
     pub fn function(&self) -> &str {
-        &self.0.function
+        self.0.str(&self.0.function)
     }
 
     /// The key in a request to the cache service; otherwise the id that a server gave the message.
     pub fn cache(&self) -> &str {
-        &self.0.cache
+        self.0.str(&self.0.cache)
     }
 
     /// The data.
@@ -115,43 +167,47 @@ impl Message {
     ///
     /// [`StepError`] when there is no such step, or when it is not of the form `server.function`.
     pub fn step(&self) -> Result<Step<'_>, StepError> {
-        step_at(&self.0.function, self.0.stage)
+        step_at(self.function(), self.0.stage)
     }
 
     /// Sets the id of the stream.
     pub fn set_pipeline(&mut self, pipeline: impl Into<ByteString>) {
-        self.0.pipeline = pipeline.into();
-        self.0.frame = None;
+        self.0.pipeline = Text::Own(pipeline.into());
+        self.0.changed = true;
     }
 
     /// Sets the id of the client, which is the topic of the answer.
     pub fn set_client(&mut self, client: impl Into<ByteString>) {
-        self.0.client = client.into();
-        self.0.frame = None;
+        self.0.client = Text::Own(client.into());
+        self.0.changed = true;
     }
 
     /// Sets the index of the step that is to be done next.
     pub fn set_stage(&mut self, stage: i64) {
         self.0.stage = stage;
-        self.0.frame = None;
+        self.0.changed = true;
     }
 
     /// Sets the functions to be called, one per step.
     pub fn set_function(&mut self, function: impl Into<ByteString>) {
-        self.0.function = function.into();
-        self.0.frame = None;
+        self.0.function = Text::Own(function.into());
+        self.0.changed = true;
     }
 
     /// Sets the cache key, or the id of the message.
     pub fn set_cache(&mut self, cache: impl Into<ByteString>) {
-        self.0.cache = cache.into();
-        self.0.frame = None;
+        self.0.cache = Text::Own(cache.into());
+        self.0.changed = true;
     }
 
     /// Replaces the data.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
-        self.0.payload = payload.into();
-        self.0.frame = None;
+        let payload = payload.into();
+        // A function that gives its argument back, as filters and routers do, changes nothing.
+        let same =
+            payload.len() == self.0.payload.len() && payload.as_ptr() == self.0.payload.as_ptr();
+        self.0.changed |= !same;
+        self.0.payload = payload;
     }
 
     /// The message with another payload: [`set_payload`](Self::set_payload) for use in expressions.
@@ -163,22 +219,29 @@ impl Message {
 
     /// Gives the message an id of its own in `cache` if that is empty, as servers do.
     pub(crate) fn ensure_id(&mut self) {
-        if self.0.cache.is_empty() {
+        if self.cache().is_empty() {
             self.set_cache(new_id());
         }
     }
 
     pub(crate) fn client_topic(&self) -> ByteString {
-        self.0.client.clone()
+        match &self.0.client {
+            Text::At(place) => {
+                let bytes = self.0.frame.slice(place.clone());
+                ByteString::try_from(bytes).expect("it was checked when it was decoded")
+            }
+            Text::Own(text) => text.clone(),
+        }
     }
 
     /// Bytes that the message holds in memory, more or less; what queues count.
     pub(crate) fn weight(&self) -> usize {
-        self.0.payload.len()
-            + self.0.function.len()
-            + self.0.client.len()
-            + self.0.pipeline.len()
-            + self.0.unknown.len()
+        let new = if self.0.changed {
+            self.0.payload.len()
+        } else {
+            0
+        };
+        self.0.frame.len() + new
     }
 }
 
@@ -208,11 +271,11 @@ impl std::fmt::Debug for Message {
 /// Two messages are equal when all fields are, the ones that we do not know included.
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
-        self.0.pipeline == other.0.pipeline
-            && self.0.client == other.0.client
+        self.pipeline() == other.pipeline()
+            && self.client() == other.client()
             && self.0.stage == other.0.stage
-            && self.0.function == other.0.function
-            && self.0.cache == other.0.cache
+            && self.function() == other.function()
+            && self.cache() == other.cache()
             && self.0.payload == other.0.payload
             && self.0.unknown == other.0.unknown
     }
@@ -222,14 +285,14 @@ impl Eq for Message {}
 
 /// Copies the text; fields that we do not know are lost, since prost has no place for them.
 impl From<Message> for PalmMessage {
-    fn from(Message(message): Message) -> Self {
+    fn from(message: Message) -> Self {
         Self {
-            pipeline: message.pipeline.to_string(),
-            client: message.client.to_string(),
-            stage: message.stage,
-            function: message.function.to_string(),
-            cache: message.cache.to_string(),
-            payload: message.payload,
+            pipeline: message.pipeline().to_owned(),
+            client: message.client().to_owned(),
+            stage: message.stage(),
+            function: message.function().to_owned(),
+            cache: message.cache().to_owned(),
+            payload: message.0.payload,
         }
     }
 }
@@ -237,14 +300,14 @@ impl From<Message> for PalmMessage {
 impl From<PalmMessage> for Message {
     fn from(message: PalmMessage) -> Self {
         Self(Box::new(Fields {
-            pipeline: message.pipeline.into(),
-            client: message.client.into(),
+            changed: true,
+            pipeline: Text::Own(message.pipeline.into()),
+            client: Text::Own(message.client.into()),
             stage: message.stage,
-            function: message.function.into(),
-            cache: message.cache.into(),
+            function: Text::Own(message.function.into()),
+            cache: Text::Own(message.cache.into()),
             payload: message.payload,
-            unknown: Bytes::new(),
-            frame: None,
+            ..Fields::default()
         }))
     }
 }

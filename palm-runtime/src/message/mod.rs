@@ -12,5 +12,6 @@ pub mod proto;
 mod tests;
 
 pub use codec::DecodeError;
+pub(crate) use codec::{Content, encode, payload};
 pub use encoded::Message;
 pub(crate) use encoded::new_id;
