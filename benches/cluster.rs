@@ -36,6 +36,12 @@ impl Step {
     fn foo(&self, payload: Bytes) -> Bytes {
         payload
     }
+
+    /// Its answer is not the memory that came in.
+    #[palm::method]
+    fn copy(&self, payload: Bytes) -> Vec<u8> {
+        payload.into()
+    }
 }
 
 #[derive(Default)]
@@ -88,12 +94,16 @@ fn main() {
     for (payload_bytes, size) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
         let name = format!("server, {size}");
         if wanted(&name) {
-            server_throughput(&runtime, &name, payload_bytes);
+            server_throughput(&runtime, &name, "foo", payload_bytes);
         }
         let name = format!("master + 2 workers, {size}");
         if wanted(&name) {
             master_throughput(&runtime, &name, payload_bytes);
         }
+    }
+    let name = "server that copies, 64 KB";
+    if wanted(name) {
+        server_throughput(&runtime, name, "copy", 65536);
     }
     let name = "pipeline of 3, 10 B";
     if wanted(name) {
@@ -141,7 +151,7 @@ async fn role(arguments: &[String]) {
             until_orphaned().await;
             drop(worker);
         }
-        ["bare-server"] => bare_server().await,
+        ["bare-server", function] => bare_server(function == "copy").await,
         ["bare-step", before, topic, next] => bare_step(before, topic, next).await,
         ["bare-master"] => bare_master().await,
         ["bare-worker", push, pull] => bare_worker(push, pull).await,
@@ -183,13 +193,18 @@ async fn connected(socket_type: SocketType, address: &str) -> Socket {
 const TOPIC: &str = "0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b/0";
 
 /// Takes frames from one socket and gives them to another, as they are.
-async fn forward(from: &Socket, to: &Socket, topic: Option<&str>) {
+async fn forward(from: &Socket, to: &Socket, topic: Option<&str>, copy: bool) {
     let mut batch = Vec::new();
     while from.recv_many_into(256, &mut batch).await.is_ok() {
         for message in batch.drain(..) {
             let frame = message
                 .part_bytes(message.len() - 1)
                 .expect("a message has a frame");
+            let frame = if copy {
+                Bytes::copy_from_slice(&frame)
+            } else {
+                frame
+            };
             let message = match topic {
                 Some(topic) => {
                     omq_tokio::Message::multipart([Bytes::copy_from_slice(topic.as_bytes()), frame])
@@ -201,12 +216,12 @@ async fn forward(from: &Socket, to: &Socket, topic: Option<&str>) {
     }
 }
 
-async fn bare_server() {
+async fn bare_server(copy: bool) {
     let (pull, pull_address) = bound(SocketType::Pull).await;
     let (publish, pub_address) = bound(SocketType::Pub).await;
     tell(&[&pull_address, &pub_address]);
     tokio::select! {
-        () = forward(&pull, &publish, Some(TOPIC)) => {}
+        () = forward(&pull, &publish, Some(TOPIC), copy) => {}
         () = until_orphaned() => {}
     }
 }
@@ -220,7 +235,7 @@ async fn bare_step(before: &str, topic: &str, next: &str) {
     let (publish, pub_address) = bound(SocketType::Pub).await;
     tell(&[&pub_address]);
     tokio::select! {
-        () = forward(&subscribe, &publish, Some(next)) => {}
+        () = forward(&subscribe, &publish, Some(next), false) => {}
         () = until_orphaned() => {}
     }
 }
@@ -233,8 +248,8 @@ async fn bare_master() {
     tell(&[&pull_address, &pub_address, &push_address, &results_address]);
     tokio::select! {
         () = async {
-            let out = tokio::spawn(async move { forward(&pull, &push, None).await });
-            forward(&results, &publish, Some(TOPIC)).await;
+            let out = tokio::spawn(async move { forward(&pull, &push, None, false).await });
+            forward(&results, &publish, Some(TOPIC), false).await;
             out.abort();
         } => {}
         () = until_orphaned() => {}
@@ -246,7 +261,7 @@ async fn bare_worker(push: &str, pull: &str) {
     let results = connected(SocketType::Push, pull).await;
     tell(&["ready"]);
     tokio::select! {
-        () = forward(&tasks, &results, None) => {}
+        () = forward(&tasks, &results, None, false) => {}
         () = until_orphaned() => {}
     }
 }
@@ -388,7 +403,7 @@ async fn best_of<P: Future<Output = f64>, B: Future<Output = f64>>(
     bare: impl Fn() -> B,
 ) -> (f64, f64) {
     let (mut best_palm, mut best_bare) = (0.0_f64, 0.0_f64);
-    for _ in 0..3 {
+    for _ in 0..5 {
         best_palm = best_palm.max(palm().await);
         best_bare = best_bare.max(bare().await);
     }
@@ -418,7 +433,7 @@ fn latency(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
     };
     let name = "eval, server (p50 / p99)";
     if wanted(name) {
-        let (palm, bare) = (start(&["server"]), start(&["bare-server"]));
+        let (palm, bare) = (start(&["server"]), start(&["bare-server", "foo"]));
         measure(name, &palm, &bare);
     }
     let name = "eval, master + worker";
@@ -445,8 +460,10 @@ fn throughput(
     runtime: &tokio::runtime::Runtime,
     palm: &Process,
     bare: &Process,
+    function: &str,
     payload_bytes: usize,
 ) -> (f64, f64) {
+    let steps = format!("server.{function}");
     let count = count_for(payload_bytes);
     runtime.block_on(async {
         let client = Client::connect("server", palm.address(0))
@@ -454,16 +471,21 @@ fn throughput(
             .expect("it connects");
         let by_hand = BareClient::connect(bare.address(0), bare.address(1), payload_bytes).await;
         best_of(
-            || palm_throughput(&client, "server.foo", payload_bytes, count),
+            || palm_throughput(&client, &steps, payload_bytes, count),
             || by_hand.throughput(count),
         )
         .await
     })
 }
 
-fn server_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
-    let (palm, bare) = (start(&["server"]), start(&["bare-server"]));
-    let (palm, bare) = throughput(runtime, &palm, &bare, payload_bytes);
+fn server_throughput(
+    runtime: &tokio::runtime::Runtime,
+    name: &str,
+    function: &str,
+    payload_bytes: usize,
+) {
+    let (palm, bare) = (start(&["server"]), start(&["bare-server", function]));
+    let (palm, bare) = throughput(runtime, &palm, &bare, function, payload_bytes);
     print_throughput(name, palm, bare, None);
 }
 
@@ -472,7 +494,7 @@ fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_byte
     let _workers = [(); 2].map(|()| start(&["worker", master.address(0)]));
     let bare = start(&["bare-master"]);
     let _bare_workers = [(); 2].map(|()| start(&["bare-worker", bare.address(2), bare.address(3)]));
-    let (ours, by_hand) = throughput(runtime, &master, &bare, payload_bytes);
+    let (ours, by_hand) = throughput(runtime, &master, &bare, "foo", payload_bytes);
     let pylm = pylm_throughput(runtime, payload_bytes);
     print_throughput(name, ours, by_hand, pylm);
 }
@@ -481,7 +503,7 @@ fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
     let first = start(&["first"]);
     let middle = start(&["middle", first.address(0)]);
     let last = start(&["last", middle.address(0)]);
-    let bare = start(&["bare-server"]);
+    let bare = start(&["bare-server", "foo"]);
     let bare_middle = start(&["bare-step", bare.address(1), TOPIC, "middle"]);
     let bare_last = start(&["bare-step", bare_middle.address(0), "middle", TOPIC]);
     let count = 200_000;
