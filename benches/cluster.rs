@@ -6,6 +6,9 @@
 //! PALM_PYLM_PYTHON=.venv/bin/python cargo bench      # beside pylm, too
 //! ```
 //!
+//! `PALM_BENCH_OWN_THREAD=1` lets components run on a thread of their own, `PALM_BENCH_RUNTIME=current_thread`
+//! all processes, those by hand included, on one.
+//!
 //! Each component is a process of its own, which is this program with a role. `bare` is the same
 //! hops, processes and bytes made by hand with the socket crate beneath. The machine's noise is in
 //! both, so compare ratios of one run, not numbers of two.
@@ -132,18 +135,47 @@ fn tell(addresses: &[&str]) {
 }
 
 async fn role(arguments: &[String]) {
+    let own = std::env::var_os("PALM_BENCH_OWN_THREAD").is_some();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["server"] => serve(Step.bind(ANY).spawn().await).await,
-        ["first"] => serve(Step.bind(ANY).pipelined(true).spawn().await).await,
-        ["middle", before] => serve(Middle.bind(ANY).follow(before).spawn().await).await,
-        ["last", before] => {
-            serve(Last.bind(ANY).follow(before).to_client(true).spawn().await).await;
+        ["server"] => serve(Step.bind(ANY).own_thread(own).spawn().await).await,
+        ["first"] => serve(Step.bind(ANY).pipelined(true).own_thread(own).spawn().await).await,
+        ["middle", before] => {
+            serve(
+                Middle
+                    .bind(ANY)
+                    .follow(before)
+                    .own_thread(own)
+                    .spawn()
+                    .await,
+            )
+            .await
         }
-        ["master"] => serve(Master::new("server").bind(ANY).spawn().await).await,
+        ["last", before] => {
+            serve(
+                Last.bind(ANY)
+                    .follow(before)
+                    .to_client(true)
+                    .own_thread(own)
+                    .spawn()
+                    .await,
+            )
+            .await;
+        }
+        ["master"] => {
+            serve(
+                Master::new("server")
+                    .bind(ANY)
+                    .own_thread(own)
+                    .spawn()
+                    .await,
+            )
+            .await
+        }
         ["worker", master] => {
             let worker = Worker
                 .connect(master)
+                .own_thread(own)
                 .spawn()
                 .await
                 .expect("the worker starts");

@@ -411,6 +411,34 @@ fn a_start_that_fails_leaves_nothing_bound() {
     });
 }
 
+struct Where;
+
+#[palm::server(name = "where")]
+impl Where {
+    #[palm::method]
+    fn thread(&self) -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+}
+
+#[test]
+fn a_component_may_have_a_thread_of_its_own() {
+    check(async {
+        let server = Where.bind(ANY).own_thread(true).spawn().await.unwrap();
+        let client = connect("where", &server).await;
+        assert_eq!(client.eval(Where::THREAD, "").await.unwrap(), "where");
+
+        let other = Where.bind(server.db_address()).own_thread(true).spawn();
+        let error = chain(&soon("the error", other).await.unwrap_err());
+        assert!(error.contains(server.db_address()), "{error}");
+
+        let address = server.address("pull_address").unwrap().to_owned();
+        soon("the end", server.shutdown()).await.unwrap();
+        let next = Where.bind(ANY).pull_address(address).own_thread(true);
+        soon("the next", next.spawn()).await.unwrap();
+    });
+}
+
 #[test]
 fn routes_that_do_not_fit_are_refused_by_name() {
     check(async {

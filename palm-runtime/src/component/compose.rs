@@ -8,6 +8,7 @@ use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
 use super::signal::until_stopped;
 use super::template::{ServerTemplate, StartError};
+use super::thread::start_on;
 use crate::cache::Cache;
 use crate::callable::{Callable, Emit, Plain, Shape, State};
 use crate::context::Context;
@@ -89,7 +90,7 @@ pub trait Compose: Sized {
 
 impl<C, K: Kind> Builder<C, K>
 where
-    Self: Compose,
+    Self: Compose + Send + 'static,
 {
     /// Starts the component; it runs until SIGTERM, Ctrl-C, its limit of messages or an error, and
     /// finishes what it has. A second signal ends it at once.
@@ -116,7 +117,12 @@ where
     ///
     /// Dropping the future before it is done leaves nothing running.
     pub async fn spawn(self) -> Result<ComponentHandle> {
-        self.compose().await.map_err(Error::Start)?.spawn().await
+        let (own_thread, name) = (self.settings.own_thread, self.name.clone());
+        let start = async {
+            let template = self.compose().await.map_err(Error::Start)?;
+            template.spawn_here().await
+        };
+        start_on(own_thread, name, start).await
     }
 }
 

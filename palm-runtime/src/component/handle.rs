@@ -17,6 +17,8 @@ pub struct ComponentHandle {
     pub(super) addresses: BTreeMap<String, String>,
     pub(super) counters: Arc<Counters>,
     pub(super) stop: CancellationToken,
+    /// Cancelled when nothing of it runs any more.
+    pub(super) has_ended: CancellationToken,
     pub(super) outcome: JoinHandle<Result<(), RunError>>,
 }
 

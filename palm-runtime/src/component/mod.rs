@@ -12,6 +12,7 @@ mod run;
 mod settings;
 mod signal;
 mod template;
+mod thread;
 
 pub use builder::{Bind, Builder, Connect, FromComponent};
 pub use compose::{Hub, Master};

@@ -14,6 +14,7 @@ use super::handle::ComponentHandle;
 use super::run::{Parts, supervise};
 use super::settings::{Settings, settings_methods};
 use super::signal::until_stopped;
+use super::thread::start_on;
 use crate::cache::{Cache, ComponentStore};
 use crate::context::ComponentContext;
 use crate::error::BoxError;
@@ -142,6 +143,14 @@ pub enum StartError {
         part: String,
         /// The cause.
         source: OpenError,
+    },
+    /// There is no thread for it, where it was to have its own.
+    #[error("cannot start `{component}`: it gets no thread of its own")]
+    Thread {
+        /// The component's name.
+        component: String,
+        /// The cause.
+        source: std::io::Error,
     },
     /// An option is missing or does not fit the others.
     #[error("cannot start `{component}`: {problem}")]
@@ -321,6 +330,12 @@ impl ServerTemplate {
     ///
     /// Dropping the future before it is done leaves nothing running.
     pub async fn spawn(self) -> Result<ComponentHandle> {
+        let (own_thread, name) = (self.settings.own_thread, self.name.clone());
+        start_on(own_thread, name, self.spawn_here()).await
+    }
+
+    /// [`spawn`](Self::spawn) as tasks of the current runtime.
+    pub(super) async fn spawn_here(self) -> Result<ComponentHandle> {
         let name = self.name.clone();
         let level = self.settings.log_level;
         let span = match level {
@@ -419,12 +434,22 @@ impl ServerTemplate {
             parts: entries,
             functions,
         };
+        let has_ended = CancellationToken::new();
+        let supervisor = {
+            let ended = has_ended.clone().drop_guard();
+            async move {
+                let outcome = supervise(parts).await;
+                drop(ended);
+                outcome
+            }
+        };
         Ok(ComponentHandle {
             name,
             addresses,
             counters: Arc::new(counters),
             stop: stop.token,
-            outcome: tokio::spawn(supervise(parts).in_current_span()),
+            has_ended,
+            outcome: tokio::spawn(supervisor.in_current_span()),
         })
     }
 

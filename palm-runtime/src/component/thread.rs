@@ -1,0 +1,62 @@
+//! A component on a thread of its own.
+
+use std::io;
+
+use tokio::sync::oneshot;
+
+use super::handle::ComponentHandle;
+use super::template::StartError;
+use crate::{Error, Result};
+
+/// Starts a component where the caller is, or on a thread of its own with a runtime of its own, which
+/// lasts as long as the component.
+pub(super) async fn start_on(
+    own_thread: bool,
+    component: String,
+    start: impl Future<Output = Result<ComponentHandle>> + Send + 'static,
+) -> Result<ComponentHandle> {
+    if !own_thread {
+        return start.await;
+    }
+    let (started, handle) = oneshot::channel();
+    let run = {
+        let component = component.clone();
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(source) => {
+                    let _ = started.send(Err(no_thread(component, source)));
+                    return;
+                }
+            };
+            runtime.block_on(async {
+                match start.await {
+                    Ok(handle) => {
+                        let ended = handle.has_ended.clone();
+                        // Nobody waits for it any more: with the handle it is dropped, and stops.
+                        let _ = started.send(Ok(handle));
+                        ended.cancelled().await;
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
+                }
+            });
+        }
+    };
+    std::thread::Builder::new()
+        .name(component.clone())
+        .spawn(run)
+        .map_err(|source| no_thread(component.clone(), source))?;
+    match handle.await {
+        Ok(started) => started,
+        Err(_) => Err(no_thread(component, io::Error::other("it panicked"))),
+    }
+}
+
+fn no_thread(component: String, source: io::Error) -> Error {
+    Error::Start(StartError::Thread { component, source })
+}
