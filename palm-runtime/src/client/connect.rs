@@ -1,6 +1,6 @@
 //! How a client connects: it asks the first server's cache for what it has not been told.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::answers::{self, Answers};
 use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError};
 use crate::function::{IntoSteps, Steps};
-use crate::message::{Content, encode, new_id};
+use crate::message::{Content, FrameMemory, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
@@ -48,6 +48,7 @@ pub(super) struct Connection {
     pub(super) timeout: Duration,
     pub(super) window: usize,
     max_message_bytes: usize,
+    memory: Mutex<FrameMemory>,
     cache: Cache,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -205,6 +206,7 @@ impl ClientBuilder {
             timeout: self.timeout,
             window: self.window,
             max_message_bytes: self.options.max_message_bytes,
+            memory: Mutex::default(),
             cache,
             _tasks: tasks
                 .into_iter()
@@ -401,7 +403,7 @@ impl Client {
         id: &str,
         payload: &[u8],
     ) -> Result<Bytes, CallError> {
-        let frame = encode(Content {
+        let content = Content {
             pipeline: self.0.pipeline.as_bytes(),
             client: topic.as_bytes(),
             stage: 0,
@@ -409,7 +411,15 @@ impl Client {
             cache: id.as_bytes(),
             payload,
             unknown: &[],
-        });
+        };
+        let frame = if FrameMemory::keeps(content.len()) {
+            let memory = self.0.memory.lock();
+            memory
+                .unwrap_or_else(PoisonError::into_inner)
+                .encode(content)
+        } else {
+            content.encode()
+        };
         let limit = self.0.max_message_bytes;
         if frame.len() > limit {
             return Err(CallError::TooLarge {

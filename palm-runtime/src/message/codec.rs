@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,
     encoded_len_varint, skip_field,
@@ -196,38 +196,41 @@ pub(crate) struct Content<'a> {
     pub(crate) unknown: &'a [u8],
 }
 
-/// The message as one frame, for which memory is taken once.
-pub(crate) fn encode(content: Content<'_>) -> Bytes {
-    let Content {
-        pipeline,
-        client,
-        stage,
-        function,
-        cache,
-        payload,
-        unknown,
-    } = content;
-    let mut len = unknown.len();
-    for field in [pipeline, client, function, cache, payload] {
-        len += delimited_len(field.len());
-    }
-    if stage != 0 {
-        len += 1 + encoded_len_varint(stage.cast_unsigned());
+impl Content<'_> {
+    /// Bytes of the frame.
+    pub(crate) fn len(&self) -> usize {
+        let texts = [self.pipeline, self.client, self.function, self.cache];
+        let mut len = self.unknown.len() + delimited_len(self.payload.len());
+        for text in texts {
+            len += delimited_len(text.len());
+        }
+        if self.stage != 0 {
+            len += 1 + encoded_len_varint(self.stage.cast_unsigned());
+        }
+        len
     }
 
-    let mut out = Vec::with_capacity(len);
-    put_delimited(&mut out, PIPELINE, pipeline);
-    put_delimited(&mut out, CLIENT, client);
-    if stage != 0 {
-        encode_key(STAGE, WireType::Varint, &mut out);
-        encode_varint(stage.cast_unsigned(), &mut out);
+    pub(super) fn write(&self, out: &mut impl BufMut) {
+        put_delimited(out, PIPELINE, self.pipeline);
+        put_delimited(out, CLIENT, self.client);
+        if self.stage != 0 {
+            encode_key(STAGE, WireType::Varint, out);
+            encode_varint(self.stage.cast_unsigned(), out);
+        }
+        put_delimited(out, FUNCTION, self.function);
+        put_delimited(out, CACHE, self.cache);
+        put_delimited(out, PAYLOAD, self.payload);
+        out.put_slice(self.unknown);
     }
-    put_delimited(&mut out, FUNCTION, function);
-    put_delimited(&mut out, CACHE, cache);
-    put_delimited(&mut out, PAYLOAD, payload);
-    out.extend_from_slice(unknown);
-    debug_assert_eq!(out.len(), len);
-    out.into()
+
+    /// The message as one frame, for which memory is taken once.
+    pub(crate) fn encode(&self) -> Bytes {
+        let len = self.len();
+        let mut out = Vec::with_capacity(len);
+        self.write(&mut out);
+        debug_assert_eq!(out.len(), len);
+        out.into()
+    }
 }
 
 /// Empty is the default of proto3 and is not written.
@@ -238,10 +241,10 @@ fn delimited_len(len: usize) -> usize {
     }
 }
 
-fn put_delimited(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+fn put_delimited(out: &mut impl BufMut, field: u32, bytes: &[u8]) {
     if !bytes.is_empty() {
         encode_key(field, WireType::LengthDelimited, out);
         encode_varint(bytes.len() as u64, out);
-        out.extend_from_slice(bytes);
+        out.put_slice(bytes);
     }
 }

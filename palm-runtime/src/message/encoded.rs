@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use uuid::Uuid;
 
 use super::codec::{self, Content, DecodeError};
+use super::memory::FrameMemory;
 use super::proto::PalmMessage;
 use crate::function::{Step, StepError, step_at};
 
@@ -78,7 +79,11 @@ impl Fields {
     }
 
     fn encode(&self) -> Bytes {
-        codec::encode(Content {
+        self.content().encode()
+    }
+
+    fn content(&self) -> Content<'_> {
+        Content {
             pipeline: self.bytes(&self.pipeline),
             client: self.bytes(&self.client),
             stage: self.stage,
@@ -86,7 +91,7 @@ impl Fields {
             cache: self.bytes(&self.cache),
             payload: &self.payload,
             unknown: &self.unknown,
-        })
+        }
     }
 }
 
@@ -125,6 +130,15 @@ impl Message {
     pub fn into_frame(self) -> Bytes {
         if self.0.changed {
             self.0.encode()
+        } else {
+            self.0.frame
+        }
+    }
+
+    /// [`into_frame`](Self::into_frame), in memory that is used again and again where it is large.
+    pub(crate) fn into_frame_in(self, memory: &mut FrameMemory) -> Bytes {
+        if self.0.changed {
+            memory.encode(self.0.content())
         } else {
             self.0.frame
         }

@@ -7,11 +7,13 @@ mod codec;
 mod encoded;
 #[cfg(test)]
 mod generated_test;
+mod memory;
 pub mod proto;
 #[cfg(test)]
 mod tests;
 
 pub use codec::DecodeError;
-pub(crate) use codec::{Content, encode, payload};
+pub(crate) use codec::{Content, payload};
 pub use encoded::Message;
 pub(crate) use encoded::new_id;
+pub(crate) use memory::FrameMemory;

@@ -15,7 +15,7 @@ use super::whereabouts::{Given, IntoAddress};
 use crate::callable::{Emit, Plain, Shape, State, catch_panic};
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
-use crate::message::Message;
+use crate::message::{FrameMemory, Message};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange, TrySendError};
@@ -97,6 +97,7 @@ impl<S: Shape> Outbound for PubService<S> {
         let opened = self.opened.expect("a part is opened before it runs");
         let mut publisher = Publisher {
             plain: None,
+            memory: FrameMemory::default(),
             doubts: Doubts::default(),
             state: self.state,
             pipelined: self.pipelined,
@@ -166,6 +167,7 @@ struct Publisher<S> {
     /// A topic that has subscribers, and whose messages need no more than to be sent: usually that of
     /// the next message.
     plain: Option<ByteString>,
+    memory: FrameMemory,
     doubts: Doubts,
     state: Arc<State<S>>,
     pipelined: bool,
@@ -198,7 +200,7 @@ impl<S: Shape> Publisher<S> {
             self.plain = Some(topic.into());
         }
         let (topic, message) = self.default_topic(message);
-        let frame = message.into_frame();
+        let frame = message.into_frame_in(&mut self.memory);
         self.counters.count(1, frame.len());
         match self.publish.try_send(topic.into_bytes(), frame) {
             Ok(()) => Ok(Plainly::Sent),
