@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::cache::Cache;
 use crate::message::Message;
+use crate::parts::Streams;
 use crate::socket::Peers;
 
 /// What a method or a hook can learn besides its argument: take it as the last parameter.
@@ -28,6 +29,7 @@ pub(crate) struct ComponentContext {
     pub(crate) cache: Cache,
     /// Who pushes messages to it, where anybody does.
     pub(crate) callers: OnceLock<Peers>,
+    pub(crate) streams: Streams,
 }
 
 impl Context {

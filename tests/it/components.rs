@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use palm::prelude::*;
-use palm::socket::Request;
+use palm::socket::{Publish, Request, Subscribe};
 use palm::{CallError, ComponentHandle};
 
 use super::setup::{ANY, Caller, Place, address, chain, check, options, soon, unbound};
@@ -526,6 +526,36 @@ fn who_follows_a_db_address_tells_its_sub_address_too() {
             .await
             .unwrap();
         tells(&last, &["sub_address_0"]).await;
+    });
+}
+
+#[test]
+fn a_step_says_when_its_own_stream_is_in_place() {
+    check(async {
+        for of_old in [false, true] {
+            let upstream = unbound();
+            let middle = Middle.bind(ANY).sub_address(&upstream).previous("first");
+            let middle = middle.spawn().await.unwrap();
+            let follows = address(middle.address("pub_address").unwrap());
+            let mut subscribe = Subscribe::connect(&follows, &options()).await.unwrap();
+            subscribe.subscribe("\0palm.ready.x").await.unwrap();
+            let mut said = Vec::new();
+            soon("the first answer", subscribe.recv_many(&mut said, 1))
+                .await
+                .unwrap();
+            let (_first, _publish) = if of_old {
+                let publish = Publish::bind(&address(&upstream), &options()).await;
+                (None, Some(publish.unwrap()))
+            } else {
+                let first = First.bind(ANY).pub_address(&upstream).spawn().await;
+                (Some(first.unwrap()), None)
+            };
+            soon("the second answer", subscribe.recv_many(&mut said, 1))
+                .await
+                .unwrap();
+            let bodies: Vec<_> = said.into_iter().map(|said| said.body.unwrap()).collect();
+            assert_eq!(bodies, ["heard", ""]);
+        }
     });
 }
 

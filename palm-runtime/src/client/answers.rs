@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::error::chain;
 use crate::message;
 use crate::part::BATCH;
-use crate::parts::READY_PREFIX;
+use crate::parts::{READY_PREFIX, Ready};
 use crate::queue;
 use crate::socket::{Publication, Subscribe};
 
@@ -132,17 +132,12 @@ impl Answers {
     }
 }
 
-/// The topic that a publisher of ours answers when it has heard all earlier subscriptions.
-pub(super) fn ready_topic(id: &str) -> Bytes {
-    [READY_PREFIX, id.as_bytes()].concat().into()
-}
-
-/// Reads what is published for the client, and gives each answer to its call. `ready` turns true when
-/// the publisher says that it has heard the subscriptions.
+/// Reads what is published for the client, and gives each answer to its call. `ready` gets what
+/// the publisher says of the subscriptions.
 pub(super) async fn read(
     mut subscribe: Subscribe,
     answers: Arc<Answers>,
-    ready: watch::Sender<bool>,
+    ready: watch::Sender<Option<Ready>>,
 ) {
     let mut publications = Vec::new();
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
@@ -151,7 +146,7 @@ pub(super) async fn read(
         let mut payloads = Vec::new();
         for Publication { topic, body } in publications.drain(..) {
             if topic.starts_with(READY_PREFIX) {
-                ready.send_replace(true);
+                ready.send_replace(Some(Ready::of_body(body.as_ref())));
                 continue;
             }
             let Some(number) = answers.number(&topic) else {

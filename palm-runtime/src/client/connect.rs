@@ -14,7 +14,7 @@ use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError};
 use crate::function::{IntoSteps, Steps};
 use crate::message::{Content, FrameMemory, new_id};
-use crate::parts::{Directory, Given, IntoAddress, Whereabouts};
+use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
 
@@ -179,16 +179,16 @@ impl ClientBuilder {
             .subscribe(id.clone().into_bytes())
             .await
             .map_err(SocketError::from)?;
-        let ready = answers::ready_topic(&id);
+        let ready = ready_topic(&id);
         subscribe
             .subscribe(ready)
             .await
             .map_err(SocketError::from)?;
 
         let answers = Answers::new(id.clone());
-        let (ready, heard) = watch::channel(false);
+        let (ready, saying) = watch::channel(None);
         let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready));
-        until_heard(heard).await;
+        until_in_place(saying).await;
 
         let session = self.session.as_deref().unwrap_or_default();
         let cache = Cache::there(
@@ -215,13 +215,6 @@ impl ClientBuilder {
                 .collect(),
         })))
     }
-}
-
-/// Waits until the publisher says that it has heard the subscriptions. One of pylm says nothing; it
-/// has heard them when it had some time for it.
-async fn until_heard(mut heard: watch::Receiver<bool>) {
-    const PATIENCE: Duration = Duration::from_millis(250);
-    let _ = tokio::time::timeout(PATIENCE, heard.wait_for(|heard| *heard)).await;
 }
 
 /// What the component at `db_address` tells, until a deadline.

@@ -20,6 +20,7 @@ use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop};
+use crate::parts::Streams;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
 use crate::{Error, Result};
@@ -358,6 +359,7 @@ impl ServerTemplate {
             name: self.name.clone(),
             cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
             callers: OnceLock::new(),
+            streams: Streams::default(),
         });
 
         let mut addresses = BTreeMap::new();

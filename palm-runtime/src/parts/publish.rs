@@ -10,6 +10,7 @@ pub use super::held::HoldLimits;
 
 use super::doubt::{Arrivals, Doubts};
 use super::held::Held;
+use super::ready::{READY_PREFIX, Ready};
 use super::sent::RecentlySent;
 use super::whereabouts::{Given, IntoAddress};
 use crate::callable::{Emit, Plain, Shape, State, catch_panic};
@@ -19,11 +20,6 @@ use crate::message::{FrameMemory, Message};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange, TrySendError};
-
-/// A subscription that begins with this is answered at once by an empty message under the same
-/// topic, so that the subscriber knows that all that it asked for before is in place. Part 2 of the
-/// protocol, see `proto/README.md`; a publisher of old never sends anything under such a topic.
-pub(crate) const READY_PREFIX: &[u8] = b"\0palm.ready.";
 
 /// Publishes each message: under its client's id, or, when pipelined, under the component's own name
 /// and with the next stage. The hooks `gather` and `handle_stream` of `S` come first. Announced as
@@ -95,8 +91,10 @@ impl<S: Shape> Outbound for PubService<S> {
 
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
+        let context = opened.context.clone();
         let mut publisher = Publisher {
             plain: None,
+            heard: Vec::new(),
             memory: FrameMemory::default(),
             doubts: Doubts::default(),
             state: self.state,
@@ -142,6 +140,9 @@ impl<S: Shape> Outbound for PubService<S> {
                         }
                     }
                 }
+                () = context.streams.in_place(), if !publisher.heard.is_empty() => {
+                    publisher.streams_are_in_place().await?;
+                }
                 () = expired => publisher.expire().await?,
             }
         }
@@ -168,6 +169,8 @@ struct Publisher<S> {
     /// the next message.
     plain: Option<ByteString>,
     memory: FrameMemory,
+    /// Topics whose subscribers wait to be told that all is in place.
+    heard: Vec<Bytes>,
     doubts: Doubts,
     state: Arc<State<S>>,
     pipelined: bool,
@@ -325,6 +328,24 @@ impl<S: Shape> Publisher<S> {
         self.publish.send(topic.into_bytes(), frame).await
     }
 
+    /// Tells a subscriber whether all is in place, and again as soon as it is.
+    async fn say_ready(&mut self, topic: Bytes) -> Result<(), SocketClosed> {
+        let ready = if self.context.streams.are_in_place() {
+            Ready::InPlace
+        } else {
+            self.heard.push(topic.clone());
+            Ready::Heard
+        };
+        self.publish.send(topic, ready.body()).await
+    }
+
+    async fn streams_are_in_place(&mut self) -> Result<(), SocketClosed> {
+        for topic in std::mem::take(&mut self.heard) {
+            self.publish.send(topic, Ready::InPlace.body()).await?;
+        }
+        Ok(())
+    }
+
     /// Tells new subscribers that they are heard, and sends what waited for them.
     async fn take_notice(&mut self) -> Result<(), SocketClosed> {
         while let Some(change) = self.publish.next_change().await? {
@@ -332,7 +353,7 @@ impl<S: Shape> Publisher<S> {
             let prefix = match change {
                 SubscriptionChange::Added(prefix) => {
                     if prefix.starts_with(READY_PREFIX) {
-                        self.publish.send(prefix, Bytes::new()).await?;
+                        self.say_ready(prefix).await?;
                         continue;
                     }
                     for (topic, frame) in self.held.release(&prefix) {

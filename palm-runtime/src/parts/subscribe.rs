@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::intake::{Ids, Intake, Source};
+use super::ready::{READY_PREFIX, Ready, ready_topic, until_in_place};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
 use crate::error::BoxError;
+use crate::message::new_id;
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
@@ -76,6 +79,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         if let (Some(key), Whereabouts::Given(Ok(address))) = (&self.key, &self.whereabouts) {
             setup.announced.insert(key.clone(), address.to_string());
         }
+        setup.context.streams.expect_one_more();
         self.opened = Some((opened, setup.store.clone()));
         Ok(())
     }
@@ -102,15 +106,17 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             store.configure(key.map(|key| (key, address.to_string())));
         };
         announce(&address);
-        let _following = self
-            .whereabouts
-            .follow(subscribe.peers(), address, announce);
+        let peers = subscribe.peers();
+        let _following = self.whereabouts.follow(peers.clone(), address, announce);
+        let (ready, saying) = watch::channel(None);
         let mut source = Topic {
             subscribe,
             topic,
+            ready,
             publications: Vec::new(),
             counters: opened.counters.clone(),
         };
+        let context = opened.context.clone();
         let intake = Intake {
             hooks: self.hooks,
             ids: Ids::Given,
@@ -119,7 +125,17 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             outlet,
             batch: Vec::new(),
         };
-        intake.run(&mut source).await?;
+        let in_place = async {
+            peers.connected().await?;
+            peers.subscribe(ready_topic(&new_id())).await?;
+            until_in_place(saying).await;
+            context.streams.one_is_in_place();
+            std::future::pending::<Result<(), SocketClosed>>().await
+        };
+        tokio::select! {
+            ended = intake.run(&mut source) => ended?,
+            failed = in_place => failed?,
+        }
         source.subscribe.close().await;
         Ok(())
     }
@@ -129,6 +145,8 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
 struct Topic {
     subscribe: Subscribe,
     topic: String,
+    /// What the publisher says of the subscription.
+    ready: watch::Sender<Option<Ready>>,
     publications: Vec<Publication>,
     counters: Arc<PartCounters>,
 }
@@ -137,6 +155,9 @@ impl Topic {
     fn sort(&mut self, out: &mut Vec<Bytes>) {
         for Publication { topic, body } in self.publications.drain(..) {
             match body {
+                _ if topic.starts_with(READY_PREFIX) => {
+                    self.ready.send_replace(Some(Ready::of_body(body.as_ref())));
+                }
                 // Subscriptions match by prefix.
                 _ if topic != self.topic => {}
                 Some(body) => out.push(body),

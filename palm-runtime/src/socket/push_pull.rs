@@ -226,6 +226,11 @@ impl Peers {
         self.0.peers_generation()
     }
 
+    /// Asks for all topics that begin with `prefix`, where the socket subscribes.
+    pub(crate) async fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        self.0.subscribe(prefix).await
+    }
+
     /// Waits until a peer is connected. Cancel safe.
     pub(crate) async fn connected(&self) -> Result<(), SocketClosed> {
         peers_there(&self.0, true).await
