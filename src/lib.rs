@@ -351,7 +351,8 @@ pub use palm_macros::method;
 ///
 /// It takes the [`Message`], and a [`Context`] if it likes, and returns any iterator or stream of
 /// messages, or a `Result` of one. See [`macro@master`]. With `&mut self` all that one call yields is
-/// collected before it goes on.
+/// collected before it goes on. When it fails or panics the error is logged, and the caller is answered
+/// with the payload `0`, behind what was yielded before.
 ///
 /// ```compile_fail
 /// #[palm::scatter] // error: it belongs inside of an impl block

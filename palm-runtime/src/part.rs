@@ -254,6 +254,7 @@ impl Inlet {
 #[derive(Debug, Clone)]
 pub struct Outlet {
     pub(crate) route: Option<queue::Sender<Envelope>>,
+    pub(crate) failures: Option<queue::Sender<Envelope>>,
     pub(crate) block: bool,
     pub(crate) log: bool,
     pub(crate) part: Arc<str>,
@@ -303,6 +304,23 @@ impl Outlet {
             // No answer: the message came to nothing, e.g. a function that returns nothing.
             Some(answer) => answer.await.unwrap_or_default(),
             None => DONE,
+        }
+    }
+
+    /// Lets the caller know that nothing comes of its message.
+    pub(crate) async fn fail(&self, message: Message, since: Instant) {
+        let Some(route) = &self.failures else {
+            return;
+        };
+        let message = message.with_payload(FAILED);
+        let bytes = message.weight();
+        let envelope = Envelope {
+            message,
+            since,
+            feedback: None,
+        };
+        if route.send(envelope, bytes).await.is_err() {
+            self.warn_of_loss(1);
         }
     }
 

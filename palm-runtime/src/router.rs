@@ -19,6 +19,8 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) kind: PartKind,
     pub(crate) route: Option<String>,
+    /// Where messages go that an inbound part's hook failed on.
+    pub(crate) failures: Option<String>,
 }
 
 /// Why a component cannot be made of its parts.
@@ -69,7 +71,7 @@ pub(crate) fn check(entries: &[Entry]) -> Result<(), RouteError> {
         }
     }
     for entry in entries {
-        if let Some(to) = &entry.route {
+        for to in entry.route.iter().chain(&entry.failures) {
             check_route(entries, &entry.name, to)?;
         }
     }
@@ -133,10 +135,14 @@ fn check_circle(entries: &[Entry], start: &Entry) -> Result<(), RouteError> {
 mod tests {
     use super::*;
 
-    /// `"in a > b"`, `"out b"`, `"by c"`, separated by commas.
+    /// `"in a > b"`, `"in a > b ! c"` where failures go to c, `"out b"`, `"by c"`, separated by commas.
     fn check_table(table: &str, expected: Result<(), &str>) {
         let entry = |line: &str| {
             let (kind, rest) = line.trim().split_once(' ').unwrap();
+            let (rest, failures) = match rest.split_once(" ! ") {
+                Some((rest, failures)) => (rest, Some(failures.to_owned())),
+                None => (rest, None),
+            };
             let (name, route) = match rest.split_once(" > ") {
                 Some((name, route)) => (name, Some(route.to_owned())),
                 None => (rest, None),
@@ -149,6 +155,7 @@ mod tests {
                     _ => PartKind::Bypass,
                 },
                 route,
+                failures,
             }
         };
         let entries: Vec<_> = table.split(',').map(entry).collect();
@@ -163,6 +170,11 @@ mod tests {
             Ok(()),
         );
         check_table("in Pull, out Pub", Ok(()));
+        check_table("in Pull > Push ! Pub, out Push, out Pub", Ok(()));
+        check_table(
+            "in a > b ! c, out b",
+            Err("`a` is routed to `c`, which is not registered; outbound parts: `b`"),
+        );
         check_table("in a > b, in a > b, out b", Err("two parts are called `a`"));
         check_table(
             "in a > x, out b, out c",

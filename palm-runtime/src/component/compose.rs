@@ -170,7 +170,8 @@ impl<C: Shape> Compose for Builder<C, kind::Master> {
         parts
             .template
             .register_inbound(pull, "Pull")
-            .route("WorkerPush");
+            .route("WorkerPush")
+            .failures("Pub");
         parts.finish()
     }
 }
@@ -181,7 +182,7 @@ impl<C: Shape> Compose for Builder<C, kind::Hub> {
         let mut parts = self.worker_parts()?;
         let subscription = subscription.hooks(parts.scatter());
         let inbound = parts.template.register_inbound(subscription, "Sub");
-        inbound.route("WorkerPush");
+        inbound.route("WorkerPush").failures("Pub");
         parts.finish()
     }
 }

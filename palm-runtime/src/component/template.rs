@@ -185,6 +185,13 @@ impl InboundEntry<'_> {
         self
     }
 
+    /// The outbound part that takes a message, with the payload `0`, on which the hook `scatter` fails:
+    /// usually the one that publishes, so that the caller gets an answer. Default: nowhere.
+    pub fn failures(self, outbound: impl Into<String>) -> Self {
+        self.entry.failures = Some(outbound.into());
+        self
+    }
+
     /// Whether it waits for the outbound part's answer to each message. Default: no.
     pub fn block(self, block: bool) -> Self {
         self.registration.block = block;
@@ -290,6 +297,7 @@ impl ServerTemplate {
             name,
             kind,
             route: None,
+            failures: None,
         });
         self.registrations.push(Registration {
             part,
@@ -480,8 +488,10 @@ impl ServerTemplate {
             .zip(self.registrations)
             .zip(counters)
         {
+            let to = |route: &String| queues.get(route).cloned();
             let outlet = Outlet {
-                route: entry.route.and_then(|route| queues.get(&route).cloned()),
+                route: entry.route.as_ref().and_then(to),
+                failures: entry.failures.as_ref().and_then(to),
                 block: registration.block,
                 log: registration.log,
                 part: entry.name.as_str().into(),

@@ -167,6 +167,7 @@ pub(super) async fn scatter<H: InboundHooks>(
             let function = context.message().function();
             let cause = failure.chain();
             tracing::error!(function, "scatter {failure}: {cause}");
+            outlet.fail(context.message().clone(), since).await;
             Err(())
         }
     }
