@@ -9,9 +9,8 @@ use palm::prelude::*;
 use palm::socket::{Dealer, Push, Request, SocketOptions};
 use palm::{CacheError, ComponentHandle, KeyValue};
 
-use super::raw::{
-    MORE, RawPeer, RawPublisher, frame, greeting, long_header, message, random_bytes, ready,
-};
+use super::raw::{MORE, RawPeer, frame, greeting, long_header, random_bytes, ready};
+use super::raw_publisher::{RawPublisher, message};
 use super::setup::{ANY, Caller, Gate, address, check, eventually, options, soon};
 
 /// What is under attack; all kinds have the same functions.
@@ -172,8 +171,8 @@ const KINDS: [&str; 5] = ["server", "master", "pipeline", "sink", "hub"];
 impl Served {
     async fn new(kind: &str) -> Self {
         let gate = Gate::closed();
-        let publisher = RawPublisher::bind().await;
-        let at = &*publisher.address;
+        let publisher = RawPublisher::bind();
+        let at = &publisher.address;
         let component = match kind {
             "server" => {
                 Victim { gate }
@@ -270,7 +269,8 @@ impl Served {
     }
 
     async fn peer(&self, key: &str, socket_type: &str) -> RawPeer {
-        RawPeer::introduced(self.component.address(key).unwrap(), socket_type).await
+        let at = address(self.component.address(key).unwrap());
+        RawPeer::introduced(&at, socket_type).await
     }
 }
 
@@ -343,14 +343,14 @@ fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
         ("an end in a message", frame(MORE, b"beginning")),
         ("an end in a header", long_header(0, 1000)[..5].to_vec()),
         ("very many frames", many),
-        ("a greeting", greeting().to_vec()),
+        ("a greeting", greeting(0).to_vec()),
         (
             "the wrong socket type",
-            [&greeting()[..], &ready("SUB")].concat(),
+            [&greeting(0)[..], &ready("SUB", b"")].concat(),
         ),
         (
             "a socket type of its own",
-            [&greeting()[..], &ready("SOCK")].concat(),
+            [&greeting(0)[..], &ready("SOCK", b"")].concat(),
         ),
     ]
 }
@@ -369,12 +369,13 @@ fn connections_that_speak_nonsense() {
                     "pub_address" => "SUB",
                     _ => "REQ",
                 };
+                let at = address(at);
                 for (what, bytes) in nonsense() {
                     // It may be sent away in the middle of it.
-                    let mut peer = RawPeer::connect(at).await;
+                    let mut peer = RawPeer::connect(&at).await;
                     let _ = peer.write(&bytes).await;
-                    let mut introduced = RawPeer::connect(at).await;
-                    let hello = [&greeting()[..], &ready(socket_type), &bytes].concat();
+                    let mut introduced = RawPeer::connect(&at).await;
+                    let hello = [&greeting(0)[..], &ready(socket_type, b""), &bytes].concat();
                     let _ = introduced.write(&hello).await;
                     served
                         .serves(&format!("{what}, sent to the {key} of a {kind}"))
@@ -429,8 +430,8 @@ fn connections_that_say_nothing() {
     check(async {
         for kind in ["server", "master"] {
             let mut served = Served::new(kind).await;
-            let pull = served.component.address("pull_address").unwrap().to_owned();
-            let publishes = served.component.address("pub_address").unwrap().to_owned();
+            let pull = address(served.component.address("pull_address").unwrap());
+            let publishes = address(served.component.address("pub_address").unwrap());
             let silent = (0..2000)
                 .map(|number| RawPeer::connect(if number % 2 == 0 { &pull } else { &publishes }));
             let mut silent = join_all(silent).await;
@@ -470,8 +471,8 @@ fn a_subscriber_that_reads_nothing() {
             .unwrap();
         let client = Client::connect("victim", server.db_address());
         let client = soon("connecting", client).await.unwrap();
-        let mut reads_nothing =
-            RawPeer::introduced(server.address("pub_address").unwrap(), "SUB").await;
+        let publishes = address(server.address("pub_address").unwrap());
+        let mut reads_nothing = RawPeer::introduced(&publishes, "SUB").await;
         // It asks for everything.
         reads_nothing.write(&message(&[b"\x01"])).await.unwrap();
         let payloads = std::iter::repeat_n(Bytes::from(vec![0; 100_000]), 1000);

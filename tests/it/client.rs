@@ -11,7 +11,7 @@ use palm::prelude::*;
 use palm::socket::{Publish, Pull, Push, Reply};
 use palm::{CacheError, CallError, ComponentHandle, ConnectError, blocking};
 
-use super::raw::RawPublisher;
+use super::raw::RawListener;
 use super::setup::{
     ANY, Caller, Gate, Place, STALLED, address, chain, check, eventually, options, soon, unbound,
 };
@@ -753,10 +753,8 @@ fn a_client_of_old_that_subscribes_late_gets_its_answer() {
 fn a_message_outlives_a_connection_that_comes_to_nothing() {
     check(async {
         // Whatever takes connections for a server that is not there yet, e.g. a proxy.
-        let server = RawPublisher::bind().await;
-        let push = Push::connect(&address(&server.address), &options())
-            .await
-            .unwrap();
+        let (server, at) = RawListener::bind(&address(ANY));
+        let push = Push::connect(&at, &options()).await.unwrap();
         let sending = tokio::spawn(async move {
             push.send("the message".into()).await.unwrap();
             push
@@ -767,7 +765,7 @@ fn a_message_outlives_a_connection_that_comes_to_nothing() {
         drop(comes_to_nothing);
 
         let mut peer = server.accept().await;
-        soon("the introduction", peer.introduce("PULL"))
+        soon("the introduction", peer.introduce("PULL", b""))
             .await
             .unwrap();
         let frame = soon("the message", peer.frame()).await.unwrap();

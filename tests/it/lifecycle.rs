@@ -435,7 +435,7 @@ fn a_component_may_have_a_thread_of_its_own() {
         let address = server.address("pull_address").unwrap().to_owned();
         soon("the end", server.shutdown()).await.unwrap();
         let next = Where.bind(ANY).pull_address(address).own_thread(true);
-        soon("the next", next.spawn()).await.unwrap();
+        let _next = soon("the next", next.spawn()).await.unwrap();
     });
 }
 

@@ -9,7 +9,8 @@ use palm_runtime::socket::{
 
 use super::harness::check;
 use super::raw::{
-    COMMAND, MORE, RawListener, RawPeer, command, frame, greeting, long_header, property, ready,
+    COMMAND, MORE, RawListener, RawPeer, command, frame, greeting, long_header, property,
+    random_bytes, ready,
 };
 use super::request_reply::{Echo, ask, echo};
 use super::setup::{
@@ -123,21 +124,6 @@ async fn after_the_handshake(bytes: &[u8]) {
         peer.closed().await;
     })
     .await;
-}
-
-/// Bytes that look like nothing, the same in each run.
-fn random_bytes(len: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()
-    };
-    std::iter::repeat_with(&mut next)
-        .flatten()
-        .take(len)
-        .collect()
 }
 
 #[test]

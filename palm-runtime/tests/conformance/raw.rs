@@ -1,4 +1,6 @@
 //! A peer that speaks ZMTP 3.x by hand (RFC 23 and 37), and wrongly where a test wants it to.
+//!
+//! The tests of `palm` include this file as well; all that it needs of its crate is `setup::soon`.
 
 use std::io;
 
@@ -73,6 +75,21 @@ pub(crate) fn ready(socket_type: &str, identity: &[u8]) -> Vec<u8> {
     command("READY", &properties)
 }
 
+/// Bytes that look like nothing, the same in each run.
+pub(crate) fn random_bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()
+    };
+    std::iter::repeat_with(&mut next)
+        .flatten()
+        .take(len)
+        .collect()
+}
+
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
@@ -109,31 +126,30 @@ impl RawPeer {
         identity: &[u8],
     ) -> Self {
         let mut peer = Self::connect(address).await;
-        peer.introduce(socket_type, identity).await;
+        soon("the handshake", peer.introduce(socket_type, identity))
+            .await
+            .unwrap();
         peer
     }
 
     /// Does the handshake of either side.
-    pub(crate) async fn introduce(&mut self, socket_type: &str, identity: &[u8]) {
+    pub(crate) async fn introduce(&mut self, socket_type: &str, identity: &[u8]) -> io::Result<()> {
         // From version 3.1 on, subscriptions are commands; before, messages, which are less to write.
         let minor = if matches!(socket_type, "PUB" | "SUB") {
             0
         } else {
             1
         };
-        let handshake = async {
-            self.write(&greeting(minor)).await.unwrap();
-            let mut theirs = [0; 64];
-            self.0.read_exact(&mut theirs).await.unwrap();
-            self.write(&ready(socket_type, identity)).await.unwrap();
-            let (flags, body) = self.frame().await.unwrap();
-            assert_eq!(flags & COMMAND, COMMAND);
-            assert!(
-                body.starts_with(b"\x05READY"),
-                "the answer to READY was {body:?}"
-            );
-        };
-        soon("the handshake", handshake).await;
+        self.write(&greeting(minor)).await?;
+        self.0.read_exact(&mut [0; 64]).await?;
+        self.write(&ready(socket_type, identity)).await?;
+        let (flags, body) = self.frame().await?;
+        assert_eq!(flags & COMMAND, COMMAND);
+        assert!(
+            body.starts_with(b"\x05READY"),
+            "the answer to READY was {body:?}"
+        );
+        Ok(())
     }
 
     /// Sends bytes as they are.
@@ -227,7 +243,9 @@ impl RawListener {
     /// The next connection, introduced as a socket of `socket_type`.
     pub(crate) async fn accept_as(&self, socket_type: &str) -> RawPeer {
         let mut peer = self.accept().await;
-        peer.introduce(socket_type, b"").await;
+        soon("the handshake", peer.introduce(socket_type, b""))
+            .await
+            .unwrap();
         peer
     }
 }
