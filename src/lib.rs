@@ -17,9 +17,9 @@ pub use palm_runtime::{
     Client, ClientBuilder, ComponentHandle, ComponentKind, Connect, ConnectError, Context,
     DecodeError, Durations, Error, Eval, Executor, FailureKind, FromPayload, Function,
     FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, Master, MemoryStore, Message,
-    Metrics, Order, PartKind, PartMetrics, QueueLimits, Registration, Result, RouteError, RunError,
-    ServerTemplate, StartError, Step, StepError, Steps, blocking, callable, component, components,
-    logging, part, parts, proto, socket,
+    Metrics, Order, PartKind, PartMetrics, QueueLimits, Registration, RemoteError, Result,
+    RouteError, RunError, ServerTemplate, StartError, Step, StepError, Steps, blocking, callable,
+    component, components, logging, part, parts, proto, socket,
 };
 
 /// What most programs need: `use palm::prelude::*;`.
@@ -73,8 +73,9 @@ pub mod prelude {
 ///   [`Context`];
 /// - is `async` or not; one that computes for long is `#[palm::method(blocking)]` and gets a thread;
 /// - returns a payload (any [`IntoPayload`] type); `()` or an `Option`, where nothing is answered if
-///   there is nothing; a `Result` of these, whose error is logged and answered with the payload `0`,
-///   as a panic is; or `impl Iterator` or `impl Stream` of them, for many answers.
+///   there is nothing; a `Result` of these, whose error is logged and comes back to the caller, as a
+///   panic does ([`CallError::Remote`]; pylm's clients get the payload `0`); or `impl Iterator` or
+///   `impl Stream` of them, for many answers.
 ///
 /// `echo` can be called too, unless a method has that name: it returns its payload.
 ///
@@ -351,8 +352,8 @@ pub use palm_macros::method;
 ///
 /// It takes the [`Message`], and a [`Context`] if it likes, and returns any iterator or stream of
 /// messages, or a `Result` of one. See [`macro@master`]. With `&mut self` all that one call yields is
-/// collected before it goes on. When it fails or panics the error is logged, and the caller is answered
-/// with the payload `0`, behind what was yielded before.
+/// collected before it goes on. When it fails or panics the error is logged and comes back to the
+/// caller, as that of a method does; [`macro@gather`] does not see it.
 ///
 /// ```compile_fail
 /// #[palm::scatter] // error: it belongs inside of an impl block

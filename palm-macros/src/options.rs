@@ -48,6 +48,14 @@ struct Given {
     value: Option<Expr>,
 }
 
+/// The expression within the groups that `macro_rules` puts around a fragment.
+fn without_groups(mut value: Expr) -> Expr {
+    while let Expr::Group(group) = value {
+        value = *group.expr;
+    }
+    value
+}
+
 impl Options {
     /// Parses `args` of the attribute called `attribute`, which takes the options `accepted`.
     pub(crate) fn parse(
@@ -74,7 +82,7 @@ impl Options {
                 given.push(Given {
                     key,
                     accepted,
-                    value,
+                    value: value.map(without_groups),
                 });
             }
             Ok(())

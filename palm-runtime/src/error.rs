@@ -68,7 +68,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    fn describe(self) -> &'static str {
+    pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Panicked => "panicked",

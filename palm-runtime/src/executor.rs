@@ -23,7 +23,7 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::{FunctionCounters, PartCounters};
-use crate::part::{BATCH, Envelope, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup};
 
 /// How long calls may keep the thread before others that run on it get their turn.
 const TURN: Duration = Duration::from_micros(200);
@@ -274,6 +274,7 @@ impl<C: Callable> Running<C> {
             message,
             since,
             feedback,
+            ..
         } = envelope;
         self.finisher.counters.count(1, message.payload().len());
         let waited = now.saturating_duration_since(since);
@@ -288,6 +289,11 @@ impl<C: Callable> Running<C> {
             emits: false,
             collected: None,
         };
+        if begun.header.has_error() {
+            // An earlier step failed: this one is left out.
+            let payload = begun.header.payload().clone();
+            return Work::Done(Outcome::Payload(payload), begun);
+        }
         begun.index = match found {
             Ok(Found::Function(index)) => index,
             Ok(Found::Echo) => {
@@ -399,6 +405,7 @@ impl<C: Callable> Running<C> {
                 message,
                 since: now,
                 feedback: None,
+                gathers: true,
             });
             if now.duration_since(self.oldest) > PATIENCE {
                 self.flush().await;
@@ -483,7 +490,7 @@ impl Finisher {
             Outcome::Failed(failure) => {
                 self.counters.count_error();
                 log_failure(&message, &failure);
-                message.set_payload(FAILED);
+                message = message.failed(&self.context.name, &failure);
             }
         }
         if let Some(feedback) = feedback {

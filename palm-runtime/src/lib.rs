@@ -35,7 +35,7 @@ pub use context::Context;
 pub use error::{BoxError, CallFailure, Error, FailureKind, Result};
 pub use executor::{Addressee, Executor, Order};
 pub use function::{Function, IntoSteps, Step, StepError, Steps};
-pub use message::{DecodeError, Message, proto};
+pub use message::{DecodeError, Message, RemoteError, proto};
 pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
 pub use payload::{FromPayload, IntoPayload};
 pub use queue::QueueLimits;

@@ -212,6 +212,8 @@ pub struct Envelope {
     /// When it came in, or was made.
     pub(crate) since: Instant,
     pub(crate) feedback: Option<oneshot::Sender<Bytes>>,
+    /// Whether the hook `gather` is to see it: not where `scatter` failed.
+    pub(crate) gathers: bool,
 }
 
 impl Envelope {
@@ -262,9 +264,6 @@ pub struct Outlet {
     pub(crate) stop: Stop,
 }
 
-/// What the payload becomes when a call or a hook fails, for peers of old: the one byte `0`.
-pub(crate) const FAILED: Bytes = Bytes::from_static(b"0");
-
 /// What the router answers where there is no other answer.
 const DONE: Bytes = Bytes::from_static(b"1");
 
@@ -295,6 +294,7 @@ impl Outlet {
             message,
             since,
             feedback,
+            gathers: true,
         };
         if route.send(envelope, bytes).await.is_err() {
             self.warn_of_loss(1);
@@ -307,17 +307,17 @@ impl Outlet {
         }
     }
 
-    /// Lets the caller know that nothing comes of its message.
-    pub(crate) async fn fail(&self, message: Message, since: Instant) {
+    /// Sends on a message that a hook failed on, so that its caller gets to know.
+    pub(crate) async fn send_failed(&self, message: Message, since: Instant) {
         let Some(route) = &self.failures else {
             return;
         };
-        let message = message.with_payload(FAILED);
         let bytes = message.weight();
         let envelope = Envelope {
             message,
             since,
             feedback: None,
+            gathers: false,
         };
         if route.send(envelope, bytes).await.is_err() {
             self.warn_of_loss(1);

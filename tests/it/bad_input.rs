@@ -709,7 +709,7 @@ fn hooks_that_panic() {
         let _hand = Hand.connect(master.db_address()).spawn().await.unwrap();
         let mut caller = Caller::of(&master, "caller").await;
         let table: [(&str, &[&str]); 6] = [
-            ("scatter", &["0", "0"]),
+            ("scatter", &["0"]),
             ("gather", &["gather", "0"]),
             ("handle_stream", &["0", "0"]),
             ("error", &["0", "0"]),

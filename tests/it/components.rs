@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use palm::prelude::*;
 use palm::socket::{Publish, Request, Subscribe};
-use palm::{CallError, ComponentHandle};
+use palm::{CallError, ComponentHandle, FailureKind};
 
 use super::setup::{ANY, Caller, Place, address, chain, check, options, soon, unbound};
 
@@ -104,7 +104,11 @@ fn a_server_answers_nothing_that_is_meant_for_another() {
         let server = First.bind(ANY).name("renamed").spawn().await.unwrap();
         let client = connect("renamed", &server).await;
         assert_eq!(eval(&client, ["renamed.mark"], "x").await, "x first");
-        assert_eq!(client.eval(First::MARK, "x").await.unwrap(), "0");
+        let error = client.eval(First::MARK, "x").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`first.mark` cannot be called in `renamed`: the message is for `first`, this is `renamed`"
+        );
     });
 }
 
@@ -758,10 +762,24 @@ fn what_scatter_and_gather_yield_is_what_is_sent() {
         for copies in ["0", "3", "no number", "1"] {
             caller.send("master.mark", copies).await;
         }
-        let (topic, message) = caller.publication().await;
-        assert_eq!(topic, "pairs");
-        assert_eq!(message.payload(), "copy 0 hand and copy 1 hand");
-        assert_eq!(caller.answer().await, "copy 2 hand and copy 0 hand");
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            let (topic, message) = caller.publication().await;
+            assert_eq!(topic, "pairs");
+            let kind = message.error().map(|error| error.kind);
+            answers.push((message.payload().clone(), kind));
+        }
+        // What fails is told at once, and is no half of a pair.
+        answers.sort_by(|one, other| one.0.cmp(&other.0));
+        let expected = [
+            ("0", Some(FailureKind::Failed)),
+            ("copy 0 hand and copy 1 hand", None),
+            ("copy 2 hand and copy 0 hand", None),
+        ];
+        assert_eq!(
+            answers,
+            expected.map(|(payload, kind)| (payload.into(), kind))
+        );
         let metrics = master.metrics();
         assert_eq!(metrics.part("WorkerPull").unwrap().messages, 4);
         assert_eq!(metrics.part("Pull").unwrap().errors, 1);

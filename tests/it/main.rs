@@ -18,6 +18,7 @@ mod setup;
 mod bad_input;
 mod client;
 mod components;
+mod errors;
 mod examples;
 mod lifecycle;
 mod methods;

@@ -9,17 +9,27 @@ use bytestring::ByteString;
 use tokio::sync::{oneshot, watch};
 
 use crate::error::chain;
-use crate::message;
+use crate::message::{self, RemoteError};
 use crate::part::BATCH;
 use crate::parts::{READY_PREFIX, Ready};
 use crate::queue;
 use crate::socket::{Publication, Subscribe};
 
+/// The payload, or why there is none.
+pub(super) type Answer = Result<Bytes, RemoteError>;
+
 /// Who waits for the answers under one topic.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    One(oneshot::Sender<Bytes>),
-    Many(queue::Sender<Bytes>, Arc<AtomicU64>),
+    One(oneshot::Sender<Answer>),
+    Many(queue::Sender<Answer>, Arc<AtomicU64>),
+}
+
+fn weigh(answer: &Answer) -> usize {
+    match answer {
+        Ok(payload) => payload.len(),
+        Err(error) => error.message.len(),
+    }
 }
 
 /// The calls of a client that wait for answers.
@@ -35,18 +45,18 @@ pub(super) struct Answers {
 /// Where the answers to a job go.
 struct JobAnswers {
     number: u64,
-    queue: queue::Sender<Bytes>,
+    queue: queue::Sender<Answer>,
     received: Arc<AtomicU64>,
 }
 
 impl JobAnswers {
     /// Gives the job its answers, and waits for room.
-    async fn deliver(&self, payloads: &mut Vec<Bytes>) {
-        let count = payloads.len() as u64;
+    async fn deliver(&self, answers: &mut Vec<Answer>) {
+        let count = answers.len() as u64;
         self.received.fetch_add(count, Ordering::Relaxed);
         // An error means that the job is over.
-        let _ = self.queue.send_all(payloads, Bytes::len).await;
-        payloads.clear();
+        let _ = self.queue.send_all(answers, weigh).await;
+        answers.clear();
     }
 }
 
@@ -102,7 +112,7 @@ impl Answers {
     }
 
     /// Where the answers to a job go. An answer to a single call is delivered on the way.
-    fn find(&self, number: u64, payload: Bytes) -> Option<(JobAnswers, Bytes)> {
+    fn find(&self, number: u64, answer: Answer) -> Option<(JobAnswers, Answer)> {
         let mut waiting = self.lock();
         match waiting.get(&number) {
             Some(Waiting::Many(queue, received)) => {
@@ -111,12 +121,12 @@ impl Answers {
                     queue: queue.clone(),
                     received: received.clone(),
                 };
-                Some((job, payload))
+                Some((job, answer))
             }
             Some(Waiting::One(_)) => {
                 if let Some(Waiting::One(sender)) = waiting.remove(&number) {
                     // An error means that it was given up in this very moment.
-                    let _ = sender.send(payload);
+                    let _ = sender.send(answer);
                 }
                 None
             }
@@ -143,7 +153,7 @@ pub(super) async fn read(
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
         // Most answers of a batch are usually for the same job.
         let mut job: Option<JobAnswers> = None;
-        let mut payloads = Vec::new();
+        let mut batch = Vec::new();
         for Publication { topic, body } in publications.drain(..) {
             if topic.starts_with(READY_PREFIX) {
                 ready.send_replace(Some(Ready::of_body(body.as_ref())));
@@ -152,8 +162,8 @@ pub(super) async fn read(
             let Some(number) = answers.number(&topic) else {
                 continue;
             };
-            let payload = match body.as_ref().map(message::payload) {
-                Some(Ok(payload)) => payload,
+            let answer = match body.as_ref().map(message::answer) {
+                Some(Ok(answer)) => answer,
                 Some(Err(error)) => {
                     let cause = chain(&error);
                     tracing::warn!("an answer is no message: {cause}");
@@ -165,19 +175,19 @@ pub(super) async fn read(
                 }
             };
             match &job {
-                Some(job) if job.number == number => payloads.push(payload),
+                Some(job) if job.number == number => batch.push(answer),
                 _ => {
-                    if let Some((found, payload)) = answers.find(number, payload) {
+                    if let Some((found, answer)) = answers.find(number, answer) {
                         if let Some(before) = job.replace(found) {
-                            before.deliver(&mut payloads).await;
+                            before.deliver(&mut batch).await;
                         }
-                        payloads.push(payload);
+                        batch.push(answer);
                     }
                 }
             }
         }
         if let Some(job) = job {
-            job.deliver(&mut payloads).await;
+            job.deliver(&mut batch).await;
         }
     }
     answers.close();
@@ -209,11 +219,11 @@ mod tests {
             assert_eq!(answers.number(topic), None);
         }
         for (number, payload) in [(1, "second"), (1, "once more")] {
-            assert!(answers.find(number, payload.into()).is_none());
+            assert!(answers.find(number, Ok(payload.into())).is_none());
         }
         drop(first);
-        assert!(answers.find(0, "given up".into()).is_none());
-        assert_eq!(second_answer.await.unwrap(), "second");
+        assert!(answers.find(0, Ok("given up".into())).is_none());
+        assert_eq!(second_answer.await.unwrap().unwrap(), "second");
         assert!(first_answer.await.is_err());
         assert!(answers.lock().is_empty());
     }

@@ -326,7 +326,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CallError`] when what is called is no function's name, or no answer comes in time.
+    /// [`CallError`] when what is called is no function's name, the function fails, or no answer comes in
+    /// time.
     ///
     /// # Cancel safety
     ///
@@ -338,7 +339,8 @@ impl Client {
     /// Calls a function, or several in a row, with each of many payloads; answers come as a stream,
     /// in the order in which they are done, while payloads are still being sent.
     ///
-    /// Say how many answers there will be with [`Job::messages`].
+    /// Say how many answers there will be with [`Job::messages`]. A call that fails is one of them
+    /// ([`CallError::Remote`]); the others go on.
     pub fn job<'a, I>(&self, steps: impl IntoSteps, payloads: I) -> Job<'a>
     where
         I: IntoIterator<Item: IntoPayload, IntoIter: Send + 'a>,

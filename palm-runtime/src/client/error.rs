@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::function::StepError;
+use crate::message::RemoteError;
 use crate::socket::SocketError;
 
 /// Why a client could not connect.
@@ -66,6 +67,9 @@ pub enum CallError {
     /// What was to be called is no list of functions.
     #[error(transparent)]
     Steps(#[from] StepError),
+    /// The function failed, or cannot be called; the component tells.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// No answer came in time: it was lost, the function gave none, or it takes longer.
     #[error("no answer to `{function}` within {waited:?}")]
     Timeout {

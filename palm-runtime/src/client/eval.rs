@@ -61,7 +61,8 @@ impl<'a> Eval<'a> {
                 .send(frame)
                 .await
                 .map_err(|_| CallError::Closed)?;
-            answer.await.map_err(|_| CallError::Closed)
+            let answer = answer.await.map_err(|_| CallError::Closed)?;
+            answer.map_err(CallError::Remote)
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(answer) => answer,

@@ -14,7 +14,7 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::answers::{Topic, Waiting};
+use super::answers::{Answer, Topic, Waiting};
 use super::{CallError, Client};
 use crate::function::{StepError, Steps};
 use crate::part::BATCH;
@@ -100,8 +100,8 @@ impl Window {
 
 /// The answers that have come.
 struct Answers {
-    queue: Receiver<Bytes>,
-    batch: std::vec::IntoIter<Bytes>,
+    queue: Receiver<Answer>,
+    batch: std::vec::IntoIter<Answer>,
 }
 
 impl<'a> Job<'a> {
@@ -179,7 +179,7 @@ impl<'a> Job<'a> {
         self.window.sent
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Answer>> {
         let mut batch = Vec::new();
         let count = {
             let receive = std::pin::pin!(self.answers.queue.recv_many(&mut batch, BATCH));
@@ -235,13 +235,13 @@ impl<'a> Job<'a> {
         Poll::Pending
     }
 
-    fn take(&mut self, answer: Bytes) -> Bytes {
+    fn take(&mut self, answer: Answer) -> Result<Bytes, CallError> {
         self.window.taken += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
         }
         self.progress = true;
-        answer
+        answer.map_err(CallError::Remote)
     }
 
     fn end(&mut self) {
@@ -271,7 +271,7 @@ impl Stream for Job<'_> {
         if job.left != Some(0)
             && let Some(answer) = job.answers.batch.next()
         {
-            return Poll::Ready(Some(Ok(job.take(answer))));
+            return Poll::Ready(Some(job.take(answer)));
         }
         if let Poll::Ready(Err(error)) = job.poll_send(context) {
             job.end();
@@ -292,7 +292,7 @@ impl Stream for Job<'_> {
                 job.end();
                 return Poll::Ready(Some(Err(CallError::Closed)));
             };
-            return Poll::Ready(Some(Ok(job.take(answer))));
+            return Poll::Ready(Some(job.take(answer)));
         }
         if std::mem::take(&mut job.progress) {
             job.idle.as_mut().reset(Instant::now() + job.timeout);

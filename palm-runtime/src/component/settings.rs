@@ -76,7 +76,8 @@ macro_rules! settings_methods {
         ///
         /// One thread wakes no other, so answers come sooner and cost less; but methods share it with
         /// the sockets, so mark with `blocking` what keeps a processor busy. On a machine with two
-        /// processors a call took 65 µs instead of 113, and a server did a third more per second.
+        /// processors a call took 100 µs instead of 115, and a server did a fifth more per second
+        /// (`benches/README.md`).
         pub fn own_thread(mut self, own_thread: bool) -> Self {
             self.settings.own_thread = own_thread;
             self

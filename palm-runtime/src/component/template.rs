@@ -185,8 +185,8 @@ impl InboundEntry<'_> {
         self
     }
 
-    /// The outbound part that takes a message, with the payload `0`, on which the hook `scatter` fails:
-    /// usually the one that publishes, so that the caller gets an answer. Default: nowhere.
+    /// The outbound part that takes a message on which the hook `scatter` fails, with the error in it:
+    /// usually the one that publishes, so that the caller gets to know. Default: nowhere.
     pub fn failures(self, outbound: impl Into<String>) -> Self {
         self.entry.failures = Some(outbound.into());
         self

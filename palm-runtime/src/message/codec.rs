@@ -12,6 +12,7 @@ use prost::encoding::{
 };
 
 use super::encoded::{Fields, Text};
+use super::error::RemoteError;
 
 const PIPELINE: u32 = 1;
 const CLIENT: u32 = 2;
@@ -112,9 +113,16 @@ pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
     })
 }
 
-/// The payload of a message, whose other fields nobody looks at.
-pub(crate) fn payload(frame: &Bytes) -> Result<Bytes, DecodeError> {
-    Ok(frame.slice(Layout::of(frame)?.payload))
+/// The payload of a message, or the error, whose other fields nobody looks at.
+pub(crate) fn answer(frame: &Bytes) -> Result<Result<Bytes, RemoteError>, DecodeError> {
+    let layout = Layout::of(frame)?;
+    if !layout.unknown.is_empty() {
+        let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
+        if let Some(error) = RemoteError::of(&layout.unknown.finish(frame), function) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(frame.slice(layout.payload)))
 }
 
 /// The fields that we do not know, in their order. Usually they are neighbours and stay a view.
@@ -133,6 +141,10 @@ impl Unknown {
                 .extend_from_slice(&frame[self.neighbours.clone()]);
             self.neighbours = field;
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.neighbours.is_empty() && self.scattered.is_empty()
     }
 
     fn finish(mut self, frame: &Bytes) -> Bytes {

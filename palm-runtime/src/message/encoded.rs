@@ -7,9 +7,14 @@ use bytestring::ByteString;
 use uuid::Uuid;
 
 use super::codec::{self, Content, DecodeError};
+use super::error::{self, RemoteError};
 use super::memory::FrameMemory;
 use super::proto::PalmMessage;
+use crate::error::CallFailure;
 use crate::function::{Step, StepError, step_at};
+
+/// What the payload becomes when a call or a hook fails, for peers of old: the one byte `0`.
+const FAILED: Bytes = Bytes::from_static(b"0");
 
 /// A message of the PALM protocol.
 ///
@@ -229,6 +234,29 @@ impl Message {
     pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.set_payload(payload);
         self
+    }
+
+    /// Why the payload is no result, where a component before has told.
+    pub fn error(&self) -> Option<RemoteError> {
+        RemoteError::of(&self.0.unknown, self.function())
+    }
+
+    /// Whether there may be an [`error`](Self::error): it costs nothing to ask.
+    pub(crate) fn has_error(&self) -> bool {
+        !self.0.unknown.is_empty() && self.error().is_some()
+    }
+
+    /// The message as the answer to a call that failed in `component`: with the payload `0`, and the
+    /// error, if there is none from before.
+    #[must_use]
+    pub(crate) fn failed(mut self, component: &str, failure: &CallFailure) -> Self {
+        if !self.has_error() {
+            let error = error::encode(component, self.stage(), failure);
+            let known = &self.0.unknown;
+            self.0.unknown = [known, &error[..]].concat().into();
+            self.0.changed = true;
+        }
+        self.with_payload(FAILED)
     }
 
     /// Gives the message an id of its own in `cache` if that is empty, as servers do.

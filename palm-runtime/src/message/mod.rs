@@ -5,15 +5,19 @@
 
 mod codec;
 mod encoded;
+mod error;
 #[cfg(test)]
 mod generated_test;
 mod memory;
+// As it was generated.
+#[rustfmt::skip]
 pub mod proto;
 #[cfg(test)]
 mod tests;
 
 pub use codec::DecodeError;
-pub(crate) use codec::{Content, payload};
+pub(crate) use codec::{Content, answer};
 pub use encoded::Message;
 pub(crate) use encoded::new_id;
+pub use error::RemoteError;
 pub(crate) use memory::FrameMemory;

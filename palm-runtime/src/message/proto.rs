@@ -23,3 +23,81 @@ pub struct PalmMessage {
     #[prost(bytes = "bytes", tag = "6")]
     pub payload: ::prost::bytes::Bytes,
 }
+/// What this project adds to a PalmMessage: the same bytes, read as another message. A peer that does
+/// not know these fields keeps them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Extensions {
+    /// Why the payload is no result.
+    #[prost(message, optional, tag = "16")]
+    pub error: ::core::option::Option<Error>,
+}
+/// Why a function gave no result.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Error {
+    /// In which way it failed; a number that is not known counts as FAILED.
+    #[prost(enumeration = "error::Kind", tag = "1")]
+    pub kind: i32,
+    /// What it says, with its causes.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// The name of the component where it happened.
+    #[prost(string, tag = "3")]
+    pub component: ::prost::alloc::string::String,
+    /// The index of the step.
+    #[prost(int64, tag = "4")]
+    pub step: i64,
+}
+/// Nested message and enum types in `Error`.
+pub mod error {
+    /// In which way it failed.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// The function returned an error.
+        Failed = 0,
+        /// The function panicked.
+        Panicked = 1,
+        /// The component has no such function, or the message names none.
+        UnknownFunction = 2,
+        /// The payload is not what the function takes.
+        Undecodable = 3,
+        /// The component stopped before the call was done.
+        Cancelled = 4,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Failed => "FAILED",
+                Self::Panicked => "PANICKED",
+                Self::UnknownFunction => "UNKNOWN_FUNCTION",
+                Self::Undecodable => "UNDECODABLE",
+                Self::Cancelled => "CANCELLED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "FAILED" => Some(Self::Failed),
+                "PANICKED" => Some(Self::Panicked),
+                "UNKNOWN_FUNCTION" => Some(Self::UnknownFunction),
+                "UNDECODABLE" => Some(Self::Undecodable),
+                "CANCELLED" => Some(Self::Cancelled),
+                _ => None,
+            }
+        }
+    }
+}

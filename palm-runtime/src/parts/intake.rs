@@ -106,6 +106,7 @@ impl<H: InboundHooks> Intake<H> {
                         message,
                         since,
                         feedback: None,
+                        gathers: true,
                     });
                 }
                 Ok(message) => self.pass_on(message, since).await,
@@ -167,7 +168,8 @@ pub(super) async fn scatter<H: InboundHooks>(
             let function = context.message().function();
             let cause = failure.chain();
             tracing::error!(function, "scatter {failure}: {cause}");
-            outlet.fail(context.message().clone(), since).await;
+            let failed = context.message().clone().failed(context.name(), &failure);
+            outlet.send_failed(failed, since).await;
             Err(())
         }
     }

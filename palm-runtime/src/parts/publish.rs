@@ -18,7 +18,7 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::{FrameMemory, Message};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, FAILED, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange, TrySendError};
 
 /// Publishes each message: under its client's id, or, when pipelined, under the component's own name
@@ -130,7 +130,12 @@ impl<S: Shape> Outbound for PubService<S> {
                     }
                     publisher.take_notice().await?;
                     for envelope in batch.drain(..) {
+                        let gathers = envelope.gathers;
                         let message = envelope.answer(Bytes::new());
+                        if !gathers {
+                            publisher.direct(message).await?;
+                            continue;
+                        }
                         match publisher.send_plainly(message)? {
                             Plainly::Sent => {}
                             Plainly::Full(topic, frame) => {
@@ -222,7 +227,7 @@ impl<S: Shape> Publisher<S> {
         let hook = S::gather(&self.state, message.clone(), context, &mut emit);
         if let Err(failure) = catch_panic(hook, Err).await {
             self.log_failure("gather", &message, &failure);
-            gathered.push(message.with_payload(FAILED));
+            gathered.push(message.failed(&self.name, &failure));
         }
         for message in gathered {
             self.direct(message).await?;
@@ -242,7 +247,7 @@ impl<S: Shape> Publisher<S> {
             Ok(publication) => publication,
             Err(failure) => {
                 self.log_failure("handle_stream", &message, &failure);
-                self.default_topic(message.with_payload(FAILED))
+                self.default_topic(message.failed(&self.name, &failure))
             }
         };
         self.send(topic, message).await

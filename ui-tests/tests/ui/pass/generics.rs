@@ -43,10 +43,10 @@ impl Static {
 }
 
 macro_rules! component {
-    ($name:ident, $input:ty, $output:ty, $function:ident) => {
+    ($text:literal, $name:ident, $input:ty, $output:ty, $function:ident) => {
         struct $name;
 
-        #[palm::sink(name = "generated")]
+        #[palm::sink(name = $text)]
         impl $name {
             #[palm::method]
             fn $function(&self, input: $input) -> $output {
@@ -62,7 +62,7 @@ macro_rules! component {
     };
 }
 
-component!(Generated, String, Vec<u8>, convert);
+component!("generated", Generated, String, Vec<u8>, convert);
 
 impl Generated {
     fn new() -> Self {

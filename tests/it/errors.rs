@@ -1,0 +1,201 @@
+//! What fails in a component comes back to its caller as an error, from wherever it was.
+
+use futures_util::StreamExt;
+use palm::prelude::*;
+use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
+
+use super::setup::{ANY, Caller, check, soon};
+
+/// The functions of all components here.
+macro_rules! component {
+    ($attribute:ident, $name:literal, $type:ident) => {
+        struct $type;
+
+        #[palm::$attribute(name = $name)]
+        impl $type {
+            #[palm::method]
+            fn number(&self, text: String) -> Result<String, std::num::ParseIntError> {
+                Ok(text.parse::<u32>()?.to_string())
+            }
+
+            #[palm::method]
+            async fn panics(&self) -> Bytes {
+                tokio::task::yield_now().await;
+                panic!("as told")
+            }
+
+            #[palm::method]
+            fn mark(&self, text: String) -> String {
+                format!("{text} {}", $name)
+            }
+        }
+    };
+}
+
+component!(server, "first", First);
+component!(pipeline, "middle", Middle);
+component!(sink, "last", Last);
+
+struct Hand;
+
+#[palm::worker(server = "hub")]
+impl Hand {
+    #[palm::method]
+    fn number(&self, text: String) -> Result<String, std::num::ParseIntError> {
+        Ok(text.parse::<u32>()?.to_string())
+    }
+
+    #[palm::method]
+    async fn panics(&self) -> Bytes {
+        tokio::task::yield_now().await;
+        panic!("as told")
+    }
+
+    #[palm::method]
+    fn mark(&self, text: String) -> String {
+        text + " hub"
+    }
+}
+
+/// Calls that fail at each of the components in turn, while the others echo. `worker`: who it is that
+/// works for which of them.
+async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) {
+    for (position, name) in names.iter().enumerate() {
+        for (function, payload, kind, message) in [
+            (
+                "number",
+                "x",
+                FailureKind::Failed,
+                "invalid digit found in string",
+            ),
+            ("panics", "x", FailureKind::Panicked, "as told"),
+            (
+                "missing",
+                "x",
+                FailureKind::UnknownFunction,
+                "no function `missing` here; there are",
+            ),
+        ] {
+            let step = |(number, name): (usize, &&str)| {
+                let function = if number == position { function } else { "echo" };
+                format!("{name}.{function}")
+            };
+            let steps: Vec<_> = names.iter().enumerate().map(step).collect();
+            let answer = soon("the error", client.eval(steps, payload).into_future()).await;
+            let Err(CallError::Remote(error)) = answer else {
+                panic!("{name}.{function} answered {answer:?}");
+            };
+            let component = if *name == worker.0 { worker.1 } else { name };
+            assert_eq!(error.kind, kind);
+            assert!(error.message.contains(message), "{error}");
+            assert_eq!(error.component, component);
+            assert_eq!(error.function, format!("{name}.{function}"));
+            assert_eq!(error.step, position as i64 * i64::from(names.len() > 1));
+        }
+    }
+}
+
+async fn connect(first: &ComponentHandle, last: &ComponentHandle) -> Client {
+    let client = Client::builder(first.name(), first.db_address())
+        .sub_address(last.address("pub_address").unwrap())
+        .connect();
+    soon("connecting", client).await.unwrap()
+}
+
+#[test]
+fn every_component_tells_its_callers() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        fail_everywhere(&connect(&first, &first).await, &["first"], ("", "")).await;
+
+        let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
+        let hand = Hand.connect(master.db_address()).name("hand");
+        let _hand = hand.spawn().await.unwrap();
+        fail_everywhere(&connect(&master, &master).await, &["hub"], ("hub", "hand")).await;
+    });
+}
+
+#[test]
+fn an_error_goes_past_the_steps_that_follow() {
+    check(async {
+        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
+        let middle = Middle.bind(ANY).follow(first.db_address());
+        let middle = middle.spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY).follow(middle.db_address());
+        let hub = hub.pipelined(true).spawn().await.unwrap();
+        let hand = Hand.connect(hub.db_address()).name("hand");
+        let hand = hand.spawn().await.unwrap();
+        let last = Last.bind(ANY).follow(hub.db_address()).to_client(true);
+        let last = last.spawn().await.unwrap();
+        let client = connect(&first, &last).await;
+        let names = ["first", "middle", "hub", "last"];
+        fail_everywhere(&client, &names, ("hub", "hand")).await;
+
+        let called = |component: &ComponentHandle| {
+            let metrics = component.metrics();
+            metrics.function("mark").unwrap().calls
+        };
+        let steps = ["first.number", "middle.mark", "hub.mark", "last.mark"];
+        for payload in ["x", "7"] {
+            let answer = soon("an answer", client.eval(steps, payload).into_future()).await;
+            match answer {
+                Ok(answer) => assert_eq!(answer, "7 middle hub last"),
+                Err(error) => assert_eq!(
+                    error.to_string(),
+                    "`first.number` failed in `first`: invalid digit found in string"
+                ),
+            }
+        }
+        assert_eq!([&middle, &hand, &last].map(called), [1, 1, 1]);
+    });
+}
+
+#[test]
+fn an_argument_that_does_not_decode_is_told_with_its_type() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let client = connect(&first, &first).await;
+        let eval = client.eval(First::MARK, &b"\xff"[..]).into_future();
+        let error = soon("the error", eval).await.unwrap_err();
+        let CallError::Remote(RemoteError { kind, message, .. }) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(*kind, FailureKind::Undecodable);
+        assert!(message.contains("String"), "{message}");
+        assert!(!error.is_transient());
+    });
+}
+
+#[test]
+fn the_other_calls_of_a_job_go_on() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let client = connect(&first, &first).await;
+        let payloads = (0..100).map(|number| match number % 10 {
+            3 => "three".to_owned(),
+            _ => number.to_string(),
+        });
+        let job = client.job(First::NUMBER, payloads).messages(100);
+        let answers: Vec<_> = soon("the answers", job.collect::<Vec<_>>()).await;
+        assert_eq!(answers.len(), 100);
+        for (number, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Ok(answer) => assert_eq!(answer, number.to_string()),
+                Err(CallError::Remote(_)) => assert_eq!(number % 10, 3),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn who_knows_no_errors_gets_the_payload_0() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let mut caller = Caller::of(&first, "caller").await;
+        caller.send("first.number", "x").await;
+        let (_, message) = caller.publication().await;
+        assert_eq!(message.payload(), "0");
+        assert_eq!(message.error().unwrap().component, "first");
+    });
+}
