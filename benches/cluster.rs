@@ -408,14 +408,27 @@ fn quantile(latencies: &mut [Duration], quantile: f64) -> f64 {
     latencies[index.min(latencies.len() - 1)].as_secs_f64() * 1e6
 }
 
-fn print_latency(name: &str, mut palm: Vec<Duration>, mut bare: Vec<Duration>) {
+fn print_latency(
+    name: &str,
+    mut palm: Vec<Duration>,
+    mut bare: Vec<Duration>,
+    pylm: Option<Vec<Duration>>,
+) {
     let (p50, p99) = (quantile(&mut palm, 0.5), quantile(&mut palm, 0.99));
     let (bare_p50, bare_p99) = (quantile(&mut bare, 0.5), quantile(&mut bare, 0.99));
-    println!(
+    print!(
         "{name:<28} palm {p50:7.1} / {p99:7.1} µs   bare {bare_p50:7.1} / {bare_p99:7.1} µs   ratio {:.2} / {:.2}",
         p50 / bare_p50,
         p99 / bare_p99,
     );
+    match pylm {
+        Some(mut pylm) => println!(
+            "   pylm {:7.1} / {:7.1} µs",
+            quantile(&mut pylm, 0.5),
+            quantile(&mut pylm, 0.99)
+        ),
+        None => println!(),
+    }
 }
 
 fn print_throughput(name: &str, palm: f64, bare: f64, pylm: Option<f64>) {
@@ -424,7 +437,7 @@ fn print_throughput(name: &str, palm: f64, bare: f64, pylm: Option<f64>) {
         palm / bare
     );
     match pylm {
-        Some(pylm) => println!("   pylm {pylm:7.0}/s   ratio {:.0}", palm / pylm),
+        Some(pylm) => println!("   pylm {pylm:7.0}/s   ratio {:.1}", palm / pylm),
         None => println!(),
     }
 }
@@ -443,40 +456,53 @@ async fn best_of<P: Future<Output = f64>, B: Future<Output = f64>>(
 }
 
 fn latency(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
-    const ROUND: usize = 1000;
-    let measure = |name: &str, palm: &Process, bare: &Process| {
-        runtime.block_on(async {
-            let client = Client::connect("server", palm.address(0))
-                .await
-                .expect("it connects");
-            let by_hand = BareClient::connect(bare.address(0), bare.address(1), 10).await;
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for round in 0..11 {
-                let latencies = palm_latencies(&client, "server.foo", ROUND).await;
-                let bare_latencies = by_hand.latencies(ROUND).await;
-                // The first round warms up.
-                if round > 0 {
-                    ours.extend(latencies);
-                    theirs.extend(bare_latencies);
-                }
-            }
-            print_latency(name, ours, theirs);
-        });
-    };
     let name = "eval, server (p50 / p99)";
     if wanted(name) {
         let (palm, bare) = (start(&["server"]), start(&["bare-server", "foo"]));
-        measure(name, &palm, &bare);
+        measure_latency(runtime, name, &palm, &bare, Pylm::server());
     }
     let name = "eval, master + worker";
-    if !wanted(name) {
-        return;
+    if wanted(name) {
+        let master = start(&["master"]);
+        let _worker = start(&["worker", master.address(0)]);
+        let bare = start(&["bare-master"]);
+        let _bare_worker = start(&["bare-worker", bare.address(2), bare.address(3)]);
+        measure_latency(runtime, name, &master, &bare, Pylm::master(1));
     }
-    let master = start(&["master"]);
-    let _worker = start(&["worker", master.address(0)]);
-    let bare = start(&["bare-master"]);
-    let _bare_worker = start(&["bare-worker", bare.address(2), bare.address(3)]);
-    measure(name, &master, &bare);
+}
+
+fn measure_latency(
+    runtime: &tokio::runtime::Runtime,
+    name: &str,
+    palm: &Process,
+    bare: &Process,
+    pylm: Option<Pylm>,
+) {
+    const ROUND: usize = 1000;
+    runtime.block_on(async {
+        let client = Client::connect("server", palm.address(0))
+            .await
+            .expect("it connects");
+        let by_hand = BareClient::connect(bare.address(0), bare.address(1), 10).await;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..11 {
+            let latencies = palm_latencies(&client, "server.foo", ROUND).await;
+            let bare_latencies = by_hand.latencies(ROUND).await;
+            // The first round warms up.
+            if round > 0 {
+                ours.extend(latencies);
+                theirs.extend(bare_latencies);
+            }
+        }
+        let pylm = match pylm {
+            Some(pylm) => {
+                let client = pylm.client().await;
+                Some(palm_latencies(&client, pylm.steps, ROUND).await)
+            }
+            None => None,
+        };
+        print_latency(name, ours, theirs, pylm);
+    });
 }
 
 fn count_for(payload_bytes: usize) -> usize {
@@ -518,7 +544,8 @@ fn server_throughput(
 ) {
     let (palm, bare) = (start(&["server"]), start(&["bare-server", function]));
     let (palm, bare) = throughput(runtime, &palm, &bare, function, payload_bytes);
-    print_throughput(name, palm, bare, None);
+    let pylm = pylm_throughput(runtime, Pylm::server(), payload_bytes);
+    print_throughput(name, palm, bare, pylm);
 }
 
 fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
@@ -527,7 +554,7 @@ fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_byte
     let bare = start(&["bare-master"]);
     let _bare_workers = [(); 2].map(|()| start(&["bare-worker", bare.address(2), bare.address(3)]));
     let (ours, by_hand) = throughput(runtime, &master, &bare, "foo", payload_bytes);
-    let pylm = pylm_throughput(runtime, payload_bytes);
+    let pylm = pylm_throughput(runtime, Pylm::master(2), payload_bytes);
     print_throughput(name, ours, by_hand, pylm);
 }
 
@@ -553,49 +580,115 @@ fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
         )
         .await
     });
-    print_throughput(name, palm, bare, None);
+    let pylm = pylm_throughput(runtime, Pylm::pipeline(), 10);
+    print_throughput(name, palm, bare, pylm);
 }
 
-/// The same cluster of pylm, with our client in front of it, where pylm is installed.
-fn pylm_throughput(runtime: &tokio::runtime::Runtime, payload_bytes: usize) -> Option<f64> {
-    const MASTER: &str = "
+/// A cluster of pylm's, with our client in front of it, where pylm is installed.
+struct Pylm {
+    processes: Vec<Process>,
+    /// Which of them publishes the answers.
+    last: usize,
+    steps: &'static str,
+}
+
+impl Pylm {
+    fn server() -> Option<Self> {
+        Some(Self {
+            processes: vec![Self::start(&["server", ""])?],
+            last: 0,
+            steps: "server.foo",
+        })
+    }
+
+    fn master(workers: usize) -> Option<Self> {
+        let mut processes = vec![Self::start(&["master"])?];
+        for _ in 0..workers {
+            processes.push(Self::start(&["worker", processes[0].address(0)])?);
+        }
+        Some(Self {
+            processes,
+            last: 0,
+            steps: "server.foo",
+        })
+    }
+
+    fn pipeline() -> Option<Self> {
+        let mut processes = vec![Self::start(&["server", "pipelined"])?];
+        for (name, to_client, previous) in [("middle", "", "server"), ("last", "yes", "middle")] {
+            let before = processes[processes.len() - 1].address(1);
+            let step = Self::start(&["pipeline", name, previous, before, to_client])?;
+            processes.push(step);
+        }
+        Some(Self {
+            processes,
+            last: 2,
+            steps: "server.foo middle.foo last.foo",
+        })
+    }
+
+    fn start(arguments: &[&str]) -> Option<Process> {
+        const PROGRAM: &str = "
 import socket, sys
-from pylm.servers import Master
-ports = []
-for _ in range(5):
-    s = socket.socket(); s.bind(('127.0.0.1', 0)); ports.append((s, s.getsockname()[1]))
-for s, _ in ports: s.close()
-a = ['tcp://127.0.0.1:%d' % p for _, p in ports]
-m = Master(name='server', pull_address=a[0], pub_address=a[1], worker_pull_address=a[2],
-           worker_push_address=a[3], db_address=a[4], log_level=40)
-print(a[4], flush=True)
-m.start()
-";
-    const WORKER: &str = "
-import sys
-from pylm.servers import Worker
-class W(Worker):
+from pylm.servers import Master, Pipeline, Server, Worker
+
+def free(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets: s.bind(('127.0.0.1', 0))
+    addresses = ['tcp://127.0.0.1:%d' % s.getsockname()[1] for s in sockets]
+    for s in sockets: s.close()
+    return addresses
+
+class Foo:
     def foo(self, message): return message
-w = W('w', sys.argv[1], log_level=40)
-print('ready', flush=True)
-w.start()
+class S(Foo, Server): pass
+class P(Foo, Pipeline): pass
+class W(Foo, Worker): pass
+
+kind, *args = sys.argv[1:]
+db, pub, *more = free(5)
+if kind == 'server':
+    c = S(name='server', db_address=db, pull_address=more[0], pub_address=pub, pipelined=bool(args[0]), log_level=40)
+elif kind == 'pipeline':
+    name, previous, before, to_client = args
+    c = P(name=name, db_address=db, sub_address=before, pub_address=pub, previous=previous,
+          to_client=bool(to_client), log_level=40)
+elif kind == 'master':
+    c = Master(name='server', db_address=db, pub_address=pub, pull_address=more[0], worker_pull_address=more[1],
+               worker_push_address=more[2], log_level=40)
+else:
+    c = W('w', args[0], log_level=40)
+print(db, pub, flush=True)
+c.start()
 ";
-    let python = std::env::var_os("PALM_PYLM_PYTHON")?;
-    let run = |code: &str, argument: &str| {
+        let python = std::env::var_os("PALM_PYLM_PYTHON")?;
         let mut command = Command::new(&python);
         command
-            .args(["-u", "-c", code, argument])
+            .args(["-u", "-c", PROGRAM])
+            .args(arguments)
             .stderr(Stdio::null());
-        Process::spawn(command)
-    };
-    let master = run(MASTER, "");
-    let _workers = [(); 2].map(|()| run(WORKER, master.address(0)));
-    Some(runtime.block_on(async {
-        let client = Client::builder("server", master.address(0))
+        Some(Process::spawn(command))
+    }
+
+    async fn client(&self) -> Client {
+        Client::builder("server", self.processes[0].address(0))
+            .sub_address(self.processes[self.last].address(1))
             .window(100)
             .connect()
             .await
-            .expect("pylm's master answers");
-        palm_throughput(&client, "server.foo", payload_bytes, 10_000).await
+            .expect("pylm answers")
+    }
+}
+
+fn pylm_throughput(
+    runtime: &tokio::runtime::Runtime,
+    pylm: Option<Pylm>,
+    payload_bytes: usize,
+) -> Option<f64> {
+    let pylm = pylm?;
+    let count = count_for(payload_bytes).min(10_000);
+    Some(runtime.block_on(async {
+        let client = pylm.client().await;
+        palm_throughput(&client, pylm.steps, payload_bytes, count).await
     }))
 }
