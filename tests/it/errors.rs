@@ -8,10 +8,10 @@ use super::setup::{ANY, Caller, check, soon};
 
 /// The functions of all components here.
 macro_rules! component {
-    ($attribute:ident, $name:literal, $type:ident) => {
+    ($attribute:ident, $key:ident = $name:literal, $type:ident) => {
         struct $type;
 
-        #[palm::$attribute(name = $name)]
+        #[palm::$attribute($key = $name)]
         impl $type {
             #[palm::method]
             fn number(&self, text: String) -> Result<String, std::num::ParseIntError> {
@@ -32,30 +32,10 @@ macro_rules! component {
     };
 }
 
-component!(server, "first", First);
-component!(pipeline, "middle", Middle);
-component!(sink, "last", Last);
-
-struct Hand;
-
-#[palm::worker(server = "hub")]
-impl Hand {
-    #[palm::method]
-    fn number(&self, text: String) -> Result<String, std::num::ParseIntError> {
-        Ok(text.parse::<u32>()?.to_string())
-    }
-
-    #[palm::method]
-    async fn panics(&self) -> Bytes {
-        tokio::task::yield_now().await;
-        panic!("as told")
-    }
-
-    #[palm::method]
-    fn mark(&self, text: String) -> String {
-        text + " hub"
-    }
-}
+component!(server, name = "first", First);
+component!(pipeline, name = "middle", Middle);
+component!(sink, name = "last", Last);
+component!(worker, server = "hub", Hand);
 
 /// Calls that fail at each of the components in turn, while the others echo. `worker`: who it is that
 /// works for which of them.
