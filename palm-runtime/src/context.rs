@@ -1,11 +1,9 @@
 //! [`Context`]: what a method or a hook can learn besides its argument.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::cache::Cache;
 use crate::message::Message;
-use crate::parts::Streams;
-use crate::socket::Peers;
 
 /// What a method or a hook can learn besides its argument: take it as the last parameter.
 ///
@@ -27,9 +25,6 @@ pub struct Context {
 pub(crate) struct ComponentContext {
     pub(crate) name: String,
     pub(crate) cache: Cache,
-    /// Who pushes messages to it, where anybody does.
-    pub(crate) callers: OnceLock<Peers>,
-    pub(crate) streams: Streams,
 }
 
 impl Context {

@@ -10,13 +10,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::ComponentStore;
@@ -26,7 +26,7 @@ use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::queue;
-use crate::socket::{Address, SocketError, SocketOptions};
+use crate::socket::{Address, Peers, SocketError, SocketOptions};
 
 /// Messages that a part takes from a socket or a queue at once.
 pub(crate) const BATCH: usize = 256;
@@ -137,10 +137,44 @@ impl InboundHooks for NoHooks {
     const TAKES_FEEDBACK: bool = false;
 }
 
+/// What the parts of a component know of each other.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Who pushes messages to the component, where anybody does.
+    pub(crate) callers: OnceLock<Peers>,
+    pub(crate) streams: Streams,
+}
+
+/// How many of the streams that a component follows are not in place yet.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(watch::Sender<usize>);
+
+impl Streams {
+    pub(crate) fn expect_one_more(&self) {
+        self.0.send_modify(|missing| *missing += 1);
+    }
+
+    pub(crate) fn one_is_in_place(&self) {
+        self.0
+            .send_modify(|missing| *missing = missing.saturating_sub(1));
+    }
+
+    pub(crate) fn are_in_place(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    /// Waits until all of them are in place. Cancel safe.
+    pub(crate) async fn in_place(&self) {
+        // An error would mean that `self` is gone.
+        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
+    }
+}
+
 /// What a part finds when it is opened.
 #[derive(Debug)]
 pub struct Setup<'a> {
     pub(crate) context: &'a Arc<ComponentContext>,
+    pub(crate) shared: &'a Arc<Shared>,
     pub(crate) store: &'a Arc<ComponentStore>,
     pub(crate) options: &'a SocketOptions,
     pub(crate) advertised_host: Option<&'a str>,

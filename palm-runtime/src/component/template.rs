@@ -1,8 +1,8 @@
 //! [`ServerTemplate`]: a component from its parts, and how it starts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -20,7 +20,6 @@ use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop};
-use crate::parts::Streams;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
 use crate::{Error, Result};
@@ -366,10 +365,9 @@ impl ServerTemplate {
         let context = Arc::new(ComponentContext {
             name: self.name.clone(),
             cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
-            callers: OnceLock::new(),
-            streams: Streams::default(),
         });
 
+        let shared = Arc::default();
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut counters = Vec::new();
@@ -379,6 +377,7 @@ impl ServerTemplate {
             let mut announced = BTreeMap::new();
             let mut setup = Setup {
                 context: &context,
+                shared: &shared,
                 store: &store,
                 options: &self.settings.socket,
                 advertised_host: self.settings.advertised_host.as_deref(),

@@ -18,7 +18,7 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::{FrameMemory, Message};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
 use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange, TrySendError};
 
 /// Publishes each message: under its client's id, or, when pipelined, under the component's own name
@@ -39,6 +39,7 @@ pub struct PubService<S = Plain> {
 struct Opened {
     publish: Publish,
     context: Arc<ComponentContext>,
+    shared: Arc<Shared>,
     counters: Arc<PartCounters>,
 }
 
@@ -84,6 +85,7 @@ impl<S: Shape> Outbound for PubService<S> {
         self.opened = Some(Opened {
             publish,
             context: setup.context.clone(),
+            shared: setup.shared.clone(),
             counters: setup.counters(),
         });
         Ok(())
@@ -91,7 +93,7 @@ impl<S: Shape> Outbound for PubService<S> {
 
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
-        let context = opened.context.clone();
+        let shared = opened.shared.clone();
         let mut publisher = Publisher {
             plain: None,
             heard: Vec::new(),
@@ -104,6 +106,7 @@ impl<S: Shape> Outbound for PubService<S> {
             publish: opened.publish,
             name: opened.context.name.as_str().into(),
             context: opened.context,
+            shared: opened.shared,
             counters: opened.counters,
         };
         let mut batch = Vec::new();
@@ -145,7 +148,7 @@ impl<S: Shape> Outbound for PubService<S> {
                         }
                     }
                 }
-                () = context.streams.in_place(), if !publisher.heard.is_empty() => {
+                () = shared.streams.in_place(), if !publisher.heard.is_empty() => {
                     publisher.streams_are_in_place().await?;
                 }
                 () = expired => publisher.expire().await?,
@@ -184,6 +187,7 @@ struct Publisher<S> {
     publish: Publish,
     name: ByteString,
     context: Arc<ComponentContext>,
+    shared: Arc<Shared>,
     counters: Arc<PartCounters>,
 }
 
@@ -309,7 +313,7 @@ impl<S: Shape> Publisher<S> {
     }
 
     fn arrivals(&self) -> Arrivals {
-        self.context.callers.get().map(Peers::generation)
+        self.shared.callers.get().map(Peers::generation)
     }
 
     /// Whether the subscription that there is may be one that its client is about to close.
@@ -335,7 +339,7 @@ impl<S: Shape> Publisher<S> {
 
     /// Tells a subscriber whether all is in place, and again as soon as it is.
     async fn say_ready(&mut self, topic: Bytes) -> Result<(), SocketClosed> {
-        let ready = if self.context.streams.are_in_place() {
+        let ready = if self.shared.streams.are_in_place() {
             Ready::InPlace
         } else {
             self.heard.push(topic.clone());

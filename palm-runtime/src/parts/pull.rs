@@ -44,7 +44,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         let (pull, bound) = Pull::bind(&address, setup.options).await?;
         setup.announce("pull_address", &bound);
         // Of several such parts the first one counts.
-        let _ = setup.context.callers.set(pull.peers());
+        let _ = setup.shared.callers.set(pull.peers());
         self.opened = Some((pull, Opened::of(setup)));
         Ok(())
     }

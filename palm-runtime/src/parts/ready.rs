@@ -57,31 +57,6 @@ pub(crate) async fn until_in_place(mut said: watch::Receiver<Option<Ready>>) {
     }
 }
 
-/// How many of the streams that a component follows are not in place yet.
-#[derive(Debug, Default)]
-pub(crate) struct Streams(watch::Sender<usize>);
-
-impl Streams {
-    pub(crate) fn expect_one_more(&self) {
-        self.0.send_modify(|missing| *missing += 1);
-    }
-
-    pub(crate) fn one_is_in_place(&self) {
-        self.0
-            .send_modify(|missing| *missing = missing.saturating_sub(1));
-    }
-
-    pub(crate) fn are_in_place(&self) -> bool {
-        *self.0.borrow() == 0
-    }
-
-    /// Waits until all of them are in place. Cancel safe.
-    pub(crate) async fn in_place(&self) {
-        // An error would mean that `self` is gone.
-        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::Instant;

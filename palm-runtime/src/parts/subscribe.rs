@@ -79,7 +79,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         if let (Some(key), Whereabouts::Given(Ok(address))) = (&self.key, &self.whereabouts) {
             setup.announced.insert(key.clone(), address.to_string());
         }
-        setup.context.streams.expect_one_more();
+        setup.shared.streams.expect_one_more();
         self.opened = Some((opened, setup.store.clone()));
         Ok(())
     }
@@ -116,7 +116,6 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             publications: Vec::new(),
             counters: opened.counters.clone(),
         };
-        let context = opened.context.clone();
         let intake = Intake {
             hooks: self.hooks,
             ids: Ids::Given,
@@ -129,7 +128,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             peers.connected().await?;
             peers.subscribe(ready_topic(&new_id())).await?;
             until_in_place(saying).await;
-            context.streams.one_is_in_place();
+            opened.shared.streams.one_is_in_place();
             std::future::pending::<Result<(), SocketClosed>>().await
         };
         tokio::select! {

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use crate::cache::service::{self, Verb};
 use crate::context::ComponentContext;
 use crate::metrics::PartCounters;
-use crate::part::{OpenError, Setup};
+use crate::part::{OpenError, Setup, Shared};
 use crate::socket::{Address, AddressError, Peers, Request, SocketError, SocketOptions};
 
 /// What can stand for an address: text, or an [`Address`].
@@ -131,6 +131,7 @@ pub(crate) enum Whereabouts {
 pub(super) struct Opened {
     pub(super) options: SocketOptions,
     pub(super) context: Arc<ComponentContext>,
+    pub(super) shared: Arc<Shared>,
     pub(super) counters: Arc<PartCounters>,
 }
 
@@ -139,6 +140,7 @@ impl Opened {
         Self {
             options: setup.options.clone(),
             context: setup.context.clone(),
+            shared: setup.shared.clone(),
             counters: setup.counters(),
         }
     }
