@@ -22,4 +22,6 @@ mod errors;
 mod examples;
 mod lifecycle;
 mod methods;
+#[cfg(feature = "interop")]
+mod pylm;
 mod rep;
