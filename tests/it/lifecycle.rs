@@ -292,6 +292,26 @@ fn a_master_waits_for_tasks_though_others_gave_many_results() {
 }
 
 #[test]
+fn shutdown_delivers_what_waits_for_a_new_subscription() {
+    check(async {
+        let server = Where.bind(ANY).spawn().await.unwrap();
+        let mut caller = Caller::of(&server, "caller").await;
+        caller.send("where.echo", "first").await;
+        assert_eq!(caller.answer().await, "first");
+        // Since somebody has connected, the caller might be about to subscribe anew.
+        let mut other = Caller::of(&server, "other").await;
+        other.send("where.echo", "other").await;
+        assert_eq!(other.answer().await, "other");
+        caller.send("where.echo", "second").await;
+        let taken = || server.metrics().part("Executor").unwrap().messages == 3;
+        eventually("the second message", taken).await;
+        let shutdown = tokio::spawn(server.shutdown());
+        assert_eq!(caller.answer().await, "second");
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn what_takes_too_long_to_stop_is_told() {
     check(async {
         let gate = Gate::closed();

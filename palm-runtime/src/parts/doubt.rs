@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 
 use crate::socket::Subscriber;
 
-/// How long an answer waits for a new subscription.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an answer waits for a new subscription, unless what is held waits for less.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// How many answers, and how many bytes of them, wait under one topic: of more, none is dropped, but
 /// the doubt ends, so that a slow subscriber slows its stream.
 const ANSWERS: usize = 1000;
@@ -80,10 +80,9 @@ impl Doubts {
             && last.is_all_of(subscribers)
     }
 
-    /// An answer of `len` bytes to `topic`, which is in doubt, waits.
-    pub(super) fn wait(&mut self, now: Instant, topic: ByteString, len: usize) {
+    /// An answer of `len` bytes to `topic`, which is in doubt, waits, until that.
+    pub(super) fn wait(&mut self, until: Instant, topic: ByteString, len: usize) {
         if let Some(last) = self.answered.get_mut(&topic) {
-            let until = now + PATIENCE;
             last.waiting = Some(Waiting {
                 until,
                 answers: 1,
@@ -196,7 +195,7 @@ mod tests {
             let doubtful = doubts.about(now, &topic, &subscribers, arrivals);
             found.push(doubtful);
             if doubtful {
-                doubts.wait(now, topic.clone(), 10);
+                doubts.wait(now + PATIENCE, topic.clone(), 10);
             } else {
                 doubts.answered(now, &topic, &subscribers, arrivals);
             }
@@ -247,7 +246,7 @@ mod tests {
                 connected: Instant::now(),
             }];
             doubts.answered(Instant::now(), &"topic".into(), &subscribers, None);
-            doubts.wait(Instant::now(), "topic".into(), 1000);
+            doubts.wait(Instant::now() + PATIENCE, "topic".into(), 1000);
             doubts
         };
         let mut doubts = doubtful();

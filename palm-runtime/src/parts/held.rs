@@ -61,6 +61,11 @@ impl Held {
         }
     }
 
+    /// How long a message waits; zero: none does.
+    pub(super) fn time(&self) -> Duration {
+        self.limits.time
+    }
+
     /// Whether a message of `topic` waits, so that later ones have to queue up behind it.
     pub(super) fn holds(&self, topic: &str) -> bool {
         !self.topics.is_empty() && self.topics.contains_key(topic)

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 pub use super::held::HoldLimits;
 
-use super::doubt::{Arrivals, Doubts};
+use super::doubt::{self, Arrivals, Doubts};
 use super::held::Held;
 use super::ready::{READY_PREFIX, Ready};
 use super::sent::RecentlySent;
@@ -286,7 +286,8 @@ impl<S: Shape> Publisher<S> {
         let now = Instant::now();
         let len = frame.len();
         if doubtful {
-            self.doubts.wait(now, topic.clone(), len);
+            let until = now + doubt::PATIENCE.min(self.held.time());
+            self.doubts.wait(until, topic.clone(), len);
         }
         self.plain = None;
         let dropped = self.held.push(now, topic.clone(), frame);
@@ -320,6 +321,7 @@ impl<S: Shape> Publisher<S> {
     fn is_doubtful(&self, topic: &ByteString) -> bool {
         let subscribers = self.publish.exact_subscribers(topic.as_bytes());
         !subscribers.is_empty()
+            && !self.held.time().is_zero()
             && !self.held.holds(topic)
             && self
                 .doubts
@@ -371,6 +373,7 @@ impl<S: Shape> Publisher<S> {
                     prefix
                 }
                 SubscriptionChange::Removed(prefix) => {
+                    self.heard.retain(|topic| *topic != prefix);
                     if self.publish.exact_subscribers(&prefix).is_empty()
                         && let Ok(topic) = std::str::from_utf8(&prefix)
                     {
@@ -399,6 +402,9 @@ impl<S: Shape> Publisher<S> {
                 Err(_) => break,
             }
             self.take_notice().await?;
+        }
+        while let Some(topic) = self.doubts.expire(Instant::now() + doubt::PATIENCE) {
+            self.publish_in_doubt(&topic).await?;
         }
         Ok(())
     }
