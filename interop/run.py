@@ -49,22 +49,15 @@ PORTS = {'server': 5555, 'master': 5559, 'pipeline': 5560, 'even_pipeline': 5560
 LOG = re.compile(r'^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - ')
 
 
-def impossible(example, order, pylm):
-    """Why a mix cannot work, whatever we do; None where it must."""
-    publishes = EXAMPLES[example][0][0] == 'server' and len(EXAMPLES[example][0]) > 1
-    if order == 'client first' and publishes and {'server', 'client'} <= pylm:
-        return "pylm's server publishes the client's first message before the next step is there to subscribe"
-    return None
-
-
 def attempts(example, pylm):
-    """pylm's client subscribes at about the time when it sends, and pylm's publishers do not wait for it: two
-    thirds of a fast function's answers are lost between them. Where both are pylm's, that is not ours to mend."""
+    """pylm's client subscribes at about the time when it sends, and pylm's publishers wait neither for it nor for
+    the next step: two thirds of a fast function's answers are lost between them. Where both are pylm's, that is not
+    ours to mend."""
     publisher = {'pipeline': 'pipeline', 'tee': 'pipeline', 'stream_control': 'even_pipeline', 'sink': 'sink',
                  'master_pipeline': 'pipeline', 'hub': 'hub'}.get(example, EXAMPLES[example][0][0])
     feeder = EXAMPLES[example][0][0]
     # One more for a machine that is too busy to start a process in time.
-    return 5 if 'client' in pylm and {publisher, feeder} & pylm else 2
+    return 8 if 'client' in pylm and {publisher, feeder} & pylm else 2
 
 
 def listening(port, deadline):
@@ -193,7 +186,7 @@ def main():
             for example in EXAMPLES if options.only in (None, example)
             for pylm in mixes(example)
             for order in ('client last', 'client first')]
-    passed, failed, skipped = 0, 0, []
+    passed, failed = 0, 0
     offsets = [3000, 6000, 9000]
     free = list(offsets)
 
@@ -204,15 +197,8 @@ def main():
         finally:
             free.append(offset)
 
-    todo = []
-    for entry in runs:
-        reason = impossible(*entry)
-        if reason:
-            skipped.append((entry, reason))
-        else:
-            todo.append(entry)
     with concurrent.futures.ThreadPoolExecutor(len(offsets)) as pool:
-        for entry, (problem, number, seconds) in zip(todo, pool.map(job, todo)):
+        for entry, (problem, number, seconds) in zip(runs, pool.map(job, runs)):
             example, order, pylm = entry
             mix = 'pylm: ' + ', '.join(sorted(pylm)) if pylm else 'all ours'
             if problem or options.verbose:
@@ -225,9 +211,7 @@ def main():
         print("pylm's client, 1,000 calls of our server: %s" % (problem or 'ok'), flush=True)
         passed += not problem
         failed += bool(problem)
-    for (example, order, pylm), reason in skipped:
-        print('%-15s %-12s %-60s impossible: %s' % (example, order, 'pylm: ' + ', '.join(sorted(pylm)), reason))
-    print('%d passed, %d failed, %d skipped' % (passed, failed, len(skipped)))
+    print('%d passed, %d failed' % (passed, failed))
     return 1 if failed else 0
 
 
