@@ -595,14 +595,14 @@ struct Pylm {
 impl Pylm {
     fn server() -> Option<Self> {
         Some(Self {
-            processes: vec![Self::start(&["server", ""])?],
+            processes: vec![Self::start(&["server", "server"])?],
             last: 0,
             steps: "server.foo",
         })
     }
 
     fn master(workers: usize) -> Option<Self> {
-        let mut processes = vec![Self::start(&["master"])?];
+        let mut processes = vec![Self::start(&["master", "server"])?];
         for _ in 0..workers {
             processes.push(Self::start(&["worker", processes[0].address(0)])?);
         }
@@ -614,8 +614,10 @@ impl Pylm {
     }
 
     fn pipeline() -> Option<Self> {
-        let mut processes = vec![Self::start(&["server", "pipelined"])?];
-        for (name, to_client, previous) in [("middle", "", "server"), ("last", "yes", "middle")] {
+        let mut processes = vec![Self::start(&["server", "server", "pipelined"])?];
+        for (name, to_client, previous) in
+            [("middle", "", "server"), ("last", "to_client", "middle")]
+        {
             let before = processes[processes.len() - 1].address(1);
             let step = Self::start(&["pipeline", name, previous, before, to_client])?;
             processes.push(step);
@@ -628,43 +630,11 @@ impl Pylm {
     }
 
     fn start(arguments: &[&str]) -> Option<Process> {
-        const PROGRAM: &str = "
-import socket, sys
-from pylm.servers import Master, Pipeline, Server, Worker
-
-def free(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets: s.bind(('127.0.0.1', 0))
-    addresses = ['tcp://127.0.0.1:%d' % s.getsockname()[1] for s in sockets]
-    for s in sockets: s.close()
-    return addresses
-
-class Foo:
-    def foo(self, message): return message
-class S(Foo, Server): pass
-class P(Foo, Pipeline): pass
-class W(Foo, Worker): pass
-
-kind, *args = sys.argv[1:]
-db, pub, *more = free(5)
-if kind == 'server':
-    c = S(name='server', db_address=db, pull_address=more[0], pub_address=pub, pipelined=bool(args[0]), log_level=40)
-elif kind == 'pipeline':
-    name, previous, before, to_client = args
-    c = P(name=name, db_address=db, sub_address=before, pub_address=pub, previous=previous,
-          to_client=bool(to_client), log_level=40)
-elif kind == 'master':
-    c = Master(name='server', db_address=db, pub_address=pub, pull_address=more[0], worker_pull_address=more[1],
-               worker_push_address=more[2], log_level=40)
-else:
-    c = W('w', args[0], log_level=40)
-print(db, pub, flush=True)
-c.start()
-";
+        const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/components.py");
         let python = std::env::var_os("PALM_PYLM_PYTHON")?;
         let mut command = Command::new(&python);
         command
-            .args(["-u", "-c", PROGRAM])
+            .args(["-u", PROGRAM])
             .args(arguments)
             .stderr(Stdio::null());
         Some(Process::spawn(command))

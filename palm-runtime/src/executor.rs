@@ -167,7 +167,7 @@ impl<C: Callable> Outbound for Executor<C> {
                     }
                     None => Box::pin(future),
                 };
-                if begun.emits {
+                if C::FUNCTIONS[begun.index].results == Results::Many {
                     // What it gives leaves at once, and not before the results of earlier calls.
                     running.flush().await;
                 }
@@ -227,8 +227,6 @@ struct Begun {
     counters: Option<Arc<FunctionCounters>>,
     /// Until when delivery has to wait, and who waits for it.
     turn: Turn,
-    /// Whether it gives results while it runs.
-    emits: bool,
     /// Results that wait for the end of the call.
     collected: Option<mpsc::UnboundedReceiver<Outcome>>,
 }
@@ -278,7 +276,6 @@ impl<C: Callable> Running<C> {
         } = envelope;
         self.finisher.counters.count(1, message.payload().len());
         let waited = now.saturating_duration_since(since);
-        let found = self.find(&message);
         let mut begun = Begun {
             index: C::FUNCTIONS.len(),
             header: message,
@@ -286,7 +283,6 @@ impl<C: Callable> Running<C> {
             started: now,
             counters: None,
             turn: self.turn(),
-            emits: false,
             collected: None,
         };
         if begun.header.has_error() {
@@ -294,7 +290,7 @@ impl<C: Callable> Running<C> {
             let payload = begun.header.payload().clone();
             return Work::Done(Outcome::Payload(payload), begun);
         }
-        begun.index = match found {
+        begun.index = match self.find(&begun.header) {
             Ok(Found::Function(index)) => index,
             Ok(Found::Echo) => {
                 begun.count(&self.functions[begun.index], waited);
@@ -310,10 +306,7 @@ impl<C: Callable> Running<C> {
             .then(|| Context::new(self.finisher.context.clone(), begun.header.clone()));
         let emitter = match info.results {
             Results::One => None,
-            Results::Many => {
-                begun.emits = true;
-                Some(self.emitter(&mut begun))
-            }
+            Results::Many => Some(self.emitter(&mut begun)),
         };
         let payload = begun.header.payload().clone();
         Work::Call(Call::new(payload, context, emitter), begun)
@@ -401,12 +394,7 @@ impl<C: Callable> Running<C> {
             if self.done.is_empty() {
                 self.oldest = begun.started;
             }
-            self.done.push(Envelope {
-                message,
-                since: now,
-                feedback: None,
-                gathers: true,
-            });
+            self.done.push(Envelope::new(message, now));
             if now.duration_since(self.oldest) > PATIENCE {
                 self.flush().await;
             }

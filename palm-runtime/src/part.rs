@@ -251,6 +251,16 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// A message that nobody waits for.
+    pub(crate) fn new(message: Message, since: Instant) -> Self {
+        Self {
+            message,
+            since,
+            feedback: None,
+            gathers: true,
+        }
+    }
+
     /// The message.
     pub fn message(&self) -> &Message {
         &self.message
@@ -325,10 +335,8 @@ impl Outlet {
         };
         let bytes = message.weight();
         let envelope = Envelope {
-            message,
-            since,
             feedback,
-            gathers: true,
+            ..Envelope::new(message, since)
         };
         if route.send(envelope, bytes).await.is_err() {
             self.warn_of_loss(1);
@@ -348,10 +356,8 @@ impl Outlet {
         };
         let bytes = message.weight();
         let envelope = Envelope {
-            message,
-            since,
-            feedback: None,
             gathers: false,
+            ..Envelope::new(message, since)
         };
         if route.send(envelope, bytes).await.is_err() {
             self.warn_of_loss(1);

@@ -9,7 +9,9 @@ use palm::prelude::*;
 use palm::socket::{Publish, Request, Subscribe};
 use palm::{CallError, ComponentHandle, FailureKind};
 
-use super::setup::{ANY, Caller, Place, address, chain, check, options, soon, unbound};
+use super::setup::{
+    ANY, Caller, Place, address, chain, check, connect, connect_through, options, soon, unbound,
+};
 
 struct First;
 
@@ -65,19 +67,6 @@ impl Splitter {
     fn split(&self, text: String) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
     }
-}
-
-async fn connect(name: &str, component: &ComponentHandle) -> Client {
-    soon("connecting", Client::connect(name, component.db_address()))
-        .await
-        .unwrap()
-}
-
-/// A client of `first` whose answers come from `last`.
-async fn connect_through(first: &ComponentHandle, last: &ComponentHandle) -> Client {
-    let client = Client::builder(first.name(), first.db_address())
-        .sub_address(last.address("pub_address").unwrap());
-    soon("connecting", client.connect()).await.unwrap()
 }
 
 async fn eval<const N: usize>(client: &Client, steps: [&str; N], payload: &str) -> Bytes {

@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 
-use super::setup::{ANY, Caller, check, soon};
+use super::setup::{ANY, Caller, check, connect_through, soon};
 
 /// The functions of all components here.
 macro_rules! component {
@@ -75,23 +75,21 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
     }
 }
 
-async fn connect(first: &ComponentHandle, last: &ComponentHandle) -> Client {
-    let client = Client::builder(first.name(), first.db_address())
-        .sub_address(last.address("pub_address").unwrap())
-        .connect();
-    soon("connecting", client).await.unwrap()
-}
-
 #[test]
 fn every_component_tells_its_callers() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
-        fail_everywhere(&connect(&first, &first).await, &["first"], ("", "")).await;
+        fail_everywhere(&connect_through(&first, &first).await, &["first"], ("", "")).await;
 
         let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
         let hand = Hand.connect(master.db_address()).name("hand");
         let _hand = hand.spawn().await.unwrap();
-        fail_everywhere(&connect(&master, &master).await, &["hub"], ("hub", "hand")).await;
+        fail_everywhere(
+            &connect_through(&master, &master).await,
+            &["hub"],
+            ("hub", "hand"),
+        )
+        .await;
     });
 }
 
@@ -107,7 +105,7 @@ fn an_error_goes_past_the_steps_that_follow() {
         let hand = hand.spawn().await.unwrap();
         let last = Last.bind(ANY).follow(hub.db_address()).to_client(true);
         let last = last.spawn().await.unwrap();
-        let client = connect(&first, &last).await;
+        let client = connect_through(&first, &last).await;
         let names = ["first", "middle", "hub", "last"];
         fail_everywhere(&client, &names, ("hub", "hand")).await;
 
@@ -134,7 +132,7 @@ fn an_error_goes_past_the_steps_that_follow() {
 fn an_argument_that_does_not_decode_is_told_with_its_type() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
-        let client = connect(&first, &first).await;
+        let client = connect_through(&first, &first).await;
         let eval = client.eval(First::MARK, &b"\xff"[..]).into_future();
         let error = soon("the error", eval).await.unwrap_err();
         let CallError::Remote(RemoteError { kind, message, .. }) = &error else {
@@ -150,7 +148,7 @@ fn an_argument_that_does_not_decode_is_told_with_its_type() {
 fn the_other_calls_of_a_job_go_on() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
-        let client = connect(&first, &first).await;
+        let client = connect_through(&first, &first).await;
         let payloads = (0..100).map(|number| match number % 10 {
             3 => "three".to_owned(),
             _ => number.to_string(),

@@ -14,7 +14,7 @@ use palm::{CacheError, ComponentHandle, ComponentKind};
 use tokio::net::TcpStream;
 
 use super::setup::{
-    ANY, Caller, Gate, Place, address, chain, check, eventually, options, soon, unbound,
+    ANY, Caller, Gate, Place, address, chain, check, connect, eventually, options, soon, unbound,
 };
 
 /// Calls that take a while.
@@ -96,12 +96,6 @@ impl Hand {
 
 fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|number| number.to_string()).collect()
-}
-
-async fn connect(name: &str, component: &ComponentHandle) -> Client {
-    soon("connecting", Client::connect(name, component.db_address()))
-        .await
-        .unwrap()
 }
 
 /// All answers of a job that goes on by itself.

@@ -4,40 +4,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use palm::CallError;
 use palm::prelude::*;
-use palm::{CallError, ComponentHandle};
 
-use super::setup::{ANY, check, soon};
-
-const PYLM: &str = "
-import socket, sys
-from pylm.servers import Master, Pipeline, Worker
-
-def free(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets: s.bind(('127.0.0.1', 0))
-    addresses = ['tcp://127.0.0.1:%d' % s.getsockname()[1] for s in sockets]
-    for s in sockets: s.close()
-    return addresses
-
-class Mark:
-    def mark(self, message): return message + b' pylm'
-class P(Mark, Pipeline): pass
-class W(Mark, Worker): pass
-
-kind, *args = sys.argv[1:]
-db, pub, *more = free(5)
-if kind == 'pipeline':
-    c = P(name='middle', db_address=db, sub_address=args[0], pub_address=pub, previous='first',
-          to_client=False, log_level=40)
-elif kind == 'master':
-    c = Master(name='master', db_address=db, pub_address=pub, pull_address=more[0], worker_pull_address=more[1],
-               worker_push_address=more[2], log_level=40)
-else:
-    c = W('pylm', args[0], log_level=40)
-print(db, pub, flush=True)
-c.start()
-";
+use super::setup::{ANY, check, connect_through, soon};
 
 /// A component of pylm's, as a process.
 struct Pylm {
@@ -49,7 +19,8 @@ impl Pylm {
     fn start(arguments: &[&str]) -> Self {
         let python = std::env::var_os("PALM_PYTHON").expect("PALM_PYTHON names a Python with pylm");
         let mut command = Command::new(python);
-        command.args(["-u", "-c", PYLM]).args(arguments);
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/components.py");
+        command.args(["-u", program]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -118,21 +89,19 @@ async fn check_calls(client: &Client, steps: &[&str], answer: &str, failing: &st
     }
 }
 
-async fn connect(first: &ComponentHandle, last: &ComponentHandle) -> Client {
-    let client = Client::builder(first.name(), first.db_address())
-        .sub_address(last.address("pub_address").unwrap())
-        .connect();
-    soon("connecting", client).await.unwrap()
-}
-
 #[test]
 fn an_error_outlives_a_step_of_pylm() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
-        let middle = Pylm::start(&["pipeline", first.address("pub_address").unwrap()]);
+        let middle = Pylm::start(&[
+            "pipeline",
+            "middle",
+            "first",
+            first.address("pub_address").unwrap(),
+        ]);
         let last = Last.bind(ANY).stream(middle.pub_address(), "middle");
         let last = last.to_client(true).spawn().await.unwrap();
-        let client = connect(&first, &last).await;
+        let client = connect_through(&first, &last).await;
         let steps = ["first.number", "middle.mark", "last.mark"];
         check_calls(&client, &steps, "7 pylm last", "first").await;
     });
@@ -145,7 +114,7 @@ fn an_error_outlives_a_worker_of_pylm() {
         let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
         let hub = hub.spawn().await.unwrap();
         let _worker = Pylm::start(&["worker", hub.db_address()]);
-        let client = connect(&first, &hub).await;
+        let client = connect_through(&first, &hub).await;
         check_calls(&client, &["first.number", "hub.mark"], "7 pylm", "first").await;
     });
 }
@@ -153,7 +122,7 @@ fn an_error_outlives_a_worker_of_pylm() {
 #[test]
 fn an_error_outlives_a_master_of_pylm() {
     check(async {
-        let master = Pylm::start(&["master"]);
+        let master = Pylm::start(&["master", "master"]);
         let hand = Hand.connect(master.db_address()).name("hand");
         let _hand = hand.spawn().await.unwrap();
         let client = soon("connecting", Client::connect("master", master.db_address()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use palm::socket::{Address, Publication, Push, SocketOptions, Subscribe};
-use palm::{ComponentHandle, Message};
+use palm::{Client, ComponentHandle, Message};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -203,4 +203,18 @@ impl Gate {
             .await
             .unwrap();
     }
+}
+
+/// A client of `component`, which is called `name`.
+pub(crate) async fn connect(name: &str, component: &ComponentHandle) -> Client {
+    soon("connecting", Client::connect(name, component.db_address()))
+        .await
+        .unwrap()
+}
+
+/// A client of `first` whose answers come from `last`.
+pub(crate) async fn connect_through(first: &ComponentHandle, last: &ComponentHandle) -> Client {
+    let client = Client::builder(first.name(), first.db_address())
+        .sub_address(last.address("pub_address").unwrap());
+    soon("connecting", client.connect()).await.unwrap()
 }

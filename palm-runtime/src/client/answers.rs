@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::error::chain;
 use crate::message::{self, RemoteError};
 use crate::part::BATCH;
-use crate::parts::{READY_PREFIX, Ready};
+use crate::parts::Ready;
 use crate::queue;
 use crate::socket::{Publication, Subscribe};
 
@@ -155,8 +155,8 @@ pub(super) async fn read(
         let mut job: Option<JobAnswers> = None;
         let mut batch = Vec::new();
         for Publication { topic, body } in publications.drain(..) {
-            if topic.starts_with(READY_PREFIX) {
-                ready.send_replace(Some(Ready::of_body(body.as_ref())));
+            if let Some(said) = Ready::of(&topic, body.as_ref()) {
+                ready.send_replace(Some(said));
                 continue;
             }
             let Some(number) = answers.number(&topic) else {

@@ -407,22 +407,19 @@ impl Client {
             payload,
             unknown: &[],
         };
-        let frame = if FrameMemory::keeps(content.len()) {
-            let memory = self.0.memory.lock();
-            memory
-                .unwrap_or_else(PoisonError::into_inner)
-                .encode(content)
-        } else {
-            content.encode()
-        };
-        let limit = self.0.max_message_bytes;
-        if frame.len() > limit {
+        let (len, limit) = (content.len(), self.0.max_message_bytes);
+        if len > limit {
             return Err(CallError::TooLarge {
                 function: steps.to_string(),
-                len: frame.len(),
+                len,
                 limit,
             });
         }
-        Ok(frame)
+        if !FrameMemory::keeps(len) {
+            return Ok(content.encode());
+        }
+        let memory = self.0.memory.lock();
+        let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
+        Ok(memory.encode(content))
     }
 }

@@ -102,12 +102,7 @@ impl<H: InboundHooks> Intake<H> {
                     if self.ids == Ids::Given {
                         message.ensure_id();
                     }
-                    self.batch.push(Envelope {
-                        message,
-                        since,
-                        feedback: None,
-                        gathers: true,
-                    });
+                    self.batch.push(Envelope::new(message, since));
                 }
                 Ok(message) => self.pass_on(message, since).await,
                 Err(error) => {

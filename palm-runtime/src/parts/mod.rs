@@ -30,7 +30,7 @@ pub use cache::CacheService;
 pub use publish::{HoldLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
-pub(crate) use ready::{READY_PREFIX, Ready, ready_topic, until_in_place};
+pub(crate) use ready::{Ready, ready_topic, until_in_place};
 pub use reply::RepService;
 pub use subscribe::SubConnection;
 pub(crate) use whereabouts::Given;

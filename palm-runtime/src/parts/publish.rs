@@ -277,7 +277,7 @@ impl<S: Shape> Publisher<S> {
             return Ok(());
         }
         let doubtful = topic == message.client() && self.is_doubtful(&topic);
-        let frame = message.into_frame();
+        let frame = message.into_frame_in(&mut self.memory);
         let unheard = self.held.holds(&topic) || !self.publish.is_subscribed(topic.as_bytes());
         if !doubtful && !unheard {
             return self.publish(topic, frame).await;

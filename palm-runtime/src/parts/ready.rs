@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub(crate) const READY_PREFIX: &[u8] = b"\0palm.ready.";
+pub(super) const READY_PREFIX: &[u8] = b"\0palm.ready.";
 
 /// A publisher of pylm says nothing; it has heard a subscription when it had this time for it.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -38,10 +38,14 @@ impl Ready {
         }
     }
 
-    pub(crate) fn of_body(body: Option<&Bytes>) -> Self {
+    /// What a publication says, if it is under such a topic.
+    pub(crate) fn of(topic: &[u8], body: Option<&Bytes>) -> Option<Self> {
+        if !topic.starts_with(READY_PREFIX) {
+            return None;
+        }
         match body {
-            Some(body) if !body.is_empty() => Self::Heard,
-            _ => Self::InPlace,
+            Some(body) if !body.is_empty() => Some(Self::Heard),
+            _ => Some(Self::InPlace),
         }
     }
 }

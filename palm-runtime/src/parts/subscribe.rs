@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::intake::{Ids, Intake, Source};
-use super::ready::{READY_PREFIX, Ready, ready_topic, until_in_place};
+use super::ready::{Ready, ready_topic, until_in_place};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
 use crate::error::BoxError;
@@ -153,12 +153,14 @@ struct Topic {
 impl Topic {
     fn sort(&mut self, out: &mut Vec<Bytes>) {
         for Publication { topic, body } in self.publications.drain(..) {
-            match body {
-                _ if topic.starts_with(READY_PREFIX) => {
-                    self.ready.send_replace(Some(Ready::of_body(body.as_ref())));
+            // Subscriptions match by prefix.
+            if topic != self.topic {
+                if let Some(said) = Ready::of(&topic, body.as_ref()) {
+                    self.ready.send_replace(Some(said));
                 }
-                // Subscriptions match by prefix.
-                _ if topic != self.topic => {}
+                continue;
+            }
+            match body {
                 Some(body) => out.push(body),
                 None => {
                     self.counters.count_error();

@@ -1,0 +1,67 @@
+"""One component of pylm, on free ports: for the benchmarks, and for the tests of `palm` beside pylm.
+
+    components.py server NAME [pipelined] | master NAME | worker DB_ADDRESS
+    components.py pipeline NAME PREVIOUS SUB_ADDRESS [to_client]
+
+Prints its db_address and its pub_address; a worker has neither, and prints two that nobody is at.
+"""
+import socket
+import sys
+
+from pylm.servers import Master, Pipeline, Server, Worker
+
+
+def free(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(('127.0.0.1', 0))
+    addresses = ['tcp://127.0.0.1:%d' % s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return addresses
+
+
+class Functions:
+    def foo(self, message):
+        return message
+
+    def mark(self, message):
+        return message + b' pylm'
+
+
+class AnyServer(Functions, Server):
+    pass
+
+
+class AnyPipeline(Functions, Pipeline):
+    pass
+
+
+class AnyWorker(Functions, Worker):
+    pass
+
+
+def component(kind, arguments, db, pub, pull, worker_pull, worker_push):
+    if kind == 'server':
+        return AnyServer(name=arguments[0], db_address=db, pull_address=pull, pub_address=pub,
+                         pipelined='pipelined' in arguments[1:], log_level=40)
+    if kind == 'pipeline':
+        name, previous, sub = arguments[:3]
+        return AnyPipeline(name=name, db_address=db, sub_address=sub, pub_address=pub, previous=previous,
+                           to_client='to_client' in arguments[3:], log_level=40)
+    if kind == 'master':
+        return Master(name=arguments[0], db_address=db, pub_address=pub, pull_address=pull,
+                      worker_pull_address=worker_pull, worker_push_address=worker_push, log_level=40)
+    return AnyWorker('pylm', arguments[0], log_level=40)
+
+
+def main():
+    kind, *arguments = sys.argv[1:]
+    addresses = free(5)
+    started = component(kind, arguments, *addresses)
+    print(*addresses[:2], flush=True)
+    started.start()
+
+
+if __name__ == '__main__':
+    main()
