@@ -64,7 +64,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
             let messages = repeat_n("a message", 10);
             let mut answers = client.job(MyWorker::FOO, messages).messages(10);
             while let Some(answer) = answers.try_next().await? {
-                println!("{}", python(&answer));
+                println!("{}", python(answer.as_bytes()));
             }
             Ok(())
         }

@@ -37,7 +37,7 @@ async fn main() -> palm::Result<()> {
     let images = (1..=6).map(|number| format!("photo {number}"));
     let mut answers = client.job(Resizer::THUMBNAIL, images).messages(6);
     while let Some(answer) = answers.next().await {
-        println!("{}", String::from_utf8_lossy(&answer?));
+        println!("{}", answer?);
     }
 
     let metrics = master.metrics();

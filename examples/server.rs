@@ -51,7 +51,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
         Role::Client => {
             let client = Client::connect("my_server", ports.at(5555)).await?;
             let answer = client.eval(MyServer::FOO, "a message").await?;
-            println!("Client got:  {}", python(&answer));
+            println!("Client got:  {}", python(answer.as_bytes()));
             Ok(())
         }
     }

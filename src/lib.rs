@@ -12,14 +12,19 @@
 //! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`] |
 //! | see what goes on | [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
+#[cfg(feature = "json")]
+pub use palm_runtime::Json;
+#[cfg(feature = "messagepack")]
+pub use palm_runtime::MessagePack;
 pub use palm_runtime::{
-    Addressee, Bind, BoxError, Bytes, Cache, CacheError, CacheLimits, CallError, CallFailure,
-    Client, ClientBuilder, ComponentHandle, ComponentKind, Connect, ConnectError, Context,
-    DecodeError, Durations, Error, Eval, Executor, FailureKind, FromPayload, Function,
-    FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, Master, MemoryStore, Message,
-    Metrics, Order, PartKind, PartMetrics, QueueLimits, Registration, RemoteError, Result,
-    RouteError, RunError, ServerTemplate, StartError, Step, StepError, Steps, blocking, callable,
-    component, components, logging, part, parts, proto, socket,
+    Addressee, Answer, Argument, Bind, BoxError, Bytes, Cache, CacheError, CacheLimits, CallError,
+    CallFailure, Client, ClientBuilder, ComponentHandle, ComponentKind, Connect, ConnectError,
+    Context, DecodeError, Durations, Error, Eval, Executor, FailureKind, Feeds, FromPayload,
+    Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, Master, MemoryStore,
+    Message, Metrics, NoAnswer, Order, PartKind, PartMetrics, PositionedError, Protobuf,
+    QueueLimits, Registration, RemoteError, Result, Route, RouteError, RunError, ServerTemplate,
+    StartError, Step, StepError, Steps, Untyped, blocking, callable, component, components,
+    logging, part, parts, proto, socket,
 };
 
 /// What most programs need: `use palm::prelude::*;`.
@@ -411,9 +416,28 @@ pub use palm_macros::gather;
 /// ```
 pub use palm_macros::handle_stream;
 
+/// Steps that are written as literals, checked when they are compiled: [`Steps`].
+///
+/// ```
+/// let steps = palm::steps!["first.split", "second.count"];
+/// assert_eq!(steps.to_string(), "first.split second.count");
+/// assert_eq!(palm::steps!("first.split second.count"), steps);
+/// ```
+///
+/// ```compile_fail
+/// palm::steps!["first.split", "second"]; // error: `second` is not of the form `server.function`
+/// ```
+#[macro_export]
+macro_rules! steps {
+    ($($step:literal),* $(,)?) => {
+        $crate::__private::steps!($crate; $($step),*)
+    };
+}
+
 /// What the expansions of the macros name. No promise is made about anything in here.
 #[doc(hidden)]
 pub mod __private {
+    pub use palm_macros::steps;
     pub use palm_runtime::callable::{
         Call, Callable, Emit, Emitted, FunctionInfo, IntoOutcome, IntoPublication, Outcome,
         Receiver, Results, Shape, Shared, State, blocking,
@@ -423,7 +447,7 @@ pub mod __private {
     };
     pub use palm_runtime::{
         Bind, CallFailure, ComponentKind, Connect, Context, FromPayload, Function, Message,
-        Registration, check, inventory,
+        NoAnswer, Registration, Stream, check, inventory,
     };
     pub use palm_runtime::{ByteString, Bytes};
     pub use std::sync::Arc;

@@ -1,12 +1,14 @@
 //! The macros of palm: syntax in, calls of the runtime out. Use them through the crate `palm`,
 //! which re-exports and documents them.
 //!
-//! `component` is the attributes of an `impl` block, `helper` those of the methods in it.
+//! `component` is the attributes of an `impl` block, `helper` those of the methods in it, `steps` the
+//! check of names that are written as literals.
 
 mod component;
 mod diagnostics;
 mod helper;
 mod options;
+mod steps;
 
 use proc_macro::TokenStream;
 
@@ -110,4 +112,10 @@ pub fn gather(_: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn handle_stream(_: TokenStream, item: TokenStream) -> TokenStream {
     helper::expand(Helper::HandleStream, item.into()).into()
+}
+
+#[doc(hidden)]
+#[proc_macro]
+pub fn steps(input: TokenStream) -> TokenStream {
+    steps::expand(input.into()).into()
 }

@@ -268,28 +268,8 @@ pub(crate) fn problem_of_name(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether at most two letters (one in a short word) are wrong, missing or too many.
+/// Whether at most two letters (one in a short word) are wrong, missing, too many or swapped.
 fn is_misspelling(written: &str, meant: &str) -> bool {
     let allowed = if meant.len() < 5 { 1 } else { 2 };
-    // Two neighbours swapped count as two in the distance, but are one slip of the fingers.
-    let mut letters: [Vec<char>; 2] = [written.chars().collect(), meant.chars().collect()];
-    let distance = edit_distance(&letters[0], &letters[1]);
-    letters
-        .iter_mut()
-        .for_each(|letters| letters.sort_unstable());
-    distance <= allowed || (distance == 2 && letters[0] == letters[1])
-}
-
-fn edit_distance(left: &[char], right: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, left) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
+    strsim::osa_distance(written, meant) <= allowed
 }

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::error::{BoxError, CallFailure};
 use crate::executor::Emitter;
 use crate::message::Message;
-use crate::payload::{FromPayload, IntoPayload};
+use crate::payload::{FromPayload, IntoPayload, type_name};
 
 /// One function of a component, as it is listed and dispatched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,10 +268,7 @@ impl Call {
     #[doc(hidden)]
     pub fn argument<T: FromPayload>(&mut self) -> Result<T, Outcome> {
         T::from_payload(std::mem::take(&mut self.payload)).map_err(|error| {
-            Outcome::Failed(CallFailure::undecodable(
-                std::any::type_name::<T>(),
-                error.into(),
-            ))
+            Outcome::Failed(CallFailure::undecodable(type_name::<T>(), error.into()))
         })
     }
 
@@ -336,13 +333,23 @@ pub trait IntoOutcome {
 
 impl<T: IntoPayload> IntoOutcome for T {
     fn into_outcome(self) -> Outcome {
-        Outcome::Payload(self.into_payload())
+        match self.into_payload() {
+            Ok(payload) => Outcome::Payload(payload),
+            Err(error) => Outcome::Failed(CallFailure::unencodable(type_name::<T>(), error.into())),
+        }
     }
 }
 
 impl IntoOutcome for () {
     fn into_outcome(self) -> Outcome {
         Outcome::Nothing
+    }
+}
+
+/// What has been turned into one already.
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Outcome {
+        self
     }
 }
 

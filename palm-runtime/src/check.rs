@@ -1,6 +1,8 @@
 //! What the expansions call: each function is one step, and its bounds are the rules that a user's
 //! types have to keep, so that rustc reports a type that does not at the place where it is written.
 
+use std::fmt::Display;
+use std::marker::PhantomData;
 use std::pin::pin;
 
 use futures_core::Stream;
@@ -14,24 +16,107 @@ use crate::payload::FromPayload;
 /// A type that can be a component.
 pub fn component<C: Send + Sync + 'static>() {}
 
-/// An error that a method or a hook may return.
+/// An error that a method or a hook may return, if nothing better is known of it.
 #[diagnostic::on_unimplemented(
     message = "a method cannot fail with `{Self}`",
     label = "not an error",
-    note = "implement `std::error::Error` for the type, or use `String` or `Box<dyn Error + Send + Sync>`"
+    note = "implement `std::error::Error` or `std::fmt::Display` for the type, or use `String` or `Box<dyn Error + Send + Sync>`"
 )]
-pub trait Error: Into<BoxError> {}
+pub trait Displayable: Display {}
 
-impl<E: Into<BoxError>> Error for E {}
+impl<E: Display> Displayable for E {}
 
-/// The failure that an error means.
-pub fn failure<E: Error>(error: E) -> CallFailure {
-    CallFailure::failed(error.into())
+/// What is known of the type of an error.
+///
+/// The expansion calls `(&ErrorKind::of(&error)).kind()`, and method resolution takes the first that
+/// fits: the type's own method, then [`PalmKind`], then, which needs one more reference,
+/// [`DisplayedKind`].
+#[derive(Debug)]
+pub struct ErrorKind<E>(PhantomData<E>);
+
+impl<E> ErrorKind<E> {
+    /// Of this error.
+    pub fn of(_: &E) -> Self {
+        Self(PhantomData)
+    }
 }
 
-/// The outcome of a method that may fail.
-pub fn outcome<T: IntoOutcome, E: Error>(result: Result<T, E>) -> Outcome {
-    result.into_outcome()
+impl<E: Into<BoxError>> ErrorKind<E> {
+    /// It brings its causes.
+    pub fn kind(&self) -> Boxed {
+        Boxed
+    }
+}
+
+/// See [`ErrorKind`].
+pub trait PalmKind {
+    /// It becomes one of ours.
+    fn kind(&self) -> Palm {
+        Palm
+    }
+}
+
+impl<E: Into<crate::Error>> PalmKind for ErrorKind<E> {}
+
+/// See [`ErrorKind`].
+pub trait DisplayedKind {
+    /// It has a text.
+    fn kind(&self) -> Displayed {
+        Displayed
+    }
+}
+
+impl<E> DisplayedKind for &ErrorKind<E> {}
+
+/// See [`ErrorKind`].
+#[derive(Debug)]
+pub struct Boxed;
+
+/// See [`ErrorKind`].
+#[derive(Debug)]
+pub struct Palm;
+
+/// See [`ErrorKind`].
+#[derive(Debug)]
+pub struct Displayed;
+
+impl Boxed {
+    /// The failure that the error means.
+    pub fn failure<E: Into<BoxError>>(self, error: E) -> CallFailure {
+        CallFailure::failed(error.into())
+    }
+}
+
+impl Palm {
+    /// The failure that the error means.
+    pub fn failure<E: Into<crate::Error>>(self, error: E) -> CallFailure {
+        CallFailure::failed(error.into().into())
+    }
+}
+
+impl Displayed {
+    /// The failure that the error means.
+    pub fn failure<E: Displayable>(self, error: E) -> CallFailure {
+        CallFailure::failed(error.to_string().into())
+    }
+}
+
+/// What a method gives, each turned into an outcome.
+pub fn map_iterator<I, F>(results: I, outcome: F) -> std::iter::Map<I::IntoIter, F>
+where
+    I: IntoIterator,
+    F: FnMut(I::Item) -> Outcome,
+{
+    results.into_iter().map(outcome)
+}
+
+/// What a method gives, each turned into an outcome.
+pub fn map_stream<S, F>(results: S, outcome: F) -> futures_util::stream::Map<S, F>
+where
+    S: Stream,
+    F: FnMut(S::Item) -> Outcome,
+{
+    results.map(outcome)
 }
 
 /// The argument of a call, decoded.

@@ -96,9 +96,15 @@ impl CallFailure {
         Self { kind, source }
     }
 
-    pub(crate) fn undecodable(expected: &'static str, source: BoxError) -> Self {
+    pub(crate) fn undecodable(expected: String, source: BoxError) -> Self {
         let kind = FailureKind::Undecodable;
-        let source = UndecodableError { expected, source }.into();
+        let source = CodecError::decode(expected, source).into();
+        Self { kind, source }
+    }
+
+    pub(crate) fn unencodable(written: String, source: BoxError) -> Self {
+        let kind = FailureKind::Failed;
+        let source = CodecError::encode(written, source).into();
         Self { kind, source }
     }
 
@@ -133,11 +139,24 @@ impl std::error::Error for CallFailure {
     }
 }
 
+/// Bytes that are no such value, or a value that cannot be bytes.
 #[derive(Debug, thiserror::Error)]
-#[error("the payload is no `{expected}`")]
-struct UndecodableError {
-    expected: &'static str,
+#[error("{what}")]
+struct CodecError {
+    what: String,
     source: BoxError,
+}
+
+impl CodecError {
+    fn decode(expected: String, source: BoxError) -> Self {
+        let what = format!("the payload is no `{expected}`");
+        Self { what, source }
+    }
+
+    fn encode(written: String, source: BoxError) -> Self {
+        let what = format!("the result, a `{written}`, cannot be written");
+        Self { what, source }
+    }
 }
 
 /// An error and all of its causes in one line, as logs want them.

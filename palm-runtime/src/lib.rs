@@ -34,10 +34,16 @@ pub use component::{
 pub use context::Context;
 pub use error::{BoxError, CallFailure, Error, FailureKind, Result};
 pub use executor::{Addressee, Executor, Order};
-pub use function::{Function, IntoSteps, Step, StepError, Steps};
+pub use function::{
+    Answer, Argument, Feeds, Function, IntoSteps, NoAnswer, Route, Step, StepError, Steps, Untyped,
+};
 pub use message::{DecodeError, Message, RemoteError, proto};
 pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
-pub use payload::{FromPayload, IntoPayload};
+#[cfg(feature = "json")]
+pub use payload::Json;
+#[cfg(feature = "messagepack")]
+pub use payload::MessagePack;
+pub use payload::{FromPayload, IntoPayload, PositionedError, Protobuf};
 pub use queue::QueueLimits;
 pub use registration::{Registration, components};
 pub use router::{PartKind, RouteError};
@@ -45,4 +51,4 @@ pub use router::{PartKind, RouteError};
 #[doc(hidden)]
 pub use registration::inventory;
 #[doc(hidden)]
-pub use {bytes::Bytes, bytestring::ByteString};
+pub use {bytes::Bytes, bytestring::ByteString, futures_core::Stream};

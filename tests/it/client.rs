@@ -169,7 +169,9 @@ fn a_job_ends_after_its_messages() {
         assert_eq!(collect(job).await, numbers(0..5000));
         let job = client.job(Server::THRICE, ["x", "y"]).messages(6);
         assert_eq!(collect(job).await, ["x", "x", "x", "y", "y", "y"]);
-        let job = client.job(Server::NOTHING, numbers(0..100)).messages(0);
+        let job = client
+            .job(Server::NOTHING.untyped(), numbers(0..100))
+            .messages(0);
         assert_eq!(collect(job).await, [""; 0]);
         let received = || server.silent.load(Ordering::Relaxed) == 100;
         eventually("all of the messages that nobody answers", received).await;
@@ -201,7 +203,7 @@ fn a_job_without_answers_ends_by_its_timeout() {
         let (_handle, _, client) = server_and_client().await;
         let timeout = Duration::from_millis(300);
         let mut job = client
-            .job(Server::NOTHING, ["x", "y"])
+            .job(Server::NOTHING.untyped(), ["x", "y"])
             .messages(2)
             .timeout(timeout);
         let start = Instant::now();
@@ -235,14 +237,14 @@ fn an_eval_without_an_answer_ends_by_its_timeout() {
         let client = Client::builder("server", handle.db_address());
         let client = client.timeout(Duration::from_millis(200)).connect();
         let client = soon("connecting", client).await.unwrap();
-        let eval = client.eval(Server::NOTHING, "x").into_future();
+        let eval = client.eval(Server::NOTHING.untyped(), "x").into_future();
         let error = soon("the end", eval).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "no answer to `server.nothing` within 200ms"
         );
         let eval = client
-            .eval(Server::NOTHING, "x")
+            .eval(Server::NOTHING.untyped(), "x")
             .timeout(Duration::from_millis(100));
         let error = soon("the end", eval.into_future()).await.unwrap_err();
         assert_eq!(
@@ -657,7 +659,7 @@ fn what_was_sent_is_delivered_though_the_program_ends() {
             runtime.block_on(async {
                 let client = Client::connect("server", &db_address).await.unwrap();
                 let payloads = std::iter::repeat_n(vec![0; 1000], 5000);
-                let job = client.job(Server::NOTHING, payloads).messages(0);
+                let job = client.job(Server::NOTHING.untyped(), payloads).messages(0);
                 assert_eq!(job.collect::<Vec<_>>().await.len(), 0);
             });
         };
@@ -684,7 +686,7 @@ fn a_plain_thread_calls_without_async() {
             assert_eq!(client.eval("server.echo", "x").unwrap(), "x");
             let short = Duration::from_millis(100);
             let error = client
-                .eval_timeout(Server::NOTHING, "x", short)
+                .eval_timeout(Server::NOTHING.untyped(), "x", short)
                 .unwrap_err();
             assert!(matches!(error, CallError::Timeout { .. }));
 
@@ -693,7 +695,7 @@ fn a_plain_thread_calls_without_async() {
                 .job("server.echo", borrowed.iter().map(String::as_str))
                 .messages(2);
             assert_eq!(job.map(Result::unwrap).collect::<Vec<_>>(), ["one", "two"]);
-            let mut job = client.job(Server::NOTHING, ["x"]).timeout(short);
+            let mut job = client.job(Server::NOTHING.untyped(), ["x"]).timeout(short);
             assert!(matches!(job.next(), Some(Err(CallError::Timeout { .. }))));
             assert!(job.next().is_none());
 

@@ -133,7 +133,9 @@ fn an_argument_that_does_not_decode_is_told_with_its_type() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let client = connect_through(&first, &first).await;
-        let eval = client.eval(First::MARK, &b"\xff"[..]).into_future();
+        let eval = client
+            .eval(First::MARK.untyped(), &b"\xff"[..])
+            .into_future();
         let error = soon("the error", eval).await.unwrap_err();
         let CallError::Remote(RemoteError { kind, message, .. }) = &error else {
             panic!("{error}");

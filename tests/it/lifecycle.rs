@@ -258,7 +258,7 @@ fn a_master_waits_no_longer_than_its_limit_for_functions_that_give_nothing() {
     check(async {
         let (master, hand, _) = master_and_hand(1).await;
         let client = connect("master", &master).await;
-        let job = client.job(Hand::NOTHING, numbers(10)).messages(0);
+        let job = client.job(Hand::NOTHING.untyped(), numbers(10)).messages(0);
         assert_eq!(soon("the end of the job", job.count()).await, 0);
         let called = || hand.metrics().function("nothing").unwrap().working.count() == 10;
         eventually("the calls", called).await;
@@ -440,7 +440,7 @@ fn a_component_may_have_a_thread_of_its_own() {
     check(async {
         let server = Where.bind(ANY).own_thread(true).spawn().await.unwrap();
         let client = connect("where", &server).await;
-        assert_eq!(client.eval(Where::THREAD, "").await.unwrap(), "where");
+        assert_eq!(client.eval(Where::THREAD, ()).await.unwrap(), "where");
 
         let other = Where.bind(server.db_address()).own_thread(true).spawn();
         let error = chain(&soon("the error", other).await.unwrap_err());

@@ -1,5 +1,6 @@
 //! Methods of every form: what they take and give, how they run side by side, and how they fail.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -24,8 +25,10 @@ impl FromPayload for Celsius {
 }
 
 impl IntoPayload for Celsius {
-    fn into_payload(self) -> Bytes {
-        format!("{:.1} °C", self.0).into()
+    type Error = Infallible;
+
+    fn into_payload(self) -> Result<Bytes, Infallible> {
+        Ok(format!("{:.1} °C", self.0).into())
     }
 }
 

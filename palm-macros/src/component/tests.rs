@@ -78,7 +78,7 @@ fn a_server_with_one_method() {
             }
             impl Resizer {
                 /// A small image.
-                pub const THUMBNAIL: ::palm::__private::Function = ::palm::__private::Function::new(
+                pub const THUMBNAIL: ::palm::__private::Function<Bytes, Bytes> = ::palm::__private::Function::new(
                     "images",
                     "thumbnail",
                 );
@@ -153,10 +153,24 @@ fn a_server_with_one_method() {
                                         &*__palm_this,
                                         __palm_argument,
                                     );
-                                    let __palm_outcome = ::palm::__private::check::outcome::<
-                                        Bytes,
-                                        ResizeError,
-                                    >(__palm_result);
+                                    let __palm_outcome = match __palm_result {
+                                        ::core::result::Result::Ok(__palm_value) => {
+                                            ::palm::__private::IntoOutcome::into_outcome(__palm_value)
+                                        }
+                                        ::core::result::Result::Err(__palm_error) => {
+                                            ::palm::__private::Outcome::Failed({
+                                                #[allow(unused_imports)]
+                                                use ::palm::__private::check::{
+                                                    DisplayedKind as _, PalmKind as _,
+                                                };
+                                                let __palm_kind = (&::palm::__private::check::ErrorKind::of(
+                                                    &__palm_error,
+                                                ))
+                                                    .kind();
+                                                __palm_kind.failure(__palm_error)
+                                            })
+                                        }
+                                    };
                                     __palm_outcome
                                 }
                                 _ => {
@@ -224,32 +238,32 @@ fn every_way_to_run_a_method() {
                 T: Image,
             {
                 /// The function `images.one`.
-                pub const ONE: bus::__private::Function = bus::__private::Function::new(
+                pub const ONE: bus::__private::Function<Json<Request>, T> = bus::__private::Function::new(
                     "images",
                     "one",
                 );
                 /// The function `images.other`.
-                pub const TWO: bus::__private::Function = bus::__private::Function::new(
+                pub const TWO: bus::__private::Function<(), bus::__private::NoAnswer> = bus::__private::Function::new(
                     "images",
                     "other",
                 );
                 /// The function `images.many`.
-                pub const MANY: bus::__private::Function = bus::__private::Function::new(
+                pub const MANY: bus::__private::Function<(), T> = bus::__private::Function::new(
                     "images",
                     "many",
                 );
                 /// The function `images.blocking`.
-                pub const BLOCKING: bus::__private::Function = bus::__private::Function::new(
+                pub const BLOCKING: bus::__private::Function<(), T> = bus::__private::Function::new(
                     "images",
                     "blocking",
                 );
                 /// The function `images.stream`.
-                pub const STREAM: bus::__private::Function = bus::__private::Function::new(
+                pub const STREAM: bus::__private::Function<(), T> = bus::__private::Function::new(
                     "images",
                     "stream",
                 );
                 /// The function `images.opaque`.
-                pub const OPAQUE: bus::__private::Function = bus::__private::Function::new(
+                pub const OPAQUE: bus::__private::Function<(), bus::__private::Bytes> = bus::__private::Function::new(
                     "images",
                     "opaque",
                 );
@@ -440,9 +454,17 @@ fn every_way_to_run_a_method() {
                                             let __palm_result = match __palm_result {
                                                 ::core::result::Result::Ok(__palm_result) => __palm_result,
                                                 ::core::result::Result::Err(__palm_error) => {
-                                                    let __palm_failure = bus::__private::check::failure(
-                                                        __palm_error,
-                                                    );
+                                                    let __palm_failure = {
+                                                        #[allow(unused_imports)]
+                                                        use bus::__private::check::{
+                                                            DisplayedKind as _, PalmKind as _,
+                                                        };
+                                                        let __palm_kind = (&bus::__private::check::ErrorKind::of(
+                                                            &__palm_error,
+                                                        ))
+                                                            .kind();
+                                                        __palm_kind.failure(__palm_error)
+                                                    };
                                                     return bus::__private::Outcome::Failed(__palm_failure);
                                                 }
                                             };
@@ -465,9 +487,17 @@ fn every_way_to_run_a_method() {
                                     let __palm_result = match __palm_result {
                                         ::core::result::Result::Ok(__palm_result) => __palm_result,
                                         ::core::result::Result::Err(__palm_error) => {
-                                            let __palm_failure = bus::__private::check::failure(
-                                                __palm_error,
-                                            );
+                                            let __palm_failure = {
+                                                #[allow(unused_imports)]
+                                                use bus::__private::check::{
+                                                    DisplayedKind as _, PalmKind as _,
+                                                };
+                                                let __palm_kind = (&bus::__private::check::ErrorKind::of(
+                                                    &__palm_error,
+                                                ))
+                                                    .kind();
+                                                __palm_kind.failure(__palm_error)
+                                            };
                                             return bus::__private::Outcome::Failed(__palm_failure);
                                         }
                                     };
@@ -540,7 +570,7 @@ fn a_mux_worker_always_has_many_results() {
             }
             impl Foo {
                 /// The function `_.many`.
-                pub const MANY: ::palm::__private::Function = ::palm::__private::Function::new(
+                pub const MANY: ::palm::__private::Function<String, Bytes> = ::palm::__private::Function::new(
                     "_",
                     "many",
                 );
@@ -715,9 +745,17 @@ fn a_hub_with_all_hooks() {
                             let __palm_result = match __palm_result {
                                 ::core::result::Result::Ok(__palm_result) => __palm_result,
                                 ::core::result::Result::Err(__palm_error) => {
-                                    let __palm_failure = ::palm::__private::check::failure(
-                                        __palm_error,
-                                    );
+                                    let __palm_failure = {
+                                        #[allow(unused_imports)]
+                                        use ::palm::__private::check::{
+                                            DisplayedKind as _, PalmKind as _,
+                                        };
+                                        let __palm_kind = (&::palm::__private::check::ErrorKind::of(
+                                            &__palm_error,
+                                        ))
+                                            .kind();
+                                        __palm_kind.failure(__palm_error)
+                                    };
                                     return ::core::result::Result::Err(__palm_failure);
                                 }
                             };
@@ -804,13 +842,13 @@ fn conditions_are_carried_along() {
                 #[cfg(unix)]
                 /// The function `sink.foo`.
                 #[deprecated]
-                pub const FOO: ::palm::__private::Function = ::palm::__private::Function::new(
+                pub const FOO: ::palm::__private::Function<(), ::palm::__private::NoAnswer> = ::palm::__private::Function::new(
                     "sink",
                     "foo",
                 );
                 #[cfg(not(unix))]
                 /// The function `sink.foo`.
-                pub const FOO: ::palm::__private::Function = ::palm::__private::Function::new(
+                pub const FOO: ::palm::__private::Function<(), ::palm::__private::NoAnswer> = ::palm::__private::Function::new(
                     "sink",
                     "foo",
                 );

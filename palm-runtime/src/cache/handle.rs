@@ -87,7 +87,9 @@ impl Cache {
     ///
     /// The value may be set or not.
     pub async fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
-        let value = value.into_payload();
+        let value = value
+            .into_payload()
+            .map_err(|error| CacheError::Encode(error.into()))?;
         match &*self.0 {
             Place::Here(store) => store.set(key, value).await,
             Place::There(remote) => remote.set(key, value).await,

@@ -99,6 +99,9 @@ pub enum CacheError {
     /// The component or the client is shut down.
     #[error("the connection to the cache service is closed")]
     Closed,
+    /// The value cannot be written.
+    #[error("the value cannot be written")]
+    Encode(#[source] BoxError),
     /// The store failed.
     #[error("the store failed")]
     Store(#[source] BoxError),

@@ -16,16 +16,16 @@ use crate::queue;
 use crate::socket::{Publication, Subscribe};
 
 /// The payload, or why there is none.
-pub(super) type Answer = Result<Bytes, RemoteError>;
+pub(super) type Received = Result<Bytes, RemoteError>;
 
 /// Who waits for the answers under one topic.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    One(oneshot::Sender<Answer>),
-    Many(queue::Sender<Answer>, Arc<AtomicU64>),
+    One(oneshot::Sender<Received>),
+    Many(queue::Sender<Received>, Arc<AtomicU64>),
 }
 
-fn weigh(answer: &Answer) -> usize {
+fn weigh(answer: &Received) -> usize {
     match answer {
         Ok(payload) => payload.len(),
         Err(error) => error.message.len(),
@@ -45,13 +45,13 @@ pub(super) struct Answers {
 /// Where the answers to a job go.
 struct JobAnswers {
     number: u64,
-    queue: queue::Sender<Answer>,
+    queue: queue::Sender<Received>,
     received: Arc<AtomicU64>,
 }
 
 impl JobAnswers {
     /// Gives the job its answers, and waits for room.
-    async fn deliver(&self, answers: &mut Vec<Answer>) {
+    async fn deliver(&self, answers: &mut Vec<Received>) {
         let count = answers.len() as u64;
         self.received.fetch_add(count, Ordering::Relaxed);
         // An error means that the job is over.
@@ -112,7 +112,7 @@ impl Answers {
     }
 
     /// Where the answers to a job go. An answer to a single call is delivered on the way.
-    fn find(&self, number: u64, answer: Answer) -> Option<(JobAnswers, Answer)> {
+    fn find(&self, number: u64, answer: Received) -> Option<(JobAnswers, Received)> {
         let mut waiting = self.lock();
         match waiting.get(&number) {
             Some(Waiting::Many(queue, received)) => {

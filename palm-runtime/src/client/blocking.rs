@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 
 use super::{CallError, ClientBuilder, ConnectError};
 use crate::cache::CacheError;
-use crate::function::IntoSteps;
+use crate::function::{Answer, Argument, IntoSteps};
 use crate::parts::IntoAddress;
 use crate::payload::IntoPayload;
 use crate::socket::SocketError;
@@ -73,12 +73,12 @@ impl Client {
     /// # Errors
     ///
     /// [`CallError`] when what is called is no function's name, or no answer comes in time.
-    pub fn eval(
+    pub fn eval<S: IntoSteps<Output: Answer>>(
         &self,
-        steps: impl IntoSteps,
-        payload: impl IntoPayload,
-    ) -> Result<Bytes, CallError> {
-        let eval = self.client.eval(steps, payload).into_future();
+        steps: S,
+        argument: impl Argument<S::Input>,
+    ) -> Result<<S::Output as Answer>::Value, CallError> {
+        let eval = self.client.eval(steps, argument).into_future();
         self.runtime.block_on(eval)
     }
 
@@ -87,25 +87,43 @@ impl Client {
     /// # Errors
     ///
     /// [`CallError`] when what is called is no function's name, or no answer comes in time.
-    pub fn eval_timeout(
+    pub fn eval_timeout<S: IntoSteps<Output: Answer>>(
         &self,
-        steps: impl IntoSteps,
-        payload: impl IntoPayload,
+        steps: S,
+        argument: impl Argument<S::Input>,
         timeout: Duration,
-    ) -> Result<Bytes, CallError> {
-        let eval = self.client.eval(steps, payload).timeout(timeout);
+    ) -> Result<<S::Output as Answer>::Value, CallError> {
+        let eval = self.client.eval(steps, argument).timeout(timeout);
         self.runtime.block_on(eval.into_future())
     }
 
-    /// Calls a function, or several in a row, with each of many payloads; answers come as an
+    /// Calls a function that gives no answer; see [`crate::Client::send`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when what is called is no function's name, the argument cannot be written, or the
+    /// first component cannot be reached in time.
+    pub fn send<S: IntoSteps>(
+        &self,
+        steps: S,
+        argument: impl Argument<S::Input>,
+    ) -> Result<(), CallError> {
+        self.runtime.block_on(self.client.send(steps, argument))
+    }
+
+    /// Calls a function, or several in a row, with each of many arguments; answers come as an
     /// iterator. See [`crate::Client::job`].
-    pub fn job<'a, I>(&self, steps: impl IntoSteps, payloads: I) -> Job<'a>
+    pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer>, I>(
+        &self,
+        steps: S,
+        arguments: I,
+    ) -> Job<'a, S::Output>
     where
-        I: IntoIterator<Item: IntoPayload, IntoIter: Send + 'a>,
+        I: IntoIterator<Item: Argument<S::Input>, IntoIter: Send + 'a>,
     {
         let _context = self.runtime.enter();
         Job {
-            job: self.client.job(steps, payloads),
+            job: self.client.job(steps, arguments),
             runtime: self.runtime.clone(),
         }
     }
@@ -141,12 +159,12 @@ impl Client {
 /// Many calls: an iterator of answers, in the order in which they are done.
 #[must_use = "a job does nothing unless it is iterated"]
 #[derive(Debug)]
-pub struct Job<'a> {
-    job: super::Job<'a>,
+pub struct Job<'a, Output = Bytes> {
+    job: super::Job<'a, Output>,
     runtime: Arc<Runtime>,
 }
 
-impl Job<'_> {
+impl<Output> Job<'_, Output> {
     /// How many answers there will be; see [`crate::Job::messages`].
     pub fn messages(mut self, messages: u64) -> Self {
         self.job = self.job.messages(messages);
@@ -160,8 +178,8 @@ impl Job<'_> {
     }
 }
 
-impl Iterator for Job<'_> {
-    type Item = Result<Bytes, CallError>;
+impl<Output: Answer> Iterator for Job<'_, Output> {
+    type Item = Result<Output::Value, CallError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.runtime.block_on(self.job.next())

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answers::{self, Answers};
 use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError};
-use crate::function::{IntoSteps, Steps};
+use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::message::{Content, FrameMemory, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
@@ -314,46 +314,87 @@ impl Client {
         &self.0.server
     }
 
-    /// Calls a function, or several in a row, with one payload; awaiting it gives the answer.
+    /// Calls a function, or several in a row, with one argument; awaiting it gives the answer.
+    ///
+    /// What is called brings its types: a constant that a macro generated, or steps in a row, take and
+    /// give what the methods do. A string takes any payload and gives bytes.
     ///
     /// ```no_run
-    /// # async fn example(client: palm_runtime::Client) -> palm_runtime::Result<()> {
-    /// let answer = client.eval("server.foo", "a message").await?;
-    /// let both = client.eval(["server.foo", "pipeline.bar"], "a message").await?;
+    /// # use palm_runtime::{Client, Function};
+    /// # struct Words;
+    /// # impl Words {
+    /// #     const COUNT: Function<String, String> = Function::new("words", "count");
+    /// #     const SPELL: Function<String, String> = Function::new("spell", "out");
+    /// # }
+    /// # async fn example(client: Client) -> palm_runtime::Result<()> {
+    /// let count: String = client.eval(Words::COUNT, "one two three").await?;
+    /// let spelt: String = client.eval(Words::COUNT.then(Words::SPELL), "one two three").await?;
+    /// let bytes = client.eval("words.count", "one two three").await?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`CallError`] when what is called is no function's name, the function fails, or no answer comes in
-    /// time.
+    /// [`CallError`] when what is called is no function's name, the argument cannot be written, the
+    /// function fails, no answer comes in time, or it is not what it is said to be.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the answer; the function may run all the same.
-    pub fn eval(&self, steps: impl IntoSteps, payload: impl IntoPayload) -> Eval<'_> {
-        Eval::new(self, steps.into_steps(), payload.into_payload())
+    pub fn eval<S: IntoSteps<Output: Answer>>(
+        &self,
+        steps: S,
+        argument: impl Argument<S::Input>,
+    ) -> Eval<'_, S::Output> {
+        Eval::new(self, steps, argument)
     }
 
-    /// Calls a function, or several in a row, with each of many payloads; answers come as a stream,
-    /// in the order in which they are done, while payloads are still being sent.
+    /// Calls a function, or several in a row, with each of many arguments; answers come as a stream,
+    /// in the order in which they are done, while arguments are still being sent.
     ///
     /// Say how many answers there will be with [`Job::messages`]. A call that fails is one of them
-    /// ([`CallError::Remote`]); the others go on.
-    pub fn job<'a, I>(&self, steps: impl IntoSteps, payloads: I) -> Job<'a>
+    /// ([`CallError::Remote`]); the others go on. An argument that cannot be sent ends the job.
+    pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer>, I>(
+        &self,
+        steps: S,
+        arguments: I,
+    ) -> Job<'a, S::Output>
     where
-        I: IntoIterator<Item: IntoPayload, IntoIter: Send + 'a>,
+        I: IntoIterator<Item: Argument<S::Input>, IntoIter: Send + 'a>,
     {
-        self.job_stream(steps, futures_util::stream::iter(payloads))
+        self.job_stream(steps, futures_util::stream::iter(arguments))
     }
 
-    /// [`job`](Self::job) for payloads that come as a stream.
-    pub fn job_stream<'a, S>(&self, steps: impl IntoSteps, payloads: S) -> Job<'a>
+    /// [`job`](Self::job) for arguments that come as a stream.
+    pub fn job_stream<'a, S: IntoSteps<Input: 'a, Output: Answer>, A>(
+        &self,
+        steps: S,
+        arguments: A,
+    ) -> Job<'a, S::Output>
     where
-        S: futures_core::Stream<Item: IntoPayload> + Send + 'a,
+        A: futures_core::Stream<Item: Argument<S::Input>> + Send + 'a,
     {
-        Job::new(self.clone(), steps.into_steps(), payloads)
+        Job::new(self.clone(), steps, arguments)
+    }
+
+    /// Calls a function that gives no answer, or whose answer nobody wants. When it returns, the
+    /// message is on its way.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] when what is called is no function's name, the argument cannot be written, or the
+    /// first component cannot be reached within the client's timeout.
+    ///
+    /// # Cancel safety
+    ///
+    /// The message may be sent or not.
+    pub async fn send<S: IntoSteps>(
+        &self,
+        steps: S,
+        argument: impl Argument<S::Input>,
+    ) -> Result<(), CallError> {
+        Eval::new(self, steps, argument).send().await
     }
 
     /// The cache of the component that it is connected to. Keys have the session, if there is one, in

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use crate::function::StepError;
+use bytes::Bytes;
+
+use crate::error::BoxError;
+use crate::function::{Answer, StepError, Steps};
 use crate::message::RemoteError;
+use crate::payload::type_name;
 use crate::socket::SocketError;
 
 /// Why a client could not connect.
@@ -88,12 +92,49 @@ pub enum CallError {
         /// [`SocketOptions::max_message_bytes`](crate::socket::SocketOptions).
         limit: usize,
     },
+    /// The argument cannot be written; nothing was sent.
+    #[error("the argument of `{function}` cannot be written: {source}")]
+    Encode {
+        /// What was called.
+        function: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// The answer is not of the type that the function is said to give.
+    #[error("the answer of `{function}` is no `{expected}`: {source}")]
+    Decode {
+        /// What was called.
+        function: String,
+        /// What it is said to give.
+        expected: String,
+        /// Why, and where.
+        source: BoxError,
+    },
     /// The client is closed.
     #[error("the client is closed")]
     Closed,
 }
 
 impl CallError {
+    pub(super) fn timeout(steps: &Steps, waited: Duration) -> Self {
+        Self::Timeout {
+            function: steps.to_string(),
+            waited,
+        }
+    }
+
+    /// The value of an answer.
+    pub(super) fn answer<Output: Answer>(
+        payload: Bytes,
+        function: impl FnOnce() -> String,
+    ) -> Result<Output::Value, Self> {
+        Output::read(payload).map_err(|source| Self::Decode {
+            function: function(),
+            expected: type_name::<Output::Value>(),
+            source,
+        })
+    }
+
     /// Whether the same call may succeed if it is made again. The function may then run twice.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Timeout { .. })

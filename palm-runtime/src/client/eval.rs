@@ -1,6 +1,7 @@
 //! [`Eval`]: one call.
 
 use std::future::IntoFuture;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,29 +9,36 @@ use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::answers::Waiting;
+use super::answers::{Topic, Waiting};
 use super::{CallError, Client};
-use crate::function::{StepError, Steps};
+use crate::error::BoxError;
+use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
 
 /// One call, made by [`Client::eval`]: await it.
 #[must_use = "a call is not made until it is awaited"]
 #[derive(Debug)]
-pub struct Eval<'a> {
+pub struct Eval<'a, Output = Bytes> {
     client: &'a Client,
     steps: Result<Steps, StepError>,
-    payload: Bytes,
+    payload: Result<Bytes, BoxError>,
     id: Option<ByteString>,
     timeout: Duration,
+    output: PhantomData<fn() -> Output>,
 }
 
-impl<'a> Eval<'a> {
-    pub(super) fn new(client: &'a Client, steps: Result<Steps, StepError>, payload: Bytes) -> Self {
+impl<'a, Output> Eval<'a, Output> {
+    pub(super) fn new<S: IntoSteps<Output = Output>>(
+        client: &'a Client,
+        steps: S,
+        argument: impl Argument<S::Input>,
+    ) -> Self {
         Self {
             client,
-            steps,
-            payload,
+            steps: steps.into_steps(),
+            payload: argument.into_argument(),
             id: None,
             timeout: client.0.timeout,
+            output: PhantomData,
         }
     }
 
@@ -46,36 +54,58 @@ impl<'a> Eval<'a> {
         self
     }
 
-    async fn call(self) -> Result<Bytes, CallError> {
-        let steps = self.steps?;
-        let connection = &self.client.0;
+    async fn call(self) -> Result<Output::Value, CallError>
+    where
+        Output: Answer,
+    {
         let (sender, answer) = oneshot::channel();
         // The place for the answer is there before the message is sent: it can come back before
         // `send` returns.
-        let topic = connection.answers.topic(Waiting::One(sender));
-        let id = self.id.unwrap_or_else(|| topic.text.clone());
-        let frame = self.client.frame(&steps, &topic.text, &id, &self.payload)?;
+        let topic = self.client.0.answers.topic(Waiting::One(sender));
+        let timeout = self.timeout;
+        let client = self.client;
+        let (steps, frame) = self.frame(&topic)?;
         let exchange = async {
-            connection
-                .push
-                .send(frame)
-                .await
-                .map_err(|_| CallError::Closed)?;
+            let push = &client.0.push;
+            push.send(frame).await.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
-            answer.map_err(CallError::Remote)
+            Ok(answer?)
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CallError::Timeout {
-                function: steps.to_string(),
-                waited: self.timeout,
-            }),
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(Ok(payload)) => CallError::answer::<Output>(payload, || steps.to_string()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(CallError::timeout(&steps, timeout)),
         }
+    }
+
+    /// Sends the message and waits for no answer.
+    pub(super) async fn send(self) -> Result<(), CallError> {
+        let (nobody, _) = oneshot::channel();
+        let topic = self.client.0.answers.topic(Waiting::One(nobody));
+        let timeout = self.timeout;
+        let push = &self.client.0.push;
+        let (steps, frame) = self.frame(&topic)?;
+        match tokio::time::timeout(timeout, push.send(frame)).await {
+            Ok(sent) => sent.map_err(|_| CallError::Closed),
+            Err(_) => Err(CallError::timeout(&steps, timeout)),
+        }
+    }
+
+    /// What is called, and the message that does it.
+    fn frame(self, topic: &Topic) -> Result<(Steps, Bytes), CallError> {
+        let steps = self.steps?;
+        let payload = self.payload.map_err(|source| CallError::Encode {
+            function: steps.to_string(),
+            source,
+        })?;
+        let id = self.id.as_ref().unwrap_or(&topic.text);
+        let frame = self.client.frame(&steps, &topic.text, id, &payload)?;
+        Ok((steps, frame))
     }
 }
 
-impl<'a> IntoFuture for Eval<'a> {
-    type Output = Result<Bytes, CallError>;
+impl<'a, Output: Answer + 'a> IntoFuture for Eval<'a, Output> {
+    type Output = Result<Output::Value, CallError>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {

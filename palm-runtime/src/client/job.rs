@@ -1,6 +1,7 @@
 //! [`Job`]: many calls, whose answers are a stream.
 
 use std::fmt::Write as _;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +15,11 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::answers::{Answer, Topic, Waiting};
+use super::answers::{Received, Topic, Waiting};
 use super::{CallError, Client};
-use crate::function::{StepError, Steps};
+use crate::error::BoxError;
+use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::part::BATCH;
-use crate::payload::IntoPayload;
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::{SocketClosed, TrySendError};
 
@@ -33,7 +34,7 @@ use crate::socket::{SocketClosed, TrySendError};
 /// Answers that are not taken wait in the client, up to 16 windows or 64 MiB; beyond that, the
 /// answers of the client's other calls wait too.
 #[must_use = "a job does nothing unless it is polled"]
-pub struct Job<'a> {
+pub struct Job<'a, Output = Bytes> {
     client: Client,
     /// `None` once it is over.
     steps: Option<Steps>,
@@ -43,7 +44,7 @@ pub struct Job<'a> {
     /// Whether it is that of all messages.
     same_id: bool,
     topic: Topic,
-    payloads: Option<BoxStream<'a, Bytes>>,
+    payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
     window: Window,
     answers: Answers,
@@ -52,6 +53,7 @@ pub struct Job<'a> {
     idle: Pin<Box<Sleep>>,
     /// Whether something was sent or taken since `idle` was set.
     progress: bool,
+    output: PhantomData<fn() -> Output>,
 }
 
 /// How many more messages may be sent before answers have to come.
@@ -100,15 +102,15 @@ impl Window {
 
 /// The answers that have come.
 struct Answers {
-    queue: Receiver<Answer>,
-    batch: std::vec::IntoIter<Answer>,
+    queue: Receiver<Received>,
+    batch: std::vec::IntoIter<Received>,
 }
 
-impl<'a> Job<'a> {
-    pub(super) fn new(
+impl<'a, Output> Job<'a, Output> {
+    pub(super) fn new<S: IntoSteps<Input: 'a, Output = Output>>(
         client: Client,
-        steps: Result<Steps, StepError>,
-        payloads: impl Stream<Item: IntoPayload> + Send + 'a,
+        steps: S,
+        arguments: impl Stream<Item: Argument<S::Input>> + Send + 'a,
     ) -> Self {
         let window = client.0.window;
         let limits = QueueLimits {
@@ -120,7 +122,7 @@ impl<'a> Job<'a> {
         let topic = Waiting::Many(sender, received.clone());
         let topic = client.0.answers.topic(topic);
         let timeout = client.0.timeout;
-        let (steps, failed) = match steps {
+        let (steps, failed) = match steps.into_steps() {
             Ok(steps) => (Some(steps), None),
             Err(error) => (None, Some(error.into())),
         };
@@ -131,7 +133,7 @@ impl<'a> Job<'a> {
             id: topic.text.to_string(),
             same_id: false,
             topic,
-            payloads: Some(payloads.map(IntoPayload::into_payload).boxed()),
+            payloads: Some(arguments.map(Argument::into_argument).boxed()),
             sending: None,
             window: Window {
                 len: window as u64,
@@ -150,6 +152,7 @@ impl<'a> Job<'a> {
             timeout,
             idle: Box::pin(sleep(timeout)),
             progress: true,
+            output: PhantomData,
         }
     }
 
@@ -179,7 +182,7 @@ impl<'a> Job<'a> {
         self.window.sent
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Answer>> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Received>> {
         let mut batch = Vec::new();
         let count = {
             let receive = std::pin::pin!(self.answers.queue.recv_many(&mut batch, BATCH));
@@ -215,6 +218,10 @@ impl<'a> Job<'a> {
                 self.id.truncate(self.topic.text.len());
                 let _ = write!(self.id, "/{}", self.window.sent);
             }
+            let payload = payload.map_err(|source| CallError::Encode {
+                function: steps.to_string(),
+                source,
+            })?;
             let frame = self
                 .client
                 .frame(steps, &self.topic.text, &self.id, &payload)?;
@@ -235,13 +242,19 @@ impl<'a> Job<'a> {
         Poll::Pending
     }
 
-    fn take(&mut self, answer: Answer) -> Result<Bytes, CallError> {
+    fn take(&mut self, payload: Received) -> Result<Output::Value, CallError>
+    where
+        Output: Answer,
+    {
         self.window.taken += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
         }
         self.progress = true;
-        answer.map_err(CallError::Remote)
+        CallError::answer::<Output>(payload?, || {
+            let steps = self.steps.as_ref();
+            steps.map(ToString::to_string).unwrap_or_default()
+        })
     }
 
     fn end(&mut self) {
@@ -251,8 +264,8 @@ impl<'a> Job<'a> {
     }
 }
 
-impl Stream for Job<'_> {
-    type Item = Result<Bytes, CallError>;
+impl<Output: Answer> Stream for Job<'_, Output> {
+    type Item = Result<Output::Value, CallError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let job = self.get_mut();
@@ -308,7 +321,7 @@ impl Stream for Job<'_> {
     }
 }
 
-impl std::fmt::Debug for Job<'_> {
+impl<Output> std::fmt::Debug for Job<'_, Output> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Job")

@@ -7,7 +7,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::{Thread, access, at, call, private, private_at, unwrap};
+use super::{Thread, access, at, call, failure, private, private_at, unwrap};
 use crate::component::model::{Access, Component, Method, Yields};
 use crate::component::text;
 
@@ -198,30 +198,46 @@ fn outcome(component: &Component<'_>, method: &Method, thread: Thread) -> TokenS
     };
     let span = at(ty.span());
     let private = private_at(component, span);
-    match (output.yields, thread) {
-        (Yields::One, _) if let Some((ok, error)) = &output.result => {
-            let ok = if output.is_opaque {
-                quote!(_)
-            } else {
-                quote!(#ok)
-            };
-            quote_spanned!(span=> #private::check::outcome::<#ok, #error>(__palm_result))
+    let failure = failure(component, span);
+    // The value of a `Result`, or of each of many, is told from its error here, where the error's type
+    // is known; what neither is nor becomes one is left to the trait.
+    let outcome = |value: TokenStream| {
+        quote_spanned! {span=>
+            match #value {
+                ::core::result::Result::Ok(__palm_value) => #private::IntoOutcome::into_outcome(__palm_value),
+                ::core::result::Result::Err(__palm_error) => #private::Outcome::Failed(#failure),
+            }
         }
-        (Yields::One, _) if output.is_opaque => {
+    };
+    if output.yields == Yields::One {
+        return if output.gives_results {
+            outcome(quote_spanned!(span=> __palm_result))
+        } else if output.is_opaque {
             quote_spanned!(span=> #private::IntoOutcome::into_outcome(__palm_result))
-        }
-        (Yields::One, _) => {
+        } else {
             quote_spanned!(span=> <#ty as #private::IntoOutcome>::into_outcome(__palm_result))
-        }
-        (Yields::Iterator, Thread::Async) => {
-            quote_spanned!(span=> #private::check::emit_iterator(&mut __palm_call, __palm_result).await)
-        }
-        (Yields::Iterator, Thread::MayBlock) => {
-            quote_spanned!(span=> #private::check::blocking_emit(&mut __palm_call, __palm_result))
-        }
+        };
+    }
+    let results = if output.gives_results {
+        let outcome = outcome(quote_spanned!(span=> __palm_item));
+        let map = match output.yields {
+            Yields::Stream => quote_spanned!(span=> map_stream),
+            Yields::One | Yields::Iterator => quote_spanned!(span=> map_iterator),
+        };
+        quote_spanned!(span=> #private::check::#map(__palm_result, |__palm_item| #outcome))
+    } else {
+        quote_spanned!(span=> __palm_result)
+    };
+    match (output.yields, thread) {
         // The model refuses a stream in a blocking method.
         (Yields::Stream, _) => {
-            quote_spanned!(span=> #private::check::emit_stream(&mut __palm_call, __palm_result).await)
+            quote_spanned!(span=> #private::check::emit_stream(&mut __palm_call, #results).await)
+        }
+        (_, Thread::Async) => {
+            quote_spanned!(span=> #private::check::emit_iterator(&mut __palm_call, #results).await)
+        }
+        (_, Thread::MayBlock) => {
+            quote_spanned!(span=> #private::check::blocking_emit(&mut __palm_call, #results))
         }
     }
 }

@@ -8,10 +8,10 @@ mod callable;
 mod shape;
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::model::{Access, Component, Method, Signature};
+use super::model::{Access, Answer, Component, Method, Signature, without_lifetimes};
 use super::text;
 use crate::helper::Helper;
 
@@ -134,6 +134,7 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
         } = method;
         let cfgs = &signature.cfgs;
         let constant = Ident::new(&constant.to_string(), at(constant.span()));
+        let types = function_type(component, signature);
         let undocumented = doc.is_empty().then(|| {
             let doc = format!(" The function `{}.{name}`.", server.value());
             quote!(#[doc = #doc])
@@ -142,7 +143,7 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
             #(#cfgs)*
             #undocumented
             #(#attributes)*
-            pub const #constant: #private::Function = #private::Function::new(#server, #name);
+            pub const #constant: #types = #private::Function::new(#server, #name);
         }
     });
     Some(quote! {
@@ -151,6 +152,31 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
             #(#constants)*
         }
     })
+}
+
+/// The type of a method's constant: what it takes, and what its caller gets.
+fn function_type(component: &Component<'_>, signature: &Signature) -> TokenStream {
+    let private = private(component);
+    let input = match &signature.argument {
+        Some(ty) => without_lifetimes(ty).into_token_stream(),
+        None => quote!(()),
+    };
+    let span = at(signature
+        .output
+        .ty
+        .as_ref()
+        .map_or(signature.ident.span(), |ty| ty.span()));
+    let output = match &signature.output.answer {
+        Answer::Nothing => quote!(#private::NoAnswer),
+        Answer::Opaque => quote!(#private::Bytes),
+        Answer::Of(ty) => ty.into_token_stream(),
+        Answer::OfIterator(ty) => quote_spanned!(span=> <#ty as ::core::iter::IntoIterator>::Item),
+        Answer::OfStream(ty) => {
+            let private = private_at(component, span);
+            quote_spanned!(span=> <#ty as #private::Stream>::Item)
+        }
+    };
+    quote!(#private::Function<#input, #output>)
 }
 
 /// `Bind` or `Connect`: the way to a builder.
@@ -250,8 +276,7 @@ fn unwrap(
     or_return: &TokenStream,
 ) -> Option<TokenStream> {
     let ty = signature.output.ty.as_ref()?;
-    let private = private_at(component, ty.span());
-    let failure = quote_spanned!(at(ty.span())=> #private::check::failure(__palm_error));
+    let failure = failure(component, at(ty.span()));
     signature.output.is_fallible.then(|| {
         quote! {
             let __palm_result = match __palm_result {
@@ -262,6 +287,18 @@ fn unwrap(
                 }
             };
         }
+    })
+}
+
+/// The failure that `__palm_error` means, whatever type it has, as an expression.
+fn failure(component: &Component<'_>, span: Span) -> TokenStream {
+    let private = private(component);
+    let failure = quote_spanned!(span=> __palm_kind.failure(__palm_error));
+    quote!({
+        #[allow(unused_imports)]
+        use #private::check::{DisplayedKind as _, PalmKind as _};
+        let __palm_kind = (&#private::check::ErrorKind::of(&__palm_error)).kind();
+        #failure
     })
 }
 

@@ -14,7 +14,7 @@ use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{Attribute, GenericParam, Ident, ImplItem, ItemImpl, LitStr, Meta, Path, Result, Type};
 
-pub(super) use self::output::Yields;
+pub(super) use self::output::{Answer, Yields, without_lifetimes};
 pub(super) use self::signature::{Access, Signature};
 use super::kind::Kind;
 use super::parse::{Mark, MarkedFunction, Written};

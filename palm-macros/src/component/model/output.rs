@@ -2,7 +2,11 @@
 
 use quote::ToTokens as _;
 use syn::punctuated::Punctuated;
-use syn::{GenericArgument, PathArguments, PathSegment, ReturnType, Token, Type, TypeParamBound};
+use syn::visit_mut::VisitMut;
+use syn::{
+    GenericArgument, Ident, Lifetime, PathArguments, PathSegment, ReturnType, Token, Type,
+    TypeParamBound, TypeReference,
+};
 
 use super::{find_ident, last_segment};
 use crate::component::kind::Kind;
@@ -15,8 +19,10 @@ pub(crate) struct Output {
     /// As written.
     pub(crate) ty: Option<Type>,
     pub(crate) yields: Yields,
-    /// Both types of a `Result<T, E>` that is written as such.
-    pub(crate) result: Option<(Type, Type)>,
+    /// What a caller gets.
+    pub(crate) answer: Answer,
+    /// Whether the value, or each of many, is written as a `Result`.
+    pub(crate) gives_results: bool,
     /// Whether the iterator or the stream is in a `Result`.
     pub(crate) is_fallible: bool,
     /// Whether it is an `impl IntoIterator` that says nothing of its iterator, which therefore
@@ -24,6 +30,21 @@ pub(crate) struct Output {
     pub(crate) hides_iterator: bool,
     /// Whether there is an `impl Trait` in the type, so that it can be written nowhere else.
     pub(crate) is_opaque: bool,
+}
+
+/// What a caller gets, out of iterators, streams and `Result`s as far as they are written as such.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// None: nothing is returned.
+    Nothing,
+    /// A type that cannot be named.
+    Opaque,
+    /// This type, without lifetimes but `'static`.
+    Of(Type),
+    /// The items of this iterator.
+    OfIterator(Type),
+    /// The items of this stream.
+    OfStream(Type),
 }
 
 /// How the results come.
@@ -56,7 +77,8 @@ impl Output {
             return Self {
                 ty: None,
                 yields: Yields::One,
-                result: None,
+                answer: Answer::Nothing,
+                gives_results: false,
                 is_fallible: false,
                 hides_iterator: false,
                 is_opaque: false,
@@ -77,13 +99,19 @@ impl Output {
         if always_many && let Some(one) = one_value(ok_type(ty).unwrap_or(ty)) {
             diagnostics.push(ty, not_many(kind, helper, one));
         }
+        let value = ok_type(ty).unwrap_or(ty);
+        let item = (yields != Yields::One).then(|| item_type(value)).flatten();
         Self {
             ty: Some(Type::clone(ty)),
             yields,
-            result: ok_and_error(ty),
+            answer: answer(yields, value, item),
+            gives_results: match yields {
+                Yields::One => ok_type(ty).is_some(),
+                Yields::Iterator | Yields::Stream => item.and_then(ok_type).is_some(),
+            },
             is_fallible,
             hides_iterator: hides_iterator(ok_type(ty).unwrap_or(ty)),
-            is_opaque: find_ident(ty.to_token_stream(), "impl").is_some(),
+            is_opaque: is_opaque(ty),
         }
     }
 }
@@ -146,13 +174,93 @@ fn ok_type(ty: &Type) -> Option<&Type> {
     (segment.ident == "Result").then(|| first_type(segment))?
 }
 
-fn ok_and_error(ty: &Type) -> Option<(Type, Type)> {
-    let segment = last_segment(ty).filter(|segment| segment.ident == "Result")?;
-    let mut types = types(segment);
-    match (types.next(), types.next(), types.next()) {
-        (Some(ok), Some(error), None) => Some((ok.clone(), error.clone())),
-        _ => None,
+/// `T` of an `Option<T>`.
+fn some_type(ty: &Type) -> Option<&Type> {
+    let segment = last_segment(ty)?;
+    (segment.ident == "Option").then(|| first_type(segment))?
+}
+
+fn answer(yields: Yields, value: &Type, item: Option<&Type>) -> Answer {
+    let mut ty = match (yields, item) {
+        (Yields::One, _) | (_, None) => value,
+        (_, Some(item)) => item,
+    };
+    while let Some(inner) = ok_type(ty).or_else(|| some_type(ty)) {
+        ty = inner;
     }
+    if is_opaque(ty) {
+        return Answer::Opaque;
+    }
+    let ty = without_lifetimes(ty);
+    match (yields, item) {
+        (Yields::Iterator, None) => Answer::OfIterator(ty),
+        (Yields::Stream, None) => Answer::OfStream(ty),
+        _ if is_unit(&ty) => Answer::Nothing,
+        _ => Answer::Of(ty),
+    }
+}
+
+fn is_unit(ty: &Type) -> bool {
+    match ty {
+        Type::Tuple(tuple) => tuple.elems.is_empty(),
+        Type::Group(group) => is_unit(&group.elem),
+        Type::Paren(paren) => is_unit(&paren.elem),
+        _ => false,
+    }
+}
+
+/// `X` of an `impl Iterator<Item = X>`, a `Vec<X>` and a `BoxStream<X>`.
+fn item_type(ty: &Type) -> Option<&Type> {
+    let bounds = match ty {
+        Type::ImplTrait(ty) => &ty.bounds,
+        Type::TraitObject(ty) => &ty.bounds,
+        Type::Group(group) => return item_type(&group.elem),
+        Type::Paren(paren) => return item_type(&paren.elem),
+        _ => {
+            let segment = last_segment(ty)?;
+            return match segment.ident.to_string().as_str() {
+                "Vec" | "BoxStream" => first_type(segment),
+                "Box" | "Pin" => item_type(first_type(segment)?),
+                _ => None,
+            };
+        }
+    };
+    let bound = bounds.iter().find_map(|bound| match bound {
+        TypeParamBound::Trait(bound) => bound.path.segments.last(),
+        _ => None,
+    })?;
+    let PathArguments::AngleBracketed(arguments) = &bound.arguments else {
+        return None;
+    };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::AssocType(item) if item.ident == "Item" => Some(&item.ty),
+        _ => None,
+    })
+}
+
+fn is_opaque(ty: &Type) -> bool {
+    find_ident(ty.to_token_stream(), "impl").is_some()
+}
+
+/// The type as it can stand in a constant: what is borrowed is borrowed for ever.
+pub(crate) fn without_lifetimes(ty: &Type) -> Type {
+    struct Static;
+
+    impl VisitMut for Static {
+        fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
+            lifetime.ident = Ident::new("static", lifetime.ident.span());
+        }
+
+        fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
+            let lifetime = || Lifetime::new("'static", reference.and_token.span);
+            reference.lifetime = Some(lifetime());
+            syn::visit_mut::visit_type_mut(self, &mut reference.elem);
+        }
+    }
+
+    let mut ty = ty.clone();
+    Static.visit_type_mut(&mut ty);
+    ty
 }
 
 /// Goes by names, since macros see no types: `impl` or `dyn` of a well-known trait, perhaps in a

@@ -1,5 +1,7 @@
 #![allow(unused)]
 
+struct NoError;
+
 struct Foo;
 
 #[palm::server(name = "foo")]
@@ -15,8 +17,8 @@ impl Foo {
     }
 
     #[palm::method]
-    fn no_error(&self) -> Result<String, u64> {
-        Err(1)
+    fn no_error(&self) -> Result<String, NoError> {
+        Err(NoError)
     }
 }
 

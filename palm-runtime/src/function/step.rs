@@ -1,41 +1,6 @@
-//! The functions of a message: [`Function`] names one, [`Steps`] is the list that a client sends.
-//!
-//! On the wire a list is one string, `server.function` for each step with a space between. A client
-//! parses it once, when the call is made; a component looks its own step up in the string, which
-//! costs no allocation. No I/O here.
+//! [`Steps`]: which functions a message goes through, as they are written on the wire.
 
 use bytestring::ByteString;
-
-/// A function of a component, as the constants that the macros generate name it:
-/// `Resizer::THUMBNAIL` is `images.thumbnail`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Function {
-    server: &'static str,
-    name: &'static str,
-}
-
-impl Function {
-    /// The function `name` of the component `server`.
-    pub const fn new(server: &'static str, name: &'static str) -> Self {
-        Self { server, name }
-    }
-
-    /// The component that it belongs to; for a worker's function, the master.
-    pub const fn server(&self) -> &'static str {
-        self.server
-    }
-
-    /// Its name within the component.
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-}
-
-impl std::fmt::Display for Function {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}.{}", self.server, self.name)
-    }
-}
 
 /// One step of a message: which function of which component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +71,8 @@ fn parse_step(step: &str) -> Result<Step<'_>, StepError> {
 
 /// The steps that a message goes through, checked for their form.
 ///
-/// Made from whatever [`IntoSteps`] takes: `"server.function"`, `"first.split second.count"`, a
-/// generated constant, or an array, slice or `Vec` of these.
+/// Made from whatever [`IntoSteps`](super::IntoSteps) takes: `"server.function"`, `"first.split
+/// second.count"`, a generated constant, or an array, slice or `Vec` of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steps {
     text: ByteString,
@@ -124,7 +89,18 @@ impl Steps {
         Self::join(text.split_whitespace())
     }
 
-    fn join<S: AsRef<str>>(steps: impl IntoIterator<Item = S>) -> Result<Self, StepError> {
+    /// A list that `palm::steps!` has checked.
+    #[doc(hidden)]
+    pub fn __checked(text: &'static str) -> Self {
+        Self {
+            text: ByteString::from_static(text),
+            len: text.split(' ').count(),
+        }
+    }
+
+    pub(super) fn join<S: AsRef<str>>(
+        steps: impl IntoIterator<Item = S>,
+    ) -> Result<Self, StepError> {
         let mut text = String::new();
         let mut len = 0;
         for step in steps {
@@ -144,6 +120,16 @@ impl Steps {
             text: text.into(),
             len,
         })
+    }
+
+    /// The one step `function` of `server`.
+    pub(super) fn one(server: &str, function: &str) -> Result<Self, StepError> {
+        let step = format!("{server}.{function}");
+        // White space would make several steps of it.
+        if step.contains(char::is_whitespace) {
+            return Err(StepError::Form { step });
+        }
+        Self::join([step])
     }
 
     /// As they are written in a message.
@@ -175,70 +161,6 @@ impl Steps {
 impl std::fmt::Display for Steps {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(&self.text)
-    }
-}
-
-/// What can be called: one function or several in a row.
-pub trait IntoSteps {
-    /// Checks the form of each step.
-    ///
-    /// # Errors
-    ///
-    /// [`StepError`] when there is no step, or one is not of the form `server.function`.
-    fn into_steps(self) -> Result<Steps, StepError>;
-}
-
-impl IntoSteps for Steps {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        Ok(self)
-    }
-}
-
-impl IntoSteps for &Steps {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        Ok(self.clone())
-    }
-}
-
-impl IntoSteps for Function {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        Steps::parse(&self.to_string())
-    }
-}
-
-impl IntoSteps for &str {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        Steps::parse(self)
-    }
-}
-
-impl IntoSteps for String {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        Steps::parse(&self)
-    }
-}
-
-impl IntoSteps for &String {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        Steps::parse(self)
-    }
-}
-
-impl<S: ToString> IntoSteps for &[S] {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        Steps::join(self.iter().map(ToString::to_string))
-    }
-}
-
-impl<S: ToString, const N: usize> IntoSteps for [S; N] {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        self.as_slice().into_steps()
-    }
-}
-
-impl<S: ToString> IntoSteps for Vec<S> {
-    fn into_steps(self) -> Result<Steps, StepError> {
-        self.as_slice().into_steps()
     }
 }
 
@@ -294,18 +216,5 @@ mod tests {
         check("a.", 0, Err("`a.` is not of the form `server.function`"));
         check(".foo", 0, Ok(("", "foo")));
         check("größe.maß", 0, Ok(("größe", "maß")));
-    }
-
-    #[test]
-    fn steps_come_from_names_constants_and_lists() {
-        const FOO: Function = Function::new("server", "foo");
-        let listed = ["server.foo", "pipeline.bar"].into_steps().unwrap();
-        assert_eq!(listed.as_str(), "server.foo pipeline.bar");
-        assert_eq!(listed.len(), 2);
-        assert_eq!("server.foo  pipeline.bar".into_steps().unwrap(), listed);
-        assert_eq!(FOO.into_steps().unwrap().as_str(), "server.foo");
-        assert_eq!([FOO, FOO].into_steps().unwrap().len(), 2);
-        assert_eq!("".into_steps(), Err(StepError::Empty));
-        assert!(vec!["server"].into_steps().is_err());
     }
 }

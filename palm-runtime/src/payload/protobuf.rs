@@ -1,0 +1,54 @@
+//! [`Protobuf`].
+
+use std::convert::Infallible;
+
+use bytes::{Buf as _, Bytes};
+
+use super::{FromPayload, IntoPayload, PositionedError};
+
+/// A protobuf message, as prost generates them (0.14).
+///
+/// A method takes and gives it; a caller may pass the message itself. Fields of the type
+/// [`Bytes`] are views of the payload.
+///
+/// ```
+/// use palm_runtime::{FromPayload, IntoPayload, Protobuf};
+///
+/// // A message of one string, which prost has ready.
+/// let payload = Protobuf("hello".to_owned()).into_payload().unwrap();
+/// let Protobuf(text) = Protobuf::<String>::from_payload(payload).unwrap();
+/// assert_eq!(text, "hello");
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Protobuf<T>(
+    /// The message.
+    pub T,
+);
+
+impl<T: prost::Message + Default> FromPayload for Protobuf<T> {
+    type Error = PositionedError;
+
+    fn from_payload(mut payload: Bytes) -> Result<Self, Self::Error> {
+        let len = payload.len();
+        T::decode(&mut payload)
+            .map(Self)
+            .map_err(|error| PositionedError {
+                problem: error.to_string(),
+                position: len - payload.remaining(),
+            })
+    }
+}
+
+impl<T: prost::Message> IntoPayload for Protobuf<T> {
+    type Error = Infallible;
+
+    fn into_payload(self) -> Result<Bytes, Infallible> {
+        Self::write(&self.0)
+    }
+}
+
+impl<T: prost::Message> Protobuf<T> {
+    pub(crate) fn write(value: &T) -> Result<Bytes, Infallible> {
+        Ok(value.encode_to_vec().into())
+    }
+}
