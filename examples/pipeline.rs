@@ -79,9 +79,9 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
                 .sub_address(ports.at(5561))
                 .connect()
                 .await?;
-            let steps = [MyServer::FOO, MyPipeline::FOO];
+            let steps = MyServer::FOO.then(MyPipeline::FOO);
             let answer = client.eval(steps, "a message").await?;
-            println!("Client got:  {}", python(&answer));
+            println!("Client got:  {}", python(answer.as_bytes()));
             Ok(())
         }
     }

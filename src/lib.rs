@@ -416,6 +416,73 @@ pub use palm_macros::gather;
 /// ```
 pub use palm_macros::handle_stream;
 
+/// Makes a trait the contract of a component, for a crate that both sides share: components implement
+/// it, and a client that is generated calls it.
+///
+/// ```
+/// use palm::prelude::*;
+///
+/// // In the crate that both sides share:
+///
+/// /// Makes images smaller.
+/// #[palm::interface(name = "images")]
+/// pub trait Images {
+///     /// A small image.
+///     async fn thumbnail(&self, image: Vec<u8>) -> Result<Vec<u8>, String>;
+/// }
+///
+/// // In the component:
+///
+/// struct Resizer;
+///
+/// #[palm::worker]
+/// impl Images for Resizer {
+///     async fn thumbnail(&self, image: Vec<u8>) -> Result<Vec<u8>, String> {
+///         Ok(image.into_iter().step_by(2).collect())
+///     }
+/// }
+///
+/// // In a program that calls it, which needs no line of the component:
+///
+/// # async fn example() -> palm::Result<()> {
+/// let images = ImagesClient::connect("tcp://127.0.0.1:5559").await?;
+/// let thumbnail: Vec<u8> = images.thumbnail(vec![1, 2, 3]).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Options
+///
+/// | option | type | default | |
+/// |---|---|---|---|
+/// | `name` | string | needed | the name that clients call it by: the server's, or the master's of the workers that implement it |
+/// | `crate` | path | `::palm` | where to find this crate, if it has another name |
+///
+/// # Functions
+///
+/// Each is a method as those of [`macro@server`] are, without a body. `#[palm::server]`,
+/// `#[palm::pipeline]`, `#[palm::sink]` and `#[palm::worker]` go on an `impl` of the trait, and all of
+/// its functions can be called. `#[palm::method(blocking)]` may mark them there; their names are
+/// the interface's. The component has the interface's name unless the attribute gives it another.
+///
+/// # What is generated
+///
+/// The trait, where the future of an `async` function is `Send`; and, for `Images`, the client
+/// `ImagesClient`, with a method for each function, which carries its documentation, and a constant
+/// (`ImagesClient::THUMBNAIL`), which can be a step of a [`Route`]. A method that gives one answer
+/// returns an [`Eval`], which is awaited and may be given a timeout; one that gives many a [`Job`]; one
+/// that gives none is sent and not waited for. `ImagesClient::new(client)` uses a client that is
+/// connected, and `.on("other")` calls another component.
+///
+/// ```compile_fail
+/// # use palm::prelude::*;
+/// #[palm::interface(name = "images")]
+/// pub trait Images<T> { // error: an interface cannot be generic
+///     async fn thumbnail(&self, image: T) -> T {} // error: no body
+/// }
+/// ```
+pub use palm_macros::interface;
+
 /// Steps that are written as literals, checked when they are compiled: [`Steps`].
 ///
 /// ```
@@ -445,9 +512,11 @@ pub mod __private {
     pub use palm_runtime::component::{
         HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
     };
+    pub use palm_runtime::parts::IntoAddress;
     pub use palm_runtime::{
-        Bind, CallFailure, ComponentKind, Connect, Context, FromPayload, Function, Message,
-        NoAnswer, Registration, Stream, check, inventory,
+        Argument, Bind, CallError, CallFailure, Client, ComponentKind, Connect, ConnectError,
+        Context, Eval, FromPayload, Function, Job, Message, NoAnswer, Registration, Stream, check,
+        inventory,
     };
     pub use palm_runtime::{ByteString, Bytes};
     pub use std::sync::Arc;

@@ -1,14 +1,20 @@
 //! The macros of palm: syntax in, calls of the runtime out. Use them through the crate `palm`,
 //! which re-exports and documents them.
 //!
-//! `component` is the attributes of an `impl` block, `helper` those of the methods in it, `steps` the
-//! check of names that are written as literals.
+//! `component` is the attributes of an `impl` block, `helper` those of the methods in it, `interface` the
+//! one of a trait, `steps` the check of names that are written as literals.
 
 mod component;
+mod constant;
 mod diagnostics;
 mod helper;
+mod interface;
 mod options;
+mod paths;
+mod signature;
 mod steps;
+mod syntax;
+mod text;
 
 use proc_macro::TokenStream;
 
@@ -112,6 +118,15 @@ pub fn gather(_: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn handle_stream(_: TokenStream, item: TokenStream) -> TokenStream {
     helper::expand(Helper::HandleStream, item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn interface(args: TokenStream, item: TokenStream) -> TokenStream {
+    interface::expand(args.into(), item.into()).into()
 }
 
 #[doc(hidden)]

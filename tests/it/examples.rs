@@ -30,6 +30,17 @@ async fn calls() {
 }
 
 #[tokio::test]
+async fn typed() {
+    let servers = ["master", "worker", "splitter", "counter", "reporter"];
+    let lines = [
+        (1, "On counting"),
+        (1, "11 words in 3 sentences"),
+        (1, "documents.parse: there is only a title"),
+    ];
+    check("typed", &servers, &lines).await;
+}
+
+#[tokio::test]
 async fn parallel() {
     let lines = [(10, "b'<uuid> processed a message'")];
     check("parallel", &["master", "worker1", "worker2"], &lines).await;

@@ -9,7 +9,6 @@ mod model;
 mod parse;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use proc_macro2::TokenStream;
 

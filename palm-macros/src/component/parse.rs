@@ -2,7 +2,7 @@
 //! but that it is an `impl` block, without which there is nothing to go on with.
 
 use proc_macro2::{Span, TokenStream};
-use syn::{Attribute, Error, Ident, ImplItem, ImplItemFn, Item, ItemImpl, Result};
+use syn::{Attribute, Error, Ident, ImplItem, ImplItemFn, Item, ItemImpl, Result, parse_quote};
 
 use super::kind::Kind;
 use crate::helper::Helper;
@@ -39,12 +39,20 @@ impl Written {
             Item::Impl(item) => item,
             other => return Err(not_an_impl(kind, &other)),
         };
+        let is_interface = item.trait_.is_some();
         let mut functions = Vec::new();
         let mut misplaced = Vec::new();
         for member in &mut item.items {
             match member {
                 ImplItem::Fn(function) => {
-                    let marks = take_marks(&mut function.attrs);
+                    let mut marks = take_marks(&mut function.attrs);
+                    if is_interface && marks.is_empty() {
+                        // All that an interface names can be called.
+                        marks.push(Mark {
+                            helper: Helper::Method,
+                            attribute: parse_quote!(#[method]),
+                        });
+                    }
                     if !marks.is_empty() {
                         let function = function.clone();
                         functions.push(MarkedFunction { function, marks });

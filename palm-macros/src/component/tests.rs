@@ -78,6 +78,7 @@ fn a_server_with_one_method() {
             }
             impl Resizer {
                 /// A small image.
+                #[allow(deprecated, private_interfaces)]
                 pub const THUMBNAIL: ::palm::__private::Function<Bytes, Bytes> = ::palm::__private::Function::new(
                     "images",
                     "thumbnail",
@@ -238,31 +239,37 @@ fn every_way_to_run_a_method() {
                 T: Image,
             {
                 /// The function `images.one`.
+                #[allow(deprecated, private_interfaces)]
                 pub const ONE: bus::__private::Function<Json<Request>, T> = bus::__private::Function::new(
                     "images",
                     "one",
                 );
                 /// The function `images.other`.
+                #[allow(deprecated, private_interfaces)]
                 pub const TWO: bus::__private::Function<(), bus::__private::NoAnswer> = bus::__private::Function::new(
                     "images",
                     "other",
                 );
                 /// The function `images.many`.
+                #[allow(deprecated, private_interfaces)]
                 pub const MANY: bus::__private::Function<(), T> = bus::__private::Function::new(
                     "images",
                     "many",
                 );
                 /// The function `images.blocking`.
+                #[allow(deprecated, private_interfaces)]
                 pub const BLOCKING: bus::__private::Function<(), T> = bus::__private::Function::new(
                     "images",
                     "blocking",
                 );
                 /// The function `images.stream`.
+                #[allow(deprecated, private_interfaces)]
                 pub const STREAM: bus::__private::Function<(), T> = bus::__private::Function::new(
                     "images",
                     "stream",
                 );
                 /// The function `images.opaque`.
+                #[allow(deprecated, private_interfaces)]
                 pub const OPAQUE: bus::__private::Function<(), bus::__private::Bytes> = bus::__private::Function::new(
                     "images",
                     "opaque",
@@ -570,6 +577,7 @@ fn a_mux_worker_always_has_many_results() {
             }
             impl Foo {
                 /// The function `_.many`.
+                #[allow(deprecated, private_interfaces)]
                 pub const MANY: ::palm::__private::Function<String, Bytes> = ::palm::__private::Function::new(
                     "_",
                     "many",
@@ -842,12 +850,14 @@ fn conditions_are_carried_along() {
                 #[cfg(unix)]
                 /// The function `sink.foo`.
                 #[deprecated]
+                #[allow(deprecated, private_interfaces)]
                 pub const FOO: ::palm::__private::Function<(), ::palm::__private::NoAnswer> = ::palm::__private::Function::new(
                     "sink",
                     "foo",
                 );
                 #[cfg(not(unix))]
                 /// The function `sink.foo`.
+                #[allow(deprecated, private_interfaces)]
                 pub const FOO: ::palm::__private::Function<(), ::palm::__private::NoAnswer> = ::palm::__private::Function::new(
                     "sink",
                     "foo",
@@ -1037,9 +1047,7 @@ fn the_place_of_a_component_attribute() {
     );
     check(
         quote! { impl Trait for Foo { #[palm::method] fn foo(&self) {} } },
-        expect![[r#"
-            `#[palm::server]` belongs on an inherent `impl` block: `impl Foo { .. }`
-        "#]],
+        expect![""],
     );
     check(
         quote! { impl<'a> Foo<'a> { #[palm::method] fn foo(&self) {} } },

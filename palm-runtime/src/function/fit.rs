@@ -127,12 +127,14 @@ impl<T: IntoPayload> Argument<Untyped> for T {
 }
 
 /// Nothing, for a method that takes nothing.
+#[diagnostic::do_not_recommend]
 impl Argument<()> for () {
     fn into_argument(self) -> Result<Bytes, BoxError> {
         Ok(Bytes::new())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl Argument<Untyped> for () {
     fn into_argument(self) -> Result<Bytes, BoxError> {
         Ok(Bytes::new())

@@ -7,9 +7,11 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::{Thread, access, at, call, failure, private, private_at, unwrap};
-use crate::component::model::{Access, Component, Method, Yields};
-use crate::component::text;
+use super::{Thread, access, call, failure, private, private_at, unwrap};
+use crate::component::model::{Component, Method};
+use crate::paths::at;
+use crate::signature::{Access, Yields};
+use crate::text;
 
 /// `__PALM_FUNCTIONS`, outside of the `impl`, since the registration knows no type parameters.
 pub(super) fn function_list(component: &Component<'_>) -> TokenStream {

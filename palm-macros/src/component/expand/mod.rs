@@ -11,9 +11,12 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::model::{Access, Answer, Component, Method, Signature, without_lifetimes};
-use super::text;
+use super::model::{Component, Method, Name};
+use crate::constant::Constant;
 use crate::helper::Helper;
+use crate::paths::at;
+use crate::signature::{Access, Signature};
+use crate::text;
 
 /// The user's block, and what makes a component of it.
 pub(super) fn tokens(component: &Component<'_>) -> TokenStream {
@@ -44,27 +47,12 @@ pub(super) fn tokens(component: &Component<'_>) -> TokenStream {
     }
 }
 
-/// `::palm::__private`, or where the user says that it is.
 fn private(component: &Component<'_>) -> TokenStream {
-    match &component.palm {
-        Some(palm) => quote!(#palm::__private),
-        None => quote!(::palm::__private),
-    }
+    component.palm.private()
 }
 
-/// A place to report errors at. Names that are resolved there are still ours.
-fn at(span: Span) -> Span {
-    Span::call_site().located_at(span)
-}
-
-/// [`private`], for an expression that is reported at `span`: one token elsewhere, and rustc would
-/// underline everything between.
 fn private_at(component: &Component<'_>, span: Span) -> TokenStream {
-    let relocated = private(component).into_iter().map(|mut token| {
-        token.set_span(token.span().located_at(span));
-        token
-    });
-    relocated.collect()
+    component.palm.private_at(span)
 }
 
 /// `impl #path for` the user's type.
@@ -117,12 +105,10 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
     if component.methods.is_empty() {
         return None;
     }
-    let private = private(component);
     let cfgs = &component.cfgs;
     let item = component.item;
     let (generics, _, where_clause) = item.generics.split_for_impl();
     let self_ty = &item.self_ty;
-    let server = &component.name;
     let constants = component.methods.iter().map(|method| {
         let Method {
             signature,
@@ -132,19 +118,18 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
             doc,
             ..
         } = method;
-        let cfgs = &signature.cfgs;
-        let constant = Ident::new(&constant.to_string(), at(constant.span()));
-        let types = function_type(component, signature);
-        let undocumented = doc.is_empty().then(|| {
-            let doc = format!(" The function `{}.{name}`.", server.value());
-            quote!(#[doc = #doc])
-        });
-        quote! {
-            #(#cfgs)*
-            #undocumented
-            #(#attributes)*
-            pub const #constant: #types = #private::Function::new(#server, #name);
-        }
+        let constant = Constant {
+            palm: &component.palm,
+            server: component.name.expression(component),
+            name,
+            ident: constant,
+            signature,
+            attributes,
+            default_doc: doc
+                .is_empty()
+                .then(|| format!(" The function `{}.{name}`.", component.name.text())),
+        };
+        constant.tokens()
     });
     Some(quote! {
         #(#cfgs)*
@@ -152,31 +137,6 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
             #(#constants)*
         }
     })
-}
-
-/// The type of a method's constant: what it takes, and what its caller gets.
-fn function_type(component: &Component<'_>, signature: &Signature) -> TokenStream {
-    let private = private(component);
-    let input = match &signature.argument {
-        Some(ty) => without_lifetimes(ty).into_token_stream(),
-        None => quote!(()),
-    };
-    let span = at(signature
-        .output
-        .ty
-        .as_ref()
-        .map_or(signature.ident.span(), |ty| ty.span()));
-    let output = match &signature.output.answer {
-        Answer::Nothing => quote!(#private::NoAnswer),
-        Answer::Opaque => quote!(#private::Bytes),
-        Answer::Of(ty) => ty.into_token_stream(),
-        Answer::OfIterator(ty) => quote_spanned!(span=> <#ty as ::core::iter::IntoIterator>::Item),
-        Answer::OfStream(ty) => {
-            let private = private_at(component, span);
-            quote_spanned!(span=> <#ty as #private::Stream>::Item)
-        }
-    };
-    quote!(#private::Function<#input, #output>)
 }
 
 /// `Bind` or `Connect`: the way to a builder.
@@ -195,7 +155,7 @@ fn builder(component: &Component<'_>) -> TokenStream {
 fn registration(component: &Component<'_>) -> TokenStream {
     let private = private(component);
     let kind = format_ident!("{}", component.kind.variant());
-    let name = &component.name;
+    let name = component.name.of_registration(component);
     let self_ty = text::of(&component.item.self_ty);
     let doc = text::first_doc_line(&component.item.attrs);
     let hooks = component.hooks.iter().map(|hook| {
@@ -259,7 +219,11 @@ fn call(
         Access::Exclusive => quote!(&mut *__palm_this),
     };
     // `Self::` finds the user's method before any trait's of the same name.
-    let call = quote_spanned!(span=> Self::#ident(#this #(, #arguments)*));
+    let this_type = match &component.interface {
+        Some(interface) => quote_spanned!(span=> <Self as #interface>),
+        None => quote_spanned!(span=> Self),
+    };
+    let call = quote_spanned!(span=> #this_type::#ident(#this #(, #arguments)*));
     let call = if signature.is_async {
         quote_spanned!(span=> #private::check::future(#call).await)
     } else {
@@ -336,6 +300,35 @@ impl Helper {
             Self::Gather => format_ident!("GATHERS"),
             Self::HandleStream => format_ident!("HANDLES_STREAM"),
             Self::Method => panic!("bug in palm-macros: a method among the hooks"),
+        }
+    }
+}
+
+impl Name {
+    /// As an expression, where `Self` is the component.
+    fn expression(&self, component: &Component<'_>) -> TokenStream {
+        match self {
+            Self::Literal(name) => name.into_token_stream(),
+            Self::OfInterface => {
+                let (interface, self_ty) = (&component.interface, &component.item.self_ty);
+                quote!(<#self_ty as #interface>::__PALM_NAME)
+            }
+        }
+    }
+
+    /// As an expression outside of the block, which knows no type parameters.
+    fn of_registration(&self, component: &Component<'_>) -> TokenStream {
+        match self {
+            Self::OfInterface if !component.item.generics.params.is_empty() => quote!("_"),
+            _ => self.expression(component),
+        }
+    }
+
+    /// For documentation.
+    fn text(&self) -> String {
+        match self {
+            Self::Literal(name) => name.value(),
+            Self::OfInterface => "_".to_owned(),
         }
     }
 }

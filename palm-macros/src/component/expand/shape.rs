@@ -4,13 +4,15 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
-use super::{Thread, access, at, call, is_exclusive, private, private_at, unwrap};
-use crate::component::model::{Component, Hook, Signature, Yields};
+use super::{Thread, access, call, is_exclusive, private, private_at, unwrap};
+use crate::component::model::{Component, Hook};
 use crate::helper::Helper;
+use crate::paths::at;
+use crate::signature::{Signature, Yields};
 
 pub(super) fn implementation(component: &Component<'_>) -> TokenStream {
     let private = private(component);
-    let name = &component.name;
+    let name = component.name.expression(component);
     let exclusive = is_exclusive(component);
     let hooks = component.hooks.iter().map(|hook| match hook.helper {
         Helper::HandleStream => publication(component, hook),

@@ -8,10 +8,10 @@ use syn::{
     TypeParamBound, TypeReference,
 };
 
-use super::{find_ident, last_segment};
-use crate::component::kind::Kind;
+use crate::component::Kind;
 use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
+use crate::syntax::{find_ident, last_segment};
 
 /// What a method returns.
 #[derive(Debug)]

@@ -1,10 +1,7 @@
 //! What was written means: every rule that needs no types, all mistakes at once. A model that exists
 //! is valid.
 //!
-//! [`signature`] reads a method's receiver and parameters, [`output`] what it returns.
-
-mod output;
-mod signature;
+//! [`Signature`] reads a method.
 
 use std::collections::HashMap;
 
@@ -12,31 +9,41 @@ use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
-use syn::{Attribute, GenericParam, Ident, ImplItem, ItemImpl, LitStr, Meta, Path, Result, Type};
+use syn::{Attribute, GenericParam, Ident, ImplItem, ItemImpl, LitStr, Meta, Path, Result};
 
-pub(super) use self::output::{Answer, Yields, without_lifetimes};
-pub(super) use self::signature::{Access, Signature};
 use super::kind::Kind;
 use super::parse::{Mark, MarkedFunction, Written};
-use super::text;
 use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
 use crate::options::{self, Options, Reported, problem_of_name};
+use crate::paths::Palm;
+use crate::signature::{Signature, Yields};
+use crate::syntax::{attributes_of_constant, cfgs, find_ident};
+use crate::text;
 
 /// A component.
 #[derive(Debug)]
 pub(super) struct Component<'a> {
     pub(super) kind: Kind,
-    /// The path of the crate `palm`, if it is not `::palm`.
-    pub(super) palm: Option<Path>,
+    pub(super) palm: Palm,
     /// Its name; a worker's master's.
-    pub(super) name: LitStr,
+    pub(super) name: Name,
+    /// The interface that it implements, if it is one's.
+    pub(super) interface: Option<Path>,
     /// The user's block, without helper attributes.
     pub(super) item: &'a ItemImpl,
     /// Under which conditions the whole block exists.
     pub(super) cfgs: Vec<Attribute>,
     pub(super) methods: Vec<Method>,
     pub(super) hooks: Vec<Hook>,
+}
+
+/// What a component is called.
+#[derive(Debug)]
+pub(super) enum Name {
+    Literal(LitStr),
+    /// As the interface that it implements says.
+    OfInterface,
 }
 
 /// A method that can be called from afar.
@@ -75,7 +82,8 @@ impl<'a> Component<'a> {
         let mut diagnostics = Diagnostics::default();
         let item = &written.item;
         let (name, palm) = model_options(kind, args, item, &mut diagnostics);
-        if let Some((path, _)) = &item.trait_ {
+        let interface = item.trait_.as_ref().map(|(path, _)| path.clone());
+        if let Some(path) = interface.as_ref().filter(|_| !kind.is_callable()) {
             let message = format!(
                 "`#[palm::{}]` belongs on an inherent `impl` block: `impl {} {{ .. }}`",
                 kind.attribute(),
@@ -93,6 +101,7 @@ impl<'a> Component<'a> {
             kind,
             palm,
             name,
+            interface,
             item,
             cfgs: cfgs(&item.attrs),
             methods,
@@ -106,18 +115,19 @@ fn model_options(
     args: TokenStream,
     item: &ItemImpl,
     diagnostics: &mut Diagnostics,
-) -> (Option<LitStr>, Option<Path>) {
+) -> (Option<Name>, Palm) {
     let mut options = Options::parse(args, kind.attribute(), kind.options(), diagnostics);
-    let palm = options.take_path(options::CRATE, diagnostics);
+    let palm = Palm(options.take_path(options::CRATE, diagnostics));
     let name = if kind.is_worker() {
         options.take_name(options::SERVER, diagnostics)
     } else {
         options.take_name(options::NAME, diagnostics)
     };
     let name = match name {
-        Some(Ok(name)) => Some(name),
+        Some(Ok(name)) => Some(Name::Literal(name)),
         Some(Err(Reported)) => None,
-        None if kind.is_worker() => Some(LitStr::new("_", item.self_ty.span())),
+        None if item.trait_.is_some() => Some(Name::OfInterface),
+        None if kind.is_worker() => Some(Name::Literal(LitStr::new("_", item.self_ty.span()))),
         None => {
             if !options.has_mistakes {
                 let message = format!("give the {} a name: `{}`", kind.noun(), kind.usage());
@@ -170,8 +180,14 @@ fn model_functions(
             diagnostics.push(&first.attribute, refusal);
             continue;
         }
-        let signature = Signature::model(kind, first.helper, function, diagnostics);
-        let options = model_helper_options(first, &signature, diagnostics);
+        let signature = Signature::model(
+            kind,
+            first.helper,
+            &function.sig,
+            &function.attrs,
+            diagnostics,
+        );
+        let options = model_helper_options(first, written, &signature, diagnostics);
         match first.helper {
             Helper::Method => {
                 let ident = signature.ident.unraw();
@@ -198,10 +214,13 @@ struct HelperOptions {
 
 fn model_helper_options(
     mark: &Mark,
+    written: &Written,
     signature: &Signature,
     diagnostics: &mut Diagnostics,
 ) -> HelperOptions {
     let accepted: &[_] = match mark.helper {
+        // The interface names its functions.
+        Helper::Method if written.item.trait_.is_some() => &[options::BLOCKING],
         Helper::Method => &[options::NAME, options::BLOCKING],
         Helper::Scatter | Helper::Gather | Helper::HandleStream => &[],
     };
@@ -340,42 +359,5 @@ fn nothing_marked(kind: Kind) -> String {
             "this {} has nothing to call: mark the methods that others may call with `#[palm::method]`",
             kind.noun()
         ),
-    }
-}
-
-fn cfgs(attributes: &[Attribute]) -> Vec<Attribute> {
-    attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("cfg"))
-        .cloned()
-        .collect()
-}
-
-fn attributes_of_constant(attributes: &[Attribute]) -> Vec<Attribute> {
-    attributes
-        .iter()
-        .filter(|attribute| {
-            attribute.path().is_ident("doc") || attribute.path().is_ident("deprecated")
-        })
-        .cloned()
-        .collect()
-}
-
-/// The first identifier `name` in `tokens`: of a keyword, the only way to use it.
-fn find_ident(tokens: TokenStream, name: &str) -> Option<Ident> {
-    tokens.into_iter().find_map(|token| match token {
-        proc_macro2::TokenTree::Ident(ident) => (ident == name).then_some(ident),
-        proc_macro2::TokenTree::Group(group) => find_ident(group.stream(), name),
-        _ => None,
-    })
-}
-
-/// The last name in a type's path, through the groups that `macro_rules` puts around types.
-fn last_segment(ty: &Type) -> Option<&syn::PathSegment> {
-    match ty {
-        Type::Path(path) => path.path.segments.last(),
-        Type::Group(group) => last_segment(&group.elem),
-        Type::Paren(paren) => last_segment(&paren.elem),
-        _ => None,
     }
 }

@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::{Attribute, Expr, ExprLit, Lit, Meta};
 
 /// A type as it would be written. (Tokens forget the spaces between them.)
-pub(super) fn of(syntax: impl ToTokens) -> String {
+pub(crate) fn of(syntax: impl ToTokens) -> String {
     let mut text = String::new();
     write_tokens(syntax.into_token_stream(), &mut text);
     text
@@ -62,7 +62,7 @@ fn needs_space_before_group(text: &str) -> bool {
 }
 
 /// The first line of a doc comment; empty where there is none.
-pub(super) fn first_doc_line(attributes: &[Attribute]) -> String {
+pub(crate) fn first_doc_line(attributes: &[Attribute]) -> String {
     attributes
         .iter()
         .filter_map(doc_text)
@@ -86,7 +86,7 @@ fn doc_text(attribute: &Attribute) -> Option<String> {
 }
 
 /// `thumb_nail` and `thumbNail` in the way that constants are written: `THUMB_NAIL`.
-pub(super) fn screaming_snake(name: &str) -> String {
+pub(crate) fn screaming_snake(name: &str) -> String {
     let mut constant = String::new();
     let mut after_lowercase = false;
     for letter in name.chars() {

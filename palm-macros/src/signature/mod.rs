@@ -1,14 +1,17 @@
 //! [`Signature`]: how a method takes its component and its arguments.
 
+mod output;
+
 use quote::ToTokens as _;
 use syn::spanned::Spanned as _;
-use syn::{Attribute, FnArg, Ident, ImplItemFn, PatType, Receiver, ReceiverKind, Safety, Type};
+use syn::{Attribute, FnArg, Ident, PatType, Receiver, ReceiverKind, Safety, Type};
 
-use super::output::Output;
-use super::{cfgs, find_ident, last_segment};
-use crate::component::kind::Kind;
+use crate::component::Kind;
 use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
+use crate::syntax::{cfgs, find_ident, last_segment};
+
+pub(crate) use self::output::{Answer, Output, Yields, without_lifetimes};
 
 /// A method's signature.
 #[derive(Debug)]
@@ -36,19 +39,19 @@ pub(crate) enum Access {
 
 impl Signature {
     /// Checks it. What could not be read is stood in for, so that the rest is checked too.
-    pub(super) fn model(
+    pub(crate) fn model(
         kind: Kind,
         helper: Helper,
-        function: &ImplItemFn,
+        signature: &syn::Signature,
+        attributes: &[Attribute],
         diagnostics: &mut Diagnostics,
     ) -> Self {
-        let signature = &function.sig;
-        check_qualifiers(helper, function, diagnostics);
+        check_qualifiers(helper, signature, diagnostics);
         let access = model_receiver(helper, signature, diagnostics);
         let (argument, context) = model_parameters(helper, signature, diagnostics);
         Self {
             ident: signature.ident.clone(),
-            cfgs: cfgs(&function.attrs),
+            cfgs: cfgs(attributes),
             is_async: signature.asyncness.is_some(),
             access,
             argument,
@@ -58,8 +61,7 @@ impl Signature {
     }
 }
 
-fn check_qualifiers(helper: Helper, function: &ImplItemFn, diagnostics: &mut Diagnostics) {
-    let signature = &function.sig;
+fn check_qualifiers(helper: Helper, signature: &syn::Signature, diagnostics: &mut Diagnostics) {
     let what = helper.name();
     if let Some(token) = signature.constness {
         diagnostics.push(token, format_args!("a `#[palm::{what}]` cannot be `const`"));

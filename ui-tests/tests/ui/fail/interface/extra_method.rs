@@ -1,0 +1,24 @@
+#[palm::interface(name = "images")]
+trait Images {
+    async fn thumbnail(&self, image: Vec<u8>) -> Result<Vec<u8>, String>;
+    fn size(&self, image: Vec<u8>) -> String;
+}
+
+struct Resizer;
+
+#[palm::worker]
+impl Images for Resizer {
+    async fn thumbnail(&self, image: Vec<u8>) -> Result<Vec<u8>, String> {
+        Ok(image)
+    }
+
+    fn size(&self, image: Vec<u8>) -> String {
+        image.len().to_string()
+    }
+
+    fn colour(&self, _image: Vec<u8>) -> String {
+        "blue".to_owned()
+    }
+}
+
+fn main() {}
