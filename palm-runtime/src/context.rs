@@ -1,9 +1,10 @@
 //! [`Context`]: what a method or a hook can learn besides its argument.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::message::Message;
+use crate::message::{Deadline, Message};
 
 /// What a method or a hook can learn besides its argument: take it as the last parameter.
 ///
@@ -35,6 +36,12 @@ impl Context {
     /// The message that is being handled, as it came in.
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// How much time is left until nobody wants the result any more; `None` where the caller has set no
+    /// deadline. A method that takes long may look at it and give up, or pass it on to calls of its own.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.message.deadline().map(Deadline::left)
     }
 
     /// The component's name; a worker's own one.

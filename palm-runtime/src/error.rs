@@ -65,6 +65,10 @@ pub enum FailureKind {
     Undecodable,
     /// The component stopped before the call was done.
     Cancelled,
+    /// The deadline passed before the call was done; a method that was not begun was not called.
+    DeadlineExceeded,
+    /// Nobody was there to do it until the deadline: a master had no worker.
+    Unavailable,
 }
 
 impl FailureKind {
@@ -75,6 +79,8 @@ impl FailureKind {
             Self::UnknownFunction => "cannot be called",
             Self::Undecodable => "got a payload that it cannot read",
             Self::Cancelled => "was cancelled",
+            Self::DeadlineExceeded => "was not done in time",
+            Self::Unavailable => "is not available",
         }
     }
 }
@@ -111,6 +117,17 @@ impl CallFailure {
     pub(crate) fn cancelled() -> Self {
         let kind = FailureKind::Cancelled;
         let source = "the component stopped".into();
+        Self { kind, source }
+    }
+
+    pub(crate) fn late() -> Self {
+        let kind = FailureKind::DeadlineExceeded;
+        let source = "its deadline has passed".into();
+        Self { kind, source }
+    }
+
+    pub(crate) fn unavailable(source: BoxError) -> Self {
+        let kind = FailureKind::Unavailable;
         Self { kind, source }
     }
 

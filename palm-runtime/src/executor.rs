@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
 use crate::callable::{Call, Callable, Emitted, Outcome, Results, State, catch_panic};
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
-use crate::message::Message;
+use crate::message::{Deadline, Message};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup};
 
@@ -223,6 +224,8 @@ struct Begun {
     header: Message,
     feedback: Option<oneshot::Sender<Bytes>>,
     started: Instant,
+    /// Until when its result is wanted.
+    deadline: Option<Deadline>,
     /// Of the function, where there is one.
     counters: Option<Arc<FunctionCounters>>,
     /// Until when delivery has to wait, and who waits for it.
@@ -282,6 +285,7 @@ impl<C: Callable> Running<C> {
             feedback,
             started: now,
             counters: None,
+            deadline: None,
             turn: self.turn(),
             collected: None,
         };
@@ -289,6 +293,12 @@ impl<C: Callable> Running<C> {
             // An earlier step failed: this one is left out.
             let payload = begun.header.payload().clone();
             return Work::Done(Outcome::Payload(payload), begun);
+        }
+        if let Some(deadline) = begun.header.deadline() {
+            if deadline.has_passed() {
+                return Work::Done(Outcome::Failed(CallFailure::late()), begun);
+            }
+            begun.deadline = Some(deadline);
         }
         begun.index = match self.find(&begun.header) {
             Ok(Found::Function(index)) => index,
@@ -408,8 +418,15 @@ impl<C: Callable> Running<C> {
         call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
     ) {
         let (started, counters) = (begun.started, begun.counters.clone());
+        let deadline = begun.deadline;
         let call = async move {
-            let outcome = call.await;
+            let outcome = match deadline {
+                // A method that awaits is dropped where it does; one that has a thread goes on for nobody.
+                Some(deadline) => timeout(deadline.left(), call)
+                    .await
+                    .unwrap_or_else(|_| Outcome::Failed(CallFailure::late())),
+                None => call.await,
+            };
             if let Some(counters) = counters {
                 counters.end(started.elapsed(), matches!(outcome, Outcome::Failed(_)));
             }

@@ -1,10 +1,15 @@
 //! What fails in a component comes back to its caller as an error, from wherever it was.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 
-use super::setup::{ANY, Caller, check, connect_through, soon};
+use super::setup::{ANY, Caller, Gate, check, connect_through, soon};
+
+/// A deadline that passes.
+const BRIEF: Duration = Duration::from_millis(300);
 
 /// The functions of all components here.
 macro_rules! component {
@@ -22,6 +27,11 @@ macro_rules! component {
             async fn panics(&self) -> Bytes {
                 tokio::task::yield_now().await;
                 panic!("as told")
+            }
+
+            #[palm::method]
+            async fn never(&self) -> Bytes {
+                std::future::pending().await
             }
 
             #[palm::method]
@@ -44,16 +54,28 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
         for (function, payload, kind, message) in [
             (
                 "number",
-                "x",
+                &b"x"[..],
                 FailureKind::Failed,
                 "invalid digit found in string",
             ),
-            ("panics", "x", FailureKind::Panicked, "as told"),
+            ("panics", b"x", FailureKind::Panicked, "as told"),
             (
                 "missing",
-                "x",
+                b"x",
                 FailureKind::UnknownFunction,
                 "no function `missing` here; there are",
+            ),
+            (
+                "mark",
+                b"x\xff",
+                FailureKind::Undecodable,
+                "the payload is no `String`: invalid utf-8 sequence of 1 bytes from index 1",
+            ),
+            (
+                "never",
+                b"x",
+                FailureKind::DeadlineExceeded,
+                "its deadline has passed",
             ),
         ] {
             let step = |(number, name): (usize, &&str)| {
@@ -61,7 +83,11 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
                 format!("{name}.{function}")
             };
             let steps: Vec<_> = names.iter().enumerate().map(step).collect();
-            let answer = soon("the error", client.eval(steps, payload).into_future()).await;
+            let mut call = client.job(steps, [payload]);
+            if kind == FailureKind::DeadlineExceeded {
+                call = call.deadline(BRIEF);
+            }
+            let answer = soon("the error", call.next()).await.unwrap();
             let Err(CallError::Remote(error)) = answer else {
                 panic!("{name}.{function} answered {answer:?}");
             };
@@ -113,6 +139,8 @@ fn an_error_goes_past_the_steps_that_follow() {
             let metrics = component.metrics();
             metrics.function("mark").unwrap().calls
         };
+        let components = [&middle, &hand, &last];
+        let before = components.map(called);
         let steps = ["first.number", "middle.mark", "hub.mark", "last.mark"];
         for payload in ["x", "7"] {
             let answer = soon("an answer", client.eval(steps, payload).into_future()).await;
@@ -124,7 +152,7 @@ fn an_error_goes_past_the_steps_that_follow() {
                 ),
             }
         }
-        assert_eq!([&middle, &hand, &last].map(called), [1, 1, 1]);
+        assert_eq!(components.map(called), before.map(|calls| calls + 1));
     });
 }
 
@@ -177,5 +205,94 @@ fn who_knows_no_errors_gets_the_payload_0() {
         let (_, message) = caller.publication().await;
         assert_eq!(message.payload(), "0");
         assert_eq!(message.error().unwrap().component, "first");
+    });
+}
+
+struct Busy {
+    gate: Gate,
+}
+
+#[palm::server(name = "busy")]
+impl Busy {
+    #[palm::method]
+    async fn pass(&self) -> &'static str {
+        self.gate.pass().await;
+        "passed"
+    }
+
+    #[palm::method]
+    fn time_left(&self, _: (), context: Context) -> String {
+        format!("{:?}", context.time_left().map(|left| left.as_secs()))
+    }
+}
+
+#[test]
+fn what_is_late_is_dropped_and_not_begun() {
+    check(async {
+        let gate = Gate::closed();
+        let busy = Busy { gate: gate.clone() };
+        let busy = busy.bind(ANY).concurrency(1).spawn().await.unwrap();
+        let client = connect_through(&busy, &busy).await;
+        let mut calls = client.job(Busy::PASS, [(); 3]).deadline(BRIEF).messages(3);
+        for _ in 0..3 {
+            let answer = soon("an error", calls.next()).await.unwrap();
+            let Err(CallError::Remote(error)) = answer else {
+                panic!("answered {answer:?}");
+            };
+            assert_eq!(error.kind, FailureKind::DeadlineExceeded);
+        }
+        assert_eq!(gate.count(), 1, "two were queued until it was too late");
+        // The place is free again.
+        gate.open();
+        let answer = client.eval(Busy::PASS, ()).into_future();
+        assert_eq!(soon("an answer", answer).await.unwrap(), "passed");
+    });
+}
+
+#[test]
+fn methods_can_see_how_much_time_is_left() {
+    check(async {
+        let busy = Busy {
+            gate: Gate::closed(),
+        };
+        let busy = busy.bind(ANY).spawn().await.unwrap();
+        let client = connect_through(&busy, &busy).await;
+        let eval = client.eval(Busy::TIME_LEFT, ());
+        let left = eval.timeout(Duration::from_secs(1000)).into_future();
+        let left = soon("an answer", left).await.unwrap();
+        assert!(["Some(999)", "Some(998)"].contains(&&*left), "{left}");
+        let mut job = client.job(Busy::TIME_LEFT, [()]).messages(1);
+        assert_eq!(
+            soon("an answer", job.next()).await.unwrap().unwrap(),
+            "None"
+        );
+    });
+}
+
+#[test]
+fn a_master_without_workers_says_so_at_the_deadline() {
+    check(async {
+        let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
+        let client = connect_through(&master, &master).await;
+        let mut calls = client
+            .job(Hand::MARK, ["x", "y"])
+            .deadline(BRIEF)
+            .messages(2);
+        for _ in 0..2 {
+            let answer = soon("an error", calls.next()).await.unwrap();
+            let Err(CallError::Remote(error)) = answer else {
+                panic!("answered {answer:?}");
+            };
+            assert_eq!(error.kind, FailureKind::Unavailable);
+            assert_eq!(
+                error.to_string(),
+                "`hub.mark` is not available in `hub`: no worker is connected"
+            );
+        }
+        let hand = Hand.connect(master.db_address()).name("hand");
+        let _hand = hand.spawn().await.unwrap();
+        let answer = client.eval(Hand::MARK, "x").into_future();
+        assert_eq!(soon("an answer", answer).await.unwrap(), "x hub");
+        soon("a shutdown", master.shutdown()).await.unwrap();
     });
 }

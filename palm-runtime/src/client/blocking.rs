@@ -171,6 +171,12 @@ impl<Output> Job<'_, Output> {
         self
     }
 
+    /// How long each call may take; see [`crate::Job::deadline`].
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.job = self.job.deadline(deadline);
+        self
+    }
+
     /// How long to wait for the next answer; see [`crate::Job::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.job = self.job.timeout(timeout);

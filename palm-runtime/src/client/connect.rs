@@ -13,7 +13,7 @@ use super::answers::{self, Answers};
 use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError};
 use crate::function::{Answer, Argument, IntoSteps, Steps};
-use crate::message::{Content, FrameMemory, new_id};
+use crate::message::{Content, Deadline, FrameMemory, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
@@ -99,7 +99,8 @@ impl ClientBuilder {
     }
 
     /// How long a call waits for its answer, and a job for the next one, unless they are told
-    /// otherwise. Default: 60 s.
+    /// otherwise. A single call's deadline travels with it, and components drop what is late.
+    /// Default: 60 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -437,8 +438,10 @@ impl Client {
         steps: &Steps,
         topic: &str,
         id: &str,
+        deadline: Option<Deadline>,
         payload: &[u8],
     ) -> Result<Bytes, CallError> {
+        let extensions = deadline.map(Deadline::encode);
         let content = Content {
             pipeline: self.0.pipeline.as_bytes(),
             client: topic.as_bytes(),
@@ -446,7 +449,7 @@ impl Client {
             function: steps.text().as_bytes(),
             cache: id.as_bytes(),
             payload,
-            unknown: &[],
+            unknown: extensions.as_ref().map_or(&[], |field| &field[..]),
         };
         let (len, limit) = (content.len(), self.0.max_message_bytes);
         if len > limit {

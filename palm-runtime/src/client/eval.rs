@@ -13,6 +13,7 @@ use super::answers::{Topic, Waiting};
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
+use crate::message::Deadline;
 
 /// One call, made by [`Client::eval`]: await it.
 #[must_use = "a call is not made until it is awaited"]
@@ -43,6 +44,9 @@ impl<'a, Output> Eval<'a, Output> {
     }
 
     /// How long to wait for the answer. Default: the client's.
+    ///
+    /// The deadline travels with the call: a component that gets to it later does not call the function,
+    /// and a method that awaits when it passes is dropped. The hosts' clocks have to agree about as well.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -98,8 +102,11 @@ impl<'a, Output> Eval<'a, Output> {
             function: steps.to_string(),
             source,
         })?;
+        let deadline = Deadline::after(self.timeout);
         let id = self.id.as_ref().unwrap_or(&topic.text);
-        let frame = self.client.frame(&steps, &topic.text, id, &payload)?;
+        let frame = self
+            .client
+            .frame(&steps, &topic.text, id, Some(deadline), &payload)?;
         Ok((steps, frame))
     }
 }

@@ -19,6 +19,7 @@ use super::answers::{Received, Topic, Waiting};
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
+use crate::message::Deadline;
 use crate::part::BATCH;
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::{SocketClosed, TrySendError};
@@ -50,6 +51,8 @@ pub struct Job<'a, Output = Bytes> {
     answers: Answers,
     left: Option<u64>,
     timeout: Duration,
+    /// How long each call may take.
+    deadline: Option<Duration>,
     idle: Pin<Box<Sleep>>,
     /// Whether something was sent or taken since `idle` was set.
     progress: bool,
@@ -150,6 +153,7 @@ impl<'a, Output> Job<'a, Output> {
             },
             left: None,
             timeout,
+            deadline: None,
             idle: Box::pin(sleep(timeout)),
             progress: true,
             output: PhantomData,
@@ -167,6 +171,14 @@ impl<'a, Output> Job<'a, Output> {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self.progress = true;
+        self
+    }
+
+    /// How long each call may take, from when it is sent. One that takes longer is answered by an error
+    /// of the kind [`DeadlineExceeded`](crate::FailureKind::DeadlineExceeded), or
+    /// [`Unavailable`](crate::FailureKind::Unavailable) where nobody was there to do it. Default: no limit.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
         self
     }
 
@@ -222,9 +234,10 @@ impl<'a, Output> Job<'a, Output> {
                 function: steps.to_string(),
                 source,
             })?;
+            let deadline = self.deadline.map(Deadline::after);
             let frame = self
                 .client
-                .frame(steps, &self.topic.text, &self.id, &payload)?;
+                .frame(steps, &self.topic.text, &self.id, deadline, &payload)?;
             self.window.sent += 1;
             // As long as payloads are sent the job is not idle.
             self.progress = true;

@@ -268,7 +268,10 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         let outstanding = Outstanding::default();
         let push = WorkerPushService::bind(push_address).outstanding(outstanding.clone());
         let pull = WorkerPullService::bind(pull_address).outstanding(outstanding);
-        parts.template.register_outbound(push, "WorkerPush");
+        parts
+            .template
+            .register_outbound(push, "WorkerPush")
+            .failures("Pub");
         parts
             .template
             .register_inbound(pull, "WorkerPull")

@@ -218,6 +218,13 @@ impl OutboundEntry<'_> {
         self
     }
 
+    /// The outbound part that takes a message of which nothing came, with the error in it. Default:
+    /// nowhere.
+    pub fn failures(self, outbound: impl Into<String>) -> Self {
+        self.entry.failures = Some(outbound.into());
+        self
+    }
+
     /// Whether each answer is logged, at level DEBUG. Default: no.
     pub fn log(self, log: bool) -> Self {
         self.registration.log = log;

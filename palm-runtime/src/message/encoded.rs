@@ -6,6 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use uuid::Uuid;
 
+use super::Deadline;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
 use super::memory::FrameMemory;
@@ -239,6 +240,11 @@ impl Message {
     /// Why the payload is no result, where a component before has told.
     pub fn error(&self) -> Option<RemoteError> {
         RemoteError::of(&self.0.unknown, self.function())
+    }
+
+    /// Until when the answer is wanted, where the caller has told.
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        Deadline::of(&self.0.unknown)
     }
 
     /// Whether there may be an [`error`](Self::error): it costs nothing to ask.

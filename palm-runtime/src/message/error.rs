@@ -44,6 +44,8 @@ impl RemoteError {
                 Kind::UnknownFunction => FailureKind::UnknownFunction,
                 Kind::Undecodable => FailureKind::Undecodable,
                 Kind::Cancelled => FailureKind::Cancelled,
+                Kind::DeadlineExceeded => FailureKind::DeadlineExceeded,
+                Kind::Unavailable => FailureKind::Unavailable,
             },
             message: error.message,
             component: error.component,
@@ -61,6 +63,8 @@ pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u
         FailureKind::UnknownFunction => Kind::UnknownFunction,
         FailureKind::Undecodable => Kind::Undecodable,
         FailureKind::Cancelled => Kind::Cancelled,
+        FailureKind::DeadlineExceeded => Kind::DeadlineExceeded,
+        FailureKind::Unavailable => Kind::Unavailable,
     };
     let error = Error {
         kind: kind.into(),
@@ -68,7 +72,10 @@ pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u
         component: component.to_owned(),
         step,
     };
-    let extensions = Extensions { error: Some(error) };
+    let extensions = Extensions {
+        error: Some(error),
+        ..Extensions::default()
+    };
     extensions.encode_to_vec()
 }
 

@@ -4,6 +4,7 @@
 //! contract). Start reading at [`Message::decode`]. There is no I/O here.
 
 mod codec;
+mod deadline;
 mod encoded;
 mod error;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 
 pub use codec::DecodeError;
 pub(crate) use codec::{Content, answer};
+pub(crate) use deadline::Deadline;
 pub use encoded::Message;
 pub(crate) use encoded::new_id;
 pub use error::RemoteError;

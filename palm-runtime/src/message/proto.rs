@@ -30,6 +30,10 @@ pub struct Extensions {
     /// Why the payload is no result.
     #[prost(message, optional, tag = "16")]
     pub error: ::core::option::Option<Error>,
+    /// When the answer is of no use any more: microseconds since 1970-01-01T00:00:00Z, without leap
+    /// seconds. 0: never.
+    #[prost(fixed64, tag = "17")]
+    pub deadline: u64,
 }
 /// Why a function gave no result.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -73,6 +77,10 @@ pub mod error {
         Undecodable = 3,
         /// The component stopped before the call was done.
         Cancelled = 4,
+        /// The deadline passed before the call was done.
+        DeadlineExceeded = 5,
+        /// Nobody was there to do it until the deadline.
+        Unavailable = 6,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -86,6 +94,8 @@ pub mod error {
                 Self::UnknownFunction => "UNKNOWN_FUNCTION",
                 Self::Undecodable => "UNDECODABLE",
                 Self::Cancelled => "CANCELLED",
+                Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+                Self::Unavailable => "UNAVAILABLE",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -96,6 +106,8 @@ pub mod error {
                 "UNKNOWN_FUNCTION" => Some(Self::UnknownFunction),
                 "UNDECODABLE" => Some(Self::Undecodable),
                 "CANCELLED" => Some(Self::Cancelled),
+                "DEADLINE_EXCEEDED" => Some(Self::DeadlineExceeded),
+                "UNAVAILABLE" => Some(Self::Unavailable),
                 _ => None,
             }
         }

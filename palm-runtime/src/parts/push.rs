@@ -38,7 +38,7 @@ impl Outbound for PushService {
 
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let (push, counters) = self.opened.expect("a part is opened before it runs");
-        push_all(&mut inlet, &push, &counters, || {}).await?;
+        push_all(&mut inlet, &push, &counters).await?;
         push.close(inlet.linger()).await;
         Ok(())
     }
@@ -82,25 +82,23 @@ impl Outbound for PushConnection {
         let push = Push::connect(&address, &opened.options).await?;
         tracing::info!("pushes to {address}");
         let _following = self.whereabouts.follow(push.peers(), address, |_| {});
-        push_all(&mut inlet, &push, &opened.counters, || {}).await?;
+        push_all(&mut inlet, &push, &opened.counters).await?;
         push.close(inlet.linger()).await;
         Ok(())
     }
 }
 
-/// Pushes until the inlet has run dry; `pushed` is called for each message before it leaves.
-pub(super) async fn push_all(
+/// Pushes until the inlet has run dry.
+async fn push_all(
     inlet: &mut Inlet,
     push: &Push,
     counters: &PartCounters,
-    pushed: impl Fn(),
 ) -> Result<(), SocketClosed> {
     let mut batch = Vec::new();
     while inlet.recv_many(&mut batch, BATCH).await > 0 {
         for envelope in batch.drain(..) {
             let frame = envelope.answer(Bytes::new()).into_frame();
             counters.count(1, frame.len());
-            pushed();
             push.send(frame).await?;
         }
     }

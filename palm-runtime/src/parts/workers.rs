@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::intake::{Ids, Intake, Source};
-use super::push::push_all;
-use super::whereabouts::{Given, IntoAddress, Opened};
-use crate::error::BoxError;
+use super::whereabouts::{self, Given, IntoAddress};
+use crate::error::{BoxError, CallFailure};
+use crate::message::{Deadline, Message};
 use crate::metrics::PartCounters;
-use crate::part::{Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Stop};
-use crate::socket::{Pull, Push, SocketClosed, SocketError};
+use crate::part::{BATCH, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Stop};
+use crate::socket::{Pull, Push, SocketClosed, SocketError, TrySendError};
 
 /// How many tasks are with workers, as far as counting results tells. A function that gives several
 /// makes it too low while its tasks are out, one that gives none too high.
@@ -74,7 +76,7 @@ impl Outstanding {
 pub struct WorkerPushService {
     address: Given,
     outstanding: Outstanding,
-    opened: Option<(Push, Arc<PartCounters>)>,
+    opened: Option<Opened>,
 }
 
 impl WorkerPushService {
@@ -99,17 +101,99 @@ impl Outbound for WorkerPushService {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (push, bound) = Push::bind(&address, setup.options).await?;
         setup.announce("worker_push_address", &bound);
-        self.opened = Some((push, setup.counters()));
+        self.opened = Some(Opened {
+            push,
+            name: setup.context.name.clone(),
+            counters: setup.counters(),
+        });
         Ok(())
     }
 
-    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
-        let (push, counters) = self.opened.expect("a part is opened before it runs");
-        let pushed = || self.outstanding.went_out();
-        let result = push_all(&mut inlet, &push, &counters, pushed).await;
+    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let Opened {
+            push,
+            name,
+            counters,
+        } = self.opened.expect("a part is opened before it runs");
+        let tasks = Tasks {
+            push: &push,
+            name: &name,
+            counters: &counters,
+            outstanding: &self.outstanding,
+            outlet: &outlet,
+        };
+        let result = tasks.push_all(&mut inlet).await;
         self.outstanding.close();
         result?;
         push.close(inlet.linger()).await;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Opened {
+    push: Push,
+    /// The component's.
+    name: String,
+    counters: Arc<PartCounters>,
+}
+
+/// What pushes tasks.
+struct Tasks<'a> {
+    push: &'a Push,
+    name: &'a str,
+    counters: &'a PartCounters,
+    outstanding: &'a Outstanding,
+    outlet: &'a Outlet,
+}
+
+impl Tasks<'_> {
+    /// Pushes until the inlet has run dry. What waits for a worker until its deadline is answered with
+    /// an error.
+    async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
+        let mut batch = Vec::new();
+        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+            for envelope in batch.drain(..) {
+                let message = envelope.answer(Bytes::new());
+                let deadline = message.deadline();
+                let frame = message.into_frame();
+                self.counters.count(1, frame.len());
+                self.outstanding.went_out();
+                match self.push.try_send(frame) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(frame)) => self.push_in_time(frame, deadline).await?,
+                    Err(TrySendError::Closed(_)) => return Err(SocketClosed),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn push_in_time(
+        &self,
+        frame: Bytes,
+        deadline: Option<Deadline>,
+    ) -> Result<(), SocketClosed> {
+        let Some(deadline) = deadline else {
+            return self.push.send(frame).await;
+        };
+        // A view of the same memory.
+        let sent = timeout(deadline.left(), self.push.send(frame.clone())).await;
+        if let Ok(sent) = sent {
+            return sent;
+        }
+        self.outstanding.came_back(1);
+        self.counters.count_error();
+        let failure = match self.push.peers().connected().now_or_never() {
+            Some(_) => CallFailure::late(),
+            None => CallFailure::unavailable("no worker is connected".into()),
+        };
+        if let Ok(message) = Message::decode(frame) {
+            let function = message.function();
+            tracing::error!(function, "`{function}` {failure}: {}", failure.chain());
+            let failed = message.failed(self.name, &failure);
+            self.outlet.send_failed(failed, Instant::now()).await;
+        }
         Ok(())
     }
 }
@@ -119,7 +203,7 @@ impl Outbound for WorkerPushService {
 pub struct WorkerPullService {
     address: Given,
     outstanding: Option<Outstanding>,
-    opened: Option<(Pull, Opened)>,
+    opened: Option<(Pull, whereabouts::Opened)>,
 }
 
 impl WorkerPullService {
@@ -144,7 +228,7 @@ impl Inbound for WorkerPullService {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (pull, bound) = Pull::bind(&address, setup.options).await?;
         setup.announce("worker_pull_address", &bound);
-        self.opened = Some((pull, Opened::of(setup)));
+        self.opened = Some((pull, whereabouts::Opened::of(setup)));
         Ok(())
     }
 
