@@ -19,7 +19,9 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use crate::callable::{Call, Callable, Emitted, Outcome, Results, State, catch_panic};
+use crate::callable::{
+    Call, Callable, Emitted, FunctionInfo, Outcome, Receiver, Results, State, catch_panic,
+};
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::{Deadline, Message};
@@ -31,6 +33,16 @@ const TURN: Duration = Duration::from_micros(200);
 
 /// How long results wait for further ones that go on together with them.
 const PATIENCE: Duration = Duration::from_micros(20);
+
+/// The function that each component has.
+const ECHO: FunctionInfo = FunctionInfo::new(
+    "echo",
+    "Gives the payload back.",
+    ("Bytes", "Bytes"),
+    Receiver::Shared,
+    Results::One,
+    false,
+);
 
 /// In which order answers leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +123,14 @@ impl<C: Callable> Outbound for Executor<C> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let names = C::FUNCTIONS.iter().map(|function| function.name);
         let functions: Vec<_> = names
-            .chain(["echo"])
+            .chain([ECHO.name])
             .map(|name| Arc::new(FunctionCounters::new(name)))
             .collect();
         setup.functions.extend(functions.iter().cloned());
+        setup.described.extend_from_slice(C::FUNCTIONS);
+        if C::find(ECHO.name).is_none() {
+            setup.described.push(ECHO);
+        }
         self.opened = Some(Opened {
             context: setup.context.clone(),
             counters: setup.counters(),
@@ -351,10 +367,10 @@ impl<C: Callable> Running<C> {
         }
         match C::find(step.function) {
             Some(index) => Ok(Found::Function(index)),
-            None if step.function == "echo" => Ok(Found::Echo),
+            None if step.function == ECHO.name => Ok(Found::Echo),
             None => {
                 let known = C::FUNCTIONS.iter().map(|function| function.name);
-                let known: Vec<_> = known.chain(["echo"]).collect();
+                let known: Vec<_> = known.chain([ECHO.name]).collect();
                 let known = known.join("`, `");
                 let error = format!("no function `{}` here; there are `{known}`", step.function);
                 Err(CallFailure::unknown(error.into()))

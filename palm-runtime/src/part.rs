@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::ComponentStore;
+use crate::callable::FunctionInfo;
 use crate::callable::{Emit, EmitQueue};
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
@@ -181,6 +182,8 @@ pub struct Setup<'a> {
     pub(crate) announced: &'a mut BTreeMap<String, String>,
     pub(crate) counters: Arc<PartCounters>,
     pub(crate) functions: &'a mut Vec<Arc<FunctionCounters>>,
+    /// What can be called.
+    pub(crate) described: &'a mut Vec<FunctionInfo>,
 }
 
 impl Setup<'_> {

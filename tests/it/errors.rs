@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 
-use super::setup::{ANY, Caller, Gate, check, connect_through, soon};
+use super::setup::{ANY, Caller, Gate, check, connect, connect_through, soon};
 
 /// A deadline that passes.
 const BRIEF: Duration = Duration::from_millis(300);
@@ -46,6 +46,14 @@ component!(server, name = "first", First);
 component!(pipeline, name = "middle", Middle);
 component!(sink, name = "last", Last);
 component!(worker, server = "hub", Hand);
+
+/// A client that finds out from the components which functions there are.
+async fn unchecked(first: &ComponentHandle, last: &ComponentHandle) -> Client {
+    let client = Client::builder(first.name(), first.db_address())
+        .sub_address(last.address("pub_address").unwrap())
+        .check_functions(false);
+    soon("connecting", client.connect()).await.unwrap()
+}
 
 /// Calls that fail at each of the components in turn, while the others echo. `worker`: who it is that
 /// works for which of them.
@@ -105,7 +113,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
 fn every_component_tells_its_callers() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
-        fail_everywhere(&connect_through(&first, &first).await, &["first"], ("", "")).await;
+        fail_everywhere(&unchecked(&first, &first).await, &["first"], ("", "")).await;
 
         let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
         let hand = Hand.connect(master.db_address()).name("hand");
@@ -131,7 +139,7 @@ fn an_error_goes_past_the_steps_that_follow() {
         let hand = hand.spawn().await.unwrap();
         let last = Last.bind(ANY).follow(hub.db_address()).to_client(true);
         let last = last.spawn().await.unwrap();
-        let client = connect_through(&first, &last).await;
+        let client = unchecked(&first, &last).await;
         let names = ["first", "middle", "hub", "last"];
         fail_everywhere(&client, &names, ("hub", "hand")).await;
 
@@ -294,5 +302,48 @@ fn a_master_without_workers_says_so_at_the_deadline() {
         let answer = client.eval(Hand::MARK, "x").into_future();
         assert_eq!(soon("an answer", answer).await.unwrap(), "x hub");
         soon("a shutdown", master.shutdown()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_function_that_is_not_there_is_refused_before_anything_is_sent() {
+    check(async {
+        let busy = Busy {
+            gate: Gate::closed(),
+        };
+        let busy = busy.bind(ANY).spawn().await.unwrap();
+        let client = connect("busy", &busy).await;
+        let descriptor = client.descriptor().unwrap();
+        assert_eq!(descriptor.kind, "server");
+        let functions = descriptor.functions.iter();
+        let functions: Vec<_> = functions.map(|function| &*function.name).collect();
+        assert_eq!(functions, ["pass", "time_left", "echo"]);
+
+        let misspelt = "unknown function `busy.time_lft`; did you mean `time_left`?";
+        let eval = client.eval("busy.time_lft", "").into_future();
+        let error = soon("an error", eval).await.unwrap_err();
+        assert_eq!(error.to_string(), misspelt);
+        let mut job = client.job(["busy.time_lft", "next.step"], ["x"]);
+        let error = soon("an error", job.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), misspelt);
+        assert!(soon("the end", job.next()).await.is_none());
+        assert_eq!(busy.metrics().parts[0].messages, 0);
+
+        // Who comes in its place may have what it had not.
+        let address = busy.db_address().to_owned();
+        soon("a shutdown", busy.shutdown()).await.unwrap();
+        let first = First.bind(&*address).name("busy").spawn().await.unwrap();
+        let answer = async {
+            // What is on its way to a component that ends is lost.
+            loop {
+                let eval = client.eval("busy.mark", "x");
+                match eval.timeout(Duration::from_secs(1)).await {
+                    Err(error) if error.is_transient() => {}
+                    other => return other,
+                }
+            }
+        };
+        assert_eq!(soon("an answer", answer).await.unwrap(), "x first");
+        soon("a shutdown", first.shutdown()).await.unwrap();
     });
 }

@@ -12,7 +12,7 @@ use super::{CacheError, CacheLimits, ErasedStore};
 /// The configuration is not in the store: it ends with the component, while a store may last, and
 /// nobody can overwrite what clients and workers configure themselves from.
 pub(crate) struct ComponentStore {
-    configuration: RwLock<BTreeMap<String, String>>,
+    configuration: RwLock<BTreeMap<String, Bytes>>,
     store: Arc<dyn ErasedStore>,
     limits: CacheLimits,
 }
@@ -27,18 +27,17 @@ impl ComponentStore {
     }
 
     /// Sets what peers are to find.
-    pub(crate) fn configure(&self, keys: impl IntoIterator<Item = (String, String)>) {
+    pub(crate) fn configure<V: Into<Bytes>>(&self, keys: impl IntoIterator<Item = (String, V)>) {
         let configuration = self.configuration.write();
         configuration
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(keys);
+            .extend(keys.into_iter().map(|(key, value)| (key, value.into())));
     }
 
     fn configured(&self, key: &str) -> Option<Bytes> {
         let configuration = self.configuration.read();
         let configuration = configuration.unwrap_or_else(PoisonError::into_inner);
-        let value = configuration.get(key)?;
-        Some(Bytes::copy_from_slice(value.as_bytes()))
+        configuration.get(key).cloned()
     }
 
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {

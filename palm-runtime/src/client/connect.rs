@@ -10,13 +10,18 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answers::{self, Answers};
+use super::known::Known;
 use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError};
 use crate::function::{Answer, Argument, IntoSteps, Steps};
+use crate::message::proto::Descriptor;
 use crate::message::{Content, Deadline, FrameMemory, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
+
+/// How long the component may take to tell what it is.
+const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Calls the functions of a cluster.
 ///
@@ -50,6 +55,7 @@ pub(super) struct Connection {
     max_message_bytes: usize,
     memory: Mutex<FrameMemory>,
     cache: Cache,
+    pub(super) known: Known,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -66,6 +72,7 @@ pub struct ClientBuilder {
     timeout: Duration,
     connect_timeout: Duration,
     window: usize,
+    check_functions: bool,
     options: SocketOptions,
 }
 
@@ -118,6 +125,14 @@ impl ClientBuilder {
     /// when no answer has come for 200 ms, as many messages again are sent.
     pub fn window(mut self, messages: usize) -> Self {
         self.window = messages.max(1);
+        self
+    }
+
+    /// Whether names of functions are checked before anything is sent, as far as the component that it
+    /// connects to tells what it has: one of palm does, unless it is a master or hub, whose workers may
+    /// come and go. Default: `true`.
+    pub fn check_functions(mut self, check: bool) -> Self {
+        self.check_functions = check;
         self
     }
 
@@ -192,13 +207,15 @@ impl ClientBuilder {
         until_in_place(saying).await;
 
         let session = self.session.as_deref().unwrap_or_default();
-        let cache = Cache::there(
-            directory.request().clone(),
-            &self.server,
-            &id,
-            self.timeout,
-            session,
-        );
+        let cache = |timeout, session| {
+            let request = directory.request().clone();
+            Cache::there(request, &self.server, &id, timeout, session)
+        };
+        let known = Known::new(cache(DESCRIPTOR_PATIENCE, ""));
+        if self.check_functions && !self.this_config {
+            known.ask().await;
+        }
+        let cache = cache(self.timeout, session);
         Ok(Client(Arc::new(Connection {
             pipeline: self.session.map_or_else(new_id, ByteString::from),
             server: self.server,
@@ -209,6 +226,7 @@ impl ClientBuilder {
             max_message_bytes: self.options.max_message_bytes,
             memory: Mutex::default(),
             cache,
+            known,
             _tasks: tasks
                 .into_iter()
                 .flatten()
@@ -306,6 +324,7 @@ impl Client {
             timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(30),
             window: 1000,
+            check_functions: true,
             options: SocketOptions::default(),
         }
     }
@@ -313,6 +332,12 @@ impl Client {
     /// The name of the component that it is connected to.
     pub fn server(&self) -> &str {
         &self.0.server
+    }
+
+    /// What the component that it is connected to tells of itself: its version, kind, addresses and
+    /// functions. `None` where it tells nothing, as one of pylm, or was not asked.
+    pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
+        self.0.known.descriptor()
     }
 
     /// Calls a function, or several in a row, with one argument; awaiting it gives the answer.

@@ -71,6 +71,14 @@ pub enum CallError {
     /// What was to be called is no list of functions.
     #[error(transparent)]
     Steps(#[from] StepError),
+    /// The component that the client is connected to has no such function; nothing was sent.
+    #[error("unknown function `{function}`; {hint}")]
+    UnknownFunction {
+        /// What was called.
+        function: String,
+        /// The functions that may be meant, or all that there are.
+        hint: String,
+    },
     /// The function failed, or cannot be called; the component tells.
     #[error(transparent)]
     Remote(#[from] RemoteError),

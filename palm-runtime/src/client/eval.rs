@@ -68,6 +68,7 @@ impl<'a, Output> Eval<'a, Output> {
         let topic = self.client.0.answers.topic(Waiting::One(sender));
         let timeout = self.timeout;
         let client = self.client;
+        self.check().await?;
         let (steps, frame) = self.frame(&topic)?;
         let exchange = async {
             let push = &client.0.push;
@@ -87,11 +88,21 @@ impl<'a, Output> Eval<'a, Output> {
         let (nobody, _) = oneshot::channel();
         let topic = self.client.0.answers.topic(Waiting::One(nobody));
         let timeout = self.timeout;
+        self.check().await?;
         let push = &self.client.0.push;
         let (steps, frame) = self.frame(&topic)?;
         match tokio::time::timeout(timeout, push.send(frame)).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout)),
+        }
+    }
+
+    /// Refuses a function that the first component does not have.
+    async fn check(&self) -> Result<(), CallError> {
+        match &self.steps {
+            Ok(steps) => self.client.0.known.check(steps).await,
+            // What is no list of functions is reported when the message is made.
+            Err(_) => Ok(()),
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use futures_util::StreamExt;
+use futures_util::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answers::{Received, Topic, Waiting};
@@ -46,6 +46,8 @@ pub struct Job<'a, Output = Bytes> {
     same_id: bool,
     topic: Topic,
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
+    /// Asks whether there is such a function, where that is not known.
+    checking: Option<BoxFuture<'static, Result<(), CallError>>>,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
     window: Window,
     answers: Answers,
@@ -129,6 +131,11 @@ impl<'a, Output> Job<'a, Output> {
             Ok(steps) => (Some(steps), None),
             Err(error) => (None, Some(error.into())),
         };
+        let unknown = steps.as_ref().filter(|steps| !client.0.known.has(steps));
+        let checking = unknown.map(|steps| {
+            let (client, steps) = (client.clone(), steps.clone());
+            async move { client.0.known.check(&steps).await }.boxed()
+        });
         Self {
             client,
             steps,
@@ -137,6 +144,7 @@ impl<'a, Output> Job<'a, Output> {
             same_id: false,
             topic,
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
+            checking,
             sending: None,
             window: Window {
                 len: window as u64,
@@ -212,6 +220,11 @@ impl<'a, Output> Job<'a, Output> {
         let Some(steps) = &self.steps else {
             return Poll::Ready(Ok(()));
         };
+        if let Some(checking) = &mut self.checking {
+            let checked = ready!(checking.as_mut().poll(context));
+            self.checking = None;
+            checked?;
+        }
         for _ in 0..BATCH {
             if let Some(sending) = &mut self.sending {
                 let sent = ready!(sending.as_mut().poll(context));

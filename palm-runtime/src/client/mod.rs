@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod eval;
 mod job;
+mod known;
 
 pub use connect::{Client, ClientBuilder};
 pub use error::{CallError, ConnectError};

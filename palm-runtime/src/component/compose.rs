@@ -211,7 +211,8 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
             .concurrency(self.concurrency)
             .order(Order::AsDone)
             .addressee(Addressee::Any);
-        let mut template = ServerTemplate::with_settings(self.name, self.settings);
+        let mut template =
+            ServerTemplate::with_settings(kind::Worker::KIND, self.name, self.settings);
         template.set_context_cache(cache);
         template
             .register_inbound(PullConnection::to_master(pull_from), "Pull")
@@ -293,7 +294,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         let publish = PubService::with_hooks(pub_address, state.clone())
             .pipelined(self.pipelined.unwrap_or(pipelined))
             .hold(self.hold);
-        let mut template = ServerTemplate::with_settings(self.name, self.settings);
+        let mut template = ServerTemplate::with_settings(K::KIND, self.name, self.settings);
         template.register_outbound(publish, "Pub");
         Ok(CommonParts {
             template,

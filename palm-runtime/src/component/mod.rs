@@ -6,6 +6,7 @@
 
 mod builder;
 mod compose;
+pub(crate) mod descriptor;
 mod handle;
 mod kind;
 mod run;

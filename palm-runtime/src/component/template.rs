@@ -15,6 +15,7 @@ use super::run::{Parts, supervise};
 use super::settings::{Settings, settings_methods};
 use super::signal::until_stopped;
 use super::thread::start_on;
+use super::{ComponentKind, descriptor};
 use crate::cache::{Cache, ComponentStore};
 use crate::context::ComponentContext;
 use crate::error::BoxError;
@@ -48,6 +49,8 @@ pub struct ServerTemplate {
     /// Beside each entry.
     registrations: Vec<Registration>,
     presets: BTreeMap<String, String>,
+    /// For one that is composed by hand, none.
+    kind: Option<ComponentKind>,
     settings: Settings,
     context_cache: Option<Cache>,
 }
@@ -240,13 +243,15 @@ impl ServerTemplate {
             entries: Vec::new(),
             registrations: Vec::new(),
             presets: BTreeMap::new(),
+            kind: None,
             settings: Settings::default(),
             context_cache: None,
         }
     }
 
-    pub(super) fn with_settings(name: String, settings: Settings) -> Self {
+    pub(super) fn with_settings(kind: ComponentKind, name: String, settings: Settings) -> Self {
         Self {
+            kind: Some(kind),
             settings,
             ..Self::new(name)
         }
@@ -377,6 +382,7 @@ impl ServerTemplate {
         let shared = Arc::default();
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
+        let mut described = Vec::new();
         let mut counters = Vec::new();
         let mut failed = None;
         for (entry, registration) in self.entries.iter().zip(&mut self.registrations) {
@@ -391,6 +397,7 @@ impl ServerTemplate {
                 announced: &mut announced,
                 counters: part_counters.clone(),
                 functions: &mut functions,
+                described: &mut described,
             };
             let opening = match &mut registration.part {
                 AnyPart::Inbound(part) => part.open(&mut setup),
@@ -429,6 +436,8 @@ impl ServerTemplate {
         configuration.insert("name".to_owned(), self.name.clone());
         configuration.append(&mut self.presets);
         store.configure(configuration);
+        let descriptor = descriptor::encode(self.kind, &self.name, &addresses, &described);
+        store.configure([(descriptor::KEY.to_owned(), descriptor)]);
 
         let stop = Stop {
             token: CancellationToken::new(),

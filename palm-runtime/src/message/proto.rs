@@ -113,3 +113,51 @@ pub mod error {
         }
     }
 }
+/// What a component is, under the key `palm` of its cache service.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Descriptor {
+    /// The version of the framework, as `major.minor.patch`.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// The kind of component, e.g. `server`; empty for one that is composed by hand.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Where it is to be found, by the keys of its cache service.
+    #[prost(message, repeated, tag = "4")]
+    pub addresses: ::prost::alloc::vec::Vec<Address>,
+    /// What can be called. None where the component does not know, as a master does not.
+    #[prost(message, repeated, tag = "5")]
+    pub functions: ::prost::alloc::vec::Vec<Function>,
+}
+/// Where a component is to be found.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Address {
+    /// The key, e.g. `pull_address`.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// The address, as a ZeroMQ endpoint.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+}
+/// A function that can be called.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Function {
+    /// The name that it is called by.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The first line of its documentation.
+    #[prost(string, tag = "2")]
+    pub doc: ::prost::alloc::string::String,
+    /// The type of its argument, as it is written there; empty where it takes none.
+    #[prost(string, tag = "3")]
+    pub input: ::prost::alloc::string::String,
+    /// The type of its result, as it is written there.
+    #[prost(string, tag = "4")]
+    pub output: ::prost::alloc::string::String,
+    /// Whether one call may have many results.
+    #[prost(bool, tag = "5")]
+    pub many: bool,
+}

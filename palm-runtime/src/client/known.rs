@@ -1,0 +1,162 @@
+//! What the client knows of the functions that it may call, so that a misspelt name fails before
+//! anything is sent.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prost::Message as _;
+
+use super::CallError;
+use crate::cache::Cache;
+use crate::component::descriptor::KEY;
+use crate::function::Steps;
+use crate::message::proto::Descriptor;
+
+/// What the first component tells of itself. One of old tells nothing, and a master does not know what
+/// its workers can: then every name is let through.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Without a session.
+    cache: Cache,
+    descriptor: RwLock<Option<Arc<Descriptor>>>,
+}
+
+impl Known {
+    pub(super) fn new(cache: Cache) -> Self {
+        Self {
+            cache,
+            descriptor: RwLock::default(),
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> Option<Arc<Descriptor>> {
+        let descriptor = self.descriptor.read();
+        descriptor.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for it anew. Cancel safe.
+    pub(super) async fn ask(&self) {
+        let told = self.cache.get(KEY).await.ok().flatten();
+        let told = told.and_then(|told| Descriptor::decode(told).ok());
+        let descriptor = self.descriptor.write();
+        *descriptor.unwrap_or_else(PoisonError::into_inner) = told.map(Arc::new);
+    }
+
+    /// Whether the first of these steps can be called, as far as is known now.
+    pub(super) fn has(&self, steps: &Steps) -> bool {
+        let descriptor = self.descriptor.read();
+        let descriptor = descriptor.unwrap_or_else(PoisonError::into_inner);
+        descriptor
+            .as_ref()
+            .is_none_or(|descriptor| has(descriptor, steps))
+    }
+
+    /// Checks the first of these steps; asks again before it refuses one, since the component may have
+    /// been replaced by one that can do more.
+    pub(super) async fn check(&self, steps: &Steps) -> Result<(), CallError> {
+        if self.has(steps) {
+            return Ok(());
+        }
+        self.ask().await;
+        match self.descriptor() {
+            Some(descriptor) if !has(&descriptor, steps) => Err(unknown(&descriptor, steps)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn has(descriptor: &Descriptor, steps: &Steps) -> bool {
+    let Some(first) = steps.iter().next() else {
+        return true;
+    };
+    // For whom the message is, the component itself looks at.
+    descriptor.functions.is_empty()
+        || first.server != descriptor.name
+        || descriptor
+            .functions
+            .iter()
+            .any(|function| function.name == first.function)
+}
+
+fn unknown(descriptor: &Descriptor, steps: &Steps) -> CallError {
+    let name = steps.iter().next().map_or("", |step| step.function);
+    let names = descriptor.functions.iter();
+    let names = names.map(|function| function.name.as_str());
+    let allowed = (name.chars().count() / 3).max(1);
+    let mut near: Vec<_> = names
+        .clone()
+        .map(|known| (strsim::osa_distance(name, known), known))
+        .filter(|(distance, _)| *distance <= allowed)
+        .collect();
+    near.sort();
+    let hint = if near.is_empty() {
+        format!("there are {}", list(names))
+    } else {
+        format!("did you mean {}?", list(near.iter().map(|(_, name)| *name)))
+    };
+    CallError::UnknownFunction {
+        function: format!("{}.{name}", descriptor.name),
+        hint,
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::proto::Function;
+
+    fn check(steps: &str, expected: Option<&str>) {
+        let functions = ["thumbnail", "thumbnails", "size", "echo"];
+        let descriptor = Descriptor {
+            name: "images".to_owned(),
+            functions: functions
+                .iter()
+                .map(|name| Function {
+                    name: (*name).to_owned(),
+                    ..Function::default()
+                })
+                .collect(),
+            ..Descriptor::default()
+        };
+        let steps = Steps::parse(steps).unwrap();
+        assert_eq!(has(&descriptor, &steps), expected.is_none());
+        if let Some(expected) = expected {
+            assert_eq!(unknown(&descriptor, &steps).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn the_nearest_names_are_told() {
+        check("images.thumbnail", None);
+        check("images.size other.whatever", None);
+        check("other.whatever", None);
+        check(
+            "images.thumbnial",
+            Some("unknown function `images.thumbnial`; did you mean `thumbnail`, `thumbnails`?"),
+        );
+        check(
+            "images.siez other.whatever",
+            Some("unknown function `images.siez`; did you mean `size`?"),
+        );
+        check(
+            "images.colour",
+            Some(
+                "unknown function `images.colour`; there are `thumbnail`, `thumbnails`, `size`, `echo`",
+            ),
+        );
+    }
+
+    #[test]
+    fn who_tells_no_functions_may_have_any() {
+        let steps = Steps::parse("images.thumbnail").unwrap();
+        let descriptor = Descriptor {
+            name: "images".to_owned(),
+            ..Descriptor::default()
+        };
+        assert!(has(&descriptor, &steps));
+    }
+}

@@ -1,0 +1,40 @@
+//! What a component tells of itself under the key `palm` of its cache.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+
+use crate::callable::{FunctionInfo, Results};
+use crate::component::ComponentKind;
+use crate::message::proto::{Address, Descriptor, Function};
+
+/// The key of the cache service.
+pub(crate) const KEY: &str = "palm";
+
+/// The value under [`KEY`].
+pub(super) fn encode(
+    kind: Option<ComponentKind>,
+    name: &str,
+    addresses: &BTreeMap<String, String>,
+    functions: &[FunctionInfo],
+) -> Vec<u8> {
+    let addresses = addresses.iter().map(|(key, address)| Address {
+        key: key.clone(),
+        address: address.clone(),
+    });
+    let functions = functions.iter().map(|function| Function {
+        name: function.name.to_owned(),
+        doc: function.doc.to_owned(),
+        input: function.input.to_owned(),
+        output: function.output.to_owned(),
+        many: function.results == Results::Many,
+    });
+    let descriptor = Descriptor {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kind: kind.map(|kind| kind.to_string()).unwrap_or_default(),
+        name: name.to_owned(),
+        addresses: addresses.collect(),
+        functions: functions.collect(),
+    };
+    descriptor.encode_to_vec()
+}
