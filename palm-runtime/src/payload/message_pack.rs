@@ -8,7 +8,8 @@ use super::{FromPayload, IntoPayload, PositionedError};
 
 /// A value as MessagePack, structs as maps with names, so that they may grow. Feature `messagepack`.
 ///
-/// A method takes and gives it; a caller may pass the value itself. See
+/// A method takes and gives it; a caller may pass the value itself. Arrays and maps are read down to
+/// 127 levels, as those of JSON are. See
 /// <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 ///
 /// ```
@@ -27,12 +28,18 @@ pub struct MessagePack<T>(
     pub T,
 );
 
+/// As serde_json has it. The crate's own default is more than a thread's stack of 2 MB holds, and a
+/// payload must not end the process.
+const MAX_DEPTH: usize = 128;
+
 impl<T: DeserializeOwned> FromPayload for MessagePack<T> {
     type Error = PositionedError;
 
     fn from_payload(payload: Bytes) -> Result<Self, Self::Error> {
         let mut rest: &[u8] = &payload;
-        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
+        let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+        deserializer.set_max_depth(MAX_DEPTH);
+        let value = T::deserialize(&mut deserializer);
         let at = |problem: String, rest: &[u8]| PositionedError {
             problem,
             position: payload.len() - rest.len(),

@@ -10,6 +10,9 @@ mod message_pack;
 mod plain;
 mod protobuf;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 use crate::error::BoxError;
@@ -108,25 +111,4 @@ pub struct PositionedError {
     pub problem: String,
     /// Bytes from the payload's begin.
     pub position: usize,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn types_are_named_as_users_write_them() {
-        for (name, short) in [
-            ("alloc::string::String", "String"),
-            ("&str", "&str"),
-            ("()", "()"),
-            (
-                "palm::Json<alloc::vec::Vec<(u8, crate::Größe)>>",
-                "Json<Vec<(u8, Größe)>>",
-            ),
-            ("[core::option::Option<u8>; 4]", "[Option<u8>; 4]"),
-        ] {
-            assert_eq!(without_paths(name), short);
-        }
-    }
 }
