@@ -124,12 +124,16 @@ impl Steps {
 
     /// The one step `function` of `server`.
     pub(super) fn one(server: &str, function: &str) -> Result<Self, StepError> {
-        let step = format!("{server}.{function}");
+        let step = [server, ".", function].concat();
         // White space would make several steps of it.
         if step.contains(char::is_whitespace) {
             return Err(StepError::Form { step });
         }
-        Self::join([step])
+        parse_step(&step)?;
+        Ok(Self {
+            text: step.into(),
+            len: 1,
+        })
     }
 
     /// As they are written in a message.
