@@ -25,3 +25,4 @@ mod methods;
 #[cfg(feature = "interop")]
 mod pylm;
 mod rep;
+mod typed;
