@@ -10,8 +10,9 @@
 //! all processes, those by hand included, on one.
 //!
 //! Each component is a process of its own, which is this program with a role. `bare` is the same
-//! hops, processes and bytes made by hand with the socket crate beneath. The machine's noise is in
-//! both, so compare ratios of one run, not numbers of two.
+//! hops, processes and bytes made by hand with the socket crate beneath; `by hand` is the same call with
+//! the codec run by the caller and by the method. The machine's noise is in both, so compare ratios of
+//! one run, not numbers of two.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
@@ -24,7 +25,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use omq_tokio::{Options, Socket, SocketType};
+use palm::Json;
 use palm::prelude::*;
+use serde::{Deserialize, Serialize};
 use support::{ANY, Process, until_orphaned};
 
 /// Messages under way at once where throughput is measured.
@@ -44,6 +47,39 @@ impl Step {
     #[palm::method]
     fn copy(&self, payload: Bytes) -> Vec<u8> {
         payload.into()
+    }
+
+    #[palm::method]
+    fn typed(&self, Json(record): Json<Record>) -> Json<Record> {
+        Json(record)
+    }
+
+    /// What `typed` does, by hand.
+    #[palm::method]
+    fn by_hand(&self, payload: Bytes) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&serde_json::from_slice::<Record>(&payload)?)
+    }
+}
+
+/// 1 KB of JSON.
+#[derive(Clone, Serialize, Deserialize)]
+struct Record {
+    id: u64,
+    name: String,
+    tags: Vec<String>,
+    samples: Vec<f64>,
+    text: String,
+}
+
+impl Record {
+    fn example() -> Self {
+        Self {
+            id: u64::MAX,
+            name: "a name of some length".to_owned(),
+            tags: (0..10).map(|number| format!("tag {number}")).collect(),
+            samples: (0..20).map(|number| f64::from(number) + 0.25).collect(),
+            text: "lorem ipsum dolor ".repeat(38),
+        }
     }
 }
 
@@ -112,6 +148,7 @@ fn main() {
     if wanted(name) {
         pipeline_throughput(&runtime, name);
     }
+    typed(&runtime, wanted);
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -408,8 +445,15 @@ fn quantile(latencies: &mut [Duration], quantile: f64) -> f64 {
     latencies[index.min(latencies.len() - 1)].as_secs_f64() * 1e6
 }
 
+/// Ours and what it is measured by, as they are called.
+type Labels = (&'static str, &'static str);
+
+const BARE: Labels = ("palm", "bare");
+const BY_HAND: Labels = ("typed", "by hand");
+
 fn print_latency(
     name: &str,
+    (ours, theirs): Labels,
     mut palm: Vec<Duration>,
     mut bare: Vec<Duration>,
     pylm: Option<Vec<Duration>>,
@@ -417,7 +461,7 @@ fn print_latency(
     let (p50, p99) = (quantile(&mut palm, 0.5), quantile(&mut palm, 0.99));
     let (bare_p50, bare_p99) = (quantile(&mut bare, 0.5), quantile(&mut bare, 0.99));
     print!(
-        "{name:<28} palm {p50:7.1} / {p99:7.1} µs   bare {bare_p50:7.1} / {bare_p99:7.1} µs   ratio {:.2} / {:.2}",
+        "{name:<28} {ours} {p50:7.1} / {p99:7.1} µs   {theirs} {bare_p50:7.1} / {bare_p99:7.1} µs   ratio {:.2} / {:.2}",
         p50 / bare_p50,
         p99 / bare_p99,
     );
@@ -431,9 +475,9 @@ fn print_latency(
     }
 }
 
-fn print_throughput(name: &str, palm: f64, bare: f64, pylm: Option<f64>) {
+fn print_throughput(name: &str, (ours, theirs): Labels, palm: f64, bare: f64, pylm: Option<f64>) {
     print!(
-        "{name:<28} palm {palm:9.0}/s   bare {bare:9.0}/s   ratio {:.2}",
+        "{name:<28} {ours} {palm:9.0}/s   {theirs} {bare:9.0}/s   ratio {:.2}",
         palm / bare
     );
     match pylm {
@@ -501,7 +545,7 @@ fn measure_latency(
             }
             None => None,
         };
-        print_latency(name, ours, theirs, pylm);
+        print_latency(name, BARE, ours, theirs, pylm);
     });
 }
 
@@ -545,7 +589,7 @@ fn server_throughput(
     let (palm, bare) = (start(&["server"]), start(&["bare-server", function]));
     let (palm, bare) = throughput(runtime, &palm, &bare, function, payload_bytes);
     let pylm = pylm_throughput(runtime, Pylm::server(), payload_bytes);
-    print_throughput(name, palm, bare, pylm);
+    print_throughput(name, BARE, palm, bare, pylm);
 }
 
 fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_bytes: usize) {
@@ -555,7 +599,7 @@ fn master_throughput(runtime: &tokio::runtime::Runtime, name: &str, payload_byte
     let _bare_workers = [(); 2].map(|()| start(&["bare-worker", bare.address(2), bare.address(3)]));
     let (ours, by_hand) = throughput(runtime, &master, &bare, "foo", payload_bytes);
     let pylm = pylm_throughput(runtime, Pylm::master(2), payload_bytes);
-    print_throughput(name, ours, by_hand, pylm);
+    print_throughput(name, BARE, ours, by_hand, pylm);
 }
 
 fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
@@ -581,7 +625,99 @@ fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
         .await
     });
     let pylm = pylm_throughput(runtime, Pylm::pipeline(), 10);
-    print_throughput(name, palm, bare, pylm);
+    print_throughput(name, BARE, palm, bare, pylm);
+}
+
+// Calls with types.
+
+fn typed(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
+    let (eval, job) = ("eval, 1 KB of JSON", "job, 1 KB of JSON");
+    if !wanted(eval) && !wanted(job) {
+        return;
+    }
+    let server = start(&["server"]);
+    runtime.block_on(async {
+        let client = Client::connect("server", server.address(0))
+            .await
+            .expect("it connects");
+        if wanted(eval) {
+            let (typed, by_hand) = typed_latencies(&client).await;
+            print_latency(eval, BY_HAND, typed, by_hand, None);
+        }
+        if wanted(job) {
+            let count = 50_000;
+            let (typed, by_hand) = best_of(
+                || typed_throughput(&client, count),
+                || by_hand_throughput(&client, count),
+            )
+            .await;
+            print_throughput(job, BY_HAND, typed, by_hand, None);
+        }
+    });
+}
+
+/// Calls in turn, by the constant and with the codec by hand.
+async fn typed_latencies(client: &Client) -> (Vec<Duration>, Vec<Duration>) {
+    const ROUND: usize = 1000;
+    let record = Record::example();
+    let (mut typed, mut by_hand) = (Vec::new(), Vec::new());
+    for round in 0..11 {
+        for _ in 0..ROUND {
+            let start = Instant::now();
+            let answer = client.eval(Step::TYPED, &record).await;
+            let Json(answer) = answer.expect("it answers");
+            typed.push(start.elapsed());
+            assert_eq!(answer.id, record.id);
+        }
+        for _ in 0..ROUND {
+            let start = Instant::now();
+            let answer = client.eval("server.by_hand", write(&record)).await;
+            let answer = read(&answer.expect("it answers"));
+            by_hand.push(start.elapsed());
+            assert_eq!(answer.id, record.id);
+        }
+        // The first round warms up.
+        if round == 0 {
+            typed.clear();
+            by_hand.clear();
+        }
+    }
+    (typed, by_hand)
+}
+
+async fn typed_throughput(client: &Client, count: usize) -> f64 {
+    let record = Record::example();
+    let start = Instant::now();
+    let mut job = client
+        .job(Step::TYPED, std::iter::repeat_n(&record, count))
+        .messages(count as u64);
+    while let Some(answer) = job.next().await {
+        let Json(answer) = answer.expect("it answers");
+        assert_eq!(answer.id, record.id);
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn by_hand_throughput(client: &Client, count: usize) -> f64 {
+    let record = Record::example();
+    let start = Instant::now();
+    let payloads = std::iter::repeat_n(&record, count).map(write);
+    let mut job = client
+        .job("server.by_hand", payloads)
+        .messages(count as u64);
+    while let Some(answer) = job.next().await {
+        let answer = read(&answer.expect("it answers"));
+        assert_eq!(answer.id, record.id);
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+fn write(record: &Record) -> Vec<u8> {
+    serde_json::to_vec(record).expect("it has keys of text")
+}
+
+fn read(payload: &[u8]) -> Record {
+    serde_json::from_slice(payload).expect("it is what was written")
 }
 
 /// A cluster of pylm's, with our client in front of it, where pylm is installed.
