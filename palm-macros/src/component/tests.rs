@@ -457,22 +457,24 @@ fn every_way_to_run_a_method() {
                                             let __palm_this = bus::__private::State::blocking_shared(
                                                 &*__palm_state,
                                             );
-                                            let __palm_result = Self::blocking(&*__palm_this);
-                                            let __palm_result = match __palm_result {
-                                                ::core::result::Result::Ok(__palm_result) => __palm_result,
-                                                ::core::result::Result::Err(__palm_error) => {
-                                                    let __palm_failure = {
-                                                        #[allow(unused_imports)]
-                                                        use bus::__private::check::{
-                                                            DisplayedKind as _, PalmKind as _,
+                                            let __palm_result = {
+                                                let __palm_result = Self::blocking(&*__palm_this);
+                                                match __palm_result {
+                                                    ::core::result::Result::Ok(__palm_result) => __palm_result,
+                                                    ::core::result::Result::Err(__palm_error) => {
+                                                        let __palm_failure = {
+                                                            #[allow(unused_imports)]
+                                                            use bus::__private::check::{
+                                                                DisplayedKind as _, PalmKind as _,
+                                                            };
+                                                            let __palm_kind = (&bus::__private::check::ErrorKind::of(
+                                                                &__palm_error,
+                                                            ))
+                                                                .kind();
+                                                            __palm_kind.failure(__palm_error)
                                                         };
-                                                        let __palm_kind = (&bus::__private::check::ErrorKind::of(
-                                                            &__palm_error,
-                                                        ))
-                                                            .kind();
-                                                        __palm_kind.failure(__palm_error)
-                                                    };
-                                                    return bus::__private::Outcome::Failed(__palm_failure);
+                                                        return bus::__private::Outcome::Failed(__palm_failure);
+                                                    }
                                                 }
                                             };
                                             let __palm_outcome = bus::__private::check::blocking_emit(
@@ -487,25 +489,27 @@ fn every_way_to_run_a_method() {
                                     == __PalmFunction::stream as ::core::primitive::usize => {
                                     let __palm_this = bus::__private::State::shared(&*__palm_state)
                                         .await;
-                                    let __palm_result = bus::__private::check::future(
-                                            Self::stream(&*__palm_this),
-                                        )
-                                        .await;
-                                    let __palm_result = match __palm_result {
-                                        ::core::result::Result::Ok(__palm_result) => __palm_result,
-                                        ::core::result::Result::Err(__palm_error) => {
-                                            let __palm_failure = {
-                                                #[allow(unused_imports)]
-                                                use bus::__private::check::{
-                                                    DisplayedKind as _, PalmKind as _,
+                                    let __palm_result = {
+                                        let __palm_result = bus::__private::check::future(
+                                                Self::stream(&*__palm_this),
+                                            )
+                                            .await;
+                                        match __palm_result {
+                                            ::core::result::Result::Ok(__palm_result) => __palm_result,
+                                            ::core::result::Result::Err(__palm_error) => {
+                                                let __palm_failure = {
+                                                    #[allow(unused_imports)]
+                                                    use bus::__private::check::{
+                                                        DisplayedKind as _, PalmKind as _,
+                                                    };
+                                                    let __palm_kind = (&bus::__private::check::ErrorKind::of(
+                                                        &__palm_error,
+                                                    ))
+                                                        .kind();
+                                                    __palm_kind.failure(__palm_error)
                                                 };
-                                                let __palm_kind = (&bus::__private::check::ErrorKind::of(
-                                                    &__palm_error,
-                                                ))
-                                                    .kind();
-                                                __palm_kind.failure(__palm_error)
-                                            };
-                                            return bus::__private::Outcome::Failed(__palm_failure);
+                                                return bus::__private::Outcome::Failed(__palm_failure);
+                                            }
                                         }
                                     };
                                     let __palm_outcome = bus::__private::check::emit_stream(
@@ -746,25 +750,31 @@ fn a_hub_with_all_hooks() {
                         async move {
                             let mut __palm_this = ::palm::__private::State::exclusive(&*__palm_state)
                                 .await;
-                            let __palm_result = ::palm::__private::check::future(
-                                    Self::gather(&mut *__palm_this, __palm_message, __palm_context),
-                                )
-                                .await;
-                            let __palm_result = match __palm_result {
-                                ::core::result::Result::Ok(__palm_result) => __palm_result,
-                                ::core::result::Result::Err(__palm_error) => {
-                                    let __palm_failure = {
-                                        #[allow(unused_imports)]
-                                        use ::palm::__private::check::{
-                                            DisplayedKind as _, PalmKind as _,
+                            let __palm_result = {
+                                let __palm_result = ::palm::__private::check::future(
+                                        Self::gather(
+                                            &mut *__palm_this,
+                                            __palm_message,
+                                            __palm_context,
+                                        ),
+                                    )
+                                    .await;
+                                match __palm_result {
+                                    ::core::result::Result::Ok(__palm_result) => __palm_result,
+                                    ::core::result::Result::Err(__palm_error) => {
+                                        let __palm_failure = {
+                                            #[allow(unused_imports)]
+                                            use ::palm::__private::check::{
+                                                DisplayedKind as _, PalmKind as _,
+                                            };
+                                            let __palm_kind = (&::palm::__private::check::ErrorKind::of(
+                                                &__palm_error,
+                                            ))
+                                                .kind();
+                                            __palm_kind.failure(__palm_error)
                                         };
-                                        let __palm_kind = (&::palm::__private::check::ErrorKind::of(
-                                            &__palm_error,
-                                        ))
-                                            .kind();
-                                        __palm_kind.failure(__palm_error)
-                                    };
-                                    return ::core::result::Result::Err(__palm_failure);
+                                        return ::core::result::Result::Err(__palm_failure);
+                                    }
                                 }
                             };
                             ::palm::__private::check::send_iterator(__palm_emit, __palm_result)

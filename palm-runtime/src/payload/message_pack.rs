@@ -28,18 +28,87 @@ pub struct MessagePack<T>(
     pub T,
 );
 
-/// As serde_json has it. The crate's own default is more than a thread's stack of 2 MB holds, and a
-/// payload must not end the process.
-const MAX_DEPTH: usize = 128;
+/// As serde_json has it: more levels than that may be more than a thread's stack holds, and a payload
+/// must not end the process. The crate's own limit is higher, and does not count all that it follows.
+const MAX_DEPTH: usize = 127;
+
+/// Refuses what has too many levels. Reads no values, and leaves what is malformed to who does.
+fn check_depth(payload: &[u8]) -> Result<(), PositionedError> {
+    // Each level takes a byte.
+    if payload.len() <= MAX_DEPTH {
+        return Ok(());
+    }
+    // How many values are still to come on each level.
+    let mut levels = vec![1_u64];
+    let mut rest = payload;
+    while let Some(left) = levels.last_mut() {
+        if *left == 0 {
+            levels.pop();
+            continue;
+        }
+        *left -= 1;
+        let Some((bytes, values)) = head(&mut rest) else {
+            return Ok(());
+        };
+        let Some(behind) = usize::try_from(bytes).ok().and_then(|len| rest.get(len..)) else {
+            return Ok(());
+        };
+        rest = behind;
+        if values > 0 {
+            if levels.len() > MAX_DEPTH {
+                return Err(PositionedError {
+                    problem: format!("more than {MAX_DEPTH} levels"),
+                    position: payload.len() - rest.len(),
+                });
+            }
+            levels.push(values);
+        }
+    }
+    Ok(())
+}
+
+/// How many bytes and how many values follow the marker of a value and its length, which are taken.
+fn head(rest: &mut &[u8]) -> Option<(u64, u64)> {
+    let (&marker, behind) = rest.split_first()?;
+    *rest = behind;
+    let mut length = |bytes: usize| {
+        let (length, behind) = rest.split_at_checked(bytes)?;
+        *rest = behind;
+        let digits = length.iter();
+        Some(digits.fold(0, |length, &byte| length << 8 | u64::from(byte)))
+    };
+    Some(match marker {
+        0x80..=0x8f => (0, 2 * u64::from(marker & 0x0f)),
+        0x90..=0x9f => (0, u64::from(marker & 0x0f)),
+        0xa0..=0xbf => (u64::from(marker & 0x1f), 0),
+        0xc4 | 0xd9 => (length(1)?, 0),
+        0xc5 | 0xda => (length(2)?, 0),
+        0xc6 | 0xdb => (length(4)?, 0),
+        // Extensions have their type behind the length.
+        0xc7 => (length(1)? + 1, 0),
+        0xc8 => (length(2)? + 1, 0),
+        0xc9 => (length(4)? + 1, 0),
+        0xcc | 0xd0 => (1, 0),
+        0xcd | 0xd1 => (2, 0),
+        0xca | 0xce | 0xd2 => (4, 0),
+        0xcb | 0xcf | 0xd3 => (8, 0),
+        0xd4..=0xd8 => ((1 << (marker - 0xd4)) + 1, 0),
+        0xdc => (0, length(2)?),
+        0xdd => (0, length(4)?),
+        0xde => (0, 2 * length(2)?),
+        0xdf => (0, 2 * length(4)?),
+        // Small numbers, nothing, truth, and a marker that there is not.
+        _ => (0, 0),
+    })
+}
 
 impl<T: DeserializeOwned> FromPayload for MessagePack<T> {
     type Error = PositionedError;
 
     fn from_payload(payload: Bytes) -> Result<Self, Self::Error> {
+        check_depth(&payload)?;
         let mut rest: &[u8] = &payload;
-        let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
-        deserializer.set_max_depth(MAX_DEPTH);
-        let value = T::deserialize(&mut deserializer);
+        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest));
         let at = |problem: String, rest: &[u8]| PositionedError {
             problem,
             position: payload.len() - rest.len(),

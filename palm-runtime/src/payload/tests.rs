@@ -161,6 +161,12 @@ mod message_pack {
     #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Tree(Vec<Tree>);
 
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    enum Logic {
+        Not(Box<Logic>),
+        Leaf,
+    }
+
     proptest! {
         #[test]
         fn takes_any_bytes(bytes in vec(any::<u8>(), 0..200)) {
@@ -195,9 +201,13 @@ mod message_pack {
             let deep = [&nested(b"\x91", 126)[..], b"\x90"].concat();
             read::<MessagePack<Tree>>(deep.into());
             let error = MessagePack::<Tree>::from_payload(nested(b"\x91", 100_000)).unwrap_err();
-            assert_eq!(error.to_string(), "depth limit exceeded at byte 128");
+            assert_eq!(error.to_string(), "more than 127 levels at byte 128");
             let ignored = [&b"\x81\xa4more"[..], &nested(b"\x91", 100_000)].concat();
             check_positioned::<MessagePack<Value>>(ignored.into());
+            // Variants, which the crate does not count.
+            let deep = [&nested(b"\x81\xa3Not", 126)[..], b"\xa4Leaf"].concat();
+            read::<MessagePack<Logic>>(deep.into());
+            check_positioned::<MessagePack<Logic>>(nested(b"\x81\xa3Not", 100_000));
         });
     }
 

@@ -174,9 +174,10 @@ fn body(component: &Component<'_>, method: &Method, thread: Thread) -> TokenStre
         .collect();
     let access = access(component, signature, thread);
     let call = call(component, signature, &arguments);
-    let unwrap = unwrap(
+    let call = unwrap(
         component,
         signature,
+        call,
         &quote!(#private::Outcome::Failed(__palm_failure)),
     );
     let outcome = outcome(component, method, thread);
@@ -185,7 +186,6 @@ fn body(component: &Component<'_>, method: &Method, thread: Thread) -> TokenStre
         #context
         #access
         #call
-        #unwrap
         let __palm_outcome = #outcome;
         __palm_outcome
     }

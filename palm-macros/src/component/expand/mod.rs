@@ -232,26 +232,36 @@ fn call(
     quote!(let __palm_result = #call;)
 }
 
-/// `__palm_result` out of its `Result`, if the iterator or the stream is in one; `or_return` says
-/// what is returned for the `__palm_failure`.
+/// `let __palm_result = ..;` by `call`, out of its `Result` if the iterator or the stream is in one;
+/// `or_return` says what is returned for the `__palm_failure`.
 fn unwrap(
     component: &Component<'_>,
     signature: &Signature,
+    call: TokenStream,
     or_return: &TokenStream,
-) -> Option<TokenStream> {
-    let ty = signature.output.ty.as_ref()?;
+) -> TokenStream {
+    let Some(ty) = signature
+        .output
+        .ty
+        .as_ref()
+        .filter(|_| signature.output.is_fallible)
+    else {
+        return call;
+    };
     let failure = failure(component, at(ty.span()));
-    signature.output.is_fallible.then(|| {
-        quote! {
-            let __palm_result = match __palm_result {
+    // The `Result` ends with the block: its error need not be `Send`.
+    quote! {
+        let __palm_result = {
+            #call
+            match __palm_result {
                 ::core::result::Result::Ok(__palm_result) => __palm_result,
                 ::core::result::Result::Err(__palm_error) => {
                     let __palm_failure = #failure;
                     return #or_return;
                 }
-            };
-        }
-    })
+            }
+        };
+    }
 }
 
 /// The failure that `__palm_error` means, whatever type it has, as an expression.

@@ -35,9 +35,10 @@ fn split(component: &Component<'_>, hook: &Hook) -> TokenStream {
     let name = format_ident!("{}", hook.helper.name());
     let access = access(component, signature, Thread::Async);
     let call = call(component, signature, &arguments(signature));
-    let unwrap = unwrap(
+    let call = unwrap(
         component,
         signature,
+        call,
         &quote!(::core::result::Result::Err(__palm_failure)),
     );
     let span = signature
@@ -68,7 +69,6 @@ fn split(component: &Component<'_>, hook: &Hook) -> TokenStream {
             async move {
                 #access
                 #call
-                #unwrap
                 #send
                 ::core::result::Result::Ok(())
             }
