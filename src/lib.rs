@@ -10,6 +10,7 @@
 //! | call functions | [`Client`], [`blocking::Client`] |
 //! | keep values between calls | [`Cache`], [`KeyValue`] |
 //! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`] |
+//! | test what you have built | [`testing`] |
 //! | see what goes on | [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
 #[cfg(feature = "json")]
@@ -26,6 +27,124 @@ pub use palm_runtime::{
     StartError, Step, StepError, Steps, Untyped, blocking, callable, component, components,
     logging, part, parts, proto, socket,
 };
+
+/// # Examples
+///
+/// A component's methods, called directly:
+///
+/// ```
+/// use palm::prelude::*;
+/// use palm::testing::Direct;
+/// use palm::{CallError, FailureKind};
+///
+/// struct Splitter;
+///
+/// #[palm::server(name = "words")]
+/// impl Splitter {
+///     #[palm::method]
+///     fn split(&self, text: String) -> impl Iterator<Item = String> + use<> {
+///         let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+///         words.into_iter()
+///     }
+///
+///     #[palm::method]
+///     fn first(&self, text: String) -> Result<String, &'static str> {
+///         let word = text.split_whitespace().next();
+///         word.map(str::to_owned).ok_or("there is no word")
+///     }
+///
+///     #[palm::method]
+///     async fn remembered(&self, context: Context) -> Result<Bytes, palm::CacheError> {
+///         Ok(context.cache().get("word").await?.unwrap_or_default())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm::Result<()> {
+/// let splitter = Direct::new(Splitter);
+/// let word: String = splitter.call(Splitter::FIRST, "one two").await?;
+/// assert_eq!(word, "one");
+///
+/// let words: Vec<String> = splitter.call_all(Splitter::SPLIT, "one two").await?;
+/// assert_eq!(words, ["one", "two"]);
+///
+/// let Err(CallError::Remote(error)) = splitter.call(Splitter::FIRST, "").await else {
+///     panic!("there is no word to be found");
+/// };
+/// assert_eq!(error.kind, FailureKind::Failed);
+/// assert_eq!(error.message, "there is no word");
+///
+/// splitter.cache().set("word", "three").await?;
+/// assert_eq!(splitter.call(Splitter::REMEMBERED, ()).await?, "three");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A cluster in one process:
+///
+/// ```
+/// use palm::prelude::*;
+/// use palm::testing::Cluster;
+///
+/// struct Resizer {
+///     quality: usize,
+/// }
+///
+/// #[palm::worker(server = "images")]
+/// impl Resizer {
+///     #[palm::method]
+///     fn thumbnail(&self, image: Vec<u8>) -> Vec<u8> {
+///         image.into_iter().step_by(self.quality).collect()
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm::Result<()> {
+/// let cluster = Cluster::new()
+///     .master(Master::new("images"))
+///     .worker(Resizer { quality: 2 })
+///     .worker_with(Resizer { quality: 2 }, |builder| builder.name("second").concurrency(1))
+///     .start()
+///     .await?;
+/// let client = cluster.client().await?;
+/// assert_eq!(client.eval(Resizer::THUMBNAIL, b"abcd").await?, b"ac");
+///
+/// let master = cluster.handle("images").expect("it is in the cluster");
+/// assert_eq!(master.metrics().part("WorkerPush").map(|part| part.messages), Some(1));
+/// cluster.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Streams that part and meet again:
+///
+/// ```no_run
+/// # use palm::prelude::*;
+/// # use palm::testing::{Cluster, ClusterHandle};
+/// # struct Tee;
+/// # #[palm::server(name = "tee")]
+/// # impl Tee { #[palm::method] fn pass(&self, text: String) -> String { text } }
+/// # struct Even;
+/// # #[palm::pipeline(name = "even")]
+/// # impl Even { #[palm::method] fn mark(&self, text: String) -> String { text } }
+/// # struct Odd;
+/// # #[palm::pipeline(name = "odd")]
+/// # impl Odd { #[palm::method] fn mark(&self, text: String) -> String { text } }
+/// # struct Collect;
+/// # #[palm::sink(name = "collect")]
+/// # impl Collect { #[palm::method] fn mark(&self, text: String) -> String { text } }
+/// # async fn example() -> palm::Result<ClusterHandle> {
+/// Cluster::new()
+///     .server(Tee) // its `handle_stream` gives each message the topic `even` or `odd`
+///     .pipeline_with(Even, |builder| builder.previous("even"))
+///     .behind("tee") // and not behind the pipeline before
+///     .pipeline_with(Odd, |builder| builder.previous("odd"))
+///     .sink(Collect) // behind both: nobody follows them yet
+///     .start()
+///     .await
+/// # }
+/// ```
+pub use palm_runtime::testing;
 
 /// What most programs need: `use palm::prelude::*;`.
 pub mod prelude {

@@ -24,6 +24,7 @@ mod queue;
 mod registration;
 mod router;
 pub mod socket;
+pub mod testing;
 
 pub use cache::{Cache, CacheError, CacheLimits, KeyValue, MemoryStore};
 pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, blocking};

@@ -25,4 +25,5 @@ mod methods;
 #[cfg(feature = "interop")]
 mod pylm;
 mod rep;
+mod testing;
 mod typed;

@@ -121,6 +121,22 @@ impl<C, K: Kind> Builder<C, K> {
     }
 
     settings_methods!();
+
+    /// The name that it has by now.
+    pub(crate) fn given_name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the cache service is, for whoever learns it after the options.
+    pub(crate) fn at(mut self, db_address: impl IntoAddress) -> Self {
+        self.db_address = db_address.into_address();
+        self
+    }
+
+    /// Whether it has been told whom it follows.
+    pub(crate) fn follows_somebody(&self) -> bool {
+        !self.sources.is_empty()
+    }
 }
 
 impl<C, K: Calls> Builder<C, K> {
@@ -156,6 +172,12 @@ impl<C, K: Publishes> Builder<C, K> {
     /// Whether results go back to the client: the opposite of [`pipelined`](Self::pipelined).
     pub fn to_client(self, to_client: bool) -> Self {
         self.pipelined(!to_client)
+    }
+
+    /// [`pipelined`](Self::pipelined), unless that has been said.
+    pub(crate) fn pipelined_by_default(mut self, pipelined: bool) -> Self {
+        self.pipelined.get_or_insert(pipelined);
+        self
     }
 
     /// How long, and how many, results wait for somebody to subscribe to them. Default: 10 s, 10 000

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RunError;
 use crate::metrics::{Counters, Metrics};
+use crate::part::Shared;
 
 /// A component that runs. Dropping the handle tells it to stop: it drains in the background.
 #[must_use = "dropping the handle stops the component"]
@@ -16,6 +17,7 @@ pub struct ComponentHandle {
     pub(super) name: String,
     pub(super) addresses: BTreeMap<String, String>,
     pub(super) counters: Arc<Counters>,
+    pub(super) shared: Arc<Shared>,
     pub(super) stop: CancellationToken,
     /// Cancelled when nothing of it runs any more.
     pub(super) has_ended: CancellationToken,
@@ -51,6 +53,11 @@ impl ComponentHandle {
     /// What the component has counted until now.
     pub fn metrics(&self) -> Metrics {
         self.counters.snapshot()
+    }
+
+    /// Waits until it is connected to all that it follows; a worker, to its master. Cancel safe.
+    pub(crate) async fn in_place(&self) {
+        self.shared.streams.in_place().await;
     }
 
     /// Tells the component to stop: it takes nothing new, finishes and delivers what it has, within

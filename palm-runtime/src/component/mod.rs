@@ -16,8 +16,10 @@ mod template;
 mod thread;
 
 pub use builder::{Bind, Builder, Connect, FromComponent};
+pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
 pub use handle::ComponentHandle;
+pub(crate) use kind::Kind;
 pub use kind::{
     ComponentKind, HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder,
     WorkerBuilder,

@@ -20,7 +20,7 @@ use crate::cache::{Cache, ComponentStore};
 use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
-use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop};
+use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
 use crate::{Error, Result};
@@ -170,6 +170,14 @@ pub enum StartError {
         component: String,
         /// The cause.
         source: crate::socket::SocketError,
+    },
+    /// It runs in a cluster that is tested, and is not connected to whom it is behind.
+    #[error("`{component}` is not connected to the components before it after {waited:?}")]
+    Unconnected {
+        /// The component's name.
+        component: String,
+        /// How long it was waited for.
+        waited: Duration,
     },
 }
 
@@ -379,7 +387,7 @@ impl ServerTemplate {
             cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
         });
 
-        let shared = Arc::default();
+        let shared = Arc::<Shared>::default();
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut described = Vec::new();
@@ -472,6 +480,7 @@ impl ServerTemplate {
             name,
             addresses,
             counters: Arc::new(counters),
+            shared,
             stop: stop.token,
             has_ended,
             outcome: tokio::spawn(supervisor.in_current_span()),

@@ -4,7 +4,7 @@ use super::intake::{Ids, Intake};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
-use crate::socket::{Pull, SocketError};
+use crate::socket::{Pull, SocketClosed, SocketError};
 
 /// Takes messages from all who connect and push to it. Announced as `pull_address`.
 ///
@@ -96,6 +96,11 @@ impl PullConnection {
 }
 
 impl<H> PullConnection<H> {
+    /// Whether it takes a master's tasks. Then the master is what its component follows.
+    fn is_worker(&self) -> bool {
+        self.ids == Ids::LeftAlone
+    }
+
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullConnection<G> {
         PullConnection {
@@ -110,10 +115,14 @@ impl<H> PullConnection<H> {
 impl<H: InboundHooks> Inbound for PullConnection<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some(self.whereabouts.open(setup)?);
+        if self.is_worker() {
+            setup.shared.streams.expect_one_more();
+        }
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let is_worker = self.is_worker();
         let opened = self.opened.expect("a part is opened before it runs");
         let address = tokio::select! {
             () = outlet.stopped() => return Ok(()),
@@ -121,7 +130,9 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
         };
         let mut pull = Pull::connect(&address, &opened.options).await?;
         tracing::info!("pulls from {address}");
-        let _following = self.whereabouts.follow(pull.peers(), address, |_| {});
+        let peers = pull.peers();
+        let _following = self.whereabouts.follow(peers.clone(), address, |_| {});
+        let shared = opened.shared;
         let intake = Intake {
             hooks: self.hooks,
             ids: self.ids,
@@ -130,7 +141,17 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
             outlet,
             batch: Vec::new(),
         };
-        intake.run(&mut pull).await?;
+        let in_place = async {
+            if is_worker {
+                peers.connected().await?;
+                shared.streams.one_is_in_place();
+            }
+            std::future::pending::<Result<(), SocketClosed>>().await
+        };
+        tokio::select! {
+            ended = intake.run(&mut pull) => ended?,
+            failed = in_place => failed?,
+        }
         pull.close().await;
         Ok(())
     }

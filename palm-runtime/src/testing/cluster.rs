@@ -1,0 +1,385 @@
+//! [`Cluster`]: a whole cluster in one process.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::layout::{Layout, Member};
+use crate::Result;
+use crate::callable::{Callable, Shape};
+use crate::client::{Client, ClientBuilder, ConnectError};
+use crate::component::{
+    Bind, Builder, ComponentHandle, Compose, Connect, HubBuilder, Kind, MasterBuilder,
+    PipelineBuilder, RunError, ServerBuilder, SinkBuilder, StartError, WorkerBuilder,
+};
+
+/// Any free port of this machine.
+const ANY: &str = "tcp://127.0.0.1:0";
+
+/// A whole cluster in one process, as it is written down; [`start`](Self::start) starts it.
+///
+/// Components are added in the order in which messages pass them, and each has its place behind those
+/// that were added before:
+///
+/// | component | is behind |
+/// |---|---|
+/// | server, master | nobody: clients call it |
+/// | pipeline, hub | the component before it, workers aside |
+/// | sink | all components before it that nobody follows yet |
+/// | worker | the last master or hub before it |
+///
+/// [`behind`](Self::behind) says otherwise. A component that others follow passes its results on to
+/// them, one that nobody follows sends them to the client.
+///
+/// All addresses are free ports of 127.0.0.1. For every kind there are two methods: `server(..)` for a
+/// component with the default options, and `server_with(.., options)`, where `options` gets the
+/// component's [`Builder`] and gives it back. An option that is set there comes before what the
+/// cluster would set: whether results go to the client, and whom a step follows.
+///
+/// An example is at the top of `palm::testing`.
+#[must_use = "a cluster does nothing until `.start().await`"]
+pub struct Cluster {
+    members: Vec<Member>,
+    spawns: Vec<Spawn>,
+    /// Whom the next component is behind.
+    behind: Vec<String>,
+    connect_timeout: Duration,
+}
+
+/// Starts a component at its place.
+type Spawn = Box<dyn FnOnce(Place) -> BoxFuture<'static, Result<ComponentHandle>> + Send>;
+
+/// What a component is told of the others.
+struct Place {
+    /// The `db_address` of those that it is behind.
+    behind: Vec<String>,
+    is_followed: bool,
+}
+
+impl Cluster {
+    /// A cluster without components.
+    pub fn new() -> Self {
+        Self {
+            members: Vec::new(),
+            spawns: Vec::new(),
+            behind: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// How long components may take to find those that they are behind. Default: 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Says whom the next component is behind: the first one called `name`. A sink may be behind several;
+    /// then call it once for each. Default: see [`Cluster`].
+    ///
+    /// ```
+    /// # use palm_runtime::testing::Cluster;
+    /// # use palm_runtime::{Hub, Master};
+    /// Cluster::new()
+    ///     .master(Master::new("images"))
+    ///     .hub(Hub::new("large"))
+    ///     .behind("images") // not behind `large`
+    ///     .hub(Hub::new("small"))
+    /// # ;
+    /// ```
+    pub fn behind(mut self, name: impl Into<String>) -> Self {
+        self.behind.push(name.into());
+        self
+    }
+
+    /// Adds a server.
+    pub fn server<C: Callable>(self, server: impl Bind<Builder = ServerBuilder<C>>) -> Self {
+        self.server_with(server, |builder| builder)
+    }
+
+    /// Adds a server with options.
+    pub fn server_with<C: Callable>(
+        self,
+        server: impl Bind<Builder = ServerBuilder<C>>,
+        options: impl FnOnce(ServerBuilder<C>) -> ServerBuilder<C>,
+    ) -> Self {
+        self.add(options(server.bind(ANY)), |builder, place| {
+            builder.pipelined_by_default(place.is_followed)
+        })
+    }
+
+    /// Adds a master. Its workers come after it.
+    pub fn master<C: Shape>(self, master: impl Bind<Builder = MasterBuilder<C>>) -> Self {
+        self.master_with(master, |builder| builder)
+    }
+
+    /// Adds a master with options.
+    pub fn master_with<C: Shape>(
+        self,
+        master: impl Bind<Builder = MasterBuilder<C>>,
+        options: impl FnOnce(MasterBuilder<C>) -> MasterBuilder<C>,
+    ) -> Self {
+        self.add(options(master.bind(ANY)), |builder, place| {
+            builder.pipelined_by_default(place.is_followed)
+        })
+    }
+
+    /// Adds a pipeline.
+    pub fn pipeline<C: Callable>(self, pipeline: impl Bind<Builder = PipelineBuilder<C>>) -> Self {
+        self.pipeline_with(pipeline, |builder| builder)
+    }
+
+    /// Adds a pipeline with options.
+    pub fn pipeline_with<C: Callable>(
+        self,
+        pipeline: impl Bind<Builder = PipelineBuilder<C>>,
+        options: impl FnOnce(PipelineBuilder<C>) -> PipelineBuilder<C>,
+    ) -> Self {
+        self.add(options(pipeline.bind(ANY)), |builder, place| {
+            let builder = builder.pipelined_by_default(place.is_followed);
+            place
+                .behind
+                .into_iter()
+                .fold(builder, PipelineBuilder::follow)
+        })
+    }
+
+    /// Adds a hub. Its workers come after it.
+    pub fn hub<C: Shape>(self, hub: impl Bind<Builder = HubBuilder<C>>) -> Self {
+        self.hub_with(hub, |builder| builder)
+    }
+
+    /// Adds a hub with options.
+    pub fn hub_with<C: Shape>(
+        self,
+        hub: impl Bind<Builder = HubBuilder<C>>,
+        options: impl FnOnce(HubBuilder<C>) -> HubBuilder<C>,
+    ) -> Self {
+        self.add(options(hub.bind(ANY)), |builder, place| {
+            let builder = builder.pipelined_by_default(place.is_followed);
+            place.behind.into_iter().fold(builder, HubBuilder::follow)
+        })
+    }
+
+    /// Adds a sink, which gathers the streams that nobody follows yet.
+    pub fn sink<C: Callable>(self, sink: impl Bind<Builder = SinkBuilder<C>>) -> Self {
+        self.sink_with(sink, |builder| builder)
+    }
+
+    /// Adds a sink with options.
+    pub fn sink_with<C: Callable>(
+        self,
+        sink: impl Bind<Builder = SinkBuilder<C>>,
+        options: impl FnOnce(SinkBuilder<C>) -> SinkBuilder<C>,
+    ) -> Self {
+        self.add(options(sink.bind(ANY)), |builder, place| {
+            let builder = builder.pipelined_by_default(place.is_followed);
+            place.behind.into_iter().fold(builder, SinkBuilder::follow)
+        })
+    }
+
+    /// Adds a worker, or a mux worker, of the last master or hub.
+    pub fn worker<C: Callable>(self, worker: impl Connect<Builder = WorkerBuilder<C>>) -> Self {
+        self.worker_with(worker, |builder| builder)
+    }
+
+    /// Adds a worker, or a mux worker, with options: with a [`name`](Builder::name) it can be found again.
+    pub fn worker_with<C: Callable>(
+        self,
+        worker: impl Connect<Builder = WorkerBuilder<C>>,
+        options: impl FnOnce(WorkerBuilder<C>) -> WorkerBuilder<C>,
+    ) -> Self {
+        // The address of its master is not known yet.
+        self.add(options(worker.connect(ANY)), |builder, place| {
+            place.behind.into_iter().fold(builder, WorkerBuilder::at)
+        })
+    }
+
+    fn add<C, K: Kind>(
+        mut self,
+        builder: Builder<C, K>,
+        place: fn(Builder<C, K>, Place) -> Builder<C, K>,
+    ) -> Self
+    where
+        Builder<C, K>: Compose + Send + 'static,
+    {
+        self.members.push(Member {
+            name: builder.given_name().to_owned(),
+            kind: K::KIND,
+            behind: std::mem::take(&mut self.behind),
+            follows_others: builder.follows_somebody(),
+        });
+        self.spawns.push(Box::new(move |at| {
+            let builder = place(builder, at);
+            Box::pin(builder.spawn())
+        }));
+        self
+    }
+
+    /// Starts all components, in the order in which they were added. When it returns, each is connected
+    /// to those that it is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`](crate::Error::Start): a component has no place ([`StartError::Option`]), cannot be
+    /// started, or has not found those that it is behind in time ([`StartError::Unconnected`]). Those
+    /// that run by then stop in the background.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops what has been started, in the background.
+    pub async fn start(self) -> Result<ClusterHandle> {
+        let Self {
+            members,
+            spawns,
+            behind,
+            connect_timeout,
+        } = self;
+        if !behind.is_empty() {
+            let problem = format!("nobody was added who is behind `{}`", behind.join("`, `"));
+            let component = "cluster".to_owned();
+            return Err(StartError::Option { component, problem }.into());
+        }
+        let layout = Layout::of(&members)?;
+        let mut handles: Vec<ComponentHandle> = Vec::new();
+        for (number, spawn) in spawns.into_iter().enumerate() {
+            let behind = layout.behind[number].iter();
+            let place = Place {
+                behind: behind
+                    .map(|&before| handles[before].db_address().to_owned())
+                    .collect(),
+                is_followed: layout.is_followed[number],
+            };
+            handles.push(spawn(place).await?);
+        }
+        let deadline = Instant::now() + connect_timeout;
+        for handle in &handles {
+            let in_place = tokio::time::timeout_at(deadline, handle.in_place()).await;
+            in_place.map_err(|_| StartError::Unconnected {
+                component: handle.name().to_owned(),
+                waited: connect_timeout,
+            })?;
+        }
+
+        let entrance = |(number, member): (usize, &Member)| {
+            let end = &handles[layout.end(number, &members)];
+            member.is_entrance().then(|| Entrance {
+                name: handles[number].name().to_owned(),
+                db_address: handles[number].db_address().to_owned(),
+                pub_address: end.address("pub_address").unwrap_or_default().to_owned(),
+            })
+        };
+        Ok(ClusterHandle {
+            entrances: members.iter().enumerate().filter_map(entrance).collect(),
+            handles,
+        })
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Cluster")
+            .field("members", &self.members)
+            .field("behind", &self.behind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A cluster that runs. Dropping it tells all of its components to stop: they drain in the background.
+#[must_use = "dropping it stops the cluster"]
+#[derive(Debug)]
+pub struct ClusterHandle {
+    /// In the order in which they were added.
+    handles: Vec<ComponentHandle>,
+    entrances: Vec<Entrance>,
+}
+
+/// A component that clients call.
+#[derive(Debug)]
+struct Entrance {
+    name: String,
+    db_address: String,
+    /// Where the answers come from.
+    pub_address: String,
+}
+
+impl ClusterHandle {
+    /// A client of the first server or master. Its answers come from the last of the components that
+    /// messages to it reach.
+    ///
+    /// It has the options of [`Client::connect`]; with others it is made by
+    /// [`client_builder`](Self::client_builder).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] when the component has been stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it had opened.
+    pub async fn client(&self) -> Result<Client, ConnectError> {
+        let entrance = self.entrances.first();
+        let entrance = entrance.expect("a cluster without a server or master does not start");
+        entrance.client().connect().await
+    }
+
+    /// A client of the server or master called `name`, as [`client`](Self::client) makes it, with options:
+    /// a shorter `timeout`, or another `sub_address`, where a stream has several ends. `None` when there
+    /// is no such component.
+    pub fn client_builder(&self, name: &str) -> Option<ClientBuilder> {
+        let entrance = self.entrances.iter().find(|entrance| entrance.name == name);
+        entrance.map(Entrance::client)
+    }
+
+    /// The component called `name`; of several the first one.
+    pub fn handle(&self, name: &str) -> Option<&ComponentHandle> {
+        self.handles.iter().find(|handle| handle.name() == name)
+    }
+
+    /// All components, in the order in which they were added.
+    pub fn handles(&self) -> &[ComponentHandle] {
+        &self.handles
+    }
+
+    /// Takes the component called `name` out of the cluster, as to shut it down; of several the first one.
+    ///
+    /// What others send to it before they notice that it has gone is lost, as on any network: a master
+    /// may still give a task to a worker whose shutdown is done, and that call ends by its timeout.
+    pub fn take(&mut self, name: &str) -> Option<ComponentHandle> {
+        let place = self.handles.iter().position(|handle| handle.name() == name);
+        place.map(|place| self.handles.remove(place))
+    }
+
+    /// Shuts all components down, one after the other in the order in which they were added, so that each
+    /// finishes what those before it had. Each takes at most its
+    /// [`drain_limit`](Builder::drain_limit).
+    ///
+    /// # Errors
+    ///
+    /// The first [`RunError`]; the components behind are shut down all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops all of them at once, in the background.
+    pub async fn shutdown(self) -> Result<(), RunError> {
+        let mut outcome = Ok(());
+        for handle in self.handles {
+            outcome = outcome.and(handle.shutdown().await);
+        }
+        outcome
+    }
+}
+
+impl Entrance {
+    fn client(&self) -> ClientBuilder {
+        Client::builder(&*self.name, &*self.db_address).sub_address(&*self.pub_address)
+    }
+}
