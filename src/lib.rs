@@ -18,14 +18,14 @@ pub use palm_runtime::Json;
 #[cfg(feature = "messagepack")]
 pub use palm_runtime::MessagePack;
 pub use palm_runtime::{
-    Addressee, Answer, Argument, Bind, BoxError, Bytes, Cache, CacheError, CacheLimits, CallError,
-    CallFailure, Client, ClientBuilder, ComponentHandle, ComponentKind, Connect, ConnectError,
-    Context, DecodeError, Durations, Error, Eval, Executor, FailureKind, Feeds, FromPayload,
-    Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, Master, MemoryStore,
-    Message, Metrics, NoAnswer, Order, PartKind, PartMetrics, PositionedError, Protobuf,
-    QueueLimits, Registration, RemoteError, Result, Route, RouteError, RunError, ServerTemplate,
-    StartError, Step, StepError, Steps, Untyped, blocking, callable, component, components,
-    logging, part, parts, proto, socket,
+    Addressee, Answer, Argument, Bind, BoxError, ByteString, Bytes, Cache, CacheError, CacheLimits,
+    CallError, CallFailure, Client, ClientBuilder, ComponentHandle, ComponentKind, Connect,
+    ConnectError, Context, DecodeError, Durations, Error, Eval, Executor, FailureKind, Feeds,
+    FromPayload, Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, Master,
+    MemoryStore, Message, Metrics, NoAnswer, Order, PartKind, PartMetrics, PositionedError,
+    Protobuf, QueueLimits, Registration, RemoteError, Result, Route, RouteError, RunError,
+    ServerTemplate, StartError, Step, StepError, Steps, Untyped, blocking, callable, component,
+    components, logging, part, parts, proto, socket,
 };
 
 /// # Examples

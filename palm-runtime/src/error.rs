@@ -63,7 +63,7 @@ pub enum FailureKind {
     UnknownFunction,
     /// The payload is not what the method takes.
     Undecodable,
-    /// The component stopped before the call was done.
+    /// The component stopped before the call was done, or its caller gave up.
     Cancelled,
     /// The deadline passed before the call was done; a method that was not begun was not called.
     DeadlineExceeded,
@@ -117,6 +117,12 @@ impl CallFailure {
     pub(crate) fn cancelled() -> Self {
         let kind = FailureKind::Cancelled;
         let source = "the component stopped".into();
+        Self { kind, source }
+    }
+
+    pub(crate) fn given_up() -> Self {
+        let kind = FailureKind::Cancelled;
+        let source = "its caller has given up".into();
         Self { kind, source }
     }
 

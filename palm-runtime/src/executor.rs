@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
@@ -26,7 +25,7 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::{Deadline, Message};
 use crate::metrics::{FunctionCounters, PartCounters};
-use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
 
 /// How long calls may keep the thread before others that run on it get their turn.
 const TURN: Duration = Duration::from_micros(200);
@@ -75,6 +74,7 @@ pub struct Executor<C> {
 #[derive(Debug)]
 struct Opened {
     context: Arc<ComponentContext>,
+    shared: Arc<Shared>,
     counters: Arc<PartCounters>,
     /// As [`Callable::FUNCTIONS`], then `echo`.
     functions: Vec<Arc<FunctionCounters>>,
@@ -133,6 +133,7 @@ impl<C: Callable> Outbound for Executor<C> {
         }
         self.opened = Some(Opened {
             context: setup.context.clone(),
+            shared: setup.shared.clone(),
             counters: setup.counters(),
             functions,
         });
@@ -147,6 +148,7 @@ impl<C: Callable> Outbound for Executor<C> {
             functions: opened.functions,
             finisher: Arc::new(Finisher {
                 context: opened.context,
+                shared: opened.shared,
                 counters: opened.counters,
                 outlet,
             }),
@@ -310,6 +312,14 @@ impl<C: Callable> Running<C> {
             let payload = begun.header.payload().clone();
             return Work::Done(Outcome::Payload(payload), begun);
         }
+        if self
+            .finisher
+            .shared
+            .cancellations
+            .has(begun.header.client())
+        {
+            return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
+        }
         if let Some(deadline) = begun.header.deadline() {
             if deadline.has_passed() {
                 return Work::Done(Outcome::Failed(CallFailure::late()), begun);
@@ -353,6 +363,7 @@ impl<C: Callable> Running<C> {
             finisher: self.finisher.clone(),
             before: begun.turn.before.clone(),
             collect,
+            collected: 0,
         }
     }
 
@@ -435,13 +446,21 @@ impl<C: Callable> Running<C> {
     ) {
         let (started, counters) = (begun.started, begun.counters.clone());
         let deadline = begun.deadline;
+        let topic = begun.header.client_topic();
+        let shared = self.finisher.shared.clone();
         let call = async move {
-            let outcome = match deadline {
-                // A method that awaits is dropped where it does; one that has a thread goes on for nobody.
-                Some(deadline) => timeout(deadline.left(), call)
-                    .await
-                    .unwrap_or_else(|_| Outcome::Failed(CallFailure::late())),
-                None => call.await,
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep(deadline.left()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // A method that awaits is dropped where it does; one that has a thread goes on for nobody.
+            let outcome = tokio::select! {
+                biased;
+                outcome = call => outcome,
+                () = late => Outcome::Failed(CallFailure::late()),
+                () = shared.cancellations.of(&topic) => Outcome::Failed(CallFailure::given_up()),
             };
             if let Some(counters) = counters {
                 counters.end(started.elapsed(), matches!(outcome, Outcome::Failed(_)));
@@ -482,6 +501,7 @@ enum Found {
 #[derive(Debug)]
 struct Finisher {
     context: Arc<ComponentContext>,
+    shared: Arc<Shared>,
     counters: Arc<PartCounters>,
     outlet: Outlet,
 }
@@ -538,11 +558,25 @@ pub(crate) struct Emitter {
     finisher: Arc<Finisher>,
     before: Option<CancellationToken>,
     collect: Option<mpsc::UnboundedSender<Outcome>>,
+    /// Bytes that wait for the end of the call.
+    collected: usize,
 }
+
+/// How many bytes of results may wait for the end of a call, each with what it takes besides.
+const COLLECTED: usize = 64 * 1024 * 1024;
+const BESIDES: usize = 64;
 
 impl Emitter {
     pub(crate) async fn emit(&mut self, result: Outcome) -> Emitted {
         if let Some(collect) = &self.collect {
+            if let Outcome::Payload(payload) = &result {
+                self.collected += payload.len() + BESIDES;
+            }
+            if self.collected > COLLECTED {
+                let error = "more than 64 MiB of results wait for the end of the call, as they do beside methods that take `&mut self`";
+                let _ = collect.send(Outcome::Failed(CallFailure::failed(error.into())));
+                return Emitted::Unwanted;
+            }
             return match collect.send(result) {
                 Ok(()) => Emitted::Wanted,
                 Err(_) => Emitted::Unwanted,

@@ -6,6 +6,7 @@
 
 pub mod cache;
 pub mod callable;
+mod cancel;
 #[doc(hidden)]
 pub mod check;
 mod client;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::ComponentStore;
 use crate::callable::FunctionInfo;
 use crate::callable::{Emit, EmitQueue};
+use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
@@ -144,6 +145,7 @@ pub(crate) struct Shared {
     /// Who pushes messages to the component, where anybody does.
     pub(crate) callers: OnceLock<Peers>,
     pub(crate) streams: Streams,
+    pub(crate) cancellations: Cancellations,
 }
 
 /// How many of the streams that a component follows are not in place yet.

@@ -179,10 +179,15 @@ impl Gate {
         Self(Arc::new((watch::Sender::new(0), watch::Sender::new(false))))
     }
 
+    /// Counts without waiting.
+    pub(crate) fn count_one(&self) {
+        self.0.0.send_modify(|arrived| *arrived += 1);
+    }
+
     /// Waits until the gate is open.
     pub(crate) async fn pass(&self) {
-        let (arrived, open) = &*self.0;
-        arrived.send_modify(|arrived| *arrived += 1);
+        let (_, open) = &*self.0;
+        self.count_one();
         open.subscribe().wait_for(|open| *open).await.unwrap();
     }
 

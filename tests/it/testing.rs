@@ -260,7 +260,8 @@ fn direct_calls_fail_as_remote_ones_do() {
         let first = Direct::new(First::default());
         let cluster = Cluster::new().server(First::default());
         let cluster = cluster.start().await.unwrap();
-        let client = cluster.client().await.unwrap();
+        let client = cluster.client_builder("first").unwrap();
+        let client = client.check_functions(false).connect().await.unwrap();
         let kinds = [
             (First::FAILS, FailureKind::Failed),
             (First::PANICS, FailureKind::Panicked),

@@ -8,6 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{CacheError, ComponentStore};
+use crate::cancel::Cancellations;
 use crate::message::{Message, new_id};
 
 const FOUND: u8 = b'1';
@@ -20,6 +21,8 @@ pub(crate) enum Verb {
     Find,
     Set,
     Delete,
+    /// Not of the cache: the calls, one topic a line, whose caller has given up.
+    Cancel,
 }
 
 impl Verb {
@@ -29,11 +32,12 @@ impl Verb {
             Self::Find => "find",
             Self::Set => "set",
             Self::Delete => "delete",
+            Self::Cancel => "cancel",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Get, Self::Find, Self::Set, Self::Delete]
+        [Self::Get, Self::Find, Self::Set, Self::Delete, Self::Cancel]
             .into_iter()
             .find(|verb| verb.name() == name)
     }
@@ -86,6 +90,7 @@ pub(crate) enum ServiceError {
 /// the error says why.
 pub(crate) async fn handle(
     store: &ComponentStore,
+    cancellations: &Cancellations,
     frames: &[Bytes],
 ) -> Result<Bytes, ServiceError> {
     let [frame] = frames else {
@@ -121,6 +126,10 @@ pub(crate) async fn handle(
             store.delete(key(&message)?).await?;
             Ok(message.payload().clone())
         }
+        Some(Verb::Cancel) => {
+            cancellations.cancel(message.payload());
+            Ok(Bytes::new())
+        }
         None => Err(ServiceError::UnknownVerb(verb.to_owned())),
     }
 }
@@ -147,7 +156,10 @@ mod tests {
     }
 
     async fn check(store: &ComponentStore, frames: &[Bytes], expected: Result<&str, &str>) {
-        match (handle(store, frames).await, expected) {
+        match (
+            handle(store, &Cancellations::default(), frames).await,
+            expected,
+        ) {
             (Ok(reply), Ok(expected)) => assert_eq!(reply, expected),
             (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
             (reply, _) => panic!("{reply:?} in the place of {expected:?}"),

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answers::{self, Answers};
+use super::cancel;
 use super::known::Known;
 use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError};
@@ -19,6 +20,9 @@ use crate::message::{Content, Deadline, FrameMemory, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
+
+/// How many calls that were given up wait to be told of; beyond that, some run to their end.
+const GIVEN_UP: usize = 4096;
 
 /// How long the component may take to tell what it is.
 const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(2);
@@ -55,7 +59,9 @@ pub(super) struct Connection {
     max_message_bytes: usize,
     memory: Mutex<FrameMemory>,
     cache: Cache,
-    pub(super) known: Known,
+    pub(super) known: Arc<Known>,
+    /// Calls whose answers nobody wants any more.
+    pub(super) given_up: mpsc::Sender<ByteString>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -211,10 +217,13 @@ impl ClientBuilder {
             let request = directory.request().clone();
             Cache::there(request, &self.server, &id, timeout, session)
         };
-        let known = Known::new(cache(DESCRIPTOR_PATIENCE, ""));
-        if self.check_functions && !self.this_config {
+        let known = Known::new(cache(DESCRIPTOR_PATIENCE, ""), self.check_functions);
+        if !self.this_config {
             known.ask().await;
         }
+        let known = Arc::new(known);
+        let (given_up, topics) = mpsc::channel(GIVEN_UP);
+        let cancel = cancel::tell(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
         Ok(Client(Arc::new(Connection {
             pipeline: self.session.map_or_else(new_id, ByteString::from),
@@ -227,10 +236,11 @@ impl ClientBuilder {
             memory: Mutex::default(),
             cache,
             known,
+            given_up,
             _tasks: tasks
                 .into_iter()
                 .flatten()
-                .chain([AbortOnDropHandle::new(reader)])
+                .chain([reader, tokio::spawn(cancel)].map(AbortOnDropHandle::new))
                 .collect(),
         })))
     }
@@ -367,7 +377,8 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the answer; the function may run all the same.
+    /// Dropping the future before the answer is there gives the call up: components are told, do not begin
+    /// what is queued of it, and drop a method that awaits. A peer of pylm runs it all the same.
     pub fn eval<S: IntoSteps<Output: Answer>>(
         &self,
         steps: S,

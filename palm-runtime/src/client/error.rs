@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::BoxError;
+use crate::error::{BoxError, FailureKind};
 use crate::function::{Answer, StepError, Steps};
 use crate::message::RemoteError;
 use crate::payload::type_name;
@@ -82,7 +82,8 @@ pub enum CallError {
     /// The function failed, or cannot be called; the component tells.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// No answer came in time: it was lost, the function gave none, or it takes longer.
+    /// No answer came in time: it was lost, the function gave none, or it takes longer; or the message
+    /// could not be sent in time.
     #[error("no answer to `{function}` within {waited:?}")]
     Timeout {
         /// What was called.
@@ -143,8 +144,13 @@ impl CallError {
         })
     }
 
-    /// Whether the same call may succeed if it is made again. The function may then run twice.
+    /// Whether the same call may succeed if it is made again. After a timeout the function may then run
+    /// twice.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout { .. })
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Remote(error) => error.kind == FailureKind::Unavailable,
+            _ => false,
+        }
     }
 }

@@ -10,6 +10,7 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::answers::{Topic, Waiting};
+use super::cancel::GivesUp;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
@@ -69,11 +70,13 @@ impl<'a, Output> Eval<'a, Output> {
         let timeout = self.timeout;
         let client = self.client;
         self.check().await?;
-        let (steps, frame) = self.frame(&topic)?;
+        let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)))?;
+        let mut gives_up = GivesUp::new(&client.0, &topic.text);
         let exchange = async {
             let push = &client.0.push;
             push.send(frame).await.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
+            gives_up.done();
             Ok(answer?)
         };
         match tokio::time::timeout(timeout, exchange).await {
@@ -90,7 +93,8 @@ impl<'a, Output> Eval<'a, Output> {
         let timeout = self.timeout;
         self.check().await?;
         let push = &self.client.0.push;
-        let (steps, frame) = self.frame(&topic)?;
+        // Nobody waits, so nothing is too late.
+        let (steps, frame) = self.frame(&topic, None)?;
         match tokio::time::timeout(timeout, push.send(frame)).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout)),
@@ -100,24 +104,27 @@ impl<'a, Output> Eval<'a, Output> {
     /// Refuses a function that the first component does not have.
     async fn check(&self) -> Result<(), CallError> {
         match &self.steps {
-            Ok(steps) => self.client.0.known.check(steps).await,
+            Ok(steps) => {
+                let check = self.client.0.known.check(steps);
+                let checked = tokio::time::timeout(self.timeout, check).await;
+                checked.unwrap_or_else(|_| Err(CallError::timeout(steps, self.timeout)))
+            }
             // What is no list of functions is reported when the message is made.
             Err(_) => Ok(()),
         }
     }
 
     /// What is called, and the message that does it.
-    fn frame(self, topic: &Topic) -> Result<(Steps, Bytes), CallError> {
+    fn frame(self, topic: &Topic, deadline: Option<Deadline>) -> Result<(Steps, Bytes), CallError> {
         let steps = self.steps?;
         let payload = self.payload.map_err(|source| CallError::Encode {
             function: steps.to_string(),
             source,
         })?;
-        let deadline = Deadline::after(self.timeout);
         let id = self.id.as_ref().unwrap_or(&topic.text);
         let frame = self
             .client
-            .frame(&steps, &topic.text, id, Some(deadline), &payload)?;
+            .frame(&steps, &topic.text, id, deadline, &payload)?;
         Ok((steps, frame))
     }
 }

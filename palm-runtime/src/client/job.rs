@@ -16,6 +16,7 @@ use futures_util::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answers::{Received, Topic, Waiting};
+use super::cancel::GivesUp;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
@@ -30,7 +31,8 @@ use crate::socket::{SocketClosed, TrySendError};
 /// [`window`](crate::ClientBuilder::window) messages are under way, a function that answers only some
 /// messages aside: where no answer comes for 200 ms, what is under way counts as answered. While nobody
 /// polls the stream nothing is sent. It ends after [`messages`](Self::messages) answers, with an error when none came
-/// for [`timeout`](Self::timeout), or by being dropped.
+/// for [`timeout`](Self::timeout), or by being dropped: then components are told, do not begin what is queued of it, and drop methods
+/// that await.
 ///
 /// Answers that are not taken wait in the client, up to 16 windows or 64 MiB; beyond that, the
 /// answers of the client's other calls wait too.
@@ -45,6 +47,8 @@ pub struct Job<'a, Output = Bytes> {
     /// Whether it is that of all messages.
     same_id: bool,
     topic: Topic,
+    /// Once something was sent.
+    gives_up: Option<GivesUp>,
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
     /// Asks whether there is such a function, where that is not known.
     checking: Option<BoxFuture<'static, Result<(), CallError>>>,
@@ -143,6 +147,7 @@ impl<'a, Output> Job<'a, Output> {
             id: topic.text.to_string(),
             same_id: false,
             topic,
+            gives_up: None,
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
             checking,
             sending: None,
@@ -252,6 +257,8 @@ impl<'a, Output> Job<'a, Output> {
                 .client
                 .frame(steps, &self.topic.text, &self.id, deadline, &payload)?;
             self.window.sent += 1;
+            self.gives_up
+                .get_or_insert_with(|| GivesUp::new(&self.client.0, &self.topic.text));
             // As long as payloads are sent the job is not idle.
             self.progress = true;
             match self.client.0.push.try_send(frame) {
@@ -283,7 +290,16 @@ impl<'a, Output> Job<'a, Output> {
         })
     }
 
+    /// All answers that are wanted are there.
+    fn finish(&mut self) {
+        if let Some(gives_up) = &mut self.gives_up {
+            gives_up.done();
+        }
+        self.end();
+    }
+
     fn end(&mut self) {
+        self.gives_up = None;
         self.steps = None;
         self.payloads = None;
         self.sending = None;
@@ -303,7 +319,7 @@ impl<Output: Answer> Stream for Job<'_, Output> {
             return Poll::Ready(None);
         }
         if job.left == Some(0) && job.payloads.is_none() && job.sending.is_none() {
-            job.end();
+            job.finish();
             return Poll::Ready(None);
         }
         // Answers that are here come first, so that many payloads are sent at once behind them.
@@ -323,7 +339,7 @@ impl<Output: Answer> Stream for Job<'_, Output> {
                 job.window.taken += 1 + job.answers.batch.by_ref().count() as u64;
             }
             if job.payloads.is_none() && job.sending.is_none() {
-                job.end();
+                job.finish();
                 return Poll::Ready(None);
             }
         } else if let Poll::Ready(answer) = job.poll_answer(context) {

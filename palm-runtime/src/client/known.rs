@@ -18,13 +18,16 @@ pub(super) struct Known {
     /// Without a session.
     cache: Cache,
     descriptor: RwLock<Option<Arc<Descriptor>>>,
+    /// Whether names are checked.
+    checks: bool,
 }
 
 impl Known {
-    pub(super) fn new(cache: Cache) -> Self {
+    pub(super) fn new(cache: Cache, checks: bool) -> Self {
         Self {
             cache,
             descriptor: RwLock::default(),
+            checks,
         }
     }
 
@@ -45,9 +48,8 @@ impl Known {
     pub(super) fn has(&self, steps: &Steps) -> bool {
         let descriptor = self.descriptor.read();
         let descriptor = descriptor.unwrap_or_else(PoisonError::into_inner);
-        descriptor
-            .as_ref()
-            .is_none_or(|descriptor| has(descriptor, steps))
+        let descriptor = descriptor.as_ref().filter(|_| self.checks);
+        descriptor.is_none_or(|descriptor| has(descriptor, steps))
     }
 
     /// Checks the first of these steps; asks again before it refuses one, since the component may have

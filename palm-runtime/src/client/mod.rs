@@ -6,6 +6,7 @@
 
 mod answers;
 pub mod blocking;
+mod cancel;
 mod connect;
 mod error;
 mod eval;

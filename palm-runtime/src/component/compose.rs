@@ -17,8 +17,8 @@ use crate::executor::{Addressee, Executor, Order};
 use crate::message::{Message, new_id};
 use crate::part::InboundHooks;
 use crate::parts::{
-    CacheService, Directory, Given, Outstanding, PubService, PullConnection, PullService,
-    PushConnection, SubConnection, Whereabouts, WorkerPullService, WorkerPushService,
+    CacheService, CancelConnection, Directory, Given, Outstanding, PubService, PullConnection,
+    PullService, PushConnection, SubConnection, Whereabouts, WorkerPullService, WorkerPushService,
 };
 use crate::socket::{Address, SocketError};
 use crate::{Error, Result};
@@ -204,6 +204,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         // Names are the master's: it pushes where workers pull.
         let pull_from = place(&self.push_address, "worker_push_address");
         let push_to = place(&self.pull_address, "worker_pull_address");
+        let cancelled_at = place(&None, "pub_address");
 
         let request = directory.request().clone();
         let cache = Cache::there(request, "_", &id, CACHE_PATIENCE, "");
@@ -221,6 +222,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
             .register_outbound(executor, "Executor")
             .route("Push");
         template.register_outbound(PushConnection::to(push_to), "Push");
+        template.register_bypass(CancelConnection::to(cancelled_at), "Cancel");
         Ok(template)
     }
 }

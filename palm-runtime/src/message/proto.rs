@@ -75,7 +75,7 @@ pub mod error {
         UnknownFunction = 2,
         /// The payload is not what the function takes.
         Undecodable = 3,
-        /// The component stopped before the call was done.
+        /// The component stopped before the call was done, or its caller gave up.
         Cancelled = 4,
         /// The deadline passed before the call was done.
         DeadlineExceeded = 5,

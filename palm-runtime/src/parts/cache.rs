@@ -11,7 +11,7 @@ use crate::cache::service::{self, ServiceError};
 use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
 use crate::metrics::PartCounters;
-use crate::part::{Bypass, OpenError, Setup, Stop};
+use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
 use crate::socket::{Reply, SocketError};
 
 /// Requests that are carried out at once; further ones wait in the socket.
@@ -29,6 +29,7 @@ pub struct CacheService {
 struct Opened {
     reply: Reply,
     store: Arc<ComponentStore>,
+    shared: Arc<Shared>,
     counters: Arc<PartCounters>,
 }
 
@@ -50,6 +51,7 @@ impl Bypass for CacheService {
         self.opened = Some(Opened {
             reply,
             store: setup.store.clone(),
+            shared: setup.shared.clone(),
             counters: setup.counters(),
         });
         Ok(())
@@ -59,6 +61,7 @@ impl Bypass for CacheService {
         let Opened {
             mut reply,
             store,
+            shared,
             counters,
         } = self.opened.expect("a part is opened before it runs");
         let mut running = FuturesUnordered::new();
@@ -70,9 +73,10 @@ impl Bypass for CacheService {
                 request = reply.recv(), if running.len() < CONCURRENCY => request?,
             };
             let (store, counters) = (&*store, &*counters);
+            let cancellations = &shared.cancellations;
             running.push(async move {
                 counters.count(1, frames.iter().map(bytes::Bytes::len).sum());
-                let handled = service::handle(store, &frames);
+                let handled = service::handle(store, cancellations, &frames);
                 let handled = catch_panic(handled, |panic| Err(ServiceError::Panicked(panic)));
                 let answer = handled.await.unwrap_or_else(|error| {
                     counters.count_error();

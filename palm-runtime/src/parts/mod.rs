@@ -13,6 +13,7 @@
 //! | [`CacheService`] | bypass | REP, binds |
 
 mod cache;
+mod cancel;
 mod doubt;
 mod held;
 mod intake;
@@ -27,6 +28,7 @@ mod whereabouts;
 mod workers;
 
 pub use cache::CacheService;
+pub(crate) use cancel::CancelConnection;
 pub use publish::{HoldLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};

@@ -14,6 +14,7 @@ use super::ready::{READY_PREFIX, Ready};
 use super::sent::RecentlySent;
 use super::whereabouts::{Given, IntoAddress};
 use crate::callable::{Emit, Plain, Shape, State, catch_panic};
+use crate::cancel::CANCEL_TOPIC;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::{FrameMemory, Message};
@@ -109,6 +110,7 @@ impl<S: Shape> Outbound for PubService<S> {
             shared: opened.shared,
             counters: opened.counters,
         };
+        let mut cancelled = shared.cancellations.relay();
         let mut batch = Vec::new();
         loop {
             let expiry = [publisher.held.next_expiry(), publisher.doubts.next_expiry()]
@@ -148,6 +150,7 @@ impl<S: Shape> Outbound for PubService<S> {
                         }
                     }
                 }
+                list = cancelled.next() => publisher.pass_on(list).await?,
                 () = shared.streams.in_place(), if !publisher.heard.is_empty() => {
                     publisher.streams_are_in_place().await?;
                 }
@@ -311,6 +314,15 @@ impl<S: Shape> Publisher<S> {
             self.publish(topic, frame).await?;
         }
         Ok(())
+    }
+
+    /// Tells whoever is behind this component which calls were cancelled.
+    async fn pass_on(&self, list: Bytes) -> Result<(), SocketClosed> {
+        if !self.publish.is_subscribed(CANCEL_TOPIC) {
+            return Ok(());
+        }
+        let topic = Bytes::from_static(CANCEL_TOPIC);
+        self.publish.send(topic, list).await
     }
 
     fn arrivals(&self) -> Arrivals {

@@ -9,10 +9,11 @@ use super::intake::{Ids, Intake, Source};
 use super::ready::{Ready, ready_topic, until_in_place};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
+use crate::cancel::CANCEL_TOPIC;
 use crate::error::BoxError;
 use crate::message::new_id;
 use crate::metrics::PartCounters;
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup, Shared};
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
 
 /// Takes the messages that a component publishes under the topic `previous`, and no other that
@@ -100,6 +101,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         };
         let subscribe = Subscribe::connect(&address, &opened.options).await?;
         subscribe.subscribe(topic.clone()).await?;
+        subscribe.subscribe(CANCEL_TOPIC).await?;
         tracing::info!("subscribed to `{topic}` at {address}");
         let announce = move |address: &Address| {
             let key = self.key.clone();
@@ -113,6 +115,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             subscribe,
             topic,
             ready,
+            shared: opened.shared.clone(),
             publications: Vec::new(),
             counters: opened.counters.clone(),
         };
@@ -146,6 +149,7 @@ struct Topic {
     topic: String,
     /// What the publisher says of the subscription.
     ready: watch::Sender<Option<Ready>>,
+    shared: Arc<Shared>,
     publications: Vec<Publication>,
     counters: Arc<PartCounters>,
 }
@@ -155,7 +159,9 @@ impl Topic {
         for Publication { topic, body } in self.publications.drain(..) {
             // Subscriptions match by prefix.
             if topic != self.topic {
-                if let Some(said) = Ready::of(&topic, body.as_ref()) {
+                if let (CANCEL_TOPIC, Some(list)) = (&*topic, &body) {
+                    self.shared.cancellations.cancel(list);
+                } else if let Some(said) = Ready::of(&topic, body.as_ref()) {
                     self.ready.send_replace(Some(said));
                 }
                 continue;

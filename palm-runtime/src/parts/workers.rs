@@ -15,7 +15,9 @@ use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure};
 use crate::message::{Deadline, Message};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Stop};
+use crate::part::{
+    BATCH, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared, Stop,
+};
 use crate::socket::{Pull, Push, SocketClosed, SocketError, TrySendError};
 
 /// How many tasks are with workers, as far as counting results tells. A function that gives several
@@ -104,6 +106,7 @@ impl Outbound for WorkerPushService {
         self.opened = Some(Opened {
             push,
             name: setup.context.name.clone(),
+            shared: setup.shared.clone(),
             counters: setup.counters(),
         });
         Ok(())
@@ -113,11 +116,13 @@ impl Outbound for WorkerPushService {
         let Opened {
             push,
             name,
+            shared,
             counters,
         } = self.opened.expect("a part is opened before it runs");
         let tasks = Tasks {
             push: &push,
             name: &name,
+            shared: &shared,
             counters: &counters,
             outstanding: &self.outstanding,
             outlet: &outlet,
@@ -135,6 +140,7 @@ struct Opened {
     push: Push,
     /// The component's.
     name: String,
+    shared: Arc<Shared>,
     counters: Arc<PartCounters>,
 }
 
@@ -142,6 +148,7 @@ struct Opened {
 struct Tasks<'a> {
     push: &'a Push,
     name: &'a str,
+    shared: &'a Shared,
     counters: &'a PartCounters,
     outstanding: &'a Outstanding,
     outlet: &'a Outlet,
@@ -155,6 +162,10 @@ impl Tasks<'_> {
         while inlet.recv_many(&mut batch, BATCH).await > 0 {
             for envelope in batch.drain(..) {
                 let message = envelope.answer(Bytes::new());
+                if self.shared.cancellations.has(message.client()) {
+                    self.fail(message, &CallFailure::given_up()).await;
+                    continue;
+                }
                 let deadline = message.deadline();
                 let frame = message.into_frame();
                 self.counters.count(1, frame.len());
@@ -189,12 +200,17 @@ impl Tasks<'_> {
             None => CallFailure::unavailable("no worker is connected".into()),
         };
         if let Ok(message) = Message::decode(frame) {
-            let function = message.function();
-            tracing::error!(function, "`{function}` {failure}: {}", failure.chain());
-            let failed = message.failed(self.name, &failure);
-            self.outlet.send_failed(failed, Instant::now()).await;
+            self.fail(message, &failure).await;
         }
         Ok(())
+    }
+
+    /// Answers a task that no worker gets.
+    async fn fail(&self, message: Message, failure: &CallFailure) {
+        let function = message.function();
+        tracing::error!(function, "`{function}` {failure}: {}", failure.chain());
+        let failed = message.failed(self.name, failure);
+        self.outlet.send_failed(failed, Instant::now()).await;
     }
 }
 

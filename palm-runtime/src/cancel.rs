@@ -1,0 +1,188 @@
+//! Calls whose callers have given up: what is queued of them is not begun, and what runs is dropped.
+//!
+//! A call is known by its topic, the field `client` of its messages. A client tells the first component
+//! at its `db_address`, ahead of all that is queued; a component passes it on to those behind it, which
+//! follow what it publishes under [`CANCEL_TOPIC`]. Part 2 of the protocol, see `proto/README.md`.
+
+use std::collections::{HashSet, VecDeque};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::{Notify, broadcast};
+
+/// What cancellations are published under. The body has one topic of a call a line.
+pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
+
+/// How long a cancellation is remembered: longer than messages wait in queues, as a rule.
+const MEMORY: Duration = Duration::from_secs(60);
+/// How many are remembered.
+const CALLS: usize = 10_000;
+/// Longest topic, in bytes; those of our clients have less.
+const LONGEST: usize = 256;
+/// How many cancellations wait to be passed on.
+const RELAYED: usize = 1024;
+
+/// The calls that were cancelled lately.
+#[derive(Debug)]
+pub(crate) struct Cancellations {
+    recent: Mutex<Recent>,
+    /// Whether there has been any: most components never see one.
+    any: AtomicBool,
+    changed: Notify,
+    relay: broadcast::Sender<Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    topics: HashSet<ByteString>,
+    order: VecDeque<(Instant, ByteString)>,
+}
+
+impl Default for Cancellations {
+    fn default() -> Self {
+        Self {
+            recent: Mutex::default(),
+            any: AtomicBool::new(false),
+            changed: Notify::new(),
+            relay: broadcast::channel(RELAYED).0,
+        }
+    }
+}
+
+impl Cancellations {
+    /// Takes note of a list of calls, one topic a line, and passes on those that are new.
+    pub(crate) fn cancel(&self, list: &[u8]) {
+        let now = Instant::now();
+        let mut news = Vec::new();
+        {
+            let recent = self.recent.lock();
+            let mut recent = recent.unwrap_or_else(PoisonError::into_inner);
+            for topic in list.split(|&byte| byte == b'\n') {
+                let Ok(topic) = str::from_utf8(topic) else {
+                    continue;
+                };
+                if (1..=LONGEST).contains(&topic.len()) && recent.add(now, topic) {
+                    news.push(topic);
+                }
+            }
+        }
+        if news.is_empty() {
+            return;
+        }
+        self.any.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+        // Nobody may be there to pass it on.
+        let _ = self.relay.send(news.join("\n").into());
+    }
+
+    /// Whether the call was cancelled.
+    pub(crate) fn has(&self, topic: &str) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        let recent = self.recent.lock();
+        let recent = recent.unwrap_or_else(PoisonError::into_inner);
+        recent.topics.contains(topic)
+    }
+
+    /// Waits until the call is cancelled. Cancel safe.
+    pub(crate) async fn of(&self, topic: &str) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if self.has(topic) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// What is to be passed on from now on.
+    pub(crate) fn relay(&self) -> Relay {
+        Relay(self.relay.subscribe())
+    }
+}
+
+impl Recent {
+    /// Whether it is new.
+    fn add(&mut self, now: Instant, topic: &str) -> bool {
+        while let Some((since, _)) = self.order.front()
+            && (self.order.len() >= CALLS || now.duration_since(*since) > MEMORY)
+        {
+            let (_, oldest) = self.order.pop_front().expect("it was looked at");
+            self.topics.remove(&oldest);
+        }
+        if self.topics.contains(topic) {
+            return false;
+        }
+        let topic = ByteString::from(topic);
+        self.order.push_back((now, topic.clone()));
+        self.topics.insert(topic)
+    }
+}
+
+/// The cancellations that are to be passed on.
+#[derive(Debug)]
+pub(crate) struct Relay(broadcast::Receiver<Bytes>);
+
+impl Relay {
+    /// The next list of calls. Waits for ever once there will be none. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Bytes {
+        loop {
+            match self.0.recv().await {
+                Ok(list) => return list,
+                // Those run to their end.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_cancelled_is_known_and_passed_on_once() {
+        let cancellations = Cancellations::default();
+        let mut relay = cancellations.relay();
+        let mut waiting = pin!(cancellations.of("id/2"));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(!cancellations.has("id/1"));
+
+        cancellations.cancel(b"id/1\nid/2\n\nid/1\n\xff");
+        assert!(cancellations.has("id/1") && cancellations.has("id/2"));
+        assert!(!cancellations.has("id/") && !cancellations.has(""));
+        waiting.await;
+        assert_eq!(relay.next().await, "id/1\nid/2");
+
+        cancellations.cancel(b"id/2\nid/3");
+        assert_eq!(relay.next().await, "id/3");
+        cancellations.cancel(b"id/3");
+        assert!(relay.next().now_or_never().is_none());
+    }
+
+    #[test]
+    fn memory_has_bounds() {
+        let mut recent = Recent::default();
+        let now = Instant::now();
+        for number in 0..2 * CALLS {
+            assert!(recent.add(now, &number.to_string()));
+        }
+        assert_eq!(recent.topics.len(), CALLS);
+        assert!(recent.add(now + 2 * MEMORY, "later"));
+        assert_eq!((recent.topics.len(), recent.order.len()), (1, 1));
+
+        let cancellations = Cancellations::default();
+        cancellations.cancel("x".repeat(LONGEST + 1).as_bytes());
+        assert!(!cancellations.any.load(Ordering::Acquire));
+    }
+}

@@ -1,0 +1,71 @@
+//! Calls that are given up before they are answered, and how the components get to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::mpsc;
+
+use super::connect::Connection;
+use super::known::Known;
+use crate::cache::service::{self, Verb};
+use crate::socket::Request;
+
+/// Calls that are told of at once.
+const BATCH: usize = 256;
+
+/// How long the component may take to say that it has heard.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Gives a call up when it is dropped before it is [`done`](Self::done).
+#[derive(Debug)]
+pub(super) struct GivesUp {
+    topic: Option<ByteString>,
+    connection: Arc<Connection>,
+}
+
+impl GivesUp {
+    /// For the call of this topic.
+    pub(super) fn new(connection: &Arc<Connection>, topic: &ByteString) -> Self {
+        Self {
+            topic: Some(topic.clone()),
+            connection: connection.clone(),
+        }
+    }
+
+    /// There is nothing left to give up.
+    pub(super) fn done(&mut self) {
+        self.topic = None;
+    }
+}
+
+impl Drop for GivesUp {
+    fn drop(&mut self) {
+        if let Some(topic) = self.topic.take() {
+            // Where there is no room for it, the call runs to its end.
+            let _ = self.connection.given_up.try_send(topic);
+        }
+    }
+}
+
+/// Tells the first component which calls were given up, ahead of all that is queued for it. One of old
+/// would not understand.
+pub(super) async fn tell(
+    request: Request,
+    known: Arc<Known>,
+    mut topics: mpsc::Receiver<ByteString>,
+) {
+    let mut batch = Vec::new();
+    while topics.recv_many(&mut batch, BATCH).await > 0 {
+        let list = batch.join("\n");
+        batch.clear();
+        let Some(descriptor) = known.descriptor() else {
+            continue;
+        };
+        let message = service::request(&descriptor.name, "", Verb::Cancel, &list, Bytes::new());
+        if let Err(error) = request.request(message, PATIENCE).await {
+            tracing::debug!(%error, "the component was not told of calls that were given up");
+        }
+    }
+}
