@@ -7,7 +7,9 @@
 //! | answer calls | [`macro@server`], [`Bind`] |
 //! | spread calls over workers | [`macro@master`] or [`Master`], [`macro@worker`], [`macro@mux_worker`] |
 //! | process a stream in steps | [`macro@pipeline`], [`macro@sink`], [`macro@hub`] or [`Hub`] |
-//! | call functions | [`Client`], [`blocking::Client`] |
+//! | call functions | [`Client`], [`blocking::Client`]; at length: [`guide::calls`] |
+//! | share the functions of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
+//! | send values of your own | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
 //! | keep values between calls | [`Cache`], [`KeyValue`] |
 //! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`] |
 //! | test what you have built | [`testing`] |
@@ -154,6 +156,12 @@ pub mod prelude {
     };
 }
 
+/// What takes more than a page to say.
+pub mod guide {
+    #[doc = include_str!("../docs/calls.md")]
+    pub mod calls {}
+}
+
 /// Makes the methods of an `impl` block callable from afar: a server answers each call itself.
 ///
 /// ```
@@ -197,9 +205,12 @@ pub mod prelude {
 ///   [`Context`];
 /// - is `async` or not; one that computes for long is `#[palm::method(blocking)]` and gets a thread;
 /// - returns a payload (any [`IntoPayload`] type); `()` or an `Option`, where nothing is answered if
-///   there is nothing; a `Result` of these, whose error is logged and comes back to the caller, as a
-///   panic does ([`CallError::Remote`]; pylm's clients get the payload `0`); or `impl Iterator` or
-///   `impl Stream` of them, for many answers.
+///   there is nothing; a `Result<_, E>` of these; or `impl Iterator` or `impl Stream` of them, for many
+///   answers.
+///
+/// `E` is any type that is an error (`std::error::Error`, or else converts to a boxed one, as `String`
+/// does), becomes [`palm::Error`](Error), or has a text (`Display`). It is logged and comes back to the
+/// caller, as a panic does ([`CallError::Remote`]; pylm's clients get the payload `0`).
 ///
 /// `echo` can be called too, unless a method has that name: it returns its payload.
 ///
@@ -207,9 +218,12 @@ pub mod prelude {
 ///
 /// # What is generated
 ///
-/// The impl block as it is; a constant for each method (`Greeter::HELLO`), which names it for
-/// [`Client::eval`], so that a misspelt call does not compile; a `match` over the names
-/// ([`callable::Callable`]); [`Bind`]; and an entry in [`components`].
+/// The impl block as it is; a constant for each method (`Greeter::HELLO`, a [`Function<String,
+/// String>`](Function)), which names it for [`Client::eval`] and has its types, so that a call that is
+/// misspelt or does not fit does not compile; a `match` over the names ([`callable::Callable`]);
+/// [`Bind`]; and an entry in [`components`].
+///
+/// On an `impl` of an [`macro@interface`], all functions can be called, and `name` may be left out.
 ///
 /// ```compile_fail
 /// # use palm::prelude::*;
@@ -326,7 +340,7 @@ pub use palm_macros::sink;
 ///
 /// | option | type | default | |
 /// |---|---|---|---|
-/// | `server` | string | `_` | the master's name, for the constants; a worker answers whatever its master gives it |
+/// | `server` | string | `_`; of an [`macro@interface`], its name | the master's name, for the constants; a worker answers whatever its master gives it |
 /// | `crate` | path | `::palm` | where to find this crate, if it has another name |
 ///
 /// Methods and what is generated are those of [`macro@server`], with [`Connect`] for [`Bind`]. Answers
@@ -448,8 +462,8 @@ pub use palm_macros::hub;
 ///
 /// | option | type | default | |
 /// |---|---|---|---|
-/// | `name` | string | the method's name | the name that it is called by |
-/// | `blocking` | flag | off | it computes for long, and gets a thread of its own; not for `async` methods |
+/// | `name` | string | the method's name | the name that it is called by; not on an `impl` of an [`macro@interface`] |
+/// | `blocking` | flag | off | it computes for long, and gets a thread of its own; not for `async` methods and streams |
 ///
 /// ```
 /// struct Server;
@@ -579,7 +593,8 @@ pub use palm_macros::handle_stream;
 ///
 /// # Functions
 ///
-/// Each is a method as those of [`macro@server`] are, without a body. `#[palm::server]`,
+/// Each is a method as those of [`macro@server`] are, without a body, and not called `new`, `connect`,
+/// `on` or `client`, which the client has. `#[palm::server]`,
 /// `#[palm::pipeline]`, `#[palm::sink]` and `#[palm::worker]` go on an `impl` of the trait, and all of
 /// its functions can be called. `#[palm::method(blocking)]` may mark them there; their names are
 /// the interface's. The component has the interface's name unless the attribute gives it another.
