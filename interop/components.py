@@ -2,12 +2,16 @@
 
     components.py server NAME [pipelined] | master NAME | worker DB_ADDRESS
     components.py pipeline NAME PREVIOUS SUB_ADDRESS [to_client]
+    components.py client NAME DB_ADDRESS SUB_ADDRESS FUNCTIONS=PAYLOAD...
 
-Prints its db_address and its pub_address; a worker has neither, and prints two that nobody is at.
+Prints its db_address and its pub_address; a worker has neither, and prints two that nobody is at. A client
+makes the calls, whose payloads are in hexadecimal, one after another, and prints a line with each answer.
 """
+import logging
 import socket
 import sys
 
+from pylm.clients import Client
 from pylm.servers import Master, Pipeline, Server, Worker
 
 
@@ -55,8 +59,17 @@ def component(kind, arguments, db, pub, pull, worker_pull, worker_push):
     return AnyWorker('pylm', arguments[0], log_level=40)
 
 
+def call(name, db, sub, *calls):
+    client = Client(name, db, sub_address=sub, logging_level=logging.ERROR)
+    for functions, payload in (each.split('=') for each in calls):
+        print(client.eval(functions, bytes.fromhex(payload)).decode(), flush=True)
+
+
 def main():
     kind, *arguments = sys.argv[1:]
+    if kind == 'client':
+        call(*arguments)
+        return
     addresses = free(5)
     started = component(kind, arguments, *addresses)
     print(*addresses[:2], flush=True)

@@ -1,131 +1,344 @@
-//! What pylm, between components of ours, does to what only ours know. Needs `PALM_PYTHON`, an
-//! interpreter that has pylm (`interop/setup-pylm.sh`).
+//! What pylm, between components of ours and at their ends, does to what only ours know. Needs
+//! `PALM_PYTHON`, an interpreter that has pylm (`interop/setup-pylm.sh`).
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::fmt::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
 
-use palm::CallError;
+use futures_util::StreamExt;
 use palm::prelude::*;
+use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
-use super::setup::{ANY, check, connect_through, soon};
+use super::setup::{ANY, check, soon};
 
-/// A component of pylm's, as a process.
+/// A deadline that passes.
+const BRIEF: Duration = Duration::from_millis(300);
+
+/// One that does not.
+const AMPLE: Duration = Duration::from_secs(1000);
+
+/// A component or client of pylm's, as a process.
 struct Pylm {
-    child: Child,
-    addresses: Vec<String>,
+    _child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Pylm {
-    fn start(arguments: &[&str]) -> Self {
+    fn spawn(arguments: &[&str]) -> Self {
         let python = std::env::var_os("PALM_PYTHON").expect("PALM_PYTHON names a Python with pylm");
         let mut command = Command::new(python);
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/components.py");
         command.args(["-u", program]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let addresses = line.split_whitespace().map(str::to_owned).collect();
-        Self { child, addresses }
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let _child = child;
+        Self { _child, lines }
     }
 
-    fn db_address(&self) -> &str {
-        &self.addresses[0]
-    }
-
-    fn pub_address(&self) -> &str {
-        &self.addresses[1]
+    async fn line(&mut self) -> String {
+        let line = soon("a line of pylm", self.lines.next_line()).await;
+        line.unwrap().expect("pylm has not ended")
     }
 }
 
-impl Drop for Pylm {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// A component of pylm's that runs.
+struct Started {
+    _pylm: Pylm,
+    db_address: String,
+    pub_address: String,
+}
+
+async fn start(arguments: &[&str]) -> Started {
+    let mut pylm = Pylm::spawn(arguments);
+    let line = pylm.line().await;
+    let (db_address, pub_address) = line.split_once(' ').unwrap();
+    Started {
+        db_address: db_address.to_owned(),
+        pub_address: pub_address.to_owned(),
+        _pylm: pylm,
     }
 }
 
-struct First;
+/// Where functions fail in every way; `echo` is there as well.
+macro_rules! component {
+    ($attribute:ident, $key:ident = $name:literal, $type:ident) => {
+        struct $type;
 
-#[palm::server(name = "first")]
-impl First {
-    #[palm::method]
-    fn number(&self, text: String) -> Result<String, std::num::ParseIntError> {
-        Ok(text.parse::<u32>()?.to_string())
-    }
+        #[palm::$attribute($key = $name)]
+        impl $type {
+            #[palm::method]
+            fn number(&self, text: String) -> Result<String, std::num::ParseIntError> {
+                Ok(text.parse::<u32>()?.to_string())
+            }
+
+            #[palm::method]
+            fn panics(&self) -> Bytes {
+                panic!("as told")
+            }
+
+            #[palm::method]
+            async fn never(&self) -> Bytes {
+                std::future::pending().await
+            }
+
+            #[palm::method]
+            fn time_left(&self, _: Bytes, context: Context) -> String {
+                format!("{:?}", context.time_left().map(|left| left.as_secs()))
+            }
+        }
+    };
 }
 
-struct Last;
+component!(server, name = "first", First);
+component!(sink, name = "last", Last);
+component!(worker, server = "master", Hand);
 
-#[palm::sink(name = "last")]
-impl Last {
-    #[palm::method]
-    fn mark(&self, text: String) -> String {
-        text + " last"
-    }
+/// A function, a payload with which it fails, and how it does: what a caller brings about by its call
+/// alone.
+const FAILURES: [(&str, &[u8], FailureKind); 4] = [
+    ("number", b"x", FailureKind::Failed),
+    ("panics", b"x", FailureKind::Panicked),
+    ("missing", b"x", FailureKind::UnknownFunction),
+    ("number", b"\xff", FailureKind::Undecodable),
+];
+
+/// And what takes a deadline, which only clients of ours set.
+const LATE: (&str, &[u8], FailureKind) = ("never", b"x", FailureKind::DeadlineExceeded);
+
+/// The steps, with another function at one of them.
+fn with(steps: &[&str], position: usize, function: &str) -> Vec<String> {
+    let mut steps: Vec<_> = steps.iter().copied().map(str::to_owned).collect();
+    let (server, _) = steps[position].split_once('.').unwrap();
+    steps[position] = format!("{server}.{function}");
+    steps
 }
 
-struct Hand;
-
-#[palm::worker(server = "master")]
-impl Hand {
-    #[palm::method]
-    fn number(&self, text: String) -> Result<String, std::num::ParseIntError> {
-        Ok(text.parse::<u32>()?.to_string())
-    }
+/// A client that finds out from the components which functions there are.
+async fn unchecked(first: &ComponentHandle, last: &ComponentHandle) -> Client {
+    let client = Client::builder(first.name(), first.db_address())
+        .sub_address(last.address("pub_address").unwrap())
+        .check_functions(false);
+    soon("connecting", client.connect()).await.unwrap()
 }
 
-/// Calls `steps` with a number and with what is none; the error is that of `failing`.
-async fn check_calls(client: &Client, steps: &[&str], answer: &str, failing: &str) {
-    let call = |payload: &'static str| client.eval(steps, payload).into_future();
-    // pylm hears a subscription when it likes.
-    let answered = async { while call("7").await.is_err() {} };
+/// Waits until the answers come: pylm hears a subscription when it likes.
+async fn until_answered(client: &Client, steps: &[&str]) {
+    let call = || client.eval(steps, "x").timeout(Duration::from_secs(1));
+    let answered = async { while call().await.is_err() {} };
     soon("the first answer", answered).await;
-    assert_eq!(soon("an answer", call("7")).await.unwrap(), answer);
-    match soon("the error", call("x")).await {
-        Err(CallError::Remote(error)) => assert_eq!(error.component, failing),
-        other => panic!("{other:?}"),
+}
+
+/// The error of a call for which somewhere no worker is.
+async fn unavailable(client: &Client, steps: &[&str]) -> RemoteError {
+    let error = async {
+        // What is on its way to a worker of pylm that ends is lost, or to who subscribes too late.
+        loop {
+            let mut call = client.job(steps, ["x"]).deadline(BRIEF).timeout(2 * BRIEF);
+            if let Some(Err(CallError::Remote(error))) = call.next().await {
+                return error;
+            }
+        }
+    };
+    let error = soon("the error", error).await;
+    assert_eq!(error.kind, FailureKind::Unavailable, "{error}");
+    error
+}
+
+/// Calls `steps`, which answer `x` with `answer`, and lets each of `ours` fail in each way: components of
+/// ours, and the steps at which they are.
+async fn fail_everywhere(client: &Client, steps: &[&str], answer: &str, ours: &[(usize, &str)]) {
+    until_answered(client, steps).await;
+    for (position, component) in ours {
+        for (function, payload, kind) in FAILURES.into_iter().chain([LATE]) {
+            let failing = with(steps, *position, function);
+            let at_fault = failing[*position].clone();
+            let mut call = client.job(failing, [payload]);
+            if kind == FailureKind::DeadlineExceeded {
+                call = call.deadline(BRIEF);
+            }
+            let error = match soon("the error", call.next()).await.unwrap() {
+                Err(CallError::Remote(error)) => error,
+                other => panic!("{at_fault} answered {other:?}"),
+            };
+            assert_eq!(error.kind, kind, "{error}");
+            assert_eq!(error.component, *component);
+            assert_eq!(error.function, at_fault);
+            assert_eq!(error.step, *position as i64);
+            let eval = client.eval(steps, "x").into_future();
+            assert_eq!(soon("an answer", eval).await.unwrap(), answer);
+        }
+        // The deadline comes there as it was sent.
+        let eval = client.eval(with(steps, *position, "time_left"), "x");
+        let left = soon("an answer", eval.timeout(AMPLE).into_future()).await;
+        let left = String::from_utf8(left.unwrap().to_vec()).unwrap();
+        let expected = ["Some(999)", "Some(998)"];
+        assert!(
+            expected.iter().any(|expected| left.starts_with(expected)),
+            "{left}"
+        );
     }
 }
 
 #[test]
-fn an_error_outlives_a_step_of_pylm() {
+fn errors_and_deadlines_outlive_a_step_of_pylm() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
-        let middle = Pylm::start(&[
-            "pipeline",
-            "middle",
-            "first",
-            first.address("pub_address").unwrap(),
-        ]);
-        let last = Last.bind(ANY).stream(middle.pub_address(), "middle");
+        let publishes = first.address("pub_address").unwrap();
+        let middle = start(&["pipeline", "middle", "first", publishes]).await;
+        let last = Last.bind(ANY).stream(&*middle.pub_address, "middle");
         let last = last.to_client(true).spawn().await.unwrap();
-        let client = connect_through(&first, &last).await;
-        let steps = ["first.number", "middle.mark", "last.mark"];
-        check_calls(&client, &steps, "7 pylm last", "first").await;
+        let client = unchecked(&first, &last).await;
+        let steps = ["first.echo", "middle.mark", "last.echo"];
+        fail_everywhere(&client, &steps, "x pylm", &[(0, "first"), (2, "last")]).await;
     });
 }
 
 #[test]
-fn an_error_outlives_a_worker_of_pylm() {
+fn errors_and_deadlines_outlive_a_worker_of_pylm() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
         let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
-        let hub = hub.spawn().await.unwrap();
-        let _worker = Pylm::start(&["worker", hub.db_address()]);
-        let client = connect_through(&first, &hub).await;
-        check_calls(&client, &["first.number", "hub.mark"], "7 pylm", "first").await;
+        let hub = hub.pipelined(true).spawn().await.unwrap();
+        let last = Last.bind(ANY).follow(hub.db_address()).to_client(true);
+        let last = last.spawn().await.unwrap();
+        let worker = start(&["worker", hub.db_address()]).await;
+        let client = unchecked(&first, &last).await;
+        let steps = ["first.echo", "hub.mark", "last.echo"];
+        fail_everywhere(&client, &steps, "x pylm", &[(0, "first"), (2, "last")]).await;
+
+        drop(worker);
+        let error = unavailable(&client, &steps).await;
+        assert_eq!((&*error.component, error.step), ("hub", 1));
     });
 }
 
 #[test]
-fn an_error_outlives_a_master_of_pylm() {
+fn errors_and_deadlines_outlive_a_master_of_pylm() {
     check(async {
-        let master = Pylm::start(&["master", "master"]);
+        let master = start(&["master", "master"]).await;
+        let hand = Hand.connect(&*master.db_address).name("hand");
+        let _hand = hand.spawn().await.unwrap();
+        let client = soon("connecting", Client::connect("master", &*master.db_address));
+        fail_everywhere(
+            &client.await.unwrap(),
+            &["master.echo"],
+            "x",
+            &[(0, "hand")],
+        )
+        .await;
+    });
+}
+
+#[test]
+fn what_is_not_available_is_told_past_a_step_of_pylm() {
+    check(async {
+        // Before it; and behind it, where the deadline has come through it.
+        for (position, name) in [(0, "master"), (2, "hub")] {
+            let master = Master::new("master").bind(ANY).pipelined(true);
+            let master = master.spawn().await.unwrap();
+            let publishes = master.address("pub_address").unwrap();
+            let middle = start(&["pipeline", "middle", "master", publishes]).await;
+            let hub = Hub::new("hub").bind(ANY).follow(&*middle.db_address);
+            let hub = hub.spawn().await.unwrap();
+            let other = if position == 0 { &hub } else { &master };
+            let hand = Hand.connect(other.db_address()).name("hand");
+            let _hand = hand.spawn().await.unwrap();
+            let client = unchecked(&master, &hub).await;
+            let steps = ["master.echo", "middle.mark", "hub.echo"];
+            let error = unavailable(&client, &steps).await;
+            assert_eq!((&*error.component, error.step), (name, position as i64));
+        }
+    });
+}
+
+/// Has pylm's client call `steps`, which answer `x` with `answer`, and lets each of `ours` fail in each way
+/// that it can bring about: the step, and what it gets instead of an answer.
+async fn call_by_pylm(
+    components: [&ComponentHandle; 2],
+    steps: &[&str],
+    answer: &str,
+    ours: &[(usize, &str)],
+) {
+    let [first, last] = components;
+    let mut arguments = vec!["client".to_owned(), first.name().to_owned()];
+    let publishes = last.address("pub_address").unwrap();
+    arguments.extend([first.db_address(), publishes].map(str::to_owned));
+    let mut expected = Vec::new();
+    for (position, failed) in ours {
+        for (function, payload, kind) in FAILURES {
+            let mut call = with(steps, *position, function).join(" ") + "=";
+            for byte in payload {
+                write!(call, "{byte:02x}").unwrap();
+            }
+            arguments.extend([call, format!("{}=78", steps.join(" "))]);
+            expected.extend([(kind, "fails", *failed), (kind, "is over", answer)]);
+        }
+    }
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let mut client = Pylm::spawn(&arguments);
+    for (kind, what, expected) in expected {
+        assert_eq!(client.line().await, expected, "{kind:?} {what}");
+    }
+}
+
+#[test]
+fn a_client_of_pylm_gets_the_payload_0_and_all_goes_on() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        call_by_pylm([&first; 2], &["first.echo"], "x", &[(0, "0")]).await;
+
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
         let hand = Hand.connect(master.db_address()).name("hand");
         let _hand = hand.spawn().await.unwrap();
-        let client = soon("connecting", Client::connect("master", master.db_address()));
-        check_calls(&client.await.unwrap(), &["master.number"], "7", "hand").await;
+        call_by_pylm([&master; 2], &["master.echo"], "x", &[(0, "0")]).await;
+
+        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
+        let publishes = first.address("pub_address").unwrap();
+        let middle = start(&["pipeline", "middle", "first", publishes]).await;
+        let last = Last.bind(ANY).stream(&*middle.pub_address, "middle");
+        let last = last.to_client(true).spawn().await.unwrap();
+        let steps = ["first.echo", "middle.mark", "last.echo"];
+        // pylm, in the middle, takes the `0` for a payload.
+        let ours = [(0, "0 pylm"), (2, "0")];
+        call_by_pylm([&first, &last], &steps, "x pylm", &ours).await;
+    });
+}
+
+#[test]
+fn what_pylm_tells_nothing_of_is_not_checked() {
+    check(async {
+        let server = start(&["server", "server"]).await;
+        let client = soon("connecting", Client::connect("server", &*server.db_address));
+        let client = client.await.unwrap();
+        assert!(client.descriptor().is_none());
+        until_answered(&client, &["server.mark"]).await;
+        // A server of pylm that gets a name that it does not have is deaf from then on.
+        for function in ["server.mrk", "server.mark"] {
+            let eval = client.eval(function, "x").timeout(BRIEF).into_future();
+            let answer = soon("an error", eval).await;
+            assert!(
+                matches!(answer, Err(CallError::Timeout { .. })),
+                "{function}: {answer:?}"
+            );
+        }
+
+        let master = start(&["master", "master"]).await;
+        let _worker = start(&["worker", &master.db_address]).await;
+        let client = soon("connecting", Client::connect("master", &*master.db_address));
+        let client = client.await.unwrap();
+        assert!(client.descriptor().is_none());
+        until_answered(&client, &["master.mark"]).await;
+        for (function, answer) in [("master.mrk", "0"), ("master.mark", "x pylm")] {
+            let eval = client.eval(function, "x").into_future();
+            assert_eq!(soon("an answer", eval).await.unwrap(), answer);
+            let mut job = client.job(function, ["x"]).messages(1);
+            assert_eq!(
+                soon("an answer", job.next()).await.unwrap().unwrap(),
+                answer
+            );
+        }
     });
 }
