@@ -63,7 +63,7 @@ pub enum FailureKind {
     UnknownFunction,
     /// The payload is not what the method takes.
     Undecodable,
-    /// The component stopped before the call was done, or its caller gave up.
+    /// The caller gave up before the call was done, or the component stopped.
     Cancelled,
     /// The deadline passed before the call was done; a method that was not begun was not called.
     DeadlineExceeded,

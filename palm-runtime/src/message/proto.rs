@@ -75,7 +75,7 @@ pub mod error {
         UnknownFunction = 2,
         /// The payload is not what the function takes.
         Undecodable = 3,
-        /// The component stopped before the call was done, or its caller gave up.
+        /// The caller gave up before the call was done, or the component stopped.
         Cancelled = 4,
         /// The deadline passed before the call was done.
         DeadlineExceeded = 5,
