@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::chain;
 use crate::message::{self, RemoteError};
@@ -39,6 +39,8 @@ pub(super) struct Answers {
     id: ByteString,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, Waiting>>,
+    /// Gets the topics of calls that are given up.
+    given_up: mpsc::Sender<ByteString>,
     closed: AtomicBool,
 }
 
@@ -60,9 +62,11 @@ impl JobAnswers {
     }
 }
 
-/// The topic of one call. Dropping it gives up its answers.
+/// The topic of one call. Dropping it gives up its answers, and, while they are
+/// [`awaited`](Self::awaited), the call.
 #[derive(Debug)]
 pub(super) struct Topic {
+    awaited: bool,
     number: u64,
     pub(super) text: ByteString,
     answers: Arc<Answers>,
@@ -71,15 +75,30 @@ pub(super) struct Topic {
 impl Drop for Topic {
     fn drop(&mut self) {
         self.answers.lock().remove(&self.number);
+        if self.awaited {
+            // Where there is no room for it, the call runs to its end.
+            let _ = self
+                .answers
+                .given_up
+                .try_send(std::mem::take(&mut self.text));
+        }
+    }
+}
+
+impl Topic {
+    /// Whether something was sent whose answer is wanted and has not come.
+    pub(super) fn awaited(&mut self, awaited: bool) {
+        self.awaited = awaited;
     }
 }
 
 impl Answers {
-    pub(super) fn new(id: ByteString) -> Arc<Self> {
+    pub(super) fn new(id: ByteString, given_up: mpsc::Sender<ByteString>) -> Arc<Self> {
         Arc::new(Self {
             id,
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
+            given_up,
             closed: AtomicBool::new(false),
         })
     }
@@ -95,6 +114,7 @@ impl Answers {
             self.lock().insert(number, waiting);
         }
         Topic {
+            awaited: false,
             number,
             text: format!("{}/{number}", self.id).into(),
             answers: self.clone(),
@@ -199,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_find_their_call_by_the_topic() {
-        let answers = Answers::new("id".into());
+        let answers = Answers::new("id".into(), mpsc::channel(1).0);
         let (first, first_answer) = oneshot::channel();
         let (second, second_answer) = oneshot::channel();
         let first = answers.topic(Waiting::One(first));

@@ -1,4 +1,4 @@
-//! Calls that are given up before they are answered, and how the components get to know.
+//! How components get to know of calls that are given up before they are answered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::mpsc;
 
-use super::connect::Connection;
 use super::known::Known;
 use crate::cache::service::{self, Verb};
 use crate::socket::Request;
@@ -17,37 +16,6 @@ const BATCH: usize = 256;
 
 /// How long the component may take to say that it has heard.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Gives a call up when it is dropped before it is [`done`](Self::done).
-#[derive(Debug)]
-pub(super) struct GivesUp {
-    topic: Option<ByteString>,
-    connection: Arc<Connection>,
-}
-
-impl GivesUp {
-    /// For the call of this topic.
-    pub(super) fn new(connection: &Arc<Connection>, topic: &ByteString) -> Self {
-        Self {
-            topic: Some(topic.clone()),
-            connection: connection.clone(),
-        }
-    }
-
-    /// There is nothing left to give up.
-    pub(super) fn done(&mut self) {
-        self.topic = None;
-    }
-}
-
-impl Drop for GivesUp {
-    fn drop(&mut self) {
-        if let Some(topic) = self.topic.take() {
-            // Where there is no room for it, the call runs to its end.
-            let _ = self.connection.given_up.try_send(topic);
-        }
-    }
-}
 
 /// Tells the first component which calls were given up, ahead of all that is queued for it. One of old
 /// would not understand.

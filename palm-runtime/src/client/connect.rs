@@ -60,8 +60,6 @@ pub(super) struct Connection {
     memory: Mutex<FrameMemory>,
     cache: Cache,
     pub(super) known: Arc<Known>,
-    /// Calls whose answers nobody wants any more.
-    pub(super) given_up: mpsc::Sender<ByteString>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -207,7 +205,8 @@ impl ClientBuilder {
             .await
             .map_err(SocketError::from)?;
 
-        let answers = Answers::new(id.clone());
+        let (given_up, topics) = mpsc::channel(GIVEN_UP);
+        let answers = Answers::new(id.clone(), given_up);
         let (ready, saying) = watch::channel(None);
         let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready));
         until_in_place(saying).await;
@@ -222,7 +221,6 @@ impl ClientBuilder {
             known.ask().await;
         }
         let known = Arc::new(known);
-        let (given_up, topics) = mpsc::channel(GIVEN_UP);
         let cancel = cancel::tell(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
         Ok(Client(Arc::new(Connection {
@@ -236,7 +234,6 @@ impl ClientBuilder {
             memory: Mutex::default(),
             cache,
             known,
-            given_up,
             _tasks: tasks
                 .into_iter()
                 .flatten()

@@ -10,7 +10,6 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::answers::{Topic, Waiting};
-use super::cancel::GivesUp;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
@@ -66,17 +65,17 @@ impl<'a, Output> Eval<'a, Output> {
         let (sender, answer) = oneshot::channel();
         // The place for the answer is there before the message is sent: it can come back before
         // `send` returns.
-        let topic = self.client.0.answers.topic(Waiting::One(sender));
+        let mut topic = self.client.0.answers.topic(Waiting::One(sender));
         let timeout = self.timeout;
         let client = self.client;
         self.check().await?;
         let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)))?;
-        let mut gives_up = GivesUp::new(&client.0, &topic.text);
+        topic.awaited(true);
         let exchange = async {
             let push = &client.0.push;
             push.send(frame).await.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
-            gives_up.done();
+            topic.awaited(false);
             Ok(answer?)
         };
         match tokio::time::timeout(timeout, exchange).await {

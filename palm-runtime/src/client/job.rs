@@ -16,7 +16,6 @@ use futures_util::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answers::{Received, Topic, Waiting};
-use super::cancel::GivesUp;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
@@ -47,8 +46,6 @@ pub struct Job<'a, Output = Bytes> {
     /// Whether it is that of all messages.
     same_id: bool,
     topic: Topic,
-    /// Once something was sent.
-    gives_up: Option<GivesUp>,
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
     /// Asks whether there is such a function, where that is not known.
     checking: Option<BoxFuture<'static, Result<(), CallError>>>,
@@ -147,7 +144,6 @@ impl<'a, Output> Job<'a, Output> {
             id: topic.text.to_string(),
             same_id: false,
             topic,
-            gives_up: None,
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
             checking,
             sending: None,
@@ -257,8 +253,7 @@ impl<'a, Output> Job<'a, Output> {
                 .client
                 .frame(steps, &self.topic.text, &self.id, deadline, &payload)?;
             self.window.sent += 1;
-            self.gives_up
-                .get_or_insert_with(|| GivesUp::new(&self.client.0, &self.topic.text));
+            self.topic.awaited(true);
             // As long as payloads are sent the job is not idle.
             self.progress = true;
             match self.client.0.push.try_send(frame) {
@@ -282,6 +277,7 @@ impl<'a, Output> Job<'a, Output> {
         self.window.taken += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
+            self.topic.awaited(*left > 0);
         }
         self.progress = true;
         CallError::answer::<Output>(payload?, || {
@@ -292,14 +288,11 @@ impl<'a, Output> Job<'a, Output> {
 
     /// All answers that are wanted are there.
     fn finish(&mut self) {
-        if let Some(gives_up) = &mut self.gives_up {
-            gives_up.done();
-        }
+        self.topic.awaited(false);
         self.end();
     }
 
     fn end(&mut self) {
-        self.gives_up = None;
         self.steps = None;
         self.payloads = None;
         self.sending = None;
