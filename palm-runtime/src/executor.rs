@@ -22,7 +22,7 @@ use crate::callable::{
     Call, Callable, Emitted, FunctionInfo, Outcome, Receiver, Results, State, catch_panic,
 };
 use crate::context::{ComponentContext, Context};
-use crate::error::{BoxError, CallFailure};
+use crate::error::{BoxError, CallFailure, FailureKind};
 use crate::message::{Deadline, Message};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
@@ -541,14 +541,15 @@ impl Finisher {
     }
 }
 
-fn log_failure(message: &Message, failure: &CallFailure) {
-    let function = message.function();
+pub(crate) fn log_failure(message: &Message, failure: &CallFailure) {
+    let (function, stage) = (message.function(), message.stage());
     let cause = failure.chain();
-    tracing::error!(
-        function,
-        stage = message.stage(),
-        "`{function}` {failure}: {cause}"
-    );
+    if failure.kind() == FailureKind::Cancelled {
+        // Nobody wants it, and there may be many.
+        tracing::debug!(function, stage, "`{function}` {failure}: {cause}");
+    } else {
+        tracing::error!(function, stage, "`{function}` {failure}: {cause}");
+    }
 }
 
 /// Where a call with many results puts them.

@@ -129,6 +129,7 @@ impl<S: Shape> Outbound for PubService<S> {
                     changed?;
                     publisher.take_notice().await?;
                 }
+                list = cancelled.next() => publisher.pass_on(list).await?,
                 count = inlet.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         break;
@@ -150,7 +151,6 @@ impl<S: Shape> Outbound for PubService<S> {
                         }
                     }
                 }
-                list = cancelled.next() => publisher.pass_on(list).await?,
                 () = shared.streams.in_place(), if !publisher.heard.is_empty() => {
                     publisher.streams_are_in_place().await?;
                 }

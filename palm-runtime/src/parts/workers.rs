@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::intake::{Ids, Intake, Source};
 use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure};
+use crate::executor::log_failure;
 use crate::message::{Deadline, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
@@ -207,8 +208,7 @@ impl Tasks<'_> {
 
     /// Answers a task that no worker gets.
     async fn fail(&self, message: Message, failure: &CallFailure) {
-        let function = message.function();
-        tracing::error!(function, "`{function}` {failure}: {}", failure.chain());
+        log_failure(&message, failure);
         let failed = message.failed(self.name, failure);
         self.outlet.send_failed(failed, Instant::now()).await;
     }
