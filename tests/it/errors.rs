@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use palm::prelude::*;
+use palm::socket::Request;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 
-use super::setup::{ANY, Caller, Gate, check, connect, connect_through, soon};
+use super::setup::{
+    ANY, Caller, Gate, address, check, connect, connect_through, eventually, options, soon,
+};
 
 /// A deadline that passes.
 const BRIEF: Duration = Duration::from_millis(300);
@@ -345,5 +348,72 @@ fn a_function_that_is_not_there_is_refused_before_anything_is_sent() {
         };
         assert_eq!(soon("an answer", answer).await.unwrap(), "x first");
         soon("a shutdown", first.shutdown()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_call_that_was_cancelled_is_answered_with_an_error_from_everywhere() {
+    check(async {
+        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
+        let middle = Middle.bind(ANY).follow(first.db_address());
+        let middle = middle.spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY).follow(middle.db_address());
+        let hub = hub.pipelined(true).spawn().await.unwrap();
+        let hand = Hand.connect(hub.db_address()).name("hand");
+        let hand = hand.spawn().await.unwrap();
+        let last = Last.bind(ANY).follow(hub.db_address()).to_client(true);
+        let last = last.spawn().await.unwrap();
+        // Until all is in place.
+        connect_through(&first, &last).await;
+
+        // A caller that is there to see what others have dropped.
+        let (db_address, options) = (address(first.db_address()), options());
+        let request = Request::connect(&db_address, &options);
+        let request = soon("connecting", request).await.unwrap();
+        let pull = first.address("pull_address").unwrap();
+        let publishes = last.address("pub_address").unwrap();
+        let names = ["first", "middle", "hub", "last"];
+        let components = [&first, &middle, &hand, &last];
+        for (position, (name, component)) in names.into_iter().zip(components).enumerate() {
+            let id = format!("caller/{position}");
+            let mut caller = Caller::at(pull, publishes, &id).await;
+            let steps = names.map(|step| {
+                let function = if step == name { "never" } else { "echo" };
+                format!("{step}.{function}")
+            });
+            caller.send(&steps.join(" "), "x").await;
+            let begun = || component.metrics().function("never").unwrap().calls == 1;
+            eventually("the call that waits", begun).await;
+            let cancel = Message::new("first.cancel", id).into_frame();
+            let told = request.request(cancel, Duration::from_secs(10));
+            assert_eq!(soon("a reply", told).await.unwrap(), "");
+            let error = caller.publication().await.1.error().unwrap();
+            assert_eq!(error.kind, FailureKind::Cancelled);
+            assert_eq!(error.message, "its caller has given up");
+            assert_eq!(
+                (&*error.component, error.step),
+                (component.name(), position as i64)
+            );
+        }
+    });
+}
+
+#[test]
+fn a_hub_without_workers_says_so_at_the_deadline() {
+    check(async {
+        let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
+        let hub = hub.pipelined(true).spawn().await.unwrap();
+        let last = Last.bind(ANY).follow(hub.db_address()).to_client(true);
+        let last = last.spawn().await.unwrap();
+        let client = connect_through(&first, &last).await;
+        let steps = First::MARK.then(Hand::MARK).then(Last::MARK);
+        let mut call = client.job(&steps, ["x"]).deadline(BRIEF);
+        let answer = soon("an error", call.next()).await.unwrap();
+        let Err(CallError::Remote(error)) = answer else {
+            panic!("answered {answer:?}");
+        };
+        assert_eq!(error.kind, FailureKind::Unavailable);
+        assert_eq!((&*error.component, error.step), ("hub", 1));
     });
 }

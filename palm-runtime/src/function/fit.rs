@@ -22,7 +22,7 @@ pub enum NoAnswer {}
 /// A value that can be sent to a function that takes `Input`.
 ///
 /// That is an `Input`, any payload for [`Untyped`], what has the same bytes (`&str` for a `String`),
-/// and the value itself, owned or borrowed, for a codec's type (`T` for [`Json<T>`](crate::Protobuf)).
+/// and the value itself, owned or borrowed, for a codec's type (`T` for `Json<T>`).
 #[diagnostic::on_unimplemented(
     message = "the function takes `{Input}`, and this is `{Self}`",
     label = "not what the function takes",
