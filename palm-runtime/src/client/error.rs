@@ -125,6 +125,13 @@ pub enum CallError {
 }
 
 impl CallError {
+    pub(crate) fn encode(function: impl std::fmt::Display, source: BoxError) -> Self {
+        Self::Encode {
+            function: function.to_string(),
+            source,
+        }
+    }
+
     pub(super) fn timeout(steps: &Steps, waited: Duration) -> Self {
         Self::Timeout {
             function: steps.to_string(),

@@ -116,10 +116,9 @@ impl<'a, Output> Eval<'a, Output> {
     /// What is called, and the message that does it.
     fn frame(self, topic: &Topic, deadline: Option<Deadline>) -> Result<(Steps, Bytes), CallError> {
         let steps = self.steps?;
-        let payload = self.payload.map_err(|source| CallError::Encode {
-            function: steps.to_string(),
-            source,
-        })?;
+        let payload = self
+            .payload
+            .map_err(|source| CallError::encode(&steps, source))?;
         let id = self.id.as_ref().unwrap_or(&topic.text);
         let frame = self
             .client

@@ -244,10 +244,7 @@ impl<'a, Output> Job<'a, Output> {
                 self.id.truncate(self.topic.text.len());
                 let _ = write!(self.id, "/{}", self.window.sent);
             }
-            let payload = payload.map_err(|source| CallError::Encode {
-                function: steps.to_string(),
-                source,
-            })?;
+            let payload = payload.map_err(|source| CallError::encode(steps, source))?;
             let deadline = self.deadline.map(Deadline::after);
             let frame = self
                 .client

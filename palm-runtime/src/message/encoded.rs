@@ -247,7 +247,7 @@ impl Message {
         Deadline::of(&self.0.unknown)
     }
 
-    /// Whether there may be an [`error`](Self::error): it costs nothing to ask.
+    /// Whether there is an [`error`](Self::error): it costs nothing to ask where there are no extensions.
     pub(crate) fn has_error(&self) -> bool {
         !self.0.unknown.is_empty() && self.error().is_some()
     }

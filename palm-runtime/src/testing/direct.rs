@@ -190,10 +190,7 @@ impl<C: Callable> Direct<C> {
     ) -> Result<Vec<Message>, CallError> {
         let payload = argument
             .into_argument()
-            .map_err(|source| CallError::Encode {
-                function: function.to_string(),
-                source,
-            })?;
+            .map_err(|source| CallError::encode(function, source))?;
         let mut message = Message::new(function.to_string(), payload);
         message.ensure_id();
         let answers = self.execute(message, wanted);
