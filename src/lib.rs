@@ -19,6 +19,8 @@
 pub use palm_runtime::Json;
 #[cfg(feature = "messagepack")]
 pub use palm_runtime::MessagePack;
+#[cfg(feature = "http")]
+pub use palm_runtime::http;
 pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, ByteString, Bytes, Cache, CacheError, CacheLimits,
     CallError, CallFailure, Client, ClientBuilder, ComponentHandle, ComponentKind, Connect,
@@ -150,6 +152,8 @@ pub use palm_runtime::testing;
 
 /// What most programs need: `use palm::prelude::*;`.
 pub mod prelude {
+    #[cfg(feature = "http")]
+    pub use palm_runtime::http::IntoHttpWorker;
     pub use palm_runtime::{
         Bind, Bytes, Client, Connect, Context, FromPayload, Function, Hub, IntoPayload, Master,
         Message, ServerTemplate,
@@ -387,6 +391,47 @@ pub use palm_macros::worker;
 /// }
 /// ```
 pub use palm_macros::mux_worker;
+
+/// A worker that is reached by HTTP: its methods become a tower service, which any HTTP server, axum
+/// application or serverless runtime can serve.
+///
+/// ```no_run
+/// use palm::prelude::*;
+///
+/// struct Resizer;
+///
+/// #[palm::http_worker(server = "images")]
+/// impl Resizer {
+///     #[palm::method]
+///     fn thumbnail(&self, image: Vec<u8>) -> Vec<u8> {
+///         image.into_iter().step_by(2).collect()
+///     }
+/// }
+///
+/// # async fn example() -> Result<(), palm::BoxError> {
+/// palm::http::serve(Resizer.into_service(), "0.0.0.0:8888").await // until SIGTERM or Ctrl-C
+/// # }
+/// ```
+///
+/// Its master has an [`HttpConnection`](parts::HttpConnection) in the place of workers' sockets. What
+/// goes over the wire is described at [`HttpWorker`](http::HttpWorker).
+///
+/// Options and methods are those of [`macro@worker`], but each method gives one result. The cache of a
+/// [`Context`] is the worker's own, in memory. What is generated implements
+/// [`IntoHttpWorker`](http::IntoHttpWorker) in the place of [`Connect`].
+///
+/// ```compile_fail
+/// # struct Splitter;
+/// #[palm::http_worker]
+/// impl Splitter {
+///     #[palm::method]
+///     fn split(&self, text: String) -> impl Iterator<Item = String> + use<> { // error: many results
+///         std::iter::once(text)
+///     }
+/// }
+/// ```
+#[cfg(feature = "http")]
+pub use palm_macros::http_worker;
 
 /// Shapes the streams of a master, which spreads calls over workers. One that shapes nothing is
 /// [`Master::new`].
@@ -646,6 +691,8 @@ pub mod __private {
     pub use palm_runtime::component::{
         HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
     };
+    #[cfg(feature = "http")]
+    pub use palm_runtime::http::IntoHttpWorker;
     pub use palm_runtime::parts::IntoAddress;
     pub use palm_runtime::{
         Argument, Bind, CallError, CallFailure, Client, ComponentKind, Connect, ConnectError,

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use clap::builder::EnumValueParser;
 use clap::{Arg, Command, ValueEnum, value_parser};
-use palm::Result;
 use tokio::task::JoinSet;
 
 /// Where an example's components are: on the ports of pylm's documentation, each shifted.
@@ -15,8 +14,14 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// The address on the documented port `port`.
+    #[allow(dead_code, reason = "one role of one example has no such address")]
     pub(crate) fn at(self, port: u16) -> String {
-        format!("tcp://127.0.0.1:{}", port + self.offset)
+        format!("tcp://{}", self.host(port))
+    }
+
+    /// Host and port, for what is no ZeroMQ socket.
+    pub(crate) fn host(self, port: u16) -> String {
+        format!("127.0.0.1:{}", port + self.offset)
     }
 }
 
@@ -24,10 +29,14 @@ impl Ports {
 /// the client, has its answers.
 ///
 /// `component` runs one: the client until it has its answers, the others until they are stopped.
-pub(crate) async fn run<R, F>(about: &'static str, component: impl Fn(R, Ports) -> F) -> Result<()>
+pub(crate) async fn run<R, F, E>(
+    about: &'static str,
+    component: impl Fn(R, Ports) -> F,
+) -> Result<(), E>
 where
     R: ValueEnum + Copy + Send + Sync + 'static,
-    F: Future<Output = Result<()>> + Send + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Send + 'static,
 {
     let role = Arg::new("role")
         .help("The component to run; without it, the whole scenario runs in this process")

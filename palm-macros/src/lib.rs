@@ -71,6 +71,15 @@ pub fn mux_worker(args: TokenStream, item: TokenStream) -> TokenStream {
     reason = "documented at the re-export in `palm`, where doctests can run"
 )]
 #[proc_macro_attribute]
+pub fn http_worker(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand(Kind::HttpWorker, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
 pub fn master(args: TokenStream, item: TokenStream) -> TokenStream {
     component::expand(Kind::Master, args.into(), item.into()).into()
 }

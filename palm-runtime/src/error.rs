@@ -86,6 +86,11 @@ impl FailureKind {
 }
 
 impl CallFailure {
+    #[cfg(feature = "http")]
+    pub(crate) fn of(kind: FailureKind, source: BoxError) -> Self {
+        Self { kind, source }
+    }
+
     pub(crate) fn failed(source: BoxError) -> Self {
         let kind = FailureKind::Failed;
         Self { kind, source }

@@ -9,6 +9,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -244,6 +245,8 @@ struct Begun {
     started: Instant,
     /// Until when its result is wanted.
     deadline: Option<Deadline>,
+    /// How many results were given, where its caller wants to know that these were all.
+    given: Option<Arc<AtomicU64>>,
     /// Of the function, where there is one.
     counters: Option<Arc<FunctionCounters>>,
     /// Until when delivery has to wait, and who waits for it.
@@ -264,10 +267,18 @@ impl Begun {
         self.turn.wait().await;
         if let Some(mut collected) = self.collected {
             while let Ok(outcome) = collected.try_recv() {
-                finisher.finish(self.header.clone(), outcome, None).await;
+                let result = Finished::result(self.header.clone(), outcome);
+                finisher.finish(result).await;
             }
         }
-        finisher.finish(self.header, outcome, self.feedback).await;
+        finisher
+            .finish(Finished {
+                message: self.header,
+                outcome,
+                feedback: self.feedback,
+                given: self.given,
+            })
+            .await;
     }
 }
 
@@ -304,11 +315,13 @@ impl<C: Callable> Running<C> {
             started: now,
             counters: None,
             deadline: None,
+            given: None,
             turn: self.turn(),
             collected: None,
         };
-        if begun.header.has_error() {
-            // An earlier step failed: this one is left out.
+        let extensions = begun.header.extensions().unwrap_or_default();
+        if extensions.error.is_some() || extensions.end.is_some() {
+            // An earlier step failed, or has no more to give: this one is left out.
             let payload = begun.header.payload().clone();
             return Work::Done(Outcome::Payload(payload), begun);
         }
@@ -320,7 +333,10 @@ impl<C: Callable> Running<C> {
         {
             return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
         }
-        if let Some(deadline) = begun.header.deadline() {
+        if extensions.wants_end {
+            begun.given = Some(Arc::default());
+        }
+        if let Some(deadline) = Deadline::from_extension(extensions.deadline) {
             if deadline.has_passed() {
                 return Work::Done(Outcome::Failed(CallFailure::late()), begun);
             }
@@ -362,6 +378,7 @@ impl<C: Callable> Running<C> {
             header: begun.header.clone(),
             finisher: self.finisher.clone(),
             before: begun.turn.before.clone(),
+            given: begun.given.clone(),
             collect,
             collected: 0,
         }
@@ -424,10 +441,12 @@ impl<C: Callable> Running<C> {
         } else if begun.collected.is_some() || self.finisher.outlet.block {
             self.flush().await;
             begun.deliver(&self.finisher, outcome).await;
-        } else if let Some(message) = self
-            .finisher
-            .finished(begun.header, outcome, begun.feedback)
-        {
+        } else if let Some(message) = self.finisher.finished(Finished {
+            message: begun.header,
+            outcome,
+            feedback: begun.feedback,
+            given: begun.given,
+        }) {
             if self.done.is_empty() {
                 self.oldest = begun.started;
             }
@@ -506,32 +525,57 @@ struct Finisher {
     outlet: Outlet,
 }
 
+/// A call, or one of its results, as it is sent on.
+#[derive(Debug)]
+struct Finished {
+    message: Message,
+    outcome: Outcome,
+    feedback: Option<oneshot::Sender<Bytes>>,
+    /// As in [`Begun`].
+    given: Option<Arc<AtomicU64>>,
+}
+
+impl Finished {
+    /// One of many.
+    fn result(message: Message, outcome: Outcome) -> Self {
+        Self {
+            message,
+            outcome,
+            feedback: None,
+            given: None,
+        }
+    }
+}
+
 impl Finisher {
-    async fn finish(
-        &self,
-        message: Message,
-        outcome: Outcome,
-        feedback: Option<oneshot::Sender<Bytes>>,
-    ) {
-        if let Some(message) = self.finished(message, outcome, feedback) {
+    async fn finish(&self, finished: Finished) {
+        if let Some(message) = self.finished(finished) {
             self.outlet.send(message).await;
         }
     }
 
     /// The message that goes on, if any.
-    fn finished(
-        &self,
-        mut message: Message,
-        outcome: Outcome,
-        feedback: Option<oneshot::Sender<Bytes>>,
-    ) -> Option<Message> {
+    fn finished(&self, finished: Finished) -> Option<Message> {
+        let Finished {
+            mut message,
+            outcome,
+            feedback,
+            given,
+        } = finished;
         match outcome {
             Outcome::Payload(payload) => message.set_payload(payload),
-            Outcome::Nothing => return None,
+            Outcome::Nothing => {
+                message.end(given?.load(Ordering::Relaxed));
+                return Some(message.with_payload(Bytes::new()));
+            }
             Outcome::Failed(failure) => {
                 self.counters.count_error();
                 log_failure(&message, &failure);
                 message = message.failed(&self.context.name, &failure);
+                if let Some(given) = given {
+                    // The error is the last result.
+                    message.end(given.load(Ordering::Relaxed) + 1);
+                }
             }
         }
         if let Some(feedback) = feedback {
@@ -558,6 +602,7 @@ pub(crate) struct Emitter {
     header: Message,
     finisher: Arc<Finisher>,
     before: Option<CancellationToken>,
+    given: Option<Arc<AtomicU64>>,
     collect: Option<mpsc::UnboundedSender<Outcome>>,
     /// Bytes that wait for the end of the call.
     collected: usize,
@@ -569,6 +614,9 @@ const BESIDES: usize = 64;
 
 impl Emitter {
     pub(crate) async fn emit(&mut self, result: Outcome) -> Emitted {
+        if let (Some(given), Outcome::Payload(_) | Outcome::Failed(_)) = (&self.given, &result) {
+            given.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(collect) = &self.collect {
             if let Outcome::Payload(payload) = &result {
                 self.collected += payload.len() + BESIDES;
@@ -586,8 +634,8 @@ impl Emitter {
         if let Some(before) = self.before.take() {
             before.cancelled().await;
         }
-        let header = self.header.clone();
-        self.finisher.finish(header, result, None).await;
+        let result = Finished::result(self.header.clone(), result);
+        self.finisher.finish(result).await;
         if self.finisher.outlet.is_closed() {
             Emitted::Unwanted
         } else {

@@ -4,6 +4,7 @@
 //! wire, `socket` is the network, `part` and `router` are what a component is made of, `parts` and
 //! `executor` the parts that there are, `component` the compositions, and `client` the other side.
 
+mod alone;
 pub mod cache;
 pub mod callable;
 mod cancel;
@@ -15,9 +16,12 @@ mod context;
 mod error;
 mod executor;
 mod function;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod logging;
 mod message;
 mod metrics;
+mod offers;
 pub mod part;
 pub mod parts;
 mod payload;

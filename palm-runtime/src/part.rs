@@ -27,6 +27,8 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::{FunctionCounters, PartCounters};
+use crate::offers::Offers;
+use crate::parts::Outstanding;
 use crate::queue;
 use crate::socket::{Address, Peers, SocketError, SocketOptions};
 
@@ -144,6 +146,10 @@ impl InboundHooks for NoHooks {
 pub(crate) struct Shared {
     /// Who pushes messages to the component, where anybody does.
     pub(crate) callers: OnceLock<Peers>,
+    /// Who is given tasks, where anybody is.
+    pub(crate) workers: OnceLock<Peers>,
+    pub(crate) outstanding: Outstanding,
+    pub(crate) offers: Offers,
     pub(crate) streams: Streams,
     pub(crate) cancellations: Cancellations,
 }
@@ -263,6 +269,15 @@ impl Envelope {
             since,
             feedback: None,
             gathers: true,
+        }
+    }
+
+    /// A message whose answer goes to `feedback`; where there is none, that is dropped.
+    #[cfg(feature = "http")]
+    pub(crate) fn answered_by(message: Message, feedback: oneshot::Sender<Bytes>) -> Self {
+        Self {
+            feedback: Some(feedback),
+            ..Self::new(message, Instant::now())
         }
     }
 
@@ -401,6 +416,11 @@ impl Outlet {
         // The part behind ended before its time; the component stops, and says why.
         let part = &*self.part;
         tracing::warn!(part, messages, "lost: the next part has ended");
+    }
+
+    /// Whether there is a part behind.
+    pub fn has_route(&self) -> bool {
+        self.route.is_some()
     }
 
     /// Whether the part behind has ended, so that nothing can be given to it.

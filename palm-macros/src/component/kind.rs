@@ -11,6 +11,7 @@ pub(crate) enum Kind {
     Sink,
     Worker,
     MuxWorker,
+    HttpWorker,
     Master,
     Hub,
 }
@@ -24,6 +25,7 @@ impl Kind {
             Self::Sink => "sink",
             Self::Worker => "worker",
             Self::MuxWorker => "mux_worker",
+            Self::HttpWorker => "http_worker",
             Self::Master => "master",
             Self::Hub => "hub",
         }
@@ -43,6 +45,7 @@ impl Kind {
     pub(crate) fn noun(self) -> &'static str {
         match self {
             Self::MuxWorker => "mux worker",
+            Self::HttpWorker => "HTTP worker",
             _ => self.attribute(),
         }
     }
@@ -55,20 +58,22 @@ impl Kind {
             Self::Sink => "Sink",
             Self::Worker => "Worker",
             Self::MuxWorker => "MuxWorker",
+            Self::HttpWorker => "HttpWorker",
             Self::Master => "Master",
             Self::Hub => "Hub",
         }
     }
 
-    /// The trait that starts a builder, and the builder.
-    pub(crate) fn builder(self) -> (&'static str, &'static str) {
+    /// The trait by which it is used, and the builder that the trait leads to, if it is one that does.
+    pub(crate) fn builder(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::Server => ("Bind", "ServerBuilder"),
-            Self::Pipeline => ("Bind", "PipelineBuilder"),
-            Self::Sink => ("Bind", "SinkBuilder"),
-            Self::Master => ("Bind", "MasterBuilder"),
-            Self::Hub => ("Bind", "HubBuilder"),
-            Self::Worker | Self::MuxWorker => ("Connect", "WorkerBuilder"),
+            Self::Server => ("Bind", Some("ServerBuilder")),
+            Self::Pipeline => ("Bind", Some("PipelineBuilder")),
+            Self::Sink => ("Bind", Some("SinkBuilder")),
+            Self::Master => ("Bind", Some("MasterBuilder")),
+            Self::Hub => ("Bind", Some("HubBuilder")),
+            Self::Worker | Self::MuxWorker => ("Connect", Some("WorkerBuilder")),
+            Self::HttpWorker => ("IntoHttpWorker", None),
         }
     }
 
@@ -82,7 +87,7 @@ impl Kind {
 
     /// Whether its name is its master's.
     pub(crate) fn is_worker(self) -> bool {
-        matches!(self, Self::Worker | Self::MuxWorker)
+        matches!(self, Self::Worker | Self::MuxWorker | Self::HttpWorker)
     }
 
     /// Whether it has functions, rather than only hooks.

@@ -51,7 +51,7 @@ impl Helper {
     pub(crate) fn place(self) -> &'static str {
         match self {
             Self::Method => {
-                "`#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]` or `#[palm::mux_worker]`"
+                "`#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]`, `#[palm::mux_worker]` or `#[palm::http_worker]`"
             }
             Self::Scatter | Self::Gather => "`#[palm::master]` or `#[palm::hub]`",
             Self::HandleStream => {

@@ -96,6 +96,11 @@ impl Output {
                 other => (other, false),
             },
         };
+        if kind == Kind::HttpWorker && helper == Helper::Method && yields != Yields::One {
+            let message = "an HTTP worker answers each request once: return one value, or all of \
+                           them in one, as `Json<Vec<T>>` does";
+            diagnostics.push(ty, message);
+        }
         if always_many && let Some(one) = one_value(ok_type(ty).unwrap_or(ty)) {
             diagnostics.push(ty, not_many(kind, helper, one));
         }

@@ -8,8 +8,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{CacheError, ComponentStore};
-use crate::cancel::Cancellations;
+use crate::component::descriptor;
 use crate::message::{Message, new_id};
+use crate::part::Shared;
 
 const FOUND: u8 = b'1';
 const ABSENT: u8 = b'0';
@@ -23,6 +24,8 @@ pub(crate) enum Verb {
     Delete,
     /// Not of the cache: the calls, one topic a line, whose caller has given up.
     Cancel,
+    /// Likewise: what a worker can do, as its descriptor.
+    Offer,
 }
 
 impl Verb {
@@ -33,21 +36,28 @@ impl Verb {
             Self::Set => "set",
             Self::Delete => "delete",
             Self::Cancel => "cancel",
+            Self::Offer => "offer",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Get, Self::Find, Self::Set, Self::Delete, Self::Cancel]
-            .into_iter()
-            .find(|verb| verb.name() == name)
+        const ALL: [Verb; 6] = [
+            Verb::Get,
+            Verb::Find,
+            Verb::Set,
+            Verb::Delete,
+            Verb::Cancel,
+            Verb::Offer,
+        ];
+        ALL.into_iter().find(|verb| verb.name() == name)
     }
 }
 
-/// The message that asks for `verb`. Only `set` has a value.
+/// The message that asks for `verb`. Only `set` has a key and a value; `offer` has only a value.
 pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: Bytes) -> Bytes {
     let function = format!("{server}.{}", verb.name());
     let mut message = match verb {
-        Verb::Set => Message::new(function, value),
+        Verb::Set | Verb::Offer => Message::new(function, value),
         _ => Message::new(function, Bytes::copy_from_slice(key.as_bytes())),
     };
     if verb == Verb::Set {
@@ -80,6 +90,8 @@ pub(crate) enum ServiceError {
     UnknownVerb(String),
     #[error("the key is not UTF-8")]
     Key(#[from] std::str::Utf8Error),
+    #[error("the offer is no descriptor")]
+    Offer(#[from] prost::DecodeError),
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error("the store {0}")]
@@ -90,7 +102,7 @@ pub(crate) enum ServiceError {
 /// the error says why.
 pub(crate) async fn handle(
     store: &ComponentStore,
-    cancellations: &Cancellations,
+    shared: &Shared,
     frames: &[Bytes],
 ) -> Result<Bytes, ServiceError> {
     let [frame] = frames else {
@@ -127,8 +139,17 @@ pub(crate) async fn handle(
             Ok(message.payload().clone())
         }
         Some(Verb::Cancel) => {
-            cancellations.cancel(message.payload());
+            shared.cancellations.cancel(message.payload());
             Ok(Bytes::new())
+        }
+        Some(Verb::Offer) => {
+            // Only who has workers lists what they can do.
+            if shared.workers.get().is_some() && shared.offers.add(message.payload())? {
+                let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
+                let descriptor = descriptor::listing(&descriptor, &shared.offers.functions())?;
+                store.configure([(descriptor::KEY.to_owned(), descriptor)]);
+            }
+            Ok(Bytes::from_static(b"1"))
         }
         None => Err(ServiceError::UnknownVerb(verb.to_owned())),
     }
@@ -156,10 +177,7 @@ mod tests {
     }
 
     async fn check(store: &ComponentStore, frames: &[Bytes], expected: Result<&str, &str>) {
-        match (
-            handle(store, &Cancellations::default(), frames).await,
-            expected,
-        ) {
+        match (handle(store, &Shared::default(), frames).await, expected) {
             (Ok(reply), Ok(expected)) => assert_eq!(reply, expected),
             (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
             (reply, _) => panic!("{reply:?} in the place of {expected:?}"),

@@ -11,8 +11,8 @@ use crate::component::descriptor::KEY;
 use crate::function::Steps;
 use crate::message::proto::Descriptor;
 
-/// What the first component tells of itself. One of old tells nothing, and a master does not know what
-/// its workers can: then every name is let through.
+/// What the first component tells of itself. One of old tells nothing, and a master's workers of old do
+/// not tell it what they can: then every name is let through.
 #[derive(Debug)]
 pub(super) struct Known {
     /// Without a session.
@@ -72,6 +72,7 @@ fn has(descriptor: &Descriptor, steps: &Steps) -> bool {
     };
     // For whom the message is, the component itself looks at.
     descriptor.functions.is_empty()
+        || descriptor.incomplete
         || first.server != descriptor.name
         || descriptor
             .functions

@@ -6,6 +6,8 @@ use super::kind::{Calls, Follows, HasWorkers, Kind, Publishes, Pulls, Sink, Work
 use super::settings::{Settings, settings_methods};
 use crate::callable::Shape;
 use crate::executor::default_concurrency;
+#[cfg(feature = "http")]
+use crate::http::{Gateway, Listener};
 use crate::message::new_id;
 use crate::parts::{Given, HoldLimits, IntoAddress};
 
@@ -33,6 +35,9 @@ pub struct Builder<C, K> {
     /// Whether messages go on to a further step: `None` for the default of the kind.
     pub(super) pipelined: Option<bool>,
     pub(super) hold: HoldLimits,
+    /// HTTP in front of it.
+    #[cfg(feature = "http")]
+    pub(super) http: Option<(Gateway, Option<Listener>)>,
     pub(super) kind: PhantomData<K>,
 }
 
@@ -110,6 +115,8 @@ impl<C, K: Kind> Builder<C, K> {
             previous: None,
             pipelined: None,
             hold: HoldLimits::default(),
+            #[cfg(feature = "http")]
+            http: None,
             kind: PhantomData,
         }
     }
@@ -198,6 +205,28 @@ impl<C, K: HasWorkers> Builder<C, K> {
     /// Where results are pulled, and workers push.
     pub fn worker_pull_address(mut self, address: impl IntoAddress) -> Self {
         self.worker_pull_address = Some(address.into_address());
+        self
+    }
+}
+
+#[cfg(feature = "http")]
+impl<C, K: HasWorkers> Builder<C, K> {
+    /// Serves the functions of its workers over HTTP at `listener`, an address such as
+    /// `"127.0.0.1:8080"`: a path names a function, the body is its payload. The hooks `gather` and
+    /// `handle_stream` see no results of requests. Default: no HTTP.
+    pub fn http(self, listener: impl Into<Listener>) -> Self {
+        self.gateway(listener, &Gateway::new())
+    }
+
+    /// [`http`](Self::http) with options of requests.
+    pub fn gateway(mut self, listener: impl Into<Listener>, gateway: &Gateway) -> Self {
+        self.http = Some((gateway.clone(), Some(listener.into())));
+        self
+    }
+
+    /// Takes the requests of a gateway whose service is mounted in an application of your own.
+    pub fn mounted_gateway(mut self, gateway: &Gateway) -> Self {
+        self.http = Some((gateway.clone(), None));
         self
     }
 }

@@ -14,10 +14,14 @@ use crate::callable::{Callable, Emit, Plain, Shape, State};
 use crate::context::Context;
 use crate::error::CallFailure;
 use crate::executor::{Addressee, Executor, Order};
+#[cfg(feature = "http")]
+use crate::http::{Gateway, Listener};
 use crate::message::{Message, new_id};
 use crate::part::InboundHooks;
+#[cfg(feature = "http")]
+use crate::parts::HttpGateway;
 use crate::parts::{
-    CacheService, CancelConnection, Directory, Given, Outstanding, PubService, PullConnection,
+    CacheService, CancelConnection, Directory, Given, OfferConnection, PubService, PullConnection,
     PullService, PushConnection, SubConnection, Whereabouts, WorkerPullService, WorkerPushService,
 };
 use crate::socket::{Address, SocketError};
@@ -223,6 +227,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
             .route("Push");
         template.register_outbound(PushConnection::to(push_to), "Push");
         template.register_bypass(CancelConnection::to(cancelled_at), "Cancel");
+        template.register_bypass(OfferConnection::to(directory), "Offer");
         Ok(template)
     }
 }
@@ -237,6 +242,23 @@ struct CommonParts<C> {
 impl<C: Shape> CommonParts<C> {
     fn scatter(&self) -> Scatter<C> {
         Scatter(self.state.clone())
+    }
+
+    /// Puts a gateway in front; tells where results are to be routed, those of requests and others.
+    #[cfg(feature = "http")]
+    fn put_behind(&mut self, gateway: &Gateway, listener: Option<Listener>) -> &'static str {
+        const DEALER: &str = "gateway_dealer";
+        self.template
+            .register_inbound(gateway.router(), "gateway_router")
+            .route("WorkerPush");
+        self.template
+            .register_outbound(gateway.dealer(), DEALER)
+            .route("Pub");
+        if let Some(listener) = listener {
+            let gateway = HttpGateway::bind(listener, gateway);
+            self.template.register_bypass(gateway, "HttpGateway");
+        }
+        DEALER
     }
 
     /// The cache service comes last, so that who asks for the addresses finds all of them.
@@ -267,18 +289,26 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     fn worker_parts(self) -> std::result::Result<CommonParts<C>, StartError> {
         let push_address = self.beside("worker_push", &self.worker_push_address)?;
         let pull_address = self.beside("worker_pull", &self.worker_pull_address)?;
+        #[cfg(feature = "http")]
+        let http = self.http.clone();
         let mut parts = self.publishing_parts(false)?;
-        let outstanding = Outstanding::default();
-        let push = WorkerPushService::bind(push_address).outstanding(outstanding.clone());
-        let pull = WorkerPullService::bind(pull_address).outstanding(outstanding);
+        #[cfg(feature = "http")]
+        let results = match http {
+            Some((gateway, listener)) => parts.put_behind(&gateway, listener),
+            None => "Pub",
+        };
+        #[cfg(not(feature = "http"))]
+        let results = "Pub";
+        let push = WorkerPushService::bind(push_address);
+        let pull = WorkerPullService::bind(pull_address);
         parts
             .template
             .register_outbound(push, "WorkerPush")
-            .failures("Pub");
+            .failures(results);
         parts
             .template
             .register_inbound(pull, "WorkerPull")
-            .route("Pub");
+            .route(results);
         Ok(parts)
     }
 

@@ -17,6 +17,7 @@ pub(super) fn encode(
     name: &str,
     addresses: &BTreeMap<String, String>,
     functions: &[FunctionInfo],
+    is_incomplete: bool,
 ) -> Vec<u8> {
     let addresses = addresses.iter().map(|(key, address)| Address {
         key: key.clone(),
@@ -35,6 +36,17 @@ pub(super) fn encode(
         name: name.to_owned(),
         addresses: addresses.collect(),
         functions: functions.collect(),
+        incomplete: is_incomplete,
     };
     descriptor.encode_to_vec()
+}
+
+/// `descriptor` with these functions listed.
+pub(crate) fn listing(
+    descriptor: &[u8],
+    functions: &BTreeMap<String, Function>,
+) -> Result<Vec<u8>, prost::DecodeError> {
+    let mut descriptor = Descriptor::decode(descriptor)?;
+    descriptor.functions = functions.values().cloned().collect();
+    Ok(descriptor.encode_to_vec())
 }

@@ -20,6 +20,8 @@ pub enum ComponentKind {
     Worker,
     /// A worker whose functions give many results.
     MuxWorker,
+    /// Does a master's work, over HTTP.
+    HttpWorker,
 }
 
 impl std::fmt::Display for ComponentKind {
@@ -32,6 +34,7 @@ impl std::fmt::Display for ComponentKind {
             Self::Hub => "hub",
             Self::Worker => "worker",
             Self::MuxWorker => "mux_worker",
+            Self::HttpWorker => "http_worker",
         })
     }
 }

@@ -26,4 +26,6 @@ pub use kind::{
 };
 pub use run::RunError;
 pub use settings::Settings;
+#[cfg(feature = "http")]
+pub(crate) use signal::Signals;
 pub use template::{InboundEntry, OutboundEntry, ServerTemplate, StartError};

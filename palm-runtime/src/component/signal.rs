@@ -18,14 +18,14 @@ pub(super) async fn until_stopped(mut handle: ComponentHandle) -> Result<()> {
 }
 
 #[cfg(unix)]
-struct Signals {
+pub(crate) struct Signals {
     terminate: Option<tokio::signal::unix::Signal>,
     interrupt: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn listen() -> Self {
+    pub(crate) fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| match signal(kind) {
             Ok(signal) => Some(signal),
@@ -40,7 +40,8 @@ impl Signals {
         }
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one. Cancel safe.
+    pub(crate) async fn next(&mut self) {
         async fn wait(signal: &mut Option<tokio::signal::unix::Signal>) {
             let received = match signal {
                 Some(signal) => signal.recv().await,
@@ -58,15 +59,15 @@ impl Signals {
 }
 
 #[cfg(not(unix))]
-struct Signals;
+pub(crate) struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn listen() -> Self {
+    pub(crate) fn listen() -> Self {
         Self
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }

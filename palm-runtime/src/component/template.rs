@@ -444,7 +444,12 @@ impl ServerTemplate {
         configuration.insert("name".to_owned(), self.name.clone());
         configuration.append(&mut self.presets);
         store.configure(configuration);
-        let descriptor = descriptor::encode(self.kind, &self.name, &addresses, &described);
+        let has_workers = shared.workers.get().is_some();
+        let descriptor =
+            descriptor::encode(self.kind, &self.name, &addresses, &described, has_workers);
+        if shared.offers.add(&descriptor).is_err() {
+            tracing::error!("bug in palm: a descriptor that cannot be read");
+        }
         store.configure([(descriptor::KEY.to_owned(), descriptor)]);
 
         let stop = Stop {

@@ -31,8 +31,17 @@ impl Deadline {
         if unknown.is_empty() {
             return None;
         }
-        let deadline = Extensions::decode(unknown).ok()?.deadline;
+        Self::from_extension(Extensions::decode(unknown).ok()?.deadline)
+    }
+
+    /// The field's value; 0 is none.
+    pub(crate) fn from_extension(deadline: u64) -> Option<Self> {
         (deadline != 0).then_some(Self(deadline))
+    }
+
+    /// The field's value.
+    pub(crate) fn to_extension(self) -> u64 {
+        self.0
     }
 
     /// How much time is left; none when it has passed.
@@ -61,8 +70,8 @@ mod tests {
     fn it_is_a_field_of_the_extensions() {
         let deadline = Deadline(0x0102_0304_0506_0708);
         let extensions = Extensions {
-            error: None,
             deadline: deadline.0,
+            ..Extensions::default()
         };
         assert_eq!(extensions.encode_to_vec(), deadline.encode());
         assert_eq!(Deadline::of(&deadline.encode()), Some(deadline));

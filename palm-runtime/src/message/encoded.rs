@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use prost::Message as _;
 use uuid::Uuid;
 
 use super::Deadline;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
 use super::memory::FrameMemory;
-use super::proto::PalmMessage;
+use super::proto::{End, Extensions, PalmMessage, Trace};
 use crate::error::CallFailure;
 use crate::function::{Step, StepError, step_at};
 
@@ -240,6 +241,39 @@ impl Message {
     /// Why the payload is no result, where a component before has told.
     pub fn error(&self) -> Option<RemoteError> {
         RemoteError::of(&self.0.unknown, self.function())
+    }
+
+    /// What is told besides the fields of old. `None`, at no cost, where that is nothing; what cannot be
+    /// read counts as nothing.
+    pub(crate) fn extensions(&self) -> Option<Extensions> {
+        if self.0.unknown.is_empty() {
+            return None;
+        }
+        Extensions::decode(self.0.unknown.clone()).ok()
+    }
+
+    /// Adds to what is told besides the fields of old.
+    pub(crate) fn extend(&mut self, extensions: &Extensions) {
+        let more = extensions.encode_to_vec();
+        self.0.unknown = if self.0.unknown.is_empty() {
+            more.into()
+        } else {
+            [&self.0.unknown, &more[..]].concat().into()
+        };
+        self.0.changed = true;
+    }
+
+    /// What the call is part of, where the caller has told: its trace and its request.
+    pub fn trace(&self) -> Option<Trace> {
+        self.extensions()?.trace
+    }
+
+    /// Says that with this message a call has given all of its results: `results` of them.
+    pub(crate) fn end(&mut self, results: u64) {
+        self.extend(&Extensions {
+            end: Some(End { results }),
+            ..Extensions::default()
+        });
     }
 
     /// Until when the answer is wanted, where the caller has told.

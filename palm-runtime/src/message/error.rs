@@ -33,11 +33,16 @@ impl RemoteError {
             return None;
         }
         let error = Extensions::decode(unknown).ok()?.error?;
+        Some(Self::from_extension(error, function))
+    }
+
+    /// The error of a message for `function`.
+    pub(crate) fn from_extension(error: Error, function: &str) -> Self {
         let function = match step_at(function, error.step) {
             Ok(step) => format!("{}.{}", step.server, step.function),
             Err(_) => function.to_owned(),
         };
-        Some(Self {
+        Self {
             kind: match error.kind() {
                 Kind::Failed => FailureKind::Failed,
                 Kind::Panicked => FailureKind::Panicked,
@@ -51,7 +56,7 @@ impl RemoteError {
             component: error.component,
             function,
             step: error.step,
-        })
+        }
     }
 }
 

@@ -34,6 +34,36 @@ pub struct Extensions {
     /// seconds. 0: never.
     #[prost(fixed64, tag = "17")]
     pub deadline: u64,
+    /// What the call is part of, for logs and traces.
+    #[prost(message, optional, tag = "18")]
+    pub trace: ::core::option::Option<Trace>,
+    /// Whether the caller wants to be told when the call has given all of its results.
+    #[prost(bool, tag = "19")]
+    pub wants_end: bool,
+    /// With this message the call has given all of its results. It is none itself, and its payload is empty,
+    /// unless it has an error.
+    #[prost(message, optional, tag = "20")]
+    pub end: ::core::option::Option<End>,
+}
+/// What a call is part of.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trace {
+    /// The W3C trace context: the header `traceparent`.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// The header `tracestate`.
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    /// An id that the caller gave the request.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+}
+/// The end of a call's results.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct End {
+    /// How many there were.
+    #[prost(uint64, tag = "1")]
+    pub results: u64,
 }
 /// Why a function gave no result.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -128,9 +158,12 @@ pub struct Descriptor {
     /// Where it is to be found, by the keys of its cache service.
     #[prost(message, repeated, tag = "4")]
     pub addresses: ::prost::alloc::vec::Vec<Address>,
-    /// What can be called. None where the component does not know, as a master does not.
+    /// What can be called. A master lists what its workers have told it.
     #[prost(message, repeated, tag = "5")]
     pub functions: ::prost::alloc::vec::Vec<Function>,
+    /// Whether there may be more functions than these, as behind a master.
+    #[prost(bool, tag = "6")]
+    pub incomplete: bool,
 }
 /// Where a component is to be found.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

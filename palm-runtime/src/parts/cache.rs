@@ -73,10 +73,10 @@ impl Bypass for CacheService {
                 request = reply.recv(), if running.len() < CONCURRENCY => request?,
             };
             let (store, counters) = (&*store, &*counters);
-            let cancellations = &shared.cancellations;
+            let shared = &*shared;
             running.push(async move {
                 counters.count(1, frames.iter().map(bytes::Bytes::len).sum());
-                let handled = service::handle(store, cancellations, &frames);
+                let handled = service::handle(store, shared, &frames);
                 let handled = catch_panic(handled, |panic| Err(ServiceError::Panicked(panic)));
                 let answer = handled.await.unwrap_or_else(|error| {
                     counters.count_error();

@@ -12,11 +12,15 @@
 //! | [`Executor`](crate::Executor) | outbound | none: runs methods |
 //! | [`CacheService`] | bypass | REP, binds |
 
+mod answering;
 mod cache;
 mod cancel;
 mod doubt;
 mod held;
+#[cfg(feature = "http")]
+mod http;
 mod intake;
+mod offer;
 mod publish;
 mod pull;
 mod push;
@@ -29,11 +33,17 @@ mod workers;
 
 pub use cache::CacheService;
 pub(crate) use cancel::CancelConnection;
+#[cfg(feature = "http")]
+pub use http::{
+    GatewayDealer, GatewayRouter, HttpConnection, HttpError, HttpGateway, HttpService,
+    MessageService, Retry,
+};
+pub(crate) use offer::OfferConnection;
 pub use publish::{HoldLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
 pub(crate) use ready::{Ready, ready_topic, until_in_place};
-pub use reply::RepService;
+pub use reply::{RepConnection, RepService};
 pub use subscribe::SubConnection;
 pub(crate) use whereabouts::Given;
 pub use whereabouts::IntoAddress;

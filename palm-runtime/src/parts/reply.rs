@@ -1,25 +1,12 @@
 //! REP: messages of peers that wait for an answer.
 
-use std::panic::AssertUnwindSafe;
-use std::time::Instant;
-
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 
-use super::intake::{handle_feedback, scatter};
-use super::whereabouts::{Given, IntoAddress, Opened};
-use crate::error::{BoxError, chain};
-use crate::message::Message;
-use crate::metrics::PartCounters;
+use super::answering::{Answering, Handled, Requests, Respond};
+use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
+use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
-use crate::socket::{Reply, Responder, SocketError};
-
-/// Requests that wait for their answers at once; further ones wait in the socket.
-const CONCURRENCY: usize = 1000;
-
-/// What a request is answered that is no message.
-const MALFORMED: Bytes = Bytes::from_static(b"0");
+use crate::socket::{Frames, Reply, Responder, SocketClosed, SocketError};
 
 /// Takes messages from REQ peers and answers each: with the outbound part's answer where it is
 /// registered with `block`, with `1` otherwise. Announced as `rep_address`.
@@ -61,71 +48,97 @@ impl<H: InboundHooks> Inbound for RepService<H> {
         Ok(())
     }
 
-    async fn run(mut self, outlet: Outlet) -> Result<(), BoxError> {
-        let (mut reply, opened) = self.opened.expect("a part is opened before it runs");
-        let Opened {
-            context, counters, ..
-        } = opened;
-        let mut waiting = FuturesUnordered::new();
-        while outlet.left() > 0 {
-            let (frames, responder) = tokio::select! {
-                biased;
-                () = outlet.stopped() => break,
-                Some((answer, responder)) = waiting.next() => {
-                    answer_peer(&mut self.hooks, answer, responder, &counters);
-                    continue;
-                }
-                request = reply.recv(), if waiting.len() < CONCURRENCY => request?,
-            };
-            outlet.take(1);
-            counters.count(1, frames.iter().map(Bytes::len).sum());
-            let since = Instant::now();
-            let message = match &frames[..] {
-                [frame] => Message::decode(frame.clone()).map_err(|error| chain(&error)),
-                frames => Err(format!("it has {} frames", frames.len())),
-            };
-            let mut message = match message {
-                Ok(message) => message,
-                Err(cause) => {
-                    counters.count_error();
-                    tracing::warn!("a peer sent what is no message: {cause}");
-                    answer_peer(&mut self.hooks, MALFORMED, responder, &counters);
-                    continue;
-                }
-            };
-            if H::SCATTERS {
-                let answer = scatter(&mut self.hooks, &context, message, &outlet, since).await;
-                let answer = answer.unwrap_or(MALFORMED);
-                answer_peer(&mut self.hooks, answer, responder, &counters);
-            } else {
-                message.ensure_id();
-                let outlet = &outlet;
-                waiting.push(async move { (outlet.send_since(message, since).await, responder) });
-            }
-        }
-        while let Some((answer, responder)) = waiting.next().await {
-            answer_peer(&mut self.hooks, answer, responder, &counters);
-        }
-        drop(waiting);
-        reply.close(outlet.stop.linger()).await;
-        Ok(())
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let (reply, opened) = self.opened.expect("a part is opened before it runs");
+        answer_all(reply, self.hooks, opened, outlet).await
     }
 }
 
-fn answer_peer<H: InboundHooks>(
-    hooks: &mut H,
-    feedback: Bytes,
-    responder: Responder,
-    counters: &PartCounters,
-) {
-    handle_feedback(hooks, &feedback);
-    let hook = AssertUnwindSafe(|| hooks.reply_feedback(feedback));
-    let answer = std::panic::catch_unwind(hook).unwrap_or_else(|_| {
-        tracing::error!("reply_feedback panicked");
-        MALFORMED
-    });
-    if responder.reply(answer).is_err() {
-        counters.count_dropped(1);
-        tracing::warn!("a peer reads none of its replies; one is lost");
+/// Takes messages from the one peer that it connects to, and answers each as a [`RepService`] does: the
+/// peer is a REQ socket that binds, or the DEALER side of a broker.
+///
+/// ```no_run
+/// # use palm_runtime::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
+/// # async fn example<C: Callable>(component: C) -> palm_runtime::Result<()> {
+/// let mut server = ServerTemplate::new("server");
+/// let broker = RepConnection::connect("tcp://10.0.0.7:5560");
+/// server.register_inbound(broker, "Rep").route("Executor").block(true);
+/// server.register_outbound(Executor::new(State::new(component)), "Executor");
+/// server.start().await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RepConnection<H = NoHooks> {
+    whereabouts: Whereabouts,
+    hooks: H,
+    opened: Option<Opened>,
+}
+
+impl RepConnection {
+    /// Connects to `address`.
+    pub fn connect(address: impl IntoAddress) -> Self {
+        Self {
+            whereabouts: Whereabouts::Given(address.into_address()),
+            hooks: NoHooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H> RepConnection<H> {
+    /// Runs `hooks` on each message.
+    pub fn hooks<G: InboundHooks>(self, hooks: G) -> RepConnection<G> {
+        RepConnection {
+            whereabouts: self.whereabouts,
+            hooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H: InboundHooks> Inbound for RepConnection<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some(self.whereabouts.open(setup)?);
+        Ok(())
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let address = self.whereabouts.locate().await?;
+        let reply = Reply::connect(&address, &opened.options).await?;
+        tracing::info!("answers requests from {address}");
+        answer_all(reply, self.hooks, opened, outlet).await
+    }
+}
+
+async fn answer_all<H: InboundHooks>(
+    mut reply: Reply,
+    hooks: H,
+    opened: Opened,
+    outlet: Outlet,
+) -> Result<(), BoxError> {
+    let linger = outlet.stop.linger();
+    let answering = Answering {
+        hooks,
+        opened,
+        outlet,
+    };
+    answering.run(&mut reply).await?;
+    reply.close(linger).await;
+    Ok(())
+}
+
+impl Requests for Reply {
+    type Responder = Responder;
+
+    async fn recv(&mut self) -> Result<(Frames, Responder), SocketClosed> {
+        self.recv().await
+    }
+}
+
+impl Respond for Responder {
+    /// What cannot be handled is answered too, as by pylm: a REQ peer waits for it.
+    fn respond(self, answer: Bytes, _: Handled) -> bool {
+        self.reply(answer).is_ok()
     }
 }

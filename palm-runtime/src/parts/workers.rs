@@ -1,7 +1,7 @@
 //! A master's two sides towards its workers: tasks go out, results come in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,52 +23,57 @@ use crate::socket::{Pull, Push, SocketClosed, SocketError, TrySendError};
 
 /// How many tasks are with workers, as far as counting results tells. A function that gives several
 /// makes it too low while its tasks are out, one that gives none too high.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Outstanding(Arc<OutstandingInner>);
-
+///
+/// The parts of a component share it, so that those that push tasks and those that take results stop
+/// together.
 #[derive(Debug, Default)]
-struct OutstandingInner {
+pub(crate) struct Outstanding {
     tasks: AtomicU64,
-    /// No further task will go out.
-    closed: AtomicBool,
+    /// Parts by which further tasks can go out.
+    pushing: AtomicU64,
     changed: Notify,
 }
 
 impl Outstanding {
+    /// One more part pushes tasks, until it is [`close`](Self::close)d.
+    fn open(&self) {
+        self.pushing.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn went_out(&self) {
-        self.0.tasks.fetch_add(1, Ordering::Relaxed);
+        self.tasks.fetch_add(1, Ordering::Relaxed);
     }
 
     fn came_back(&self, results: usize) {
         let results = results as u64;
         let less = |tasks: u64| Some(tasks.saturating_sub(results));
-        let tasks = &self.0.tasks;
+        let tasks = &self.tasks;
         let before = tasks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         if before.is_ok_and(|before| before <= results) {
-            self.0.changed.notify_one();
+            self.changed.notify_one();
         }
     }
 
     fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
-        self.0.changed.notify_one();
+        self.pushing.fetch_sub(1, Ordering::Release);
+        self.changed.notify_one();
     }
 
     /// Waits until all tasks have gone out and come back, but no longer than `limit`.
     async fn done(&self, limit: Duration) {
         if tokio::time::timeout(limit, self.all_back()).await.is_err() {
-            let tasks = self.0.tasks.load(Ordering::Relaxed);
+            let tasks = self.tasks.load(Ordering::Relaxed);
             tracing::warn!("{tasks} tasks have no result yet, or their functions give none");
         }
     }
 
     async fn all_back(&self) {
         loop {
-            let closed = self.0.closed.load(Ordering::Acquire);
-            if closed && self.0.tasks.load(Ordering::Relaxed) == 0 {
+            let closed = self.pushing.load(Ordering::Acquire) == 0;
+            if closed && self.tasks.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            self.0.changed.notified().await;
+            self.changed.notified().await;
         }
     }
 }
@@ -78,7 +83,6 @@ impl Outstanding {
 #[derive(Debug)]
 pub struct WorkerPushService {
     address: Given,
-    outstanding: Outstanding,
     opened: Option<Opened>,
 }
 
@@ -87,15 +91,8 @@ impl WorkerPushService {
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
             address: address.into_address(),
-            outstanding: Outstanding::default(),
             opened: None,
         }
-    }
-
-    /// Tells the other side how many tasks are out, so that the two can stop together.
-    pub(crate) fn outstanding(mut self, outstanding: Outstanding) -> Self {
-        self.outstanding = outstanding;
-        self
     }
 }
 
@@ -104,6 +101,9 @@ impl Outbound for WorkerPushService {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (push, bound) = Push::bind(&address, setup.options).await?;
         setup.announce("worker_push_address", &bound);
+        setup.shared.outstanding.open();
+        // Of several such parts the first one counts.
+        let _ = setup.shared.workers.set(push.peers());
         self.opened = Some(Opened {
             push,
             name: setup.context.name.clone(),
@@ -125,11 +125,10 @@ impl Outbound for WorkerPushService {
             name: &name,
             shared: &shared,
             counters: &counters,
-            outstanding: &self.outstanding,
             outlet: &outlet,
         };
         let result = tasks.push_all(&mut inlet).await;
-        self.outstanding.close();
+        shared.outstanding.close();
         result?;
         push.close(inlet.linger()).await;
         Ok(())
@@ -151,7 +150,6 @@ struct Tasks<'a> {
     name: &'a str,
     shared: &'a Shared,
     counters: &'a PartCounters,
-    outstanding: &'a Outstanding,
     outlet: &'a Outlet,
 }
 
@@ -170,7 +168,7 @@ impl Tasks<'_> {
                 let deadline = message.deadline();
                 let frame = message.into_frame();
                 self.counters.count(1, frame.len());
-                self.outstanding.went_out();
+                self.shared.outstanding.went_out();
                 match self.push.try_send(frame) {
                     Ok(()) => {}
                     Err(TrySendError::Full(frame)) => self.push_in_time(frame, deadline).await?,
@@ -194,7 +192,7 @@ impl Tasks<'_> {
         if let Ok(sent) = sent {
             return sent;
         }
-        self.outstanding.came_back(1);
+        self.shared.outstanding.came_back(1);
         self.counters.count_error();
         let failure = match self.push.peers().connected().now_or_never() {
             Some(_) => CallFailure::late(),
@@ -218,7 +216,6 @@ impl Tasks<'_> {
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: Given,
-    outstanding: Option<Outstanding>,
     opened: Option<(Pull, whereabouts::Opened)>,
 }
 
@@ -227,15 +224,8 @@ impl WorkerPullService {
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
             address: address.into_address(),
-            outstanding: None,
             opened: None,
         }
-    }
-
-    /// When the component stops, waits for the results of the tasks that are out.
-    pub(crate) fn outstanding(mut self, outstanding: Outstanding) -> Self {
-        self.outstanding = Some(outstanding);
-        self
     }
 }
 
@@ -260,7 +250,7 @@ impl Inbound for WorkerPullService {
         };
         let mut source = Results {
             pull,
-            outstanding: self.outstanding.clone(),
+            shared: opened.shared.clone(),
         };
         let intake = Intake {
             hooks: NoHooks,
@@ -272,9 +262,7 @@ impl Inbound for WorkerPullService {
         };
         let stopping = async {
             component.stopped().await;
-            if let Some(outstanding) = &self.outstanding {
-                outstanding.done(component.linger).await;
-            }
+            opened.shared.outstanding.done(component.linger).await;
             token.cancel();
         };
         let (result, ()) = tokio::join!(intake.run(&mut source), stopping);
@@ -287,28 +275,20 @@ impl Inbound for WorkerPullService {
 /// A PULL that counts what comes back.
 struct Results {
     pull: Pull,
-    outstanding: Option<Outstanding>,
-}
-
-impl Results {
-    fn count(&self, results: usize) {
-        if let Some(outstanding) = &self.outstanding {
-            outstanding.came_back(results);
-        }
-    }
+    shared: Arc<Shared>,
 }
 
 impl Source for Results {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
         let before = out.len();
         self.pull.recv_many(out, max).await?;
-        self.count(out.len() - before);
+        self.shared.outstanding.came_back(out.len() - before);
         Ok(())
     }
 
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
         let before = out.len();
         self.pull.try_recv_many(out, max);
-        self.count(out.len() - before);
+        self.shared.outstanding.came_back(out.len() - before);
     }
 }

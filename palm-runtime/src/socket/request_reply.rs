@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::backend::{Receiver, Socket};
 use super::router_dealer::RouterSender;
 use super::{
-    Address, Dealer, Frames, Router, SocketClosed, SocketError, SocketOptions, TrySendError,
+    Address, Dealer, Frames, Peers, Router, SocketClosed, SocketError, SocketOptions, TrySendError,
 };
 
 /// Why a request has no reply.
@@ -96,6 +96,11 @@ impl Request {
         &self.0.address
     }
 
+    /// Who is at the other end.
+    pub(crate) fn peers(&self) -> Peers {
+        Peers(self.0.socket.clone())
+    }
+
     /// Sends `body` and waits at most `timeout` for the reply.
     ///
     /// # Errors
@@ -171,6 +176,17 @@ impl Reply {
         let (router, bound) = Router::bind(address, options).await?;
         let messages = Vec::new();
         Ok((Self { router, messages }, bound))
+    }
+
+    /// Connects to `address`, now or as soon as somebody is there: a REQ that binds, or a DEALER.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::Connect`] when it is no address to connect to.
+    pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
+        let router = Router::connect(address, options).await?;
+        let messages = Vec::new();
+        Ok(Self { router, messages })
     }
 
     /// Waits for a request. What comes without a delimiter is no request and is passed over.

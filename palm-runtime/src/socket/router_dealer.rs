@@ -33,6 +33,19 @@ impl Router {
         Ok((router, bound))
     }
 
+    /// Connects to `address`, now or as soon as somebody is there.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::Connect`] when it is no address to connect to.
+    pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
+        let socket = connect(Kind::Router, address, options).await?;
+        Ok(Self {
+            receiver: socket.receiver(),
+            socket: Arc::new(socket),
+        })
+    }
+
     /// Waits for a message, and takes up to `max` that are there.
     ///
     /// # Errors

@@ -3,12 +3,10 @@
 //! Each call is a run of the [`Executor`] between two queues, one message long, so that there is no
 //! second way in which a method is called.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-
+use crate::alone::alone;
 use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
 use crate::callable::{Callable, State};
 use crate::client::CallError;
@@ -16,10 +14,9 @@ use crate::context::ComponentContext;
 use crate::executor::{Executor, Order};
 use crate::function::{Answer, Argument, Function};
 use crate::message::Message;
-use crate::part::{BATCH, Envelope, Inlet, Outbound, Outlet, Setup, Stop};
+use crate::part::{BATCH, Envelope};
 use crate::payload::type_name;
 use crate::queue::{QueueLimits, queue};
-use crate::socket::SocketOptions;
 
 /// A component whose methods are called where they are, without sockets.
 ///
@@ -205,40 +202,9 @@ impl<C: Callable> Direct<C> {
     /// The messages that an executor makes of one.
     async fn execute(&self, message: Message, wanted: Wanted) -> Vec<Message> {
         // There is no other call whose results could come before: they leave as they are given.
-        let mut executor = Executor::new(self.state.clone()).order(Order::AsDone);
-        let mut setup = Setup {
-            context: &self.context,
-            shared: &Arc::default(),
-            store: &self.store,
-            options: &SocketOptions::default(),
-            advertised_host: None,
-            announced: &mut BTreeMap::new(),
-            counters: Arc::default(),
-            functions: &mut Vec::new(),
-            described: &mut Vec::new(),
-        };
-        let opened = executor.open(&mut setup).await;
-        opened.expect("an executor opens nothing that can fail");
-
-        let stop = Stop {
-            token: CancellationToken::new(),
-            linger: Duration::ZERO,
-        };
-        let (calls, inlet) = queue(QueueLimits::default());
-        let inlet = Inlet {
-            queue: inlet,
-            stop: stop.clone(),
-        };
+        let executor = Executor::new(self.state.clone()).order(Order::AsDone);
         let (outlet, mut results) = queue(QueueLimits::default());
-        let outlet = Outlet {
-            route: Some(outlet),
-            failures: None,
-            block: false,
-            log: false,
-            part: "Executor".into(),
-            left: None,
-            stop,
-        };
+        let (calls, running) = alone(executor, &self.context, &self.store, Some(outlet)).await;
         let weight = message.weight();
         let call = Envelope::new(message, Instant::now());
         let sent = calls.send(call, weight).await;
@@ -257,7 +223,7 @@ impl<C: Callable> Direct<C> {
             answers.truncate(enough);
         };
         let run = async {
-            let ended = executor.run(inlet, outlet).await;
+            let ended = running.await;
             ended.expect("an executor runs until its inlet has run dry");
             // What it gave may still be in the queue.
             std::future::pending::<()>().await;

@@ -139,16 +139,16 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
     })
 }
 
-/// `Bind` or `Connect`: the way to a builder.
+/// `Bind`, `Connect` or `IntoHttpWorker`: the way to use it.
 fn builder(component: &Component<'_>) -> TokenStream {
     let private = private(component);
     let (way, builder) = component.kind.builder();
-    let (way, builder) = (format_ident!("{way}"), format_ident!("{builder}"));
-    implementation(
-        component,
-        &quote!(#private::#way),
-        &quote!(type Builder = #private::#builder<Self>;),
-    )
+    let way = format_ident!("{way}");
+    let builder = builder.map(|builder| {
+        let builder = format_ident!("{builder}");
+        quote!(type Builder = #private::#builder<Self>;)
+    });
+    implementation(component, &quote!(#private::#way), &quote!(#builder))
 }
 
 /// The entry in the list of what is linked into the program.

@@ -1,0 +1,62 @@
+//! An executor without a component around it: between two queues.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::ComponentStore;
+use crate::callable::Callable;
+use crate::context::ComponentContext;
+use crate::error::BoxError;
+use crate::executor::Executor;
+use crate::part::{Envelope, Inlet, Outbound, Outlet, Setup, Stop};
+use crate::queue::{QueueLimits, Sender, queue};
+use crate::socket::SocketOptions;
+
+/// Opens `executor`: calls go to the queue that is returned, and are carried out as long as the future
+/// beside it is polled, which ends when the last sender is gone and all calls are done. Results go to
+/// `results`; where there is none, each call is answered through its envelope.
+pub(crate) async fn alone<C: Callable>(
+    mut executor: Executor<C>,
+    context: &Arc<ComponentContext>,
+    store: &Arc<ComponentStore>,
+    results: Option<Sender<Envelope>>,
+) -> (
+    Sender<Envelope>,
+    impl Future<Output = Result<(), BoxError>> + Send + use<C>,
+) {
+    let mut setup = Setup {
+        context,
+        shared: &Arc::default(),
+        store,
+        options: &SocketOptions::default(),
+        advertised_host: None,
+        announced: &mut BTreeMap::new(),
+        counters: Arc::default(),
+        functions: &mut Vec::new(),
+        described: &mut Vec::new(),
+    };
+    let opened = executor.open(&mut setup).await;
+    opened.expect("an executor opens nothing that can fail");
+    let stop = Stop {
+        token: CancellationToken::new(),
+        linger: Duration::ZERO,
+    };
+    let (calls, inlet) = queue(QueueLimits::default());
+    let inlet = Inlet {
+        queue: inlet,
+        stop: stop.clone(),
+    };
+    let outlet = Outlet {
+        block: results.is_none(),
+        route: results,
+        failures: None,
+        log: false,
+        part: "Executor".into(),
+        left: None,
+        stop,
+    };
+    (calls, executor.run(inlet, outlet))
+}

@@ -1,0 +1,87 @@
+//! Which media type a function takes and gives: that of the codec in its types.
+
+use crate::message::proto::Function;
+
+/// What the bytes of an argument or a result are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    Nothing,
+    Text,
+    Json,
+    MessagePack,
+    Protobuf,
+    Bytes,
+}
+
+impl Content {
+    /// What the type `written` is made to. Only its name is known here, so another name for a codec's
+    /// type, or a type of the user's, counts as bytes.
+    fn of(written: &str) -> Self {
+        let words = written.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        // In `Result<Json<T>, E>` the error, which comes last, does not count.
+        for word in words.filter(|word| !word.is_empty()) {
+            return match word {
+                "Json" => Self::Json,
+                "MessagePack" => Self::MessagePack,
+                "Protobuf" => Self::Protobuf,
+                "String" | "ByteString" | "str" => Self::Text,
+                "impl" | "dyn" | "Result" | "Option" | "Iterator" | "IntoIterator" | "Stream"
+                | "Item" | "Vec" | "Send" | "static" | "palm" | "std" | "core" | "Box" | "Pin"
+                | "BoxStream" | "futures" | "result" | "option" | "string" | "bytes" => continue,
+                _ => Self::Bytes,
+            };
+        }
+        Self::Nothing
+    }
+
+    /// What `function` takes.
+    pub(super) fn taken(function: &Function) -> Self {
+        Self::of(&function.input)
+    }
+
+    /// What `function` gives.
+    pub(super) fn given(function: &Function) -> Self {
+        match Self::of(&function.output) {
+            Self::Nothing if function.output != "()" => Self::Bytes,
+            content => content,
+        }
+    }
+
+    /// The media type.
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::MessagePack => "application/msgpack",
+            Self::Protobuf => "application/x-protobuf",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Nothing | Self::Bytes => "application/octet-stream",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codec_in_a_type_says_what_it_is() {
+        for (written, expected) in [
+            ("Json<Thumbnail>", Content::Json),
+            ("Result<Json<Png>, ResizeError>", Content::Json),
+            ("impl Iterator<Item = String> + use<>", Content::Text),
+            (
+                "impl Stream<Item = Result<MessagePack<T>, E>>",
+                Content::MessagePack,
+            ),
+            ("palm::Protobuf<Order>", Content::Protobuf),
+            ("&'static str", Content::Text),
+            ("Bytes", Content::Bytes),
+            ("Vec<u8>", Content::Bytes),
+            ("Celsius", Content::Bytes),
+            ("()", Content::Nothing),
+            ("", Content::Nothing),
+        ] {
+            assert_eq!(Content::of(written), expected, "{written}");
+        }
+    }
+}

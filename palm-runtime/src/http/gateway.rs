@@ -1,0 +1,294 @@
+//! [`Gateway`]: the calls that HTTP requests wait for, between the requests and the parts of a component.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytestring::ByteString;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::GatewayService;
+use super::problem::Problem;
+use crate::message::Message;
+use crate::message::proto::Function;
+use crate::part::Shared;
+use crate::parts::{GatewayDealer, GatewayRouter};
+
+/// HTTP in front of a component: a path names a function, the body is its payload, the response its
+/// result.
+///
+/// A gateway connects three things: its [`service`](Self::service), which takes requests, and two parts
+/// of a [`ServerTemplate`](crate::ServerTemplate), [`router`](Self::router), where they come in as
+/// messages, and [`dealer`](Self::dealer), where their results go back. The service is served by an
+/// [`HttpGateway`](crate::parts::HttpGateway), or mounted in an application of your own.
+///
+/// `MasterBuilder::gateway` puts one in front of a whole master.
+///
+/// What a request and a response look like is in `palm::guide::http`.
+#[derive(Clone, Debug)]
+pub struct Gateway(pub(crate) Arc<Inner>);
+
+/// What a gateway is to be like; each of these can be said as long as the gateway is not cloned.
+#[derive(Debug, Clone)]
+pub(crate) struct GatewayOptions {
+    pub(crate) timeout: Duration,
+    pub(crate) worker_patience: Duration,
+    pub(crate) request_bytes: usize,
+    pub(crate) response_bytes: usize,
+    pub(crate) tokens: Vec<String>,
+    pub(crate) title: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: GatewayOptions,
+    calls: Mutex<HashMap<ByteString, Waiting>>,
+    /// To the part that brings them in.
+    sender: mpsc::Sender<Message>,
+    receiver: Mutex<Option<mpsc::Receiver<Message>>>,
+    /// Bytes that requests may have in memory.
+    pub(crate) memory: Semaphore,
+    /// Cancelled when no further request is taken.
+    pub(crate) closed: CancellationToken,
+    component: OnceLock<Component>,
+}
+
+/// The component that it is in front of.
+#[derive(Debug)]
+pub(crate) struct Component {
+    pub(crate) name: String,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Who waits for the results of a call.
+#[derive(Debug)]
+enum Waiting {
+    One(oneshot::Sender<Message>),
+    Many(mpsc::Sender<Message>),
+}
+
+/// Requests that wait to become messages.
+const INCOMING: usize = 1000;
+/// Calls that may be under way.
+const CALLS: usize = 16_384;
+/// Results of one call that wait to be written to its client.
+const RESULTS: usize = 1000;
+/// Bytes that all requests together may have in memory.
+const MEMORY: usize = 1024 * 1024 * 1024;
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gateway {
+    /// A gateway with the defaults.
+    pub fn new() -> Self {
+        Self::with(GatewayOptions {
+            timeout: Duration::from_secs(30),
+            worker_patience: Duration::from_secs(1),
+            request_bytes: 128 * 1024 * 1024,
+            response_bytes: 128 * 1024 * 1024,
+            tokens: Vec::new(),
+            title: None,
+        })
+    }
+
+    fn with(options: GatewayOptions) -> Self {
+        let (sender, receiver) = mpsc::channel(INCOMING);
+        Self(Arc::new(Inner {
+            options,
+            calls: Mutex::default(),
+            sender,
+            receiver: Mutex::new(Some(receiver)),
+            memory: Semaphore::new(MEMORY),
+            closed: CancellationToken::new(),
+            component: OnceLock::new(),
+        }))
+    }
+
+    fn set(self, set: impl FnOnce(&mut GatewayOptions)) -> Self {
+        let mut options = self.0.options.clone();
+        set(&mut options);
+        Self::with(options)
+    }
+
+    /// How long a request may take, from its head to its result; then it is answered by 504. Default:
+    /// 30 s. A request may ask for less by the header `Palm-Timeout`, in seconds.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.set(|options| options.timeout = timeout)
+    }
+
+    /// How long a request waits for a worker to connect while there is none; then it is answered by 503.
+    /// Default: 1 s.
+    #[must_use]
+    pub fn worker_patience(self, patience: Duration) -> Self {
+        self.set(|options| options.worker_patience = patience)
+    }
+
+    /// Largest body of a request, in bytes; a larger one is answered by 413. Default: 128 MiB.
+    #[must_use]
+    pub fn max_request(self, bytes: usize) -> Self {
+        self.set(|options| options.request_bytes = bytes)
+    }
+
+    /// Largest result, in bytes; a larger one is answered by 500. Default: 128 MiB.
+    #[must_use]
+    pub fn max_response(self, bytes: usize) -> Self {
+        self.set(|options| options.response_bytes = bytes)
+    }
+
+    /// Lets only requests in that carry this bearer token (RFC 6750), or another one that was allowed so.
+    /// `/healthz` needs none. Default: everybody is let in.
+    #[must_use]
+    pub fn bearer_token(self, token: impl Into<String>) -> Self {
+        self.set(|options| options.tokens.push(token.into()))
+    }
+
+    /// The title of the OpenAPI description. Default: the component's name.
+    #[must_use]
+    pub fn title(self, title: impl Into<String>) -> Self {
+        self.set(|options| options.title = Some(title.into()))
+    }
+
+    /// The part that brings requests in.
+    pub fn router(&self) -> GatewayRouter {
+        GatewayRouter::new(self.clone())
+    }
+
+    /// The part that gives results back to requests. Messages that are no request's go on along its route.
+    pub fn dealer(&self) -> GatewayDealer {
+        GatewayDealer::new(self.clone())
+    }
+
+    /// Takes requests: a tower service, to be mounted in an application, or served.
+    pub fn service(&self) -> GatewayService {
+        GatewayService::new(self.clone())
+    }
+}
+
+impl Inner {
+    pub(crate) fn attach(&self, component: Component) {
+        // Of several parts of one component all say the same.
+        let _ = self.component.set(component);
+    }
+
+    pub(crate) fn component(&self) -> Option<&Component> {
+        self.component.get()
+    }
+
+    /// The requests, as messages; to be taken once.
+    pub(crate) fn take_incoming(&self) -> Option<mpsc::Receiver<Message>> {
+        let receiver = self.receiver.lock();
+        receiver.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<ByteString, Waiting>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The function that a step names, where a component has told of it.
+    pub(crate) fn function(&self, name: &str) -> Option<Function> {
+        let offers = self.component.get()?.shared.offers.functions();
+        offers.get(name).cloned()
+    }
+
+    /// Gives a result to the request that waits for it; gives back what is no request's.
+    pub(crate) fn deliver(&self, message: Message) -> Option<Message> {
+        let mut calls = self.calls();
+        match calls.remove(message.client()) {
+            None => Some(message),
+            Some(Waiting::One(waiting)) => {
+                // The request may have been given up meanwhile.
+                let _ = waiting.send(message);
+                None
+            }
+            Some(Waiting::Many(waiting)) => {
+                let call = message.client_topic();
+                // A client that reads too slowly loses its stream, and holds up nobody.
+                if waiting.try_send(message).is_ok() {
+                    calls.insert(call, Waiting::Many(waiting));
+                }
+                None
+            }
+        }
+    }
+
+    /// No result will come any more.
+    pub(crate) fn end(&self) {
+        self.calls().clear();
+    }
+
+    fn begin(&self, call: &ByteString, waiting: Waiting) -> Result<(), Problem> {
+        let mut calls = self.calls();
+        if calls.len() >= CALLS {
+            return Err(Problem::unavailable("too many calls are under way"));
+        }
+        calls.insert(call.clone(), waiting);
+        Ok(())
+    }
+}
+
+/// A call whose results a request waits for; given up when it is dropped.
+#[derive(Debug)]
+pub(super) struct PendingCall {
+    gateway: Gateway,
+    call: ByteString,
+    /// Whether results are still to come.
+    pub(super) is_open: bool,
+}
+
+impl PendingCall {
+    /// A call that has one result.
+    pub(super) fn one(
+        gateway: &Gateway,
+        call: ByteString,
+    ) -> Result<(Self, oneshot::Receiver<Message>), Problem> {
+        let (sender, result) = oneshot::channel();
+        gateway.0.begin(&call, Waiting::One(sender))?;
+        Ok((Self::of(gateway, call), result))
+    }
+
+    /// A call that has many.
+    pub(super) fn many(
+        gateway: &Gateway,
+        call: ByteString,
+    ) -> Result<(Self, mpsc::Receiver<Message>), Problem> {
+        let (sender, results) = mpsc::channel(RESULTS);
+        gateway.0.begin(&call, Waiting::Many(sender))?;
+        Ok((Self::of(gateway, call), results))
+    }
+
+    fn of(gateway: &Gateway, call: ByteString) -> Self {
+        Self {
+            gateway: gateway.clone(),
+            call,
+            is_open: true,
+        }
+    }
+
+    /// Sends the message of the call. Cancel safe.
+    pub(super) async fn send(&self, message: Message) -> Result<(), Problem> {
+        let gateway = &*self.gateway.0;
+        let stopped = || Problem::unavailable("the component stops");
+        tokio::select! {
+            biased;
+            () = gateway.closed.cancelled() => Err(stopped()),
+            sent = gateway.sender.send(message) => sent.map_err(|_| stopped()),
+        }
+    }
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        self.gateway.0.calls().remove(&self.call);
+        if self.is_open
+            && let Some(component) = self.gateway.0.component()
+        {
+            component.shared.cancellations.cancel(self.call.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! [`Listener`]: where HTTP is served, and how much a connection may ask for.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+#[cfg(feature = "tls")]
+use super::tls::ServerTls;
+
+/// Where HTTP is served, and how much a connection may ask for. Text such as `"127.0.0.1:8888"` is one
+/// with the defaults.
+///
+/// HTTP/1.1 and HTTP/2 are spoken, whichever a client begins with. Without TLS, HTTP/2 is for clients
+/// that know it before (`curl --http2-prior-knowledge`); with TLS it is agreed on.
+#[derive(Clone)]
+#[must_use = "a listener does nothing until something is served on it"]
+pub struct Listener {
+    pub(super) address: String,
+    pub(super) header_timeout: Duration,
+    pub(super) connections: usize,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<ServerTls>,
+}
+
+impl Listener {
+    /// At `address`, as `host:port`. Port 0 is one that the system picks.
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            header_timeout: Duration::from_secs(60),
+            connections: 16_384,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// How long a client may take for the head of a request, and how long a connection may be idle
+    /// before it. Default: 60 s. The body has the time that the whole request has.
+    pub fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.header_timeout = timeout;
+        self
+    }
+
+    /// How many connections there may be at once; further ones wait to be accepted. Default: 16 384.
+    /// 0 counts as 1.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.connections = connections.max(1);
+        self
+    }
+
+    /// Serves HTTPS. Default: plain HTTP.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return "https";
+        }
+        "http"
+    }
+}
+
+impl From<&str> for Listener {
+    fn from(address: &str) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<String> for Listener {
+    fn from(address: String) -> Self {
+        Self::new(address)
+    }
+}
+
+impl From<SocketAddr> for Listener {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(address.to_string())
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Listener")
+            .field("scheme", &self.scheme())
+            .field("address", &self.address)
+            .field("header_timeout", &self.header_timeout)
+            .field("connections", &self.connections)
+            .finish()
+    }
+}

@@ -1,0 +1,125 @@
+//! A description of the functions that can be called over HTTP (OpenAPI 3.1).
+
+use serde_json::{Map, Value, json};
+
+use super::call::allows_get;
+use super::content::Content;
+use super::gateway::Gateway;
+use super::problem::PROBLEM;
+use crate::message::proto::Function;
+
+/// What the gateway offers, as far as its component knows by now.
+pub(super) fn describe(gateway: &Gateway) -> Value {
+    let component = gateway.0.component();
+    let name = component.map_or("palm", |component| &component.name);
+    let title = gateway.0.options.title.as_deref().unwrap_or(name);
+    let has_tokens = !gateway.0.options.tokens.is_empty();
+    let functions = component.map(|component| component.shared.offers.functions());
+    let functions = functions.iter().flat_map(|functions| functions.values());
+    let mut document = json!({
+        "openapi": "3.1.0",
+        "info": { "title": title, "version": env!("CARGO_PKG_VERSION") },
+        "paths": functions
+            .map(|function| (format!("/{}", function.name), path(function, has_tokens)))
+            .collect::<Map<_, _>>(),
+        "components": {
+            "schemas": { "Problem": problem_schema() },
+        },
+    });
+    if has_tokens {
+        document["components"]["securitySchemes"] =
+            json!({ "token": { "type": "http", "scheme": "bearer" } });
+        document["security"] = json!([{ "token": [] }]);
+    }
+    document
+}
+
+fn path(function: &Function, has_tokens: bool) -> Value {
+    let mut path = Map::new();
+    let post = operation(function, "post", has_tokens);
+    path.insert("post".to_owned(), post);
+    if allows_get(function) {
+        let get = operation(function, "get", has_tokens);
+        path.insert("get".to_owned(), get);
+    }
+    path.into()
+}
+
+fn operation(function: &Function, method: &str, has_tokens: bool) -> Value {
+    let mut operation = json!({
+        "operationId": format!("{method}_{}", function.name),
+        "summary": function.doc,
+        "description": format!("Takes `{}`, gives `{}`.", function.input, function.output),
+        "responses": responses(function, has_tokens),
+    });
+    let taken = Content::taken(function);
+    if method == "post" && taken != Content::Nothing {
+        operation["requestBody"] = json!({
+            "required": true,
+            "content": { taken.media_type(): { "schema": schema(taken) } },
+        });
+    }
+    operation
+}
+
+fn responses(function: &Function, has_tokens: bool) -> Value {
+    let given = Content::given(function);
+    let mut content = json!({ given.media_type(): { "schema": schema(given) } });
+    if function.many {
+        content["application/x-ndjson"] = json!({});
+        content["text/event-stream"] = json!({});
+    }
+    let mut responses = json!({
+        "200": { "description": "The result", "content": content },
+        "204": { "description": "It was called and gave nothing" },
+    });
+    let mut problems = vec![
+        ("400", "The payload is not what the function takes"),
+        ("404", "There is no such function"),
+        ("405", "The method is not allowed"),
+        ("408", "The body did not come in time"),
+        ("413", "The payload is too large"),
+        ("500", "The function failed"),
+        ("503", "Nobody is there to do it"),
+        ("504", "It was not done in time"),
+    ];
+    if has_tokens {
+        problems.push(("401", "A token is needed"));
+    }
+    for (status, description) in problems {
+        responses[status] = json!({
+            "description": description,
+            "content": { PROBLEM: { "schema": { "$ref": "#/components/schemas/Problem" } } },
+        });
+    }
+    responses
+}
+
+fn schema(content: Content) -> Value {
+    match content {
+        Content::Text => json!({ "type": "string" }),
+        // What is in it only the function's type knows.
+        Content::Json => json!({}),
+        Content::MessagePack | Content::Protobuf | Content::Bytes | Content::Nothing => {
+            json!({ "type": "string", "format": "binary" })
+        }
+    }
+}
+
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "RFC 9457",
+        "required": ["title", "status", "detail"],
+        "properties": {
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+            "kind": { "type": "string" },
+            "component": { "type": "string" },
+            "function": { "type": "string" },
+            "functions": { "type": "array", "items": { "type": "string" } },
+            "request_id": { "type": "string" },
+        },
+    })
+}

@@ -1,0 +1,97 @@
+//! [`Problem`]: what went wrong, as a response (RFC 9457, Problem Details for HTTP APIs).
+
+use axum::body::Body;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::{Map, Value};
+
+use crate::error::FailureKind;
+use crate::message::RemoteError;
+
+/// The media type of a problem.
+pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// What went wrong with a request.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    detail: String,
+    /// Members besides those of the RFC.
+    members: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+            members: Map::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(super) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// For a moment only: a client may come again.
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// The deadline has passed.
+    pub(super) fn late(waited: std::time::Duration) -> Self {
+        let detail = format!("no answer within {waited:?}");
+        Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
+    }
+
+    /// What a component said.
+    pub(super) fn of(error: RemoteError) -> Self {
+        let status = match error.kind {
+            FailureKind::UnknownFunction => StatusCode::NOT_FOUND,
+            FailureKind::Undecodable => StatusCode::BAD_REQUEST,
+            FailureKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            FailureKind::Unavailable | FailureKind::Cancelled => {
+                return Self::unavailable(error.message.clone()).remote(error);
+            }
+            FailureKind::Failed | FailureKind::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.message.clone()).remote(error)
+    }
+
+    fn remote(self, error: RemoteError) -> Self {
+        self.with("kind", format!("{:?}", error.kind))
+            .with("component", error.component)
+            .with("function", error.function)
+            .with("step", error.step)
+    }
+
+    /// The document.
+    pub(super) fn to_json(&self) -> Value {
+        let mut document = self.members.clone();
+        let title = self.status.canonical_reason().unwrap_or("Error");
+        document.insert("title".to_owned(), title.into());
+        document.insert("status".to_owned(), self.status.as_u16().into());
+        document.insert("detail".to_owned(), self.detail.clone().into());
+        document.into()
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.to_json().to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+        for (name, value) in self.headers {
+            headers.insert(name, value);
+        }
+        response
+    }
+}

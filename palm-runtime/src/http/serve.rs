@@ -1,0 +1,244 @@
+//! Serving HTTP: the loop that accepts connections, and the life of each of them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+
+use super::Listener;
+use crate::component::Signals;
+use crate::error::BoxError;
+
+/// Requests of one HTTP/2 connection that are handled at once.
+const STREAMS: u32 = 1000;
+/// Bytes of a request's head.
+const HEAD: usize = 64 * 1024;
+/// How often an HTTP/2 connection is asked whether it is still there, and how long it may take.
+const PING: Duration = Duration::from_secs(20);
+
+/// A service that can be served.
+pub trait Serve:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Serve for S where
+    S: Service<
+            Request<Body>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Serves `service`, an axum `Router` for example, until SIGTERM or Ctrl-C, and then finishes the
+/// requests that it has, within 10 s. A second signal ends it at once.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// use axum::{Router, routing::get};
+///
+/// let application = Router::new().route("/", get(|| async { "Hello" }));
+/// palm_runtime::http::serve(application, "127.0.0.1:8080").await
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// When the address cannot be bound.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends all connections.
+pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result<(), BoxError> {
+    const LINGER: Duration = Duration::from_secs(10);
+
+    let bound = Bound::bind(listener.into()).await?;
+    tracing::info!("serves HTTP at {}", bound.url());
+    let stop = CancellationToken::new();
+    let mut signals = Signals::listen();
+    let mut serving = pin!(bound.serve(service, stop.clone(), LINGER));
+    tokio::select! {
+        () = &mut serving => return Ok(()),
+        () = signals.next() => stop.cancel(),
+    }
+    tokio::select! {
+        () = serving => {}
+        () = signals.next() => {}
+    }
+    Ok(())
+}
+
+/// A listener with its socket.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    socket: TcpListener,
+    listener: Listener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    pub(crate) async fn bind(listener: Listener) -> Result<Self, BoxError> {
+        let bound = async {
+            let socket = TcpListener::bind(&listener.address).await?;
+            let address = socket.local_addr()?;
+            Ok::<_, std::io::Error>((socket, address))
+        };
+        let (socket, address) = bound
+            .await
+            .map_err(|error| format!("cannot serve HTTP at `{}`: {error}", listener.address))?;
+        Ok(Self {
+            socket,
+            listener,
+            address,
+        })
+    }
+
+    /// Where it is, e.g. `http://127.0.0.1:8888`.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.listener.scheme(), self.address)
+    }
+
+    /// Serves until `stop`; then accepts nothing more, and lets the connections finish what they have
+    /// for at most `linger`.
+    pub(crate) async fn serve(
+        &self,
+        service: impl Serve,
+        stop: CancellationToken,
+        linger: Duration,
+    ) {
+        let places = Arc::new(Semaphore::new(self.listener.connections));
+        let mut connections = JoinSet::new();
+        loop {
+            let accept = async {
+                let place = places.clone().acquire_owned().await;
+                (self.socket.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = accept => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Usually the process has no file descriptor left; a connection that ends gives one.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    let pause = Duration::from_millis(100);
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    continue;
+                }
+            };
+            let connection =
+                connection(stream, self.listener.clone(), service.clone(), stop.clone());
+            let connection = async move {
+                let _place = place;
+                if let Err(error) = connection.await {
+                    tracing::debug!("a connection ended: {error}");
+                }
+            };
+            connections.spawn(connection.in_current_span());
+        }
+        let finish = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(linger, finish).await.is_err() {
+            tracing::warn!("HTTP requests were not done in time");
+        }
+        connections.shutdown().await;
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    listener: Listener,
+    service: impl Serve,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    // Answers are written at once; waiting for more of them only delays them.
+    stream.set_nodelay(true)?;
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &listener.tls {
+        let stream = tokio::select! {
+            accepted = tls.accept(stream) => accepted?,
+            () = tokio::time::sleep(listener.header_timeout) => {
+                return Err("it began no TLS session in time".into());
+            }
+        };
+        return speak(stream, &listener, service, stop).await;
+    }
+    speak(stream, &listener, service, stop).await
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    listener: &Listener,
+    service: impl Serve,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(listener.header_timeout)
+        .max_buf_size(HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD as u32)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    let has_begun = Arc::<AtomicBool>::default();
+    let begun = has_begun.clone();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        if !begun.load(Ordering::Relaxed) {
+            begun.store(true, Ordering::Relaxed);
+        }
+        service.clone().oneshot(request.map(Body::new))
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // Until it is known which version of HTTP is spoken, no timeout of either is in force.
+    let mut silence = pin!(tokio::time::sleep(listener.header_timeout));
+    let mut is_watched = true;
+    let mut stops = false;
+    loop {
+        tokio::select! {
+            ended = &mut connection => return ended,
+            () = stop.cancelled(), if !stops => {
+                stops = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut silence, if is_watched => {
+                if !has_begun.load(Ordering::Relaxed) {
+                    return Err("it sent no request in time".into());
+                }
+                is_watched = false;
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Many results as one response: one JSON text a line, or server-sent events.
+
+use axum::body::Body;
+use axum::response::IntoResponse as _;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
+use hyper::Response;
+use hyper::header::{self, HeaderValue};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::call::{Asked, Shape};
+use super::content::Content;
+use super::gateway::PendingCall;
+use super::problem::Problem;
+use crate::message::{Message, RemoteError};
+
+/// One thing of a stream.
+enum Item {
+    Result(Bytes),
+    Failed(Problem),
+    /// There is no more.
+    End,
+}
+
+/// The results of a call, until it has given all of them, or nobody waits any longer.
+struct Results {
+    asked: Asked,
+    call: PendingCall,
+    results: mpsc::Receiver<Message>,
+    until: Instant,
+    /// Results that were given.
+    given: u64,
+    /// How many there will be, once that is known.
+    total: Option<u64>,
+    /// Whether the end was told.
+    is_over: bool,
+}
+
+impl Results {
+    async fn next(&mut self) -> Option<Item> {
+        if self.is_over {
+            return None;
+        }
+        loop {
+            if self.total.is_some_and(|total| self.given >= total) {
+                self.call.is_open = false;
+                self.is_over = true;
+                return Some(Item::End);
+            }
+            let Ok(result) = timeout_at(self.until, self.results.recv()).await else {
+                self.is_over = true;
+                return Some(Item::Failed(Problem::late(self.asked.timeout)));
+            };
+            let Some(result) = result else {
+                self.is_over = true;
+                let detail = "results come faster than they are read, or the component stopped";
+                return Some(Item::Failed(Problem::unavailable(detail)));
+            };
+            let extensions = result.extensions().unwrap_or_default();
+            if let Some(end) = extensions.end {
+                self.total = Some(end.results);
+            }
+            if let Some(error) = extensions.error {
+                self.given += 1;
+                let error = RemoteError::from_extension(error, result.function());
+                return Some(Item::Failed(Problem::of(error)));
+            }
+            if extensions.end.is_none() {
+                self.given += 1;
+                return Some(Item::Result(result.payload().clone()));
+            }
+        }
+    }
+}
+
+/// Begins a response with the results of `call`.
+pub(super) fn respond(
+    asked: Asked,
+    call: PendingCall,
+    results: mpsc::Receiver<Message>,
+    until: Instant,
+) -> Response<Body> {
+    let (shape, content) = (asked.shape, asked.function.as_ref().map(Content::given));
+    let results = Results {
+        total: asked.messages,
+        asked,
+        call,
+        results,
+        until,
+        given: 0,
+        is_over: false,
+    };
+    let items = stream::unfold(results, async |mut results| {
+        let item = results.next().await?;
+        Some((item, results))
+    });
+    match shape {
+        Shape::Events => events(items, content),
+        Shape::Lines | Shape::One => lines(items, content),
+    }
+}
+
+fn lines(
+    items: impl Stream<Item = Item> + Send + 'static,
+    content: Option<Content>,
+) -> Response<Body> {
+    let lines = items.filter_map(move |item| {
+        let line = match item {
+            Item::Result(payload) => Some(to_json(&payload, content)),
+            Item::Failed(problem) => Some(json!({ "problem": problem.to_json() })),
+            Item::End => None,
+        };
+        std::future::ready(line.map(|line| Ok::<_, std::convert::Infallible>(format!("{line}\n"))))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    let media_type = HeaderValue::from_static("application/x-ndjson");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
+    response
+}
+
+fn events(
+    items: impl Stream<Item = Item> + Send + 'static,
+    content: Option<Content>,
+) -> Response<Body> {
+    let events = items.map(move |item| {
+        Ok::<_, std::convert::Infallible>(match item {
+            Item::Result(payload) => Event::default().data(to_json(&payload, content).to_string()),
+            Item::Failed(problem) => {
+                let problem = problem.to_json().to_string();
+                Event::default().event("problem").data(problem)
+            }
+            // A browser would otherwise connect anew when the response ends.
+            Item::End => Event::default().event("end").data(""),
+        })
+    });
+    let sse = Sse::new(events).keep_alive(KeepAlive::default());
+    sse.into_response()
+}
+
+/// A result as a JSON text: JSON as it is, text as a string, other bytes as `{"base64": ".."}`.
+fn to_json(payload: &Bytes, content: Option<Content>) -> Value {
+    if content == Some(Content::Json)
+        && let Ok(value) = serde_json::from_slice(payload)
+    {
+        return value;
+    }
+    match std::str::from_utf8(payload) {
+        Ok(text) if content != Some(Content::MessagePack) => text.into(),
+        _ => json!({ "base64": STANDARD.encode(payload) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_result_is_one_json_text() {
+        let check = |payload: &'static [u8], content, expected| {
+            let text = to_json(&Bytes::from_static(payload), content).to_string();
+            assert_eq!(text, expected);
+        };
+        check(b"{\"a\": [1,\n 2]}", Some(Content::Json), r#"{"a":[1,2]}"#);
+        check(b"{\"a\"", Some(Content::Json), r#""{\"a\"""#);
+        check(b"two\nlines", Some(Content::Text), r#""two\nlines""#);
+        check(b"text", None, r#""text""#);
+        check(&[0xff], Some(Content::Bytes), r#"{"base64":"/w=="}"#);
+        check(b"a", Some(Content::MessagePack), r#"{"base64":"YQ=="}"#);
+    }
+}

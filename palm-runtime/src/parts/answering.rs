@@ -1,0 +1,125 @@
+//! The one loop by which inbound parts take requests whose peers wait for an answer.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::intake::{handle_feedback, scatter};
+use super::whereabouts::Opened;
+use crate::error::chain;
+use crate::message::Message;
+use crate::part::{InboundHooks, Outlet};
+use crate::socket::{Frames, SocketClosed};
+
+/// Requests that wait for their answers at once; further ones wait where they come from.
+const CONCURRENCY: usize = 1000;
+
+/// What a request is answered that is no message.
+const MALFORMED: Bytes = Bytes::from_static(b"0");
+
+/// A source of requests.
+pub(super) trait Requests: Send {
+    type Responder: Respond + Send;
+
+    /// Waits for the next one. Cancel safe.
+    fn recv(
+        &mut self,
+    ) -> impl Future<Output = Result<(Frames, Self::Responder), SocketClosed>> + Send;
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handled {
+    Answered,
+    /// It is no message.
+    Malformed,
+    /// A hook failed on it.
+    Failed,
+}
+
+/// Where the answer to one request goes.
+pub(super) trait Respond {
+    /// Tells whether the peer takes it.
+    fn respond(self, answer: Bytes, handled: Handled) -> bool;
+}
+
+/// What answers requests.
+pub(super) struct Answering<H> {
+    pub(super) hooks: H,
+    pub(super) opened: Opened,
+    pub(super) outlet: Outlet,
+}
+
+impl<H: InboundHooks> Answering<H> {
+    /// Takes requests until the component stops, and waits for the answers to those that it has.
+    pub(super) async fn run<R: Requests>(mut self, requests: &mut R) -> Result<(), SocketClosed> {
+        let outlet = self.outlet.clone();
+        let mut waiting = FuturesUnordered::new();
+        while outlet.left() > 0 {
+            let (frames, responder) = tokio::select! {
+                biased;
+                () = outlet.stopped() => break,
+                Some((answer, responder)) = waiting.next() => {
+                    self.answer(answer, Handled::Answered, responder);
+                    continue;
+                }
+                request = requests.recv(), if waiting.len() < CONCURRENCY => request?,
+            };
+            outlet.take(1);
+            let bytes = frames.iter().map(Bytes::len).sum();
+            self.opened.counters.count(1, bytes);
+            let since = Instant::now();
+            let mut message = match one_message(&frames) {
+                Ok(message) => message,
+                Err(cause) => {
+                    self.opened.counters.count_error();
+                    tracing::warn!("a peer sent what is no message: {cause}");
+                    self.answer(MALFORMED, Handled::Malformed, responder);
+                    continue;
+                }
+            };
+            if H::SCATTERS {
+                let context = &self.opened.context;
+                let answer = scatter(&mut self.hooks, context, message, &outlet, since).await;
+                match answer {
+                    Ok(answer) => self.answer(answer, Handled::Answered, responder),
+                    Err(()) => self.answer(MALFORMED, Handled::Failed, responder),
+                }
+            } else {
+                message.ensure_id();
+                let outlet = &outlet;
+                waiting.push(async move { (outlet.send_since(message, since).await, responder) });
+            }
+        }
+        while let Some((answer, responder)) = waiting.next().await {
+            self.answer(answer, Handled::Answered, responder);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, feedback: Bytes, handled: Handled, responder: impl Respond) {
+        handle_feedback(&mut self.hooks, &feedback);
+        let hook = AssertUnwindSafe(|| self.hooks.reply_feedback(feedback));
+        let (answer, handled) = match std::panic::catch_unwind(hook) {
+            Ok(answer) => (answer, handled),
+            Err(_) => {
+                tracing::error!("reply_feedback panicked");
+                (MALFORMED, Handled::Failed)
+            }
+        };
+        if !responder.respond(answer, handled) {
+            self.opened.counters.count_dropped(1);
+            tracing::warn!("a peer reads none of its replies; one is lost");
+        }
+    }
+}
+
+fn one_message(frames: &[Bytes]) -> Result<Message, String> {
+    match frames {
+        [frame] => Message::decode(frame.clone()).map_err(|error| chain(&error)),
+        frames => Err(format!("it has {} frames", frames.len())),
+    }
+}

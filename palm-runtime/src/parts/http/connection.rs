@@ -1,0 +1,510 @@
+//! HTTP out: messages to workers that are reached by HTTP.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{ExponentialBuilder, Retryable as _};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use crate::error::{BoxError, CallFailure, FailureKind, chain};
+use crate::executor::log_failure;
+use crate::message::proto::Extensions;
+use crate::message::{Deadline, Message};
+use crate::metrics::PartCounters;
+use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
+
+#[cfg(feature = "tls")]
+type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
+#[cfg(not(feature = "tls"))]
+type Connector = HttpConnector;
+
+/// Posts each message to a worker that is reached by HTTP, and routes the answer on: the same message
+/// with the worker's payload, or with its error.
+///
+/// Connections are kept and used again. A request that fails becomes an error to the caller, of the kind
+/// [`Unavailable`](FailureKind::Unavailable) where no worker was reached; it is never the answer.
+///
+/// ```no_run
+/// # async fn example() -> palm_runtime::Result<()> {
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// let workers = HttpConnection::connect("http://10.0.0.8:8888").max_workers(64);
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:5555"), "Pull").route("HttpConnection");
+/// server.register_outbound(workers, "HttpConnection").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:5556"), "Pub");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
+/// server.start().await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct HttpConnection {
+    url: String,
+    max_workers: usize,
+    timeout: Duration,
+    response_bytes: usize,
+    retry: Retry,
+    bearer_token: Option<String>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::http::ClientTls>,
+    opened: Option<(Poster, Arc<PartCounters>)>,
+}
+
+/// When a request is tried again, and how often.
+///
+/// A request that did not reach a worker, or that it refused for the moment (429, 503), is tried again
+/// in any case. One that may have been carried out is tried again only where that does no harm:
+/// [`repeatable`](Self::repeatable).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How often a request is tried in all. Default: 4. 0 counts as 1.
+    pub attempts: usize,
+    /// How long to wait before the second try; the time doubles with each, and is spread at random so
+    /// that many do not come back at once. Default: 100 ms.
+    pub first_pause: Duration,
+    /// The longest such wait. Default: 5 s.
+    pub longest_pause: Duration,
+    /// Whether all functions may be called twice for one message: then broken connections, timeouts and
+    /// the statuses 502 and 504 are tried again too. Default: no.
+    pub repeatable: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(5),
+            repeatable: false,
+        }
+    }
+}
+
+/// Why an HTTP worker gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The URL is none that can be posted to.
+    #[error("`{url}` is no URL of a worker: {problem}")]
+    Url {
+        /// As it was given.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nobody was reached.
+    #[error("`{url}` cannot be reached")]
+    Connect {
+        /// The worker's.
+        url: String,
+        /// The cause.
+        source: BoxError,
+    },
+    /// The connection broke before there was an answer.
+    #[error("the connection to `{url}` broke")]
+    Broken {
+        /// The worker's.
+        url: String,
+        /// The cause.
+        source: BoxError,
+    },
+    /// There was no answer in time.
+    #[error("`{url}` gave no answer within {waited:?}")]
+    Timeout {
+        /// The worker's.
+        url: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The answer is none of success.
+    #[error("`{url}` answered {status}")]
+    Status {
+        /// The worker's.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// When to come again, where it says so.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is no message.
+    #[error("`{url}` answered what is no message")]
+    NoMessage {
+        /// The worker's.
+        url: String,
+        /// The cause.
+        source: BoxError,
+    },
+}
+
+impl HttpError {
+    /// Whether the request may be tried again, given whether it may be carried out twice.
+    fn is_transient(&self, repeatable: bool) -> bool {
+        match self {
+            Self::Connect { .. } => true,
+            Self::Broken { .. } | Self::Timeout { .. } => repeatable,
+            Self::Status { status, .. } => match *status {
+                429 | 503 => true,
+                502 | 504 => repeatable,
+                _ => false,
+            },
+            Self::Url { .. } | Self::NoMessage { .. } => false,
+        }
+    }
+
+    /// What it means to the caller.
+    fn into_failure(self) -> CallFailure {
+        match self {
+            Self::Connect { .. } => CallFailure::unavailable(self.into()),
+            Self::Status {
+                status: 429 | 503, ..
+            } => CallFailure::unavailable(self.into()),
+            Self::Timeout { .. } => CallFailure::of(FailureKind::DeadlineExceeded, self.into()),
+            _ => CallFailure::failed(self.into()),
+        }
+    }
+}
+
+impl HttpConnection {
+    /// Posts to `url`, as `http://host:port/path`; `https://` needs the feature `tls`.
+    pub fn connect(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            max_workers: 16,
+            timeout: Duration::from_secs(60),
+            response_bytes: 128 * 1024 * 1024,
+            retry: Retry::default(),
+            bearer_token: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            opened: None,
+        }
+    }
+
+    /// How many requests are under way at once. Default: 16. 0 counts as 1.
+    #[must_use]
+    pub fn max_workers(mut self, requests: usize) -> Self {
+        self.max_workers = requests.max(1);
+        self
+    }
+
+    /// How long one try may take. A message's deadline counts as well. Default: 60 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Largest answer, in bytes. Default: 128 MiB.
+    #[must_use]
+    pub fn max_response(mut self, bytes: usize) -> Self {
+        self.response_bytes = bytes;
+        self
+    }
+
+    /// When a request is tried again.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sends this token with each request (RFC 6750). Default: none.
+    #[must_use]
+    pub fn bearer_token(mut self, token: impl Into<String>) -> Self {
+        self.bearer_token = Some(token.into());
+        self
+    }
+
+    /// Whom to trust with HTTPS. Default: whom the system trusts.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: crate::http::ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    fn poster(&self, setup: &Setup<'_>) -> Result<Poster, BoxError> {
+        let bad_url = |problem: String| HttpError::Url {
+            url: self.url.clone(),
+            problem,
+        };
+        let uri: Uri = self
+            .url
+            .parse()
+            .map_err(|error: hyper::http::uri::InvalidUri| bad_url(error.to_string()))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") if cfg!(feature = "tls") => {}
+            Some("https") => return Err(bad_url("HTTPS needs the feature `tls`".into()).into()),
+            _ => return Err(bad_url("it begins neither with http:// nor https://".into()).into()),
+        }
+        let mut headers = HeaderMap::new();
+        let message = HeaderValue::from_static("application/octet-stream");
+        headers.insert(header::CONTENT_TYPE, message);
+        if let Some(token) = &self.bearer_token {
+            let mut token = HeaderValue::from_str(&format!("Bearer {token}"))?;
+            token.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, token);
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(self.timeout.min(Duration::from_secs(5))));
+        #[cfg(feature = "tls")]
+        let connector = {
+            connector.enforce_http(false);
+            let tls = self.tls.clone();
+            let is_plain = uri.scheme_str() == Some("http");
+            crate::http::ClientTls::connector(tls, is_plain, connector)?
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(self.max_workers)
+            .build(connector);
+        Ok(Poster {
+            client,
+            uri,
+            url: self.url.clone(),
+            headers,
+            timeout: self.timeout,
+            response_bytes: self.response_bytes,
+            retry: self.retry,
+            component: setup.component().to_owned(),
+            shared: setup.shared.clone(),
+        })
+    }
+}
+
+impl Outbound for HttpConnection {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some((self.poster(setup)?, setup.counters()));
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let (poster, counters) = self.opened.expect("a part is opened before it runs");
+        let poster = Arc::new(poster);
+        let places = Arc::new(Semaphore::new(self.max_workers));
+        let mut requests = JoinSet::new();
+        let mut batch = Vec::new();
+        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+            for envelope in batch.drain(..) {
+                let place = places.clone().acquire_owned().await;
+                while requests.try_join_next().is_some() {}
+                counters.count(1, envelope.message.payload().len());
+                let (poster, outlet) = (poster.clone(), outlet.clone());
+                let counters = counters.clone();
+                let request = async move {
+                    let _place = place;
+                    poster.handle(envelope, &outlet, &counters).await;
+                };
+                requests.spawn(request.in_current_span());
+            }
+        }
+        while requests.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+/// What posts messages.
+#[derive(Debug)]
+struct Poster {
+    client: Client<Connector, Full<Bytes>>,
+    uri: Uri,
+    url: String,
+    headers: HeaderMap,
+    timeout: Duration,
+    response_bytes: usize,
+    retry: Retry,
+    component: String,
+    shared: Arc<Shared>,
+}
+
+impl Poster {
+    /// Gets the answer to one message, and sends it on.
+    async fn handle(&self, envelope: Envelope, outlet: &Outlet, counters: &PartCounters) {
+        let since = Instant::now();
+        let Envelope {
+            message, feedback, ..
+        } = envelope;
+        let answer = match self.answer(message.clone()).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                counters.count_error();
+                log_failure(&message, &failure);
+                Some(message.failed(&self.component, &failure))
+            }
+        };
+        // A worker that gives nothing gives no message either, and whoever waits loses whom it waits for.
+        let Some(answer) = answer else {
+            return;
+        };
+        if let Some(feedback) = feedback {
+            let _ = feedback.send(answer.encode());
+        }
+        outlet.send_since(answer, since).await;
+    }
+
+    /// The message with its result; none where the worker gives none.
+    async fn answer(&self, mut message: Message) -> Result<Option<Message>, CallFailure> {
+        let extensions = message.extensions().unwrap_or_default();
+        if extensions.error.is_some() || extensions.end.is_some() {
+            return Ok(Some(message));
+        }
+        let topic = message.client_topic();
+        if self.shared.cancellations.has(&topic) {
+            return Err(CallFailure::given_up());
+        }
+        let deadline = Deadline::from_extension(extensions.deadline);
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep(deadline.left()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let frame = message.encode();
+        let answer = tokio::select! {
+            biased;
+            answer = self.post_with_retries(&frame) => answer.map_err(HttpError::into_failure)?,
+            () = late => return Err(CallFailure::late()),
+            () = self.shared.cancellations.of(&topic) => return Err(CallFailure::given_up()),
+        };
+        let Some(answer) = answer else {
+            if !extensions.wants_end {
+                return Ok(None);
+            }
+            message.end(0);
+            return Ok(Some(message.with_payload(Bytes::new())));
+        };
+        // The rest of the answer is left alone: a worker does not decide whom its result goes to.
+        if let Some(error) = answer.extensions().and_then(|extensions| extensions.error) {
+            message.extend(&Extensions {
+                error: Some(error),
+                ..Extensions::default()
+            });
+        }
+        Ok(Some(message.with_payload(answer.payload().clone())))
+    }
+
+    async fn post_with_retries(&self, frame: &Bytes) -> Result<Option<Message>, HttpError> {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(self.retry.first_pause)
+            .with_max_delay(self.retry.longest_pause)
+            .with_max_times(self.retry.attempts.saturating_sub(1))
+            .with_jitter();
+        (|| self.post(frame.clone()))
+            .retry(pauses)
+            .when(|error| error.is_transient(self.retry.repeatable))
+            .adjust(|error, pause| {
+                // Whoever says when to come again is believed, as long as it is not too late.
+                let after = match error {
+                    HttpError::Status { retry_after, .. } => *retry_after,
+                    _ => None,
+                };
+                pause.map(|pause| after.unwrap_or(pause).min(self.retry.longest_pause))
+            })
+            .notify(|error, pause| {
+                tracing::warn!(?pause, "tries again: {}", chain(error));
+            })
+            .await
+    }
+
+    async fn post(&self, frame: Bytes) -> Result<Option<Message>, HttpError> {
+        let url = || self.url.clone();
+        let mut request = Request::post(self.uri.clone())
+            .body(Full::new(frame))
+            .expect("the URL was checked when the part was opened");
+        *request.headers_mut() = self.headers.clone();
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| {
+                let source: BoxError = error.into();
+                match source.downcast::<hyper_util::client::legacy::Error>() {
+                    Ok(error) if error.is_connect() => HttpError::Connect {
+                        url: url(),
+                        source: error,
+                    },
+                    Ok(error) => HttpError::Broken {
+                        url: url(),
+                        source: error,
+                    },
+                    Err(source) => HttpError::Broken { url: url(), source },
+                }
+            })?;
+            let head = Head::of(&response);
+            let body = Limited::new(response.into_body(), self.response_bytes);
+            let body = body
+                .collect()
+                .await
+                .map_err(|source| HttpError::Broken { url: url(), source })?;
+            Ok((head, body.to_bytes()))
+        };
+        let (head, body) = tokio::time::timeout(self.timeout, exchange)
+            .await
+            .map_err(|_| HttpError::Timeout {
+                url: url(),
+                waited: self.timeout,
+            })??;
+        self.read(head, body)
+    }
+
+    fn read(&self, head: Head, body: Bytes) -> Result<Option<Message>, HttpError> {
+        let url = || self.url.clone();
+        let Head {
+            status,
+            retry_after,
+        } = head;
+        let refused = || HttpError::Status {
+            url: url(),
+            status: status.as_u16(),
+            retry_after,
+        };
+        if status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let message = Message::decode(body.clone());
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            // A worker of ours says in the message what went wrong.
+            return match message {
+                Ok(message) if message.has_error() => Ok(Some(message)),
+                _ => Err(refused()),
+            };
+        }
+        if !status.is_success() {
+            return Err(refused());
+        }
+        let no_message = |source: BoxError| HttpError::NoMessage { url: url(), source };
+        match message {
+            Ok(_) if body.is_empty() => Err(no_message("the answer is empty".into())),
+            Ok(message) => Ok(Some(message)),
+            Err(error) => Err(no_message(error.into())),
+        }
+    }
+}
+
+/// What counts of a response's head.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+}
+
+impl Head {
+    fn of<B>(response: &Response<B>) -> Self {
+        let after = response.headers().get(header::RETRY_AFTER);
+        let after = after.and_then(|after| after.to_str().ok()?.trim().parse().ok());
+        Self {
+            status: response.status(),
+            retry_after: after.map(Duration::from_secs),
+        }
+    }
+}

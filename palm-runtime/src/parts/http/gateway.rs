@@ -1,0 +1,203 @@
+//! The three parts of a gateway: requests come in, results go back, and what listens.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::BoxError;
+use crate::http::{Bound, Component, Gateway, Listener};
+use crate::metrics::PartCounters;
+use crate::part::{
+    BATCH, Bypass, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop,
+};
+
+fn attach(gateway: &Gateway, setup: &Setup<'_>) {
+    gateway.0.attach(Component {
+        name: setup.component().to_owned(),
+        shared: setup.shared.clone(),
+    });
+}
+
+/// Brings the requests of a [`Gateway`] in as messages, each from a client of its own. Made by
+/// [`Gateway::router`].
+///
+/// When the component stops, the gateway takes no further request.
+#[derive(Debug)]
+pub struct GatewayRouter {
+    gateway: Gateway,
+    counters: Arc<PartCounters>,
+}
+
+impl GatewayRouter {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self {
+            gateway,
+            counters: Arc::default(),
+        }
+    }
+}
+
+impl Inbound for GatewayRouter {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        attach(&self.gateway, setup);
+        self.counters = setup.counters();
+        Ok(())
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let mut incoming = self
+            .gateway
+            .0
+            .take_incoming()
+            .ok_or("a gateway is the inbound part of one component, once")?;
+        let mut messages = Vec::new();
+        let mut batch = Vec::new();
+        loop {
+            let max = outlet.left().min(BATCH);
+            if max == 0 {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = outlet.stopped() => break,
+                count = incoming.recv_many(&mut messages, max) => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+            }
+            let since = Instant::now();
+            outlet.take(messages.len());
+            let bytes = messages.iter().map(|message| message.payload().len()).sum();
+            self.counters.count(messages.len(), bytes);
+            batch.extend(
+                messages
+                    .drain(..)
+                    .map(|message| Envelope::new(message, since)),
+            );
+            outlet.send_all(&mut batch).await;
+        }
+        self.gateway.0.closed.cancel();
+        // What was taken before is still a request of somebody's.
+        incoming.close();
+        while let Some(message) = incoming.recv().await {
+            outlet.send(message).await;
+        }
+        Ok(())
+    }
+}
+
+/// Gives results back to the requests of a [`Gateway`]. Made by [`Gateway::dealer`].
+///
+/// A message that no request waits for goes on along the part's route; where there is none it is dropped.
+#[derive(Debug)]
+pub struct GatewayDealer {
+    gateway: Gateway,
+    counters: Arc<PartCounters>,
+}
+
+impl GatewayDealer {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self {
+            gateway,
+            counters: Arc::default(),
+        }
+    }
+}
+
+impl Outbound for GatewayDealer {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        attach(&self.gateway, setup);
+        self.counters = setup.counters();
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let gateway = &*self.gateway.0;
+        let mut batch = Vec::new();
+        let mut others = Vec::new();
+        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+            for envelope in batch.drain(..) {
+                let gathers = envelope.gathers;
+                let since = envelope.since;
+                let message = envelope.answer(Bytes::new());
+                let bytes = message.payload().len();
+                match gateway.deliver(message) {
+                    None => self.counters.count(1, bytes),
+                    Some(message) if outlet.has_route() => others.push(Envelope {
+                        gathers,
+                        ..Envelope::new(message, since)
+                    }),
+                    Some(_) => self.counters.count_dropped(1),
+                }
+            }
+            outlet.send_all(&mut others).await;
+        }
+        gateway.end();
+        Ok(())
+    }
+}
+
+/// Serves a [`Gateway`]. Announced as `http_address`.
+///
+/// ```no_run
+/// # async fn example() -> palm_runtime::Result<()> {
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::http::Gateway;
+/// use palm_runtime::parts::*;
+///
+/// let gateway = Gateway::new();
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(gateway.router(), "gateway_router").route("WorkerPush");
+/// server.register_inbound(WorkerPullService::bind("tcp://127.0.0.1:5557"), "WorkerPull")
+///     .route("gateway_dealer");
+/// server.register_outbound(WorkerPushService::bind("tcp://127.0.0.1:5558"), "WorkerPush")
+///     .failures("gateway_dealer");
+/// server.register_outbound(gateway.dealer(), "gateway_dealer");
+/// server.register_bypass(HttpGateway::bind("127.0.0.1:8888", &gateway), "HttpGateway");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
+/// server.start().await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct HttpGateway {
+    listener: Listener,
+    gateway: Gateway,
+    bound: Option<Bound>,
+}
+
+impl HttpGateway {
+    /// Serves `gateway` at `listener`, an address such as `"127.0.0.1:8888"`.
+    pub fn bind(listener: impl Into<Listener>, gateway: &Gateway) -> Self {
+        Self {
+            listener: listener.into(),
+            gateway: gateway.clone(),
+            bound: None,
+        }
+    }
+}
+
+impl Bypass for HttpGateway {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        attach(&self.gateway, setup);
+        let bound = Bound::bind(self.listener.clone()).await?;
+        setup
+            .announced
+            .insert("http_address".to_owned(), bound.url());
+        self.bound = Some(bound);
+        Ok(())
+    }
+
+    async fn run(self, stop: Stop) -> Result<(), BoxError> {
+        let bound = self.bound.expect("a part is opened before it runs");
+        let closed = self.gateway.0.closed.clone();
+        let serving = bound.serve(self.gateway.service(), closed.clone(), stop.linger());
+        let stopped = async {
+            stop.stopped().await;
+            closed.cancel();
+        };
+        tokio::join!(serving, stopped);
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! HTTP in: messages as the bodies of requests.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt as _;
+use hyper::{Request, Response, StatusCode};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::super::answering::{Answering, Handled, Requests, Respond};
+use super::super::whereabouts::Opened;
+use crate::error::BoxError;
+use crate::http::{Bound, Listener, PostedMessage, no_answer};
+use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::socket::{Frames, SocketClosed};
+
+/// Takes messages as the bodies of POST requests, and answers each: with the outbound part's answer
+/// where it is registered with `block`, with `1` otherwise. Announced as `http_address`.
+///
+/// A body that is no message is answered by 400, one that is too large by 413, and what was not done
+/// when the component stops by 503.
+///
+/// ```no_run
+/// # use palm_runtime::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
+/// # async fn example<C: Callable>(component: C) -> palm_runtime::Result<()> {
+/// let mut server = ServerTemplate::new("server");
+/// let service = HttpService::bind("127.0.0.1:8888");
+/// server.register_inbound(service, "Http").route("Executor").block(true);
+/// server.register_outbound(Executor::new(State::new(component)), "Executor");
+/// server.start().await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct HttpService<H = NoHooks> {
+    listener: Option<Listener>,
+    hooks: H,
+    sender: mpsc::Sender<Posted>,
+    receiver: mpsc::Receiver<Posted>,
+    opened: Option<(Option<Bound>, Opened)>,
+}
+
+type Answer = (Bytes, Handled);
+
+/// A body, and who waits for the answer.
+#[derive(Debug)]
+struct Posted {
+    body: Bytes,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Requests that wait to be taken.
+const INCOMING: usize = 1000;
+
+impl HttpService {
+    /// Serves at `listener`, an address such as `"127.0.0.1:8888"`.
+    pub fn bind(listener: impl Into<Listener>) -> Self {
+        Self {
+            listener: Some(listener.into()),
+            ..Self::mounted()
+        }
+    }
+
+    /// Serves nowhere: mount its [`service`](HttpService::service) in an application of your own.
+    pub fn mounted() -> Self {
+        let (sender, receiver) = mpsc::channel(INCOMING);
+        Self {
+            listener: None,
+            hooks: NoHooks,
+            sender,
+            receiver,
+            opened: None,
+        }
+    }
+}
+
+impl<H> HttpService<H> {
+    /// Runs `hooks` on each message.
+    pub fn hooks<G: InboundHooks>(self, hooks: G) -> HttpService<G> {
+        HttpService {
+            listener: self.listener,
+            hooks,
+            sender: self.sender,
+            receiver: self.receiver,
+            opened: None,
+        }
+    }
+
+    /// What takes the requests, as a tower service.
+    pub fn service(&self) -> MessageService {
+        MessageService(self.sender.clone())
+    }
+}
+
+impl<H: InboundHooks> Inbound for HttpService<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let bound = match self.listener.clone() {
+            Some(listener) => {
+                let bound = Bound::bind(listener).await?;
+                setup
+                    .announced
+                    .insert("http_address".to_owned(), bound.url());
+                Some(bound)
+            }
+            None => None,
+        };
+        self.opened = Some((bound, Opened::of(setup)));
+        Ok(())
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let (bound, opened) = self.opened.expect("a part is opened before it runs");
+        let service = MessageService(self.sender);
+        let (stop, linger) = (outlet.stop.clone(), outlet.stop.linger());
+        let answering = Answering {
+            hooks: self.hooks,
+            opened,
+            outlet,
+        };
+        let mut posted = self.receiver;
+        let closed = CancellationToken::new();
+        let answer = async {
+            let answered = answering.run(&mut posted).await;
+            // Who has not been taken is told so, by losing whom it waits for.
+            drop(posted);
+            closed.cancel();
+            answered
+        };
+        let serve = async {
+            if let Some(bound) = bound {
+                bound.serve(service, closed.clone(), linger).await;
+            }
+        };
+        let stopping = async {
+            tokio::select! {
+                () = stop.stopped() => closed.cancel(),
+                () = closed.cancelled() => {}
+            }
+        };
+        let (answered, (), ()) = tokio::join!(answer, serve, stopping);
+        Ok(answered?)
+    }
+}
+
+impl Requests for mpsc::Receiver<Posted> {
+    type Responder = oneshot::Sender<Answer>;
+
+    async fn recv(&mut self) -> Result<(Frames, Self::Responder), SocketClosed> {
+        let Posted { body, answer } = self.recv().await.ok_or(SocketClosed)?;
+        Ok(([body].into_iter().collect(), answer))
+    }
+}
+
+impl Respond for oneshot::Sender<Answer> {
+    fn respond(self, answer: Bytes, handled: Handled) -> bool {
+        // A client that has gone leaves its answer behind, which is its own affair.
+        let _ = self.send((answer, handled));
+        true
+    }
+}
+
+/// Takes the requests of an [`HttpService`]: a tower service.
+#[derive(Clone, Debug)]
+pub struct MessageService(mpsc::Sender<Posted>);
+
+impl<B> tower::Service<Request<B>> for MessageService
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let sender = self.0.clone();
+        let request = request.map(Body::new);
+        async move {
+            let body = match PostedMessage::read(request).await {
+                Ok(posted) => posted.body,
+                Err(refused) => return Ok(refused),
+            };
+            let (answer, answered) = oneshot::channel();
+            let stopped = || no_answer(StatusCode::SERVICE_UNAVAILABLE, "the component stops");
+            if sender.send(Posted { body, answer }).await.is_err() {
+                return Ok(stopped());
+            }
+            Ok(match answered.await {
+                Ok((answer, Handled::Answered)) => Response::new(Body::from(answer)),
+                Ok((_, Handled::Malformed)) => {
+                    no_answer(StatusCode::BAD_REQUEST, "the body is no PalmMessage")
+                }
+                Ok((_, Handled::Failed)) => {
+                    no_answer(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")
+                }
+                Err(_) => stopped(),
+            })
+        }
+        .boxed()
+    }
+}

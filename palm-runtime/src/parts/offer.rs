@@ -1,0 +1,64 @@
+//! The part by which a worker tells its master what it can do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::whereabouts::Directory;
+use crate::cache::ComponentStore;
+use crate::cache::service::{self, Verb};
+use crate::component::descriptor;
+use crate::error::BoxError;
+use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
+
+/// Tells a master the functions of its component, each time that it is connected anew.
+#[derive(Debug)]
+pub(crate) struct OfferConnection {
+    directory: Arc<Directory>,
+    opened: Option<(Arc<ComponentStore>, Arc<Shared>)>,
+}
+
+impl OfferConnection {
+    /// To the master whose cache service this is.
+    pub(crate) fn to(directory: Arc<Directory>) -> Self {
+        Self {
+            directory,
+            opened: None,
+        }
+    }
+}
+
+impl Bypass for OfferConnection {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some((setup.store.clone(), setup.shared.clone()));
+        Ok(())
+    }
+
+    async fn run(self, stop: Stop) -> Result<(), BoxError> {
+        /// How long an answer is waited for. A master of old answers too, with nothing.
+        const PATIENCE: Duration = Duration::from_secs(1);
+
+        let (store, shared) = self.opened.expect("a part is opened before it runs");
+        let request = self.directory.request();
+        let peers = request.peers();
+        let offer = async {
+            let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
+            shared.streams.in_place().await;
+            loop {
+                peers.connected().await?;
+                let body: Bytes = service::request("_", "", Verb::Offer, "", descriptor.clone());
+                if request.request(body, PATIENCE).await.is_ok() {
+                    peers.disconnected().await?;
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.stopped() => Ok(()),
+            failed = offer => {
+                let failed: Result<(), BoxError> = failed;
+                failed
+            }
+        }
+    }
+}
