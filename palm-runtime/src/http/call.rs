@@ -41,7 +41,7 @@ pub(super) struct Asked {
     pub(super) shape: Shape,
     pub(super) timeout: Duration,
     /// How many results are wanted, where that is said.
-    pub(super) messages: Option<u64>,
+    messages: Option<u64>,
     trace: Trace,
 }
 
@@ -95,6 +95,15 @@ impl Asked {
             ..Extensions::default()
         });
         message
+    }
+
+    /// How many results there will be, as far as that is known before.
+    pub(super) fn results(&self) -> Option<u64> {
+        let has_one = self
+            .function
+            .as_ref()
+            .is_some_and(|function| !function.many);
+        self.messages.or(has_one.then_some(1))
     }
 
     /// What a component said, with the functions that there are if this one is none.

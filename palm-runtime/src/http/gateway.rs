@@ -1,6 +1,7 @@
 //! [`Gateway`]: the calls that HTTP requests wait for, between the requests and the parts of a component.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,18 @@ pub(crate) struct Inner {
 pub(crate) struct Component {
     pub(crate) name: String,
     pub(crate) shared: Arc<Shared>,
+    /// The generation of the workers' connections in which there was one.
+    pub(super) workers_seen: AtomicU64,
+}
+
+impl Component {
+    pub(crate) fn new(name: &str, shared: &Arc<Shared>) -> Self {
+        Self {
+            name: name.to_owned(),
+            shared: shared.clone(),
+            workers_seen: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 /// Who waits for the results of a call.

@@ -1,6 +1,7 @@
 //! [`GatewayService`]: from a request to a message, and from its results to a response.
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -89,7 +90,7 @@ async fn answer(
     match request.uri().path() {
         "/healthz" => {
             only(&request, &[Method::GET, Method::HEAD], "GET, HEAD")?;
-            return Ok(health(gateway));
+            return Ok(health(gateway).await);
         }
         "/openapi.json" => {
             only(&request, &[Method::GET, Method::HEAD], "GET, HEAD")?;
@@ -266,19 +267,30 @@ async fn until_there_is_a_worker(gateway: &Gateway, until: Instant) -> Result<()
     let Some(workers) = component.shared.workers.get() else {
         return Ok(());
     };
+    // To ask for each request would cost more than the request.
+    let generation = workers.generation();
+    if component.workers_seen.load(Ordering::Relaxed) == generation {
+        return Ok(());
+    }
     let until = until.min(Instant::now() + gateway.0.options.worker_patience);
     match timeout_at(until, workers.connected()).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => {
+            component.workers_seen.store(generation, Ordering::Relaxed);
+            Ok(())
+        }
         Ok(Err(_)) => Err(Problem::unavailable("the component stops")),
         Err(_) => Err(Problem::unavailable("no worker is connected")),
     }
 }
 
-fn health(gateway: &Gateway) -> Response<Body> {
+async fn health(gateway: &Gateway) -> Response<Body> {
     let component = gateway.0.component();
     let is_up = component.is_some() && !gateway.0.closed.is_cancelled();
     let workers = component.and_then(|component| component.shared.workers.get());
-    let has_workers = workers.is_none_or(|workers| workers.connected().now_or_never().is_some());
+    let has_workers = match workers {
+        Some(workers) => workers.any().await.unwrap_or(false),
+        None => true,
+    };
     let mut response = document(&json!({
         "status": if is_up { "pass" } else { "fail" },
         "component": component.map(|component| component.name.as_str()),

@@ -88,7 +88,7 @@ pub(super) fn respond(
 ) -> Response<Body> {
     let (shape, content) = (asked.shape, asked.function.as_ref().map(Content::given));
     let results = Results {
-        total: asked.messages,
+        total: asked.results(),
         asked,
         call,
         results,

@@ -79,13 +79,24 @@ impl Directory {
         &self.request
     }
 
-    /// Asks once for `key`. `None`: no answer, or an empty one, or none that is text.
-    async fn ask(&self, key: &str) -> Option<String> {
+    /// Asks once for `key`; what is told may be empty. `None`: no answer, or none that is text.
+    async fn ask_for(&self, key: &str) -> Option<String> {
         const PATIENCE: Duration = Duration::from_secs(1);
         let body = service::request("_", &self.client, Verb::Get, key, Bytes::new());
         let reply = self.request.request(body, PATIENCE).await.ok()?;
-        let text = String::from_utf8(reply.into()).ok()?;
-        Some(text).filter(|text| !text.is_empty())
+        String::from_utf8(reply.into()).ok()
+    }
+
+    /// Asks once for `key`. `None`: no answer, or an empty one, or none that is text.
+    async fn ask(&self, key: &str) -> Option<String> {
+        self.ask_for(key).await.filter(|text| !text.is_empty())
+    }
+
+    /// Whether there is such a key, once the component answers at all: it sets all of its keys before
+    /// it answers the first. Cancel safe.
+    async fn has(&self, key: &str) -> bool {
+        let told = self.until_told(key, || self.ask_for(key)).await;
+        !told.is_empty()
     }
 
     async fn ask_address(&self, key: &str) -> Option<Address> {
@@ -163,6 +174,14 @@ impl Whereabouts {
                 let ask = || directory.ask_address(key);
                 Ok(directory.until_told(key, ask).await)
             }
+        }
+    }
+
+    /// Whether there is such a place at all, as soon as that is known. Cancel safe.
+    pub(crate) async fn exists(&self) -> bool {
+        match self {
+            Self::Given(_) => true,
+            Self::Told(directory, key) => directory.has(key).await,
         }
     }
 

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -194,9 +193,10 @@ impl Tasks<'_> {
         }
         self.shared.outstanding.came_back(1);
         self.counters.count_error();
-        let failure = match self.push.peers().connected().now_or_never() {
-            Some(_) => CallFailure::late(),
-            None => CallFailure::unavailable("no worker is connected".into()),
+        let failure = if self.push.peers().any().await? {
+            CallFailure::late()
+        } else {
+            CallFailure::unavailable("no worker is connected".into())
         };
         if let Ok(message) = Message::decode(frame) {
             self.fail(message, &failure).await;

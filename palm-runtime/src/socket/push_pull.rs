@@ -236,6 +236,11 @@ impl Peers {
         peers_there(&self.0, true).await
     }
 
+    /// Whether a peer is connected now. Cancel safe.
+    pub(crate) async fn any(&self) -> Result<bool, SocketClosed> {
+        Ok(self.0.peers().await? > 0)
+    }
+
     /// Waits until no peer is connected. Cancel safe.
     pub(crate) async fn disconnected(&self) -> Result<(), SocketClosed> {
         peers_there(&self.0, false).await

@@ -13,10 +13,8 @@ use crate::part::{
 };
 
 fn attach(gateway: &Gateway, setup: &Setup<'_>) {
-    gateway.0.attach(Component {
-        name: setup.component().to_owned(),
-        shared: setup.shared.clone(),
-    });
+    let component = Component::new(setup.component(), setup.shared);
+    gateway.0.attach(component);
 }
 
 /// Brings the requests of a [`Gateway`] in as messages, each from a client of its own. Made by
