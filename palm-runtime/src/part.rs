@@ -20,15 +20,14 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::ComponentStore;
-use crate::callable::FunctionInfo;
-use crate::callable::{Emit, EmitQueue};
+use crate::callable::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
-use crate::parts::Outstanding;
+use crate::parts::{BypassSender, Outstanding};
 use crate::queue;
 use crate::socket::{Address, Peers, SocketError, SocketOptions};
 
@@ -130,6 +129,48 @@ pub trait InboundHooks: Send + 'static {
     fn reply_feedback(&mut self, feedback: Bytes) -> Bytes {
         feedback
     }
+}
+
+/// What an outbound part of your own does with messages, in a [`Handler`](crate::parts::Handler): write
+/// them to a store, call another service.
+///
+/// `#[palm::outbound]` implements it from a method `handle`.
+pub trait OutboundHooks: Send + 'static {
+    /// Handles one message. What it yields goes on along the part's route; the last of it is the answer
+    /// where an inbound part waits for one.
+    ///
+    /// # Errors
+    ///
+    /// The message then goes on with the error in it.
+    fn handle(
+        &mut self,
+        message: Message,
+        context: Context,
+        emit: &mut Emit<'_>,
+    ) -> impl Future<Output = Result<(), CallFailure>> + Send;
+}
+
+/// What becomes of bytes that come in beside the router, in a
+/// [`RepBypassService`](crate::parts::RepBypassService) or a
+/// [`PullBypassConnection`](crate::parts::PullBypassConnection).
+///
+/// `#[palm::bypass]` implements it from a method `recv`.
+pub trait BypassInbound: Send + 'static {
+    /// Takes one body; what it gives is the answer, where a peer waits for one.
+    fn recv(&mut self, body: Bytes) -> impl Future<Output = Outcome> + Send;
+}
+
+/// What is sent beside the router, in a
+/// [`PushBypassConnection`](crate::parts::PushBypassConnection).
+///
+/// `#[palm::bypass]` implements it from a method `run`.
+pub trait BypassOutbound: Send + 'static {
+    /// Gives bytes to `sender`. It is dropped when the component stops.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it impossible to go on; the component then stops.
+    fn run(self, sender: BypassSender) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
 /// Every message goes on as it came.

@@ -212,6 +212,17 @@ impl<T> Receiver<T> {
     }
 }
 
+impl<T> Receiver<T> {
+    /// Takes what is there.
+    pub(crate) fn try_recv_all(&mut self, out: &mut Vec<T>) {
+        while let Ok(batch) = self.batches.try_recv() {
+            self.room.messages.free.add_permits(batch.messages as usize);
+            self.room.bytes.free.add_permits(batch.bytes as usize);
+            out.extend(batch.values);
+        }
+    }
+}
+
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         // Whoever waits for room learns that there will be none.

@@ -6,6 +6,7 @@
 
 mod builder;
 mod compose;
+mod description;
 pub(crate) mod descriptor;
 mod handle;
 mod kind;
@@ -18,6 +19,7 @@ mod thread;
 pub use builder::{Bind, Builder, Connect, FromComponent};
 pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
+pub use description::Description;
 pub use handle::ComponentHandle;
 pub(crate) use kind::Kind;
 pub use kind::{

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::description::{Description, PartDescription};
 use super::handle::ComponentHandle;
 use super::run::{Parts, supervise};
 use super::settings::{Settings, settings_methods};
@@ -21,6 +22,7 @@ use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
+use crate::payload::type_name;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
 use crate::{Error, Result};
@@ -57,6 +59,8 @@ pub struct ServerTemplate {
 
 struct Registration {
     part: AnyPart,
+    /// The name of the part's type.
+    type_name: String,
     block: bool,
     log: bool,
 }
@@ -243,6 +247,12 @@ impl OutboundEntry<'_> {
     }
 }
 
+/// The name of a part's type, without what it is generic over.
+fn part_type<P>(_: &P) -> String {
+    let name = type_name::<P>();
+    name.split('<').next().unwrap_or(&name).to_owned()
+}
+
 impl ServerTemplate {
     /// A component without parts, which peers know as `name`.
     pub fn new(name: impl Into<String>) -> Self {
@@ -278,8 +288,10 @@ impl ServerTemplate {
         part: impl Inbound,
         name: impl Into<String>,
     ) -> InboundEntry<'_> {
+        let type_name = part_type(&part);
         let part = AnyPart::Inbound(Box::new(part));
-        let (entry, registration) = self.register(part, PartKind::Inbound, name.into());
+        let kind = PartKind::Inbound;
+        let (entry, registration) = self.register(part, type_name, kind, name.into());
         InboundEntry {
             entry,
             registration,
@@ -292,8 +304,10 @@ impl ServerTemplate {
         part: impl Outbound,
         name: impl Into<String>,
     ) -> OutboundEntry<'_> {
+        let type_name = part_type(&part);
         let part = AnyPart::Outbound(Box::new(part));
-        let (entry, registration) = self.register(part, PartKind::Outbound, name.into());
+        let kind = PartKind::Outbound;
+        let (entry, registration) = self.register(part, type_name, kind, name.into());
         OutboundEntry {
             entry,
             registration,
@@ -302,13 +316,29 @@ impl ServerTemplate {
 
     /// Adds a part that runs beside.
     pub fn register_bypass(&mut self, part: impl Bypass, name: impl Into<String>) {
+        let type_name = part_type(&part);
         let part = AnyPart::Bypass(Box::new(part));
-        self.register(part, PartKind::Bypass, name.into());
+        self.register(part, type_name, PartKind::Bypass, name.into());
+    }
+
+    /// Who feeds whom, as it is registered by now: to be printed, or drawn.
+    pub fn describe(&self) -> Description {
+        let parts = self.entries.iter().zip(&self.registrations);
+        let part = |(entry, registration): (&Entry, &Registration)| PartDescription {
+            entry: entry.clone(),
+            type_name: registration.type_name.clone(),
+            waits: registration.block,
+        };
+        Description {
+            component: self.name.clone(),
+            parts: parts.map(part).collect(),
+        }
     }
 
     fn register(
         &mut self,
         part: AnyPart,
+        type_name: String,
         kind: PartKind,
         name: String,
     ) -> (&mut Entry, &mut Registration) {
@@ -320,6 +350,7 @@ impl ServerTemplate {
         });
         self.registrations.push(Registration {
             part,
+            type_name,
             block: false,
             log: false,
         });

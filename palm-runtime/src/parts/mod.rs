@@ -5,17 +5,34 @@
 //! | [`PullService`], [`PullConnection`] | inbound | PULL, binds or connects |
 //! | [`WorkerPullService`] | inbound | PULL, binds; the results of workers |
 //! | [`SubConnection`] | inbound | SUB, connects |
-//! | [`RepService`] | inbound | REP, binds |
+//! | [`RepService`], [`RepConnection`] | inbound | REP, binds or connects |
+//! | `HttpService` | inbound | HTTP, messages as bodies |
+//! | `GatewayRouter` | inbound | the requests of a `Gateway` |
 //! | [`PushService`], [`PushConnection`] | outbound | PUSH, binds or connects |
 //! | [`WorkerPushService`] | outbound | PUSH, binds; tasks for workers |
+//! | [`PushPullService`] | outbound | PUSH and PULL, binds; tasks for workers and their results |
 //! | [`PubService`] | outbound | PUB, binds |
+//! | `HttpConnection` | outbound | HTTP, posts to a worker |
+//! | `GatewayDealer` | outbound | the responses of a `Gateway` |
 //! | [`Executor`](crate::Executor) | outbound | none: runs methods |
+//! | [`Handler`] | outbound | none: runs hooks of your own |
 //! | [`CacheService`] | bypass | REP, binds |
+//! | [`RepBypassService`] | bypass | REP, binds |
+//! | [`PullBypassConnection`], [`PushBypassConnection`] | bypass | PULL or PUSH, connects |
+//! | `HttpGateway` | bypass | HTTP, serves a `Gateway` |
+//!
+//! Those of HTTP need the feature `http`. Inbound parts that have a socket take hooks of your own
+//! ([`InboundHooks`](crate::part::InboundHooks)) by `hooks(..)`. A part that is none of these implements
+//! [`Inbound`](crate::part::Inbound), [`Outbound`](crate::part::Outbound) or
+//! [`Bypass`](crate::part::Bypass) itself.
 
 mod answering;
+mod answers;
+mod bypass;
 mod cache;
 mod cancel;
 mod doubt;
+mod handler;
 mod held;
 #[cfg(feature = "http")]
 mod http;
@@ -24,6 +41,7 @@ mod offer;
 mod publish;
 mod pull;
 mod push;
+mod push_pull;
 mod ready;
 mod reply;
 mod sent;
@@ -31,8 +49,12 @@ mod subscribe;
 mod whereabouts;
 mod workers;
 
+pub use bypass::{
+    BypassSender, NoProducer, PullBypassConnection, PushBypassConnection, RepBypassService,
+};
 pub use cache::CacheService;
 pub(crate) use cancel::CancelConnection;
+pub use handler::Handler;
 #[cfg(feature = "http")]
 pub use http::{
     GatewayDealer, GatewayRouter, HttpConnection, HttpError, HttpGateway, HttpService,
@@ -42,6 +64,7 @@ pub(crate) use offer::OfferConnection;
 pub use publish::{HoldLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
+pub use push_pull::PushPullService;
 pub(crate) use ready::{Ready, ready_topic, until_in_place};
 pub use reply::{RepConnection, RepService};
 pub use subscribe::SubConnection;

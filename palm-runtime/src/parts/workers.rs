@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::answers::Answers;
 use super::intake::{Ids, Intake, Source};
 use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure};
@@ -16,7 +17,7 @@ use crate::executor::log_failure;
 use crate::message::{Deadline, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
-    BATCH, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared, Stop,
+    BATCH, Envelope, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared, Stop,
 };
 use crate::socket::{Pull, Push, SocketClosed, SocketError, TrySendError};
 
@@ -35,7 +36,7 @@ pub(crate) struct Outstanding {
 
 impl Outstanding {
     /// One more part pushes tasks, until it is [`close`](Self::close)d.
-    fn open(&self) {
+    pub(super) fn open(&self) {
         self.pushing.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -53,7 +54,7 @@ impl Outstanding {
         }
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.pushing.fetch_sub(1, Ordering::Release);
         self.changed.notify_one();
     }
@@ -125,6 +126,7 @@ impl Outbound for WorkerPushService {
             shared: &shared,
             counters: &counters,
             outlet: &outlet,
+            answers: None,
         };
         let result = tasks.push_all(&mut inlet).await;
         shared.outstanding.close();
@@ -135,7 +137,7 @@ impl Outbound for WorkerPushService {
 }
 
 #[derive(Debug)]
-struct Opened {
+pub(super) struct Opened {
     push: Push,
     /// The component's.
     name: String,
@@ -144,22 +146,34 @@ struct Opened {
 }
 
 /// What pushes tasks.
-struct Tasks<'a> {
-    push: &'a Push,
-    name: &'a str,
-    shared: &'a Shared,
-    counters: &'a PartCounters,
-    outlet: &'a Outlet,
+pub(super) struct Tasks<'a> {
+    pub(super) push: &'a Push,
+    pub(super) name: &'a str,
+    pub(super) shared: &'a Shared,
+    pub(super) counters: &'a PartCounters,
+    pub(super) outlet: &'a Outlet,
+    /// Where results are awaited; otherwise who waits for an answer has an empty one at once.
+    pub(super) answers: Option<&'a Answers>,
 }
 
 impl Tasks<'_> {
     /// Pushes until the inlet has run dry. What waits for a worker until its deadline is answered with
     /// an error.
-    async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
+    pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let mut batch = Vec::new();
         while inlet.recv_many(&mut batch, BATCH).await > 0 {
             for envelope in batch.drain(..) {
-                let message = envelope.answer(Bytes::new());
+                let Envelope {
+                    message, feedback, ..
+                } = envelope;
+                match (feedback, self.answers) {
+                    (Some(feedback), Some(answers)) => answers.expect(&message, feedback),
+                    (Some(feedback), None) => {
+                        // Nobody waits any more: the component stops.
+                        let _ = feedback.send(Bytes::new());
+                    }
+                    (None, _) => {}
+                }
                 if self.shared.cancellations.has(message.client()) {
                     self.fail(message, &CallFailure::given_up()).await;
                     continue;
@@ -208,6 +222,9 @@ impl Tasks<'_> {
     async fn fail(&self, message: Message, failure: &CallFailure) {
         log_failure(&message, failure);
         let failed = message.failed(self.name, failure);
+        if let Some(answers) = self.answers {
+            answers.answer(&failed.encode());
+        }
         self.outlet.send_failed(failed, Instant::now()).await;
     }
 }
@@ -238,57 +255,78 @@ impl Inbound for WorkerPullService {
         Ok(())
     }
 
-    async fn run(self, mut outlet: Outlet) -> Result<(), BoxError> {
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let (pull, opened) = self.opened.expect("a part is opened before it runs");
-        // The limit on messages is for what comes in, not for what comes back.
-        outlet.left = None;
-        let component = outlet.stop.clone();
-        let token = CancellationToken::new();
-        outlet.stop = Stop {
-            token: token.clone(),
-            linger: component.linger,
-        };
-        let mut source = Results {
-            pull,
-            shared: opened.shared.clone(),
-        };
-        let intake = Intake {
-            hooks: NoHooks,
-            ids: Ids::LeftAlone,
-            context: opened.context,
-            counters: opened.counters,
-            outlet,
-            batch: Vec::new(),
-        };
-        let stopping = async {
-            component.stopped().await;
-            opened.shared.outstanding.done(component.linger).await;
-            token.cancel();
-        };
-        let (result, ()) = tokio::join!(intake.run(&mut source), stopping);
-        result?;
-        source.pull.close().await;
-        Ok(())
+        take_results(pull, opened, None, outlet).await
     }
 }
 
-/// A PULL that counts what comes back.
-struct Results {
+/// Takes results and sends them on, until the component stops and all tasks that are out have come back.
+pub(super) async fn take_results(
     pull: Pull,
-    shared: Arc<Shared>,
+    opened: whereabouts::Opened,
+    answers: Option<&Answers>,
+    mut outlet: Outlet,
+) -> Result<(), BoxError> {
+    // The limit on messages is for what comes in, not for what comes back.
+    outlet.left = None;
+    let component = outlet.stop.clone();
+    let token = CancellationToken::new();
+    outlet.stop = Stop {
+        token: token.clone(),
+        linger: component.linger,
+    };
+    let mut source = Results {
+        pull,
+        shared: opened.shared.clone(),
+        answers,
+    };
+    let intake = Intake {
+        hooks: NoHooks,
+        ids: Ids::LeftAlone,
+        context: opened.context,
+        counters: opened.counters,
+        outlet,
+        batch: Vec::new(),
+    };
+    let stopping = async {
+        component.stopped().await;
+        opened.shared.outstanding.done(component.linger).await;
+        token.cancel();
+    };
+    let (result, ()) = tokio::join!(intake.run(&mut source), stopping);
+    result?;
+    source.pull.close().await;
+    Ok(())
 }
 
-impl Source for Results {
+/// A PULL that counts what comes back.
+struct Results<'a> {
+    pull: Pull,
+    shared: Arc<Shared>,
+    answers: Option<&'a Answers>,
+}
+
+impl Results<'_> {
+    fn count(&self, frames: &[Bytes]) {
+        if let Some(answers) = self.answers {
+            frames.iter().for_each(|frame| answers.answer(frame));
+        }
+        self.shared.outstanding.came_back(frames.len());
+    }
+}
+
+impl Source for Results<'_> {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
         let before = out.len();
         self.pull.recv_many(out, max).await?;
-        self.shared.outstanding.came_back(out.len() - before);
+        self.count(&out[before..]);
         Ok(())
     }
 
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
         let before = out.len();
         self.pull.try_recv_many(out, max);
-        self.shared.outstanding.came_back(out.len() - before);
+        self.count(&out[before..]);
     }
 }

@@ -1,0 +1,304 @@
+//! Parts that run beside the router: what comes in ends in them, what goes out begins in them.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use futures_util::future::pending;
+
+use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
+use crate::callable::{Outcome, catch_panic};
+use crate::error::{BoxError, CallFailure};
+use crate::part::{BATCH, Bypass, BypassInbound, BypassOutbound, OpenError, Setup, Stop};
+use crate::queue::{QueueLimits, Receiver, Sender, queue};
+use crate::socket::{Pull, Push, Reply, SocketError};
+
+/// Answers REQ peers beside the router, with what [`BypassInbound::recv`] gives for each request: a
+/// protocol of your own, next to the component's. Announced as `bypass_address`.
+///
+/// ```no_run
+/// use bytes::Bytes;
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::callable::Outcome;
+/// use palm_runtime::part::BypassInbound;
+/// use palm_runtime::parts::*;
+///
+/// /// Tells how often it was asked.
+/// struct Counter(u64);
+///
+/// impl BypassInbound for Counter {
+///     async fn recv(&mut self, _: Bytes) -> Outcome {
+///         self.0 += 1;
+///         Outcome::Payload(self.0.to_string().into())
+///     }
+/// }
+///
+/// # fn example(server: &mut ServerTemplate) {
+/// server.register_bypass(RepBypassService::bind("tcp://127.0.0.1:5570", Counter(0)), "Counter");
+/// # }
+/// ```
+///
+/// With `#[palm::bypass]` the same is `fn recv(&mut self, _: Bytes) -> String`.
+#[derive(Debug)]
+pub struct RepBypassService<H> {
+    address: Given,
+    hooks: H,
+    opened: Option<(Reply, Opened)>,
+}
+
+impl<H: BypassInbound> RepBypassService<H> {
+    /// Binds `address`; each request goes to `hooks`, one after the other.
+    pub fn bind(address: impl IntoAddress, hooks: H) -> Self {
+        Self {
+            address: address.into_address(),
+            hooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H: BypassInbound> Bypass for RepBypassService<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let address = self.address.clone().map_err(SocketError::from)?;
+        let (reply, bound) = Reply::bind(&address, setup.options).await?;
+        setup.announce("bypass_address", &bound);
+        self.opened = Some((reply, Opened::of(setup)));
+        Ok(())
+    }
+
+    async fn run(mut self, stop: Stop) -> Result<(), BoxError> {
+        let (mut reply, opened) = self.opened.expect("a part is opened before it runs");
+        loop {
+            let (mut frames, responder) = tokio::select! {
+                biased;
+                () = stop.stopped() => break,
+                request = reply.recv() => request?,
+            };
+            let bytes = frames.iter().map(Bytes::len).sum();
+            opened.counters.count(1, bytes);
+            let outcome = match (frames.pop(), frames.is_empty()) {
+                (Some(body), true) => recv(&mut self.hooks, body).await,
+                _ => {
+                    let error = format!("the request has {} frames", frames.len() + 1);
+                    Outcome::Failed(CallFailure::failed(error.into()))
+                }
+            };
+            let answer = match outcome {
+                Outcome::Payload(payload) => payload,
+                // A REQ peer can do nothing until it has an answer.
+                Outcome::Nothing => Bytes::new(),
+                Outcome::Failed(failure) => {
+                    opened.counters.count_error();
+                    tracing::error!("recv {failure}: {}", failure.chain());
+                    Bytes::new()
+                }
+            };
+            if responder.reply(answer).is_err() {
+                opened.counters.count_dropped(1);
+                tracing::warn!("a peer reads none of its replies; one is lost");
+            }
+        }
+        reply.close(stop.linger()).await;
+        Ok(())
+    }
+}
+
+async fn recv<H: BypassInbound>(hooks: &mut H, body: Bytes) -> Outcome {
+    catch_panic(hooks.recv(body), Outcome::Failed).await
+}
+
+/// Takes what a peer pushes, beside the router, and gives it to [`BypassInbound::recv`], whose results
+/// are dropped: events that a component follows, for example.
+#[derive(Debug)]
+pub struct PullBypassConnection<H> {
+    whereabouts: Whereabouts,
+    hooks: H,
+    opened: Option<Opened>,
+}
+
+impl<H: BypassInbound> PullBypassConnection<H> {
+    /// Connects to `address`, where a PUSH socket binds.
+    pub fn connect(address: impl IntoAddress, hooks: H) -> Self {
+        Self {
+            whereabouts: Whereabouts::Given(address.into_address()),
+            hooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some(self.whereabouts.open(setup)?);
+        Ok(())
+    }
+
+    async fn run(mut self, stop: Stop) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let address = self.whereabouts.locate().await?;
+        let mut pull = Pull::connect(&address, &opened.options).await?;
+        let mut bodies = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.stopped() => break,
+                received = pull.recv_many(&mut bodies, BATCH) => received?,
+            }
+            for body in bodies.drain(..) {
+                opened.counters.count(1, body.len());
+                if let Outcome::Failed(failure) = recv(&mut self.hooks, body).await {
+                    opened.counters.count_error();
+                    tracing::error!("recv {failure}: {}", failure.chain());
+                }
+            }
+        }
+        pull.close().await;
+        Ok(())
+    }
+}
+
+/// Pushes to a peer beside the router: what its [`sender`](Self::sender) is given, by a method for
+/// example, or by a [`BypassOutbound`].
+///
+/// ```no_run
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # async fn example(server: &mut ServerTemplate) {
+/// let audit = PushBypassConnection::connect("tcp://10.0.0.9:5600");
+/// let sender = audit.sender();
+/// server.register_bypass(audit, "Audit");
+/// sender.send("somebody logged in").await;
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PushBypassConnection<P = NoProducer> {
+    whereabouts: Whereabouts,
+    producer: P,
+    sender: BypassSender,
+    bodies: Receiver<Bytes>,
+    opened: Option<Opened>,
+}
+
+/// Nothing is pushed but what senders are given.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProducer;
+
+impl BypassOutbound for NoProducer {
+    fn run(self, _: BypassSender) -> impl Future<Output = Result<(), BoxError>> + Send {
+        pending()
+    }
+}
+
+/// Gives bytes to a [`PushBypassConnection`]. Clones give to the same.
+#[derive(Debug, Clone)]
+pub struct BypassSender(Sender<Bytes>);
+
+impl BypassSender {
+    /// Sends `body` as one frame; waits while 1000 messages or 64 MiB wait for the peer. Tells whether
+    /// the part is still there.
+    ///
+    /// # Cancel safety
+    ///
+    /// What is not queued is dropped with the future.
+    pub async fn send(&self, body: impl Into<Bytes>) -> bool {
+        let body = body.into();
+        let bytes = body.len();
+        self.0.send(body, bytes).await.is_ok()
+    }
+}
+
+impl PushBypassConnection {
+    /// Connects to `address`, where a PULL socket binds.
+    pub fn connect(address: impl IntoAddress) -> Self {
+        let (sender, bodies) = queue(QueueLimits::default());
+        Self {
+            whereabouts: Whereabouts::Given(address.into_address()),
+            producer: NoProducer,
+            sender: BypassSender(sender),
+            bodies,
+            opened: None,
+        }
+    }
+}
+
+impl<P> PushBypassConnection<P> {
+    /// Runs `producer`, as long as the component runs.
+    pub fn producer<Q: BypassOutbound>(self, producer: Q) -> PushBypassConnection<Q> {
+        PushBypassConnection {
+            whereabouts: self.whereabouts,
+            producer,
+            sender: self.sender,
+            bodies: self.bodies,
+            opened: None,
+        }
+    }
+
+    /// What gives it bytes.
+    pub fn sender(&self) -> BypassSender {
+        self.sender.clone()
+    }
+}
+
+impl<P: BypassOutbound> Bypass for PushBypassConnection<P> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some(self.whereabouts.open(setup)?);
+        Ok(())
+    }
+
+    async fn run(self, stop: Stop) -> Result<(), BoxError> {
+        let Self {
+            whereabouts,
+            producer,
+            sender,
+            mut bodies,
+            opened,
+        } = self;
+        let opened = opened.expect("a part is opened before it runs");
+        let address = whereabouts.locate().await?;
+        let push = Push::connect(&address, &opened.options).await?;
+        let mut batch = Vec::new();
+        let forward = async {
+            loop {
+                if bodies.recv_many(&mut batch, BATCH).await == 0 {
+                    pending::<()>().await;
+                }
+                // One at a time leaves the batch, so that what was not sent is there when it stops.
+                batch.reverse();
+                while let Some(body) = batch.last() {
+                    let bytes = body.len();
+                    push.send(body.clone()).await?;
+                    opened.counters.count(1, bytes);
+                    batch.pop();
+                }
+            }
+        };
+        let produce = async {
+            producer.run(sender).await?;
+            // It has said all that it had to say.
+            pending::<Result<(), BoxError>>().await
+        };
+        let ended: Result<(), BoxError> = tokio::select! {
+            () = stop.stopped() => Ok(()),
+            failed = forward => failed,
+            failed = produce => failed,
+        };
+        ended?;
+        // What is queued by now still goes out, as long as the peer takes it.
+        let rest = async {
+            for body in batch.iter().rev() {
+                push.send(body.clone()).await?;
+            }
+            let mut left = Vec::new();
+            bodies.try_recv_all(&mut left);
+            for body in left {
+                push.send(body).await?;
+            }
+            Ok::<(), BoxError>(())
+        };
+        if let Ok(sent) = tokio::time::timeout(stop.linger(), rest).await {
+            sent?;
+        }
+        push.close(stop.linger()).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! [`Handler`]: an outbound part of a user's own.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::callable::{Emit, catch_panic};
+use crate::context::{ComponentContext, Context};
+use crate::error::BoxError;
+use crate::executor::log_failure;
+use crate::message::Message;
+use crate::metrics::PartCounters;
+use crate::part::{
+    BATCH, EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Setup,
+};
+
+/// An outbound part of your own: gives each message to [`OutboundHooks::handle`], one after the other, and
+/// sends on what that yields.
+///
+/// ```no_run
+/// use palm_runtime::callable::Emit;
+/// use palm_runtime::part::OutboundHooks;
+/// use palm_runtime::parts::*;
+/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+///
+/// /// Remembers how many bytes went by, and lets them go.
+/// struct Meter(usize);
+///
+/// impl OutboundHooks for Meter {
+///     async fn handle(
+///         &mut self,
+///         message: Message,
+///         _: Context,
+///         emit: &mut Emit<'_>,
+///     ) -> Result<(), CallFailure> {
+///         self.0 += message.payload().len();
+///         emit.send(message).await;
+///         Ok(())
+///     }
+/// }
+///
+/// # fn example(server: &mut ServerTemplate) {
+/// server.register_outbound(Handler::new(Meter(0)), "Meter").route("Pub");
+/// # }
+/// ```
+///
+/// With `#[palm::outbound]` the same is `fn handle(&mut self, message: Message) -> Message`.
+#[derive(Debug)]
+pub struct Handler<H> {
+    hooks: H,
+    opened: Option<(Arc<ComponentContext>, Arc<PartCounters>)>,
+}
+
+impl<H: OutboundHooks> Handler<H> {
+    /// Handles messages with `hooks`.
+    pub fn new(hooks: H) -> Self {
+        Self {
+            hooks,
+            opened: None,
+        }
+    }
+}
+
+impl<H: OutboundHooks> Outbound for Handler<H> {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some((setup.context.clone(), setup.counters()));
+        Ok(())
+    }
+
+    async fn run(mut self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let (context, counters) = self.opened.expect("a part is opened before it runs");
+        let mut batch = Vec::new();
+        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+            for envelope in batch.drain(..) {
+                let Envelope {
+                    message, feedback, ..
+                } = envelope;
+                counters.count(1, message.payload().len());
+                let context = Context::new(context.clone(), message);
+                let mut answer = Bytes::new();
+                let mut yielded = Yielded {
+                    to: EmitToOutlet {
+                        outlet: &outlet,
+                        since: Instant::now(),
+                        answer: Bytes::new(),
+                    },
+                    last: feedback.is_some().then_some(&mut answer),
+                };
+                let message = context.message().clone();
+                let mut emit = Emit::new(&mut yielded);
+                let handling = self.hooks.handle(message, context.clone(), &mut emit);
+                if let Err(failure) = catch_panic(handling, Err).await {
+                    counters.count_error();
+                    log_failure(context.message(), &failure);
+                    let failed = context.message().clone().failed(context.name(), &failure);
+                    Emit::new(&mut yielded).send(failed).await;
+                }
+                if let Some(feedback) = feedback {
+                    // Nobody waits any more: the component stops.
+                    let _ = feedback.send(answer);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends on what a hook yields, and keeps the last of it where somebody waits for it.
+struct Yielded<'a> {
+    to: EmitToOutlet<'a>,
+    last: Option<&'a mut Bytes>,
+}
+
+impl crate::callable::EmitQueue for Yielded<'_> {
+    fn send(&mut self, message: Message) -> futures_core::future::BoxFuture<'_, ()> {
+        if let Some(last) = &mut self.last {
+            **last = message.encode();
+        }
+        self.to.send(message)
+    }
+}
