@@ -61,7 +61,7 @@ fn main() {
         assert_eq!(Foo::find(name), Some(index));
     }
     assert_eq!(Foo::find("gone"), None);
-    assert!(!Foo::EXCLUSIVE);
-    assert!(!Foo::HANDLES_STREAM);
+    const { assert!(!Foo::EXCLUSIVE) };
+    const { assert!(!Foo::HANDLES_STREAM) };
     assert_eq!(NothingLeft::FUNCTIONS, []);
 }

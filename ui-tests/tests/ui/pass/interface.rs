@@ -1,6 +1,6 @@
 //! Interfaces and their implementations, beside names that hide others.
 #![deny(warnings)]
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 mod shared {
     use palm::{Bytes, Context};
@@ -104,7 +104,10 @@ async fn call(client: palm::Client) -> palm::Result<()> {
     fn assert_stream(_: impl Stream<Item = Result<Vec<u8>, palm::CallError>>) {}
 
     let images = ImagesClient::new(client).on("other");
-    let _: Vec<u8> = images.thumbnail(vec![1]).timeout(std::time::Duration::from_secs(1)).await?;
+    let _: Vec<u8> = images
+        .thumbnail(vec![1])
+        .timeout(std::time::Duration::from_secs(1))
+        .await?;
     let _: String = images.size("an image").await?;
     let _: String = images.r#type().await?;
     images.forget().await?;
@@ -113,7 +116,10 @@ async fn call(client: palm::Client) -> palm::Result<()> {
 }
 
 fn main() {
-    assert_eq!(component::Resizer::<u8>::THUMBNAIL.to_string(), "images.thumbnail");
+    assert_eq!(
+        component::Resizer::<u8>::THUMBNAIL.to_string(),
+        "images.thumbnail"
+    );
     assert_eq!(component::Server::THUMBNAIL.to_string(), "other.thumbnail");
     assert_eq!(shared::ImagesClient::TYPE.to_string(), "images.type");
 }

@@ -1,6 +1,8 @@
 //! Every way to write a method or a hook.
 
 #![deny(warnings, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_debug_implementations)]
+#![allow(clippy::wrong_self_convention)]
 
 use std::convert::Infallible;
 use std::pin::Pin;
