@@ -20,6 +20,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
+TARGET = os.environ.get('CARGO_TARGET_DIR', os.path.join(ROOT, 'target'))
 PATIENCE = 15
 
 WORKERS = ['worker1', 'worker2']
@@ -79,9 +80,11 @@ class Processes:
         if by_pylm:
             command = [self.python, '-u', os.path.join(HERE, 'roles.py'), example]
         else:
-            command = [os.path.join(ROOT, 'target', 'debug', 'examples', example)]
-        command += [role, '--port-offset', str(self.offset)]
-        out = open(os.path.join(self.log, role), 'wb')
+            command = [os.path.join(TARGET, 'debug', 'examples', example)]
+        return self.spawn(role, command + [role, '--port-offset', str(self.offset)])
+
+    def spawn(self, name, command):
+        out = open(os.path.join(self.log, name), 'wb')
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
         self.children.append(child)
         return child

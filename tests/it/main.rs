@@ -22,6 +22,7 @@ mod errors;
 mod examples;
 mod lifecycle;
 mod methods;
+mod other_languages;
 #[cfg(feature = "interop")]
 mod pylm;
 mod rep;

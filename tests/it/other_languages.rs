@@ -1,0 +1,287 @@
+//! The workers of `examples/other_languages`, beside ours and beneath our master, and beneath one that
+//! is written by hand, for what ours would not send. `interop/other_languages.py` builds them first.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt};
+use palm::prelude::*;
+use palm::socket::{Pull, Push, Reply};
+use palm::{CallError, ComponentHandle, FailureKind, Message};
+use tokio::process::{Child, Command};
+
+use super::setup::{ANY, address, check, connect, options, soon, unbound};
+
+/// The field `error` of a message: a kind, and no text.
+const ERROR: &[u8] = b"\x82\x01\x02\x08\x01";
+
+/// A field that nobody knows.
+const UNKNOWN: &[u8] = b"\xf8\x3f\x05";
+
+/// Starts a worker that is not ours; its name is its language.
+fn start(language: &str, db_address: &str) -> Child {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/other_languages");
+    let mut command = match language {
+        "cpp" => Command::new(format!("{folder}/build/worker")),
+        "python" => {
+            let mut python = Command::new(format!("{folder}/build/venv/bin/python"));
+            python.arg(format!("{folder}/worker.py"));
+            python
+        }
+        other => panic!("there is no worker in {other}"),
+    };
+    command.args([language, db_address]).stdin(Stdio::null());
+    command.kill_on_drop(true).spawn().expect(
+        "`interop/other_languages.py` builds the workers of other languages, and runs these tests",
+    )
+}
+
+/// Tells a worker to stop, which it has to do without an error.
+async fn stop(mut worker: Child) {
+    let id = worker.id().expect("it runs until it is told to stop");
+    let kill = ["-c", &format!("kill -TERM {id}")];
+    assert!(
+        Command::new("sh")
+            .args(kill)
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    let status = soon("the end of a worker", worker.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
+}
+
+struct Ours;
+
+#[palm::worker(server = "server")]
+impl Ours {
+    #[palm::method]
+    fn foo(&self, message: String, context: Context) -> String {
+        format!("{} processed {message}", context.name())
+    }
+}
+
+/// Makes jobs until each of `workers` has answered, and nobody else has.
+async fn until_all_answered(client: &Client, workers: &[&str]) {
+    let expected: BTreeSet<_> = workers
+        .iter()
+        .map(|worker| format!("{worker} processed a message"))
+        .collect();
+    let mut seen = BTreeSet::new();
+    let all = async {
+        while seen != expected {
+            let answers = client.job(Ours::FOO, ["a message"; 20]).messages(20);
+            seen.extend(answers.try_collect::<Vec<_>>().await.unwrap());
+            assert!(seen.is_subset(&expected), "{seen:?}");
+        }
+    };
+    soon("an answer of each worker", all).await;
+}
+
+#[test]
+#[ignore = "needs the workers that interop/other_languages.py builds"]
+fn they_share_the_work_with_ours() {
+    check(async {
+        // There before the master is: they ask until it answers.
+        let db_address = unbound();
+        let cpp = start("cpp", &db_address);
+        let python = start("python", &db_address);
+        let master = Master::new("server").bind(db_address.as_str());
+        let master = master.spawn().await.unwrap();
+        let _ours = Ours.connect(&*db_address).name("rust").spawn().await;
+        let client = connect("server", &master).await;
+        until_all_answered(&client, &["cpp", "python", "rust"]).await;
+        stop(cpp).await;
+        until_all_answered(&client, &["python", "rust"]).await;
+        stop(python).await;
+    });
+}
+
+async fn master_at(addresses: &[String; 5]) -> ComponentHandle {
+    let [db, pull, publish, worker_pull, worker_push] = addresses;
+    let master = Master::new("server").bind(db.as_str());
+    let master = master
+        .pull_address(pull.as_str())
+        .pub_address(publish.as_str());
+    let master = master.worker_pull_address(worker_pull.as_str());
+    let master = master.worker_push_address(worker_push.as_str());
+    soon("a master", master.spawn()).await.unwrap()
+}
+
+async fn come_back_to_a_master(language: &str) {
+    let addresses = [(); 5].map(|()| unbound());
+    let worker = start(language, &addresses[0]);
+    for _ in 0..2 {
+        let master = master_at(&addresses).await;
+        let client = connect("server", &master).await;
+        until_all_answered(&client, &[language]).await;
+        drop(client);
+        master.shutdown().await.unwrap();
+    }
+    stop(worker).await;
+}
+
+#[test]
+#[ignore = "needs the workers that interop/other_languages.py builds"]
+fn cpp_comes_back_to_a_master() {
+    check(come_back_to_a_master("cpp"));
+}
+
+#[test]
+#[ignore = "needs the workers that interop/other_languages.py builds"]
+fn python_comes_back_to_a_master() {
+    check(come_back_to_a_master("python"));
+}
+
+async fn tell_errors(language: &str) {
+    let master = Master::new("server").bind(ANY).spawn().await.unwrap();
+    let worker = start(language, master.db_address());
+    let client = connect("server", &master).await;
+    let calls = ["server.foo", "server.missing", "server.foo"];
+    for function in calls {
+        let mut answers = client.job(function, ["x"]).messages(1);
+        let answer = soon("an answer", answers.next()).await.unwrap();
+        if function == "server.foo" {
+            assert_eq!(answer.unwrap(), format!("{language} processed x"));
+            continue;
+        }
+        let Err(CallError::Remote(error)) = answer else {
+            panic!("an unknown function answered {answer:?}");
+        };
+        assert_eq!(error.kind, FailureKind::UnknownFunction);
+        assert_eq!(error.component, language);
+        assert_eq!(error.function, "server.missing");
+        assert_eq!(error.message, "the worker has no such function");
+    }
+    stop(worker).await;
+}
+
+#[test]
+#[ignore = "needs the workers that interop/other_languages.py builds"]
+fn cpp_tells_errors() {
+    check(tell_errors("cpp"));
+}
+
+#[test]
+#[ignore = "needs the workers that interop/other_languages.py builds"]
+fn python_tells_errors() {
+    check(tell_errors("python"));
+}
+
+/// A master by hand with one worker, which is not ours.
+struct ByHand {
+    worker: Child,
+    push: Push,
+    pull: Pull,
+}
+
+impl ByHand {
+    async fn with(language: &str) -> Self {
+        let options = options();
+        let (mut db, db_address) = Reply::bind(&address(ANY), &options).await.unwrap();
+        let (push, push_address) = Push::bind(&address(ANY), &options).await.unwrap();
+        let (pull, pull_address) = Pull::bind(&address(ANY), &options).await.unwrap();
+        let worker = start(language, &db_address.to_string());
+        for number in 0..3 {
+            let (mut frames, responder) = soon("a request", db.recv()).await.unwrap();
+            let request = Message::decode(frames.pop().unwrap()).unwrap();
+            assert_eq!(request.function(), "_.get");
+            let value = match &**request.payload() {
+                // A lost reply: it has to ask anew.
+                _ if number == 0 => continue,
+                b"worker_push_address" => push_address.to_string(),
+                b"worker_pull_address" => pull_address.to_string(),
+                other => panic!("a worker asks for {other:?}"),
+            };
+            responder.reply(value.into()).unwrap();
+        }
+        // The last reply leaves before the socket does.
+        db.close(Duration::from_secs(1)).await;
+        Self { worker, push, pull }
+    }
+
+    async fn send(&self, parts: &[&[u8]]) {
+        let message = parts.concat().into();
+        soon("room to send", self.push.send(message)).await.unwrap();
+    }
+
+    async fn recv(&mut self) -> Bytes {
+        let mut answers = Vec::new();
+        let received = self.pull.recv_many(&mut answers, 1);
+        soon("an answer", received).await.unwrap();
+        answers.pop().unwrap()
+    }
+}
+
+fn message(function: &str, stage: i64) -> Message {
+    let mut message = Message::new(function, "x");
+    message.set_pipeline("pipeline");
+    message.set_client("client/7");
+    message.set_cache("cache");
+    message.set_stage(stage);
+    message
+}
+
+async fn keep_to_the_contract(language: &str) {
+    let mut master = ByHand::with(language).await;
+    // No answer to what is no message, and none to an invalid text.
+    for malformed in [b"\xff\xff".as_slice(), b"\x0a\x7f", b"\x22\x01\xff"] {
+        master.send(&[malformed]).await;
+    }
+
+    // The word that counts, and all else as it was.
+    let done = format!("{language} processed x");
+    for (function, stage) in [("other.foo", 0), ("_.foo", 7), ("a.b c.foo d.e", 1)] {
+        let task = message(function, stage);
+        master.send(&[&task.encode(), UNKNOWN]).await;
+        let answer = master.recv().await;
+        let expected = [&task.with_payload(done.clone()).encode(), UNKNOWN].concat();
+        assert_eq!(answer, expected, "{function} {stage}");
+    }
+
+    // A name that is no function's, in every way.
+    let functions = [
+        ("", 0),
+        ("foo", 0),
+        ("a.b.foo", 0),
+        ("a.", 0),
+        ("a.foo ", 1),
+        ("a.foo b.foo", -1),
+        ("a.foo b.foo", 2),
+    ];
+    for (function, stage) in functions {
+        let task = message(function, stage);
+        master.send(&[&task.encode(), UNKNOWN]).await;
+        let answer = master.recv().await;
+        let unchanged = [&task.with_payload("0").encode(), UNKNOWN].concat();
+        assert!(answer.starts_with(&unchanged), "{function} {stage}");
+        let error = Message::decode(answer).unwrap().error().unwrap();
+        assert_eq!(error.kind, FailureKind::UnknownFunction);
+        assert_eq!((error.component.as_str(), error.step), (language, stage));
+    }
+
+    // What has failed before goes on as it is; what is only like an error is called.
+    let task = message("a.foo", 0);
+    master.send(&[&task.encode(), ERROR]).await;
+    assert_eq!(master.recv().await, [&task.encode(), ERROR].concat());
+    let no_error = b"\x80\x01\x05";
+    master.send(&[&task.encode(), no_error]).await;
+    let answer = Message::decode(master.recv().await).unwrap();
+    assert_eq!(answer.payload(), &done);
+
+    stop(master.worker).await;
+}
+
+#[test]
+#[ignore = "needs the workers that interop/other_languages.py builds"]
+fn cpp_keeps_to_the_contract() {
+    check(keep_to_the_contract("cpp"));
+}
+
+#[test]
+#[ignore = "needs the workers that interop/other_languages.py builds"]
+fn python_keeps_to_the_contract() {
+    check(keep_to_the_contract("python"));
+}
