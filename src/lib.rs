@@ -13,6 +13,7 @@
 //! | keep values between calls | [`Cache`], [`KeyValue`] |
 //! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`] |
 //! | test what you have built | [`testing`] |
+//! | write a peer in another language | [`guide::protocol`] |
 //! | see what goes on | [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
 #[cfg(feature = "json")]
@@ -164,6 +165,9 @@ pub mod prelude {
 pub mod guide {
     #[doc = include_str!("../docs/calls.md")]
     pub mod calls {}
+
+    #[doc = include_str!("../docs/protocol.md")]
+    pub mod protocol {}
 }
 
 /// Makes the methods of an `impl` block callable from afar: a server answers each call itself.
