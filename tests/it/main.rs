@@ -23,7 +23,6 @@ mod examples;
 mod lifecycle;
 mod methods;
 mod other_languages;
-#[cfg(feature = "interop")]
 mod pylm;
 mod rep;
 mod testing;

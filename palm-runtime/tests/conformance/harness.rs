@@ -135,7 +135,7 @@ fn run_alone(name: &str, files: Option<u32>, limit: Duration) -> Result<(), Stri
         None => Command::new(executable),
     };
     command
-        .args(["--exact", name, "--nocapture"])
+        .args(["--include-ignored", "--exact", name, "--nocapture"])
         .env(ALONE, "1");
     command
         .stdin(Stdio::null())

@@ -145,6 +145,7 @@ async fn push_numbers(push: &Push) {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_push_binds_and_a_pull_of_libzmq_connects() {
     check(async {
         let places = Places::new();
@@ -159,6 +160,7 @@ fn a_push_binds_and_a_pull_of_libzmq_connects() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_push_connects_to_a_pull_of_libzmq() {
     check(async {
         let places = Places::new();
@@ -173,6 +175,7 @@ fn a_push_connects_to_a_pull_of_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_pull_binds_and_a_push_of_libzmq_connects() {
     check(async {
         let places = Places::new();
@@ -189,6 +192,7 @@ fn a_pull_binds_and_a_push_of_libzmq_connects() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_pull_connects_to_a_push_of_libzmq() {
     check(async {
         let places = Places::new();
@@ -203,6 +207,7 @@ fn a_pull_connects_to_a_push_of_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_large_message_goes_to_libzmq_and_back() {
     check(async {
         let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
@@ -222,6 +227,7 @@ fn a_large_message_goes_to_libzmq_and_back() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_publisher_has_a_subscriber_of_libzmq() {
     check(async {
         let places = Places::new();
@@ -262,6 +268,7 @@ fn a_publisher_has_a_subscriber_of_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_subscriber_follows_a_publisher_of_libzmq() {
     check(async {
         let places = Places::new();
@@ -293,6 +300,7 @@ fn a_subscriber_follows_a_publisher_of_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_req_of_libzmq_is_answered() {
     check(async {
         let places = Places::new();
@@ -316,6 +324,7 @@ fn a_req_of_libzmq_is_answered() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_request_goes_through_a_router_of_libzmq() {
     check(async {
         let (mut peer, bound) = Libzmq::bound("ROUTER", &any_tcp()).await;
@@ -333,6 +342,7 @@ fn a_request_goes_through_a_router_of_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_rep_of_libzmq_answers() {
     check(async {
         let places = Places::new();
@@ -348,6 +358,7 @@ fn a_rep_of_libzmq_answers() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_router_talks_to_a_dealer_of_libzmq() {
     check(async {
         let places = Places::new();
@@ -370,6 +381,7 @@ fn a_router_talks_to_a_dealer_of_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_dealer_talks_to_a_router_of_libzmq() {
     check(async {
         let places = Places::new();
@@ -397,6 +409,7 @@ fn a_dealer_talks_to_a_router_of_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_push_finds_a_killed_pull_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
@@ -419,6 +432,7 @@ fn a_push_finds_a_killed_pull_of_libzmq_again() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_pull_finds_a_killed_push_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
@@ -433,6 +447,7 @@ fn a_pull_finds_a_killed_push_of_libzmq_again() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_subscriber_finds_a_killed_publisher_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
@@ -454,6 +469,7 @@ fn a_subscriber_finds_a_killed_publisher_of_libzmq_again() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_request_finds_a_killed_rep_of_libzmq_again() {
     check(async {
         let address = unbound_tcp();
@@ -478,6 +494,7 @@ fn a_request_finds_a_killed_rep_of_libzmq_again() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn bound_ends_are_found_again_by_libzmq() {
     check(async {
         let options = options(|_| {});
@@ -510,6 +527,7 @@ fn bound_ends_are_found_again_by_libzmq() {
 }
 
 #[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_killed_pull_of_libzmq_does_not_stop_a_push() {
     check(async {
         let few = options(|options| options.queue_len = 16);
