@@ -666,6 +666,142 @@ pub use palm_macros::handle_stream;
 /// ```
 pub use palm_macros::interface;
 
+/// Hooks of an inbound part: what becomes of messages before they go on, and what of their answers.
+///
+/// ```no_run
+/// use palm::parts::{CacheService, PubService, RepService};
+/// use palm::prelude::*;
+///
+/// /// Lets each message go on once for each line in it.
+/// struct Lines;
+///
+/// #[palm::inbound]
+/// impl Lines {
+///     fn scatter(&mut self, message: Message) -> Vec<Message> {
+///         let lines = message.payload().split(|byte| *byte == b'\n').map(<[u8]>::to_vec);
+///         lines.map(|line| message.clone().with_payload(line)).collect()
+///     }
+///
+///     fn reply_feedback(&mut self, _: Bytes) -> &'static str {
+///         "thank you"
+///     }
+/// }
+///
+/// # async fn example() -> palm::Result<()> {
+/// let requests = RepService::bind("tcp://127.0.0.1:5555").hooks(Lines);
+/// let mut server = ServerTemplate::new("lines");
+/// server.register_inbound(requests, "Rep").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:5556"), "Pub");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
+/// server.start().await
+/// # }
+/// ```
+///
+/// # Hooks
+///
+/// They are known by their names; each may be left out, and other methods are the type's own.
+///
+/// | hook | |
+/// |---|---|
+/// | `fn scatter(&mut self, message: Message) -> ..` | the messages that go on: `Message`, `Option<Message>`, `Vec<Message>`, an iterator or a stream, or a `Result` of these; may be `async`, and take a [`Context`] |
+/// | `fn handle_feedback(&mut self, feedback: &Bytes)` | what the router answered |
+/// | `fn reply_feedback(&mut self, feedback: Bytes) -> ..` | what the peer is answered, where one waits: whatever is `Into<Bytes>` |
+///
+/// The option `crate = path` says where to find this crate, if it has another name. What is generated
+/// implements [`part::InboundHooks`].
+///
+/// ```compile_fail
+/// # use palm::prelude::*;
+/// # struct Lines;
+/// #[palm::inbound]
+/// impl Lines {
+///     fn scater(&mut self, message: Message) -> Message { message } // error: did you mean `scatter`?
+/// }
+/// ```
+pub use palm_macros::inbound;
+
+/// An outbound part of your own: what it does with each message.
+///
+/// ```no_run
+/// use palm::parts::{CacheService, Handler, PubService, PullService};
+/// use palm::prelude::*;
+///
+/// /// Writes payloads to a file, and lets the messages go on without them.
+/// struct Archive(tokio::fs::File);
+///
+/// #[palm::outbound]
+/// impl Archive {
+///     async fn handle(&mut self, message: Message) -> std::io::Result<Message> {
+///         use tokio::io::AsyncWriteExt;
+///         self.0.write_all(message.payload()).await?;
+///         Ok(message.with_payload("archived"))
+///     }
+/// }
+///
+/// # async fn example() -> Result<(), palm::BoxError> {
+/// let archive = Archive(tokio::fs::File::create("archive").await?);
+/// let mut server = ServerTemplate::new("archive");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:5555"), "Pull").route("Archive");
+/// server.register_outbound(Handler::new(archive), "Archive").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:5556"), "Pub");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
+/// server.start().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The hook is `handle`, with the parameters and results of `scatter` of [`macro@inbound`]. An error
+/// goes on as the error of the message. What is generated implements [`part::OutboundHooks`].
+pub use palm_macros::outbound;
+
+/// What a part beside the router takes, or gives.
+///
+/// ```no_run
+/// use palm::parts::{BypassSender, PushBypassConnection, RepBypassService};
+/// use palm::prelude::*;
+///
+/// /// Answers questions of a protocol of its own, and tells another process that it is there.
+/// struct Clock;
+///
+/// #[palm::bypass]
+/// impl Clock {
+///     fn recv(&mut self, zone: String) -> Result<String, String> {
+///         match zone.as_str() {
+///             "UTC" => Ok(format!("{:?}", std::time::SystemTime::now())),
+///             _ => Err(format!("no time zone `{zone}`")),
+///         }
+///     }
+/// }
+///
+/// struct Heartbeat;
+///
+/// #[palm::bypass]
+/// impl Heartbeat {
+///     async fn run(self, sender: BypassSender) {
+///         let mut beat = tokio::time::interval(std::time::Duration::from_secs(1));
+///         while sender.send("alive").await {
+///             beat.tick().await;
+///         }
+///     }
+/// }
+///
+/// # fn example(server: &mut ServerTemplate) {
+/// server.register_bypass(RepBypassService::bind("tcp://127.0.0.1:5570", Clock), "Clock");
+/// let heart = PushBypassConnection::connect("tcp://10.0.0.9:5600").producer(Heartbeat);
+/// server.register_bypass(heart, "Heart");
+/// # }
+/// ```
+///
+/// # Hooks
+///
+/// | hook | |
+/// |---|---|
+/// | `fn recv(&mut self, body: T) -> ..` | takes a body, as any type that a method may take; gives the answer, as a method gives its result; may be `async`. For [`parts::RepBypassService`] and [`parts::PullBypassConnection`] |
+/// | `async fn run(self, sender: BypassSender) -> ..` | gives bodies, until the component stops; returns nothing or a `Result`. For [`parts::PushBypassConnection`] |
+///
+/// What is generated implements [`part::BypassInbound`] or [`part::BypassOutbound`].
+pub use palm_macros::bypass;
+
 /// Steps that are written as literals, checked when they are compiled: [`Steps`].
 ///
 /// ```
@@ -697,11 +833,12 @@ pub mod __private {
     };
     #[cfg(feature = "http")]
     pub use palm_runtime::http::IntoHttpWorker;
-    pub use palm_runtime::parts::IntoAddress;
+    pub use palm_runtime::part::{BypassInbound, BypassOutbound, InboundHooks, OutboundHooks};
+    pub use palm_runtime::parts::{BypassSender, IntoAddress};
     pub use palm_runtime::{
-        Argument, Bind, CallError, CallFailure, Client, ComponentKind, Connect, ConnectError,
-        Context, Eval, FromPayload, Function, Job, Message, NoAnswer, Registration, Stream, check,
-        inventory,
+        Argument, Bind, BoxError, CallError, CallFailure, Client, ComponentKind, Connect,
+        ConnectError, Context, Eval, FromPayload, Function, Job, Message, NoAnswer, Registration,
+        Stream, check, inventory,
     };
     pub use palm_runtime::{ByteString, Bytes};
     pub use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! which re-exports and documents them.
 //!
 //! `component` is the attributes of an `impl` block, `helper` those of the methods in it, `interface` the
-//! one of a trait, `steps` the check of names that are written as literals.
+//! one of a trait, `part` those of parts of a user's own, `steps` the check of names that are written as literals.
 
 mod component;
 mod constant;
@@ -10,6 +10,7 @@ mod diagnostics;
 mod helper;
 mod interface;
 mod options;
+mod part;
 mod paths;
 mod signature;
 mod steps;
@@ -20,6 +21,7 @@ use proc_macro::TokenStream;
 
 use crate::component::Kind;
 use crate::helper::Helper;
+use crate::part::Part;
 
 #[expect(
     missing_docs,
@@ -136,6 +138,33 @@ pub fn handle_stream(_: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn interface(args: TokenStream, item: TokenStream) -> TokenStream {
     interface::expand(args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn inbound(args: TokenStream, item: TokenStream) -> TokenStream {
+    part::expand(Part::Inbound, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn outbound(args: TokenStream, item: TokenStream) -> TokenStream {
+    part::expand(Part::Outbound, args.into(), item.into()).into()
+}
+
+#[expect(
+    missing_docs,
+    reason = "documented at the re-export in `palm`, where doctests can run"
+)]
+#[proc_macro_attribute]
+pub fn bypass(args: TokenStream, item: TokenStream) -> TokenStream {
+    part::expand(Part::Bypass, args.into(), item.into()).into()
 }
 
 #[doc(hidden)]

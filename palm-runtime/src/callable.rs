@@ -398,6 +398,52 @@ impl<T: Into<ByteString>, E: Into<BoxError>> IntoPublication for Result<(T, Mess
     }
 }
 
+/// What a hook of a part may return: messages, one, none, or a `Result` of these.
+#[diagnostic::on_unimplemented(
+    message = "a hook cannot return `{Self}`",
+    label = "not messages",
+    note = "return `Message`, `Vec<Message>`, `Option<Message>`, nothing, an iterator or a stream of `Message`, or a `Result` of these"
+)]
+pub trait IntoMessages {
+    /// The messages.
+    ///
+    /// # Errors
+    ///
+    /// The error that the hook returned.
+    fn into_messages(self) -> Result<Vec<Message>, CallFailure>;
+}
+
+impl IntoMessages for () {
+    fn into_messages(self) -> Result<Vec<Message>, CallFailure> {
+        Ok(Vec::new())
+    }
+}
+
+impl IntoMessages for Message {
+    fn into_messages(self) -> Result<Vec<Message>, CallFailure> {
+        Ok(vec![self])
+    }
+}
+
+impl IntoMessages for Option<Message> {
+    fn into_messages(self) -> Result<Vec<Message>, CallFailure> {
+        Ok(self.into_iter().collect())
+    }
+}
+
+impl IntoMessages for Vec<Message> {
+    fn into_messages(self) -> Result<Vec<Message>, CallFailure> {
+        Ok(self)
+    }
+}
+
+impl<T: IntoMessages, E: Into<BoxError>> IntoMessages for Result<T, E> {
+    fn into_messages(self) -> Result<Vec<Message>, CallFailure> {
+        self.map_err(|error| CallFailure::failed(error.into()))?
+            .into_messages()
+    }
+}
+
 /// Where `scatter` and `gather` put the messages that they yield.
 pub struct Emit<'a>(&'a mut dyn EmitQueue);
 

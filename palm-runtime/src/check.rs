@@ -5,10 +5,11 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 use std::pin::pin;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 
-use crate::callable::{Call, Emit, Emitted, IntoOutcome, Outcome};
+use crate::callable::{Call, Emit, Emitted, IntoMessages, IntoOutcome, Outcome};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::payload::FromPayload;
@@ -194,5 +195,38 @@ where
     let mut messages = pin!(messages);
     while let Some(message) = messages.next().await {
         emit.send(message).await;
+    }
+}
+
+/// The body of a message beside the router, read.
+pub fn body<T: FromPayload + Send>(body: Bytes) -> Result<T, Outcome> {
+    Call::new(body, None, None).argument()
+}
+
+/// Yields what a hook returns.
+pub fn send_messages(
+    emit: &mut Emit<'_>,
+    messages: impl IntoMessages,
+) -> impl Future<Output = Result<(), CallFailure>> + Send {
+    // Outside of the future, so that an error need not be `Send`.
+    let messages = messages.into_messages();
+    async move {
+        for message in messages? {
+            emit.send(message).await;
+        }
+        Ok(())
+    }
+}
+
+/// The failure that a hook's error means.
+pub fn failure(error: impl Into<BoxError>) -> CallFailure {
+    CallFailure::failed(error.into())
+}
+
+/// How a producer ended.
+pub fn ended(outcome: Outcome) -> Result<(), BoxError> {
+    match outcome {
+        Outcome::Failed(failure) => Err(failure.into()),
+        Outcome::Payload(_) | Outcome::Nothing => Ok(()),
     }
 }

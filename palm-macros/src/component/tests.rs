@@ -1311,7 +1311,7 @@ fn the_place_of_a_helper_attribute() {
         name(),
         method,
         expect![[r#"
-            a master has no methods that can be called: `#[palm::method]` belongs under `#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]` or `#[palm::mux_worker]`; a master has `#[palm::scatter]`, `#[palm::gather]` and `#[palm::handle_stream]`
+            a master has no methods that can be called: `#[palm::method]` belongs under `#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]`, `#[palm::mux_worker]` or `#[palm::http_worker]`; a master has `#[palm::scatter]`, `#[palm::gather]` and `#[palm::handle_stream]`
         "#]],
     );
     check_errors(

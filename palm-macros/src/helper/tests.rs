@@ -13,7 +13,7 @@ fn a_helper_on_its_own_says_where_it_belongs_and_keeps_the_item() {
     check(
         Helper::Method,
         expect![[
-            r#"fn foo (& self) { } :: core :: compile_error ! { "`#[palm::method]` belongs on a method in an `impl` block under `#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]` or `#[palm::mux_worker]`" }"#
+            r#"fn foo (& self) { } :: core :: compile_error ! { "`#[palm::method]` belongs on a method in an `impl` block under `#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]`, `#[palm::mux_worker]` or `#[palm::http_worker]`" }"#
         ]],
     );
     check(

@@ -11,7 +11,7 @@ use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
 use crate::syntax::{cfgs, find_ident, last_segment};
 
-pub(crate) use self::output::{Answer, Output, Yields, without_lifetimes};
+pub(crate) use self::output::{Answer, Output, Yields, ok_type, without_lifetimes, yields};
 
 /// A method's signature.
 #[derive(Debug)]

@@ -174,7 +174,7 @@ fn one_value(ty: &Type) -> Option<&'static str> {
 }
 
 /// `T` of a `Result<T, E>` or `Result<T>`.
-fn ok_type(ty: &Type) -> Option<&Type> {
+pub(crate) fn ok_type(ty: &Type) -> Option<&Type> {
     let segment = last_segment(ty)?;
     (segment.ident == "Result").then(|| first_type(segment))?
 }
@@ -270,7 +270,7 @@ pub(crate) fn without_lifetimes(ty: &Type) -> Type {
 
 /// Goes by names, since macros see no types: `impl` or `dyn` of a well-known trait, perhaps in a
 /// box, and streams that end in `Stream`, such as `BoxStream`.
-fn yields(ty: &Type) -> Yields {
+pub(crate) fn yields(ty: &Type) -> Yields {
     match ty {
         Type::ImplTrait(ty) => yields_of_bounds(&ty.bounds),
         Type::TraitObject(ty) => yields_of_bounds(&ty.bounds),

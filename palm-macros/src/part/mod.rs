@@ -1,0 +1,398 @@
+//! `#[palm::inbound]`, `#[palm::outbound]` and `#[palm::bypass]`: parts of a user's own, from the hooks that an
+//! `impl` block has.
+//!
+//! A hook is known by its name; other methods are left alone.
+
+#[cfg(test)]
+mod tests;
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens as _, quote, quote_spanned};
+use syn::ext::IdentExt as _;
+use syn::spanned::Spanned as _;
+use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Result, ReturnType, Type};
+
+use crate::diagnostics::{Diagnostics, item_with_errors};
+use crate::options::{self, Options};
+use crate::paths::{Palm, at};
+use crate::signature::{Yields, ok_type, yields};
+use crate::syntax::cfgs;
+
+/// Which attribute it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Inbound,
+    Outbound,
+    Bypass,
+}
+
+/// A method that a part calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HookName {
+    Scatter,
+    HandleFeedback,
+    ReplyFeedback,
+    Handle,
+    Recv,
+    Run,
+}
+
+impl Part {
+    fn attribute(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+            Self::Bypass => "bypass",
+        }
+    }
+
+    fn hooks(self) -> &'static [HookName] {
+        match self {
+            Self::Inbound => &[
+                HookName::Scatter,
+                HookName::HandleFeedback,
+                HookName::ReplyFeedback,
+            ],
+            Self::Outbound => &[HookName::Handle],
+            Self::Bypass => &[HookName::Recv, HookName::Run],
+        }
+    }
+}
+
+impl HookName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Scatter => "scatter",
+            Self::HandleFeedback => "handle_feedback",
+            Self::ReplyFeedback => "reply_feedback",
+            Self::Handle => "handle",
+            Self::Recv => "recv",
+            Self::Run => "run",
+        }
+    }
+
+    /// How it is written.
+    fn usage(self) -> &'static str {
+        match self {
+            Self::Scatter => "fn scatter(&mut self, message: Message) -> Vec<Message>",
+            Self::HandleFeedback => "fn handle_feedback(&mut self, feedback: &Bytes)",
+            Self::ReplyFeedback => "fn reply_feedback(&mut self, feedback: Bytes) -> Bytes",
+            Self::Handle => "fn handle(&mut self, message: Message) -> Message",
+            Self::Recv => "fn recv(&mut self, body: Bytes) -> Bytes",
+            Self::Run => "async fn run(self, sender: BypassSender)",
+        }
+    }
+
+    fn takes_context(self) -> bool {
+        matches!(self, Self::Scatter | Self::Handle)
+    }
+
+    fn may_be_async(self) -> bool {
+        !matches!(self, Self::HandleFeedback | Self::ReplyFeedback)
+    }
+}
+
+pub(crate) fn expand(part: Part, args: TokenStream, item: TokenStream) -> TokenStream {
+    let Ok(written) = syn::parse2::<ItemImpl>(item.clone()) else {
+        let message = format!(
+            "`#[palm::{}]` belongs on an `impl` block with {}",
+            part.attribute(),
+            list(part)
+        );
+        return item_with_errors(item, &Error::new(Span::call_site(), message));
+    };
+    match Model::new(part, args, &written) {
+        Ok(model) => model.tokens(),
+        Err(errors) => item_with_errors(&written, &errors),
+    }
+}
+
+/// The hooks of a part, as a phrase.
+fn list(part: Part) -> String {
+    let hooks = part.hooks().iter();
+    let hooks: Vec<_> = hooks.map(|hook| format!("`{}`", hook.usage())).collect();
+    hooks.join(" or ")
+}
+
+/// A part. One that exists is valid.
+struct Model<'a> {
+    part: Part,
+    palm: Palm,
+    item: &'a ItemImpl,
+    hooks: Vec<Hook<'a>>,
+}
+
+struct Hook<'a> {
+    name: HookName,
+    function: &'a ImplItemFn,
+    /// The type of what it takes.
+    argument: &'a Type,
+    takes_context: bool,
+}
+
+impl<'a> Model<'a> {
+    fn new(part: Part, args: TokenStream, item: &'a ItemImpl) -> Result<Self> {
+        let mut diagnostics = Diagnostics::default();
+        let accepted = [options::CRATE];
+        let mut options = Options::parse(args, part.attribute(), &accepted, &mut diagnostics);
+        let palm = Palm(options.take_path(options::CRATE, &mut diagnostics));
+        if let Some((path, _)) = &item.trait_ {
+            let message = format!(
+                "`#[palm::{}]` belongs on an inherent `impl` block, and implements the trait itself",
+                part.attribute()
+            );
+            diagnostics.push(path, message);
+            return diagnostics.finish(None);
+        }
+        let mut hooks = Vec::new();
+        let mut is_meant = false;
+        for member in &item.items {
+            let ImplItem::Fn(function) = member else {
+                continue;
+            };
+            let ident = function.sig.ident.unraw().to_string();
+            if let Some(&name) = part.hooks().iter().find(|hook| hook.name() == ident) {
+                is_meant = true;
+                hooks.extend(Hook::new(name, function, &mut diagnostics));
+            } else if let Some(meant) = misspelt(part, &ident) {
+                is_meant = true;
+                let message = format!("`{ident}` is no hook: did you mean `{}`?", meant.name());
+                diagnostics.push(&function.sig.ident, message);
+            }
+        }
+        if !is_meant {
+            let message = format!("there is no hook in it: write {}", list(part));
+            diagnostics.push(&item.self_ty, message);
+        }
+        diagnostics.finish(Some(Self {
+            part,
+            palm,
+            item,
+            hooks,
+        }))
+    }
+
+    fn tokens(&self) -> TokenStream {
+        let item = self.item;
+        let implementations = match self.part {
+            Part::Inbound => self.inbound(),
+            Part::Outbound | Part::Bypass => self.hooks.iter().map(|hook| self.one(hook)).collect(),
+        };
+        quote! {
+            #item
+            #implementations
+        }
+    }
+
+    fn inbound(&self) -> TokenStream {
+        let private = self.palm.private();
+        let has = |name| self.hooks.iter().any(|hook| hook.name == name);
+        let scatters = has(HookName::Scatter);
+        let takes_feedback = has(HookName::HandleFeedback);
+        let hooks = self.hooks.iter().map(|hook| {
+            let cfgs = cfgs(&hook.function.attrs);
+            let hook = self.hook(hook);
+            quote!(#(#cfgs)* #hook)
+        });
+        let body = quote! {
+            const SCATTERS: ::core::primitive::bool = #scatters;
+            const TAKES_FEEDBACK: ::core::primitive::bool = #takes_feedback;
+            #(#hooks)*
+        };
+        self.implementation(&quote!(#private::InboundHooks), &body)
+    }
+
+    /// A trait that has one hook.
+    fn one(&self, hook: &Hook<'_>) -> TokenStream {
+        let private = self.palm.private();
+        let path = match hook.name {
+            HookName::Handle => quote!(#private::OutboundHooks),
+            HookName::Recv => quote!(#private::BypassInbound),
+            HookName::Run => quote!(#private::BypassOutbound),
+            _ => panic!("bug in palm-macros: an inbound part's hook elsewhere"),
+        };
+        let cfgs = cfgs(&hook.function.attrs);
+        let implementation = self.implementation(&path, &self.hook(hook));
+        quote!(#(#cfgs)* #implementation)
+    }
+
+    fn implementation(&self, path: &TokenStream, body: &TokenStream) -> TokenStream {
+        let (generics, _, where_clause) = self.item.generics.split_for_impl();
+        let self_ty = &self.item.self_ty;
+        quote! {
+            #[automatically_derived]
+            impl #generics #path for #self_ty #where_clause {
+                #body
+            }
+        }
+    }
+
+    fn hook(&self, hook: &Hook<'_>) -> TokenStream {
+        let private = self.palm.private();
+        let call = hook.call();
+        match hook.name {
+            HookName::HandleFeedback => quote! {
+                fn handle_feedback(&mut self, __palm_argument: &#private::Bytes) {
+                    #call;
+                }
+            },
+            HookName::ReplyFeedback => quote! {
+                fn reply_feedback(&mut self, __palm_argument: #private::Bytes) -> #private::Bytes {
+                    ::core::convert::Into::into(#call)
+                }
+            },
+            HookName::Scatter | HookName::Handle => self.yielding(hook, &call),
+            HookName::Recv => {
+                let ty = hook.argument;
+                let span = at(ty.span());
+                let private_at = self.palm.private_at(span);
+                let read = quote_spanned!(span=> #private_at::check::body::<#ty>(__palm_argument));
+                quote! {
+                    fn recv(
+                        &mut self,
+                        __palm_argument: #private::Bytes,
+                    ) -> impl ::core::future::Future<Output = #private::Outcome> + ::core::marker::Send {
+                        async move {
+                            let __palm_argument = match #read {
+                                ::core::result::Result::Ok(__palm_argument) => __palm_argument,
+                                ::core::result::Result::Err(__palm_outcome) => return __palm_outcome,
+                            };
+                            #private::IntoOutcome::into_outcome(#call)
+                        }
+                    }
+                }
+            }
+            HookName::Run => quote! {
+                fn run(
+                    self,
+                    __palm_argument: #private::BypassSender,
+                ) -> impl ::core::future::Future<
+                    Output = ::core::result::Result<(), #private::BoxError>,
+                > + ::core::marker::Send {
+                    async move {
+                        #private::check::ended(#private::IntoOutcome::into_outcome(#call))
+                    }
+                }
+            },
+        }
+    }
+
+    /// `scatter` and `handle`, which yield messages.
+    fn yielding(&self, hook: &Hook<'_>, call: &TokenStream) -> TokenStream {
+        let private = self.palm.private();
+        let name = &hook.function.sig.ident;
+        let ty = match &hook.function.sig.output {
+            ReturnType::Type(_, ty) => Some(&**ty),
+            ReturnType::Default => None,
+        };
+        let many = ty.map_or(Yields::One, |ty| yields(ok_type(ty).unwrap_or(ty)));
+        let span = at(ty.map_or(name.span(), |ty| ty.span()));
+        let private_at = self.palm.private_at(span);
+        let send = match many {
+            Yields::Iterator => quote_spanned!(span=> #private_at::check::send_iterator),
+            Yields::Stream => quote_spanned!(span=> #private_at::check::send_stream),
+            Yields::One => quote_spanned!(span=> #private_at::check::send_messages),
+        };
+        let is_fallible = many != Yields::One && ty.is_some_and(|ty| ok_type(ty).is_some());
+        let results = if is_fallible {
+            quote! {
+                match #call {
+                    ::core::result::Result::Ok(__palm_results) => __palm_results,
+                    ::core::result::Result::Err(__palm_error) => {
+                        return ::core::result::Result::Err(#private::check::failure(__palm_error));
+                    }
+                }
+            }
+        } else {
+            call.clone()
+        };
+        let yielded = if many == Yields::One {
+            quote!(#send(__palm_emit, __palm_results).await)
+        } else {
+            quote! {{
+                #send(__palm_emit, __palm_results).await;
+                ::core::result::Result::Ok(())
+            }}
+        };
+        quote! {
+            fn #name(
+                &mut self,
+                __palm_argument: #private::Message,
+                __palm_context: #private::Context,
+                __palm_emit: &mut #private::Emit<'_>,
+            ) -> impl ::core::future::Future<
+                Output = ::core::result::Result<(), #private::CallFailure>,
+            > + ::core::marker::Send {
+                async move {
+                    let __palm_results = #results;
+                    #yielded
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Hook<'a> {
+    fn new(
+        name: HookName,
+        function: &'a ImplItemFn,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        let signature = &function.sig;
+        let wrong = || format!("`{}` is written as `{}`", name.name(), name.usage());
+        if signature.asyncness.is_some() && !name.may_be_async() {
+            let message = format!(
+                "`{}` cannot be async: the part goes on after it",
+                name.name()
+            );
+            diagnostics.push(signature.asyncness, message);
+            return None;
+        }
+        let mut inputs = signature.inputs.iter();
+        let Some(FnArg::Receiver(_)) = inputs.next() else {
+            diagnostics.push(&signature.ident, wrong());
+            return None;
+        };
+        let typed = |input: &'a FnArg| match input {
+            FnArg::Typed(parameter) => Some(&*parameter.ty),
+            FnArg::Receiver(_) => None,
+        };
+        let parameters: Vec<_> = inputs.filter_map(typed).collect();
+        let (argument, takes_context) = match parameters[..] {
+            [argument] => (argument, false),
+            [argument, _] if name.takes_context() => (argument, true),
+            _ => {
+                diagnostics.push(&signature.ident, wrong());
+                return None;
+            }
+        };
+        Some(Self {
+            name,
+            function,
+            argument,
+            takes_context,
+        })
+    }
+
+    /// The call of the user's method: `Self::` finds it before the trait's of the same name.
+    fn call(&self) -> TokenStream {
+        let ident = &self.function.sig.ident;
+        let span = at(ident.span());
+        let context = self.takes_context.then(|| quote!(, __palm_context));
+        let call = quote_spanned!(span=> Self::#ident(self, __palm_argument #context));
+        if self.function.sig.asyncness.is_some() {
+            quote_spanned!(span=> #call.await).into_token_stream()
+        } else {
+            call
+        }
+    }
+}
+
+/// The hook that a method's name is nearly that of.
+fn misspelt(part: Part, ident: &str) -> Option<HookName> {
+    let near = |hook: &&HookName| {
+        let distance = strsim::osa_distance(hook.name(), ident);
+        distance > 0 && distance <= (hook.name().len() / 4).max(1)
+    };
+    part.hooks().iter().find(near).copied()
+}
