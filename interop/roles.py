@@ -8,12 +8,18 @@ The counterpart of `cargo run --example EXAMPLE -- ROLE`: the same names, ports 
 import argparse
 import itertools
 import logging
+import time
+import urllib.error
+import urllib.request
 import uuid
 
 from pylm.clients import Client
+from pylm.parts.connections import HttpConnection
+from pylm.parts.gateways import GatewayDealer, GatewayRouter, HttpGateway
 from pylm.parts.servers import ServerTemplate
 from pylm.parts.services import (CacheService, PubService, PullService, WorkerPullService,
                                  WorkerPushService)
+from pylm.remote.server import DebugServer, RequestHandler
 from pylm.servers import Hub, Master, Pipeline, Server, Sink, Worker
 
 arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -68,6 +74,16 @@ class AddsCached(Worker):
         return self.name.encode() + self.get('cached') + message
 
 
+class Acknowledging(Worker):
+    def function(self, message):
+        return b'acknowledged'
+
+
+class Online(RequestHandler):
+    def foo(self, payload):
+        return payload + b' processed online'
+
+
 class Tripling(Master):
     def scatter(self, message):
         return itertools.repeat(message, 3)
@@ -110,16 +126,48 @@ def from_parts():
     return template
 
 
+def behind_http():
+    template = ServerTemplate()
+    inside = 'inproc://gateway_router'
+    template.register_inbound(GatewayRouter, 'gateway_router', inside, route='WorkerPush')
+    template.register_outbound(GatewayDealer, 'gateway_dealer', listen_address=inside)
+    template.register_bypass(HttpGateway, name='HttpGateway', listen_address=inside, hostname='localhost',
+                             port=8888 + arguments.port_offset)
+    template.register_inbound(WorkerPullService, 'WorkerPull', at(5557), route='gateway_dealer')
+    template.register_outbound(WorkerPushService, 'WorkerPush', at(5558))
+    template.register_bypass(CacheService, 'Cache', at(5559))
+    template.preset_cache(name='server', db_address=at(5559), worker_pull_address=at(5557),
+                          worker_push_address=at(5558))
+    return template
+
+
+def in_front_of_http():
+    template = ServerTemplate()
+    template.register_inbound(PullService, 'Pull', at(5555), route='HttpConnection')
+    template.register_outbound(HttpConnection, 'HttpConnection',
+                               'http://localhost:%d' % (8888 + arguments.port_offset), route='Pub', max_workers=1)
+    template.register_outbound(PubService, 'Pub', at(5556))
+    template.register_bypass(CacheService, 'Cache', at(5559))
+    template.preset_cache(name='server', db_address=at(5559), pull_address=at(5555), pub_address=at(5556))
+    return template
+
+
 def component():
     if ROLE.startswith('worker'):
         if EXAMPLE in ('cache', 'scatter', 'gather'):
             return AddsCached(ROLE, at(5559))
         if EXAMPLE == 'hub':
             return Processes(ROLE, at(5561))
+        if EXAMPLE == 'http_gateway':
+            return Acknowledging(ROLE, at(5559))
         return Processes(str(uuid.uuid4()) if EXAMPLE == 'parallel' else ROLE, at(5559))
     if ROLE == 'master':
         if EXAMPLE == 'components':
             return from_parts()
+        if EXAMPLE == 'http_gateway':
+            return behind_http()
+        if EXAMPLE == 'http_worker':
+            return in_front_of_http()
         kind = {'scatter': Tripling, 'gather': Finishing}.get(EXAMPLE, Master)
         return master(kind, pipelined=EXAMPLE == 'master_pipeline')
     if ROLE == 'hub':
@@ -163,8 +211,20 @@ CLIENTS = {
     'master_pipeline': ('server', 5559, 5561, ['server.foo', 'my_pipeline.foo'], 10, 10),
     'hub': ('server', 5555, 5558, ['server.foo', 'hub.foo'], 1, 1),
     'components': ('server', 5559, None, 'server.foo', 10, 10),
+    'http_worker': ('server', 5559, None, 'server.foo', 10, 10),
 }
 ANNOUNCED = ('server', 'pipeline', 'tee', 'stream_control', 'sink', 'hub')
+
+
+def http_client():
+    """A GET, as soon as there is somebody to answer it."""
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen('http://localhost:%d/function' % (8888 + arguments.port_offset)) as answer:
+                return print(answer.read())
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise SystemExit('nobody answers')
 
 
 def client():
@@ -186,6 +246,8 @@ def client():
 
 if __name__ == '__main__':
     if ROLE == 'client':
-        client()
+        http_client() if EXAMPLE == 'http_gateway' else client()
+    elif ROLE == 'web_worker':
+        DebugServer('localhost', 8888 + arguments.port_offset, Online).serve_forever()
     else:
         component().start()

@@ -43,10 +43,12 @@ EXAMPLES = {
                         [(10, r"b'and I pipelined worker[12] processed a message'")]),
     'hub': (['server', 'hub'] + WORKERS, [(1, r"Client got:  b'worker[12] processed you sent me a message'")]),
     'components': (['master'] + WORKERS, [(10, r"b'worker[12] processed a message'")]),
+    'http_gateway': (['master', 'worker1'], [(1, "b'acknowledged'")]),
+    'http_worker': (['web_worker', 'master'], [(10, "b'a message processed online'")]),
 }
 # Where the components that have one listen, before the offset: the last socket that each binds.
 PORTS = {'server': 5555, 'master': 5559, 'pipeline': 5560, 'even_pipeline': 5560, 'silent_pipeline': 5570,
-         'odd_pipeline': 5570, 'sink': 5580, 'hub': 5561}
+         'odd_pipeline': 5570, 'sink': 5580, 'hub': 5561, 'web_worker': 8888}
 LOG = re.compile(r'^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - ')
 
 
@@ -55,7 +57,7 @@ def attempts(example, pylm):
     the next step: two thirds of a fast function's answers are lost between them. Where both are pylm's, that is not
     ours to mend."""
     publisher = {'pipeline': 'pipeline', 'tee': 'pipeline', 'stream_control': 'even_pipeline', 'sink': 'sink',
-                 'master_pipeline': 'pipeline', 'hub': 'hub'}.get(example, EXAMPLES[example][0][0])
+                 'master_pipeline': 'pipeline', 'hub': 'hub', 'http_worker': 'master'}.get(example, EXAMPLES[example][0][0])
     feeder = EXAMPLES[example][0][0]
     # One more for a machine that is too busy to start a process in time.
     return 8 if 'client' in pylm and {publisher, feeder} & pylm else 2

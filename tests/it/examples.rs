@@ -41,6 +41,18 @@ async fn typed() {
 }
 
 #[tokio::test]
+async fn http_gateway() {
+    let lines = [(1, "b'acknowledged'")];
+    check("http_gateway", &["master", "worker1"], &lines).await;
+}
+
+#[tokio::test]
+async fn http_worker() {
+    let lines = [(10, "b'a message processed online'")];
+    check("http_worker", &["web_worker", "master"], &lines).await;
+}
+
+#[tokio::test]
 async fn parallel() {
     let lines = [(10, "b'<uuid> processed a message'")];
     check("parallel", &["master", "worker1", "worker2"], &lines).await;
