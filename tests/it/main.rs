@@ -23,6 +23,7 @@ mod examples;
 mod lifecycle;
 mod methods;
 mod other_languages;
+mod parts;
 mod pylm;
 mod rep;
 mod testing;

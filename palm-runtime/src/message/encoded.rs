@@ -286,6 +286,12 @@ impl Message {
         !self.0.unknown.is_empty() && self.error().is_some()
     }
 
+    /// Whether there is nothing to be done with it: an earlier step failed, or says that it has no more.
+    pub(crate) fn is_done(&self) -> bool {
+        let extensions = self.extensions();
+        extensions.is_some_and(|extensions| extensions.error.is_some() || extensions.end.is_some())
+    }
+
     /// The message as the answer to a call that failed in `component`: with the payload `0`, and the
     /// error, if there is none from before.
     #[must_use]

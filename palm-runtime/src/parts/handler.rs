@@ -16,7 +16,7 @@ use crate::part::{
 };
 
 /// An outbound part of your own: gives each message to [`OutboundHooks::handle`], one after the other, and
-/// sends on what that yields.
+/// sends on what that yields. A message that carries the error of an earlier step goes on as it is.
 ///
 /// ```no_run
 /// use palm_runtime::callable::Emit;
@@ -89,8 +89,15 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                 };
                 let message = context.message().clone();
                 let mut emit = Emit::new(&mut yielded);
-                let handling = self.hooks.handle(message, context.clone(), &mut emit);
-                if let Err(failure) = catch_panic(handling, Err).await {
+                let handled = if message.is_done() {
+                    // An earlier step failed, or has no more to give: this one is left out.
+                    emit.send(message).await;
+                    Ok(())
+                } else {
+                    let handling = self.hooks.handle(message, context.clone(), &mut emit);
+                    catch_panic(handling, Err).await
+                };
+                if let Err(failure) = handled {
                     counters.count_error();
                     log_failure(context.message(), &failure);
                     let failed = context.message().clone().failed(context.name(), &failure);

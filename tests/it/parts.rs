@@ -1,0 +1,427 @@
+//! Each part as its name says, put together by hand, with real peers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use omq_tokio::{Options, Socket, SocketType};
+use palm::parts::{
+    BypassSender, CacheService, Handler, PubService, PullBypassConnection, PullConnection,
+    PullService, PushBypassConnection, PushConnection, PushPullService, PushService,
+    RepBypassService, RepConnection, RepService, SubConnection,
+};
+use palm::prelude::*;
+use palm::socket::{Publish, Pull, Push, Request};
+use palm::{CallError, ComponentHandle, FailureKind};
+use tokio::sync::mpsc;
+
+use super::setup::{ANY, Caller, SOON, address, check, connect, eventually, options, soon};
+
+struct Shouter;
+
+#[palm::worker(server = "server")]
+impl Shouter {
+    #[palm::method]
+    fn shout(&self, text: String) -> Result<String, &'static str> {
+        match text.as_str() {
+            "" => Err("there is nothing to shout"),
+            _ => Ok(text.to_uppercase()),
+        }
+    }
+}
+
+/// Counts what goes by, and sends it on twice.
+struct Twice {
+    seen: mpsc::UnboundedSender<Bytes>,
+}
+
+#[palm::outbound]
+impl Twice {
+    async fn handle(&mut self, message: Message) -> Result<Vec<Message>, String> {
+        if message.payload() == "bad" {
+            return Err("it is bad".to_owned());
+        }
+        self.seen
+            .send(message.payload().clone())
+            .map_err(|error| error.to_string())?;
+        let first = message.clone().with_payload("first");
+        Ok(vec![first, message])
+    }
+}
+
+/// Splits at spaces; remembers what came back.
+struct Words {
+    fed: mpsc::UnboundedSender<Bytes>,
+}
+
+#[palm::inbound]
+impl Words {
+    fn scatter(
+        &mut self,
+        message: Message,
+        context: Context,
+    ) -> impl Iterator<Item = Message> + use<> {
+        assert_eq!(context.name(), "parts");
+        let payload = message.payload().clone();
+        let words: Vec<_> = payload
+            .split(|byte| *byte == b' ')
+            .map(<[u8]>::to_vec)
+            .collect();
+        words
+            .into_iter()
+            .map(move |word| message.clone().with_payload(word))
+    }
+
+    fn handle_feedback(&mut self, feedback: &Bytes) {
+        // The test may have seen enough.
+        let _ = self.fed.send(feedback.clone());
+    }
+
+    fn reply_feedback(&mut self, _: Bytes) -> &'static str {
+        "thank you"
+    }
+}
+
+/// Answers in reverse; refuses what is no text.
+struct Reverse {
+    seen: mpsc::UnboundedSender<String>,
+}
+
+#[palm::bypass]
+impl Reverse {
+    fn recv(&mut self, body: String) -> Result<String, String> {
+        let _ = self.seen.send(body.clone());
+        match body.as_str() {
+            "panic" => panic!("on purpose"),
+            "fail" => Err("on purpose".to_owned()),
+            _ => Ok(body.chars().rev().collect()),
+        }
+    }
+}
+
+/// Says three things.
+struct Speaker;
+
+#[palm::bypass]
+impl Speaker {
+    async fn run(self, sender: BypassSender) {
+        for word in ["one", "two", "three"] {
+            sender.send(word).await;
+        }
+    }
+}
+
+async fn spawn(template: ServerTemplate) -> ComponentHandle {
+    soon("the start", template.spawn()).await.unwrap()
+}
+
+async fn request_at(at: &str) -> Request {
+    Request::connect(&address(at), &options()).await.unwrap()
+}
+
+async fn ask(request: &Request, body: impl Into<Bytes>) -> Bytes {
+    request.request(body.into(), SOON).await.unwrap()
+}
+
+async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
+    soon("an event", receiver.recv()).await.unwrap()
+}
+
+#[test]
+fn push_pull_gives_tasks_and_answers_who_waits_for_the_results() {
+    check(async {
+        let mut template = ServerTemplate::new("server");
+        template
+            .register_inbound(RepService::bind(ANY), "Rep")
+            .route("Workers")
+            .block(true);
+        template
+            .register_inbound(PullService::bind(ANY), "Pull")
+            .route("Workers");
+        template
+            .register_outbound(PushPullService::bind(ANY, ANY), "Workers")
+            .route("Pub");
+        template.register_outbound(PubService::bind(ANY), "Pub");
+        template.register_bypass(CacheService::bind(ANY), "Cache");
+        let server = spawn(template).await;
+        let worker = Shouter.connect(server.db_address()).spawn().await.unwrap();
+
+        // A REQ peer gets the worker's result.
+        let request = request_at(server.address("rep_address").unwrap()).await;
+        let asked = |text: &'static str| Message::new("server.shout", text).encode();
+        let answers = (0..20).map(|_| ask(&request, asked("loud")));
+        for answer in futures_util::future::join_all(answers).await {
+            assert_eq!(Message::decode(answer).unwrap().payload(), "LOUD");
+        }
+        let failed = Message::decode(ask(&request, asked("")).await).unwrap();
+        assert_eq!(failed.error().unwrap().message, "there is nothing to shout");
+
+        // A client's results go on along the route.
+        let client = connect("server", &server).await;
+        assert_eq!(client.eval(Shouter::SHOUT, "x").await.unwrap(), "X");
+        let Err(CallError::Remote(error)) = client.eval(Shouter::SHOUT, "").await else {
+            panic!("there is nothing to shout");
+        };
+        assert_eq!(error.kind, FailureKind::Failed);
+        server.shutdown().await.unwrap();
+        worker.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_rep_connection_answers_a_requester_that_binds() {
+    check(async {
+        let requester = Socket::new(SocketType::Req, Options::default());
+        let bound = requester.bind(ANY).await.unwrap();
+        let mut template = ServerTemplate::new("server");
+        let rep = RepConnection::connect(bound.to_string());
+        template
+            .register_inbound(rep, "Rep")
+            .route("Workers")
+            .block(true);
+        template.register_outbound(PushPullService::bind(ANY, ANY), "Workers");
+        template.register_bypass(CacheService::bind(ANY), "Cache");
+        let server = spawn(template).await;
+        let _worker = Shouter.connect(server.db_address()).spawn().await.unwrap();
+
+        for text in ["one", "two"] {
+            let message = Message::new("server.shout", text).encode();
+            requester
+                .send(omq_tokio::Message::single(message))
+                .await
+                .unwrap();
+            let reply = soon("a reply", requester.recv()).await.unwrap();
+            let reply = Message::decode(reply.part_bytes(0).unwrap()).unwrap();
+            assert_eq!(reply.payload(), &text.to_uppercase());
+        }
+        server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn hooks_of_an_inbound_part_scatter_and_see_the_answers() {
+    check(async {
+        let (seen, mut handled) = mpsc::unbounded_channel();
+        let (fed, mut feedback) = mpsc::unbounded_channel();
+        let mut template = ServerTemplate::new("parts");
+        template
+            .register_inbound(RepService::bind(ANY).hooks(Words { fed }), "Rep")
+            .route("Twice")
+            .block(true)
+            .log(true);
+        template
+            .register_outbound(Handler::new(Twice { seen }), "Twice")
+            .route("Again")
+            .log(true);
+        // From outbound part to outbound part, more than once.
+        let (seen, mut handled_again) = mpsc::unbounded_channel();
+        template
+            .register_outbound(Handler::new(Twice { seen }), "Again")
+            .route("Pub");
+        template.register_outbound(PubService::bind(ANY), "Pub");
+        let server = spawn(template).await;
+        let publishes = server.address("pub_address").unwrap();
+        let mut listener = Caller::at(publishes, publishes, "requester").await;
+
+        let request = request_at(server.address("rep_address").unwrap()).await;
+        let mut message = Message::new("parts.x", "a bad b");
+        message.set_client("requester");
+        assert_eq!(ask(&request, message.encode()).await, "thank you");
+        assert_eq!(next(&mut handled).await, "a");
+        assert_eq!(next(&mut handled).await, "b");
+        // The answer is that to the last word.
+        let answer = Message::decode(next(&mut feedback).await).unwrap();
+        assert_eq!(answer.payload(), "b");
+        for expected in ["first", "a"] {
+            assert_eq!(next(&mut handled_again).await, expected);
+        }
+        let mut errors = 0;
+        let mut payloads = Vec::new();
+        for _ in 0..10 {
+            let (_, message) = listener.publication().await;
+            match message.error() {
+                Some(error) => {
+                    assert_eq!(error.message, "it is bad");
+                    errors += 1;
+                }
+                None => payloads.push(message.payload().clone()),
+            }
+        }
+        assert_eq!(errors, 1);
+        assert_eq!(payloads.iter().filter(|payload| *payload == "a").count(), 1);
+        server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_rep_bypass_answers_a_protocol_of_its_own() {
+    check(async {
+        let (seen, mut heard) = mpsc::unbounded_channel();
+        let mut template = ServerTemplate::new("server");
+        let bypass = RepBypassService::bind(ANY, Reverse { seen });
+        template.register_bypass(bypass, "Reverse");
+        template.register_bypass(CacheService::bind(ANY), "Cache");
+        let server = spawn(template).await;
+        let request = request_at(server.address("bypass_address").unwrap()).await;
+        assert_eq!(ask(&request, "abc").await, "cba");
+        // What fails is answered too, and ends nothing.
+        assert_eq!(ask(&request, "fail").await, "");
+        assert_eq!(ask(&request, "panic").await, "");
+        assert_eq!(ask(&request, vec![0xff]).await, "");
+        assert_eq!(ask(&request, "xyz").await, "zyx");
+        assert_eq!(next(&mut heard).await, "abc");
+        let counted = server.metrics().part("Reverse").unwrap().clone();
+        assert_eq!((counted.messages, counted.errors), (5, 3));
+        server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn bypasses_take_and_give_beside_the_router() {
+    check(async {
+        let (push, pushes_at) = Push::bind(&address(ANY), &options()).await.unwrap();
+        let (mut pull, pulls_at) = Pull::bind(&address(ANY), &options()).await.unwrap();
+        let (seen, mut heard) = mpsc::unbounded_channel();
+        let mut template = ServerTemplate::new("server");
+        let takes = PullBypassConnection::connect(&pushes_at, Reverse { seen });
+        let gives = PushBypassConnection::connect(&pulls_at).producer(Speaker);
+        let sender = gives.sender();
+        template.register_bypass(takes, "Takes");
+        template.register_bypass(gives, "Gives");
+        template.register_bypass(CacheService::bind(ANY), "Cache");
+        let server = spawn(template).await;
+
+        for body in ["fail", "hello"] {
+            soon("room", push.send(body.into())).await.unwrap();
+            assert_eq!(next(&mut heard).await, body);
+        }
+        assert!(sender.send("from outside").await);
+        let mut bodies = Vec::new();
+        while bodies.len() < 4 {
+            soon("a body", pull.recv_many(&mut bodies, 4))
+                .await
+                .unwrap();
+        }
+        bodies.sort();
+        assert_eq!(bodies, ["from outside", "one", "three", "two"]);
+
+        // What is queued when it stops still goes out.
+        assert!(sender.send("last words").await);
+        server.shutdown().await.unwrap();
+        bodies.clear();
+        soon("a body", pull.recv_many(&mut bodies, 4))
+            .await
+            .unwrap();
+        assert_eq!(bodies, ["last words"]);
+        assert!(!sender.send("too late").await);
+    });
+}
+
+#[test]
+fn connections_take_from_one_peer_and_give_to_another() {
+    check(async {
+        let (push, pushes_at) = Push::bind(&address(ANY), &options()).await.unwrap();
+        let (mut pull, pulls_at) = Pull::bind(&address(ANY), &options()).await.unwrap();
+        let mut template = ServerTemplate::new("server");
+        template
+            .register_inbound(PullConnection::connect(&pushes_at), "Pull")
+            .route("Push");
+        template.register_outbound(PushConnection::connect(&pulls_at), "Push");
+        let server = spawn(template).await;
+        let message = Message::new("a.b", "through");
+        soon("room", push.send(message.encode())).await.unwrap();
+        let mut frames = Vec::new();
+        soon("the message", pull.recv_many(&mut frames, 1))
+            .await
+            .unwrap();
+        let taken = Message::decode(frames.remove(0)).unwrap();
+        assert_eq!(taken.payload(), "through");
+        assert_eq!(taken.cache().len(), 36, "it got an id");
+        server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_subscription_feeds_a_push() {
+    check(async {
+        let (mut publish, publishes_at) = Publish::bind(&address(ANY), &options()).await.unwrap();
+        let mut template = ServerTemplate::new("server");
+        template
+            .register_inbound(SubConnection::connect(&publishes_at, "news"), "Sub")
+            .route("Push");
+        template.register_outbound(PushService::bind(ANY), "Push");
+        let server = spawn(template).await;
+        let push = address(server.address("push_address").unwrap());
+        let mut pull = Pull::connect(&push, &options()).await.unwrap();
+        while !publish.is_subscribed(b"news") {
+            soon("a subscription", publish.changed()).await.unwrap();
+            publish.next_change().await.unwrap();
+        }
+        for topic in ["newspaper", "news"] {
+            let message = Message::new("a.b", topic).encode();
+            publish.send(topic.into(), message).await.unwrap();
+        }
+        let mut frames = Vec::new();
+        soon("the message", pull.recv_many(&mut frames, 1))
+            .await
+            .unwrap();
+        let taken = Message::decode(frames.remove(0)).unwrap();
+        assert_eq!(taken.payload(), "news");
+        server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_component_is_drawn_from_its_parts() {
+    let mut template = ServerTemplate::new("server");
+    template
+        .register_inbound(RepService::bind(ANY), "Rep")
+        .route("Workers")
+        .block(true);
+    template
+        .register_outbound(PushPullService::bind(ANY, ANY), "Workers")
+        .route("Pub");
+    template.register_outbound(PubService::bind(ANY), "Pub");
+    template.register_bypass(CacheService::bind(ANY), "Cache");
+    let description = template.describe();
+    let text = "\
+server
+  inbound   Rep      RepService       → Workers (waits for its answer)
+  outbound  Workers  PushPullService  → Pub
+  outbound  Pub      PubService
+  bypass    Cache    CacheService
+";
+    assert_eq!(description.to_string(), text);
+    assert!(description.graphviz().starts_with("digraph \"server\" {\n"));
+}
+
+#[test]
+fn a_master_lists_what_its_workers_can_do() {
+    check(async {
+        let master = Master::new("server").bind(ANY).spawn().await.unwrap();
+        let client = connect("server", &master).await;
+        let worker = Shouter.connect(master.db_address()).spawn().await.unwrap();
+        let has_shout = async {
+            loop {
+                let descriptor = client.get("palm").await.unwrap().unwrap();
+                let descriptor: palm::proto::Descriptor =
+                    prost::Message::decode(descriptor).unwrap();
+                if descriptor
+                    .functions
+                    .iter()
+                    .any(|function| function.name == "shout")
+                {
+                    assert!(descriptor.incomplete, "a worker of old tells nothing");
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon("the offer", has_shout).await;
+        eventually("nothing is out", || {
+            master.metrics().part("WorkerPush").is_some()
+        })
+        .await;
+        worker.shutdown().await.unwrap();
+        master.shutdown().await.unwrap();
+    });
+}
