@@ -236,7 +236,7 @@ fn hooks_of_an_inbound_part_scatter_and_see_the_answers() {
         }
         let mut errors = 0;
         let mut payloads = Vec::new();
-        for _ in 0..10 {
+        for _ in 0..9 {
             let (_, message) = listener.publication().await;
             match message.error() {
                 Some(error) => {
