@@ -40,6 +40,7 @@ impl Deadline {
     }
 
     /// The field's value.
+    #[cfg(feature = "http")]
     pub(crate) fn to_extension(self) -> u64 {
         self.0
     }
