@@ -108,6 +108,41 @@ async fn recv<H: BypassInbound>(hooks: &mut H, body: Bytes) -> Outcome {
 
 /// Takes what a peer pushes, beside the router, and gives it to [`BypassInbound::recv`], whose results
 /// are dropped: events that a component follows, for example.
+///
+/// ```
+/// use bytes::Bytes;
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::callable::Outcome;
+/// use palm_runtime::part::BypassInbound;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// /// Prints events.
+/// struct Printer;
+///
+/// impl BypassInbound for Printer {
+///     async fn recv(&mut self, body: Bytes) -> Outcome {
+///         println!("{body:?}");
+///         Outcome::Nothing
+///     }
+/// }
+///
+/// let mut source = ServerTemplate::new("source");
+/// source.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Push");
+/// source.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
+/// let source = source.spawn().await?;
+///
+/// let events = source.address("push_address").expect("it was announced");
+/// let mut server = ServerTemplate::new("server");
+/// server.register_bypass(PullBypassConnection::connect(events, Printer), "Events");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+/// server.shutdown().await?;
+/// source.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PullBypassConnection<H> {
     whereabouts: Whereabouts,

@@ -19,6 +19,26 @@ const CONCURRENCY: usize = 256;
 
 /// Answers requests for the component's keys: its configuration, and whatever was set. Announced as
 /// `db_address`.
+///
+/// ```
+/// use palm_runtime::parts::*;
+/// use palm_runtime::{Client, ServerTemplate};
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut server = ServerTemplate::new("server");
+/// server.preset_cache("motto", "nothing is lost");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+///
+/// let client = Client::connect("server", server.db_address()).await?;
+/// assert_eq!(client.get("motto").await?.as_deref(), Some(&b"nothing is lost"[..]));
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct CacheService {
     address: Given,

@@ -27,6 +27,22 @@ use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChang
 /// `pub_address`.
 ///
 /// A message whose topic nobody has asked for is held for a while ([`HoldLimits`]).
+///
+/// ```
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// let server = server.spawn().await?;
+/// println!("subscribe at {}", server.address("pub_address").unwrap_or_default());
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PubService<S = Plain> {
     address: Given,

@@ -9,6 +9,22 @@ use crate::socket::{Pull, SocketClosed, SocketError};
 /// Takes messages from all who connect and push to it. Announced as `pull_address`.
 ///
 /// Each message gets an id in `cache` where that is empty.
+///
+/// ```
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// let server = server.spawn().await?;
+/// println!("push to {}", server.address("pull_address").unwrap_or_default());
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PullService<H = NoHooks> {
     address: Given,
@@ -66,6 +82,29 @@ impl<H: InboundHooks> Inbound for PullService<H> {
 }
 
 /// Takes messages from a peer that it connects to: a worker's tasks, as its master pushes them.
+///
+/// ```
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut first = ServerTemplate::new("first");
+/// first.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Push");
+/// first.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
+/// let first = first.spawn().await?;
+///
+/// // What it pushes is shared among all who pull.
+/// let pushes = first.address("push_address").expect("it was announced");
+/// let mut second = ServerTemplate::new("second");
+/// second.register_inbound(PullConnection::connect(pushes), "Pull").route("Pub");
+/// second.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// let second = second.spawn().await?;
+/// first.shutdown().await?;
+/// second.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PullConnection<H = NoHooks> {
     whereabouts: Whereabouts,

@@ -11,6 +11,22 @@ use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Push, SocketClosed, SocketError};
 
 /// Gives each message to one of the peers that connect to it, in turn. Announced as `push_address`.
+///
+/// ```
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Push");
+/// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
+/// let server = server.spawn().await?;
+/// println!("pull from {}", server.address("push_address").unwrap_or_default());
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PushService {
     address: Given,
@@ -45,6 +61,28 @@ impl Outbound for PushService {
 }
 
 /// Gives each message to the peer that it connects to: a worker's results, as its master pulls them.
+///
+/// ```
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut last = ServerTemplate::new("last");
+/// last.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
+/// last.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// let last = last.spawn().await?;
+///
+/// let pulls = last.address("pull_address").expect("it was announced");
+/// let mut first = ServerTemplate::new("first");
+/// first.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Push");
+/// first.register_outbound(PushConnection::connect(pulls), "Push");
+/// let first = first.spawn().await?;
+/// first.shutdown().await?;
+/// last.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PushConnection {
     whereabouts: Whereabouts,

@@ -10,6 +10,48 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed, SocketError};
 
 /// Takes messages from REQ peers and answers each: with the outbound part's answer where it is
 /// registered with `block`, with `1` otherwise. Announced as `rep_address`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use palm_runtime::callable::Emit;
+/// use palm_runtime::part::OutboundHooks;
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Request, SocketOptions};
+/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// /// Says what it was given, loudly.
+/// struct Shout;
+///
+/// impl OutboundHooks for Shout {
+///     async fn handle(
+///         &mut self,
+///         message: Message,
+///         _: Context,
+///         emit: &mut Emit<'_>,
+///     ) -> Result<(), CallFailure> {
+///         let loud = message.payload().to_ascii_uppercase();
+///         emit.send(message.with_payload(loud)).await;
+///         Ok(())
+///     }
+/// }
+///
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Shout").block(true);
+/// server.register_outbound(Handler::new(Shout), "Shout");
+/// let server = server.spawn().await?;
+///
+/// let at = server.address("rep_address").expect("it was announced").parse().expect("it is one");
+/// let request = Request::connect(&at, &SocketOptions::default()).await.expect("it connects");
+/// let question = Message::new("server.shout", "hello").encode();
+/// let answer = request.request(question, Duration::from_secs(10)).await.expect("it answers");
+/// assert_eq!(Message::decode(answer).expect("it is one").payload(), "HELLO");
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct RepService<H = NoHooks> {
     address: Given,

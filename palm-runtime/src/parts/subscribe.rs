@@ -20,6 +20,29 @@ use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe}
 /// begins with it.
 ///
 /// Each message gets an id in `cache` where that is empty.
+///
+/// ```
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut first = ServerTemplate::new("first");
+/// first.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
+/// first.register_outbound(PubService::bind("tcp://127.0.0.1:0").pipelined(true), "Pub");
+/// let first = first.spawn().await?;
+///
+/// // A pipelined publisher's topic is its component's name.
+/// let publishes = first.address("pub_address").expect("it was announced");
+/// let mut second = ServerTemplate::new("second");
+/// second.register_inbound(SubConnection::connect(publishes, "first"), "Sub").route("Push");
+/// second.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
+/// let second = second.spawn().await?;
+/// second.shutdown().await?;
+/// first.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct SubConnection<H = NoHooks> {
     whereabouts: Whereabouts,

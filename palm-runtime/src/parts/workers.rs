@@ -80,6 +80,25 @@ impl Outstanding {
 
 /// Gives each task to one of the workers that connect to it, in turn. Announced as
 /// `worker_push_address`.
+///
+/// ```
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm_runtime::Result<()> {
+/// let mut master = ServerTemplate::new("master");
+/// master.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("WorkerPush");
+/// master.register_outbound(WorkerPushService::bind("tcp://127.0.0.1:0"), "WorkerPush").failures("Pub");
+/// master.register_inbound(WorkerPullService::bind("tcp://127.0.0.1:0"), "WorkerPull").route("Pub");
+/// master.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// master.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let master = master.spawn().await?;
+/// println!("workers connect to {}", master.db_address());
+/// master.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WorkerPushService {
     address: Given,
@@ -230,6 +249,8 @@ impl Tasks<'_> {
 }
 
 /// Takes the results of workers, which connect to it and push. Announced as `worker_pull_address`.
+///
+/// An example is at [`WorkerPushService`].
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: Given,

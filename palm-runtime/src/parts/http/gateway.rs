@@ -21,6 +21,8 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 /// [`Gateway::router`].
 ///
 /// When the component stops, the gateway takes no further request.
+///
+/// An example is at [`HttpGateway`].
 #[derive(Debug)]
 pub struct GatewayRouter {
     gateway: Gateway,
@@ -89,6 +91,8 @@ impl Inbound for GatewayRouter {
 /// Gives results back to the requests of a [`Gateway`]. Made by [`Gateway::dealer`].
 ///
 /// A message that no request waits for goes on along the part's route; where there is none it is dropped.
+///
+/// An example is at [`HttpGateway`].
 #[derive(Debug)]
 pub struct GatewayDealer {
     gateway: Gateway,
