@@ -826,8 +826,8 @@ macro_rules! steps {
 pub mod __private {
     pub use palm_macros::steps;
     pub use palm_runtime::callable::{
-        Call, Callable, Emit, Emitted, FunctionInfo, IntoOutcome, IntoPublication, Outcome,
-        Receiver, Results, Shape, Shared, State, blocking,
+        Call, Callable, Emit, Emitted, FunctionInfo, IntoMessages, IntoOutcome, IntoPublication,
+        Outcome, Receiver, Results, Shape, Shared, State, blocking,
     };
     pub use palm_runtime::component::{
         HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 
-use crate::callable::{Call, Emit, Emitted, IntoMessages, IntoOutcome, Outcome};
+use crate::callable::{Call, Emit, Emitted, IntoOutcome, Outcome};
 use crate::error::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::payload::FromPayload;
@@ -204,18 +204,14 @@ pub fn body<T: FromPayload + Send>(body: Bytes) -> Result<T, Outcome> {
 }
 
 /// Yields what a hook returns.
-pub fn send_messages(
+pub async fn send_messages(
     emit: &mut Emit<'_>,
-    messages: impl IntoMessages,
-) -> impl Future<Output = Result<(), CallFailure>> + Send {
-    // Outside of the future, so that an error need not be `Send`.
-    let messages = messages.into_messages();
-    async move {
-        for message in messages? {
-            emit.send(message).await;
-        }
-        Ok(())
+    messages: Result<Vec<Message>, CallFailure>,
+) -> Result<(), CallFailure> {
+    for message in messages? {
+        emit.send(message).await;
     }
+    Ok(())
 }
 
 /// The failure that a hook's error means.

@@ -1683,3 +1683,23 @@ fn after_an_error_the_item_is_kept_without_helper_attributes() {
         "#]],
     );
 }
+
+#[test]
+fn an_http_worker_has_one_result_a_call() {
+    check_errors(
+        Kind::HttpWorker,
+        quote!(name = "images"),
+        quote! {
+            impl Foo {
+                #[palm::method]
+                fn many(&self) -> impl Iterator<Item = Bytes> {}
+                #[palm::method]
+                async fn one(&self, payload: Bytes) -> Result<Vec<u8>, Error> {}
+            }
+        },
+        expect![[r#"
+            unknown option `name`; `palm::http_worker` takes `server = "..."` and `crate = path::of::palm`
+            an HTTP worker answers each request once: return one value, or all of them in one, as `Json<Vec<T>>` does
+        "#]],
+    );
+}

@@ -291,7 +291,7 @@ impl<'a> Model<'a> {
         let send = match many {
             Yields::Iterator => quote_spanned!(span=> #private_at::check::send_iterator),
             Yields::Stream => quote_spanned!(span=> #private_at::check::send_stream),
-            Yields::One => quote_spanned!(span=> #private_at::check::send_messages),
+            Yields::One => quote!(#private::check::send_messages),
         };
         let is_fallible = many != Yields::One && ty.is_some_and(|ty| ok_type(ty).is_some());
         let results = if is_fallible {
@@ -303,6 +303,12 @@ impl<'a> Model<'a> {
                     }
                 }
             }
+        } else if many == Yields::One
+            && let Some(ty) = ty
+        {
+            quote_spanned!(span=> <#ty as #private_at::IntoMessages>::into_messages(#call))
+        } else if many == Yields::One {
+            quote!(#private::IntoMessages::into_messages(#call))
         } else {
             call.clone()
         };

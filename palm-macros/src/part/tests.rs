@@ -57,7 +57,11 @@ fn an_inbound_part_has_the_hooks_that_are_written() {
                     Output = ::core::result::Result<(), ::palm::__private::CallFailure>,
                 > + ::core::marker::Send {
                     async move {
-                        let __palm_results = Self::scatter(self, __palm_argument);
+                        let __palm_results = <Vec<
+                            Message,
+                        > as ::palm::__private::IntoMessages>::into_messages(
+                            Self::scatter(self, __palm_argument),
+                        );
                         ::palm::__private::check::send_messages(__palm_emit, __palm_results).await
                     }
                 }

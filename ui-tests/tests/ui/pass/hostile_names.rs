@@ -106,6 +106,41 @@ impl Bar {
     }
 }
 
+struct Baz;
+
+#[::palm::inbound]
+impl Baz {
+    fn scatter(
+        &mut self,
+        message: ::palm::Message,
+    ) -> impl ::core::iter::Iterator<Item = ::palm::Message> + use<> {
+        ::core::iter::once(message)
+    }
+
+    fn handle_feedback(&mut self, _: &::bytes::Bytes) {}
+
+    fn reply_feedback(&mut self, _: ::bytes::Bytes) -> &'static ::core::primitive::str {
+        ""
+    }
+}
+
+#[::palm::outbound]
+impl Baz {
+    async fn handle(&mut self, _: ::palm::Message, _: ::palm::Context) {}
+}
+
+#[::palm::bypass]
+impl Baz {
+    fn recv(
+        &mut self,
+        body: ::std::string::String,
+    ) -> ::core::result::Result<::std::string::String, ::std::io::Error> {
+        ::core::result::Result::Ok(body)
+    }
+
+    async fn run(self, _: ::palm::parts::BypassSender) {}
+}
+
 fn main() {
     ::std::assert_eq!(Foo::FOO.name(), "foo");
     ::std::assert_eq!(Foo::MATCH.name(), "match");
