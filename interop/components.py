@@ -2,9 +2,11 @@
 
     components.py server NAME [pipelined] | master NAME | worker DB_ADDRESS
     components.py pipeline NAME PREVIOUS SUB_ADDRESS [to_client]
+    components.py parts INBOUND ADDRESS OUTBOUND ADDRESS [PREVIOUS]
     components.py client NAME DB_ADDRESS SUB_ADDRESS FUNCTIONS=PAYLOAD...
 
-Prints its db_address and its pub_address; a worker has neither, and prints two that nobody is at. A client
+Prints its db_address and its pub_address; a worker has neither, and prints two that nobody is at. One from two
+parts, by the names of their classes, prints their addresses; `-` stands for a free one. A client
 makes the calls, whose payloads are in hexadecimal, one after another, and prints a line with each answer.
 """
 import logging
@@ -12,6 +14,8 @@ import socket
 import sys
 
 from pylm.clients import Client
+from pylm.parts import connections, services
+from pylm.parts.servers import ServerTemplate
 from pylm.servers import Master, Pipeline, Server, Worker
 
 
@@ -59,6 +63,19 @@ def component(kind, arguments, db, pub, pull, worker_pull, worker_push):
     return AnyWorker('pylm', arguments[0], log_level=40)
 
 
+def from_parts(inbound, inbound_address, outbound, outbound_address, previous=None):
+    def part(name):
+        return getattr(services, name, None) or getattr(connections, name)
+
+    addresses = [free(1)[0] if address == '-' else address for address in (inbound_address, outbound_address)]
+    template = ServerTemplate(logging_level=logging.ERROR)
+    options = {'previous': previous} if previous else {}
+    template.register_inbound(part(inbound), 'In', addresses[0], route='Out', **options)
+    template.register_outbound(part(outbound), 'Out', addresses[1])
+    print(*addresses, flush=True)
+    template.start()
+
+
 def call(name, db, sub, *calls):
     client = Client(name, db, sub_address=sub, logging_level=logging.ERROR)
     for functions, payload in (each.split('=') for each in calls):
@@ -69,6 +86,9 @@ def main():
     kind, *arguments = sys.argv[1:]
     if kind == 'client':
         call(*arguments)
+        return
+    if kind == 'parts':
+        from_parts(*arguments)
         return
     addresses = free(5)
     started = component(kind, arguments, *addresses)

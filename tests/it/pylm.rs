@@ -6,12 +6,19 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use palm::part::{Inbound, Outbound};
+use palm::parts::{
+    Handler, PubService, PullConnection, PullService, PushConnection, PushService, RepService,
+    SubConnection,
+};
 use palm::prelude::*;
+use palm::socket::Request;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc;
 
-use super::setup::{ANY, check, soon};
+use super::setup::{ANY, SOON, address, check, options, soon};
 
 /// A deadline that passes.
 const BRIEF: Duration = Duration::from_millis(300);
@@ -346,5 +353,72 @@ fn what_pylm_tells_nothing_of_is_not_checked() {
                 answer
             );
         }
+    });
+}
+
+/// Gives payloads to the test.
+struct Arrivals(mpsc::UnboundedSender<Bytes>);
+
+#[palm::outbound]
+impl Arrivals {
+    fn handle(&mut self, message: Message) {
+        // The test may have seen enough.
+        let _ = self.0.send(message.payload().clone());
+    }
+}
+
+async fn from_parts(inbound: impl Inbound, outbound: impl Outbound) -> ComponentHandle {
+    let mut template = ServerTemplate::new("parts");
+    template.register_inbound(inbound, "In").route("Out");
+    template.register_outbound(outbound, "Out");
+    template.spawn().await.unwrap()
+}
+
+/// A chain of components, ours and pylm's in turn, that has each kind of part on both sides.
+#[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
+fn parts_of_ours_and_of_pylm_feed_each_other() {
+    check(async {
+        // Whose address is not known yet is begun with, from the end on.
+        let last = start(&["parts", "PullService", "-", "PubService", "-"]).await;
+        let [last_pulls, last_publishes] = [&last.db_address, &last.pub_address];
+        let (sender, mut arrivals) = mpsc::unbounded_channel();
+        let arrive = Handler::new(Arrivals(sender));
+        let _end = from_parts(SubConnection::connect(last_publishes, "seeker"), arrive).await;
+
+        let third = from_parts(PullService::bind(ANY), PubService::bind(ANY)).await;
+        let pulls = third.address("pull_address").unwrap();
+        let first = from_parts(RepService::bind(ANY), PushService::bind(ANY)).await;
+        let pushes = first.address("push_address").unwrap();
+        let _second = start(&["parts", "PullConnection", pushes, "PushConnection", pulls]).await;
+        let publishes = third.address("pub_address").unwrap();
+        let fourth = [
+            "parts",
+            "SubConnection",
+            publishes,
+            "PushService",
+            "-",
+            "seeker",
+        ];
+        let fourth = start(&fourth).await;
+        let pull = PullConnection::connect(&fourth.pub_address);
+        let _fifth = from_parts(pull, PushConnection::connect(last_pulls)).await;
+
+        let rep = first.address("rep_address").unwrap();
+        let request = Request::connect(&address(rep), &options()).await.unwrap();
+        let mut message = Message::new("any.thing", "through all of them");
+        message.set_client("seeker");
+        let arrived = async {
+            // pylm's publisher drops what nobody has subscribed to yet, and tells nobody when somebody has.
+            loop {
+                let acknowledged = request.request(message.encode(), SOON).await.unwrap();
+                assert_eq!(acknowledged, "1");
+                let wait = Duration::from_millis(200);
+                if let Ok(arrived) = tokio::time::timeout(wait, arrivals.recv()).await {
+                    return arrived.unwrap();
+                }
+            }
+        };
+        assert_eq!(soon("a message", arrived).await, "through all of them");
     });
 }
