@@ -167,6 +167,10 @@ pub mod guide {
     #[doc = include_str!("../docs/calls.md")]
     pub mod calls {}
 
+    #[cfg(feature = "http")]
+    #[doc = include_str!("../docs/http.md")]
+    pub mod http {}
+
     #[doc = include_str!("../docs/protocol.md")]
     pub mod protocol {}
 }

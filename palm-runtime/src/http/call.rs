@@ -61,7 +61,11 @@ impl Asked {
         let function = function.and_then(|step| gateway.0.function(step.function));
         refuse_get(request, function.as_ref())?;
         let timeout = number::<f64>(headers, &TIMEOUT)?;
-        let timeout = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let timeout = timeout.map(Duration::try_from_secs_f64).transpose();
+        let timeout = timeout.map_err(|error| {
+            let detail = format!("the header `{TIMEOUT}` is no time: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, detail)
+        })?;
         let longest = gateway.0.options.timeout;
         let header = |name: HeaderName| {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
