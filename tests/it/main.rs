@@ -20,6 +20,7 @@ mod client;
 mod components;
 mod errors;
 mod examples;
+mod http_gateway;
 mod lifecycle;
 mod methods;
 mod other_languages;

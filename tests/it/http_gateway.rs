@@ -1,0 +1,615 @@
+//! HTTP in front of a master.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::middleware::map_response;
+use futures_util::future::join_all;
+use palm::http::{Gateway, Listener};
+use palm::prelude::*;
+use palm::{ComponentHandle, Json};
+use reqwest::{Client as Http, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::setup::{ANY, Gate, check, connect, soon};
+
+const HERE: &str = "127.0.0.1:0";
+
+struct Hands {
+    gate: Gate,
+}
+
+#[palm::worker(server = "shop")]
+impl Hands {
+    /// In capitals.
+    #[palm::method]
+    fn shout(&self, text: String) -> Result<String, &'static str> {
+        match text.as_str() {
+            "bad" => Err("there is nothing to shout"),
+            "panic" => panic!("as told"),
+            _ => Ok(text.to_uppercase()),
+        }
+    }
+
+    #[palm::method]
+    fn bytes(&self, bytes: Bytes) -> Bytes {
+        bytes
+    }
+
+    #[palm::method]
+    fn double(&self, Json(number): Json<f64>) -> Json<f64> {
+        Json(number * 2.0)
+    }
+
+    #[palm::method]
+    fn nothing(&self) {}
+
+    #[palm::method]
+    fn words(&self, text: String) -> impl Iterator<Item = Result<String, String>> + use<> {
+        let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+        words.into_iter().map(|word| match word.as_str() {
+            "bad" => Err("a bad word".to_owned()),
+            _ => Ok(word),
+        })
+    }
+
+    #[palm::method]
+    async fn wait(&self, text: String) -> String {
+        self.gate.pass().await;
+        text
+    }
+
+    #[palm::method]
+    fn traced(&self, context: Context) -> String {
+        let trace = context.message().trace().unwrap_or_default();
+        format!("{} {} {}", trace.parent, trace.state, trace.request_id)
+    }
+}
+
+/// A master behind HTTP, and its worker.
+struct Shop {
+    master: ComponentHandle,
+    worker: ComponentHandle,
+    gate: Gate,
+    url: String,
+    http: Http,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        Self::with(HERE, Gateway::new()).await
+    }
+
+    async fn with(listener: impl Into<Listener>, gateway: Gateway) -> Self {
+        let master = Master::new("shop").bind(ANY).gateway(listener, &gateway);
+        let master = master.spawn().await.unwrap();
+        let gate = Gate::closed();
+        let hands = Hands { gate: gate.clone() };
+        let worker = hands.connect(master.db_address()).concurrency(64);
+        let worker = worker.spawn().await.unwrap();
+        let shop = Self {
+            url: master.address("http_address").unwrap().to_owned(),
+            http: Http::new(),
+            master,
+            worker,
+            gate,
+        };
+        // From here on the master knows what the worker can do.
+        let known = async {
+            let names = async || {
+                get(shop.get("openapi.json"))
+                    .await
+                    .json::<Value>()
+                    .await
+                    .unwrap()
+            };
+            while names().await["paths"]["/words"].is_null() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the worker's offer", known).await;
+        shop
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        self.http.get(format!("{}/{path}", self.url))
+    }
+
+    fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.http.post(format!("{}/{path}", self.url)).body(body)
+    }
+
+    async fn close(self) {
+        self.master.shutdown().await.unwrap();
+        self.worker.shutdown().await.unwrap();
+    }
+
+    /// The socket, for what no client sends.
+    async fn raw(&self) -> TcpStream {
+        let address = self.url.strip_prefix("http://").unwrap();
+        TcpStream::connect(address).await.unwrap()
+    }
+}
+
+async fn get(request: RequestBuilder) -> Response {
+    soon("a response", request.send()).await.unwrap()
+}
+
+async fn check_response(request: RequestBuilder, status: u16, media_type: &str, body: &[u8]) {
+    let response = get(request).await;
+    assert_eq!(response.status(), status);
+    assert_eq!(header(&response, "content-type"), media_type);
+    assert_eq!(response.bytes().await.unwrap(), body);
+}
+
+/// The document of a problem.
+async fn problem(request: RequestBuilder, status: u16) -> Value {
+    let response = get(request).await;
+    assert_eq!(response.status(), status);
+    assert_eq!(
+        header(&response, "content-type"),
+        "application/problem+json"
+    );
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["status"], status);
+    problem
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response
+        .headers()
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap())
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+
+#[test]
+fn a_path_is_a_function_and_a_body_its_payload() {
+    check(async {
+        let shop = Shop::open().await;
+        check_response(shop.post("shout", "loud"), 200, TEXT, b"LOUD").await;
+        check_response(shop.post("shop.shout", "loud"), 200, TEXT, b"LOUD").await;
+        check_response(shop.post("shout/and/more?even=this", "x"), 200, TEXT, b"X").await;
+        check_response(shop.post("sh%6Fut", "x"), 200, TEXT, b"X").await;
+        // As with pylm: GET is as POST, and no body is not an empty one.
+        check_response(shop.get("shout"), 200, TEXT, b"NO PAYLOAD").await;
+        check_response(shop.get("shout").body("x"), 200, TEXT, b"X").await;
+        let empty = shop.post("bytes", "").header("content-length", 0);
+        check_response(empty, 200, BYTES, b"").await;
+        check_response(
+            shop.post("bytes", vec![0xff; 1 << 20]),
+            200,
+            BYTES,
+            &vec![0xff; 1 << 20],
+        )
+        .await;
+        check_response(shop.post("double", "1.5"), 200, "application/json", b"3.0").await;
+        check_response(shop.post("nothing", ""), 204, "", b"").await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_answered_is_a_problem_with_its_status() {
+    check(async {
+        let gateway = Gateway::new().max_request(1000).max_response(100);
+        let shop = Shop::with(HERE, gateway).await;
+        let unknown = problem(shop.post("shut", "x"), 404).await;
+        let functions = [
+            "bytes", "double", "echo", "nothing", "shout", "traced", "wait", "words",
+        ];
+        assert_eq!(unknown["functions"], json!(functions));
+        problem(shop.get(""), 404).await;
+        problem(shop.post("a.b.c", "x"), 404).await;
+
+        let failed = problem(shop.post("shout", "bad"), 500).await;
+        assert_eq!(failed["detail"], "there is nothing to shout");
+        assert_eq!(
+            (&failed["kind"], &failed["function"]),
+            (&json!("Failed"), &json!("_.shout"))
+        );
+        assert_eq!(
+            problem(shop.post("shout", "panic"), 500).await["detail"],
+            "as told"
+        );
+        problem(shop.post("shout", vec![0xff]), 400).await;
+        problem(shop.post("double", "two"), 400).await;
+        problem(shop.post("bytes", vec![0; 1001]), 413).await;
+        let chunks =
+            futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![0; 50])));
+        let chunked = reqwest::Body::wrap_stream(chunks);
+        problem(shop.post("bytes", chunked), 413).await;
+        let large = problem(shop.post("bytes", vec![0; 101]), 500).await;
+        assert_eq!(
+            large["detail"],
+            "the result has 101 bytes, the limit is 100"
+        );
+        for timeout in ["soon", "-1", "nan"] {
+            problem(shop.get("shout").header("palm-timeout", timeout), 400).await;
+        }
+        let deleted = shop.http.delete(format!("{}/shout", shop.url));
+        let refused = get(deleted).await;
+        assert_eq!(
+            (refused.status().as_u16(), header(&refused, "allow")),
+            (405, "GET, POST")
+        );
+        // It could not read what a GET has.
+        let refused = get(shop.get("double")).await;
+        assert_eq!(
+            (refused.status().as_u16(), header(&refused, "allow")),
+            (405, "POST")
+        );
+        check_response(shop.post("shout", "still here"), 200, TEXT, b"STILL HERE").await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn what_takes_too_long_is_given_up() {
+    check(async {
+        let gateway = Gateway::new().timeout(Duration::from_millis(300));
+        let shop = Shop::with(HERE, gateway).await;
+        problem(shop.post("wait", "x"), 504).await;
+        let brief = shop.post("wait", "x").header("palm-timeout", "0.05");
+        let late = problem(brief, 504).await;
+        assert_eq!(late["detail"], "no answer within 50ms");
+        // More than the gateway's is not granted.
+        problem(shop.post("wait", "x").header("palm-timeout", "100"), 504).await;
+        shop.gate.open();
+        check_response(shop.post("wait", "x"), 200, TEXT, b"x").await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn without_a_worker_nobody_waits_long() {
+    check(async {
+        let gateway = Gateway::new().worker_patience(Duration::from_millis(100));
+        let master = Master::new("shop").bind(ANY).gateway(HERE, &gateway);
+        let master = master.spawn().await.unwrap();
+        let url = master.address("http_address").unwrap();
+        let http = Http::new();
+        let asked = || http.get(format!("{url}/shout"));
+        assert_eq!(
+            problem(asked(), 503).await["detail"],
+            "no worker is connected"
+        );
+        assert_eq!(header(&get(asked()).await, "retry-after"), "1");
+        let health: Value = get(http.get(format!("{url}/healthz")))
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(
+            health,
+            json!({ "component": "shop", "status": "pass", "workers": false })
+        );
+
+        let hands = Hands {
+            gate: Gate::closed(),
+        };
+        let worker = hands.connect(master.db_address()).spawn().await.unwrap();
+        let served = async { while get(asked()).await.status() != StatusCode::OK {} };
+        soon("a worker", served).await;
+        worker.shutdown().await.unwrap();
+        let refused = async { while get(asked()).await.status() == StatusCode::OK {} };
+        soon("the worker's end", refused).await;
+        master.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn many_results_come_one_after_the_other() {
+    check(async {
+        let shop = Shop::open().await;
+        let lines = |text: &'static str| {
+            shop.post("words", text)
+                .header("accept", "application/x-ndjson")
+        };
+        let ndjson = "application/x-ndjson";
+        check_response(lines("a b"), 200, ndjson, b"\"a\"\n\"b\"\n").await;
+        check_response(lines(" "), 200, ndjson, b"").await;
+        // The first one, where no stream is asked for.
+        check_response(shop.post("words", "a b"), 200, TEXT, b"a").await;
+        check_response(shop.post("words", " "), 204, "", b"").await;
+        // An error has its place among them.
+        let response = get(lines("a bad b")).await.text().await.unwrap();
+        let response: Vec<Value> = response
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!((&response[0], &response[2]), (&json!("a"), &json!("b")));
+        assert_eq!(response[1]["problem"]["detail"], "a bad word");
+        assert_eq!(response.len(), 3);
+        // What is to be taken may be less than there is.
+        let two = lines("a b c").header("palm-messages", "2");
+        check_response(two, 200, ndjson, b"\"a\"\n\"b\"\n").await;
+
+        let events = shop
+            .post("words", "a b")
+            .header("accept", "text/event-stream");
+        let expected = b"data: \"a\"\n\ndata: \"b\"\n\nevent: end\ndata: \n\n";
+        check_response(events, 200, "text/event-stream", expected).await;
+        // A function with one result is a short stream.
+        let one = shop
+            .post("double", "2")
+            .header("accept", "application/jsonl");
+        check_response(one, 200, ndjson, b"4.0\n").await;
+        let bytes = shop.post("bytes", vec![0xff]).header("accept", ndjson);
+        check_response(bytes, 200, ndjson, b"{\"base64\":\"/w==\"}\n").await;
+        let none = shop.post("nothing", "").header("accept", ndjson);
+        check_response(none, 200, ndjson, b"").await;
+        // A stream that takes too long ends with a problem.
+        let late = shop
+            .post("wait", "x")
+            .header("accept", ndjson)
+            .header("palm-timeout", "0.1");
+        let late = get(late).await.text().await.unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(&late).unwrap()["problem"]["status"],
+            504
+        );
+        shop.close().await;
+    });
+}
+
+#[test]
+fn requests_carry_their_trace_and_their_token() {
+    check(async {
+        let shop = Shop::with(HERE, Gateway::new()).await;
+        let traced = shop.get("traced");
+        let traced = traced
+            .header("traceparent", "00-1-2-01")
+            .header("tracestate", "a=b");
+        let traced = get(traced.header("x-request-id", "mine")).await;
+        assert_eq!(header(&traced, "x-request-id"), "mine");
+        assert_eq!(traced.text().await.unwrap(), "00-1-2-01 a=b mine");
+        assert_eq!(
+            header(&get(shop.get("traced")).await, "x-request-id").len(),
+            36
+        );
+        shop.close().await;
+
+        let gateway = Gateway::new().bearer_token("one").bearer_token("two");
+        let master = Master::new("shop").bind(ANY).gateway(HERE, &gateway);
+        let master = master.spawn().await.unwrap();
+        let _worker = Hands {
+            gate: Gate::closed(),
+        }
+        .connect(master.db_address())
+        .spawn()
+        .await
+        .unwrap();
+        let (url, http) = (master.address("http_address").unwrap(), Http::new());
+        let asked = || http.get(format!("{url}/shout"));
+        for token in ["", "on", "three", "one2"] {
+            problem(asked().bearer_auth(token), 401).await;
+        }
+        let refused = get(asked()).await;
+        assert_eq!(
+            (
+                refused.status().as_u16(),
+                header(&refused, "www-authenticate")
+            ),
+            (401, "Bearer")
+        );
+        for token in ["one", "two"] {
+            assert_eq!(get(asked().bearer_auth(token)).await.status(), 200);
+        }
+        assert_eq!(get(http.get(format!("{url}/healthz"))).await.status(), 200);
+        assert_eq!(
+            get(http.get(format!("{url}/openapi.json"))).await.status(),
+            401
+        );
+        master.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_gateway_is_mounted_in_an_application() {
+    check(async {
+        let gateway = Gateway::new();
+        let master = Master::new("shop").bind(ANY).mounted_gateway(&gateway);
+        let master = master.spawn().await.unwrap();
+        let _worker = Hands {
+            gate: Gate::closed(),
+        }
+        .connect(master.db_address())
+        .spawn()
+        .await
+        .unwrap();
+        let application =
+            Router::new()
+                .nest_service("/api", gateway.service())
+                .layer(map_response(
+                    async |mut response: axum::response::Response| {
+                        response
+                            .headers_mut()
+                            .insert("x-layer", HeaderValue::from_static("mine"));
+                        response
+                    },
+                ));
+        let listener = tokio::net::TcpListener::bind(HERE).await.unwrap();
+        let at = listener.local_addr().unwrap();
+        drop(listener);
+        let _serving = tokio::spawn(palm::http::serve(application, at));
+        let http = Http::new();
+        let response = async {
+            loop {
+                // Nobody tells when it listens.
+                if let Ok(response) = http
+                    .post(format!("http://{at}/api/shout"))
+                    .body("x")
+                    .send()
+                    .await
+                {
+                    return response;
+                }
+            }
+        };
+        let response = soon("a response", response).await;
+        assert_eq!(header(&response, "x-layer"), "mine");
+        assert_eq!(response.text().await.unwrap(), "X");
+        master.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn clients_by_zeromq_and_by_http_share_the_workers() {
+    check(async {
+        let shop = Shop::open().await;
+        let client = connect("shop", &shop.master).await;
+        let by_http = (0..300).map(|number| {
+            let request = shop.post("shout", format!("h{number}"));
+            async move { (number, get(request).await.text().await.unwrap()) }
+        });
+        let by_zeromq = (0..300).map(|number| {
+            let call = client.eval(Hands::SHOUT, format!("z{number}"));
+            async move { (number, call.await.unwrap()) }
+        });
+        let (by_http, by_zeromq) = tokio::join!(join_all(by_http), join_all(by_zeromq));
+        assert!(
+            by_http
+                .iter()
+                .all(|(number, answer)| *answer == format!("H{number}"))
+        );
+        assert!(
+            by_zeromq
+                .iter()
+                .all(|(number, answer)| *answer == format!("Z{number}"))
+        );
+        shop.close().await;
+    });
+}
+
+#[test]
+fn http_2_is_spoken_at_the_same_port() {
+    check(async {
+        let shop = Shop::open().await;
+        let http = Http::builder().http2_prior_knowledge().build().unwrap();
+        let requests = (0..200).map(|number| {
+            let request = http
+                .post(format!("{}/shout", shop.url))
+                .body(format!("a{number}"));
+            async move { (number, get(request).await) }
+        });
+        for (number, response) in join_all(requests).await {
+            assert_eq!(response.version(), reqwest::Version::HTTP_2);
+            assert_eq!(response.text().await.unwrap(), format!("A{number}"));
+        }
+        shop.close().await;
+    });
+}
+
+/// Reads until there are `count` responses, all with this body.
+async fn expect_responses(stream: &mut TcpStream, body: &str, count: usize) {
+    let mut received = String::new();
+    let read = async {
+        while received.matches(body).count() < count {
+            let mut bytes = [0; 4096];
+            let len = stream.read(&mut bytes).await.unwrap();
+            assert_ne!(len, 0, "closed after {received}");
+            received.push_str(str::from_utf8(&bytes[..len]).unwrap());
+        }
+    };
+    soon("the responses", read).await;
+    assert_eq!(received.matches("HTTP/1.1 200 OK").count(), count);
+}
+
+#[test]
+fn bad_manners_harm_nobody_else() {
+    check(async {
+        let listener = Listener::new(HERE).header_timeout(Duration::from_millis(300));
+        let shop = Shop::with(listener, Gateway::new()).await;
+        let one = "POST /shout HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc";
+        // Kept alive, and several at once.
+        let mut pipelined = shop.raw().await;
+        for count in [1, 20, 1] {
+            pipelined
+                .write_all(one.repeat(count).as_bytes())
+                .await
+                .unwrap();
+            expect_responses(&mut pipelined, "ABC", count).await;
+        }
+        // Heads that never end, or never begin.
+        let mut slow = Vec::new();
+        for begun in [
+            "",
+            "P",
+            "POST /shout HTTP/1.1\r\nhost:",
+            "PRI * HTTP/2.0\r\n",
+        ] {
+            let mut stream = shop.raw().await;
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            slow.push(stream);
+        }
+        // Half a body, and the other half never comes.
+        let mut half = shop.raw().await;
+        let head =
+            "POST /shout HTTP/1.1\r\nhost: x\r\npalm-timeout: 0.2\r\ncontent-length: 10\r\n\r\nabc";
+        half.write_all(head.as_bytes()).await.unwrap();
+        let mut gone = shop.raw().await;
+        gone.write_all(head.as_bytes()).await.unwrap();
+        gone.shutdown().await.unwrap();
+        let mut noise = shop.raw().await;
+        noise.write_all(&[0xff; 1000]).await.unwrap();
+        let mut long = shop.raw().await;
+        // It may be closed before it is written.
+        let _ = long
+            .write_all(format!("GET /{}", "a".repeat(1 << 20)).as_bytes())
+            .await;
+
+        check_response(shop.post("shout", "x"), 200, TEXT, b"X").await;
+        for mut stream in slow.into_iter().chain([gone, noise]) {
+            let mut rest = Vec::new();
+            // A reset is an end too.
+            let _ = soon("the end of the connection", stream.read_to_end(&mut rest)).await;
+            assert!(!rest.starts_with(b"HTTP/1.1 200"));
+        }
+        let mut answer = [0; 12];
+        soon("a refusal", half.read_exact(&mut answer))
+            .await
+            .unwrap();
+        assert_eq!(answer, *b"HTTP/1.1 408");
+        check_response(shop.post("shout", "x"), 200, TEXT, b"X").await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn a_request_whose_client_goes_away_is_given_up() {
+    check(async {
+        let shop = Shop::open().await;
+        let request = tokio::spawn(shop.post("wait", "x").send());
+        shop.gate.arrived(1).await;
+        request.abort();
+        let running = || shop.worker.metrics().function("wait").unwrap().running;
+        super::setup::eventually("the method is dropped", || running() == 0).await;
+        shop.close().await;
+    });
+}
+
+#[test]
+fn what_is_under_way_is_finished_before_the_end() {
+    check(async {
+        let shop = Shop::open().await;
+        let request = tokio::spawn(shop.post("wait", "x").send());
+        shop.gate.arrived(1).await;
+        let mut idle = shop.raw().await;
+        let master = shop.master;
+        let stopping = tokio::spawn(master.shutdown());
+        // A connection without a request is closed at once.
+        let mut nothing = Vec::new();
+        let _ = soon("the end of the connection", idle.read_to_end(&mut nothing)).await;
+        shop.gate.open();
+        let response = soon("a response", request).await.unwrap().unwrap();
+        assert_eq!(response.text().await.unwrap(), "x");
+        soon("the end", stopping).await.unwrap().unwrap();
+        shop.worker.shutdown().await.unwrap();
+    });
+}
