@@ -333,7 +333,7 @@ fn many_results_come_one_after_the_other() {
         let events = shop
             .post("words", "a b")
             .header("accept", "text/event-stream");
-        let expected = b"data: \"a\"\n\ndata: \"b\"\n\nevent: end\ndata: \n\n";
+        let expected = b"data: \"a\"\n\ndata: \"b\"\n\nevent: end\ndata: 2\n\n";
         check_response(events, 200, "text/event-stream", expected).await;
         // A function with one result is a short stream.
         let one = shop

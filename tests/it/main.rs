@@ -21,6 +21,7 @@ mod components;
 mod errors;
 mod examples;
 mod http_gateway;
+mod http_worker;
 mod lifecycle;
 mod methods;
 mod other_languages;

@@ -24,8 +24,8 @@ use crate::message::{Message, RemoteError};
 enum Item {
     Result(Bytes),
     Failed(Problem),
-    /// There is no more.
-    End,
+    /// There is no more; there were so many.
+    End(u64),
 }
 
 /// The results of a call, until it has given all of them, or nobody waits any longer.
@@ -51,7 +51,7 @@ impl Results {
             if self.total.is_some_and(|total| self.given >= total) {
                 self.call.is_open = false;
                 self.is_over = true;
-                return Some(Item::End);
+                return Some(Item::End(self.given));
             }
             let Ok(result) = timeout_at(self.until, self.results.recv()).await else {
                 self.is_over = true;
@@ -114,7 +114,7 @@ fn lines(
         let line = match item {
             Item::Result(payload) => Some(to_json(&payload, content)),
             Item::Failed(problem) => Some(json!({ "problem": problem.to_json() })),
-            Item::End => None,
+            Item::End(_) => None,
         };
         std::future::ready(line.map(|line| Ok::<_, std::convert::Infallible>(format!("{line}\n"))))
     });
@@ -138,7 +138,7 @@ fn events(
                 Event::default().event("problem").data(problem)
             }
             // A browser would otherwise connect anew when the response ends.
-            Item::End => Event::default().event("end").data(""),
+            Item::End(results) => Event::default().event("end").data(results.to_string()),
         })
     });
     let sse = Sse::new(events).keep_alive(KeepAlive::default());
