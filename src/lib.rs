@@ -10,7 +10,7 @@
 //! | call functions | [`Client`], [`blocking::Client`]; at length: [`guide::calls`] |
 //! | share the functions of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
 //! | send values of your own | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
-//! | keep values between calls | [`Cache`], [`KeyValue`] |
+//! | keep values between calls, share and watch them | [`Cache`], [`guide::cache`] |
 //! | call functions by HTTP, or be called so | with the feature `http`: `http`, `http_worker` |
 //! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`]; of your own: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
 //! | test what you have built | [`testing`] |
@@ -25,14 +25,17 @@ pub use palm_runtime::MessagePack;
 pub use palm_runtime::http;
 pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, ByteString, Bytes, Cache, CacheError, CacheLimits,
-    CallError, CallFailure, Client, ClientBuilder, ComponentHandle, ComponentKind, Connect,
-    ConnectError, Context, DecodeError, Durations, Error, Eval, Executor, FailureKind, Feeds,
-    FromPayload, Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, Master,
-    MemoryStore, Message, Metrics, NoAnswer, Order, PartKind, PartMetrics, PositionedError,
-    Protobuf, QueueLimits, Registration, RemoteError, Result, Route, RouteError, RunError,
-    ServerTemplate, StartError, Step, StepError, Steps, Untyped, blocking, callable, component,
+    CallError, CallFailure, Change, Changes, Client, ClientBuilder, ComponentHandle, ComponentKind,
+    Connect, ConnectError, Context, DecodeError, Durations, Entry, Error, Eval, Executor,
+    FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job,
+    KeyValue, Master, MemoryStore, Message, Metrics, NoAnswer, OpenStoreError, Order, Page,
+    PageLimits, PartKind, PartMetrics, Position, PositionedError, Protobuf, QueueLimits,
+    Registration, RemoteError, Result, Route, RouteError, RunError, Scan, ServerTemplate,
+    StartError, Step, StepError, Steps, Swap, Untyped, Watch, blocking, callable, component,
     components, logging, part, parts, proto, socket,
 };
+#[cfg(feature = "file-cache")]
+pub use palm_runtime::{FileStore, FileStoreBuilder};
 
 /// # Examples
 ///

@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use crate::cache::CacheError;
+use crate::cache::{CacheError, OpenStoreError};
 use crate::callable::panic_text;
 use crate::client::{CallError, ConnectError};
 use crate::component::{RunError, StartError};
@@ -33,6 +33,9 @@ pub enum Error {
     /// A cache request was not carried out.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// A store cannot be opened.
+    #[error(transparent)]
+    OpenStore(#[from] OpenStoreError),
 }
 
 impl std::fmt::Debug for Error {

@@ -31,7 +31,12 @@ mod router;
 pub mod socket;
 pub mod testing;
 
-pub use cache::{Cache, CacheError, CacheLimits, KeyValue, MemoryStore};
+pub use cache::{
+    Cache, CacheError, CacheLimits, Change, Changes, Entry, KeyValue, MemoryStore, OpenStoreError,
+    Page, PageLimits, Position, Scan, Swap, Watch,
+};
+#[cfg(feature = "file-cache")]
+pub use cache::{FileStore, FileStoreBuilder};
 pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, blocking};
 pub use component::{
     Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate,

@@ -7,11 +7,11 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use palm::prelude::*;
 use palm::socket::{Dealer, Push, Request, SocketOptions};
-use palm::{CacheError, ComponentHandle, KeyValue};
+use palm::{CacheError, Changes, ComponentHandle, KeyValue, Page, PageLimits, Position, Swap};
 
 use super::raw::{MORE, RawPeer, frame, greeting, long_header, random_bytes, ready};
 use super::raw_publisher::{RawPublisher, message};
-use super::setup::{ANY, Caller, Gate, address, check, eventually, options, soon};
+use super::setup::{ANY, Caller, Gate, address, chain, check, eventually, options, soon};
 
 /// What is under attack; all kinds have the same functions.
 #[derive(Clone)]
@@ -641,12 +641,39 @@ impl KeyValue for BadStore {
         Ok(None)
     }
 
-    async fn set(&self, _: &str, _: Bytes) -> Result<(), CacheError> {
+    async fn set(&self, _: &str, _: Bytes, _: Option<Duration>) -> Result<(), CacheError> {
         Err(CacheError::Store("the disk is full".into()))
     }
 
     async fn delete(&self, _: &str) -> Result<bool, CacheError> {
         Ok(false)
+    }
+
+    async fn compare_and_set(
+        &self,
+        _: &str,
+        _: Option<Bytes>,
+        _: Option<Bytes>,
+        _: Option<Duration>,
+    ) -> Result<Swap, CacheError> {
+        panic!("as told")
+    }
+
+    async fn add(&self, _: &str, _: i64) -> Result<i64, CacheError> {
+        Err(CacheError::Store("the disk is full".into()))
+    }
+
+    async fn scan(&self, _: &str, _: Option<Position>, _: PageLimits) -> Result<Page, CacheError> {
+        Ok(Page::default())
+    }
+
+    async fn delete_prefix(&self, _: &str) -> Result<u64, CacheError> {
+        Ok(0)
+    }
+
+    async fn changes(&self) -> Result<Changes, CacheError> {
+        let operation = "watch".to_owned();
+        Err(CacheError::Unsupported { operation })
     }
 }
 
@@ -664,9 +691,17 @@ fn a_store_that_fails_or_panics() {
         let client = Client::builder("victim", server.db_address());
         let client = client.timeout(Duration::from_secs(2)).connect();
         let client = soon("connecting", client).await.unwrap();
-        assert!(client.set("k", "x").await.is_err());
+        let refused = client.set("k", "x").await.unwrap_err();
+        assert_eq!(chain(&refused), "the store failed: the disk is full");
         assert_eq!(client.get("k").await.unwrap(), None);
-        assert!(client.get("bomb").await.unwrap_or_default().is_none());
+        let failed = client.get("bomb").await.unwrap_err();
+        assert!(chain(&failed).contains("panicked"), "{failed:?}");
+        let failed = client.add("n", 1).await.unwrap_err();
+        assert_eq!(chain(&failed), "the store failed: the disk is full");
+        let failed = client.compare_and_set("k", None, None).await.unwrap_err();
+        assert!(chain(&failed).contains("panicked"), "{failed:?}");
+        let failed = client.watch("").await.unwrap_err();
+        assert_eq!(chain(&failed), "the cache cannot watch");
         assert_eq!(client.get("k").await.unwrap(), None);
         assert_eq!(client.eval("victim.echo", "x").await.unwrap(), "x");
     });

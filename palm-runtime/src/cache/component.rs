@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CacheError, CacheLimits, ErasedStore};
+use super::{
+    CacheError, CacheLimits, Change, Changes, ErasedStore, Page, PageLimits, Position, Swap,
+};
 
 /// The configuration of a component and its store.
 ///
 /// The configuration is not in the store: it ends with the component, while a store may last, and
-/// nobody can overwrite what clients and workers configure themselves from.
+/// nobody can overwrite what clients and workers configure themselves from. So scans do not find it,
+/// and no deletion by prefix touches it. What a store has under such a key, because it lasts or is
+/// shared, is not seen.
 pub(crate) struct ComponentStore {
     configuration: RwLock<BTreeMap<String, Bytes>>,
     store: Arc<dyn ErasedStore>,
@@ -47,15 +52,69 @@ impl ComponentStore {
         }
     }
 
-    pub(crate) async fn set(&self, key: &str, value: Bytes) -> Result<(), CacheError> {
-        self.refuse_configured(key)?;
-        self.limits.check(key, &value)?;
-        self.store.set(key, value).await
+    pub(crate) async fn set(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<(), CacheError> {
+        self.check(key, &value)?;
+        self.store.set(key, value, ttl).await
     }
 
-    pub(crate) async fn delete(&self, key: &str) -> Result<(), CacheError> {
+    pub(crate) async fn delete(&self, key: &str) -> Result<bool, CacheError> {
         self.refuse_configured(key)?;
-        self.store.delete(key).await.map(drop)
+        self.store.delete(key).await
+    }
+
+    pub(crate) async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<Bytes>,
+        new: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> Result<Swap, CacheError> {
+        self.check(key, new.as_deref().unwrap_or_default())?;
+        self.store.compare_and_set(key, expected, new, ttl).await
+    }
+
+    pub(crate) async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
+        self.check(key, &[])?;
+        self.store.add(key, amount).await
+    }
+
+    pub(crate) async fn scan(
+        &self,
+        prefix: &str,
+        after: Option<Position>,
+        limits: PageLimits,
+    ) -> Result<Page, CacheError> {
+        let mut page = self.store.scan(prefix, after, limits).await?;
+        page.entries
+            .retain(|entry| self.configured(&entry.key).is_none());
+        Ok(page)
+    }
+
+    pub(crate) async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
+        self.store.delete_prefix(prefix).await
+    }
+
+    pub(crate) async fn changes(&self) -> Result<Changes, CacheError> {
+        self.store.changes().await
+    }
+
+    /// Leaves out what is told of keys that are the component's own.
+    pub(crate) fn retain_visible(&self, changes: &mut Vec<Change>) {
+        changes.retain(|change| {
+            change
+                .key()
+                .is_none_or(|key| self.configured(key).is_none())
+        });
+    }
+
+    fn check(&self, key: &str, value: &[u8]) -> Result<(), CacheError> {
+        self.refuse_configured(key)?;
+        self.limits.check(key, value)
     }
 
     fn refuse_configured(&self, key: &str) -> Result<(), CacheError> {

@@ -3,11 +3,13 @@
 //! `set`, `get` and `delete` are part 1 of the protocol, where an empty reply to `get` means that
 //! there is no value, or an empty one. `find` is ours: its reply is `1` and the value, or `0`, so that
 //! absent and empty are told apart. A peer of old answers it, as anything that it does not know,
-//! with nothing.
+//! with nothing. `store` is ours too: it has all the rest, see `operations`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{CacheError, ComponentStore};
+pub(crate) use super::operations::{Handled, Poll, Refusal};
+pub(crate) use super::repeated::Repeated;
+use super::{CacheError, ComponentStore, operations};
 use crate::component::descriptor;
 use crate::message::{Message, new_id};
 use crate::part::Shared;
@@ -22,6 +24,8 @@ pub(crate) enum Verb {
     Find,
     Set,
     Delete,
+    /// What the four above cannot do.
+    Store,
     /// Not of the cache: the calls, one topic a line, whose caller has given up.
     Cancel,
     /// Likewise: what a worker can do, as its descriptor.
@@ -35,17 +39,19 @@ impl Verb {
             Self::Find => "find",
             Self::Set => "set",
             Self::Delete => "delete",
+            Self::Store => "store",
             Self::Cancel => "cancel",
             Self::Offer => "offer",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        const ALL: [Verb; 6] = [
+        const ALL: [Verb; 7] = [
             Verb::Get,
             Verb::Find,
             Verb::Set,
             Verb::Delete,
+            Verb::Store,
             Verb::Cancel,
             Verb::Offer,
         ];
@@ -53,11 +59,11 @@ impl Verb {
     }
 }
 
-/// The message that asks for `verb`. Only `set` has a key and a value; `offer` has only a value.
+/// The message that asks for `verb`. Only `set` has a key and a value; `store` and `offer` have only a value.
 pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: Bytes) -> Bytes {
     let function = format!("{server}.{}", verb.name());
     let mut message = match verb {
-        Verb::Set | Verb::Offer => Message::new(function, value),
+        Verb::Set | Verb::Store | Verb::Offer => Message::new(function, value),
         _ => Message::new(function, Bytes::copy_from_slice(key.as_bytes())),
     };
     if verb == Verb::Set {
@@ -88,6 +94,8 @@ pub(crate) enum ServiceError {
     NoVerb(String),
     #[error("the verb `{0}` is not one of get, set, delete")]
     UnknownVerb(String),
+    #[error("{0}")]
+    Malformed(String),
     #[error("the key is not UTF-8")]
     Key(#[from] std::str::Utf8Error),
     #[error("the offer is no descriptor")]
@@ -98,15 +106,16 @@ pub(crate) enum ServiceError {
     Panicked(#[source] crate::error::CallFailure),
 }
 
-/// Carries out one request, whatever it is: where it cannot be carried out the reply is empty, and
-/// the error says why.
+/// Carries out one request, whatever it is: what cannot be carried out is answered too, and the error
+/// says why.
 pub(crate) async fn handle(
     store: &ComponentStore,
     shared: &Shared,
+    repeated: &Repeated,
     frames: &[Bytes],
-) -> Result<Bytes, ServiceError> {
+) -> Result<Handled, Refusal> {
     let [frame] = frames else {
-        return Err(ServiceError::Frames(frames.len()));
+        return Err(ServiceError::Frames(frames.len()).into());
     };
     let message = Message::decode(frame.clone())?;
     // As with pylm, only the word after the first dot counts.
@@ -115,9 +124,9 @@ pub(crate) async fn handle(
         .split('.')
         .nth(1)
         .ok_or_else(|| ServiceError::NoVerb(message.function().to_owned()))?;
-    match Verb::parse(verb) {
-        Some(Verb::Get) => Ok(store.get(key(&message)?).await?.unwrap_or_default()),
-        Some(Verb::Find) => Ok(match store.get(key(&message)?).await? {
+    let reply = match Verb::parse(verb) {
+        Some(Verb::Get) => store.get(key(&message)?).await?.unwrap_or_default(),
+        Some(Verb::Find) => match store.get(key(&message)?).await? {
             Some(value) => {
                 let mut reply = BytesMut::with_capacity(1 + value.len());
                 reply.put_u8(FOUND);
@@ -125,22 +134,26 @@ pub(crate) async fn handle(
                 reply.freeze()
             }
             None => Bytes::from_static(&[ABSENT]),
-        }),
+        },
         Some(Verb::Set) => {
             let key = match message.cache() {
                 "" => new_id(),
                 key => key.into(),
             };
-            store.set(&key, message.payload().clone()).await?;
-            Ok(key.into_bytes())
+            store.set(&key, message.payload().clone(), None).await?;
+            key.into_bytes()
         }
         Some(Verb::Delete) => {
             store.delete(key(&message)?).await?;
-            Ok(message.payload().clone())
+            message.payload().clone()
+        }
+        Some(Verb::Store) => {
+            let request = message.payload().clone();
+            return operations::handle(store, repeated, request).await;
         }
         Some(Verb::Cancel) => {
             shared.cancellations.cancel(message.payload());
-            Ok(Bytes::new())
+            Bytes::new()
         }
         Some(Verb::Offer) => {
             // Only who has workers lists what they can do.
@@ -149,10 +162,11 @@ pub(crate) async fn handle(
                 let descriptor = descriptor::listing(&descriptor, &shared.offers.functions())?;
                 store.configure([(descriptor::KEY.to_owned(), descriptor)]);
             }
-            Ok(Bytes::from_static(b"1"))
+            Bytes::from_static(b"1")
         }
-        None => Err(ServiceError::UnknownVerb(verb.to_owned())),
-    }
+        None => return Err(ServiceError::UnknownVerb(verb.to_owned()).into()),
+    };
+    Ok(Handled::Reply(reply))
 }
 
 fn key(message: &Message) -> Result<&str, std::str::Utf8Error> {
@@ -177,9 +191,13 @@ mod tests {
     }
 
     async fn check(store: &ComponentStore, frames: &[Bytes], expected: Result<&str, &str>) {
-        match (handle(store, &Shared::default(), frames).await, expected) {
-            (Ok(reply), Ok(expected)) => assert_eq!(reply, expected),
-            (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
+        let (shared, repeated) = (Shared::default(), Repeated::default());
+        match (handle(store, &shared, &repeated, frames).await, expected) {
+            (Ok(Handled::Reply(reply)), Ok(expected)) => assert_eq!(reply, expected),
+            (Err(refusal), Err(expected)) => {
+                assert_eq!(refusal.error.to_string(), expected);
+                assert_eq!(refusal.reply, "");
+            }
             (reply, _) => panic!("{reply:?} in the place of {expected:?}"),
         }
     }

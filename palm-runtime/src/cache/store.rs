@@ -4,24 +4,92 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_core::future::BoxFuture;
-use futures_util::FutureExt;
 
-use crate::error::BoxError;
+use super::{CacheError, Changes, Page, PageLimits, Position};
 
 /// A key-value store that a component can put behind its cache service.
 ///
 /// Every method may wait and may fail, so that a store can be a file or a server. Keys and values
-/// are within the component's [`CacheLimits`] when they come here.
+/// are within the component's [`CacheLimits`] when they come here. What one method does to one key
+/// happens at once: no other caller sees it half done, and what a caller was told of is seen by all
+/// that ask later.
+///
+/// A time to live counts from when the store carries the request out. Less than a millisecond counts
+/// as one, more than a hundred years as a hundred. When it is over the key is absent, and the store
+/// removes what it keeps of it without being asked.
 pub trait KeyValue: Send + Sync + 'static {
     /// The value of `key`; `None` when there is none. An empty value is a value.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
 
-    /// Sets `key` to `value`, whether it was there or not.
-    fn set(&self, key: &str, value: Bytes) -> impl Future<Output = Result<(), CacheError>> + Send;
+    /// Sets `key` to `value`, whether it was there or not, for `ttl` or, without one, for good.
+    fn set(
+        &self,
+        key: &str,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<(), CacheError>> + Send;
 
     /// Removes `key`, and tells whether it was there.
     fn delete(&self, key: &str) -> impl Future<Output = Result<bool, CacheError>> + Send;
+
+    /// Sets `key` to `new` (`None`: removes it) if its value is `expected` (`None`: if it is absent).
+    /// With a new value goes its time to live, as in [`set`](Self::set).
+    fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<Bytes>,
+        new: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> impl Future<Output = Result<Swap, CacheError>> + Send;
+
+    /// Adds to the number that is the value of `key`, as decimal text, and tells the sum. An absent
+    /// key counts as 0; a time to live stays as it is.
+    ///
+    /// A number is what `i64` prints: other texts, such as `+1` or `01`, are none
+    /// ([`CacheError::NotANumber`]).
+    fn add(&self, key: &str, amount: i64) -> impl Future<Output = Result<i64, CacheError>> + Send;
+
+    /// Some of the entries whose keys begin with `prefix`: the first ones, or those that come after
+    /// the page whose [`next`](Page::next) is given. It has as many as `limits` allow, but at least
+    /// one, if there are any. A store in which there may be many keys between two of these may give
+    /// fewer, even none, with a `next`.
+    ///
+    /// An entry that is there from the first page to the last is in one of them. The order is that of
+    /// the keys' bytes, unless the store says otherwise.
+    fn scan(
+        &self,
+        prefix: &str,
+        after: Option<Position>,
+        limits: PageLimits,
+    ) -> impl Future<Output = Result<Page, CacheError>> + Send;
+
+    /// Removes the keys that begin with `prefix`, and tells how many there were. A key that is set
+    /// meanwhile may stay.
+    fn delete_prefix(&self, prefix: &str) -> impl Future<Output = Result<u64, CacheError>> + Send;
+
+    /// Where the store records its changes: all from now on. A store that cannot tell them returns
+    /// [`CacheError::Unsupported`].
+    fn changes(&self) -> impl Future<Output = Result<Changes, CacheError>> + Send;
+}
+
+/// What came of [`compare_and_set`](crate::Cache::compare_and_set).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "the key may have had another value"]
+pub enum Swap {
+    /// The key had the value that was expected, and has the new one now.
+    Done,
+    /// The key had another value, and has it still.
+    Differs {
+        /// That value; `None` where the key is absent.
+        current: Option<Bytes>,
+    },
+}
+
+impl Swap {
+    /// Whether the key has the new value.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
 }
 
 /// How large what is stored may be.
@@ -56,74 +124,67 @@ impl CacheLimits {
     }
 }
 
-/// Why a cache request was not carried out.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CacheError {
-    /// The key or the value is over the limit.
-    #[error("the {what} has {len} bytes, the limit is {limit}")]
-    TooLarge {
-        /// `key` or `value`.
-        what: &'static str,
-        /// What it has, in bytes.
-        len: usize,
-        /// What it may have, in bytes.
-        limit: usize,
-    },
-    /// The store has no room left.
-    #[error("the cache is full: {limit} bytes")]
-    Full {
-        /// What all keys and values together may have, in bytes.
-        limit: usize,
-    },
-    /// The key belongs to the component's own configuration, which peers read and may not change.
-    #[error("the key `{key}` is the component's own")]
-    Reserved {
-        /// The key.
-        key: String,
-    },
-    /// The service at the other end refused; its log says why.
-    #[error("the cache service refused to set `{key}`")]
-    Refused {
-        /// The key.
-        key: String,
-    },
-    /// The service at the other end did not answer in time.
-    #[error("no answer from the cache service at `{address}` within {waited:?}")]
-    Timeout {
-        /// Its `db_address`.
-        address: String,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// The component or the client is shut down.
-    #[error("the connection to the cache service is closed")]
-    Closed,
-    /// The value cannot be written.
-    #[error("the value cannot be written")]
-    Encode(#[source] BoxError),
-    /// The store failed.
-    #[error("the store failed")]
-    Store(#[source] BoxError),
+/// A time to live as stores count it, see [`KeyValue`].
+pub(super) fn lifetime(ttl: Duration) -> Duration {
+    const SHORTEST: Duration = Duration::from_millis(1);
+    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    ttl.clamp(SHORTEST, LONGEST)
 }
 
-/// [`KeyValue`] behind a pointer.
-pub(crate) trait ErasedStore: Send + Sync {
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, CacheError>>;
-    fn set<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), CacheError>>;
-    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, CacheError>>;
+/// The sum that [`KeyValue::add`] makes of a value.
+pub(super) fn sum(key: &str, value: Option<&[u8]>, amount: i64) -> Result<i64, CacheError> {
+    let number = match value {
+        Some(value) => number(value).ok_or_else(|| CacheError::NotANumber {
+            key: key.to_owned(),
+        })?,
+        None => 0,
+    };
+    number
+        .checked_add(amount)
+        .ok_or_else(|| CacheError::Overflow {
+            key: key.to_owned(),
+        })
 }
 
-impl<S: KeyValue> ErasedStore for S {
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, CacheError>> {
-        KeyValue::get(self, key).boxed()
+fn number(value: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let number: i64 = text.parse().ok()?;
+    // One text for each number: what Redis takes.
+    (number.to_string() == text).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: Option<&str>, amount: i64, expected: Result<i64, &str>) {
+        let sum = sum("k", value.map(str::as_bytes), amount);
+        assert_eq!(
+            sum.map_err(|error| error.to_string()),
+            expected.map_err(str::to_owned)
+        );
     }
 
-    fn set<'a>(&'a self, key: &'a str, value: Bytes) -> BoxFuture<'a, Result<(), CacheError>> {
-        KeyValue::set(self, key, value).boxed()
-    }
-
-    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, CacheError>> {
-        KeyValue::delete(self, key).boxed()
+    #[test]
+    fn what_a_number_is() {
+        check(None, 3, Ok(3));
+        check(Some("0"), -3, Ok(-3));
+        check(Some("-9223372036854775808"), 0, Ok(i64::MIN));
+        let none = "the value of `k` is no whole number";
+        for text in [
+            "",
+            "+1",
+            "01",
+            "-0",
+            " 1",
+            "1.0",
+            "9223372036854775808",
+            "one",
+        ] {
+            check(Some(text), 1, Err(none));
+        }
+        let overflow = "the sum is no 64-bit number: `k`";
+        check(Some("9223372036854775807"), 1, Err(overflow));
+        check(Some("-2"), i64::MIN, Err(overflow));
     }
 }

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 
 use super::{CallError, ClientBuilder, ConnectError};
-use crate::cache::CacheError;
+use crate::cache::{CacheError, Change, Entry, Swap};
 use crate::function::{Answer, Argument, IntoSteps};
 use crate::parts::IntoAddress;
 use crate::payload::IntoPayload;
@@ -153,6 +154,115 @@ impl Client {
     /// [`CacheError`] when the cache service refuses, or does not answer.
     pub fn delete(&self, key: &str) -> Result<(), CacheError> {
         self.runtime.block_on(self.client.delete(key))
+    }
+
+    /// Sets `key` in the component's cache for a time; see [`crate::Cache::set_for`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub fn set_for(
+        &self,
+        key: &str,
+        value: impl IntoPayload,
+        ttl: Duration,
+    ) -> Result<(), CacheError> {
+        self.runtime.block_on(self.client.set_for(key, value, ttl))
+    }
+
+    /// Sets `key` in the component's cache if it has a certain value; see
+    /// [`crate::Cache::compare_and_set`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<Bytes>,
+        new: Option<Bytes>,
+    ) -> Result<Swap, CacheError> {
+        let swap = self.client.compare_and_set(key, expected, new);
+        self.runtime.block_on(swap)
+    }
+
+    /// The same for a time; see [`crate::Cache::compare_and_set_for`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub fn compare_and_set_for(
+        &self,
+        key: &str,
+        expected: Option<Bytes>,
+        new: Bytes,
+        ttl: Duration,
+    ) -> Result<Swap, CacheError> {
+        let swap = self.client.compare_and_set_for(key, expected, new, ttl);
+        self.runtime.block_on(swap)
+    }
+
+    /// Adds to a number in the component's cache, and tells the sum; see [`crate::Cache::add`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the value is no number, or the cache service refuses, cannot do it, or does
+    /// not answer.
+    pub fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
+        self.runtime.block_on(self.client.add(key, amount))
+    }
+
+    /// The entries of the component's cache whose keys begin with `prefix`; see
+    /// [`crate::Cache::scan`].
+    pub fn scan(&self, prefix: &str) -> Items<Entry> {
+        self.items(self.client.scan(prefix).boxed())
+    }
+
+    /// Removes the keys that begin with `prefix`, and tells how many; see
+    /// [`crate::Cache::delete_prefix`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
+        self.runtime.block_on(self.client.delete_prefix(prefix))
+    }
+
+    /// Tells what happens to the keys that begin with `prefix`; see [`crate::Cache::watch`]. The
+    /// iterator waits for the next change for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service cannot do it, or does not answer.
+    pub fn watch(&self, prefix: &str) -> Result<Items<Change>, CacheError> {
+        let watch = self.runtime.block_on(self.client.watch(prefix))?;
+        Ok(self.items(watch.boxed()))
+    }
+
+    fn items<T>(&self, stream: BoxStream<'static, Result<T, CacheError>>) -> Items<T> {
+        let runtime = self.runtime.clone();
+        Items { stream, runtime }
+    }
+}
+
+/// Entries or changes of a component's cache, one by one.
+#[must_use = "nothing is asked for unless it is iterated"]
+pub struct Items<T> {
+    stream: BoxStream<'static, Result<T, CacheError>>,
+    runtime: Arc<Runtime>,
+}
+
+impl<T> Iterator for Items<T> {
+    type Item = Result<T, CacheError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.runtime.block_on(self.stream.next())
+    }
+}
+
+impl<T> std::fmt::Debug for Items<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Items")
     }
 }
 

@@ -13,7 +13,7 @@ use super::answers::{self, Answers};
 use super::cancel;
 use super::known::Known;
 use super::{CallError, ConnectError, Eval, Job};
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::message::proto::Descriptor;
 use crate::message::{Content, Deadline, FrameMemory, new_id};
@@ -462,6 +462,84 @@ impl Client {
     /// [`CacheError`] when the cache service refuses, or does not answer.
     pub async fn delete(&self, key: &str) -> Result<(), CacheError> {
         self.0.cache.delete(key).await
+    }
+
+    /// Sets `key` in the component's cache for a time; see [`Cache::set_for`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub async fn set_for(
+        &self,
+        key: &str,
+        value: impl IntoPayload,
+        ttl: Duration,
+    ) -> Result<(), CacheError> {
+        self.0.cache.set_for(key, value, ttl).await
+    }
+
+    /// Sets `key` in the component's cache if it has a certain value; see
+    /// [`Cache::compare_and_set`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<Bytes>,
+        new: Option<Bytes>,
+    ) -> Result<Swap, CacheError> {
+        self.0.cache.compare_and_set(key, expected, new).await
+    }
+
+    /// The same for a time; see [`Cache::compare_and_set_for`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub async fn compare_and_set_for(
+        &self,
+        key: &str,
+        expected: Option<Bytes>,
+        new: Bytes,
+        ttl: Duration,
+    ) -> Result<Swap, CacheError> {
+        let cache = &self.0.cache;
+        cache.compare_and_set_for(key, expected, new, ttl).await
+    }
+
+    /// Adds to a number in the component's cache, and tells the sum; see [`Cache::add`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the value is no number, or the cache service refuses, cannot do it, or does
+    /// not answer.
+    pub async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
+        self.0.cache.add(key, amount).await
+    }
+
+    /// The entries of the component's cache whose keys begin with `prefix`; see [`Cache::scan`].
+    pub fn scan(&self, prefix: &str) -> Scan {
+        self.0.cache.scan(prefix)
+    }
+
+    /// Removes the keys that begin with `prefix`, and tells how many; see [`Cache::delete_prefix`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
+        self.0.cache.delete_prefix(prefix).await
+    }
+
+    /// Tells what happens to the keys that begin with `prefix`; see [`Cache::watch`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] when the cache service cannot do it, or does not answer.
+    pub async fn watch(&self, prefix: &str) -> Result<Watch, CacheError> {
+        self.0.cache.watch(prefix).await
     }
 
     /// The frame that asks for `steps`, if it is not too large. The message has its id from here, so

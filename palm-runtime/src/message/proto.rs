@@ -194,3 +194,329 @@ pub struct Function {
     #[prost(bool, tag = "5")]
     pub many: bool,
 }
+/// What a cache service is asked for by its verb `store`; the payload of a PalmMessage.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheRequest {
+    /// Names the request: it is carried out once, however often it comes. At most 64 bytes; empty where
+    /// it does no harm to carry it out again.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// What is to be done.
+    #[prost(oneof = "cache_request::Operation", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    pub operation: ::core::option::Option<cache_request::Operation>,
+}
+/// Nested message and enum types in `CacheRequest`.
+pub mod cache_request {
+    /// What is to be done.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Operation {
+        /// What a key has.
+        #[prost(message, tag = "2")]
+        Get(super::CacheGet),
+        /// A key gets a value.
+        #[prost(message, tag = "3")]
+        Set(super::CacheSet),
+        /// A key goes.
+        #[prost(message, tag = "4")]
+        Delete(super::CacheDelete),
+        /// A key gets a value if it has a certain one.
+        #[prost(message, tag = "5")]
+        CompareAndSet(super::CacheCompareAndSet),
+        /// A number grows.
+        #[prost(message, tag = "6")]
+        Add(super::CacheAdd),
+        /// Which keys there are.
+        #[prost(message, tag = "7")]
+        Scan(super::CacheScan),
+        /// All keys that begin so go.
+        #[prost(message, tag = "8")]
+        DeletePrefix(super::CacheDeletePrefix),
+        /// What changes.
+        #[prost(message, tag = "9")]
+        Watch(super::CacheWatch),
+    }
+}
+/// Asks for a value: `found`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheGet {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+}
+/// Sets a key: `done`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheSet {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// The value.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+    /// How long the key is to stay, in milliseconds. 0: for good.
+    #[prost(uint64, tag = "3")]
+    pub ttl_ms: u64,
+}
+/// Removes a key: `done`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheDelete {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+}
+/// Sets or removes a key that has a certain value: `done`, or `differs`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheCompareAndSet {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// What it has to have; none where it has to be absent.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub expected: ::core::option::Option<::prost::bytes::Bytes>,
+    /// What it gets; none where it is to be removed.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub new: ::core::option::Option<::prost::bytes::Bytes>,
+    /// How long the new value is to stay, in milliseconds. 0: for good.
+    #[prost(uint64, tag = "4")]
+    pub ttl_ms: u64,
+}
+/// Adds to a number in decimal text: `number`, the sum.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheAdd {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// What is added; less than 0 to take away.
+    #[prost(sint64, tag = "2")]
+    pub amount: i64,
+}
+/// Asks for some of the keys that begin so: `page`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheScan {
+    /// How the keys begin.
+    #[prost(string, tag = "1")]
+    pub prefix: ::prost::alloc::string::String,
+    /// The `next` of the page before; none for the first page.
+    #[prost(string, optional, tag = "2")]
+    pub after: ::core::option::Option<::prost::alloc::string::String>,
+    /// Most entries; 0, or more than the service allows: what it allows.
+    #[prost(uint32, tag = "3")]
+    pub entries: u32,
+}
+/// Removes the keys that begin so: `number`, how many.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheDeletePrefix {
+    /// How the keys begin.
+    #[prost(string, tag = "1")]
+    pub prefix: ::prost::alloc::string::String,
+}
+/// Asks for what has changed of the keys that begin so: `changes`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheWatch {
+    /// How the keys begin.
+    #[prost(string, tag = "1")]
+    pub prefix: ::prost::alloc::string::String,
+    /// Where the answer before ended; none to begin with.
+    #[prost(message, optional, tag = "2")]
+    pub after: ::core::option::Option<CacheCursor>,
+    /// How long to wait until something changes, in milliseconds. Services wait at most 30 s.
+    #[prost(uint32, tag = "3")]
+    pub wait_ms: u32,
+}
+/// What a cache service answers to `store`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CacheReply {
+    /// What came of it.
+    #[prost(oneof = "cache_reply::Outcome", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub outcome: ::core::option::Option<cache_reply::Outcome>,
+}
+/// Nested message and enum types in `CacheReply`.
+pub mod cache_reply {
+    /// What came of it.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        /// It was not carried out.
+        #[prost(message, tag = "1")]
+        Failure(super::CacheFailure),
+        /// It is done.
+        #[prost(message, tag = "2")]
+        Done(super::CacheDone),
+        /// A value.
+        #[prost(message, tag = "3")]
+        Found(super::CacheFound),
+        /// The key has another value.
+        #[prost(message, tag = "4")]
+        Differs(super::CacheDiffers),
+        /// A sum, or how many.
+        #[prost(sint64, tag = "5")]
+        Number(i64),
+        /// Entries.
+        #[prost(message, tag = "6")]
+        Page(super::CachePage),
+        /// Changes.
+        #[prost(message, tag = "7")]
+        Changes(super::CacheChanges),
+    }
+}
+/// Why a request was not carried out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheFailure {
+    /// In which way it failed; a number that is not known counts as STORE.
+    #[prost(enumeration = "cache_failure::Kind", tag = "1")]
+    pub kind: i32,
+    /// What the error says, with its causes.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// How many bytes the key or the value has.
+    #[prost(uint64, tag = "3")]
+    pub len: u64,
+    /// How many bytes it may have, or the store has.
+    #[prost(uint64, tag = "4")]
+    pub limit: u64,
+}
+/// Nested message and enum types in `CacheFailure`.
+pub mod cache_failure {
+    /// In which way it failed.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// The store failed.
+        Store = 0,
+        /// The service does not know the operation, or cannot do it.
+        Unsupported = 1,
+        /// The request cannot be read.
+        Malformed = 2,
+        /// The key is longer than `limit`; it has `len` bytes.
+        KeyTooLarge = 3,
+        /// The value is larger than `limit`; it has `len` bytes.
+        ValueTooLarge = 4,
+        /// The store has `limit` bytes, and no room left.
+        Full = 5,
+        /// The key is the component's own.
+        Reserved = 6,
+        /// What was to be added to is no number.
+        NotANumber = 7,
+        /// The sum is no 64-bit number.
+        Overflow = 8,
+        /// The scan cannot go on there.
+        Position = 9,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Store => "STORE",
+                Self::Unsupported => "UNSUPPORTED",
+                Self::Malformed => "MALFORMED",
+                Self::KeyTooLarge => "KEY_TOO_LARGE",
+                Self::ValueTooLarge => "VALUE_TOO_LARGE",
+                Self::Full => "FULL",
+                Self::Reserved => "RESERVED",
+                Self::NotANumber => "NOT_A_NUMBER",
+                Self::Overflow => "OVERFLOW",
+                Self::Position => "POSITION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STORE" => Some(Self::Store),
+                "UNSUPPORTED" => Some(Self::Unsupported),
+                "MALFORMED" => Some(Self::Malformed),
+                "KEY_TOO_LARGE" => Some(Self::KeyTooLarge),
+                "VALUE_TOO_LARGE" => Some(Self::ValueTooLarge),
+                "FULL" => Some(Self::Full),
+                "RESERVED" => Some(Self::Reserved),
+                "NOT_A_NUMBER" => Some(Self::NotANumber),
+                "OVERFLOW" => Some(Self::Overflow),
+                "POSITION" => Some(Self::Position),
+                _ => None,
+            }
+        }
+    }
+}
+/// It is done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheDone {}
+/// The value of a key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheFound {
+    /// None where the key is absent.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub value: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// The key has another value than the one expected.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheDiffers {
+    /// None where the key is absent.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub current: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// Some of the entries that a scan finds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CachePage {
+    /// The entries.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<CacheEntry>,
+    /// Where the next page begins; none when this is the last one.
+    #[prost(string, optional, tag = "2")]
+    pub next: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// A key and its value.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheEntry {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// The value.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+}
+/// What has changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CacheChanges {
+    /// Some changes are not told: the watcher was too slow, or the service is another one.
+    #[prost(bool, tag = "1")]
+    pub lagged: bool,
+    /// Each key with its new value, in the order of the changes.
+    #[prost(message, repeated, tag = "2")]
+    pub changes: ::prost::alloc::vec::Vec<CacheChange>,
+    /// Where to go on.
+    #[prost(message, optional, tag = "3")]
+    pub next: ::core::option::Option<CacheCursor>,
+    /// The service had no room for one more that waits, so that it answered at once.
+    #[prost(bool, tag = "4")]
+    pub crowded: bool,
+}
+/// A key and its new value.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheChange {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// None where the key was removed, or its time was over.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub value: ::core::option::Option<::prost::bytes::Bytes>,
+}
+/// A place in the record of changes of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheCursor {
+    /// Which record.
+    #[prost(fixed64, tag = "1")]
+    pub record: u64,
+    /// Which change.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+}

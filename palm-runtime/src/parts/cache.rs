@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::whereabouts::{Given, IntoAddress};
 use crate::cache::ComponentStore;
-use crate::cache::service::{self, ServiceError};
+use crate::cache::service::{self, Handled, Poll, Refusal, Repeated, ServiceError};
 use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
 use crate::metrics::PartCounters;
 use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
-use crate::socket::{Reply, SocketError};
+use crate::socket::{Reply, Responder, SocketError};
 
 /// Requests that are carried out at once; further ones wait in the socket.
 const CONCURRENCY: usize = 256;
+
+/// Watchers that may wait at once for a change, besides; further ones are answered at once and come
+/// back after a second.
+const WATCHERS: usize = 1024;
 
 /// Answers requests for the component's keys: its configuration, and whatever was set. Announced as
 /// `db_address`.
@@ -84,34 +89,74 @@ impl Bypass for CacheService {
             shared,
             counters,
         } = self.opened.expect("a part is opened before it runs");
+        let (store, counters) = (&*store, &*counters);
+        let shared = &*shared;
+        let repeated = &Repeated::default();
         let mut running = FuturesUnordered::new();
+        let mut watching = FuturesUnordered::new();
         loop {
             let (frames, responder) = tokio::select! {
                 biased;
                 () = stop.stopped() => break,
-                Some(()) = running.next() => continue,
+                Some(waits) = running.next() => {
+                    if let Some((poll, responder)) = waits {
+                        if watching.len() < WATCHERS {
+                            watching.push(watch(poll, responder, store, counters, &stop));
+                        } else {
+                            respond(responder, poll.crowded(), counters);
+                        }
+                    }
+                    continue;
+                }
+                Some(()) = watching.next() => continue,
                 request = reply.recv(), if running.len() < CONCURRENCY => request?,
             };
-            let (store, counters) = (&*store, &*counters);
-            let shared = &*shared;
             running.push(async move {
-                counters.count(1, frames.iter().map(bytes::Bytes::len).sum());
-                let handled = service::handle(store, shared, &frames);
-                let handled = catch_panic(handled, |panic| Err(ServiceError::Panicked(panic)));
-                let answer = handled.await.unwrap_or_else(|error| {
-                    counters.count_error();
-                    let cause = chain(&error);
-                    tracing::warn!("a cache request was not carried out: {cause}");
-                    bytes::Bytes::new()
+                counters.count(1, frames.iter().map(Bytes::len).sum());
+                let handled = service::handle(store, shared, repeated, &frames);
+                let handled = catch_panic(handled, |panic| {
+                    Err(Refusal::from(ServiceError::Panicked(panic)))
                 });
-                if responder.reply(answer).is_err() {
-                    counters.count_dropped(1);
-                    tracing::warn!("a peer reads none of the replies of the cache; one is lost");
-                }
+                let answer = match handled.await {
+                    Ok(Handled::Reply(answer)) => answer,
+                    Ok(Handled::Waits(poll)) => return Some((poll, responder)),
+                    Err(Refusal { reply, error }) => {
+                        counters.count_error();
+                        let cause = chain(&error);
+                        tracing::warn!("a cache request was not carried out: {cause}");
+                        reply
+                    }
+                };
+                respond(responder, answer, counters);
+                None
             });
         }
-        while running.next().await.is_some() {}
+        while let Some(waits) = running.next().await {
+            if let Some((poll, responder)) = waits {
+                respond(responder, poll.crowded(), counters);
+            }
+        }
+        while watching.next().await.is_some() {}
         reply.close(stop.linger()).await;
         Ok(())
+    }
+}
+
+/// Answers a watcher when something has changed, or it has waited long enough, or the component stops.
+async fn watch(
+    poll: Poll,
+    responder: Responder,
+    store: &ComponentStore,
+    counters: &PartCounters,
+    stop: &Stop,
+) {
+    let answer = poll.answer(store, stop.stopped()).await;
+    respond(responder, answer, counters);
+}
+
+fn respond(responder: Responder, answer: Bytes, counters: &PartCounters) {
+    if responder.reply(answer).is_err() {
+        counters.count_dropped(1);
+        tracing::warn!("a peer reads none of the replies of the cache; one is lost");
     }
 }

@@ -1,0 +1,272 @@
+//! The recent changes of a store, for whoever watches it.
+//!
+//! A store records each change in one ring, which is bounded; a watcher is a place in it. So any
+//! number of watchers cost nothing while nothing happens, a slow one holds nobody up, and it is told
+//! when the ring has overtaken it. That serves the watchers of this process and those that ask over
+//! the network alike.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use tokio::sync::watch;
+
+/// What happened to a key that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The key was set, or added to.
+    Set {
+        /// The key.
+        key: String,
+        /// Its new value.
+        value: Bytes,
+    },
+    /// The key was deleted, or its time was over.
+    Removed {
+        /// The key.
+        key: String,
+    },
+    /// Some changes are not told: there were more than the watcher took in time, or the way to the
+    /// store was interrupted. Whoever keeps a copy of what is watched has to scan it again; what
+    /// happens from now on is told.
+    Lagged,
+}
+
+impl Change {
+    /// The key that changed; none of [`Lagged`](Self::Lagged).
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Set { key, .. } | Self::Removed { key } => Some(key),
+            Self::Lagged => None,
+        }
+    }
+
+    /// The change with another key, as who sees only a part of the keys names it.
+    pub(super) fn with_key(self, rename: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Set { key, value } => Self::Set {
+                key: rename(key),
+                value,
+            },
+            Self::Removed { key } => Self::Removed { key: rename(key) },
+            Self::Lagged => Self::Lagged,
+        }
+    }
+}
+
+/// Where a store records its changes: the last 4096 of them, and of their keys and values at most
+/// 8 MiB, the last one aside. Clones are the same record.
+#[derive(Debug, Clone)]
+pub struct Changes(Arc<Record>);
+
+#[derive(Debug)]
+struct Record {
+    /// Another one for each record, so that a place in one is not taken for a place in another.
+    id: u64,
+    ring: Mutex<Ring>,
+    end: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// The number of the first change in the ring.
+    begin: u64,
+    changes: VecDeque<(ByteString, Option<Bytes>)>,
+    bytes: usize,
+}
+
+const LEN: usize = 4096;
+const BYTES: usize = 8 * 1024 * 1024;
+
+/// How many changes and bytes are read at once.
+const READ_LEN: usize = 1000;
+const READ_BYTES: usize = 1024 * 1024;
+
+/// A watcher's place: the number of the first change that it has not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) record: u64,
+    pub(crate) number: u64,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        let (id, _) = uuid::Uuid::new_v4().as_u64_pair();
+        Self(Arc::new(Record {
+            id,
+            ring: Mutex::default(),
+            end: watch::Sender::new(0),
+        }))
+    }
+}
+
+impl Ring {
+    fn end(&self) -> u64 {
+        self.begin + self.changes.len() as u64
+    }
+}
+
+fn weight(key: &str, value: Option<&Bytes>) -> usize {
+    key.len() + value.map_or(0, Bytes::len)
+}
+
+impl Changes {
+    /// An empty record.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records that `key` has the value `value` now, or none. Changes of one key are to be recorded in
+    /// their order.
+    pub fn record(&self, key: impl Into<ByteString>, value: Option<Bytes>) {
+        let key = key.into();
+        let mut ring = self.ring();
+        ring.bytes += weight(&key, value.as_ref());
+        ring.changes.push_back((key, value));
+        while ring.changes.len() > LEN || (ring.bytes > BYTES && ring.changes.len() > 1) {
+            if let Some((key, value)) = ring.changes.pop_front() {
+                ring.bytes -= weight(&key, value.as_ref());
+                ring.begin += 1;
+            }
+        }
+        self.0.end.send_replace(ring.end());
+    }
+
+    /// Records that changes have been missed: every watcher is told [`Change::Lagged`].
+    pub fn record_gap(&self) {
+        let mut ring = self.ring();
+        ring.begin = ring.end() + 1;
+        ring.changes.clear();
+        ring.bytes = 0;
+        self.0.end.send_replace(ring.end());
+    }
+
+    /// Where a watcher begins that wants to know what happens from now on.
+    pub(crate) fn now(&self) -> Cursor {
+        let ring = self.ring();
+        self.at(ring.end())
+    }
+
+    fn at(&self, number: u64) -> Cursor {
+        let record = self.0.id;
+        Cursor { record, number }
+    }
+
+    /// The changes of keys that begin with `prefix` from `cursor` on, as many as one reads at once, and
+    /// moves it behind them.
+    pub(crate) fn read(&self, prefix: &str, cursor: &mut Cursor) -> Vec<Change> {
+        let ring = self.ring();
+        let range = ring.begin..=ring.end();
+        if cursor.record != self.0.id || !range.contains(&cursor.number) {
+            *cursor = self.at(ring.end());
+            return vec![Change::Lagged];
+        }
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        // Within the ring, whose length is a `usize`.
+        let skip = (cursor.number - ring.begin) as usize;
+        for (key, value) in ring.changes.iter().skip(skip) {
+            if changes.len() >= READ_LEN || bytes >= READ_BYTES {
+                break;
+            }
+            cursor.number += 1;
+            if key.starts_with(prefix) {
+                bytes += weight(key, value.as_ref());
+                let key = key.to_string();
+                changes.push(match value.clone() {
+                    Some(value) => Change::Set { key, value },
+                    None => Change::Removed { key },
+                });
+            }
+        }
+        changes
+    }
+
+    /// The same, as soon as there is one. Cancel safe.
+    pub(crate) async fn next(&self, prefix: &str, cursor: &mut Cursor) -> Vec<Change> {
+        let mut end = self.0.end.subscribe();
+        loop {
+            let changes = self.read(prefix, cursor);
+            if !changes.is_empty() {
+                return changes;
+            }
+            let seen = cursor.number;
+            // The sender is in `self`.
+            let _ = end.wait_for(|end| *end != seen).await;
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        // Nothing in here panics between two changes that belong together.
+        self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(changes: &Changes, prefix: &str, cursor: &mut Cursor, expected: &str) {
+        let told = changes
+            .read(prefix, cursor)
+            .into_iter()
+            .map(|change| match change {
+                Change::Set { key, value } => format!("{key}={}", value.escape_ascii()),
+                Change::Removed { key } => format!("-{key}"),
+                Change::Lagged => "lagged".to_owned(),
+            });
+        assert_eq!(told.collect::<Vec<_>>().join(" "), expected);
+    }
+
+    #[test]
+    fn a_watcher_sees_what_happens_to_its_keys_from_its_beginning_on() {
+        let changes = Changes::new();
+        changes.record("a/1", Some("before".into()));
+        let mut cursor = changes.now();
+        check(&changes, "", &mut cursor, "");
+        changes.record("a/1", Some("x".into()));
+        changes.record("b", Some("y".into()));
+        changes.record("a/1", None);
+        check(&changes, "a/", &mut cursor.clone(), "a/1=x -a/1");
+        check(&changes, "", &mut cursor, "a/1=x b=y -a/1");
+        check(&changes, "", &mut cursor, "");
+    }
+
+    #[test]
+    fn who_is_overtaken_is_told_and_goes_on() {
+        let changes = Changes::new();
+        let mut slow = changes.now();
+        for _ in 0..=LEN {
+            changes.record("k", Some("v".into()));
+        }
+        check(&changes, "other", &mut slow, "lagged");
+        changes.record("k", None);
+        check(&changes, "", &mut slow, "-k");
+
+        changes.record_gap();
+        check(&changes, "", &mut slow, "lagged");
+        changes.record("k", None);
+        check(&changes, "", &mut slow, "-k");
+
+        let mut of_another = Changes::new().now();
+        check(&changes, "", &mut of_another, "lagged");
+        let mut ahead = changes.now();
+        ahead.number += 1;
+        check(&changes, "", &mut ahead, "lagged");
+    }
+
+    #[test]
+    fn large_values_are_bounded_too_but_the_last_one_is_told() {
+        let changes = Changes::new();
+        let mut cursor = changes.now();
+        changes.record("k", Some("v".into()));
+        let large = Bytes::from(vec![0; BYTES + 1]);
+        let mut late = changes.now();
+        changes.record("large", Some(large.clone()));
+        assert_eq!(changes.read("", &mut cursor), [Change::Lagged]);
+        let (key, value) = ("large".to_owned(), large);
+        assert_eq!(changes.read("", &mut late), [Change::Set { key, value }]);
+        assert_eq!(changes.ring().changes.len(), 1);
+    }
+}

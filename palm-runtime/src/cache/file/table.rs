@@ -1,0 +1,279 @@
+//! What the file holds, and how one request reads or changes it.
+//!
+//! `entries` has, by key, when it ends (milliseconds since 1970, 0: never, in eight bytes) and the
+//! value; `ends` the keys that end, by when; `about` the format and how many bytes there are.
+
+use std::ops::Bound;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
+
+use crate::cache::page::Filling;
+use crate::cache::{CacheError, Page, PageLimits};
+
+/// The format of the file. Another number: another version of palm reads it.
+pub(super) const FORMAT: u64 = 1;
+
+const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
+const ENDS: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ends");
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+
+/// What an entry costs besides its key and value, so that many empty ones are bounded too.
+const ENTRY_BYTES: u64 = 64;
+
+/// How many keys are removed in one request.
+const BATCH: usize = 1000;
+
+/// Why a request is not carried out.
+pub(super) enum WriteError {
+    /// It asks for what cannot be; the others of its commit do not notice.
+    Refused(CacheError),
+    /// The file failed, and with it the commit.
+    Failed(redb::Error),
+}
+
+impl From<CacheError> for WriteError {
+    fn from(error: CacheError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<redb::Error> for WriteError {
+    fn from(error: redb::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<redb::StorageError> for WriteError {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock before 1970 is wrong anyway.
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Makes the tables of a new file, and tells the format of an old one.
+pub(super) fn prepare(database: &Database) -> Result<u64, redb::Error> {
+    match database.begin_read()?.open_table(ABOUT) {
+        Ok(about) => return Ok(about.get("format")?.map_or(0, |format| format.value())),
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let write = database.begin_write()?;
+    write.open_table(ENTRIES)?;
+    write.open_table(ENDS)?;
+    {
+        let mut about = write.open_table(ABOUT)?;
+        about.insert("format", FORMAT)?;
+        about.insert("bytes", 0)?;
+    }
+    write.commit()?;
+    Ok(FORMAT)
+}
+
+/// Ends in eight bytes, and the value.
+fn split(stored: &[u8]) -> (Option<u64>, &[u8]) {
+    match stored.split_first_chunk() {
+        Some((end, value)) => (Some(u64::from_be_bytes(*end)).filter(|end| *end > 0), value),
+        None => (None, stored),
+    }
+}
+
+fn lives(end: Option<u64>, now: u64) -> bool {
+    end.is_none_or(|end| end > now)
+}
+
+fn weight(key: &str, value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64 + ENTRY_BYTES
+}
+
+pub(super) fn get(read: &ReadTransaction, key: &str) -> Result<Option<Bytes>, redb::Error> {
+    let entries = read.open_table(ENTRIES)?;
+    let Some(stored) = entries.get(key)? else {
+        return Ok(None);
+    };
+    let (end, value) = split(stored.value());
+    Ok(lives(end, now_ms()).then(|| Bytes::copy_from_slice(value)))
+}
+
+pub(super) fn scan(
+    read: &ReadTransaction,
+    prefix: &str,
+    after: Option<&str>,
+    limits: PageLimits,
+) -> Result<Page, redb::Error> {
+    let entries = read.open_table(ENTRIES)?;
+    let mut page = Filling::new(limits);
+    fill(&entries, prefix, after, |key, stored| {
+        let (end, value) = split(stored);
+        if lives(end, now_ms()) {
+            page.push(key, Bytes::copy_from_slice(value));
+        }
+        page.is_full()
+    })?;
+    Ok(page.in_order())
+}
+
+/// Visits the entries behind `after`, until told that it is enough.
+fn fill(
+    entries: &impl ReadableTable<&'static str, &'static [u8]>,
+    prefix: &str,
+    after: Option<&str>,
+    mut visit: impl FnMut(&str, &[u8]) -> bool,
+) -> Result<(), redb::Error> {
+    let begin = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    for entry in entries.range::<&str>((begin, Bound::Unbounded))? {
+        let (key, stored) = entry?;
+        if !key.value().starts_with(prefix) || visit(key.value(), stored.value()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A key and its new value, or none.
+pub(super) type Changed = (ByteString, Option<Bytes>);
+
+/// The tables in a commit that is being made.
+pub(super) struct Table<'a> {
+    entries: redb::Table<'a, &'static str, &'static [u8]>,
+    ends: redb::Table<'a, (u64, &'static str), ()>,
+    about: redb::Table<'a, &'static str, u64>,
+    bytes: u64,
+    limit_bytes: u64,
+    now: u64,
+    /// What watchers are told when the commit is done.
+    changed: Vec<Changed>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn open(write: &'a WriteTransaction, limit_bytes: u64) -> Result<Self, redb::Error> {
+        let about = write.open_table(ABOUT)?;
+        let bytes = about.get("bytes")?.map_or(0, |bytes| bytes.value());
+        Ok(Self {
+            entries: write.open_table(ENTRIES)?,
+            ends: write.open_table(ENDS)?,
+            about,
+            bytes,
+            limit_bytes,
+            now: now_ms(),
+            changed: Vec::new(),
+        })
+    }
+
+    /// What has changed, and when the next key ends.
+    pub(super) fn finish(mut self) -> Result<(Vec<Changed>, Option<u64>), redb::Error> {
+        if !self.changed.is_empty() {
+            self.about.insert("bytes", self.bytes)?;
+        }
+        let next = self.ends.first()?.map(|(end, _)| end.value().0);
+        Ok((self.changed, next))
+    }
+
+    /// The value of a key, and when it ends.
+    pub(super) fn get(&self, key: &str) -> Result<Option<(Bytes, Option<u64>)>, redb::Error> {
+        let Some(stored) = self.entries.get(key)? else {
+            return Ok(None);
+        };
+        let (end, value) = split(stored.value());
+        Ok(lives(end, self.now).then(|| (Bytes::copy_from_slice(value), end)))
+    }
+
+    pub(super) fn set(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        end: Option<u64>,
+    ) -> Result<(), WriteError> {
+        let (old_end, before) = match self.entries.get(key)? {
+            Some(stored) => {
+                let (end, value) = split(stored.value());
+                (end, weight(key, value))
+            }
+            None => (None, 0),
+        };
+        let bytes = self.bytes.saturating_sub(before) + weight(key, value);
+        if bytes > self.limit_bytes {
+            let limit = usize::try_from(self.limit_bytes).unwrap_or(usize::MAX);
+            return Err(CacheError::Full { limit }.into());
+        }
+        self.bytes = bytes;
+        {
+            let mut stored = self.entries.insert_reserve(key, 8 + value.len())?;
+            let (to_end, to_value) = stored.as_mut().split_at_mut(8);
+            to_end.copy_from_slice(&end.unwrap_or(0).to_be_bytes());
+            to_value.copy_from_slice(value);
+        }
+        if old_end != end {
+            if let Some(old) = old_end {
+                self.ends.remove((old, key))?;
+            }
+            if let Some(end) = end {
+                self.ends.insert((end, key), ())?;
+            }
+        }
+        let value = Bytes::copy_from_slice(value);
+        self.changed.push((key.into(), Some(value)));
+        Ok(())
+    }
+
+    /// Removes the key, and tells whether it was there.
+    pub(super) fn remove(&mut self, key: &str) -> Result<bool, redb::Error> {
+        let (end, freed) = match self.entries.remove(key)? {
+            Some(stored) => {
+                let (end, value) = split(stored.value());
+                (end, weight(key, value))
+            }
+            None => return Ok(false),
+        };
+        self.bytes = self.bytes.saturating_sub(freed);
+        if let Some(end) = end {
+            self.ends.remove((end, key))?;
+        }
+        self.changed.push((key.into(), None));
+        Ok(lives(end, self.now))
+    }
+
+    /// Removes some of the keys behind `after`; how many, and the last of them, if there may be more.
+    pub(super) fn remove_some(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<(u64, Option<String>), redb::Error> {
+        let mut keys = Vec::new();
+        fill(&self.entries, prefix, after, |key, _| {
+            keys.push(key.to_owned());
+            keys.len() >= BATCH
+        })?;
+        let mut removed = 0;
+        for key in &keys {
+            removed += u64::from(self.remove(key)?);
+        }
+        let next = if keys.len() < BATCH { None } else { keys.pop() };
+        Ok((removed, next))
+    }
+
+    /// Removes keys that have ended, as many as one request may.
+    pub(super) fn remove_ended(&mut self) -> Result<(), redb::Error> {
+        for _ in 0..BATCH {
+            let key = match self.ends.first()? {
+                Some((end, _)) if end.value().0 <= self.now => end.value().1.to_owned(),
+                _ => break,
+            };
+            self.remove(&key)?;
+        }
+        Ok(())
+    }
+}
