@@ -30,4 +30,6 @@ mod parts;
 mod pylm;
 mod rep;
 mod testing;
+#[cfg(feature = "tls")]
+mod tls;
 mod typed;
