@@ -11,7 +11,7 @@
 //! | share the functions of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
 //! | send values of your own | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
 //! | keep values between calls, share and watch them | [`Cache`], [`guide::cache`] |
-//! | call functions by HTTP, or be called so | with the feature `http`: `http`, `http_worker` |
+//! | call functions by HTTP, or be called so | with the feature `http`: `http`, `http_worker`; at length: `guide::http` |
 //! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`]; of your own: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
 //! | test what you have built | [`testing`] |
 //! | write a peer in another language | [`guide::protocol`] |

@@ -53,6 +53,18 @@ async fn http_worker() {
 }
 
 #[tokio::test]
+async fn http_api() {
+    let lines = [
+        (1, "greet: 200 Hello, World!"),
+        (1, "count: 200 4"),
+        (1, "languages: 200 [\"en\"]"),
+        (1, "words: 200 \"one\" \"two\""),
+        (1, "note: 204 "),
+    ];
+    check("http_api", &["master", "worker"], &lines).await;
+}
+
+#[tokio::test]
 async fn parallel() {
     let lines = [(10, "b'<uuid> processed a message'")];
     check("parallel", &["master", "worker1", "worker2"], &lines).await;
