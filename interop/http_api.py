@@ -27,7 +27,7 @@ OFFSET = 15000
 HTTP = 8888 + OFFSET
 URL = 'http://127.0.0.1:%d' % HTTP
 # What the worker has.
-PATHS = ['/texts.' + name for name in ('count', 'greet', 'languages', 'note', 'reverse', 'words')]
+PATHS = ['/' + name for name in ('count', 'greet', 'languages', 'note', 'reverse', 'words')]
 
 
 def schemathesis():

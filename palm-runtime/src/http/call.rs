@@ -59,7 +59,7 @@ impl Asked {
         })?;
         let function = steps.iter().next();
         let function = function.and_then(|step| gateway.0.function(step.function));
-        refuse_get(request, function.as_ref())?;
+        refuse_method(request, function.as_ref())?;
         let timeout = number::<f64>(headers, &TIMEOUT)?;
         let timeout = timeout.map(Duration::try_from_secs_f64).transpose();
         let timeout = timeout.map_err(|error| {
@@ -151,16 +151,26 @@ pub(super) fn allows_get(function: &Function) -> bool {
     )
 }
 
-fn refuse_get(request: &Request<Body>, function: Option<&Function>) -> Result<(), Problem> {
-    let Some(function) = function.filter(|function| !allows_get(function)) else {
-        return Ok(());
+/// What is allowed is what the description says.
+fn refuse_method(request: &Request<Body>, function: Option<&Function>) -> Result<(), Problem> {
+    let without_get = function.filter(|function| !allows_get(function));
+    let detail = match (request.method(), without_get) {
+        (&Method::POST, _) | (&Method::GET, None) => return Ok(()),
+        // It has a payload after all.
+        (&Method::GET, _) if request.headers().contains_key(header::CONTENT_LENGTH) => {
+            return Ok(());
+        }
+        (&Method::GET, Some(function)) => {
+            format!("`{}` takes `{}`: POST it", function.name, function.input)
+        }
+        (method, _) => format!("a function cannot be called by {method}"),
     };
-    if request.method() != Method::GET || request.headers().contains_key(header::CONTENT_LENGTH) {
-        return Ok(());
-    }
-    let detail = format!("`{}` takes `{}`: POST it", function.name, function.input);
+    let allow = match without_get {
+        Some(_) => "POST",
+        None => "GET, POST",
+    };
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
-    Err(problem.header(header::ALLOW, HeaderValue::from_static("POST")))
+    Err(problem.header(header::ALLOW, HeaderValue::from_static(allow)))
 }
 
 /// Adds the functions that are known.

@@ -55,7 +55,8 @@ fn operation(function: &Function, method: &str, has_tokens: bool) -> Value {
     let taken = Content::taken(function);
     if method == "post" && taken != Content::Nothing {
         operation["requestBody"] = json!({
-            "required": true,
+            // Where there is none, text and bytes are what a request without a body counts as.
+            "required": !allows_get(function),
             "content": { taken.media_type(): { "schema": schema(taken) } },
         });
     }

@@ -99,7 +99,6 @@ async fn answer(
         }
         _ => {}
     }
-    only(&request, &[Method::GET, Method::POST], "GET, POST")?;
     authorize(gateway, &request)?;
     let asked = Asked::read(gateway, &request, id)?;
     let until = Instant::now() + asked.timeout;
