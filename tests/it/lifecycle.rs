@@ -86,6 +86,11 @@ impl Hand {
     }
 
     #[palm::method]
+    async fn endless(&self) {
+        std::future::pending().await
+    }
+
+    #[palm::method]
     fn nothing(&self) {}
 
     #[palm::method]
@@ -688,14 +693,14 @@ const ROLE: &str = "PALM_IT_ROLE";
 const ADDRESSES: &str = "PALM_IT_ADDRESSES";
 
 /// A component in a process of its own.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     addresses: BTreeMap<String, String>,
 }
 
 impl Process {
     /// Runs [`role`], and waits until it is there. `addresses` are as they were told before.
-    async fn run(role: &'static str, addresses: &[(&str, &str)]) -> Self {
+    pub(crate) async fn run(role: &'static str, addresses: &[(&str, &str)]) -> Self {
         let addresses: Vec<_> = addresses
             .iter()
             .map(|(key, at)| format!("{key}={at}"))
@@ -723,7 +728,7 @@ impl Process {
         Self { child, addresses }
     }
 
-    fn kill(mut self) -> BTreeMap<String, String> {
+    pub(crate) fn kill(mut self) -> BTreeMap<String, String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::mem::take(&mut self.addresses)

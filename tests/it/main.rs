@@ -22,6 +22,7 @@ mod components;
 mod errors;
 mod examples;
 mod http_gateway;
+mod http_limits;
 mod http_worker;
 mod lifecycle;
 mod methods;

@@ -1,0 +1,622 @@
+//! HTTP in front of a master under load: limits, long streams, slow and broken clients, dying workers.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt, stream};
+use palm::http::{Gateway, Listener};
+use palm::prelude::*;
+use palm::{ComponentHandle, Json};
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Body, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::lifecycle::Process;
+use super::setup::{ANY, Gate, check, connect, eventually, soon};
+
+const PORT: &str = "127.0.0.1:0";
+
+#[derive(Clone)]
+struct Hand {
+    gate: Gate,
+}
+
+#[palm::worker(server = "master")]
+impl Hand {
+    /// Shouts.
+    #[palm::method]
+    fn shout(&self, text: String) -> Result<String, &'static str> {
+        match text.as_str() {
+            "" => Err("there is nothing to shout"),
+            "panic" => panic!("on purpose"),
+            _ => Ok(text.to_uppercase()),
+        }
+    }
+
+    #[palm::method]
+    fn add(&self, numbers: Json<Vec<i64>>) -> Json<i64> {
+        Json(numbers.0.iter().sum())
+    }
+
+    #[palm::method]
+    fn bytes(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+
+    #[palm::method]
+    fn nothing(&self) {}
+
+    #[palm::method]
+    async fn gated(&self, payload: String) -> String {
+        self.gate.pass().await;
+        payload
+    }
+
+    #[palm::method]
+    fn trace(&self, _: Bytes, context: Context) -> Json<[String; 3]> {
+        let trace = context.message().trace().unwrap_or_default();
+        Json([trace.parent, trace.state, trace.request_id])
+    }
+
+    #[palm::method]
+    fn count(&self, to: Json<u32>) -> impl Iterator<Item = Json<u32>> + use<> {
+        (0..to.0).map(Json)
+    }
+
+    #[palm::method]
+    fn mixed(&self) -> impl Iterator<Item = Result<String, &'static str>> + use<> {
+        [
+            Ok("one\ntwo".to_owned()),
+            Err("as told"),
+            Ok("three".to_owned()),
+        ]
+        .into_iter()
+    }
+
+    #[palm::method]
+    fn refused(&self, _: Bytes) -> Result<impl Iterator<Item = String> + use<>, &'static str> {
+        Err::<std::iter::Empty<String>, _>("never")
+    }
+
+    /// One result at once, and another one past the gate.
+    #[palm::method]
+    fn watch(&self) -> impl Stream<Item = String> + Send + use<> {
+        let gate = self.gate.clone();
+        stream::unfold(0, move |number| {
+            let gate = gate.clone();
+            async move {
+                if number > 0 {
+                    gate.pass().await;
+                }
+                (number < 2).then(|| (number.to_string(), number + 1))
+            }
+        })
+    }
+}
+
+/// A master with a worker, and a client of its HTTP.
+struct Http {
+    master: ComponentHandle,
+    worker: ComponentHandle,
+    gate: Gate,
+    client: reqwest::Client,
+    url: String,
+}
+
+/// What a request was answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).map(HeaderValue::to_str);
+        value.map_or("", |value| value.unwrap())
+    }
+
+    /// The document of a problem, which has to be one.
+    fn problem(&self) -> Value {
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem: Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+        problem
+    }
+}
+
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy()
+}
+
+async fn send(request: RequestBuilder) -> Response {
+    soon("a response", request.send()).await.unwrap()
+}
+
+async fn ask(request: RequestBuilder) -> Answer {
+    let response = send(request).await;
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body: soon("the body", response.text()).await.unwrap(),
+    }
+}
+
+impl Http {
+    async fn new() -> Self {
+        Self::with(PORT, &Gateway::new()).await
+    }
+
+    async fn with(listener: impl Into<Listener>, gateway: &Gateway) -> Self {
+        let master = Master::new("master").bind(ANY).gateway(listener, gateway);
+        let master = soon("the start", master.spawn()).await.unwrap();
+        let url = master.address("http_address").unwrap().to_owned();
+        Self::of(master, url, client().build().unwrap()).await
+    }
+
+    /// Adds the worker, and waits until its functions are known.
+    async fn of(master: ComponentHandle, url: String, client: reqwest::Client) -> Self {
+        let gate = Gate::closed();
+        let hand = Hand { gate: gate.clone() }.connect(master.db_address());
+        let worker = hand.concurrency(500).spawn().await.unwrap();
+        let http = Self {
+            master,
+            worker,
+            gate,
+            client,
+            url,
+        };
+        soon("the worker's functions", async {
+            while !ask(http.get("openapi.json"))
+                .await
+                .body
+                .contains("\"/shout\"")
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        http
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}/{path}", self.url))
+    }
+
+    fn post(&self, path: &str, body: impl Into<Body>) -> RequestBuilder {
+        self.client.post(format!("{}/{path}", self.url)).body(body)
+    }
+
+    /// A connection to be written by hand.
+    async fn connect(&self) -> TcpStream {
+        let address = self.url.strip_prefix("http://").unwrap();
+        TcpStream::connect(address).await.unwrap()
+    }
+
+    /// Another request, after something that must do no harm.
+    async fn is_well(&self) {
+        let answer = ask(self.post("shout", "still here")).await;
+        assert_eq!((answer.status, &*answer.body), (200, "STILL HERE"));
+    }
+}
+
+/// Reads until `last` has come; everything that was read.
+async fn read_until(stream: &mut TcpStream, last: &str) -> String {
+    let mut read = Vec::new();
+    let reading = async {
+        while !String::from_utf8_lossy(&read).contains(last) {
+            let count = stream.read_buf(&mut read).await.unwrap();
+            assert!(count > 0, "closed after {}", String::from_utf8_lossy(&read));
+        }
+    };
+    soon(&format!("`{last}`"), reading).await;
+    String::from_utf8(read).unwrap()
+}
+
+/// Waits until the peer has closed the connection; what it said before.
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    // A connection that is reset is closed too.
+    let _ = soon("the end of the connection", stream.read_to_end(&mut read)).await;
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[test]
+fn sizes_are_limited() {
+    check(async {
+        let gateway = Gateway::new().max_request(1000).max_response(500);
+        let http = Http::with(PORT, &gateway).await;
+        assert_eq!(
+            ask(http.post("bytes", vec![b'x'; 500])).await.body.len(),
+            500
+        );
+        let answer = ask(http.post("bytes", vec![b'x'; 501])).await;
+        assert_eq!(answer.status, 500);
+        assert_eq!(
+            answer.problem()["detail"],
+            "the result has 501 bytes, the limit is 500"
+        );
+        let answer = ask(http.post("nothing", vec![b'x'; 1000])).await;
+        assert_eq!(answer.status, 204);
+        let answer = ask(http.post("nothing", vec![b'x'; 1001])).await;
+        assert_eq!(answer.status, 413);
+        assert_eq!(answer.problem()["limit"], 1000);
+        // The length is not told before.
+        let chunks = (0..3).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 400]));
+        let answer = ask(http.post("nothing", Body::wrap_stream(stream::iter(chunks)))).await;
+        assert_eq!(answer.status, 413);
+        answer.problem();
+
+        // More than any limit, in one go.
+        let mut raw = http.connect().await;
+        let head = "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999999999\r\n\r\n";
+        raw.write_all(head.as_bytes()).await.unwrap();
+        assert!(
+            read_until(&mut raw, "\r\n")
+                .await
+                .starts_with("HTTP/1.1 413")
+        );
+        let mut raw = http.connect().await;
+        let head = format!(
+            "GET /nothing HTTP/1.1\r\nx: {}\r\n\r\n",
+            "x".repeat(100_000)
+        );
+        // The server may close it before all is written.
+        let _ = raw.write_all(head.as_bytes()).await;
+        assert!(read_to_end(&mut raw).await.starts_with("HTTP/1.1 431"));
+        http.is_well().await;
+    });
+}
+
+#[test]
+fn a_request_ends_at_its_deadline() {
+    check(async {
+        let http = Http::with(PORT, &Gateway::new().timeout(seconds(1.0))).await;
+        for (timeout, least) in [(Some("0.2"), 0.2), (Some("60"), 1.0), (None, 1.0)] {
+            let mut request = http.post("gated", "x");
+            if let Some(timeout) = timeout {
+                request = request.header("palm-timeout", timeout);
+            }
+            let begin = Instant::now();
+            let answer = ask(request).await;
+            assert_eq!(answer.status, 504);
+            assert!(begin.elapsed() >= seconds(least) && begin.elapsed() < seconds(least + 5.0));
+            answer.problem();
+        }
+        // Nobody goes on with what nobody waits for.
+        let running = || http.worker.metrics().function("gated").unwrap().running;
+        eventually("the end of the calls", || running() == 0).await;
+    });
+}
+
+#[test]
+fn a_call_whose_client_has_gone_is_given_up() {
+    check(async {
+        let http = Http::new().await;
+        let request = tokio::spawn(http.post("gated", "x").send());
+        http.gate.arrived(1).await;
+        request.abort();
+        let running = || http.worker.metrics().function("gated").unwrap().running;
+        eventually("the end of the call", || running() == 0).await;
+        // A stream likewise.
+        let request = http
+            .post("watch", "x")
+            .header("accept", "application/x-ndjson");
+        let mut lines = send(request).await.bytes_stream();
+        assert_eq!(
+            soon("a line", lines.next()).await.unwrap().unwrap(),
+            "\"0\"\n"
+        );
+        http.gate.arrived(2).await;
+        drop(lines);
+        let running = || http.worker.metrics().function("watch").unwrap().running;
+        eventually("the end of the call", || running() == 0).await;
+    });
+}
+
+#[test]
+fn a_request_waits_for_a_worker_that_comes_in_time() {
+    check(async {
+        let gateway = Gateway::new().worker_patience(seconds(10.0));
+        let master = Master::new("master").bind(ANY).gateway(PORT, &gateway);
+        let master = soon("the start", master.spawn()).await.unwrap();
+        let url = master.address("http_address").unwrap().to_owned();
+        let client = client().build().unwrap();
+        let request = client.post(format!("{url}/shout")).body("x");
+        let waiting = tokio::spawn(ask(request));
+        let _http = Http::of(master, url, client).await;
+        assert_eq!(soon("the answer", waiting).await.unwrap().body, "X");
+    });
+}
+
+/// The lines of a stream.
+async fn lines(request: RequestBuilder) -> Vec<Value> {
+    let answer = ask(request.header("accept", "application/x-ndjson")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "application/x-ndjson");
+    let lines = answer.body.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The events of a stream: what each is called, and its data.
+async fn events(request: RequestBuilder) -> Vec<(String, String)> {
+    let answer = ask(request.header("accept", "text/event-stream")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), "text/event-stream");
+    let events = answer.body.split("\n\n").filter(|event| !event.is_empty());
+    let field = |event: &str, name: &str| {
+        let mut lines = event.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_default().trim().to_owned()
+    };
+    events
+        .map(|event| (field(event, "event"), field(event, "data")))
+        .collect()
+}
+
+#[test]
+fn many_results_are_lines_or_events() {
+    check(async {
+        let http = Http::new().await;
+        assert_eq!(
+            lines(http.post("count", "3")).await,
+            [json!(0), json!(1), json!(2)]
+        );
+        assert_eq!(lines(http.post("count", "0")).await, [] as [Value; 0]);
+        assert_eq!(lines(http.post("count", "5000")).await.len(), 5000);
+        assert_eq!(lines(http.post("shout", "x")).await, [json!("X")]);
+        assert_eq!(lines(http.post("nothing", "x")).await, [] as [Value; 0]);
+        let few = http.post("count", "3").header("palm-messages", "2");
+        assert_eq!(lines(few).await, [json!(0), json!(1)]);
+        let mixed = lines(http.post("mixed", "x")).await;
+        assert_eq!(
+            (&mixed[0], &mixed[2]),
+            (&json!("one\ntwo"), &json!("three"))
+        );
+        assert_eq!(mixed[1]["problem"]["detail"], "as told");
+        assert_eq!(mixed.len(), 3);
+
+        let event = |name: &str, data: &str| (name.to_owned(), data.to_owned());
+        let counted = [event("", "0"), event("", "1"), event("end", "2")];
+        assert_eq!(events(http.post("count", "2")).await, counted);
+        assert_eq!(events(http.post("count", "0")).await, [event("end", "0")]);
+        assert_eq!(events(http.get("nothing")).await, [event("end", "0")]);
+        let shouted = [event("", "\"X\""), event("end", "1")];
+        assert_eq!(events(http.post("shout", "x")).await, shouted);
+        let mixed = events(http.post("mixed", "x")).await;
+        let names: Vec<_> = mixed.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["", "problem", "", "end"]);
+        assert_eq!(mixed[0].1, "\"one\\ntwo\"");
+        // An error that is all there is, from whoever noticed.
+        for (request, status) in [
+            (http.post("refused", "x"), 500),
+            (http.post("shout", "panic"), 500),
+            (http.post("count", "no number"), 400),
+            (http.post("nope", "x"), 404),
+        ] {
+            let events = events(request).await;
+            let names: Vec<_> = events.iter().map(|(name, _)| &**name).collect();
+            assert_eq!(names, ["problem", "end"], "{status}");
+            let problem: Value = serde_json::from_str(&events[0].1).unwrap();
+            assert_eq!(problem["status"], status);
+        }
+    });
+}
+
+#[test]
+fn results_are_streamed_as_they_come() {
+    check(async {
+        let http = Http::with(PORT, &Gateway::new().timeout(seconds(2.0))).await;
+        let watch = || http.get("watch").header("accept", "application/x-ndjson");
+        let mut stream = send(watch()).await.bytes_stream();
+        assert_eq!(
+            soon("a line", stream.next()).await.unwrap().unwrap(),
+            "\"0\"\n"
+        );
+        // The deadline holds for a stream as well.
+        let line = soon("a line", stream.next()).await.unwrap().unwrap();
+        let line: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(line["problem"]["status"], 504);
+        assert!(soon("the end", stream.next()).await.is_none());
+
+        let mut stream = send(watch()).await.bytes_stream();
+        assert_eq!(
+            soon("a line", stream.next()).await.unwrap().unwrap(),
+            "\"0\"\n"
+        );
+        http.gate.open();
+        assert_eq!(
+            soon("a line", stream.next()).await.unwrap().unwrap(),
+            "\"1\"\n"
+        );
+        assert!(soon("the end", stream.next()).await.is_none());
+    });
+}
+
+#[test]
+fn the_description_says_what_can_be_called() {
+    check(async {
+        let http = Http::with(PORT, &Gateway::new().title("Hands")).await;
+        let answer = ask(http.get("openapi.json")).await;
+        assert_eq!(answer.header("content-type"), "application/json");
+        let document: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        assert_eq!(document["info"]["title"], "Hands");
+        let paths = &document["paths"];
+        assert_eq!(paths["/shout"]["post"]["summary"], "Shouts.");
+        assert!(paths["/shout"]["get"].is_object() && paths["/add"]["get"].is_null());
+        let add = &paths["/add"]["post"];
+        assert!(add["requestBody"]["content"]["application/json"].is_object());
+        let results = &paths["/count"]["post"]["responses"]["200"]["content"];
+        assert!(results["text/event-stream"].is_object());
+        let put = http.client.put(format!("{}/openapi.json", http.url));
+        assert_eq!(ask(put).await.status, 405);
+        let head = http.client.head(format!("{}/healthz", http.url));
+        assert_eq!(ask(head).await.status, 200);
+    });
+}
+
+#[test]
+fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
+    check(async {
+        let listener = Listener::new(PORT).header_timeout(seconds(0.5));
+        let http = Http::with(listener, &Gateway::new()).await;
+        let mut connections = Vec::new();
+        for begin in [
+            "",
+            "G",
+            "GET /shout HTTP/1.1\r\nx: ",
+            "POST /shout HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx",
+            "PRI * HTTP/2.0\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "\x16\x03\x01\0\x05hello",
+            "POST /shout HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nx",
+            "POST /shout HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        ] {
+            for _ in 0..20 {
+                let mut connection = http.connect().await;
+                connection.write_all(begin.as_bytes()).await.unwrap();
+                connections.push(connection);
+            }
+        }
+        http.is_well().await;
+        let closed = connections.iter_mut().map(read_to_end);
+        join_all(closed).await;
+        http.is_well().await;
+
+        // One that drips on is closed as well.
+        let mut drips = http.connect().await;
+        let dripping = async {
+            drips.write_all(b"GET /shout HTTP/1.1\r\n").await.unwrap();
+            while drips.write_all(b"x: y\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon("the end of the connection", dripping).await;
+
+        // A client that closes its half has gone, or gets its answer.
+        let mut half = http.connect().await;
+        half.write_all(b"GET /gated HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        http.gate.arrived(1).await;
+        half.shutdown().await.unwrap();
+        http.gate.open();
+        let answer = read_to_end(&mut half).await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 200"),
+            "{answer}"
+        );
+        http.is_well().await;
+    });
+}
+
+#[test]
+fn connections_wait_where_there_are_too_many() {
+    check(async {
+        let listener = Listener::new(PORT).max_connections(2);
+        let http = Http::with(listener, &Gateway::new()).await;
+        http.is_well().await;
+        let mut first = http.connect().await;
+        let request = b"GET /bytes HTTP/1.1\r\nhost: x\r\n\r\n";
+        first.write_all(request).await.unwrap();
+        read_until(&mut first, "No Payload").await;
+        let mut second = http.connect().await;
+        second.write_all(request).await.unwrap();
+        let mut nothing = [0];
+        let early = tokio::time::timeout(super::setup::STALLED, second.read(&mut nothing)).await;
+        assert!(early.is_err(), "a third connection was served");
+        drop(first);
+        read_until(&mut second, "No Payload").await;
+    });
+}
+
+#[test]
+fn hundreds_of_requests_are_under_way_at_once() {
+    check(async {
+        let http = Http::new().await;
+        let second = client().http2_prior_knowledge().build().unwrap();
+        let requests = (0..500).map(|number: usize| {
+            // Each connection of HTTP/1.1 has one, that of HTTP/2 all.
+            let client = if number.is_multiple_of(2) {
+                &http.client
+            } else {
+                &second
+            };
+            let request = client.post(format!("{}/gated", http.url));
+            tokio::spawn(request.body(number.to_string()).send())
+        });
+        let requests: Vec<_> = requests.collect();
+        http.gate.arrived(500).await;
+        http.gate.open();
+        for (number, request) in requests.into_iter().enumerate() {
+            let response = soon("a response", request).await.unwrap().unwrap();
+            let version = response.version();
+            assert_eq!(version == reqwest::Version::HTTP_2, number % 2 == 1);
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.text().await.unwrap(), number.to_string());
+        }
+    });
+}
+
+#[test]
+fn requests_are_answered_while_workers_are_killed() {
+    check(async {
+        let gateway = Gateway::new().timeout(seconds(3.0));
+        let master = Master::new("master").bind(ANY).gateway(PORT, &gateway);
+        let master = soon("the start", master.spawn()).await.unwrap();
+        let url = master.address("http_address").unwrap();
+        let client = client().build().unwrap();
+        let addresses = [("db_address", master.db_address())];
+        let worker = Process::run("worker", &addresses).await;
+        // Some that never end, and some that come on and on.
+        let post = |path: &str| client.post(format!("{url}/{path}")).body("x");
+        let endless = (0..20).map(|_| tokio::spawn(ask(post("endless"))));
+        let endless: Vec<_> = endless.collect();
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let come = (0..20).map(|_| {
+            let (stopped, echo) = (stopped.clone(), post("echo"));
+            tokio::spawn(async move {
+                let mut statuses = Vec::new();
+                while !*stopped.borrow() {
+                    let begin = Instant::now();
+                    let answer = ask(echo.try_clone().unwrap()).await;
+                    assert!(begin.elapsed() < seconds(5.0), "{:?}", begin.elapsed());
+                    assert!([200, 503, 504].contains(&answer.status), "{answer:?}");
+                    assert!(answer.status != 200 || answer.body == "x");
+                    statuses.push(answer.status);
+                }
+                statuses
+            })
+        });
+        let come: Vec<_> = come.collect();
+        let pushed = || master.metrics().part("WorkerPush").unwrap().messages;
+        eventually("some requests", || pushed() > 500).await;
+        worker.kill();
+        let worker = Process::run("worker", &addresses).await;
+        let before = pushed();
+        eventually("more requests", || pushed() > before + 500).await;
+        worker.kill();
+        stop.send_replace(true);
+        for endless in endless {
+            assert_eq!(soon("an answer", endless).await.unwrap().status, 504);
+        }
+        for come in come {
+            let statuses = soon("the answers", come).await.unwrap();
+            assert!(statuses.contains(&200));
+        }
+        // Nobody is there now.
+        assert_eq!(ask(post("echo")).await.status, 503);
+    });
+}
+
