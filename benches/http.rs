@@ -175,7 +175,9 @@ impl Cluster {
                 all.max_by(|a, b| a.rate.total_cmp(&b.rate))
                     .expect("there is a round")
             };
-            let ratios = rounds.iter().map(|[bare, gateway]| gateway.rate / bare.rate);
+            let ratios = rounds
+                .iter()
+                .map(|[bare, gateway]| gateway.rate / bare.rate);
             let ratios: Vec<_> = ratios.map(|ratio| format!("{ratio:.2}")).collect();
             best(0).print(connections, "bare axum", "");
             best(1).print(connections, "gateway", &ratios.join(", "));

@@ -101,7 +101,9 @@ async fn requests(url: &str) -> Result<(), BoxError> {
     let http = reqwest::Client::new();
     until_described(&http, url).await?;
     let post = async |path: &str, accept: &str, body: Value| {
-        let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+        let body = body
+            .as_str()
+            .map_or_else(|| body.to_string(), str::to_owned);
         let request = http.post(format!("{url}/{path}"));
         let response = request.header("accept", accept).body(body).send().await?;
         let status = response.status().as_u16();

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::lifecycle::Process;
-use super::setup::{ANY, Gate, check, connect, eventually, soon};
+use super::setup::{ANY, Gate, check, eventually, soon};
 
 const PORT: &str = "127.0.0.1:0";
 
@@ -98,7 +98,8 @@ impl Hand {
 
 /// A master with a worker, and a client of its HTTP.
 struct Http {
-    master: ComponentHandle,
+    /// Stops when it is dropped.
+    _master: ComponentHandle,
     worker: ComponentHandle,
     gate: Gate,
     client: reqwest::Client,
@@ -164,7 +165,7 @@ impl Http {
         let hand = Hand { gate: gate.clone() }.connect(master.db_address());
         let worker = hand.concurrency(500).spawn().await.unwrap();
         let http = Self {
-            master,
+            _master: master,
             worker,
             gate,
             client,
@@ -619,4 +620,3 @@ fn requests_are_answered_while_workers_are_killed() {
         assert_eq!(ask(post("echo")).await.status, 503);
     });
 }
-

@@ -31,6 +31,5 @@ mod parts;
 mod pylm;
 mod rep;
 mod testing;
-#[cfg(feature = "tls")]
 mod tls;
 mod typed;

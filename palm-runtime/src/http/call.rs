@@ -14,7 +14,7 @@ use super::problem::Problem;
 use crate::error::FailureKind;
 use crate::function::Steps;
 use crate::message::proto::{Extensions, Function, Trace};
-use crate::message::{Deadline, Message, RemoteError, new_id};
+use crate::message::{Deadline, Message, RemoteError};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("palm-timeout");
 const MESSAGES: HeaderName = HeaderName::from_static("palm-messages");
@@ -86,9 +86,9 @@ impl Asked {
     }
 
     /// The message with `payload`, from a client of its own.
-    pub(super) fn message(&self, payload: Bytes) -> Message {
+    pub(super) fn message(&self, gateway: &Gateway, payload: Bytes) -> Message {
         let mut message = Message::new(self.steps.text().clone(), payload);
-        let call = new_id();
+        let call = gateway.0.new_call();
         message.set_pipeline(call.clone());
         message.set_cache(call.clone());
         message.set_client(call);

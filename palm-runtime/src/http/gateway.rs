@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::GatewayService;
 use super::problem::Problem;
-use crate::message::Message;
 use crate::message::proto::Function;
+use crate::message::{Message, new_id};
 use crate::part::Shared;
 use crate::parts::{GatewayDealer, GatewayRouter};
 
@@ -44,6 +44,8 @@ pub(crate) struct GatewayOptions {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) options: GatewayOptions,
+    /// What the ids of its calls begin with.
+    prefix: String,
     calls: Mutex<HashMap<ByteString, Waiting>>,
     /// To the part that brings them in.
     sender: mpsc::Sender<Message>,
@@ -86,7 +88,7 @@ const INCOMING: usize = 1000;
 /// Calls that may be under way.
 const CALLS: usize = 16_384;
 /// Results of one call that wait to be written to its client.
-const RESULTS: usize = 1000;
+const RESULTS: usize = 65_536;
 /// Bytes that all requests together may have in memory.
 const MEMORY: usize = 1024 * 1024 * 1024;
 
@@ -113,6 +115,7 @@ impl Gateway {
         let (sender, receiver) = mpsc::channel(INCOMING);
         Self(Arc::new(Inner {
             options,
+            prefix: format!("{}/", new_id()),
             calls: Mutex::default(),
             sender,
             receiver: Mutex::new(Some(receiver)),
@@ -209,11 +212,17 @@ impl Inner {
         offers.get(name).cloned()
     }
 
-    /// Gives a result to the request that waits for it; gives back what is no request's.
+    /// The id of a new call, by which its results are known.
+    pub(super) fn new_call(&self) -> ByteString {
+        format!("{}{}", self.prefix, new_id()).into()
+    }
+
+    /// Gives a result to the request that waits for it; gives back what is no request's. A result that
+    /// no request waits for any more ends here.
     pub(crate) fn deliver(&self, message: Message) -> Option<Message> {
         let mut calls = self.calls();
         match calls.remove(message.client()) {
-            None => Some(message),
+            None => Some(message).filter(|message| !message.client().starts_with(&self.prefix)),
             Some(Waiting::One(waiting)) => {
                 // The request may have been given up meanwhile.
                 let _ = waiting.send(message);

@@ -62,6 +62,7 @@ where
 /// Answers one request, whatever it is.
 async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     let id = request_id(&request);
+    let is_head = request.method() == Method::HEAD;
     let answered = answer(gateway, request, &id).await;
     let mut response = answered.unwrap_or_else(|problem| {
         tracing::debug!(status = problem.status.as_u16(), request_id = id, "refused");
@@ -69,6 +70,15 @@ async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     });
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if is_head {
+        // Of a body only its length is told, which HTTP/2 does not see to by itself.
+        if let Some(len) = hyper::body::Body::size_hint(response.body()).exact() {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, len.into());
+        }
+        *response.body_mut() = Body::empty();
     }
     response
 }
@@ -108,7 +118,7 @@ async fn answer(
     let (payload, _memory) = payload.map_err(|_| {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
     })??;
-    let message = asked.message(payload);
+    let message = asked.message(gateway, payload);
     until_there_is_a_worker(gateway, until).await?;
     match asked.shape {
         Shape::One => {
@@ -117,7 +127,11 @@ async fn answer(
                 .await
                 .map_err(|_| late())??;
             let result = timeout_at(until, result).await.map_err(|_| late())?;
-            call.is_open = false;
+            // The others of many are not asked for.
+            call.is_open = asked
+                .function
+                .as_ref()
+                .is_some_and(|function| function.many);
             let result = result.map_err(|_| {
                 Problem::unavailable("the component stopped before there was a result")
             })?;
