@@ -482,9 +482,9 @@ fn the_cache_tells_absent_from_empty() {
             .set("pull_address", "tcp://elsewhere:1")
             .await
             .unwrap_err();
-        assert!(matches!(error, CacheError::Refused { .. }), "{error}");
+        assert!(matches!(error, CacheError::Reserved { .. }), "{error}");
         let error = client.delete("name").await.unwrap_err();
-        assert!(matches!(error, CacheError::Refused { .. }), "{error}");
+        assert!(matches!(error, CacheError::Reserved { .. }), "{error}");
         assert!(client.set(&"k".repeat(5000), "x").await.is_err());
         echo(&client, "afterwards").await;
     });

@@ -124,17 +124,20 @@ impl Bound {
     /// Serves until `stop`; then accepts nothing more, and lets the connections finish what they have
     /// for at most `linger`.
     pub(crate) async fn serve(
-        &self,
+        self,
         service: impl Serve,
         stop: CancellationToken,
         linger: Duration,
     ) {
-        let places = Arc::new(Semaphore::new(self.listener.connections));
+        let Self {
+            socket, listener, ..
+        } = self;
+        let places = Arc::new(Semaphore::new(listener.connections));
         let mut connections = JoinSet::new();
         loop {
             let accept = async {
                 let place = places.clone().acquire_owned().await;
-                (self.socket.accept().await, place)
+                (socket.accept().await, place)
             };
             let (accepted, place) = tokio::select! {
                 biased;
@@ -155,8 +158,7 @@ impl Bound {
                     continue;
                 }
             };
-            let connection =
-                connection(stream, self.listener.clone(), service.clone(), stop.clone());
+            let connection = connection(stream, listener.clone(), service.clone(), stop.clone());
             let connection = async move {
                 let _place = place;
                 if let Err(error) = connection.await {
@@ -165,6 +167,8 @@ impl Bound {
             };
             connections.spawn(connection.in_current_span());
         }
+        // Who has connected and was not accepted yet learns at once that nobody is here any more.
+        drop(socket);
         let finish = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(linger, finish).await.is_err() {
             tracing::warn!("HTTP requests were not done in time");

@@ -67,7 +67,7 @@ pub struct HttpConnection {
 /// [`repeatable`](Self::repeatable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// How often a request is tried in all. Default: 4. 0 counts as 1.
+    /// How often a request is tried in all. Default: 8, which takes some 11 s. 0 counts as 1.
     pub attempts: usize,
     /// How long to wait before the second try; the time doubles with each, and is spread at random so
     /// that many do not come back at once. Default: 100 ms.
@@ -82,7 +82,7 @@ pub struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self {
-            attempts: 4,
+            attempts: 8,
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
             repeatable: false,
