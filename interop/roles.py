@@ -9,17 +9,12 @@ import argparse
 import itertools
 import logging
 import time
-import urllib.error
-import urllib.request
 import uuid
 
 from pylm.clients import Client
-from pylm.parts.connections import HttpConnection
-from pylm.parts.gateways import GatewayDealer, GatewayRouter, HttpGateway
 from pylm.parts.servers import ServerTemplate
 from pylm.parts.services import (CacheService, PubService, PullService, WorkerPullService,
                                  WorkerPushService)
-from pylm.remote.server import DebugServer, RequestHandler
 from pylm.servers import Hub, Master, Pipeline, Server, Sink, Worker
 
 arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -79,11 +74,6 @@ class Acknowledging(Worker):
         return b'acknowledged'
 
 
-class Online(RequestHandler):
-    def foo(self, payload):
-        return payload + b' processed online'
-
-
 class Tripling(Master):
     def scatter(self, message):
         return itertools.repeat(message, 3)
@@ -126,7 +116,10 @@ def from_parts():
     return template
 
 
+# What speaks HTTP is imported where it is needed: pylm's clients do not wait long for what starts after them.
+
 def behind_http():
+    from pylm.parts.gateways import GatewayDealer, GatewayRouter, HttpGateway
     template = ServerTemplate()
     inside = 'inproc://gateway_router'
     template.register_inbound(GatewayRouter, 'gateway_router', inside, route='WorkerPush')
@@ -142,6 +135,7 @@ def behind_http():
 
 
 def in_front_of_http():
+    from pylm.parts.connections import HttpConnection
     template = ServerTemplate()
     template.register_inbound(PullService, 'Pull', at(5555), route='HttpConnection')
     template.register_outbound(HttpConnection, 'HttpConnection',
@@ -216,8 +210,20 @@ CLIENTS = {
 ANNOUNCED = ('server', 'pipeline', 'tee', 'stream_control', 'sink', 'hub')
 
 
+def web_worker():
+    from pylm.remote.server import DebugServer, RequestHandler
+
+    class Online(RequestHandler):
+        def foo(self, payload):
+            return payload + b' processed online'
+
+    DebugServer('localhost', 8888 + arguments.port_offset, Online).serve_forever()
+
+
 def http_client():
     """A GET, as soon as there is somebody to answer it."""
+    import urllib.error
+    import urllib.request
     for _ in range(100):
         try:
             with urllib.request.urlopen('http://localhost:%d/function' % (8888 + arguments.port_offset)) as answer:
@@ -248,6 +254,6 @@ if __name__ == '__main__':
     if ROLE == 'client':
         http_client() if EXAMPLE == 'http_gateway' else client()
     elif ROLE == 'web_worker':
-        DebugServer('localhost', 8888 + arguments.port_offset, Online).serve_forever()
+        web_worker()
     else:
         component().start()
