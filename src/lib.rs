@@ -36,6 +36,8 @@ pub use palm_runtime::{
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};
+#[cfg(feature = "redis")]
+pub use palm_runtime::{RedisStore, RedisStoreBuilder};
 
 /// # Examples
 ///

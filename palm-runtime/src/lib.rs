@@ -37,6 +37,8 @@ pub use cache::{
 };
 #[cfg(feature = "file-cache")]
 pub use cache::{FileStore, FileStoreBuilder};
+#[cfg(feature = "redis")]
+pub use cache::{RedisStore, RedisStoreBuilder};
 pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, blocking};
 pub use component::{
     Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate,

@@ -18,6 +18,8 @@ mod memory;
 mod model_test;
 mod operations;
 mod page;
+#[cfg(feature = "redis")]
+mod redis;
 mod remote;
 mod repeated;
 pub(crate) mod service;
@@ -34,5 +36,7 @@ pub use file::{FileStore, FileStoreBuilder};
 pub use handle::Cache;
 pub use memory::MemoryStore;
 pub use page::{Entry, Page, PageLimits, Position};
+#[cfg(feature = "redis")]
+pub use redis::{RedisStore, RedisStoreBuilder};
 pub use store::{CacheLimits, KeyValue, Swap};
 pub use streams::{Scan, Watch};

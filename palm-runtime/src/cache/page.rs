@@ -90,4 +90,11 @@ impl Filling {
         let entries = self.entries;
         Page { entries, next }
     }
+
+    /// The page of a store that has positions of its own.
+    #[cfg(feature = "redis")]
+    pub(super) fn up_to(self, next: Option<Position>) -> Page {
+        let entries = self.entries;
+        Page { entries, next }
+    }
 }
