@@ -531,6 +531,20 @@ fn a_cache_of_pylm_is_used_with_care() {
         client.delete("k").await.unwrap();
         client.delete("k").await.unwrap();
         assert_eq!(client.get("k").await.unwrap(), None);
+        let unsupported = |error: CacheError, expected: &str| match error {
+            CacheError::Unsupported { operation } => assert_eq!(operation, expected),
+            other => panic!("{other:?}"),
+        };
+        let swap = client.compare_and_set("k", None, None).await;
+        unsupported(swap.unwrap_err(), "compare and set");
+        unsupported(client.add("k", 1).await.unwrap_err(), "add");
+        let found = client.scan("").next().await.unwrap();
+        unsupported(found.unwrap_err(), "scan");
+        let deleted = client.delete_prefix("k").await;
+        unsupported(deleted.unwrap_err(), "delete by prefix");
+        unsupported(client.watch("k").await.unwrap_err(), "watch");
+        let brief = client.set_for("k", "x", Duration::from_secs(1)).await;
+        unsupported(brief.unwrap_err(), "set for a time");
         assert!(!service.is_finished());
     });
 }

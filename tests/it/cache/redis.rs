@@ -1,0 +1,305 @@
+//! The store on Redis or Valkey, with servers that the tests start. Needs `PALM_REDIS`, the path of a
+//! `redis-server` or `valkey-server` (7 or newer, for the ports of the cluster).
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use palm::prelude::*;
+use palm::{Change, KeyValue, PageLimits, RedisStore};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::super::setup::{ANY, check, connect, eventually, soon};
+use super::{Promises, check_store};
+
+/// A server as a process, which ends with this.
+struct Server {
+    child: Child,
+    port: u16,
+    options: Vec<String>,
+    folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, options: &[String], folder: &TempDir) -> Child {
+    let program = std::env::var_os("PALM_REDIS").expect("PALM_REDIS is the path of a redis-server");
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--port"]);
+    command.arg(port.to_string()).args(["--save", "", "--dir"]);
+    command.arg(folder.path()).args(options);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.spawn().unwrap()
+}
+
+impl Server {
+    /// A server that listens. A port that somebody else has taken meanwhile is given up for another.
+    async fn start(options: impl Fn() -> Vec<String>) -> Self {
+        for _ in 0..5 {
+            let (port, options) = (free_port(), options());
+            let folder = tempfile::tempdir().unwrap();
+            let child = spawn(port, &options, &folder);
+            let mut server = Self {
+                child,
+                port,
+                options,
+                folder,
+            };
+            if server.is_ready().await {
+                return server;
+            }
+        }
+        panic!("no server starts; is PALM_REDIS one?");
+    }
+
+    async fn single() -> Self {
+        Self::start(|| vec!["--appendonly".to_owned(), "no".to_owned()]).await
+    }
+
+    /// Waits until it listens; it does not if it has ended.
+    async fn is_ready(&mut self) -> bool {
+        let (child, at) = (&mut self.child, ("127.0.0.1", self.port));
+        let mut ended = false;
+        eventually("the server listens", || {
+            ended = child.try_wait().unwrap().is_some();
+            ended || std::net::TcpStream::connect(at).is_ok()
+        })
+        .await;
+        !ended && self.ask("PING").await == "PONG"
+    }
+
+    fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    async fn start_again(&mut self) {
+        self.child = spawn(self.port, &self.options, &self.folder);
+        assert!(self.is_ready().await, "it starts again");
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What it answers to one command.
+    async fn ask(&self, command: &str) -> String {
+        let ask = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+            let command = format!("{command}\r\n");
+            stream.write_all(command.as_bytes()).await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let (kind, rest) = line.trim_end().split_at(1);
+            match kind {
+                "+" | ":" => rest.to_owned(),
+                "$" => {
+                    let mut text = vec![0; rest.parse().unwrap()];
+                    stream.read_exact(&mut text).await.unwrap();
+                    String::from_utf8(text).unwrap()
+                }
+                _ => panic!("`{}`: {line}", command.trim_end()),
+            }
+        };
+        soon("an answer of the server", ask).await
+    }
+}
+
+/// Three servers, each with a third of the keys.
+async fn cluster() -> Vec<Server> {
+    let mut servers = Vec::new();
+    let mut bus_ports = Vec::new();
+    for (number, slots) in ["0 5460", "5461 10921", "10922 16383"].iter().enumerate() {
+        let bus_port = std::cell::Cell::new(0);
+        let server = Server::start(|| {
+            bus_port.set(free_port());
+            let options = format!(
+                "--cluster-enabled yes --cluster-node-timeout 2000 --cluster-port {}",
+                bus_port.get()
+            );
+            options.split(' ').map(str::to_owned).collect()
+        });
+        let server = server.await;
+        server.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}")).await;
+        server
+            .ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1))
+            .await;
+        servers.push(server);
+        bus_ports.push(bus_port.get());
+    }
+    for (server, bus_port) in servers.iter().zip(bus_ports).skip(1) {
+        let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus_port}", server.port);
+        servers[0].ask(&meet).await;
+    }
+    let complete = async {
+        for server in &servers {
+            loop {
+                let info = server.ask("CLUSTER INFO").await;
+                if info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3") {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    soon("the servers know each other", complete).await;
+    servers
+}
+
+async fn store(server: &Server) -> RedisStore {
+    let store = RedisStore::connect(server.url());
+    soon("connecting", store).await.unwrap()
+}
+
+async fn keys(store: &RedisStore, prefix: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.scan(prefix, after, PageLimits::default());
+        let page = soon("a page", page).await.unwrap();
+        keys.extend(page.entries.into_iter().map(|entry| entry.key));
+        after = page.next;
+        if after.is_none() {
+            keys.sort();
+            keys.dedup();
+            return keys;
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs PALM_REDIS, the path of a redis-server"]
+fn redis_server_conforms() {
+    check(async {
+        let server = Server::single().await;
+        check_store(store(&server).await, Promises::Fewer).await;
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_REDIS, the path of a redis-server"]
+fn redis_cluster_conforms() {
+    check(async {
+        let servers = cluster().await;
+        check_store(store(&servers[1]).await, Promises::Fewer).await;
+        // The first that is named need not be there.
+        let absent = format!("redis://127.0.0.1:{}", free_port());
+        let store = RedisStore::builder(absent).node(servers[2].url()).connect();
+        let store = soon("connecting", store).await.unwrap();
+        store.delete_prefix("").await.unwrap();
+        for number in 0..300 {
+            let key = format!("k/{number}");
+            store.set(&key, "v".into(), None).await.unwrap();
+        }
+        for server in &servers {
+            let count: usize = server.ask("DBSIZE").await.parse().unwrap();
+            assert!(count > 50, "each has its share: {count}");
+        }
+        assert_eq!(keys(&store, "k/").await.len(), 300);
+        assert_eq!(store.delete_prefix("k/").await.unwrap(), 300);
+        for server in &servers {
+            assert_eq!(server.ask("DBSIZE").await, "0");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_REDIS, the path of a redis-server"]
+fn redis_keys_of_others_are_left_alone() {
+    check(async {
+        let server = Server::single().await;
+        server.ask("SET foreign x").await;
+        server.ask("LPUSH palm:list x").await;
+        let ours = store(&server).await;
+        let theirs = RedisStore::builder(server.url()).namespace("theirs:");
+        let theirs = soon("connecting", theirs.connect()).await.unwrap();
+        // What means something in a pattern, and what is beside it.
+        let odd = ["a*b", "a[b]", "a?b", "a\\b", "a^b", "a-b", "a b", "\u{fc}"];
+        for key in odd.iter().chain(&["aXb", "ab", "axxb"]) {
+            ours.set(key, "v".into(), None).await.unwrap();
+        }
+        for key in odd {
+            assert_eq!(keys(&ours, key).await, [key], "{key}");
+        }
+        theirs.set("a*b", "other".into(), None).await.unwrap();
+        assert_eq!(ours.get("a*b").await.unwrap(), Some("v".into()));
+        assert_eq!(server.ask("GET theirs:a*b").await, "other");
+        assert_eq!(ours.delete_prefix("").await.unwrap(), 11);
+        assert_eq!(keys(&theirs, "").await, ["a*b"]);
+        assert_eq!(server.ask("GET foreign").await, "x");
+        assert_eq!(server.ask("LLEN palm:list").await, "1");
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_REDIS, the path of a redis-server"]
+fn redis_watchers_are_told_by_all_and_of_gaps() {
+    check(async {
+        let mut server = Server::single().await;
+        let (first, second) = (store(&server).await, store(&server).await);
+        let cache = palm::Cache::new(first);
+        let mut watch = cache.watch("k").await.unwrap();
+        second.set("k", "v".into(), None).await.unwrap();
+        let change = super::next(&mut watch).await;
+        let (key, value) = ("k".to_owned(), "v".into());
+        assert_eq!(change, Change::Set { key, value });
+
+        server.kill();
+        assert!(second.get("k").await.is_err(), "nobody is there");
+        server.start_again().await;
+        assert_eq!(super::next(&mut watch).await, Change::Lagged);
+        // The first request may find out that its connection is gone.
+        let set = async {
+            while let Err(error) = second.set("k", "again".into(), None).await {
+                println!("not yet: {error:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon("a set after the restart", set).await;
+        let change = super::next(&mut watch).await;
+        let (key, value) = ("k".to_owned(), "again".into());
+        assert_eq!(change, Change::Set { key, value });
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_REDIS, the path of a redis-server"]
+fn redis_has_a_masters_keys_after_a_restart() {
+    check(async {
+        let server = Server::single().await;
+        for number in 1..=3 {
+            let master = Master::new("master").bind(ANY).cache(store(&server).await);
+            let master = master.spawn().await.unwrap();
+            let client = connect("master", &master).await;
+            assert_eq!(client.add("starts", 1).await.unwrap(), number);
+            drop(client);
+            master.shutdown().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there() {
+    check(async {
+        let port = free_port();
+        let url = format!("redis://user:secret@127.0.0.1:{port}");
+        let refused = soon("a refusal", RedisStore::connect(url)).await;
+        let text = format!("the store at `127.0.0.1:{port}` cannot be opened");
+        assert_eq!(refused.unwrap_err().to_string(), text);
+        let refused = soon("a refusal", RedisStore::connect("no URL")).await;
+        let text = "the store at `URL 1` cannot be opened";
+        assert_eq!(refused.unwrap_err().to_string(), text);
+    });
+}
