@@ -10,7 +10,7 @@
 //! | call functions | [`Client`], [`blocking::Client`]; at length: [`guide::calls`] |
 //! | share the functions of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
 //! | send values of your own | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
-//! | keep values between calls, share and watch them | [`Cache`], [`KeyValue`] |
+//! | keep values between calls, share and watch them | [`Cache`], [`KeyValue`]; at length: [`guide::cache`] |
 //! | call functions by HTTP, or be called so | with the feature `http`: `http`, `http_worker`; at length: `guide::http` |
 //! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`]; of your own: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
 //! | test what you have built | [`testing`] |
@@ -169,6 +169,9 @@ pub mod prelude {
 
 /// What takes more than a page to say.
 pub mod guide {
+    #[doc = include_str!("../docs/cache.md")]
+    pub mod cache {}
+
     #[doc = include_str!("../docs/calls.md")]
     pub mod calls {}
 
