@@ -233,7 +233,8 @@ impl Cache {
         }
     }
 
-    /// The entries whose keys begin with `prefix`, in the order of the keys' bytes.
+    /// The entries whose keys begin with `prefix`, in the order of the keys' bytes (from a `RedisStore` in
+    /// none, and one may come twice).
     ///
     /// They come in pages of at most 1000 entries, and about 1 MiB. What is there from the beginning to
     /// the end is found; what is set or deleted meanwhile may be found or not. The component's own
