@@ -526,7 +526,13 @@ fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
 fn connections_wait_where_there_are_too_many() {
     check(async {
         let listener = Listener::new(PORT).max_connections(1);
-        let http = Http::with(listener, &Gateway::new()).await;
+        let master = Master::new("master").bind(ANY);
+        let master = master.gateway(listener, &Gateway::new());
+        let master = soon("the start", master.spawn()).await.unwrap();
+        let url = master.address("http_address").unwrap().to_owned();
+        // A client that keeps none of its connections, which would be in the place of the others.
+        let client = client().pool_max_idle_per_host(0).build().unwrap();
+        let http = Http::of(master, url, client).await;
         let mut first = http.connect().await;
         let request = b"GET /bytes HTTP/1.1\r\nhost: x\r\n\r\n";
         first.write_all(request).await.unwrap();

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayService;
+use super::body::{Held, Memory};
 use super::problem::Problem;
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
@@ -50,8 +51,8 @@ pub(crate) struct Inner {
     /// To the part that brings them in.
     sender: mpsc::Sender<Message>,
     receiver: Mutex<Option<mpsc::Receiver<Message>>>,
-    /// Bytes that requests may have in memory.
-    pub(crate) memory: Semaphore,
+    /// Of the bodies of requests, and of results that their clients have not read yet.
+    pub(super) memory: Memory,
     /// Cancelled when no further request is taken.
     pub(crate) closed: CancellationToken,
     component: OnceLock<Component>,
@@ -80,17 +81,42 @@ impl Component {
 #[derive(Debug)]
 enum Waiting {
     One(oneshot::Sender<Message>),
-    Many(mpsc::Sender<Message>),
+    Many(Stream),
+}
+
+/// The results of a call on their way to its client. Bounded by their bytes: they may come in bursts.
+#[derive(Debug)]
+struct Stream {
+    results: mpsc::UnboundedSender<StreamedResult>,
+    room: Memory,
+}
+
+/// A result, and the places in memory that it takes.
+#[derive(Debug)]
+pub(super) struct StreamedResult {
+    pub(super) message: Message,
+    _held: [Held; 2],
+}
+
+impl Stream {
+    /// Tells whether there was room, and somebody who waits.
+    fn send(&self, message: Message, memory: &Memory) -> bool {
+        let bytes = message.weight() + BESIDES;
+        let (Some(own), Some(common)) = (self.room.take(bytes), memory.take(bytes)) else {
+            return false;
+        };
+        let _held = [own, common];
+        self.results.send(StreamedResult { message, _held }).is_ok()
+    }
 }
 
 /// Requests that wait to become messages.
 const INCOMING: usize = 1000;
 /// Calls that may be under way.
 const CALLS: usize = 16_384;
-/// Results of one call that wait to be written to its client.
-const RESULTS: usize = 65_536;
-/// Bytes that all requests together may have in memory.
-const MEMORY: usize = 1024 * 1024 * 1024;
+/// Bytes of the results of one call that wait to be written to its client, each with what it takes besides.
+const RESULTS: u32 = 64 * 1024 * 1024;
+const BESIDES: usize = 256;
 
 impl Default for Gateway {
     fn default() -> Self {
@@ -119,7 +145,7 @@ impl Gateway {
             calls: Mutex::default(),
             sender,
             receiver: Mutex::new(Some(receiver)),
-            memory: Semaphore::new(MEMORY),
+            memory: Memory::default(),
             closed: CancellationToken::new(),
             component: OnceLock::new(),
         }))
@@ -228,11 +254,11 @@ impl Inner {
                 let _ = waiting.send(message);
                 None
             }
-            Some(Waiting::Many(waiting)) => {
+            Some(Waiting::Many(stream)) => {
                 let call = message.client_topic();
                 // A client that reads too slowly loses its stream, and holds up nobody.
-                if waiting.try_send(message).is_ok() {
-                    calls.insert(call, Waiting::Many(waiting));
+                if stream.send(message, &self.memory) {
+                    calls.insert(call, Waiting::Many(stream));
                 }
                 None
             }
@@ -257,7 +283,7 @@ impl Inner {
 /// A call whose results a request waits for; given up when it is dropped.
 #[derive(Debug)]
 pub(super) struct PendingCall {
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     call: ByteString,
     /// Whether results are still to come.
     pub(super) is_open: bool,
@@ -278,9 +304,14 @@ impl PendingCall {
     pub(super) fn many(
         gateway: &Gateway,
         call: ByteString,
-    ) -> Result<(Self, mpsc::Receiver<Message>), Problem> {
-        let (sender, results) = mpsc::channel(RESULTS);
-        gateway.0.begin(&call, Waiting::Many(sender))?;
+    ) -> Result<(Self, mpsc::UnboundedReceiver<StreamedResult>), Problem> {
+        // Bounded by its room.
+        let (sender, results) = mpsc::unbounded_channel();
+        let stream = Stream {
+            results: sender,
+            room: Memory::new(RESULTS),
+        };
+        gateway.0.begin(&call, Waiting::Many(stream))?;
         Ok((Self::of(gateway, call), results))
     }
 

@@ -10,6 +10,7 @@
 //!
 //! Requests and responses are described in `palm::guide::http`.
 
+mod body;
 mod call;
 mod content;
 mod gateway;
@@ -24,6 +25,7 @@ mod stream;
 mod tls;
 mod worker;
 
+pub(crate) use body::Memory;
 pub(crate) use gateway::Component;
 pub use gateway::Gateway;
 pub use listener::Listener;

@@ -5,6 +5,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 
+use super::body::BodyError;
 use crate::error::FailureKind;
 use crate::message::RemoteError;
 
@@ -53,6 +54,12 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
     }
 
+    /// The body did not come in time.
+    pub(super) fn slow_body() -> Self {
+        let detail = "the body did not come in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, detail)
+    }
+
     /// What a component said.
     pub(super) fn of(error: RemoteError) -> Self {
         let status = match error.kind {
@@ -93,5 +100,18 @@ impl Problem {
             headers.insert(name, value);
         }
         response
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let detail = error.to_string();
+        match error {
+            BodyError::TooLarge { limit, .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("limit", limit)
+            }
+            BodyError::Busy => Self::unavailable(detail),
+            BodyError::Broken(_) => Self::new(StatusCode::BAD_REQUEST, detail),
+        }
     }
 }

@@ -8,12 +8,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt as _;
-use http_body_util::BodyExt as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::body::{self, Held};
 use super::call::{Asked, Shape};
 use super::content::Content;
 use super::gateway::{Gateway, PendingCall};
@@ -115,9 +115,7 @@ async fn answer(
     let late = || Problem::late(asked.timeout);
 
     let payload = timeout_at(until, payload(gateway, request)).await;
-    let (payload, _memory) = payload.map_err(|_| {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
-    })??;
+    let (payload, _held) = payload.map_err(|_| Problem::slow_body())??;
     let message = asked.message(gateway, payload);
     until_there_is_a_worker(gateway, until).await?;
     match asked.shape {
@@ -161,11 +159,7 @@ fn one(gateway: &Gateway, asked: &Asked, result: Message) -> Result<Response<Bod
         return Ok(response);
     }
     let payload = result.payload().clone();
-    let (len, limit) = (payload.len(), gateway.0.options.response_bytes);
-    if len > limit {
-        let detail = format!("the result has {len} bytes, the limit is {limit}");
-        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
-    }
+    check_size(gateway, &payload)?;
     *response.body_mut() = Body::from(payload);
     let content = asked.function.as_ref().map(Content::given);
     // pylm's gateway calls every result text, and so are those of its workers.
@@ -175,6 +169,16 @@ fn one(gateway: &Gateway, asked: &Asked, result: Message) -> Result<Response<Bod
         .headers_mut()
         .insert(header::CONTENT_TYPE, media_type);
     Ok(response)
+}
+
+/// Refuses a result that is too large.
+pub(super) fn check_size(gateway: &Gateway, result: &Bytes) -> Result<(), Problem> {
+    let (len, limit) = (result.len(), gateway.0.options.response_bytes);
+    if len <= limit {
+        return Ok(());
+    }
+    let detail = format!("the result has {len} bytes, the limit is {limit}");
+    Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
 }
 
 fn only(request: &Request<Body>, methods: &[Method], allow: &'static str) -> Result<(), Problem> {
@@ -217,15 +221,8 @@ fn is_same(known: &str, given: &str) -> bool {
 async fn payload(
     gateway: &Gateway,
     request: Request<Body>,
-) -> Result<(Bytes, Option<tokio::sync::SemaphorePermit<'_>>), Problem> {
-    let options = &gateway.0.options;
+) -> Result<(Bytes, Option<Held>), Problem> {
     let headers = request.headers();
-    let too_large = |len: Option<u64>| {
-        let limit = options.request_bytes;
-        let has = len.map_or("more bytes".to_owned(), |len| format!("{len} bytes"));
-        let detail = format!("the body has {has}, the limit is {limit}");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("limit", limit)
-    };
     let has_body = headers.contains_key(header::CONTENT_LENGTH)
         || headers.contains_key(header::TRANSFER_ENCODING)
         || !hyper::body::Body::is_end_stream(request.body());
@@ -233,43 +230,9 @@ async fn payload(
         // What pylm's gateway makes of a request without a body.
         return Ok((Bytes::from_static(b"No Payload"), None));
     }
-    let expected = hyper::body::Body::size_hint(request.body());
-    if expected.lower() > options.request_bytes as u64 {
-        return Err(too_large(Some(expected.lower())));
-    }
-    let busy = || Problem::unavailable("other requests take all the memory that there is for them");
-    let mut memory = gateway.0.memory.try_acquire_many(0).map_err(|_| busy())?;
-    let mut body = request.into_body();
-    let mut frames: Vec<Bytes> = Vec::new();
-    let mut len = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            let detail = format!("the body cannot be read: {error}");
-            Problem::new(StatusCode::BAD_REQUEST, detail)
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        len += data.len();
-        if len > options.request_bytes {
-            return Err(too_large(None));
-        }
-        let room = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        memory.merge(
-            gateway
-                .0
-                .memory
-                .try_acquire_many(room)
-                .map_err(|_| busy())?,
-        );
-        frames.push(data);
-    }
-    // Most bodies are one frame, which is not copied.
-    let payload = match &frames[..] {
-        [frame] => frame.clone(),
-        frames => frames.concat().into(),
-    };
-    Ok((payload, Some(memory)))
+    let limit = gateway.0.options.request_bytes;
+    let (payload, held) = body::read(request.into_body(), limit, &gateway.0.memory).await?;
+    Ok((payload, Some(held)))
 }
 
 /// Refuses at once what nobody could answer. A worker that is restarted is waited for.

@@ -16,9 +16,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::call::{Asked, Shape};
 use super::content::Content;
-use super::gateway::PendingCall;
+use super::gateway::{PendingCall, StreamedResult};
 use super::problem::Problem;
-use crate::message::{Message, RemoteError};
+use super::service::check_size;
+use crate::message::RemoteError;
 
 /// One thing of a stream.
 enum Item {
@@ -32,7 +33,7 @@ enum Item {
 struct Results {
     asked: Asked,
     call: PendingCall,
-    results: mpsc::Receiver<Message>,
+    results: mpsc::UnboundedReceiver<StreamedResult>,
     until: Instant,
     /// Results that were given.
     given: u64,
@@ -57,7 +58,10 @@ impl Results {
                 self.is_over = true;
                 return Some(Item::Failed(Problem::late(self.asked.timeout)));
             };
-            let Some(result) = result else {
+            let Some(StreamedResult {
+                message: result, ..
+            }) = result
+            else {
                 self.is_over = true;
                 let detail = "results come faster than they are read, or the component stopped";
                 return Some(Item::Failed(Problem::unavailable(detail)));
@@ -73,7 +77,11 @@ impl Results {
             }
             if extensions.end.is_none() {
                 self.given += 1;
-                return Some(Item::Result(result.payload().clone()));
+                let payload = result.payload().clone();
+                return Some(match check_size(&self.call.gateway, &payload) {
+                    Ok(()) => Item::Result(payload),
+                    Err(problem) => Item::Failed(problem),
+                });
             }
         }
     }
@@ -83,7 +91,7 @@ impl Results {
 pub(super) fn respond(
     asked: Asked,
     call: PendingCall,
-    results: mpsc::Receiver<Message>,
+    results: mpsc::UnboundedReceiver<StreamedResult>,
     until: Instant,
 ) -> Response<Body> {
     let (shape, content) = (asked.shape, asked.function.as_ref().map(Content::given));

@@ -13,6 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::body::Memory;
 use super::posted::{PostedMessage, no_answer};
 use crate::alone::alone;
 use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
@@ -33,8 +34,9 @@ const MESSAGE: HeaderValue = HeaderValue::from_static("application/octet-stream"
 /// It takes the POST of a serialized `PalmMessage`, at any path, and answers 200 with the same message,
 /// its payload replaced. What a method fails with is answered by 500; the body is then the message with
 /// the error in it, which an `HttpConnection` of ours gives its caller. A method that gives nothing is
-/// answered by 204, a body that is no message by 400, a body over 128 MiB by 413, other methods than POST
-/// by 405.
+/// answered by 204, a body that is no message by 400, a body over 128 MiB by 413, one that takes longer
+/// than a minute by 408, one for which there is no memory, 1 GiB for all of them, by 503, other methods
+/// than POST by 405.
 ///
 /// Serve it by [`serve`](super::serve), in an axum application, or in a serverless runtime that takes a
 /// tower service. Clones share the component. A runtime of tokio has to be there when the first request
@@ -46,6 +48,7 @@ pub struct HttpWorker<C>(Arc<Inner<C>>);
 struct Inner<C> {
     state: Arc<State<C>>,
     concurrency: usize,
+    memory: Memory,
     running: Mutex<Option<Running>>,
 }
 
@@ -74,6 +77,7 @@ impl<C: Callable> HttpWorker<C> {
         Self(Arc::new(Inner {
             state,
             concurrency,
+            memory: Memory::default(),
             running: Mutex::default(),
         }))
     }
@@ -132,11 +136,12 @@ impl<C: Callable> HttpWorker<C> {
     }
 
     async fn respond(&self, request: Request<Body>) -> Response<Body> {
-        let posted = match PostedMessage::read(request).await {
+        let posted = match PostedMessage::read(request, &self.0.memory).await {
             Ok(posted) => posted,
             Err(refused) => return refused,
         };
-        let mut message = match Message::decode(posted.body) {
+        let PostedMessage { body, held: _held } = posted;
+        let mut message = match Message::decode(body) {
             Ok(message) => message,
             Err(error) => {
                 let detail = format!("the body is no PalmMessage: {}", chain(&error));

@@ -14,15 +14,16 @@ use tokio_util::sync::CancellationToken;
 use super::super::answering::{Answering, Handled, Requests, Respond};
 use super::super::whereabouts::Opened;
 use crate::error::BoxError;
-use crate::http::{Bound, Listener, PostedMessage, no_answer};
+use crate::http::{Bound, Listener, Memory, PostedMessage, no_answer};
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, SocketClosed};
 
 /// Takes messages as the bodies of POST requests, and answers each: with the outbound part's answer
 /// where it is registered with `block`, with `1` otherwise. Announced as `http_address`.
 ///
-/// A body that is no message is answered by 400, one that is too large by 413, and what was not done
-/// when the component stops by 503.
+/// A body that is no message is answered by 400, one over 128 MiB by 413, one that takes longer than a
+/// minute by 408. One for which there is no memory, 1 GiB for all of them, and what was not done when
+/// the component stops are answered by 503.
 ///
 /// ```no_run
 /// # use palm_runtime::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
@@ -38,7 +39,7 @@ use crate::socket::{Frames, SocketClosed};
 pub struct HttpService<H = NoHooks> {
     listener: Option<Listener>,
     hooks: H,
-    sender: mpsc::Sender<Posted>,
+    service: MessageService,
     receiver: mpsc::Receiver<Posted>,
     opened: Option<(Option<Bound>, Opened)>,
 }
@@ -70,7 +71,10 @@ impl HttpService {
         Self {
             listener: None,
             hooks: NoHooks,
-            sender,
+            service: MessageService {
+                sender,
+                memory: Memory::default(),
+            },
             receiver,
             opened: None,
         }
@@ -83,7 +87,7 @@ impl<H> HttpService<H> {
         HttpService {
             listener: self.listener,
             hooks,
-            sender: self.sender,
+            service: self.service,
             receiver: self.receiver,
             opened: None,
         }
@@ -91,7 +95,7 @@ impl<H> HttpService<H> {
 
     /// What takes the requests, as a tower service.
     pub fn service(&self) -> MessageService {
-        MessageService(self.sender.clone())
+        self.service.clone()
     }
 }
 
@@ -113,7 +117,7 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let (bound, opened) = self.opened.expect("a part is opened before it runs");
-        let service = MessageService(self.sender);
+        let service = self.service;
         let (stop, linger) = (outlet.stop.clone(), outlet.stop.linger());
         let answering = Answering {
             hooks: self.hooks,
@@ -164,7 +168,10 @@ impl Respond for oneshot::Sender<Answer> {
 
 /// Takes the requests of an [`HttpService`]: a tower service.
 #[derive(Clone, Debug)]
-pub struct MessageService(mpsc::Sender<Posted>);
+pub struct MessageService {
+    sender: mpsc::Sender<Posted>,
+    memory: Memory,
+}
 
 impl<B> tower::Service<Request<B>> for MessageService
 where
@@ -179,11 +186,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let sender = self.0.clone();
+        let Self { sender, memory } = self.clone();
         let request = request.map(Body::new);
         async move {
-            let body = match PostedMessage::read(request).await {
-                Ok(posted) => posted.body,
+            let posted = PostedMessage::read(request, &memory).await;
+            let PostedMessage { body, held: _held } = match posted {
+                Ok(posted) => posted,
                 Err(refused) => return Ok(refused),
             };
             let (answer, answered) = oneshot::channel();

@@ -1,0 +1,146 @@
+//! [`Memory`]: what bodies and results may have of it, and how a body is read into it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes that may be in memory at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory(Arc<Semaphore>, u32);
+
+/// A part of a [`Memory`], which is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(OwnedSemaphorePermit);
+
+/// Why a body cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It has `len` bytes, where that was told before.
+    #[error("the body has {}, the limit is {limit}", bytes(*.len))]
+    TooLarge { len: Option<u64>, limit: usize },
+    /// Others have all the memory.
+    #[error("other requests take all the memory that there is for them")]
+    Busy,
+    /// The connection broke, or what came is no body.
+    #[error("the body cannot be read: {0}")]
+    Broken(axum::Error),
+}
+
+fn bytes(len: Option<u64>) -> String {
+    len.map_or("more bytes".to_owned(), |len| format!("{len} bytes"))
+}
+
+impl Default for Memory {
+    /// 1 GiB.
+    fn default() -> Self {
+        Self::new(1024 * 1024 * 1024)
+    }
+}
+
+impl Memory {
+    pub(super) fn new(bytes: u32) -> Self {
+        Self(Arc::new(Semaphore::new(bytes as usize)), bytes)
+    }
+
+    /// Takes room for so many bytes, if there is any. What is larger than all of it takes all of it.
+    pub(super) fn take(&self, bytes: usize) -> Option<Held> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.1);
+        let permit = self.0.clone().try_acquire_many_owned(bytes);
+        permit.ok().map(Held)
+    }
+}
+
+impl Held {
+    fn merge(&mut self, more: Self) {
+        self.0.merge(more.0);
+    }
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read(
+    mut body: Body,
+    limit: usize,
+    memory: &Memory,
+) -> Result<(Bytes, Held), BodyError> {
+    let expected = hyper::body::Body::size_hint(&body).lower();
+    if expected > limit as u64 {
+        let len = Some(expected);
+        return Err(BodyError::TooLarge { len, limit });
+    }
+    let mut held = memory.take(0).ok_or(BodyError::Busy)?;
+    let mut frames: Vec<Bytes> = Vec::new();
+    let mut len = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else {
+            // Trailers.
+            continue;
+        };
+        len += data.len();
+        if len > limit {
+            return Err(BodyError::TooLarge { len: None, limit });
+        }
+        held.merge(memory.take(data.len()).ok_or(BodyError::Busy)?);
+        frames.push(data);
+    }
+    // Most bodies are one frame, which is not copied.
+    let body = match &frames[..] {
+        [frame] => frame.clone(),
+        frames => frames.concat().into(),
+    };
+    Ok((body, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::{FutureExt as _, stream};
+
+    use super::*;
+
+    fn read_now(frames: &[&'static str], memory: &Memory) -> Result<(Bytes, Held), BodyError> {
+        let frames: Vec<_> = frames
+            .iter()
+            .map(|frame| match *frame {
+                "broken" => Err(io::Error::other("it broke")),
+                frame => Ok(frame),
+            })
+            .collect();
+        let body = Body::from_stream(stream::iter(frames));
+        let read = read(body, 10, memory).now_or_never();
+        read.expect("all of it is there")
+    }
+
+    #[test]
+    fn a_body_has_a_limit_and_all_of_them_together() {
+        let memory = Memory::new(15);
+        let check = |frames: &[&'static str], expected: &str| match read_now(frames, &memory) {
+            Ok((body, _)) => assert_eq!(body, expected),
+            Err(error) => assert_eq!(error.to_string(), expected),
+        };
+        check(&[], "");
+        check(&["one"], "one");
+        check(&["12345", "67890"], "1234567890");
+        let too_large = "the body has more bytes, the limit is 10";
+        check(&["12345", "67890", "1"], too_large);
+        check(&["one", "broken"], "the body cannot be read: it broke");
+
+        let held = read_now(&["1234567890"], &memory);
+        check(&["12345"], "12345");
+        let busy = "other requests take all the memory that there is for them";
+        check(&["12345", "6"], busy);
+        drop(held);
+        check(&["12345", "6"], "123456");
+    }
+
+    #[test]
+    fn a_length_that_is_told_before_is_refused_before() {
+        let read = read(Body::from("12345678901"), 10, &Memory::default()).now_or_never();
+        let error = read.expect("nothing is read").expect_err("it is too large");
+        let expected = "the body has 11 bytes, the limit is 10";
+        assert_eq!(error.to_string(), expected);
+    }
+}
