@@ -411,10 +411,11 @@ impl Outlet {
     }
 
     /// Sends on a message that a hook failed on, so that its caller gets to know.
-    pub(crate) async fn send_failed(&self, message: Message, since: Instant) {
+    pub(crate) async fn send_failed(&self, mut message: Message, since: Instant) {
         let Some(route) = &self.failures else {
             return;
         };
+        message.end_with_error();
         let bytes = message.weight();
         let envelope = Envelope {
             gathers: false,

@@ -23,6 +23,7 @@ mod errors;
 mod examples;
 mod http_gateway;
 mod http_limits;
+mod http_results;
 mod http_worker;
 mod lifecycle;
 mod methods;

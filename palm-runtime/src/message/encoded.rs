@@ -276,6 +276,14 @@ impl Message {
         });
     }
 
+    /// Says so of a call that came to nothing but this error, where somebody wants to know.
+    pub(crate) fn end_with_error(&mut self) {
+        let extensions = self.extensions().unwrap_or_default();
+        if extensions.wants_end && extensions.end.is_none() {
+            self.end(1);
+        }
+    }
+
     /// Until when the answer is wanted, where the caller has told.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         Deadline::of(&self.0.unknown)

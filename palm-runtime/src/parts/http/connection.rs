@@ -346,13 +346,17 @@ impl Poster {
             }
         };
         // A worker that gives nothing gives no message either, and whoever waits loses whom it waits for.
-        let Some(answer) = answer else {
+        let Some(mut answer) = answer else {
             return;
         };
         if let Some(feedback) = feedback {
             let _ = feedback.send(answer.encode());
         }
+        let end = end_of(&mut answer);
         outlet.send_since(answer, since).await;
+        if let Some(end) = end {
+            outlet.send_since(end, since).await;
+        }
     }
 
     /// The message with its result; none where the worker gives none.
@@ -366,6 +370,9 @@ impl Poster {
             return Err(CallFailure::given_up());
         }
         let deadline = Deadline::from_extension(extensions.deadline);
+        if deadline.is_some_and(Deadline::has_passed) {
+            return Err(CallFailure::late());
+        }
         let late = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep(deadline.left()).await,
@@ -489,6 +496,26 @@ impl Poster {
             Err(error) => Err(no_message(error.into())),
         }
     }
+}
+
+/// Says that `answer` is the only one, where somebody wants to know: that a request has one answer is
+/// known only to who posted it. After a result the message that is returned says it, an error does itself.
+fn end_of(answer: &mut Message) -> Option<Message> {
+    // Of a call with several steps, the steps before may have given many results.
+    if answer.function().contains(' ') {
+        return None;
+    }
+    if answer.has_error() {
+        answer.end_with_error();
+        return None;
+    }
+    let extensions = answer.extensions()?;
+    if !extensions.wants_end || extensions.end.is_some() {
+        return None;
+    }
+    let mut end = answer.clone().with_payload(Bytes::new());
+    end.end(1);
+    Some(end)
 }
 
 /// What counts of a response's head.
