@@ -10,14 +10,17 @@ use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures_util::StreamExt;
-use palm::parts::{CacheService, HttpConnection, HttpService, PubService, PullService, Retry};
+use palm::parts::{
+    CacheService, HttpConnection, HttpService, PubService, PullService, PushPullService, Retry,
+};
 use palm::prelude::*;
+use palm::socket::Pull;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 
-use super::setup::{ANY, Gate, check, connect, soon};
+use super::setup::{ANY, Gate, STALLED, address, check, connect, options, soon};
 
 const HERE: &str = "127.0.0.1:0";
 
@@ -420,5 +423,36 @@ fn an_http_service_takes_messages_and_answers_them() {
         server.shutdown().await.unwrap();
         let request = Request::post("/").body(Body::from(message)).unwrap();
         assert_eq!(service.oneshot(request).await.unwrap().status(), 503);
+    });
+}
+
+#[test]
+fn an_http_service_answers_whose_answer_is_lost() {
+    check(async {
+        let mut template = ServerTemplate::new("shop");
+        let service = HttpService::bind(HERE).answer_timeout(STALLED);
+        template
+            .register_inbound(service, "Http")
+            .route("Workers")
+            .block(true);
+        template.register_outbound(PushPullService::bind(ANY, ANY), "Workers");
+        let server = template.spawn().await.unwrap();
+        let tasks = address(server.address("worker_push_address").unwrap());
+        let mut worker = Pull::connect(&tasks, &options()).await.unwrap();
+
+        let url = server.address("http_address").unwrap();
+        let message = Message::new("shop.shout", "x").encode();
+        let request = reqwest::Client::new().post(url).body(message).send();
+        let request = tokio::spawn(request);
+        let mut taken = Vec::new();
+        soon("the task", worker.recv_many(&mut taken, 1))
+            .await
+            .unwrap();
+        // It is killed with its task.
+        drop(worker);
+        let answer = soon("an answer", request).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 504);
+        let media_type = answer.headers()["content-type"].clone();
+        assert_eq!(media_type, "application/problem+json");
     });
 }

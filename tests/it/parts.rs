@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use omq_tokio::{Options, Socket, SocketType};
+use palm::part::InboundHooks;
 use palm::parts::{
     BypassSender, CacheService, Handler, PubService, PullBypassConnection, PullConnection,
     PullService, PushBypassConnection, PushConnection, PushPullService, PushService,
@@ -13,8 +14,11 @@ use palm::prelude::*;
 use palm::socket::{Publish, Pull, Push, Request};
 use palm::{CallError, ComponentHandle, FailureKind};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::setup::{ANY, Caller, SOON, address, check, connect, eventually, options, soon};
+use super::setup::{
+    ANY, Caller, SOON, STALLED, address, check, connect, eventually, options, soon,
+};
 
 struct Shouter;
 
@@ -60,7 +64,7 @@ impl Words {
         message: Message,
         context: Context,
     ) -> impl Iterator<Item = Message> + use<> {
-        assert_eq!(context.name(), "parts");
+        assert!(["parts", "server"].contains(&context.name()));
         let payload = message.payload().clone();
         let words: Vec<_> = payload
             .split(|byte| *byte == b' ')
@@ -164,6 +168,72 @@ fn push_pull_gives_tasks_and_answers_who_waits_for_the_results() {
         assert_eq!(error.kind, FailureKind::Failed);
         server.shutdown().await.unwrap();
         worker.shutdown().await.unwrap();
+    });
+}
+
+/// REP and a pair of PUSH and PULL, whose only worker takes every task and answers none.
+async fn with_a_silent_worker<H: InboundHooks>(
+    rep: RepService<H>,
+) -> (ComponentHandle, Request, AbortOnDropHandle<()>) {
+    let mut template = ServerTemplate::new("server");
+    let rep = rep.answer_timeout(STALLED);
+    template
+        .register_inbound(rep, "Rep")
+        .route("Workers")
+        .block(true);
+    template.register_outbound(PushPullService::bind(ANY, ANY), "Workers");
+    template.register_bypass(CacheService::bind(ANY), "Cache");
+    let server = spawn(template).await;
+    let tasks = address(server.address("worker_push_address").unwrap());
+    let mut silent = Pull::connect(&tasks, &options()).await.unwrap();
+    let silent = tokio::spawn(async move {
+        let mut tasks = Vec::new();
+        while silent.recv_many(&mut tasks, 100).await.is_ok() {
+            tasks.clear();
+        }
+    });
+    let request = request_at(server.address("rep_address").unwrap()).await;
+    (server, request, AbortOnDropHandle::new(silent))
+}
+
+#[test]
+fn a_request_whose_answer_is_lost_is_answered_in_time() {
+    check(async {
+        let (server, request, silent) = with_a_silent_worker(RepService::bind(ANY)).await;
+        let asked = || Message::new("server.shout", "loud").encode();
+        // More than may wait at once.
+        let answers = (0..1001).map(|_| ask(&request, asked()));
+        for answer in futures_util::future::join_all(answers).await {
+            assert_eq!(answer, "0");
+        }
+        assert_eq!(server.metrics().part("Rep").unwrap().errors, 1001);
+        // The worker is killed, and another one comes.
+        drop(silent);
+        let _worker = Shouter.connect(server.db_address()).spawn().await.unwrap();
+        let answered = async {
+            loop {
+                let answer = ask(&request, asked()).await;
+                // Who has gone may still be given a task.
+                if answer != "0" {
+                    return Message::decode(answer).unwrap();
+                }
+            }
+        };
+        assert_eq!(soon("an answer", answered).await.payload(), "LOUD");
+    });
+}
+
+#[test]
+fn a_part_with_hooks_goes_on_after_a_lost_answer() {
+    check(async {
+        let (fed, mut feedback) = mpsc::unbounded_channel();
+        let rep = RepService::bind(ANY).hooks(Words { fed });
+        let (_server, request, _silent) = with_a_silent_worker(rep).await;
+        for _ in 0..2 {
+            let asked = Message::new("server.shout", "two words").encode();
+            assert_eq!(ask(&request, asked).await, "thank you");
+            assert_eq!(next(&mut feedback).await, "0");
+        }
     });
 }
 

@@ -1,11 +1,12 @@
 //! The one loop by which inbound parts take requests whose peers wait for an answer.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
 
 use super::intake::{handle_feedback, scatter};
 use super::whereabouts::Opened;
@@ -17,8 +18,11 @@ use crate::socket::{Frames, SocketClosed};
 /// Requests that wait for their answers at once; further ones wait where they come from.
 const CONCURRENCY: usize = 1000;
 
-/// What a request is answered that is no message.
-const MALFORMED: Bytes = Bytes::from_static(b"0");
+/// How long an answer may take where nothing else is said.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a request is answered that has no answer of its own.
+const NONE: Bytes = Bytes::from_static(b"0");
 
 /// A source of requests.
 pub(super) trait Requests: Send {
@@ -38,6 +42,8 @@ pub(super) enum Handled {
     Malformed,
     /// A hook failed on it.
     Failed,
+    /// There was no answer in time.
+    Late,
 }
 
 /// Where the answer to one request goes.
@@ -49,6 +55,8 @@ pub(super) trait Respond {
 /// What answers requests.
 pub(super) struct Answering<H> {
     pub(super) hooks: H,
+    /// How long a request may take once it has been taken.
+    pub(super) answer_timeout: Duration,
     pub(super) opened: Opened,
     pub(super) outlet: Outlet,
 }
@@ -62,8 +70,8 @@ impl<H: InboundHooks> Answering<H> {
             let (frames, responder) = tokio::select! {
                 biased;
                 () = outlet.stopped() => break,
-                Some((answer, responder)) = waiting.next() => {
-                    self.answer(answer, Handled::Answered, responder);
+                Some((answer, handled, responder)) = waiting.next() => {
+                    self.answer(answer, handled, responder);
                     continue;
                 }
                 request = requests.recv(), if waiting.len() < CONCURRENCY => request?,
@@ -77,37 +85,50 @@ impl<H: InboundHooks> Answering<H> {
                 Err(cause) => {
                     self.opened.counters.count_error();
                     tracing::warn!("a peer sent what is no message: {cause}");
-                    self.answer(MALFORMED, Handled::Malformed, responder);
+                    self.answer(NONE, Handled::Malformed, responder);
                     continue;
                 }
             };
             if H::SCATTERS {
                 let context = &self.opened.context;
-                let answer = scatter(&mut self.hooks, context, message, &outlet, since).await;
-                match answer {
-                    Ok(answer) => self.answer(answer, Handled::Answered, responder),
-                    Err(()) => self.answer(MALFORMED, Handled::Failed, responder),
-                }
+                let answer = scatter(&mut self.hooks, context, message, &outlet, since);
+                let (answer, handled) = match timeout(self.answer_timeout, answer).await {
+                    Ok(Ok(answer)) => (answer, Handled::Answered),
+                    Ok(Err(())) => (NONE, Handled::Failed),
+                    Err(_) => (NONE, Handled::Late),
+                };
+                self.answer(answer, handled, responder);
             } else {
                 message.ensure_id();
-                let outlet = &outlet;
-                waiting.push(async move { (outlet.send_since(message, since).await, responder) });
+                // A worker that is killed answers nothing, and would otherwise keep its place for ever.
+                let answer = timeout(self.answer_timeout, outlet.send_since(message, since));
+                waiting.push(async move {
+                    match answer.await {
+                        Ok(answer) => (answer, Handled::Answered, responder),
+                        Err(_) => (NONE, Handled::Late, responder),
+                    }
+                });
             }
         }
-        while let Some((answer, responder)) = waiting.next().await {
-            self.answer(answer, Handled::Answered, responder);
+        while let Some((answer, handled, responder)) = waiting.next().await {
+            self.answer(answer, handled, responder);
         }
         Ok(())
     }
 
     fn answer(&mut self, feedback: Bytes, handled: Handled, responder: impl Respond) {
+        if handled == Handled::Late {
+            self.opened.counters.count_error();
+            let waited = self.answer_timeout;
+            tracing::warn!("a request had no answer within {waited:?}");
+        }
         handle_feedback(&mut self.hooks, &feedback);
         let hook = AssertUnwindSafe(|| self.hooks.reply_feedback(feedback));
         let (answer, handled) = match std::panic::catch_unwind(hook) {
             Ok(answer) => (answer, handled),
             Err(_) => {
                 tracing::error!("reply_feedback panicked");
-                (MALFORMED, Handled::Failed)
+                (NONE, Handled::Failed)
             }
         };
         if !responder.respond(answer, handled) {

@@ -1,15 +1,18 @@
 //! REP: messages of peers that wait for an answer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::answering::{Answering, Handled, Requests, Respond};
+use super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, Reply, Responder, SocketClosed, SocketError};
 
 /// Takes messages from REQ peers and answers each: with the outbound part's answer where it is
-/// registered with `block`, with `1` otherwise. Announced as `rep_address`.
+/// registered with `block`, with `1` otherwise, with `0` where there is none in time. Announced as
+/// `rep_address`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,6 +59,7 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed, SocketError};
 pub struct RepService<H = NoHooks> {
     address: Given,
     hooks: H,
+    answer_timeout: Duration,
     opened: Option<(Reply, Opened)>,
 }
 
@@ -65,17 +69,30 @@ impl RepService {
         Self {
             address: address.into_address(),
             hooks: NoHooks,
+            answer_timeout: ANSWER_TIMEOUT,
             opened: None,
         }
     }
 }
 
 impl<H> RepService<H> {
+    /// How long a request may wait for its answer once it has been taken; then its peer gets `0`.
+    /// Default: 60 s. A result that comes later goes on along its route, and is nobody's answer.
+    ///
+    /// Hooks that scatter take one request at a time: one without an answer holds up the others for as
+    /// long, and of its messages those are not sent that the hook has not given on by then.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout;
+        self
+    }
+
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> RepService<G> {
         RepService {
             address: self.address,
             hooks,
+            answer_timeout: self.answer_timeout,
             opened: None,
         }
     }
@@ -92,7 +109,7 @@ impl<H: InboundHooks> Inbound for RepService<H> {
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let (reply, opened) = self.opened.expect("a part is opened before it runs");
-        answer_all(reply, self.hooks, opened, outlet).await
+        answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
     }
 }
 
@@ -113,6 +130,7 @@ impl<H: InboundHooks> Inbound for RepService<H> {
 pub struct RepConnection<H = NoHooks> {
     whereabouts: Whereabouts,
     hooks: H,
+    answer_timeout: Duration,
     opened: Option<Opened>,
 }
 
@@ -122,17 +140,30 @@ impl RepConnection {
         Self {
             whereabouts: Whereabouts::Given(address.into_address()),
             hooks: NoHooks,
+            answer_timeout: ANSWER_TIMEOUT,
             opened: None,
         }
     }
 }
 
 impl<H> RepConnection<H> {
+    /// How long a request may wait for its answer once it has been taken; then its peer gets `0`.
+    /// Default: 60 s. A result that comes later goes on along its route, and is nobody's answer.
+    ///
+    /// Hooks that scatter take one request at a time: one without an answer holds up the others for as
+    /// long, and of its messages those are not sent that the hook has not given on by then.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout;
+        self
+    }
+
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> RepConnection<G> {
         RepConnection {
             whereabouts: self.whereabouts,
             hooks,
+            answer_timeout: self.answer_timeout,
             opened: None,
         }
     }
@@ -149,19 +180,21 @@ impl<H: InboundHooks> Inbound for RepConnection<H> {
         let address = self.whereabouts.locate().await?;
         let reply = Reply::connect(&address, &opened.options).await?;
         tracing::info!("answers requests from {address}");
-        answer_all(reply, self.hooks, opened, outlet).await
+        answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
     }
 }
 
 async fn answer_all<H: InboundHooks>(
     mut reply: Reply,
     hooks: H,
+    answer_timeout: Duration,
     opened: Opened,
     outlet: Outlet,
 ) -> Result<(), BoxError> {
     let linger = outlet.stop.linger();
     let answering = Answering {
         hooks,
+        answer_timeout,
         opened,
         outlet,
     };

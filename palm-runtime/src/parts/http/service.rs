@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::super::answering::{Answering, Handled, Requests, Respond};
+use super::super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
 use super::super::whereabouts::Opened;
 use crate::error::BoxError;
 use crate::http::{Bound, Listener, Memory, PostedMessage, no_answer};
@@ -22,8 +23,8 @@ use crate::socket::{Frames, SocketClosed};
 /// where it is registered with `block`, with `1` otherwise. Announced as `http_address`.
 ///
 /// A body that is no message is answered by 400, one over 128 MiB by 413, one that takes longer than a
-/// minute by 408. One for which there is no memory, 1 GiB for all of them, and what was not done when
-/// the component stops are answered by 503.
+/// minute by 408, one that has no answer in time by 504. One for which there is no memory, 1 GiB for all
+/// of them, and what was not done when the component stops are answered by 503.
 ///
 /// ```no_run
 /// # use palm_runtime::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
@@ -39,6 +40,7 @@ use crate::socket::{Frames, SocketClosed};
 pub struct HttpService<H = NoHooks> {
     listener: Option<Listener>,
     hooks: H,
+    answer_timeout: Duration,
     service: MessageService,
     receiver: mpsc::Receiver<Posted>,
     opened: Option<(Option<Bound>, Opened)>,
@@ -71,6 +73,7 @@ impl HttpService {
         Self {
             listener: None,
             hooks: NoHooks,
+            answer_timeout: ANSWER_TIMEOUT,
             service: MessageService {
                 sender,
                 memory: Memory::default(),
@@ -82,11 +85,23 @@ impl HttpService {
 }
 
 impl<H> HttpService<H> {
+    /// How long a request may wait for its answer once it has been taken; then its peer gets 504.
+    /// Default: 60 s. A result that comes later goes on along its route, and is nobody's answer.
+    ///
+    /// Hooks that scatter take one request at a time: one without an answer holds up the others for as
+    /// long, and of its messages those are not sent that the hook has not given on by then.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout;
+        self
+    }
+
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> HttpService<G> {
         HttpService {
             listener: self.listener,
             hooks,
+            answer_timeout: self.answer_timeout,
             service: self.service,
             receiver: self.receiver,
             opened: None,
@@ -121,6 +136,7 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
         let (stop, linger) = (outlet.stop.clone(), outlet.stop.linger());
         let answering = Answering {
             hooks: self.hooks,
+            answer_timeout: self.answer_timeout,
             opened,
             outlet,
         };
@@ -206,6 +222,9 @@ where
                 }
                 Ok((_, Handled::Failed)) => {
                     no_answer(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")
+                }
+                Ok((_, Handled::Late)) => {
+                    no_answer(StatusCode::GATEWAY_TIMEOUT, "there was no answer in time")
                 }
                 Err(_) => stopped(),
             })
