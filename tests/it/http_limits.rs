@@ -46,6 +46,11 @@ impl Hand {
     }
 
     #[palm::method]
+    fn large(&self, bytes: Json<usize>) -> Bytes {
+        vec![b'x'; bytes.0].into()
+    }
+
+    #[palm::method]
     fn nothing(&self) {}
 
     #[palm::method]
@@ -274,6 +279,53 @@ fn sizes_are_limited() {
         let _ = raw.write_all(head.as_bytes()).await;
         assert!(read_to_end(&mut raw).await.starts_with("HTTP/1.1 431"));
         http.is_well().await;
+    });
+}
+
+#[test]
+fn results_that_are_not_read_are_limited_in_sum() {
+    // More than the system takes for a client that does not read.
+    const LARGE: usize = 24 << 20;
+    check(async {
+        let gateway = Gateway::new().max_memory(2 * LARGE + LARGE / 2);
+        let http = Http::with(PORT, &gateway).await;
+        let large = || http.post("large", LARGE.to_string());
+        let mut unread = Vec::new();
+        for _ in 0..2 {
+            let mut raw = http.connect().await;
+            let length = LARGE.to_string().len();
+            let head =
+                format!("POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+            raw.write_all(format!("{head}{LARGE}").as_bytes())
+                .await
+                .unwrap();
+            let mut begin = [0; 12];
+            soon("a response", raw.read_exact(&mut begin))
+                .await
+                .unwrap();
+            assert_eq!(&begin, b"HTTP/1.1 200");
+            unread.push(raw);
+        }
+        let answer = ask(large()).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.header("retry-after"), "1");
+        answer.problem();
+        http.is_well().await;
+        // Who goes away, or reads, makes room.
+        drop(unread);
+        let read = async {
+            loop {
+                let answer = ask(large()).await;
+                if answer.status == 200 {
+                    return answer.body.len();
+                }
+            }
+        };
+        assert_eq!(soon("room", read).await, LARGE);
+        // One after the other they take no more than one does.
+        for _ in 0..4 {
+            assert_eq!(ask(large()).await.body.len(), LARGE);
+        }
     });
 }
 

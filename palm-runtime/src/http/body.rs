@@ -15,6 +15,17 @@ pub(crate) struct Memory(Arc<Semaphore>, u32);
 #[derive(Debug)]
 pub(crate) struct Held(OwnedSemaphorePermit);
 
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
@@ -41,7 +52,9 @@ impl Default for Memory {
 }
 
 impl Memory {
-    pub(super) fn new(bytes: u32) -> Self {
+    /// So many bytes, or 4 GiB, whichever is less.
+    pub(super) fn new(bytes: usize) -> Self {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Self(Arc::new(Semaphore::new(bytes as usize)), bytes)
     }
 
@@ -56,6 +69,12 @@ impl Memory {
 impl Held {
     fn merge(&mut self, more: Self) {
         self.0.merge(more.0);
+    }
+
+    /// The same bytes, which give this back when the last of them are dropped. A body is dropped before,
+    /// when hyper has them and has not written them yet.
+    pub(super) fn within(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(HeldBytes { bytes, _held: self })
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayService;
-use super::body::{Held, Memory};
+use super::body::{BodyError, Held, Memory};
 use super::problem::Problem;
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
@@ -38,6 +38,7 @@ pub(crate) struct GatewayOptions {
     pub(crate) worker_patience: Duration,
     pub(crate) request_bytes: usize,
     pub(crate) response_bytes: usize,
+    pub(crate) memory_bytes: usize,
     pub(crate) tokens: Vec<String>,
     pub(crate) title: Option<String>,
 }
@@ -80,9 +81,16 @@ impl Component {
 /// Who waits for the results of a call.
 #[derive(Debug)]
 enum Waiting {
-    One(oneshot::Sender<Message>),
+    One {
+        result: oneshot::Sender<OneResult>,
+        /// The place of the request's body, which that of the result takes.
+        body: Option<Held>,
+    },
     Many(Stream),
 }
+
+/// The result of a call that has one, and the place in memory that it takes.
+pub(super) type OneResult = Result<(Message, Held), Problem>;
 
 /// The results of a call on their way to its client. Bounded by their bytes: they may come in bursts.
 #[derive(Debug)]
@@ -95,18 +103,25 @@ struct Stream {
 #[derive(Debug)]
 pub(super) struct StreamedResult {
     pub(super) message: Message,
-    _held: [Held; 2],
+    /// Among the results of all calls, to be kept until it is written.
+    pub(super) held: Held,
+    /// Among those that wait in its own.
+    _room: Held,
 }
 
 impl Stream {
     /// Tells whether there was room, and somebody who waits.
     fn send(&self, message: Message, memory: &Memory) -> bool {
         let bytes = message.weight() + BESIDES;
-        let (Some(own), Some(common)) = (self.room.take(bytes), memory.take(bytes)) else {
+        let (Some(_room), Some(held)) = (self.room.take(bytes), memory.take(bytes)) else {
             return false;
         };
-        let _held = [own, common];
-        self.results.send(StreamedResult { message, _held }).is_ok()
+        let result = StreamedResult {
+            message,
+            held,
+            _room,
+        };
+        self.results.send(result).is_ok()
     }
 }
 
@@ -115,7 +130,7 @@ const INCOMING: usize = 1000;
 /// Calls that may be under way.
 const CALLS: usize = 16_384;
 /// Bytes of the results of one call that wait to be written to its client, each with what it takes besides.
-const RESULTS: u32 = 64 * 1024 * 1024;
+const RESULTS: usize = 64 * 1024 * 1024;
 const BESIDES: usize = 256;
 
 impl Default for Gateway {
@@ -132,6 +147,7 @@ impl Gateway {
             worker_patience: Duration::from_secs(1),
             request_bytes: 128 * 1024 * 1024,
             response_bytes: 128 * 1024 * 1024,
+            memory_bytes: 1024 * 1024 * 1024,
             tokens: Vec::new(),
             title: None,
         })
@@ -140,12 +156,12 @@ impl Gateway {
     fn with(options: GatewayOptions) -> Self {
         let (sender, receiver) = mpsc::channel(INCOMING);
         Self(Arc::new(Inner {
+            memory: Memory::new(options.memory_bytes),
             options,
             prefix: format!("{}/", new_id()),
             calls: Mutex::default(),
             sender,
             receiver: Mutex::new(Some(receiver)),
-            memory: Memory::default(),
             closed: CancellationToken::new(),
             component: OnceLock::new(),
         }))
@@ -181,6 +197,13 @@ impl Gateway {
     #[must_use]
     pub fn max_response(self, bytes: usize) -> Self {
         self.set(|options| options.response_bytes = bytes)
+    }
+
+    /// How much memory the bodies of requests and the results that were not read yet may take together,
+    /// in bytes; what finds no room is answered by 503. Default: 1 GiB. More than 4 GiB counts as 4 GiB.
+    #[must_use]
+    pub fn max_memory(self, bytes: usize) -> Self {
+        self.set(|options| options.memory_bytes = bytes)
     }
 
     /// Lets only requests in that carry this bearer token (RFC 6750), or another one that was allowed so.
@@ -249,9 +272,12 @@ impl Inner {
         let mut calls = self.calls();
         match calls.remove(message.client()) {
             None => Some(message).filter(|message| !message.client().starts_with(&self.prefix)),
-            Some(Waiting::One(waiting)) => {
+            Some(Waiting::One { result, body }) => {
+                drop(body);
+                let held = self.memory.take(message.weight() + BESIDES);
+                let held = held.ok_or_else(|| Problem::from(BodyError::Busy));
                 // The request may have been given up meanwhile.
-                let _ = waiting.send(message);
+                let _ = result.send(held.map(|held| (message, held)));
                 None
             }
             Some(Waiting::Many(stream)) => {
@@ -290,14 +316,16 @@ pub(super) struct PendingCall {
 }
 
 impl PendingCall {
-    /// A call that has one result.
+    /// A call that has one result; `body` is held until it is there.
     pub(super) fn one(
         gateway: &Gateway,
         call: ByteString,
-    ) -> Result<(Self, oneshot::Receiver<Message>), Problem> {
-        let (sender, result) = oneshot::channel();
-        gateway.0.begin(&call, Waiting::One(sender))?;
-        Ok((Self::of(gateway, call), result))
+        body: Option<Held>,
+    ) -> Result<(Self, oneshot::Receiver<OneResult>), Problem> {
+        let (sender, receiver) = oneshot::channel();
+        let result = sender;
+        gateway.0.begin(&call, Waiting::One { result, body })?;
+        Ok((Self::of(gateway, call), receiver))
     }
 
     /// A call that has many.

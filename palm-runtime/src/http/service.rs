@@ -115,12 +115,12 @@ async fn answer(
     let late = || Problem::late(asked.timeout);
 
     let payload = timeout_at(until, payload(gateway, request)).await;
-    let (payload, _held) = payload.map_err(|_| Problem::slow_body())??;
+    let (payload, held) = payload.map_err(|_| Problem::slow_body())??;
     let message = asked.message(gateway, payload);
     until_there_is_a_worker(gateway, until).await?;
     match asked.shape {
         Shape::One => {
-            let (mut call, result) = PendingCall::one(gateway, message.client_topic())?;
+            let (mut call, result) = PendingCall::one(gateway, message.client_topic(), held)?;
             timeout_at(until, call.send(message))
                 .await
                 .map_err(|_| late())??;
@@ -133,7 +133,8 @@ async fn answer(
             let result = result.map_err(|_| {
                 Problem::unavailable("the component stopped before there was a result")
             })?;
-            one(gateway, &asked, result)
+            let (result, held) = result?;
+            one(gateway, &asked, &result, held)
         }
         Shape::Lines | Shape::Events => {
             let (call, results) = PendingCall::many(gateway, message.client_topic())?;
@@ -146,7 +147,12 @@ async fn answer(
 }
 
 /// The one result of a call, as a response.
-fn one(gateway: &Gateway, asked: &Asked, result: Message) -> Result<Response<Body>, Problem> {
+fn one(
+    gateway: &Gateway,
+    asked: &Asked,
+    result: &Message,
+    held: Held,
+) -> Result<Response<Body>, Problem> {
     let extensions = result.extensions().unwrap_or_default();
     if let Some(error) = extensions.error {
         let error = RemoteError::from_extension(error, result.function());
@@ -160,7 +166,7 @@ fn one(gateway: &Gateway, asked: &Asked, result: Message) -> Result<Response<Bod
     }
     let payload = result.payload().clone();
     check_size(gateway, &payload)?;
-    *response.body_mut() = Body::from(payload);
+    *response.body_mut() = Body::from(held.within(payload));
     let content = asked.function.as_ref().map(Content::given);
     // pylm's gateway calls every result text, and so are those of its workers.
     let media_type = content.map_or("text/plain", Content::media_type);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::body::Held;
 use super::call::{Asked, Shape};
 use super::content::Content;
 use super::gateway::{PendingCall, StreamedResult};
@@ -34,6 +35,8 @@ struct Results {
     asked: Asked,
     call: PendingCall,
     results: mpsc::UnboundedReceiver<StreamedResult>,
+    /// The place of the last one, which is being written until another one is asked for.
+    being_written: Option<Held>,
     until: Instant,
     /// Results that were given.
     given: u64,
@@ -45,6 +48,7 @@ struct Results {
 
 impl Results {
     async fn next(&mut self) -> Option<Item> {
+        self.being_written = None;
         if self.is_over {
             return None;
         }
@@ -59,7 +63,9 @@ impl Results {
                 return Some(Item::Failed(Problem::late(self.asked.timeout)));
             };
             let Some(StreamedResult {
-                message: result, ..
+                message: result,
+                held,
+                ..
             }) = result
             else {
                 self.is_over = true;
@@ -78,6 +84,7 @@ impl Results {
             if extensions.end.is_none() {
                 self.given += 1;
                 let payload = result.payload().clone();
+                self.being_written = Some(held);
                 return Some(match check_size(&self.call.gateway, &payload) {
                     Ok(()) => Item::Result(payload),
                     Err(problem) => Item::Failed(problem),
@@ -100,6 +107,7 @@ pub(super) fn respond(
         asked,
         call,
         results,
+        being_written: None,
         until,
         given: 0,
         is_over: false,
