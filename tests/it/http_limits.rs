@@ -10,13 +10,15 @@ use palm::{ComponentHandle, Json};
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Body, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::lifecycle::Process;
-use super::setup::{ANY, Gate, check, eventually, soon};
+use super::setup::{ANY, Gate, STALLED, check, eventually, soon};
 
 const PORT: &str = "127.0.0.1:0";
+/// More bytes than the system takes for a client that does not read.
+const LARGE: usize = 24 << 20;
 
 #[derive(Clone)]
 struct Hand {
@@ -48,6 +50,11 @@ impl Hand {
     #[palm::method]
     fn large(&self, bytes: Json<usize>) -> Bytes {
         vec![b'x'; bytes.0].into()
+    }
+
+    #[palm::method]
+    fn pages(&self, pages: Json<usize>) -> impl Iterator<Item = Bytes> + use<> {
+        (0..pages.0).map(|_| vec![b'x'; 1 << 20].into())
     }
 
     #[palm::method]
@@ -203,6 +210,24 @@ impl Http {
         TcpStream::connect(address).await.unwrap()
     }
 
+    /// A client that reads no more of its response than that there is one.
+    async fn unread(&self, path: &str, body: usize) -> TcpStream {
+        let mut raw = self.connect().await;
+        let length = body.to_string().len();
+        let accept = match path {
+            "pages" => "application/x-ndjson",
+            _ => "*/*",
+        };
+        let head = format!("POST /{path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n");
+        let request = format!("{head}content-length: {length}\r\n\r\n{body}");
+        raw.write_all(request.as_bytes()).await.unwrap();
+        let mut begin = [0; 12];
+        let reading = raw.read_exact(&mut begin);
+        soon("a response", reading).await.unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200");
+        raw
+    }
+
     /// Another request, after something that must do no harm.
     async fn is_well(&self) {
         let answer = ask(self.post("shout", "still here")).await;
@@ -284,8 +309,6 @@ fn sizes_are_limited() {
 
 #[test]
 fn results_that_are_not_read_are_limited_in_sum() {
-    // More than the system takes for a client that does not read.
-    const LARGE: usize = 24 << 20;
     check(async {
         let gateway = Gateway::new().max_memory(2 * LARGE + LARGE / 2);
         let http = Http::with(PORT, &gateway).await;
@@ -326,6 +349,25 @@ fn results_that_are_not_read_are_limited_in_sum() {
         for _ in 0..4 {
             assert_eq!(ask(large()).await.body.len(), LARGE);
         }
+    });
+}
+
+#[test]
+fn who_stops_reading_is_disconnected() {
+    check(async {
+        let listener = Listener::new(PORT).write_timeout(seconds(1.0));
+        let http = Http::with(listener, &Gateway::new()).await;
+        let large = http.unread("large", LARGE).await;
+        let pages = http.unread("pages", LARGE >> 20).await;
+        for unread in [large, pages] {
+            http.is_well().await;
+            let reset = soon("the end of the connection", unread.ready(Interest::ERROR));
+            assert!(reset.await.unwrap().is_error());
+        }
+        http.is_well().await;
+        // Who reads is not, however large it is.
+        let answer = ask(http.post("large", LARGE.to_string())).await;
+        assert_eq!(answer.body.len(), LARGE);
     });
 }
 
@@ -592,7 +634,7 @@ fn connections_wait_where_there_are_too_many() {
         let mut second = http.connect().await;
         second.write_all(request).await.unwrap();
         let mut nothing = [0];
-        let early = tokio::time::timeout(super::setup::STALLED, second.read(&mut nothing)).await;
+        let early = tokio::time::timeout(STALLED, second.read(&mut nothing)).await;
         assert!(early.is_err(), "a second connection was served");
         drop(first);
         read_until(&mut second, "No Payload").await;

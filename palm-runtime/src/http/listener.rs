@@ -17,6 +17,7 @@ use super::tls::ServerTls;
 pub struct Listener {
     pub(super) address: String,
     pub(super) header_timeout: Duration,
+    pub(super) write_timeout: Duration,
     pub(super) connections: usize,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<ServerTls>,
@@ -28,6 +29,7 @@ impl Listener {
         Self {
             address: address.into(),
             header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
             connections: 16_384,
             #[cfg(feature = "tls")]
             tls: None,
@@ -38,6 +40,17 @@ impl Listener {
     /// before it. Default: 60 s. The body has the time that the whole request has.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.header_timeout = timeout;
+        self
+    }
+
+    /// How long a client may read nothing of what is written to it; then its connection is reset.
+    /// Default: 60 s.
+    ///
+    /// It is silence that is bounded, not slowness. A client of HTTP/2 that reads nothing at all is noticed
+    /// by its pings, within 40 s. One that goes on reading can still stop a single response, by giving it
+    /// no window: that is not noticed, and what is unread of it is kept as long as the connection.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
         self
     }
 
@@ -90,6 +103,7 @@ impl fmt::Debug for Listener {
             .field("scheme", &self.scheme())
             .field("address", &self.address)
             .field("header_timeout", &self.header_timeout)
+            .field("write_timeout", &self.write_timeout)
             .field("connections", &self.connections)
             .finish()
     }

@@ -16,6 +16,7 @@ mod content;
 mod gateway;
 mod listener;
 mod openapi;
+mod patient;
 mod posted;
 mod problem;
 mod serve;

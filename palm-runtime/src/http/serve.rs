@@ -22,6 +22,7 @@ use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use super::Listener;
+use super::patient::Patient;
 use crate::component::Signals;
 use crate::error::BoxError;
 
@@ -185,6 +186,7 @@ async fn connection(
 ) -> Result<(), BoxError> {
     // Answers are written at once; waiting for more of them only delays them.
     stream.set_nodelay(true)?;
+    let stream = Patient::new(stream, listener.write_timeout);
     #[cfg(feature = "tls")]
     if let Some(tls) = &listener.tls {
         let stream = tokio::select! {
