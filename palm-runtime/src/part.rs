@@ -35,6 +35,48 @@ use crate::socket::{Address, Peers, SocketError, SocketOptions};
 pub(crate) const BATCH: usize = 256;
 
 /// Brings messages in.
+///
+/// ```
+/// use palm_runtime::part::{Inbound, OpenError, Outlet, Setup};
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Pull, SocketOptions};
+/// use palm_runtime::{BoxError, Message, ServerTemplate};
+///
+/// /// Brings in one message for each word.
+/// struct Words(&'static str);
+///
+/// impl Inbound for Words {
+///     async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
+///         Ok(())
+///     }
+///
+///     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+///         for word in self.0.split(' ') {
+///             outlet.send(Message::new("any.thing", word)).await;
+///         }
+///         outlet.stopped().await;
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let any = "tcp://127.0.0.1:0".parse()?;
+/// let (mut pull, pulls_at) = Pull::bind(&any, &SocketOptions::default()).await?;
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(Words("one two"), "Words").route("Push");
+/// server.register_outbound(PushConnection::connect(&pulls_at), "Push");
+/// let server = server.spawn().await?;
+///
+/// for word in ["one", "two"] {
+///     let mut frames = Vec::new();
+///     pull.recv_many(&mut frames, 1).await?;
+///     assert_eq!(Message::decode(frames.remove(0))?.payload(), word);
+/// }
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Inbound: Send + 'static {
     /// Opens what the part needs: after this, peers can connect.
     ///
@@ -53,6 +95,50 @@ pub trait Inbound: Send + 'static {
 }
 
 /// Takes messages on.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use palm_runtime::part::{Inlet, OpenError, Outbound, Outlet, Setup};
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Request, SocketOptions};
+/// use palm_runtime::{BoxError, Message, ServerTemplate};
+///
+/// /// Answers with the length of each message's payload.
+/// struct Lengths;
+///
+/// impl Outbound for Lengths {
+///     async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
+///         Ok(())
+///     }
+///
+///     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
+///         let mut batch = Vec::new();
+///         while inlet.recv_many(&mut batch, 100).await > 0 {
+///             for envelope in batch.drain(..) {
+///                 let length = envelope.message().payload().len();
+///                 envelope.answer(length.to_string().into());
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Lengths").block(true);
+/// server.register_outbound(Lengths, "Lengths");
+/// let server = server.spawn().await?;
+///
+/// let at = server.address("rep_address").expect("it was announced").parse()?;
+/// let request = Request::connect(&at, &SocketOptions::default()).await?;
+/// let question = Message::new("any.thing", "hello").encode();
+/// assert_eq!(request.request(question, Duration::from_secs(10)).await?, "5");
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Outbound: Send + 'static {
     /// Opens what the part needs.
     ///
@@ -73,6 +159,41 @@ pub trait Outbound: Send + 'static {
 }
 
 /// Runs beside, without a route.
+///
+/// ```
+/// use palm_runtime::part::{Bypass, OpenError, Setup, Stop};
+/// use palm_runtime::parts::*;
+/// use palm_runtime::{BoxError, ServerTemplate};
+/// use tokio::sync::oneshot;
+///
+/// /// Tells when the component starts to run, and whose it is.
+/// struct Starter(oneshot::Sender<String>, String);
+///
+/// impl Bypass for Starter {
+///     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+///         self.1 = setup.component().to_owned();
+///         Ok(())
+///     }
+///
+///     async fn run(self, stop: Stop) -> Result<(), BoxError> {
+///         self.0.send(self.1).map_err(|name| format!("nobody waits for {name}"))?;
+///         stop.stopped().await;
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let (sender, started) = oneshot::channel();
+/// let mut server = ServerTemplate::new("server");
+/// server.register_bypass(Starter(sender, String::new()), "Starter");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+/// assert_eq!(started.await?, "server");
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Bypass: Send + 'static {
     /// Opens what the part needs.
     ///
@@ -93,6 +214,59 @@ pub trait Bypass: Send + 'static {
 /// Hooks of an inbound part, for components made from parts by hand.
 ///
 /// The high-level components have the hooks of their user's type in this place.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use bytes::Bytes;
+/// use palm_runtime::callable::Emit;
+/// use palm_runtime::part::InboundHooks;
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Pull, Request, SocketOptions};
+/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+///
+/// /// Makes a message of each word, and thanks for them.
+/// struct Words;
+///
+/// impl InboundHooks for Words {
+///     async fn scatter(
+///         &mut self,
+///         message: Message,
+///         _: Context,
+///         emit: &mut Emit<'_>,
+///     ) -> Result<(), CallFailure> {
+///         for word in message.payload().split(|byte| *byte == b' ') {
+///             emit.send(message.clone().with_payload(word.to_vec())).await;
+///         }
+///         Ok(())
+///     }
+///
+///     fn reply_feedback(&mut self, _: Bytes) -> Bytes {
+///         "thank you".into()
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0").hooks(Words), "Rep").route("Push");
+/// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
+/// let server = server.spawn().await?;
+/// let address = |key| server.address(key).expect("it was announced");
+///
+/// let mut pull = Pull::connect(&address("push_address").parse()?, &SocketOptions::default()).await?;
+/// let request = Request::connect(&address("rep_address").parse()?, &SocketOptions::default()).await?;
+/// let message = Message::new("any.thing", "one two").encode();
+/// assert_eq!(request.request(message, Duration::from_secs(10)).await?, "thank you");
+/// for word in ["one", "two"] {
+///     let mut frames = Vec::new();
+///     pull.recv_many(&mut frames, 1).await?;
+///     assert_eq!(Message::decode(frames.remove(0))?.payload(), word);
+/// }
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait InboundHooks: Send + 'static {
     /// Whether [`scatter`](Self::scatter) does anything. Default: yes.
     const SCATTERS: bool = true;
@@ -135,6 +309,49 @@ pub trait InboundHooks: Send + 'static {
 /// them to a store, call another service.
 ///
 /// `#[palm::outbound]` implements it from a method `handle`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use palm_runtime::callable::Emit;
+/// use palm_runtime::part::OutboundHooks;
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Request, SocketOptions};
+/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+///
+/// /// Yields each word.
+/// struct Words;
+///
+/// impl OutboundHooks for Words {
+///     async fn handle(
+///         &mut self,
+///         message: Message,
+///         _: Context,
+///         emit: &mut Emit<'_>,
+///     ) -> Result<(), CallFailure> {
+///         for word in message.payload().split(|byte| *byte == b' ') {
+///             emit.send(message.clone().with_payload(word.to_vec())).await;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Words").block(true);
+/// server.register_outbound(Handler::new(Words), "Words");
+/// let server = server.spawn().await?;
+///
+/// let at = server.address("rep_address").expect("it was announced").parse()?;
+/// let request = Request::connect(&at, &SocketOptions::default()).await?;
+/// let question = Message::new("any.thing", "one two").encode();
+/// let answer = Message::decode(request.request(question, Duration::from_secs(10)).await?)?;
+/// assert_eq!(answer.payload(), "two");
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait OutboundHooks: Send + 'static {
     /// Handles one message. What it yields goes on along the part's route; the last of it is the answer
     /// where an inbound part waits for one.
@@ -155,6 +372,43 @@ pub trait OutboundHooks: Send + 'static {
 /// [`PullBypassConnection`](crate::parts::PullBypassConnection).
 ///
 /// `#[palm::bypass]` implements it from a method `recv`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use bytes::Bytes;
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::callable::Outcome;
+/// use palm_runtime::part::BypassInbound;
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Request, SocketOptions};
+///
+/// /// Answers with what it was told before.
+/// struct Before(Bytes);
+///
+/// impl BypassInbound for Before {
+///     async fn recv(&mut self, body: Bytes) -> Outcome {
+///         Outcome::Payload(std::mem::replace(&mut self.0, body))
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let mut server = ServerTemplate::new("server");
+/// let before = Before("nothing".into());
+/// server.register_bypass(RepBypassService::bind("tcp://127.0.0.1:0", before), "Before");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+///
+/// let at = server.address("bypass_address").expect("it was announced").parse()?;
+/// let request = Request::connect(&at, &SocketOptions::default()).await?;
+/// for (told, before) in [("one", "nothing"), ("two", "one")] {
+///     assert_eq!(request.request(told.into(), Duration::from_secs(10)).await?, before);
+/// }
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait BypassInbound: Send + 'static {
     /// Takes one body; what it gives is the answer, where a peer waits for one.
     fn recv(&mut self, body: Bytes) -> impl Future<Output = Outcome> + Send;
@@ -164,6 +418,44 @@ pub trait BypassInbound: Send + 'static {
 /// [`PushBypassConnection`](crate::parts::PushBypassConnection).
 ///
 /// `#[palm::bypass]` implements it from a method `run`.
+///
+/// ```
+/// use palm_runtime::part::BypassOutbound;
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Pull, SocketOptions};
+/// use palm_runtime::{BoxError, ServerTemplate};
+///
+/// /// Counts down.
+/// struct Countdown(u32);
+///
+/// impl BypassOutbound for Countdown {
+///     async fn run(self, sender: BypassSender) -> Result<(), BoxError> {
+///         for number in (0..=self.0).rev() {
+///             sender.send(number.to_string()).await;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let any = "tcp://127.0.0.1:0".parse()?;
+/// let (mut pull, pulls_at) = Pull::bind(&any, &SocketOptions::default()).await?;
+/// let mut server = ServerTemplate::new("server");
+/// let countdown = PushBypassConnection::connect(&pulls_at).producer(Countdown(2));
+/// server.register_bypass(countdown, "Countdown");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+///
+/// let mut bodies = Vec::new();
+/// while bodies.len() < 3 {
+///     pull.recv_many(&mut bodies, 3).await?;
+/// }
+/// assert_eq!(bodies, ["2", "1", "0"]);
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait BypassOutbound: Send + 'static {
     /// Gives bytes to `sender`. It is dropped when the component stops.
     ///

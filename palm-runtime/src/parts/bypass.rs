@@ -15,13 +15,18 @@ use crate::socket::{Pull, Push, Reply, SocketError};
 /// Answers REQ peers beside the router, with what [`BypassInbound::recv`] gives for each request: a
 /// protocol of your own, next to the component's. Announced as `bypass_address`.
 ///
-/// ```no_run
+/// ```
+/// use std::time::Duration;
+///
 /// use bytes::Bytes;
 /// use palm_runtime::ServerTemplate;
 /// use palm_runtime::callable::Outcome;
 /// use palm_runtime::part::BypassInbound;
 /// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Request, SocketOptions};
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
 /// /// Tells how often it was asked.
 /// struct Counter(u64);
 ///
@@ -32,8 +37,19 @@ use crate::socket::{Pull, Push, Reply, SocketError};
 ///     }
 /// }
 ///
-/// # fn example(server: &mut ServerTemplate) {
-/// server.register_bypass(RepBypassService::bind("tcp://127.0.0.1:5570", Counter(0)), "Counter");
+/// let mut server = ServerTemplate::new("server");
+/// server.register_bypass(RepBypassService::bind("tcp://127.0.0.1:0", Counter(0)), "Counter");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+///
+/// let at = server.address("bypass_address").expect("it was announced").parse()?;
+/// let request = Request::connect(&at, &SocketOptions::default()).await?;
+/// for count in ["1", "2"] {
+///     let answer = request.request("how often?".into(), Duration::from_secs(10)).await?;
+///     assert_eq!(answer, count);
+/// }
+/// server.shutdown().await?;
+/// # Ok(())
 /// # }
 /// ```
 ///
@@ -194,15 +210,29 @@ impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
 /// Pushes to a peer beside the router: what its [`sender`](Self::sender) is given, by a method for
 /// example, or by a [`BypassOutbound`].
 ///
-/// ```no_run
+/// ```
 /// use palm_runtime::ServerTemplate;
 /// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Pull, SocketOptions};
 ///
-/// # async fn example(server: &mut ServerTemplate) {
-/// let audit = PushBypassConnection::connect("tcp://10.0.0.9:5600");
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let any = "tcp://127.0.0.1:0".parse()?;
+/// let (mut pull, pulls_at) = Pull::bind(&any, &SocketOptions::default()).await?;
+///
+/// let audit = PushBypassConnection::connect(&pulls_at);
 /// let sender = audit.sender();
+/// let mut server = ServerTemplate::new("server");
 /// server.register_bypass(audit, "Audit");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+///
 /// sender.send("somebody logged in").await;
+/// let mut events = Vec::new();
+/// pull.recv_many(&mut events, 1).await?;
+/// assert_eq!(events, ["somebody logged in"]);
+/// server.shutdown().await?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]

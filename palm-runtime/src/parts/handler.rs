@@ -18,13 +18,18 @@ use crate::part::{
 /// An outbound part of your own: gives each message to [`OutboundHooks::handle`], one after the other, and
 /// sends on what that yields. A message that carries the error of an earlier step goes on as it is.
 ///
-/// ```no_run
+/// ```
+/// use std::time::Duration;
+///
 /// use palm_runtime::callable::Emit;
 /// use palm_runtime::part::OutboundHooks;
 /// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Pull, Request, SocketOptions};
 /// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
 ///
-/// /// Remembers how many bytes went by, and lets them go.
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// /// Counts the bytes that go by, and puts the sum in their place.
 /// struct Meter(usize);
 ///
 /// impl OutboundHooks for Meter {
@@ -35,13 +40,29 @@ use crate::part::{
 ///         emit: &mut Emit<'_>,
 ///     ) -> Result<(), CallFailure> {
 ///         self.0 += message.payload().len();
-///         emit.send(message).await;
+///         emit.send(message.with_payload(self.0.to_string())).await;
 ///         Ok(())
 ///     }
 /// }
 ///
-/// # fn example(server: &mut ServerTemplate) {
-/// server.register_outbound(Handler::new(Meter(0)), "Meter").route("Pub");
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Meter");
+/// server.register_outbound(Handler::new(Meter(0)), "Meter").route("Push");
+/// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
+/// let server = server.spawn().await?;
+/// let address = |key| server.address(key).expect("it was announced");
+///
+/// let request = Request::connect(&address("rep_address").parse()?, &SocketOptions::default()).await?;
+/// let mut pull = Pull::connect(&address("push_address").parse()?, &SocketOptions::default()).await?;
+/// for (payload, sum) in [("hello", "5"), ("world", "10")] {
+///     let message = Message::new("server.meter", payload).encode();
+///     request.request(message, Duration::from_secs(10)).await?;
+///     let mut frames = Vec::new();
+///     pull.recv_many(&mut frames, 1).await?;
+///     assert_eq!(Message::decode(frames.remove(0))?.payload(), sum);
+/// }
+/// server.shutdown().await?;
+/// # Ok(())
 /// # }
 /// ```
 ///

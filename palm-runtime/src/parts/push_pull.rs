@@ -13,17 +13,53 @@ use crate::socket::{Pull, Push, SocketError};
 ///
 /// With it a REQ peer or an HTTP client can call workers without a client of ours:
 ///
-/// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// ```
+/// use std::time::Duration;
 ///
-/// let workers = PushPullService::bind("tcp://127.0.0.1:5557", "tcp://127.0.0.1:5558");
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Request, SocketOptions};
+/// use palm_runtime::{Message, ServerTemplate};
+/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// # struct Shout;
+/// # impl OutboundHooks for Shout {
+/// #     async fn handle(
+/// #         &mut self,
+/// #         message: Message,
+/// #         _: Context,
+/// #         emit: &mut Emit<'_>,
+/// #     ) -> Result<(), CallFailure> {
+/// #         let loud = message.payload().to_ascii_uppercase();
+/// #         emit.send(message.with_payload(loud)).await;
+/// #         Ok(())
+/// #     }
+/// # }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// let workers = PushPullService::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0");
 /// let mut server = ServerTemplate::new("server");
-/// server.register_inbound(RepService::bind("tcp://127.0.0.1:5555"), "Rep").route("Workers").block(true);
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Workers").block(true);
 /// server.register_outbound(workers, "Workers");
-/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
-/// server.start().await
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+/// let address = |key| server.address(key).expect("it was announced");
+///
+/// // A worker, whose `Shout` answers in capitals.
+/// let tasks = PullConnection::connect(address("worker_push_address"));
+/// let results = PushConnection::connect(address("worker_pull_address"));
+/// let mut worker = ServerTemplate::new("worker");
+/// worker.register_inbound(tasks, "Tasks").route("Shout");
+/// worker.register_outbound(Handler::new(Shout), "Shout").route("Results");
+/// worker.register_outbound(results, "Results");
+/// let worker = worker.spawn().await?;
+///
+/// let request = Request::connect(&address("rep_address").parse()?, &SocketOptions::default()).await?;
+/// let question = Message::new("server.shout", "hello").encode();
+/// let answer = request.request(question, Duration::from_secs(10)).await?;
+/// assert_eq!(Message::decode(answer)?.payload(), "HELLO");
+/// worker.shutdown().await?;
+/// server.shutdown().await?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]

@@ -33,18 +33,50 @@ type Connector = HttpConnector;
 /// Connections are kept and used again. A request that fails becomes an error to the caller, of the kind
 /// [`Unavailable`](FailureKind::Unavailable) where no worker was reached; it is never the answer.
 ///
-/// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// ```
+/// use std::time::Duration;
 ///
-/// let workers = HttpConnection::connect("http://10.0.0.8:8888").max_workers(64);
+/// use palm_runtime::parts::*;
+/// use palm_runtime::socket::{Request, SocketOptions};
+/// use palm_runtime::{Message, ServerTemplate};
+/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// # struct Shout;
+/// # impl OutboundHooks for Shout {
+/// #     async fn handle(
+/// #         &mut self,
+/// #         message: Message,
+/// #         _: Context,
+/// #         emit: &mut Emit<'_>,
+/// #     ) -> Result<(), CallFailure> {
+/// #         let loud = message.payload().to_ascii_uppercase();
+/// #         emit.send(message.with_payload(loud)).await;
+/// #         Ok(())
+/// #     }
+/// # }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// // Where the workers are, or what distributes requests among them; `Shout` answers in capitals.
+/// let mut worker = ServerTemplate::new("worker");
+/// worker.register_inbound(HttpService::bind("127.0.0.1:0"), "Http").route("Shout").block(true);
+/// worker.register_outbound(Handler::new(Shout), "Shout");
+/// let worker = worker.spawn().await?;
+/// let url = worker.address("http_address").expect("it was announced");
+///
+/// let workers = HttpConnection::connect(url).max_workers(64);
 /// let mut server = ServerTemplate::new("server");
-/// server.register_inbound(PullService::bind("tcp://127.0.0.1:5555"), "Pull").route("HttpConnection");
-/// server.register_outbound(workers, "HttpConnection").route("Pub");
-/// server.register_outbound(PubService::bind("tcp://127.0.0.1:5556"), "Pub");
-/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
-/// server.start().await
+/// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Workers").block(true);
+/// server.register_outbound(workers, "Workers");
+/// let server = server.spawn().await?;
+///
+/// let at = server.address("rep_address").expect("it was announced").parse()?;
+/// let request = Request::connect(&at, &SocketOptions::default()).await?;
+/// let question = Message::new("server.shout", "hello").encode();
+/// let answer = request.request(question, Duration::from_secs(10)).await?;
+/// assert_eq!(Message::decode(answer)?.payload(), "HELLO");
+/// server.shutdown().await?;
+/// worker.shutdown().await?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]

@@ -22,7 +22,48 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 ///
 /// When the component stops, the gateway takes no further request.
 ///
-/// An example is at [`HttpGateway`].
+/// ```
+/// use axum::body::Body;
+/// use http_body_util::BodyExt as _;
+/// use hyper::Request;
+/// use palm_runtime::http::Gateway;
+/// use palm_runtime::parts::*;
+/// use palm_runtime::{Message, ServerTemplate};
+/// use tower::ServiceExt as _;
+/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// # struct Shout;
+/// # impl OutboundHooks for Shout {
+/// #     async fn handle(
+/// #         &mut self,
+/// #         message: Message,
+/// #         _: Context,
+/// #         emit: &mut Emit<'_>,
+/// #     ) -> Result<(), CallFailure> {
+/// #         let loud = message.payload().to_ascii_uppercase();
+/// #         emit.send(message.with_payload(loud)).await;
+/// #         Ok(())
+/// #     }
+/// # }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// // Requests are answered within the component, by `Shout`, in capitals.
+/// let gateway = Gateway::new();
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(gateway.router(), "gateway_router").route("Shout");
+/// server.register_outbound(Handler::new(Shout), "Shout").route("gateway_dealer");
+/// server.register_outbound(gateway.dealer(), "gateway_dealer");
+/// let server = server.spawn().await?;
+///
+/// let request = Request::post("/shout").body(Body::from("hello"))?;
+/// let response = gateway.service().oneshot(request).await?;
+/// assert_eq!(response.into_body().collect().await?.to_bytes(), "HELLO");
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// With workers behind it: [`HttpGateway`].
 #[derive(Debug)]
 pub struct GatewayRouter {
     gateway: Gateway,
@@ -100,7 +141,36 @@ impl Inbound for GatewayRouter {
 ///
 /// A message that no request waits for goes on along the part's route; where there is none it is dropped.
 ///
-/// An example is at [`HttpGateway`].
+/// ```
+/// use axum::body::Body;
+/// use http_body_util::BodyExt as _;
+/// use hyper::Request;
+/// use palm_runtime::ServerTemplate;
+/// use palm_runtime::http::Gateway;
+/// use palm_runtime::parts::*;
+/// use tower::ServiceExt as _;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// // What is pushed here and is no request's goes on to the subscribers.
+/// let gateway = Gateway::new();
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(gateway.router(), "gateway_router").route("gateway_dealer");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("gateway_dealer");
+/// server.register_outbound(gateway.dealer(), "gateway_dealer").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// let server = server.spawn().await?;
+///
+/// // A request is its own answer here.
+/// let request = Request::post("/echo").body(Body::from("hello"))?;
+/// let response = gateway.service().oneshot(request).await?;
+/// assert_eq!(response.into_body().collect().await?.to_bytes(), "hello");
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// With workers behind it: [`HttpGateway`].
 #[derive(Debug)]
 pub struct GatewayDealer {
     gateway: Gateway,
@@ -151,23 +221,63 @@ impl Outbound for GatewayDealer {
 
 /// Serves a [`Gateway`]. Announced as `http_address`.
 ///
-/// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::ServerTemplate;
+/// ```
 /// use palm_runtime::http::Gateway;
 /// use palm_runtime::parts::*;
+/// use palm_runtime::{Message, ServerTemplate};
+/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// # struct Shout;
+/// # impl OutboundHooks for Shout {
+/// #     async fn handle(
+/// #         &mut self,
+/// #         message: Message,
+/// #         _: Context,
+/// #         emit: &mut Emit<'_>,
+/// #     ) -> Result<(), CallFailure> {
+/// #         let loud = message.payload().to_ascii_uppercase();
+/// #         emit.send(message.with_payload(loud)).await;
+/// #         Ok(())
+/// #     }
+/// # }
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm_runtime::BoxError> {
 /// let gateway = Gateway::new();
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(gateway.router(), "gateway_router").route("WorkerPush");
-/// server.register_inbound(WorkerPullService::bind("tcp://127.0.0.1:5557"), "WorkerPull")
+/// server.register_inbound(WorkerPullService::bind("tcp://127.0.0.1:0"), "WorkerPull")
 ///     .route("gateway_dealer");
-/// server.register_outbound(WorkerPushService::bind("tcp://127.0.0.1:5558"), "WorkerPush")
+/// server.register_outbound(WorkerPushService::bind("tcp://127.0.0.1:0"), "WorkerPush")
 ///     .failures("gateway_dealer");
 /// server.register_outbound(gateway.dealer(), "gateway_dealer");
-/// server.register_bypass(HttpGateway::bind("127.0.0.1:8888", &gateway), "HttpGateway");
-/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:5559"), "Cache");
-/// server.start().await
+/// server.register_bypass(HttpGateway::bind("127.0.0.1:0", &gateway), "HttpGateway");
+/// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let server = server.spawn().await?;
+/// let address = |key| server.address(key).expect("it was announced");
+///
+/// // A worker, whose `Shout` answers in capitals.
+/// let tasks = PullConnection::connect(address("worker_push_address"));
+/// let results = PushConnection::connect(address("worker_pull_address"));
+/// let mut worker = ServerTemplate::new("worker");
+/// worker.register_inbound(tasks, "Tasks").route("Shout");
+/// worker.register_outbound(Handler::new(Shout), "Shout").route("Results");
+/// worker.register_outbound(results, "Results");
+/// let worker = worker.spawn().await?;
+///
+/// // curl --data hello http://127.0.0.1:8888/shout
+/// let at = address("http_address").strip_prefix("http://").expect("it is no HTTPS");
+/// let mut connection = tokio::net::TcpStream::connect(at).await?;
+/// let request = format!(
+///     "POST /shout HTTP/1.1\r\nHost: {at}\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
+/// );
+/// connection.write_all(request.as_bytes()).await?;
+/// let mut response = String::new();
+/// connection.read_to_string(&mut response).await?;
+/// assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("HELLO"), "{response}");
+/// worker.shutdown().await?;
+/// server.shutdown().await?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
