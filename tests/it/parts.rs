@@ -1,5 +1,6 @@
 //! Each part as its name says, put together by hand, with real peers.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use palm::socket::{Publish, Pull, Push, Request};
 use palm::{CallError, ComponentHandle, FailureKind};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::setup::{
     ANY, Caller, SOON, STALLED, address, check, connect, eventually, options, soon,
@@ -319,6 +322,118 @@ fn hooks_of_an_inbound_part_scatter_and_see_the_answers() {
         assert_eq!(errors, 1);
         assert_eq!(payloads.iter().filter(|payload| *payload == "a").count(), 1);
         server.shutdown().await.unwrap();
+    });
+}
+
+/// What our library logs at DEBUG with the field `part`: the part, and the message.
+struct Logged(mpsc::UnboundedSender<(String, String)>);
+
+impl Subscriber for Logged {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let ours = metadata.target().starts_with("palm_runtime");
+        ours && metadata.is_event() && *metadata.level() == Level::DEBUG
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if let Some(part) = fields.part {
+            // The test may have seen enough.
+            let _ = self.0.send((part, fields.message));
+        }
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[derive(Default)]
+struct Fields {
+    part: Option<String>,
+    message: String,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "part" {
+            self.part = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+}
+
+#[test]
+fn what_passes_a_registration_is_logged_where_it_says_so() {
+    let (sender, mut logged) = mpsc::unbounded_channel();
+    // Of the whole program: one of this thread alone may be left out by `tracing`, which remembers what the
+    // first thread at an event wants. Other tests have parts of other names.
+    tracing::subscriber::set_global_default(Logged(sender)).unwrap();
+    check(async move {
+        let mut template = ServerTemplate::new("server");
+        template
+            .register_inbound(PullService::bind(ANY), "LoggedPull")
+            .route("LoggedHandler")
+            .log(true);
+        template
+            .register_inbound(RepService::bind(ANY), "SilentRep")
+            .route("SilentHandler")
+            .block(true);
+        let (seen, _handled) = mpsc::unbounded_channel();
+        template
+            .register_outbound(Handler::new(Twice { seen: seen.clone() }), "LoggedHandler")
+            .route("SilentPub")
+            .log(true);
+        template
+            .register_outbound(Handler::new(Twice { seen }), "SilentHandler")
+            .route("SilentPub");
+        template.register_outbound(PubService::bind(ANY), "SilentPub");
+        template.register_bypass(CacheService::bind(ANY), "Cache");
+        let server = spawn(template).await;
+
+        let request = request_at(server.address("rep_address").unwrap()).await;
+        let silent = Message::new("any.silent", "x").encode();
+        assert!(!ask(&request, silent).await.is_empty());
+        let mut caller = Caller::of(&server, "caller").await;
+        for payload in ["12345678", "123456789"] {
+            caller.send("any.thing", payload).await;
+            assert_eq!(caller.answers(2).await, ["first", payload]);
+        }
+        server.shutdown().await.unwrap();
+
+        let mut lines = Vec::new();
+        while let Ok((part, message)) = logged.try_recv() {
+            if !part.starts_with("Logged") && !part.starts_with("Silent") {
+                continue;
+            }
+            let (_, fields) = message.split_once("function: ").unwrap();
+            let function = fields.split('"').nth(1).unwrap();
+            let (_, bytes) = fields.split_once("payload_bytes: ").unwrap();
+            let (bytes, _) = bytes.split_once(',').unwrap();
+            lines.push(format!("{part} {function} {bytes}"));
+        }
+        let expected = [
+            "LoggedPull any.thing 8",
+            "LoggedHandler any.thing 5",
+            "LoggedHandler any.thing 8",
+            "LoggedPull any.thing 9",
+            "LoggedHandler any.thing 5",
+            "LoggedHandler any.thing 9",
+        ];
+        assert_eq!(lines, expected);
     });
 }
 
