@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use palm::part::{Inbound, Outbound};
 use palm::parts::{
-    Handler, PubService, PullConnection, PullService, PushConnection, PushService, RepService,
-    SubConnection,
+    CacheService, Handler, HttpService, PubService, PullConnection, PullService, PushConnection,
+    PushPullService, PushService, RepService, SubConnection,
 };
 use palm::prelude::*;
-use palm::socket::Request;
+use palm::socket::{Push, Request};
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -420,5 +420,66 @@ fn parts_of_ours_and_of_pylm_feed_each_other() {
             }
         };
         assert_eq!(soon("a message", arrived).await, "through all of them");
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
+fn a_worker_of_pylm_answers_who_asks_a_push_pull_service() {
+    check(async {
+        let mut template = ServerTemplate::new("server");
+        template
+            .register_inbound(RepService::bind(ANY), "Rep")
+            .route("Workers")
+            .block(true);
+        template.register_outbound(PushPullService::bind(ANY, ANY), "Workers");
+        template.register_bypass(CacheService::bind(ANY), "Cache");
+        let server = template.spawn().await.unwrap();
+        let _worker = start(&["worker", server.db_address()]).await;
+
+        let rep = server.address("rep_address").unwrap();
+        let request = Request::connect(&address(rep), &options()).await.unwrap();
+        // What it fails on is answered too, and ends nothing.
+        for (function, payload, expected) in [
+            ("server.mark", "x", "x pylm"),
+            ("server.mrk", "x", "0"),
+            ("server.mark", "y", "y pylm"),
+        ] {
+            let question = Message::new(function, payload).encode();
+            let answer = request.request(question, SOON).await.unwrap();
+            let answer = Message::decode(answer).unwrap();
+            assert_eq!(answer.payload(), expected, "{function}");
+        }
+        // Many at once, each with its own answer.
+        let ask = |number: usize| {
+            let question = Message::new("server.mark", number.to_string()).encode();
+            request.request(question, SOON)
+        };
+        let answers = futures_util::future::join_all((0..50).map(ask)).await;
+        for (number, answer) in answers.into_iter().enumerate() {
+            let answer = Message::decode(answer.unwrap()).unwrap();
+            assert_eq!(answer.payload(), &format!("{number} pylm"));
+        }
+        server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
+fn pylm_posts_to_an_http_service() {
+    check(async {
+        let (sender, mut arrivals) = mpsc::unbounded_channel();
+        let http = HttpService::bind("127.0.0.1:0");
+        let server = from_parts(http, Handler::new(Arrivals(sender))).await;
+        let url = server.address("http_address").unwrap();
+        let posts = start(&["parts", "PullService", "-", "HttpConnection", url]).await;
+        let pulls = address(&posts.db_address);
+        let push = Push::connect(&pulls, &options()).await.unwrap();
+        for payload in ["one", "two", "three"] {
+            let message = Message::new("any.thing", payload).encode();
+            soon("room", push.send(message)).await.unwrap();
+            let arrived = soon("a message", arrivals.recv()).await.unwrap();
+            assert_eq!(arrived, payload);
+        }
     });
 }
