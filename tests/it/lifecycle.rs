@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use palm::parts::{CacheService, PubService, PullService, PushService};
 use palm::prelude::*;
 use palm::socket::{Push, Reply};
-use palm::{CacheError, ComponentHandle, ComponentKind};
+use palm::{CacheError, ComponentHandle, ComponentKind, FileStore};
 use tokio::net::TcpStream;
 
 use super::setup::{
@@ -695,7 +695,7 @@ const ADDRESSES: &str = "PALM_IT_ADDRESSES";
 /// A component in a process of its own.
 pub(crate) struct Process {
     child: Child,
-    addresses: BTreeMap<String, String>,
+    pub(crate) addresses: BTreeMap<String, String>,
 }
 
 impl Process {
@@ -787,6 +787,10 @@ fn role() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let gate = Gate::closed();
     gate.open();
+    // Where a master has its cache, if not in memory.
+    let file = addresses
+        .get("cache_file")
+        .map(|path| FileStore::open(path).unwrap());
     // What was killed a moment ago may still have its ports.
     let spawn = async {
         loop {
@@ -807,7 +811,10 @@ fn role() {
                         .pub_address(at("pub_address"))
                         .worker_push_address(at("worker_push_address"))
                         .worker_pull_address(at("worker_pull_address"));
-                    master.spawn().await
+                    match &file {
+                        Some(file) => master.cache(file.clone()).spawn().await,
+                        None => master.spawn().await,
+                    }
                 }
                 "worker" => {
                     Hand { gate: gate.clone() }

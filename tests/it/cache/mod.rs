@@ -17,8 +17,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use palm::prelude::*;
 use palm::{Cache, CacheError, Change, FileStore, KeyValue, MemoryStore, Swap};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
+use super::lifecycle::Process;
 use super::setup::{ANY, check, connect, eventually, soon};
 
 /// Set for the process that is killed: the file that it writes to.
@@ -360,5 +362,63 @@ fn what_was_acknowledged_survives_a_kill() {
             }
         }
         assert!(missing.is_empty(), "{missing:?}");
+    });
+}
+
+#[test]
+fn what_a_master_acknowledged_over_the_network_is_there_after_a_kill() {
+    check(async {
+        const ENOUGH: usize = 1000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache.db");
+        let file = ("cache_file", path.to_str().unwrap());
+        let master = Process::run("master", &[file]).await;
+        let db_address = master.addresses["db_address"].clone();
+        let client = Client::connect("master", &*db_address);
+        let client = soon("connecting", client).await.unwrap();
+
+        let (sender, mut acknowledged) = mpsc::unbounded_channel();
+        let mut setting = JoinSet::new();
+        for place in 0..AT_ONCE {
+            let (client, sender) = (client.clone(), sender.clone());
+            setting.spawn(async move {
+                // Until the master is gone.
+                for number in 0.. {
+                    let key = format!("key-{place}-{number}");
+                    if client.set(&key, key.clone()).await.is_err() || sender.send(key).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut keys = HashSet::new();
+        while keys.len() < ENOUGH {
+            keys.extend(soon("a key", acknowledged.recv()).await);
+        }
+        let addresses = master.kill();
+        // What was acknowledged before counts too; what is asked now gets no answer.
+        setting.shutdown().await;
+        while let Ok(key) = acknowledged.try_recv() {
+            keys.insert(key);
+        }
+        drop(client);
+
+        let mut same: Vec<_> = addresses
+            .iter()
+            .map(|(key, at)| (key.as_str(), at.as_str()))
+            .collect();
+        same.push(file);
+        let _again = Process::run("master", &same).await;
+        let client = Client::connect("master", &*db_address);
+        let client = soon("connecting", client).await.unwrap();
+        let entries = client.scan("key-").map_ok(|entry| (entry.key, entry.value));
+        let entries = soon("all keys", entries.try_collect::<Vec<_>>())
+            .await
+            .unwrap();
+        for (key, value) in entries {
+            assert_eq!(value, key);
+            keys.remove(&key);
+        }
+        assert!(keys.is_empty(), "missing: {keys:?}");
     });
 }
