@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::serve::ListenerExt as _;
 use futures_util::StreamExt;
 use palm::parts::{
     CacheService, HttpConnection, HttpService, PubService, PullService, PushPullService, Retry,
@@ -16,11 +17,13 @@ use palm::parts::{
 use palm::prelude::*;
 use palm::socket::Pull;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 
-use super::setup::{ANY, Gate, STALLED, address, check, connect, options, soon};
+use super::setup::{ANY, Gate, STALLED, address, check, check_on, connect, options, soon};
 
 const HERE: &str = "127.0.0.1:0";
 
@@ -258,6 +261,115 @@ fn a_worker_does_not_decide_whom_its_answer_goes_to() {
         let (master, client) = master(HttpConnection::connect(url)).await;
         assert_eq!(client.eval(Hands::SHOUT, "x").await.unwrap(), "stolen");
         master.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_connection_to_a_worker_is_kept_and_used_again() {
+    // On one thread a connection that has done its work is back before the caller hears of it.
+    check_on(&mut tokio::runtime::Builder::new_current_thread(), async {
+        let accepted = Arc::<AtomicUsize>::default();
+        let counted = accepted.clone();
+        let listener = TcpListener::bind(HERE).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = listener.tap_io(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        let gate = Gate::closed();
+        let worker = Router::new().fallback_service(Hands { gate }.into_service());
+        let serving = async move { axum::serve(listener, worker).await.unwrap() };
+        let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
+
+        let (master, client) = master(HttpConnection::connect(url)).await;
+        for number in 0..100 {
+            let call = client.eval(Hands::SHOUT, format!("x{number}"));
+            let answer = soon("an answer", call.into_future()).await.unwrap();
+            assert_eq!(answer, format!("X{number}"));
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), 1);
+        master.shutdown().await.unwrap();
+    });
+}
+
+/// The body of the next request of a connection; none at its end.
+async fn posted(connection: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if connection.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().unwrap();
+            }
+            None if line == "\r\n" => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).await.ok()?;
+    Some(body)
+}
+
+/// A worker that answers with what it was posted, but for every second answer: of that `share` is written,
+/// and the connection is closed. Where it is, and how often it was posted to.
+async fn breaking(share: f64) -> (AbortOnDropHandle<()>, String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(HERE).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::<AtomicUsize>::default();
+    let counted = count.clone();
+    let serving = async move {
+        let mut connections = JoinSet::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            let counted = counted.clone();
+            connections.spawn(async move {
+                let mut connection = BufStream::new(connection);
+                while let Some(body) = posted(&mut connection).await {
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                    let answer = [head.as_bytes(), &*body].concat();
+                    let breaks = counted.fetch_add(1, Ordering::SeqCst) % 2 == 1;
+                    let written = if breaks {
+                        (answer.len() as f64 * share) as usize
+                    } else {
+                        answer.len()
+                    };
+                    connection.write_all(&answer[..written]).await.unwrap();
+                    connection.flush().await.unwrap();
+                    if breaks {
+                        return;
+                    }
+                }
+            });
+        }
+    };
+    (AbortOnDropHandle::new(tokio::spawn(serving)), url, count)
+}
+
+#[test]
+fn a_worker_that_closes_in_the_middle_of_its_answer_is_not_asked_again() {
+    check(async {
+        // Before its answer, in the head of it, and in its body.
+        for share in [0.0, 0.2, 0.9] {
+            let (_serving, url, count) = breaking(share).await;
+            let (master, client) = master(HttpConnection::connect(&url).retry(quick(5))).await;
+            for round in 0..3 {
+                let call = client.eval(Hands::SHOUT, "mine");
+                let answer = soon("an answer", call.into_future()).await.unwrap();
+                assert_eq!(answer, "mine", "{share}");
+                let error = fail(&client, "mine").await;
+                assert_eq!(
+                    (error.kind, &*error.component),
+                    (FailureKind::Failed, "shop"),
+                    "{share}"
+                );
+                let broke = format!("the connection to `{url}` broke");
+                assert!(error.message.starts_with(&broke), "{share}: {error}");
+                let posted = count.load(Ordering::SeqCst);
+                assert_eq!(posted, 2 * (round + 1), "it may have been carried out");
+            }
+            master.shutdown().await.unwrap();
+        }
     });
 }
 
