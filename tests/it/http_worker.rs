@@ -18,7 +18,7 @@ use palm::prelude::*;
 use palm::socket::Pull;
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
@@ -408,9 +408,11 @@ fn what_a_worker_refuses_for_the_moment_is_tried_again() {
 #[test]
 fn a_worker_that_is_not_there_is_unavailable_and_found_when_it_is() {
     check(async {
-        let listener = TcpListener::bind(HERE).await.unwrap();
-        let at = listener.local_addr().unwrap();
-        drop(listener);
+        // A socket that does not listen refuses, and keeps the port from tests beside this one.
+        let held = TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(HERE.parse().unwrap()).unwrap();
+        let at = held.local_addr().unwrap();
         let url = format!("http://{at}");
         let (absent, client) = master(HttpConnection::connect(&url).retry(quick(2))).await;
         let error = fail(&client, "x").await;
