@@ -107,7 +107,7 @@ where
     ///
     /// Dropping the future stops the component: it drains in the background.
     pub async fn start(self) -> Result<()> {
-        until_stopped(self.spawn().await?).await
+        until_stopped(self.spawn()).await
     }
 
     /// Starts the component, and returns as soon as all of its sockets are bound. A worker, and

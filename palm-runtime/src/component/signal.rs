@@ -3,9 +3,13 @@
 use super::handle::ComponentHandle;
 use crate::{Error, Result};
 
-/// Waits until the component stops, by itself or by a signal; a second signal ends it at once.
-pub(super) async fn until_stopped(mut handle: ComponentHandle) -> Result<()> {
+/// Starts a component and waits until it stops, by itself or by a signal, which counts from the beginning;
+/// a second signal ends it at once.
+pub(super) async fn until_stopped(
+    start: impl Future<Output = Result<ComponentHandle>>,
+) -> Result<()> {
     let mut signals = Signals::listen();
+    let mut handle = start.await?;
     tokio::select! {
         ended = handle.ended() => return ended.map_err(Error::Run),
         () = signals.next() => {}

@@ -1,0 +1,519 @@
+//! A worker's side of the link with its master: a session over a DEALER, and another one when the master
+//! knows nothing of the first any more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+use uuid::Uuid;
+
+use super::WORKER;
+use super::header;
+use super::options::LinkOptions;
+use super::session::{Event, Item, Session, VERSION, Window};
+use super::task::{Received, Task};
+use crate::message::proto::{Function, LinkHello};
+use crate::socket::{
+    Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
+};
+
+/// How many bytes of tasks may be on their way, or wait here.
+const TASKS_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How many results may wait until the master has them.
+const RESULTS: (usize, usize) = (10_000, 64 * 1024 * 1024);
+
+/// How long the tasks that a worker holds besides those it runs should take, and how many may be.
+const AHEAD: Duration = Duration::from_millis(2);
+const MOST_AHEAD: u64 = 1000;
+
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long after a refusal to try again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How many tasks a worker holds besides those that it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prefetch {
+    /// As many as it does in 2 ms, 1000 at most: none where a task takes longer.
+    Measured,
+    Fixed(u64),
+}
+
+/// A worker's link with its master.
+#[derive(Debug)]
+pub(crate) struct Link {
+    options: LinkOptions,
+    hello: LinkHello,
+    state: Mutex<State>,
+    /// Told when something has changed that one who waits may wait for.
+    changed: Notify,
+    tasks: mpsc::UnboundedSender<(Received, Bytes)>,
+}
+
+#[derive(Debug)]
+struct State {
+    dealer: Option<DealerSender>,
+    session: Session,
+    /// How many sessions there have been.
+    number: u64,
+    pace: Pace,
+    /// How many tasks may still come, of all sessions; what has come in this session.
+    left: u64,
+    taken: u64,
+    draining: bool,
+    /// Whether the master will send no more.
+    finished: bool,
+    /// Not before then a new session begins.
+    pause: Option<Instant>,
+    /// Whether the first session is open.
+    is_open: bool,
+    events: Vec<Event>,
+}
+
+impl Link {
+    /// A link that is not connected yet. Tasks come out of the second one.
+    pub(crate) fn new(
+        name: &str,
+        functions: Vec<Function>,
+        concurrency: usize,
+        prefetch: Prefetch,
+        options: LinkOptions,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<(Received, Bytes)>) {
+        let (tasks, received) = mpsc::unbounded_channel();
+        let hello = LinkHello {
+            version: VERSION,
+            role: WORKER.to_owned(),
+            name: name.to_owned(),
+            functions,
+        };
+        let now = Instant::now();
+        let pace = Pace::new(concurrency as u64, prefetch, now);
+        let session = begin(&hello, pace.window(), options.heartbeat, now);
+        let link = Self {
+            options,
+            hello,
+            state: Mutex::new(State {
+                dealer: None,
+                session,
+                number: 1,
+                pace,
+                left: u64::MAX,
+                taken: 0,
+                draining: false,
+                finished: false,
+                pause: None,
+                is_open: false,
+                events: Vec::new(),
+            }),
+            changed: Notify::new(),
+            tasks,
+        };
+        (Arc::new(link), received)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more than `tasks` in all.
+    pub(crate) fn limit(&self, tasks: u64) {
+        let mut state = self.state();
+        state.left = tasks;
+        state.session.limit(tasks);
+    }
+
+    /// Whether a master has answered once.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state().is_open
+    }
+
+    /// A task as what messages belong to.
+    pub(crate) fn task(self: &Arc<Self>, received: Received) -> Task {
+        Task::new(self.clone(), received)
+    }
+
+    /// Takes no more tasks than those that are under way.
+    pub(crate) fn drain(&self) {
+        let mut state = self.state();
+        state.draining = true;
+        state.session.drain();
+        state.flush(Instant::now());
+        // Who waits for something to do looks again.
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    /// Waits until the master sends no more tasks: it has said so, or there is none. Cancel safe.
+    pub(crate) async fn drained(&self) {
+        self.until(|state| state.finished || (state.draining && !state.is_connected()))
+            .await;
+    }
+
+    /// Waits until the master has all results. Cancel safe.
+    pub(crate) async fn acknowledged(&self) {
+        self.until(|state| state.session.is_over() || state.session.is_acknowledged())
+            .await;
+    }
+
+    /// Waits until there is room for results. Cancel safe.
+    pub(crate) async fn room(&self) {
+        self.until(|state| {
+            let (messages, bytes) = state.session.unacknowledged();
+            messages < RESULTS.0 && bytes < RESULTS.1
+        })
+        .await;
+    }
+
+    async fn until(&self, done: impl Fn(&State) -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if done(&self.state()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Gives results to the master: each with the task that it belongs to.
+    pub(crate) fn submit(&self, results: impl Iterator<Item = (Option<Task>, Bytes)>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let mut ended = 0;
+        for (task, frame) in results {
+            let Some(task) = task else {
+                state.session.submit(Item { tag: 0, frame }, now);
+                continue;
+            };
+            let (task, is_last) = task.give_up();
+            if task.session != state.number {
+                // The master that wanted it is gone, and whoever asked it asks again.
+                continue;
+            }
+            let tag = task.tag | u64::from(is_last);
+            if is_last {
+                state.session.consume(1, task.bytes);
+                ended += 1;
+            }
+            state.session.submit(Item { tag, frame }, now);
+        }
+        state.ended(ended, now);
+        state.flush(now);
+    }
+
+    /// A task has ended without a further result.
+    pub(super) fn end(&self, task: Received, now: Instant) {
+        let mut state = self.state();
+        if task.session != state.number {
+            return;
+        }
+        state.session.consume(1, task.bytes);
+        let frame = Bytes::new();
+        let tag = task.tag | 1;
+        state.session.submit(Item { tag, frame }, now);
+        state.ended(1, now);
+        state.flush(now);
+    }
+
+    /// Keeps the link up, and lets tasks come out, until `done`; then says goodbye. `opened` is told
+    /// whenever the master may have answered for the first time.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError::Connect`] when `address` is none to connect to.
+    pub(crate) async fn drive(
+        &self,
+        address: &Address,
+        options: &SocketOptions,
+        mut opened: impl FnMut(),
+        done: impl Future<Output = ()>,
+    ) -> Result<(), SocketError> {
+        let mut done = std::pin::pin!(done);
+        loop {
+            let mut dealer = Dealer::connect(address, options).await?;
+            self.state().dealer = Some(dealer.sender());
+            let is_done = tokio::select! {
+                biased;
+                () = &mut done => true,
+                // A socket that is closed has no component any more.
+                silent = self.converse(&mut dealer, &mut opened) => silent.is_err(),
+            };
+            if is_done {
+                self.close();
+                self.state().dealer = None;
+                dealer.close(GOODBYE).await;
+                return Ok(());
+            }
+            tracing::warn!("`{address}` is silent; connecting anew");
+            self.state().dealer = None;
+            dealer.close(Duration::ZERO).await;
+            self.state().session.reconnected();
+        }
+    }
+
+    /// Talks to the master until it has been silent for too long.
+    async fn converse(
+        &self,
+        dealer: &mut Dealer,
+        opened: &mut impl FnMut(),
+    ) -> Result<(), SocketClosed> {
+        let begin = Instant::now();
+        let sender = dealer.sender();
+        let mut seen = sender.peers_generation();
+        let mut messages = Vec::new();
+        loop {
+            let now = Instant::now();
+            let due = {
+                let mut state = self.state();
+                self.renew(&mut state, now);
+                state.flush(now);
+                let heard = state.session.heard().max(begin);
+                let silent = heard + self.options.patience;
+                if silent <= now && state.is_connected() {
+                    return Ok(());
+                }
+                let due = state.session.due().or(state.pause);
+                due.unwrap_or(silent).min(silent).max(now)
+            };
+            let due = (due + Duration::from_millis(1)).into();
+            tokio::select! {
+                biased;
+                received = dealer.recv_many(&mut messages, 256) => received?,
+                changed = sender.peers_changed(seen) => {
+                    changed?;
+                    seen = sender.peers_generation();
+                    let mut state = self.state();
+                    state.session.reconnected();
+                    self.changed.notify_waiters();
+                }
+                () = tokio::time::sleep_until(due) => {}
+            }
+            if !messages.is_empty() {
+                self.receive(messages.drain(..));
+                if self.is_open() {
+                    opened();
+                }
+            }
+        }
+    }
+
+    /// Begins a new session where the last one is over.
+    fn renew(&self, state: &mut State, now: Instant) {
+        if !state.session.is_over() || state.draining || state.pause.is_some_and(|end| end > now) {
+            return;
+        }
+        state.pause = None;
+        state.number += 1;
+        state.left = state.left.saturating_sub(state.taken);
+        state.taken = 0;
+        let window = state.pace.window();
+        state.session = begin(&self.hello, window, self.options.heartbeat, now);
+        state.session.limit(state.left);
+    }
+
+    fn receive(&self, messages: impl Iterator<Item = Frames>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let state = &mut *state;
+        for mut frames in messages {
+            let mut frames = frames.drain(..);
+            let header = frames.next().and_then(header::decode);
+            let Some(header) = header else {
+                tracing::warn!("the master sent what is no header of a link");
+                continue;
+            };
+            if header.session != *state.session.id() {
+                continue;
+            }
+            let mut events = std::mem::take(&mut state.events);
+            state.session.receive(now, &header, frames, &mut events);
+            for event in events.drain(..) {
+                match event {
+                    Event::Open => state.is_open = true,
+                    Event::Message(Item { tag, frame }) => {
+                        let received = Received {
+                            session: state.number,
+                            tag,
+                            bytes: frame.len() as u64,
+                        };
+                        state.taken += 1;
+                        state.pace.began(now);
+                        // Without a receiver the component has stopped.
+                        let _ = self.tasks.send((received, frame));
+                    }
+                    Event::Draining => {}
+                    Event::Finished => state.finished = true,
+                    Event::Forgotten | Event::Closed => {
+                        tracing::info!("the master is gone, or another one; introducing ourselves");
+                        state.over(now);
+                    }
+                    Event::Refused(refusal) => {
+                        let reason = refusal.reason;
+                        tracing::warn!("the link has ended: {reason}");
+                        state.over(now);
+                        state.pause = Some(now + AGAIN);
+                    }
+                }
+            }
+            state.events = events;
+        }
+        state.flush(now);
+        self.changed.notify_waiters();
+    }
+
+    /// Says goodbye.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        if !state.session.is_over() {
+            let header = state.session.close();
+            state.send(header::encode(&header), Vec::new());
+        }
+    }
+}
+
+fn begin(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant) -> Session {
+    let id = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
+    let window = Window {
+        messages: window,
+        bytes: TASKS_BYTES,
+    };
+    Session::connect(id, hello.clone(), window, heartbeat, now)
+}
+
+impl State {
+    fn is_connected(&self) -> bool {
+        self.dealer.as_ref().is_some_and(DealerSender::has_peer)
+    }
+
+    /// The session is over, and with it what was to be done.
+    fn over(&mut self, now: Instant) {
+        self.finished |= self.draining;
+        self.pace.forget(now);
+    }
+
+    fn ended(&mut self, tasks: u64, now: Instant) {
+        if tasks > 0 {
+            self.pace.ended(tasks, now);
+            if !self.draining {
+                self.session.set_window(self.pace.window());
+            }
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        while let Some(transmission) = self.session.transmit(now) {
+            let header = header::encode(&transmission.header);
+            if !self.send(header, transmission.frames) {
+                // There is no connection, or no room: again when there is, or later.
+                self.session.rewind();
+                break;
+            }
+        }
+    }
+
+    fn send(&self, header: Bytes, frames: Vec<Bytes>) -> bool {
+        let Some(dealer) = &self.dealer else {
+            return false;
+        };
+        let message = std::iter::once(header).chain(frames).collect();
+        !matches!(dealer.try_send(message), Err(TrySendError::Full(_)))
+    }
+}
+
+/// How fast a worker is, and so how many tasks it should hold.
+#[derive(Debug)]
+struct Pace {
+    concurrency: u64,
+    prefetch: Prefetch,
+    /// Tasks that are here.
+    tasks: u64,
+    /// Since when the next task that ends has been under way.
+    since: Instant,
+    /// How long one takes, in seconds, where the worker is busy: a moving average.
+    seconds: f64,
+}
+
+impl Pace {
+    fn new(concurrency: u64, prefetch: Prefetch, now: Instant) -> Self {
+        Self {
+            concurrency: concurrency.max(1),
+            prefetch,
+            tasks: 0,
+            since: now,
+            seconds: 1.0,
+        }
+    }
+
+    fn began(&mut self, now: Instant) {
+        if self.tasks == 0 {
+            self.since = now;
+        }
+        self.tasks += 1;
+    }
+
+    fn ended(&mut self, tasks: u64, now: Instant) {
+        self.tasks = self.tasks.saturating_sub(tasks);
+        let each = now.saturating_duration_since(self.since).as_secs_f64() / tasks as f64;
+        let weight = (0.2 * tasks as f64).min(1.0);
+        self.seconds += weight * (each - self.seconds);
+        self.since = now;
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.tasks = 0;
+        self.since = now;
+    }
+
+    fn window(&self) -> u64 {
+        let ahead = match self.prefetch {
+            Prefetch::Fixed(tasks) => tasks,
+            Prefetch::Measured => {
+                let tasks = AHEAD.as_secs_f64() / self.seconds.max(1e-9);
+                (tasks as u64).min(MOST_AHEAD)
+            }
+        };
+        self.concurrency + ahead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window_after(tasks: u64, each: Duration) -> u64 {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(2, Prefetch::Measured, now);
+        for _ in 0..tasks {
+            pace.began(now);
+            now += each;
+            pace.ended(1, now);
+        }
+        pace.window()
+    }
+
+    #[test]
+    fn short_tasks_are_fetched_ahead_and_long_ones_are_not() {
+        assert_eq!(window_after(0, Duration::ZERO), 2);
+        assert_eq!(window_after(100, Duration::from_millis(3)), 2);
+        assert_eq!(window_after(100, Duration::from_micros(100)), 22 - 1);
+        assert_eq!(window_after(100, Duration::from_nanos(100)), 2 + MOST_AHEAD);
+        let pace = Pace::new(3, Prefetch::Fixed(5), Instant::now());
+        assert_eq!(pace.window(), 8);
+    }
+
+    #[test]
+    fn idle_time_is_no_work() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(1, Prefetch::Measured, now);
+        for _ in 0..100 {
+            now += Duration::from_secs(10);
+            pace.began(now);
+            now += Duration::from_micros(100);
+            pace.ended(1, now);
+        }
+        assert!(pace.window() > 10);
+    }
+}

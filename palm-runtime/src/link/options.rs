@@ -1,0 +1,43 @@
+//! How patient the ends of a link are.
+
+use std::time::Duration;
+
+/// How the links of a component behave: how soon a peer counts as gone, and how often a task is tried.
+///
+/// Both ends need not agree. A worker that is killed is noticed at once, by its connection; one that is
+/// cut off or stopped, after [`patience`](Self::patience).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkOptions {
+    /// Whether a component offers links, and uses those that are offered. Default: yes. Without, messages
+    /// go over PUSH and PULL as in pylm, which lose what is with a worker that dies.
+    pub enabled: bool,
+    /// How long an end that has nothing to say may be silent. Default: 2 s.
+    pub heartbeat: Duration,
+    /// How long a peer may be silent until it counts as gone. Default: 6 s, three heartbeats.
+    pub patience: Duration,
+    /// How long a worker whose connection is gone has to come back before its tasks are given to
+    /// others. Default: 250 ms.
+    pub grace: Duration,
+    /// How long the session of a peer that is gone is kept, so that it can go on where it was. Default:
+    /// 30 s.
+    pub resume_limit: Duration,
+    /// How many workers are tried with a task until it becomes an error to its caller. Default: 3.
+    pub max_attempts: u32,
+    /// How many sessions there may be at once. Default: 10 000.
+    pub max_sessions: usize,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            heartbeat: Duration::from_secs(2),
+            patience: Duration::from_secs(6),
+            grace: Duration::from_millis(250),
+            resume_limit: Duration::from_secs(30),
+            max_attempts: 3,
+            max_sessions: 10_000,
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! Two sessions over a channel that does everything to what passes but change it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+fn window(messages: u64, bytes: u64) -> Window {
+    Window { messages, bytes }
+}
+
+fn item(number: u64, bytes: usize) -> Item {
+    let mut frame = number.to_be_bytes().to_vec();
+    frame.resize(frame.len().max(bytes), 0);
+    Item {
+        tag: number % 3,
+        frame: frame.into(),
+    }
+}
+
+/// An end of a session, and what it is told.
+struct End {
+    session: Session,
+    window: Window,
+    events: Vec<Event>,
+    /// Messages that came in.
+    messages: Vec<Item>,
+    /// Of them, how many have been dealt with.
+    consumed: usize,
+}
+
+impl End {
+    fn new(session: Session, window: Window) -> Self {
+        Self {
+            session,
+            window,
+            events: Vec::new(),
+            messages: Vec::new(),
+            consumed: 0,
+        }
+    }
+
+    fn receive(&mut self, now: Instant, transmission: Transmission) {
+        let mut events = Vec::new();
+        let Transmission { header, frames } = transmission;
+        self.session
+            .receive(now, &header, frames.into_iter(), &mut events);
+        for event in events {
+            match event {
+                Event::Message(item) => self.messages.push(item),
+                event => self.events.push(event),
+            }
+        }
+        // What waits here is never more than was promised, give or take one message in bytes.
+        let waiting = &self.messages[self.consumed..];
+        assert!(waiting.len() as u64 <= self.window.messages);
+        let bytes = waiting.iter().map(|item| item.frame.len() as u64);
+        let largest = bytes.clone().max().unwrap_or_default();
+        assert!(bytes.sum::<u64>() < self.window.bytes + largest.max(1));
+    }
+
+    fn consume(&mut self, count: usize) {
+        let end = self.messages.len().min(self.consumed + count);
+        let bytes = self.messages[self.consumed..end].iter();
+        let bytes = bytes.map(|item| item.frame.len() as u64).sum();
+        self.session.consume((end - self.consumed) as u64, bytes);
+        self.consumed = end;
+    }
+}
+
+/// Both ends, and what is under way between them.
+struct Pair {
+    now: Instant,
+    ends: [End; 2],
+    under_way: [VecDeque<Transmission>; 2],
+    submitted: [u64; 2],
+}
+
+fn hello() -> LinkHello {
+    LinkHello {
+        version: VERSION,
+        role: "worker".to_owned(),
+        ..LinkHello::default()
+    }
+}
+
+impl Pair {
+    fn new(windows: [Window; 2]) -> Self {
+        let now = Instant::now();
+        let id = Bytes::from_static(&[1; 16]);
+        let [connects, accepts] = windows;
+        let connecting = Session::connect(id.clone(), hello(), connects, HEARTBEAT, now);
+        let accepting = Session::accept(id, 7, accepts, HEARTBEAT, now);
+        Self {
+            now,
+            ends: [End::new(connecting, connects), End::new(accepting, accepts)],
+            under_way: Default::default(),
+            submitted: [0, 0],
+        }
+    }
+
+    fn submit(&mut self, end: usize, bytes: usize) {
+        let number = self.submitted[end];
+        self.submitted[end] += 1;
+        let now = self.now;
+        self.ends[end].session.submit(item(number, bytes), now);
+    }
+
+    fn transmit(&mut self, end: usize) {
+        while let Some(transmission) = self.ends[end].session.transmit(self.now) {
+            self.under_way[end].push_back(transmission);
+        }
+    }
+
+    /// Delivers the oldest message of `end`.
+    fn deliver(&mut self, end: usize) {
+        if let Some(transmission) = self.under_way[end].pop_front() {
+            self.ends[1 - end].receive(self.now, transmission);
+        }
+    }
+
+    /// The connection is gone, with what was under way from each end's message `keep` on.
+    fn cut(&mut self, keep: [usize; 2]) {
+        for (under_way, keep) in self.under_way.iter_mut().zip(keep) {
+            under_way.truncate(keep);
+        }
+        self.ends[0].session.reconnected();
+    }
+
+    /// Lets everything happen without faults, until nothing more does.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            for end in [0, 1] {
+                self.transmit(end);
+                while !self.under_way[end].is_empty() {
+                    self.deliver(end);
+                }
+                self.ends[end].consume(usize::MAX >> 1);
+            }
+            let done = [0, 1].iter().all(|&end| {
+                self.ends[end].session.is_acknowledged()
+                    && self.ends[1 - end].messages.len() as u64 == self.submitted[end]
+            });
+            if done && self.under_way.iter().all(VecDeque::is_empty) {
+                return;
+            }
+            let due = self.ends.iter().filter_map(|end| end.session.due()).min();
+            self.now = due.unwrap_or(self.now).max(self.now) + Duration::from_millis(1);
+        }
+        panic!("it does not come to an end");
+    }
+
+    fn assert_delivered(&self) {
+        for end in [0, 1] {
+            let numbers = self.ends[1 - end].messages.iter().map(|item| {
+                let number = u64::from_be_bytes(item.frame[..8].try_into().unwrap());
+                assert_eq!(item.tag, number % 3);
+                number
+            });
+            assert!(numbers.eq(0..self.submitted[end]), "in order, each once");
+        }
+    }
+}
+
+#[test]
+fn messages_arrive_both_ways() {
+    let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
+    for _ in 0..25 {
+        pair.submit(0, 0);
+        pair.submit(1, 100);
+    }
+    pair.settle();
+    pair.assert_delivered();
+    assert_eq!(pair.ends[0].events, [Event::Open]);
+    assert_eq!(pair.ends[1].events, [Event::Open]);
+}
+
+#[test]
+fn an_idle_session_says_so_now_and_then() {
+    let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
+    pair.settle();
+    let (begin, mut headers) = (pair.now, 0);
+    while pair.now < begin + 10 * HEARTBEAT {
+        for end in [0, 1] {
+            pair.transmit(end);
+            headers += pair.under_way[end].len();
+            pair.deliver(end);
+        }
+        assert!(pair.now.duration_since(pair.ends[1].session.heard()) <= HEARTBEAT);
+        let due = pair.ends.iter().filter_map(|end| end.session.due()).min();
+        pair.now = due.unwrap();
+    }
+    assert!((18..=24).contains(&headers), "{headers}");
+}
+
+#[test]
+fn a_header_without_messages_shows_that_some_are_missing() {
+    let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
+    pair.settle();
+    pair.submit(1, 0);
+    pair.transmit(1);
+    // Lost, though the connection goes on.
+    pair.under_way[1].clear();
+    pair.settle();
+    pair.assert_delivered();
+}
+
+#[test]
+fn a_peer_that_drains_is_told_of_the_end() {
+    let mut pair = Pair::new([window(2, 1000), window(10, 1000)]);
+    pair.settle();
+    pair.submit(1, 0);
+    pair.ends[0].session.drain();
+    pair.settle();
+    assert_eq!(pair.ends[1].events, [Event::Open, Event::Draining]);
+    assert_eq!(pair.ends[1].session.room(), 1, "what is promised is kept");
+    pair.ends[1].session.finish();
+    pair.settle();
+    pair.transmit(1);
+    pair.deliver(1);
+    assert_eq!(pair.ends[0].events, [Event::Open, Event::Finished]);
+    assert_eq!(pair.ends[1].session.room(), 0);
+    let header = pair.ends[0].session.close();
+    let frames = Vec::new();
+    pair.ends[1].receive(pair.now, Transmission { header, frames });
+    assert_eq!(pair.ends[1].events.last(), Some(&Event::Closed));
+}
+
+#[test]
+fn a_peer_that_was_restarted_has_forgotten() {
+    let mut pair = Pair::new([window(2, 1000), window(10, 1000)]);
+    pair.settle();
+    let id = Bytes::from_static(&[1; 16]);
+    let accepting = Session::accept(id, 8, window(10, 1000), HEARTBEAT, pair.now);
+    pair.ends[1] = End::new(accepting, window(10, 1000));
+    // Without an introduction it says nothing.
+    pair.submit(0, 0);
+    pair.transmit(0);
+    pair.deliver(0);
+    pair.transmit(1);
+    assert_eq!(pair.ends[1].messages, []);
+    assert!(pair.under_way[1].is_empty());
+    pair.cut([0, 0]);
+    pair.transmit(0);
+    pair.deliver(0);
+    pair.transmit(1);
+    pair.deliver(1);
+    assert_eq!(pair.ends[0].events, [Event::Open, Event::Forgotten]);
+    assert!(pair.ends[0].session.is_over());
+}
+
+/// What a peer that breaks the rules is told.
+fn check_refused(header: impl FnOnce(&mut LinkHeader), frames: usize, expected: &str) {
+    let mut pair = Pair::new([window(2, 1000), window(3, 1000)]);
+    pair.settle();
+    let mut wrong = LinkHeader {
+        protocol: PROTOCOL,
+        session: Bytes::from_static(&[1; 16]),
+        ..LinkHeader::default()
+    };
+    header(&mut wrong);
+    let frames = vec![Bytes::new(); frames];
+    let header = wrong;
+    pair.ends[1].receive(pair.now, Transmission { header, frames });
+    let Some(Event::Refused(refusal)) = pair.ends[1].events.last() else {
+        panic!("it is not refused");
+    };
+    assert_eq!(refusal.reason, expected);
+    assert_eq!(refusal.kind(), Kind::Protocol);
+    // It is told, once.
+    let told = pair.ends[1].session.transmit(pair.now).unwrap();
+    assert_eq!(told.header.refusal.as_ref(), Some(refusal));
+    assert_eq!(pair.ends[1].session.transmit(pair.now), None);
+}
+
+#[test]
+fn peers_that_break_the_rules_are_refused() {
+    check_refused(|_| (), 4, "it sends more than it has credit for");
+    check_refused(
+        |header| header.received = 1,
+        0,
+        "it acknowledges what was not sent",
+    );
+    check_refused(
+        |header| header.tags = vec![1],
+        2,
+        "it has not one tag for each message",
+    );
+    check_refused(
+        |header| header.first = u64::MAX,
+        1,
+        "its numbers are too large",
+    );
+}
+
+/// What may happen.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Submit {
+        end: usize,
+        bytes: usize,
+    },
+    Transmit {
+        end: usize,
+    },
+    Deliver {
+        end: usize,
+    },
+    /// The oldest message that is under way comes to nothing.
+    Lose {
+        end: usize,
+    },
+    /// It comes twice.
+    Repeat {
+        end: usize,
+    },
+    Consume {
+        end: usize,
+        count: usize,
+    },
+    Cut {
+        keep: [usize; 2],
+    },
+    Wait {
+        milliseconds: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let end = 0..2_usize;
+    prop_oneof![
+        6 => (end.clone(), 8..200_usize).prop_map(|(end, bytes)| Step::Submit { end, bytes }),
+        6 => end.clone().prop_map(|end| Step::Transmit { end }),
+        6 => end.clone().prop_map(|end| Step::Deliver { end }),
+        1 => end.clone().prop_map(|end| Step::Lose { end }),
+        1 => end.clone().prop_map(|end| Step::Repeat { end }),
+        3 => (end, 1..5_usize).prop_map(|(end, count)| Step::Consume { end, count }),
+        1 => [0..4_usize, 0..4_usize].prop_map(|keep| Step::Cut { keep }),
+        1 => (1..3000_u64).prop_map(|milliseconds| Step::Wait { milliseconds }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn each_message_arrives_once_and_in_order(
+        steps in prop::collection::vec(step(), 0..200),
+        messages in [1..6_u64, 1..6_u64],
+        bytes in [1..1000_u64, 1..1000_u64],
+    ) {
+        let windows = [window(messages[0], bytes[0]), window(messages[1], bytes[1])];
+        let mut pair = Pair::new(windows);
+        for step in steps {
+            match step {
+                Step::Submit { end, bytes } => pair.submit(end, bytes),
+                Step::Transmit { end } => pair.transmit(end),
+                Step::Deliver { end } => pair.deliver(end),
+                Step::Lose { end } => {
+                    pair.under_way[end].pop_front();
+                }
+                Step::Repeat { end } => {
+                    if let Some(again) = pair.under_way[end].front().cloned() {
+                        pair.under_way[end].push_front(again);
+                    }
+                }
+                Step::Consume { end, count } => pair.ends[end].consume(count),
+                Step::Cut { keep } => pair.cut(keep),
+                Step::Wait { milliseconds } => pair.now += Duration::from_millis(milliseconds),
+            }
+        }
+        pair.settle();
+        pair.assert_delivered();
+        for end in &pair.ends {
+            prop_assert!(!end.session.is_over());
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A worker's two sides towards its master: tasks come in and results go out, over a link where the
+//! master offers one, and over PULL and PUSH otherwise.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::{mpsc, watch};
+
+use super::whereabouts::{Directory, Opened};
+use super::{PullConnection, PushConnection};
+use crate::cache::ComponentStore;
+use crate::component::descriptor;
+use crate::error::{BoxError, chain};
+use crate::link::connection::{Link, Prefetch};
+use crate::link::task::Received;
+use crate::link::{LinkOptions, WORKER};
+use crate::message::Message;
+use crate::message::proto::Descriptor;
+use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
+
+/// How a worker and its master exchange tasks and results.
+#[derive(Debug, Clone)]
+enum Way {
+    Sockets,
+    Link(Arc<Link>),
+}
+
+/// What a worker wants of its link.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskOptions {
+    pub(crate) link: LinkOptions,
+    /// Whether there may be one at all: not where the addresses of the sockets are given.
+    pub(crate) may_link: bool,
+    pub(crate) concurrency: usize,
+    pub(crate) prefetch: Prefetch,
+}
+
+/// Takes tasks, once it is known how.
+#[derive(Debug)]
+pub(crate) struct TaskConnection {
+    directory: Arc<Directory>,
+    options: TaskOptions,
+    sockets: PullConnection,
+    way: watch::Sender<Option<Way>>,
+    opened: Option<(Opened, Arc<ComponentStore>)>,
+}
+
+/// Gives results in the way in which tasks come.
+#[derive(Debug)]
+pub(crate) struct ResultConnection {
+    directory: Arc<Directory>,
+    sockets: PushConnection,
+    way: watch::Receiver<Option<Way>>,
+    opened: Option<Opened>,
+}
+
+/// Both sides of a worker whose master has this cache service; `sockets` are for a master of old.
+pub(crate) fn to_master(
+    directory: &Arc<Directory>,
+    sockets: (PullConnection, PushConnection),
+    options: TaskOptions,
+) -> (TaskConnection, ResultConnection) {
+    let way = watch::Sender::new(None);
+    let results = ResultConnection {
+        directory: directory.clone(),
+        sockets: sockets.1,
+        way: way.subscribe(),
+        opened: None,
+    };
+    let tasks = TaskConnection {
+        directory: directory.clone(),
+        options,
+        sockets: sockets.0,
+        way,
+        opened: None,
+    };
+    (tasks, results)
+}
+
+impl TaskConnection {
+    /// Whether the master offers a link, as soon as it answers. Cancel safe.
+    async fn may_link(&self) -> bool {
+        let TaskOptions { link, may_link, .. } = &self.options;
+        link.enabled && *may_link && {
+            let descriptor = self.directory.descriptor().await;
+            descriptor.links.iter().any(|role| role == WORKER)
+        }
+    }
+}
+
+impl Inbound for TaskConnection {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some((Opened::of(setup), setup.store.clone()));
+        self.sockets.open(setup).await
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let is_linked = tokio::select! {
+            () = outlet.stopped() => return Ok(()),
+            may_link = self.may_link() => may_link,
+        };
+        if !is_linked {
+            self.way.send_replace(Some(Way::Sockets));
+            return self.sockets.run(outlet).await;
+        }
+        let (opened, store) = self.opened.expect("a part is opened before it runs");
+        let own = store.get(descriptor::KEY).await?.unwrap_or_default();
+        let own = Descriptor::decode(own)?;
+        let TaskOptions {
+            link,
+            concurrency,
+            prefetch,
+            ..
+        } = self.options;
+        let name = &opened.context.name;
+        let (link, tasks) = Link::new(name, own.functions, concurrency, prefetch, link);
+        link.limit(outlet.left() as u64);
+        self.way.send_replace(Some(Way::Link(link.clone())));
+        let forward = Forward {
+            link: &link,
+            opened: &opened,
+            outlet: &outlet,
+            batch: Vec::new(),
+        };
+        forward.run(tasks).await;
+        Ok(())
+    }
+}
+
+/// Passes tasks on that have come over a link.
+struct Forward<'a> {
+    link: &'a Arc<Link>,
+    opened: &'a Opened,
+    outlet: &'a Outlet,
+    batch: Vec<Envelope>,
+}
+
+impl Forward<'_> {
+    async fn run(mut self, mut tasks: mpsc::UnboundedReceiver<(Received, Bytes)>) {
+        let mut received = Vec::new();
+        let mut drains = self.outlet.left() == 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.outlet.stopped(), if !drains => drains = true,
+                count = tasks.recv_many(&mut received, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.pass_on(&mut received).await;
+                    if drains || self.outlet.left() > 0 {
+                        continue;
+                    }
+                    // The last one that the component takes.
+                    drains = true;
+                }
+                () = self.link.drained(), if drains => break,
+            }
+            self.link.drain();
+        }
+        while let Ok(task) = tasks.try_recv() {
+            received.push(task);
+        }
+        self.pass_on(&mut received).await;
+    }
+
+    async fn pass_on(&mut self, received: &mut Vec<(Received, Bytes)>) {
+        let since = Instant::now();
+        self.outlet.take(received.len());
+        let counters = &self.opened.counters;
+        let bytes = received.iter().map(|(_, frame)| frame.len()).sum();
+        counters.count(received.len(), bytes);
+        for (task, frame) in received.drain(..) {
+            let task = self.link.task(task);
+            match Message::decode(frame) {
+                Ok(mut message) => {
+                    message.belongs_to(task);
+                    self.batch.push(Envelope::new(message, since));
+                }
+                Err(error) => {
+                    counters.count_error();
+                    let cause = chain(&error);
+                    tracing::warn!("the master sent what is no message: {cause}");
+                }
+            }
+        }
+        self.outlet.send_all(&mut self.batch).await;
+    }
+}
+
+impl Outbound for ResultConnection {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        self.opened = Some(Opened::of(setup));
+        self.sockets.open(setup).await
+    }
+
+    async fn run(mut self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let way = self
+            .way
+            .wait_for(Option::is_some)
+            .await
+            .map(|way| way.clone());
+        let link = match way {
+            Ok(Some(Way::Link(link))) => link,
+            Ok(_) => return self.sockets.run(inlet, outlet).await,
+            // The component has stopped before its master was found.
+            Err(_) => return Ok(()),
+        };
+        let opened = self.opened.expect("a part is opened before it runs");
+        let counters = opened.counters;
+        let give = async {
+            let mut batch = Vec::new();
+            while inlet.recv_many(&mut batch, BATCH).await > 0 {
+                link.room().await;
+                let results = batch.drain(..).map(|envelope| {
+                    let mut message = envelope.answer(Bytes::new());
+                    let task = message.take_task();
+                    let frame = message.into_frame();
+                    counters.count(1, frame.len());
+                    (task, frame)
+                });
+                link.submit(results);
+            }
+            // What a master that is gone does not take, nobody waits for.
+            let _ = tokio::time::timeout(inlet.linger(), link.acknowledged()).await;
+        };
+        let mut is_in_place = false;
+        let in_place = || {
+            if !std::mem::replace(&mut is_in_place, true) {
+                opened.shared.streams.one_is_in_place();
+            }
+        };
+        let address = self.directory.request().address();
+        tracing::info!("takes tasks over a link with {address}");
+        link.drive(address, &opened.options, in_place, give).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,524 @@
+//! Links between a master and its workers: nothing is lost, and nothing comes twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use palm::prelude::*;
+use palm::socket::{Dealer, Frames};
+use palm::{CallError, ComponentHandle, FailureKind, LinkOptions};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::lifecycle::Process;
+use super::setup::{ANY, Gate, address, check, connect, eventually, options, soon};
+
+/// Does what it is told, and counts.
+#[derive(Clone)]
+pub(crate) struct Hand {
+    pub(crate) gate: Gate,
+}
+
+#[palm::worker(server = "master")]
+impl Hand {
+    /// Takes so many milliseconds.
+    #[palm::method]
+    async fn sleep(&self, milliseconds: String, context: Context) -> String {
+        self.gate.count_one();
+        let time = milliseconds.split(' ').next().unwrap_or_default();
+        tokio::time::sleep(Duration::from_millis(time.parse().unwrap_or_default())).await;
+        let _ = context;
+        milliseconds
+    }
+
+    #[palm::method]
+    async fn gated(&self, payload: Bytes) -> Bytes {
+        self.gate.pass().await;
+        payload
+    }
+
+    #[palm::method]
+    fn count(&self, payload: Bytes) -> Bytes {
+        self.gate.count_one();
+        payload
+    }
+
+    #[palm::method]
+    fn nothing(&self) {
+        self.gate.count_one();
+    }
+
+    #[palm::method]
+    fn thrice(&self, payload: Bytes) -> impl Iterator<Item = Bytes> + use<> {
+        std::iter::repeat_n(payload, 3)
+    }
+
+    /// The process is gone.
+    #[palm::method]
+    fn crash(&self) -> String {
+        std::process::abort()
+    }
+
+    /// Likewise, and nobody may try it again.
+    #[palm::method(at_most_once)]
+    fn crash_once(&self) -> String {
+        std::process::abort()
+    }
+}
+
+/// Quick to notice that somebody is silent.
+fn quick() -> LinkOptions {
+    let mut options = LinkOptions::default();
+    options.heartbeat = Duration::from_millis(200);
+    options.patience = Duration::from_millis(800);
+    options
+}
+
+async fn master() -> ComponentHandle {
+    let master = Master::new("master").bind(ANY).link_options(quick());
+    master.spawn().await.unwrap()
+}
+
+async fn hand(at: &str, concurrency: usize) -> (ComponentHandle, Gate) {
+    let gate = Gate::closed();
+    let hand = Hand { gate: gate.clone() };
+    let hand = hand
+        .connect(at)
+        .concurrency(concurrency)
+        .link_options(quick());
+    (hand.spawn().await.unwrap(), gate)
+}
+
+/// A worker in a process of its own.
+async fn process(master: &ComponentHandle) -> Process {
+    Process::run("linked_worker", &[("db_address", master.db_address())]).await
+}
+
+fn numbers(count: usize) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+/// The answers of a job, as they come; how many there are can be seen.
+struct Answers {
+    seen: watch::Receiver<usize>,
+    all: tokio::task::JoinHandle<Vec<Result<Bytes, CallError>>>,
+}
+
+impl Answers {
+    fn of(client: &Client, function: &str, payloads: Vec<String>) -> Self {
+        let count = payloads.len() as u64;
+        let job = client.job(function, payloads).messages(count);
+        let (sender, seen) = watch::channel(0);
+        let all = tokio::spawn(async move {
+            let mut answers = Vec::new();
+            let mut job = std::pin::pin!(job);
+            while let Some(answer) = job.next().await {
+                answers.push(answer);
+                sender.send_replace(answers.len());
+            }
+            answers
+        });
+        Self { seen, all }
+    }
+
+    async fn until(&mut self, count: usize) {
+        let what = format!("{count} answers");
+        let seen = self.seen.wait_for(|seen| *seen >= count);
+        soon(&what, seen).await.unwrap();
+    }
+
+    /// All of them, as text, sorted.
+    async fn all(self) -> Vec<String> {
+        let answers = soon("all answers", self.all).await.unwrap();
+        let answers = answers.into_iter().map(Result::unwrap);
+        let answers = answers.map(|answer| String::from_utf8(answer.into()).unwrap());
+        let mut answers: Vec<_> = answers.collect();
+        answers.sort();
+        answers
+    }
+}
+
+fn sorted(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort();
+    texts
+}
+
+#[test]
+fn what_a_killed_worker_had_is_done_by_others() {
+    check(async {
+        let master = master().await;
+        let first = process(&master).await;
+        let second = process(&master).await;
+        let client = connect("master", &master).await;
+        let payloads: Vec<_> = (0..400).map(|number| format!("5 {number}")).collect();
+        let mut answers = Answers::of(&client, "master.sleep", payloads.clone());
+        answers.until(100).await;
+        first.kill();
+        answers.until(200).await;
+        // Nobody is left, and then somebody comes.
+        second.kill();
+        let _third = process(&master).await;
+        assert_eq!(answers.all().await, sorted(payloads));
+    });
+}
+
+#[test]
+fn a_worker_that_is_stopped_and_goes_on_answers_nothing_twice() {
+    check(async {
+        let master = master().await;
+        let stopped = process(&master).await;
+        let client = connect("master", &master).await;
+        let payloads: Vec<_> = (0..60).map(|number| format!("20 {number}")).collect();
+        let mut answers = Answers::of(&client, "master.sleep", payloads.clone());
+        answers.until(5).await;
+        stopped.signal("STOP");
+        let (_hand, gate) = hand(master.db_address(), 2).await;
+        // The other one has all that is left, also what the first had begun.
+        gate.arrived(40).await;
+        stopped.signal("CONT");
+        assert_eq!(answers.all().await, sorted(payloads));
+        // Both are still there.
+        let more = Answers::of(&client, "master.sleep", vec!["300 x".to_owned(); 6]);
+        assert_eq!(more.all().await.len(), 6);
+    });
+}
+
+#[test]
+fn what_kills_each_worker_fails_with_their_names() {
+    check(async {
+        let master = master().await;
+        let client = connect("master", &master).await;
+        let lost = async {
+            for _ in 0..3 {
+                let mut worker = process(&master).await;
+                worker.ended().await;
+            }
+        };
+        let eval = client
+            .eval("master.crash", "")
+            .timeout(Duration::from_secs(30));
+        let (answer, ()) = tokio::join!(eval.into_future(), lost);
+        let error = answer.unwrap_err();
+        let CallError::Remote(error) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.kind, FailureKind::Unavailable);
+        let text = error.to_string();
+        assert!(
+            text.contains("3 workers were lost while they had it"),
+            "{text}"
+        );
+        // The next task is none the worse for it.
+        let _worker = process(&master).await;
+        let eval = client
+            .eval("master.sleep", "1")
+            .timeout(Duration::from_secs(10));
+        assert_eq!(eval.await.unwrap(), "1");
+    });
+}
+
+#[test]
+fn what_must_not_be_run_twice_is_not() {
+    check(async {
+        let master = master().await;
+        let client = connect("master", &master).await;
+        let mut worker = process(&master).await;
+        let (_hand, gate) = hand(master.db_address(), 1).await;
+        // The other one is busy, so that it is the first one's.
+        let busy = Answers::of(&client, "master.gated", numbers(1));
+        let mut busy_too = None;
+        if tokio::time::timeout(Duration::from_millis(500), gate.arrived(1))
+            .await
+            .is_err()
+        {
+            // The process has it: one more is for the other.
+            busy_too = Some(Answers::of(&client, "master.gated", numbers(1)));
+            gate.arrived(1).await;
+        }
+        let eval = client
+            .eval("master.crash_once", "")
+            .timeout(Duration::from_secs(30));
+        let error = eval.await.unwrap_err();
+        worker.ended().await;
+        let text = super::setup::chain(&error);
+        assert!(text.contains("must not be run twice"), "{text}");
+        gate.open();
+        busy.all().await;
+        if let Some(busy) = busy_too {
+            busy.all().await;
+        }
+    });
+}
+
+#[test]
+fn who_is_busy_gets_nothing_that_another_could_do() {
+    check(async {
+        let master = master().await;
+        let (first, first_gate) = hand(master.db_address(), 1).await;
+        let client = connect("master", &master).await;
+        let long = Answers::of(&client, "master.gated", numbers(1));
+        first_gate.arrived(1).await;
+        let (second, _) = hand(master.db_address(), 1).await;
+        let mut short = Answers::of(&client, "master.count", numbers(1000));
+        // Though one of two is busy, none of them waits for it.
+        short.until(1000).await;
+        assert_eq!(
+            second.metrics().function("count").unwrap().working.count(),
+            1000
+        );
+        assert_eq!(
+            first.metrics().function("count").unwrap().working.count(),
+            0
+        );
+        first_gate.open();
+        assert_eq!(long.all().await, ["0"]);
+        assert_eq!(short.all().await.len(), 1000);
+    });
+}
+
+#[test]
+fn who_comes_late_does_its_share_of_what_is_left() {
+    check(async {
+        let master = master().await;
+        let (first, _) = hand(master.db_address(), 1).await;
+        let client = connect("master", &master).await;
+        let payloads: Vec<_> = (0..100).map(|number| format!("10 {number}")).collect();
+        let mut answers = Answers::of(&client, "master.sleep", payloads.clone());
+        answers.until(20).await;
+        let (second, _) = hand(master.db_address(), 1).await;
+        assert_eq!(answers.all().await, sorted(payloads));
+        let done = |hand: &ComponentHandle| {
+            let metrics = hand.metrics();
+            metrics.function("sleep").unwrap().working.count()
+        };
+        let (first, second) = (done(&first), done(&second));
+        assert_eq!(first + second, 100);
+        assert!(second >= 30, "{first} and {second}");
+    });
+}
+
+#[test]
+fn workers_come_and_go_without_a_trace() {
+    check(async {
+        let master = master().await;
+        let client = connect("master", &master).await;
+        let payloads: Vec<_> = (0..600).map(|number| format!("2 {number}")).collect();
+        let mut answers = Answers::of(&client, "master.sleep", payloads.clone());
+        let mut worker = hand(master.db_address(), 2).await.0;
+        for round in 1..=6 {
+            answers.until(80 * round).await;
+            let next = hand(master.db_address(), 2).await.0;
+            let begun = worker.metrics();
+            soon("the end of a worker", worker.shutdown())
+                .await
+                .unwrap();
+            assert!(begun.function("sleep").unwrap().working.count() > 0);
+            worker = next;
+        }
+        assert_eq!(answers.all().await, sorted(payloads));
+    });
+}
+
+#[test]
+fn calls_with_many_results_and_with_none_end_a_task() {
+    check(async {
+        let master = master().await;
+        let (hand, gate) = hand(master.db_address(), 1).await;
+        let client = connect("master", &master).await;
+        let job = client.job("master.nothing", numbers(50)).messages(0);
+        assert_eq!(soon("the job", job.count()).await, 0);
+        gate.arrived(50).await;
+        let job = client.job("master.thrice", numbers(50)).messages(150);
+        assert_eq!(soon("the job", job.count()).await, 150);
+        // With nothing under way, nobody waits for anything.
+        let begin = std::time::Instant::now();
+        soon("the end", master.shutdown()).await.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        hand.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_worker_takes_no_more_than_its_limit() {
+    check(async {
+        let master = master().await;
+        let gate = Gate::closed();
+        let limited = Hand { gate: gate.clone() };
+        let limited = limited.connect(master.db_address()).messages(10);
+        let limited = limited.spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let mut answers = Answers::of(&client, "master.count", numbers(30));
+        answers.until(10).await;
+        soon("its end", limited.join()).await.unwrap();
+        assert_eq!(gate.count(), 10);
+        let (_hand, _) = hand(master.db_address(), 1).await;
+        assert_eq!(answers.all().await, sorted(numbers(30)));
+    });
+}
+
+#[test]
+fn workers_with_and_without_a_link_share_the_work() {
+    check(async {
+        let master = master().await;
+        let client = connect("master", &master).await;
+        let mut old = LinkOptions::default();
+        old.enabled = false;
+        let gate = Gate::closed();
+        let unlinked = Hand { gate }.connect(master.db_address()).concurrency(1);
+        let unlinked = unlinked.link_options(old).spawn().await.unwrap();
+        assert_eq!(client.eval("master.sleep", "0").await.unwrap(), "0");
+        // Who has a link is asked first, as soon as it is there.
+        let (linked, gate) = hand(master.db_address(), 1).await;
+        let there = async {
+            while gate.count() == 0 {
+                client.eval("master.sleep", "0").await.unwrap();
+            }
+        };
+        soon("the one with a link", there).await;
+        let payloads: Vec<_> = (0..400).map(|number| format!("5 {number}")).collect();
+        let answers = Answers::of(&client, "master.sleep", payloads.clone());
+        assert_eq!(answers.all().await, sorted(payloads));
+        for worker in [&linked, &unlinked] {
+            let metrics = worker.metrics();
+            let done = metrics.function("sleep").unwrap().working.count();
+            assert!(done >= 100, "{done}");
+        }
+    });
+}
+
+/// What stands between a worker and its master, and can be cut.
+struct Line {
+    address: String,
+    cut: watch::Sender<usize>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Line {
+    async fn to(master: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let master = master.strip_prefix("tcp://").unwrap().to_owned();
+        let cut = watch::Sender::new(0);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (cuts, opened) = (cut.subscribe(), connections.clone());
+        tokio::spawn(async move {
+            while let Ok((mut from, _)) = listener.accept().await {
+                let Ok(mut to) = TcpStream::connect(&master).await else {
+                    continue;
+                };
+                opened.fetch_add(1, Ordering::Relaxed);
+                let mut cuts = cuts.clone();
+                cuts.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                        _ = cuts.changed() => {}
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            cut,
+            connections,
+        }
+    }
+
+    fn cut(&self) {
+        self.cut.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+#[test]
+fn what_is_on_a_line_that_is_cut_is_neither_lost_nor_doubled() {
+    check(async {
+        let master = master().await;
+        let line = Line::to(master.db_address()).await;
+        let gate = Gate::closed();
+        let hand = Hand { gate: gate.clone() }.connect(&*line.address);
+        let mut sockets = options();
+        sockets.reconnect.1 = Duration::from_millis(20);
+        let hand = hand
+            .concurrency(4)
+            .link_options(quick())
+            .socket_options(sockets);
+        let hand = hand.spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let payloads: Vec<_> = (0..2000).map(|number| format!("1 {number}")).collect();
+        let mut answers = Answers::of(&client, "master.sleep", payloads.clone());
+        for round in 1..=9 {
+            answers.until(200 * round).await;
+            let before = line.connections.load(Ordering::Relaxed);
+            line.cut();
+            let again = || line.connections.load(Ordering::Relaxed) > before;
+            eventually("another connection", again).await;
+        }
+        assert_eq!(answers.all().await, sorted(payloads));
+        // It came back in time: each was done once.
+        let metrics = hand.metrics();
+        assert_eq!(metrics.function("sleep").unwrap().working.count(), 2000);
+    });
+}
+
+#[test]
+fn headers_that_are_wrong_harm_nobody() {
+    check(async {
+        let master = master().await;
+        let (_hand, _) = hand(master.db_address(), 1).await;
+        let (at, options) = (address(master.db_address()), options());
+        let bad = Dealer::connect(&at, &options).await.unwrap();
+        let header = |rest: &[u8]| Bytes::from([b"\x0dPLK1", rest].concat());
+        let session = b"\x12\x10sixteen bytes id";
+        for rest in [
+            &b""[..],
+            b"\xff\xff\xff",
+            session,
+            // A role that there is not, and no version.
+            &[&session[..], b"\x52\x06\x12\x04boss"].concat(),
+            // Credit without end, messages that were never sent acknowledged.
+            &[
+                &session[..],
+                b"\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            ]
+            .concat(),
+        ] {
+            for count in [0, 1, 300] {
+                let frames: Frames = std::iter::once(header(rest))
+                    .chain((0..count).map(|_| Bytes::from_static(b"junk")))
+                    .collect();
+                soon("room", bad.send(frames)).await.unwrap();
+            }
+        }
+        let client = connect("master", &master).await;
+        let answers = Answers::of(&client, "master.count", numbers(100));
+        assert_eq!(answers.all().await.len(), 100);
+    });
+}
+
+#[test]
+fn a_hundred_workers_share_the_work_over_links() {
+    check(async {
+        let master = master().await;
+        let client = connect("master", &master).await;
+        let mut hands = Vec::new();
+        for _ in 0..100 {
+            hands.push(hand(master.db_address(), 1).await.0);
+        }
+        let payloads: Vec<_> = (0..1000).map(|number| format!("20 {number}")).collect();
+        let answers = Answers::of(&client, "master.sleep", payloads.clone());
+        assert_eq!(answers.all().await, sorted(payloads));
+        let mut shares = HashMap::new();
+        for hand in &hands {
+            let metrics = hand.metrics();
+            let share = metrics.function("sleep").unwrap().working.count();
+            *shares.entry(share).or_insert(0) += 1;
+        }
+        assert!(
+            !shares.contains_key(&0),
+            "somebody had nothing to do: {shares:?}"
+        );
+    });
+}
