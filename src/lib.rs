@@ -28,8 +28,8 @@ pub use palm_runtime::{
     CallError, CallFailure, Change, Changes, Client, ClientBuilder, ComponentHandle, ComponentKind,
     Connect, ConnectError, Context, DecodeError, Durations, Entry, Error, Eval, Executor,
     FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job,
-    KeyValue, Master, MemoryStore, Message, Metrics, NoAnswer, OpenStoreError, Order, Page,
-    PageLimits, PartKind, PartMetrics, Position, PositionedError, Protobuf, QueueLimits,
+    KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics, NoAnswer, OpenStoreError, Order,
+    Page, PageLimits, PartKind, PartMetrics, Position, PositionedError, Protobuf, QueueLimits,
     Registration, RemoteError, Result, Route, RouteError, RunError, Scan, ServerTemplate,
     StartError, Step, StepError, Steps, Swap, Untyped, Watch, blocking, callable, component,
     components, logging, part, parts, proto, socket,
@@ -526,6 +526,7 @@ pub use palm_macros::hub;
 /// |---|---|---|---|
 /// | `name` | string | the method's name | the name that it is called by; not on an `impl` of an [`macro@interface`] |
 /// | `blocking` | flag | off | it computes for long, and gets a thread of its own; not for `async` methods and streams |
+/// | `at_most_once` | flag | off | a call must not be run twice: where a worker is lost with it, it fails with [`FailureKind::Unavailable`] instead of going to another worker |
 ///
 /// ```
 /// struct Server;

@@ -32,6 +32,10 @@ pub(crate) const BLOCKING: Accepted = Accepted {
     key: "blocking",
     usage: "blocking",
 };
+pub(crate) const AT_MOST_ONCE: Accepted = Accepted {
+    key: "at_most_once",
+    usage: "at_most_once",
+};
 
 /// The options that were given to one attribute. Taken from it one by one.
 #[derive(Debug)]

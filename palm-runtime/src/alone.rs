@@ -11,7 +11,8 @@ use crate::callable::Callable;
 use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::executor::Executor;
-use crate::part::{Envelope, Inlet, Outbound, Outlet, Setup, Stop};
+use crate::link::LinkOptions;
+use crate::part::{Envelope, Inlet, Outbound, Outlet, Setup, Shared, Stop};
 use crate::queue::{QueueLimits, Sender, queue};
 use crate::socket::SocketOptions;
 
@@ -29,7 +30,7 @@ pub(crate) async fn alone<C: Callable>(
 ) {
     let mut setup = Setup {
         context,
-        shared: &Arc::default(),
+        shared: &Arc::new(Shared::new(LinkOptions::default())),
         store,
         options: &SocketOptions::default(),
         advertised_host: None,

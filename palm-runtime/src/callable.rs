@@ -39,6 +39,8 @@ pub struct FunctionInfo {
     pub results: Results,
     /// Whether it asks for the [`Context`] of the call.
     pub takes_context: bool,
+    /// Whether a call must not be run twice.
+    pub at_most_once: bool,
 }
 
 impl FunctionInfo {
@@ -60,7 +62,16 @@ impl FunctionInfo {
             receiver,
             results,
             takes_context,
+            at_most_once: false,
         }
+    }
+
+    /// A call of it must not be run twice.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn at_most_once(mut self) -> Self {
+        self.at_most_once = true;
+        self
     }
 }
 

@@ -18,6 +18,7 @@ mod executor;
 mod function;
 #[cfg(feature = "http")]
 pub mod http;
+mod link;
 pub mod logging;
 mod message;
 mod metrics;
@@ -50,6 +51,7 @@ pub use executor::{Addressee, Executor, Order};
 pub use function::{
     Answer, Argument, Feeds, Function, IntoSteps, NoAnswer, Route, Step, StepError, Steps, Untyped,
 };
+pub use link::LinkOptions;
 pub use message::{DecodeError, Message, RemoteError, proto};
 pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
 #[cfg(feature = "json")]

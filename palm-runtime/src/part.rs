@@ -24,12 +24,14 @@ use crate::callable::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
+use crate::link::LinkOptions;
+use crate::link::workers::WorkerLinks;
 use crate::message::Message;
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
 use crate::parts::{BypassSender, Outstanding};
 use crate::queue;
-use crate::socket::{Address, Peers, SocketError, SocketOptions};
+use crate::socket::{Address, Peers, SocketClosed, SocketError, SocketOptions};
 
 /// Messages that a part takes from a socket or a queue at once.
 pub(crate) const BATCH: usize = 256;
@@ -475,7 +477,7 @@ impl InboundHooks for NoHooks {
 }
 
 /// What the parts of a component know of each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     /// Who pushes messages to the component, where anybody does.
     pub(crate) callers: OnceLock<Peers>,
@@ -485,6 +487,51 @@ pub(crate) struct Shared {
     pub(crate) offers: Offers,
     pub(crate) streams: Streams,
     pub(crate) cancellations: Cancellations,
+    pub(crate) links: WorkerLinks,
+}
+
+impl Shared {
+    pub(crate) fn new(links: LinkOptions) -> Self {
+        Self {
+            callers: OnceLock::new(),
+            workers: OnceLock::new(),
+            outstanding: Outstanding::default(),
+            offers: Offers::default(),
+            streams: Streams::default(),
+            cancellations: Cancellations::default(),
+            links: WorkerLinks::new(links),
+        }
+    }
+
+    /// A number that changes with each worker that comes or goes.
+    #[cfg(feature = "http")]
+    pub(crate) fn workers_generation(&self) -> u64 {
+        let pushed_to = self.workers.get().map_or(0, Peers::generation);
+        pushed_to.wrapping_add(self.links.generation())
+    }
+
+    /// Waits until a worker is connected, where there can be any. Cancel safe.
+    #[cfg(feature = "http")]
+    pub(crate) async fn worker_connected(&self) -> Result<(), SocketClosed> {
+        let Some(pushed_to) = self.workers.get() else {
+            return Ok(());
+        };
+        tokio::select! {
+            connected = pushed_to.connected() => connected,
+            () = self.links.connected() => Ok(()),
+        }
+    }
+
+    /// Whether a worker is connected. Cancel safe.
+    pub(crate) async fn any_worker(&self) -> Result<bool, SocketClosed> {
+        if self.links.workers() > 0 {
+            return Ok(true);
+        }
+        match self.workers.get() {
+            Some(pushed_to) => pushed_to.any().await,
+            None => Ok(false),
+        }
+    }
 }
 
 /// How many of the streams that a component follows are not in place yet.

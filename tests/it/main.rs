@@ -26,6 +26,7 @@ mod http_limits;
 mod http_results;
 mod http_worker;
 mod lifecycle;
+mod link;
 mod methods;
 mod other_languages;
 mod parts;

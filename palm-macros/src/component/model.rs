@@ -59,6 +59,8 @@ pub(super) struct Method {
     /// Its documentation's first line.
     pub(super) doc: String,
     pub(super) blocking: bool,
+    /// Whether a call must not be run twice.
+    pub(super) at_most_once: bool,
 }
 
 /// A method that shapes a stream.
@@ -198,6 +200,7 @@ fn model_functions(
                     attributes: attributes_of_constant(&function.attrs),
                     doc: text::first_doc_line(&function.attrs),
                     blocking: options.blocking,
+                    at_most_once: options.at_most_once,
                     signature,
                 });
             }
@@ -210,6 +213,7 @@ fn model_functions(
 struct HelperOptions {
     name: Option<String>,
     blocking: bool,
+    at_most_once: bool,
 }
 
 fn model_helper_options(
@@ -220,8 +224,10 @@ fn model_helper_options(
 ) -> HelperOptions {
     let accepted: &[_] = match mark.helper {
         // The interface names its functions.
-        Helper::Method if written.item.trait_.is_some() => &[options::BLOCKING],
-        Helper::Method => &[options::NAME, options::BLOCKING],
+        Helper::Method if written.item.trait_.is_some() => {
+            &[options::BLOCKING, options::AT_MOST_ONCE]
+        }
+        Helper::Method => &[options::NAME, options::BLOCKING, options::AT_MOST_ONCE],
         Helper::Scatter | Helper::Gather | Helper::HandleStream => &[],
     };
     let args = match &mark.attribute.meta {
@@ -256,6 +262,9 @@ fn model_helper_options(
     HelperOptions {
         name: name.and_then(|name| name.ok()).map(|name| name.value()),
         blocking: blocking.is_some(),
+        at_most_once: options
+            .take_flag(options::AT_MOST_ONCE, diagnostics)
+            .is_some(),
     }
 }
 

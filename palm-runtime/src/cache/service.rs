@@ -179,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::cache::{CacheLimits, MemoryStore};
+    use crate::link::LinkOptions;
 
     fn store() -> ComponentStore {
         let limits = CacheLimits {
@@ -191,7 +192,7 @@ mod tests {
     }
 
     async fn check(store: &ComponentStore, frames: &[Bytes], expected: Result<&str, &str>) {
-        let (shared, repeated) = (Shared::default(), Repeated::default());
+        let (shared, repeated) = (Shared::new(LinkOptions::default()), Repeated::default());
         match (handle(store, &shared, &repeated, frames).await, expected) {
             (Ok(Handled::Reply(reply)), Ok(expected)) => assert_eq!(reply, expected),
             (Err(refusal), Err(expected)) => {

@@ -8,6 +8,7 @@ use crate::callable::Shape;
 use crate::executor::default_concurrency;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
+use crate::link::connection::Prefetch;
 use crate::message::new_id;
 use crate::parts::{Given, HoldLimits, IntoAddress};
 
@@ -24,6 +25,7 @@ pub struct Builder<C, K> {
     pub(super) db_address: Given,
     pub(super) settings: Settings,
     pub(super) concurrency: usize,
+    pub(super) prefetch: Prefetch,
     pub(super) pull_address: Option<Given>,
     pub(super) push_address: Option<Given>,
     pub(super) pub_address: Option<Given>,
@@ -106,6 +108,7 @@ impl<C, K: Kind> Builder<C, K> {
             db_address,
             settings: Settings::default(),
             concurrency: default_concurrency(),
+            prefetch: Prefetch::Measured,
             pull_address: None,
             push_address: None,
             pub_address: None,
@@ -282,6 +285,14 @@ impl<C> Builder<C, Sink> {
 }
 
 impl<C> Builder<C, Worker> {
+    /// How many tasks the worker holds besides those that it runs, so that it need not wait for the next
+    /// one. Default: as many as it does in 2 ms, 1000 at most, and so none where a task takes longer: what
+    /// waits here nobody else does. Only over a link, see [`LinkOptions`](crate::LinkOptions).
+    pub fn prefetch(mut self, tasks: u64) -> Self {
+        self.prefetch = Prefetch::Fixed(tasks);
+        self
+    }
+
     /// Where the master pushes tasks: its `worker_push_address`. Default: asked for at `db_address`.
     pub fn push_address(mut self, address: impl IntoAddress) -> Self {
         self.push_address = Some(address.into_address());

@@ -22,7 +22,8 @@ use crate::part::InboundHooks;
 use crate::parts::HttpGateway;
 use crate::parts::{
     CacheService, CancelConnection, Directory, Given, OfferConnection, PubService, PullConnection,
-    PullService, PushConnection, SubConnection, Whereabouts, WorkerPullService, WorkerPushService,
+    PullService, PushConnection, SubConnection, TaskOptions, Whereabouts, WorkerPullService,
+    WorkerPushService, to_master,
 };
 use crate::socket::{Address, SocketError};
 use crate::{Error, Result};
@@ -210,6 +211,19 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let push_to = place(&self.pull_address, "worker_pull_address");
         let cancelled_at = place(&None, "pub_address");
 
+        let options = TaskOptions {
+            link: self.settings.link.clone(),
+            // Who gives the addresses of the sockets wants those.
+            may_link: self.push_address.is_none() && self.pull_address.is_none(),
+            concurrency: self.concurrency,
+            prefetch: self.prefetch,
+        };
+        let sockets = (
+            PullConnection::to_master(pull_from),
+            PushConnection::to(push_to),
+        );
+        let (tasks, results) = to_master(&directory, sockets, options);
+
         let request = directory.request().clone();
         let cache = Cache::there(request, "_", &id, CACHE_PATIENCE, "");
         let executor = Executor::new(State::new(self.component))
@@ -219,13 +233,11 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let mut template =
             ServerTemplate::with_settings(kind::Worker::KIND, self.name, self.settings);
         template.set_context_cache(cache);
-        template
-            .register_inbound(PullConnection::to_master(pull_from), "Pull")
-            .route("Executor");
+        template.register_inbound(tasks, "Pull").route("Executor");
         template
             .register_outbound(executor, "Executor")
             .route("Push");
-        template.register_outbound(PushConnection::to(push_to), "Push");
+        template.register_outbound(results, "Push");
         template.register_bypass(CancelConnection::to(cancelled_at), "Cancel");
         template.register_bypass(OfferConnection::to(directory), "Offer");
         Ok(template)

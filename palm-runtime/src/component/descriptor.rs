@@ -11,24 +11,29 @@ use crate::message::proto::{Address, Descriptor, Function};
 /// The key of the cache service.
 pub(crate) const KEY: &str = "palm";
 
+/// What a component has for its peers.
+pub(super) struct Offer<'a> {
+    pub(super) addresses: &'a BTreeMap<String, String>,
+    pub(super) functions: &'a [FunctionInfo],
+    /// Whether there may be more functions than these.
+    pub(super) is_incomplete: bool,
+    /// To which roles it offers links.
+    pub(super) links: Vec<String>,
+}
+
 /// The value under [`KEY`].
-pub(super) fn encode(
-    kind: Option<ComponentKind>,
-    name: &str,
-    addresses: &BTreeMap<String, String>,
-    functions: &[FunctionInfo],
-    is_incomplete: bool,
-) -> Vec<u8> {
-    let addresses = addresses.iter().map(|(key, address)| Address {
+pub(super) fn encode(kind: Option<ComponentKind>, name: &str, offer: Offer<'_>) -> Vec<u8> {
+    let addresses = offer.addresses.iter().map(|(key, address)| Address {
         key: key.clone(),
         address: address.clone(),
     });
-    let functions = functions.iter().map(|function| Function {
+    let functions = offer.functions.iter().map(|function| Function {
         name: function.name.to_owned(),
         doc: function.doc.to_owned(),
         input: function.input.to_owned(),
         output: function.output.to_owned(),
         many: function.results == Results::Many,
+        at_most_once: function.at_most_once,
     });
     let descriptor = Descriptor {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -36,7 +41,8 @@ pub(super) fn encode(
         name: name.to_owned(),
         addresses: addresses.collect(),
         functions: functions.collect(),
-        incomplete: is_incomplete,
+        incomplete: offer.is_incomplete,
+        links: offer.links,
     };
     descriptor.encode_to_vec()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::cache::{CacheLimits, ErasedStore, KeyValue, MemoryStore};
+use crate::link::LinkOptions;
 use crate::queue::QueueLimits;
 use crate::socket::SocketOptions;
 
@@ -18,6 +19,7 @@ pub struct Settings {
     pub(crate) drain_limit: Duration,
     pub(crate) advertised_host: Option<String>,
     pub(crate) socket: SocketOptions,
+    pub(crate) link: LinkOptions,
     pub(crate) queue: QueueLimits,
     pub(crate) store: Arc<dyn ErasedStore>,
     pub(crate) cache_limits: CacheLimits,
@@ -32,6 +34,7 @@ impl Default for Settings {
             drain_limit: Duration::from_secs(10),
             advertised_host: None,
             socket: SocketOptions::default(),
+            link: LinkOptions::default(),
             queue: QueueLimits::default(),
             store: Arc::new(MemoryStore::default()),
             cache_limits: CacheLimits::default(),
@@ -55,6 +58,7 @@ impl std::fmt::Debug for Settings {
             .field("drain_limit", &self.drain_limit)
             .field("advertised_host", &self.advertised_host)
             .field("socket", &self.socket)
+            .field("link", &self.link)
             .field("queue", &self.queue)
             .field("cache_limits", &self.cache_limits)
             .finish_non_exhaustive()
@@ -105,6 +109,12 @@ macro_rules! settings_methods {
         /// How sockets behave towards peers.
         pub fn socket_options(mut self, options: $crate::socket::SocketOptions) -> Self {
             self.settings.socket = options;
+            self
+        }
+
+        /// How links behave: how soon a peer counts as gone, and how often a task is tried.
+        pub fn link_options(mut self, options: $crate::LinkOptions) -> Self {
+            self.settings.link = options;
             self
         }
 

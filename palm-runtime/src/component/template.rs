@@ -20,6 +20,7 @@ use super::{ComponentKind, descriptor};
 use crate::cache::{Cache, ComponentStore};
 use crate::context::ComponentContext;
 use crate::error::BoxError;
+use crate::link::WORKER;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
 use crate::payload::type_name;
@@ -418,7 +419,7 @@ impl ServerTemplate {
             cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
         });
 
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared::new(self.settings.link.clone()));
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut described = Vec::new();
@@ -476,8 +477,17 @@ impl ServerTemplate {
         configuration.append(&mut self.presets);
         store.configure(configuration);
         let has_workers = shared.workers.get().is_some();
-        let descriptor =
-            descriptor::encode(self.kind, &self.name, &addresses, &described, has_workers);
+        let mut links = Vec::new();
+        if self.settings.link.enabled && shared.links.are_offered() {
+            links.push(WORKER.to_owned());
+        }
+        let offer = descriptor::Offer {
+            addresses: &addresses,
+            functions: &described,
+            is_incomplete: has_workers,
+            links,
+        };
+        let descriptor = descriptor::encode(self.kind, &self.name, offer);
         if shared.offers.add(&descriptor).is_err() {
             tracing::error!("bug in palm: a descriptor that cannot be read");
         }

@@ -246,16 +246,14 @@ async fn until_there_is_a_worker(gateway: &Gateway, until: Instant) -> Result<()
     let Some(component) = gateway.0.component() else {
         return Err(Problem::unavailable("the component has not started yet"));
     };
-    let Some(workers) = component.shared.workers.get() else {
-        return Ok(());
-    };
+    let shared = &component.shared;
     // To ask for each request would cost more than the request.
-    let generation = workers.generation();
+    let generation = shared.workers_generation();
     if component.workers_seen.load(Ordering::Relaxed) == generation {
         return Ok(());
     }
     let until = until.min(Instant::now() + gateway.0.options.worker_patience);
-    match timeout_at(until, workers.connected()).await {
+    match timeout_at(until, shared.worker_connected()).await {
         Ok(Ok(())) => {
             component.workers_seen.store(generation, Ordering::Relaxed);
             Ok(())
@@ -268,10 +266,11 @@ async fn until_there_is_a_worker(gateway: &Gateway, until: Instant) -> Result<()
 async fn health(gateway: &Gateway) -> Response<Body> {
     let component = gateway.0.component();
     let is_up = component.is_some() && !gateway.0.closed.is_cancelled();
-    let workers = component.and_then(|component| component.shared.workers.get());
-    let has_workers = match workers {
-        Some(workers) => workers.any().await.unwrap_or(false),
-        None => true,
+    let has_workers = match component {
+        Some(component) if component.shared.workers.get().is_some() => {
+            component.shared.any_worker().await.unwrap_or(false)
+        }
+        _ => true,
     };
     let mut response = document(&json!({
         "status": if is_up { "pass" } else { "fail" },

@@ -108,6 +108,7 @@ pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
         cache: Text::At(layout.cache),
         payload: frame.slice(layout.payload),
         unknown: layout.unknown.finish(&frame),
+        task: None,
         changed: false,
         frame,
     })

@@ -14,6 +14,7 @@ use super::memory::FrameMemory;
 use super::proto::{End, Extensions, PalmMessage, Trace};
 use crate::error::CallFailure;
 use crate::function::{Step, StepError, step_at};
+use crate::link::task::Task;
 
 /// What the payload becomes when a call or a hook fails, for peers of old: the one byte `0`.
 const FAILED: Bytes = Bytes::from_static(b"0");
@@ -51,6 +52,8 @@ pub(super) struct Fields {
     pub(super) payload: Bytes,
     /// Fields that we do not know, still encoded.
     pub(super) unknown: Bytes,
+    /// What it belongs to, at a worker. It does not go over the wire.
+    pub(super) task: Option<Task>,
 }
 
 /// Text of a message. A place in the frame costs no reference to it, of which there would be four.
@@ -311,6 +314,16 @@ impl Message {
             self.0.changed = true;
         }
         self.with_payload(FAILED)
+    }
+
+    /// Says that this message, and all that is made of it, belongs to a task.
+    pub(crate) fn belongs_to(&mut self, task: Task) {
+        self.0.task = Some(task);
+    }
+
+    /// Takes the task that it belongs to.
+    pub(crate) fn take_task(&mut self) -> Option<Task> {
+        self.0.task.take()
     }
 
     /// Gives the message an id of its own in `cache` if that is empty, as servers do.

@@ -164,6 +164,9 @@ pub struct Descriptor {
     /// Whether there may be more functions than these, as behind a master.
     #[prost(bool, tag = "6")]
     pub incomplete: bool,
+    /// To which roles links are offered at `db_address`: `worker`.
+    #[prost(string, repeated, tag = "7")]
+    pub links: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Where a component is to be found.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -193,6 +196,9 @@ pub struct Function {
     /// Whether one call may have many results.
     #[prost(bool, tag = "5")]
     pub many: bool,
+    /// Whether a call must not be run twice, so that a lost one fails instead of being given to another.
+    #[prost(bool, tag = "6")]
+    pub at_most_once: bool,
 }
 /// What a cache service is asked for by its verb `store`; the payload of a PalmMessage.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -519,4 +525,145 @@ pub struct CacheCursor {
     /// Which change.
     #[prost(uint64, tag = "2")]
     pub number: u64,
+}
+/// What precedes the messages of a link: the first frame of each ZeroMQ message of one. README.md has the
+/// rules.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LinkHeader {
+    /// Tells a link's frames from requests: 0x314b4c50, which is `PLK1` on the wire.
+    #[prost(fixed32, tag = "1")]
+    pub protocol: u32,
+    /// Which session: 16 random bytes, chosen by the side that connects.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub session: ::prost::bytes::Bytes,
+    /// The number of the first message that follows, or of the next one where none does.
+    #[prost(uint64, tag = "3")]
+    pub first: u64,
+    /// All messages below this number have arrived.
+    #[prost(uint64, tag = "4")]
+    pub received: u64,
+    /// The peer may send messages below this number,
+    #[prost(uint64, tag = "5")]
+    pub credit_messages: u64,
+    /// as long as all those before them have fewer bytes than this.
+    #[prost(uint64, tag = "6")]
+    pub credit_bytes: u64,
+    /// What each message that follows belongs to: as many as there are messages, or none.
+    #[prost(uint64, repeated, tag = "7")]
+    pub tags: ::prost::alloc::vec::Vec<u64>,
+    /// Whether a header is wanted in return at once.
+    #[prost(bool, tag = "8")]
+    pub answer: bool,
+    /// Whether something is missing: the peer is to begin again with `received`.
+    #[prost(bool, tag = "9")]
+    pub resend: bool,
+    /// The side that connects introduces itself.
+    #[prost(message, optional, tag = "10")]
+    pub hello: ::core::option::Option<LinkHello>,
+    /// The other side answers that.
+    #[prost(message, optional, tag = "11")]
+    pub welcome: ::core::option::Option<LinkWelcome>,
+    /// Says that the sender of the header takes no more than what is under way.
+    #[prost(bool, tag = "12")]
+    pub draining: bool,
+    /// Says that the sender of the header will send no message with the number `first` or a later one.
+    #[prost(bool, tag = "13")]
+    pub finished: bool,
+    /// The session is over, and nothing more comes.
+    #[prost(bool, tag = "14")]
+    pub closed: bool,
+    /// The session is over, for this reason.
+    #[prost(message, optional, tag = "15")]
+    pub refusal: ::core::option::Option<LinkRefusal>,
+}
+/// Who connects.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LinkHello {
+    /// The highest version of the link that it knows: 1.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// What it is to the other side: `worker`.
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// What it can do.
+    #[prost(message, repeated, tag = "4")]
+    pub functions: ::prost::alloc::vec::Vec<Function>,
+}
+/// Who is connected to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkWelcome {
+    /// The version of the link that is spoken from here on.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Which memory of the session this side has: another number than before means that it has none, and
+    /// that the session has to begin anew under another id.
+    #[prost(fixed64, tag = "2")]
+    pub instance: u64,
+}
+/// Why a session is not gone on with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkRefusal {
+    /// In which way; a number that is not known counts as OTHER.
+    #[prost(enumeration = "link_refusal::Kind", tag = "1")]
+    pub kind: i32,
+    /// In words.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `LinkRefusal`.
+pub mod link_refusal {
+    /// In which way.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// Something else, in words.
+        Other = 0,
+        /// The role is not served here.
+        Role = 1,
+        /// There is no version in common.
+        Version = 2,
+        /// There is no room for one more session; try again later.
+        Crowded = 3,
+        /// The peer has broken the rules, and should begin anew.
+        Protocol = 4,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Other => "OTHER",
+                Self::Role => "ROLE",
+                Self::Version => "VERSION",
+                Self::Crowded => "CROWDED",
+                Self::Protocol => "PROTOCOL",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "OTHER" => Some(Self::Other),
+                "ROLE" => Some(Self::Role),
+                "VERSION" => Some(Self::Version),
+                "CROWDED" => Some(Self::Crowded),
+                "PROTOCOL" => Some(Self::Protocol),
+                _ => None,
+            }
+        }
+    }
 }

@@ -1,29 +1,37 @@
 //! The cache service: a component's keys, for its peers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::MissedTickBehavior;
 
 use super::whereabouts::{Given, IntoAddress};
 use crate::cache::ComponentStore;
 use crate::cache::service::{self, Handled, Poll, Refusal, Repeated, ServiceError};
 use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
+use crate::link::is_header;
+use crate::link::workers::TICK;
 use crate::metrics::PartCounters;
 use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
-use crate::socket::{Reply, Responder, SocketError};
+use crate::socket::{Reply, Responder, RouterDepartures, SocketClosed, SocketError};
 
-/// Requests that are carried out at once; further ones wait in the socket.
+/// Requests that are carried out at once, and that wait here for that; further ones are lost, and their
+/// peers ask again. (They cannot wait in the socket, where links would have to wait behind them.)
 const CONCURRENCY: usize = 256;
+const WAITING: usize = 10_000;
 
 /// Watchers that may wait at once for a change, besides; further ones are answered at once and come
 /// back after a second.
 const WATCHERS: usize = 1024;
 
 /// Answers requests for the component's keys: its configuration, and whatever was set. Announced as
-/// `db_address`.
+/// `db_address`. Beside a [`WorkerPushService`](crate::parts::WorkerPushService) and a
+/// [`WorkerPullService`](crate::parts::WorkerPullService), workers have their links with the component
+/// over the same socket.
 ///
 /// ```
 /// use palm_runtime::parts::*;
@@ -73,6 +81,7 @@ impl Bypass for CacheService {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("db_address", &bound);
+        setup.shared.links.serve_on(reply.sender());
         self.opened = Some(Opened {
             reply,
             store: setup.store.clone(),
@@ -91,26 +100,62 @@ impl Bypass for CacheService {
         } = self.opened.expect("a part is opened before it runs");
         let (store, counters) = (&*store, &*counters);
         let shared = &*shared;
+        let links = &shared.links;
         let repeated = &Repeated::default();
         let mut running = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
+        let mut waiting = VecDeque::new();
+        let mut departures = links.are_offered().then(|| reply.departures());
+        let mut others = Vec::new();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let (frames, responder) = tokio::select! {
-                biased;
-                () = stop.stopped() => break,
-                Some(waits) = running.next() => {
-                    if let Some((poll, responder)) = waits {
-                        if watching.len() < WATCHERS {
-                            watching.push(watch(poll, responder, store, counters, &stop));
-                        } else {
-                            respond(responder, poll.crowded(), counters);
+            let received = if running.len() < CONCURRENCY && !waiting.is_empty() {
+                waiting.pop_front()
+            } else {
+                tokio::select! {
+                    biased;
+                    () = stop.stopped() => break,
+                    Some(waits) = running.next() => {
+                        if let Some((poll, responder)) = waits {
+                            if watching.len() < WATCHERS {
+                                watching.push(watch(poll, responder, store, counters, &stop));
+                            } else {
+                                respond(responder, poll.crowded(), counters);
+                            }
                         }
+                        None
                     }
-                    continue;
+                    Some(()) = watching.next() => None,
+                    request = reply.recv_or_other(is_header, &mut others) => request?,
+                    gone = gone(&mut departures) => {
+                        links.gone(&gone?);
+                        None
+                    }
+                    _ = ticks.tick(), if departures.is_some() => {
+                        links.tick();
+                        None
+                    }
                 }
-                Some(()) = watching.next() => continue,
-                request = reply.recv(), if running.len() < CONCURRENCY => request?,
             };
+            if !others.is_empty() {
+                if departures.is_some() {
+                    links.receive(others.drain(..));
+                } else {
+                    others.clear();
+                }
+            }
+            let Some((frames, responder)) = received else {
+                continue;
+            };
+            if running.len() >= CONCURRENCY {
+                if waiting.len() < WAITING {
+                    waiting.push_back((frames, responder));
+                } else {
+                    counters.count_dropped(1);
+                }
+                continue;
+            }
             running.push(async move {
                 counters.count(1, frames.iter().map(Bytes::len).sum());
                 let handled = service::handle(store, shared, repeated, &frames);
@@ -137,8 +182,17 @@ impl Bypass for CacheService {
             }
         }
         while watching.next().await.is_some() {}
+        links.close();
         reply.close(stop.linger()).await;
         Ok(())
+    }
+}
+
+/// The next peer that has left, where anybody wants to know.
+async fn gone(departures: &mut Option<RouterDepartures>) -> Result<Bytes, SocketClosed> {
+    match departures {
+        Some(departures) => departures.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -46,6 +46,7 @@ mod ready;
 mod reply;
 mod sent;
 mod subscribe;
+mod task;
 mod whereabouts;
 mod workers;
 
@@ -68,6 +69,7 @@ pub use push_pull::PushPullService;
 pub(crate) use ready::{Ready, ready_topic, until_in_place};
 pub use reply::{RepConnection, RepService};
 pub use subscribe::SubConnection;
+pub(crate) use task::{TaskOptions, to_master};
 pub(crate) use whereabouts::Given;
 pub use whereabouts::IntoAddress;
 pub(crate) use whereabouts::{Directory, Whereabouts};

@@ -112,6 +112,7 @@ impl Outbound for PushPullService {
             shared: &shared,
             counters: &counters,
             outlet: &failed,
+            links: None,
             answers: Some(&answers),
         };
         let push_all = async {
@@ -119,7 +120,7 @@ impl Outbound for PushPullService {
             shared.outstanding.close();
             pushed
         };
-        let results = take_results(pull, opened, Some(&answers), outlet);
+        let results = take_results(pull, opened, Some(&answers), None, outlet);
         let (pushed, taken) = tokio::join!(push_all, results);
         pushed?;
         taken?;

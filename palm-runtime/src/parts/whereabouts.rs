@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message as _;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::cache::service::{self, Verb};
+use crate::component::descriptor;
 use crate::context::ComponentContext;
+use crate::message::proto::Descriptor;
 use crate::metrics::PartCounters;
 use crate::part::{OpenError, Setup, Shared};
 use crate::socket::{Address, AddressError, Peers, Request, SocketError, SocketOptions};
@@ -79,12 +82,23 @@ impl Directory {
         &self.request
     }
 
-    /// Asks once for `key`; what is told may be empty. `None`: no answer, or none that is text.
-    async fn ask_for(&self, key: &str) -> Option<String> {
+    /// Asks once for `key`; what is told may be empty. `None`: no answer.
+    async fn ask_bytes(&self, key: &str) -> Option<Bytes> {
         const PATIENCE: Duration = Duration::from_secs(1);
         let body = service::request("_", &self.client, Verb::Get, key, Bytes::new());
-        let reply = self.request.request(body, PATIENCE).await.ok()?;
-        String::from_utf8(reply.into()).ok()
+        self.request.request(body, PATIENCE).await.ok()
+    }
+
+    /// Asks once for `key`; what is told may be empty. `None`: no answer, or none that is text.
+    async fn ask_for(&self, key: &str) -> Option<String> {
+        String::from_utf8(self.ask_bytes(key).await?.into()).ok()
+    }
+
+    /// What the component tells of itself, once it answers at all; nothing, if it is of old. Cancel safe.
+    pub(crate) async fn descriptor(&self) -> Descriptor {
+        let key = descriptor::KEY;
+        let told = self.until_told(key, || self.ask_bytes(key)).await;
+        Descriptor::decode(told).unwrap_or_default()
     }
 
     /// Asks once for `key`. `None`: no answer, or an empty one, or none that is text.

@@ -1,11 +1,12 @@
 //! A master's two sides towards its workers: tasks go out, results come in.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,9 @@ use super::intake::{Ids, Intake, Source};
 use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure};
 use crate::executor::log_failure;
-use crate::message::{Deadline, Message};
+use crate::link::dispatch::Failed;
+use crate::link::workers::{WorkerLinks, WorkerResult};
+use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Envelope, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared, Stop,
@@ -32,6 +35,8 @@ pub(crate) struct Outstanding {
     /// Parts by which further tasks can go out.
     pushing: AtomicU64,
     changed: Notify,
+    /// Told whenever results come back.
+    fewer: Notify,
 }
 
 impl Outstanding {
@@ -52,6 +57,7 @@ impl Outstanding {
         if before.is_ok_and(|before| before <= results) {
             self.changed.notify_one();
         }
+        self.fewer.notify_one();
     }
 
     pub(super) fn close(&self) {
@@ -59,10 +65,15 @@ impl Outstanding {
         self.changed.notify_one();
     }
 
+    /// How many tasks are out.
+    fn tasks(&self) -> u64 {
+        self.tasks.load(Ordering::Relaxed)
+    }
+
     /// Waits until all tasks have gone out and come back, but no longer than `limit`.
     async fn done(&self, limit: Duration) {
         if tokio::time::timeout(limit, self.all_back()).await.is_err() {
-            let tasks = self.tasks.load(Ordering::Relaxed);
+            let tasks = self.tasks();
             tracing::warn!("{tasks} tasks have no result yet, or their functions give none");
         }
     }
@@ -70,7 +81,7 @@ impl Outstanding {
     async fn all_back(&self) {
         loop {
             let closed = self.pushing.load(Ordering::Acquire) == 0;
-            if closed && self.tasks.load(Ordering::Relaxed) == 0 {
+            if closed && self.tasks() == 0 {
                 return;
             }
             self.changed.notified().await;
@@ -80,6 +91,11 @@ impl Outstanding {
 
 /// Gives each task to one of the workers that connect to it, in turn. Announced as
 /// `worker_push_address`.
+///
+/// Workers that have a link with the component get their tasks over that, see
+/// [`LinkOptions`](crate::LinkOptions): the one that has least to do gets the next task, and what is with
+/// one that dies goes to another. It needs a [`WorkerPullService`] and a
+/// [`CacheService`](crate::parts::CacheService) beside it.
 ///
 /// ```
 /// use palm_runtime::ServerTemplate;
@@ -124,6 +140,7 @@ impl Outbound for WorkerPushService {
         // Of several such parts the first one counts.
         let _ = setup.shared.workers.set(push.peers());
         self.opened = Some(Opened {
+            is_linked: setup.shared.links.give_tasks(),
             push,
             name: setup.context.name.clone(),
             shared: setup.shared.clone(),
@@ -135,11 +152,13 @@ impl Outbound for WorkerPushService {
     async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
         let Opened {
             push,
+            is_linked,
             name,
             shared,
             counters,
         } = self.opened.expect("a part is opened before it runs");
         let tasks = Tasks {
+            links: is_linked.then_some(&shared.links),
             push: &push,
             name: &name,
             shared: &shared,
@@ -158,15 +177,24 @@ impl Outbound for WorkerPushService {
 #[derive(Debug)]
 pub(super) struct Opened {
     push: Push,
+    /// Whether tasks go over links as well.
+    is_linked: bool,
     /// The component's.
     name: String,
     shared: Arc<Shared>,
     counters: Arc<PartCounters>,
 }
 
-/// What pushes tasks.
+/// How many tasks may be with each worker that has no link, where others have one: it says nothing of what
+/// it has room for.
+const PUSHED: u64 = 16;
+
+/// What gives tasks to workers.
 pub(super) struct Tasks<'a> {
     pub(super) push: &'a Push,
+    /// Links with workers, where tasks go over those as well.
+    pub(super) links: Option<&'a WorkerLinks>,
+    /// The component's.
     pub(super) name: &'a str,
     pub(super) shared: &'a Shared,
     pub(super) counters: &'a PartCounters,
@@ -176,11 +204,23 @@ pub(super) struct Tasks<'a> {
 }
 
 impl Tasks<'_> {
-    /// Pushes until the inlet has run dry. What waits for a worker until its deadline is answered with
-    /// an error.
+    /// Gives tasks until the inlet has run dry, and those that went over links are done. What waits for a
+    /// worker until its deadline is answered with an error.
     pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let mut batch = Vec::new();
-        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+        let mut tasks = VecDeque::new();
+        loop {
+            let received = tokio::select! {
+                biased;
+                received = inlet.recv_many(&mut batch, BATCH) => received,
+                () = self.links_changed() => {
+                    self.fail_lost().await;
+                    continue;
+                }
+            };
+            if received == 0 {
+                break;
+            }
             for envelope in batch.drain(..) {
                 let Envelope {
                     message, feedback, ..
@@ -197,44 +237,127 @@ impl Tasks<'_> {
                     self.fail(message, &CallFailure::given_up()).await;
                     continue;
                 }
-                let deadline = message.deadline();
                 let frame = message.into_frame();
                 self.counters.count(1, frame.len());
-                self.shared.outstanding.went_out();
-                match self.push.try_send(frame) {
-                    Ok(()) => {}
-                    Err(TrySendError::Full(frame)) => self.push_in_time(frame, deadline).await?,
+                tasks.push_back(frame);
+            }
+            self.place(&mut tasks).await?;
+        }
+        // The rest is lost with the component.
+        let _ = timeout(inlet.linger(), self.linked_are_done()).await;
+        Ok(())
+    }
+
+    /// Finds a worker for each task.
+    async fn place(&self, tasks: &mut VecDeque<Bytes>) -> Result<(), SocketClosed> {
+        let mut others = Others::default();
+        while !tasks.is_empty() {
+            let linked = self.links.filter(|links| links.workers() > 0);
+            if let Some(links) = linked {
+                // What waits here can still go to others.
+                let ahead = if others.any(self.push).await? {
+                    0
+                } else {
+                    BATCH
+                };
+                links.submit(tasks, ahead);
+            }
+            while let Some(task) = tasks.pop_front() {
+                if linked.is_some() && !others.have_room(&self.shared.outstanding) {
+                    tasks.push_front(task);
+                    break;
+                }
+                match self.push.try_send(task) {
+                    Ok(()) => self.shared.outstanding.went_out(),
+                    Err(TrySendError::Full(task)) => {
+                        tasks.push_front(task);
+                        break;
+                    }
                     Err(TrySendError::Closed(_)) => return Err(SocketClosed),
+                }
+            }
+            if let Some(task) = tasks.pop_front() {
+                let may_push = linked.is_none() || others.have_room(&self.shared.outstanding);
+                if let Some(task) = self.wait_with(task, may_push).await? {
+                    tasks.push_front(task);
                 }
             }
         }
         Ok(())
     }
 
-    async fn push_in_time(
-        &self,
-        frame: Bytes,
-        deadline: Option<Deadline>,
-    ) -> Result<(), SocketClosed> {
-        let Some(deadline) = deadline else {
-            return self.push.send(frame).await;
+    /// Waits until somebody may have room for a task; gives it back if nobody has got it by then.
+    async fn wait_with(&self, task: Bytes, may_push: bool) -> Result<Option<Bytes>, SocketClosed> {
+        // Views of the same memory.
+        let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep(deadline.left()).await,
+                None => std::future::pending().await,
+            }
         };
-        // A view of the same memory.
-        let sent = timeout(deadline.left(), self.push.send(frame.clone())).await;
-        if let Ok(sent) = sent {
-            return sent;
-        }
-        self.shared.outstanding.came_back(1);
-        self.counters.count_error();
-        let failure = if self.push.peers().any().await? {
-            CallFailure::late()
-        } else {
-            CallFailure::unavailable("no worker is connected".into())
+        let push = async {
+            if may_push {
+                self.push.send(task.clone()).await
+            } else {
+                self.shared.outstanding.fewer.notified().await;
+                Ok(())
+            }
         };
-        if let Ok(message) = Message::decode(frame) {
-            self.fail(message, &failure).await;
+        tokio::select! {
+            biased;
+            pushed = push => {
+                pushed?;
+                if !may_push {
+                    return Ok(Some(task));
+                }
+                self.shared.outstanding.went_out();
+                Ok(None)
+            }
+            () = self.links_changed() => {
+                self.fail_lost().await;
+                Ok(Some(task))
+            }
+            () = late => {
+                self.counters.count_error();
+                let failure = if self.shared.any_worker().await? {
+                    CallFailure::late()
+                } else {
+                    CallFailure::unavailable("no worker is connected".into())
+                };
+                if let Ok(message) = Message::decode(task) {
+                    self.fail(message, &failure).await;
+                }
+                Ok(None)
+            }
         }
-        Ok(())
+    }
+
+    /// Waits for a change of the links. Cancel safe.
+    async fn links_changed(&self) {
+        match self.links {
+            Some(links) => links.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Answers the tasks whose workers were lost once too often.
+    async fn fail_lost(&self) {
+        for Failed { frame, failure } in self.links.map_or_else(Vec::new, WorkerLinks::take_failed)
+        {
+            self.counters.count_error();
+            if let Ok(message) = Message::decode(frame) {
+                self.fail(message, &failure).await;
+            }
+        }
+    }
+
+    async fn linked_are_done(&self) {
+        while self.links.is_some_and(|links| links.outstanding() > 0) {
+            self.links_changed().await;
+            self.fail_lost().await;
+        }
+        self.fail_lost().await;
     }
 
     /// Answers a task that no worker gets.
@@ -248,13 +371,40 @@ impl Tasks<'_> {
     }
 }
 
+/// Workers that have no link, beside such as have one.
+#[derive(Debug, Default)]
+struct Others {
+    seen: Option<u64>,
+    count: u64,
+}
+
+impl Others {
+    async fn any(&mut self, push: &Push) -> Result<bool, SocketClosed> {
+        let peers = push.peers();
+        let generation = peers.generation();
+        if self.seen != Some(generation) {
+            self.count = peers.count().await? as u64;
+            self.seen = Some(generation);
+        }
+        Ok(self.count > 0)
+    }
+
+    fn have_room(&self, outstanding: &Outstanding) -> bool {
+        outstanding.tasks() < PUSHED * self.count
+    }
+}
+
 /// Takes the results of workers, which connect to it and push. Announced as `worker_pull_address`.
 ///
 /// An example is at [`WorkerPushService`].
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: Given,
-    opened: Option<(Pull, whereabouts::Opened)>,
+    opened: Option<(
+        Pull,
+        Option<mpsc::UnboundedReceiver<WorkerResult>>,
+        whereabouts::Opened,
+    )>,
 }
 
 impl WorkerPullService {
@@ -272,13 +422,14 @@ impl Inbound for WorkerPullService {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (pull, bound) = Pull::bind(&address, setup.options).await?;
         setup.announce("worker_pull_address", &bound);
-        self.opened = Some((pull, whereabouts::Opened::of(setup)));
+        let linked = setup.shared.links.take_results();
+        self.opened = Some((pull, linked, whereabouts::Opened::of(setup)));
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let (pull, opened) = self.opened.expect("a part is opened before it runs");
-        take_results(pull, opened, None, outlet).await
+        let (pull, linked, opened) = self.opened.expect("a part is opened before it runs");
+        take_results(pull, opened, None, linked, outlet).await
     }
 }
 
@@ -287,6 +438,7 @@ pub(super) async fn take_results(
     pull: Pull,
     opened: whereabouts::Opened,
     answers: Option<&Answers>,
+    linked: Option<mpsc::UnboundedReceiver<WorkerResult>>,
     mut outlet: Outlet,
 ) -> Result<(), BoxError> {
     // The limit on messages is for what comes in, not for what comes back.
@@ -299,6 +451,8 @@ pub(super) async fn take_results(
     };
     let mut source = Results {
         pull,
+        linked,
+        received: Vec::new(),
         shared: opened.shared.clone(),
         answers,
     };
@@ -321,9 +475,12 @@ pub(super) async fn take_results(
     Ok(())
 }
 
-/// A PULL that counts what comes back.
+/// A PULL that counts what comes back, and what comes over links.
 struct Results<'a> {
     pull: Pull,
+    linked: Option<mpsc::UnboundedReceiver<WorkerResult>>,
+    /// What came over links and is being passed on.
+    received: Vec<WorkerResult>,
     shared: Arc<Shared>,
     answers: Option<&'a Answers>,
 }
@@ -335,19 +492,59 @@ impl Results<'_> {
         }
         self.shared.outstanding.came_back(frames.len());
     }
+
+    /// Whoever asks for more has passed on what there was.
+    fn make_room(&mut self) {
+        if !self.received.is_empty() {
+            let results = self.received.drain(..);
+            let results = results.map(|result| (result.worker, result.frame.len()));
+            self.shared.links.passed_on(results);
+        }
+    }
+}
+
+/// Waits for results that came over links, and takes up to `max` of them. Cancel safe.
+async fn linked_results(
+    linked: &mut Option<mpsc::UnboundedReceiver<WorkerResult>>,
+    out: &mut Vec<WorkerResult>,
+    max: usize,
+) {
+    match linked {
+        Some(linked) => {
+            linked.recv_many(out, max).await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 impl Source for Results<'_> {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+        self.make_room();
         let before = out.len();
-        self.pull.recv_many(out, max).await?;
+        tokio::select! {
+            received = self.pull.recv_many(out, max) => received?,
+            () = linked_results(&mut self.linked, &mut self.received, max) => {
+                out.extend(self.received.iter().map(|result| result.frame.clone()));
+                return Ok(());
+            }
+        }
         self.count(&out[before..]);
         Ok(())
     }
 
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+        self.make_room();
+        while out.len() < max
+            && let Some(result) = self
+                .linked
+                .as_mut()
+                .and_then(|linked| linked.try_recv().ok())
+        {
+            out.push(result.frame.clone());
+            self.received.push(result);
+        }
         let before = out.len();
-        self.pull.try_recv_many(out, max);
+        self.pull.try_recv_many(out, max.saturating_sub(before));
         self.count(&out[before..]);
     }
 }

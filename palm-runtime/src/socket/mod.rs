@@ -42,5 +42,6 @@ pub(crate) use push_pull::Peers;
 pub use push_pull::{Pull, Push};
 pub use request_reply::{Reply, Request, RequestError, Responder};
 pub use router_dealer::{Dealer, Router};
+pub(crate) use router_dealer::{DealerSender, RouterDepartures, RouterSender};
 pub(crate) use subscriptions::Subscriber;
 pub use subscriptions::SubscriptionChange;

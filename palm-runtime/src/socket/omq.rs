@@ -114,7 +114,7 @@ impl Socket {
     ///
     /// Without this, the crate queues for a peer that has not introduced itself, and drops that queue
     /// when the introduction fails.
-    fn has_peer(&self) -> bool {
+    pub(super) fn has_peer(&self) -> bool {
         !matches!(self.kind, Kind::Push | Kind::Dealer) || self.native.ready_peer_count() > 0
     }
 
@@ -186,6 +186,11 @@ impl Socket {
             connected: HashMap::new(),
             monitor,
         })
+    }
+
+    /// The peers of a ROUTER that leave from now on.
+    pub(super) fn departures(&self) -> Departures {
+        Departures(self.native.monitor())
     }
 
     /// Sends what is queued, for at most `linger`, and closes.
@@ -276,6 +281,32 @@ impl Drop for CloseOnDrop {
             while close.as_mut().poll(&mut context).is_pending() {}
         }
     }
+}
+
+/// Which peers of a ROUTER have left.
+#[derive(Debug)]
+pub(super) struct Departures(MonitorStream);
+
+impl Departures {
+    /// The routing id of the next one that had not chosen its own. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
+        loop {
+            match self.0.recv().await {
+                Ok(MonitorEvent::Disconnected { peer, .. }) => {
+                    return Ok(routing_id(peer.connection_id));
+                }
+                Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
+                Err(_) => return Err(SocketClosed),
+            }
+        }
+    }
+}
+
+/// The name that the crate gives a peer that has not chosen one: a zero, and the number of the connection.
+fn routing_id(connection_id: u64) -> Bytes {
+    std::iter::once(0)
+        .chain(connection_id.to_be_bytes())
+        .collect()
 }
 
 /// Something happened to the subscriptions of one peer, which the number stands for.

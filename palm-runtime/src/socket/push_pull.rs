@@ -238,7 +238,12 @@ impl Peers {
 
     /// Whether a peer is connected now. Cancel safe.
     pub(crate) async fn any(&self) -> Result<bool, SocketClosed> {
-        Ok(self.0.peers().await? > 0)
+        Ok(self.count().await? > 0)
+    }
+
+    /// How many peers are connected now. Cancel safe.
+    pub(crate) async fn count(&self) -> Result<usize, SocketClosed> {
+        self.0.peers().await
     }
 
     /// Waits until no peer is connected. Cancel safe.

@@ -16,7 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::backend::{Receiver, Socket};
 use super::router_dealer::RouterSender;
 use super::{
-    Address, Dealer, Frames, Peers, Router, SocketClosed, SocketError, SocketOptions, TrySendError,
+    Address, Dealer, Frames, Peers, Router, RouterDepartures, SocketClosed, SocketError,
+    SocketOptions, TrySendError,
 };
 
 /// Why a request has no reply.
@@ -200,18 +201,56 @@ impl Reply {
     /// Nothing is lost.
     pub async fn recv(&mut self) -> Result<(Frames, Responder), SocketClosed> {
         loop {
-            while let Some(mut envelope) = self.messages.pop() {
-                // The first frame names the peer; what follows up to the delimiter is the peer's.
-                let delimiter = envelope.iter().skip(1).position(Bytes::is_empty);
-                if let Some(delimiter) = delimiter {
-                    let body = envelope.drain(delimiter + 2..).collect();
-                    let sender = self.router.sender();
-                    return Ok((body, Responder { sender, envelope }));
+            let request = self.recv_or_other(|_| false, &mut Vec::new()).await?;
+            if let Some(request) = request {
+                return Ok(request);
+            }
+        }
+    }
+
+    /// As [`recv`](Self::recv), for who has other business with its peers over the same socket: what
+    /// `is_other` says of the second frame of a message. Messages of that kind that come in a row come
+    /// together.
+    pub(crate) async fn recv_or_other(
+        &mut self,
+        is_other: impl Fn(&[u8]) -> bool,
+        others: &mut Vec<Frames>,
+    ) -> Result<Option<(Frames, Responder)>, SocketClosed> {
+        loop {
+            while let Some(frames) = self.messages.pop() {
+                if frames.get(1).is_some_and(|frame| is_other(frame)) {
+                    others.push(frames);
+                    continue;
                 }
+                if let Some(request) = self.request(frames) {
+                    return Ok(Some(request));
+                }
+            }
+            if !others.is_empty() {
+                return Ok(None);
             }
             self.router.recv_many(&mut self.messages, 64).await?;
             self.messages.reverse();
         }
+    }
+
+    /// A message that has a delimiter.
+    fn request(&self, mut envelope: Frames) -> Option<(Frames, Responder)> {
+        // The first frame names the peer; what follows up to the delimiter is the peer's.
+        let delimiter = envelope.iter().skip(1).position(Bytes::is_empty)?;
+        let body = envelope.drain(delimiter + 2..).collect();
+        let sender = self.router.sender();
+        Some((body, Responder { sender, envelope }))
+    }
+
+    /// What sends to any peer.
+    pub(crate) fn sender(&self) -> RouterSender {
+        self.router.sender()
+    }
+
+    /// Who leaves from now on.
+    pub(crate) fn departures(&self) -> RouterDepartures {
+        self.router.departures()
     }
 
     /// Sends what is queued, for at most `linger`, and closes.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::{Kind, Receiver, Socket};
+use bytes::Bytes;
+
+use super::backend::{Departures, Kind, Receiver, Socket};
 use super::push_pull::{bind, connect};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
@@ -63,8 +65,13 @@ impl Router {
         self.receiver.recv_many(out, max).await.map(drop)
     }
 
-    pub(super) fn sender(&self) -> RouterSender {
+    pub(crate) fn sender(&self) -> RouterSender {
         RouterSender(self.socket.clone())
+    }
+
+    /// Who leaves from now on.
+    pub(crate) fn departures(&self) -> RouterDepartures {
+        RouterDepartures(self.socket.departures())
     }
 
     /// Sends to the peer that the first frame names, if its queue has room.
@@ -83,12 +90,24 @@ impl Router {
     }
 }
 
+/// Tells which peers of a [`Router`] have left.
+#[derive(Debug)]
+pub(crate) struct RouterDepartures(Departures);
+
+impl RouterDepartures {
+    /// The first frame of the messages of the next peer whose connection is gone. A backend that cannot
+    /// tell, or missed some, says nothing: this is for being quick, and nothing to rely on. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
+        self.0.next().await
+    }
+}
+
 /// The sending side of a [`Router`].
 #[derive(Debug, Clone)]
-pub(super) struct RouterSender(Arc<Socket>);
+pub(crate) struct RouterSender(Arc<Socket>);
 
 impl RouterSender {
-    pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+    pub(crate) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         match self.0.try_send(frames) {
             Err(TrySendError::Full(frames)) => Err(TrySendError::Full(frames)),
             // Closed, or a peer that has gone: nobody is left to be told.
@@ -144,6 +163,10 @@ impl Dealer {
         self.receiver.recv_many(out, max).await.map(drop)
     }
 
+    pub(crate) fn sender(&self) -> DealerSender {
+        DealerSender(self.socket.clone())
+    }
+
     /// Both sides, to be used by two tasks.
     pub(super) fn split(self) -> (Arc<Socket>, Receiver) {
         (self.socket, self.receiver)
@@ -152,5 +175,31 @@ impl Dealer {
     /// Sends what is queued, for at most `linger`, and closes.
     pub async fn close(self, linger: Duration) {
         self.socket.close(linger).await;
+    }
+}
+
+/// The sending side of a [`Dealer`].
+#[derive(Debug, Clone)]
+pub(crate) struct DealerSender(Arc<Socket>);
+
+impl DealerSender {
+    /// Sends if somebody is connected and has room, and gives the message back otherwise.
+    pub(crate) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+        self.0.try_send(frames)
+    }
+
+    /// Whether somebody is connected.
+    pub(crate) fn has_peer(&self) -> bool {
+        self.0.has_peer()
+    }
+
+    /// A number that changes with each peer that comes or goes.
+    pub(crate) fn peers_generation(&self) -> u64 {
+        self.0.peers_generation()
+    }
+
+    /// Waits until [`peers_generation`](Self::peers_generation) is no longer `seen`. Cancel safe.
+    pub(crate) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
+        self.0.peers_changed(seen).await
     }
 }

@@ -95,6 +95,16 @@ struct State {
     wanted: HashMap<Bytes, usize>,
 }
 
+/// Which peers of a ROUTER have left: nobody tells.
+#[derive(Debug)]
+pub(super) struct Departures;
+
+impl Departures {
+    pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
+        std::future::pending().await
+    }
+}
+
 #[derive(Debug)]
 struct Queue {
     id: u64,
@@ -256,6 +266,17 @@ impl Socket {
     pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
         self.0.open()?;
         Ok(self.0.peers.borrow().count)
+    }
+
+    /// Whether there may be somebody to send to.
+    pub(super) fn has_peer(&self) -> bool {
+        self.0.peers.borrow().count > 0
+    }
+
+    /// The crate's ROUTER does not say whose connection is gone.
+    #[expect(clippy::unused_self, reason = "the other backend can tell")]
+    pub(super) fn departures(&self) -> Departures {
+        Departures
     }
 
     /// A number that changes with each peer that comes or goes.

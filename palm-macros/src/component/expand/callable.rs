@@ -43,6 +43,7 @@ pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
             Yields::Iterator | Yields::Stream => format_ident!("Many"),
         };
         let takes_context = signature.context.is_some();
+        let at_most_once = method.at_most_once.then(|| quote!(.at_most_once()));
         quote! {
             #(#cfgs)*
             #private::FunctionInfo::new(
@@ -52,7 +53,7 @@ pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
                 #private::Receiver::#receiver,
                 #private::Results::#results,
                 #takes_context,
-            )
+            )#at_most_once
         }
     });
     quote! {
