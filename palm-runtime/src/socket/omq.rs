@@ -553,4 +553,33 @@ mod tests {
         let ended = ended.recv_timeout(Duration::from_secs(30));
         assert!(ended.is_ok(), "the runtime's shutdown hangs");
     }
+
+    /// The crate does not tell the name of who has left; see [`routing_id`].
+    #[tokio::test]
+    async fn who_leaves_is_called_as_it_was() {
+        let options = SocketOptions::default();
+        let router = Socket::new(Kind::Router, &options);
+        let mut departures = router.departures();
+        let address = router.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
+        let address = address.unwrap();
+        let mut receiver = router.receiver();
+        let mut dealers = Vec::new();
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            let dealer = Socket::new(Kind::Dealer, &options);
+            dealer.connect(&address).await.unwrap();
+            let frame = Bytes::from_static(b"x");
+            dealer.send(iter::once(frame).collect()).await.unwrap();
+            let mut received = Vec::new();
+            receiver.recv_many(&mut received, 1).await.unwrap();
+            names.push(received[0][0].clone());
+            dealers.push(dealer);
+        }
+        for number in [1, 0, 2] {
+            dealers[number].close(Duration::ZERO).await;
+            let limit = Duration::from_secs(10);
+            let gone = tokio::time::timeout(limit, departures.next()).await;
+            assert_eq!(gone.unwrap().unwrap(), names[number]);
+        }
+    }
 }
