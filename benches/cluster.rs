@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use omq_tokio::{Options, Socket, SocketType};
-use palm::Json;
 use palm::prelude::*;
+use palm::{Json, LinkOptions};
 use serde::{Deserialize, Serialize};
 use support::{ANY, Process, until_orphaned};
 
@@ -148,6 +148,7 @@ fn main() {
     if wanted(name) {
         pipeline_throughput(&runtime, name);
     }
+    links(&runtime, wanted);
     typed(&runtime, wanted);
 }
 
@@ -209,9 +210,12 @@ async fn role(arguments: &[String]) {
             )
             .await
         }
-        ["worker", master] => {
+        ["worker", master] | ["socket-worker", master] => {
+            let mut link = LinkOptions::default();
+            link.enabled = arguments[0] == "worker";
             let worker = Worker
                 .connect(master)
+                .link_options(link)
                 .own_thread(own)
                 .spawn()
                 .await
@@ -450,6 +454,7 @@ type Labels = (&'static str, &'static str);
 
 const BARE: Labels = ("palm", "bare");
 const BY_HAND: Labels = ("typed", "by hand");
+const SOCKETS: Labels = ("link", "sockets");
 
 fn print_latency(
     name: &str,
@@ -626,6 +631,52 @@ fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
     });
     let pylm = pylm_throughput(runtime, Pylm::pipeline(), 10);
     print_throughput(name, BARE, palm, bare, pylm);
+}
+
+// Workers over links, and over PUSH and PULL.
+
+fn links(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
+    let start_both = || {
+        ["worker", "socket-worker"].map(|role| {
+            let master = start(&["master"]);
+            let workers = [(); 2].map(|()| start(&[role, master.address(0)]));
+            (master, workers)
+        })
+    };
+    let connect = async |master: &Process| {
+        let client = Client::connect("server", master.address(0)).await;
+        client.expect("it connects")
+    };
+    let name = "eval, 2 workers";
+    if wanted(name) {
+        let [(linked, _workers), (pushed, _others)] = start_both();
+        runtime.block_on(async {
+            let (linked, pushed) = (connect(&linked).await, connect(&pushed).await);
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for _ in 0..10 {
+                ours.extend(palm_latencies(&linked, "server.foo", 1000).await);
+                theirs.extend(palm_latencies(&pushed, "server.foo", 1000).await);
+            }
+            print_latency(name, SOCKETS, ours, theirs, None);
+        });
+    }
+    for (payload_bytes, size) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
+        let name = format!("2 workers, {size}");
+        if !wanted(&name) {
+            continue;
+        }
+        let [(linked, _workers), (pushed, _others)] = start_both();
+        let count = count_for(payload_bytes);
+        let (ours, theirs) = runtime.block_on(async {
+            let (linked, pushed) = (connect(&linked).await, connect(&pushed).await);
+            best_of(
+                || palm_throughput(&linked, "server.foo", payload_bytes, count),
+                || palm_throughput(&pushed, "server.foo", payload_bytes, count),
+            )
+            .await
+        });
+        print_throughput(&name, SOCKETS, ours, theirs, None);
+    }
 }
 
 // Calls with types.

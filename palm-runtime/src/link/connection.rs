@@ -42,11 +42,25 @@ pub(crate) enum Prefetch {
     Fixed(u64),
 }
 
+/// Who connects.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) functions: Vec<Function>,
+    pub(crate) concurrency: usize,
+    pub(crate) prefetch: Prefetch,
+}
+
 /// A worker's link with its master.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Where the master is.
+    address: Address,
+    sockets: SocketOptions,
     options: LinkOptions,
     hello: LinkHello,
+    /// The socket, for who receives from it.
+    dealer: tokio::sync::Mutex<Option<Dealer>>,
     state: Mutex<State>,
     /// Told when something has changed that one who waits may wait for.
     changed: Notify,
@@ -76,25 +90,33 @@ struct State {
 impl Link {
     /// A link that is not connected yet. Tasks come out of the second one.
     pub(crate) fn new(
-        name: &str,
-        functions: Vec<Function>,
-        concurrency: usize,
-        prefetch: Prefetch,
+        address: &Address,
+        sockets: &SocketOptions,
+        worker: Worker,
         options: LinkOptions,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<(Received, Bytes)>) {
+        let Worker {
+            name,
+            functions,
+            concurrency,
+            prefetch,
+        } = worker;
         let (tasks, received) = mpsc::unbounded_channel();
         let hello = LinkHello {
             version: VERSION,
             role: WORKER.to_owned(),
-            name: name.to_owned(),
+            name,
             functions,
         };
         let now = Instant::now();
         let pace = Pace::new(concurrency as u64, prefetch, now);
         let session = begin(&hello, pace.window(), options.heartbeat, now);
         let link = Self {
+            address: address.clone(),
+            sockets: sockets.clone(),
             options,
             hello,
+            dealer: tokio::sync::Mutex::new(None),
             state: Mutex::new(State {
                 dealer: None,
                 session,
@@ -218,38 +240,33 @@ impl Link {
         state.flush(now);
     }
 
-    /// Keeps the link up, and lets tasks come out, until `done`; then says goodbye. `opened` is told
-    /// whenever the master may have answered for the first time.
+    /// Keeps the link up, and lets tasks come out; does not end as long as there is a component. Of
+    /// several that do so one does, and when it is dropped, the next. `opened` is told whenever the master
+    /// may have answered for the first time. Cancel safe: nothing is lost.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when `address` is none to connect to.
-    pub(crate) async fn drive(
-        &self,
-        address: &Address,
-        options: &SocketOptions,
-        mut opened: impl FnMut(),
-        done: impl Future<Output = ()>,
-    ) -> Result<(), SocketError> {
-        let mut done = std::pin::pin!(done);
+    /// [`SocketError::Connect`] when the address is none to connect to.
+    pub(crate) async fn drive(&self, mut opened: impl FnMut()) -> Result<(), SocketError> {
+        let mut slot = self.dealer.lock().await;
         loop {
-            let mut dealer = Dealer::connect(address, options).await?;
-            self.state().dealer = Some(dealer.sender());
-            let is_done = tokio::select! {
-                biased;
-                () = &mut done => true,
-                // A socket that is closed has no component any more.
-                silent = self.converse(&mut dealer, &mut opened) => silent.is_err(),
+            let dealer = match &mut *slot {
+                Some(dealer) => dealer,
+                None => {
+                    let dealer = Dealer::connect(&self.address, &self.sockets).await?;
+                    self.state().dealer = Some(dealer.sender());
+                    slot.insert(dealer)
+                }
             };
-            if is_done {
-                self.close();
-                self.state().dealer = None;
-                dealer.close(GOODBYE).await;
+            if self.converse(dealer, &mut opened).await.is_err() {
+                // The socket is closed: the component is gone.
                 return Ok(());
             }
-            tracing::warn!("`{address}` is silent; connecting anew");
+            tracing::warn!("`{}` is silent; connecting anew", self.address);
             self.state().dealer = None;
-            dealer.close(Duration::ZERO).await;
+            if let Some(dealer) = slot.take() {
+                dealer.close(Duration::ZERO).await;
+            }
             self.state().session.reconnected();
         }
     }
@@ -364,12 +381,19 @@ impl Link {
         self.changed.notify_waiters();
     }
 
-    /// Says goodbye.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        if !state.session.is_over() {
-            let header = state.session.close();
-            state.send(header::encode(&header), Vec::new());
+    /// Says goodbye. Nobody may [`drive`](Self::drive) any more.
+    pub(crate) async fn close(&self) {
+        let dealer = self.dealer.lock().await.take();
+        {
+            let mut state = self.state();
+            if !state.session.is_over() {
+                let header = state.session.close();
+                state.send(header::encode(&header), Vec::new());
+            }
+            state.dealer = None;
+        }
+        if let Some(dealer) = dealer {
+            dealer.close(GOODBYE).await;
         }
     }
 }

@@ -88,6 +88,8 @@ struct State {
     failed: Vec<Failed>,
     /// Whether there are further tasks, for whom there was no room beyond so many that wait.
     blocked: Option<usize>,
+    /// Whether somebody waits until all tasks are done.
+    tells_of_the_end: bool,
     /// Who may have something to be sent.
     stirred: HashSet<Bytes>,
     events: Vec<Event>,
@@ -122,6 +124,7 @@ impl WorkerLinks {
                 dispatch,
                 failed: Vec::new(),
                 blocked: None,
+                tells_of_the_end: false,
                 stirred: HashSet::new(),
                 events: Vec::new(),
             }),
@@ -167,11 +170,13 @@ impl WorkerLinks {
     }
 
     /// A number that changes with each worker that comes or goes.
+    #[cfg(feature = "http")]
     pub(crate) fn generation(&self) -> u64 {
         self.workers.borrow().generation
     }
 
     /// Waits until a worker is there. Cancel safe.
+    #[cfg(feature = "http")]
     pub(crate) async fn connected(&self) {
         let mut workers = self.workers.subscribe();
         // An error would mean that `self` is gone.
@@ -202,6 +207,11 @@ impl WorkerLinks {
             state.assign(now);
         }
         self.flush(&mut state, now);
+    }
+
+    /// From now on the end of the last task is one of the [`changed`](Self::changed)s.
+    pub(crate) fn tell_of_the_end(&self) {
+        self.state().tells_of_the_end = true;
     }
 
     /// Takes what will come to nothing. There is more after some of the [`changed`](Self::changed)s.
@@ -479,7 +489,7 @@ impl WorkerLinks {
         let outstanding = state.dispatch.outstanding();
         let changed = self.workers.send_if_modified(|workers| workers.turn(there));
         let before = self.outstanding.swap(outstanding, Ordering::AcqRel);
-        let is_done = outstanding == 0 && before > 0;
+        let is_done = state.tells_of_the_end && outstanding == 0 && before > 0;
         let has_failed = !state.failed.is_empty();
         let dispatch = &state.dispatch;
         let there_is_room =

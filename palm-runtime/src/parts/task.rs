@@ -13,7 +13,7 @@ use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::component::descriptor;
 use crate::error::{BoxError, chain};
-use crate::link::connection::{Link, Prefetch};
+use crate::link::connection::{Link, Prefetch, Worker};
 use crate::link::task::Received;
 use crate::link::{LinkOptions, WORKER};
 use crate::message::Message;
@@ -50,7 +50,6 @@ pub(crate) struct TaskConnection {
 /// Gives results in the way in which tasks come.
 #[derive(Debug)]
 pub(crate) struct ResultConnection {
-    directory: Arc<Directory>,
     sockets: PushConnection,
     way: watch::Receiver<Option<Way>>,
     opened: Option<Opened>,
@@ -64,7 +63,6 @@ pub(crate) fn to_master(
 ) -> (TaskConnection, ResultConnection) {
     let way = watch::Sender::new(None);
     let results = ResultConnection {
-        directory: directory.clone(),
         sockets: sockets.1,
         way: way.subscribe(),
         opened: None,
@@ -114,8 +112,15 @@ impl Inbound for TaskConnection {
             prefetch,
             ..
         } = self.options;
-        let name = &opened.context.name;
-        let (link, tasks) = Link::new(name, own.functions, concurrency, prefetch, link);
+        let worker = Worker {
+            name: opened.context.name.clone(),
+            functions: own.functions,
+            concurrency,
+            prefetch,
+        };
+        let address = self.directory.request().address();
+        let (link, tasks) = Link::new(address, &opened.options, worker, link);
+        tracing::info!("takes tasks over a link with {address}");
         link.limit(outlet.left() as u64);
         self.way.send_replace(Some(Way::Link(link.clone())));
         let forward = Forward {
@@ -124,7 +129,17 @@ impl Inbound for TaskConnection {
             outlet: &outlet,
             batch: Vec::new(),
         };
-        forward.run(tasks).await;
+        let mut is_in_place = false;
+        let in_place = || {
+            if !std::mem::replace(&mut is_in_place, true) {
+                opened.shared.streams.one_is_in_place();
+            }
+        };
+        tokio::select! {
+            // In this task, so that tasks go on without waking another one.
+            ended = link.drive(in_place) => ended?,
+            () = forward.run(tasks) => {}
+        }
         Ok(())
     }
 }
@@ -226,15 +241,12 @@ impl Outbound for ResultConnection {
             // What a master that is gone does not take, nobody waits for.
             let _ = tokio::time::timeout(inlet.linger(), link.acknowledged()).await;
         };
-        let mut is_in_place = false;
-        let in_place = || {
-            if !std::mem::replace(&mut is_in_place, true) {
-                opened.shared.streams.one_is_in_place();
-            }
-        };
-        let address = self.directory.request().address();
-        tracing::info!("takes tasks over a link with {address}");
-        link.drive(address, &opened.options, in_place, give).await?;
+        tokio::select! {
+            () = give => {}
+            // Once tasks do not come any more.
+            ended = link.drive(|| ()) => ended?,
+        }
+        link.close().await;
         Ok(())
     }
 }

@@ -353,9 +353,12 @@ impl Tasks<'_> {
     }
 
     async fn linked_are_done(&self) {
-        while self.links.is_some_and(|links| links.outstanding() > 0) {
-            self.links_changed().await;
-            self.fail_lost().await;
+        if let Some(links) = self.links {
+            links.tell_of_the_end();
+            while links.outstanding() > 0 {
+                links.changed().await;
+                self.fail_lost().await;
+            }
         }
         self.fail_lost().await;
     }
