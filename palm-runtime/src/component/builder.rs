@@ -286,7 +286,7 @@ impl<C> Builder<C, Sink> {
 
 impl<C> Builder<C, Worker> {
     /// How many tasks the worker holds besides those that it runs, so that it need not wait for the next
-    /// one. Default: as many as it does in 2 ms, 1000 at most, and so none where a task takes longer: what
+    /// one. Default: as many as it does in 10 ms, 1000 at most, and so none where a task takes longer: what
     /// waits here nobody else does. Only over a link, see [`LinkOptions`](crate::LinkOptions).
     pub fn prefetch(mut self, tasks: u64) -> Self {
         self.prefetch = Prefetch::Fixed(tasks);

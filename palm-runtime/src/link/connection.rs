@@ -25,7 +25,7 @@ const TASKS_BYTES: u64 = 64 * 1024 * 1024;
 const RESULTS: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
 /// How long the tasks that a worker holds besides those it runs should take, and how many may be.
-const AHEAD: Duration = Duration::from_millis(2);
+const AHEAD: Duration = Duration::from_millis(10);
 const MOST_AHEAD: u64 = 1000;
 
 /// How long the goodbye may take.
@@ -37,7 +37,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How many tasks a worker holds besides those that it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prefetch {
-    /// As many as it does in 2 ms, 1000 at most: none where a task takes longer.
+    /// As many as it does in 10 ms, 1000 at most: none where a task takes longer.
     Measured,
     Fixed(u64),
 }
@@ -521,8 +521,9 @@ mod tests {
     #[test]
     fn short_tasks_are_fetched_ahead_and_long_ones_are_not() {
         assert_eq!(window_after(0, Duration::ZERO), 2);
-        assert_eq!(window_after(100, Duration::from_millis(3)), 2);
-        assert_eq!(window_after(100, Duration::from_micros(100)), 22 - 1);
+        assert_eq!(window_after(100, Duration::from_millis(11)), 2);
+        assert_eq!(window_after(100, Duration::from_millis(6)), 2 + 1);
+        assert!((98..=102).contains(&window_after(100, Duration::from_micros(100))));
         assert_eq!(window_after(100, Duration::from_nanos(100)), 2 + MOST_AHEAD);
         let pace = Pace::new(3, Prefetch::Fixed(5), Instant::now());
         assert_eq!(pace.window(), 8);

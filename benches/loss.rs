@@ -1,0 +1,174 @@
+//! What the loss of a worker costs, and how evenly work is spread: real processes, killed for real. That each
+//! call is answered once is a condition; how long it takes is printed, beside the ideal.
+//!
+//! ```text
+//! cargo bench --bench loss
+//! cargo test --bench loss          # what CI runs: the same, in what is built already
+//! ```
+
+#![expect(clippy::print_stdout, reason = "a program that prints its result")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use palm::prelude::*;
+use support::{ANY, Process, until_orphaned};
+
+struct Sleeper;
+
+#[palm::worker(server = "server")]
+impl Sleeper {
+    /// Takes as many milliseconds as the first word says, and answers all of them.
+    #[palm::method(blocking)]
+    fn sleep(&self, call: String) -> String {
+        let milliseconds = call.split(' ').next().and_then(|word| word.parse().ok());
+        // The timers of an executor are for longer times.
+        std::thread::sleep(Duration::from_millis(milliseconds.unwrap_or_default()));
+        call
+    }
+}
+
+#[tokio::main]
+async fn main() -> palm::Result<()> {
+    let arguments: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["master"] => {
+            let master = Master::new("server").bind(ANY).spawn().await?;
+            println!("{}", master.db_address());
+            until_orphaned().await;
+            master.shutdown().await?;
+            Ok(())
+        }
+        ["worker", master] => {
+            let worker = Sleeper.connect(master).concurrency(1).spawn().await?;
+            println!("ready");
+            until_orphaned().await;
+            worker.shutdown().await?;
+            Ok(())
+        }
+        _ => {
+            measure().await;
+            Ok(())
+        }
+    }
+}
+
+/// A master and its workers, each a process of its own, and a client.
+struct Cluster {
+    master: Process,
+    workers: Vec<Process>,
+    client: Client,
+}
+
+impl Cluster {
+    async fn start(workers: usize) -> Self {
+        let master = Process::start(&["master"]);
+        let client = Client::connect("server", master.address(0)).await;
+        let mut cluster = Self {
+            master,
+            workers: Vec::new(),
+            client: client.expect("it connects"),
+        };
+        for _ in 0..workers {
+            cluster.join();
+        }
+        // All of them are there: as many calls as workers, each of which takes a while, take it once.
+        loop {
+            let begin = Instant::now();
+            let calls = vec!["100".to_owned(); workers];
+            job(&cluster.client, calls).await;
+            if begin.elapsed() < Duration::from_millis(190) {
+                return cluster;
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        let worker = Process::start(&["worker", self.master.address(0)]);
+        self.workers.push(worker);
+    }
+}
+
+/// Makes all calls at once; each has to be answered once. Returns when the last one is.
+async fn job(client: &Client, calls: Vec<String>) {
+    let mut missing = calls.clone();
+    missing.sort();
+    let count = calls.len() as u64;
+    let mut job = client.job("server.sleep", calls).messages(count);
+    while let Some(answer) = job.next().await {
+        let answer = answer.expect("it answers");
+        let answer = std::str::from_utf8(&answer).expect("it answers text");
+        let place = missing.binary_search_by(|call| call.as_str().cmp(answer));
+        missing.remove(place.expect("no answer comes twice"));
+    }
+    assert!(missing.is_empty(), "these have no answer: {missing:?}");
+}
+
+fn report(what: &str, took: Duration, ideal: f64) {
+    let took = took.as_secs_f64();
+    let ratio = took / ideal;
+    println!("{what:<66} {took:5.2} s, ideal {ideal:.2} s, ratio {ratio:.2}");
+}
+
+async fn measure() {
+    for (what, calls, each, after, ideal) in [
+        (
+            "1000 calls of 5 ms, 2 workers, one killed after 2 s",
+            1000,
+            5,
+            2.0,
+            3.0,
+        ),
+        (
+            "100 calls of 50 ms, 2 workers, one killed after 0.6 s",
+            100,
+            50,
+            0.6,
+            4.4,
+        ),
+    ] {
+        let mut cluster = Cluster::start(2).await;
+        let victim = cluster.workers.pop();
+        let begin = Instant::now();
+        let kill = async {
+            tokio::time::sleep(Duration::from_secs_f64(after)).await;
+            drop(victim);
+        };
+        let calls = (0..calls).map(|number| format!("{each} {number}"));
+        tokio::join!(job(&cluster.client, calls.collect()), kill);
+        report(what, begin.elapsed(), ideal);
+    }
+
+    let cluster = Cluster::start(2).await;
+    let begin = Instant::now();
+    let calls =
+        (0..20).map(|number| format!("{} {number}", if number % 2 == 0 { 500 } else { 10 }));
+    job(&cluster.client, calls.collect()).await;
+    report(
+        "20 calls of 500 and of 10 ms in turn, 2 workers",
+        begin.elapsed(),
+        2.55,
+    );
+
+    let mut cluster = Cluster::start(1).await;
+    let begin = Instant::now();
+    let calls = (0..100).map(|number| format!("20 {number}"));
+    let client = cluster.client.clone();
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        cluster.join();
+    };
+    tokio::join!(job(&client, calls.collect()), late);
+    report(
+        "100 calls of 20 ms, 1 worker, a second after 0.4 s",
+        begin.elapsed(),
+        1.2,
+    );
+    println!("test result: ok. each call was answered once");
+}
