@@ -287,14 +287,19 @@ impl Link {
                 let mut state = self.state();
                 self.renew(&mut state, now);
                 state.flush(now);
-                let heard = state.session.heard().max(begin);
-                let silent = heard + self.options.patience;
-                if silent <= now && state.is_connected() {
+                // Who is not connected need not be heard of.
+                let silent = state.is_connected().then(|| {
+                    let heard = state.session.heard().max(begin);
+                    heard + self.options.patience
+                });
+                if silent.is_some_and(|silent| silent <= now) {
                     return Ok(());
                 }
-                let due = state.session.due().or(state.pause);
-                due.unwrap_or(silent).min(silent).max(now)
+                let due = [state.session.due(), state.pause, silent];
+                let due = due.into_iter().flatten().min();
+                due.map_or(now + self.options.patience, |due| due.max(now))
             };
+            // Timers are no finer than this.
             let due = (due + Duration::from_millis(1)).into();
             tokio::select! {
                 biased;
@@ -432,7 +437,7 @@ impl State {
             let header = header::encode(&transmission.header);
             if !self.send(header, transmission.frames) {
                 // There is no connection, or no room: again when there is, or later.
-                self.session.rewind();
+                self.session.unsent();
                 break;
             }
         }

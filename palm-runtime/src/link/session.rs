@@ -266,9 +266,11 @@ impl Session {
         }
     }
 
-    /// Something could not be sent: what was transmitted since the last acknowledgement is sent again.
-    pub(crate) fn rewind(&mut self) {
+    /// A transmission could not be sent: it is made again later, with what was transmitted since the last
+    /// acknowledgement.
+    pub(crate) fn unsent(&mut self) {
         self.outbox.rewind();
+        self.answer_due = true;
     }
 
     /// Takes what came from the peer.
@@ -511,7 +513,11 @@ impl Session {
             _ => None,
         };
         let probe = self.open.then(|| self.probe_at()).flatten();
-        [greeting, probe, self.ack_due].into_iter().flatten().min()
+        let again = (self.open && self.answer_due).then(|| self.spoke + ACK_DELAY);
+        [greeting, probe, again, self.ack_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -326,6 +326,10 @@ enum Step {
     Cut {
         keep: [usize; 2],
     },
+    /// The socket takes nothing more.
+    Full {
+        end: usize,
+    },
     Wait {
         milliseconds: u64,
     },
@@ -339,6 +343,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => end.clone().prop_map(|end| Step::Deliver { end }),
         1 => end.clone().prop_map(|end| Step::Lose { end }),
         1 => end.clone().prop_map(|end| Step::Repeat { end }),
+        1 => end.clone().prop_map(|end| Step::Full { end }),
         3 => (end, 1..5_usize).prop_map(|(end, count)| Step::Consume { end, count }),
         1 => [0..4_usize, 0..4_usize].prop_map(|keep| Step::Cut { keep }),
         1 => (1..3000_u64).prop_map(|milliseconds| Step::Wait { milliseconds }),
@@ -371,6 +376,12 @@ proptest! {
                 }
                 Step::Consume { end, count } => pair.ends[end].consume(count),
                 Step::Cut { keep } => pair.cut(keep),
+                Step::Full { end } => {
+                    let session = &mut pair.ends[end].session;
+                    if session.transmit(pair.now).is_some() {
+                        session.unsent();
+                    }
+                }
                 Step::Wait { milliseconds } => pair.now += Duration::from_millis(milliseconds),
             }
         }
@@ -378,6 +389,51 @@ proptest! {
         pair.assert_delivered();
         for end in &pair.ends {
             prop_assert!(!end.session.is_over());
+        }
+    }
+
+    #[test]
+    fn headers_that_say_anything_do_no_harm(
+        headers in prop::collection::vec(
+            (
+                (0..4_u64, any::<u64>(), 0..4_u64, any::<u64>()),
+                prop::collection::vec(any::<u64>(), 0..3),
+                any::<[bool; 6]>(),
+                0..3_usize,
+            ),
+            0..20,
+        ),
+    ) {
+        for hello in [None, Some(hello())] {
+            let mut pair = Pair::new([window(5, 100), window(5, 100)]);
+            pair.settle();
+            for _ in 0..3 {
+                pair.submit(1, 10);
+            }
+            for (numbers, tags, flags, frames) in &headers {
+                let (first, large_first, received, credit) = *numbers;
+                let [answer, resend, draining, finished, large, greets] = *flags;
+                let header = LinkHeader {
+                    protocol: PROTOCOL,
+                    session: Bytes::from_static(&[1; 16]),
+                    first: if large { large_first } else { first },
+                    received,
+                    credit_messages: credit,
+                    credit_bytes: large_first,
+                    tags: tags.clone(),
+                    answer,
+                    resend,
+                    draining,
+                    finished,
+                    hello: hello.clone().filter(|_| greets),
+                    ..LinkHeader::default()
+                };
+                let frames = vec![Bytes::from_static(b"message"); *frames];
+                pair.ends[1].receive(pair.now, Transmission { header, frames });
+                pair.transmit(1);
+            }
+            let sent: usize = pair.under_way[1].iter().map(|sent| sent.frames.len()).sum();
+            prop_assert!(sent <= 3 * (headers.len() + 1));
         }
     }
 }

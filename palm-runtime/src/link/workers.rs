@@ -480,7 +480,7 @@ impl WorkerLinks {
                 let header = &transmission.header;
                 if !send(router.as_ref(), route, header, transmission.frames) {
                     // Its queue is full: again at the next tick, or when it is heard of.
-                    peer.session.rewind();
+                    peer.session.unsent();
                     break;
                 }
             }
