@@ -50,6 +50,18 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Lets it end by itself, which it does when nobody holds the other end of its stdin.
+    #[allow(dead_code, reason = "not every benchmark does")]
+    pub(crate) async fn release(mut self) {
+        drop(self.child.stdin.take());
+        let child = tokio::task::spawn_blocking(move || {
+            let _ = self.child.wait();
+        });
+        child.await.expect("it ends");
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
