@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench loss
 //! cargo test --bench loss          # what CI runs: the same, in what is built already
+//! cargo bench --bench loss -- idle 1000        # what a master does for so many workers without work
 //! cargo bench --bench loss -- soak 180         # workers that die in all ways, for so many seconds
 //! cargo bench --bench loss -- soak 180 42      # the same, as a seed that was printed had it
 //! ```
@@ -59,6 +60,19 @@ async fn main() -> palm::Result<()> {
             println!("ready");
             until_orphaned().await;
             worker.shutdown().await?;
+            Ok(())
+        }
+        ["workers", master, count] => {
+            let mut workers = Vec::new();
+            for _ in 0..count.parse().expect("a number of workers") {
+                workers.push(Sleeper.connect(master).concurrency(1).spawn().await?);
+            }
+            println!("ready");
+            until_orphaned().await;
+            Ok(())
+        }
+        ["idle", workers] => {
+            idle(workers).await;
             Ok(())
         }
         ["soak", seconds] => {
@@ -188,6 +202,41 @@ async fn measure() {
         1.2,
     );
     println!("test result: ok. each call was answered once");
+}
+
+/// What heartbeats cost a master. Reads its processor time where Linux tells it.
+async fn idle(count: &str) {
+    const IDLE: Duration = Duration::from_secs(30);
+    let cluster = Cluster::start(0).await;
+    let master = cluster.master.address(0);
+    let _workers = Process::start(&["workers", master, count]);
+    // Each of them has something to do once.
+    let calls = count.parse().expect("a number of workers");
+    let begin = Instant::now();
+    job(&cluster.client, vec!["2000".to_owned(); calls]).await;
+    println!(
+        "{calls} calls of 2 s by as many workers took {:.2?}",
+        begin.elapsed()
+    );
+    let before = processor_seconds(&cluster.master);
+    tokio::time::sleep(IDLE).await;
+    let spent = processor_seconds(&cluster.master) - before;
+    let share = 100.0 * spent / IDLE.as_secs_f64();
+    println!(
+        "test result: ok. {count} idle workers take {share:.2} % of a processor of their master"
+    );
+}
+
+/// What a process has taken so far, from `proc(5)`: fields 14 and 15, in hundredths of a second.
+fn processor_seconds(process: &Process) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id()));
+    let stat = stat.expect("the system tells it");
+    let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
+    let ticks = fields.split(' ').skip(11).take(2);
+    ticks
+        .map(|ticks| ticks.parse::<f64>().expect("a number"))
+        .sum::<f64>()
+        / 100.0
 }
 
 /// Clients that call all the time, while workers are killed, stopped, told to stop, and replaced.

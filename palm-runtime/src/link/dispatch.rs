@@ -95,6 +95,11 @@ impl Dispatch {
         !self.ready.is_empty()
     }
 
+    /// How many tasks the worker has that would be given the next one, if there is one.
+    pub(crate) fn least_load(&self) -> Option<usize> {
+        self.ready.first().map(|&(load, ..)| load)
+    }
+
     /// How many tasks wait for a worker.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()

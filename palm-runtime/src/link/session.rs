@@ -28,6 +28,9 @@ const ACK_DELAY: Duration = Duration::from_millis(20);
 /// it is asked for again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Whatever a peer's patience is, it is not told more often that nothing happens.
+const QUICKEST: Duration = Duration::from_millis(50);
+
 /// How much is transmitted at once.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
@@ -86,6 +89,7 @@ enum Side {
     },
     Accepts {
         instance: u64,
+        patience: Duration,
         welcome_due: bool,
     },
 }
@@ -136,19 +140,22 @@ impl Session {
         Self::new(id, side, window, heartbeat, now)
     }
 
-    /// The side that is connected to. `instance` is a random number.
+    /// The side that is connected to. `instance` is a random number; a peer that is silent for longer than
+    /// `patience` is given up by the session's owner.
     pub(crate) fn accept(
         id: Bytes,
         instance: u64,
         window: Window,
-        heartbeat: Duration,
+        patience: Duration,
         now: Instant,
     ) -> Self {
         let side = Side::Accepts {
             instance,
+            patience,
             welcome_due: false,
         };
-        Self::new(id, side, window, heartbeat, now)
+        // It is the peer that has to be heard of.
+        Self::new(id, side, window, patience, now)
     }
 
     fn new(id: Bytes, side: Side, window: Window, heartbeat: Duration, now: Instant) -> Self {
@@ -366,6 +373,11 @@ impl Session {
                         return false;
                     }
                     *instance = Some(welcome.instance);
+                    if welcome.patience_ms > 0 {
+                        let patience = Duration::from_millis(welcome.patience_ms.into());
+                        let wanted = (patience / 3).max(QUICKEST);
+                        self.heartbeat = self.heartbeat.min(wanted);
+                    }
                     greeted.get_or_insert(self.heard);
                     self.open = true;
                     events.push(Event::Open);
@@ -436,6 +448,7 @@ impl Session {
             }
             Side::Accepts {
                 instance,
+                patience,
                 welcome_due,
             } => {
                 if !self.open {
@@ -444,6 +457,7 @@ impl Session {
                 welcome = std::mem::take(welcome_due).then_some(LinkWelcome {
                     version: VERSION,
                     instance: *instance,
+                    patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
                 });
             }
         }

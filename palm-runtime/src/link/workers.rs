@@ -80,6 +80,8 @@ struct State {
     gives_tasks: bool,
     /// By the session's id.
     peers: HashMap<Bytes, Peer>,
+    /// How many of them are not lost.
+    there: usize,
     sessions: HashMap<WorkerKey, Bytes>,
     /// By where it is to be found.
     routes: HashMap<Bytes, Bytes>,
@@ -118,6 +120,7 @@ impl WorkerLinks {
                 router: None,
                 gives_tasks: false,
                 peers: HashMap::new(),
+                there: 0,
                 sessions: HashMap::new(),
                 routes: HashMap::new(),
                 last_key: 0,
@@ -193,11 +196,18 @@ impl WorkerLinks {
         self.changed.notified().await;
     }
 
-    /// Takes tasks as far as workers have room for them, and `ahead` more; the rest stays.
-    pub(crate) fn submit(&self, tasks: &mut VecDeque<Bytes>, ahead: usize) {
+    /// How many tasks the worker has that would be given the next one, if there is one.
+    pub(crate) fn least_load(&self) -> Option<usize> {
+        self.state().dispatch.least_load()
+    }
+
+    /// Takes up to `most` tasks, as far as workers have room for them, and `ahead` more; the rest stays.
+    /// Tells how many it took.
+    pub(crate) fn submit(&self, tasks: &mut VecDeque<Bytes>, ahead: usize, most: usize) -> usize {
         let now = Instant::now();
         let mut state = self.state();
-        while !tasks.is_empty() {
+        let mut taken = 0;
+        while !tasks.is_empty() && taken < most {
             let dispatch = &mut state.dispatch;
             if !dispatch.has_room() && dispatch.waiting() >= ahead {
                 state.blocked = Some(ahead);
@@ -205,8 +215,10 @@ impl WorkerLinks {
             }
             dispatch.submit(tasks.pop_front().expect("there is one"));
             state.assign(now);
+            taken += 1;
         }
         self.flush(&mut state, now);
+        taken
     }
 
     /// From now on the end of the last task is one of the [`changed`](Self::changed)s.
@@ -366,7 +378,7 @@ impl WorkerLinks {
             .filter(|function| function.at_most_once && function.name.len() <= LONGEST_NAME)
             .map(|function| function.name.clone());
         let (instance, _) = uuid::Uuid::new_v4().as_u64_pair();
-        let session = Session::accept(id.clone(), instance, RESULTS, self.options.heartbeat, now);
+        let session = Session::accept(id.clone(), instance, RESULTS, self.options.patience, now);
         let peer = Peer {
             key,
             name,
@@ -460,6 +472,7 @@ impl WorkerLinks {
             send(router.as_ref(), peer.route.clone(), &header, Vec::new());
         }
         peers.clear();
+        state.there = 0;
         state.router = None;
     }
 
@@ -485,7 +498,7 @@ impl WorkerLinks {
                 }
             }
         }
-        let there = peers.values().filter(|peer| peer.lost.is_none()).count();
+        let there = state.there;
         let outstanding = state.dispatch.outstanding();
         let changed = self.workers.send_if_modified(|workers| workers.turn(there));
         let before = self.outstanding.swap(outstanding, Ordering::AcqRel);
@@ -521,7 +534,10 @@ impl State {
 
     fn rejoin(&mut self, id: &Bytes) {
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.lost = None;
+            if peer.lost.take().is_none() {
+                return;
+            }
+            self.there += 1;
             let once = peer.at_most_once.clone();
             self.dispatch.join(peer.key, peer.name.clone(), once);
         }
@@ -531,12 +547,14 @@ impl State {
         if let Some(peer) = self.peers.get_mut(id) {
             tracing::warn!("worker `{}` is gone; its tasks go to others", peer.name);
             peer.lost = Some(now);
+            self.there -= 1;
             self.dispatch.lose(peer.key, &mut self.failed);
         }
     }
 
     fn remove(&mut self, id: &Bytes) {
         if let Some(peer) = self.peers.remove(id) {
+            self.there -= usize::from(peer.lost.is_none());
             self.routes.remove(&peer.route);
             self.sessions.remove(&peer.key);
             self.dispatch.forget(peer.key, &mut self.failed);

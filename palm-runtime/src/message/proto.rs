@@ -602,6 +602,9 @@ pub struct LinkWelcome {
     /// that the session has to begin anew under another id.
     #[prost(fixed64, tag = "2")]
     pub instance: u64,
+    /// After how many milliseconds of silence this side gives the other up. 0: it does not say.
+    #[prost(uint32, tag = "3")]
+    pub patience_ms: u32,
 }
 /// Why a session is not gone on with.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

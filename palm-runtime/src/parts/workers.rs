@@ -209,6 +209,7 @@ impl Tasks<'_> {
     pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let mut batch = Vec::new();
         let mut tasks = VecDeque::new();
+        let mut others = Others::default();
         loop {
             let received = tokio::select! {
                 biased;
@@ -241,7 +242,7 @@ impl Tasks<'_> {
                 self.counters.count(1, frame.len());
                 tasks.push_back(frame);
             }
-            self.place(&mut tasks).await?;
+            self.place(&mut tasks, &mut others).await?;
         }
         // The rest is lost with the component.
         let _ = timeout(inlet.linger(), self.linked_are_done()).await;
@@ -249,41 +250,75 @@ impl Tasks<'_> {
     }
 
     /// Finds a worker for each task.
-    async fn place(&self, tasks: &mut VecDeque<Bytes>) -> Result<(), SocketClosed> {
-        let mut others = Others::default();
+    async fn place(
+        &self,
+        tasks: &mut VecDeque<Bytes>,
+        others: &mut Others,
+    ) -> Result<(), SocketClosed> {
         while !tasks.is_empty() {
             let linked = self.links.filter(|links| links.workers() > 0);
-            if let Some(links) = linked {
-                // What waits here can still go to others.
-                let ahead = if others.any(self.push).await? {
-                    0
-                } else {
-                    BATCH
-                };
-                links.submit(tasks, ahead);
-            }
-            while let Some(task) = tasks.pop_front() {
-                if linked.is_some() && !others.have_room(&self.shared.outstanding) {
-                    tasks.push_front(task);
-                    break;
+            others.look(self.push).await?;
+            let mut may_push = true;
+            match linked {
+                None => {
+                    if self.try_push(tasks)? {
+                        continue;
+                    }
                 }
-                match self.push.try_send(task) {
-                    Ok(()) => self.shared.outstanding.went_out(),
-                    Err(TrySendError::Full(task)) => {
-                        tasks.push_front(task);
+                Some(links) if others.count == 0 => {
+                    links.submit(tasks, BATCH, usize::MAX);
+                    if tasks.is_empty() {
                         break;
                     }
-                    Err(TrySendError::Closed(_)) => return Err(SocketClosed),
+                }
+                // Each task goes to whom it suits best, and what waits here to whoever is first.
+                Some(links) => {
+                    may_push = others.have_room(&self.shared.outstanding);
+                    let load = links.least_load();
+                    let is_pushed = may_push && others.are_next(&self.shared.outstanding, load);
+                    if is_pushed && self.try_push_one(tasks)? {
+                        continue;
+                    }
+                    if links.submit(tasks, 0, 1) > 0 {
+                        continue;
+                    }
                 }
             }
-            if let Some(task) = tasks.pop_front() {
-                let may_push = linked.is_none() || others.have_room(&self.shared.outstanding);
-                if let Some(task) = self.wait_with(task, may_push).await? {
-                    tasks.push_front(task);
-                }
+            if let Some(task) = tasks.pop_front()
+                && let Some(task) = self.wait_with(task, may_push).await?
+            {
+                tasks.push_front(task);
             }
         }
         Ok(())
+    }
+
+    /// Pushes as many as there is room for; tells whether that was all.
+    fn try_push(&self, tasks: &mut VecDeque<Bytes>) -> Result<bool, SocketClosed> {
+        while !tasks.is_empty() {
+            if !self.try_push_one(tasks)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pushes the first one; tells whether there was room.
+    fn try_push_one(&self, tasks: &mut VecDeque<Bytes>) -> Result<bool, SocketClosed> {
+        let Some(task) = tasks.pop_front() else {
+            return Ok(false);
+        };
+        match self.push.try_send(task) {
+            Ok(()) => {
+                self.shared.outstanding.went_out();
+                Ok(true)
+            }
+            Err(TrySendError::Full(task)) => {
+                tasks.push_front(task);
+                Ok(false)
+            }
+            Err(TrySendError::Closed(_)) => Err(SocketClosed),
+        }
     }
 
     /// Waits until somebody may have room for a task; gives it back if nobody has got it by then.
@@ -379,21 +414,37 @@ impl Tasks<'_> {
 struct Others {
     seen: Option<u64>,
     count: u64,
+    turn: u64,
 }
 
 impl Others {
-    async fn any(&mut self, push: &Push) -> Result<bool, SocketClosed> {
+    /// Counts them, where they may have changed.
+    async fn look(&mut self, push: &Push) -> Result<(), SocketClosed> {
         let peers = push.peers();
         let generation = peers.generation();
         if self.seen != Some(generation) {
             self.count = peers.count().await? as u64;
             self.seen = Some(generation);
         }
-        Ok(self.count > 0)
+        Ok(())
     }
 
     fn have_room(&self, outstanding: &Outstanding) -> bool {
         outstanding.tasks() < PUSHED * self.count
+    }
+
+    /// Whether one of them should have the next task, and not the worker with a link that has the fewest,
+    /// `load`, if there is one with room: in turn where they have as few.
+    fn are_next(&mut self, outstanding: &Outstanding, load: Option<usize>) -> bool {
+        let Some(load) = load else {
+            return true;
+        };
+        self.turn = self.turn.wrapping_add(1);
+        match (outstanding.tasks() / self.count).cmp(&(load as u64)) {
+            std::cmp::Ordering::Less => true,
+            std::cmp::Ordering::Equal => self.turn.is_multiple_of(2),
+            std::cmp::Ordering::Greater => false,
+        }
     }
 }
 
