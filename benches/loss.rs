@@ -44,10 +44,12 @@ async fn main() -> palm::Result<()> {
         .collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["master"] => {
-            // So that a worker that is stopped does not make all wait for long.
+        ["master"] | ["impatient-master"] => {
             let mut link = LinkOptions::default();
-            link.patience = Duration::from_secs(2);
+            if arguments[0] == "impatient-master" {
+                // So that a worker that is stopped does not make all wait for long.
+                link.patience = Duration::from_secs(2);
+            }
             let master = Master::new("server").bind(ANY).link_options(link);
             let master = master.spawn().await?;
             println!("{}", master.db_address());
@@ -98,8 +100,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(workers: usize) -> Self {
-        let master = Process::start(&["master"]);
+    async fn start(master: &str, workers: usize) -> Self {
+        let master = Process::start(&[master]);
         let client = Client::connect("server", master.address(0)).await;
         let mut cluster = Self {
             master,
@@ -164,7 +166,7 @@ async fn measure() {
             4.4,
         ),
     ] {
-        let mut cluster = Cluster::start(2).await;
+        let mut cluster = Cluster::start("master", 2).await;
         let victim = cluster.workers.pop();
         let begin = Instant::now();
         let kill = async {
@@ -176,7 +178,7 @@ async fn measure() {
         report(what, begin.elapsed(), ideal);
     }
 
-    let cluster = Cluster::start(2).await;
+    let cluster = Cluster::start("master", 2).await;
     let begin = Instant::now();
     let calls =
         (0..20).map(|number| format!("{} {number}", if number % 2 == 0 { 500 } else { 10 }));
@@ -187,7 +189,7 @@ async fn measure() {
         2.55,
     );
 
-    let mut cluster = Cluster::start(1).await;
+    let mut cluster = Cluster::start("master", 1).await;
     let begin = Instant::now();
     let calls = (0..100).map(|number| format!("20 {number}"));
     let client = cluster.client.clone();
@@ -207,7 +209,7 @@ async fn measure() {
 /// What heartbeats cost a master. Reads its processor time where Linux tells it.
 async fn idle(count: &str) {
     const IDLE: Duration = Duration::from_secs(30);
-    let cluster = Cluster::start(0).await;
+    let cluster = Cluster::start("master", 0).await;
     let master = cluster.master.address(0);
     let _workers = Process::start(&["workers", master, count]);
     // Each of them has something to do once.
@@ -246,7 +248,7 @@ async fn soak(seconds: &str, seed: &str) {
     let seconds: u64 = seconds.parse().expect("a number of seconds");
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed.parse().expect("a number as a seed"));
-    let mut cluster = Cluster::start(WORKERS).await;
+    let mut cluster = Cluster::start("impatient-master", WORKERS).await;
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
