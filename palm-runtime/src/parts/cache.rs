@@ -127,7 +127,8 @@ impl Bypass for CacheService {
                         None
                     }
                     Some(()) = watching.next() => None,
-                    request = reply.recv_or_other(is_header, &mut others) => request?,
+                    // Both seldom have something to say, and peers that send all the time must not keep them
+                    // from it: who is gone would be waited for.
                     gone = gone(&mut departures) => {
                         links.gone(&gone?);
                         None
@@ -136,6 +137,7 @@ impl Bypass for CacheService {
                         links.tick();
                         None
                     }
+                    request = reply.recv_or_other(is_header, &mut others) => request?,
                 }
             };
             if !others.is_empty() {
