@@ -29,10 +29,10 @@ pub use palm_runtime::{
     Connect, ConnectError, Context, DecodeError, Durations, Entry, Error, Eval, Executor,
     FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job,
     KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics, NoAnswer, OpenStoreError, Order,
-    Page, PageLimits, PartKind, PartMetrics, Position, PositionedError, Protobuf, QueueLimits,
-    Registration, RemoteError, Result, Route, RouteError, RunError, Scan, ServerTemplate,
-    StartError, Step, StepError, Steps, Swap, Untyped, Watch, blocking, callable, component,
-    components, logging, part, parts, proto, socket,
+    Page, PageLimits, PartKind, PartMetrics, Position, PositionedError, Progress, Protobuf,
+    QueueLimits, Registration, RemoteError, Result, Route, RouteError, RunError, Scan,
+    ServerTemplate, StartError, Step, StepError, Steps, Swap, Untyped, Watch, blocking, callable,
+    component, components, logging, part, parts, proto, socket,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};

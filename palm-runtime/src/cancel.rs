@@ -79,14 +79,15 @@ impl Cancellations {
         let _ = self.relay.send(news.join("\n").into());
     }
 
-    /// Whether the call was cancelled.
+    /// Whether the call was cancelled, or all of its client's.
     pub(crate) fn has(&self, topic: &str) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
         let recent = self.recent.lock();
         let recent = recent.unwrap_or_else(PoisonError::into_inner);
-        recent.topics.contains(topic)
+        let client = topic.find('/').map(|slash| &topic[..=slash]);
+        recent.topics.contains(topic) || client.is_some_and(|all| recent.topics.contains(all))
     }
 
     /// Waits until the call is cancelled. Cancel safe.

@@ -8,8 +8,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ use crate::callable::{
 };
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure, FailureKind};
-use crate::message::{Deadline, Message};
+use crate::message::{Deadline, Message, Share};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
 
@@ -245,14 +244,14 @@ struct Begun {
     started: Instant,
     /// Until when its result is wanted.
     deadline: Option<Deadline>,
-    /// How many results were given, where its caller wants to know that these were all.
-    given: Option<Arc<AtomicU64>>,
+    /// What its caller wants to be told of its results.
+    wanted: Wanted,
     /// Of the function, where there is one.
     counters: Option<Arc<FunctionCounters>>,
     /// Until when delivery has to wait, and who waits for it.
     turn: Turn,
     /// Results that wait for the end of the call.
-    collected: Option<mpsc::UnboundedReceiver<Outcome>>,
+    collected: Option<mpsc::UnboundedReceiver<(Option<Share>, Outcome)>>,
 }
 
 impl Begun {
@@ -266,8 +265,8 @@ impl Begun {
     async fn deliver(self, finisher: &Finisher, outcome: Outcome) {
         self.turn.wait().await;
         if let Some(mut collected) = self.collected {
-            while let Ok(outcome) = collected.try_recv() {
-                let result = Finished::result(self.header.clone(), outcome);
+            while let Ok((share, outcome)) = collected.try_recv() {
+                let result = Finished::result(self.header.clone(), share, outcome);
                 finisher.finish(result).await;
             }
         }
@@ -276,7 +275,7 @@ impl Begun {
                 message: self.header,
                 outcome,
                 feedback: self.feedback,
-                given: self.given,
+                wanted: self.wanted,
             })
             .await;
     }
@@ -315,7 +314,7 @@ impl<C: Callable> Running<C> {
             started: now,
             counters: None,
             deadline: None,
-            given: None,
+            wanted: Wanted::default(),
             turn: self.turn(),
             collected: None,
         };
@@ -333,9 +332,8 @@ impl<C: Callable> Running<C> {
         {
             return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
         }
-        if extensions.wants_end {
-            begun.given = Some(Arc::default());
-        }
+        begun.wanted.end = extensions.wants_end;
+        begun.wanted.share = extensions.share;
         if let Some(deadline) = Deadline::from_extension(extensions.deadline) {
             if deadline.has_passed() {
                 return Work::Done(Outcome::Failed(CallFailure::late()), begun);
@@ -374,11 +372,13 @@ impl<C: Callable> Running<C> {
             begun.collected = Some(receiver);
             sender
         });
+        let given = begun.wanted.is_any().then(Arc::<Mutex<Given>>::default);
+        begun.wanted.given = given;
         Emitter {
             header: begun.header.clone(),
             finisher: self.finisher.clone(),
             before: begun.turn.before.clone(),
-            given: begun.given.clone(),
+            wanted: begun.wanted.clone(),
             collect,
             collected: 0,
         }
@@ -445,7 +445,7 @@ impl<C: Callable> Running<C> {
             message: begun.header,
             outcome,
             feedback: begun.feedback,
-            given: begun.given,
+            wanted: begun.wanted,
         }) {
             if self.done.is_empty() {
                 self.oldest = begun.started;
@@ -532,17 +532,67 @@ struct Finished {
     outcome: Outcome,
     feedback: Option<oneshot::Sender<Bytes>>,
     /// As in [`Begun`].
-    given: Option<Arc<AtomicU64>>,
+    wanted: Wanted,
+}
+
+/// What the caller wants to be told of a call's results.
+#[derive(Debug, Clone, Default)]
+struct Wanted {
+    /// Whether it wants to know that they were all.
+    end: bool,
+    /// What they add up to.
+    share: Option<Share>,
+    /// Those that were given, where there may be many.
+    given: Option<Arc<Mutex<Given>>>,
+}
+
+/// Results that were given.
+#[derive(Debug, Default)]
+struct Given {
+    results: u64,
+    /// What their shares add up to.
+    sum: u64,
+}
+
+impl Wanted {
+    fn is_any(&self) -> bool {
+        self.end || self.share.is_some()
+    }
+
+    fn given(&self) -> Option<MutexGuard<'_, Given>> {
+        let given = self.given.as_ref()?.lock();
+        Some(given.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One of many is given: tells which share it has.
+    fn give(&self) -> Option<Share> {
+        let mut given = self.given()?;
+        let piece = self.share.map(|share| share.piece(given.results));
+        given.results += 1;
+        given.sum = given.sum.wrapping_add(piece.map_or(0, Share::value));
+        piece
+    }
+
+    /// How many were given before, and which share is left; `None` where there were none.
+    fn rest(&self) -> (u64, Option<Share>) {
+        match self.given() {
+            Some(given) => (given.results, self.share.map(|share| share.rest(given.sum))),
+            None => (0, self.share),
+        }
+    }
 }
 
 impl Finished {
     /// One of many.
-    fn result(message: Message, outcome: Outcome) -> Self {
+    fn result(mut message: Message, share: Option<Share>, outcome: Outcome) -> Self {
+        if share.is_some() {
+            message.set_share(share);
+        }
         Self {
             message,
             outcome,
             feedback: None,
-            given: None,
+            wanted: Wanted::default(),
         }
     }
 }
@@ -560,21 +610,32 @@ impl Finisher {
             mut message,
             outcome,
             feedback,
-            given,
+            wanted,
         } = finished;
         match outcome {
             Outcome::Payload(payload) => message.set_payload(payload),
             Outcome::Nothing => {
-                message.end(given?.load(Ordering::Relaxed));
+                if !wanted.is_any() {
+                    return None;
+                }
+                let (results, rest) = wanted.rest();
+                if rest.is_some() {
+                    message.set_share(rest);
+                }
+                message.end(results);
                 return Some(message.with_payload(Bytes::new()));
             }
             Outcome::Failed(failure) => {
                 self.counters.count_error();
                 log_failure(&message, &failure);
                 message = message.failed(&self.context.name, &failure);
-                if let Some(given) = given {
+                let (results, rest) = wanted.rest();
+                if results > 0 && rest.is_some() {
+                    message.set_share(rest);
+                }
+                if wanted.end {
                     // The error is the last result.
-                    message.end(given.load(Ordering::Relaxed) + 1);
+                    message.end(results + 1);
                 }
             }
         }
@@ -602,8 +663,8 @@ pub(crate) struct Emitter {
     header: Message,
     finisher: Arc<Finisher>,
     before: Option<CancellationToken>,
-    given: Option<Arc<AtomicU64>>,
-    collect: Option<mpsc::UnboundedSender<Outcome>>,
+    wanted: Wanted,
+    collect: Option<mpsc::UnboundedSender<(Option<Share>, Outcome)>>,
     /// Bytes that wait for the end of the call.
     collected: usize,
 }
@@ -614,19 +675,21 @@ const BESIDES: usize = 64;
 
 impl Emitter {
     pub(crate) async fn emit(&mut self, result: Outcome) -> Emitted {
-        if let (Some(given), Outcome::Payload(_) | Outcome::Failed(_)) = (&self.given, &result) {
-            given.fetch_add(1, Ordering::Relaxed);
-        }
+        let share = match &result {
+            Outcome::Payload(_) | Outcome::Failed(_) => self.wanted.give(),
+            Outcome::Nothing => None,
+        };
         if let Some(collect) = &self.collect {
             if let Outcome::Payload(payload) = &result {
                 self.collected += payload.len() + BESIDES;
             }
             if self.collected > COLLECTED {
                 let error = "more than 64 MiB of results wait for the end of the call, as they do beside methods that take `&mut self`";
-                let _ = collect.send(Outcome::Failed(CallFailure::failed(error.into())));
+                let failed = Outcome::Failed(CallFailure::failed(error.into()));
+                let _ = collect.send((share, failed));
                 return Emitted::Unwanted;
             }
-            return match collect.send(result) {
+            return match collect.send((share, result)) {
                 Ok(()) => Emitted::Wanted,
                 Err(_) => Emitted::Unwanted,
             };
@@ -634,7 +697,7 @@ impl Emitter {
         if let Some(before) = self.before.take() {
             before.cancelled().await;
         }
-        let result = Finished::result(self.header.clone(), result);
+        let result = Finished::result(self.header.clone(), share, result);
         self.finisher.finish(result).await;
         if self.finisher.outlet.is_closed() {
             Emitted::Unwanted

@@ -40,7 +40,7 @@ pub use cache::{
 pub use cache::{FileStore, FileStoreBuilder};
 #[cfg(feature = "redis")]
 pub use cache::{RedisStore, RedisStoreBuilder};
-pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, blocking};
+pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, Progress, blocking};
 pub use component::{
     Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate,
     StartError,

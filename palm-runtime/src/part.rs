@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,8 +26,8 @@ use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::link::LinkOptions;
-use crate::link::workers::WorkerLinks;
-use crate::message::Message;
+use crate::link::accept::Links;
+use crate::message::{Message, Split};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
 use crate::parts::{BypassSender, Outstanding};
@@ -487,7 +488,7 @@ pub(crate) struct Shared {
     pub(crate) offers: Offers,
     pub(crate) streams: Streams,
     pub(crate) cancellations: Cancellations,
-    pub(crate) links: WorkerLinks,
+    pub(crate) links: Links,
 }
 
 impl Shared {
@@ -499,7 +500,7 @@ impl Shared {
             offers: Offers::default(),
             streams: Streams::default(),
             cancellations: Cancellations::default(),
-            links: WorkerLinks::new(links),
+            links: Links::new(links),
         }
     }
 
@@ -749,12 +750,14 @@ impl Outlet {
         }
     }
 
-    /// Sends on a message that a hook failed on, so that its caller gets to know.
+    /// Sends on a message that a hook failed on, or made nothing of, so that its caller gets to know.
     pub(crate) async fn send_failed(&self, mut message: Message, since: Instant) {
         let Some(route) = &self.failures else {
             return;
         };
-        message.end_with_error();
+        if message.has_error() {
+            message.end_with_error();
+        }
         let bytes = message.weight();
         let envelope = Envelope {
             gathers: false,
@@ -847,12 +850,28 @@ pub(crate) struct EmitToOutlet<'a> {
     pub(crate) since: Instant,
     /// The answer to the last message.
     pub(crate) answer: Bytes,
+    /// What is split among the messages, and whose it is.
+    pub(crate) share: Option<(Split, ByteString)>,
+}
+
+impl EmitToOutlet<'_> {
+    /// The hook has yielded all: the client of `message` is told what is left of its share.
+    pub(crate) async fn finish(&mut self, message: impl FnOnce() -> Message) {
+        if let Some((split, _)) = self.share.take() {
+            let rest = message().into_rest(split.rest());
+            self.outlet.send_failed(rest, self.since).await;
+        }
+    }
 }
 
 impl EmitQueue for EmitToOutlet<'_> {
     fn send(&mut self, mut message: Message) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             message.ensure_id();
+            if let Some((split, client)) = &mut self.share {
+                let is_same = message.client() == &**client;
+                message.set_share(is_same.then(|| split.piece()));
+            }
             self.answer = self.outlet.send_since(message, self.since).await;
         })
     }

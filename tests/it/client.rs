@@ -9,7 +9,7 @@ use futures_util::future::{join_all, poll_immediate};
 use futures_util::{StreamExt, stream};
 use palm::prelude::*;
 use palm::socket::{Publish, Pull, Push, Reply};
-use palm::{CacheError, CallError, ComponentHandle, ConnectError, blocking};
+use palm::{CacheError, CallError, ComponentHandle, ConnectError, LinkOptions, blocking};
 
 use super::raw::RawListener;
 use super::setup::{
@@ -198,6 +198,12 @@ fn a_job_may_end_before_all_of_its_answers() {
     });
 }
 
+fn no_links() -> LinkOptions {
+    let mut options = LinkOptions::default();
+    options.enabled = false;
+    options
+}
+
 #[test]
 fn a_job_without_answers_ends_by_its_timeout() {
     check(async {
@@ -221,7 +227,10 @@ fn a_job_without_answers_ends_by_its_timeout() {
         assert!(job.next().await.is_none());
 
         // It is the time between two answers that counts.
-        let mut job = client.job("server.echo", ["x"]).timeout(timeout);
+        let mut job = client
+            .job("server.echo", ["x"])
+            .messages(2)
+            .timeout(timeout);
         assert_eq!(soon("an answer", job.next()).await.unwrap().unwrap(), "x");
         let error = soon("the end of the job", job.next())
             .await
@@ -235,7 +244,13 @@ fn a_job_without_answers_ends_by_its_timeout() {
 fn an_eval_without_an_answer_ends_by_its_timeout() {
     check(async {
         let (handle, _) = spawn().await;
-        let client = Client::builder("server", handle.db_address());
+        let client = connect("server", &handle).await;
+        let eval = client.eval(Server::NOTHING.untyped(), "x").into_future();
+        let error = soon("the end", eval).await.unwrap_err();
+        assert_eq!(error.to_string(), "`server.nothing` gives no answer");
+
+        // What comes over sockets does not tell.
+        let client = Client::builder("server", handle.db_address()).link_options(no_links());
         let client = client.timeout(Duration::from_millis(200)).connect();
         let client = soon("connecting", client).await.unwrap();
         let eval = client.eval(Server::NOTHING.untyped(), "x").into_future();
@@ -604,11 +619,11 @@ fn a_client_that_cannot_connect_says_what_to_do() {
 
         let mut template = palm::ServerTemplate::new("odd");
         template.register_bypass(palm::parts::CacheService::bind(ANY), "Cache");
-        template.preset_cache("pub_address", "over there");
+        template.preset_cache("pull_address", "over there");
         let odd = template.spawn().await.unwrap();
         let error = fails(
             Client::builder("odd", odd.db_address()),
-            &["pub_address", "`over there`"],
+            &["pull_address", "`over there`"],
         )
         .await;
         assert!(matches!(error, ConnectError::BadAddress { .. }));
@@ -703,15 +718,14 @@ fn a_plain_thread_calls_without_async() {
             let error = client
                 .eval_timeout(Server::NOTHING.untyped(), "x", short)
                 .unwrap_err();
-            assert!(matches!(error, CallError::Timeout { .. }));
+            assert!(matches!(error, CallError::NoAnswer { .. }));
 
             let borrowed = ["one".to_owned(), "two".to_owned()];
             let job = client
                 .job("server.echo", borrowed.iter().map(String::as_str))
                 .messages(2);
             assert_eq!(job.map(Result::unwrap).collect::<Vec<_>>(), ["one", "two"]);
-            let mut job = client.job(Server::NOTHING.untyped(), ["x"]).timeout(short);
-            assert!(matches!(job.next(), Some(Err(CallError::Timeout { .. }))));
+            let mut job = client.job(Server::NOTHING.untyped(), ["x"]);
             assert!(job.next().is_none());
 
             client.set("k", "value").unwrap();

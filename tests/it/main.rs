@@ -25,6 +25,7 @@ mod http_gateway;
 mod http_limits;
 mod http_results;
 mod http_worker;
+mod job;
 mod lifecycle;
 mod link;
 mod methods;

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::error::chain;
-use crate::message::{self, RemoteError};
+use super::inputs::{Counted, Inputs, Part};
+use crate::message::{RemoteError, Share};
 use crate::part::BATCH;
 use crate::parts::Ready;
 use crate::queue;
@@ -18,18 +18,37 @@ use crate::socket::{Publication, Subscribe};
 /// The payload, or why there is none.
 pub(super) type Received = Result<Bytes, RemoteError>;
 
+/// What came for a call, as it came.
+#[derive(Debug)]
+pub(super) struct Came {
+    pub(super) topic: Bytes,
+    pub(super) result: Received,
+    pub(super) share: Option<Share>,
+    /// Whether it is no answer, and says that there are no more.
+    pub(super) is_rest: bool,
+}
+
+/// What a job gets: an answer, or the news that something is complete.
+pub(super) type Given = Option<Received>;
+
 /// Who waits for the answers under one topic.
 #[derive(Debug)]
 pub(super) enum Waiting {
-    One(oneshot::Sender<Received>),
-    Many(queue::Sender<Received>, Arc<AtomicU64>),
+    /// Gets `None` where there is no answer. The inputs are one.
+    One(oneshot::Sender<Given>, Inputs),
+    Many(queue::Sender<Given>, Arc<AtomicU64>, Arc<Mutex<Inputs>>),
 }
 
-fn weigh(answer: &Received) -> usize {
-    match answer {
-        Ok(payload) => payload.len(),
-        Err(error) => error.message.len(),
+fn weigh(given: &Given) -> usize {
+    match given {
+        Some(Ok(payload)) => payload.len(),
+        Some(Err(error)) => error.message.len(),
+        None => 0,
     }
+}
+
+pub(super) fn lock(inputs: &Mutex<Inputs>) -> MutexGuard<'_, Inputs> {
+    inputs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The calls of a client that wait for answers.
@@ -47,14 +66,14 @@ pub(super) struct Answers {
 /// Where the answers to a job go.
 struct JobAnswers {
     number: u64,
-    queue: queue::Sender<Received>,
+    queue: queue::Sender<Given>,
     received: Arc<AtomicU64>,
 }
 
 impl JobAnswers {
     /// Gives the job its answers, and waits for room.
-    async fn deliver(&self, answers: &mut Vec<Received>) {
-        let count = answers.len() as u64;
+    async fn deliver(&self, answers: &mut Vec<Given>) {
+        let count = answers.iter().flatten().count() as u64;
         self.received.fetch_add(count, Ordering::Relaxed);
         // An error means that the job is over.
         let _ = self.queue.send_all(answers, weigh).await;
@@ -131,22 +150,73 @@ impl Answers {
         text.parse().ok().filter(|_| canonical)
     }
 
+    /// A single call sends a message, of which all parts are to come; `frame` is sent again if it is lost.
+    pub(super) fn track(&self, topic: &Topic, frame: Option<Bytes>) {
+        if let Some(Waiting::One(_, inputs)) = self.lock().get_mut(&topic.number) {
+            inputs.begin(0, frame);
+        }
+    }
+
+    /// The messages of all calls that are to be sent again where they are lost.
+    pub(super) fn tracked(&self) -> Vec<Bytes> {
+        let waiting = self.lock();
+        let frames = waiting.values().map(|waiting| match waiting {
+            Waiting::One(_, inputs) => inputs.frames(),
+            Waiting::Many(_, _, inputs) => lock(inputs).frames(),
+        });
+        frames.flatten().collect()
+    }
+
     /// Where the answers to a job go. An answer to a single call is delivered on the way.
-    fn find(&self, number: u64, answer: Received) -> Option<(JobAnswers, Received)> {
+    fn find(&self, number: u64, came: Came) -> Option<(JobAnswers, Given)> {
+        let Came {
+            result,
+            share,
+            is_rest,
+            ..
+        } = came;
+        let part = match &result {
+            _ if is_rest => Part::Rest,
+            Ok(_) => Part::Answer,
+            Err(_) => Part::Error,
+        };
         let mut waiting = self.lock();
-        match waiting.get(&number) {
-            Some(Waiting::Many(queue, received)) => {
+        match waiting.get_mut(&number) {
+            Some(Waiting::Many(queue, received, inputs)) => {
+                let given = match share {
+                    Some(share) => match lock(inputs).take(share, part) {
+                        Counted::New { completes } => {
+                            if is_rest && !completes {
+                                return None;
+                            }
+                            (!is_rest).then_some(result)
+                        }
+                        Counted::Again => return None,
+                    },
+                    None if is_rest => return None,
+                    None => {
+                        lock(inputs).answers += 1;
+                        Some(result)
+                    }
+                };
                 let job = JobAnswers {
                     number,
                     queue: queue.clone(),
                     received: received.clone(),
                 };
-                Some((job, answer))
+                Some((job, given))
             }
-            Some(Waiting::One(_)) => {
-                if let Some(Waiting::One(sender)) = waiting.remove(&number) {
+            Some(Waiting::One(_, inputs)) => {
+                let mut completes = || {
+                    let counted = share.map(|share| inputs.take(share, part));
+                    counted == Some(Counted::New { completes: true })
+                };
+                if is_rest && !completes() {
+                    return None;
+                }
+                if let Some(Waiting::One(sender, _)) = waiting.remove(&number) {
                     // An error means that it was given up in this very moment.
-                    let _ = sender.send(answer);
+                    let _ = sender.send((!is_rest).then_some(result));
                 }
                 None
             }
@@ -155,8 +225,31 @@ impl Answers {
         }
     }
 
+    /// Gives each to its call.
+    pub(super) async fn deliver(&self, came: Vec<Came>) {
+        // Most answers of a batch are usually for the same job.
+        let mut job: Option<JobAnswers> = None;
+        let mut batch = Vec::new();
+        for came in came {
+            let Some(number) = self.number(&came.topic) else {
+                continue;
+            };
+            if let Some((found, given)) = self.find(number, came) {
+                if job.as_ref().is_none_or(|job| job.number != number)
+                    && let Some(before) = job.replace(found)
+                {
+                    before.deliver(&mut batch).await;
+                }
+                batch.push(given);
+            }
+        }
+        if let Some(job) = job {
+            job.deliver(&mut batch).await;
+        }
+    }
+
     /// Lets everybody who waits know that nothing will come.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.lock().clear();
     }
@@ -171,44 +264,18 @@ pub(super) async fn read(
 ) {
     let mut publications = Vec::new();
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
-        // Most answers of a batch are usually for the same job.
-        let mut job: Option<JobAnswers> = None;
-        let mut batch = Vec::new();
+        let mut came = Vec::new();
         for Publication { topic, body } in publications.drain(..) {
             if let Some(said) = Ready::of(&topic, body.as_ref()) {
                 ready.send_replace(Some(said));
                 continue;
             }
-            let Some(number) = answers.number(&topic) else {
-                continue;
-            };
-            let answer = match body.as_ref().map(message::answer) {
-                Some(Ok(answer)) => answer,
-                Some(Err(error)) => {
-                    let cause = chain(&error);
-                    tracing::warn!("an answer is no message: {cause}");
-                    continue;
-                }
-                None => {
-                    tracing::warn!("an answer has no body, or more than one");
-                    continue;
-                }
-            };
-            match &job {
-                Some(job) if job.number == number => batch.push(answer),
-                _ => {
-                    if let Some((found, answer)) = answers.find(number, answer) {
-                        if let Some(before) = job.replace(found) {
-                            before.deliver(&mut batch).await;
-                        }
-                        batch.push(answer);
-                    }
-                }
+            match &body {
+                Some(body) => came.extend(Came::read(body).map(|came| Came { topic, ..came })),
+                None => tracing::warn!("an answer has no body, or more than one"),
             }
         }
-        if let Some(job) = job {
-            job.deliver(&mut batch).await;
-        }
+        answers.deliver(came).await;
     }
     answers.close();
 }
@@ -222,8 +289,14 @@ mod tests {
         let answers = Answers::new("id".into(), mpsc::channel(1).0);
         let (first, first_answer) = oneshot::channel();
         let (second, second_answer) = oneshot::channel();
-        let first = answers.topic(Waiting::One(first));
-        let second = answers.topic(Waiting::One(second));
+        let first = answers.topic(Waiting::One(first, Inputs::default()));
+        let second = answers.topic(Waiting::One(second, Inputs::default()));
+        let came = |payload: &'static str| Came {
+            topic: Bytes::new(),
+            result: Ok(payload.into()),
+            share: None,
+            is_rest: false,
+        };
         assert_eq!((&*first.text, &*second.text), ("id/0", "id/1"));
         assert_eq!(answers.number(b"id/1"), Some(1));
         for topic in [
@@ -239,11 +312,11 @@ mod tests {
             assert_eq!(answers.number(topic), None);
         }
         for (number, payload) in [(1, "second"), (1, "once more")] {
-            assert!(answers.find(number, Ok(payload.into())).is_none());
+            assert!(answers.find(number, came(payload)).is_none());
         }
         drop(first);
-        assert!(answers.find(0, Ok("given up".into())).is_none());
-        assert_eq!(second_answer.await.unwrap().unwrap(), "second");
+        assert!(answers.find(0, came("given up")).is_none());
+        assert_eq!(second_answer.await.unwrap().unwrap().unwrap(), "second");
         assert!(first_answer.await.is_err());
         assert!(answers.lock().is_empty());
     }

@@ -12,11 +12,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answers::{self, Answers};
 use super::cancel;
 use super::known::Known;
+use super::way::{self, Way};
 use super::{CallError, ConnectError, Eval, Job};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::function::{Answer, Argument, IntoSteps, Steps};
+use crate::link::connection::{Introduction, Link};
+use crate::link::{CLIENT, Following, LinkOptions, SUBSCRIBER};
 use crate::message::proto::Descriptor;
-use crate::message::{Content, Deadline, FrameMemory, new_id};
+use crate::message::{Content, Deadline, FrameMemory, Share, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
@@ -52,7 +55,9 @@ pub struct Client(pub(super) Arc<Connection>);
 pub(super) struct Connection {
     server: String,
     pipeline: ByteString,
-    pub(super) push: Push,
+    pub(super) calls: Way,
+    /// Whether calls and answers go over links, so that it is known what is complete.
+    pub(super) completes: bool,
     pub(super) answers: Arc<Answers>,
     pub(super) timeout: Duration,
     pub(super) window: usize,
@@ -77,6 +82,8 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     window: usize,
     check_functions: bool,
+    answered_by: Option<Given>,
+    link: LinkOptions,
     options: SocketOptions,
 }
 
@@ -92,6 +99,22 @@ impl ClientBuilder {
     /// the first server's, asked for at `db_address`.
     pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
         self.sub_address = Some(address.into_address());
+        self
+    }
+
+    /// The `db_address` of the component that answers: the *last* one of a pipeline. With that, and no
+    /// [`sub_address`](Self::sub_address), answers come over a link, none of them gets lost, and a job
+    /// knows when it is complete. Default: the component that is called.
+    pub fn answered_by(mut self, db_address: impl IntoAddress) -> Self {
+        self.answered_by = Some(db_address.into_address());
+        self
+    }
+
+    /// How links behave. Without links (`enabled`), and with a component that offers none, calls are pushed
+    /// and answers published as in pylm; then they get lost with a connection, and a job does not know
+    /// when it is complete.
+    pub fn link_options(mut self, options: LinkOptions) -> Self {
+        self.link = options;
         self
     }
 
@@ -176,40 +199,115 @@ impl ClientBuilder {
         } else {
             told.check_name(&self.server).await?;
         }
-        let (sub_at, sub_address) = told.place("pub_address", self.sub_address).await?;
-        let (push_at, push_address) = told.place("pull_address", self.push_address).await?;
-
-        let push = Push::connect(&push_address, &self.options).await?;
-        let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
-        let tasks = [
-            push_at.follow(push.peers(), push_address, |_| {}),
-            sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}),
-        ];
-        let peers = subscribe.peers();
-        let no_publisher = || ConnectError::NoPublisher {
-            address: sub_address.to_string(),
-            waited: self.connect_timeout,
-        };
-        // Only to a connected publisher do the subscriptions go out in this order.
-        match tokio::time::timeout_at(deadline, peers.connected()).await {
-            Ok(connected) => connected.map_err(SocketError::from)?,
-            Err(_) => return Err(no_publisher()),
-        }
-        subscribe
-            .subscribe(id.clone().into_bytes())
-            .await
-            .map_err(SocketError::from)?;
-        let ready = ready_topic(&id);
-        subscribe
-            .subscribe(ready)
-            .await
-            .map_err(SocketError::from)?;
-
         let (given_up, topics) = mpsc::channel(GIVEN_UP);
         let answers = Answers::new(id.clone(), given_up);
-        let (ready, saying) = watch::channel(None);
-        let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready));
-        until_in_place(saying).await;
+        let mut tasks = Vec::new();
+        let may_link =
+            |address: &Option<Given>| self.link.enabled && !self.this_config && address.is_none();
+
+        // Who gives the address of a socket wants that.
+        let offer = match may_link(&self.push_address) {
+            true => told.descriptor().await?.links,
+            false => Vec::new(),
+        };
+        let is_offered = |role: &str| offer.iter().any(|offered| offered == role);
+        let calls_over_link = is_offered(CLIENT);
+        let answers_here = self.sub_address.is_none() && self.answered_by.is_none();
+        let (calls, calling) = watch::channel(None);
+        let link = |db_address: &Address, role, answers_here: bool| {
+            let following = Following {
+                client: if answers_here {
+                    id.to_string()
+                } else {
+                    String::new()
+                },
+                ..Following::default()
+            };
+            let introduction = Introduction::following(role, &id, following);
+            let (link, arrivals) =
+                Link::new(db_address, &self.options, introduction, self.link.clone());
+            let (ready, saying) = watch::channel(None);
+            let reader = way::read(
+                link.clone(),
+                arrivals,
+                answers.clone(),
+                calling.clone(),
+                ready,
+            );
+            let reader = AbortOnDropHandle::new(tokio::spawn(reader));
+            (link, reader, saying)
+        };
+        let mut in_place = Vec::new();
+        let way = if calls_over_link {
+            let (link, reader, saying) = link(&db_address, CLIENT, answers_here);
+            tasks.push(reader);
+            in_place.push(saying);
+            Way::Link(link)
+        } else {
+            let (push_at, push_address) = told.place("pull_address", self.push_address).await?;
+            let push = Push::connect(&push_address, &self.options).await?;
+            tasks.extend(push_at.follow(push.peers(), push_address, |_| {}));
+            Way::Sockets(push)
+        };
+        calls.send_replace(Some(way.clone()));
+
+        // Whose answers they are, where they do not come over the link of the calls.
+        let last = match &self.answered_by {
+            Some(given) if self.sub_address.is_none() => {
+                let address = given.clone().map_err(SocketError::from)?;
+                let directory = Directory::connect(&address, &id, &self.options).await?;
+                Told { directory, ..told }
+            }
+            _ => told,
+        };
+        let mut completes = calls_over_link;
+        if !(calls_over_link && answers_here) {
+            let offer = match may_link(&self.sub_address) {
+                true => last.descriptor().await?.links,
+                false => Vec::new(),
+            };
+            if offer.iter().any(|offered| offered == SUBSCRIBER) {
+                let last_at = last.directory.request().address().clone();
+                let (_, reader, saying) = link(&last_at, SUBSCRIBER, true);
+                tasks.push(reader);
+                in_place.push(saying);
+            } else {
+                completes = false;
+                let (sub_at, sub_address) = last.place("pub_address", self.sub_address).await?;
+                let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
+                tasks.extend(sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}));
+                let peers = subscribe.peers();
+                let no_publisher = || ConnectError::NoPublisher {
+                    address: sub_address.to_string(),
+                    waited: self.connect_timeout,
+                };
+                // Only to a connected publisher do the subscriptions go out in this order.
+                match tokio::time::timeout_at(deadline, peers.connected()).await {
+                    Ok(connected) => connected.map_err(SocketError::from)?,
+                    Err(_) => return Err(no_publisher()),
+                }
+                let topics = [id.clone().into_bytes(), ready_topic(&id)];
+                for topic in topics {
+                    let subscribed = subscribe.subscribe(topic).await;
+                    subscribed.map_err(SocketError::from)?;
+                }
+                let (ready, saying) = watch::channel(None);
+                let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready));
+                tasks.push(AbortOnDropHandle::new(reader));
+                until_in_place(saying).await;
+            }
+        }
+        for mut saying in in_place {
+            let opened = async { saying.wait_for(Option::is_some).await.is_ok() };
+            let opened = tokio::time::timeout_at(deadline, opened).await;
+            if opened.is_err() {
+                return Err(ConnectError::NoPublisher {
+                    address: db_address.to_string(),
+                    waited: self.connect_timeout,
+                });
+            }
+            until_in_place(saying).await;
+        }
 
         let session = self.session.as_deref().unwrap_or_default();
         let cache = |timeout, session| {
@@ -226,7 +324,8 @@ impl ClientBuilder {
         Ok(Client(Arc::new(Connection {
             pipeline: self.session.map_or_else(new_id, ByteString::from),
             server: self.server,
-            push,
+            calls: way,
+            completes,
             answers,
             timeout: self.timeout,
             window: self.window,
@@ -234,12 +333,25 @@ impl ClientBuilder {
             memory: Mutex::default(),
             cache,
             known,
-            _tasks: tasks
-                .into_iter()
-                .flatten()
-                .chain([reader, tokio::spawn(cancel)].map(AbortOnDropHandle::new))
-                .collect(),
+            _tasks: {
+                tasks.push(AbortOnDropHandle::new(tokio::spawn(cancel)));
+                tasks
+            },
         })))
+    }
+}
+
+impl Connection {
+    /// Whether a call is sent again where it was lost with a component: not one that must not be run twice,
+    /// as far as the first component tells.
+    pub(super) fn tracks(&self, steps: &Steps) -> bool {
+        self.completes && !self.known.is_at_most_once(steps)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.calls.close();
     }
 }
 
@@ -257,6 +369,17 @@ impl Told {
 
     async fn tell(&self, key: &'static str) -> Result<String, ConnectError> {
         tokio::time::timeout_at(self.deadline, self.directory.tell(key))
+            .await
+            .map_err(|_| ConnectError::NoAnswer {
+                address: self.address(),
+                key,
+                waited: self.waited,
+            })
+    }
+
+    async fn descriptor(&self) -> Result<Descriptor, ConnectError> {
+        let key = "descriptor";
+        tokio::time::timeout_at(self.deadline, self.directory.descriptor())
             .await
             .map_err(|_| ConnectError::NoAnswer {
                 address: self.address(),
@@ -332,6 +455,8 @@ impl Client {
             connect_timeout: Duration::from_secs(30),
             window: 1000,
             check_functions: true,
+            answered_by: None,
+            link: LinkOptions::default(),
             options: SocketOptions::default(),
         }
     }
@@ -549,10 +674,18 @@ impl Client {
         steps: &Steps,
         topic: &str,
         id: &str,
-        deadline: Option<Deadline>,
+        (deadline, share): (Option<Deadline>, Option<Share>),
         payload: &[u8],
     ) -> Result<Bytes, CallError> {
-        let extensions = deadline.map(Deadline::encode);
+        let mut extensions = [0; 40];
+        let mut written = 0;
+        if let Some(deadline) = deadline.map(Deadline::encode) {
+            extensions[..deadline.len()].copy_from_slice(&deadline);
+            written = deadline.len();
+        }
+        if let Some(share) = share {
+            written = share.write(&mut extensions, written);
+        }
         let content = Content {
             pipeline: self.0.pipeline.as_bytes(),
             client: topic.as_bytes(),
@@ -560,7 +693,7 @@ impl Client {
             function: steps.text().as_bytes(),
             cache: id.as_bytes(),
             payload,
-            unknown: extensions.as_ref().map_or(&[], |field| &field[..]),
+            unknown: &extensions[..written],
         };
         let (len, limit) = (content.len(), self.0.max_message_bytes);
         if len > limit {

@@ -91,6 +91,21 @@ pub enum CallError {
         /// How long it was waited for; for a job, since the answer before.
         waited: Duration,
     },
+    /// The function, or a step behind it, has given no answer, and will give none.
+    #[error("`{function}` gives no answer")]
+    NoAnswer {
+        /// What was called.
+        function: String,
+    },
+    /// Whether all answers of a job have come cannot be known: a component on their way is of old, or has
+    /// no links, and does not tell. [`Job::messages`](crate::Job::messages) says how many there will be.
+    #[error(
+        "whether all answers of `{function}` have come is not known, since a component on their way does not tell: say how many there will be by `.messages(n)`"
+    )]
+    Completion {
+        /// What was called.
+        function: String,
+    },
     /// The payload is larger than what components accept.
     #[error("the message to `{function}` has {len} bytes, the limit is {limit}")]
     TooLarge {

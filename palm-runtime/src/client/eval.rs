@@ -10,10 +10,11 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::answers::{Topic, Waiting};
+use super::inputs::Inputs;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
-use crate::message::Deadline;
+use crate::message::{Deadline, Share};
 
 /// One call, made by [`Client::eval`]: await it.
 #[must_use = "a call is not made until it is awaited"]
@@ -65,18 +66,29 @@ impl<'a, Output> Eval<'a, Output> {
         let (sender, answer) = oneshot::channel();
         // The place for the answer is there before the message is sent: it can come back before
         // `send` returns.
-        let mut topic = self.client.0.answers.topic(Waiting::One(sender));
+        let waiting = Waiting::One(sender, Inputs::default());
+        let mut topic = self.client.0.answers.topic(waiting);
         let timeout = self.timeout;
-        let client = self.client;
+        let client = &self.client.0;
         self.check().await?;
-        let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)))?;
+        let share = client.completes.then(|| Share::of_input(0));
+        let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)), share)?;
         topic.awaited(true);
+        let is_tracked = client.tracks(&steps);
+        if share.is_some() {
+            client
+                .answers
+                .track(&topic, is_tracked.then(|| frame.clone()));
+        }
         let exchange = async {
-            let push = &client.0.push;
-            push.send(frame).await.map_err(|_| CallError::Closed)?;
+            let sent = client.calls.send(is_tracked, frame).await;
+            sent.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
             topic.awaited(false);
-            Ok(answer?)
+            let function = || steps.to_string();
+            Ok(answer.ok_or_else(|| CallError::NoAnswer {
+                function: function(),
+            })??)
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(payload)) => CallError::answer::<Output>(payload, || steps.to_string()),
@@ -88,13 +100,14 @@ impl<'a, Output> Eval<'a, Output> {
     /// Sends the message and waits for no answer.
     pub(super) async fn send(self) -> Result<(), CallError> {
         let (nobody, _) = oneshot::channel();
-        let topic = self.client.0.answers.topic(Waiting::One(nobody));
+        let waiting = Waiting::One(nobody, Inputs::default());
+        let topic = self.client.0.answers.topic(waiting);
         let timeout = self.timeout;
         self.check().await?;
-        let push = &self.client.0.push;
+        let calls = &self.client.0.calls;
         // Nobody waits, so nothing is too late.
-        let (steps, frame) = self.frame(&topic, None)?;
-        match tokio::time::timeout(timeout, push.send(frame)).await {
+        let (steps, frame) = self.frame(&topic, None, None)?;
+        match tokio::time::timeout(timeout, calls.send(false, frame)).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout)),
         }
@@ -114,7 +127,12 @@ impl<'a, Output> Eval<'a, Output> {
     }
 
     /// What is called, and the message that does it.
-    fn frame(self, topic: &Topic, deadline: Option<Deadline>) -> Result<(Steps, Bytes), CallError> {
+    fn frame(
+        self,
+        topic: &Topic,
+        deadline: Option<Deadline>,
+        share: Option<Share>,
+    ) -> Result<(Steps, Bytes), CallError> {
         let steps = self.steps?;
         let payload = self
             .payload
@@ -122,7 +140,7 @@ impl<'a, Output> Eval<'a, Output> {
         let id = self.id.as_ref().unwrap_or(&topic.text);
         let frame = self
             .client
-            .frame(&steps, &topic.text, id, deadline, &payload)?;
+            .frame(&steps, &topic.text, id, (deadline, share), &payload)?;
         Ok((steps, frame))
     }
 }

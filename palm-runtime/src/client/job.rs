@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,22 +15,24 @@ use futures_core::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::answers::{Received, Topic, Waiting};
+use super::answers::{Given, Received, Topic, Waiting, lock};
+use super::inputs::Inputs;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
-use crate::message::Deadline;
+use crate::message::{Deadline, Share};
 use crate::part::BATCH;
 use crate::queue::{QueueLimits, Receiver, queue};
-use crate::socket::{SocketClosed, TrySendError};
+use crate::socket::SocketClosed;
 
 /// Many calls, made by [`Client::job`]: a stream of answers, in the order in which they are done.
 ///
 /// Payloads are sent while the stream is polled, and answers are taken at the same time. At most
 /// [`window`](crate::ClientBuilder::window) messages are under way, a function that answers only some
 /// messages aside: where no answer comes for 200 ms, what is under way counts as answered. While nobody
-/// polls the stream nothing is sent. It ends after [`messages`](Self::messages) answers, with an error when none came
-/// for [`timeout`](Self::timeout), or by being dropped: then components are told, do not begin what is queued of it, and drop methods
+/// polls the stream nothing is sent. It ends when all that was made of its payloads has come back, or after
+/// [`messages`](Self::messages) answers, with an error when none came for [`timeout`](Self::timeout), or by
+/// being dropped: then components are told, do not begin what is queued of it, and drop methods
 /// that await.
 ///
 /// Answers that are not taken wait in the client, up to 16 windows or 64 MiB; beyond that, the
@@ -49,7 +51,11 @@ pub struct Job<'a, Output = Bytes> {
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
     /// Asks whether there is such a function, where that is not known.
     checking: Option<BoxFuture<'static, Result<(), CallError>>>,
+    /// Messages that go out together.
+    frames: Vec<Bytes>,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
+    /// What has become of those that were sent, where that is told.
+    inputs: Arc<Mutex<Inputs>>,
     window: Window,
     answers: Answers,
     left: Option<u64>,
@@ -72,6 +78,8 @@ struct Window {
     /// Counted by the client's reader.
     received: Arc<AtomicU64>,
     taken: u64,
+    /// Of those that are taken.
+    failed: u64,
     forgiven: u64,
     patience: Pin<Box<Sleep>>,
     /// What was received when `patience` was set.
@@ -81,9 +89,17 @@ struct Window {
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Window {
-    /// Whether one more message may be sent.
-    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Whether one more message may be sent. `open`: how many are not complete, where that is known.
+    fn poll_open(&mut self, open: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
         let received = self.received.load(Ordering::Relaxed);
+        if let Some(open) = open {
+            let untaken = received.saturating_sub(self.taken);
+            // There is an answer to come, or to be taken, and with that it goes on.
+            return match open + untaken < self.len {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            };
+        }
         let under_way = self.sent.saturating_sub(received + self.forgiven);
         // What is received and not taken is under way too, or a slow consumer would be flooded.
         let untaken = received.saturating_sub(self.taken);
@@ -108,8 +124,21 @@ impl Window {
 
 /// The answers that have come.
 struct Answers {
-    queue: Receiver<Received>,
-    batch: std::vec::IntoIter<Received>,
+    queue: Receiver<Given>,
+    batch: std::vec::IntoIter<Given>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Arguments that were sent.
+    pub sent: u64,
+    /// Of those, the ones of which nothing more comes. Where that is not known ([`Job::messages`], or a
+    /// component of old on the way), the answers that came.
+    pub done: u64,
+    /// Of those, the ones that failed.
+    pub failed: u64,
 }
 
 impl<'a, Output> Job<'a, Output> {
@@ -125,7 +154,8 @@ impl<'a, Output> Job<'a, Output> {
         };
         let (sender, answers) = queue(limits);
         let received = Arc::<AtomicU64>::default();
-        let topic = Waiting::Many(sender, received.clone());
+        let inputs = Arc::<Mutex<Inputs>>::default();
+        let topic = Waiting::Many(sender, received.clone(), inputs.clone());
         let topic = client.0.answers.topic(topic);
         let timeout = client.0.timeout;
         let (steps, failed) = match steps.into_steps() {
@@ -146,12 +176,15 @@ impl<'a, Output> Job<'a, Output> {
             topic,
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
             checking,
+            frames: Vec::new(),
             sending: None,
+            inputs,
             window: Window {
                 len: window as u64,
                 sent: 0,
                 received,
                 taken: 0,
+                failed: 0,
                 forgiven: 0,
                 patience: Box::pin(sleep(PATIENCE)),
                 waiting_at: None,
@@ -169,8 +202,13 @@ impl<'a, Output> Job<'a, Output> {
         }
     }
 
-    /// How many answers there will be: the job ends after them. Default: it is not known, and the job
-    /// ends by its timeout.
+    /// How many answers there will be: the job ends after them, whatever they are answers to. Default:
+    /// the job ends when all that was made of its arguments has come back, however many answers that is.
+    /// That is known where calls and answers go over links ([`ClientBuilder`](crate::ClientBuilder)), and
+    /// all components in between have them; otherwise the job ends with [`CallError::Completion`].
+    ///
+    /// Say it where several components follow the same stream: their answers to the same argument would
+    /// count as one that came twice.
     pub fn messages(mut self, messages: u64) -> Self {
         self.left = Some(messages);
         self
@@ -203,7 +241,39 @@ impl<'a, Output> Job<'a, Output> {
         self.window.sent
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Received>> {
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        let (done, failed) = if self.is_tracked() {
+            let inputs = lock(&self.inputs);
+            (inputs.done, inputs.failed)
+        } else {
+            (self.window.taken, self.window.failed)
+        };
+        Progress {
+            sent: self.window.sent,
+            done,
+            failed,
+        }
+    }
+
+    /// Whether it knows what is complete.
+    fn is_tracked(&self) -> bool {
+        self.left.is_none() && self.client.0.completes
+    }
+
+    /// Whether all has come, and was taken.
+    fn is_complete(&self) -> bool {
+        self.is_tracked() && self.is_sent() && {
+            let inputs = lock(&self.inputs);
+            inputs.under_way() == 0 && inputs.answers == self.window.taken
+        }
+    }
+
+    fn is_sent(&self) -> bool {
+        self.payloads.is_none() && self.sending.is_none() && self.frames.is_empty()
+    }
+
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Given>> {
         let mut batch = Vec::new();
         let count = {
             let receive = std::pin::pin!(self.answers.queue.recv_many(&mut batch, BATCH));
@@ -218,49 +288,78 @@ impl<'a, Output> Job<'a, Output> {
 
     /// Sends what can be sent now. `Ready` when all payloads are sent, or with an error.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        let Some(steps) = &self.steps else {
+        if self.steps.is_none() {
             return Poll::Ready(Ok(()));
-        };
+        }
         if let Some(checking) = &mut self.checking {
             let checked = ready!(checking.as_mut().poll(context));
             self.checking = None;
             checked?;
         }
-        for _ in 0..BATCH {
-            if let Some(sending) = &mut self.sending {
-                let sent = ready!(sending.as_mut().poll(context));
-                self.sending = None;
-                sent.map_err(|_| CallError::Closed)?;
+        ready!(self.poll_sending(context))?;
+        let filled = self.poll_fill(context);
+        if !self.frames.is_empty() {
+            let calls = &self.client.0.calls;
+            let steps = self.steps.as_ref();
+            let is_tracked = self.is_tracked() && steps.is_some_and(|it| self.client.0.tracks(it));
+            let sent = calls.try_send(is_tracked, &mut self.frames);
+            sent.map_err(|_| CallError::Closed)?;
+            if !self.frames.is_empty() {
+                let (calls, frames) = (calls.clone(), std::mem::take(&mut self.frames));
+                self.sending = Some(Box::pin(async move {
+                    for frame in frames {
+                        calls.send(is_tracked, frame).await?;
+                    }
+                    Ok(())
+                }));
+                ready!(self.poll_sending(context))?;
             }
-            let Some(payloads) = &mut self.payloads else {
+        }
+        filled
+    }
+
+    fn poll_sending(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        if let Some(sending) = &mut self.sending {
+            let sent = ready!(sending.as_mut().poll(context));
+            self.sending = None;
+            sent.map_err(|_| CallError::Closed)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes the next messages. `Ready` when there are no further ones, or with an error.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let is_tracked = self.is_tracked();
+        for _ in 0..BATCH {
+            let (Some(payloads), Some(steps)) = (&mut self.payloads, &self.steps) else {
                 return Poll::Ready(Ok(()));
             };
-            ready!(self.window.poll_open(context));
+            let open = is_tracked.then(|| lock(&self.inputs).under_way());
+            ready!(self.window.poll_open(open, context));
             let Some(payload) = ready!(payloads.poll_next_unpin(context)) else {
                 self.payloads = None;
                 return Poll::Ready(Ok(()));
             };
+            let number = self.window.sent;
             if !self.same_id {
                 self.id.truncate(self.topic.text.len());
-                let _ = write!(self.id, "/{}", self.window.sent);
+                let _ = write!(self.id, "/{number}");
             }
             let payload = payload.map_err(|source| CallError::encode(steps, source))?;
             let deadline = self.deadline.map(Deadline::after);
-            let frame = self
-                .client
-                .frame(steps, &self.topic.text, &self.id, deadline, &payload)?;
+            let share = is_tracked.then(|| Share::of_input(number));
+            let (topic, id) = (&self.topic.text, &self.id);
+            let extensions = (deadline, share);
+            let frame = self.client.frame(steps, topic, id, extensions, &payload)?;
+            if is_tracked {
+                let repeats = self.client.0.tracks(steps);
+                lock(&self.inputs).begin(number, repeats.then(|| frame.clone()));
+            }
+            self.frames.push(frame);
             self.window.sent += 1;
             self.topic.awaited(true);
             // As long as payloads are sent the job is not idle.
             self.progress = true;
-            match self.client.0.push.try_send(frame) {
-                Ok(()) => {}
-                Err(TrySendError::Full(frame)) => {
-                    let push = self.client.0.push.clone();
-                    self.sending = Some(Box::pin(async move { push.send(frame).await }));
-                }
-                Err(TrySendError::Closed(_)) => return Poll::Ready(Err(CallError::Closed)),
-            }
         }
         // Others get their turn, then it goes on.
         context.waker().wake_by_ref();
@@ -277,6 +376,7 @@ impl<'a, Output> Job<'a, Output> {
             self.topic.awaited(*left > 0);
         }
         self.progress = true;
+        self.window.failed += u64::from(payload.is_err());
         CallError::answer::<Output>(payload?, || {
             let steps = self.steps.as_ref();
             steps.map(ToString::to_string).unwrap_or_default()
@@ -293,6 +393,12 @@ impl<'a, Output> Job<'a, Output> {
         self.steps = None;
         self.payloads = None;
         self.sending = None;
+        self.frames.clear();
+    }
+
+    fn called(&self) -> String {
+        let steps = self.steps.as_ref().map(ToString::to_string);
+        steps.unwrap_or_default()
     }
 }
 
@@ -308,13 +414,13 @@ impl<Output: Answer> Stream for Job<'_, Output> {
         if job.steps.is_none() {
             return Poll::Ready(None);
         }
-        if job.left == Some(0) && job.payloads.is_none() && job.sending.is_none() {
+        if job.left == Some(0) && job.is_sent() {
             job.finish();
             return Poll::Ready(None);
         }
         // Answers that are here come first, so that many payloads are sent at once behind them.
         if job.left != Some(0)
-            && let Some(answer) = job.answers.batch.next()
+            && let Some(answer) = job.answers.batch.by_ref().flatten().next()
         {
             return Poll::Ready(Some(job.take(answer)));
         }
@@ -324,29 +430,56 @@ impl<Output: Answer> Stream for Job<'_, Output> {
         }
         if job.left == Some(0) {
             // All answers that were asked for are there; payloads are left, whose answers nobody wants.
-            job.window.taken += job.answers.batch.by_ref().count() as u64;
-            while let Poll::Ready(Some(_)) = job.poll_answer(context) {
-                job.window.taken += 1 + job.answers.batch.by_ref().count() as u64;
+            let batch = &mut job.answers.batch;
+            job.window.taken += batch.by_ref().flatten().count() as u64;
+            while let Poll::Ready(Some(answer)) = job.poll_answer(context) {
+                let more = job.answers.batch.by_ref().flatten().count() as u64;
+                job.window.taken += u64::from(answer.is_some()) + more;
             }
-            if job.payloads.is_none() && job.sending.is_none() {
+            if job.is_sent() {
                 job.finish();
                 return Poll::Ready(None);
             }
-        } else if let Poll::Ready(answer) = job.poll_answer(context) {
-            let Some(answer) = answer else {
-                job.end();
-                return Poll::Ready(Some(Err(CallError::Closed)));
-            };
-            return Poll::Ready(Some(job.take(answer)));
+        } else {
+            while let Poll::Ready(answer) = job.poll_answer(context) {
+                let Some(given) = answer else {
+                    job.end();
+                    return Poll::Ready(Some(Err(CallError::Closed)));
+                };
+                let given = given.or_else(|| job.answers.batch.by_ref().flatten().next());
+                if let Some(answer) = given {
+                    return Poll::Ready(Some(job.take(answer)));
+                }
+                // Something is complete, so that further payloads can be sent.
+                job.progress = true;
+                if let Poll::Ready(Err(error)) = job.poll_send(context) {
+                    job.end();
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        if job.is_complete() {
+            job.finish();
+            return Poll::Ready(None);
+        }
+        if job.is_tracked() && lock(&job.inputs).incomplete {
+            let function = job.called();
+            job.end();
+            return Poll::Ready(Some(Err(CallError::Completion { function })));
         }
         if std::mem::take(&mut job.progress) {
             job.idle.as_mut().reset(Instant::now() + job.timeout);
         }
         ready!(job.idle.as_mut().poll(context));
-        let function = job.steps.as_ref().map(ToString::to_string);
-        let error = CallError::Timeout {
-            function: function.unwrap_or_default(),
-            waited: job.timeout,
+        let function = job.called();
+        let is_known = job.left.is_some() || job.client.0.completes || !job.is_sent();
+        let error = if is_known {
+            CallError::Timeout {
+                function,
+                waited: job.timeout,
+            }
+        } else {
+            CallError::Completion { function }
         };
         job.end();
         Poll::Ready(Some(Err(error)))

@@ -52,6 +52,18 @@ impl Known {
         descriptor.is_none_or(|descriptor| has(descriptor, steps))
     }
 
+    /// Whether the first of these steps is known to be one that must not be run twice.
+    pub(super) fn is_at_most_once(&self, steps: &Steps) -> bool {
+        let descriptor = self.descriptor.read();
+        let descriptor = descriptor.unwrap_or_else(PoisonError::into_inner);
+        let (Some(descriptor), Some(first)) = (descriptor.as_ref(), steps.iter().next()) else {
+            return false;
+        };
+        let mut functions = descriptor.functions.iter();
+        first.server == descriptor.name
+            && functions.any(|it| it.at_most_once && it.name == first.function)
+    }
+
     /// Checks the first of these steps; asks again before it refuses one, since the component may have
     /// been replaced by one that can do more.
     pub(super) async fn check(&self, steps: &Steps) -> Result<(), CallError> {

@@ -10,10 +10,12 @@ mod cancel;
 mod connect;
 mod error;
 mod eval;
+mod inputs;
 mod job;
 mod known;
+mod way;
 
 pub use connect::{Client, ClientBuilder};
 pub use error::{CallError, ConnectError};
 pub use eval::Eval;
-pub use job::Job;
+pub use job::{Job, Progress};

@@ -20,7 +20,6 @@ use super::{ComponentKind, descriptor};
 use crate::cache::{Cache, ComponentStore};
 use crate::context::ComponentContext;
 use crate::error::BoxError;
-use crate::link::WORKER;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
 use crate::payload::type_name;
@@ -477,10 +476,8 @@ impl ServerTemplate {
         configuration.append(&mut self.presets);
         store.configure(configuration);
         let has_workers = shared.workers.get().is_some();
-        let mut links = Vec::new();
-        if self.settings.link.enabled && shared.links.are_offered() {
-            links.push(WORKER.to_owned());
-        }
+        let links = shared.links.offered().into_iter().map(str::to_owned);
+        let links = links.collect();
         let offer = descriptor::Offer {
             addresses: &addresses,
             functions: &described,

@@ -1,6 +1,7 @@
-//! A worker's side of the link with its master: a session over a DEALER, and another one when the master
-//! knows nothing of the first any more.
+//! The side of a link that connects, as a worker, a client or a subscriber: a session over a DEALER, and
+//! another one when the other side knows nothing of the first any more.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,21 +9,21 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
-use super::WORKER;
 use super::header;
 use super::options::LinkOptions;
 use super::session::{Event, Item, Session, VERSION, Window};
+use super::streams::Following;
 use super::task::{Received, Task};
 use crate::message::proto::{Function, LinkHello};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
 };
 
-/// How many bytes of tasks may be on their way, or wait here.
-const TASKS_BYTES: u64 = 64 * 1024 * 1024;
+/// How many bytes may be on their way to this side, or wait here.
+const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many results may wait until the master has them.
-const RESULTS: (usize, usize) = (10_000, 64 * 1024 * 1024);
+/// How many messages, and bytes, may wait until the other side has them.
+const OUTBOX: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
 /// How long the tasks that a worker holds besides those it runs should take, and how many may be.
 const AHEAD: Duration = Duration::from_millis(10);
@@ -44,17 +45,46 @@ pub(crate) enum Prefetch {
 
 /// Who connects.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct Introduction {
+    pub(crate) role: &'static str,
     pub(crate) name: String,
+    /// What a worker can do.
     pub(crate) functions: Vec<Function>,
+    pub(crate) following: Following,
+    /// How many messages are dealt with at once, and how many more may come ahead.
     pub(crate) concurrency: usize,
     pub(crate) prefetch: Prefetch,
 }
 
-/// A worker's link with its master.
+impl Introduction {
+    /// One that takes what it follows.
+    pub(crate) fn following(role: &'static str, name: &str, following: Following) -> Self {
+        Self {
+            role,
+            name: name.to_owned(),
+            functions: Vec::new(),
+            following,
+            concurrency: 1,
+            prefetch: Prefetch::Fixed(4095),
+        }
+    }
+}
+
+/// What comes over a link.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Message(Received, Bytes),
+    /// All that the other side follows itself is in place.
+    InPlace,
+    /// The other side has forgotten the session, and there is another one. What was not answered will not
+    /// be.
+    Renewed,
+}
+
+/// A link with the component that this side connects to.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// Where the master is.
+    /// Where the other side is.
     address: Address,
     sockets: SocketOptions,
     options: LinkOptions,
@@ -64,7 +94,7 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Told when something has changed that one who waits may wait for.
     changed: Notify,
-    tasks: mpsc::UnboundedSender<(Received, Bytes)>,
+    arrivals: mpsc::UnboundedSender<Arrival>,
 }
 
 #[derive(Debug)]
@@ -78,8 +108,12 @@ struct State {
     left: u64,
     taken: u64,
     draining: bool,
-    /// Whether the master will send no more.
+    /// Whether the other side will send no more.
     finished: bool,
+    /// Whether the other side takes no more in this session.
+    ending: bool,
+    /// What goes over the next session.
+    waiting: VecDeque<Item>,
     /// Not before then a new session begins.
     pause: Option<Instant>,
     /// Whether the first session is open.
@@ -88,25 +122,29 @@ struct State {
 }
 
 impl Link {
-    /// A link that is not connected yet. Tasks come out of the second one.
+    /// A link that is not connected yet. What comes over it comes out of the second one.
     pub(crate) fn new(
         address: &Address,
         sockets: &SocketOptions,
-        worker: Worker,
+        introduction: Introduction,
         options: LinkOptions,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<(Received, Bytes)>) {
-        let Worker {
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Arrival>) {
+        let Introduction {
+            role,
             name,
             functions,
+            following,
             concurrency,
             prefetch,
-        } = worker;
-        let (tasks, received) = mpsc::unbounded_channel();
+        } = introduction;
+        let (arrivals, received) = mpsc::unbounded_channel();
         let hello = LinkHello {
             version: VERSION,
-            role: WORKER.to_owned(),
+            role: role.to_owned(),
             name,
             functions,
+            topics: following.topics,
+            client: following.client,
         };
         let now = Instant::now();
         let pace = Pace::new(concurrency as u64, prefetch, now);
@@ -126,12 +164,14 @@ impl Link {
                 taken: 0,
                 draining: false,
                 finished: false,
+                ending: false,
+                waiting: VecDeque::new(),
                 pause: None,
                 is_open: false,
                 events: Vec::new(),
             }),
             changed: Notify::new(),
-            tasks,
+            arrivals,
         };
         (Arc::new(link), received)
     }
@@ -140,14 +180,14 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes no more than `tasks` in all.
-    pub(crate) fn limit(&self, tasks: u64) {
+    /// Takes no more than `messages` in all.
+    pub(crate) fn limit(&self, messages: u64) {
         let mut state = self.state();
-        state.left = tasks;
-        state.session.limit(tasks);
+        state.left = messages;
+        state.session.limit(messages);
     }
 
-    /// Whether a master has answered once.
+    /// Whether the other side has answered once.
     pub(crate) fn is_open(&self) -> bool {
         self.state().is_open
     }
@@ -157,7 +197,7 @@ impl Link {
         Task::new(self.clone(), received)
     }
 
-    /// Takes no more tasks than those that are under way.
+    /// Takes no more than what is under way.
     pub(crate) fn drain(&self) {
         let mut state = self.state();
         state.draining = true;
@@ -168,25 +208,58 @@ impl Link {
         self.changed.notify_one();
     }
 
-    /// Waits until the master sends no more tasks: it has said so, or there is none. Cancel safe.
+    /// Waits until the other side sends no more: it has said so, or there is none. Cancel safe.
     pub(crate) async fn drained(&self) {
         self.until(|state| state.finished || (state.draining && !state.is_connected()))
             .await;
     }
 
-    /// Waits until the master has all results. Cancel safe.
+    /// Waits until the other side has all that was given to it. Cancel safe.
     pub(crate) async fn acknowledged(&self) {
-        self.until(|state| state.session.is_over() || state.session.is_acknowledged())
-            .await;
-    }
-
-    /// Waits until there is room for results. Cancel safe.
-    pub(crate) async fn room(&self) {
         self.until(|state| {
-            let (messages, bytes) = state.session.unacknowledged();
-            messages < RESULTS.0 && bytes < RESULTS.1
+            state.waiting.is_empty() && (state.session.is_over() || state.session.is_acknowledged())
         })
         .await;
+    }
+
+    /// Whether there is room for what is to be sent.
+    pub(crate) fn has_room(&self) -> bool {
+        self.state().has_room()
+    }
+
+    /// Waits until there is room for what is to be sent. Cancel safe.
+    pub(crate) async fn room(&self) {
+        self.until(State::has_room).await;
+    }
+
+    /// Sends messages, each with whether its sender sends it again where [`Arrival::Renewed`] comes;
+    /// otherwise it goes over the next session where this one did not bring it.
+    pub(crate) fn send_all(&self, messages: impl Iterator<Item = (bool, Bytes)>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_closed = state.ending || state.session.is_over();
+        for (is_tracked, frame) in messages {
+            let tag = u64::from(is_tracked);
+            let item = Item { tag, frame };
+            if !is_closed {
+                state.session.submit(item, now);
+            } else if !is_tracked {
+                state.waiting.push_back(item);
+            }
+        }
+        state.flush(now);
+    }
+
+    /// Messages were taken: their places are free.
+    pub(crate) fn taken(&self, messages: impl Iterator<Item = Received>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        for message in messages {
+            if message.session == state.number {
+                state.session.consume(1, message.bytes);
+            }
+        }
+        state.flush(now);
     }
 
     async fn until(&self, done: impl Fn(&State) -> bool) {
@@ -329,11 +402,17 @@ impl Link {
         }
         state.pause = None;
         state.number += 1;
+        state.ending = false;
         state.left = state.left.saturating_sub(state.taken);
         state.taken = 0;
         let window = state.pace.window();
         state.session = begin(&self.hello, window, self.options.heartbeat, now);
         state.session.limit(state.left);
+        for item in std::mem::take(&mut state.waiting) {
+            state.session.submit(item, now);
+        }
+        // Without a receiver the component has stopped.
+        let _ = self.arrivals.send(Arrival::Renewed);
     }
 
     fn receive(&self, messages: impl Iterator<Item = Frames>) {
@@ -344,7 +423,7 @@ impl Link {
             let mut frames = frames.drain(..);
             let header = frames.next().and_then(header::decode);
             let Some(header) = header else {
-                tracing::warn!("the master sent what is no header of a link");
+                tracing::warn!("`{}` sent what is no header of a link", self.address);
                 continue;
             };
             if header.session != *state.session.id() {
@@ -364,17 +443,20 @@ impl Link {
                         state.taken += 1;
                         state.pace.began(now);
                         // Without a receiver the component has stopped.
-                        let _ = self.tasks.send((received, frame));
+                        let _ = self.arrivals.send(Arrival::Message(received, frame));
                     }
-                    Event::Draining => {}
+                    Event::InPlace => {
+                        let _ = self.arrivals.send(Arrival::InPlace);
+                    }
+                    Event::Draining => state.end(),
                     Event::Finished => state.finished = true,
                     Event::Forgotten | Event::Closed => {
-                        tracing::info!("the master is gone, or another one; introducing ourselves");
+                        tracing::info!("`{}` begins anew, and so does the link", self.address);
                         state.over(now);
                     }
                     Event::Refused(refusal) => {
                         let reason = refusal.reason;
-                        tracing::warn!("the link has ended: {reason}");
+                        tracing::warn!("the link with `{}` has ended: {reason}", self.address);
                         state.over(now);
                         state.pause = Some(now + AGAIN);
                     }
@@ -386,17 +468,20 @@ impl Link {
         self.changed.notify_waiters();
     }
 
+    /// Says goodbye without waiting until it is sent.
+    pub(crate) fn say_goodbye(&self) {
+        let mut state = self.state();
+        if !state.session.is_over() {
+            let header = state.session.close();
+            state.send(header::encode(&header), Vec::new());
+        }
+        state.dealer = None;
+    }
+
     /// Says goodbye. Nobody may [`drive`](Self::drive) any more.
     pub(crate) async fn close(&self) {
         let dealer = self.dealer.lock().await.take();
-        {
-            let mut state = self.state();
-            if !state.session.is_over() {
-                let header = state.session.close();
-                state.send(header::encode(&header), Vec::new());
-            }
-            state.dealer = None;
-        }
+        self.say_goodbye();
         if let Some(dealer) = dealer {
             dealer.close(GOODBYE).await;
         }
@@ -407,9 +492,14 @@ fn begin(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant) -> S
     let id = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
     let window = Window {
         messages: window,
-        bytes: TASKS_BYTES,
+        bytes: WINDOW_BYTES,
     };
     Session::connect(id, hello.clone(), window, heartbeat, now)
+}
+
+/// What goes over the next session, of what one has not brought.
+fn carried(items: VecDeque<Item>) -> impl Iterator<Item = Item> {
+    items.into_iter().filter(|item| item.tag == 0)
 }
 
 impl State {
@@ -417,8 +507,25 @@ impl State {
         self.dealer.as_ref().is_some_and(DealerSender::has_peer)
     }
 
+    fn has_room(&self) -> bool {
+        let (messages, bytes) = self.session.unacknowledged();
+        messages + self.waiting.len() < OUTBOX.0 && bytes < OUTBOX.1
+    }
+
+    /// The other side takes no more: what it has no credit for goes over the next session.
+    fn end(&mut self) {
+        self.ending = true;
+        let unsent = self.session.take_unsent();
+        self.waiting.extend(carried(unsent));
+        self.session.finish();
+    }
+
     /// The session is over, and with it what was to be done.
     fn over(&mut self, now: Instant) {
+        let before = std::mem::take(&mut self.waiting);
+        let unacknowledged = self.session.take_unacknowledged();
+        self.waiting.extend(carried(unacknowledged));
+        self.waiting.extend(before);
         self.finished |= self.draining;
         self.pace.forget(now);
     }

@@ -1,20 +1,31 @@
 //! Delivery with acknowledgement, credit and redelivery, between components of ours.
 //!
 //! Start with [`session`]: what two ends tell each other, as a state machine without I/O. [`dispatch`]
-//! decides which worker gets which task, and what becomes of the tasks of one that dies; it knows no
-//! I/O either. [`workers`] is a master's side of it on a ROUTER, [`connection`] a worker's on a DEALER.
+//! decides which worker gets which task, and what becomes of the tasks of one that dies, [`streams`] who
+//! gets what is published; they know no I/O either. [`accept`] is the side that is connected to, on a
+//! ROUTER, [`connection`] the one that connects, on a DEALER.
 //! `proto/README.md` specifies what goes over the wire.
 
+pub(crate) mod accept;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
 mod header;
 mod options;
 mod session;
+mod streams;
 pub(crate) mod task;
-pub(crate) mod workers;
+mod workers;
 
 pub(crate) use header::is_header;
 pub use options::LinkOptions;
 
+pub(crate) use streams::{Delivery, Following};
+
 /// The role of a worker towards its master.
 pub(crate) const WORKER: &str = "worker";
+
+/// The role of who makes calls, and takes their answers.
+pub(crate) const CLIENT: &str = "client";
+
+/// The role of who only takes what is published.
+pub(crate) const SUBSCRIBER: &str = "subscriber";

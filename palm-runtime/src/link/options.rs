@@ -23,6 +23,10 @@ pub struct LinkOptions {
     /// How long the session of a peer that is gone is kept, so that it can go on where it was. Default:
     /// 30 s.
     pub resume_limit: Duration,
+    /// How long a subscriber may take nothing, while as much as may wait for it does (10 000 messages,
+    /// 64 MiB), until it is dropped with an error. Default: as long as it is connected; it slows the
+    /// publisher. A client is dropped after [`resume_limit`](Self::resume_limit) then.
+    pub slow_limit: Option<Duration>,
     /// How many workers are tried with a task until it becomes an error to its caller. Default: 3.
     pub max_attempts: u32,
     /// How many sessions there may be at once. Default: 10 000.
@@ -37,6 +41,7 @@ impl Default for LinkOptions {
             patience: Duration::from_secs(12),
             grace: Duration::from_millis(250),
             resume_limit: Duration::from_secs(30),
+            slow_limit: None,
             max_attempts: 3,
             max_sessions: 10_000,
         }

@@ -57,6 +57,8 @@ pub(crate) enum Event {
     Finished,
     /// The peer knows nothing of this session any more. It is over.
     Forgotten,
+    /// All that the peer follows itself is in place.
+    InPlace,
     /// The peer has closed the session. It is over.
     Closed,
     /// The peer, or this side, does not go on. The session is over.
@@ -117,6 +119,8 @@ pub(crate) struct Session {
     resend_asked: Option<Instant>,
     draining: bool,
     finishing: bool,
+    in_place: bool,
+    peer_in_place: bool,
     /// Flags that the peer has not been told of yet.
     notice_due: bool,
     peer_draining: bool,
@@ -177,6 +181,8 @@ impl Session {
             resend_asked: None,
             draining: false,
             finishing: false,
+            in_place: false,
+            peer_in_place: false,
             notice_due: false,
             peer_draining: false,
             peer_finished: false,
@@ -254,6 +260,22 @@ impl Session {
     pub(crate) fn finish(&mut self) {
         self.finishing = true;
         self.notice_due = true;
+    }
+
+    /// All that this side follows itself is in place, and the peer is told.
+    pub(crate) fn set_in_place(&mut self) {
+        self.notice_due |= !std::mem::replace(&mut self.in_place, true);
+    }
+
+    /// Takes back what has never been sent.
+    pub(crate) fn take_unsent(&mut self) -> VecDeque<Item> {
+        self.outbox.split_off(self.outbox.sent)
+    }
+
+    /// Takes back what the peer has not acknowledged, of a session that nobody goes on with.
+    pub(crate) fn take_unacknowledged(&mut self) -> VecDeque<Item> {
+        self.over = true;
+        self.outbox.split_off(self.outbox.base)
     }
 
     /// The last header: nothing more comes from here.
@@ -346,6 +368,9 @@ impl Session {
             self.resend_asked = Some(now);
             self.resend_due = true;
         }
+        if header.in_place && !std::mem::replace(&mut self.peer_in_place, true) {
+            events.push(Event::InPlace);
+        }
         if header.draining && !self.peer_draining {
             self.peer_draining = true;
             events.push(Event::Draining);
@@ -396,13 +421,19 @@ impl Session {
     }
 
     fn refuse(&mut self, reason: &str, events: &mut Vec<Event>) {
+        let refusal = self.refuse_as(Kind::Protocol, reason);
+        events.push(Event::Refused(refusal));
+    }
+
+    /// Does not go on, and tells the peer why.
+    pub(crate) fn refuse_as(&mut self, kind: Kind, reason: &str) -> LinkRefusal {
         let refusal = LinkRefusal {
-            kind: Kind::Protocol.into(),
+            kind: kind.into(),
             reason: reason.to_owned(),
         };
         self.over = true;
         self.refusal = Some(refusal.clone());
-        events.push(Event::Refused(refusal));
+        refusal
     }
 
     fn header(&self) -> LinkHeader {
@@ -416,6 +447,7 @@ impl Session {
             credit_bytes: credit.bytes,
             draining: self.draining,
             finished: self.finishing && self.outbox.is_transmitted(),
+            in_place: self.in_place,
             ..LinkHeader::default()
         }
     }
@@ -585,6 +617,18 @@ impl Outbox {
             self.rewind();
         }
         true
+    }
+
+    /// Takes out what has this number or a later one.
+    fn split_off(&mut self, number: u64) -> VecDeque<Item> {
+        let index = number.saturating_sub(self.base) as usize;
+        let items = self.items.split_off(index.min(self.items.len()));
+        let bytes: usize = items.iter().map(|item| item.frame.len()).sum();
+        self.bytes -= bytes;
+        if self.next.messages > self.end() {
+            self.rewind();
+        }
+        items
     }
 
     fn rewind(&mut self) {

@@ -24,6 +24,13 @@ pub(crate) struct Received {
     pub(super) bytes: u64,
 }
 
+impl Received {
+    /// Whether it was published under the topic with this number, of those that are followed.
+    pub(crate) fn is_of_topic(self, number: u64) -> bool {
+        self.tag == number + 1
+    }
+}
+
 impl Task {
     pub(super) fn new(link: Arc<Link>, task: Received) -> Self {
         Self(Arc::new(Held { link, task }))

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message as _;
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,
     encoded_len_varint, skip_field,
@@ -13,6 +14,7 @@ use prost::encoding::{
 
 use super::encoded::{Fields, Text};
 use super::error::RemoteError;
+use super::proto::{Extensions, Share};
 
 const PIPELINE: u32 = 1;
 const CLIENT: u32 = 2;
@@ -114,16 +116,36 @@ pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
     })
 }
 
-/// The payload of a message, or the error, whose other fields nobody looks at.
-pub(crate) fn answer(frame: &Bytes) -> Result<Result<Bytes, RemoteError>, DecodeError> {
+/// What a client looks at in an answer.
+pub(crate) struct Answered {
+    /// The field `client`.
+    pub(crate) client: Bytes,
+    /// The payload, or why there is none.
+    pub(crate) result: Result<Bytes, RemoteError>,
+    pub(crate) share: Option<Share>,
+    /// Whether it only says that there are no more, and is no answer.
+    pub(crate) is_rest: bool,
+}
+
+/// Reads a message as an answer.
+pub(crate) fn answer(frame: &Bytes) -> Result<Answered, DecodeError> {
     let layout = Layout::of(frame)?;
+    let mut answered = Answered {
+        client: frame.slice(layout.client),
+        result: Ok(frame.slice(layout.payload)),
+        share: None,
+        is_rest: false,
+    };
     if !layout.unknown.is_empty() {
-        let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
-        if let Some(error) = RemoteError::of(&layout.unknown.finish(frame), function) {
-            return Ok(Err(error));
+        let extensions = Extensions::decode(layout.unknown.finish(frame)).unwrap_or_default();
+        answered.share = extensions.share;
+        answered.is_rest = extensions.end.is_some() && extensions.error.is_none();
+        if let Some(error) = extensions.error {
+            let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
+            answered.result = Err(RemoteError::from_extension(error, function));
         }
     }
-    Ok(Ok(frame.slice(layout.payload)))
+    Ok(answered)
 }
 
 /// The fields that we do not know, in their order. Usually they are neighbours and stay a view.

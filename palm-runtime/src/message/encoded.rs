@@ -11,7 +11,8 @@ use super::Deadline;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
 use super::memory::FrameMemory;
-use super::proto::{End, Extensions, PalmMessage, Trace};
+use super::proto::{End, Extensions, PalmMessage, Share, Trace};
+use super::share;
 use crate::error::CallFailure;
 use crate::function::{Step, StepError, step_at};
 use crate::link::task::Task;
@@ -264,6 +265,45 @@ impl Message {
             [&self.0.unknown, &more[..]].concat().into()
         };
         self.0.changed = true;
+    }
+
+    /// Which part of an input of a job it is, where its client wants to know.
+    pub(crate) fn share(&self) -> Option<Share> {
+        self.extensions()?.share
+    }
+
+    /// Says which part of an input it is.
+    pub(crate) fn set_share(&mut self, share: Option<Share>) {
+        if share.is_some() || !self.0.unknown.is_empty() {
+            self.0.unknown = share::replace(&self.0.unknown, share).into();
+            self.0.changed = true;
+        }
+    }
+
+    /// It came by a peer that may not have kept shares together.
+    pub(crate) fn doubt_share(&mut self) {
+        if let Some(share) = self.share()
+            && !share.incomplete
+        {
+            let incomplete = true;
+            self.set_share(Some(Share {
+                incomplete,
+                ..share
+            }));
+        }
+    }
+
+    /// Whether it is no result, and only brings its client what is left of a share.
+    pub(crate) fn is_rest(&self) -> bool {
+        let extensions = self.extensions();
+        extensions.is_some_and(|it| it.share.is_some() && it.end.is_some() && it.error.is_none())
+    }
+
+    /// Turns it into one that is no result, and only brings its client what is left of a share.
+    pub(crate) fn into_rest(mut self, share: Share) -> Self {
+        self.set_share(Some(share));
+        self.end(0);
+        self.with_payload(Bytes::new())
     }
 
     /// What the call is part of, where the caller has told: its trace and its request.

@@ -13,6 +13,7 @@ mod memory;
 // As it was generated.
 #[rustfmt::skip]
 pub mod proto;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -23,3 +24,5 @@ pub use encoded::Message;
 pub(crate) use encoded::new_id;
 pub use error::RemoteError;
 pub(crate) use memory::FrameMemory;
+pub(crate) use proto::Share;
+pub(crate) use share::Split;

@@ -44,6 +44,22 @@ pub struct Extensions {
     /// unless it has an error.
     #[prost(message, optional, tag = "20")]
     pub end: ::core::option::Option<End>,
+    /// Which part of an input of a job this is, or stems from.
+    #[prost(message, optional, tag = "21")]
+    pub share: ::core::option::Option<Share>,
+}
+/// A part of an input. All that is made of an input adds up to the whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Share {
+    /// The number of the input within its job, from 0 on.
+    #[prost(uint64, tag = "1")]
+    pub input: u64,
+    /// Parts add up modulo 2^64; the whole is 1, and so is 0, which stands for a part that is not split.
+    #[prost(fixed64, tag = "2")]
+    pub part: u64,
+    /// Whether it came by a peer that knows nothing of shares, so that parts may be missing.
+    #[prost(bool, tag = "3")]
+    pub incomplete: bool,
 }
 /// What a call is part of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -575,6 +591,9 @@ pub struct LinkHeader {
     /// The session is over, for this reason.
     #[prost(message, optional, tag = "15")]
     pub refusal: ::core::option::Option<LinkRefusal>,
+    /// Whether all that the sender of the header follows itself is in place.
+    #[prost(bool, tag = "16")]
+    pub in_place: bool,
 }
 /// Who connects.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -582,15 +601,21 @@ pub struct LinkHello {
     /// The highest version of the link that it knows: 1.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    /// What it is to the other side: `worker`.
+    /// What it is to the other side: `worker`, `client` or `subscriber`.
     #[prost(string, tag = "2")]
     pub role: ::prost::alloc::string::String,
     /// Its name.
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
-    /// What it can do.
+    /// What it can do, as a worker.
     #[prost(message, repeated, tag = "4")]
     pub functions: ::prost::alloc::vec::Vec<Function>,
+    /// The topics that it follows, each exactly, as a subscriber.
+    #[prost(string, repeated, tag = "5")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The id whose answers it takes: those under this topic, and under all that go on with a slash.
+    #[prost(string, tag = "6")]
+    pub client: ::prost::alloc::string::String,
 }
 /// Who is connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -642,6 +667,8 @@ pub mod link_refusal {
         Crowded = 3,
         /// The peer has broken the rules, and should begin anew.
         Protocol = 4,
+        /// The peer took too little for too long.
+        Slow = 5,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -655,6 +682,7 @@ pub mod link_refusal {
                 Self::Version => "VERSION",
                 Self::Crowded => "CROWDED",
                 Self::Protocol => "PROTOCOL",
+                Self::Slow => "SLOW",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -665,6 +693,7 @@ pub mod link_refusal {
                 "VERSION" => Some(Self::Version),
                 "CROWDED" => Some(Self::Crowded),
                 "PROTOCOL" => Some(Self::Protocol),
+                "SLOW" => Some(Self::Slow),
                 _ => None,
             }
         }

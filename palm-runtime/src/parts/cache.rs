@@ -13,8 +13,8 @@ use crate::cache::ComponentStore;
 use crate::cache::service::{self, Handled, Poll, Refusal, Repeated, ServiceError};
 use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
+use crate::link::accept::TICK;
 use crate::link::is_header;
-use crate::link::workers::TICK;
 use crate::metrics::PartCounters;
 use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
 use crate::socket::{Reply, Responder, RouterDepartures, SocketClosed, SocketError};
@@ -105,7 +105,7 @@ impl Bypass for CacheService {
         let mut running = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
-        let mut departures = links.are_offered().then(|| reply.departures());
+        let mut departures = (!links.offered().is_empty()).then(|| reply.departures());
         let mut others = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -134,7 +134,9 @@ impl Bypass for CacheService {
                         None
                     }
                     _ = ticks.tick(), if departures.is_some() => {
-                        links.tick();
+                        for client in links.tick() {
+                            shared.cancellations.cancel(format!("{client}/").as_bytes());
+                        }
                         None
                     }
                     request = reply.recv_or_other(is_header, &mut others) => request?,

@@ -9,7 +9,7 @@ use crate::callable::{Emit, catch_panic};
 use crate::context::{ComponentContext, Context};
 use crate::error::BoxError;
 use crate::executor::log_failure;
-use crate::message::Message;
+use crate::message::{Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Setup,
@@ -98,6 +98,9 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     message, feedback, ..
                 } = envelope;
                 counters.count(1, message.payload().len());
+                let is_done = message.is_done();
+                let share = message.share().filter(|_| !is_done);
+                let share = share.map(|share| (Split::new(share), message.client_topic()));
                 let context = Context::new(context.clone(), message);
                 let mut answer = Bytes::new();
                 let mut yielded = Yielded {
@@ -105,12 +108,13 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                         outlet: &outlet,
                         since: Instant::now(),
                         answer: Bytes::new(),
+                        share,
                     },
                     last: feedback.is_some().then_some(&mut answer),
                 };
                 let message = context.message().clone();
                 let mut emit = Emit::new(&mut yielded);
-                let handled = if message.is_done() {
+                let handled = if is_done {
                     // An earlier step failed, or has no more to give: this one is left out.
                     emit.send(message).await;
                     Ok(())
@@ -123,6 +127,10 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     log_failure(context.message(), &failure);
                     let failed = context.message().clone().failed(context.name(), &failure);
                     Emit::new(&mut yielded).send(failed).await;
+                }
+                if let Some((split, _)) = yielded.to.share.take() {
+                    let rest = context.message().clone().into_rest(split.rest());
+                    outlet.send(rest).await;
                 }
                 if let Some(feedback) = feedback {
                     // Nobody waits any more: the component stops.

@@ -119,6 +119,18 @@ impl Held {
         released
     }
 
+    /// Takes all messages of one topic.
+    pub(super) fn release_exactly(&mut self, topic: &str) -> Vec<(ByteString, Bytes)> {
+        let Some((topic, waiting)) = self.topics.remove_entry(topic) else {
+            return Vec::new();
+        };
+        self.messages -= waiting.len();
+        self.bytes -= waiting.iter().map(|it| it.frame.len()).sum::<usize>();
+        self.forget_released();
+        let with_topic = |it: Waiting| (topic.clone(), it.frame);
+        waiting.into_iter().map(with_topic).collect()
+    }
+
     /// Drops what has waited for too long; tells how many that were.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let mut dropped = 0;

@@ -2,20 +2,23 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::callable::{Emit, catch_panic};
 use crate::context::{ComponentContext, Context};
 use crate::error::chain;
-use crate::message::Message;
+use crate::message::{Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
 use crate::socket::{Pull, SocketClosed};
 
 /// Messages that are still taken from a socket's memory once the component stops.
 const LAST: usize = 10_000;
+
+/// How long peers may take to say that they send no more.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A socket that gives messages.
 pub(super) trait Source: Send {
@@ -28,6 +31,17 @@ pub(super) trait Source: Send {
 
     /// Takes what is there.
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize);
+
+    /// Whether the last messages came by a peer that keeps shares together, see
+    /// [`Share`](crate::message::Share).
+    fn knows_shares(&self) -> bool {
+        false
+    }
+
+    /// Tells peers to send no more, and waits until what they have sent is here. Cancel safe.
+    fn drained(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 impl Source for Pull {
@@ -73,14 +87,17 @@ impl<H: InboundHooks> Intake<H> {
                 () = self.outlet.stopped() => break,
                 received = source.recv_many(&mut frames, max) => received?,
             }
-            self.handle(&mut frames).await;
+            self.handle(&mut frames, source.knows_shares()).await;
         }
+        // What peers do not say in time, nobody waits for.
+        let limit = LAST_WAIT.min(self.outlet.stop.linger);
+        let _ = tokio::time::timeout(limit, source.drained()).await;
         for _ in 0..LAST / BATCH {
             source.try_recv_many(&mut frames, self.outlet.left().min(BATCH));
             if frames.is_empty() {
                 break;
             }
-            self.handle(&mut frames).await;
+            self.handle(&mut frames, source.knows_shares()).await;
         }
         Ok(())
     }
@@ -90,14 +107,20 @@ impl<H: InboundHooks> Intake<H> {
         !H::SCATTERS && !H::TAKES_FEEDBACK && !self.outlet.block
     }
 
-    async fn handle(&mut self, frames: &mut Vec<Bytes>) {
+    async fn handle(&mut self, frames: &mut Vec<Bytes>, knows_shares: bool) {
         let since = Instant::now();
         let taken = self.outlet.take(frames.len());
         self.counters.count_dropped(frames.len() - taken);
         let bytes = frames.iter().take(taken).map(Bytes::len).sum();
         self.counters.count(taken, bytes);
         for frame in frames.drain(..).take(taken) {
-            match Message::decode(frame) {
+            let mut decoded = Message::decode(frame);
+            if let Ok(message) = &mut decoded
+                && !knows_shares
+            {
+                message.doubt_share();
+            }
+            match decoded {
                 Ok(mut message) if self.passes_on() => {
                     if self.ids == Ids::Given {
                         message.ensure_id();
@@ -154,16 +177,25 @@ pub(super) async fn scatter<H: InboundHooks>(
         outlet,
         since,
         answer: Bytes::new(),
+        share: message
+            .share()
+            .map(|share| (Split::new(share), message.client_topic())),
     };
     let context = Context::new(context.clone(), message.clone());
     let mut emit = Emit::new(&mut queue);
     match catch_panic(hooks.scatter(message, context.clone(), &mut emit), Err).await {
-        Ok(()) => Ok(queue.answer),
+        Ok(()) => {
+            queue.finish(|| context.message().clone()).await;
+            Ok(queue.answer)
+        }
         Err(failure) => {
             let function = context.message().function();
             let cause = failure.chain();
             tracing::error!(function, "scatter {failure}: {cause}");
-            let failed = context.message().clone().failed(context.name(), &failure);
+            let mut failed = context.message().clone().failed(context.name(), &failure);
+            if let Some((split, _)) = queue.share {
+                failed.set_share(Some(split.rest()));
+            }
             outlet.send_failed(failed, since).await;
             Err(())
         }

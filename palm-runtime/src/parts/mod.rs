@@ -37,6 +37,7 @@ mod held;
 #[cfg(feature = "http")]
 mod http;
 mod intake;
+mod linked;
 mod offer;
 mod publish;
 mod pull;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use tokio::sync::mpsc;
 
 pub use super::held::HoldLimits;
 
@@ -17,7 +18,8 @@ use crate::callable::{Emit, Plain, Shape, State, catch_panic};
 use crate::cancel::CANCEL_TOPIC;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
-use crate::message::{FrameMemory, Message};
+use crate::link::{Delivery, Following};
+use crate::message::{FrameMemory, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
 use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange, TrySendError};
@@ -55,6 +57,8 @@ pub struct PubService<S = Plain> {
 #[derive(Debug)]
 struct Opened {
     publish: Publish,
+    /// What is followed over links from now on, for the first such part.
+    followed: Option<mpsc::UnboundedReceiver<Following>>,
     context: Arc<ComponentContext>,
     shared: Arc<Shared>,
     counters: Arc<PartCounters>,
@@ -101,6 +105,7 @@ impl<S: Shape> Outbound for PubService<S> {
         setup.announce("pub_address", &bound);
         self.opened = Some(Opened {
             publish,
+            followed: setup.shared.links.publish_here(),
             context: setup.context.clone(),
             shared: setup.shared.clone(),
             counters: setup.counters(),
@@ -111,7 +116,10 @@ impl<S: Shape> Outbound for PubService<S> {
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
         let shared = opened.shared.clone();
+        let mut followed = opened.followed;
         let mut publisher = Publisher {
+            links: followed.is_some(),
+            linked: Vec::new(),
             plain: None,
             heard: Vec::new(),
             memory: FrameMemory::default(),
@@ -127,6 +135,7 @@ impl<S: Shape> Outbound for PubService<S> {
             counters: opened.counters,
         };
         let mut cancelled = shared.cancellations.relay();
+        let mut is_in_place = false;
         let mut batch = Vec::new();
         loop {
             let expiry = [publisher.held.next_expiry(), publisher.doubts.next_expiry()]
@@ -144,6 +153,11 @@ impl<S: Shape> Outbound for PubService<S> {
                 changed = publisher.publish.changed() => {
                     changed?;
                     publisher.take_notice().await?;
+                }
+                Some(following) = next(&mut followed) => publisher.follow(&following).await?,
+                () = shared.streams.in_place(), if !is_in_place => {
+                    is_in_place = true;
+                    shared.links.set_in_place();
                 }
                 list = cancelled.next() => publisher.pass_on(list).await?,
                 count = inlet.recv_many(&mut batch, BATCH) => {
@@ -163,7 +177,10 @@ impl<S: Shape> Outbound for PubService<S> {
                             Plainly::Full(topic, frame) => {
                                 publisher.publish.send(topic, frame).await?;
                             }
-                            Plainly::Not(message) => publisher.gather(message).await?,
+                            Plainly::Not(_, message) if S::GATHERS || S::HANDLES_STREAM => {
+                                publisher.gather(message).await?;
+                            }
+                            Plainly::Not(topic, message) => publisher.send(topic, message).await?,
                         }
                     }
                 }
@@ -172,10 +189,50 @@ impl<S: Shape> Outbound for PubService<S> {
                 }
                 () = expired => publisher.expire().await?,
             }
+            publisher.deliver().await;
         }
         publisher.last_chance(inlet.linger()).await?;
+        publisher.deliver().await;
+        // What a peer does not take in time is lost with the component.
+        let _ = tokio::time::timeout(inlet.linger(), shared.links.delivered()).await;
         publisher.publish.close(inlet.linger()).await;
         Ok(())
+    }
+}
+
+/// Splits the share of a message among what a hook has made of it, as far as that is for the same client; where
+/// nothing is, that is told.
+fn share_among(message: &Message, made: &mut Vec<Message>) {
+    let Some(share) = message.share() else {
+        return;
+    };
+    let mut split = Split::new(share);
+    let is_same = |other: &Message| other.client() == message.client();
+    let heirs = made.iter().filter(|other| is_same(other)).count();
+    let mut left = heirs;
+    for heir in &mut *made {
+        if !is_same(heir) {
+            heir.set_share(None);
+            continue;
+        }
+        left -= 1;
+        let share = if left == 0 {
+            split.rest()
+        } else {
+            split.piece()
+        };
+        heir.set_share(Some(share));
+    }
+    if heirs == 0 {
+        made.push(message.clone().into_rest(share));
+    }
+}
+
+/// What is followed from now on, where links are served.
+async fn next(followed: &mut Option<mpsc::UnboundedReceiver<Following>>) -> Option<Following> {
+    match followed {
+        Some(followed) => followed.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -187,14 +244,25 @@ enum Plainly {
     Sent,
     /// There is no room for it.
     Full(Bytes, Bytes),
-    /// It needs more.
-    Not(Message),
+    /// It needs more. Without hooks, the topic is found.
+    Not(ByteString, Message),
+}
+
+/// A topic that somebody has asked for.
+struct PlainTopic {
+    topic: ByteString,
+    over_links: bool,
+    over_socket: bool,
 }
 
 struct Publisher<S> {
+    /// Whether links are served here.
+    links: bool,
+    /// What goes over links, all at once.
+    linked: Vec<Delivery>,
     /// A topic that has subscribers, and whose messages need no more than to be sent: usually that of
     /// the next message.
-    plain: Option<ByteString>,
+    plain: Option<PlainTopic>,
     memory: FrameMemory,
     /// Topics whose subscribers wait to be told that all is in place.
     heard: Vec<Bytes>,
@@ -214,25 +282,37 @@ impl<S: Shape> Publisher<S> {
     /// Publishes a message at once, if that is all that there is to do.
     fn send_plainly(&mut self, message: Message) -> Result<Plainly, SocketClosed> {
         if S::GATHERS || S::HANDLES_STREAM {
-            return Ok(Plainly::Not(message));
-        }
-        let topic = if self.pipelined {
-            &*self.name
-        } else {
-            message.client()
-        };
-        if self.plain.as_deref() != Some(topic) {
-            let heard = self.publish.is_subscribed(topic.as_bytes()) && !self.held.holds(topic);
-            let exact = || self.publish.exact_subscribers(topic.as_bytes());
-            // Subscribers of exactly a client's topic may be a client of pylm.
-            if topic.is_empty() || !heard || !self.pipelined && !exact().is_empty() {
-                return Ok(Plainly::Not(message));
-            }
-            self.plain = Some(topic.into());
+            let topic = ByteString::new();
+            return Ok(Plainly::Not(topic, message));
         }
         let (topic, message) = self.default_topic(message);
+        if self.plain.as_ref().map(|plain| &plain.topic) != Some(&topic) {
+            let over_socket = self.publish.is_subscribed(topic.as_bytes());
+            let over_links = self.is_followed(&topic);
+            let heard = (over_socket || over_links) && !self.held.holds(&topic);
+            let is_client = topic == message.client();
+            let exact = || self.publish.exact_subscribers(topic.as_bytes());
+            // Subscribers of exactly a client's topic may be a client of pylm.
+            if topic.is_empty() || !heard || is_client && !exact().is_empty() {
+                return Ok(Plainly::Not(topic, message));
+            }
+            self.plain = Some(PlainTopic {
+                topic: topic.clone(),
+                over_links,
+                over_socket,
+            });
+        }
+        let plain = self.plain.as_ref().expect("it is set");
+        let (over_links, over_socket) = (plain.over_links, plain.over_socket);
         let frame = message.into_frame_in(&mut self.memory);
         self.counters.count(1, frame.len());
+        if over_links {
+            let (topic, frame) = (topic.clone(), frame.clone());
+            self.linked.push(Delivery { topic, frame });
+        }
+        if !over_socket {
+            return Ok(Plainly::Sent);
+        }
         match self.publish.try_send(topic.into_bytes(), frame) {
             Ok(()) => Ok(Plainly::Sent),
             Err(TrySendError::Full((topic, frame))) => Ok(Plainly::Full(topic, frame)),
@@ -240,8 +320,48 @@ impl<S: Shape> Publisher<S> {
         }
     }
 
+    /// Whether somebody follows the topic over a link.
+    fn is_followed(&self, topic: &str) -> bool {
+        self.links && self.shared.links.is_followed(topic)
+    }
+
+    /// Gives what has come together to those who have links, and waits for room with them.
+    async fn deliver(&mut self) {
+        if !self.linked.is_empty() {
+            self.shared.links.publish(&mut self.linked);
+            // Who followed it is gone.
+            for Delivery { topic, frame } in std::mem::take(&mut self.linked) {
+                self.plain = None;
+                let dropped = self.held.push(Instant::now(), topic, frame);
+                self.drop_held(dropped);
+            }
+            self.shared.links.room().await;
+        }
+    }
+
+    /// Somebody follows something from now on: sends what waited for that.
+    async fn follow(&mut self, following: &Following) -> Result<(), SocketClosed> {
+        self.plain = None;
+        let mut released = Vec::new();
+        for topic in &following.topics {
+            released.extend(self.held.release_exactly(topic));
+        }
+        if !following.client.is_empty() {
+            released.extend(self.held.release_exactly(&following.client));
+            let calls = format!("{}/", following.client);
+            released.extend(self.held.release(calls.as_bytes()));
+        }
+        for (topic, frame) in released {
+            self.publish(topic, frame).await?;
+        }
+        Ok(())
+    }
+
     async fn gather(&mut self, message: Message) -> Result<(), SocketClosed> {
         if !S::GATHERS {
+            return self.direct(message).await;
+        }
+        if message.is_rest() {
             return self.direct(message).await;
         }
         let mut gathered = Vec::new();
@@ -250,8 +370,9 @@ impl<S: Shape> Publisher<S> {
         let hook = S::gather(&self.state, message.clone(), context, &mut emit);
         if let Err(failure) = catch_panic(hook, Err).await {
             self.log_failure("gather", &message, &failure);
-            gathered.push(message.failed(&self.name, &failure));
+            gathered.push(message.clone().failed(&self.name, &failure));
         }
+        share_among(&message, &mut gathered);
         for message in gathered {
             self.direct(message).await?;
         }
@@ -260,7 +381,7 @@ impl<S: Shape> Publisher<S> {
 
     /// Finds the topic of a message and publishes it.
     async fn direct(&mut self, message: Message) -> Result<(), SocketClosed> {
-        if !S::HANDLES_STREAM {
+        if !S::HANDLES_STREAM || message.is_rest() {
             let (topic, message) = self.default_topic(message);
             return self.send(topic, message).await;
         }
@@ -277,7 +398,8 @@ impl<S: Shape> Publisher<S> {
     }
 
     fn default_topic(&self, mut message: Message) -> (ByteString, Message) {
-        if self.pipelined {
+        let is_last = || self.links && self.shared.links.has_client(message.client());
+        if self.pipelined && !is_last() {
             message.set_stage(message.stage().saturating_add(1));
             (self.name.clone(), message)
         } else {
@@ -297,7 +419,8 @@ impl<S: Shape> Publisher<S> {
         }
         let doubtful = topic == message.client() && self.is_doubtful(&topic);
         let frame = message.into_frame_in(&mut self.memory);
-        let unheard = self.held.holds(&topic) || !self.publish.is_subscribed(topic.as_bytes());
+        let is_heard = self.publish.is_subscribed(topic.as_bytes()) || self.is_followed(&topic);
+        let unheard = self.held.holds(&topic) || !is_heard;
         if !doubtful && !unheard {
             return self.publish(topic, frame).await;
         }
@@ -333,7 +456,12 @@ impl<S: Shape> Publisher<S> {
     }
 
     /// Tells whoever is behind this component which calls were cancelled.
-    async fn pass_on(&self, list: Bytes) -> Result<(), SocketClosed> {
+    async fn pass_on(&mut self, list: Bytes) -> Result<(), SocketClosed> {
+        let topic = str::from_utf8(CANCEL_TOPIC).expect("it is text");
+        if self.is_followed(topic) {
+            let (topic, frame) = (topic.into(), list.clone());
+            self.linked.push(Delivery { topic, frame });
+        }
         if !self.publish.is_subscribed(CANCEL_TOPIC) {
             return Ok(());
         }
@@ -363,6 +491,18 @@ impl<S: Shape> Publisher<S> {
         if !recipients.is_empty() {
             self.doubts
                 .answered(Instant::now(), &topic, recipients, arrivals);
+        }
+        if self.is_followed(&topic) {
+            self.linked.push(Delivery {
+                topic: topic.clone(),
+                frame: frame.clone(),
+            });
+            if self.linked.len() >= BATCH {
+                self.deliver().await;
+            }
+            if !self.publish.is_subscribed(topic.as_bytes()) {
+                return Ok(());
+            }
         }
         self.publish.send(topic.into_bytes(), frame).await
     }

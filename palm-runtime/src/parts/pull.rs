@@ -1,12 +1,15 @@
 //! PULL: messages of whoever pushes.
 
 use super::intake::{Ids, Intake};
+use super::linked::{Calls, Linked};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Pull, SocketClosed, SocketError};
 
-/// Takes messages from all who connect and push to it. Announced as `pull_address`.
+/// Takes messages from all who connect and push to it. Announced as `pull_address`. Beside a
+/// [`PubService`](crate::parts::PubService) and a [`CacheService`](crate::parts::CacheService), clients of
+/// ours make their calls over links instead.
 ///
 /// Each message gets an id in `cache` where that is empty.
 ///
@@ -29,7 +32,7 @@ use crate::socket::{Pull, SocketClosed, SocketError};
 pub struct PullService<H = NoHooks> {
     address: Given,
     hooks: H,
-    opened: Option<(Pull, Opened)>,
+    opened: Option<(Calls, Opened)>,
 }
 
 impl PullService {
@@ -61,12 +64,17 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         setup.announce("pull_address", &bound);
         // Of several such parts the first one counts.
         let _ = setup.shared.callers.set(pull.peers());
-        self.opened = Some((pull, Opened::of(setup)));
+        let calls = Calls {
+            pull,
+            linked: Linked::new(setup.shared.links.take_inputs(), setup.shared.clone()),
+            are_linked: false,
+        };
+        self.opened = Some((calls, Opened::of(setup)));
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
-        let (mut pull, opened) = self.opened.expect("a part is opened before it runs");
+        let (mut calls, opened) = self.opened.expect("a part is opened before it runs");
         let intake = Intake {
             hooks: self.hooks,
             ids: Ids::Given,
@@ -75,8 +83,8 @@ impl<H: InboundHooks> Inbound for PullService<H> {
             outlet,
             batch: Vec::new(),
         };
-        intake.run(&mut pull).await?;
-        pull.close().await;
+        intake.run(&mut calls).await?;
+        calls.pull.close().await;
         Ok(())
     }
 }

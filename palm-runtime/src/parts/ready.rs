@@ -15,7 +15,7 @@ pub(super) const READY_PREFIX: &[u8] = b"\0palm.ready.";
 const SILENCE: Duration = Duration::from_millis(250);
 /// How long the streams that a publisher follows itself are waited for. One of several may be missing
 /// for good.
-const STREAMS: Duration = Duration::from_secs(2);
+pub(crate) const STREAMS: Duration = Duration::from_secs(2);
 
 /// The topic that asks whether all that the subscriber `id` asked for before is in place.
 pub(crate) fn ready_topic(id: &str) -> Bytes {

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::intake::{Ids, Intake, Source};
-use super::ready::{Ready, ready_topic, until_in_place};
+use super::ready::{Ready, STREAMS, ready_topic, until_in_place};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
 use crate::cancel::CANCEL_TOPIC;
 use crate::error::BoxError;
+use crate::link::connection::{Arrival, Introduction, Link};
+use crate::link::task::Received;
+use crate::link::{Following, SUBSCRIBER};
 use crate::message::new_id;
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup, Shared};
@@ -97,6 +100,147 @@ impl<H> SubConnection<H> {
     }
 }
 
+impl<H: InboundHooks> SubConnection<H> {
+    /// Takes the messages over a link.
+    async fn run_linked(self, directory: Arc<Directory>, outlet: Outlet) -> Result<(), BoxError> {
+        let (opened, store) = self.opened.expect("a part is opened before it runs");
+        let topic = match self.previous {
+            Some(topic) => topic,
+            None => tokio::select! {
+                () = outlet.stopped() => return Ok(()),
+                name = directory.tell("name") => name,
+            },
+        };
+        let address = directory.request().address();
+        store.configure(self.key.map(|key| (key, address.to_string())));
+        let cancelled = String::from_utf8_lossy(CANCEL_TOPIC).into_owned();
+        let following = Following {
+            topics: vec![topic.clone(), cancelled],
+            client: String::new(),
+        };
+        let name = &opened.context.name;
+        let introduction = Introduction::following(SUBSCRIBER, name, following);
+        let options = opened.shared.links.options().clone();
+        let (link, arrivals) = Link::new(address, &opened.options, introduction, options);
+        tracing::info!("follows `{topic}` over a link with {address}");
+        let shared = &opened.shared;
+        let (open, mut opening) = watch::channel(false);
+        let mut source = LinkedTopic {
+            link: link.clone(),
+            arrivals,
+            taken: Vec::new(),
+            in_place: watch::Sender::new(false),
+            shared: shared.clone(),
+        };
+        let mut saying = source.in_place.subscribe();
+        let intake = Intake {
+            hooks: self.hooks,
+            ids: Ids::Given,
+            context: opened.context,
+            counters: opened.counters,
+            outlet,
+            batch: Vec::new(),
+        };
+        let linger = intake.outlet.stop.linger;
+        let in_place = async {
+            // Errors would mean that the link has ended.
+            let _ = opening.wait_for(|is_open| *is_open).await;
+            let said = saying.wait_for(|is_in_place| *is_in_place);
+            if tokio::time::timeout(STREAMS, said).await.is_err() {
+                tracing::warn!("a component before `{topic}` still waits for what it follows");
+            }
+            shared.streams.one_is_in_place();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            // In this task, so that messages go on without waking another one.
+            ended = link.drive(|| { open.send_replace(true); }) => ended?,
+            ended = intake.run(&mut source) => ended?,
+            () = in_place => {}
+        }
+        // What was taken is told once more.
+        source.make_room();
+        let _ = tokio::time::timeout(linger, link.acknowledged()).await;
+        link.close().await;
+        Ok(())
+    }
+}
+
+/// Where a link is offered, as soon as that is known. Cancel safe.
+async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>> {
+    let Whereabouts::Told(directory, _) = whereabouts else {
+        // Who gives the address of a socket wants that.
+        return None;
+    };
+    let offered = directory.descriptor().await.links;
+    let is_offered = offered.iter().any(|role| role == SUBSCRIBER);
+    is_offered.then(|| directory.clone())
+}
+
+/// What is published under one topic, over a link.
+struct LinkedTopic {
+    link: Arc<Link>,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    /// What was given on when more is asked for.
+    taken: Vec<Received>,
+    in_place: watch::Sender<bool>,
+    shared: Arc<Shared>,
+}
+
+impl LinkedTopic {
+    fn make_room(&mut self) {
+        if !self.taken.is_empty() {
+            self.link.taken(self.taken.drain(..));
+        }
+    }
+
+    fn sort(&mut self, arrivals: impl Iterator<Item = Arrival>, out: &mut Vec<Bytes>) {
+        for arrival in arrivals {
+            match arrival {
+                Arrival::Message(received, frame) => {
+                    if received.is_of_topic(0) {
+                        out.push(frame);
+                    } else {
+                        self.shared.cancellations.cancel(&frame);
+                    }
+                    self.taken.push(received);
+                }
+                Arrival::InPlace => {
+                    self.in_place.send_replace(true);
+                }
+                Arrival::Renewed => {}
+            }
+        }
+    }
+}
+
+impl Source for LinkedTopic {
+    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+        self.make_room();
+        let mut arrivals = Vec::new();
+        self.arrivals.recv_many(&mut arrivals, max).await;
+        self.sort(arrivals.into_iter(), out);
+        Ok(())
+    }
+
+    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+        self.make_room();
+        let arrivals: Vec<_> = std::iter::from_fn(|| self.arrivals.try_recv().ok())
+            .take(max)
+            .collect();
+        self.sort(arrivals.into_iter(), out);
+    }
+
+    fn knows_shares(&self) -> bool {
+        true
+    }
+
+    async fn drained(&mut self) {
+        self.link.drain();
+        self.link.drained().await;
+    }
+}
+
 impl<H: InboundHooks> Inbound for SubConnection<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let opened = self.whereabouts.open(setup)?;
@@ -109,6 +253,21 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.as_ref();
+        let is_enabled = opened.is_some_and(|(it, _)| it.shared.links.options().enabled);
+        let offering = async {
+            match is_enabled {
+                true => offering(&self.whereabouts).await,
+                false => None,
+            }
+        };
+        let directory = tokio::select! {
+            () = outlet.stopped() => return Ok(()),
+            directory = offering => directory,
+        };
+        if let Some(directory) = directory {
+            return self.run_linked(directory, outlet).await;
+        }
         let (opened, store) = self.opened.expect("a part is opened before it runs");
         let locate = async {
             let topic = match (self.previous, &self.whereabouts) {

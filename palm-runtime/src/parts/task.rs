@@ -13,9 +13,8 @@ use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::component::descriptor;
 use crate::error::{BoxError, chain};
-use crate::link::connection::{Link, Prefetch, Worker};
-use crate::link::task::Received;
-use crate::link::{LinkOptions, WORKER};
+use crate::link::connection::{Arrival, Introduction, Link, Prefetch};
+use crate::link::{Following, LinkOptions, WORKER};
 use crate::message::Message;
 use crate::message::proto::Descriptor;
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
@@ -112,7 +111,9 @@ impl Inbound for TaskConnection {
             prefetch,
             ..
         } = self.options;
-        let worker = Worker {
+        let worker = Introduction {
+            role: WORKER,
+            following: Following::default(),
             name: opened.context.name.clone(),
             functions: own.functions,
             concurrency,
@@ -153,7 +154,7 @@ struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    async fn run(mut self, mut tasks: mpsc::UnboundedReceiver<(Received, Bytes)>) {
+    async fn run(mut self, mut tasks: mpsc::UnboundedReceiver<Arrival>) {
         let mut received = Vec::new();
         let mut drains = self.outlet.left() == 0;
         loop {
@@ -181,13 +182,15 @@ impl Forward<'_> {
         self.pass_on(&mut received).await;
     }
 
-    async fn pass_on(&mut self, received: &mut Vec<(Received, Bytes)>) {
+    async fn pass_on(&mut self, received: &mut Vec<Arrival>) {
         let since = Instant::now();
-        self.outlet.take(received.len());
         let counters = &self.opened.counters;
-        let bytes = received.iter().map(|(_, frame)| frame.len()).sum();
-        counters.count(received.len(), bytes);
-        for (task, frame) in received.drain(..) {
+        for arrival in received.drain(..) {
+            let Arrival::Message(task, frame) = arrival else {
+                continue;
+            };
+            self.outlet.take(1);
+            counters.count(1, frame.len());
             let task = self.link.task(task);
             match Message::decode(frame) {
                 Ok(mut message) => {

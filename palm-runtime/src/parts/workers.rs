@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
 use super::intake::{Ids, Intake, Source};
+use super::linked::Linked;
 use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure};
 use crate::executor::log_failure;
+use crate::link::accept::{Incoming, Links};
 use crate::link::dispatch::Failed;
-use crate::link::workers::{WorkerLinks, WorkerResult};
 use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::part::{
@@ -193,7 +194,7 @@ const PUSHED: u64 = 16;
 pub(super) struct Tasks<'a> {
     pub(super) push: &'a Push,
     /// Links with workers, where tasks go over those as well.
-    pub(super) links: Option<&'a WorkerLinks>,
+    pub(super) links: Option<&'a Links>,
     /// The component's.
     pub(super) name: &'a str,
     pub(super) shared: &'a Shared,
@@ -378,8 +379,7 @@ impl Tasks<'_> {
 
     /// Answers the tasks whose workers were lost once too often.
     async fn fail_lost(&self) {
-        for Failed { frame, failure } in self.links.map_or_else(Vec::new, WorkerLinks::take_failed)
-        {
+        for Failed { frame, failure } in self.links.map_or_else(Vec::new, Links::take_failed) {
             self.counters.count_error();
             if let Ok(message) = Message::decode(frame) {
                 self.fail(message, &failure).await;
@@ -456,7 +456,7 @@ pub struct WorkerPullService {
     address: Given,
     opened: Option<(
         Pull,
-        Option<mpsc::UnboundedReceiver<WorkerResult>>,
+        Option<mpsc::UnboundedReceiver<Incoming>>,
         whereabouts::Opened,
     )>,
 }
@@ -492,7 +492,7 @@ pub(super) async fn take_results(
     pull: Pull,
     opened: whereabouts::Opened,
     answers: Option<&Answers>,
-    linked: Option<mpsc::UnboundedReceiver<WorkerResult>>,
+    linked: Option<mpsc::UnboundedReceiver<Incoming>>,
     mut outlet: Outlet,
 ) -> Result<(), BoxError> {
     // The limit on messages is for what comes in, not for what comes back.
@@ -505,9 +505,8 @@ pub(super) async fn take_results(
     };
     let mut source = Results {
         pull,
-        linked,
-        received: Vec::new(),
-        shared: opened.shared.clone(),
+        linked: Linked::new(linked, opened.shared.clone()),
+        are_linked: false,
         answers,
     };
     let intake = Intake {
@@ -532,10 +531,9 @@ pub(super) async fn take_results(
 /// A PULL that counts what comes back, and what comes over links.
 struct Results<'a> {
     pull: Pull,
-    linked: Option<mpsc::UnboundedReceiver<WorkerResult>>,
-    /// What came over links and is being passed on.
-    received: Vec<WorkerResult>,
-    shared: Arc<Shared>,
+    linked: Linked,
+    /// Whether the last ones came over links.
+    are_linked: bool,
     answers: Option<&'a Answers>,
 }
 
@@ -544,61 +542,38 @@ impl Results<'_> {
         if let Some(answers) = self.answers {
             frames.iter().for_each(|frame| answers.answer(frame));
         }
-        self.shared.outstanding.came_back(frames.len());
-    }
-
-    /// Whoever asks for more has passed on what there was.
-    fn make_room(&mut self) {
-        if !self.received.is_empty() {
-            let results = self.received.drain(..);
-            let results = results.map(|result| (result.worker, result.frame.len()));
-            self.shared.links.passed_on(results);
-        }
-    }
-}
-
-/// Waits for results that came over links, and takes up to `max` of them. Cancel safe.
-async fn linked_results(
-    linked: &mut Option<mpsc::UnboundedReceiver<WorkerResult>>,
-    out: &mut Vec<WorkerResult>,
-    max: usize,
-) {
-    match linked {
-        Some(linked) => {
-            linked.recv_many(out, max).await;
-        }
-        None => std::future::pending().await,
+        self.linked.shared.outstanding.came_back(frames.len());
     }
 }
 
 impl Source for Results<'_> {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
-        self.make_room();
+        self.linked.make_room();
         let before = out.len();
         tokio::select! {
             received = self.pull.recv_many(out, max) => received?,
-            () = linked_results(&mut self.linked, &mut self.received, max) => {
-                out.extend(self.received.iter().map(|result| result.frame.clone()));
+            () = self.linked.wait(max) => {
+                self.linked.take(out);
+                self.are_linked = true;
                 return Ok(());
             }
         }
+        self.are_linked = false;
         self.count(&out[before..]);
         Ok(())
     }
 
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
-        self.make_room();
-        while out.len() < max
-            && let Some(result) = self
-                .linked
-                .as_mut()
-                .and_then(|linked| linked.try_recv().ok())
-        {
-            out.push(result.frame.clone());
-            self.received.push(result);
+        self.linked.make_room();
+        self.linked.try_recv_many(out, max);
+        self.are_linked = !out.is_empty();
+        if out.is_empty() {
+            self.pull.try_recv_many(out, max);
+            self.count(out);
         }
-        let before = out.len();
-        self.pull.try_recv_many(out, max.saturating_sub(before));
-        self.count(&out[before..]);
+    }
+
+    fn knows_shares(&self) -> bool {
+        self.are_linked
     }
 }

@@ -1,0 +1,145 @@
+//! How calls go out and answers come in: over a link where one is offered, and over PUSH and SUB
+//! otherwise.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::answers::{Answers, Came};
+use crate::link::connection::{Arrival, Link};
+use crate::message;
+use crate::part::BATCH;
+use crate::parts::Ready;
+use crate::socket::{Push, SocketClosed, TrySendError};
+
+/// How calls go out.
+#[derive(Debug, Clone)]
+pub(super) enum Way {
+    Sockets(Push),
+    Link(Arc<Link>),
+}
+
+impl Way {
+    /// Sends one message; waits for room. `is_tracked`: as in [`Link::send_all`].
+    pub(super) async fn send(&self, is_tracked: bool, frame: Bytes) -> Result<(), SocketClosed> {
+        match self {
+            Self::Sockets(push) => push.send(frame).await,
+            Self::Link(link) => {
+                link.room().await;
+                link.send_all(std::iter::once((is_tracked, frame)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends messages as far as there is room; what there is none for is left.
+    pub(super) fn try_send(
+        &self,
+        is_tracked: bool,
+        frames: &mut Vec<Bytes>,
+    ) -> Result<(), SocketClosed> {
+        match self {
+            Self::Sockets(push) => {
+                let mut rest = std::mem::take(frames).into_iter();
+                while let Some(frame) = rest.next() {
+                    match push.try_send(frame) {
+                        Ok(()) => {}
+                        Err(TrySendError::Full(frame)) => {
+                            frames.push(frame);
+                            frames.extend(rest);
+                            return Ok(());
+                        }
+                        Err(TrySendError::Closed(closed)) => return Err(closed),
+                    }
+                }
+            }
+            Self::Link(link) => {
+                if link.has_room() {
+                    link.send_all(frames.drain(..).map(|frame| (is_tracked, frame)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye, where anybody hears it.
+    pub(super) fn close(&self) {
+        if let Self::Link(link) = self {
+            link.say_goodbye();
+        }
+    }
+}
+
+/// Keeps a link up, and gives each answer that comes over it to its call. What is lost with the other
+/// side's memory is sent again by `calls`.
+pub(super) async fn read(
+    link: Arc<Link>,
+    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+    answers: Arc<Answers>,
+    calls: watch::Receiver<Option<Way>>,
+    ready: watch::Sender<Option<Ready>>,
+) {
+    let take = async {
+        let mut batch = Vec::new();
+        let mut taken = Vec::new();
+        while arrivals.recv_many(&mut batch, BATCH).await > 0 {
+            let mut came = Vec::new();
+            for arrival in batch.drain(..) {
+                match arrival {
+                    Arrival::Message(received, frame) => {
+                        taken.push(received);
+                        came.extend(Came::read(&frame));
+                    }
+                    Arrival::InPlace => {
+                        ready.send_replace(Some(Ready::InPlace));
+                    }
+                    Arrival::Renewed => {
+                        answers.deliver(std::mem::take(&mut came)).await;
+                        if let Some(Way::Link(calls)) = &*calls.borrow() {
+                            let frames = answers.tracked();
+                            tracing::info!("sends {} calls again", frames.len());
+                            calls.send_all(frames.into_iter().map(|frame| (true, frame)));
+                        }
+                    }
+                }
+            }
+            answers.deliver(came).await;
+            link.taken(taken.drain(..));
+        }
+    };
+    tokio::select! {
+        // In this task, so that answers are given on without waking another one.
+        ended = link.drive(|| { said_open(&ready); }) => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the link cannot be kept");
+            }
+        }
+        () = take => {}
+    }
+    answers.close();
+}
+
+/// The other side has answered.
+fn said_open(ready: &watch::Sender<Option<Ready>>) {
+    ready.send_if_modified(|said| said.is_none() && said.replace(Ready::Heard).is_none());
+}
+
+impl Came {
+    /// What a frame brings; `None`, and a warning, where it is no message.
+    pub(super) fn read(frame: &Bytes) -> Option<Self> {
+        match message::answer(frame) {
+            Ok(answer) => Some(Self {
+                topic: answer.client,
+                result: answer.result,
+                share: answer.share,
+                is_rest: answer.is_rest,
+            }),
+            Err(error) => {
+                let cause = crate::error::chain(&error);
+                tracing::warn!("an answer is no message: {cause}");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,849 @@
+//! The side of links that is connected to: sessions over the ROUTER at `db_address`, with workers,
+//! clients and subscribers.
+//!
+//! One state behind one lock, which is held for no wait: the service that owns the socket and the parts
+//! that give and take messages call it, and whoever does sends what there is to be sent. What workers are
+//! given is in [`workers`](super::workers), what is published in [`streams`](super::streams).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::dispatch::{Dispatch, Failed};
+use super::header::{self, PROTOCOL, is_header};
+use super::options::LinkOptions;
+use super::session::{Event, Item, Session, VERSION, Window};
+use super::streams::{Following, Streams};
+use super::{CLIENT, SUBSCRIBER, WORKER};
+use crate::message::proto::link_refusal::Kind;
+use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal};
+use crate::socket::{Frames, RouterSender, TrySendError};
+
+/// How much one peer may send ahead of what the component has taken.
+const WINDOW: Window = Window {
+    messages: 4096,
+    bytes: 8 * 1024 * 1024,
+};
+
+/// Longest name that is kept, in bytes, and most functions.
+pub(super) const LONGEST_NAME: usize = 256;
+const MOST_FUNCTIONS: usize = 10_000;
+
+/// How often to look whether somebody has been silent for too long.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// A session with a peer.
+pub(crate) type PeerKey = u64;
+
+/// A message that came over a link, and whom its place is to be given back to.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) peer: PeerKey,
+    pub(crate) frame: Bytes,
+}
+
+/// Messages of one kind that come over links, for the one part that takes them.
+#[derive(Debug)]
+struct Intake {
+    sender: mpsc::UnboundedSender<Incoming>,
+    taker: Mutex<Option<mpsc::UnboundedReceiver<Incoming>>>,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        let (sender, taker) = mpsc::unbounded_channel();
+        Self {
+            sender,
+            taker: Mutex::new(Some(taker)),
+        }
+    }
+}
+
+impl Intake {
+    fn take(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
+        let taker = self.taker.lock();
+        taker.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn is_taken(&self) -> bool {
+        let taker = self.taker.lock();
+        taker.unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+/// The links of a component with those that connect to it.
+#[derive(Debug)]
+pub(crate) struct Links {
+    options: LinkOptions,
+    state: Mutex<State>,
+    pub(super) workers: watch::Sender<Workers>,
+    /// Tasks that have no answer yet.
+    pub(super) outstanding: AtomicUsize,
+    /// Told when there is room for tasks, a worker comes or goes, a task fails, or the last one is done.
+    pub(super) changed: Notify,
+    /// Told when what is published, or still comes in, may have got less.
+    pub(super) flowed: Notify,
+    results: Intake,
+    inputs: Intake,
+}
+
+/// How many workers are there, and how often that has changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Workers {
+    pub(super) count: usize,
+    pub(super) generation: u64,
+}
+
+impl Workers {
+    fn turn(&mut self, count: usize) -> bool {
+        let is_new = self.count != count;
+        self.count = count;
+        self.generation += u64::from(is_new);
+        is_new
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    router: Option<RouterSender>,
+    /// Whether there is a part that gives tasks.
+    pub(super) gives_tasks: bool,
+    /// By the session's id.
+    pub(super) peers: HashMap<Bytes, Peer>,
+    /// How many workers are not lost.
+    pub(super) there: usize,
+    pub(super) sessions: HashMap<PeerKey, Bytes>,
+    /// By where it is to be found.
+    routes: HashMap<Bytes, Bytes>,
+    last_key: PeerKey,
+    pub(super) dispatch: Dispatch,
+    pub(super) failed: Vec<Failed>,
+    /// Whether there are further tasks, for whom there was no room beyond so many that wait.
+    pub(super) blocked: Option<usize>,
+    /// Whether somebody waits until all tasks are done.
+    pub(super) tells_of_the_end: bool,
+    pub(super) streams: Streams,
+    /// Whether the component takes no more inputs.
+    drains: bool,
+    /// Whether all that the component follows itself is in place.
+    in_place: bool,
+    /// Who may have something to be sent.
+    pub(super) stirred: HashSet<Bytes>,
+    events: Vec<Event>,
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) key: PeerKey,
+    pub(super) name: Arc<str>,
+    role: Role,
+    pub(super) session: Session,
+    route: Bytes,
+    /// Since when its connection is gone.
+    gone: Option<Instant>,
+    /// Since when it is not heard of any more.
+    lost: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Worker {
+        at_most_once: HashSet<String>,
+    },
+    Stream {
+        /// What came of it and was taken, while it was not to send more.
+        owed: (u64, u64),
+        /// Whether all that it sends has arrived.
+        finished: bool,
+        /// Whether it takes answers, or makes calls as well.
+        is_client: bool,
+        makes_calls: bool,
+    },
+}
+
+impl Peer {
+    /// Whether its tasks are not others'.
+    pub(super) fn is_there(&self) -> bool {
+        self.lost.is_none()
+    }
+}
+
+impl Links {
+    pub(crate) fn new(options: LinkOptions) -> Self {
+        let dispatch = Dispatch::new(options.max_attempts);
+        Self {
+            options,
+            state: Mutex::new(State {
+                router: None,
+                gives_tasks: false,
+                peers: HashMap::new(),
+                there: 0,
+                sessions: HashMap::new(),
+                routes: HashMap::new(),
+                last_key: 0,
+                dispatch,
+                failed: Vec::new(),
+                blocked: None,
+                tells_of_the_end: false,
+                streams: Streams::default(),
+                drains: false,
+                in_place: false,
+                stirred: HashSet::new(),
+                events: Vec::new(),
+            }),
+            workers: watch::Sender::default(),
+            outstanding: AtomicUsize::new(0),
+            changed: Notify::new(),
+            flowed: Notify::new(),
+            results: Intake::default(),
+            inputs: Intake::default(),
+        }
+    }
+
+    /// How links are to behave.
+    pub(crate) fn options(&self) -> &LinkOptions {
+        &self.options
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the part that takes results takes them from; the first one, where there are several.
+    pub(crate) fn take_results(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
+        self.results.take()
+    }
+
+    /// What the part that takes calls of clients takes them from; the first one, where there are several.
+    pub(crate) fn take_inputs(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
+        self.inputs.take()
+    }
+
+    /// Sends over `router` from now on.
+    pub(crate) fn serve_on(&self, router: RouterSender) {
+        self.state().router = Some(router);
+    }
+
+    /// To which roles links are offered: those for which there are parts.
+    pub(crate) fn offered(&self) -> Vec<&'static str> {
+        let state = self.state();
+        let mut roles = vec![WORKER, CLIENT, SUBSCRIBER];
+        roles.retain(|role| {
+            self.options.enabled && state.router.is_some() && self.serves(&state, role)
+        });
+        roles
+    }
+
+    /// Takes what came over the link, each with the route in front.
+    pub(crate) fn receive(&self, messages: impl Iterator<Item = Frames>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        for frames in messages {
+            self.receive_one(&mut state, frames, now);
+        }
+        state.assign(now);
+        self.flush(&mut state, now);
+    }
+
+    fn receive_one(&self, state: &mut State, mut frames: Frames, now: Instant) {
+        debug_assert!(frames.len() >= 2 && is_header(&frames[1]));
+        let mut frames = frames.drain(..);
+        let (Some(route), Some(first)) = (frames.next(), frames.next()) else {
+            return;
+        };
+        let Some(header) = header::decode(first) else {
+            tracing::warn!("a peer sent what is no header of a link");
+            return;
+        };
+        let id = header.session.clone();
+        if let Some(hello) = &header.hello
+            && let Err(refusal) = self.welcome(state, &id, &route, hello, now)
+        {
+            let reason = &refusal.reason;
+            tracing::warn!("a link is refused: {reason}");
+            let header = LinkHeader {
+                protocol: PROTOCOL,
+                session: id,
+                refusal: Some(refusal),
+                ..LinkHeader::default()
+            };
+            state.send(route, &header, Vec::new());
+            return;
+        }
+        let Some(peer) = state.peers.get_mut(&id) else {
+            // It is one from before a restart, or was given up: it begins anew.
+            if !header.closed && header.refusal.is_none() {
+                let header = LinkHeader {
+                    protocol: PROTOCOL,
+                    session: id,
+                    closed: true,
+                    ..LinkHeader::default()
+                };
+                state.send(route, &header, Vec::new());
+            }
+            return;
+        };
+        let mut events = std::mem::take(&mut state.events);
+        peer.session.receive(now, &header, frames, &mut events);
+        let key = peer.key;
+        let is_worker = matches!(peer.role, Role::Worker { .. });
+        if header.hello.is_none() && !peer.is_there() && !peer.session.is_over() {
+            // It was only silent.
+            state.rejoin(&id);
+        }
+        for event in events.drain(..) {
+            match event {
+                Event::Open => state.rejoin(&id),
+                Event::Message(item) if is_worker => self.receive_result(state, &id, key, item),
+                Event::Message(Item { frame, .. }) => {
+                    // Without a taker the component has stopped.
+                    let _ = self.inputs.sender.send(Incoming { peer: key, frame });
+                }
+                Event::Draining => state.drained(&id),
+                Event::Finished => {
+                    if let Some(Role::Stream { finished, .. }) = state.role(&id) {
+                        *finished = true;
+                        self.flowed.notify_waiters();
+                    }
+                }
+                Event::Forgotten | Event::InPlace => {}
+                Event::Closed => {
+                    if !state.park(&id, now) {
+                        state.remove(&id);
+                    }
+                    self.flowed.notify_waiters();
+                }
+                Event::Refused(refusal) => {
+                    let reason = refusal.reason;
+                    tracing::warn!("a link has ended: {reason}");
+                    state.stirred.insert(id.clone());
+                    self.flush(state, now);
+                    state.remove(&id);
+                    self.flowed.notify_waiters();
+                }
+            }
+        }
+        state.events = events;
+        if is_worker {
+            if let Some(peer) = state.peers.get(&id)
+                && peer.is_there()
+            {
+                let room = peer.session.room();
+                state.dispatch.set_room(key, room);
+            }
+        } else if state.acknowledged(&id) {
+            self.flowed.notify_waiters();
+        }
+        state.stirred.insert(id);
+    }
+
+    /// A worker has sent a result.
+    fn receive_result(&self, state: &mut State, id: &Bytes, key: PeerKey, item: Item) {
+        let (task, is_last) = (item.tag >> 1, item.tag & 1 == 1);
+        let bytes = item.frame.len() as u64;
+        let is_result = !item.frame.is_empty();
+        // What belongs to no task goes on as it is.
+        if is_result && (task == 0 || state.dispatch.result(key, task)) {
+            let frame = item.frame;
+            // Without a taker the component has stopped.
+            let _ = self.results.sender.send(Incoming { peer: key, frame });
+        } else if let Some(peer) = state.peers.get_mut(id) {
+            peer.session.consume(1, bytes);
+        }
+        if is_last {
+            state.dispatch.finish(key, task);
+        }
+    }
+
+    /// Finds or begins the session of who introduces itself.
+    fn welcome(
+        &self,
+        state: &mut State,
+        id: &Bytes,
+        route: &Bytes,
+        hello: &LinkHello,
+        now: Instant,
+    ) -> Result<(), LinkRefusal> {
+        let refuse = |kind: Kind, reason: String| {
+            let kind = kind.into();
+            Err(LinkRefusal { kind, reason })
+        };
+        let is_served = self.serves(state, &hello.role);
+        if !is_served {
+            let reason = format!("the role `{}` is not served here", short(&hello.role));
+            return refuse(Kind::Role, reason);
+        }
+        if hello.version < VERSION {
+            let reason = format!("version {VERSION} of the link is the lowest one");
+            return refuse(Kind::Version, reason);
+        }
+        if let Some(peer) = state.peers.get_mut(id) {
+            state.routes.remove(&peer.route);
+            peer.route = route.clone();
+            peer.gone = None;
+            state.routes.insert(route.clone(), id.clone());
+            return Ok(());
+        }
+        let following = match Following::of(hello) {
+            Ok(following) => following,
+            Err(reason) => return refuse(Kind::Protocol, reason),
+        };
+        let name: Arc<str> = short(&hello.name).into();
+        // What waits for one that has left, or was killed, is for the next of its name.
+        let inherited = state.inherit(&name, &following);
+        if state.peers.len() >= self.options.max_sessions {
+            return refuse(Kind::Crowded, "there are too many links".to_owned());
+        }
+        state.last_key += 1;
+        let key = state.last_key;
+        // Of the memory of a frame that is large, this would hold all.
+        let id = Bytes::copy_from_slice(id);
+        tracing::info!("{} `{name}` is connected", hello.role);
+        let role = if hello.role == WORKER {
+            let functions = hello.functions.iter().take(MOST_FUNCTIONS);
+            let at_most_once = functions
+                .filter(|function| function.at_most_once && function.name.len() <= LONGEST_NAME)
+                .map(|function| function.name.clone());
+            Role::Worker {
+                at_most_once: at_most_once.collect(),
+            }
+        } else {
+            Role::Stream {
+                owed: (0, 0),
+                finished: hello.role == SUBSCRIBER,
+                is_client: hello.role == CLIENT || !hello.client.is_empty(),
+                makes_calls: hello.role == CLIENT,
+            }
+        };
+        let window = match hello.role == SUBSCRIBER {
+            false => WINDOW,
+            true => Window {
+                messages: 0,
+                bytes: 0,
+            },
+        };
+        let (instance, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let patience = self.options.patience;
+        let mut session = Session::accept(id.clone(), instance, window, patience, now);
+        if hello.role != WORKER {
+            if state.in_place {
+                session.set_in_place();
+            }
+            if state.drains {
+                session.drain();
+            }
+            for item in inherited {
+                session.submit(item, now);
+            }
+            state.streams.add(key, following);
+        }
+        let peer = Peer {
+            key,
+            name,
+            role,
+            session,
+            route: route.clone(),
+            gone: None,
+            // Until it has joined.
+            lost: Some(now),
+        };
+        state.sessions.insert(key, id.clone());
+        state.routes.insert(route.clone(), id.clone());
+        state.peers.insert(id, peer);
+        Ok(())
+    }
+
+    /// Whether there are parts for a role.
+    fn serves(&self, state: &State, role: &str) -> bool {
+        match role {
+            WORKER => state.gives_tasks && self.results.is_taken(),
+            CLIENT => state.streams.publishes && self.inputs.is_taken(),
+            SUBSCRIBER => state.streams.publishes,
+            _ => false,
+        }
+    }
+
+    /// The connection of a peer is gone.
+    pub(crate) fn gone(&self, route: &Bytes) {
+        let mut state = self.state();
+        if let Some(id) = state.routes.remove(route)
+            && let Some(peer) = state.peers.get_mut(&id)
+        {
+            peer.gone.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Messages that came in were passed on: their places are free.
+    pub(crate) fn passed_on(&self, messages: impl Iterator<Item = (PeerKey, usize)>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        for (key, bytes) in messages {
+            let state = &mut *state;
+            if let Some(id) = state.sessions.get(&key)
+                && let Some(peer) = state.peers.get_mut(id)
+            {
+                match &mut peer.role {
+                    Role::Worker { .. } => peer.session.consume(1, bytes as u64),
+                    Role::Stream { owed, .. } => {
+                        owed.0 += 1;
+                        owed.1 += bytes as u64;
+                        // Who takes no answers makes no further calls.
+                        if !state.streams.is_behind(key, &peer.session) {
+                            let (messages, bytes) = std::mem::take(owed);
+                            peer.session.consume(messages, bytes);
+                        }
+                    }
+                }
+                if !state.stirred.contains(id) {
+                    state.stirred.insert(id.clone());
+                }
+            }
+        }
+        self.flush(&mut state, now);
+    }
+
+    /// Takes no more calls of clients than what they have sent by now.
+    pub(crate) fn drain_inputs(&self) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.drains = true;
+        let State { peers, stirred, .. } = &mut *state;
+        for (id, peer) in peers {
+            if let Role::Stream { .. } = peer.role {
+                peer.session.drain();
+                stirred.insert(id.clone());
+            }
+        }
+        self.flush(&mut state, now);
+    }
+
+    /// Waits until all that clients have sent is here, once they were told to stop. Cancel safe.
+    pub(crate) async fn inputs_drained(&self) {
+        self.until(|state| {
+            state.peers.values().all(|peer| match peer.role {
+                Role::Worker { .. } => true,
+                Role::Stream { finished, .. } => {
+                    finished || !peer.is_there() || peer.gone.is_some() || peer.session.is_over()
+                }
+            })
+        })
+        .await;
+    }
+
+    /// Waits until those that are connected have all that was published for them. Cancel safe.
+    pub(crate) async fn delivered(&self) {
+        self.until(|state| {
+            state.peers.values().all(|peer| match peer.role {
+                Role::Worker { .. } => true,
+                Role::Stream { .. } => {
+                    peer.session.is_acknowledged() || !peer.is_there() || peer.gone.is_some()
+                }
+            })
+        })
+        .await;
+    }
+
+    /// All that the component follows itself is in place.
+    pub(crate) fn set_in_place(&self) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.in_place = true;
+        let State { peers, stirred, .. } = &mut *state;
+        for (id, peer) in peers {
+            peer.session.set_in_place();
+            stirred.insert(id.clone());
+        }
+        self.flush(&mut state, now);
+    }
+
+    /// Waits until something is so, looking whenever messages have flowed. Cancel safe.
+    pub(super) async fn until(&self, done: impl Fn(&State) -> bool) {
+        loop {
+            let mut flowed = std::pin::pin!(self.flowed.notified());
+            flowed.as_mut().enable();
+            if done(&self.state()) {
+                return;
+            }
+            flowed.await;
+        }
+    }
+
+    /// Looks after those that are silent; to be called every [`TICK`]. Tells which clients have left
+    /// without a word, and will not come back.
+    pub(crate) fn tick(&self) -> Vec<String> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let LinkOptions {
+            patience,
+            grace,
+            resume_limit,
+            slow_limit,
+            ..
+        } = self.options;
+        let (mut lost, mut given_up, mut slow) = (Vec::new(), Vec::new(), Vec::new());
+        let State {
+            peers,
+            stirred,
+            streams,
+            ..
+        } = &mut *state;
+        let since = |begin: Instant| now.saturating_duration_since(begin);
+        for (id, peer) in peers {
+            let is_subscriber = matches!(peer.role, Role::Stream { is_client, .. } if !is_client);
+            match peer.lost {
+                Some(begin) if since(begin) > resume_limit => given_up.push(id.clone()),
+                Some(_) => {}
+                None => {
+                    // A subscriber that is stopped, and connected, is waited for.
+                    let is_silent = !is_subscriber && since(peer.session.heard()) > patience;
+                    if is_silent || peer.gone.is_some_and(|gone| since(gone) > grace) {
+                        lost.push(id.clone());
+                    }
+                }
+            }
+            if let Some(begin) = streams.full_since(peer.key) {
+                let limit = if is_subscriber {
+                    slow_limit
+                } else {
+                    Some(slow_limit.unwrap_or(resume_limit))
+                };
+                if limit.is_some_and(|limit| since(begin) > limit) {
+                    slow.push(id.clone());
+                }
+            }
+            if peer.gone.is_none() && peer.session.due().is_some_and(|due| due <= now) {
+                stirred.insert(id.clone());
+            }
+        }
+        for id in lost {
+            state.lose(&id, now);
+        }
+        let mut vanished = Vec::new();
+        for id in slow {
+            if let Some(peer) = state.peers.get_mut(&id) {
+                tracing::warn!("`{}` takes too little, and is dropped", peer.name);
+                let reason = "what was published for it was not taken in time";
+                peer.session.refuse_as(Kind::Slow, reason);
+                state.stirred.insert(id.clone());
+                self.flush(&mut state, now);
+                given_up.push(id);
+            }
+        }
+        for id in given_up {
+            vanished.extend(state.remove(&id));
+            self.flowed.notify_waiters();
+        }
+        let State {
+            dispatch, failed, ..
+        } = &mut *state;
+        dispatch.expire(failed);
+        state.assign(now);
+        self.flush(&mut state, now);
+        vanished
+    }
+
+    /// Says goodbye to everybody.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        let State { peers, router, .. } = &mut *state;
+        for peer in peers.values_mut() {
+            let header = peer.session.close();
+            send(router.as_ref(), peer.route.clone(), &header, Vec::new());
+        }
+        peers.clear();
+        state.there = 0;
+        state.router = None;
+    }
+
+    /// Sends what there is to be sent, and tells who waits what has changed.
+    pub(super) fn flush(&self, state: &mut State, now: Instant) {
+        let State {
+            peers,
+            router,
+            stirred,
+            ..
+        } = state;
+        for id in stirred.drain() {
+            let Some(peer) = peers.get_mut(&id) else {
+                continue;
+            };
+            while let Some(transmission) = peer.session.transmit(now) {
+                let route = peer.route.clone();
+                let header = &transmission.header;
+                if !send(router.as_ref(), route, header, transmission.frames) {
+                    // Its queue is full: again at the next tick, or when it is heard of.
+                    peer.session.unsent();
+                    break;
+                }
+            }
+        }
+        let there = state.there;
+        let outstanding = state.dispatch.outstanding();
+        let changed = self.workers.send_if_modified(|workers| workers.turn(there));
+        let before = self.outstanding.swap(outstanding, Ordering::AcqRel);
+        let is_done = state.tells_of_the_end && outstanding == 0 && before > 0;
+        let has_failed = !state.failed.is_empty();
+        let dispatch = &state.dispatch;
+        let there_is_room =
+            |ahead: usize| dispatch.has_room() || dispatch.waiting() < ahead.div_ceil(2);
+        let has_room = state.blocked.is_some_and(there_is_room);
+        if has_room {
+            state.blocked = None;
+        }
+        if changed || is_done || has_failed || has_room {
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn role(&mut self, id: &Bytes) -> Option<&mut Role> {
+        self.peers.get_mut(id).map(|peer| &mut peer.role)
+    }
+
+    fn rejoin(&mut self, id: &Bytes) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            if peer.lost.take().is_none() {
+                return;
+            }
+            if let Role::Worker { at_most_once } = &peer.role {
+                self.there += 1;
+                let once = at_most_once.clone();
+                self.dispatch.join(peer.key, peer.name.clone(), once);
+            }
+        }
+    }
+
+    fn lose(&mut self, id: &Bytes, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.lost = Some(now);
+            if let Role::Worker { .. } = peer.role {
+                tracing::warn!("worker `{}` is gone; its tasks go to others", peer.name);
+                self.there -= 1;
+                self.dispatch.lose(peer.key, &mut self.failed);
+            }
+        }
+    }
+
+    /// Forgets a peer; tells the id of one that makes calls.
+    fn remove(&mut self, id: &Bytes) -> Option<String> {
+        let peer = self.peers.remove(id)?;
+        self.routes.remove(&peer.route);
+        self.sessions.remove(&peer.key);
+        match peer.role {
+            Role::Worker { .. } => {
+                self.there -= usize::from(peer.is_there());
+                self.dispatch.forget(peer.key, &mut self.failed);
+                None
+            }
+            Role::Stream { makes_calls, .. } => {
+                let (waiting, _) = peer.session.unacknowledged();
+                let waiting = waiting + self.streams.parked(peer.key);
+                if waiting > 0 {
+                    let name = &peer.name;
+                    tracing::warn!("dropped: {waiting} messages for `{name}`, which is gone");
+                }
+                self.streams.remove(peer.key);
+                makes_calls.then(|| peer.name.to_string())
+            }
+        }
+    }
+
+    /// A peer takes no more than what is under way.
+    fn drained(&mut self, id: &Bytes) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            let unsent = match peer.role {
+                Role::Worker { .. } => VecDeque::new(),
+                Role::Stream { .. } => peer.session.take_unsent(),
+            };
+            tracing::info!("`{}` takes no more", peer.name);
+            if self.streams.has_a_place(peer.key) {
+                self.streams.park(peer.key, unsent);
+            } else {
+                self.streams.remove(peer.key);
+            }
+            peer.session.finish();
+        }
+    }
+
+    /// Keeps the place of a subscriber that has left, for a while. Tells whether it has one.
+    fn park(&mut self, id: &Bytes, now: Instant) -> bool {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return false;
+        };
+        tracing::info!("`{}` has left", peer.name);
+        let may_return =
+            matches!(peer.role, Role::Stream { .. }) && self.streams.has_a_place(peer.key);
+        if may_return && !self.drains {
+            let unacknowledged = peer.session.take_unacknowledged();
+            self.streams.park_in_front(peer.key, unacknowledged);
+            peer.lost = Some(now);
+            return true;
+        }
+        false
+    }
+
+    /// What waits for a subscriber of this name, which is not there any more, and follows the same.
+    fn inherit(&mut self, name: &str, following: &Following) -> VecDeque<Item> {
+        if name.is_empty() || !following.has_a_place() {
+            return VecDeque::new();
+        }
+        let streams = &self.streams;
+        let heir = |(_, peer): &(&Bytes, &Peer)| {
+            &*peer.name == name
+                && (!peer.is_there() || peer.gone.is_some())
+                && streams.follows(peer.key, following)
+        };
+        let Some(id) = self.peers.iter().find(heir).map(|(id, _)| id.clone()) else {
+            return VecDeque::new();
+        };
+        let peer = self.peers.get_mut(&id).expect("it was just there");
+        let mut items = peer.session.take_unacknowledged();
+        items.extend(self.streams.take_parked(peer.key));
+        self.remove(&id);
+        items
+    }
+
+    /// A stream's peer may have acknowledged something. Tells whether somebody may have waited for that.
+    fn acknowledged(&mut self, id: &Bytes) -> bool {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return false;
+        };
+        let (key, session) = (peer.key, &mut peer.session);
+        if let Role::Stream { owed, .. } = &mut peer.role
+            && owed.0 > 0
+            && !self.streams.is_behind(key, session)
+        {
+            let (messages, bytes) = std::mem::take(owed);
+            session.consume(messages, bytes);
+        }
+        self.streams.drained(key, session) || session.is_acknowledged()
+    }
+
+    fn send(&self, route: Bytes, header: &LinkHeader, frames: Vec<Bytes>) -> bool {
+        send(self.router.as_ref(), route, header, frames)
+    }
+}
+
+/// Tells whether there was room.
+fn send(
+    router: Option<&RouterSender>,
+    route: Bytes,
+    header: &LinkHeader,
+    frames: Vec<Bytes>,
+) -> bool {
+    let Some(router) = router else {
+        return true;
+    };
+    let head = [route, header::encode(header)];
+    let message = head.into_iter().chain(frames).collect();
+    !matches!(router.try_send(message), Err(TrySendError::Full(_)))
+}
+
+pub(super) fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_NAME)]
+}

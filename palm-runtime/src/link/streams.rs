@@ -1,0 +1,322 @@
+//! What is published over links: who follows what, and what waits for those that are slow or away.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use smallvec::SmallVec;
+use tokio::sync::mpsc;
+
+use super::accept::{LONGEST_NAME, Links, PeerKey, State};
+use super::session::{Item, Session};
+use crate::message::proto::LinkHello;
+
+/// How much may wait for one peer until the publisher waits for it; one message is let in however large
+/// it is.
+const BACKLOG: Backlog = Backlog {
+    messages: 10_000,
+    bytes: 64 * 1024 * 1024,
+};
+
+/// How much may wait for a client that makes further calls.
+const BEHIND: Backlog = Backlog {
+    messages: 4096,
+    bytes: 16 * 1024 * 1024,
+};
+
+/// How many topics one peer may follow.
+const MOST_TOPICS: usize = 64;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Backlog {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Backlog {
+    fn reaches(self, limit: Self) -> bool {
+        self.messages >= limit.messages || self.bytes >= limit.bytes
+    }
+
+    fn half(self) -> Self {
+        Self {
+            messages: self.messages / 2,
+            bytes: self.bytes / 2,
+        }
+    }
+}
+
+/// What a peer follows: topics, each exactly, and the answers to a client, under its id and under what
+/// goes on with a slash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Following {
+    pub(crate) topics: Vec<String>,
+    pub(crate) client: String,
+}
+
+impl Following {
+    /// What a peer says that it follows.
+    pub(super) fn of(hello: &LinkHello) -> Result<Self, String> {
+        let topics = &hello.topics;
+        let is_too_long = |topic: &String| topic.len() > LONGEST_NAME;
+        if topics.len() > MOST_TOPICS || topics.iter().chain([&hello.client]).any(is_too_long) {
+            return Err(format!(
+                "a peer may follow {MOST_TOPICS} topics of {LONGEST_NAME} bytes"
+            ));
+        }
+        Ok(Self {
+            topics: topics.clone(),
+            client: hello.client.clone(),
+        })
+    }
+
+    /// Whether what is published for it waits while it is away.
+    pub(super) fn has_a_place(&self) -> bool {
+        !self.topics.is_empty()
+    }
+}
+
+/// A message to be published.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) topic: ByteString,
+    pub(crate) frame: Bytes,
+}
+
+#[derive(Debug, Default)]
+struct Follower {
+    following: Following,
+    /// What waits for who comes next, once this one takes no more.
+    parked: Option<VecDeque<Item>>,
+    parked_bytes: usize,
+}
+
+impl Follower {
+    fn backlog(&self, session: &Session) -> Backlog {
+        let (messages, bytes) = session.unacknowledged();
+        Backlog {
+            messages: messages + self.parked.as_ref().map_or(0, VecDeque::len),
+            bytes: bytes + self.parked_bytes,
+        }
+    }
+
+    fn set_parked(&mut self, items: VecDeque<Item>) {
+        self.parked_bytes = items.iter().map(|item| item.frame.len()).sum();
+        self.parked = Some(items);
+    }
+}
+
+/// Who follows what.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Whether there is a part that publishes.
+    pub(super) publishes: bool,
+    followers: HashMap<PeerKey, Follower>,
+    /// With the tag that tells the peer the topic.
+    topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
+    clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
+    /// Those for whom no more may wait, and since when.
+    full: HashMap<PeerKey, Instant>,
+    /// Gets what somebody new follows.
+    news: Option<mpsc::UnboundedSender<Following>>,
+}
+
+/// The client of a topic: what stands in front of the first slash.
+fn client_of(topic: &str) -> &str {
+    topic.split('/').next().unwrap_or(topic)
+}
+
+impl Streams {
+    pub(super) fn add(&mut self, key: PeerKey, following: Following) {
+        for (index, topic) in following.topics.iter().enumerate() {
+            let place = self.topics.entry(topic.clone()).or_default();
+            place.push((key, index as u64 + 1));
+        }
+        if !following.client.is_empty() {
+            let place = self.clients.entry(following.client.clone()).or_default();
+            place.push(key);
+        }
+        if let Some(news) = &self.news {
+            // Without a taker the component has stopped.
+            let _ = news.send(following.clone());
+        }
+        let follower = Follower {
+            following,
+            ..Follower::default()
+        };
+        self.followers.insert(key, follower);
+    }
+
+    pub(super) fn remove(&mut self, key: PeerKey) {
+        self.full.remove(&key);
+        let Some(follower) = self.followers.remove(&key) else {
+            return;
+        };
+        let Following { topics, client } = follower.following;
+        for topic in topics {
+            if let Some(keys) = self.topics.get_mut(&topic) {
+                keys.retain(|(other, _)| *other != key);
+                if keys.is_empty() {
+                    self.topics.remove(&topic);
+                }
+            }
+        }
+        if let Some(keys) = self.clients.get_mut(&client) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.clients.remove(&client);
+            }
+        }
+    }
+
+    fn targets(&self, topic: &str) -> SmallVec<[(PeerKey, u64); 2]> {
+        let clients = self.clients.get(client_of(topic));
+        let clients = clients.into_iter().flatten().map(|&key| (key, 0));
+        let exact = self.topics.get(topic).into_iter().flatten().copied();
+        exact.chain(clients).collect()
+    }
+
+    fn has(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic) || self.clients.contains_key(client_of(topic))
+    }
+
+    pub(super) fn has_a_place(&self, key: PeerKey) -> bool {
+        let follower = self.followers.get(&key);
+        follower.is_some_and(|follower| follower.following.has_a_place())
+    }
+
+    pub(super) fn follows(&self, key: PeerKey, following: &Following) -> bool {
+        let follower = self.followers.get(&key);
+        follower.is_some_and(|follower| follower.following == *following)
+    }
+
+    /// From now on what is published for a peer waits, behind these, for who comes next.
+    pub(super) fn park(&mut self, key: PeerKey, items: VecDeque<Item>) {
+        if let Some(follower) = self.followers.get_mut(&key)
+            && follower.parked.is_none()
+        {
+            follower.set_parked(items);
+        }
+    }
+
+    /// As [`park`](Self::park), in front of what waits.
+    pub(super) fn park_in_front(&mut self, key: PeerKey, mut items: VecDeque<Item>) {
+        if let Some(follower) = self.followers.get_mut(&key) {
+            items.extend(follower.parked.take().unwrap_or_default());
+            follower.set_parked(items);
+        }
+    }
+
+    /// How many wait for who comes next.
+    pub(super) fn parked(&self, key: PeerKey) -> usize {
+        let parked = self.followers.get(&key);
+        let parked = parked.and_then(|follower| follower.parked.as_ref());
+        parked.map_or(0, VecDeque::len)
+    }
+
+    pub(super) fn take_parked(&mut self, key: PeerKey) -> VecDeque<Item> {
+        let parked = self.followers.get_mut(&key);
+        let parked = parked.and_then(|follower| follower.parked.take());
+        parked.unwrap_or_default()
+    }
+
+    /// Whether a client is to make no further calls for now.
+    pub(super) fn is_behind(&self, key: PeerKey, session: &Session) -> bool {
+        let follower = self.followers.get(&key);
+        follower.is_some_and(|follower| follower.backlog(session).reaches(BEHIND))
+    }
+
+    /// Since when nothing more may wait for a peer.
+    pub(super) fn full_since(&self, key: PeerKey) -> Option<Instant> {
+        self.full.get(&key).copied()
+    }
+
+    /// Something may have been taken. Tells whether there is room again where there was none.
+    pub(super) fn drained(&mut self, key: PeerKey, session: &Session) -> bool {
+        if !self.full.contains_key(&key) {
+            return false;
+        }
+        let follower = self.followers.get(&key);
+        let is_full = follower.is_some_and(|it| it.backlog(session).reaches(BACKLOG.half()));
+        if !is_full {
+            self.full.remove(&key);
+        }
+        !is_full
+    }
+}
+
+impl Links {
+    /// There is a part that publishes. Of several the first one does; tells what is followed from now on.
+    pub(crate) fn publish_here(&self) -> Option<mpsc::UnboundedReceiver<Following>> {
+        let streams = &mut self.state().streams;
+        if std::mem::replace(&mut streams.publishes, true) {
+            return None;
+        }
+        let (sender, news) = mpsc::unbounded_channel();
+        streams.news = Some(sender);
+        Some(news)
+    }
+
+    /// Whether a client takes the answers under `topic` here.
+    pub(crate) fn has_client(&self, topic: &str) -> bool {
+        let clients = &self.state().streams.clients;
+        clients.contains_key(client_of(topic))
+    }
+
+    /// Whether somebody follows `topic`.
+    pub(crate) fn is_followed(&self, topic: &str) -> bool {
+        self.state().streams.has(topic)
+    }
+
+    /// Gives messages to all who follow their topics. What those do not take waits; see
+    /// [`room`](Self::room). What nobody follows any more is left.
+    pub(crate) fn publish(&self, deliveries: &mut Vec<Delivery>) {
+        if deliveries.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.state();
+        deliveries.retain(|delivery| !state.publish(&delivery.topic, &delivery.frame, now));
+        self.flush(&mut state, now);
+    }
+
+    /// Waits until there is room for what is published, with all who follow. Cancel safe.
+    pub(crate) async fn room(&self) {
+        self.until(|state| state.streams.full.is_empty()).await;
+    }
+}
+
+impl State {
+    /// Tells whether anybody follows the topic.
+    fn publish(&mut self, topic: &str, frame: &Bytes, now: Instant) -> bool {
+        let targets = self.streams.targets(topic);
+        for &(key, tag) in &targets {
+            let Some(follower) = self.streams.followers.get_mut(&key) else {
+                continue;
+            };
+            let id = &self.sessions[&key];
+            let peer = self.peers.get_mut(id).expect("who has a key has a session");
+            let item = Item {
+                tag,
+                frame: frame.clone(),
+            };
+            match &mut follower.parked {
+                Some(parked) => {
+                    follower.parked_bytes += frame.len();
+                    parked.push_back(item);
+                }
+                None => {
+                    peer.session.submit(item, now);
+                    if !self.stirred.contains(id) {
+                        self.stirred.insert(id.clone());
+                    }
+                }
+            }
+            if follower.backlog(&peer.session).reaches(BACKLOG) {
+                self.streams.full.entry(key).or_insert(now);
+            }
+        }
+        !targets.is_empty()
+    }
+}
