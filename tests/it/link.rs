@@ -390,21 +390,22 @@ fn workers_with_and_without_a_link_share_the_work() {
 }
 
 /// What stands between a worker and its master, and can be cut.
-struct Line {
-    address: String,
+pub(crate) struct Line {
+    pub(crate) address: String,
     cut: watch::Sender<usize>,
-    connections: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    accepting: tokio::task::JoinHandle<()>,
 }
 
 impl Line {
-    async fn to(master: &str) -> Self {
+    pub(crate) async fn to(master: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("tcp://{}", listener.local_addr().unwrap());
         let master = master.strip_prefix("tcp://").unwrap().to_owned();
         let cut = watch::Sender::new(0);
         let connections = Arc::new(AtomicUsize::new(0));
         let (cuts, opened) = (cut.subscribe(), connections.clone());
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             while let Ok((mut from, _)) = listener.accept().await {
                 let Ok(mut to) = TcpStream::connect(&master).await else {
                     continue;
@@ -424,11 +425,18 @@ impl Line {
             address,
             cut,
             connections,
+            accepting,
         }
     }
 
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Cuts it for good.
+    pub(crate) fn close(&self) {
+        self.accepting.abort();
+        self.cut();
     }
 }
 

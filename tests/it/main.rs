@@ -33,6 +33,7 @@ mod other_languages;
 mod parts;
 mod pylm;
 mod rep;
+mod stream;
 mod testing;
 mod tls;
 mod typed;

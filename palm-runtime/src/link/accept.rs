@@ -311,7 +311,7 @@ impl Links {
                     }
                 }
                 Event::Forgotten | Event::InPlace => {}
-                Event::Closed => {
+                Event::Closed { .. } => {
                     if !state.park(&id, now) {
                         state.remove(&id);
                     }

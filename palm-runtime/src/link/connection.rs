@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
+use super::WORKER;
 use super::header;
 use super::options::LinkOptions;
 use super::session::{Event, Item, Session, VERSION, Window};
@@ -76,8 +77,8 @@ pub(crate) enum Arrival {
     Message(Received, Bytes),
     /// All that the other side follows itself is in place.
     InPlace,
-    /// The other side has forgotten the session, and there is another one. What was not answered will not
-    /// be.
+    /// The other side is gone with what it had, and there is another session. What was not answered will
+    /// not be, unless it is sent again.
     Renewed,
 }
 
@@ -114,6 +115,8 @@ struct State {
     ending: bool,
     /// What goes over the next session.
     waiting: VecDeque<Item>,
+    /// Whether the last session is over and what was in it is lost.
+    is_lost: bool,
     /// Not before then a new session begins.
     pause: Option<Instant>,
     /// Whether the first session is open.
@@ -166,6 +169,7 @@ impl Link {
                 finished: false,
                 ending: false,
                 waiting: VecDeque::new(),
+                is_lost: false,
                 pause: None,
                 is_open: false,
                 events: Vec::new(),
@@ -232,8 +236,8 @@ impl Link {
         self.until(State::has_room).await;
     }
 
-    /// Sends messages, each with whether its sender sends it again where [`Arrival::Renewed`] comes;
-    /// otherwise it goes over the next session where this one did not bring it.
+    /// Sends messages, each with whether its sender sends it again where [`Arrival::Renewed`] comes. What
+    /// one session does not bring goes over the next one.
     pub(crate) fn send_all(&self, messages: impl Iterator<Item = (bool, Bytes)>) {
         let now = Instant::now();
         let mut state = self.state();
@@ -241,10 +245,10 @@ impl Link {
         for (is_tracked, frame) in messages {
             let tag = u64::from(is_tracked);
             let item = Item { tag, frame };
-            if !is_closed {
-                state.session.submit(item, now);
-            } else if !is_tracked {
+            if is_closed {
                 state.waiting.push_back(item);
+            } else {
+                state.session.submit(item, now);
             }
         }
         state.flush(now);
@@ -411,8 +415,10 @@ impl Link {
         for item in std::mem::take(&mut state.waiting) {
             state.session.submit(item, now);
         }
-        // Without a receiver the component has stopped.
-        let _ = self.arrivals.send(Arrival::Renewed);
+        if std::mem::take(&mut state.is_lost) {
+            // Without a receiver the component has stopped.
+            let _ = self.arrivals.send(Arrival::Renewed);
+        }
     }
 
     fn receive(&self, messages: impl Iterator<Item = Frames>) {
@@ -450,14 +456,20 @@ impl Link {
                     }
                     Event::Draining => state.end(),
                     Event::Finished => state.finished = true,
-                    Event::Forgotten | Event::Closed => {
+                    Event::Forgotten => {
                         tracing::info!("`{}` begins anew, and so does the link", self.address);
-                        state.over(now);
+                        state.over(false, now);
+                    }
+                    Event::Closed { is_settled } => {
+                        tracing::info!("`{}` has closed the link", self.address);
+                        // Results of one master mean nothing to the next.
+                        let is_settled = is_settled && self.hello.role != WORKER;
+                        state.over(is_settled, now);
                     }
                     Event::Refused(refusal) => {
                         let reason = refusal.reason;
                         tracing::warn!("the link with `{}` has ended: {reason}", self.address);
-                        state.over(now);
+                        state.over(false, now);
                         state.pause = Some(now + AGAIN);
                     }
                 }
@@ -497,11 +509,6 @@ fn begin(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant) -> S
     Session::connect(id, hello.clone(), window, heartbeat, now)
 }
 
-/// What goes over the next session, of what one has not brought.
-fn carried(items: VecDeque<Item>) -> impl Iterator<Item = Item> {
-    items.into_iter().filter(|item| item.tag == 0)
-}
-
 impl State {
     fn is_connected(&self) -> bool {
         self.dealer.as_ref().is_some_and(DealerSender::has_peer)
@@ -516,16 +523,20 @@ impl State {
     fn end(&mut self) {
         self.ending = true;
         let unsent = self.session.take_unsent();
-        self.waiting.extend(carried(unsent));
+        self.waiting.extend(unsent);
         self.session.finish();
     }
 
-    /// The session is over, and with it what was to be done.
-    fn over(&mut self, now: Instant) {
-        let before = std::mem::take(&mut self.waiting);
-        let unacknowledged = self.session.take_unacknowledged();
-        self.waiting.extend(carried(unacknowledged));
-        self.waiting.extend(before);
+    /// The session is over, and with it what was to be done; unless all that was acknowledged has been.
+    fn over(&mut self, is_settled: bool, now: Instant) {
+        let mut waiting = self.session.take_unacknowledged();
+        waiting.append(&mut self.waiting);
+        if !is_settled {
+            // It is sent again by who has sent it, or, of a worker, not wanted any more.
+            waiting.retain(|item| item.tag == 0);
+            self.is_lost = true;
+        }
+        self.waiting = waiting;
         self.finished |= self.draining;
         self.pace.forget(now);
     }

@@ -60,7 +60,10 @@ pub(crate) enum Event {
     /// All that the peer follows itself is in place.
     InPlace,
     /// The peer has closed the session. It is over.
-    Closed,
+    Closed {
+        /// Whether it has dealt with all that it has acknowledged, and this side has all that came of it.
+        is_settled: bool,
+    },
     /// The peer, or this side, does not go on. The session is over.
     Refused(LinkRefusal),
 }
@@ -278,11 +281,13 @@ impl Session {
         self.outbox.split_off(self.outbox.base)
     }
 
-    /// The last header: nothing more comes from here.
+    /// The last header: nothing more comes from here. It says whether all has been dealt with, for which
+    /// the peer has to have acknowledged all.
     pub(crate) fn close(&mut self) -> LinkHeader {
         self.over = true;
         LinkHeader {
             closed: true,
+            finished: self.is_acknowledged(),
             ..self.header()
         }
     }
@@ -381,7 +386,8 @@ impl Session {
         }
         if header.closed {
             self.over = true;
-            events.push(Event::Closed);
+            let is_settled = header.finished && received == end;
+            events.push(Event::Closed { is_settled });
         }
     }
 

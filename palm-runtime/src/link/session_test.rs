@@ -228,7 +228,10 @@ fn a_peer_that_drains_is_told_of_the_end() {
     let header = pair.ends[0].session.close();
     let frames = Vec::new();
     pair.ends[1].receive(pair.now, Transmission { header, frames });
-    assert_eq!(pair.ends[1].events.last(), Some(&Event::Closed));
+    assert_eq!(
+        pair.ends[1].events.last(),
+        Some(&Event::Closed { is_settled: true })
+    );
 }
 
 #[test]

@@ -71,6 +71,11 @@ impl Following {
         })
     }
 
+    /// Whether answers under `topic` are its client's.
+    pub(crate) fn is_of(&self, topic: &str) -> bool {
+        !self.client.is_empty() && client_of(topic) == self.client
+    }
+
     /// Whether what is published for it waits while it is away.
     pub(super) fn has_a_place(&self) -> bool {
         !self.topics.is_empty()

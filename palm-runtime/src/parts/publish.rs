@@ -350,11 +350,29 @@ impl<S: Shape> Publisher<S> {
             released.extend(self.held.release_exactly(&following.client));
             let calls = format!("{}/", following.client);
             released.extend(self.held.release(calls.as_bytes()));
+            self.release_answers(following, &mut released);
         }
         for (topic, frame) in released {
             self.publish(topic, frame).await?;
         }
         Ok(())
+    }
+
+    /// Takes what waits for a component that comes next, and is for a client that takes its answers here: it
+    /// came before the client, which has come anew after this component was restarted.
+    fn release_answers(&mut self, client: &Following, released: &mut Vec<(ByteString, Bytes)>) {
+        if !self.pipelined {
+            return;
+        }
+        for (topic, frame) in self.held.release_exactly(&self.name) {
+            let message = Message::decode(frame.clone()).unwrap_or_default();
+            if client.is_of(message.client()) {
+                released.push((message.client_topic(), frame));
+            } else {
+                let dropped = self.held.push(Instant::now(), topic, frame);
+                self.drop_held(dropped);
+            }
+        }
     }
 
     async fn gather(&mut self, message: Message) -> Result<(), SocketClosed> {

@@ -1,0 +1,250 @@
+//! Streams over links: what a component follows, a client's calls and its answers, on lines that are cut and
+//! with peers that are slow, restarted or gone.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use palm::prelude::*;
+use palm::socket::SocketOptions;
+use palm::{ComponentHandle, LinkOptions};
+
+use super::link::Line;
+use super::setup::{ANY, Gate, check, connect, eventually, options, soon};
+
+#[derive(Clone)]
+struct First {
+    gate: Gate,
+}
+
+#[palm::server(name = "first")]
+impl First {
+    #[palm::method]
+    fn pass(&self, payload: Bytes) -> Bytes {
+        self.gate.count_one();
+        payload
+    }
+
+    #[palm::method]
+    async fn gated(&self, payload: Bytes) -> Bytes {
+        self.gate.pass().await;
+        payload
+    }
+}
+
+#[derive(Clone)]
+struct Next {
+    gate: Gate,
+}
+
+#[palm::pipeline(name = "next")]
+impl Next {
+    #[palm::method]
+    fn pass(&self, payload: Bytes) -> Bytes {
+        self.gate.count_one();
+        payload
+    }
+
+    #[palm::method]
+    async fn gated(&self, payload: Bytes) -> Bytes {
+        self.gate.pass().await;
+        payload
+    }
+}
+
+/// Comes back soon.
+fn eager() -> SocketOptions {
+    let mut sockets = options();
+    sockets.reconnect.1 = Duration::from_millis(20);
+    sockets
+}
+
+async fn first(link: LinkOptions) -> (ComponentHandle, Gate) {
+    let gate = Gate::closed();
+    let server = First { gate: gate.clone() }.bind(ANY).pipelined(true);
+    (server.link_options(link).spawn().await.unwrap(), gate)
+}
+
+async fn next(at: &str, follows: &str, gate: &Gate) -> ComponentHandle {
+    let gate = gate.clone();
+    let next = Next { gate }.bind(at).follow(follows);
+    next.socket_options(eager()).spawn().await.unwrap()
+}
+
+fn payloads(count: usize) -> impl Iterator<Item = String> + Send {
+    (0..count).map(|number| number.to_string())
+}
+
+/// The answers of a job that ends by itself, as it is under way.
+fn answers(client: &Client, steps: &str, count: usize) -> tokio::task::JoinHandle<Vec<u32>> {
+    let mut job = client.job(steps, payloads(count));
+    tokio::spawn(async move {
+        let mut answers = Vec::new();
+        while let Some(answer) = job.next().await {
+            let answer = answer.unwrap();
+            answers.push(std::str::from_utf8(&answer).unwrap().parse().unwrap());
+        }
+        answers
+    })
+}
+
+async fn all(answers: tokio::task::JoinHandle<Vec<u32>>, count: u32) {
+    let mut answers = soon("all answers", answers).await.unwrap();
+    answers.sort_unstable();
+    assert!(answers.iter().copied().eq(0..count), "lost, or twice");
+}
+
+async fn client_of(first: &str, last: &str) -> Client {
+    let client = Client::builder("first", first).answered_by(last);
+    let client = client.socket_options(eager()).connect();
+    soon("connecting", client).await.unwrap()
+}
+
+#[test]
+fn on_lines_that_are_cut_nothing_is_lost_or_doubled() {
+    check(async {
+        let (first, first_gate) = first(LinkOptions::default()).await;
+        let gate = Gate::closed();
+        let stream = Line::to(first.db_address()).await;
+        let next = next(ANY, &stream.address, &gate).await;
+        let (calls, back) = (
+            Line::to(first.db_address()).await,
+            Line::to(next.db_address()).await,
+        );
+        let client = client_of(&calls.address, &back.address).await;
+        let answers = answers(&client, "first.pass next.pass", 20_000);
+        for round in 1..=9 {
+            for line in [&stream, &calls, &back] {
+                let due = || gate.count() >= 2000 * round;
+                eventually("some of the work", due).await;
+                let before = line.connections.load(Ordering::Relaxed);
+                line.cut();
+                let again = || line.connections.load(Ordering::Relaxed) > before;
+                eventually("another connection", again).await;
+            }
+        }
+        all(answers, 20_000).await;
+        // Both came back in time: each was done once.
+        assert_eq!((first_gate.count(), gate.count()), (20_000, 20_000));
+    });
+}
+
+#[test]
+fn a_component_that_is_restarted_goes_on_where_it_was() {
+    check(async {
+        let (first, first_gate) = first(LinkOptions::default()).await;
+        let gate = Gate::closed();
+        let mut between = next(ANY, first.db_address(), &gate).await;
+        let at = between.db_address().to_owned();
+        let client = client_of(first.db_address(), &at).await;
+        let answers = answers(&client, "first.pass next.pass", 20_000);
+        for round in 1..=5 {
+            eventually("some of the work", || gate.count() >= 3000 * round).await;
+            soon("the end", between.shutdown()).await.unwrap();
+            between = next(&at, first.db_address(), &gate).await;
+        }
+        all(answers, 20_000).await;
+        // What was taken was finished, and what was not waited.
+        assert_eq!((first_gate.count(), gate.count()), (20_000, 20_000));
+    });
+}
+
+#[test]
+fn a_slow_subscriber_slows_its_publisher() {
+    check(async {
+        let (first, first_gate) = first(LinkOptions::default()).await;
+        let gate = Gate::closed();
+        let next = next(ANY, first.db_address(), &gate).await;
+        let client = Client::builder("first", first.db_address());
+        let client = client.answered_by(next.db_address()).window(100_000);
+        let client = soon("connecting", client.connect()).await.unwrap();
+        let answers = answers(&client, "first.pass next.gated", 60_000);
+        // As many as may wait: for the subscriber, in its window, and in queues.
+        eventually("the backlog", || first_gate.count() > 10_000).await;
+        let mut before = 0;
+        eventually("the end of it", || {
+            std::mem::replace(&mut before, first_gate.count()) == first_gate.count()
+        })
+        .await;
+        assert!(first_gate.count() < 40_000, "{}", first_gate.count());
+        gate.open();
+        all(answers, 60_000).await;
+    });
+}
+
+#[test]
+fn a_subscriber_that_takes_nothing_for_too_long_is_dropped_where_that_is_asked_for() {
+    check(async {
+        let mut link = LinkOptions::default();
+        link.slow_limit = Some(Duration::from_millis(300));
+        let (first, first_gate) = first(link).await;
+        let gate = Gate::closed();
+        let next = next(ANY, first.db_address(), &gate).await;
+        let client = client_of(first.db_address(), next.db_address()).await;
+        for number in 0..40_000 {
+            let send = client.send("first.pass next.gated", number.to_string());
+            soon("sending", send).await.unwrap();
+        }
+        eventually("all of the work", || first_gate.count() == 40_000).await;
+        gate.open();
+    });
+}
+
+#[test]
+fn subscribers_with_and_without_links_follow_the_same() {
+    check(async {
+        let (first, _) = first(LinkOptions::default()).await;
+        let gate = Gate::closed();
+        let linked = next(ANY, first.db_address(), &gate).await;
+        let mut options = LinkOptions::default();
+        options.enabled = false;
+        let other = Next { gate: gate.clone() }.bind(ANY);
+        let other = other
+            .follow(first.db_address())
+            .link_options(options)
+            .to_client(true);
+        let other = other.spawn().await.unwrap();
+        for last in [&linked, &other] {
+            let client = client_of(first.db_address(), last.db_address()).await;
+            let job = client.job("first.pass next.pass", payloads(3000));
+            let answers = job.messages(3000).count();
+            assert_eq!(soon("all answers", answers).await, 3000);
+        }
+        eventually("the work of both", || gate.count() == 12_000).await;
+    });
+}
+
+#[test]
+fn the_calls_of_a_client_that_has_vanished_are_cancelled() {
+    check(async {
+        let mut link = LinkOptions::default();
+        link.resume_limit = Duration::from_millis(300);
+        let gate = Gate::closed();
+        let server = First { gate: gate.clone() }.bind(ANY).link_options(link);
+        let server = server.concurrency(1).spawn().await.unwrap();
+        let line = Line::to(server.db_address()).await;
+        let client = connect_at(&line.address).await;
+        let mut job = client.job("first.gated", payloads(100));
+        let answers = tokio::spawn(async move { job.next().await });
+        gate.arrived(1).await;
+        line.close();
+        // The call that runs is dropped, and none of the others begins.
+        let metrics = || server.metrics();
+        let ended = || {
+            let metrics = metrics();
+            metrics.function("gated").unwrap().working.count() >= 1
+        };
+        eventually("the end of the call", ended).await;
+        gate.open();
+        let other = connect("first", &server).await;
+        assert_eq!(other.eval("first.pass", "x").await.unwrap(), "x");
+        assert_eq!(gate.count(), 2);
+        answers.abort();
+    });
+}
+
+async fn connect_at(address: &str) -> Client {
+    let client = Client::builder("first", address).socket_options(eager());
+    soon("connecting", client.connect()).await.unwrap()
+}
