@@ -37,6 +37,11 @@ pub(crate) const AT_MOST_ONCE: Accepted = Accepted {
     usage: "at_most_once",
 };
 
+pub(crate) const MAX_RUNTIME_MS: Accepted = Accepted {
+    key: "max_runtime_ms",
+    usage: "max_runtime_ms = 1000",
+};
+
 /// The options that were given to one attribute. Taken from it one by one.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -176,6 +181,27 @@ impl Options {
             diagnostics.push(value, message);
         }
         Some(given.key)
+    }
+
+    /// The value of the option `accepted`, a number above 0, if it is given.
+    pub(crate) fn take_number(
+        &mut self,
+        accepted: Accepted,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<u64> {
+        let Given { key, value, .. } = self.take(accepted)?;
+        let number = match &value {
+            Some(Expr::Lit(ExprLit {
+                lit: Lit::Int(number),
+                ..
+            })) => number.base10_parse().ok().filter(|&number| number > 0),
+            _ => None,
+        };
+        if number.is_none() {
+            let usage = accepted.usage;
+            diagnostics.push(&key, format_args!("expected a number above 0: `{usage}`"));
+        }
+        number
     }
 
     fn take(&mut self, accepted: Accepted) -> Option<Given> {

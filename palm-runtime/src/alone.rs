@@ -34,6 +34,7 @@ pub(crate) async fn alone<C: Callable>(
         store,
         options: &SocketOptions::default(),
         advertised_host: None,
+        links_only: false,
         announced: &mut BTreeMap::new(),
         counters: Arc::default(),
         functions: &mut Vec::new(),

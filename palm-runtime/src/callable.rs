@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -41,6 +42,10 @@ pub struct FunctionInfo {
     pub takes_context: bool,
     /// Whether a call must not be run twice.
     pub at_most_once: bool,
+    /// How long a call may run; then it fails, with [`FailureKind::DeadlineExceeded`].
+    ///
+    /// [`FailureKind::DeadlineExceeded`]: crate::FailureKind::DeadlineExceeded
+    pub max_runtime: Option<Duration>,
 }
 
 impl FunctionInfo {
@@ -63,7 +68,16 @@ impl FunctionInfo {
             results,
             takes_context,
             at_most_once: false,
+            max_runtime: None,
         }
+    }
+
+    /// A call of it may run for so many milliseconds.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn max_runtime_ms(mut self, milliseconds: u64) -> Self {
+        self.max_runtime = Some(Duration::from_millis(milliseconds));
+        self
     }
 
     /// A call of it must not be run twice.

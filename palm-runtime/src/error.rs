@@ -1,6 +1,7 @@
 //! Errors that several layers share. Those of one operation stand beside it.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use crate::cache::{CacheError, OpenStoreError};
 use crate::callable::panic_text;
@@ -137,6 +138,13 @@ impl CallFailure {
     pub(crate) fn late() -> Self {
         let kind = FailureKind::DeadlineExceeded;
         let source = "its deadline has passed".into();
+        Self { kind, source }
+    }
+
+    /// It has run for as long as it may.
+    pub(crate) fn overrun(max_runtime: Duration) -> Self {
+        let kind = FailureKind::DeadlineExceeded;
+        let source = format!("it ran for longer than the {max_runtime:?} that it may").into();
         Self { kind, source }
     }
 

@@ -465,6 +465,7 @@ impl<C: Callable> Running<C> {
     ) {
         let (started, counters) = (begun.started, begun.counters.clone());
         let deadline = begun.deadline;
+        let max_runtime = C::FUNCTIONS.get(begun.index).and_then(|it| it.max_runtime);
         let topic = begun.header.client_topic();
         let shared = self.finisher.shared.clone();
         let call = async move {
@@ -474,11 +475,21 @@ impl<C: Callable> Running<C> {
                     None => std::future::pending().await,
                 }
             };
+            let overrun = async {
+                match max_runtime {
+                    Some(limit) => {
+                        tokio::time::sleep_until((started + limit).into()).await;
+                        limit
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             // A method that awaits is dropped where it does; one that has a thread goes on for nobody.
             let outcome = tokio::select! {
                 biased;
                 outcome = call => outcome,
                 () = late => Outcome::Failed(CallFailure::late()),
+                limit = overrun => Outcome::Failed(CallFailure::overrun(limit)),
                 () = shared.cancellations.of(&topic) => Outcome::Failed(CallFailure::given_up()),
             };
             if let Some(counters) = counters {

@@ -32,7 +32,7 @@ use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
 use crate::parts::{BypassSender, Outstanding};
 use crate::queue;
-use crate::socket::{Address, Peers, SocketClosed, SocketError, SocketOptions};
+use crate::socket::{Address, AddressError, Peers, SocketClosed, SocketError, SocketOptions};
 
 /// Messages that a part takes from a socket or a queue at once.
 pub(crate) const BATCH: usize = 256;
@@ -568,6 +568,8 @@ pub struct Setup<'a> {
     pub(crate) store: &'a Arc<ComponentStore>,
     pub(crate) options: &'a SocketOptions,
     pub(crate) advertised_host: Option<&'a str>,
+    /// Whether peers reach the component over links and nothing else.
+    pub(crate) links_only: bool,
     pub(crate) announced: &'a mut BTreeMap<String, String>,
     pub(crate) counters: Arc<PartCounters>,
     pub(crate) functions: &'a mut Vec<Arc<FunctionCounters>>,
@@ -584,6 +586,15 @@ impl Setup<'_> {
     /// How sockets are to behave.
     pub fn socket_options(&self) -> &SocketOptions {
         self.options
+    }
+
+    /// Where a socket is to be bound beside links; `None`: nowhere.
+    pub(crate) fn to_bind(
+        &self,
+        address: &Result<Address, AddressError>,
+    ) -> Result<Option<Address>, SocketError> {
+        let address = address.clone()?;
+        Ok((!self.links_only).then_some(address))
     }
 
     /// Tells peers, under the cache key `key`, where the part is to be found. A wildcard host becomes

@@ -772,3 +772,33 @@ fn many_results_are_made_only_as_fast_as_they_are_taken() {
         assert!(made.load(Ordering::Relaxed) < 3000, "{made:?}");
     });
 }
+
+struct Overrun;
+
+#[palm::server(name = "overrun")]
+impl Overrun {
+    #[palm::method(max_runtime_ms = 50)]
+    async fn waits(&self) -> String {
+        std::future::pending().await
+    }
+
+    #[palm::method(max_runtime_ms = 10000)]
+    async fn is_quick(&self) -> String {
+        "done".to_owned()
+    }
+}
+
+#[test]
+fn a_call_that_runs_for_too_long_fails() {
+    check(async {
+        let server = Overrun.bind(ANY).spawn().await.unwrap();
+        let client = super::setup::connect("overrun", &server).await;
+        let answer: String = client.eval(Overrun::IS_QUICK, ()).await.unwrap();
+        assert_eq!(answer, "done");
+        let error = client.eval(Overrun::WAITS, ()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`overrun.waits` was not done in time in `overrun`: it ran for longer than the 50ms that it may"
+        );
+    });
+}

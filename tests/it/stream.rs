@@ -248,3 +248,58 @@ async fn connect_at(address: &str) -> Client {
     let client = Client::builder("first", address).socket_options(eager());
     soon("connecting", client.connect()).await.unwrap()
 }
+
+#[test]
+fn a_cluster_needs_one_address_of_each_component() {
+    check(async {
+        let first = First {
+            gate: Gate::closed(),
+        };
+        let first = first.bind(ANY).pipelined(true).links_only(true);
+        let first = first.spawn().await.unwrap();
+        let next = Next {
+            gate: Gate::closed(),
+        };
+        let next = next.bind(ANY).follow(first.db_address()).links_only(true);
+        let next = next.spawn().await.unwrap();
+        for component in [&first, &next] {
+            let keys: Vec<_> = component.addresses().keys().collect();
+            assert!(
+                keys.iter()
+                    .all(|key| ["db_address", "sub_address"].contains(&key.as_str())),
+                "{keys:?}"
+            );
+        }
+        let client = client_of(first.db_address(), next.db_address()).await;
+        all(answers(&client, "first.pass next.pass", 1000), 1000).await;
+
+        let master = Master::new("master").bind(ANY).links_only(true);
+        let master = master.spawn().await.unwrap();
+        let gate = Gate::closed();
+        let hand = super::link::Hand { gate: gate.clone() };
+        let hand = hand.connect(master.db_address()).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        assert_eq!(client.eval("master.count", "x").await.unwrap(), "x");
+        // A caller that gives up is heard of as well.
+        let limit = Duration::from_millis(100);
+        let given_up = client.eval("master.gated", "x").into_future();
+        assert!(tokio::time::timeout(limit, given_up).await.is_err());
+        let ended = || {
+            let metrics = hand.metrics();
+            metrics.function("gated").unwrap().working.count() == 1
+        };
+        eventually("the end of the call", ended).await;
+    });
+}
+
+#[test]
+fn a_component_that_nobody_could_reach_does_not_start() {
+    check(async {
+        let mut link = LinkOptions::default();
+        link.enabled = false;
+        let master = Master::new("master").bind(ANY).links_only(true);
+        let error = master.link_options(link).spawn().await.unwrap_err();
+        let text = super::setup::chain(&error);
+        assert!(text.contains("`links_only`"), "{text}");
+    });
+}

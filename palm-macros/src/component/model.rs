@@ -61,6 +61,8 @@ pub(super) struct Method {
     pub(super) blocking: bool,
     /// Whether a call must not be run twice.
     pub(super) at_most_once: bool,
+    /// How long a call may run.
+    pub(super) max_runtime_ms: Option<u64>,
 }
 
 /// A method that shapes a stream.
@@ -201,6 +203,7 @@ fn model_functions(
                     doc: text::first_doc_line(&function.attrs),
                     blocking: options.blocking,
                     at_most_once: options.at_most_once,
+                    max_runtime_ms: options.max_runtime_ms,
                     signature,
                 });
             }
@@ -214,6 +217,7 @@ struct HelperOptions {
     name: Option<String>,
     blocking: bool,
     at_most_once: bool,
+    max_runtime_ms: Option<u64>,
 }
 
 fn model_helper_options(
@@ -224,10 +228,17 @@ fn model_helper_options(
 ) -> HelperOptions {
     let accepted: &[_] = match mark.helper {
         // The interface names its functions.
-        Helper::Method if written.item.trait_.is_some() => {
-            &[options::BLOCKING, options::AT_MOST_ONCE]
-        }
-        Helper::Method => &[options::NAME, options::BLOCKING, options::AT_MOST_ONCE],
+        Helper::Method if written.item.trait_.is_some() => &[
+            options::BLOCKING,
+            options::AT_MOST_ONCE,
+            options::MAX_RUNTIME_MS,
+        ],
+        Helper::Method => &[
+            options::NAME,
+            options::BLOCKING,
+            options::AT_MOST_ONCE,
+            options::MAX_RUNTIME_MS,
+        ],
         Helper::Scatter | Helper::Gather | Helper::HandleStream => &[],
     };
     let args = match &mark.attribute.meta {
@@ -265,6 +276,7 @@ fn model_helper_options(
         at_most_once: options
             .take_flag(options::AT_MOST_ONCE, diagnostics)
             .is_some(),
+        max_runtime_ms: options.take_number(options::MAX_RUNTIME_MS, diagnostics),
     }
 }
 

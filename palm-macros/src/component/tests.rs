@@ -1258,7 +1258,7 @@ fn the_options_of_a_method() {
     check_worker(
         quote! { #[palm::method("foo")] fn foo(&self) {} },
         expect![[r#"
-            expected an option: `palm::method` takes `name = "..."`, `blocking` and `at_most_once`
+            expected an option: `palm::method` takes `name = "..."`, `blocking`, `at_most_once` and `max_runtime_ms = 1000`
         "#]],
     );
     check_worker(
@@ -1282,7 +1282,7 @@ fn the_options_of_a_method() {
     check_worker(
         quote! { #[palm::method(timeout = 3)] fn foo(&self) {} },
         expect![[r#"
-            unknown option `timeout`; `palm::method` takes `name = "..."`, `blocking` and `at_most_once`
+            unknown option `timeout`; `palm::method` takes `name = "..."`, `blocking`, `at_most_once` and `max_runtime_ms = 1000`
         "#]],
     );
     check_worker(

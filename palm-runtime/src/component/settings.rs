@@ -20,6 +20,7 @@ pub struct Settings {
     pub(crate) advertised_host: Option<String>,
     pub(crate) socket: SocketOptions,
     pub(crate) link: LinkOptions,
+    pub(crate) links_only: bool,
     pub(crate) queue: QueueLimits,
     pub(crate) store: Arc<dyn ErasedStore>,
     pub(crate) cache_limits: CacheLimits,
@@ -35,6 +36,7 @@ impl Default for Settings {
             advertised_host: None,
             socket: SocketOptions::default(),
             link: LinkOptions::default(),
+            links_only: false,
             queue: QueueLimits::default(),
             store: Arc::new(MemoryStore::default()),
             cache_limits: CacheLimits::default(),
@@ -59,6 +61,7 @@ impl std::fmt::Debug for Settings {
             .field("advertised_host", &self.advertised_host)
             .field("socket", &self.socket)
             .field("link", &self.link)
+            .field("links_only", &self.links_only)
             .field("queue", &self.queue)
             .field("cache_limits", &self.cache_limits)
             .finish_non_exhaustive()
@@ -115,6 +118,14 @@ macro_rules! settings_methods {
         /// How links behave: how soon a peer counts as gone, and how often a task is tried.
         pub fn link_options(mut self, options: $crate::LinkOptions) -> Self {
             self.settings.link = options;
+            self
+        }
+
+        /// Whether peers reach the component over links and nothing else: its `db_address` is the only one
+        /// that it has, and the only port to be opened. Then peers of pylm, and such as have no links,
+        /// cannot call, follow or work for it. Default: no.
+        pub fn links_only(mut self, links_only: bool) -> Self {
+            self.settings.links_only = links_only;
             self
         }
 

@@ -410,6 +410,13 @@ impl ServerTemplate {
             source,
         })?;
 
+        if self.settings.links_only && !self.settings.link.enabled {
+            return Err(StartError::Option {
+                component: self.name.clone(),
+                problem: "with `links_only` nobody reaches it, since its `link_options` say that it has none"
+                    .to_owned(),
+            });
+        }
         let store = ComponentStore::new(self.settings.store.clone(), self.settings.cache_limits);
         let store = Arc::new(store);
         let cache = self.context_cache.take();
@@ -433,6 +440,7 @@ impl ServerTemplate {
                 store: &store,
                 options: &self.settings.socket,
                 advertised_host: self.settings.advertised_host.as_deref(),
+                links_only: self.settings.links_only,
                 announced: &mut announced,
                 counters: part_counters.clone(),
                 functions: &mut functions,

@@ -19,6 +19,7 @@ use super::options::LinkOptions;
 use super::session::{Event, Item, Session, VERSION, Window};
 use super::streams::{Following, Streams};
 use super::{CLIENT, SUBSCRIBER, WORKER};
+use crate::cancel::CANCEL_TOPIC;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal};
 use crate::socket::{Frames, RouterSender, TrySendError};
@@ -159,8 +160,9 @@ enum Role {
         owed: (u64, u64),
         /// Whether all that it sends has arrived.
         finished: bool,
-        /// Whether it takes answers, or makes calls as well.
+        /// Whether nobody waits for it for long, as for a client.
         is_client: bool,
+        /// Whether it makes calls, and is not only answered here.
         makes_calls: bool,
     },
 }
@@ -415,7 +417,12 @@ impl Links {
             Role::Stream {
                 owed: (0, 0),
                 finished: hello.role == SUBSCRIBER,
-                is_client: hello.role == CLIENT || !hello.client.is_empty(),
+                // Nobody waits for one that follows nothing but cancellations either.
+                is_client: hello.role == CLIENT
+                    || hello
+                        .topics
+                        .iter()
+                        .all(|topic| topic.as_bytes() == CANCEL_TOPIC),
                 makes_calls: hello.role == CLIENT,
             }
         };

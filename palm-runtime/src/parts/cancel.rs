@@ -1,8 +1,11 @@
 //! The part by which a worker learns from its master that callers have given up.
 
+use super::subscribe::offering;
 use super::whereabouts::{Opened, Whereabouts};
 use crate::cancel::CANCEL_TOPIC;
 use crate::error::BoxError;
+use crate::link::connection::{Arrival, Introduction, Link};
+use crate::link::{Following, SUBSCRIBER};
 use crate::part::{BATCH, Bypass, OpenError, Setup, Stop};
 use crate::socket::{Publication, Subscribe};
 
@@ -23,20 +26,52 @@ impl CancelConnection {
     }
 }
 
+impl CancelConnection {
+    /// Follows a master that publishes over links only; does not end.
+    async fn follow_over_link(&self, opened: &Opened) -> Result<(), BoxError> {
+        let Some(directory) = offering(&self.whereabouts).await else {
+            // One that is put together by hand may publish nothing.
+            return std::future::pending().await;
+        };
+        let following = Following {
+            topics: vec![String::from_utf8_lossy(CANCEL_TOPIC).into_owned()],
+            client: String::new(),
+        };
+        let name = &opened.context.name;
+        let introduction = Introduction::following(SUBSCRIBER, name, following);
+        let address = directory.request().address();
+        let options = opened.shared.links.options().clone();
+        let (link, mut arrivals) = Link::new(address, &opened.options, introduction, options);
+        let take = async {
+            while let Some(arrival) = arrivals.recv().await {
+                if let Arrival::Message(received, list) = arrival {
+                    opened.shared.cancellations.cancel(&list);
+                    link.taken(std::iter::once(received));
+                }
+            }
+        };
+        tokio::select! {
+            ended = link.drive(|| ()) => ended?,
+            () = take => {}
+        }
+        Ok(())
+    }
+}
+
 impl Bypass for CancelConnection {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some(self.whereabouts.open(setup)?);
         Ok(())
     }
 
-    async fn run(self, stop: Stop) -> Result<(), BoxError> {
-        let opened = self.opened.expect("a part is opened before it runs");
+    async fn run(mut self, stop: Stop) -> Result<(), BoxError> {
+        let opened = self.opened.take();
+        let opened = opened.expect("a part is opened before it runs");
         let locate = async {
-            // A master that is put together by hand may publish nothing.
             if !self.whereabouts.exists().await {
-                std::future::pending::<()>().await;
+                self.follow_over_link(&opened).await?;
             }
-            self.whereabouts.locate().await
+            Ok::<_, BoxError>(self.whereabouts.locate().await?)
         };
         let address = tokio::select! {
             () = stop.stopped() => return Ok(()),

@@ -22,7 +22,7 @@ use crate::link::{Delivery, Following};
 use crate::message::{FrameMemory, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
-use crate::socket::{Peers, Publish, SocketClosed, SocketError, SubscriptionChange, TrySendError};
+use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
 /// Publishes each message: under its client's id, or, when pipelined, under the component's own name
 /// and with the next stage. The hooks `gather` and `handle_stream` of `S` come first. Announced as
@@ -100,9 +100,14 @@ impl<S: Shape> PubService<S> {
 
 impl<S: Shape> Outbound for PubService<S> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
-        let (publish, bound) = Publish::bind(&address, setup.options).await?;
-        setup.announce("pub_address", &bound);
+        let publish = match setup.to_bind(&self.address)? {
+            Some(address) => {
+                let (publish, bound) = Publish::bind(&address, setup.options).await?;
+                setup.announce("pub_address", &bound);
+                publish
+            }
+            None => Publish::idle(setup.options).await?,
+        };
         self.opened = Some(Opened {
             publish,
             followed: setup.shared.links.publish_here(),

@@ -5,7 +5,7 @@ use super::linked::{Calls, Linked};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
-use crate::socket::{Pull, SocketClosed, SocketError};
+use crate::socket::{Pull, SocketClosed};
 
 /// Takes messages from all who connect and push to it. Announced as `pull_address`. Beside a
 /// [`PubService`](crate::parts::PubService) and a [`CacheService`](crate::parts::CacheService), clients of
@@ -59,9 +59,14 @@ impl<H> PullService<H> {
 
 impl<H: InboundHooks> Inbound for PullService<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
-        let (pull, bound) = Pull::bind(&address, setup.options).await?;
-        setup.announce("pull_address", &bound);
+        let pull = match setup.to_bind(&self.address)? {
+            Some(address) => {
+                let (pull, bound) = Pull::bind(&address, setup.options).await?;
+                setup.announce("pull_address", &bound);
+                pull
+            }
+            None => Pull::idle(setup.options),
+        };
         // Of several such parts the first one counts.
         let _ = setup.shared.callers.set(pull.peers());
         let calls = Calls {

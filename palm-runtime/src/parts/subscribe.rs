@@ -167,7 +167,7 @@ impl<H: InboundHooks> SubConnection<H> {
 }
 
 /// Where a link is offered, as soon as that is known. Cancel safe.
-async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>> {
+pub(super) async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>> {
     let Whereabouts::Told(directory, _) = whereabouts else {
         // Who gives the address of a socket wants that.
         return None;

@@ -23,7 +23,7 @@ use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Envelope, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared, Stop,
 };
-use crate::socket::{Pull, Push, SocketClosed, SocketError, TrySendError};
+use crate::socket::{Pull, Push, SocketClosed, TrySendError};
 
 /// How many tasks are with workers, as far as counting results tells. A function that gives several
 /// makes it too low while its tasks are out, one that gives none too high.
@@ -134,9 +134,14 @@ impl WorkerPushService {
 
 impl Outbound for WorkerPushService {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
-        let (push, bound) = Push::bind(&address, setup.options).await?;
-        setup.announce("worker_push_address", &bound);
+        let push = match setup.to_bind(&self.address)? {
+            Some(address) => {
+                let (push, bound) = Push::bind(&address, setup.options).await?;
+                setup.announce("worker_push_address", &bound);
+                push
+            }
+            None => Push::idle(setup.options),
+        };
         setup.shared.outstanding.open();
         // Of several such parts the first one counts.
         let _ = setup.shared.workers.set(push.peers());
@@ -473,9 +478,14 @@ impl WorkerPullService {
 
 impl Inbound for WorkerPullService {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
-        let (pull, bound) = Pull::bind(&address, setup.options).await?;
-        setup.announce("worker_pull_address", &bound);
+        let pull = match setup.to_bind(&self.address)? {
+            Some(address) => {
+                let (pull, bound) = Pull::bind(&address, setup.options).await?;
+                setup.announce("worker_pull_address", &bound);
+                pull
+            }
+            None => Pull::idle(setup.options),
+        };
         let linked = setup.shared.links.take_results();
         self.opened = Some((pull, linked, whereabouts::Opened::of(setup)));
         Ok(())

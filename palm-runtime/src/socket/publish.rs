@@ -33,14 +33,22 @@ impl Publish {
         options: &SocketOptions,
     ) -> Result<(Self, Address), SocketError> {
         let (socket, bound) = bind(Kind::Publish, address, options).await?;
+        Ok((Self::new(socket).await?, bound))
+    }
+
+    /// One that nobody ever reaches.
+    pub(crate) async fn idle(options: &SocketOptions) -> Result<Self, SocketError> {
+        Ok(Self::new(Socket::new(Kind::Publish, options)).await?)
+    }
+
+    async fn new(socket: Socket) -> Result<Self, SocketClosed> {
         let events = socket.subscription_events().await?;
-        let publish = Self {
+        Ok(Self {
             socket: Arc::new(socket),
             events,
             subscriptions: Subscriptions::default(),
             changes: VecDeque::new(),
-        };
-        Ok((publish, bound))
+        })
     }
 
     /// Whether somebody gets what is sent under `topic` now.

@@ -79,6 +79,11 @@ impl Push {
         Ok((Self::new(socket), bound))
     }
 
+    /// One that nobody ever reaches.
+    pub(crate) fn idle(options: &SocketOptions) -> Self {
+        Self::new(Socket::new(Kind::Push, options))
+    }
+
     /// Connects to `address`, now or as soon as somebody is there.
     ///
     /// # Errors
@@ -162,6 +167,11 @@ impl Pull {
     ) -> Result<(Self, Address), SocketError> {
         let (socket, bound) = bind(Kind::Pull, address, options).await?;
         Ok((Self::new(socket), bound))
+    }
+
+    /// One that nobody ever reaches.
+    pub(crate) fn idle(options: &SocketOptions) -> Self {
+        Self::new(Socket::new(Kind::Pull, options))
     }
 
     /// Connects to `address`, now or as soon as somebody is there.

@@ -44,6 +44,9 @@ pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
         };
         let takes_context = signature.context.is_some();
         let at_most_once = method.at_most_once.then(|| quote!(.at_most_once()));
+        let max_runtime = method
+            .max_runtime_ms
+            .map(|milliseconds| quote!(.max_runtime_ms(#milliseconds)));
         quote! {
             #(#cfgs)*
             #private::FunctionInfo::new(
@@ -53,7 +56,7 @@ pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
                 #private::Receiver::#receiver,
                 #private::Results::#results,
                 #takes_context,
-            )#at_most_once
+            )#at_most_once #max_runtime
         }
     });
     quote! {
