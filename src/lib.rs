@@ -38,6 +38,8 @@ pub use palm_runtime::{
 pub use palm_runtime::{FileStore, FileStoreBuilder};
 #[cfg(feature = "redis")]
 pub use palm_runtime::{RedisStore, RedisStoreBuilder};
+#[cfg(feature = "progress")]
+pub use palm_runtime::{WithProgress, progress};
 
 /// # Examples
 ///

@@ -41,6 +41,8 @@ pub use cache::{FileStore, FileStoreBuilder};
 #[cfg(feature = "redis")]
 pub use cache::{RedisStore, RedisStoreBuilder};
 pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, Progress, blocking};
+#[cfg(feature = "progress")]
+pub use client::{WithProgress, progress};
 pub use component::{
     Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate,
     StartError,

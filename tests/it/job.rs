@@ -152,6 +152,9 @@ fn a_job_ends_by_itself() {
         let error = "`several.fails` failed in `several`: as asked";
         check_job(&client, "several.fails", &["", ""], &[error; 2], 2).await;
 
+        let job = palm::progress(client.job("several.odd", ["1", "2", "3"]));
+        assert_eq!(soon("all answers", job.count()).await, 2);
+
         // More than may be under way.
         let payloads: Vec<_> = (0..5000).map(|number| number.to_string()).collect();
         let payloads: Vec<_> = payloads.iter().map(String::as_str).collect();

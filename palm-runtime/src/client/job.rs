@@ -48,6 +48,8 @@ pub struct Job<'a, Output = Bytes> {
     /// Whether it is that of all messages.
     same_id: bool,
     topic: Topic,
+    /// How many payloads there are, where that is known.
+    total: Option<u64>,
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
     /// Asks whether there is such a function, where that is not known.
     checking: Option<BoxFuture<'static, Result<(), CallError>>>,
@@ -132,6 +134,8 @@ struct Answers {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
+    /// How many arguments there are, where their iterator or stream tells.
+    pub total: Option<u64>,
     /// Arguments that were sent.
     pub sent: u64,
     /// Of those, the ones of which nothing more comes. Where that is not known ([`Job::messages`], or a
@@ -174,6 +178,10 @@ impl<'a, Output> Job<'a, Output> {
             id: topic.text.to_string(),
             same_id: false,
             topic,
+            total: match arguments.size_hint() {
+                (least, Some(most)) if least == most => Some(least as u64),
+                _ => None,
+            },
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
             checking,
             frames: Vec::new(),
@@ -250,6 +258,7 @@ impl<'a, Output> Job<'a, Output> {
             (self.window.taken, self.window.failed)
         };
         Progress {
+            total: self.total,
             sent: self.window.sent,
             done,
             failed,

@@ -13,9 +13,13 @@ mod eval;
 mod inputs;
 mod job;
 mod known;
+#[cfg(feature = "progress")]
+mod progress;
 mod way;
 
 pub use connect::{Client, ClientBuilder};
 pub use error::{CallError, ConnectError};
 pub use eval::Eval;
 pub use job::{Job, Progress};
+#[cfg(feature = "progress")]
+pub use progress::{WithProgress, progress};

@@ -1,0 +1,93 @@
+//! A job's progress as a bar on a terminal.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Job, Progress};
+use crate::function::Answer;
+
+/// Shows how far a job is as a bar on standard error, if that is a terminal, while its answers are taken:
+///
+/// ```no_run
+/// # async fn example(client: palm_runtime::Client) -> palm_runtime::Result<()> {
+/// use futures_util::StreamExt;
+///
+/// let job = client.job("images.thumbnail", (0..10_000).map(|n| n.to_string()));
+/// let mut answers = palm_runtime::progress(job);
+/// while let Some(answer) = answers.next().await {
+///     println!("{} bytes", answer?.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It has the rate, the time that is left, and how many arguments failed. Where it is not known how many
+/// there are ([`Progress::total`]), it shows those that were sent until now.
+pub fn progress<Output>(job: Job<'_, Output>) -> WithProgress<'_, Output> {
+    const LOOK: &str = "{wide_bar} {human_pos}/{human_len} {per_sec} {eta}{msg}";
+    let style = ProgressStyle::with_template(LOOK);
+    let bar = ProgressBar::new(0).with_style(style.expect("it is a template"));
+    WithProgress { job, bar }
+}
+
+/// A job whose progress is shown; made by [`progress`].
+#[must_use = "a job does nothing unless it is polled"]
+#[derive(Debug)]
+pub struct WithProgress<'a, Output = bytes::Bytes> {
+    job: Job<'a, Output>,
+    bar: ProgressBar,
+}
+
+impl<'a, Output> WithProgress<'a, Output> {
+    /// The job.
+    pub fn job(&self) -> &Job<'a, Output> {
+        &self.job
+    }
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.total.unwrap_or(progress.sent));
+    bar.set_position(progress.done);
+    if progress.failed > 0 {
+        bar.set_message(format!(", {} failed", progress.failed));
+    }
+}
+
+impl<Output: Answer> Stream for WithProgress<'_, Output> {
+    type Item = <Job<'static, Output> as Stream>::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let answer = Pin::new(&mut self.job).poll_next(context);
+        show(&self.bar, self.job.progress());
+        let answer = ready!(answer);
+        if answer.is_none() {
+            self.bar.abandon();
+        }
+        Poll::Ready(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_shows_the_progress() {
+        let bar = ProgressBar::hidden();
+        let shown = |progress| {
+            show(&bar, progress);
+            (bar.position(), bar.length(), bar.message())
+        };
+        let mut progress = Progress {
+            sent: 5,
+            done: 3,
+            ..Progress::default()
+        };
+        assert_eq!(shown(progress), (3, Some(5), String::new()));
+        (progress.total, progress.failed) = (Some(10), 2);
+        assert_eq!(shown(progress), (3, Some(10), ", 2 failed".to_owned()));
+    }
+}
