@@ -5,8 +5,6 @@
 //! cargo bench --bench loss
 //! cargo test --bench loss          # what CI runs: the same, in what is built already
 //! cargo bench --bench loss -- idle 1000        # what a master does for so many workers without work
-//! cargo bench --bench loss -- soak 180         # workers that die in all ways, for so many seconds
-//! cargo bench --bench loss -- soak 180 42      # the same, as a seed that was printed had it
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
@@ -15,10 +13,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use std::process::Command;
-
 use futures_util::StreamExt;
-use palm::LinkOptions;
 use palm::prelude::*;
 use support::{ANY, Process, until_orphaned};
 
@@ -44,14 +39,8 @@ async fn main() -> palm::Result<()> {
         .collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["master"] | ["impatient-master"] => {
-            let mut link = LinkOptions::default();
-            if arguments[0] == "impatient-master" {
-                // So that a worker that is stopped does not make all wait for long.
-                link.patience = Duration::from_secs(2);
-            }
-            let master = Master::new("server").bind(ANY).link_options(link);
-            let master = master.spawn().await?;
+        ["master"] => {
+            let master = Master::new("server").bind(ANY).spawn().await?;
             println!("{}", master.db_address());
             until_orphaned().await;
             master.shutdown().await?;
@@ -77,14 +66,6 @@ async fn main() -> palm::Result<()> {
             idle(workers).await;
             Ok(())
         }
-        ["soak", seconds] => {
-            soak(seconds, &fastrand::u64(..).to_string()).await;
-            Ok(())
-        }
-        ["soak", seconds, seed] => {
-            soak(seconds, seed).await;
-            Ok(())
-        }
         _ => {
             measure().await;
             Ok(())
@@ -100,8 +81,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(master: &str, workers: usize) -> Self {
-        let master = Process::start(&[master]);
+    async fn start(workers: usize) -> Self {
+        let master = Process::start(&["master"]);
         let client = Client::connect("server", master.address(0)).await;
         let mut cluster = Self {
             master,
@@ -166,7 +147,7 @@ async fn measure() {
             4.4,
         ),
     ] {
-        let mut cluster = Cluster::start("master", 2).await;
+        let mut cluster = Cluster::start(2).await;
         let victim = cluster.workers.pop();
         let begin = Instant::now();
         let kill = async {
@@ -178,7 +159,7 @@ async fn measure() {
         report(what, begin.elapsed(), ideal);
     }
 
-    let cluster = Cluster::start("master", 2).await;
+    let cluster = Cluster::start(2).await;
     let begin = Instant::now();
     let calls =
         (0..20).map(|number| format!("{} {number}", if number % 2 == 0 { 500 } else { 10 }));
@@ -189,7 +170,7 @@ async fn measure() {
         2.55,
     );
 
-    let mut cluster = Cluster::start("master", 1).await;
+    let mut cluster = Cluster::start(1).await;
     let begin = Instant::now();
     let calls = (0..100).map(|number| format!("20 {number}"));
     let client = cluster.client.clone();
@@ -209,7 +190,7 @@ async fn measure() {
 /// What heartbeats cost a master. Reads its processor time where Linux tells it.
 async fn idle(count: &str) {
     const IDLE: Duration = Duration::from_secs(30);
-    let cluster = Cluster::start("master", 0).await;
+    let cluster = Cluster::start(0).await;
     let master = cluster.master.address(0);
     let _workers = Process::start(&["workers", master, count]);
     // Each of them has something to do once.
@@ -239,81 +220,4 @@ fn processor_seconds(process: &Process) -> f64 {
         .map(|ticks| ticks.parse::<f64>().expect("a number"))
         .sum::<f64>()
         / 100.0
-}
-
-/// Clients that call all the time, while workers are killed, stopped, told to stop, and replaced.
-async fn soak(seconds: &str, seed: &str) {
-    const WORKERS: usize = 4;
-    const CLIENTS: usize = 2;
-    let seconds: u64 = seconds.parse().expect("a number of seconds");
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed.parse().expect("a number as a seed"));
-    let mut cluster = Cluster::start("impatient-master", WORKERS).await;
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut clients = Vec::new();
-    for number in 0..CLIENTS {
-        let client = Client::connect("server", cluster.master.address(0)).await;
-        let client = client.expect("it connects");
-        let mut random = random.fork();
-        clients.push(tokio::spawn(async move {
-            let mut answered = 0;
-            while Instant::now() < end {
-                let calls = (0..10_000).map(|call| {
-                    let milliseconds = if random.u8(..) == 0 {
-                        random.u8(..50)
-                    } else {
-                        0
-                    };
-                    format!("{milliseconds} {number} {call}")
-                });
-                let calls = calls.collect();
-                job(&client, calls).await;
-                answered += 10_000;
-            }
-            answered
-        }));
-    }
-    let (mut killed, mut stopped, mut drained) = (0, 0, 0);
-    while Instant::now() < end {
-        let pause = Duration::from_millis(random.u64(100..2000));
-        tokio::time::sleep(pause).await;
-        let victim = cluster.workers.swap_remove(random.usize(..WORKERS));
-        match random.u8(..3) {
-            0 => {
-                killed += 1;
-                drop(victim);
-                cluster.join();
-            }
-            1 => {
-                stopped += 1;
-                signal("STOP", &victim);
-                // For less than the master's patience, or for more.
-                let pause = Duration::from_millis(random.u64(100..5000));
-                tokio::time::sleep(pause).await;
-                signal("CONT", &victim);
-                cluster.workers.push(victim);
-            }
-            _ => {
-                drained += 1;
-                cluster.join();
-                victim.release().await;
-            }
-        }
-    }
-    let mut answered = 0;
-    for client in clients {
-        let limit = Duration::from_secs(60);
-        let done = tokio::time::timeout(limit, client).await;
-        answered += done.expect("all is answered in time").expect("each once");
-    }
-    println!(
-        "test result: ok. {answered} calls were answered once each; workers: {killed} killed, {stopped} stopped for a while, {drained} drained"
-    );
-}
-
-/// Nothing that is safe and at hand sends one but this.
-fn signal(signal: &str, process: &Process) {
-    let id = process.id().to_string();
-    let status = Command::new("kill").args(["-s", signal, &id]).status();
-    assert!(status.expect("there is a `kill`").success());
 }

@@ -35,7 +35,7 @@ async fn main() -> palm::Result<()> {
 
     let client = Client::connect("images", db_address).await?;
     let images = (1..=6).map(|number| format!("photo {number}"));
-    let mut answers = client.job(Resizer::THUMBNAIL, images).messages(6);
+    let mut answers = client.job(Resizer::THUMBNAIL, images);
     while let Some(answer) = answers.next().await {
         println!("{}", answer?);
     }
