@@ -440,3 +440,49 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_has_not_been_sent_goes_over_the_next_session() {
+    // There is credit for two of the five.
+    let mut pair = Pair::new([window(10, 1000), window(2, 1000)]);
+    pair.settle();
+    for _ in 0..5 {
+        pair.submit(0, 0);
+    }
+    pair.transmit(0);
+    let unsent = pair.ends[0].session.take_unsent();
+    let number = |item: &Item| u64::from_be_bytes(item.frame[..8].try_into().unwrap());
+    assert!(unsent.iter().map(number).eq(2..5));
+    pair.ends[0].session.finish();
+    pair.submitted[0] = 2;
+    pair.settle();
+    pair.assert_delivered();
+    assert!(pair.ends[1].events.contains(&Event::Finished));
+
+    // Who goes before all is acknowledged does not say that all has been dealt with.
+    pair.ends[1].session.submit(item(0, 0), pair.now);
+    let header = pair.ends[1].session.close();
+    let frames = Vec::new();
+    pair.ends[0].receive(pair.now, Transmission { header, frames });
+    let is_settled = false;
+    let last = pair.ends[0].events.last();
+    assert_eq!(last, Some(&Event::Closed { is_settled }));
+}
+
+#[test]
+fn what_was_not_acknowledged_is_taken_back() {
+    let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
+    pair.settle();
+    for _ in 0..3 {
+        pair.submit(0, 0);
+    }
+    pair.settle();
+    pair.submit(0, 0);
+    pair.transmit(0);
+    pair.submit(0, 0);
+    let items = pair.ends[0].session.take_unacknowledged();
+    let numbers = items.iter().map(|item| item.frame[7]);
+    assert!(numbers.eq([3, 4]));
+    assert_eq!(pair.ends[0].session.unacknowledged(), (0, 0));
+    assert!(pair.ends[0].session.is_over());
+}

@@ -325,3 +325,77 @@ impl State {
         !targets.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn following(topics: &[&str], client: &str) -> Following {
+        Following {
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            client: client.to_owned(),
+        }
+    }
+
+    fn targets(streams: &Streams, topic: &str) -> Vec<(PeerKey, u64)> {
+        let mut targets = streams.targets(topic).to_vec();
+        targets.sort_unstable();
+        targets
+    }
+
+    #[test]
+    fn who_follows_a_topic_gets_it() {
+        let mut streams = Streams::default();
+        streams.add(1, following(&["news", "sport"], ""));
+        streams.add(2, following(&["sport"], ""));
+        streams.add(3, following(&[], "anna"));
+        assert_eq!(targets(&streams, "sport"), [(1, 2), (2, 1)]);
+        assert_eq!(targets(&streams, "news"), [(1, 1)]);
+        // Topics are followed exactly, and clients with all of their calls.
+        assert_eq!(targets(&streams, "news/today"), []);
+        assert_eq!(targets(&streams, "anna"), [(3, 0)]);
+        assert_eq!(targets(&streams, "anna/17"), [(3, 0)]);
+        assert_eq!(targets(&streams, "anna2/17"), []);
+        for topic in ["sport", "anna/1", "nobody"] {
+            assert_eq!(streams.has(topic), topic != "nobody");
+        }
+        streams.remove(1);
+        streams.remove(3);
+        assert_eq!(targets(&streams, "sport"), [(2, 1)]);
+        assert!(!streams.has("news") && !streams.has("anna/17"));
+        streams.remove(2);
+        assert!(streams.topics.is_empty() && streams.clients.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_who_comes_next_stays_in_order() {
+        let item = |number: u8| Item {
+            tag: 0,
+            frame: vec![number].into(),
+        };
+        let mut streams = Streams::default();
+        streams.add(1, following(&["news"], ""));
+        assert!(streams.has_a_place(1) && streams.follows(1, &following(&["news"], "")));
+        streams.park(1, VecDeque::from([item(2)]));
+        streams.park_in_front(1, VecDeque::from([item(0), item(1)]));
+        assert_eq!(streams.parked(1), 3);
+        let numbers = streams.take_parked(1).into_iter().map(|item| item.frame[0]);
+        assert!(numbers.eq(0..3));
+        streams.add(2, following(&[], "anna"));
+        assert!(
+            !streams.has_a_place(2),
+            "nobody comes in the place of a client"
+        );
+    }
+
+    #[test]
+    fn a_peer_says_what_it_follows_within_limits() {
+        let hello = |topics: usize, len: usize| LinkHello {
+            topics: vec!["x".repeat(len); topics],
+            ..LinkHello::default()
+        };
+        assert!(Following::of(&hello(MOST_TOPICS, LONGEST_NAME)).is_ok());
+        assert!(Following::of(&hello(MOST_TOPICS + 1, 1)).is_err());
+        assert!(Following::of(&hello(1, LONGEST_NAME + 1)).is_err());
+    }
+}
