@@ -37,6 +37,10 @@ const MOST_FUNCTIONS: usize = 10_000;
 /// How often to look whether somebody has been silent for too long.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// How long, after a restart, those who were here before have time to come back, until what several of them
+/// follow is published again.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// A session with a peer.
 pub(crate) type PeerKey = u64;
 
@@ -132,6 +136,8 @@ pub(super) struct State {
     drains: bool,
     /// Whether all that the component follows itself is in place.
     in_place: bool,
+    /// Until when those who were here before a restart have time to come back.
+    pub(super) settled_at: Option<Instant>,
     /// Who may have something to be sent.
     pub(super) stirred: HashSet<Bytes>,
     events: Vec<Event>,
@@ -194,6 +200,7 @@ impl Links {
                 streams: Streams::default(),
                 drains: false,
                 in_place: false,
+                settled_at: None,
                 stirred: HashSet::new(),
                 events: Vec::new(),
             }),
@@ -437,6 +444,9 @@ impl Links {
         let patience = self.options.patience;
         let mut session = Session::accept(id.clone(), instance, window, patience, now);
         if hello.role != WORKER {
+            if hello.again {
+                state.settled_at.get_or_insert(now + SETTLING);
+            }
             if state.in_place {
                 session.set_in_place();
             }

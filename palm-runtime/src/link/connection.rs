@@ -148,6 +148,7 @@ impl Link {
             functions,
             topics: following.topics,
             client: following.client,
+            again: false,
         };
         let now = Instant::now();
         let pace = Pace::new(concurrency as u64, prefetch, now);
@@ -410,7 +411,11 @@ impl Link {
         state.left = state.left.saturating_sub(state.taken);
         state.taken = 0;
         let window = state.pace.window();
-        state.session = begin(&self.hello, window, self.options.heartbeat, now);
+        let hello = LinkHello {
+            again: state.is_open,
+            ..self.hello.clone()
+        };
+        state.session = begin(&hello, window, self.options.heartbeat, now);
         state.session.limit(state.left);
         for item in std::mem::take(&mut state.waiting) {
             state.session.submit(item, now);

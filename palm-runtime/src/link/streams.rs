@@ -286,6 +286,15 @@ impl Links {
         self.flush(&mut state, now);
     }
 
+    /// Waits, after a restart, until those who were here before have had time to come back: what is published
+    /// before then would be missed by some. Cancel safe.
+    pub(crate) async fn settled(&self) {
+        let settled_at = self.state().settled_at;
+        if let Some(at) = settled_at {
+            tokio::time::sleep_until(at.into()).await;
+        }
+    }
+
     /// Waits until there is room for what is published, with all who follow. Cancel safe.
     pub(crate) async fn room(&self) {
         self.until(|state| state.streams.full.is_empty()).await;

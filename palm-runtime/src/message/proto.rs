@@ -616,6 +616,9 @@ pub struct LinkHello {
     /// The id whose answers it takes: those under this topic, and under all that go on with a slash.
     #[prost(string, tag = "6")]
     pub client: ::prost::alloc::string::String,
+    /// Whether it had a session here before, with a memory that is gone.
+    #[prost(bool, tag = "7")]
+    pub again: bool,
 }
 /// Who is connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -169,6 +169,9 @@ impl<S: Shape> Outbound for PubService<S> {
                     if count == 0 {
                         break;
                     }
+                    if publisher.pipelined && publisher.links {
+                        shared.links.settled().await;
+                    }
                     publisher.take_notice().await?;
                     for envelope in batch.drain(..) {
                         let gathers = envelope.gathers;
