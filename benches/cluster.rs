@@ -4,6 +4,7 @@
 //! cargo bench                          # everything
 //! cargo bench -- 'master + 2'          # what has this in its name
 //! PALM_PYLM_PYTHON=.venv/bin/python cargo bench      # beside pylm, too
+//! PALM_BENCH_LIBZMQ=1 cargo bench -- '2 workers'     # beside libzmq, too: needs a C++ compiler
 //! ```
 //!
 //! `PALM_BENCH_OWN_THREAD=1` lets components run on a thread of their own, `PALM_BENCH_RUNTIME=current_thread`
@@ -19,6 +20,7 @@
 mod support;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,9 @@ use support::{ANY, Process, until_orphaned};
 
 /// Messages under way at once where throughput is measured.
 const WINDOW: usize = 1000;
+
+/// How often it is measured; the best counts.
+const ROUNDS: usize = 5;
 
 #[derive(Default)]
 struct Step;
@@ -339,6 +344,15 @@ async fn bare_worker(push: &str, pull: &str) {
     }
 }
 
+/// As many bytes as palm sends.
+fn frame(payload_bytes: usize) -> Bytes {
+    let mut message = Message::new("server.foo", vec![b'x'; payload_bytes]);
+    message.set_pipeline("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
+    message.set_client(TOPIC);
+    message.set_cache("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
+    message.encode()
+}
+
 /// A client by hand: pushes frames and takes publications.
 struct BareClient {
     push: Socket,
@@ -351,15 +365,10 @@ impl BareClient {
         let push = connected(SocketType::Push, pull_address).await;
         let subscribe = connected(SocketType::Sub, pub_address).await;
         subscribe.subscribe(TOPIC).await.expect("it subscribes");
-        // As many bytes as palm sends.
-        let mut message = Message::new("server.foo", vec![b'x'; payload_bytes]);
-        message.set_pipeline("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
-        message.set_client(TOPIC);
-        message.set_cache("0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b");
         let client = Self {
             push,
             subscribe,
-            frame: message.encode(),
+            frame: frame(payload_bytes),
         };
         // The subscription is in place when something comes back.
         loop {
@@ -480,15 +489,19 @@ fn print_latency(
     }
 }
 
-fn print_throughput(name: &str, (ours, theirs): Labels, palm: f64, bare: f64, pylm: Option<f64>) {
-    print!(
-        "{name:<28} {ours} {palm:9.0}/s   {theirs} {bare:9.0}/s   ratio {:.2}",
-        palm / bare
-    );
+fn print_throughput(name: &str, labels: Labels, palm: f64, bare: f64, pylm: Option<f64>) {
+    print_rates(name, labels, palm, bare);
     match pylm {
         Some(pylm) => println!("   pylm {pylm:7.0}/s   ratio {:.1}", palm / pylm),
         None => println!(),
     }
+}
+
+fn print_rates(name: &str, (ours, theirs): Labels, palm: f64, bare: f64) {
+    print!(
+        "{name:<28} {ours} {palm:9.0}/s   {theirs} {bare:9.0}/s   ratio {:.2}",
+        palm / bare
+    );
 }
 
 /// The better of several rounds, taken in turn so that both meet the same noise.
@@ -497,7 +510,7 @@ async fn best_of<P: Future<Output = f64>, B: Future<Output = f64>>(
     bare: impl Fn() -> B,
 ) -> (f64, f64) {
     let (mut best_palm, mut best_bare) = (0.0_f64, 0.0_f64);
-    for _ in 0..5 {
+    for _ in 0..ROUNDS {
         best_palm = best_palm.max(palm().await);
         best_bare = best_bare.max(bare().await);
     }
@@ -660,22 +673,100 @@ fn links(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
             print_latency(name, SOCKETS, ours, theirs, None);
         });
     }
-    for (payload_bytes, size) in [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")] {
-        let name = format!("2 workers, {size}");
+    let sizes = [(10, "10 B"), (1024, "1 KB"), (65536, "64 KB")]
+        .map(|(payload_bytes, size)| (payload_bytes, format!("2 workers, {size}")));
+    if !sizes.iter().any(|(_, name)| wanted(name)) {
+        return;
+    }
+    let program = Libzmq::program();
+    for (payload_bytes, name) in sizes {
         if !wanted(&name) {
             continue;
         }
         let [(linked, _workers), (pushed, _others)] = start_both();
+        let libzmq = program.as_deref().map(Libzmq::start);
         let count = count_for(payload_bytes);
-        let (ours, theirs) = runtime.block_on(async {
+        let [linked, pushed, libzmq] = runtime.block_on(async {
             let (linked, pushed) = (connect(&linked).await, connect(&pushed).await);
-            best_of(
-                || palm_throughput(&linked, "server.foo", payload_bytes, count),
-                || palm_throughput(&pushed, "server.foo", payload_bytes, count),
-            )
-            .await
+            let mut best = [0.0_f64; 3];
+            for _ in 0..ROUNDS {
+                let rates = [
+                    palm_throughput(&linked, "server.foo", payload_bytes, count).await,
+                    palm_throughput(&pushed, "server.foo", payload_bytes, count).await,
+                    libzmq
+                        .as_ref()
+                        .map_or(0.0, |libzmq| libzmq.throughput(payload_bytes, count)),
+                ];
+                best = std::array::from_fn(|one| best[one].max(rates[one]));
+            }
+            best
         });
-        print_throughput(&name, SOCKETS, ours, theirs, None);
+        print_rates(&name, SOCKETS, linked, pushed);
+        if program.is_some() {
+            let (link, sockets) = (linked / libzmq, pushed / libzmq);
+            print!("   libzmq {libzmq:9.0}/s   ratio {link:.2} (link), {sockets:.2} (sockets)");
+        }
+        println!();
+    }
+    if program.is_none() {
+        println!(
+            "2 workers of libzmq          not measured: set PALM_BENCH_LIBZMQ=1 (needs a C++ compiler)"
+        );
+    }
+}
+
+/// A cluster of nothing but libzmq: its proxy between ROUTER and DEALER, and two workers. Its clients are
+/// of libzmq too.
+struct Libzmq {
+    program: PathBuf,
+    proxy: Process,
+    _workers: [Process; 2],
+}
+
+impl Libzmq {
+    /// Builds the program that all of them are, where that is asked for.
+    fn program() -> Option<PathBuf> {
+        const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/libzmq/Cargo.toml");
+        const TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/libzmq");
+        std::env::var_os("PALM_BENCH_LIBZMQ")?;
+        let built = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--release",
+                "--locked",
+                "--manifest-path",
+                MANIFEST,
+            ])
+            .args(["--target-dir", TARGET])
+            .status()
+            .expect("cargo starts");
+        assert!(built.success(), "libzmq is not built");
+        Some([TARGET, "release", "libzmq-cluster"].iter().collect())
+    }
+
+    fn start(program: &Path) -> Self {
+        let proxy = Self::process(program, &["proxy"]);
+        let workers = [(); 2].map(|()| Self::process(program, &["worker", proxy.address(1)]));
+        Self {
+            program: program.to_owned(),
+            proxy,
+            _workers: workers,
+        }
+    }
+
+    fn process(program: &Path, arguments: &[&str]) -> Process {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Process::spawn(command)
+    }
+
+    /// That of a client which begins now, and says it at its end.
+    fn throughput(&self, payload_bytes: usize, count: usize) -> f64 {
+        let message_bytes = frame(payload_bytes).len().to_string();
+        let address = self.proxy.address(0);
+        let arguments = ["client", address, &message_bytes, &count.to_string()];
+        let client = Self::process(&self.program, &arguments);
+        client.address(0).parse().expect("it says a number")
     }
 }
 

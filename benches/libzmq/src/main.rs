@@ -1,0 +1,113 @@
+//! A cluster of nothing but libzmq: its proxy, workers that give back what they get, and a client with
+//! many calls under way. Each is a process of its own, which is this program with a role.
+
+use std::io::Write;
+use std::time::Instant;
+
+use zmq::{Context, DEALER, DONTWAIT, Message, ROUTER, Result, SNDMORE, Socket, SocketType};
+
+/// An address on a port that the system picks.
+const ANY: &str = "tcp://127.0.0.1:0";
+
+/// Calls under way at once.
+const WINDOW: usize = 1000;
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let context = Context::new();
+    std::thread::spawn(end_when_orphaned);
+    let ended = match arguments[..] {
+        ["proxy"] => proxy(&context),
+        ["worker", proxy] => work(&context, proxy),
+        ["client", proxy, message_bytes, count] => {
+            call(&context, proxy, number(message_bytes), number(count))
+        }
+        _ => panic!("no such role: {arguments:?}"),
+    };
+    ended.expect("the sockets work");
+}
+
+fn number(argument: &str) -> usize {
+    argument.parse().expect("it is a number")
+}
+
+/// Ends with the process that started this one, which holds the other end of stdin.
+fn end_when_orphaned() {
+    let _ = std::io::stdin().read_line(&mut String::new());
+    std::process::exit(0);
+}
+
+fn tell(words: &[&str]) {
+    println!("{}", words.join(" "));
+    std::io::stdout().flush().expect("stdout is open");
+}
+
+fn socket(context: &Context, socket_type: SocketType) -> Result<Socket> {
+    let socket = context.socket(socket_type)?;
+    // Without limits, since a ROUTER drops what is beyond them. The client's window bounds what is queued.
+    socket.set_sndhwm(0)?;
+    socket.set_rcvhwm(0)?;
+    Ok(socket)
+}
+
+fn bound(context: &Context, socket_type: SocketType) -> Result<(Socket, String)> {
+    let socket = socket(context, socket_type)?;
+    socket.bind(ANY)?;
+    let address = socket.get_last_endpoint()?.expect("an address is text");
+    Ok((socket, address))
+}
+
+fn connected(context: &Context, address: &str) -> Result<Socket> {
+    let socket = socket(context, DEALER)?;
+    socket.connect(address)?;
+    Ok(socket)
+}
+
+fn proxy(context: &Context) -> Result<()> {
+    let (clients, client_address) = bound(context, ROUTER)?;
+    let (workers, worker_address) = bound(context, DEALER)?;
+    tell(&[&client_address, &worker_address]);
+    zmq::proxy(&clients, &workers)
+}
+
+/// Sends each frame back, the one that names the client included.
+fn work(context: &Context, proxy: &str) -> Result<()> {
+    let socket = connected(context, proxy)?;
+    tell(&["ready"]);
+    loop {
+        let frame = socket.recv_msg(0)?;
+        let more = if frame.get_more() { SNDMORE } else { 0 };
+        socket.send(frame, more)?;
+    }
+}
+
+/// Tells how many calls a second there were.
+fn call(context: &Context, proxy: &str, message_bytes: usize, count: usize) -> Result<()> {
+    let socket = connected(context, proxy)?;
+    let message = vec![b'x'; message_bytes];
+    // Warms up.
+    exchange(&socket, &message, 2 * WINDOW)?;
+    let start = Instant::now();
+    exchange(&socket, &message, count)?;
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    tell(&[&rate.to_string()]);
+    Ok(())
+}
+
+fn exchange(socket: &Socket, message: &[u8], count: usize) -> Result<()> {
+    let (mut sent, mut received) = (0, 0);
+    let mut answer = Message::new();
+    while received < count {
+        while sent < count && sent - received < WINDOW {
+            socket.send(message, 0)?;
+            sent += 1;
+        }
+        socket.recv(&mut answer, 0)?;
+        received += 1;
+        while received < sent && socket.recv(&mut answer, DONTWAIT).is_ok() {
+            received += 1;
+        }
+    }
+    Ok(())
+}
