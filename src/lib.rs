@@ -157,6 +157,79 @@ pub use palm_runtime::{WithProgress, progress};
 ///     .await
 /// # }
 /// ```
+///
+/// Lines that fail, and a worker that is killed:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use futures_util::StreamExt;
+/// use palm::prelude::*;
+/// use palm::testing::{Faults, Restartable};
+///
+/// struct Squares;
+///
+/// #[palm::worker(server = "squares")]
+/// impl Squares {
+///     #[palm::method]
+///     async fn square(&self, number: String) -> Result<String, std::num::ParseIntError> {
+///         tokio::time::sleep(Duration::from_millis(1)).await;
+///         Ok(number.parse::<u64>()?.pow(2).to_string())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), palm::BoxError> {
+/// // With `Faults::new()` a failed test is repeated by `PALM_FAULTS_SEED=.. cargo test`.
+/// let faults = Faults::seeded(42);
+/// let master = Master::new("squares").bind("tcp://127.0.0.1:0").spawn().await?;
+/// // The workers connect to lines in the place of the master; the client does not.
+/// let first_line = faults.line(master.db_address()).await?;
+/// let second_line = faults.line(master.db_address()).await?;
+/// let at = first_line.address().to_owned();
+/// let mut first = Restartable::start(move || Squares.connect(&*at).spawn()).await?;
+/// let _second = Squares.connect(second_line.address()).spawn().await?;
+///
+/// let client = Client::connect("squares", master.db_address()).await?;
+/// let numbers = (0..500).map(|number| number.to_string());
+/// let squares = client.job(Squares::SQUARE, numbers).messages(500);
+/// let squares = squares.filter(|square| std::future::ready(square.is_ok())).count();
+/// let failures = async {
+///     second_line.delay(Duration::ZERO..=Duration::from_millis(5));
+///     first_line.hold_after(10); // exactly
+///     first_line.held().await;
+///     first.kill().await; // as if its process had died
+///     first_line.heal();
+///     second_line.cut().await;
+///     first.restart().await.map(drop)
+/// };
+/// let (squares, restarted) = tokio::join!(squares, failures);
+/// restarted?;
+/// assert_eq!(squares, 500);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Random faults on all lines of a [`Cluster`](testing::Cluster), for three seconds:
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use palm::prelude::*;
+/// # use palm::testing::{Cluster, Faults};
+/// # struct Squares;
+/// # #[palm::worker(server = "squares")]
+/// # impl Squares { #[palm::method] fn square(&self, text: String) -> String { text } }
+/// # async fn example() -> palm::Result<()> {
+/// let faults = Faults::new();
+/// let cluster = Cluster::new().lines(&faults).master(Master::new("squares")).worker(Squares);
+/// let cluster = cluster.start().await?;
+/// let calls = async { /* what is tested */ };
+/// let lines = cluster.lines();
+/// tokio::join!(calls, faults.random(&lines, Duration::from_secs(3)));
+/// // Now all lines are whole.
+/// # Ok(())
+/// # }
+/// ```
 pub use palm_runtime::testing;
 
 /// What most programs need: `use palm::prelude::*;`.

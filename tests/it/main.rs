@@ -21,6 +21,7 @@ mod client;
 mod components;
 mod errors;
 mod examples;
+mod faults;
 mod http_gateway;
 mod http_limits;
 mod http_results;

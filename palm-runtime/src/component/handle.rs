@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunError;
 use crate::metrics::{Counters, Metrics};
 use crate::part::Shared;
+use crate::socket::Kill;
 
 /// A component that runs. Dropping the handle tells it to stop: it drains in the background.
 #[must_use = "dropping the handle stops the component"]
@@ -19,6 +20,7 @@ pub struct ComponentHandle {
     pub(super) counters: Arc<Counters>,
     pub(super) shared: Arc<Shared>,
     pub(super) stop: CancellationToken,
+    pub(super) kill: Kill,
     /// Cancelled when nothing of it runs any more.
     pub(super) has_ended: CancellationToken,
     pub(super) outcome: JoinHandle<Result<(), RunError>>,
@@ -73,6 +75,23 @@ impl ComponentHandle {
     pub async fn shutdown(self) -> Result<(), RunError> {
         self.stop.cancel();
         self.join().await
+    }
+
+    /// Ends the component at once, as if its process had died: for tests of what others do then. Its
+    /// addresses are free when this returns.
+    ///
+    /// What is in its queues, hands and sockets is lost: messages that it has taken are not finished,
+    /// answers that were not on the network yet are not sent, nobody is told that it goes, and a cache
+    /// in memory is gone unless a store of yours holds it. What threads do goes on, and comes to nothing:
+    /// methods that are `blocking`, and the changes that a store in a file was given. A method that does
+    /// not await is waited for, for at most the [drain limit](crate::component::Builder::drain_limit).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing: the component ends in the background.
+    pub async fn kill(mut self) {
+        self.kill.order();
+        let _ = self.ended().await;
     }
 
     /// Waits until the component stops by itself: at its limit of messages, or because a part failed.

@@ -9,6 +9,7 @@ use tracing::Instrument;
 use crate::callable::catch_panic;
 use crate::error::BoxError;
 use crate::part::Stop;
+use crate::socket::Kill;
 
 /// Why a component stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -130,10 +131,31 @@ impl Parts {
         self.bypasses.shutdown().await;
         failures.into_iter().next().map_or(Ok(()), Err)
     }
+
+    /// Ends all of them where they are, and with them their sockets. A method that does not await is
+    /// waited for, within the limit.
+    async fn kill(&mut self, kill: &Kill) {
+        self.bypass_stop.cancel();
+        let ended = async {
+            tokio::join!(self.routed.shutdown(), self.bypasses.shutdown());
+            kill.closed().await;
+        };
+        let _ = tokio::time::timeout(self.stop.linger, ended).await;
+        tracing::info!("{} was killed", self.component);
+    }
+}
+
+/// Lets the component run until it stops, or is killed.
+pub(super) async fn supervise(mut parts: Parts, kill: Kill) -> Result<(), RunError> {
+    if let Some(outcome) = kill.or(run(&mut parts)).await {
+        return outcome;
+    }
+    parts.kill(&kill).await;
+    Ok(())
 }
 
 /// Waits until the component is told to stop, or a part fails; then lets it drain, and ends it.
-pub(super) async fn supervise(mut parts: Parts) -> Result<(), RunError> {
+async fn run(parts: &mut Parts) -> Result<(), RunError> {
     let mut outcome = Ok(());
     loop {
         let ended = tokio::select! {

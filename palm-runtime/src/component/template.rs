@@ -25,6 +25,7 @@ use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Sh
 use crate::payload::type_name;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
+use crate::socket::Kill;
 use crate::{Error, Result};
 
 /// A component from its parts: who feeds whom.
@@ -426,6 +427,9 @@ impl ServerTemplate {
         });
 
         let shared = Arc::new(Shared::new(self.settings.link.clone()));
+        // Options may be those of several components.
+        let kill = Kill::default();
+        self.settings.socket.kill = kill.clone();
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut described = Vec::new();
@@ -521,8 +525,9 @@ impl ServerTemplate {
         let has_ended = CancellationToken::new();
         let supervisor = {
             let ended = has_ended.clone().drop_guard();
+            let kill = kill.clone();
             async move {
-                let outcome = supervise(parts).await;
+                let outcome = supervise(parts, kill).await;
                 drop(ended);
                 outcome
             }
@@ -533,6 +538,7 @@ impl ServerTemplate {
             counters: Arc::new(counters),
             shared,
             stop: stop.token,
+            kill,
             has_ended,
             outcome: tokio::spawn(supervisor.in_current_span()),
         })

@@ -92,7 +92,7 @@ impl Address {
     }
 
     /// Whether it names one place: neither any host nor a port that is still to be picked.
-    pub(super) fn can_be_connected_to(&self) -> bool {
+    pub(crate) fn can_be_connected_to(&self) -> bool {
         match &self.0 {
             Transport::Tcp { host, port } => *port != 0 && !Self::is_any_host(host),
             Transport::Ipc { .. } => true,

@@ -36,6 +36,7 @@ mod subscriptions;
 pub use address::{Address, AddressError};
 pub use error::{SocketClosed, SocketError, TrySendError};
 pub use frames::Frames;
+pub(crate) use options::Kill;
 pub use options::SocketOptions;
 pub use publish::{Publication, Publish, Subscribe};
 pub(crate) use push_pull::Peers;

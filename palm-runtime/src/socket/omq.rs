@@ -15,7 +15,7 @@ use omq_tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::options::SocketOptions;
+use super::options::{Kill, SocketOptions};
 use super::{Address, Frames, SocketClosed, TrySendError};
 
 /// The kinds of sockets that palm uses.
@@ -38,6 +38,20 @@ pub(super) struct Socket {
     /// The longest wait before connecting anew.
     pause: Duration,
     connections: Mutex<HashMap<Address, AbortOnDropHandle<()>>>,
+    kill: Kill,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.kill.close(|| {
+            let (native, driver) = (self.native.clone(), self.native.clone_shared());
+            async move {
+                let _ = native.close_with_linger(Some(Duration::ZERO)).await;
+                // The driver holds the addresses.
+                let _ = tokio::time::timeout(Duration::from_secs(1), driver_gone(&driver)).await;
+            }
+        });
+    }
 }
 
 impl Socket {
@@ -49,6 +63,7 @@ impl Socket {
             closed: AtomicBool::new(false),
             pause: options.reconnect.1,
             connections: Mutex::default(),
+            kill: options.kill.clone(),
         }
     }
 
@@ -119,6 +134,9 @@ impl Socket {
     }
 
     pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+        if self.kill.is_ordered() {
+            return Err(TrySendError::Closed(SocketClosed));
+        }
         if !self.has_peer() && !self.closed.load(Ordering::Acquire) {
             return Err(TrySendError::Full(frames));
         }
@@ -134,6 +152,9 @@ impl Socket {
     /// Waits for room. Cancel safe: the message is queued or it is not.
     pub(super) async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
         loop {
+            if self.kill.is_ordered() {
+                return Err(SocketClosed);
+            }
             let seen = self.peers_generation();
             if self.has_peer() {
                 break;
@@ -256,16 +277,23 @@ impl Receiver {
 /// A runtime that is shut down drops the driver while others of its threads may still receive: the
 /// same thread then drops this task as well, and with that they are free.
 async fn close_when_driver_is_gone(mut socket: CloseOnDrop, stop: CancellationToken) {
-    let driver_gone = async {
-        while let Some(native) = &socket.0 {
-            let seen = native.connections_generation();
-            if native.connections_changed(seen).await.is_err() {
-                return;
-            }
-        }
-    };
-    if stop.run_until_cancelled(driver_gone).await.is_none() {
+    let Some(native) = &socket.0 else { return };
+    if stop
+        .run_until_cancelled(driver_gone(native))
+        .await
+        .is_none()
+    {
         socket.0 = None;
+    }
+}
+
+/// Waits until the task that drives a socket has ended. Cancel safe.
+async fn driver_gone(native: &omq_tokio::Socket) {
+    loop {
+        let seen = native.connections_generation();
+        if native.connections_changed(seen).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
 /// How a socket behaves towards its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,6 +26,8 @@ pub struct SocketOptions {
     /// How long a publisher waits for a subscriber that stopped reading before it drops it.
     /// Meanwhile its other subscribers wait too, as ZeroMQ has one queue for all. Default: 10 s.
     pub subscriber_patience: Duration,
+    /// Of the component whose sockets these are.
+    pub(crate) kill: Kill,
 }
 
 impl Default for SocketOptions {
@@ -35,6 +40,57 @@ impl Default for SocketOptions {
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
             heartbeat: None,
             subscriber_patience: Duration::from_secs(10),
+            kill: Kill::default(),
         }
+    }
+}
+
+/// The order to a component to end as if its process had died. From then on its sockets take nothing,
+/// since what is dropped while it ends may have a last word; and a socket that is dropped sends nothing of
+/// what it has queued, as it does at other times, for a moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kill {
+    order: CancellationToken,
+    closing: TaskTracker,
+}
+
+/// It says nothing of how a socket behaves.
+impl PartialEq for Kill {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kill {}
+
+impl Kill {
+    pub(crate) fn order(&self) {
+        self.order.cancel();
+    }
+
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.order.is_cancelled()
+    }
+
+    /// What `future` gives, unless the order comes first. Cancel safe if that is.
+    pub(crate) async fn or<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        self.order.run_until_cancelled(future).await
+    }
+
+    /// Lets a socket that is dropped after the order close: [`closed`](Self::closed) waits for it.
+    pub(super) fn close<F>(&self, closing: impl FnOnce() -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // Without a runtime its driver is gone, and the socket with it.
+        if self.is_ordered() && tokio::runtime::Handle::try_current().is_ok() {
+            self.closing.spawn(closing());
+        }
+    }
+
+    /// Waits until the sockets that were dropped have given up their addresses. Cancel safe.
+    pub(crate) async fn closed(&self) {
+        self.closing.close();
+        self.closing.wait().await;
     }
 }

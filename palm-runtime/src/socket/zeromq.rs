@@ -128,6 +128,11 @@ struct Peers {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.0.killed.cancel();
+        let tasks = self.0.tasks.clone();
+        self.0.options.kill.close(|| async move {
+            tasks.close();
+            tasks.wait().await;
+        });
     }
 }
 
@@ -424,7 +429,7 @@ impl Core {
     }
 
     fn open(&self) -> Result<(), SocketClosed> {
-        if self.closing.is_cancelled() {
+        if self.closing.is_cancelled() || self.options.kill.is_ordered() {
             Err(SocketClosed)
         } else {
             Ok(())

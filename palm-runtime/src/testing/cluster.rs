@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::faults::{Faults, Line, LineError};
 use super::layout::{Layout, Member};
 use crate::Result;
 use crate::callable::{Callable, Shape};
@@ -14,6 +16,7 @@ use crate::component::{
     Bind, Builder, ComponentHandle, Compose, Connect, HubBuilder, Kind, MasterBuilder,
     PipelineBuilder, RunError, ServerBuilder, SinkBuilder, StartError, WorkerBuilder,
 };
+use crate::part::OpenError;
 
 /// Any free port of this machine.
 const ANY: &str = "tcp://127.0.0.1:0";
@@ -46,6 +49,8 @@ pub struct Cluster {
     /// Whom the next component is behind.
     behind: Vec<String>,
     connect_timeout: Duration,
+    /// Where lines between components get their random numbers from; without it there are none.
+    lines: Option<Rng>,
 }
 
 /// Starts a component at its place.
@@ -66,12 +71,20 @@ impl Cluster {
             spawns: Vec::new(),
             behind: Vec::new(),
             connect_timeout: Duration::from_secs(10),
+            lines: None,
         }
     }
 
     /// How long components may take to find those that they are behind. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// Puts a [`Line`] between each component and each of those that it is behind, in front of the
+    /// `db_address` of the latter: [`ClusterHandle::line`]. Default: there are none.
+    pub fn lines(mut self, faults: &Faults) -> Self {
+        self.lines = Some(faults.fork());
         self
     }
 
@@ -235,6 +248,7 @@ impl Cluster {
             spawns,
             behind,
             connect_timeout,
+            lines: mut rng,
         } = self;
         if !behind.is_empty() {
             let problem = format!("nobody was added who is behind `{}`", behind.join("`, `"));
@@ -243,12 +257,21 @@ impl Cluster {
         }
         let layout = Layout::of(&members)?;
         let mut handles: Vec<ComponentHandle> = Vec::new();
+        let mut lines = Vec::new();
         for (number, spawn) in spawns.into_iter().enumerate() {
-            let behind = layout.behind[number].iter();
+            let mut behind = Vec::new();
+            for &before in &layout.behind[number] {
+                let mut address = handles[before].db_address().to_owned();
+                if let Some(rng) = &mut rng {
+                    let line = Line::to(&address, rng.fork()).await;
+                    let line = line.map_err(|error| no_line(&members[number], error))?;
+                    address = line.address().to_owned();
+                    lines.push((members[number].name.clone(), line));
+                }
+                behind.push(address);
+            }
             let place = Place {
-                behind: behind
-                    .map(|&before| handles[before].db_address().to_owned())
-                    .collect(),
+                behind,
                 is_followed: layout.is_followed[number],
             };
             handles.push(spawn(place).await?);
@@ -273,7 +296,16 @@ impl Cluster {
         Ok(ClusterHandle {
             entrances: members.iter().enumerate().filter_map(entrance).collect(),
             handles,
+            lines,
         })
+    }
+}
+
+fn no_line(member: &Member, error: LineError) -> StartError {
+    StartError::Open {
+        component: member.name.clone(),
+        part: "line".to_owned(),
+        source: OpenError::Custom(error.into()),
     }
 }
 
@@ -300,6 +332,8 @@ pub struct ClusterHandle {
     /// In the order in which they were added.
     handles: Vec<ComponentHandle>,
     entrances: Vec<Entrance>,
+    /// With the name of the component that connects through it.
+    lines: Vec<(String, Line)>,
 }
 
 /// A component that clients call.
@@ -349,7 +383,21 @@ impl ClusterHandle {
         &self.handles
     }
 
-    /// Takes the component called `name` out of the cluster, as to shut it down; of several the first one.
+    /// The line through which the component called `name` reaches the one that it is behind; of several
+    /// the first one. It stays when the component is [taken](Self::take), so that one which is started in
+    /// its place may connect through it. `None` without [`Cluster::lines`].
+    pub fn line(&self, name: &str) -> Option<&Line> {
+        let found = self.lines.iter().find(|(behind, _)| behind == name);
+        found.map(|(_, line)| line)
+    }
+
+    /// All lines, in the order in which the components were added.
+    pub fn lines(&self) -> Vec<&Line> {
+        self.lines.iter().map(|(_, line)| line).collect()
+    }
+
+    /// Takes the component called `name` out of the cluster, as to shut it down or to
+    /// [kill](ComponentHandle::kill) it; of several the first one.
     ///
     /// What others send to it before they notice that it has gone is lost, as on any network: a master
     /// may still give a task to a worker whose shutdown is done, and that call ends by its timeout.

@@ -7,10 +7,33 @@
 //!
 //! Begin with `Direct`: it is exact and takes microseconds. A `Cluster` shows what is between
 //! components: steps that fit each other, work that is spread, hooks, and what is lost at a shutdown.
+//!
+//! # Failures
+//!
+//! [`Faults`] lets things go wrong, from a seed, so that a test that failed can be repeated. A [`Line`] is a
+//! TCP proxy in front of an address, to which peers connect in its place: it is cut, held, made late,
+//! or refuses everybody, at once or at the n-th message that passes. [`Cluster::lines`] puts one between
+//! all components, and [`Faults::random`] plans what happens to each.
+//! [`ComponentHandle::kill`](crate::ComponentHandle::kill) ends a component as a crash does, and a
+//! [`Restartable`] one comes back.
+//!
+//! | it should happen | write |
+//! |---|---|
+//! | at the n-th message, exactly | [`Line::cut_after`]; or [`Line::hold_after`] and [`Line::held`], then [`Restartable::kill`] or anything else, then [`Line::heal`] |
+//! | about when so much has passed | [`Line::passed`], [`Line::until`] |
+//! | about when a component has done so much | [`Restartable::until`], [`until`] |
+//! | at random | [`Faults::random`] |
+//!
+//! With the default [`LinkOptions`](crate::LinkOptions) a worker that is held counts as gone after 12 s; a
+//! test of what happens then sets a shorter patience.
 
 mod cluster;
 mod direct;
+mod faults;
 mod layout;
 
 pub use cluster::{Cluster, ClusterHandle};
 pub use direct::Direct;
+pub use faults::{
+    Fault, FaultPlan, Faults, Line, LineError, LineStatus, Passed, PlannedFault, Restartable, until,
+};

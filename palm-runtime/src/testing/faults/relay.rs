@@ -1,0 +1,184 @@
+//! The task of a line: accepts connections, and carries their bytes to the target and back.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use fastrand::Rng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::messages::Messages;
+use super::state::{Direction, Orders, State};
+
+/// What is read at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Chunks that wait in each direction of a connection; with more, nothing is read.
+const CHUNKS: usize = 64;
+
+/// Further ones wait in the system.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Runs until it is aborted, which ends all connections.
+pub(super) async fn relay(listener: TcpListener, state: Arc<State>, mut rng: Rng) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
+                match accepted {
+                    Ok((peer, _)) => {
+                        connections.spawn(connection(peer, state.clone(), rng.fork()));
+                    }
+                    Err(error) => {
+                        tracing::warn!("a line of a test cannot accept: {error}");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn connection(peer: TcpStream, state: Arc<State>, rng: Rng) {
+    // In this order: who refuses does so before it ends the connections that there are.
+    let generation = state.generation();
+    if state.orders.borrow().is_refused {
+        return;
+    }
+    let carried = carry(peer, &state, &generation.cut, rng);
+    let carried = generation.cut.run_until_cancelled(carried);
+    let carried = generation.connections.track_future(carried).await;
+    if let Some(Err(error)) = carried {
+        tracing::debug!("a connection of a line ended: {error}");
+    }
+}
+
+async fn carry(
+    peer: TcpStream,
+    state: &Arc<State>,
+    cut: &CancellationToken,
+    mut rng: Rng,
+) -> io::Result<()> {
+    let mut orders = state.orders.subscribe();
+    let target = passing(&mut orders).await.target;
+    let target = TcpStream::connect(&*target).await?;
+    peer.set_nodelay(true)?;
+    target.set_nodelay(true)?;
+    let _open = Open::new(state);
+    let (from_peer, to_peer) = peer.into_split();
+    let (from_target, to_target) = target.into_split();
+    let (up, down) = (Direction::ToTarget, Direction::ToPeers);
+    tokio::try_join!(
+        pass(from_peer, to_target, (state, cut, up), rng.fork()),
+        pass(from_target, to_peer, (state, cut, down), rng.fork()),
+    )?;
+    Ok(())
+}
+
+/// The orders, as soon as they let anything pass. Cancel safe.
+async fn passing(orders: &mut watch::Receiver<Orders>) -> Orders {
+    let passing = orders.wait_for(Orders::lets_pass).await;
+    passing.expect("the state outlives its connections").clone()
+}
+
+/// Counts a connection while it is open.
+struct Open<'a>(&'a State);
+
+impl<'a> Open<'a> {
+    fn new(state: &'a State) -> Self {
+        state.status.send_modify(|status| {
+            status.connections += 1;
+            status.open += 1;
+        });
+        Self(state)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.status.send_modify(|status| status.open -= 1);
+    }
+}
+
+/// What has been read, and when it may go on.
+struct Chunk {
+    due: Instant,
+    /// None at the end; an error where the sender broke the connection off.
+    bytes: io::Result<Bytes>,
+}
+
+/// Whose bytes they are, and what ends them.
+type Way<'a> = (&'a Arc<State>, &'a CancellationToken, Direction);
+
+/// Passes one direction, to its end.
+async fn pass(from: OwnedReadHalf, to: OwnedWriteHalf, way: Way<'_>, rng: Rng) -> io::Result<()> {
+    let (sender, chunks) = mpsc::channel(CHUNKS);
+    let orders = way.0.orders.subscribe();
+    tokio::try_join!(read(from, sender, orders, rng), write(chunks, to, way))?;
+    Ok(())
+}
+
+async fn read(
+    mut from: OwnedReadHalf,
+    chunks: mpsc::Sender<Chunk>,
+    orders: watch::Receiver<Orders>,
+    mut rng: Rng,
+) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut due = Instant::now();
+    loop {
+        let bytes = from.read(&mut buffer).await;
+        let bytes = bytes.map(|count| Bytes::copy_from_slice(&buffer[..count]));
+        let is_end = !matches!(&bytes, Ok(bytes) if !bytes.is_empty());
+        let delay = orders.borrow().delay.clone();
+        let (least, most) = (nanos(*delay.start()), nanos(*delay.end()));
+        let delay = Duration::from_nanos(rng.u64(least..=most.max(least)));
+        // Within a connection nothing overtakes.
+        due = due.max(Instant::now() + delay);
+        // An error is told when those before it have passed, as on a network.
+        let sent = chunks.send(Chunk { due, bytes }).await;
+        if is_end || sent.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    // A day is for ever in a test, and can be added to any time.
+    duration.min(Duration::from_secs(86_400)).as_nanos() as u64
+}
+
+async fn write(
+    mut chunks: mpsc::Receiver<Chunk>,
+    mut to: OwnedWriteHalf,
+    (state, cut, direction): Way<'_>,
+) -> io::Result<()> {
+    let mut orders = state.orders.subscribe();
+    let mut messages = Messages::new();
+    while let Some(Chunk { due, bytes }) = chunks.recv().await {
+        tokio::time::sleep_until(due).await;
+        passing(&mut orders).await;
+        let mut bytes = bytes?;
+        if bytes.is_empty() {
+            return to.shutdown().await;
+        }
+        while !bytes.is_empty() {
+            let Some(admitted) = state.admit(cut, &mut messages, &bytes)? else {
+                passing(&mut orders).await;
+                continue;
+            };
+            to.write_all(&bytes[..admitted.bytes]).await?;
+            bytes.advance(admitted.bytes);
+            state.count(direction, &admitted);
+        }
+    }
+    Ok(())
+}

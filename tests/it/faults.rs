@@ -1,0 +1,587 @@
+//! `palm::testing::Faults`: lines that fail, components that are killed, and plans of both.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use palm::prelude::*;
+use palm::testing::{Cluster, Fault, Faults, Line, LineError, Restartable, until};
+use palm::{CallError, ComponentHandle, LinkOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::setup::{ANY, Gate, STALLED, check, connect, eventually, options, soon, unbound};
+
+#[derive(Clone)]
+struct Hand {
+    gate: Gate,
+    /// Held by each call of `gated`.
+    alive: Arc<()>,
+}
+
+impl Hand {
+    fn new() -> Self {
+        Self {
+            gate: Gate::closed(),
+            alive: Arc::default(),
+        }
+    }
+}
+
+#[palm::worker(server = "master")]
+impl Hand {
+    /// Takes a millisecond.
+    #[palm::method]
+    async fn short(&self, payload: Bytes) -> Bytes {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        payload
+    }
+
+    #[palm::method]
+    async fn gated(&self, payload: Bytes) -> Bytes {
+        let _alive = self.alive.clone();
+        self.gate.pass().await;
+        payload
+    }
+}
+
+struct Echo;
+
+#[palm::server(name = "echo")]
+impl Echo {
+    #[palm::method]
+    fn same(&self, payload: Bytes) -> Bytes {
+        payload
+    }
+}
+
+/// Notices soon that somebody is silent.
+fn quick() -> LinkOptions {
+    let mut options = LinkOptions::default();
+    options.heartbeat = Duration::from_millis(200);
+    options.patience = Duration::from_millis(800);
+    options
+}
+
+/// Likewise, and waits for who is cut off: it comes back, and goes on where it was.
+fn patient() -> LinkOptions {
+    let mut options = quick();
+    options.patience = Duration::from_secs(10);
+    options.grace = options.patience;
+    options
+}
+
+async fn master(links: LinkOptions) -> ComponentHandle {
+    let master = Master::new("master").bind(ANY).link_options(links);
+    master.spawn().await.unwrap()
+}
+
+/// A worker.
+async fn hand(at: &str) -> palm::Result<ComponentHandle> {
+    let worker = Hand::new().connect(at).concurrency(4);
+    let worker = worker.link_options(quick()).socket_options(options());
+    worker.spawn().await
+}
+
+fn numbers(count: usize) -> Vec<String> {
+    let mut numbers: Vec<_> = (0..count).map(|number| number.to_string()).collect();
+    numbers.sort();
+    numbers
+}
+
+/// Makes so many calls, and sees that each is answered once.
+async fn job(client: &Client, function: &str, count: usize) {
+    let job = client.job(function, numbers(count)).messages(count as u64);
+    let answers = job.map(|answer| String::from_utf8(answer.unwrap().into()).unwrap());
+    // After faults a link may wait for its patience, or its peer's.
+    let answers = tokio::time::timeout(Duration::from_secs(40), answers.collect());
+    let mut answers: Vec<_> = answers.await.expect("all answers in time");
+    answers.sort();
+    assert_eq!(answers, numbers(count));
+}
+
+/// A target that does what the test says, and a line in front of it.
+struct Target {
+    listener: TcpListener,
+    line: Line,
+}
+
+impl Target {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("tcp://{}", listener.local_addr().unwrap());
+        let line = Faults::seeded(1).line(target).await.unwrap();
+        Self { listener, line }
+    }
+
+    fn place(&self) -> &str {
+        self.line.address().strip_prefix("tcp://").unwrap()
+    }
+
+    async fn peer(&self) -> TcpStream {
+        TcpStream::connect(self.place()).await.unwrap()
+    }
+
+    /// A connection: its two ends.
+    async fn connection(&self) -> (TcpStream, TcpStream) {
+        let peer = self.peer().await;
+        let accepted = soon("a connection", self.listener.accept()).await;
+        (peer, accepted.unwrap().0)
+    }
+}
+
+/// The bytes of ZMTP 3: a greeting, and messages of one byte.
+fn zmtp(messages: usize) -> Vec<u8> {
+    let mut bytes = vec![0; 64];
+    (bytes[0], bytes[9], bytes[10]) = (0xff, 0x7f, 3);
+    for _ in 0..messages {
+        bytes.extend([0, 1, b'x']);
+    }
+    bytes
+}
+
+async fn read(from: &mut TcpStream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    soon("bytes", from.read_exact(&mut bytes)).await.unwrap();
+    bytes
+}
+
+/// Reads to the end of the connection, however it comes.
+async fn read_to_end(from: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = soon("the end", from.read_to_end(&mut bytes)).await;
+    bytes
+}
+
+async fn is_silent(from: &mut TcpStream) -> bool {
+    let read = tokio::time::timeout(STALLED, from.read_u8());
+    read.await.is_err()
+}
+
+#[test]
+fn a_line_ends_at_the_message_that_it_is_told() {
+    check(async {
+        let target = Target::new().await;
+        for count in [1, 3, 9] {
+            let (mut peer, mut end) = target.connection().await;
+            let before = target.line.status();
+            target.line.cut_after(count);
+            peer.write_all(&zmtp(10)).await.unwrap();
+            assert_eq!(read_to_end(&mut end).await, zmtp(count as usize));
+            assert_eq!(read_to_end(&mut peer).await, b"");
+            let is_cut = target.line.until(|status| status.cuts > before.cuts);
+            let status = soon("the cut", is_cut).await;
+            assert_eq!(status.messages() - before.messages(), count);
+        }
+        // Once and no more.
+        let (mut peer, mut end) = target.connection().await;
+        peer.write_all(&zmtp(10)).await.unwrap();
+        assert_eq!(read(&mut end, 94).await, zmtp(10));
+        assert_eq!(target.line.status().cuts, 3);
+        target.line.cut_after(0);
+        assert_eq!(read_to_end(&mut end).await, b"");
+    });
+}
+
+#[test]
+fn a_line_that_is_held_keeps_its_connections() {
+    check(async {
+        let target = Target::new().await;
+        let (mut peer, mut end) = target.connection().await;
+        target.line.hold_after(4);
+        end.write_all(&zmtp(2)).await.unwrap();
+        read(&mut peer, 70).await;
+        peer.write_all(&zmtp(10)).await.unwrap();
+        soon("the hold", target.line.held()).await;
+        assert_eq!(read(&mut end, 70).await, zmtp(2));
+        assert!(is_silent(&mut end).await);
+        // Neither what comes back, nor the end, nor another connection gets through.
+        end.write_all(b"\0\x01y").await.unwrap();
+        peer.shutdown().await.unwrap();
+        let mut late = target.peer().await;
+        late.write_all(b"late").await.unwrap();
+        assert!(is_silent(&mut peer).await);
+        assert!(is_silent(&mut end).await);
+        let status = target.line.status();
+        assert_eq!((status.connections, status.open), (1, 1));
+        assert_eq!(
+            (status.to_target.messages, status.to_peers.messages),
+            (2, 2)
+        );
+        assert!(status.is_held);
+
+        target.line.release();
+        assert_eq!(read_to_end(&mut end).await, zmtp(8)[64..]);
+        assert_eq!(read(&mut peer, 3).await, b"\0\x01y");
+        let (mut late_end, _) = soon("the late one", target.listener.accept())
+            .await
+            .unwrap();
+        assert_eq!(read(&mut late_end, 4).await, b"late");
+    });
+}
+
+#[test]
+fn a_line_that_is_held_or_late_takes_no_more_than_it_may() {
+    check(async {
+        for is_held in [true, false] {
+            let target = Target::new().await;
+            let (mut peer, mut end) = target.connection().await;
+            match is_held {
+                true => target.line.hold(),
+                false => target.line.delay(Duration::from_secs(3600)..=Duration::MAX),
+            }
+            let chunk = vec![7; 64 * 1024];
+            let mut written = 0;
+            // The line takes 1 MiB; the rest is in the system.
+            while let Ok(count) = tokio::time::timeout(STALLED, peer.write(&chunk)).await {
+                written += count.unwrap();
+                assert!(written < 64 * 1024 * 1024, "nobody holds it up");
+            }
+            assert!(is_silent(&mut end).await);
+            if is_held {
+                target.line.release();
+                drop(peer);
+                assert_eq!(read_to_end(&mut end).await.len(), written);
+            }
+        }
+    });
+}
+
+#[test]
+fn connections_overtake_each_other_and_bytes_do_not() {
+    check(async {
+        let target = Target::new().await;
+        let (mut first, mut first_end) = target.connection().await;
+        let (mut second, mut second_end) = target.connection().await;
+        let late = Duration::from_millis(200);
+        target.line.delay(late..=late);
+        let begin = Instant::now();
+        first.write_all(b"a").await.unwrap();
+        // The line has read it.
+        assert!(is_silent(&mut first_end).await || begin.elapsed() >= late);
+        target
+            .line
+            .delay(Duration::from_secs(30)..=Duration::from_secs(30));
+        first.write_all(b"b").await.unwrap();
+        assert!(is_silent(&mut first_end).await);
+        target.line.no_delay();
+        first.write_all(b"c").await.unwrap();
+        second.write_all(b"d").await.unwrap();
+        assert_eq!(read(&mut second_end, 1).await, b"d");
+        // What is behind `b` waits for it.
+        assert!(is_silent(&mut first_end).await);
+
+        target.line.delay(Duration::ZERO..=Duration::from_millis(5));
+        let sent: Vec<_> = (0..100).collect();
+        let send = async {
+            for byte in &sent {
+                second.write_all(&[*byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let (received, ()) = tokio::join!(read(&mut second_end, 100), send);
+        assert_eq!(received, sent);
+    });
+}
+
+#[test]
+fn nobody_gets_through_a_line_that_refuses() {
+    check(async {
+        let target = Target::new().await;
+        let (mut peer, mut end) = target.connection().await;
+        target.line.refuse();
+        assert_eq!(read_to_end(&mut peer).await, b"");
+        assert_eq!(read_to_end(&mut end).await, b"");
+        assert_eq!(read_to_end(&mut target.peer().await).await, b"");
+        assert!(target.line.status().is_refused);
+        target.line.accept();
+        let (mut peer, mut end) = target.connection().await;
+        peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert_eq!(read(&mut end, 18).await.len(), 18);
+        let status = soon(
+            "its bytes",
+            target.line.until(|status| status.to_target.bytes == 18),
+        );
+        let status = status.await;
+        assert_eq!((status.connections, status.messages()), (2, 0));
+
+        soon("the cut", target.line.cut()).await;
+        assert_eq!(target.line.status().open, 0);
+        // Nobody is behind it, and then somebody else is.
+        target.line.lead_to(unbound()).unwrap();
+        assert_eq!(read_to_end(&mut target.peer().await).await, b"");
+        let other = Target::new().await;
+        target.line.lead_to(other.line.address()).unwrap();
+        let mut peer = target.peer().await;
+        peer.write_all(b"x").await.unwrap();
+        let (mut end, _) = soon("a connection", other.listener.accept()).await.unwrap();
+        assert_eq!(read(&mut end, 1).await, b"x");
+    });
+}
+
+#[test]
+fn a_line_that_is_dropped_is_gone() {
+    check(async {
+        let target = Target::new().await;
+        let (mut peer, mut end) = target.connection().await;
+        let place = target.place().to_owned();
+        target.line.hold();
+        drop(target);
+        assert_eq!(read_to_end(&mut peer).await, b"");
+        assert_eq!(read_to_end(&mut end).await, b"");
+        let is_free = || std::net::TcpListener::bind(&*place).is_ok();
+        eventually("the port is free", is_free).await;
+    });
+}
+
+#[test]
+fn a_line_leads_to_tcp_addresses_only() {
+    check(async {
+        let faults = Faults::seeded(1);
+        for target in ["ipc:///tmp/x", ANY, "tcp://*:5555"] {
+            let error = faults.line(target).await.unwrap_err();
+            assert!(matches!(error, LineError::Target { .. }), "{error}");
+        }
+        let error = faults.line("127.0.0.1:5555").await.unwrap_err();
+        assert!(matches!(error, LineError::Address(_)), "{error}");
+    });
+}
+
+#[test]
+fn each_call_is_answered_once_though_lines_fail() {
+    check(async {
+        let master = master(patient()).await;
+        let faults = Faults::seeded(42);
+        let first = faults.line(master.db_address()).await.unwrap();
+        let second = faults.line(master.db_address()).await.unwrap();
+        let _first = hand(first.address()).await.unwrap();
+        let _second = hand(second.address()).await.unwrap();
+        let client = connect("master", &master).await;
+        let fail = async {
+            first.cut_after(40);
+            second.delay(Duration::ZERO..=Duration::from_millis(20));
+            let cut = first.until(|status| status.cuts == 1 && status.connections >= 2);
+            soon("another connection", cut).await;
+            first.hold_after(20);
+            soon("the hold", first.held()).await;
+            soon("the cut", second.cut()).await;
+            second.no_delay();
+            let before = second.status().messages();
+            soon("more messages", second.passed(before + 50)).await;
+            first.release();
+            second.refuse();
+            let before = first.status().messages();
+            soon("more messages", first.passed(before + 20)).await;
+            second.heal();
+        };
+        tokio::join!(job(&client, "master.short", 4000), fail);
+        // All is whole.
+        job(&client, "master.short", 100).await;
+    });
+}
+
+#[test]
+fn each_call_is_answered_once_though_faults_are_random() {
+    check(async {
+        let faults = Faults::new();
+        let cluster = Cluster::new()
+            .lines(&faults)
+            .master_with(Master::new("master"), |builder| {
+                builder.link_options(patient())
+            });
+        let add = |cluster: Cluster, name: &'static str| {
+            cluster.worker_with(Hand::new(), |builder| {
+                let builder = builder.name(name).concurrency(4).link_options(quick());
+                builder.socket_options(options())
+            })
+        };
+        let cluster = add(add(cluster, "anna"), "bert").start().await.unwrap();
+        assert_eq!(cluster.lines().len(), 2);
+        assert!(cluster.line("master").is_none());
+        let client = cluster.client().await.unwrap();
+        let calls = async {
+            for _ in 0..3 {
+                job(&client, "master.short", 1000).await;
+            }
+        };
+        let lines = cluster.lines();
+        tokio::join!(calls, faults.random(&lines, Duration::from_secs(3)));
+        for line in lines {
+            assert!(line.status().messages() > 0);
+            assert!(!line.status().is_held && !line.status().is_refused);
+        }
+        job(&client, "master.short", 100).await;
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn the_same_seed_is_the_same_plan() {
+    check(async {
+        let plan = |seed| {
+            let faults = Faults::seeded(seed);
+            assert_eq!(faults.seed(), seed);
+            let long = Duration::from_secs(10);
+            [faults.plan(2, long), faults.plan(2, long)]
+        };
+        assert_eq!(plan(42), plan(42));
+        assert_ne!(plan(42), plan(43));
+        let [first, second] = plan(42);
+        assert_ne!(first, second);
+        let is_hold = |fault: &Fault| matches!(fault, Fault::Hold(_));
+        assert!(first.faults().iter().any(|planned| is_hold(&planned.fault)));
+        let text = first.to_string();
+        assert_eq!(text.lines().count(), first.faults().len() + 1);
+
+        // A plan that is given up leaves everything whole.
+        let (one, other) = (Target::new().await, Target::new().await);
+        let lines = [&one.line, &other.line];
+        let is_disturbed = one.line.until(|status| status.is_held || status.is_refused);
+        tokio::select! {
+            () = first.run(&lines) => panic!("it has held or refused nothing"),
+            _ = is_disturbed => {}
+        }
+        for line in lines {
+            let status = line.status();
+            assert!(!status.is_held && !status.is_refused, "{status:?}");
+        }
+        one.connection().await;
+    });
+}
+
+#[test]
+fn what_is_killed_at_a_message_is_done_by_another() {
+    check(async {
+        let master = master(quick()).await;
+        let faults = Faults::seeded(7);
+        let line = faults.line(master.db_address()).await.unwrap();
+        let at = line.address().to_owned();
+        let first = Restartable::start(move || {
+            let at = at.clone();
+            async move { hand(&at).await }
+        });
+        let mut first = soon("the start", first).await.unwrap();
+        let _second = hand(master.db_address()).await.unwrap();
+        let client = connect("master", &master).await;
+        let kill = async {
+            // At a message of its line.
+            line.hold_after(30);
+            soon("the hold", line.held()).await;
+            let held = line.status().messages();
+            first.kill().await;
+            assert_eq!(line.status().messages(), held);
+            assert!(first.handle().is_none());
+            line.heal();
+            first.restart().await.unwrap();
+            // At a call that it has begun.
+            let calls = |metrics: &palm::Metrics| metrics.function("short").unwrap().calls;
+            soon("200 calls", first.until(|metrics| calls(metrics) >= 200)).await;
+            first.kill().await;
+            first.restart().await.unwrap();
+            let handle = first.handle().unwrap();
+            let metrics = soon("calls again", until(handle, |metrics| calls(metrics) > 0)).await;
+            assert!(calls(&metrics) > 0);
+        };
+        tokio::join!(job(&client, "master.short", 4000), kill);
+        first.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_component_that_is_killed_finishes_nothing() {
+    check(async {
+        for own_thread in [false, true] {
+            let (anna, bert) = (Hand::new(), Hand::new());
+            let cluster = Cluster::new()
+                .master_with(Master::new("master"), |builder| {
+                    builder.link_options(quick())
+                })
+                .worker_with(anna.clone(), |builder| {
+                    let builder = builder.name("anna").concurrency(4);
+                    builder.link_options(quick()).own_thread(own_thread)
+                })
+                .worker_with(bert.clone(), |builder| {
+                    builder.concurrency(4).link_options(quick())
+                });
+            let mut cluster = cluster.start().await.unwrap();
+            let client = cluster.client().await.unwrap();
+            let kill = async {
+                anna.gate.arrived(4).await;
+                bert.gate.arrived(4).await;
+                let begin = Instant::now();
+                let killed = cluster.take("anna").unwrap();
+                soon("its end", killed.kill()).await;
+                assert!(begin.elapsed() < Duration::from_secs(5));
+                // Its calls are gone with it, and the other one does them.
+                let are_gone = || Arc::strong_count(&anna.alive) == 1;
+                eventually("its calls are gone", are_gone).await;
+                bert.gate.open();
+                bert.gate.arrived(8).await;
+            };
+            tokio::join!(job(&client, "master.gated", 8), kill);
+            let master = cluster.take("master").unwrap();
+            soon("its end", master.kill()).await;
+        }
+    });
+}
+
+#[test]
+fn the_addresses_of_a_component_that_is_killed_are_free() {
+    check(async {
+        let mut at = ANY.to_owned();
+        for round in 0..20 {
+            let echo = Echo.bind(&*at).spawn().await;
+            let echo = echo.unwrap_or_else(|error| panic!("{}", super::setup::chain(&error)));
+            at = echo.db_address().to_owned();
+            let client = connect("echo", &echo).await;
+            assert_eq!(client.eval(Echo::SAME, "x").await.unwrap(), "x");
+            if round % 2 == 0 {
+                // With clients that are connected, and without.
+                drop(client);
+            }
+            soon("its end", echo.kill()).await;
+        }
+    });
+}
+
+#[test]
+fn a_server_comes_back_at_its_port_or_behind_its_line() {
+    check(async {
+        let fixed = unbound();
+        let echo = Restartable::start(move || Echo.bind(&*fixed).spawn());
+        let mut echo = soon("the start", echo).await.unwrap();
+        let client = connect("echo", echo.handle().unwrap()).await;
+        answers(&client).await;
+        for _ in 0..3 {
+            soon("the restart", echo.restart()).await.unwrap();
+            answers(&client).await;
+        }
+
+        let faults = Faults::seeded(3);
+        let mut echo = Restartable::start(|| Echo.bind(ANY).spawn()).await.unwrap();
+        let line = faults.line(echo.handle().unwrap().db_address()).await;
+        let line = line.unwrap();
+        let client = Client::connect("echo", line.address()).await.unwrap();
+        answers(&client).await;
+        let again = soon("the restart", echo.restart()).await.unwrap();
+        line.lead_to(again.db_address()).unwrap();
+        answers(&client).await;
+    });
+}
+
+/// Calls until there is an answer: what a server had when it was killed is lost.
+async fn answers(client: &Client) {
+    let answer = async {
+        loop {
+            match client.eval(Echo::SAME, "x").timeout(STALLED).await {
+                Ok(answer) => return answer,
+                Err(error) => assert!(
+                    matches!(error, CallError::Timeout { .. }) || error.is_transient(),
+                    "{error}"
+                ),
+            }
+        }
+    };
+    assert_eq!(soon("an answer", answer).await, "x");
+}
