@@ -64,14 +64,6 @@ fn quick() -> LinkOptions {
     options
 }
 
-/// Likewise, and waits for who is cut off: it comes back, and goes on where it was.
-fn patient() -> LinkOptions {
-    let mut options = quick();
-    options.patience = Duration::from_secs(10);
-    options.grace = options.patience;
-    options
-}
-
 async fn master(links: LinkOptions) -> ComponentHandle {
     let master = Master::new("master").bind(ANY).link_options(links);
     master.spawn().await.unwrap()
@@ -351,7 +343,7 @@ fn a_line_leads_to_tcp_addresses_only() {
 #[test]
 fn each_call_is_answered_once_though_lines_fail() {
     check(async {
-        let master = master(patient()).await;
+        let master = master(quick()).await;
         let faults = Faults::seeded(42);
         let first = faults.line(master.db_address()).await.unwrap();
         let second = faults.line(master.db_address()).await.unwrap();
@@ -388,7 +380,7 @@ fn each_call_is_answered_once_though_faults_are_random() {
         let cluster = Cluster::new()
             .lines(&faults)
             .master_with(Master::new("master"), |builder| {
-                builder.link_options(patient())
+                builder.link_options(quick())
             });
         let add = |cluster: Cluster, name: &'static str| {
             cluster.worker_with(Hand::new(), |builder| {

@@ -107,7 +107,7 @@ impl Dispatch {
 
     /// A worker is there. `at_most_once` are the functions that must not be tried twice.
     pub(crate) fn join(&mut self, key: WorkerKey, name: Arc<str>, at_most_once: HashSet<String>) {
-        let worker = self.workers.entry(key).or_insert_with(|| Worker {
+        self.workers.entry(key).or_insert_with(|| Worker {
             name,
             at_most_once,
             tasks: BTreeSet::new(),
@@ -115,7 +115,8 @@ impl Dispatch {
             turn: 0,
             is_there: true,
         });
-        worker.is_there = true;
+        // One that comes back has the room that it had.
+        self.change(key, |worker| worker.is_there = true);
     }
 
     fn change(&mut self, key: WorkerKey, change: impl FnOnce(&mut Worker)) {
@@ -358,6 +359,17 @@ mod tests {
         dispatch.set_room(0, 1);
         submit(&mut dispatch, 1);
         assert_eq!(assigned(&mut dispatch).len(), 1);
+    }
+
+    #[test]
+    fn who_comes_back_with_the_same_room_gets_work_again() {
+        let mut dispatch = dispatch(&[1]);
+        lose(&mut dispatch, 0);
+        submit(&mut dispatch, 1);
+        assert_eq!(assigned(&mut dispatch), []);
+        dispatch.join(0, "w0".into(), HashSet::new());
+        dispatch.set_room(0, 1);
+        assert_eq!(assigned(&mut dispatch), [(0, 1)]);
     }
 
     #[test]
