@@ -6,6 +6,7 @@
 //! tried too often, or must not be tried twice, becomes a failure.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,22 +21,55 @@ pub(crate) type WorkerKey = u64;
 /// A task, as master and worker speak of it. Never 0.
 pub(crate) type TaskId = u64;
 
+/// By a number of ours, which nobody chooses in order to do harm.
+pub(super) type ByNumber<T> = HashMap<u64, T, BuildHasherDefault<NumberHasher>>;
+
+#[derive(Debug, Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 struct Task {
     frame: Bytes,
     /// How many results were passed on.
     passed_on: u64,
-    /// Who was given it, and how many results each has given.
-    holders: SmallVec<[(WorkerKey, u64); 1]>,
+    /// Who was given it.
+    holders: SmallVec<[Holder; 1]>,
     /// The names of those that were lost with it.
     lost: Vec<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    key: WorkerKey,
+    /// How many results it has given.
+    results: u64,
+    /// Whether it was lost since.
+    is_lost: bool,
 }
 
 #[derive(Debug)]
 struct Worker {
     name: Arc<str>,
     at_most_once: HashSet<String>,
-    tasks: BTreeSet<TaskId>,
+    /// How many tasks it has.
+    load: usize,
     /// How many more it takes.
     room: u64,
     /// When it was last given one.
@@ -47,7 +81,7 @@ impl Worker {
     /// Its place among those that can be given a task.
     fn place(&self, key: WorkerKey) -> Option<(usize, u64, WorkerKey)> {
         let is_ready = self.is_there && self.room > 0;
-        is_ready.then_some((self.tasks.len(), self.turn, key))
+        is_ready.then_some((self.load, self.turn, key))
     }
 }
 
@@ -61,10 +95,10 @@ pub(crate) struct Failed {
 /// The tasks that are with workers, or wait for one.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    tasks: HashMap<TaskId, Task>,
+    tasks: ByNumber<Task>,
     /// Some of them may be done by now.
     waiting: VecDeque<TaskId>,
-    workers: HashMap<WorkerKey, Worker>,
+    workers: ByNumber<Worker>,
     ready: BTreeSet<(usize, u64, WorkerKey)>,
     last_task: TaskId,
     turn: u64,
@@ -75,9 +109,9 @@ impl Dispatch {
     /// `max_attempts`: how many workers may be lost with a task.
     pub(crate) fn new(max_attempts: u32) -> Self {
         Self {
-            tasks: HashMap::new(),
+            tasks: ByNumber::default(),
             waiting: VecDeque::new(),
-            workers: HashMap::new(),
+            workers: ByNumber::default(),
             ready: BTreeSet::new(),
             last_task: 0,
             turn: 0,
@@ -110,7 +144,7 @@ impl Dispatch {
         self.workers.entry(key).or_insert_with(|| Worker {
             name,
             at_most_once,
-            tasks: BTreeSet::new(),
+            load: 0,
             room: 0,
             turn: 0,
             is_there: true,
@@ -159,12 +193,16 @@ impl Dispatch {
             let Some(task) = self.tasks.get_mut(&id) else {
                 continue;
             };
-            task.holders.push((key, 0));
+            task.holders.push(Holder {
+                key,
+                results: 0,
+                is_lost: false,
+            });
             let frame = task.frame.clone();
             self.turn += 1;
             let turn = self.turn;
             self.change(key, |worker| {
-                worker.tasks.insert(id);
+                worker.load += 1;
                 worker.room -= 1;
                 worker.turn = turn;
             });
@@ -177,12 +215,12 @@ impl Dispatch {
         let Some(task) = self.tasks.get_mut(&id) else {
             return false;
         };
-        let Some((_, results)) = task.holders.iter_mut().find(|(holder, _)| *holder == key) else {
+        let Some(holder) = task.holders.iter_mut().find(|holder| holder.key == key) else {
             return false;
         };
-        *results += 1;
-        let is_new = *results > task.passed_on;
-        task.passed_on = task.passed_on.max(*results);
+        holder.results += 1;
+        let is_new = holder.results > task.passed_on;
+        task.passed_on = task.passed_on.max(holder.results);
         is_new
     }
 
@@ -191,31 +229,38 @@ impl Dispatch {
         let is_holder = self
             .tasks
             .get(&id)
-            .is_some_and(|task| task.holders.iter().any(|&(holder, _)| holder == key));
+            .is_some_and(|task| task.holders.iter().any(|holder| holder.key == key));
         if !is_holder {
             return;
         }
         let task = self.tasks.remove(&id).expect("it was just there");
-        for (holder, _) in task.holders {
-            self.change(holder, |worker| {
-                worker.tasks.remove(&id);
-            });
+        for holder in task.holders.iter().filter(|holder| !holder.is_lost) {
+            self.change(holder.key, |worker| worker.load -= 1);
         }
     }
 
     /// A worker is not heard of any more: its tasks go to others. What it answers all the same counts, if
     /// it is the first.
     pub(crate) fn lose(&mut self, key: WorkerKey, failed: &mut Vec<Failed>) {
-        let mut lost = BTreeSet::new();
         self.change(key, |worker| {
             worker.is_there = false;
-            lost = std::mem::take(&mut worker.tasks);
+            worker.load = 0;
         });
         let Some(worker) = self.workers.get(&key) else {
             return;
         };
+        // Seldom, so that it is not remembered who has which.
+        let mut lost = Vec::new();
+        for (&id, task) in &mut self.tasks {
+            let mut holders = task.holders.iter_mut();
+            if let Some(holder) = holders.find(|holder| holder.key == key && !holder.is_lost) {
+                holder.is_lost = true;
+                lost.push(id);
+            }
+        }
         // The oldest is in front afterwards.
-        for id in lost.into_iter().rev() {
+        lost.sort_unstable_by_key(|&id| std::cmp::Reverse(id));
+        for id in lost {
             let task = self.tasks.get_mut(&id).expect("a worker has it");
             task.lost.push(worker.name.clone());
             let message = Message::decode(task.frame.clone()).unwrap_or_default();
