@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::dispatch::{Dispatch, Failed};
+use super::dispatch::{ByNumber, Dispatch, Failed};
 use super::header::{self, PROTOCOL, is_header};
 use super::options::LinkOptions;
 use super::session::{Event, Item, Session, VERSION, Window};
@@ -117,13 +117,13 @@ pub(super) struct State {
     router: Option<RouterSender>,
     /// Whether there is a part that gives tasks.
     pub(super) gives_tasks: bool,
-    /// By the session's id.
-    pub(super) peers: HashMap<Bytes, Peer>,
+    pub(super) peers: ByNumber<Peer>,
     /// How many workers are not lost.
     pub(super) there: usize,
-    pub(super) sessions: HashMap<PeerKey, Bytes>,
+    /// By the session's id.
+    sessions: HashMap<Bytes, PeerKey>,
     /// By where it is to be found.
-    routes: HashMap<Bytes, Bytes>,
+    routes: HashMap<Bytes, PeerKey>,
     last_key: PeerKey,
     pub(super) dispatch: Dispatch,
     pub(super) failed: Vec<Failed>,
@@ -139,13 +139,17 @@ pub(super) struct State {
     /// Until when those who were here before a restart have time to come back.
     pub(super) settled_at: Option<Instant>,
     /// Who may have something to be sent.
-    pub(super) stirred: HashSet<Bytes>,
+    pub(super) stirred: Vec<PeerKey>,
     events: Vec<Event>,
 }
 
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub(super) key: PeerKey,
+    key: PeerKey,
+    /// The session's.
+    id: Bytes,
+    /// Whether it may have something to be sent.
+    is_stirred: bool,
     pub(super) name: Arc<str>,
     role: Role,
     pub(super) session: Session,
@@ -174,6 +178,12 @@ enum Role {
 }
 
 impl Peer {
+    pub(super) fn stir(&mut self, stirred: &mut Vec<PeerKey>) {
+        if !std::mem::replace(&mut self.is_stirred, true) {
+            stirred.push(self.key);
+        }
+    }
+
     /// Whether its tasks are not others'.
     pub(super) fn is_there(&self) -> bool {
         self.lost.is_none()
@@ -188,7 +198,7 @@ impl Links {
             state: Mutex::new(State {
                 router: None,
                 gives_tasks: false,
-                peers: HashMap::new(),
+                peers: ByNumber::default(),
                 there: 0,
                 sessions: HashMap::new(),
                 routes: HashMap::new(),
@@ -201,7 +211,7 @@ impl Links {
                 drains: false,
                 in_place: false,
                 settled_at: None,
-                stirred: HashSet::new(),
+                stirred: Vec::new(),
                 events: Vec::new(),
             }),
             workers: watch::Sender::default(),
@@ -283,7 +293,8 @@ impl Links {
             state.send(route, &header, Vec::new());
             return;
         }
-        let Some(peer) = state.peers.get_mut(&id) else {
+        let key = state.sessions.get(&id).copied().unwrap_or_default();
+        let Some(peer) = state.peers.get_mut(&key) else {
             // It is one from before a restart, or was given up: it begins anew.
             if !header.closed && header.refusal.is_none() {
                 let header = LinkHeader {
@@ -298,60 +309,59 @@ impl Links {
         };
         let mut events = std::mem::take(&mut state.events);
         peer.session.receive(now, &header, frames, &mut events);
-        let key = peer.key;
         let is_worker = matches!(peer.role, Role::Worker { .. });
         if header.hello.is_none() && !peer.is_there() && !peer.session.is_over() {
             // It was only silent.
-            state.rejoin(&id);
+            state.rejoin(key);
         }
         for event in events.drain(..) {
             match event {
-                Event::Open => state.rejoin(&id),
-                Event::Message(item) if is_worker => self.receive_result(state, &id, key, item),
+                Event::Open => state.rejoin(key),
+                Event::Message(item) if is_worker => self.receive_result(state, key, item),
                 Event::Message(Item { frame, .. }) => {
                     // Without a taker the component has stopped.
                     let _ = self.inputs.sender.send(Incoming { peer: key, frame });
                 }
-                Event::Draining => state.drained(&id),
+                Event::Draining => state.drained(key),
                 Event::Finished => {
-                    if let Some(Role::Stream { finished, .. }) = state.role(&id) {
+                    if let Some(Role::Stream { finished, .. }) = state.role(key) {
                         *finished = true;
                         self.flowed.notify_waiters();
                     }
                 }
                 Event::Forgotten | Event::InPlace => {}
                 Event::Closed { .. } => {
-                    if !state.park(&id, now) {
-                        state.remove(&id);
+                    if !state.park(key, now) {
+                        state.remove(key);
                     }
                     self.flowed.notify_waiters();
                 }
                 Event::Refused(refusal) => {
                     let reason = refusal.reason;
                     tracing::warn!("a link has ended: {reason}");
-                    state.stirred.insert(id.clone());
+                    state.stir(key);
                     self.flush(state, now);
-                    state.remove(&id);
+                    state.remove(key);
                     self.flowed.notify_waiters();
                 }
             }
         }
         state.events = events;
         if is_worker {
-            if let Some(peer) = state.peers.get(&id)
+            if let Some(peer) = state.peers.get(&key)
                 && peer.is_there()
             {
                 let room = peer.session.room();
                 state.dispatch.set_room(key, room);
             }
-        } else if state.acknowledged(&id) {
+        } else if state.acknowledged(key) {
             self.flowed.notify_waiters();
         }
-        state.stirred.insert(id);
+        state.stir(key);
     }
 
     /// A worker has sent a result.
-    fn receive_result(&self, state: &mut State, id: &Bytes, key: PeerKey, item: Item) {
+    fn receive_result(&self, state: &mut State, key: PeerKey, item: Item) {
         let (task, is_last) = (item.tag >> 1, item.tag & 1 == 1);
         let bytes = item.frame.len() as u64;
         let is_result = !item.frame.is_empty();
@@ -360,7 +370,7 @@ impl Links {
             let frame = item.frame;
             // Without a taker the component has stopped.
             let _ = self.results.sender.send(Incoming { peer: key, frame });
-        } else if let Some(peer) = state.peers.get_mut(id) {
+        } else if let Some(peer) = state.peers.get_mut(&key) {
             peer.session.consume(1, bytes);
         }
         if is_last {
@@ -390,11 +400,13 @@ impl Links {
             let reason = format!("version {VERSION} of the link is the lowest one");
             return refuse(Kind::Version, reason);
         }
-        if let Some(peer) = state.peers.get_mut(id) {
+        if let Some(&key) = state.sessions.get(id)
+            && let Some(peer) = state.peers.get_mut(&key)
+        {
             state.routes.remove(&peer.route);
             peer.route = route.clone();
             peer.gone = None;
-            state.routes.insert(route.clone(), id.clone());
+            state.routes.insert(route.clone(), key);
             return Ok(());
         }
         let following = match Following::of(hello) {
@@ -460,6 +472,8 @@ impl Links {
         }
         let peer = Peer {
             key,
+            id: id.clone(),
+            is_stirred: false,
             name,
             role,
             session,
@@ -468,9 +482,9 @@ impl Links {
             // Until it has joined.
             lost: Some(now),
         };
-        state.sessions.insert(key, id.clone());
-        state.routes.insert(route.clone(), id.clone());
-        state.peers.insert(id, peer);
+        state.sessions.insert(id, key);
+        state.routes.insert(route.clone(), key);
+        state.peers.insert(key, peer);
         Ok(())
     }
 
@@ -487,8 +501,8 @@ impl Links {
     /// The connection of a peer is gone.
     pub(crate) fn gone(&self, route: &Bytes) {
         let mut state = self.state();
-        if let Some(id) = state.routes.remove(route)
-            && let Some(peer) = state.peers.get_mut(&id)
+        if let Some(key) = state.routes.remove(route)
+            && let Some(peer) = state.peers.get_mut(&key)
         {
             peer.gone.get_or_insert_with(Instant::now);
         }
@@ -500,9 +514,7 @@ impl Links {
         let mut state = self.state();
         for (key, bytes) in messages {
             let state = &mut *state;
-            if let Some(id) = state.sessions.get(&key)
-                && let Some(peer) = state.peers.get_mut(id)
-            {
+            if let Some(peer) = state.peers.get_mut(&key) {
                 match &mut peer.role {
                     Role::Worker { .. } => peer.session.consume(1, bytes as u64),
                     Role::Stream { owed, .. } => {
@@ -515,9 +527,7 @@ impl Links {
                         }
                     }
                 }
-                if !state.stirred.contains(id) {
-                    state.stirred.insert(id.clone());
-                }
+                state.stir(key);
             }
         }
         self.flush(&mut state, now);
@@ -529,10 +539,10 @@ impl Links {
         let mut state = self.state();
         state.drains = true;
         let State { peers, stirred, .. } = &mut *state;
-        for (id, peer) in peers {
+        for peer in peers.values_mut() {
             if let Role::Stream { .. } = peer.role {
                 peer.session.drain();
-                stirred.insert(id.clone());
+                peer.stir(stirred);
             }
         }
         self.flush(&mut state, now);
@@ -570,9 +580,9 @@ impl Links {
         let mut state = self.state();
         state.in_place = true;
         let State { peers, stirred, .. } = &mut *state;
-        for (id, peer) in peers {
+        for peer in peers.values_mut() {
             peer.session.set_in_place();
-            stirred.insert(id.clone());
+            peer.stir(stirred);
         }
         self.flush(&mut state, now);
     }
@@ -609,16 +619,16 @@ impl Links {
             ..
         } = &mut *state;
         let since = |begin: Instant| now.saturating_duration_since(begin);
-        for (id, peer) in peers {
+        for (&key, peer) in peers {
             let is_subscriber = matches!(peer.role, Role::Stream { is_client, .. } if !is_client);
             match peer.lost {
-                Some(begin) if since(begin) > resume_limit => given_up.push(id.clone()),
+                Some(begin) if since(begin) > resume_limit => given_up.push(key),
                 Some(_) => {}
                 None => {
                     // A subscriber that is stopped, and connected, is waited for.
                     let is_silent = !is_subscriber && since(peer.session.heard()) > patience;
                     if is_silent || peer.gone.is_some_and(|gone| since(gone) > grace) {
-                        lost.push(id.clone());
+                        lost.push(key);
                     }
                 }
             }
@@ -629,29 +639,29 @@ impl Links {
                     Some(slow_limit.unwrap_or(resume_limit))
                 };
                 if limit.is_some_and(|limit| since(begin) > limit) {
-                    slow.push(id.clone());
+                    slow.push(key);
                 }
             }
             if peer.gone.is_none() && peer.session.due().is_some_and(|due| due <= now) {
-                stirred.insert(id.clone());
+                peer.stir(stirred);
             }
         }
-        for id in lost {
-            state.lose(&id, now);
+        for key in lost {
+            state.lose(key, now);
         }
         let mut vanished = Vec::new();
-        for id in slow {
-            if let Some(peer) = state.peers.get_mut(&id) {
+        for key in slow {
+            if let Some(peer) = state.peers.get_mut(&key) {
                 tracing::warn!("`{}` takes too little, and is dropped", peer.name);
                 let reason = "what was published for it was not taken in time";
                 peer.session.refuse_as(Kind::Slow, reason);
-                state.stirred.insert(id.clone());
+                state.stir(key);
                 self.flush(&mut state, now);
-                given_up.push(id);
+                given_up.push(key);
             }
         }
-        for id in given_up {
-            vanished.extend(state.remove(&id));
+        for key in given_up {
+            vanished.extend(state.remove(key));
             self.flowed.notify_waiters();
         }
         let State {
@@ -684,10 +694,11 @@ impl Links {
             stirred,
             ..
         } = state;
-        for id in stirred.drain() {
-            let Some(peer) = peers.get_mut(&id) else {
+        for key in stirred.drain(..) {
+            let Some(peer) = peers.get_mut(&key) else {
                 continue;
             };
+            peer.is_stirred = false;
             while let Some(transmission) = peer.session.transmit(now) {
                 let route = peer.route.clone();
                 let header = &transmission.header;
@@ -718,12 +729,19 @@ impl Links {
 }
 
 impl State {
-    fn role(&mut self, id: &Bytes) -> Option<&mut Role> {
-        self.peers.get_mut(id).map(|peer| &mut peer.role)
+    /// A peer may have something to be sent.
+    pub(super) fn stir(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.stir(&mut self.stirred);
+        }
     }
 
-    fn rejoin(&mut self, id: &Bytes) {
-        if let Some(peer) = self.peers.get_mut(id) {
+    fn role(&mut self, key: PeerKey) -> Option<&mut Role> {
+        self.peers.get_mut(&key).map(|peer| &mut peer.role)
+    }
+
+    fn rejoin(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
             if peer.lost.take().is_none() {
                 return;
             }
@@ -735,8 +753,8 @@ impl State {
         }
     }
 
-    fn lose(&mut self, id: &Bytes, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
+    fn lose(&mut self, key: PeerKey, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&key) {
             peer.lost = Some(now);
             if let Role::Worker { .. } = peer.role {
                 tracing::warn!("worker `{}` is gone; its tasks go to others", peer.name);
@@ -747,10 +765,10 @@ impl State {
     }
 
     /// Forgets a peer; tells the id of one that makes calls.
-    fn remove(&mut self, id: &Bytes) -> Option<String> {
-        let peer = self.peers.remove(id)?;
+    fn remove(&mut self, key: PeerKey) -> Option<String> {
+        let peer = self.peers.remove(&key)?;
         self.routes.remove(&peer.route);
-        self.sessions.remove(&peer.key);
+        self.sessions.remove(&peer.id);
         match peer.role {
             Role::Worker { .. } => {
                 self.there -= usize::from(peer.is_there());
@@ -771,8 +789,8 @@ impl State {
     }
 
     /// A peer takes no more than what is under way.
-    fn drained(&mut self, id: &Bytes) {
-        if let Some(peer) = self.peers.get_mut(id) {
+    fn drained(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
             let unsent = match peer.role {
                 Role::Worker { .. } => VecDeque::new(),
                 Role::Stream { .. } => peer.session.take_unsent(),
@@ -788,8 +806,8 @@ impl State {
     }
 
     /// Keeps the place of a subscriber that has left, for a while. Tells whether it has one.
-    fn park(&mut self, id: &Bytes, now: Instant) -> bool {
-        let Some(peer) = self.peers.get_mut(id) else {
+    fn park(&mut self, key: PeerKey, now: Instant) -> bool {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
         tracing::info!("`{}` has left", peer.name);
@@ -810,24 +828,24 @@ impl State {
             return VecDeque::new();
         }
         let streams = &self.streams;
-        let heir = |(_, peer): &(&Bytes, &Peer)| {
+        let heir = |peer: &&Peer| {
             &*peer.name == name
                 && (!peer.is_there() || peer.gone.is_some())
                 && streams.follows(peer.key, following)
         };
-        let Some(id) = self.peers.iter().find(heir).map(|(id, _)| id.clone()) else {
+        let Some(key) = self.peers.values().find(heir).map(|peer| peer.key) else {
             return VecDeque::new();
         };
-        let peer = self.peers.get_mut(&id).expect("it was just there");
+        let peer = self.peers.get_mut(&key).expect("it was just there");
         let mut items = peer.session.take_unacknowledged();
         items.extend(self.streams.take_parked(peer.key));
-        self.remove(&id);
+        self.remove(key);
         items
     }
 
     /// A stream's peer may have acknowledged something. Tells whether somebody may have waited for that.
-    fn acknowledged(&mut self, id: &Bytes) -> bool {
-        let Some(peer) = self.peers.get_mut(id) else {
+    fn acknowledged(&mut self, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
         let (key, session) = (peer.key, &mut peer.session);

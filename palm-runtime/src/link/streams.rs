@@ -306,11 +306,10 @@ impl State {
     fn publish(&mut self, topic: &str, frame: &Bytes, now: Instant) -> bool {
         let targets = self.streams.targets(topic);
         for &(key, tag) in &targets {
-            let Some(follower) = self.streams.followers.get_mut(&key) else {
+            let follower = self.streams.followers.get_mut(&key);
+            let (Some(follower), Some(peer)) = (follower, self.peers.get_mut(&key)) else {
                 continue;
             };
-            let id = &self.sessions[&key];
-            let peer = self.peers.get_mut(id).expect("who has a key has a session");
             let item = Item {
                 tag,
                 frame: frame.clone(),
@@ -322,9 +321,7 @@ impl State {
                 }
                 None => {
                     peer.session.submit(item, now);
-                    if !self.stirred.contains(id) {
-                        self.stirred.insert(id.clone());
-                    }
+                    peer.stir(&mut self.stirred);
                 }
             }
             if follower.backlog(&peer.session).reaches(BACKLOG) {

@@ -85,12 +85,10 @@ impl State {
     /// Gives tasks that wait to workers that have room.
     pub(super) fn assign(&mut self, now: Instant) {
         while let Some((key, task, frame)) = self.dispatch.assign() {
-            let id = &self.sessions[&key];
-            let peer = self.peers.get_mut(id).expect("who has a key has a session");
-            let tag = task << 1;
-            peer.session.submit(Item { tag, frame }, now);
-            if !self.stirred.contains(id) {
-                self.stirred.insert(id.clone());
+            if let Some(peer) = self.peers.get_mut(&key) {
+                let tag = task << 1;
+                peer.session.submit(Item { tag, frame }, now);
+                self.stir(key);
             }
         }
     }
