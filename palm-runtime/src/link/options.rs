@@ -4,24 +4,27 @@ use std::time::Duration;
 
 /// How the links of a component behave: how soon a peer counts as gone, and how often a task is tried.
 ///
-/// A worker that is killed is noticed at once, by its connection; one that is cut off or stopped, after its
-/// master's [`patience`](Self::patience). Both ends need not have the same options.
+/// A peer that is killed is noticed at once, by its connection; one that is cut off or stopped, after
+/// [`patience`](Self::patience). A subscriber that is stopped is waited for as long as it is connected. Both
+/// ends need not have the same options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkOptions {
     /// Whether a component offers links, and uses those that are offered. Default: yes. Without, messages
-    /// go over PUSH and PULL as in pylm, which lose what is with a worker that dies.
+    /// go over PUSH, PULL, PUB and SUB as in pylm, which lose what is with a worker that dies, or on a
+    /// connection that breaks.
     pub enabled: bool,
-    /// How long a worker that has nothing to say is silent; less where its master's patience asks for it.
-    /// Default: 4 s. 1000 idle workers cost their master 1.5 % of a processor then.
+    /// How long who connects is silent if it has nothing to say; less where the other side's patience asks
+    /// for it. Default: 4 s. 1000 idle workers cost their master 1.5 % of a processor then.
     pub heartbeat: Duration,
     /// How long a peer may be silent until it counts as gone. Default: 12 s.
     pub patience: Duration,
     /// How long a worker whose connection is gone has to come back before its tasks are given to
     /// others. Default: 250 ms.
     pub grace: Duration,
-    /// How long the session of a peer that is gone is kept, so that it can go on where it was. Default:
-    /// 30 s.
+    /// How long the session of a peer that is gone is kept, so that it can go on where it was, and what is
+    /// published for a subscriber waits for the next of its name. The calls of a client that is gone for
+    /// longer are cancelled. Default: 30 s.
     pub resume_limit: Duration,
     /// How long a subscriber may take nothing, while as much as may wait for it does (10 000 messages,
     /// 64 MiB), until it is dropped with an error. Default: as long as it is connected; it slows the

@@ -19,10 +19,7 @@ pub(super) struct Linked {
 }
 
 impl Linked {
-    pub(super) fn new(
-        incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
-        shared: Arc<Shared>,
-    ) -> Self {
+    fn new(incoming: Option<mpsc::UnboundedReceiver<Incoming>>, shared: Arc<Shared>) -> Self {
         Self {
             incoming,
             received: Vec::new(),
@@ -31,7 +28,7 @@ impl Linked {
     }
 
     /// Whoever asks for more has passed on what there was.
-    pub(super) fn make_room(&mut self) {
+    fn make_room(&mut self) {
         if !self.received.is_empty() {
             let received = self.received.drain(..);
             let received = received.map(|incoming| (incoming.peer, incoming.frame.len()));
@@ -40,7 +37,7 @@ impl Linked {
     }
 
     /// Waits for messages, up to `max` of them, which [`take`](Self::take) takes. Cancel safe.
-    pub(super) async fn wait(&mut self, max: usize) {
+    async fn wait(&mut self, max: usize) {
         match &mut self.incoming {
             Some(incoming) => {
                 incoming.recv_many(&mut self.received, max).await;
@@ -49,12 +46,12 @@ impl Linked {
         }
     }
 
-    pub(super) fn take(&self, out: &mut Vec<Bytes>) {
+    fn take(&self, out: &mut Vec<Bytes>) {
         out.extend(self.received.iter().map(|incoming| incoming.frame.clone()));
     }
 
     /// Takes up to `max` messages that are there.
-    pub(super) fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
         if let Some(incoming) = &mut self.incoming {
             while out.len() < max
                 && let Ok(received) = incoming.try_recv()
@@ -66,16 +63,30 @@ impl Linked {
     }
 }
 
-/// Calls of clients: pushed, or over links.
+/// A PULL, and beside it what comes over links.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(super) struct LinkedPull {
     pub(super) pull: Pull,
     pub(super) linked: Linked,
-    /// Whether the last ones came over links.
+    /// Whether the last messages came over links.
     pub(super) are_linked: bool,
 }
 
-impl Source for Calls {
+impl LinkedPull {
+    pub(super) fn new(
+        pull: Pull,
+        incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            pull,
+            linked: Linked::new(incoming, shared),
+            are_linked: false,
+        }
+    }
+}
+
+impl Source for LinkedPull {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
         self.linked.make_room();
         tokio::select! {
@@ -103,9 +114,27 @@ impl Source for Calls {
     fn knows_shares(&self) -> bool {
         self.are_linked
     }
+}
+
+/// Calls of clients: pushed, or over links.
+#[derive(Debug)]
+pub(super) struct Calls(pub(super) LinkedPull);
+
+impl Source for Calls {
+    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+        self.0.recv_many(out, max).await
+    }
+
+    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+        self.0.try_recv_many(out, max);
+    }
+
+    fn knows_shares(&self) -> bool {
+        self.0.knows_shares()
+    }
 
     async fn drained(&mut self) {
-        let links = &self.linked.shared.links;
+        let links = &self.0.linked.shared.links;
         links.drain_inputs();
         links.inputs_drained().await;
     }

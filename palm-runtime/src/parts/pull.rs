@@ -1,7 +1,7 @@
 //! PULL: messages of whoever pushes.
 
 use super::intake::{Ids, Intake};
-use super::linked::{Calls, Linked};
+use super::linked::{Calls, LinkedPull};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
@@ -69,11 +69,8 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         };
         // Of several such parts the first one counts.
         let _ = setup.shared.callers.set(pull.peers());
-        let calls = Calls {
-            pull,
-            linked: Linked::new(setup.shared.links.take_inputs(), setup.shared.clone()),
-            are_linked: false,
-        };
+        let linked = setup.shared.links.take_inputs();
+        let calls = Calls(LinkedPull::new(pull, linked, setup.shared.clone()));
         self.opened = Some((calls, Opened::of(setup)));
         Ok(())
     }
@@ -89,7 +86,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
             batch: Vec::new(),
         };
         intake.run(&mut calls).await?;
-        calls.pull.close().await;
+        calls.0.pull.close().await;
         Ok(())
     }
 }

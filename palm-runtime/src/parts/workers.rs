@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
 use super::intake::{Ids, Intake, Source};
-use super::linked::Linked;
+use super::linked::LinkedPull;
 use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure};
 use crate::executor::log_failure;
@@ -514,9 +514,7 @@ pub(super) async fn take_results(
         linger: component.linger,
     };
     let mut source = Results {
-        pull,
-        linked: Linked::new(linked, opened.shared.clone()),
-        are_linked: false,
+        source: LinkedPull::new(pull, linked, opened.shared.clone()),
         answers,
     };
     let intake = Intake {
@@ -534,56 +532,43 @@ pub(super) async fn take_results(
     };
     let (result, ()) = tokio::join!(intake.run(&mut source), stopping);
     result?;
-    source.pull.close().await;
+    source.source.pull.close().await;
     Ok(())
 }
 
-/// A PULL that counts what comes back, and what comes over links.
+/// Counts what comes back by the socket: links do that themselves.
 struct Results<'a> {
-    pull: Pull,
-    linked: Linked,
-    /// Whether the last ones came over links.
-    are_linked: bool,
+    source: LinkedPull,
     answers: Option<&'a Answers>,
 }
 
 impl Results<'_> {
     fn count(&self, frames: &[Bytes]) {
+        if self.source.are_linked {
+            return;
+        }
         if let Some(answers) = self.answers {
             frames.iter().for_each(|frame| answers.answer(frame));
         }
-        self.linked.shared.outstanding.came_back(frames.len());
+        let shared = &self.source.linked.shared;
+        shared.outstanding.came_back(frames.len());
     }
 }
 
 impl Source for Results<'_> {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
-        self.linked.make_room();
         let before = out.len();
-        tokio::select! {
-            received = self.pull.recv_many(out, max) => received?,
-            () = self.linked.wait(max) => {
-                self.linked.take(out);
-                self.are_linked = true;
-                return Ok(());
-            }
-        }
-        self.are_linked = false;
+        self.source.recv_many(out, max).await?;
         self.count(&out[before..]);
         Ok(())
     }
 
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
-        self.linked.make_room();
-        self.linked.try_recv_many(out, max);
-        self.are_linked = !out.is_empty();
-        if out.is_empty() {
-            self.pull.try_recv_many(out, max);
-            self.count(out);
-        }
+        self.source.try_recv_many(out, max);
+        self.count(out);
     }
 
     fn knows_shares(&self) -> bool {
-        self.are_linked
+        self.source.knows_shares()
     }
 }
