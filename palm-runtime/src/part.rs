@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use crate::link::accept::Links;
 use crate::message::{Message, Split};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
-use crate::parts::{BypassSender, Outstanding};
+use crate::parts::{BypassSender, Outstanding, Pushed};
 use crate::queue;
 use crate::socket::{Address, AddressError, Peers, SocketClosed, SocketError, SocketOptions};
 
@@ -489,6 +489,8 @@ pub(crate) struct Shared {
     pub(crate) streams: Streams,
     pub(crate) cancellations: Cancellations,
     pub(crate) links: Links,
+    /// Tasks of workers without a link, where those are given to others after a while.
+    pub(crate) pushed: Option<Mutex<Pushed>>,
 }
 
 impl Shared {
@@ -500,8 +502,17 @@ impl Shared {
             offers: Offers::default(),
             streams: Streams::default(),
             cancellations: Cancellations::default(),
+            pushed: links
+                .pushed_limit
+                .map(|limit| Mutex::new(Pushed::new(limit, links.max_attempts))),
             links: Links::new(links),
         }
+    }
+
+    /// Tasks of workers without a link, where those are given to others after a while.
+    pub(crate) fn pushed(&self) -> Option<MutexGuard<'_, Pushed>> {
+        let pushed = self.pushed.as_ref()?.lock();
+        Some(pushed.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A number that changes with each worker that comes or goes.

@@ -389,6 +389,34 @@ fn workers_with_and_without_a_link_share_the_work() {
     });
 }
 
+#[test]
+fn what_a_worker_without_a_link_does_not_do_in_time_another_one_does() {
+    check(async {
+        let mut options = quick();
+        options.pushed_limit = Some(Duration::from_millis(200));
+        let master = Master::new("master").bind(ANY).link_options(options);
+        let master = master.spawn().await.unwrap();
+        let mut old = LinkOptions::default();
+        old.enabled = false;
+        let gate = Gate::closed();
+        let mut hands = Vec::new();
+        for concurrency in [1, 4] {
+            let hand = Hand { gate: gate.clone() }.connect(master.db_address());
+            let hand = hand.concurrency(concurrency).link_options(old.clone());
+            hands.push(hand.spawn().await.unwrap());
+        }
+        let client = connect("master", &master).await;
+        // Of two calls each worker gets one, and one of them is the first that it has.
+        let answers = Answers::of(&client, "master.gated", vec!["x".to_owned()]);
+        gate.arrived(2).await;
+        gate.open();
+        assert_eq!(answers.all().await, ["x"]);
+
+        let answers = Answers::of(&client, "master.count", numbers(1000));
+        assert_eq!(answers.all().await, sorted(numbers(1000)));
+    });
+}
+
 /// What stands between a worker and its master, and can be cut.
 pub(crate) struct Line {
     pub(crate) address: String,

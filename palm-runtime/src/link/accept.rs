@@ -38,8 +38,8 @@ const MOST_FUNCTIONS: usize = 10_000;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// How long, after a restart, those who were here before have time to come back, until what several of them
-/// follow is published again.
-const SETTLING: Duration = Duration::from_secs(1);
+/// follow is published again: twice the longest pause between two attempts to connect.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// A session with a peer.
 pub(crate) type PeerKey = u64;

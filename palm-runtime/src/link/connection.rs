@@ -219,6 +219,13 @@ impl Link {
             .await;
     }
 
+    /// Waits until the other side has said that it sends no more; for as long as it takes until that is heard.
+    /// Cancel safe.
+    pub(crate) async fn finished(&self) {
+        self.until(|state| state.finished || state.session.is_over())
+            .await;
+    }
+
     /// Waits until the other side has all that was given to it. Cancel safe.
     pub(crate) async fn acknowledged(&self) {
         self.until(|state| {

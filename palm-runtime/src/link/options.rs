@@ -30,6 +30,10 @@ pub struct LinkOptions {
     /// 64 MiB), until it is dropped with an error. Default: as long as it is connected; it slows the
     /// publisher. A client is dropped after [`resume_limit`](Self::resume_limit) then.
     pub slow_limit: Option<Duration>,
+    /// After how long without a result a task that was pushed to a worker without a link, as one of pylm, is
+    /// given to another one, which may be the same; the first result counts, so functions with several lose
+    /// some of them. Default: never, since it cannot be known what has become of such a worker.
+    pub pushed_limit: Option<Duration>,
     /// How many workers are tried with a task until it becomes an error to its caller. Default: 3.
     pub max_attempts: u32,
     /// How many sessions there may be at once. Default: 10 000.
@@ -45,6 +49,7 @@ impl Default for LinkOptions {
             grace: Duration::from_millis(250),
             resume_limit: Duration::from_secs(30),
             slow_limit: None,
+            pushed_limit: None,
             max_attempts: 3,
             max_sessions: 10_000,
         }

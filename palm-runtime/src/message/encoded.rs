@@ -280,6 +280,19 @@ impl Message {
         }
     }
 
+    /// Its number between a master and a worker without a link; 0: it has none.
+    pub(crate) fn task_number(&self) -> u64 {
+        self.extensions().unwrap_or_default().task
+    }
+
+    /// Gives it such a number.
+    pub(crate) fn set_task_number(&mut self, task: u64) {
+        self.extend(&Extensions {
+            task,
+            ..Extensions::default()
+        });
+    }
+
     /// It came by a peer that may not have kept shares together.
     pub(crate) fn doubt_share(&mut self) {
         if let Some(share) = self.share()

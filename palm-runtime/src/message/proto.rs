@@ -47,6 +47,10 @@ pub struct Extensions {
     /// Which part of an input of a job this is, or stems from.
     #[prost(message, optional, tag = "21")]
     pub share: ::core::option::Option<Share>,
+    /// The number of a task between a master and a worker without a link; 0: it has none. The worker keeps it,
+    /// as it does all fields that it does not know.
+    #[prost(uint64, tag = "22")]
+    pub task: u64,
 }
 /// A part of an input. All that is made of an input adds up to the whole.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

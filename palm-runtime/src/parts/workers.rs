@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::answers::Answers;
 use super::intake::{Ids, Intake, Source};
 use super::linked::LinkedPull;
+use super::pushed::Due;
 use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure};
 use crate::executor::log_failure;
@@ -224,6 +225,11 @@ impl Tasks<'_> {
                     self.fail_lost().await;
                     continue;
                 }
+                due = self.due() => {
+                    self.push_again(due, &mut tasks).await;
+                    self.place(&mut tasks, &mut others).await?;
+                    continue;
+                }
             };
             if received == 0 {
                 break;
@@ -314,9 +320,10 @@ impl Tasks<'_> {
         let Some(task) = tasks.pop_front() else {
             return Ok(false);
         };
-        match self.push.try_send(task) {
+        let task = self.numbered(task);
+        match self.push.try_send(task.clone()) {
             Ok(()) => {
-                self.shared.outstanding.went_out();
+                self.pushed(task);
                 Ok(true)
             }
             Err(TrySendError::Full(task)) => {
@@ -329,6 +336,7 @@ impl Tasks<'_> {
 
     /// Waits until somebody may have room for a task; gives it back if nobody has got it by then.
     async fn wait_with(&self, task: Bytes, may_push: bool) -> Result<Option<Bytes>, SocketClosed> {
+        let task = if may_push { self.numbered(task) } else { task };
         // Views of the same memory.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
         let late = async {
@@ -352,7 +360,7 @@ impl Tasks<'_> {
                 if !may_push {
                     return Ok(Some(task));
                 }
-                self.shared.outstanding.went_out();
+                self.pushed(task);
                 Ok(None)
             }
             () = self.links_changed() => {
@@ -370,6 +378,69 @@ impl Tasks<'_> {
                     self.fail(message, &failure).await;
                 }
                 Ok(None)
+            }
+        }
+    }
+
+    /// A task with a number, where one that has no result for too long is pushed again.
+    fn numbered(&self, task: Bytes) -> Bytes {
+        let Some(mut pushed) = self.shared.pushed() else {
+            return task;
+        };
+        match Message::decode(task.clone()) {
+            Ok(mut message) if message.task_number() == 0 => {
+                message.set_task_number(pushed.number());
+                message.into_frame()
+            }
+            _ => task,
+        }
+    }
+
+    /// A task was pushed.
+    fn pushed(&self, task: Bytes) {
+        self.shared.outstanding.went_out();
+        if let Some(mut pushed) = self.shared.pushed()
+            && let Ok(message) = Message::decode(task.clone())
+        {
+            pushed.push(Instant::now(), message.task_number(), task);
+        }
+    }
+
+    /// Waits for tasks that have had no result for too long. Cancel safe.
+    async fn due(&self) -> Due {
+        /// How soon a task that was pushed meanwhile is thought of.
+        const LOOK: Duration = Duration::from_millis(100);
+        loop {
+            let Some(next) = self.shared.pushed().map(|mut pushed| pushed.next_due()) else {
+                return std::future::pending().await;
+            };
+            let look = Instant::now() + LOOK;
+            let at = next.map_or(look, |at| at.min(look));
+            tokio::time::sleep_until(at.into()).await;
+            let due = self
+                .shared
+                .pushed()
+                .map(|mut pushed| pushed.due(Instant::now()));
+            if let Some(due) = due
+                && due != Due::default()
+            {
+                return due;
+            }
+        }
+    }
+
+    async fn push_again(&self, due: Due, tasks: &mut VecDeque<Bytes>) {
+        let count = due.again.len();
+        if count > 0 {
+            tracing::warn!("{count} tasks have no result for too long, and go to other workers");
+        }
+        tasks.extend(due.again);
+        for frame in due.failed {
+            self.counters.count_error();
+            if let Ok(message) = Message::decode(frame) {
+                let failure = "the workers that had it gave no result in time";
+                let failure = CallFailure::unavailable(failure.into());
+                self.fail(message, &failure).await;
             }
         }
     }
@@ -543,23 +614,34 @@ struct Results<'a> {
 }
 
 impl Results<'_> {
-    fn count(&self, frames: &[Bytes]) {
+    /// Counts what came, which is all that there is; what does not count is taken out.
+    fn count(&self, frames: &mut Vec<Bytes>) {
         if self.source.are_linked {
             return;
+        }
+        let came = frames.len();
+        if let Some(mut pushed) = self.source.linked.shared.pushed() {
+            let number = |frame: &Bytes| {
+                let message = Message::decode(frame.clone());
+                message.map_or(0, |message| message.task_number())
+            };
+            frames.retain(|frame| match number(frame) {
+                0 => true,
+                number => pushed.result(number),
+            });
         }
         if let Some(answers) = self.answers {
             frames.iter().for_each(|frame| answers.answer(frame));
         }
         let shared = &self.source.linked.shared;
-        shared.outstanding.came_back(frames.len());
+        shared.outstanding.came_back(came);
     }
 }
 
 impl Source for Results<'_> {
     async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
-        let before = out.len();
         self.source.recv_many(out, max).await?;
-        self.count(&out[before..]);
+        self.count(out);
         Ok(())
     }
 

@@ -1,0 +1,178 @@
+//! Tasks that were pushed to workers without a link, and are given to others when no result comes for too
+//! long. No I/O, and time is an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+/// How many tasks are remembered that were given to several and have a result, so that another one of them
+/// does not count.
+const ANSWERED: usize = 10_000;
+
+/// The tasks that are out, and those whose further results are not wanted.
+#[derive(Debug)]
+pub(crate) struct Pushed {
+    limit: Duration,
+    max_attempts: u32,
+    last: u64,
+    tasks: HashMap<u64, Task>,
+    /// When each was pushed last; some have a result by now.
+    ages: VecDeque<(Instant, u64)>,
+    /// Those that were given to several and have a result, the oldest in front.
+    answered: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Task {
+    frame: Bytes,
+    attempts: u32,
+    pushed: Instant,
+    is_answered: bool,
+}
+
+/// Tasks that have had no result for too long.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// They go to another worker.
+    pub(super) again: Vec<Bytes>,
+    /// They have been with too many.
+    pub(super) failed: Vec<Bytes>,
+}
+
+impl Pushed {
+    /// A task is given to another one after `limit`, up to `max_attempts` in all.
+    pub(crate) fn new(limit: Duration, max_attempts: u32) -> Self {
+        Self {
+            limit,
+            max_attempts: max_attempts.max(1),
+            last: 0,
+            tasks: HashMap::new(),
+            ages: VecDeque::new(),
+            answered: VecDeque::new(),
+        }
+    }
+
+    /// A number for a task. Never 0.
+    pub(super) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// A task was pushed.
+    pub(super) fn push(&mut self, now: Instant, number: u64, frame: Bytes) {
+        let task = self.tasks.entry(number).or_insert(Task {
+            frame,
+            attempts: 0,
+            pushed: now,
+            is_answered: false,
+        });
+        task.attempts += 1;
+        task.pushed = now;
+        self.ages.push_back((now, number));
+    }
+
+    /// A result has come. Tells whether it counts: not, where the task was given to several, and one of them
+    /// has given a result before.
+    pub(super) fn result(&mut self, number: u64) -> bool {
+        let Some(task) = self.tasks.get_mut(&number) else {
+            // Further results of a task that only one has had.
+            return true;
+        };
+        if task.attempts == 1 {
+            self.tasks.remove(&number);
+            return true;
+        }
+        if std::mem::replace(&mut task.is_answered, true) {
+            return false;
+        }
+        task.frame = Bytes::new();
+        self.answered.push_back(number);
+        if self.answered.len() > ANSWERED
+            && let Some(oldest) = self.answered.pop_front()
+        {
+            self.tasks.remove(&oldest);
+        }
+        true
+    }
+
+    /// When the next one has been out for too long.
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
+        while let Some(&(pushed, number)) = self.ages.front() {
+            let is_out = |task: &Task| !task.is_answered && task.pushed == pushed;
+            if self.tasks.get(&number).is_some_and(is_out) {
+                return Some(pushed + self.limit);
+            }
+            self.ages.pop_front();
+        }
+        None
+    }
+
+    /// Those that have been out for too long.
+    pub(super) fn due(&mut self, now: Instant) -> Due {
+        let mut due = Due::default();
+        while self.next_due().is_some_and(|at| at <= now)
+            && let Some((_, number)) = self.ages.pop_front()
+            && let Some(task) = self.tasks.get(&number)
+        {
+            if task.attempts < self.max_attempts {
+                due.again.push(task.frame.clone());
+            } else {
+                due.failed.push(task.frame.clone());
+                // What comes of it all the same is late.
+                self.result(number);
+            }
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn due(again: &[&'static str], failed: &[&'static str]) -> Due {
+        let frames = |frames: &[&'static str]| frames.iter().map(|&it| Bytes::from(it)).collect();
+        Due {
+            again: frames(again),
+            failed: frames(failed),
+        }
+    }
+
+    #[test]
+    fn what_has_no_result_in_time_goes_to_another_worker() {
+        let mut pushed = Pushed::new(LIMIT, 2);
+        let start = Instant::now();
+        pushed.push(start, 1, "one".into());
+        pushed.push(start + LIMIT / 2, 2, "two".into());
+        assert!(pushed.result(2));
+        assert!(pushed.result(2), "one that has several results");
+        assert_eq!(pushed.next_due(), Some(start + LIMIT));
+        assert_eq!(pushed.due(start + LIMIT / 2), due(&[], &[]));
+        assert_eq!(pushed.due(start + LIMIT), due(&["one"], &[]));
+        assert_eq!(pushed.next_due(), None);
+
+        pushed.push(start + 2 * LIMIT, 1, "one".into());
+        assert!(pushed.result(1));
+        assert!(!pushed.result(1), "the other one's");
+        assert_eq!(pushed.next_due(), None);
+    }
+
+    #[test]
+    fn what_was_with_too_many_fails() {
+        let mut pushed = Pushed::new(LIMIT, 2);
+        let start = Instant::now();
+        for attempt in 0..2 {
+            assert_eq!(pushed.next_due(), None);
+            pushed.push(start + attempt * LIMIT, 1, "one".into());
+            let expected = match attempt {
+                0 => due(&["one"], &[]),
+                _ => due(&[], &["one"]),
+            };
+            assert_eq!(pushed.due(start + (attempt + 1) * LIMIT), expected);
+        }
+        assert!(!pushed.result(1), "too late");
+    }
+}
