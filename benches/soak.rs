@@ -11,7 +11,10 @@
 //!
 //! - `workers`: a master and four workers, killed with -9, stopped for a while, drained, cut off and replaced;
 //!   the master is restarted now and then. Two clients.
-//! - `pipelines`: a server, two pipelines that follow it, and a sink that follows both, each restarted.
+//! - `pipelines`: a server, two pipelines and a sink in a row, each restarted.
+//! - `tee`: a server, two pipelines that follow it, and a sink that follows both, each restarted. Answers are
+//!   counted, and cannot be told apart: what a component has acknowledged while its line was down, just before
+//!   it was told to stop, may come twice.
 //! - `chain`: a master, a pipeline behind it, and a hub behind a server, with their workers, each restarted.
 //! - `stopped`: a consumer that takes nothing for some seconds, while a producer has many messages.
 
@@ -25,6 +28,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use futures_util::StreamExt;
 use palm::LinkOptions;
+use palm::component::SinkBuilder;
 use palm::prelude::*;
 use palm::testing::{Faults, Line};
 use support::{ANY, Process, until_orphaned};
@@ -125,17 +129,18 @@ async fn run(role: &str, at: &str, follows: &[&str]) -> palm::Result<()> {
             let server = Step.bind(at).pipelined(true).link_options(link);
             server.drain_limit(drain).spawn().await?
         }
-        ("pipeline", [first]) => {
-            let pipeline = Follower.bind(at).follow(*first);
+        ("pipeline", [name, first]) => {
+            let pipeline = Follower.bind(at).name(*name).follow(*first);
             pipeline
                 .link_options(link)
                 .drain_limit(drain)
                 .spawn()
                 .await?
         }
-        ("sink", [first, second]) => {
-            let sink = Last.bind(at).follow(*first).follow(*second);
-            sink.link_options(link).drain_limit(drain).spawn().await?
+        ("sink", streams) => {
+            let sink = Last.bind(at).link_options(link).drain_limit(drain);
+            let follow = |sink: SinkBuilder<Last>, stream: &&str| sink.follow(*stream);
+            streams.iter().fold(sink, follow).spawn().await?
         }
         ("master", [pipelined]) => {
             let master = Master::new("master").bind(at).link_options(link);
@@ -147,10 +152,6 @@ async fn run(role: &str, at: &str, follows: &[&str]) -> palm::Result<()> {
             hub.drain_limit(drain).spawn().await?
         }
         ("worker", []) => Worker.connect(at).concurrency(1).spawn().await?,
-        ("consumer", [first]) => {
-            let sink = Last.bind(at).follow(*first).link_options(link);
-            sink.drain_limit(drain).spawn().await?
-        }
         _ => panic!("no role `{role}`"),
     };
     println!(
@@ -310,8 +311,17 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
         }
         "pipelines" => {
             let server = Member::start("server", &[], &faults).await;
-            let one = Member::start("pipeline", &[server.address()], &faults).await;
-            let two = Member::start("pipeline", &[server.address()], &faults).await;
+            let one = Member::start("pipeline", &["one", server.address()], &faults).await;
+            let two = Member::start("pipeline", &["two", one.address()], &faults).await;
+            let sink = Member::start("sink", &[two.address()], &faults).await;
+            let steps = "server.step one.step two.step sink.step";
+            client(("server", &server), &sink, steps, 1).await;
+            members.extend([server, one, two, sink]);
+        }
+        "tee" => {
+            let server = Member::start("server", &[], &faults).await;
+            let one = Member::start("pipeline", &["pipeline", server.address()], &faults).await;
+            let two = Member::start("pipeline", &["pipeline", server.address()], &faults).await;
             let sink = Member::start("sink", &[one.address(), two.address()], &faults).await;
             // Both pipelines get each call.
             let steps = "server.step pipeline.step sink.step";
@@ -320,7 +330,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
         }
         "chain" => {
             let master = Member::start("master", &["pipelined"], &faults).await;
-            let behind = Member::start("pipeline", &[master.address()], &faults).await;
+            let behind = Member::start("pipeline", &["pipeline", master.address()], &faults).await;
             let worker = Member::start("worker", &[master.address()], &faults).await;
             client(("master", &master), &behind, "master.step pipeline.step", 1).await;
             let server = Member::start("server", &[], &faults).await;
@@ -339,6 +349,12 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
         let member = &mut members[random.usize(..count)];
         let fault = random.usize(..6);
         let while_ = Duration::from_millis(random.u64(50..3500));
+        let what = ["restarts", "kill", "stop", "cut", "hold", "delay"][fault];
+        let left = end.saturating_duration_since(Instant::now());
+        eprintln!(
+            "{left:.1?} left: {what}, {} at {}, {while_:?}",
+            member.role, member.at
+        );
         match (fault, &member.line) {
             (0, _) => member.restart().await,
             // What is in others when they die is lost with them.
@@ -374,7 +390,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
 async fn stopped(seconds: u64, messages: usize) {
     let faults = Faults::seeded(0);
     let server = Member::start("server", &[], &faults).await;
-    let consumer = Member::start("consumer", &[&server.at], &faults).await;
+    let consumer = Member::start("sink", &[&server.at], &faults).await;
     // More under way than anybody has room for.
     let client = Client::builder("server", &*server.at).answered_by(&*consumer.at);
     let client = client.window(100_000).connect().await.expect("it connects");

@@ -553,8 +553,9 @@ impl Links {
         self.until(|state| {
             state.peers.values().all(|peer| match peer.role {
                 Role::Worker { .. } => true,
+                // One whose connection is gone has a moment to come back.
                 Role::Stream { finished, .. } => {
-                    finished || !peer.is_there() || peer.gone.is_some() || peer.session.is_over()
+                    finished || !peer.is_there() || peer.session.is_over()
                 }
             })
         })
@@ -566,9 +567,7 @@ impl Links {
         self.until(|state| {
             state.peers.values().all(|peer| match peer.role {
                 Role::Worker { .. } => true,
-                Role::Stream { .. } => {
-                    peer.session.is_acknowledged() || !peer.is_there() || peer.gone.is_some()
-                }
+                Role::Stream { .. } => peer.session.is_acknowledged() || !peer.is_there(),
             })
         })
         .await;
