@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::testing::{Cluster, Direct};
-use palm::{BoxError, CacheError, CallError, Error, FailureKind, RemoteError, StartError};
+use palm::{
+    BoxError, CacheError, CallError, Error, FailureKind, LinkOptions, RemoteError, StartError,
+};
 
 use super::setup::{Gate, STALLED, check, eventually, soon, unbound};
 
@@ -492,11 +494,16 @@ fn options_come_before_the_cluster() {
             .start()
             .await
             .unwrap();
+        let mut link = LinkOptions::default();
+        link.enabled = false;
         let client = cluster.client_builder("first").unwrap().timeout(STALLED);
-        let client = client.connect().await.unwrap();
+        let client = client.link_options(link).connect().await.unwrap();
         let steps = First::MARK.then(Middle::MARK);
-        let error = client.eval(steps, "x").await.unwrap_err();
+        let error = client.eval(&steps, "x").await.unwrap_err();
         assert!(matches!(error, CallError::Timeout { .. }), "{error}");
+        // Who asks for them over a link gets them all the same.
+        let client = cluster.client().await.unwrap();
+        assert_eq!(client.eval(steps, "x").await.unwrap(), "x first middle");
 
         let own_threads = Cluster::new()
             .server_with(First::default(), |builder| builder.own_thread(true))

@@ -212,7 +212,8 @@ impl ClientBuilder {
         };
         let is_offered = |role: &str| offer.iter().any(|offered| offered == role);
         let calls_over_link = is_offered(CLIENT);
-        let answers_here = self.sub_address.is_none() && self.answered_by.is_none();
+        let answered_by = self.answered_by.filter(|given| *given != self.db_address);
+        let answers_here = self.sub_address.is_none() && answered_by.is_none();
         let (calls, calling) = watch::channel(None);
         let link = |db_address: &Address, role, answers_here: bool| {
             let following = Following {
@@ -252,7 +253,7 @@ impl ClientBuilder {
         calls.send_replace(Some(way.clone()));
 
         // Whose answers they are, where they do not come over the link of the calls.
-        let last = match &self.answered_by {
+        let last = match &answered_by {
             Some(given) if self.sub_address.is_none() => {
                 let address = given.clone().map_err(SocketError::from)?;
                 let directory = Directory::connect(&address, &id, &self.options).await?;

@@ -290,7 +290,7 @@ impl Cluster {
             member.is_entrance().then(|| Entrance {
                 name: handles[number].name().to_owned(),
                 db_address: handles[number].db_address().to_owned(),
-                pub_address: end.address("pub_address").unwrap_or_default().to_owned(),
+                answered_by: end.db_address().to_owned(),
             })
         };
         Ok(ClusterHandle {
@@ -342,7 +342,7 @@ struct Entrance {
     name: String,
     db_address: String,
     /// Where the answers come from.
-    pub_address: String,
+    answered_by: String,
 }
 
 impl ClusterHandle {
@@ -366,7 +366,7 @@ impl ClusterHandle {
     }
 
     /// A client of the server or master called `name`, as [`client`](Self::client) makes it, with options:
-    /// a shorter `timeout`, or another `sub_address`, where a stream has several ends. `None` when there
+    /// a shorter `timeout`, or another one that it is `answered_by`, where a stream has several ends. `None` when there
     /// is no such component.
     pub fn client_builder(&self, name: &str) -> Option<ClientBuilder> {
         let entrance = self.entrances.iter().find(|entrance| entrance.name == name);
@@ -428,6 +428,6 @@ impl ClusterHandle {
 
 impl Entrance {
     fn client(&self) -> ClientBuilder {
-        Client::builder(&*self.name, &*self.db_address).sub_address(&*self.pub_address)
+        Client::builder(&*self.name, &*self.db_address).answered_by(&*self.answered_by)
     }
 }
