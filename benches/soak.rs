@@ -229,16 +229,15 @@ impl Member {
     }
 
     async fn stop_for(&self, time: Duration) {
-        let process = self.process.as_ref().expect("it runs");
-        signal("STOP", process);
+        signal("STOP", self.id());
         tokio::time::sleep(time).await;
-        signal("CONT", process);
+        signal("CONT", self.id());
     }
 }
 
 /// Nothing that is safe and at hand sends one but this.
-fn signal(signal: &str, process: &Process) {
-    let id = process.id().to_string();
+fn signal(signal: &str, id: u32) {
+    let id = id.to_string();
     let status = Command::new("kill").args(["-s", signal, &id]).status();
     assert!(status.expect("there is a `kill`").success());
 }
@@ -408,18 +407,15 @@ async fn stopped(seconds: u64, messages: usize) {
         if answered == messages / 4 {
             before = answered as f64 / begin.elapsed().as_secs_f64();
             let memory = resident(server.id());
-            let process = consumer.process.as_ref().expect("it runs");
-            signal("STOP", process);
-            let (id, of_server) = (process.id(), server.id());
+            signal("STOP", consumer.id());
+            let (id, of_server) = (consumer.id(), server.id());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
                 println!(
                     "the server has {} KiB then, and had {memory}",
                     resident(of_server)
                 );
-                let id = id.to_string();
-                let status = Command::new("kill").args(["-s", "CONT", &id]).status();
-                assert!(status.expect("there is a `kill`").success());
+                signal("CONT", id);
             });
         }
         if answered == messages / 2 {

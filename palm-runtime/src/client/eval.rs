@@ -85,10 +85,10 @@ impl<'a, Output> Eval<'a, Output> {
             sent.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
             topic.awaited(false);
-            let function = || steps.to_string();
-            Ok(answer.ok_or_else(|| CallError::NoAnswer {
-                function: function(),
-            })??)
+            let none = || CallError::NoAnswer {
+                function: steps.to_string(),
+            };
+            Ok(answer.ok_or_else(none)??)
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(payload)) => CallError::answer::<Output>(payload, || steps.to_string()),

@@ -306,18 +306,18 @@ impl<'a, Output> Job<'a, Output> {
             checked?;
         }
         ready!(self.poll_sending(context))?;
-        let filled = self.poll_fill(context);
+        let steps = self.steps.as_ref();
+        let repeats = self.is_tracked() && steps.is_some_and(|it| self.client.0.tracks(it));
+        let filled = self.poll_fill(repeats, context);
         if !self.frames.is_empty() {
             let calls = &self.client.0.calls;
-            let steps = self.steps.as_ref();
-            let is_tracked = self.is_tracked() && steps.is_some_and(|it| self.client.0.tracks(it));
-            let sent = calls.try_send(is_tracked, &mut self.frames);
+            let sent = calls.try_send(repeats, &mut self.frames);
             sent.map_err(|_| CallError::Closed)?;
             if !self.frames.is_empty() {
                 let (calls, frames) = (calls.clone(), std::mem::take(&mut self.frames));
                 self.sending = Some(Box::pin(async move {
                     for frame in frames {
-                        calls.send(is_tracked, frame).await?;
+                        calls.send(repeats, frame).await?;
                     }
                     Ok(())
                 }));
@@ -336,8 +336,13 @@ impl<'a, Output> Job<'a, Output> {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes the next messages. `Ready` when there are no further ones, or with an error.
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+    /// Makes the next messages; `repeats`: they are sent again if they are lost. `Ready` when there are no
+    /// further ones, or with an error.
+    fn poll_fill(
+        &mut self,
+        repeats: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), CallError>> {
         let is_tracked = self.is_tracked();
         for _ in 0..BATCH {
             let (Some(payloads), Some(steps)) = (&mut self.payloads, &self.steps) else {
@@ -361,7 +366,6 @@ impl<'a, Output> Job<'a, Output> {
             let extensions = (deadline, share);
             let frame = self.client.frame(steps, topic, id, extensions, &payload)?;
             if is_tracked {
-                let repeats = self.client.0.tracks(steps);
                 lock(&self.inputs).begin(number, repeats.then(|| frame.clone()));
             }
             self.frames.push(frame);

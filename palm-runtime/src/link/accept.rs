@@ -184,6 +184,18 @@ impl Peer {
         }
     }
 
+    /// Gives the places back of what was taken of it, unless it is to send no more for now: who takes no
+    /// answers makes no further calls.
+    fn settle(&mut self, streams: &Streams) {
+        if let Role::Stream { owed, .. } = &mut self.role
+            && owed.0 > 0
+            && !streams.is_behind(self.key, &self.session)
+        {
+            let (messages, bytes) = std::mem::take(owed);
+            self.session.consume(messages, bytes);
+        }
+    }
+
     /// Whether its tasks are not others'.
     pub(super) fn is_there(&self) -> bool {
         self.lost.is_none()
@@ -520,11 +532,7 @@ impl Links {
                     Role::Stream { owed, .. } => {
                         owed.0 += 1;
                         owed.1 += bytes as u64;
-                        // Who takes no answers makes no further calls.
-                        if !state.streams.is_behind(key, &peer.session) {
-                            let (messages, bytes) = std::mem::take(owed);
-                            peer.session.consume(messages, bytes);
-                        }
+                        peer.settle(&state.streams);
                     }
                 }
                 state.stir(key);
@@ -814,7 +822,7 @@ impl State {
             matches!(peer.role, Role::Stream { .. }) && self.streams.has_a_place(peer.key);
         if may_return && !self.drains {
             let unacknowledged = peer.session.take_unacknowledged();
-            self.streams.park_in_front(peer.key, unacknowledged);
+            self.streams.park(peer.key, unacknowledged);
             peer.lost = Some(now);
             return true;
         }
@@ -847,15 +855,9 @@ impl State {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
-        let (key, session) = (peer.key, &mut peer.session);
-        if let Role::Stream { owed, .. } = &mut peer.role
-            && owed.0 > 0
-            && !self.streams.is_behind(key, session)
-        {
-            let (messages, bytes) = std::mem::take(owed);
-            session.consume(messages, bytes);
-        }
-        self.streams.drained(key, session) || session.is_acknowledged()
+        peer.settle(&self.streams);
+        let session = &peer.session;
+        self.streams.drained(peer.key, session) || session.is_acknowledged()
     }
 
     fn send(&self, route: Bytes, header: &LinkHeader, frames: Vec<Bytes>) -> bool {

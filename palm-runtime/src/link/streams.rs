@@ -105,11 +105,6 @@ impl Follower {
             bytes: bytes + self.parked_bytes,
         }
     }
-
-    fn set_parked(&mut self, items: VecDeque<Item>) {
-        self.parked_bytes = items.iter().map(|item| item.frame.len()).sum();
-        self.parked = Some(items);
-    }
 }
 
 /// Who follows what.
@@ -196,20 +191,13 @@ impl Streams {
         follower.is_some_and(|follower| follower.following == *following)
     }
 
-    /// From now on what is published for a peer waits, behind these, for who comes next.
-    pub(super) fn park(&mut self, key: PeerKey, items: VecDeque<Item>) {
-        if let Some(follower) = self.followers.get_mut(&key)
-            && follower.parked.is_none()
-        {
-            follower.set_parked(items);
-        }
-    }
-
-    /// As [`park`](Self::park), in front of what waits.
-    pub(super) fn park_in_front(&mut self, key: PeerKey, mut items: VecDeque<Item>) {
+    /// From now on what is published for a peer waits, behind these, for who comes next; they go in front of
+    /// what waits already.
+    pub(super) fn park(&mut self, key: PeerKey, mut items: VecDeque<Item>) {
         if let Some(follower) = self.followers.get_mut(&key) {
             items.extend(follower.parked.take().unwrap_or_default());
-            follower.set_parked(items);
+            follower.parked_bytes = items.iter().map(|item| item.frame.len()).sum();
+            follower.parked = Some(items);
         }
     }
 
@@ -383,7 +371,7 @@ mod tests {
         streams.add(1, following(&["news"], ""));
         assert!(streams.has_a_place(1) && streams.follows(1, &following(&["news"], "")));
         streams.park(1, VecDeque::from([item(2)]));
-        streams.park_in_front(1, VecDeque::from([item(0), item(1)]));
+        streams.park(1, VecDeque::from([item(0), item(1)]));
         assert_eq!(streams.parked(1), 3);
         let numbers = streams.take_parked(1).into_iter().map(|item| item.frame[0]);
         assert!(numbers.eq(0..3));
