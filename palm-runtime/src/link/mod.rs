@@ -11,6 +11,7 @@ pub(crate) mod connection;
 pub(crate) mod dispatch;
 mod header;
 mod options;
+mod pack;
 mod session;
 mod streams;
 pub(crate) mod task;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::header::PROTOCOL;
+use super::pack::{pack, unpack};
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 
@@ -312,7 +313,7 @@ impl Session {
         &mut self,
         now: Instant,
         header: &LinkHeader,
-        frames: impl ExactSizeIterator<Item = Bytes>,
+        frames: impl Iterator<Item = Bytes>,
         events: &mut Vec<Event>,
     ) {
         if self.over {
@@ -341,15 +342,18 @@ impl Session {
         credit.bytes = credit.bytes.max(header.credit_bytes);
         self.answer_due |= header.answer;
 
+        let Some(messages) = unpack(&header.sizes, frames) else {
+            return self.refuse("its messages are not of the sizes that it tells", events);
+        };
         let tags = &header.tags;
-        if !tags.is_empty() && tags.len() != frames.len() {
+        if !tags.is_empty() && tags.len() != messages.len() {
             return self.refuse("it has not one tag for each message", events);
         }
-        let Some(end) = header.first.checked_add(frames.len() as u64) else {
+        let Some(end) = header.first.checked_add(messages.len() as u64) else {
             return self.refuse("its numbers are too large", events);
         };
         let before = self.inbox.received.messages;
-        for (index, (number, frame)) in (header.first..end).zip(frames).enumerate() {
+        for (index, (number, frame)) in (header.first..end).zip(messages).enumerate() {
             if number != self.inbox.received.messages {
                 // Seen before, or something is missing in between.
                 continue;
@@ -520,9 +524,11 @@ impl Session {
         if tags.iter().all(|&tag| tag == 0) {
             tags.clear();
         }
+        let sizes = pack(&mut frames);
         let header = LinkHeader {
             first,
             tags,
+            sizes,
             answer: probe,
             resend: self.resend_due,
             hello: hello_due,

@@ -295,6 +295,11 @@ fn peers_that_break_the_rules_are_refused() {
         "it has not one tag for each message",
     );
     check_refused(
+        |header| header.sizes = vec![1],
+        2,
+        "its messages are not of the sizes that it tells",
+    );
+    check_refused(
         |header| header.first = u64::MAX,
         1,
         "its numbers are too large",
@@ -401,6 +406,7 @@ proptest! {
             (
                 (0..4_u64, any::<u64>(), 0..4_u64, any::<u64>()),
                 prop::collection::vec(any::<u64>(), 0..3),
+                prop::collection::vec(0..9_u64, 0..3),
                 any::<[bool; 6]>(),
                 0..3_usize,
             ),
@@ -413,7 +419,7 @@ proptest! {
             for _ in 0..3 {
                 pair.submit(1, 10);
             }
-            for (numbers, tags, flags, frames) in &headers {
+            for (numbers, tags, sizes, flags, frames) in &headers {
                 let (first, large_first, received, credit) = *numbers;
                 let [answer, resend, draining, finished, large, greets] = *flags;
                 let header = LinkHeader {
@@ -424,6 +430,7 @@ proptest! {
                     credit_messages: credit,
                     credit_bytes: large_first,
                     tags: tags.clone(),
+                    sizes: sizes.clone(),
                     answer,
                     resend,
                     draining,

@@ -598,6 +598,10 @@ pub struct LinkHeader {
     /// Whether all that the sender of the header follows itself is in place.
     #[prost(bool, tag = "16")]
     pub in_place: bool,
+    /// How many bytes each message that follows has, where one frame may bring several; none where each
+    /// message is a frame.
+    #[prost(uint64, repeated, tag = "17")]
+    pub sizes: ::prost::alloc::vec::Vec<u64>,
 }
 /// Who connects.
 #[derive(Clone, PartialEq, ::prost::Message)]
