@@ -410,7 +410,7 @@ impl Session {
                     *instance = Some(welcome.instance);
                     if welcome.patience_ms > 0 {
                         let patience = Duration::from_millis(welcome.patience_ms.into());
-                        let wanted = (patience / 3).max(QUICKEST);
+                        let wanted = (patience / 2).max(QUICKEST);
                         self.heartbeat = self.heartbeat.min(wanted);
                     }
                     greeted.get_or_insert(self.heard);
