@@ -646,7 +646,7 @@ fn pipeline_throughput(runtime: &tokio::runtime::Runtime, name: &str) {
     print_throughput(name, BARE, palm, bare, pylm);
 }
 
-// Workers over links, and over PUSH and PULL.
+// A master, its workers and its client over links, and over PUSH, PULL, PUB and SUB.
 
 fn links(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
     let start_both = || {
@@ -656,15 +656,17 @@ fn links(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
             (master, workers)
         })
     };
-    let connect = async |master: &Process| {
-        let client = Client::connect("server", master.address(0)).await;
-        client.expect("it connects")
+    let connect = async |master: &Process, is_linked: bool| {
+        let mut link = LinkOptions::default();
+        link.enabled = is_linked;
+        let client = Client::builder("server", master.address(0)).link_options(link);
+        client.connect().await.expect("it connects")
     };
     let name = "eval, 2 workers";
     if wanted(name) {
         let [(linked, _workers), (pushed, _others)] = start_both();
         runtime.block_on(async {
-            let (linked, pushed) = (connect(&linked).await, connect(&pushed).await);
+            let (linked, pushed) = (connect(&linked, true).await, connect(&pushed, false).await);
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for _ in 0..10 {
                 ours.extend(palm_latencies(&linked, "server.foo", 1000).await);
@@ -687,7 +689,7 @@ fn links(runtime: &tokio::runtime::Runtime, wanted: impl Fn(&str) -> bool) {
         let libzmq = program.as_deref().map(Libzmq::start);
         let count = count_for(payload_bytes);
         let [linked, pushed, libzmq] = runtime.block_on(async {
-            let (linked, pushed) = (connect(&linked).await, connect(&pushed).await);
+            let (linked, pushed) = (connect(&linked, true).await, connect(&pushed, false).await);
             let mut best = [0.0_f64; 3];
             for _ in 0..ROUNDS {
                 let rates = [
