@@ -1,4 +1,4 @@
-//! A link's ZeroMQ messages: a header, and one frame for each message that it brings.
+//! A link's ZeroMQ messages: a header, and the messages that it brings, see [`pack`](super::pack).
 
 use bytes::Bytes;
 use prost::Message as _;
