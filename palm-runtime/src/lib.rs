@@ -31,6 +31,7 @@ mod registration;
 mod router;
 pub mod socket;
 pub mod testing;
+mod together;
 
 pub use cache::{
     Cache, CacheError, CacheLimits, Change, Changes, Entry, KeyValue, MemoryStore, OpenStoreError,

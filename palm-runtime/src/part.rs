@@ -89,6 +89,13 @@ pub trait Inbound: Send + 'static {
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
+    /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
+    /// component share a task, in which a message goes from one to the next without waking another thread.
+    /// Default: no.
+    fn only_passes_on(&self) -> bool {
+        false
+    }
+
     /// Brings messages in, until [`Outlet::stopped`].
     ///
     /// # Errors
@@ -151,6 +158,13 @@ pub trait Outbound: Send + 'static {
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
+    /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
+    /// component share a task, in which a message goes from one to the next without waking another thread.
+    /// Default: no.
+    fn only_passes_on(&self) -> bool {
+        false
+    }
+
     /// Takes messages on, until the inlet has run dry. `outlet` leads to the part that its answers
     /// are routed to, if any.
     ///
@@ -205,6 +219,13 @@ pub trait Bypass: Send + 'static {
     /// [`OpenError`] when an address cannot be bound; the component is then not started.
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
+
+    /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
+    /// component share a task, in which a message goes from one to the next without waking another thread.
+    /// Default: no.
+    fn only_passes_on(&self) -> bool {
+        false
+    }
 
     /// Runs until `stop`.
     ///

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,6 +24,7 @@ use crate::message::{Content, Deadline, FrameMemory, Share, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
+use crate::together::Together;
 
 /// How many calls that were given up wait to be told of; beyond that, some run to their end.
 const GIVEN_UP: usize = 4096;
@@ -235,7 +237,7 @@ impl ClientBuilder {
                 calling.clone(),
                 ready,
             );
-            let reader = AbortOnDropHandle::new(tokio::spawn(reader));
+            let reader = AbortOnDropHandle::new(tokio::spawn(Together::new([reader.boxed()])));
             (link, reader, saying)
         };
         let mut in_place = Vec::new();

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinSet};
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::template::RunningPart;
 use crate::callable::catch_panic;
 use crate::error::BoxError;
 use crate::part::Stop;
 use crate::socket::Kill;
+use crate::together::Together;
 
 /// Why a component stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -37,27 +42,41 @@ pub enum RunError {
     },
 }
 
-type Ended = (String, Result<(), BoxError>);
+/// A part that does not run any more.
+struct Ended {
+    part: String,
+    is_bypass: bool,
+    result: Result<(), BoxError>,
+}
 
 /// The parts of a component, as tasks.
 pub(super) struct Parts {
     component: String,
     stop: Stop,
     bypass_stop: CancellationToken,
-    routed: JoinSet<Ended>,
-    bypasses: JoinSet<Ended>,
-    names: Vec<String>,
+    tasks: JoinSet<()>,
+    /// What is to run in one task.
+    together: Vec<BoxFuture<'static, ()>>,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    ends: mpsc::UnboundedSender<Ended>,
+    /// The names of those that run and are routed, and how many others do.
+    routed: Vec<String>,
+    bypasses: usize,
 }
 
 impl Parts {
     pub(super) fn new(component: String, stop: Stop) -> Self {
+        let (ends, ended) = mpsc::unbounded_channel();
         Self {
             component,
             stop,
             bypass_stop: CancellationToken::new(),
-            routed: JoinSet::new(),
-            bypasses: JoinSet::new(),
-            names: Vec::new(),
+            tasks: JoinSet::new(),
+            together: Vec::new(),
+            ended,
+            ends,
+            routed: Vec::new(),
+            bypasses: 0,
         }
     }
 
@@ -68,41 +87,65 @@ impl Parts {
         }
     }
 
-    pub(super) fn spawn(
-        &mut self,
-        name: &str,
-        part: impl Future<Output = Result<(), BoxError>> + Send + 'static,
-    ) {
-        self.names.push(name.to_owned());
-        let name = name.to_owned();
-        let part = catch_panic(part, |panic| Err(panic.into()));
-        let part = async move { (name, part.await) };
-        self.routed.spawn(part.in_current_span());
+    /// Lets a routed part run: in a task of its own, or in the common one.
+    pub(super) fn run(&mut self, name: &str, only_passes_on: bool, part: RunningPart) {
+        self.routed.push(name.to_owned());
+        self.add(name, false, only_passes_on, part);
     }
 
-    pub(super) fn spawn_bypass(
-        &mut self,
-        name: &str,
-        part: impl Future<Output = Result<(), BoxError>> + Send + 'static,
-    ) {
-        let name = name.to_owned();
-        let part = catch_panic(part, |panic| Err(panic.into()));
-        let part = async move { (name, part.await) };
-        self.bypasses.spawn(part.in_current_span());
+    pub(super) fn run_bypass(&mut self, name: &str, only_passes_on: bool, part: RunningPart) {
+        self.bypasses += 1;
+        self.add(name, true, only_passes_on, part);
     }
 
-    fn ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), RunError> {
-        let (part, result) = match ended {
-            Ok(ended) => ended,
-            // Only when the runtime is shut down: panics are caught.
-            Err(error) => ("?".to_owned(), Err(error.into())),
+    fn add(&mut self, name: &str, is_bypass: bool, only_passes_on: bool, part: RunningPart) {
+        let (part_name, ends) = (name.to_owned(), self.ends.clone());
+        let part = catch_panic(part, |panic| Err(panic.into()));
+        let part = async move {
+            let ended = Ended {
+                result: part.await,
+                part: part_name,
+                is_bypass,
+            };
+            // An error means that nobody waits for it.
+            let _ = ends.send(ended);
         };
-        self.names.retain(|name| *name != part);
-        result.map_err(|source| RunError::Part {
+        if only_passes_on {
+            self.together.push(part.boxed());
+            if self.together.len() == Together::MOST {
+                self.run_together();
+            }
+        } else {
+            self.tasks.spawn(part.in_current_span());
+        }
+    }
+
+    /// Lets those run that share a task, of which there will be no more.
+    pub(super) fn run_together(&mut self) {
+        let together = Together::new(self.together.drain(..));
+        self.tasks.spawn(together.in_current_span());
+    }
+
+    /// The next part that ends; `None` when all have.
+    async fn next(&mut self) -> Option<Result<(), RunError>> {
+        if self.routed.is_empty() && self.bypasses == 0 {
+            return None;
+        }
+        let Ended {
+            part,
+            is_bypass,
+            result,
+        } = self.ended.recv().await?;
+        if is_bypass {
+            self.bypasses -= 1;
+        } else {
+            self.routed.retain(|name| *name != part);
+        }
+        Some(result.map_err(|source| RunError::Part {
             component: self.component.clone(),
             part,
             source,
-        })
+        }))
     }
 
     /// Once they are told to stop: lets all of them finish, within the limit, and ends the rest.
@@ -112,23 +155,24 @@ impl Parts {
         let end = tokio::time::Instant::now() + limit + Duration::from_millis(500);
         let mut failures = Vec::new();
         let drained = tokio::time::timeout_at(end, async {
-            while let Some(ended) = self.routed.join_next().await {
-                failures.extend(self.ended(ended).err());
-            }
-            self.bypass_stop.cancel();
-            while let Some(ended) = self.bypasses.join_next().await {
-                failures.extend(self.ended(ended).err());
+            loop {
+                if self.routed.is_empty() {
+                    self.bypass_stop.cancel();
+                }
+                match self.next().await {
+                    Some(ended) => failures.extend(ended.err()),
+                    None => break,
+                }
             }
         });
         if drained.await.is_err() {
             failures.push(RunError::Drain {
                 component: self.component.clone(),
                 limit,
-                parts: self.names.join(", "),
+                parts: self.routed.join(", "),
             });
         }
-        self.routed.shutdown().await;
-        self.bypasses.shutdown().await;
+        self.tasks.shutdown().await;
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
@@ -137,7 +181,7 @@ impl Parts {
     async fn kill(&mut self, kill: &Kill) {
         self.bypass_stop.cancel();
         let ended = async {
-            tokio::join!(self.routed.shutdown(), self.bypasses.shutdown());
+            self.tasks.shutdown().await;
             kill.closed().await;
         };
         let _ = tokio::time::timeout(self.stop.linger, ended).await;
@@ -157,14 +201,13 @@ pub(super) async fn supervise(mut parts: Parts, kill: Kill) -> Result<(), RunErr
 /// Waits until the component is told to stop, or a part fails; then lets it drain, and ends it.
 async fn run(parts: &mut Parts) -> Result<(), RunError> {
     let mut outcome = Ok(());
+    let stop = parts.stop.clone();
     loop {
-        let ended = tokio::select! {
-            () = parts.stop.stopped() => break,
-            Some(ended) = parts.routed.join_next() => ended,
-            Some(ended) = parts.bypasses.join_next() => ended,
+        outcome = tokio::select! {
+            () = stop.stopped() => break,
+            Some(ended) = parts.next() => ended,
             else => break,
         };
-        outcome = parts.ended(ended);
         // Without a part that is routed nothing is left to wait for.
         if outcome.is_err() || parts.routed.is_empty() {
             break;

@@ -83,14 +83,19 @@ enum AnyPart {
 }
 
 type Opening<'a> = BoxFuture<'a, std::result::Result<(), OpenError>>;
-type RunningPart = BoxFuture<'static, std::result::Result<(), BoxError>>;
+pub(super) type RunningPart = BoxFuture<'static, std::result::Result<(), BoxError>>;
 
 trait ErasedInbound: Send {
+    fn only_passes_on(&self) -> bool;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, outlet: Outlet) -> RunningPart;
 }
 
 impl<P: Inbound> ErasedInbound for P {
+    fn only_passes_on(&self) -> bool {
+        Inbound::only_passes_on(self)
+    }
+
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
         Inbound::open(self, setup).boxed()
     }
@@ -101,11 +106,16 @@ impl<P: Inbound> ErasedInbound for P {
 }
 
 trait ErasedOutbound: Send {
+    fn only_passes_on(&self) -> bool;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, inlet: Inlet, outlet: Outlet) -> RunningPart;
 }
 
 impl<P: Outbound> ErasedOutbound for P {
+    fn only_passes_on(&self) -> bool {
+        Outbound::only_passes_on(self)
+    }
+
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
         Outbound::open(self, setup).boxed()
     }
@@ -116,11 +126,16 @@ impl<P: Outbound> ErasedOutbound for P {
 }
 
 trait ErasedBypass: Send {
+    fn only_passes_on(&self) -> bool;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, stop: Stop) -> RunningPart;
 }
 
 impl<P: Bypass> ErasedBypass for P {
+    fn only_passes_on(&self) -> bool {
+        Bypass::only_passes_on(self)
+    }
+
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
         Bypass::open(self, setup).boxed()
     }
@@ -544,7 +559,7 @@ impl ServerTemplate {
         })
     }
 
-    /// Turns the routes into queues, and lets each part run as a task.
+    /// Turns the routes into queues, and lets each part run.
     fn run_parts(self, stop: &Stop, counters: Vec<Arc<PartCounters>>) -> (Parts, Vec<PartEntry>) {
         let mut inlets = HashMap::new();
         let mut queues = HashMap::new();
@@ -579,16 +594,19 @@ impl ServerTemplate {
                 left: left.clone(),
                 stop: stop.clone(),
             };
+            let name = &entry.name;
             match registration.part {
-                AnyPart::Inbound(part) => parts.spawn(&entry.name, part.run(outlet)),
+                AnyPart::Inbound(part) => {
+                    parts.run(name, part.only_passes_on(), part.run(outlet));
+                }
                 AnyPart::Outbound(part) => {
-                    let inlet = inlets.remove(&entry.name);
+                    let inlet = inlets.remove(name);
                     let inlet = inlet.expect("every outbound part has an inlet");
-                    parts.spawn(&entry.name, part.run(inlet, outlet));
+                    parts.run(name, part.only_passes_on(), part.run(inlet, outlet));
                 }
                 AnyPart::Bypass(part) => {
                     let stop = parts.bypass_stop();
-                    parts.spawn_bypass(&entry.name, part.run(stop));
+                    parts.run_bypass(name, part.only_passes_on(), part.run(stop));
                 }
             }
             entries.push(PartEntry {
@@ -597,6 +615,7 @@ impl ServerTemplate {
                 counters,
             });
         }
+        parts.run_together();
         // From here on only parts hold queues, so that each ends with those who feed it.
         (parts, entries)
     }

@@ -77,6 +77,10 @@ impl CacheService {
 }
 
 impl Bypass for CacheService {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;

@@ -59,6 +59,10 @@ impl CancelConnection {
 }
 
 impl Bypass for CancelConnection {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some(self.whereabouts.open(setup)?);
         Ok(())

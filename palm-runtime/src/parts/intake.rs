@@ -104,7 +104,7 @@ impl<H: InboundHooks> Intake<H> {
 
     /// Whether messages can go on together: nothing is to be done with each but to pass it on.
     fn passes_on(&self) -> bool {
-        !H::SCATTERS && !H::TAKES_FEEDBACK && !self.outlet.block
+        passes_on::<H>() && !self.outlet.block
     }
 
     async fn handle(&mut self, frames: &mut Vec<Bytes>, knows_shares: bool) {
@@ -155,6 +155,11 @@ impl<H: InboundHooks> Intake<H> {
         };
         handle_feedback(&mut self.hooks, &answer);
     }
+}
+
+/// Whether nothing is to be done with a message but to pass it on.
+pub(super) const fn passes_on<H: InboundHooks>() -> bool {
+    !H::SCATTERS && !H::TAKES_FEEDBACK
 }
 
 /// Runs a hook of the user's, whatever it does.

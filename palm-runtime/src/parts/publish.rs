@@ -99,6 +99,10 @@ impl<S: Shape> PubService<S> {
 }
 
 impl<S: Shape> Outbound for PubService<S> {
+    fn only_passes_on(&self) -> bool {
+        !S::GATHERS && !S::HANDLES_STREAM
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let publish = match setup.to_bind(&self.address)? {
             Some(address) => {

@@ -1,6 +1,6 @@
 //! PULL: messages of whoever pushes.
 
-use super::intake::{Ids, Intake};
+use super::intake::{Ids, Intake, passes_on};
 use super::linked::{Calls, LinkedPull};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
@@ -58,6 +58,10 @@ impl<H> PullService<H> {
 }
 
 impl<H: InboundHooks> Inbound for PullService<H> {
+    fn only_passes_on(&self) -> bool {
+        passes_on::<H>()
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let pull = match setup.to_bind(&self.address)? {
             Some(address) => {
@@ -162,6 +166,10 @@ impl<H> PullConnection<H> {
 }
 
 impl<H: InboundHooks> Inbound for PullConnection<H> {
+    fn only_passes_on(&self) -> bool {
+        passes_on::<H>()
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some(self.whereabouts.open(setup)?);
         if self.is_worker() {

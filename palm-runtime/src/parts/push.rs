@@ -44,6 +44,10 @@ impl PushService {
 }
 
 impl Outbound for PushService {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let address = self.address.clone().map_err(SocketError::from)?;
         let (push, bound) = Push::bind(&address, setup.options).await?;
@@ -104,6 +108,10 @@ impl PushConnection {
 }
 
 impl Outbound for PushConnection {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some(self.whereabouts.open(setup)?);
         Ok(())

@@ -81,6 +81,10 @@ impl PushPullService {
 }
 
 impl Outbound for PushPullService {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let push_address = self.push_address.clone().map_err(SocketError::from)?;
         let pull_address = self.pull_address.clone().map_err(SocketError::from)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::intake::{Ids, Intake, Source};
+use super::intake::{Ids, Intake, Source, passes_on};
 use super::ready::{Ready, STREAMS, ready_topic, until_in_place};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
@@ -244,6 +244,10 @@ impl Source for LinkedTopic {
 }
 
 impl<H: InboundHooks> Inbound for SubConnection<H> {
+    fn only_passes_on(&self) -> bool {
+        passes_on::<H>()
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let opened = self.whereabouts.open(setup)?;
         if let (Some(key), Whereabouts::Given(Ok(address))) = (&self.key, &self.whereabouts) {

@@ -88,6 +88,10 @@ impl TaskConnection {
 }
 
 impl Inbound for TaskConnection {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some((Opened::of(setup), setup.store.clone()));
         self.sockets.open(setup).await
@@ -209,6 +213,10 @@ impl Forward<'_> {
 }
 
 impl Outbound for ResultConnection {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some(Opened::of(setup));
         self.sockets.open(setup).await

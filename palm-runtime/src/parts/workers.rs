@@ -134,6 +134,10 @@ impl WorkerPushService {
 }
 
 impl Outbound for WorkerPushService {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let push = match setup.to_bind(&self.address)? {
             Some(address) => {
@@ -548,6 +552,10 @@ impl WorkerPullService {
 }
 
 impl Inbound for WorkerPullService {
+    fn only_passes_on(&self) -> bool {
+        true
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let pull = match setup.to_bind(&self.address)? {
             Some(address) => {
