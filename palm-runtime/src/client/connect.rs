@@ -706,9 +706,6 @@ impl Client {
                 limit,
             });
         }
-        if !FrameMemory::keeps(len) {
-            return Ok(content.encode());
-        }
         let memory = self.0.memory.lock();
         let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
         Ok(memory.encode(content))

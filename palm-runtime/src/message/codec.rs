@@ -74,20 +74,18 @@ impl Layout {
         let mut rest = frame;
         while rest.has_remaining() {
             let start = frame.len() - rest.len();
-            let (field, wire_type) = decode_key(&mut rest).map_err(DecodeError::Malformed)?;
+            let (field, wire_type) = key(&mut rest)?;
             let mut chunk = || chunk(field, wire_type, frame, &mut rest);
             match field {
-                PIPELINE => layout.pipeline = text(field, frame, chunk()?)?,
-                CLIENT => layout.client = text(field, frame, chunk()?)?,
+                PIPELINE => layout.pipeline = chunk()?,
+                CLIENT => layout.client = chunk()?,
                 STAGE => {
                     expect(field, wire_type, WireType::Varint)?;
                     // int64: a negative number is the two's complement in ten bytes.
-                    layout.stage = decode_varint(&mut rest)
-                        .map_err(DecodeError::Malformed)?
-                        .cast_signed();
+                    layout.stage = varint(&mut rest)?.cast_signed();
                 }
-                FUNCTION => layout.function = text(field, frame, chunk()?)?,
-                CACHE => layout.cache = text(field, frame, chunk()?)?,
+                FUNCTION => layout.function = chunk()?,
+                CACHE => layout.cache = chunk()?,
                 PAYLOAD => layout.payload = chunk()?,
                 _ => {
                     skip_field(wire_type, field, &mut rest, DecodeContext::default())
@@ -96,7 +94,29 @@ impl Layout {
                 }
             }
         }
+        layout.check_text(frame)?;
         Ok(layout)
+    }
+
+    /// Whether what is to be text is UTF-8.
+    fn check_text(&self, frame: &[u8]) -> Result<(), DecodeError> {
+        let texts = [
+            (PIPELINE, &self.pipeline),
+            (CLIENT, &self.client),
+            (FUNCTION, &self.function),
+            (CACHE, &self.cache),
+        ];
+        // All at once where they are ASCII, as are usually the few bytes in between.
+        let end = texts.iter().map(|(_, place)| place.end).max();
+        if frame[..end.unwrap_or_default()].is_ascii() {
+            return Ok(());
+        }
+        for (field, place) in texts {
+            if std::str::from_utf8(&frame[place.clone()]).is_err() {
+                return Err(DecodeError::NotUtf8 { field });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -188,6 +208,26 @@ fn expect(field: u32, found: WireType, expected: WireType) -> Result<(), DecodeE
     }
 }
 
+/// Reads the key of a field; one byte, as those of ours have, at once.
+fn key(rest: &mut &[u8]) -> Result<(u32, WireType), DecodeError> {
+    if let [byte @ 0x08..0x80, tail @ ..] = *rest
+        && let Ok(wire_type) = WireType::try_from(u64::from(byte & 7))
+    {
+        *rest = tail;
+        return Ok((u32::from(byte >> 3), wire_type));
+    }
+    decode_key(rest).map_err(DecodeError::Malformed)
+}
+
+/// Reads a number; one byte, as most lengths have, at once.
+fn varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
+    if let [byte @ 0..0x80, tail @ ..] = *rest {
+        *rest = tail;
+        return Ok(u64::from(*byte));
+    }
+    decode_varint(rest).map_err(DecodeError::Malformed)
+}
+
 /// Skips a field that has a length, and tells where in the frame its content is.
 fn chunk(
     field: u32,
@@ -196,7 +236,7 @@ fn chunk(
     rest: &mut &[u8],
 ) -> Result<Range<usize>, DecodeError> {
     expect(field, wire_type, WireType::LengthDelimited)?;
-    let announced = decode_varint(rest).map_err(DecodeError::Malformed)?;
+    let announced = varint(rest)?;
     match usize::try_from(announced) {
         Ok(len) if len <= rest.len() => {
             let start = frame.len() - rest.len();
@@ -208,13 +248,6 @@ fn chunk(
             announced,
             left: rest.len(),
         }),
-    }
-}
-
-fn text(field: u32, frame: &[u8], place: Range<usize>) -> Result<Range<usize>, DecodeError> {
-    match std::str::from_utf8(&frame[place.clone()]) {
-        Ok(_) => Ok(place),
-        Err(_) => Err(DecodeError::NotUtf8 { field }),
     }
 }
 

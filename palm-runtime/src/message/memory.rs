@@ -1,4 +1,4 @@
-//! The memory of large frames, for the next ones.
+//! The memory of frames: that of large ones serves the next ones, and small ones share some.
 
 use std::collections::VecDeque;
 
@@ -9,25 +9,34 @@ use super::codec::Content;
 /// From this size on memory is kept: an allocator would give it back to the system, page by page, and
 /// take it anew for the next frame, which costs more than to fill it.
 const LARGE: usize = 16 * 1024;
+/// Up to this size frames share memory, and how much of it: a share costs less than a piece for each, and what
+/// is left of one holds no more than this.
+const SMALL: usize = 512;
+const SHARED: usize = 4096;
 /// How much is kept.
 const KEPT: usize = 8 * 1024 * 1024;
 
 /// The frames that were made last, to be used again once nobody has them any more.
 #[derive(Debug, Default)]
 pub(crate) struct FrameMemory {
+    /// What is left for small frames.
+    small: BytesMut,
     frames: VecDeque<Bytes>,
     bytes: usize,
 }
 
 impl FrameMemory {
     /// Whether a frame of this size is worth the memory.
-    pub(crate) fn keeps(len: usize) -> bool {
+    fn keeps(len: usize) -> bool {
         (LARGE..=KEPT / 8).contains(&len)
     }
 
     /// The message as one frame.
     pub(crate) fn encode(&mut self, content: Content<'_>) -> Bytes {
         let len = content.len();
+        if len <= SMALL {
+            return self.share(content, len);
+        }
         if !Self::keeps(len) {
             return content.encode();
         }
@@ -43,6 +52,14 @@ impl FrameMemory {
             self.drop_oldest();
         }
         frame
+    }
+
+    fn share(&mut self, content: Content<'_>, len: usize) -> Bytes {
+        if self.small.capacity() < len {
+            self.small = BytesMut::with_capacity(SHARED);
+        }
+        content.write(&mut self.small);
+        self.small.split().freeze()
     }
 
     /// The memory of the oldest frame, if nobody else has it any more.
@@ -103,7 +120,21 @@ mod tests {
         let frames: Vec<_> = (0..200).map(|_| memory.encode(content(&large))).collect();
         assert!(memory.bytes <= KEPT);
         assert!(frames.iter().all(|frame| *frame == frames[0]));
-        let small = memory.encode(content(b"small"));
-        assert!(small.is_unique());
+    }
+
+    #[test]
+    fn small_ones_share_memory() {
+        let mut memory = FrameMemory::default();
+        let frames: Vec<_> = (0..1000_u32)
+            .map(|number| memory.encode(content(&number.to_le_bytes())))
+            .collect();
+        let [first, second, ..] = &frames[..] else {
+            unreachable!("there are more");
+        };
+        assert_eq!(first.as_ptr_range().end, second.as_ptr());
+        for (number, frame) in (0..1000_u32).zip(&frames) {
+            let message = Message::decode(frame.clone()).unwrap();
+            assert_eq!(message.payload(), &number.to_le_bytes()[..]);
+        }
     }
 }
