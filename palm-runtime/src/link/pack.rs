@@ -16,33 +16,40 @@ const MOST: usize = 4096;
 /// The messages of one header.
 pub(super) type Messages = SmallVec<[Bytes; 4]>;
 
-/// Puts small messages that follow each other into common frames. Gives the size of each message; none
-/// where each still has a frame of its own.
-pub(super) fn pack(messages: &mut Vec<Bytes>) -> Vec<u64> {
+/// The frames for these messages, of which small ones that follow each other have common ones, and the size
+/// of each message; no sizes where each still has a frame of its own.
+pub(super) fn pack<'a>(
+    messages: impl ExactSizeIterator<Item = &'a Bytes> + Clone,
+) -> (Vec<u64>, Vec<Bytes>) {
     let is_small = |message: &Bytes| message.len() <= SMALL;
-    if !messages.windows(2).any(|two| two.iter().all(is_small)) {
-        return Vec::new();
-    }
-    let sizes = messages.iter().map(|message| message.len() as u64);
-    let sizes: Vec<_> = sizes.collect();
     let mut frames = Vec::new();
-    let mut rest = &messages[..];
-    while let Some(first) = rest.first() {
-        let mut bytes = 0;
-        let run = rest.iter().take_while(|message| {
-            bytes += message.len();
-            is_small(message) && bytes <= SHARED
-        });
-        let run = run.count();
-        frames.push(if run > 1 {
-            rest[..run].concat().into()
-        } else {
-            first.clone()
-        });
-        rest = &rest[run.max(1)..];
+    let mut rest = messages.clone();
+    while let Some(first) = rest.next() {
+        let mut bytes = first.len();
+        let mut run = 1;
+        if is_small(first) {
+            let others = rest.clone().take_while(|message| {
+                bytes += message.len();
+                is_small(message) && bytes <= SHARED
+            });
+            run += others.count();
+        }
+        if run == 1 {
+            frames.push(first.clone());
+            continue;
+        }
+        let mut shared = Vec::with_capacity(bytes.min(SHARED));
+        shared.extend_from_slice(first);
+        for message in rest.by_ref().take(run - 1) {
+            shared.extend_from_slice(message);
+        }
+        frames.push(shared.into());
     }
-    *messages = frames;
-    sizes
+    if frames.len() == messages.len() {
+        return (Vec::new(), frames);
+    }
+    let sizes = messages.map(|message| message.len() as u64).collect();
+    (sizes, frames)
 }
 
 /// Takes the messages out of the frames again. `None`: they have not these sizes, or are too many.
@@ -85,8 +92,7 @@ mod tests {
     /// How long the frames are that messages of these sizes are in.
     fn check_frames(sizes: &[usize], expected: &[usize]) {
         let messages = of(sizes);
-        let mut frames = messages.clone();
-        let told = pack(&mut frames);
+        let (told, frames) = pack(messages.iter());
         assert_eq!(told.is_empty(), sizes == expected);
         let lengths: Vec<_> = frames.iter().map(Bytes::len).collect();
         assert_eq!(lengths, expected);
@@ -108,8 +114,7 @@ mod tests {
     #[test]
     fn large_ones_are_not_copied() {
         let messages = of(&[1, 2, SMALL + 1]);
-        let mut frames = messages.clone();
-        pack(&mut frames);
+        let (_, frames) = pack(messages.iter());
         assert_eq!(frames[1].as_ptr(), messages[2].as_ptr());
     }
 
@@ -136,8 +141,7 @@ mod tests {
         #[test]
         fn what_was_packed_is_unpacked(sizes in prop::collection::vec(0_usize..3000, 0..100)) {
             let messages = of(&sizes);
-            let mut frames = messages.clone();
-            let sizes = pack(&mut frames);
+            let (sizes, frames) = pack(messages.iter());
             prop_assert_eq!(unpack(&sizes, frames.into_iter()).unwrap().into_vec(), messages);
         }
     }

@@ -10,6 +10,7 @@
 //! answered by asking for what is missing (go-back-n). See the section on links in `proto/README.md`.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -504,14 +505,11 @@ impl Session {
             }
         }
         let first = self.outbox.next.messages;
-        let (mut tags, mut frames) = (Vec::new(), Vec::new());
-        if self.open {
-            self.outbox.take(&mut tags, &mut frames);
-        }
+        let items = if self.open { self.outbox.next() } else { 0..0 };
         let probe = self.open && self.probe_at().is_some_and(|at| at <= now);
         let due = hello_due.is_some()
             || welcome.is_some()
-            || !frames.is_empty()
+            || !items.is_empty()
             || self.answer_due
             || self.resend_due
             || self.notice_due
@@ -521,10 +519,12 @@ impl Session {
         if !due {
             return None;
         }
-        if tags.iter().all(|&tag| tag == 0) {
-            tags.clear();
+        let items = self.outbox.items.range(items);
+        let mut tags = Vec::new();
+        if items.clone().any(|item| item.tag != 0) {
+            tags.extend(items.clone().map(|item| item.tag));
         }
-        let sizes = pack(&mut frames);
+        let (sizes, frames) = pack(items.map(|item| &item.frame));
         let header = LinkHeader {
             first,
             tags,
@@ -650,22 +650,24 @@ impl Outbox {
         };
     }
 
-    fn take(&mut self, tags: &mut Vec<u64>, frames: &mut Vec<Bytes>) {
+    /// What goes out together now, as places in `items`.
+    fn next(&mut self) -> Range<usize> {
+        let first = (self.next.messages - self.base) as usize;
+        let mut last = first;
         let mut bytes = 0;
-        let index = (self.next.messages - self.base) as usize;
-        for item in self.items.range(index..) {
+        for item in self.items.range(first..) {
             let has_credit =
                 self.next.messages < self.credit.messages && self.next.bytes < self.credit.bytes;
-            if !has_credit || frames.len() == BATCH || bytes >= BATCH_BYTES {
+            if !has_credit || last - first == BATCH || bytes >= BATCH_BYTES {
                 break;
             }
             bytes += item.frame.len();
             self.next.messages += 1;
             self.next.bytes += item.frame.len() as u64;
-            tags.push(item.tag);
-            frames.push(item.frame.clone());
+            last += 1;
         }
         self.sent = self.sent.max(self.next.messages);
+        first..last
     }
 }
 
