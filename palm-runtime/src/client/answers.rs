@@ -28,6 +28,39 @@ pub(super) struct Came {
     pub(super) is_rest: bool,
 }
 
+impl Came {
+    fn part(&self) -> Part {
+        match &self.result {
+            _ if self.is_rest => Part::Rest,
+            Ok(_) => Part::Answer,
+            Err(_) => Part::Error,
+        }
+    }
+
+    /// What a job gets of it, if it counts.
+    fn count(self, inputs: &mut Inputs) -> Option<Given> {
+        let part = self.part();
+        match self.share {
+            Some(share) => match inputs.take(share, part) {
+                Counted::New { completes } if completes || !self.is_rest => {}
+                Counted::New { .. } | Counted::Again => return None,
+            },
+            None if self.is_rest => return None,
+            None => inputs.answers += 1,
+        }
+        Some((!self.is_rest).then_some(self.result))
+    }
+
+    /// What a single call gets of it, if that ends it.
+    fn answers(self, inputs: &mut Inputs) -> Option<Given> {
+        if self.is_rest {
+            let counted = inputs.take(self.share?, Part::Rest);
+            return (counted == Counted::New { completes: true }).then_some(None);
+        }
+        Some(Some(self.result))
+    }
+}
+
 /// What a job gets: an answer, or the news that something is complete.
 pub(super) type Given = Option<Received>;
 
@@ -65,7 +98,6 @@ pub(super) struct Answers {
 
 /// Where the answers to a job go.
 struct JobAnswers {
-    number: u64,
     queue: queue::Sender<Given>,
     received: Arc<AtomicU64>,
 }
@@ -167,84 +199,54 @@ impl Answers {
         frames.flatten().collect()
     }
 
-    /// Where the answers to a job go. An answer to a single call is delivered on the way.
-    fn find(&self, number: u64, came: Came) -> Option<(JobAnswers, Given)> {
-        let Came {
-            result,
-            share,
-            is_rest,
-            ..
-        } = came;
-        let part = match &result {
-            _ if is_rest => Part::Rest,
-            Ok(_) => Part::Answer,
-            Err(_) => Part::Error,
-        };
+    /// Where the answers to a job go, and those that count of what came for it. An answer to a single call is
+    /// delivered on the way.
+    fn find(
+        &self,
+        number: u64,
+        came: impl Iterator<Item = Came>,
+    ) -> Option<(JobAnswers, Vec<Given>)> {
         let mut waiting = self.lock();
         match waiting.get_mut(&number) {
             Some(Waiting::Many(queue, received, inputs)) => {
-                let given = match share {
-                    Some(share) => match lock(inputs).take(share, part) {
-                        Counted::New { completes } => {
-                            if is_rest && !completes {
-                                return None;
-                            }
-                            (!is_rest).then_some(result)
-                        }
-                        Counted::Again => return None,
-                    },
-                    None if is_rest => return None,
-                    None => {
-                        lock(inputs).answers += 1;
-                        Some(result)
-                    }
-                };
+                let mut inputs = lock(inputs);
+                let given = came.filter_map(|came| came.count(&mut inputs)).collect();
                 let job = JobAnswers {
-                    number,
                     queue: queue.clone(),
                     received: received.clone(),
                 };
-                Some((job, given))
+                return Some((job, given));
             }
             Some(Waiting::One(_, inputs)) => {
-                let mut completes = || {
-                    let counted = share.map(|share| inputs.take(share, part));
-                    counted == Some(Counted::New { completes: true })
-                };
-                if is_rest && !completes() {
-                    return None;
-                }
-                if let Some(Waiting::One(sender, _)) = waiting.remove(&number) {
+                let mut came = came;
+                let answer = came.find_map(|came| came.answers(inputs));
+                if let Some(answer) = answer
+                    && let Some(Waiting::One(sender, _)) = waiting.remove(&number)
+                {
                     // An error means that it was given up in this very moment.
-                    let _ = sender.send((!is_rest).then_some(result));
+                    let _ = sender.send(answer);
                 }
-                None
             }
             // Late, given up, or one more than was asked for.
-            None => None,
+            None => {}
         }
+        None
     }
 
     /// Gives each to its call.
     pub(super) async fn deliver(&self, came: Vec<Came>) {
-        // Most answers of a batch are usually for the same job.
-        let mut job: Option<JobAnswers> = None;
-        let mut batch = Vec::new();
-        for came in came {
-            let Some(number) = self.number(&came.topic) else {
-                continue;
-            };
-            if let Some((found, given)) = self.find(number, came) {
-                if job.as_ref().is_none_or(|job| job.number != number)
-                    && let Some(before) = job.replace(found)
-                {
-                    before.deliver(&mut batch).await;
-                }
-                batch.push(given);
+        let mut came = came.into_iter().peekable();
+        while let Some(first) = came.next() {
+            let topic = first.topic.clone();
+            // Most answers of a batch are usually for the same job.
+            let others = std::iter::from_fn(|| came.next_if(|other| other.topic == topic));
+            let mut run = std::iter::once(first).chain(others);
+            if let Some(number) = self.number(&topic)
+                && let Some((job, mut given)) = self.find(number, run.by_ref())
+            {
+                job.deliver(&mut given).await;
             }
-        }
-        if let Some(job) = job {
-            job.deliver(&mut batch).await;
+            run.for_each(drop);
         }
     }
 
@@ -312,10 +314,14 @@ mod tests {
             assert_eq!(answers.number(topic), None);
         }
         for (number, payload) in [(1, "second"), (1, "once more")] {
-            assert!(answers.find(number, came(payload)).is_none());
+            assert!(
+                answers
+                    .find(number, std::iter::once(came(payload)))
+                    .is_none()
+            );
         }
         drop(first);
-        assert!(answers.find(0, came("given up")).is_none());
+        assert!(answers.find(0, std::iter::once(came("given up"))).is_none());
         assert_eq!(second_answer.await.unwrap().unwrap().unwrap(), "second");
         assert!(first_answer.await.is_err());
         assert!(answers.lock().is_empty());

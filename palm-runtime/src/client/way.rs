@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::answers::{Answers, Came};
-use crate::link::connection::{Arrival, Link};
+use crate::link::connection::{Arrival, Arrivals, Link};
 use crate::message;
 use crate::part::BATCH;
 use crate::parts::Ready;
@@ -75,7 +75,7 @@ impl Way {
 /// side's memory is sent again by `calls`.
 pub(super) async fn read(
     link: Arc<Link>,
-    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+    mut arrivals: Arrivals,
     answers: Arc<Answers>,
     calls: watch::Receiver<Option<Way>>,
     ready: watch::Sender<Option<Ready>>,
@@ -83,7 +83,11 @@ pub(super) async fn read(
     let take = async {
         let mut batch = Vec::new();
         let mut taken = Vec::new();
-        while arrivals.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            arrivals.recv_many(&mut batch, BATCH).await;
+            if batch.is_empty() {
+                break;
+            }
             let mut came = Vec::new();
             for arrival in batch.drain(..) {
                 match arrival {

@@ -44,11 +44,11 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// A session with a peer.
 pub(crate) type PeerKey = u64;
 
-/// A message that came over a link, and whom its place is to be given back to.
+/// Messages that came over a link together, and whom their places are to be given back to.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) peer: PeerKey,
-    pub(crate) frame: Bytes,
+    pub(crate) frames: Vec<Bytes>,
 }
 
 /// Messages of one kind that come over links, for the one part that takes them.
@@ -72,6 +72,13 @@ impl Intake {
     fn take(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
         let taker = self.taker.lock();
         taker.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Gives what came of a peer to the taker; without one the component has stopped.
+    fn give(&self, peer: PeerKey, frames: Vec<Bytes>) {
+        if !frames.is_empty() {
+            let _ = self.sender.send(Incoming { peer, frames });
+        }
     }
 
     fn is_taken(&self) -> bool {
@@ -326,14 +333,22 @@ impl Links {
             // It was only silent.
             state.rejoin(key);
         }
+        let mut frames = Vec::new();
+        let mut finished = 0;
         for event in events.drain(..) {
             match event {
                 Event::Open => state.rejoin(key),
-                Event::Message(item) if is_worker => self.receive_result(state, key, item),
-                Event::Message(Item { frame, .. }) => {
-                    // Without a taker the component has stopped.
-                    let _ = self.inputs.sender.send(Incoming { peer: key, frame });
+                Event::Message(Item { tag, frame }) if is_worker => {
+                    let (task, is_last) = (tag >> 1, tag & 1 == 1);
+                    // What belongs to no task goes on as it is.
+                    if !frame.is_empty() && (task == 0 || state.dispatch.result(key, task)) {
+                        frames.push(frame);
+                    } else if let Some(peer) = state.peers.get_mut(&key) {
+                        peer.session.consume(1, frame.len() as u64);
+                    }
+                    finished += usize::from(is_last && state.dispatch.finish(key, task));
                 }
+                Event::Message(Item { frame, .. }) => frames.push(frame),
                 Event::Draining => state.drained(key),
                 Event::Finished => {
                     if let Some(Role::Stream { finished, .. }) = state.role(key) {
@@ -359,7 +374,14 @@ impl Links {
             }
         }
         state.events = events;
+        let intake = if is_worker {
+            &self.results
+        } else {
+            &self.inputs
+        };
+        intake.give(key, frames);
         if is_worker {
+            state.dispatch.unload(key, finished);
             if let Some(peer) = state.peers.get(&key)
                 && peer.is_there()
             {
@@ -370,24 +392,6 @@ impl Links {
             self.flowed.notify_waiters();
         }
         state.stir(key);
-    }
-
-    /// A worker has sent a result.
-    fn receive_result(&self, state: &mut State, key: PeerKey, item: Item) {
-        let (task, is_last) = (item.tag >> 1, item.tag & 1 == 1);
-        let bytes = item.frame.len() as u64;
-        let is_result = !item.frame.is_empty();
-        // What belongs to no task goes on as it is.
-        if is_result && (task == 0 || state.dispatch.result(key, task)) {
-            let frame = item.frame;
-            // Without a taker the component has stopped.
-            let _ = self.results.sender.send(Incoming { peer: key, frame });
-        } else if let Some(peer) = state.peers.get_mut(&key) {
-            peer.session.consume(1, bytes);
-        }
-        if is_last {
-            state.dispatch.finish(key, task);
-        }
     }
 
     /// Finds or begins the session of who introduces itself.
@@ -521,21 +525,26 @@ impl Links {
     }
 
     /// Messages that came in were passed on: their places are free.
-    pub(crate) fn passed_on(&self, messages: impl Iterator<Item = (PeerKey, usize)>) {
+    pub(crate) fn passed_on(&self, messages: impl Iterator<Item = (PeerKey, u64, u64)>) {
         let now = Instant::now();
         let mut state = self.state();
-        for (key, bytes) in messages {
-            let state = &mut *state;
-            if let Some(peer) = state.peers.get_mut(&key) {
+        let State {
+            peers,
+            stirred,
+            streams,
+            ..
+        } = &mut *state;
+        for (key, messages, bytes) in messages {
+            if let Some(peer) = peers.get_mut(&key) {
                 match &mut peer.role {
-                    Role::Worker { .. } => peer.session.consume(1, bytes as u64),
+                    Role::Worker { .. } => peer.session.consume(messages, bytes),
                     Role::Stream { owed, .. } => {
-                        owed.0 += 1;
-                        owed.1 += bytes as u64;
-                        peer.settle(&state.streams);
+                        owed.0 += messages;
+                        owed.1 += bytes;
+                        peer.settle(streams);
                     }
                 }
-                state.stir(key);
+                peer.stir(stirred);
             }
         }
         self.flush(&mut state, now);

@@ -82,6 +82,38 @@ pub(crate) enum Arrival {
     Renewed,
 }
 
+/// What has come over a link, all that came together at once.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    batches: mpsc::UnboundedReceiver<Vec<Arrival>>,
+    rest: std::vec::IntoIter<Arrival>,
+}
+
+impl Arrivals {
+    /// Waits for arrivals, and takes up to `max`; adds none when nothing will come any more. Cancel safe.
+    pub(crate) async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+        if self.rest.len() == 0 {
+            self.rest = self.batches.recv().await.unwrap_or_default().into_iter();
+        }
+        self.try_recv_many(out, max);
+    }
+
+    /// Takes up to `max` that are there.
+    pub(crate) fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+        let most = out.len().saturating_add(max);
+        loop {
+            out.extend(self.rest.by_ref().take(most - out.len()));
+            if out.len() == most {
+                return;
+            }
+            let Ok(batch) = self.batches.try_recv() else {
+                return;
+            };
+            self.rest = batch.into_iter();
+        }
+    }
+}
+
 /// A link with the component that this side connects to.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -95,7 +127,7 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Told when something has changed that one who waits may wait for.
     changed: Notify,
-    arrivals: mpsc::UnboundedSender<Arrival>,
+    arrivals: mpsc::UnboundedSender<Vec<Arrival>>,
 }
 
 #[derive(Debug)]
@@ -131,7 +163,7 @@ impl Link {
         sockets: &SocketOptions,
         introduction: Introduction,
         options: LinkOptions,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Arrival>) {
+    ) -> (Arc<Self>, Arrivals) {
         let Introduction {
             role,
             name,
@@ -140,7 +172,11 @@ impl Link {
             concurrency,
             prefetch,
         } = introduction;
-        let (arrivals, received) = mpsc::unbounded_channel();
+        let (arrivals, batches) = mpsc::unbounded_channel();
+        let received = Arrivals {
+            batches,
+            rest: Vec::new().into_iter(),
+        };
         let hello = LinkHello {
             version: VERSION,
             role: role.to_owned(),
@@ -428,8 +464,7 @@ impl Link {
             state.session.submit(item, now);
         }
         if std::mem::take(&mut state.is_lost) {
-            // Without a receiver the component has stopped.
-            let _ = self.arrivals.send(Arrival::Renewed);
+            self.give(vec![Arrival::Renewed]);
         }
     }
 
@@ -437,6 +472,7 @@ impl Link {
         let now = Instant::now();
         let mut state = self.state();
         let state = &mut *state;
+        let mut arrivals = Vec::new();
         for mut frames in messages {
             let mut frames = frames.drain(..);
             let header = frames.next().and_then(header::decode);
@@ -460,12 +496,9 @@ impl Link {
                         };
                         state.taken += 1;
                         state.pace.began(now);
-                        // Without a receiver the component has stopped.
-                        let _ = self.arrivals.send(Arrival::Message(received, frame));
+                        arrivals.push(Arrival::Message(received, frame));
                     }
-                    Event::InPlace => {
-                        let _ = self.arrivals.send(Arrival::InPlace);
-                    }
+                    Event::InPlace => arrivals.push(Arrival::InPlace),
                     Event::Draining => state.end(),
                     Event::Finished => state.finished = true,
                     Event::Forgotten => {
@@ -489,7 +522,15 @@ impl Link {
             state.events = events;
         }
         state.flush(now);
+        self.give(arrivals);
         self.changed.notify_waiters();
+    }
+
+    /// Gives on what has come; without a receiver the component has stopped.
+    fn give(&self, arrivals: Vec<Arrival>) {
+        if !arrivals.is_empty() {
+            let _ = self.arrivals.send(arrivals);
+        }
     }
 
     /// Says goodbye without waiting until it is sent.

@@ -5,7 +5,8 @@
 //! tried; the first answer counts, also that of a worker that was only thought to be lost. What has been
 //! tried too often, or must not be tried twice, becomes a failure.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -79,9 +80,38 @@ struct Worker {
 
 impl Worker {
     /// Its place among those that can be given a task.
-    fn place(&self, key: WorkerKey) -> Option<(usize, u64, WorkerKey)> {
+    fn place(&self, key: WorkerKey) -> Option<Place> {
         let is_ready = self.is_there && self.room > 0;
         is_ready.then_some((self.load, self.turn, key))
+    }
+}
+
+/// How much a worker has to do, when it was last given something, and who it is.
+type Place = (usize, u64, WorkerKey);
+
+/// Workers that can be given a task, the next one in front: sorted, since who is given one usually goes to the
+/// end or close to it.
+#[derive(Debug, Default)]
+struct Ready(VecDeque<Place>);
+
+impl Ready {
+    fn first(&self) -> Option<&Place> {
+        self.0.front()
+    }
+
+    fn pop_first(&mut self) -> Option<Place> {
+        self.0.pop_front()
+    }
+
+    fn insert(&mut self, place: Place) {
+        let index = self.0.partition_point(|other| *other < place);
+        self.0.insert(index, place);
+    }
+
+    fn remove(&mut self, place: &Place) {
+        if let Ok(index) = self.0.binary_search(place) {
+            self.0.remove(index);
+        }
     }
 }
 
@@ -99,7 +129,7 @@ pub(crate) struct Dispatch {
     /// Some of them may be done by now.
     waiting: VecDeque<TaskId>,
     workers: ByNumber<Worker>,
-    ready: BTreeSet<(usize, u64, WorkerKey)>,
+    ready: Ready,
     last_task: TaskId,
     turn: u64,
     max_attempts: u32,
@@ -112,7 +142,7 @@ impl Dispatch {
             tasks: ByNumber::default(),
             waiting: VecDeque::new(),
             workers: ByNumber::default(),
-            ready: BTreeSet::new(),
+            ready: Ready::default(),
             last_task: 0,
             turn: 0,
             max_attempts: max_attempts.max(1),
@@ -126,7 +156,7 @@ impl Dispatch {
 
     /// Whether a task could be given to somebody now.
     pub(crate) fn has_room(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready.first().is_some()
     }
 
     /// How many tasks the worker has that would be given the next one, if there is one.
@@ -162,7 +192,9 @@ impl Dispatch {
                 if let Some(place) = before {
                     self.ready.remove(&place);
                 }
-                self.ready.extend(after);
+                if let Some(place) = after {
+                    self.ready.insert(place);
+                }
             }
         }
     }
@@ -187,26 +219,28 @@ impl Dispatch {
 
     /// The next task that goes out, and to whom.
     pub(crate) fn assign(&mut self) -> Option<(WorkerKey, TaskId, Bytes)> {
-        let &(_, _, key) = self.ready.first()?;
+        self.ready.first()?;
         loop {
             let id = self.waiting.pop_front()?;
             let Some(task) = self.tasks.get_mut(&id) else {
                 continue;
             };
+            let (.., key) = self.ready.pop_first()?;
             task.holders.push(Holder {
                 key,
                 results: 0,
                 is_lost: false,
             });
-            let frame = task.frame.clone();
             self.turn += 1;
-            let turn = self.turn;
-            self.change(key, |worker| {
+            if let Some(worker) = self.workers.get_mut(&key) {
                 worker.load += 1;
                 worker.room -= 1;
-                worker.turn = turn;
-            });
-            return Some((key, id, frame));
+                worker.turn = self.turn;
+                if let Some(place) = worker.place(key) {
+                    self.ready.insert(place);
+                }
+            }
+            return Some((key, id, task.frame.clone()));
         }
     }
 
@@ -224,18 +258,31 @@ impl Dispatch {
         is_new
     }
 
-    /// A worker has given all results of a task.
-    pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) {
-        let is_holder = self
-            .tasks
-            .get(&id)
-            .is_some_and(|task| task.holders.iter().any(|holder| holder.key == key));
-        if !is_holder {
-            return;
+    /// A worker has given all results of a task. Tells whether that counts: then it has one less to do, for
+    /// which [`unload`](Self::unload) is to be called.
+    pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {
+        let Entry::Occupied(task) = self.tasks.entry(id) else {
+            return false;
+        };
+        let holders = &task.get().holders;
+        let Some(holder) = holders.iter().find(|holder| holder.key == key) else {
+            return false;
+        };
+        let has_load = !holder.is_lost;
+        for holder in task.remove().holders {
+            if holder.key != key && !holder.is_lost {
+                self.unload(holder.key, 1);
+            }
         }
-        let task = self.tasks.remove(&id).expect("it was just there");
-        for holder in task.holders.iter().filter(|holder| !holder.is_lost) {
-            self.change(holder.key, |worker| worker.load -= 1);
+        has_load
+    }
+
+    /// A worker has so many tasks less.
+    pub(crate) fn unload(&mut self, key: WorkerKey, tasks: usize) {
+        if tasks > 0 {
+            self.change(key, |worker| {
+                worker.load = worker.load.saturating_sub(tasks)
+            });
         }
     }
 
@@ -346,6 +393,11 @@ mod tests {
             .collect()
     }
 
+    fn finish(dispatch: &mut Dispatch, key: WorkerKey, id: TaskId) {
+        let finished = dispatch.finish(key, id);
+        dispatch.unload(key, usize::from(finished));
+    }
+
     fn lose(dispatch: &mut Dispatch, key: WorkerKey) -> Vec<String> {
         let mut failed = Vec::new();
         dispatch.lose(key, &mut failed);
@@ -366,7 +418,7 @@ mod tests {
         assert!(!dispatch.has_room());
         // Who is done gets the next one.
         assert!(dispatch.result(1, 2));
-        dispatch.finish(1, 2);
+        finish(&mut dispatch, 1, 2);
         dispatch.set_room(1, 1);
         assert_eq!(assigned(&mut dispatch), [(1, 6)]);
         assert_eq!(dispatch.outstanding(), 5);
@@ -395,9 +447,9 @@ mod tests {
         assert!(!dispatch.result(1, 1));
         assert!(dispatch.result(0, 1));
         assert!(!dispatch.result(1, 1));
-        dispatch.finish(0, 1);
+        finish(&mut dispatch, 0, 1);
         assert!(!dispatch.result(1, 1), "it is done");
-        dispatch.finish(1, 1);
+        finish(&mut dispatch, 1, 1);
         assert_eq!(dispatch.outstanding(), 0);
         // Who was only thought to be lost gets work again.
         dispatch.join(0, "w0".into(), HashSet::new());
@@ -425,7 +477,7 @@ mod tests {
         lose(&mut dispatch, 0);
         assert_eq!(dispatch.waiting(), 2);
         assert!(dispatch.result(0, 1));
-        dispatch.finish(0, 1);
+        finish(&mut dispatch, 0, 1);
         dispatch.join(0, "w0".into(), HashSet::new());
         dispatch.set_room(0, 2);
         assert_eq!(assigned(&mut dispatch), [(0, 2)]);
@@ -462,7 +514,7 @@ mod tests {
         submit(&mut dispatch, 1);
         assert_eq!(assigned(&mut dispatch), [(0, 1)]);
         assert!(!dispatch.result(1, 1));
-        dispatch.finish(1, 1);
+        finish(&mut dispatch, 1, 1);
         assert_eq!(dispatch.outstanding(), 1);
     }
 }

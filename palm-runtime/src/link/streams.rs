@@ -83,7 +83,7 @@ impl Following {
 }
 
 /// A message to be published.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) topic: ByteString,
     pub(crate) frame: Bytes,
@@ -270,7 +270,14 @@ impl Links {
         }
         let now = Instant::now();
         let mut state = self.state();
-        deliveries.retain(|delivery| !state.publish(&delivery.topic, &delivery.frame, now));
+        let mut unheard = Vec::new();
+        for run in deliveries.chunk_by(|one, next| one.topic == next.topic) {
+            if !state.publish(run, now) {
+                unheard.extend_from_slice(run);
+            }
+        }
+        deliveries.clear();
+        deliveries.append(&mut unheard);
         self.flush(&mut state, now);
     }
 
@@ -290,25 +297,25 @@ impl Links {
 }
 
 impl State {
-    /// Tells whether anybody follows the topic.
-    fn publish(&mut self, topic: &str, frame: &Bytes, now: Instant) -> bool {
-        let targets = self.streams.targets(topic);
+    /// Publishes messages under one topic. Tells whether anybody follows that.
+    fn publish(&mut self, run: &[Delivery], now: Instant) -> bool {
+        let targets = run.first().map(|first| self.streams.targets(&first.topic));
+        let targets = targets.unwrap_or_default();
         for &(key, tag) in &targets {
             let follower = self.streams.followers.get_mut(&key);
             let (Some(follower), Some(peer)) = (follower, self.peers.get_mut(&key)) else {
                 continue;
             };
-            let item = Item {
-                tag,
-                frame: frame.clone(),
-            };
+            let frames = run.iter().map(|delivery| delivery.frame.clone());
+            let items = frames.map(|frame| Item { tag, frame });
             match &mut follower.parked {
                 Some(parked) => {
-                    follower.parked_bytes += frame.len();
-                    parked.push_back(item);
+                    let bytes = run.iter().map(|delivery| delivery.frame.len());
+                    follower.parked_bytes += bytes.sum::<usize>();
+                    parked.extend(items);
                 }
                 None => {
-                    peer.session.submit(item, now);
+                    items.for_each(|item| peer.session.submit(item, now));
                     peer.stir(&mut self.stirred);
                 }
             }

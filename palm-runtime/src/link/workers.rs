@@ -88,7 +88,7 @@ impl State {
             if let Some(peer) = self.peers.get_mut(&key) {
                 let tag = task << 1;
                 peer.session.submit(Item { tag, frame }, now);
-                self.stir(key);
+                peer.stir(&mut self.stirred);
             }
         }
     }

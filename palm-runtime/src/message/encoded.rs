@@ -381,11 +381,17 @@ impl Message {
 
     /// Gives the message an id of its own in `cache` if that is empty, as servers do.
     pub(crate) fn ensure_id(&mut self) {
-        if self.cache().is_empty() {
+        if self.0.bytes(&self.0.cache).is_empty() {
             self.set_cache(new_id());
         }
     }
 
+    /// Whether this is its client.
+    pub(crate) fn is_of(&self, client: &str) -> bool {
+        self.0.bytes(&self.0.client) == client.as_bytes()
+    }
+
+    /// Its client, as a topic.
     pub(crate) fn client_topic(&self) -> ByteString {
         match &self.0.client {
             Text::At(place) => {

@@ -43,10 +43,17 @@ impl CancelConnection {
         let options = opened.shared.links.options().clone();
         let (link, mut arrivals) = Link::new(address, &opened.options, introduction, options);
         let take = async {
-            while let Some(arrival) = arrivals.recv().await {
-                if let Arrival::Message(received, list) = arrival {
-                    opened.shared.cancellations.cancel(&list);
-                    link.taken(std::iter::once(received));
+            let mut batch = Vec::new();
+            loop {
+                arrivals.recv_many(&mut batch, BATCH).await;
+                if batch.is_empty() {
+                    break;
+                }
+                for arrival in batch.drain(..) {
+                    if let Arrival::Message(received, list) = arrival {
+                        opened.shared.cancellations.cancel(&list);
+                        link.taken(std::iter::once(received));
+                    }
                 }
             }
         };

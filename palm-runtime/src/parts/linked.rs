@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::intake::Source;
-use crate::link::accept::Incoming;
+use crate::link::accept::{Incoming, PeerKey};
 use crate::part::Shared;
 use crate::socket::{Pull, SocketClosed};
 
@@ -14,7 +14,10 @@ use crate::socket::{Pull, SocketClosed};
 #[derive(Debug)]
 pub(super) struct Linked {
     incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
-    received: Vec<Incoming>,
+    /// What is left of what came last, and who has sent it.
+    rest: (PeerKey, std::vec::IntoIter<Bytes>),
+    /// Whose messages were taken last, how many, and their bytes.
+    taken: Vec<(PeerKey, u64, u64)>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -22,43 +25,50 @@ impl Linked {
     fn new(incoming: Option<mpsc::UnboundedReceiver<Incoming>>, shared: Arc<Shared>) -> Self {
         Self {
             incoming,
-            received: Vec::new(),
+            rest: (0, Vec::new().into_iter()),
+            taken: Vec::new(),
             shared,
         }
     }
 
     /// Whoever asks for more has passed on what there was.
     fn make_room(&mut self) {
-        if !self.received.is_empty() {
-            let received = self.received.drain(..);
-            let received = received.map(|incoming| (incoming.peer, incoming.frame.len()));
-            self.shared.links.passed_on(received);
+        if !self.taken.is_empty() {
+            self.shared.links.passed_on(self.taken.drain(..));
         }
     }
 
-    /// Waits for messages, up to `max` of them, which [`take`](Self::take) takes. Cancel safe.
-    async fn wait(&mut self, max: usize) {
-        match &mut self.incoming {
-            Some(incoming) => {
-                incoming.recv_many(&mut self.received, max).await;
-            }
+    /// Waits until there are messages for [`take`](Self::take). Cancel safe.
+    async fn wait(&mut self) {
+        if self.rest.1.len() > 0 {
+            return;
+        }
+        let received = match &mut self.incoming {
+            Some(incoming) => incoming.recv().await,
+            None => None,
+        };
+        match received {
+            Some(Incoming { peer, frames }) => self.rest = (peer, frames.into_iter()),
             None => std::future::pending().await,
         }
     }
 
-    fn take(&self, out: &mut Vec<Bytes>) {
-        out.extend(self.received.iter().map(|incoming| incoming.frame.clone()));
-    }
-
     /// Takes up to `max` messages that are there.
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
-        if let Some(incoming) = &mut self.incoming {
-            while out.len() < max
-                && let Ok(received) = incoming.try_recv()
-            {
-                out.push(received.frame.clone());
-                self.received.push(received);
+    fn take(&mut self, out: &mut Vec<Bytes>, max: usize) {
+        while out.len() < max {
+            let (peer, rest) = &mut self.rest;
+            let before = out.len();
+            out.extend(rest.by_ref().take(max - before));
+            let taken = &out[before..];
+            if !taken.is_empty() {
+                let bytes = taken.iter().map(|frame| frame.len() as u64).sum();
+                self.taken.push((*peer, taken.len() as u64, bytes));
+                continue;
             }
+            let Some(Ok(next)) = self.incoming.as_mut().map(|it| it.try_recv()) else {
+                return;
+            };
+            self.rest = (next.peer, next.frames.into_iter());
         }
     }
 }
@@ -94,8 +104,8 @@ impl Source for LinkedPull {
                 self.are_linked = false;
                 received
             }
-            () = self.linked.wait(max) => {
-                self.linked.take(out);
+            () = self.linked.wait() => {
+                self.linked.take(out, max);
                 self.are_linked = true;
                 Ok(())
             }
@@ -104,7 +114,7 @@ impl Source for LinkedPull {
 
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
         self.linked.make_room();
-        self.linked.try_recv_many(out, max);
+        self.linked.take(out, max);
         self.are_linked = !out.is_empty();
         if out.is_empty() {
             self.pull.try_recv_many(out, max);

@@ -433,7 +433,11 @@ impl<S: Shape> Publisher<S> {
             message.set_stage(message.stage().saturating_add(1));
             (self.name.clone(), message)
         } else {
-            (message.client_topic(), message)
+            let topic = match &self.plain {
+                Some(plain) if message.is_of(&plain.topic) => plain.topic.clone(),
+                _ => message.client_topic(),
+            };
+            (topic, message)
         }
     }
 

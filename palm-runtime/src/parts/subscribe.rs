@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::intake::{Ids, Intake, Source, passes_on};
 use super::ready::{Ready, STREAMS, ready_topic, until_in_place};
@@ -11,7 +11,7 @@ use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
 use crate::cancel::CANCEL_TOPIC;
 use crate::error::BoxError;
-use crate::link::connection::{Arrival, Introduction, Link};
+use crate::link::connection::{Arrival, Arrivals, Introduction, Link};
 use crate::link::task::Received;
 use crate::link::{Following, SUBSCRIBER};
 use crate::message::new_id;
@@ -180,7 +180,7 @@ pub(super) async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>
 /// What is published under one topic, over a link.
 struct LinkedTopic {
     link: Arc<Link>,
-    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    arrivals: Arrivals,
     /// What was given on when more is asked for.
     taken: Vec<Received>,
     in_place: watch::Sender<bool>,
@@ -225,9 +225,8 @@ impl Source for LinkedTopic {
 
     fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
         self.make_room();
-        let arrivals: Vec<_> = std::iter::from_fn(|| self.arrivals.try_recv().ok())
-            .take(max)
-            .collect();
+        let mut arrivals = Vec::new();
+        self.arrivals.try_recv_many(&mut arrivals, max);
         self.sort(arrivals.into_iter(), out);
     }
 

@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::whereabouts::{Directory, Opened};
 use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::component::descriptor;
 use crate::error::{BoxError, chain};
-use crate::link::connection::{Arrival, Introduction, Link, Prefetch};
+use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch};
 use crate::link::{Following, LinkOptions, WORKER};
-use crate::message::Message;
 use crate::message::proto::Descriptor;
+use crate::message::{FrameMemory, Message};
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
 
 /// How a worker and its master exchange tasks and results.
@@ -158,15 +158,15 @@ struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    async fn run(mut self, mut tasks: mpsc::UnboundedReceiver<Arrival>) {
+    async fn run(mut self, mut tasks: Arrivals) {
         let mut received = Vec::new();
         let mut drains = self.outlet.left() == 0;
         loop {
             tokio::select! {
                 biased;
                 () = self.outlet.stopped(), if !drains => drains = true,
-                count = tasks.recv_many(&mut received, BATCH) => {
-                    if count == 0 {
+                () = tasks.recv_many(&mut received, BATCH) => {
+                    if received.is_empty() {
                         return;
                     }
                     self.pass_on(&mut received).await;
@@ -180,21 +180,20 @@ impl Forward<'_> {
             }
             self.link.drain();
         }
-        while let Ok(task) = tasks.try_recv() {
-            received.push(task);
-        }
+        tasks.try_recv_many(&mut received, usize::MAX);
         self.pass_on(&mut received).await;
     }
 
     async fn pass_on(&mut self, received: &mut Vec<Arrival>) {
         let since = Instant::now();
         let counters = &self.opened.counters;
+        let (mut count, mut bytes) = (0, 0);
         for arrival in received.drain(..) {
             let Arrival::Message(task, frame) = arrival else {
                 continue;
             };
-            self.outlet.take(1);
-            counters.count(1, frame.len());
+            count += 1;
+            bytes += frame.len();
             let task = self.link.task(task);
             match Message::decode(frame) {
                 Ok(mut message) => {
@@ -208,6 +207,8 @@ impl Forward<'_> {
                 }
             }
         }
+        self.outlet.take(count);
+        counters.count(count, bytes);
         self.outlet.send_all(&mut self.batch).await;
     }
 }
@@ -238,16 +239,19 @@ impl Outbound for ResultConnection {
         let counters = opened.counters;
         let give = async {
             let mut batch = Vec::new();
+            let mut memory = FrameMemory::default();
             while inlet.recv_many(&mut batch, BATCH).await > 0 {
                 link.room().await;
+                let (count, mut bytes) = (batch.len(), 0);
                 let results = batch.drain(..).map(|envelope| {
                     let mut message = envelope.answer(Bytes::new());
                     let task = message.take_task();
-                    let frame = message.into_frame();
-                    counters.count(1, frame.len());
+                    let frame = message.into_frame_in(&mut memory);
+                    bytes += frame.len();
                     (task, frame)
                 });
                 link.submit(results);
+                counters.count(count, bytes);
             }
             // What a master that is gone does not take, nobody waits for.
             let _ = tokio::time::timeout(inlet.linger(), link.acknowledged()).await;

@@ -238,6 +238,7 @@ impl Tasks<'_> {
             if received == 0 {
                 break;
             }
+            let (mut count, mut bytes) = (0, 0);
             for envelope in batch.drain(..) {
                 let Envelope {
                     message, feedback, ..
@@ -255,9 +256,11 @@ impl Tasks<'_> {
                     continue;
                 }
                 let frame = message.into_frame();
-                self.counters.count(1, frame.len());
+                count += 1;
+                bytes += frame.len();
                 tasks.push_back(frame);
             }
+            self.counters.count(count, bytes);
             self.place(&mut tasks, &mut others).await?;
         }
         // The rest is lost with the component.
