@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::dispatch::{ByNumber, Dispatch, Failed};
-use super::header::{self, PROTOCOL, is_header};
+use super::header::{self, is_header};
 use super::options::LinkOptions;
 use super::session::{Event, Item, Session, VERSION, Window};
 use super::streams::{Following, Streams};
@@ -53,12 +53,12 @@ pub(crate) struct Incoming {
 
 /// Messages of one kind that come over links, for the one part that takes them.
 #[derive(Debug)]
-struct Intake {
+struct Lane {
     sender: mpsc::UnboundedSender<Incoming>,
     taker: Mutex<Option<mpsc::UnboundedReceiver<Incoming>>>,
 }
 
-impl Default for Intake {
+impl Default for Lane {
     fn default() -> Self {
         let (sender, taker) = mpsc::unbounded_channel();
         Self {
@@ -68,7 +68,7 @@ impl Default for Intake {
     }
 }
 
-impl Intake {
+impl Lane {
     fn take(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
         let taker = self.taker.lock();
         taker.unwrap_or_else(PoisonError::into_inner).take()
@@ -99,8 +99,8 @@ pub(crate) struct Links {
     pub(super) changed: Notify,
     /// Told when what is published, or still comes in, may have got less.
     pub(super) flowed: Notify,
-    results: Intake,
-    inputs: Intake,
+    results: Lane,
+    inputs: Lane,
 }
 
 /// How many workers are there, and how often that has changed.
@@ -237,8 +237,8 @@ impl Links {
             outstanding: AtomicUsize::new(0),
             changed: Notify::new(),
             flowed: Notify::new(),
-            results: Intake::default(),
-            inputs: Intake::default(),
+            results: Lane::default(),
+            inputs: Lane::default(),
         }
     }
 
@@ -304,10 +304,8 @@ impl Links {
             let reason = &refusal.reason;
             tracing::warn!("a link is refused: {reason}");
             let header = LinkHeader {
-                protocol: PROTOCOL,
-                session: id,
                 refusal: Some(refusal),
-                ..LinkHeader::default()
+                ..header::of(id)
             };
             state.send(route, &header, Vec::new());
             return;
@@ -317,10 +315,8 @@ impl Links {
             // It is one from before a restart, or was given up: it begins anew.
             if !header.closed && header.refusal.is_none() {
                 let header = LinkHeader {
-                    protocol: PROTOCOL,
-                    session: id,
                     closed: true,
-                    ..LinkHeader::default()
+                    ..header::of(id)
                 };
                 state.send(route, &header, Vec::new());
             }

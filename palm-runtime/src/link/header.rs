@@ -6,7 +6,7 @@ use prost::Message as _;
 use crate::message::proto::LinkHeader;
 
 /// What `protocol` has to be.
-pub(crate) const PROTOCOL: u32 = u32::from_le_bytes(*b"PLK1");
+const PROTOCOL: u32 = u32::from_le_bytes(*b"PLK1");
 
 /// How each header begins: the field `protocol`, which goes first.
 const BEGINNING: &[u8] = b"\x0dPLK1";
@@ -27,6 +27,15 @@ pub(crate) fn decode(frame: Bytes) -> Option<LinkHeader> {
     is_one.then_some(header)
 }
 
+/// A header that says nothing but which session it is of.
+pub(crate) fn of(session: Bytes) -> LinkHeader {
+    LinkHeader {
+        protocol: PROTOCOL,
+        session,
+        ..LinkHeader::default()
+    }
+}
+
 /// A header as a frame.
 pub(crate) fn encode(header: &LinkHeader) -> Bytes {
     let frame = Bytes::from(header.encode_to_vec());
@@ -41,10 +50,8 @@ mod tests {
     #[test]
     fn headers_are_told_from_requests() {
         let header = LinkHeader {
-            protocol: PROTOCOL,
-            session: Bytes::from_static(&[7; SESSION_LEN]),
             first: 3,
-            ..LinkHeader::default()
+            ..of(Bytes::from_static(&[7; SESSION_LEN]))
         };
         let frame = encode(&header);
         assert!(is_header(&frame));
@@ -57,11 +64,7 @@ mod tests {
 
     #[test]
     fn what_is_no_header_is_none() {
-        let session = |len: usize| LinkHeader {
-            protocol: PROTOCOL,
-            session: vec![0; len].into(),
-            ..LinkHeader::default()
-        };
+        let session = |len: usize| of(vec![0; len].into());
         assert_eq!(decode(encode(&session(15))), None);
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK1\xff")), None);
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK2")), None);
@@ -70,11 +73,7 @@ mod tests {
 
     #[test]
     fn fields_of_a_later_version_are_passed_over() {
-        let header = LinkHeader {
-            protocol: PROTOCOL,
-            session: Bytes::from_static(&[7; SESSION_LEN]),
-            ..LinkHeader::default()
-        };
+        let header = of(Bytes::from_static(&[7; SESSION_LEN]));
         // Field 100, with the number 1.
         let frame = [&encode(&header)[..], b"\xa0\x06\x01"].concat();
         assert_eq!(decode(frame.into()), Some(header));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::header::PROTOCOL;
+use super::header;
 use super::pack::{pack, unpack};
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
@@ -450,8 +450,6 @@ impl Session {
     fn header(&self) -> LinkHeader {
         let credit = self.inbox.credit();
         LinkHeader {
-            protocol: PROTOCOL,
-            session: self.id.clone(),
             first: self.outbox.next.messages,
             received: self.inbox.received.messages,
             credit_messages: credit.messages,
@@ -459,7 +457,7 @@ impl Session {
             draining: self.draining,
             finished: self.finishing && self.outbox.is_transmitted(),
             in_place: self.in_place,
-            ..LinkHeader::default()
+            ..header::of(self.id.clone())
         }
     }
 

@@ -261,11 +261,7 @@ fn a_peer_that_was_restarted_has_forgotten() {
 fn check_refused(header: impl FnOnce(&mut LinkHeader), frames: usize, expected: &str) {
     let mut pair = Pair::new([window(2, 1000), window(3, 1000)]);
     pair.settle();
-    let mut wrong = LinkHeader {
-        protocol: PROTOCOL,
-        session: Bytes::from_static(&[1; 16]),
-        ..LinkHeader::default()
-    };
+    let mut wrong = header::of(Bytes::from_static(&[1; 16]));
     header(&mut wrong);
     let frames = vec![Bytes::new(); frames];
     let header = wrong;
@@ -423,8 +419,6 @@ proptest! {
                 let (first, large_first, received, credit) = *numbers;
                 let [answer, resend, draining, finished, large, greets] = *flags;
                 let header = LinkHeader {
-                    protocol: PROTOCOL,
-                    session: Bytes::from_static(&[1; 16]),
                     first: if large { large_first } else { first },
                     received,
                     credit_messages: credit,
@@ -436,7 +430,7 @@ proptest! {
                     draining,
                     finished,
                     hello: hello.clone().filter(|_| greets),
-                    ..LinkHeader::default()
+                    ..header::of(Bytes::from_static(&[1; 16]))
                 };
                 let frames = vec![Bytes::from_static(b"message"); *frames];
                 pair.ends[1].receive(pair.now, Transmission { header, frames });
