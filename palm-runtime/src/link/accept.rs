@@ -370,12 +370,12 @@ impl Links {
             }
         }
         state.events = events;
-        let intake = if is_worker {
+        let lane = if is_worker {
             &self.results
         } else {
             &self.inputs
         };
-        intake.give(key, frames);
+        lane.give(key, frames);
         if is_worker {
             state.dispatch.unload(key, finished);
             if let Some(peer) = state.peers.get(&key)
