@@ -105,12 +105,12 @@ impl Future for Together {
                     *place = None;
                 }
             }
-            if members.iter().all(Option::is_none) {
-                return Poll::Ready(());
-            }
             if !has_budget_remaining() {
                 break;
             }
+        }
+        if members.iter().all(Option::is_none) {
+            return Poll::Ready(());
         }
         if woken.bits.fetch_and(!RUNNING, Ordering::AcqRel) != RUNNING {
             // They go on when other tasks have had their turn.
@@ -181,6 +181,11 @@ mod tests {
         assert_eq!(came, [6, 7, 8]);
         drop(first);
         assert!(together.poll_unpin(&mut context).is_ready());
+    }
+
+    #[test]
+    fn nobody_is_done_at_once() {
+        assert!(Together::new([]).now_or_never().is_some());
     }
 
     #[test]

@@ -122,8 +122,10 @@ impl Parts {
 
     /// Lets those run that share a task, of which there will be no more.
     pub(super) fn run_together(&mut self) {
-        let together = Together::new(self.together.drain(..));
-        self.tasks.spawn(together.in_current_span());
+        if !self.together.is_empty() {
+            let together = Together::new(self.together.drain(..));
+            self.tasks.spawn(together.in_current_span());
+        }
     }
 
     /// The next part that ends; `None` when all have.
