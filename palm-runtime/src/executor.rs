@@ -163,6 +163,7 @@ impl<C: Callable> Outbound for Executor<C> {
         // The memory of a call that was done at once serves the next one.
         let mut spare = None;
         while inlet.recv_many(&mut batch, BATCH).await > 0 {
+            inlet.let_in().await;
             // The end of one call is the begin of the next: one look at the clock for each.
             let mut now = Instant::now();
             let mut turn = now;

@@ -90,8 +90,8 @@ pub trait Inbound: Send + 'static {
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
     /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
-    /// component share a task, in which a message goes from one to the next without waking another thread.
-    /// Default: no.
+    /// component share a task, in which a message goes from one to the next without waking another thread;
+    /// outbound ones only where all parts are of this kind. Default: no.
     fn only_passes_on(&self) -> bool {
         false
     }
@@ -159,8 +159,8 @@ pub trait Outbound: Send + 'static {
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
     /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
-    /// component share a task, in which a message goes from one to the next without waking another thread.
-    /// Default: no.
+    /// component share a task, in which a message goes from one to the next without waking another thread;
+    /// outbound ones only where all parts are of this kind. Default: no.
     fn only_passes_on(&self) -> bool {
         false
     }
@@ -221,8 +221,8 @@ pub trait Bypass: Send + 'static {
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
     /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
-    /// component share a task, in which a message goes from one to the next without waking another thread.
-    /// Default: no.
+    /// component share a task, in which a message goes from one to the next without waking another thread;
+    /// outbound ones only where all parts are of this kind. Default: no.
     fn only_passes_on(&self) -> bool {
         false
     }
@@ -732,6 +732,14 @@ impl Inlet {
     /// nothing is left. Cancel safe: nothing is lost.
     pub async fn recv_many(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
         self.queue.recv_many(out, max).await
+    }
+
+    /// Lets those have their turn who waited for the room that was made, before code of a user's that may keep
+    /// the thread.
+    pub(crate) async fn let_in(&mut self) {
+        if self.queue.made_room() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How long a closing socket may take to send what is queued.

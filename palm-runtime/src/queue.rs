@@ -1,6 +1,7 @@
 //! The bounded queue between two parts: a bound in messages and one in bytes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, mpsc};
@@ -38,6 +39,7 @@ pub(crate) fn queue<T>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) {
     let receiver = Receiver {
         batches: receiver,
         room,
+        made_room: false,
     };
     (sender, receiver)
 }
@@ -47,6 +49,8 @@ pub(crate) fn queue<T>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) {
 struct Bound {
     free: Semaphore,
     limit: u32,
+    /// How many wait for room.
+    waiting: AtomicUsize,
 }
 
 impl Bound {
@@ -56,6 +60,7 @@ impl Bound {
         Self {
             free: Semaphore::new(limit as usize),
             limit,
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -65,14 +70,32 @@ impl Bound {
     }
 
     async fn acquire(&self, amount: u32) -> Result<SemaphorePermit<'_>, AcquireError> {
-        match self.free.try_acquire_many(amount) {
-            Ok(permit) => Ok(permit),
-            Err(_) => self.free.acquire_many(amount).await,
+        if let Ok(permit) = self.free.try_acquire_many(amount) {
+            return Ok(permit);
         }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waits = Waits(&self.waiting);
+        self.free.acquire_many(amount).await
+    }
+
+    /// Gives room back. Tells whether anybody waited for it.
+    fn release(&self, amount: u32) -> bool {
+        let waited = self.waiting.load(Ordering::Relaxed) > 0;
+        self.free.add_permits(amount as usize);
+        waited
     }
 
     fn used(&self) -> usize {
         (self.limit as usize).saturating_sub(self.free.available_permits())
+    }
+}
+
+/// Somebody who waits, until it is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -191,6 +214,8 @@ const BATCH_BYTES: usize = 1024 * 1024;
 pub(crate) struct Receiver<T> {
     batches: mpsc::UnboundedReceiver<Batch<T>>,
     room: Arc<Room>,
+    /// Whether somebody has waited for room that was made.
+    made_room: bool,
 }
 
 impl<T> Receiver<T> {
@@ -200,8 +225,7 @@ impl<T> Receiver<T> {
         let before = out.len();
         let mut next = self.batches.recv().await;
         while let Some(batch) = next {
-            self.room.messages.free.add_permits(batch.messages as usize);
-            self.room.bytes.free.add_permits(batch.bytes as usize);
+            self.release(&batch);
             out.extend(batch.values);
             if out.len() - before >= enough {
                 break;
@@ -216,10 +240,19 @@ impl<T> Receiver<T> {
     /// Takes what is there.
     pub(crate) fn try_recv_all(&mut self, out: &mut Vec<T>) {
         while let Ok(batch) = self.batches.try_recv() {
-            self.room.messages.free.add_permits(batch.messages as usize);
-            self.room.bytes.free.add_permits(batch.bytes as usize);
+            self.release(&batch);
             out.extend(batch.values);
         }
+    }
+
+    fn release(&mut self, batch: &Batch<T>) {
+        self.made_room |= self.room.messages.release(batch.messages);
+        self.made_room |= self.room.bytes.release(batch.bytes);
+    }
+
+    /// Whether somebody has waited for room that was made since this was asked last.
+    pub(crate) fn made_room(&mut self) -> bool {
+        std::mem::take(&mut self.made_room)
     }
 }
 
@@ -265,6 +298,7 @@ mod tests {
 
         let mut taken = Vec::new();
         assert_eq!(receiver.recv_many(&mut taken, 10).await, 1);
+        assert!(!receiver.made_room(), "who has waited does not any more");
         for _ in 0..3 {
             sender.send("small", 0).await.unwrap();
         }
@@ -275,6 +309,25 @@ mod tests {
         assert_eq!(receiver.recv_many(&mut taken, 10).await, 3);
         assert_eq!(receiver.recv_many(&mut taken, 10).await, 0);
         assert_eq!(gauge.messages(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_receiver_knows_whether_somebody_waited_for_room() {
+        let limits = QueueLimits {
+            messages: 1,
+            bytes: 100,
+        };
+        let (sender, mut receiver) = queue(limits);
+        sender.send("first", 1).await.unwrap();
+        let mut second = std::pin::pin!(sender.send("second", 1));
+        assert!(second.as_mut().now_or_never().is_none());
+        let mut taken = Vec::new();
+        receiver.recv_many(&mut taken, 1).await;
+        assert!(receiver.made_room());
+        assert!(!receiver.made_room());
+        second.await.unwrap();
+        receiver.recv_many(&mut taken, 1).await;
+        assert!(!receiver.made_room());
     }
 
     #[tokio::test]

@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use palm::prelude::*;
-use palm::{BoxError, CacheError, ComponentHandle};
+use palm::{BoxError, CacheError, ComponentHandle, LinkOptions};
 
 use super::setup::{ANY, Caller, Gate, check, check_on, eventually, options, soon};
 
@@ -800,5 +800,59 @@ fn a_call_that_runs_for_too_long_fails() {
             error.to_string(),
             "`overrun.waits` was not done in time in `overrun`: it ran for longer than the 50ms that it may"
         );
+    });
+}
+
+/// Keeps its thread, for long where it is told to.
+struct Keeps {
+    begun: Gate,
+    released: Mutex<mpsc::Receiver<()>>,
+}
+
+#[palm::server(name = "keeps")]
+impl Keeps {
+    #[palm::method]
+    fn step(&self, payload: Bytes) -> Bytes {
+        if payload == "long" {
+            self.begun.count_one();
+            let released = self.released.lock().unwrap();
+            released.recv_timeout(Duration::from_secs(20)).unwrap();
+        } else {
+            // Long enough that its result goes on alone.
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_micros(25) {
+                std::hint::spin_loop();
+            }
+        }
+        payload
+    }
+}
+
+#[test]
+fn a_method_that_keeps_its_thread_keeps_no_peer_from_being_answered() {
+    let mut two_threads = tokio::runtime::Builder::new_multi_thread();
+    check_on(two_threads.worker_threads(2), async {
+        let begun = Gate::closed();
+        let (release, released) = mpsc::channel();
+        let keeps = Keeps {
+            begun: begun.clone(),
+            released: Mutex::new(released),
+        };
+        let server = keeps.bind(ANY).spawn().await.unwrap();
+        let mut no_link = LinkOptions::default();
+        no_link.enabled = false;
+        let client = Client::builder("keeps", server.db_address()).link_options(no_link);
+        let client = client.connect().await.unwrap();
+        for round in 1..=10 {
+            let job = client.job(Keeps::STEP, ["short", "long"].map(Bytes::from));
+            let job = tokio::spawn(job.messages(2).count());
+            begun.arrived(round).await;
+            soon("what the cache has", client.get("name"))
+                .await
+                .unwrap();
+            release.send(()).unwrap();
+            assert_eq!(soon("both answers", job).await.unwrap(), 2);
+        }
+        server.shutdown().await.unwrap();
     });
 }

@@ -88,17 +88,17 @@ impl Parts {
     }
 
     /// Lets a routed part run: in a task of its own, or in the common one.
-    pub(super) fn run(&mut self, name: &str, only_passes_on: bool, part: RunningPart) {
+    pub(super) fn run(&mut self, name: &str, is_together: bool, part: RunningPart) {
         self.routed.push(name.to_owned());
-        self.add(name, false, only_passes_on, part);
+        self.add(name, false, is_together, part);
     }
 
-    pub(super) fn run_bypass(&mut self, name: &str, only_passes_on: bool, part: RunningPart) {
+    pub(super) fn run_bypass(&mut self, name: &str, is_together: bool, part: RunningPart) {
         self.bypasses += 1;
-        self.add(name, true, only_passes_on, part);
+        self.add(name, true, is_together, part);
     }
 
-    fn add(&mut self, name: &str, is_bypass: bool, only_passes_on: bool, part: RunningPart) {
+    fn add(&mut self, name: &str, is_bypass: bool, is_together: bool, part: RunningPart) {
         let (part_name, ends) = (name.to_owned(), self.ends.clone());
         let part = catch_panic(part, |panic| Err(panic.into()));
         let part = async move {
@@ -110,7 +110,7 @@ impl Parts {
             // An error means that nobody waits for it.
             let _ = ends.send(ended);
         };
-        if only_passes_on {
+        if is_together {
             self.together.push(part.boxed());
             if self.together.len() == Together::MOST {
                 self.run_together();

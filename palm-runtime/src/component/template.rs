@@ -66,6 +66,16 @@ struct Registration {
     log: bool,
 }
 
+impl Registration {
+    fn only_passes_on(&self) -> bool {
+        match &self.part {
+            AnyPart::Inbound(part) => part.only_passes_on(),
+            AnyPart::Outbound(part) => part.only_passes_on(),
+            AnyPart::Bypass(part) => part.only_passes_on(),
+        }
+    }
+}
+
 impl std::fmt::Debug for Registration {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -575,6 +585,9 @@ impl ServerTemplate {
             }
         }
 
+        // Code of a user's may keep its thread, and with that whom it has woken last, which is who takes what it
+        // gives.
+        let all_pass_on = self.registrations.iter().all(Registration::only_passes_on);
         let left = self.settings.messages.map(AtomicU64::new).map(Arc::new);
         let mut parts = Parts::new(self.name, stop.clone());
         let mut entries = Vec::new();
@@ -595,18 +608,18 @@ impl ServerTemplate {
                 stop: stop.clone(),
             };
             let name = &entry.name;
+            let is_together =
+                registration.only_passes_on() && (all_pass_on || entry.kind != PartKind::Outbound);
             match registration.part {
-                AnyPart::Inbound(part) => {
-                    parts.run(name, part.only_passes_on(), part.run(outlet));
-                }
+                AnyPart::Inbound(part) => parts.run(name, is_together, part.run(outlet)),
                 AnyPart::Outbound(part) => {
                     let inlet = inlets.remove(name);
                     let inlet = inlet.expect("every outbound part has an inlet");
-                    parts.run(name, part.only_passes_on(), part.run(inlet, outlet));
+                    parts.run(name, is_together, part.run(inlet, outlet));
                 }
                 AnyPart::Bypass(part) => {
                     let stop = parts.bypass_stop();
-                    parts.run_bypass(name, part.only_passes_on(), part.run(stop));
+                    parts.run_bypass(name, is_together, part.run(stop));
                 }
             }
             entries.push(PartEntry {

@@ -93,6 +93,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
         let (context, counters) = self.opened.expect("a part is opened before it runs");
         let mut batch = Vec::new();
         while inlet.recv_many(&mut batch, BATCH).await > 0 {
+            inlet.let_in().await;
             for envelope in batch.drain(..) {
                 let Envelope {
                     message, feedback, ..

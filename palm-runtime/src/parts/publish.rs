@@ -173,6 +173,7 @@ impl<S: Shape> Outbound for PubService<S> {
                     if count == 0 {
                         break;
                     }
+                    inlet.let_in().await;
                     if publisher.pipelined && publisher.links {
                         shared.links.settled().await;
                     }
