@@ -83,11 +83,7 @@ pub(super) async fn read(
     let take = async {
         let mut batch = Vec::new();
         let mut taken = Vec::new();
-        loop {
-            arrivals.recv_many(&mut batch, BATCH).await;
-            if batch.is_empty() {
-                break;
-            }
+        while arrivals.recv_many(&mut batch, BATCH).await > 0 {
             let mut came = Vec::new();
             for arrival in batch.drain(..) {
                 match arrival {

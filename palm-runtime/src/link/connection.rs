@@ -90,12 +90,15 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
-    /// Waits for arrivals, and takes up to `max`; adds none when nothing will come any more. Cancel safe.
-    pub(crate) async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+    /// Waits for arrivals, takes up to `max`, and tells how many; none when nothing will come any more. Cancel
+    /// safe.
+    pub(crate) async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> usize {
+        let before = out.len();
         if self.rest.len() == 0 {
             self.rest = self.batches.recv().await.unwrap_or_default().into_iter();
         }
         self.try_recv_many(out, max);
+        out.len() - before
     }
 
     /// Takes up to `max` that are there.

@@ -44,11 +44,7 @@ impl CancelConnection {
         let (link, mut arrivals) = Link::new(address, &opened.options, introduction, options);
         let take = async {
             let mut batch = Vec::new();
-            loop {
-                arrivals.recv_many(&mut batch, BATCH).await;
-                if batch.is_empty() {
-                    break;
-                }
+            while arrivals.recv_many(&mut batch, BATCH).await > 0 {
                 for arrival in batch.drain(..) {
                     if let Arrival::Message(received, list) = arrival {
                         opened.shared.cancellations.cancel(&list);

@@ -165,8 +165,8 @@ impl Forward<'_> {
             tokio::select! {
                 biased;
                 () = self.outlet.stopped(), if !drains => drains = true,
-                () = tasks.recv_many(&mut received, BATCH) => {
-                    if received.is_empty() {
+                count = tasks.recv_many(&mut received, BATCH) => {
+                    if count == 0 {
                         return;
                     }
                     self.pass_on(&mut received).await;
