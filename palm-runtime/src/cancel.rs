@@ -14,6 +14,8 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::{Notify, broadcast};
 
+use crate::message::Message;
+
 /// What cancellations are published under. The body has one topic of a call a line.
 pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 
@@ -79,7 +81,12 @@ impl Cancellations {
         let _ = self.relay.send(news.join("\n").into());
     }
 
-    /// Whether the call was cancelled, or all of its client's.
+    /// Whether the call that a message belongs to was cancelled.
+    pub(crate) fn concern(&self, message: &Message) -> bool {
+        self.any.load(Ordering::Acquire) && self.has(message.client())
+    }
+
+    /// Whether the call with this topic was cancelled, or all of its client's.
     pub(crate) fn has(&self, topic: &str) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;

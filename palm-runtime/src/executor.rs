@@ -146,6 +146,7 @@ impl<C: Callable> Outbound for Executor<C> {
             state: self.state,
             addressee: self.addressee,
             functions: opened.functions,
+            found: None,
             finisher: Arc::new(Finisher {
                 context: opened.context,
                 shared: opened.shared,
@@ -225,6 +226,8 @@ struct Running<C> {
     state: Arc<State<C>>,
     addressee: Addressee,
     functions: Vec<Arc<FunctionCounters>>,
+    /// What was asked for last, at which step, and which function that is.
+    found: Option<(String, i64, usize)>,
     finisher: Arc<Finisher>,
     order: Order,
     /// Cancelled when the call before has delivered, where the order is kept.
@@ -325,12 +328,7 @@ impl<C: Callable> Running<C> {
             let payload = begun.header.payload().clone();
             return Work::Done(Outcome::Payload(payload), begun);
         }
-        if self
-            .finisher
-            .shared
-            .cancellations
-            .has(begun.header.client())
-        {
+        if self.finisher.shared.cancellations.concern(&begun.header) {
             return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
         }
         begun.wanted.end = extensions.wants_end;
@@ -385,7 +383,21 @@ impl<C: Callable> Running<C> {
         }
     }
 
-    fn find(&self, message: &Message) -> Result<Found, CallFailure> {
+    /// The function that a message asks for: usually the one that the message before has asked for.
+    fn find(&mut self, message: &Message) -> Result<Found, CallFailure> {
+        if let Some((function, stage, index)) = &self.found
+            && message.asks_for(function, *stage)
+        {
+            return Ok(Found::Function(*index));
+        }
+        let found = self.look_up(message)?;
+        if let Found::Function(index) = found {
+            self.found = Some((message.function().to_owned(), message.stage(), index));
+        }
+        Ok(found)
+    }
+
+    fn look_up(&self, message: &Message) -> Result<Found, CallFailure> {
         let step = message
             .step()
             .map_err(|error| CallFailure::unknown(error.into()))?;

@@ -24,14 +24,14 @@ use crate::cache::ComponentStore;
 use crate::callable::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
-use crate::error::{BoxError, CallFailure};
+use crate::error::{BoxError, CallFailure, chain};
 use crate::link::LinkOptions;
 use crate::link::accept::Links;
-use crate::message::{Message, Split};
+use crate::message::{Group, Message, Split};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
 use crate::parts::{BypassSender, Outstanding, Pushed};
-use crate::queue;
+use crate::queue::{self, Weight};
 use crate::socket::{Address, AddressError, Peers, SocketClosed, SocketError, SocketOptions};
 
 /// Messages that a part takes from a socket or a queue at once.
@@ -683,6 +683,8 @@ pub struct Envelope {
     pub(crate) feedback: Option<oneshot::Sender<Bytes>>,
     /// Whether the hook `gather` is to see it: not where `scatter` failed.
     pub(crate) gathers: bool,
+    /// All of those that go on together, of which it is the first one.
+    pub(crate) together: Option<Box<Group>>,
 }
 
 impl Envelope {
@@ -693,6 +695,44 @@ impl Envelope {
             since,
             feedback: None,
             gathers: true,
+            together: None,
+        }
+    }
+
+    /// Messages that go the same way, of which this is the first one.
+    pub(crate) fn together(first: Message, group: Group, since: Instant) -> Self {
+        Self {
+            together: Some(Box::new(group)),
+            ..Self::new(first, since)
+        }
+    }
+
+    fn weight(&self) -> Weight {
+        match &self.together {
+            Some(group) => Weight {
+                messages: group.len(),
+                bytes: group.bytes(),
+            },
+            None => Weight {
+                messages: 1,
+                bytes: self.message.weight(),
+            },
+        }
+    }
+
+    /// Each of those that are together in an envelope of its own.
+    pub(crate) fn each(self, out: &mut Vec<Self>) {
+        let Some(group) = self.together else {
+            return out.push(self);
+        };
+        for frame in group.frames() {
+            match Message::decode(frame) {
+                Ok(message) => out.push(Self::new(message, self.since)),
+                Err(error) => {
+                    let cause = chain(&error);
+                    tracing::warn!("a peer sent what is no message: {cause}");
+                }
+            }
         }
     }
 
@@ -731,6 +771,22 @@ impl Inlet {
     /// Waits for a message and takes up to `max` that are there; 0 when the component stops and
     /// nothing is left. Cancel safe: nothing is lost.
     pub async fn recv_many(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
+        let before = out.len();
+        loop {
+            let received = self.recv_together(out, max).await;
+            if out[before..].iter().any(|it| it.together.is_some()) {
+                for envelope in out.split_off(before) {
+                    envelope.each(out);
+                }
+            }
+            if received == 0 || out.len() > before {
+                return out.len() - before;
+            }
+        }
+    }
+
+    /// [`recv_many`](Self::recv_many), of which those stay together that came so.
+    pub(crate) async fn recv_together(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
         self.queue.recv_many(out, max).await
     }
 
@@ -834,17 +890,19 @@ impl Outlet {
             }
         }
         let sent = match &self.route {
-            Some(route) => {
-                route
-                    .send_all(batch, |envelope| envelope.message.weight())
-                    .await
-            }
+            Some(route) => route.send_all(batch, Envelope::weight).await,
             None => Ok(()),
         };
         if sent.is_err() {
             self.warn_of_loss(batch.len());
         }
         batch.clear();
+    }
+
+    /// Whether so many messages can be given on together.
+    pub(crate) fn takes_together(&self, messages: usize) -> bool {
+        let fits = |route: &queue::Sender<Envelope>| messages <= route.limit() / 2;
+        !self.log && !self.block && self.route.as_ref().is_some_and(fits)
     }
 
     fn warn_of_loss(&self, messages: usize) {

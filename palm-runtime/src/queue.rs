@@ -99,6 +99,13 @@ impl Drop for Waits<'_> {
     }
 }
 
+/// What a value takes of the room of a queue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weight {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
 #[derive(Debug)]
 struct Room {
     messages: Bound,
@@ -138,24 +145,31 @@ impl<T> Sender<T> {
         self.send_batch(1, bytes, || smallvec![value]).await
     }
 
-    /// Sends all values, in their order; waits for room. `weigh` tells the bytes of one.
+    /// Sends all values, in their order; waits for room. `weigh` tells what one takes of it.
     ///
     /// Cancel safe: what is not in the queue is still in `values`.
     pub(crate) async fn send_all(
         &self,
         values: &mut Vec<T>,
-        weigh: impl Fn(&T) -> usize,
+        weigh: impl Fn(&T) -> Weight,
     ) -> Result<(), Closed> {
         while let Some(first) = values.first() {
             let most = BATCH_BYTES.min(self.room.bytes.limit as usize);
-            let mut bytes = weigh(first);
+            let Weight {
+                mut messages,
+                mut bytes,
+            } = weigh(first);
             let mut count = 1;
             for value in &values[1..] {
-                let more = bytes.saturating_add(weigh(value));
-                if count >= self.room.messages.limit as usize || more > most {
+                let more = weigh(value);
+                let more = Weight {
+                    messages: messages.saturating_add(more.messages),
+                    bytes: bytes.saturating_add(more.bytes),
+                };
+                if more.messages > self.room.messages.limit as usize || more.bytes > most {
                     break;
                 }
-                bytes = more;
+                Weight { messages, bytes } = more;
                 count += 1;
             }
             let take = || {
@@ -166,7 +180,7 @@ impl<T> Sender<T> {
                 let empty = Vec::with_capacity(count);
                 SmallVec::from_vec(std::mem::replace(values, empty))
             };
-            self.send_batch(count, bytes, take).await?;
+            self.send_batch(messages, bytes, take).await?;
         }
         Ok(())
     }
@@ -195,6 +209,11 @@ impl<T> Sender<T> {
         places.forget();
         space.forget();
         Ok(())
+    }
+
+    /// How many messages the queue holds.
+    pub(crate) fn limit(&self) -> usize {
+        self.room.messages.limit as usize
     }
 
     /// Whether the receiver is gone.
@@ -284,6 +303,11 @@ mod tests {
 
     use super::*;
 
+    fn weigh<T>(bytes: usize) -> impl Fn(&T) -> Weight {
+        let messages = 1;
+        move |_| Weight { messages, bytes }
+    }
+
     #[tokio::test]
     async fn senders_wait_for_messages_and_for_bytes() {
         let limits = QueueLimits {
@@ -336,7 +360,7 @@ mod tests {
         drop(receiver);
         assert_eq!(sender.send("x", 1).await, Err(Closed));
         let mut values = vec!["y"];
-        assert_eq!(sender.send_all(&mut values, |_| 1).await, Err(Closed));
+        assert_eq!(sender.send_all(&mut values, weigh(1)).await, Err(Closed));
         assert_eq!(values, ["y"]);
     }
     #[tokio::test]
@@ -347,12 +371,12 @@ mod tests {
         };
         let (sender, mut receiver) = queue(limits);
         let mut values: Vec<_> = (0..8).collect();
-        let send = sender.send_all(&mut values, |_| 1);
+        let send = sender.send_all(&mut values, weigh(1));
         assert!(send.now_or_never().is_none());
         assert_eq!(values, [3, 4, 5, 6, 7]);
         let mut taken = Vec::new();
         receiver.recv_many(&mut taken, 1).await;
-        let send = sender.send_all(&mut values, |_| 60);
+        let send = sender.send_all(&mut values, weigh(60));
         assert!(send.now_or_never().is_none());
         assert_eq!(receiver.recv_many(&mut taken, 10).await, 1);
         assert_eq!(taken, [0, 1, 2, 3]);

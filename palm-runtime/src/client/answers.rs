@@ -9,19 +9,43 @@ use bytestring::ByteString;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inputs::{Counted, Inputs, Part};
-use crate::message::{RemoteError, Share};
+use crate::error::chain;
+use crate::message::{self, Answered, RemoteError, Share};
 use crate::part::BATCH;
 use crate::parts::Ready;
-use crate::queue;
+use crate::queue::{self, Weight};
 use crate::socket::{Publication, Subscribe};
 
 /// The payload, or why there is none.
-pub(super) type Received = Result<Bytes, RemoteError>;
+pub(super) type Received = Result<Bytes, Box<RemoteError>>;
+
+/// What came under one topic, in a row.
+#[derive(Debug)]
+pub(super) struct CameTogether {
+    topic: Bytes,
+    came: Vec<Came>,
+}
+
+impl CameTogether {
+    /// Adds what a frame brings to the last one, or as another one.
+    pub(super) fn read(frame: &Bytes, topic: Option<&[u8]>, out: &mut Vec<Self>) {
+        let Some((client, came)) = Came::read(frame) else {
+            return;
+        };
+        let topic = topic.unwrap_or(client);
+        match out.last_mut() {
+            Some(last) if last.topic == topic => last.came.push(came),
+            _ => out.push(Self {
+                topic: Bytes::copy_from_slice(topic),
+                came: vec![came],
+            }),
+        }
+    }
+}
 
 /// What came for a call, as it came.
 #[derive(Debug)]
 pub(super) struct Came {
-    pub(super) topic: Bytes,
     pub(super) result: Received,
     pub(super) share: Option<Share>,
     /// Whether it is no answer, and says that there are no more.
@@ -29,6 +53,30 @@ pub(super) struct Came {
 }
 
 impl Came {
+    /// What a frame brings, and for whom; `None`, and a warning, where it is no message.
+    fn read(frame: &Bytes) -> Option<(&[u8], Self)> {
+        match message::answer(frame) {
+            Ok(Answered {
+                client,
+                result,
+                share,
+                is_rest,
+            }) => {
+                let came = Self {
+                    result,
+                    share,
+                    is_rest,
+                };
+                Some((client, came))
+            }
+            Err(error) => {
+                let cause = chain(&error);
+                tracing::warn!("an answer is no message: {cause}");
+                None
+            }
+        }
+    }
+
     fn part(&self) -> Part {
         match &self.result {
             _ if self.is_rest => Part::Rest,
@@ -72,12 +120,14 @@ pub(super) enum Waiting {
     Many(queue::Sender<Given>, Arc<AtomicU64>, Arc<Mutex<Inputs>>),
 }
 
-fn weigh(given: &Given) -> usize {
-    match given {
+fn weigh(given: &Given) -> Weight {
+    let bytes = match given {
         Some(Ok(payload)) => payload.len(),
         Some(Err(error)) => error.message.len(),
         None => 0,
-    }
+    };
+    let messages = 1;
+    Weight { messages, bytes }
 }
 
 pub(super) fn lock(inputs: &Mutex<Inputs>) -> MutexGuard<'_, Inputs> {
@@ -234,19 +284,13 @@ impl Answers {
     }
 
     /// Gives each to its call.
-    pub(super) async fn deliver(&self, came: Vec<Came>) {
-        let mut came = came.into_iter().peekable();
-        while let Some(first) = came.next() {
-            let topic = first.topic.clone();
-            // Most answers of a batch are usually for the same job.
-            let others = std::iter::from_fn(|| came.next_if(|other| other.topic == topic));
-            let mut run = std::iter::once(first).chain(others);
+    pub(super) async fn deliver(&self, came: Vec<CameTogether>) {
+        for CameTogether { topic, came } in came {
             if let Some(number) = self.number(&topic)
-                && let Some((job, mut given)) = self.find(number, run.by_ref())
+                && let Some((job, mut given)) = self.find(number, came.into_iter())
             {
                 job.deliver(&mut given).await;
             }
-            run.for_each(drop);
         }
     }
 
@@ -273,7 +317,7 @@ pub(super) async fn read(
                 continue;
             }
             match &body {
-                Some(body) => came.extend(Came::read(body).map(|came| Came { topic, ..came })),
+                Some(body) => CameTogether::read(body, Some(&topic), &mut came),
                 None => tracing::warn!("an answer has no body, or more than one"),
             }
         }
@@ -294,7 +338,6 @@ mod tests {
         let first = answers.topic(Waiting::One(first, Inputs::default()));
         let second = answers.topic(Waiting::One(second, Inputs::default()));
         let came = |payload: &'static str| Came {
-            topic: Bytes::new(),
             result: Ok(payload.into()),
             share: None,
             is_rest: false,

@@ -148,7 +148,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How many messages of a job are under way at once. Default: 1000; 0 counts as 1.
+    /// How many messages of a job are under way at once. Default: 2000; 0 counts as 1.
     ///
     /// It is no strict bound: a function that gives no answer would close the window for ever, so
     /// when no answer has come for 200 ms, as many messages again are sent.
@@ -456,7 +456,7 @@ impl Client {
             session: None,
             timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(30),
-            window: 1000,
+            window: 2000,
             check_functions: true,
             answered_by: None,
             link: LinkOptions::default(),
@@ -670,25 +670,16 @@ impl Client {
         self.0.cache.watch(prefix).await
     }
 
-    /// The frame that asks for `steps`, if it is not too large. The message has its id from here, so
-    /// that a master need not write it anew to give it one.
-    pub(super) fn frame(
-        &self,
-        steps: &Steps,
-        topic: &str,
-        id: &str,
-        (deadline, share): (Option<Deadline>, Option<Share>),
-        payload: &[u8],
-    ) -> Result<Bytes, CallError> {
-        let mut extensions = [0; 40];
-        let mut written = 0;
-        if let Some(deadline) = deadline.map(Deadline::encode) {
-            extensions[..deadline.len()].copy_from_slice(&deadline);
-            written = deadline.len();
-        }
-        if let Some(share) = share {
-            written = share.write(&mut extensions, written);
-        }
+    /// The message that asks for `steps`, and its length, if it is not too large. It has its id from here, so that a master
+    /// need not write it anew to give it one.
+    pub(super) fn content<'a>(
+        &'a self,
+        steps: &'a Steps,
+        topic: &'a str,
+        id: &'a str,
+        extensions: &'a [u8],
+        payload: &'a [u8],
+    ) -> Result<(Content<'a>, usize), CallError> {
         let content = Content {
             pipeline: self.0.pipeline.as_bytes(),
             client: topic.as_bytes(),
@@ -696,7 +687,7 @@ impl Client {
             function: steps.text().as_bytes(),
             cache: id.as_bytes(),
             payload,
-            unknown: &extensions[..written],
+            unknown: extensions,
         };
         let (len, limit) = (content.len(), self.0.max_message_bytes);
         if len > limit {
@@ -706,8 +697,30 @@ impl Client {
                 limit,
             });
         }
+        Ok((content, len))
+    }
+
+    /// A message as a frame.
+    pub(super) fn frame(&self, content: Content<'_>) -> Bytes {
         let memory = self.0.memory.lock();
         let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
-        Ok(memory.encode(content))
+        memory.encode(content)
     }
+}
+
+/// What a call tells besides the fields of old, written into `memory`.
+pub(super) fn extensions(
+    deadline: Option<Deadline>,
+    share: Option<Share>,
+    memory: &mut [u8; 40],
+) -> &[u8] {
+    let mut written = 0;
+    if let Some(deadline) = deadline.map(Deadline::encode) {
+        memory[..deadline.len()].copy_from_slice(&deadline);
+        written = deadline.len();
+    }
+    if let Some(share) = share {
+        written = share.write(memory, written);
+    }
+    &memory[..written]
 }

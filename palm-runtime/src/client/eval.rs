@@ -10,6 +10,7 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::answers::{Topic, Waiting};
+use super::connect::extensions;
 use super::inputs::Inputs;
 use super::{CallError, Client};
 use crate::error::BoxError;
@@ -81,14 +82,14 @@ impl<'a, Output> Eval<'a, Output> {
                 .track(&topic, is_tracked.then(|| frame.clone()));
         }
         let exchange = async {
-            let sent = client.calls.send(is_tracked, frame).await;
+            let sent = client.calls.send(is_tracked, frame.into()).await;
             sent.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
             topic.awaited(false);
             let none = || CallError::NoAnswer {
                 function: steps.to_string(),
             };
-            Ok(answer.ok_or_else(none)??)
+            Ok(answer.ok_or_else(none)?.map_err(|error| *error)?)
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(payload)) => CallError::answer::<Output>(payload, || steps.to_string()),
@@ -107,7 +108,7 @@ impl<'a, Output> Eval<'a, Output> {
         let calls = &self.client.0.calls;
         // Nobody waits, so nothing is too late.
         let (steps, frame) = self.frame(&topic, None, None)?;
-        match tokio::time::timeout(timeout, calls.send(false, frame)).await {
+        match tokio::time::timeout(timeout, calls.send(false, frame.into())).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout)),
         }
@@ -138,9 +139,12 @@ impl<'a, Output> Eval<'a, Output> {
             .payload
             .map_err(|source| CallError::encode(&steps, source))?;
         let id = self.id.as_ref().unwrap_or(&topic.text);
-        let frame = self
+        let mut memory = [0; 40];
+        let extensions = extensions(deadline, share, &mut memory);
+        let (content, _) = self
             .client
-            .frame(&steps, &topic.text, id, (deadline, share), &payload)?;
+            .content(&steps, &topic.text, id, extensions, &payload)?;
+        let frame = self.client.frame(content);
         Ok((steps, frame))
     }
 }

@@ -1,15 +1,16 @@
 //! Which inputs of a job are complete: those whose parts add up to the whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
+use crate::by_number::ByNumber;
 use crate::message::Share;
 
 /// Inputs that are under way, and what has become of the others.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
-    open: HashMap<u64, Open>,
+    open: ByNumber<Open>,
     pub(super) done: u64,
     pub(super) failed: u64,
     /// Answers that count.
@@ -25,7 +26,7 @@ struct Open {
     frame: Option<Bytes>,
     sum: u64,
     /// Where there are several.
-    seen: HashSet<u64>,
+    seen: Option<HashSet<u64>>,
     failed: bool,
 }
 
@@ -56,7 +57,7 @@ impl Inputs {
         let open = Open {
             frame,
             sum: 0,
-            seen: HashSet::new(),
+            seen: None,
             failed: false,
         };
         self.open.insert(input, open);
@@ -71,7 +72,12 @@ impl Inputs {
         let value = share.value();
         let sum = open.sum.wrapping_add(value);
         let completes = sum == Share::WHOLE;
-        if !completes && !open.seen.insert(value) || completes && open.seen.contains(&value) {
+        let is_new = if completes {
+            open.seen.as_ref().is_none_or(|seen| !seen.contains(&value))
+        } else {
+            open.seen.get_or_insert_default().insert(value)
+        };
+        if !is_new {
             return Counted::Again;
         }
         open.sum = sum;

@@ -16,11 +16,12 @@ use futures_util::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::answers::{Given, Received, Topic, Waiting, lock};
+use super::connect::extensions;
 use super::inputs::Inputs;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
-use crate::message::{Deadline, Share};
+use crate::message::{Deadline, Group, GroupBuilder, Share};
 use crate::part::BATCH;
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::SocketClosed;
@@ -53,9 +54,14 @@ pub struct Job<'a, Output = Bytes> {
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
     /// Asks whether there is such a function, where that is not known.
     checking: Option<BoxFuture<'static, Result<(), CallError>>>,
-    /// Messages that go out together.
-    frames: Vec<Bytes>,
+    /// The messages that are made, until they go out together.
+    builder: GroupBuilder,
+    groups: Vec<Group>,
+    /// How many messages were in groups until now.
+    begun: u64,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
+    /// Whether all is sent, and it was asked for whether it has arrived.
+    all_sent: bool,
     /// What has become of those that were sent, where that is told.
     inputs: Arc<Mutex<Inputs>>,
     window: Window,
@@ -184,8 +190,11 @@ impl<'a, Output> Job<'a, Output> {
             },
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
             checking,
-            frames: Vec::new(),
+            builder: GroupBuilder::default(),
+            groups: Vec::new(),
+            begun: 0,
             sending: None,
+            all_sent: false,
             inputs,
             window: Window {
                 len: window as u64,
@@ -279,7 +288,7 @@ impl<'a, Output> Job<'a, Output> {
     }
 
     fn is_sent(&self) -> bool {
-        self.payloads.is_none() && self.sending.is_none() && self.frames.is_empty()
+        self.payloads.is_none() && self.sending.is_none() && self.groups.is_empty()
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Given>> {
@@ -309,22 +318,34 @@ impl<'a, Output> Job<'a, Output> {
         let steps = self.steps.as_ref();
         let repeats = self.is_tracked() && steps.is_some_and(|it| self.client.0.tracks(it));
         let filled = self.poll_fill(repeats, context);
-        if !self.frames.is_empty() {
+        self.close_group(repeats);
+        if !self.groups.is_empty() {
             let calls = &self.client.0.calls;
-            let sent = calls.try_send(repeats, &mut self.frames);
+            let sent = calls.try_send(repeats, &mut self.groups);
             sent.map_err(|_| CallError::Closed)?;
-            if !self.frames.is_empty() {
-                let (calls, frames) = (calls.clone(), std::mem::take(&mut self.frames));
+            if !self.groups.is_empty() {
+                let (calls, groups) = (calls.clone(), std::mem::take(&mut self.groups));
                 self.sending = Some(Box::pin(async move {
-                    for frame in frames {
-                        calls.send(repeats, frame).await?;
+                    for group in groups {
+                        calls.send(repeats, group).await?;
                     }
                     Ok(())
                 }));
                 ready!(self.poll_sending(context))?;
             }
         }
-        filled
+        ready!(filled)?;
+        let is_unanswered = self.left == Some(0) && self.window.taken == 0;
+        if is_unanswered && !std::mem::replace(&mut self.all_sent, true) {
+            // No answer will tell that the messages have arrived, and its client may be gone as soon as it ends.
+            let calls = self.client.0.calls.clone();
+            self.sending = Some(Box::pin(async move {
+                calls.delivered().await;
+                Ok(())
+            }));
+            ready!(self.poll_sending(context))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_sending(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
@@ -344,11 +365,16 @@ impl<'a, Output> Job<'a, Output> {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), CallError>> {
         let is_tracked = self.is_tracked();
+        let under_way = |job: &Self| lock(&job.inputs).under_way() + job.builder.len() as u64;
+        let mut open = is_tracked.then(|| under_way(self));
         for _ in 0..BATCH {
+            if open.is_some_and(|open| open >= self.window.len) {
+                // Some may be complete by now.
+                open = Some(under_way(self));
+            }
             let (Some(payloads), Some(steps)) = (&mut self.payloads, &self.steps) else {
                 return Poll::Ready(Ok(()));
             };
-            let open = is_tracked.then(|| lock(&self.inputs).under_way());
             ready!(self.window.poll_open(open, context));
             let Some(payload) = ready!(payloads.poll_next_unpin(context)) else {
                 self.payloads = None;
@@ -362,14 +388,23 @@ impl<'a, Output> Job<'a, Output> {
             let payload = payload.map_err(|source| CallError::encode(steps, source))?;
             let deadline = self.deadline.map(Deadline::after);
             let share = is_tracked.then(|| Share::of_input(number));
+            let mut memory = [0; 40];
+            let extensions = extensions(deadline, share, &mut memory);
             let (topic, id) = (&self.topic.text, &self.id);
-            let extensions = (deadline, share);
-            let frame = self.client.frame(steps, topic, id, extensions, &payload)?;
-            if is_tracked {
-                lock(&self.inputs).begin(number, repeats.then(|| frame.clone()));
+            let (content, len) = self
+                .client
+                .content(steps, topic, id, extensions, &payload)?;
+            // Those of a group have an id.
+            let most = if id.is_empty() { 0 } else { BATCH };
+            if self.builder.has_room(len, most) {
+                self.builder.push(content, len);
+            } else {
+                let frame = self.client.frame(content);
+                self.close_group(repeats);
+                self.push_group(frame.into(), repeats);
             }
-            self.frames.push(frame);
             self.window.sent += 1;
+            open = open.map(|open| open + 1);
             self.topic.awaited(true);
             // As long as payloads are sent the job is not idle.
             self.progress = true;
@@ -377,6 +412,24 @@ impl<'a, Output> Job<'a, Output> {
         // Others get their turn, then it goes on.
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The messages that were made together go out together.
+    fn close_group(&mut self, repeats: bool) {
+        if let Some(group) = self.builder.take() {
+            self.push_group(group, repeats);
+        }
+    }
+
+    fn push_group(&mut self, group: Group, repeats: bool) {
+        if self.is_tracked() {
+            let mut inputs = lock(&self.inputs);
+            for (input, frame) in (self.begun..).zip(group.frames()) {
+                inputs.begin(input, repeats.then_some(frame));
+            }
+        }
+        self.begun += group.len() as u64;
+        self.groups.push(group);
     }
 
     fn take(&mut self, payload: Received) -> Result<Output::Value, CallError>
@@ -390,7 +443,8 @@ impl<'a, Output> Job<'a, Output> {
         }
         self.progress = true;
         self.window.failed += u64::from(payload.is_err());
-        CallError::answer::<Output>(payload?, || {
+        let payload = payload.map_err(|error| *error)?;
+        CallError::answer::<Output>(payload, || {
             let steps = self.steps.as_ref();
             steps.map(ToString::to_string).unwrap_or_default()
         })
@@ -406,7 +460,7 @@ impl<'a, Output> Job<'a, Output> {
         self.steps = None;
         self.payloads = None;
         self.sending = None;
-        self.frames.clear();
+        self.groups.clear();
     }
 
     fn called(&self) -> String {

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::answers::{Answers, Came};
+use super::answers::{Answers, CameTogether};
 use crate::link::connection::{Arrival, Arrivals, Link};
-use crate::message;
+use crate::message::Group;
 use crate::part::BATCH;
 use crate::parts::Ready;
 use crate::socket::{Push, SocketClosed, TrySendError};
@@ -21,33 +20,38 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// Sends one message; waits for room. `is_tracked`: as in [`Link::send_all`].
-    pub(super) async fn send(&self, is_tracked: bool, frame: Bytes) -> Result<(), SocketClosed> {
+    /// Sends messages; waits for room. `are_tracked`: as in [`Link::send_all`].
+    pub(super) async fn send(&self, are_tracked: bool, group: Group) -> Result<(), SocketClosed> {
         match self {
-            Self::Sockets(push) => push.send(frame).await,
+            Self::Sockets(push) => {
+                for frame in group.frames() {
+                    push.send(frame).await?;
+                }
+            }
             Self::Link(link) => {
                 link.room().await;
-                link.send_all(std::iter::once((is_tracked, frame)));
-                Ok(())
+                link.send_all(are_tracked, std::iter::once(group));
             }
         }
+        Ok(())
     }
 
     /// Sends messages as far as there is room; what there is none for is left.
     pub(super) fn try_send(
         &self,
-        is_tracked: bool,
-        frames: &mut Vec<Bytes>,
+        are_tracked: bool,
+        groups: &mut Vec<Group>,
     ) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
-                let mut rest = std::mem::take(frames).into_iter();
+                let rest = std::mem::take(groups).into_iter();
+                let mut rest = rest.flat_map(|group| group.frames());
                 while let Some(frame) = rest.next() {
                     match push.try_send(frame) {
                         Ok(()) => {}
                         Err(TrySendError::Full(frame)) => {
-                            frames.push(frame);
-                            frames.extend(rest);
+                            groups.push(frame.into());
+                            groups.extend(rest.map(Group::from));
                             return Ok(());
                         }
                         Err(TrySendError::Closed(closed)) => return Err(closed),
@@ -56,11 +60,18 @@ impl Way {
             }
             Self::Link(link) => {
                 if link.has_room() {
-                    link.send_all(frames.drain(..).map(|frame| (is_tracked, frame)));
+                    link.send_all(are_tracked, groups.drain(..));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Waits until the other side has what was sent, where that is known. Cancel safe.
+    pub(super) async fn delivered(&self) {
+        if let Self::Link(link) = self {
+            link.acknowledged().await;
+        }
     }
 
     /// Says goodbye, where anybody hears it.
@@ -87,9 +98,11 @@ pub(super) async fn read(
             let mut came = Vec::new();
             for arrival in batch.drain(..) {
                 match arrival {
-                    Arrival::Message(received, frame) => {
+                    Arrival::Messages(received, group) => {
                         taken.push(received);
-                        came.extend(Came::read(&frame));
+                        for frame in group.frames() {
+                            CameTogether::read(&frame, None, &mut came);
+                        }
                     }
                     Arrival::InPlace => {
                         ready.send_replace(Some(Ready::InPlace));
@@ -99,7 +112,7 @@ pub(super) async fn read(
                         if let Some(Way::Link(calls)) = &*calls.borrow() {
                             let frames = answers.tracked();
                             tracing::info!("sends {} calls again", frames.len());
-                            calls.send_all(frames.into_iter().map(|frame| (true, frame)));
+                            calls.send_all(true, frames.into_iter().map(Group::from));
                         }
                     }
                 }
@@ -123,23 +136,4 @@ pub(super) async fn read(
 /// The other side has answered.
 fn said_open(ready: &watch::Sender<Option<Ready>>) {
     ready.send_if_modified(|said| said.is_none() && said.replace(Ready::Heard).is_none());
-}
-
-impl Came {
-    /// What a frame brings; `None`, and a warning, where it is no message.
-    pub(super) fn read(frame: &Bytes) -> Option<Self> {
-        match message::answer(frame) {
-            Ok(answer) => Some(Self {
-                topic: answer.client,
-                result: answer.result,
-                share: answer.share,
-                is_rest: answer.is_rest,
-            }),
-            Err(error) => {
-                let cause = crate::error::chain(&error);
-                tracing::warn!("an answer is no message: {cause}");
-                None
-            }
-        }
-    }
 }

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::dispatch::{ByNumber, Dispatch, Failed};
+use super::dispatch::{Dispatch, Failed};
 use super::header::{self, is_header};
 use super::options::LinkOptions;
-use super::session::{Event, Item, Session, VERSION, Window};
+use super::session::{Event, Item, LOWEST_VERSION, Session, Window};
 use super::streams::{Following, Streams};
 use super::{CLIENT, SUBSCRIBER, WORKER};
+use crate::by_number::ByNumber;
 use crate::cancel::CANCEL_TOPIC;
+use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal};
 use crate::socket::{Frames, RouterSender, TrySendError};
@@ -48,7 +50,7 @@ pub(crate) type PeerKey = u64;
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) peer: PeerKey,
-    pub(crate) frames: Vec<Bytes>,
+    pub(crate) groups: Vec<Group>,
 }
 
 /// Messages of one kind that come over links, for the one part that takes them.
@@ -75,9 +77,9 @@ impl Lane {
     }
 
     /// Gives what came of a peer to the taker; without one the component has stopped.
-    fn give(&self, peer: PeerKey, frames: Vec<Bytes>) {
-        if !frames.is_empty() {
-            let _ = self.sender.send(Incoming { peer, frames });
+    fn give(&self, peer: PeerKey, groups: Vec<Group>) {
+        if !groups.is_empty() {
+            let _ = self.sender.send(Incoming { peer, groups });
         }
     }
 
@@ -329,22 +331,15 @@ impl Links {
             // It was only silent.
             state.rejoin(key);
         }
-        let mut frames = Vec::new();
+        let mut groups = Vec::new();
         let mut finished = 0;
         for event in events.drain(..) {
             match event {
                 Event::Open => state.rejoin(key),
-                Event::Message(Item { tag, frame }) if is_worker => {
-                    let (task, is_last) = (tag >> 1, tag & 1 == 1);
-                    // What belongs to no task goes on as it is.
-                    if !frame.is_empty() && (task == 0 || state.dispatch.result(key, task)) {
-                        frames.push(frame);
-                    } else if let Some(peer) = state.peers.get_mut(&key) {
-                        peer.session.consume(1, frame.len() as u64);
-                    }
-                    finished += usize::from(is_last && state.dispatch.finish(key, task));
+                Event::Messages(item) if is_worker => {
+                    finished += state.results(key, item, &mut groups);
                 }
-                Event::Message(Item { frame, .. }) => frames.push(frame),
+                Event::Messages(Item { group, .. }) => groups.push(group),
                 Event::Draining => state.drained(key),
                 Event::Finished => {
                     if let Some(Role::Stream { finished, .. }) = state.role(key) {
@@ -375,7 +370,7 @@ impl Links {
         } else {
             &self.inputs
         };
-        lane.give(key, frames);
+        lane.give(key, groups);
         if is_worker {
             state.dispatch.unload(key, finished);
             if let Some(peer) = state.peers.get(&key)
@@ -408,8 +403,8 @@ impl Links {
             let reason = format!("the role `{}` is not served here", short(&hello.role));
             return refuse(Kind::Role, reason);
         }
-        if hello.version < VERSION {
-            let reason = format!("version {VERSION} of the link is the lowest one");
+        if hello.version < LOWEST_VERSION {
+            let reason = format!("version {LOWEST_VERSION} of the link is the lowest one");
             return refuse(Kind::Version, reason);
         }
         if let Some(&key) = state.sessions.get(id)

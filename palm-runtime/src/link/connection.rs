@@ -9,13 +9,14 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
-use super::WORKER;
 use super::header;
 use super::options::LinkOptions;
-use super::session::{Event, Item, Session, VERSION, Window};
+use super::session::{Event, Item, Session, TASK_STEP, VERSION, Window, messages};
 use super::streams::Following;
 use super::task::{Received, Task};
+use super::{SUBSCRIBER, WORKER};
 use crate::message::proto::{Function, LinkHello};
+use crate::message::{FrameMemory, Group, GroupBuilder, Message};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
 };
@@ -74,7 +75,8 @@ impl Introduction {
 /// What comes over a link.
 #[derive(Debug)]
 pub(crate) enum Arrival {
-    Message(Received, Bytes),
+    /// Messages that go the same way: for a subscriber, one.
+    Messages(Received, Group),
     /// All that the other side follows itself is in place.
     InPlace,
     /// The other side is gone with what it had, and there is another session. What was not answered will
@@ -236,9 +238,13 @@ impl Link {
         self.state().is_open
     }
 
-    /// A task as what messages belong to.
-    pub(crate) fn task(self: &Arc<Self>, received: Received) -> Task {
-        Task::new(self.clone(), received)
+    /// Each of some tasks, as what messages belong to, and its message.
+    pub(crate) fn tasks(
+        self: &Arc<Self>,
+        received: Received,
+        group: &Group,
+    ) -> impl Iterator<Item = (Task, Bytes)> + use<> {
+        Task::each(self.clone(), received, group)
     }
 
     /// Takes no more than what is under way.
@@ -283,15 +289,14 @@ impl Link {
         self.until(State::has_room).await;
     }
 
-    /// Sends messages, each with whether its sender sends it again where [`Arrival::Renewed`] comes. What
-    /// one session does not bring goes over the next one.
-    pub(crate) fn send_all(&self, messages: impl Iterator<Item = (bool, Bytes)>) {
+    /// Sends messages; `are_tracked`: their sender sends them again where [`Arrival::Renewed`] comes. What one
+    /// session does not bring goes over the next one.
+    pub(crate) fn send_all(&self, are_tracked: bool, messages: impl Iterator<Item = Group>) {
         let now = Instant::now();
         let mut state = self.state();
         let is_closed = state.ending || state.session.is_over();
-        for (is_tracked, frame) in messages {
-            let tag = u64::from(is_tracked);
-            let item = Item { tag, frame };
+        for group in messages {
+            let item = Item::of(u64::from(are_tracked), 0, group);
             if is_closed {
                 state.waiting.push_back(item);
             } else {
@@ -307,7 +312,7 @@ impl Link {
         let mut state = self.state();
         for message in messages {
             if message.session == state.number {
-                state.session.consume(1, message.bytes);
+                state.session.consume(message.messages, message.bytes);
             }
         }
         state.flush(now);
@@ -324,30 +329,38 @@ impl Link {
         }
     }
 
-    /// Gives results to the master: each with the task that it belongs to.
-    pub(crate) fn submit(&self, results: impl Iterator<Item = (Option<Task>, Bytes)>) {
+    /// Gives results to the master, each of which belongs to a task. Tells how many bytes they have.
+    pub(crate) fn submit(
+        &self,
+        results: impl Iterator<Item = Message>,
+        together: &mut Together,
+    ) -> usize {
         let now = Instant::now();
         let mut state = self.state();
         let mut ended = 0;
-        for (task, frame) in results {
-            let Some(task) = task else {
-                state.session.submit(Item { tag: 0, frame }, now);
-                continue;
-            };
-            let (task, is_last) = task.give_up();
-            if task.session != state.number {
+        let mut items = Vec::new();
+        for mut result in results {
+            let (tag, is_last) = match result.take_task().map(Task::give_up) {
+                None => (0, false),
                 // The master that wanted it is gone, and whoever asked it asks again.
-                continue;
-            }
-            let tag = task.tag | u64::from(is_last);
-            if is_last {
-                state.session.consume(1, task.bytes);
-                ended += 1;
-            }
-            state.session.submit(Item { tag, frame }, now);
+                Some((task, _)) if task.session != state.number => continue,
+                Some((task, false)) => (task.tag, false),
+                Some((task, true)) => {
+                    state.session.consume(1, task.bytes);
+                    ended += 1;
+                    (task.tag | 1, true)
+                }
+            };
+            together.add((tag, is_last), result, &mut items);
+        }
+        items.extend(together.take());
+        let bytes = items.iter().map(|item| item.group.bytes()).sum();
+        for item in items {
+            state.session.submit(item, now);
         }
         state.ended(ended, now);
         state.flush(now);
+        bytes
     }
 
     /// A task has ended without a further result.
@@ -357,9 +370,8 @@ impl Link {
             return;
         }
         state.session.consume(1, task.bytes);
-        let frame = Bytes::new();
-        let tag = task.tag | 1;
-        state.session.submit(Item { tag, frame }, now);
+        let item = Item::new(task.tag | 1, Bytes::new());
+        state.session.submit(item, now);
         state.ended(1, now);
         state.flush(now);
     }
@@ -476,6 +488,7 @@ impl Link {
         let mut state = self.state();
         let state = &mut *state;
         let mut arrivals = Vec::new();
+        let is_subscriber = self.hello.role == SUBSCRIBER;
         for mut frames in messages {
             let mut frames = frames.drain(..);
             let header = frames.next().and_then(header::decode);
@@ -491,15 +504,25 @@ impl Link {
             for event in events.drain(..) {
                 match event {
                     Event::Open => state.is_open = true,
-                    Event::Message(Item { tag, frame }) => {
+                    Event::Messages(item) => {
+                        let messages = item.len() as u64;
+                        state.taken += messages;
+                        state.pace.began(messages, now);
                         let received = Received {
                             session: state.number,
-                            tag,
-                            bytes: frame.len() as u64,
+                            tag: item.tag,
+                            step: item.step,
+                            messages,
+                            bytes: item.group.bytes() as u64,
                         };
-                        state.taken += 1;
-                        state.pace.began(now);
-                        arrivals.push(Arrival::Message(received, frame));
+                        if is_subscriber {
+                            let each = received.each(&item.group);
+                            let each =
+                                each.map(|(one, frame)| Arrival::Messages(one, frame.into()));
+                            arrivals.extend(each);
+                        } else {
+                            arrivals.push(Arrival::Messages(received, item.group));
+                        }
                     }
                     Event::InPlace => arrivals.push(Arrival::InPlace),
                     Event::Draining => state.end(),
@@ -571,8 +594,8 @@ impl State {
     }
 
     fn has_room(&self) -> bool {
-        let (messages, bytes) = self.session.unacknowledged();
-        messages + self.waiting.len() < OUTBOX.0 && bytes < OUTBOX.1
+        let (unacknowledged, bytes) = self.session.unacknowledged();
+        unacknowledged + messages(&self.waiting) < OUTBOX.0 && bytes < OUTBOX.1
     }
 
     /// The other side takes no more: what it has no credit for goes over the next session.
@@ -626,6 +649,59 @@ impl State {
     }
 }
 
+/// Results that go to the master together.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    builder: GroupBuilder,
+    /// That of the first one.
+    tag: u64,
+    /// Of those that do not.
+    memory: FrameMemory,
+}
+
+/// How many results go together.
+const MOST_TOGETHER: usize = 256;
+
+impl Together {
+    /// Adds a result, the last one of its task or not. What it does not go together with goes to `out`, and so
+    /// does the result where it goes alone.
+    fn add(&mut self, (tag, is_last): (u64, bool), result: Message, out: &mut Vec<Item>) {
+        let next = self.tag + TASK_STEP * self.builder.len() as u64;
+        let result = if is_last && tag == next {
+            self.join(tag, result)
+        } else {
+            Err(result)
+        };
+        let Err(result) = result else {
+            return;
+        };
+        out.extend(self.take());
+        let result = if is_last {
+            self.join(tag, result)
+        } else {
+            Err(result)
+        };
+        if let Err(result) = result {
+            let frame = result.into_frame_in(&mut self.memory);
+            out.push(Item::new(tag, frame));
+        }
+    }
+
+    fn join(&mut self, tag: u64, result: Message) -> Result<(), Message> {
+        let is_first = self.builder.is_empty();
+        self.builder.join(result, MOST_TOGETHER)?;
+        if is_first {
+            self.tag = tag;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<Item> {
+        let group = self.builder.take()?;
+        Some(Item::of(self.tag, TASK_STEP, group))
+    }
+}
+
 /// How fast a worker is, and so how many tasks it should hold.
 #[derive(Debug)]
 struct Pace {
@@ -650,11 +726,11 @@ impl Pace {
         }
     }
 
-    fn began(&mut self, now: Instant) {
+    fn began(&mut self, tasks: u64, now: Instant) {
         if self.tasks == 0 {
             self.since = now;
         }
-        self.tasks += 1;
+        self.tasks += tasks;
     }
 
     fn ended(&mut self, tasks: u64, now: Instant) {
@@ -690,7 +766,7 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = Pace::new(2, Prefetch::Measured, now);
         for _ in 0..tasks {
-            pace.began(now);
+            pace.began(1, now);
             now += each;
             pace.ended(1, now);
         }
@@ -714,7 +790,7 @@ mod tests {
         let mut pace = Pace::new(1, Prefetch::Measured, now);
         for _ in 0..100 {
             now += Duration::from_secs(10);
-            pace.began(now);
+            pace.began(1, now);
             now += Duration::from_micros(100);
             pace.ended(1, now);
         }

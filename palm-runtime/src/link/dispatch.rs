@@ -4,17 +4,20 @@
 //! where several have as few. One whose worker is lost goes to another, before all that have not been
 //! tried; the first answer counts, also that of a worker that was only thought to be lost. What has been
 //! tried too often, or must not be tried twice, becomes a failure.
+//!
+//! Tasks that come in a group are given and answered together, and cost about as much as one, as long as nothing
+//! else happens to them.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::by_number::ByNumber;
 use crate::error::CallFailure;
-use crate::message::{Deadline, Message};
+use crate::message::{Deadline, Group, Message};
 
 /// A session with a worker.
 pub(crate) type WorkerKey = u64;
@@ -22,30 +25,7 @@ pub(crate) type WorkerKey = u64;
 /// A task, as master and worker speak of it. Never 0.
 pub(crate) type TaskId = u64;
 
-/// By a number of ours, which nobody chooses in order to do harm.
-pub(super) type ByNumber<T> = HashMap<u64, T, BuildHasherDefault<NumberHasher>>;
-
 #[derive(Debug, Default)]
-pub(super) struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(self.0 ^ u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing.
-        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-#[derive(Debug)]
 struct Task {
     frame: Bytes,
     /// How many results were passed on.
@@ -63,6 +43,64 @@ struct Holder {
     results: u64,
     /// Whether it was lost since.
     is_lost: bool,
+}
+
+impl Task {
+    fn new(frame: Bytes) -> Self {
+        Self {
+            frame,
+            ..Self::default()
+        }
+    }
+
+    /// It is given to a worker.
+    fn give(&mut self, key: WorkerKey) {
+        self.holders.push(Holder {
+            key,
+            results: 0,
+            is_lost: false,
+        });
+    }
+}
+
+/// Tasks with numbers in a row that one worker has, of which each gets one result.
+#[derive(Debug)]
+struct Together {
+    group: Group,
+    key: WorkerKey,
+    /// A bit for each: whether it has its result.
+    done: SmallVec<[u64; 4]>,
+    /// How many have none.
+    left: usize,
+}
+
+impl Together {
+    fn new(group: Group, key: WorkerKey) -> Self {
+        Self {
+            done: SmallVec::from_elem(0, group.len().div_ceil(64)),
+            left: group.len(),
+            group,
+            key,
+        }
+    }
+
+    fn is_done(&self, index: usize) -> bool {
+        self.done[index / 64] & (1 << (index % 64)) != 0
+    }
+
+    fn finish(&mut self, index: usize) {
+        self.done[index / 64] |= 1 << (index % 64);
+        self.left -= 1;
+    }
+}
+
+/// What waits for a worker.
+#[derive(Debug)]
+enum Waiting {
+    /// It may be done by now.
+    One(TaskId),
+    /// From this number on. Nobody has had them.
+    Group(TaskId, Group),
 }
 
 #[derive(Debug)]
@@ -126,8 +164,12 @@ pub(crate) struct Failed {
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     tasks: ByNumber<Task>,
-    /// Some of them may be done by now.
-    waiting: VecDeque<TaskId>,
+    /// Those that are with a worker together, by the number of the first one.
+    together: BTreeMap<TaskId, Together>,
+    waiting: VecDeque<Waiting>,
+    /// How many tasks wait, and how many that have no answer are not in `tasks`.
+    waiting_tasks: usize,
+    in_groups: usize,
     workers: ByNumber<Worker>,
     ready: Ready,
     last_task: TaskId,
@@ -140,7 +182,10 @@ impl Dispatch {
     pub(crate) fn new(max_attempts: u32) -> Self {
         Self {
             tasks: ByNumber::default(),
+            together: BTreeMap::new(),
             waiting: VecDeque::new(),
+            waiting_tasks: 0,
+            in_groups: 0,
             workers: ByNumber::default(),
             ready: Ready::default(),
             last_task: 0,
@@ -151,7 +196,7 @@ impl Dispatch {
 
     /// Tasks that have no answer yet.
     pub(crate) fn outstanding(&self) -> usize {
-        self.tasks.len()
+        self.tasks.len() + self.in_groups
     }
 
     /// Whether a task could be given to somebody now.
@@ -166,7 +211,7 @@ impl Dispatch {
 
     /// How many tasks wait for a worker.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting_tasks
     }
 
     /// A worker is there. `at_most_once` are the functions that must not be tried twice.
@@ -204,49 +249,152 @@ impl Dispatch {
         self.change(key, |worker| worker.room = room);
     }
 
-    /// Takes a task, which then waits for a worker.
-    pub(crate) fn submit(&mut self, frame: Bytes) {
-        self.last_task += 1;
-        let task = Task {
-            frame,
-            passed_on: 0,
-            holders: SmallVec::new(),
-            lost: Vec::new(),
-        };
-        self.tasks.insert(self.last_task, task);
-        self.waiting.push_back(self.last_task);
+    /// Takes tasks, which then wait for a worker.
+    pub(crate) fn submit(&mut self, group: Group) {
+        let first = self.last_task + 1;
+        self.last_task += group.len() as u64;
+        self.waiting_tasks += group.len();
+        if group.len() == 1 {
+            self.tasks.insert(first, Task::new(group.first()));
+            self.waiting.push_back(Waiting::One(first));
+        } else {
+            self.in_groups += group.len();
+            self.waiting.push_back(Waiting::Group(first, group));
+        }
     }
 
-    /// The next task that goes out, and to whom.
-    pub(crate) fn assign(&mut self) -> Option<(WorkerKey, TaskId, Bytes)> {
-        self.ready.first()?;
+    /// The next tasks that go out, with the number of the first one, and to whom.
+    pub(crate) fn assign(&mut self) -> Option<(WorkerKey, TaskId, Group)> {
         loop {
-            let id = self.waiting.pop_front()?;
-            let Some(task) = self.tasks.get_mut(&id) else {
-                continue;
-            };
-            let (.., key) = self.ready.pop_first()?;
-            task.holders.push(Holder {
-                key,
-                results: 0,
-                is_lost: false,
-            });
-            self.turn += 1;
-            if let Some(worker) = self.workers.get_mut(&key) {
-                worker.load += 1;
-                worker.room -= 1;
-                worker.turn = self.turn;
-                if let Some(place) = worker.place(key) {
-                    self.ready.insert(place);
+            self.ready.first()?;
+            match self.waiting.pop_front()? {
+                Waiting::One(id) => {
+                    self.waiting_tasks -= 1;
+                    if let Some(task) = self.tasks.get_mut(&id) {
+                        let (.., key) = self.ready.pop_first()?;
+                        task.give(key);
+                        let group = task.frame.clone().into();
+                        self.load(key, 1);
+                        return Some((key, id, group));
+                    }
                 }
+                Waiting::Group(first, group) => return self.assign_of(first, group),
             }
-            return Some((key, id, task.frame.clone()));
         }
+    }
+
+    /// Gives as many of a group to the next worker as it has room for, and as are fair.
+    fn assign_of(&mut self, first: TaskId, group: Group) -> Option<(WorkerKey, TaskId, Group)> {
+        let fair = self.fair_share();
+        let (.., key) = self.ready.pop_first()?;
+        let room = self.workers.get(&key).map_or(0, |worker| worker.room);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let count = group.len().min(room).min(fair).max(1);
+        let mut rest = group;
+        let group = if count < rest.len() {
+            let front = rest.split_to(count);
+            let next = first + count as u64;
+            self.waiting.push_front(Waiting::Group(next, rest));
+            front
+        } else {
+            rest
+        };
+        self.waiting_tasks -= count;
+        self.load(key, count);
+        if count == 1 {
+            self.in_groups -= 1;
+            let mut task = Task::new(group.first());
+            task.give(key);
+            self.tasks.insert(first, task);
+        } else {
+            let together = Together::new(group.clone(), key);
+            self.together.insert(first, together);
+        }
+        Some((key, first, group))
+    }
+
+    /// How many of the tasks that wait the next worker may have, so that others get as many.
+    fn fair_share(&self) -> usize {
+        let mut places = self.ready.0.iter().map(|&(load, ..)| load);
+        let ahead = match (places.next(), places.next()) {
+            (Some(least), Some(next)) => next - least,
+            _ => 0,
+        };
+        let rest = self.waiting_tasks.saturating_sub(ahead);
+        ahead + rest.div_ceil(self.ready.0.len().max(1))
+    }
+
+    /// A worker, which was taken out of those that are ready, has been given tasks.
+    fn load(&mut self, key: WorkerKey, tasks: usize) {
+        self.turn += 1;
+        if let Some(worker) = self.workers.get_mut(&key) {
+            worker.load += tasks;
+            worker.room -= tasks as u64;
+            worker.turn = self.turn;
+            if let Some(place) = worker.place(key) {
+                self.ready.insert(place);
+            }
+        }
+    }
+
+    /// A worker has given one result, the last one, for each of some tasks in a row. Tells for how many of them,
+    /// from the first one on, that is as simple as it seems: these count, and [`unload`](Self::unload) is to be
+    /// called for them. The others are to be told of one by one.
+    pub(crate) fn results(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
+        let mut counted = 0;
+        while counted < tasks {
+            let id = first + counted as u64;
+            let Some((&begin, together)) = self.together.range_mut(..=id).next_back() else {
+                break;
+            };
+            let index = (id - begin) as usize;
+            let end = together.group.len().min(index + tasks - counted);
+            let is_new = |index: usize| !together.is_done(index);
+            if together.key != key || index >= end || !(index..end).all(is_new) {
+                break;
+            }
+            for index in index..end {
+                together.finish(index);
+            }
+            counted += end - index;
+            self.in_groups -= end - index;
+            if together.left == 0 {
+                self.together.remove(&begin);
+            }
+        }
+        counted
+    }
+
+    /// Takes the group apart that a task is in, if it is in one.
+    fn take_apart(&mut self, id: TaskId) {
+        let Some((&first, together)) = self.together.range(..=id).next_back() else {
+            return;
+        };
+        if id - first >= together.group.len() as u64 {
+            return;
+        }
+        let together = self.together.remove(&first).expect("it was just there");
+        self.in_groups -= together.left;
+        for (index, frame) in together.group.frames().enumerate() {
+            if !together.is_done(index) {
+                let mut task = Task::new(frame);
+                task.give(together.key);
+                self.tasks.insert(first + index as u64, task);
+            }
+        }
+    }
+
+    /// A task, taken out of the group that it may be in.
+    fn task(&mut self, id: TaskId) -> Option<&mut Task> {
+        if !self.tasks.contains_key(&id) {
+            self.take_apart(id);
+        }
+        self.tasks.get_mut(&id)
     }
 
     /// A worker has given a result. Tells whether it is the first of its kind, and goes on.
     pub(crate) fn result(&mut self, key: WorkerKey, id: TaskId) -> bool {
-        let Some(task) = self.tasks.get_mut(&id) else {
+        let Some(task) = self.task(id) else {
             return false;
         };
         let Some(holder) = task.holders.iter_mut().find(|holder| holder.key == key) else {
@@ -261,6 +409,9 @@ impl Dispatch {
     /// A worker has given all results of a task. Tells whether that counts: then it has one less to do, for
     /// which [`unload`](Self::unload) is to be called.
     pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {
+        if self.task(id).is_none() {
+            return false;
+        }
         let Entry::Occupied(task) = self.tasks.entry(id) else {
             return false;
         };
@@ -296,6 +447,13 @@ impl Dispatch {
         let Some(worker) = self.workers.get(&key) else {
             return;
         };
+        let name = worker.name.clone();
+        let once = worker.at_most_once.clone();
+        let together = self.together.iter();
+        let together = together.filter(|(_, together)| together.key == key);
+        for first in together.map(|(&first, _)| first).collect::<Vec<_>>() {
+            self.take_apart(first);
+        }
         // Seldom, so that it is not remembered who has which.
         let mut lost = Vec::new();
         for (&id, task) in &mut self.tasks {
@@ -309,11 +467,10 @@ impl Dispatch {
         lost.sort_unstable_by_key(|&id| std::cmp::Reverse(id));
         for id in lost {
             let task = self.tasks.get_mut(&id).expect("a worker has it");
-            task.lost.push(worker.name.clone());
+            task.lost.push(name.clone());
             let message = Message::decode(task.frame.clone()).unwrap_or_default();
             let function = message.step().map_or("", |step| step.function);
-            let failure = if worker.at_most_once.contains(function) {
-                let name = &worker.name;
+            let failure = if once.contains(function) {
                 format!(
                     "the worker `{name}` was lost while it had it, and it must not be run twice"
                 )
@@ -322,7 +479,8 @@ impl Dispatch {
                 let attempts = task.lost.len();
                 format!("{attempts} workers were lost while they had it: `{names}`")
             } else {
-                self.waiting.push_front(id);
+                self.waiting.push_front(Waiting::One(id));
+                self.waiting_tasks += 1;
                 continue;
             };
             let task = self.tasks.remove(&id).expect("it was just there");
@@ -341,25 +499,42 @@ impl Dispatch {
 
     /// Takes out what waits in vain: tasks whose deadline has passed.
     pub(crate) fn expire(&mut self, failed: &mut Vec<Failed>) {
+        let has_passed = |frame: Bytes| {
+            let message = Message::decode(frame).unwrap_or_default();
+            message.deadline().is_some_and(Deadline::has_passed)
+        };
         let there = self.workers.values().any(|worker| worker.is_there);
+        for waiting in std::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Group(first, group) if group.frames().any(has_passed) => {
+                    self.in_groups -= group.len();
+                    for (id, frame) in (first..).zip(group.frames()) {
+                        self.tasks.insert(id, Task::new(frame));
+                        self.waiting.push_back(Waiting::One(id));
+                    }
+                }
+                waiting => self.waiting.push_back(waiting),
+            }
+        }
         let tasks = &mut self.tasks;
-        self.waiting.retain(|id| {
-            let Some(task) = tasks.get(id) else {
-                return false;
+        self.waiting.retain(|waiting| {
+            let Waiting::One(id) = waiting else {
+                return true;
             };
-            let deadline = Message::decode(task.frame.clone())
-                .unwrap_or_default()
-                .deadline();
-            if !deadline.is_some_and(Deadline::has_passed) {
+            let task = tasks.get(id);
+            let is_late = task.is_some_and(|task| has_passed(task.frame.clone()));
+            if task.is_some() && !is_late {
                 return true;
             }
-            let frame = tasks.remove(id).expect("it was just there").frame;
-            let failure = if there {
-                CallFailure::late()
-            } else {
-                CallFailure::unavailable("no worker is connected".into())
-            };
-            failed.push(Failed { frame, failure });
+            self.waiting_tasks -= 1;
+            if let Some(Task { frame, .. }) = tasks.remove(id) {
+                let failure = if there {
+                    CallFailure::late()
+                } else {
+                    CallFailure::unavailable("no worker is connected".into())
+                };
+                failed.push(Failed { frame, failure });
+            }
             false
         });
     }
@@ -367,7 +542,10 @@ impl Dispatch {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::message::Sizes;
 
     /// A dispatch with workers `0..`, each with this much room.
     fn dispatch(rooms: &[u64]) -> Dispatch {
@@ -382,8 +560,22 @@ mod tests {
 
     fn submit(dispatch: &mut Dispatch, count: usize) {
         for _ in 0..count {
-            dispatch.submit(Message::new("master.work", "x").into_frame());
+            dispatch.submit(Message::new("master.work", "x").into_frame().into());
         }
+    }
+
+    fn submit_group(dispatch: &mut Dispatch, len: usize) {
+        let frame = Message::new("master.work", "x").into_frame();
+        let sizes = Sizes::new(vec![frame.len() as u32; len].into());
+        let group = Group::of(frame.repeat(len).into(), sizes).unwrap();
+        dispatch.submit(group);
+    }
+
+    /// Who is given how many tasks from which on, until nobody is given any.
+    fn assigned_groups(dispatch: &mut Dispatch) -> Vec<(WorkerKey, TaskId, usize)> {
+        std::iter::from_fn(|| dispatch.assign())
+            .map(|(key, id, group)| (key, id, group.len()))
+            .collect()
     }
 
     /// Who is given which task, until nobody is given one.
@@ -502,7 +694,7 @@ mod tests {
     #[test]
     fn what_must_not_be_run_twice_fails_at_once() {
         let mut dispatch = dispatch(&[1, 1]);
-        dispatch.submit(Message::new("master.once", "x").into_frame());
+        dispatch.submit(Message::new("master.once", "x").into_frame().into());
         assigned(&mut dispatch);
         let expected = "the worker `w0` was lost while it had it, and it must not be run twice";
         assert_eq!(lose(&mut dispatch, 0), [expected]);
@@ -516,5 +708,92 @@ mod tests {
         assert!(!dispatch.result(1, 1));
         finish(&mut dispatch, 1, 1);
         assert_eq!(dispatch.outstanding(), 1);
+    }
+
+    #[test]
+    fn a_group_is_shared_among_those_that_have_room() {
+        let mut dispatch = dispatch(&[100, 100, 3]);
+        submit_group(&mut dispatch, 20);
+        assert_eq!(
+            assigned_groups(&mut dispatch),
+            [(0, 1, 7), (1, 8, 5), (2, 13, 3), (1, 16, 4), (0, 20, 1)]
+        );
+        assert_eq!((dispatch.waiting(), dispatch.outstanding()), (0, 20));
+    }
+
+    #[test]
+    fn who_has_less_gets_more_of_a_group() {
+        let mut dispatch = dispatch(&[100, 0]);
+        submit_group(&mut dispatch, 10);
+        assert_eq!(assigned_groups(&mut dispatch), [(0, 1, 10)]);
+        dispatch.set_room(1, 100);
+        submit_group(&mut dispatch, 10);
+        assert_eq!(assigned_groups(&mut dispatch), [(1, 11, 10)]);
+    }
+
+    #[test]
+    fn results_in_a_row_count_together() {
+        let mut dispatch = dispatch(&[8, 0]);
+        submit_group(&mut dispatch, 4);
+        submit_group(&mut dispatch, 4);
+        assert_eq!(assigned_groups(&mut dispatch), [(0, 1, 4), (0, 5, 4)]);
+        assert_eq!(dispatch.results(1, 1, 4), 0, "another one has them");
+        assert_eq!(dispatch.results(0, 1, 2), 2);
+        assert_eq!(dispatch.results(0, 2, 2), 0, "the second one is done");
+        assert_eq!(dispatch.outstanding(), 6);
+        assert_eq!(dispatch.results(0, 3, 4), 4, "of both groups");
+        assert_eq!(dispatch.results(0, 7, 9), 2, "there are no more");
+        assert_eq!((dispatch.outstanding(), dispatch.together.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_left_of_a_group_of_a_lost_worker_goes_to_another_one() {
+        let mut dispatch = dispatch(&[6, 0]);
+        submit_group(&mut dispatch, 6);
+        assert_eq!(assigned_groups(&mut dispatch), [(0, 1, 6)]);
+        assert_eq!(dispatch.results(0, 2, 2), 2);
+        assert_eq!(lose(&mut dispatch, 0), [""; 0]);
+        dispatch.set_room(1, 9);
+        assert_eq!(assigned(&mut dispatch), [(1, 1), (1, 4), (1, 5), (1, 6)]);
+        // Who was thought to be lost is first with one.
+        assert_eq!(dispatch.results(0, 4, 1), 0);
+        assert!(dispatch.result(0, 4));
+        finish(&mut dispatch, 0, 4);
+        assert!(!dispatch.result(1, 4));
+        assert_eq!(dispatch.outstanding(), 3);
+    }
+
+    #[test]
+    fn one_of_a_group_may_have_several_results() {
+        let mut dispatch = dispatch(&[3]);
+        submit_group(&mut dispatch, 3);
+        assigned(&mut dispatch);
+        for _ in 0..2 {
+            assert!(dispatch.result(0, 2));
+        }
+        finish(&mut dispatch, 0, 2);
+        assert_eq!(dispatch.results(0, 1, 1), 0);
+        assert!(dispatch.result(0, 1));
+        finish(&mut dispatch, 0, 1);
+        assert_eq!(dispatch.outstanding(), 1);
+    }
+
+    #[test]
+    fn those_of_a_group_that_wait_for_too_long_fail() {
+        let mut dispatch = dispatch(&[0]);
+        let mut frames = Vec::new();
+        for deadline in [Duration::ZERO, Duration::from_secs(3600)] {
+            let deadline = Deadline::after(deadline).encode();
+            let frame = Message::new("master.work", "x").into_frame();
+            frames.push([&frame[..], &deadline].concat());
+        }
+        let sizes = Sizes::new([frames[0].len() as u32; 2].into());
+        dispatch.submit(Group::of(frames.concat().into(), sizes).unwrap());
+        let mut failed = Vec::new();
+        dispatch.expire(&mut failed);
+        assert_eq!(failed.len(), 1);
+        assert_eq!((dispatch.waiting(), dispatch.outstanding()), (1, 1));
+        dispatch.set_room(0, 9);
+        assert_eq!(assigned(&mut dispatch), [(0, 2)]);
     }
 }

@@ -4,73 +4,105 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-/// A longer message has a frame of its own and is not copied.
-const SMALL: usize = 1024;
-
-/// How long a frame with several messages gets: what is kept of it keeps all of it.
-const SHARED: usize = 16 * 1024;
+use crate::message::{Group, SHARED, SMALL, Sizes};
 
 /// How many messages a peer may put into the frames behind one header.
 const MOST: usize = 4096;
 
 /// The messages of one header.
-pub(super) type Messages = SmallVec<[Bytes; 4]>;
+pub(super) type Messages = SmallVec<[Group; 4]>;
 
-/// The frames for these messages, of which small ones that follow each other have common ones, and the size
-/// of each message; no sizes where each still has a frame of its own.
-pub(super) fn pack<'a>(
-    messages: impl ExactSizeIterator<Item = &'a Bytes> + Clone,
-) -> (Vec<u64>, Vec<Bytes>) {
-    let is_small = |message: &Bytes| message.len() <= SMALL;
+/// Messages as they follow a header.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Packed {
+    /// The size of each message; none where each has a frame of its own.
+    pub(super) sizes: Vec<u64>,
+    /// How many go the same way each time; none where each goes its own.
+    pub(super) groups: Vec<u64>,
+    pub(super) frames: Vec<Bytes>,
+}
+
+/// The frames for these messages, of which small ones that follow each other have common ones.
+pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone) -> Packed {
+    let is_small = |group: &Group| group.bytes() <= SMALL;
     let mut frames = Vec::new();
-    let mut rest = messages.clone();
+    let mut rest = groups.clone();
     while let Some(first) = rest.next() {
-        let mut bytes = first.len();
+        let mut bytes = first.bytes();
         let mut run = 1;
         if is_small(first) {
-            let others = rest.clone().take_while(|message| {
-                bytes += message.len();
-                is_small(message) && bytes <= SHARED
+            let others = rest.clone().take_while(|group| {
+                bytes += group.bytes();
+                is_small(group) && bytes <= SHARED
             });
             run += others.count();
         }
         if run == 1 {
-            frames.push(first.clone());
+            frames.push(first.frame().clone());
             continue;
         }
         let mut shared = Vec::with_capacity(bytes.min(SHARED));
-        shared.extend_from_slice(first);
-        for message in rest.by_ref().take(run - 1) {
-            shared.extend_from_slice(message);
+        shared.extend_from_slice(first.frame());
+        for group in rest.by_ref().take(run - 1) {
+            shared.extend_from_slice(group.frame());
         }
         frames.push(shared.into());
     }
-    if frames.len() == messages.len() {
-        return (Vec::new(), frames);
+    let mut packed = Packed {
+        frames,
+        ..Packed::default()
+    };
+    let messages: usize = groups.clone().map(Group::len).sum();
+    if packed.frames.len() < messages {
+        let sizes = groups.clone().flat_map(Group::sizes);
+        packed.sizes = sizes.map(|size| size as u64).collect();
     }
-    let sizes = messages.map(|message| message.len() as u64).collect();
-    (sizes, frames)
+    if groups.len() < messages {
+        packed.groups = groups.map(|group| group.len() as u64).collect();
+    }
+    packed
 }
 
-/// Takes the messages out of the frames again. `None`: they have not these sizes, or are too many.
-pub(super) fn unpack(sizes: &[u64], mut frames: impl Iterator<Item = Bytes>) -> Option<Messages> {
+/// Takes the messages out of the frames again. `None`: they have not these sizes, or are too many, or those of
+/// a group are not in one frame.
+pub(super) fn unpack(
+    sizes: &[u64],
+    groups: &[u64],
+    mut frames: impl Iterator<Item = Bytes>,
+) -> Option<Messages> {
     if sizes.is_empty() {
-        return Some(frames.collect());
+        let is_plain = groups.is_empty();
+        return is_plain.then(|| frames.map(Group::from).collect());
     }
-    if sizes.len() > MOST {
+    if sizes.len() > MOST || groups.len() > MOST {
         return None;
     }
-    let mut messages = Messages::with_capacity(sizes.len());
+    let mut messages = Messages::with_capacity(if groups.is_empty() {
+        sizes.len()
+    } else {
+        groups.len()
+    });
     let mut frame = Bytes::new();
-    for &size in sizes {
-        let size = usize::try_from(size).ok()?;
-        while frame.is_empty() && size > 0 {
+    let mut take = |bytes: usize| {
+        while frame.is_empty() && bytes > 0 {
             frame = frames.next()?;
         }
-        if size > frame.len() {
+        (bytes <= frame.len()).then(|| frame.split_to(bytes))
+    };
+    if groups.is_empty() {
+        for &size in sizes {
+            messages.push(take(usize::try_from(size).ok()?)?.into());
+        }
+    } else {
+        let sizes = sizes.iter().map(|&size| u32::try_from(size));
+        let mut sizes = Sizes::new(sizes.collect::<Result<_, _>>().ok()?);
+        for &len in groups {
+            let sizes = sizes.split_to(usize::try_from(len).ok()?)?;
+            messages.push(Group::of(take(sizes.bytes())?, sizes)?);
+        }
+        if !sizes.is_empty() {
             return None;
         }
-        messages.push(frame.split_to(size));
     }
     let is_all = frame.is_empty() && frames.all(|frame| frame.is_empty());
     is_all.then_some(messages)
@@ -89,15 +121,34 @@ mod tests {
             .collect()
     }
 
+    fn singles(sizes: &[usize]) -> Vec<Group> {
+        of(sizes).into_iter().map(Group::from).collect()
+    }
+
+    fn group(sizes: &[u32]) -> Group {
+        let sizes = Sizes::new(sizes.into());
+        Group::of(vec![1; sizes.bytes()].into(), sizes).unwrap()
+    }
+
+    fn check_unpacked(packed: Packed, groups: &[Group]) {
+        let Packed {
+            sizes,
+            groups: told,
+            frames,
+        } = packed;
+        let unpacked = unpack(&sizes, &told, frames.into_iter());
+        assert_eq!(unpacked.as_deref(), Some(groups));
+    }
+
     /// How long the frames are that messages of these sizes are in.
     fn check_frames(sizes: &[usize], expected: &[usize]) {
-        let messages = of(sizes);
-        let (told, frames) = pack(messages.iter());
-        assert_eq!(told.is_empty(), sizes == expected);
-        let lengths: Vec<_> = frames.iter().map(Bytes::len).collect();
+        let messages = singles(sizes);
+        let packed = pack(messages.iter());
+        assert_eq!(packed.sizes.is_empty(), sizes == expected);
+        assert!(packed.groups.is_empty());
+        let lengths: Vec<_> = packed.frames.iter().map(Bytes::len).collect();
         assert_eq!(lengths, expected);
-        let unpacked = unpack(&told, frames.into_iter());
-        assert_eq!(unpacked.as_deref(), Some(&messages[..]));
+        check_unpacked(packed, &messages);
     }
 
     #[test]
@@ -113,16 +164,23 @@ mod tests {
 
     #[test]
     fn large_ones_are_not_copied() {
-        let messages = of(&[1, 2, SMALL + 1]);
-        let (_, frames) = pack(messages.iter());
-        assert_eq!(frames[1].as_ptr(), messages[2].as_ptr());
+        let messages = singles(&[1, 2, SMALL + 1]);
+        let packed = pack(messages.iter());
+        assert_eq!(packed.frames[1].as_ptr(), messages[2].frame().as_ptr());
+        let group = group(&[SMALL as u32; 2]);
+        let packed = pack([&group].into_iter());
+        assert_eq!(packed.frames[0].as_ptr(), group.frame().as_ptr());
+        assert_eq!((packed.sizes.len(), packed.groups), (2, vec![2]));
     }
 
     #[test]
     fn frames_of_other_sizes_are_none() {
-        let check = |sizes: &[u64], frames: &[usize], expected: bool| {
-            let unpacked = unpack(sizes, of(frames).into_iter());
+        let check_groups = |sizes: &[u64], groups: &[u64], frames: &[usize], expected: bool| {
+            let unpacked = unpack(sizes, groups, of(frames).into_iter());
             assert_eq!(unpacked.is_some(), expected, "{sizes:?} in {frames:?}");
+        };
+        let check = |sizes: &[u64], frames: &[usize], expected: bool| {
+            check_groups(sizes, &[], frames, expected);
         };
         check(&[3, 4], &[7], true);
         check(&[3, 4], &[3, 4], true);
@@ -135,14 +193,24 @@ mod tests {
         check(&[u64::MAX], &[7], false);
         check(&[0; MOST], &[], true);
         check(&[0; MOST + 1], &[], false);
+        check_groups(&[3, 4, 5], &[2, 1], &[7, 5], true);
+        check_groups(&[3, 4, 5], &[2, 1], &[12], true);
+        check_groups(&[3, 4, 5], &[2, 1], &[3, 9], false);
+        check_groups(&[3, 4, 5], &[2], &[12], false);
+        check_groups(&[3, 4, 5], &[2, 2], &[12], false);
+        check_groups(&[3, 4, 5], &[0, 3], &[12], false);
+        check_groups(&[3, 4, 5], &[u64::MAX], &[12], false);
+        check_groups(&[], &[1], &[12], false);
+        check_groups(&[u64::MAX, 1], &[2], &[0], false);
     }
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(sizes in prop::collection::vec(0_usize..3000, 0..100)) {
-            let messages = of(&sizes);
-            let (sizes, frames) = pack(messages.iter());
-            prop_assert_eq!(unpack(&sizes, frames.into_iter()).unwrap().into_vec(), messages);
+        fn what_was_packed_is_unpacked(
+            sizes in prop::collection::vec(prop::collection::vec(0_u32..3000, 1..9), 0..30),
+        ) {
+            let groups: Vec<_> = sizes.iter().map(|sizes| group(sizes)).collect();
+            check_unpacked(pack(groups.iter()), &groups);
         }
     }
 }

@@ -16,12 +16,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::header;
-use super::pack::{pack, unpack};
+use super::pack::{Packed, pack, unpack};
+use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 
-/// The version of the link that this is.
-pub(crate) const VERSION: u32 = 1;
+/// The version of the link that this is, and the lowest one that it speaks.
+pub(crate) const VERSION: u32 = 2;
+pub(crate) const LOWEST_VERSION: u32 = 1;
+
+/// From this version on messages go in groups.
+const GROUPS_VERSION: u32 = 2;
 
 /// How long an acknowledgement waits for a message that it can go with.
 const ACK_DELAY: Duration = Duration::from_millis(20);
@@ -33,17 +38,59 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Whatever a peer's patience is, it is not told more often that nothing happens.
 const QUICKEST: Duration = Duration::from_millis(50);
 
+/// By how much the tags of tasks in a row differ, see `proto/README.md`.
+pub(crate) const TASK_STEP: u64 = 2;
+
 /// How much is transmitted at once.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// A message of a session.
+/// Messages of a session that go the same way, each with a number of its own: usually one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
-    /// What it belongs to; the session does not look at it.
+    /// What the first one belongs to; the session does not look at it.
     pub(crate) tag: u64,
-    /// The message.
-    pub(crate) frame: Bytes,
+    /// By how much the tag of each next one is larger.
+    pub(crate) step: u64,
+    /// The messages.
+    pub(crate) group: Group,
+}
+
+impl Item {
+    /// One message.
+    pub(crate) fn new(tag: u64, frame: Bytes) -> Self {
+        Self::of(tag, 0, frame.into())
+    }
+
+    /// Several messages. All that are submitted to a session have the same step.
+    pub(crate) fn of(tag: u64, step: u64, group: Group) -> Self {
+        Self { tag, step, group }
+    }
+
+    /// How many messages it has.
+    pub(crate) fn len(&self) -> usize {
+        self.group.len()
+    }
+
+    fn tags(&self) -> impl Iterator<Item = u64> + use<> {
+        let (tag, step) = (self.tag, self.step);
+        (0..self.len() as u64).map(move |index| tag.wrapping_add(step.wrapping_mul(index)))
+    }
+
+    /// Takes the first `count` messages out, of which there are more.
+    fn split_to(&mut self, count: usize) -> Self {
+        let front = Self {
+            group: self.group.split_to(count),
+            ..*self
+        };
+        self.tag = self.tag.wrapping_add(self.step.wrapping_mul(count as u64));
+        front
+    }
+}
+
+/// How many messages these are.
+pub(crate) fn messages<'a>(items: impl IntoIterator<Item = &'a Item>) -> usize {
+    items.into_iter().map(Item::len).sum()
 }
 
 /// What has happened.
@@ -51,8 +98,8 @@ pub(crate) struct Item {
 pub(crate) enum Event {
     /// The peer has introduced itself: for the first time, or on a new connection.
     Open,
-    /// A message, the next in order.
-    Message(Item),
+    /// Messages, the next ones in order.
+    Messages(Item),
     /// The peer takes no more than what is under way.
     Draining,
     /// All that the peer will ever send has arrived.
@@ -108,6 +155,8 @@ pub(crate) struct Session {
     side: Side,
     /// Whether the peer has introduced itself on the connection that there is.
     open: bool,
+    /// The highest version that the peer knows.
+    peer_version: u32,
     over: bool,
     refusal: Option<LinkRefusal>,
     outbox: Outbox,
@@ -172,6 +221,7 @@ impl Session {
             id,
             side,
             open: false,
+            peer_version: LOWEST_VERSION,
             over: false,
             refusal: None,
             outbox: Outbox::default(),
@@ -199,14 +249,13 @@ impl Session {
         &self.id
     }
 
-    /// Queues a message. It is sent as soon as the peer has credit for it.
+    /// Queues messages. They are sent as soon as the peer has credit for them.
     pub(crate) fn submit(&mut self, item: Item, now: Instant) {
         debug_assert!(!self.finishing, "nothing comes after the end");
         if self.outbox.items.is_empty() {
             self.progress = now;
         }
-        self.outbox.bytes += item.frame.len();
-        self.outbox.items.push_back(item);
+        self.outbox.push(item);
     }
 
     /// How many further messages the peer has credit for.
@@ -220,7 +269,7 @@ impl Session {
 
     /// Messages that are queued, or sent and not acknowledged, and their bytes.
     pub(crate) fn unacknowledged(&self) -> (usize, usize) {
-        (self.outbox.items.len(), self.outbox.bytes)
+        (self.outbox.messages, self.outbox.bytes)
     }
 
     /// Whether the peer has got all that there was to send.
@@ -343,27 +392,35 @@ impl Session {
         credit.bytes = credit.bytes.max(header.credit_bytes);
         self.answer_due |= header.answer;
 
-        let Some(messages) = unpack(&header.sizes, frames) else {
+        let Some(groups) = unpack(&header.sizes, &header.groups, frames) else {
             return self.refuse("its messages are not of the sizes that it tells", events);
         };
         let tags = &header.tags;
-        if !tags.is_empty() && tags.len() != messages.len() {
+        if !tags.is_empty() && tags.len() != groups.len() {
             return self.refuse("it has not one tag for each message", events);
         }
-        let Some(end) = header.first.checked_add(messages.len() as u64) else {
+        let messages: usize = groups.iter().map(Group::len).sum();
+        let Some(end) = header.first.checked_add(messages as u64) else {
             return self.refuse("its numbers are too large", events);
         };
         let before = self.inbox.received.messages;
-        for (index, (number, frame)) in (header.first..end).zip(messages).enumerate() {
-            if number != self.inbox.received.messages {
-                // Seen before, or something is missing in between.
+        let mut number = header.first;
+        for (index, group) in groups.into_iter().enumerate() {
+            let tag = tags.get(index).copied().unwrap_or_default();
+            let mut item = Item::of(tag, header.tag_step, group);
+            let seen = self.inbox.received.messages.checked_sub(number);
+            number += item.len() as u64;
+            // Seen before, or something is missing in between.
+            let Some(seen) = seen.filter(|&seen| seen < item.len() as u64) else {
                 continue;
+            };
+            if seen > 0 {
+                item.split_to(seen as usize);
             }
-            if !self.inbox.take(&frame) {
+            if !self.inbox.take(&item.group) {
                 return self.refuse("it sends more than it has credit for", events);
             }
-            let tag = tags.get(index).copied().unwrap_or_default();
-            events.push(Event::Message(Item { tag, frame }));
+            events.push(Event::Messages(item));
         }
         let received = self.inbox.received.messages;
         if received != before {
@@ -409,6 +466,7 @@ impl Session {
                         return false;
                     }
                     *instance = Some(welcome.instance);
+                    self.peer_version = welcome.version;
                     if welcome.patience_ms > 0 {
                         let patience = Duration::from_millis(welcome.patience_ms.into());
                         let wanted = (patience / 2).max(QUICKEST);
@@ -420,7 +478,8 @@ impl Session {
                 }
             }
             Side::Accepts { welcome_due, .. } => {
-                if header.hello.is_some() {
+                if let Some(hello) = &header.hello {
+                    self.peer_version = hello.version;
                     *welcome_due = true;
                     self.open = true;
                     events.push(Event::Open);
@@ -496,7 +555,7 @@ impl Session {
                     return None;
                 }
                 welcome = std::mem::take(welcome_due).then_some(LinkWelcome {
-                    version: VERSION,
+                    version: VERSION.min(self.peer_version),
                     instance: *instance,
                     patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
                 });
@@ -518,15 +577,35 @@ impl Session {
             return None;
         }
         let items = self.outbox.items.range(items);
-        let mut tags = Vec::new();
-        if items.clone().any(|item| item.tag != 0) {
-            tags.extend(items.clone().map(|item| item.tag));
+        let Packed {
+            sizes,
+            mut groups,
+            frames,
+        } = pack(items.clone().map(|item| &item.group));
+        if self.peer_version < GROUPS_VERSION {
+            groups.clear();
         }
-        let (sizes, frames) = pack(items.map(|item| &item.frame));
+        let mut tags = Vec::new();
+        let mut tag_step = 0;
+        if groups.is_empty() {
+            tags.extend(items.flat_map(Item::tags));
+        } else {
+            tag_step = items
+                .clone()
+                .map(|item| item.step)
+                .max()
+                .unwrap_or_default();
+            tags.extend(items.map(|item| item.tag));
+        }
+        if tags.iter().all(|tag| *tag == 0) {
+            tags.clear();
+        }
         let header = LinkHeader {
             first,
             tags,
             sizes,
+            tag_step,
+            groups,
             answer: probe,
             resend: self.resend_due,
             hello: hello_due,
@@ -590,7 +669,10 @@ struct Outbox {
     /// From number `base` on.
     items: VecDeque<Item>,
     /// Of all of them.
+    messages: usize,
     bytes: usize,
+    /// The place of `next` among them.
+    place: usize,
     base: u64,
     base_bytes: u64,
     /// What goes next, and the bytes of all before it.
@@ -603,8 +685,14 @@ struct Outbox {
 }
 
 impl Outbox {
+    fn push(&mut self, item: Item) {
+        self.messages += item.len();
+        self.bytes += item.group.bytes();
+        self.items.push_back(item);
+    }
+
     fn end(&self) -> u64 {
-        self.base + self.items.len() as u64
+        self.base + self.messages as u64
     }
 
     fn is_transmitted(&self) -> bool {
@@ -618,10 +706,18 @@ impl Outbox {
         }
         self.acknowledged_now = received > self.base;
         while self.base < received {
-            let item = self.items.pop_front().expect("it was sent, so it is there");
-            self.bytes -= item.frame.len();
-            self.base += 1;
-            self.base_bytes += item.frame.len() as u64;
+            let left = (received - self.base) as usize;
+            let first = self.items.front_mut().expect("it was sent, so it is there");
+            let item = if left < first.len() {
+                first.split_to(left)
+            } else {
+                self.place = self.place.saturating_sub(1);
+                self.items.pop_front().expect("it was just there")
+            };
+            self.messages -= item.len();
+            self.bytes -= item.group.bytes();
+            self.base += item.len() as u64;
+            self.base_bytes += item.group.bytes() as u64;
         }
         if self.next.messages < self.base {
             self.rewind();
@@ -631,10 +727,21 @@ impl Outbox {
 
     /// Takes out what has this number or a later one.
     fn split_off(&mut self, number: u64) -> VecDeque<Item> {
-        let index = number.saturating_sub(self.base) as usize;
-        let items = self.items.split_off(index.min(self.items.len()));
-        let bytes: usize = items.iter().map(|item| item.frame.len()).sum();
-        self.bytes -= bytes;
+        let mut left = number.saturating_sub(self.base) as usize;
+        let mut index = 0;
+        while let Some(item) = self.items.get_mut(index)
+            && left > 0
+        {
+            if left < item.len() {
+                let front = item.split_to(left);
+                self.items.insert(index, front);
+            }
+            left -= self.items[index].len();
+            index += 1;
+        }
+        let items = self.items.split_off(index);
+        self.messages -= messages(&items);
+        self.bytes -= items.iter().map(|item| item.group.bytes()).sum::<usize>();
         if self.next.messages > self.end() {
             self.rewind();
         }
@@ -642,6 +749,7 @@ impl Outbox {
     }
 
     fn rewind(&mut self) {
+        self.place = 0;
         self.next = Count {
             messages: self.base,
             bytes: self.base_bytes,
@@ -650,22 +758,34 @@ impl Outbox {
 
     /// What goes out together now, as places in `items`.
     fn next(&mut self) -> Range<usize> {
-        let first = (self.next.messages - self.base) as usize;
-        let mut last = first;
-        let mut bytes = 0;
-        for item in self.items.range(first..) {
-            let has_credit =
-                self.next.messages < self.credit.messages && self.next.bytes < self.credit.bytes;
-            if !has_credit || last - first == BATCH || bytes >= BATCH_BYTES {
+        let first = self.place;
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(item) = self.items.get_mut(self.place) {
+            // Of several, as many as there is credit for.
+            let mut fit = 0;
+            for size in item.group.sizes() {
+                let has_credit = self.next.messages < self.credit.messages
+                    && self.next.bytes < self.credit.bytes;
+                if !has_credit || count == BATCH || bytes >= BATCH_BYTES {
+                    break;
+                }
+                bytes += size;
+                self.next.messages += 1;
+                self.next.bytes += size as u64;
+                count += 1;
+                fit += 1;
+            }
+            if fit == 0 {
                 break;
             }
-            bytes += item.frame.len();
-            self.next.messages += 1;
-            self.next.bytes += item.frame.len() as u64;
-            last += 1;
+            if fit < item.len() {
+                let front = item.split_to(fit);
+                self.items.insert(self.place, front);
+            }
+            self.place += 1;
         }
         self.sent = self.sent.max(self.next.messages);
-        first..last
+        first..self.place
     }
 }
 
@@ -704,14 +824,16 @@ impl Inbox {
         }
     }
 
-    /// Takes the next message. Tells whether there was credit for it.
-    fn take(&mut self, frame: &Bytes) -> bool {
-        let Count { messages, bytes } = self.received;
-        if messages >= self.told.messages || bytes >= self.told.bytes {
-            return false;
+    /// Takes the next messages. Tells whether there was credit for them.
+    fn take(&mut self, group: &Group) -> bool {
+        let Count { messages, bytes } = &mut self.received;
+        for size in group.sizes() {
+            if *messages >= self.told.messages || *bytes >= self.told.bytes {
+                return false;
+            }
+            *messages += 1;
+            *bytes += size as u64;
         }
-        self.received.messages += 1;
-        self.received.bytes += frame.len() as u64;
         true
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::message::Sizes;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
@@ -17,10 +18,15 @@ fn window(messages: u64, bytes: u64) -> Window {
 fn item(number: u64, bytes: usize) -> Item {
     let mut frame = number.to_be_bytes().to_vec();
     frame.resize(frame.len().max(bytes), 0);
-    Item {
-        tag: number % 3,
-        frame: frame.into(),
-    }
+    Item::new(2 * number, frame.into())
+}
+
+/// Several in a row.
+fn group(number: u64, len: u64) -> Item {
+    let frames = (number..number + len).map(u64::to_be_bytes);
+    let frame: Vec<u8> = frames.flatten().collect();
+    let group = Group::of(frame.into(), Sizes::new(vec![8; len as usize].into())).unwrap();
+    Item::of(2 * number, 2, group)
 }
 
 /// An end of a session, and what it is told.
@@ -28,8 +34,8 @@ struct End {
     session: Session,
     window: Window,
     events: Vec<Event>,
-    /// Messages that came in.
-    messages: Vec<Item>,
+    /// Messages that came in, with their tags.
+    messages: Vec<(u64, Bytes)>,
     /// Of them, how many have been dealt with.
     consumed: usize,
 }
@@ -52,14 +58,18 @@ impl End {
             .receive(now, &header, frames.into_iter(), &mut events);
         for event in events {
             match event {
-                Event::Message(item) => self.messages.push(item),
+                Event::Messages(Item { tag, step, group }) => {
+                    let numbers = 0..group.len() as u64;
+                    let tags = numbers.map(|index| tag + index * step);
+                    self.messages.extend(tags.zip(group.frames()));
+                }
                 event => self.events.push(event),
             }
         }
         // What waits here is never more than was promised, give or take one message in bytes.
         let waiting = &self.messages[self.consumed..];
         assert!(waiting.len() as u64 <= self.window.messages);
-        let bytes = waiting.iter().map(|item| item.frame.len() as u64);
+        let bytes = waiting.iter().map(|(_, frame)| frame.len() as u64);
         let largest = bytes.clone().max().unwrap_or_default();
         assert!(bytes.sum::<u64>() < self.window.bytes + largest.max(1));
     }
@@ -67,7 +77,7 @@ impl End {
     fn consume(&mut self, count: usize) {
         let end = self.messages.len().min(self.consumed + count);
         let bytes = self.messages[self.consumed..end].iter();
-        let bytes = bytes.map(|item| item.frame.len() as u64).sum();
+        let bytes = bytes.map(|(_, frame)| frame.len() as u64).sum();
         self.session.consume((end - self.consumed) as u64, bytes);
         self.consumed = end;
     }
@@ -91,10 +101,14 @@ fn hello() -> LinkHello {
 
 impl Pair {
     fn new(windows: [Window; 2]) -> Self {
+        Self::introduced_by(hello(), windows)
+    }
+
+    fn introduced_by(hello: LinkHello, windows: [Window; 2]) -> Self {
         let now = Instant::now();
         let id = Bytes::from_static(&[1; 16]);
         let [connects, accepts] = windows;
-        let connecting = Session::connect(id.clone(), hello(), connects, HEARTBEAT, now);
+        let connecting = Session::connect(id.clone(), hello, connects, HEARTBEAT, now);
         let accepting = Session::accept(id, 7, accepts, 3 * HEARTBEAT, now);
         Self {
             now,
@@ -109,6 +123,13 @@ impl Pair {
         self.submitted[end] += 1;
         let now = self.now;
         self.ends[end].session.submit(item(number, bytes), now);
+    }
+
+    fn submit_group(&mut self, end: usize, len: u64) {
+        let number = self.submitted[end];
+        self.submitted[end] += len;
+        let now = self.now;
+        self.ends[end].session.submit(group(number, len), now);
     }
 
     fn transmit(&mut self, end: usize) {
@@ -157,9 +178,9 @@ impl Pair {
 
     fn assert_delivered(&self) {
         for end in [0, 1] {
-            let numbers = self.ends[1 - end].messages.iter().map(|item| {
-                let number = u64::from_be_bytes(item.frame[..8].try_into().unwrap());
-                assert_eq!(item.tag, number % 3);
+            let numbers = self.ends[1 - end].messages.iter().map(|(tag, frame)| {
+                let number = u64::from_be_bytes(frame[..8].try_into().unwrap());
+                assert_eq!(*tag, 2 * number);
                 number
             });
             assert!(numbers.eq(0..self.submitted[end]), "in order, each once");
@@ -178,6 +199,27 @@ fn messages_arrive_both_ways() {
     pair.assert_delivered();
     assert_eq!(pair.ends[0].events, [Event::Open]);
     assert_eq!(pair.ends[1].events, [Event::Open]);
+}
+
+/// The tags, and the groups, in which a peer of this version gets two groups of three.
+fn told_of_groups(version: u32) -> (Vec<u64>, Vec<u64>) {
+    let hello = LinkHello { version, ..hello() };
+    let mut pair = Pair::introduced_by(hello, [window(10, 1000), window(10, 1000)]);
+    pair.settle();
+    pair.submit_group(1, 3);
+    pair.submit_group(1, 3);
+    pair.transmit(1);
+    let header = &pair.under_way[1][0].header;
+    let told = (header.tags.clone(), header.groups.clone());
+    pair.settle();
+    pair.assert_delivered();
+    told
+}
+
+#[test]
+fn groups_are_for_peers_that_know_them() {
+    assert_eq!(told_of_groups(2), (vec![0, 6], vec![3, 3]));
+    assert_eq!(told_of_groups(1), (vec![0, 2, 4, 6, 8, 10], vec![]));
 }
 
 #[test]
@@ -309,6 +351,10 @@ enum Step {
         end: usize,
         bytes: usize,
     },
+    SubmitGroup {
+        end: usize,
+        len: u64,
+    },
     Transmit {
         end: usize,
     },
@@ -343,6 +389,7 @@ fn step() -> impl Strategy<Value = Step> {
     let end = 0..2_usize;
     prop_oneof![
         6 => (end.clone(), 8..200_usize).prop_map(|(end, bytes)| Step::Submit { end, bytes }),
+        3 => (end.clone(), 1..9_u64).prop_map(|(end, len)| Step::SubmitGroup { end, len }),
         6 => end.clone().prop_map(|end| Step::Transmit { end }),
         6 => end.clone().prop_map(|end| Step::Deliver { end }),
         1 => end.clone().prop_map(|end| Step::Lose { end }),
@@ -368,6 +415,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Submit { end, bytes } => pair.submit(end, bytes),
+                Step::SubmitGroup { end, len } => pair.submit_group(end, len),
                 Step::Transmit { end } => pair.transmit(end),
                 Step::Deliver { end } => pair.deliver(end),
                 Step::Lose { end } => {
@@ -402,7 +450,7 @@ proptest! {
             (
                 (0..4_u64, any::<u64>(), 0..4_u64, any::<u64>()),
                 prop::collection::vec(any::<u64>(), 0..3),
-                prop::collection::vec(0..9_u64, 0..3),
+                (prop::collection::vec(0..9_u64, 0..3), prop::collection::vec(0..3_u64, 0..3)),
                 any::<[bool; 6]>(),
                 0..3_usize,
             ),
@@ -415,7 +463,7 @@ proptest! {
             for _ in 0..3 {
                 pair.submit(1, 10);
             }
-            for (numbers, tags, sizes, flags, frames) in &headers {
+            for (numbers, tags, (sizes, groups), flags, frames) in &headers {
                 let (first, large_first, received, credit) = *numbers;
                 let [answer, resend, draining, finished, large, greets] = *flags;
                 let header = LinkHeader {
@@ -425,6 +473,7 @@ proptest! {
                     credit_bytes: large_first,
                     tags: tags.clone(),
                     sizes: sizes.clone(),
+                    groups: groups.clone(),
                     answer,
                     resend,
                     draining,
@@ -452,7 +501,7 @@ fn what_has_not_been_sent_goes_over_the_next_session() {
     }
     pair.transmit(0);
     let unsent = pair.ends[0].session.take_unsent();
-    let number = |item: &Item| u64::from_be_bytes(item.frame[..8].try_into().unwrap());
+    let number = |item: &Item| u64::from_be_bytes(item.group.frame()[..8].try_into().unwrap());
     assert!(unsent.iter().map(number).eq(2..5));
     pair.ends[0].session.finish();
     pair.submitted[0] = 2;
@@ -482,7 +531,7 @@ fn what_was_not_acknowledged_is_taken_back() {
     pair.transmit(0);
     pair.submit(0, 0);
     let items = pair.ends[0].session.take_unacknowledged();
-    let numbers = items.iter().map(|item| item.frame[7]);
+    let numbers = items.iter().map(|item| item.group.frame()[7]);
     assert!(numbers.eq([3, 4]));
     assert_eq!(pair.ends[0].session.unacknowledged(), (0, 0));
     assert!(pair.ends[0].session.is_over());

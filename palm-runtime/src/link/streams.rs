@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::accept::{LONGEST_NAME, Links, PeerKey, State};
-use super::session::{Item, Session};
+use super::session::{Item, Session, messages};
+use crate::message::Group;
 use crate::message::proto::LinkHello;
 
 /// How much may wait for one peer until the publisher waits for it; one message is let in however large
@@ -82,11 +82,11 @@ impl Following {
     }
 }
 
-/// A message to be published.
+/// Messages to be published.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) topic: ByteString,
-    pub(crate) frame: Bytes,
+    pub(crate) group: Group,
 }
 
 #[derive(Debug, Default)]
@@ -94,15 +94,16 @@ struct Follower {
     following: Following,
     /// What waits for who comes next, once this one takes no more.
     parked: Option<VecDeque<Item>>,
-    parked_bytes: usize,
+    parked_size: Backlog,
 }
 
 impl Follower {
     fn backlog(&self, session: &Session) -> Backlog {
         let (messages, bytes) = session.unacknowledged();
+        let parked = self.parked_size;
         Backlog {
-            messages: messages + self.parked.as_ref().map_or(0, VecDeque::len),
-            bytes: bytes + self.parked_bytes,
+            messages: messages + parked.messages,
+            bytes: bytes + parked.bytes,
         }
     }
 }
@@ -196,22 +197,26 @@ impl Streams {
     pub(super) fn park(&mut self, key: PeerKey, mut items: VecDeque<Item>) {
         if let Some(follower) = self.followers.get_mut(&key) {
             items.extend(follower.parked.take().unwrap_or_default());
-            follower.parked_bytes = items.iter().map(|item| item.frame.len()).sum();
+            follower.parked_size = Backlog {
+                messages: messages(&items),
+                bytes: items.iter().map(|item| item.group.bytes()).sum(),
+            };
             follower.parked = Some(items);
         }
     }
 
     /// How many wait for who comes next.
     pub(super) fn parked(&self, key: PeerKey) -> usize {
-        let parked = self.followers.get(&key);
-        let parked = parked.and_then(|follower| follower.parked.as_ref());
-        parked.map_or(0, VecDeque::len)
+        let follower = self.followers.get(&key);
+        follower.map_or(0, |follower| follower.parked_size.messages)
     }
 
     pub(super) fn take_parked(&mut self, key: PeerKey) -> VecDeque<Item> {
-        let parked = self.followers.get_mut(&key);
-        let parked = parked.and_then(|follower| follower.parked.take());
-        parked.unwrap_or_default()
+        let Some(follower) = self.followers.get_mut(&key) else {
+            return VecDeque::new();
+        };
+        follower.parked_size = Backlog::default();
+        follower.parked.take().unwrap_or_default()
     }
 
     /// Whether a client is to make no further calls for now.
@@ -306,12 +311,13 @@ impl State {
             let (Some(follower), Some(peer)) = (follower, self.peers.get_mut(&key)) else {
                 continue;
             };
-            let frames = run.iter().map(|delivery| delivery.frame.clone());
-            let items = frames.map(|frame| Item { tag, frame });
+            let groups = run.iter().map(|delivery| &delivery.group);
+            let items = groups.clone().map(|group| Item::of(tag, 0, group.clone()));
             match &mut follower.parked {
                 Some(parked) => {
-                    let bytes = run.iter().map(|delivery| delivery.frame.len());
-                    follower.parked_bytes += bytes.sum::<usize>();
+                    let size = &mut follower.parked_size;
+                    size.messages += groups.clone().map(Group::len).sum::<usize>();
+                    size.bytes += groups.map(Group::bytes).sum::<usize>();
                     parked.extend(items);
                 }
                 None => {
@@ -370,17 +376,17 @@ mod tests {
 
     #[test]
     fn what_waits_for_who_comes_next_stays_in_order() {
-        let item = |number: u8| Item {
-            tag: 0,
-            frame: vec![number].into(),
-        };
+        let item = |number: u8| Item::new(0, vec![number].into());
         let mut streams = Streams::default();
         streams.add(1, following(&["news"], ""));
         assert!(streams.has_a_place(1) && streams.follows(1, &following(&["news"], "")));
         streams.park(1, VecDeque::from([item(2)]));
         streams.park(1, VecDeque::from([item(0), item(1)]));
         assert_eq!(streams.parked(1), 3);
-        let numbers = streams.take_parked(1).into_iter().map(|item| item.frame[0]);
+        let numbers = streams
+            .take_parked(1)
+            .into_iter()
+            .map(|item| item.group.frame()[0]);
         assert!(numbers.eq(0..3));
         streams.add(2, following(&[], "anna"));
         assert!(

@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::Bytes;
-
-use super::accept::{Links, State};
+use super::accept::{Links, PeerKey, State};
 use super::dispatch::Failed;
-use super::session::Item;
+use super::session::{Item, TASK_STEP};
+use crate::message::Group;
 
 impl Links {
     /// There is a part that gives tasks. Of several the first one does; tells whether this is it.
@@ -50,9 +49,9 @@ impl Links {
         self.state().dispatch.least_load()
     }
 
-    /// Takes up to `most` tasks, as far as workers have room for them, and `ahead` more; the rest stays.
-    /// Tells how many it took.
-    pub(crate) fn submit(&self, tasks: &mut VecDeque<Bytes>, ahead: usize, most: usize) -> usize {
+    /// Takes up to `most` groups of tasks, as far as workers have room for them, and `ahead` more; the rest
+    /// stays. Tells how many groups it took.
+    pub(crate) fn submit(&self, tasks: &mut VecDeque<Group>, ahead: usize, most: usize) -> usize {
         let now = Instant::now();
         let mut state = self.state();
         let mut taken = 0;
@@ -84,12 +83,48 @@ impl Links {
 impl State {
     /// Gives tasks that wait to workers that have room.
     pub(super) fn assign(&mut self, now: Instant) {
-        while let Some((key, task, frame)) = self.dispatch.assign() {
+        while let Some((key, first, group)) = self.dispatch.assign() {
             if let Some(peer) = self.peers.get_mut(&key) {
-                let tag = task << 1;
-                peer.session.submit(Item { tag, frame }, now);
+                let item = Item::of(TASK_STEP * first, TASK_STEP, group);
+                peer.session.submit(item, now);
                 peer.stir(&mut self.stirred);
             }
         }
+    }
+
+    /// A worker has given results. Those that count are added to `groups`; tells how many of its tasks are
+    /// done by them.
+    pub(super) fn results(&mut self, key: PeerKey, item: Item, groups: &mut Vec<Group>) -> usize {
+        let Item {
+            mut tag,
+            step,
+            mut group,
+        } = item;
+        let mut finished = 0;
+        let is_last = |tag: u64| tag & 1 == 1;
+        if group.len() > 1 && step == TASK_STEP && is_last(tag) && group.sizes().all(|it| it > 0) {
+            finished = self.dispatch.results(key, tag / TASK_STEP, group.len());
+            if finished == group.len() {
+                groups.push(group);
+                return finished;
+            }
+            if finished > 0 {
+                groups.push(group.split_to(finished));
+                tag += step * finished as u64;
+            }
+        }
+        for frame in group.frames() {
+            let task = tag / TASK_STEP;
+            let len = frame.len() as u64;
+            // What belongs to no task goes on as it is.
+            if !frame.is_empty() && (task == 0 || self.dispatch.result(key, task)) {
+                groups.push(frame.into());
+            } else if let Some(peer) = self.peers.get_mut(&key) {
+                peer.session.consume(1, len);
+            }
+            finished += usize::from(is_last(tag) && self.dispatch.finish(key, task));
+            tag = tag.wrapping_add(step);
+        }
+        finished
     }
 }

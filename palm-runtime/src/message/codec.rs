@@ -6,7 +6,6 @@
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use prost::Message as _;
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,
     encoded_len_varint, skip_field,
@@ -22,6 +21,8 @@ const STAGE: u32 = 3;
 const FUNCTION: u32 = 4;
 const CACHE: u32 = 5;
 const PAYLOAD: u32 = 6;
+const ERROR: u32 = 16;
+const END: u32 = 20;
 
 /// Why bytes are no [`Message`](super::Message).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,35 +138,53 @@ pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
 }
 
 /// What a client looks at in an answer.
-pub(crate) struct Answered {
+pub(crate) struct Answered<'a> {
     /// The field `client`.
-    pub(crate) client: Bytes,
+    pub(crate) client: &'a [u8],
     /// The payload, or why there is none.
-    pub(crate) result: Result<Bytes, RemoteError>,
+    pub(crate) result: Result<Bytes, Box<RemoteError>>,
     pub(crate) share: Option<Share>,
     /// Whether it only says that there are no more, and is no answer.
     pub(crate) is_rest: bool,
 }
 
 /// Reads a message as an answer.
-pub(crate) fn answer(frame: &Bytes) -> Result<Answered, DecodeError> {
+pub(crate) fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
     let layout = Layout::of(frame)?;
     let mut answered = Answered {
-        client: frame.slice(layout.client),
+        client: &frame[layout.client],
         result: Ok(frame.slice(layout.payload)),
         share: None,
         is_rest: false,
     };
     if !layout.unknown.is_empty() {
-        let extensions = Extensions::decode(layout.unknown.finish(frame)).unwrap_or_default();
+        let extensions = Extensions::read(&layout.unknown.finish(frame)).unwrap_or_default();
         answered.share = extensions.share;
         answered.is_rest = extensions.end.is_some() && extensions.error.is_none();
         if let Some(error) = extensions.error {
             let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
-            answered.result = Err(RemoteError::from_extension(error, function));
+            let error = RemoteError::from_extension(error, function);
+            answered.result = Err(Box::new(error));
         }
     }
     Ok(answered)
+}
+
+/// Whether there is an error or an end among the fields that a plain message does not know, or something that
+/// cannot be read.
+pub(super) fn tells_of_an_end(unknown: &[u8]) -> bool {
+    let mut rest = unknown;
+    while !rest.is_empty() {
+        match key(&mut rest) {
+            Ok((ERROR | END, _)) | Err(_) => return true,
+            Ok((field, wire_type)) => {
+                if skip_field(wire_type, field, &mut rest, DecodeContext::default()).is_err() {
+                    return true;
+                }
+            }
+        }
+    }
+    false
 }
 
 /// The fields that we do not know, in their order. Usually they are neighbours and stay a view.

@@ -93,7 +93,7 @@ impl Fields {
         self.content().encode()
     }
 
-    fn content(&self) -> Content<'_> {
+    pub(super) fn content(&self) -> Content<'_> {
         Content {
             pipeline: self.bytes(&self.pipeline),
             client: self.bytes(&self.client),
@@ -253,7 +253,7 @@ impl Message {
         if self.0.unknown.is_empty() {
             return None;
         }
-        Extensions::decode(self.0.unknown.clone()).ok()
+        Extensions::read(&self.0.unknown)
     }
 
     /// Adds to what is told besides the fields of old.
@@ -345,6 +345,21 @@ impl Message {
         Deadline::of(&self.0.unknown)
     }
 
+    /// Whether it may be one of several that go the same way, see [`Group`](super::Group).
+    pub(super) fn may_be_grouped(&self) -> bool {
+        !self.0.bytes(&self.0.cache).is_empty() && !codec::tells_of_an_end(&self.0.unknown)
+    }
+
+    /// Whether it goes the same way as another one.
+    pub(super) fn goes_as(&self, other: &Self) -> bool {
+        let (one, other) = (&*self.0, &*other.0);
+        one.bytes(&one.client) == other.bytes(&other.client)
+            && one.stage == other.stage
+            && one.bytes(&one.function) == other.bytes(&other.function)
+            && !other.bytes(&other.cache).is_empty()
+            && !codec::tells_of_an_end(&other.unknown)
+    }
+
     /// Whether there is an [`error`](Self::error): it costs nothing to ask where there are no extensions.
     pub(crate) fn has_error(&self) -> bool {
         !self.0.unknown.is_empty() && self.error().is_some()
@@ -384,6 +399,11 @@ impl Message {
         if self.0.bytes(&self.0.cache).is_empty() {
             self.set_cache(new_id());
         }
+    }
+
+    /// Whether these are its functions, and its stage.
+    pub(crate) fn asks_for(&self, function: &str, stage: i64) -> bool {
+        self.0.stage == stage && self.0.bytes(&self.0.function) == function.as_bytes()
     }
 
     /// Whether this is its client.

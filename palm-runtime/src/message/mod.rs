@@ -9,6 +9,7 @@ mod encoded;
 mod error;
 #[cfg(test)]
 mod generated_test;
+mod group;
 mod memory;
 // As it was generated.
 #[rustfmt::skip]
@@ -18,11 +19,12 @@ mod share;
 mod tests;
 
 pub use codec::DecodeError;
-pub(crate) use codec::{Content, answer};
+pub(crate) use codec::{Answered, Content, answer};
 pub(crate) use deadline::Deadline;
 pub use encoded::Message;
 pub(crate) use encoded::new_id;
 pub use error::RemoteError;
+pub(crate) use group::{Group, GroupBuilder, SHARED, SMALL, Sizes};
 pub(crate) use memory::FrameMemory;
 pub(crate) use proto::Share;
 pub(crate) use share::Split;

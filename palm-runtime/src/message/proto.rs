@@ -568,7 +568,8 @@ pub struct LinkHeader {
     /// as long as all those before them have fewer bytes than this.
     #[prost(uint64, tag = "6")]
     pub credit_bytes: u64,
-    /// What each message that follows belongs to: as many as there are messages, or none.
+    /// What each message that follows belongs to: as many as there are messages, or none; with `groups`, as many
+    /// as there are groups.
     #[prost(uint64, repeated, tag = "7")]
     pub tags: ::prost::alloc::vec::Vec<u64>,
     /// Whether a header is wanted in return at once.
@@ -602,11 +603,18 @@ pub struct LinkHeader {
     /// message is a frame.
     #[prost(uint64, repeated, tag = "17")]
     pub sizes: ::prost::alloc::vec::Vec<u64>,
+    /// How many of the messages that follow go the same way each time, where several do: as many as there are
+    /// messages in all, or none.
+    #[prost(uint64, repeated, tag = "18")]
+    pub groups: ::prost::alloc::vec::Vec<u64>,
+    /// By how much the tag of each message of a group is larger than that of the one before.
+    #[prost(uint64, tag = "19")]
+    pub tag_step: u64,
 }
 /// Who connects.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinkHello {
-    /// The highest version of the link that it knows: 1.
+    /// The highest version of the link that it knows: 2.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// What it is to the other side: `worker`, `client` or `subscriber`.

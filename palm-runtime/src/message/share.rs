@@ -8,12 +8,30 @@
 //! has a chance of 1 in 2^64.
 
 use prost::Message as _;
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 
 use super::proto::{Extensions, Share};
 
-/// The field's number.
+/// The field's number, and the key that it begins with.
 const FIELD: u32 = 21;
+const KEY: [u8; 2] = [0xaa, 0x01];
+
+impl Extensions {
+    /// What is told besides the fields of old. Usually that is a share which is not split, and found without
+    /// looking for anything else.
+    pub(super) fn read(unknown: &[u8]) -> Option<Self> {
+        if let Some([len, share @ ..]) = unknown.strip_prefix(&KEY)
+            && usize::from(*len) == share.len()
+            && let Some(share) = Share::read_whole(share)
+        {
+            return Some(Self {
+                share: Some(share),
+                ..Self::default()
+            });
+        }
+        Self::decode(unknown).ok()
+    }
+}
 
 impl Share {
     /// What all parts of an input add up to.
@@ -25,6 +43,16 @@ impl Share {
             input,
             ..Self::default()
         }
+    }
+
+    /// One that says nothing but its input; `None` where it says more.
+    fn read_whole(mut bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self::default());
+        }
+        bytes = bytes.strip_prefix(&[0x08])?;
+        let input = decode_varint(&mut bytes).ok()?;
+        bytes.is_empty().then(|| Self::of_input(input))
     }
 
     /// The extension field, written behind what is in `out`; tells how much is written in all.
@@ -148,6 +176,25 @@ mod tests {
             }
             sum = sum.wrapping_add(split.rest().value());
             prop_assert_eq!(sum, Share::WHOLE);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_share_is_read_as_any_other_field(
+            input in prop_oneof![0_u64..300, any::<u64>()],
+            part in prop_oneof![Just(0), any::<u64>()],
+            incomplete: bool,
+            deadline in prop_oneof![Just(0), any::<u64>()],
+        ) {
+            let share = Share { input, part, incomplete };
+            let extensions = Extensions { share: Some(share), deadline, ..Extensions::default() };
+            let bytes = extensions.encode_to_vec();
+            prop_assert_eq!(Extensions::read(&bytes), Some(extensions));
+            for end in 0..bytes.len() {
+                let expected = Extensions::decode(&bytes[..end]).ok();
+                prop_assert_eq!(Extensions::read(&bytes[..end]), expected);
+            }
         }
     }
 

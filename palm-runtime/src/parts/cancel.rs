@@ -46,8 +46,8 @@ impl CancelConnection {
             let mut batch = Vec::new();
             while arrivals.recv_many(&mut batch, BATCH).await > 0 {
                 for arrival in batch.drain(..) {
-                    if let Arrival::Message(received, list) = arrival {
-                        opened.shared.cancellations.cancel(&list);
+                    if let Arrival::Messages(received, list) = arrival {
+                        opened.shared.cancellations.cancel(list.frame());
                         link.taken(std::iter::once(received));
                     }
                 }

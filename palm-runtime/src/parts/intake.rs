@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::callable::{Emit, catch_panic};
 use crate::context::{ComponentContext, Context};
 use crate::error::chain;
-use crate::message::{Message, Split};
+use crate::message::{Group, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
 use crate::socket::{Pull, SocketClosed};
@@ -22,15 +22,15 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A socket that gives messages.
 pub(super) trait Source: Send {
-    /// Waits for messages; may add none. Cancel safe.
+    /// Waits for up to `max` messages; may add none. Cancel safe.
     fn recv_many(
         &mut self,
-        out: &mut Vec<Bytes>,
+        out: &mut Vec<Group>,
         max: usize,
     ) -> impl Future<Output = Result<(), SocketClosed>> + Send;
 
     /// Takes what is there.
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize);
+    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize);
 
     /// Whether the last messages came by a peer that keeps shares together, see
     /// [`Share`](crate::message::Share).
@@ -45,12 +45,17 @@ pub(super) trait Source: Send {
 }
 
 impl Source for Pull {
-    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
-        self.recv_many(out, max).await
+    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
+        let mut frames = Vec::new();
+        self.recv_many(&mut frames, max).await?;
+        out.extend(frames.into_iter().map(Group::from));
+        Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
-        self.try_recv_many(out, max);
+    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
+        let mut frames = Vec::new();
+        self.try_recv_many(&mut frames, max);
+        out.extend(frames.into_iter().map(Group::from));
     }
 }
 
@@ -75,7 +80,7 @@ pub(super) struct Intake<H> {
 impl<H: InboundHooks> Intake<H> {
     /// Takes messages until the component stops, and then what is in the socket's memory.
     pub(super) async fn run(mut self, source: &mut impl Source) -> Result<(), SocketClosed> {
-        let mut frames = Vec::new();
+        let mut groups = Vec::new();
         loop {
             let max = self.outlet.left().min(BATCH);
             if max == 0 {
@@ -85,19 +90,19 @@ impl<H: InboundHooks> Intake<H> {
             tokio::select! {
                 biased;
                 () = self.outlet.stopped() => break,
-                received = source.recv_many(&mut frames, max) => received?,
+                received = source.recv_many(&mut groups, max) => received?,
             }
-            self.handle(&mut frames, source.knows_shares()).await;
+            self.handle(&mut groups, source.knows_shares()).await;
         }
         // What peers do not say in time, nobody waits for.
         let limit = LAST_WAIT.min(self.outlet.stop.linger);
         let _ = tokio::time::timeout(limit, source.drained()).await;
         for _ in 0..LAST / BATCH {
-            source.try_recv_many(&mut frames, self.outlet.left().min(BATCH));
-            if frames.is_empty() {
+            source.try_recv_many(&mut groups, self.outlet.left().min(BATCH));
+            if groups.is_empty() {
                 break;
             }
-            self.handle(&mut frames, source.knows_shares()).await;
+            self.handle(&mut groups, source.knows_shares()).await;
         }
         Ok(())
     }
@@ -107,35 +112,58 @@ impl<H: InboundHooks> Intake<H> {
         passes_on::<H>() && !self.outlet.block
     }
 
-    async fn handle(&mut self, frames: &mut Vec<Bytes>, knows_shares: bool) {
+    async fn handle(&mut self, groups: &mut Vec<Group>, knows_shares: bool) {
         let since = Instant::now();
-        let taken = self.outlet.take(frames.len());
-        self.counters.count_dropped(frames.len() - taken);
-        let bytes = frames.iter().take(taken).map(Bytes::len).sum();
+        let came = groups.iter().map(Group::len).sum();
+        let taken = self.outlet.take(came);
+        self.counters.count_dropped(came - taken);
+        truncate(groups, taken);
+        let bytes = groups.iter().map(Group::bytes).sum();
         self.counters.count(taken, bytes);
-        for frame in frames.drain(..).take(taken) {
-            let mut decoded = Message::decode(frame);
-            if let Ok(message) = &mut decoded
-                && !knows_shares
-            {
-                message.doubt_share();
+        for group in groups.drain(..) {
+            if knows_shares && self.pass_on_together(&group, since) {
+                continue;
             }
-            match decoded {
-                Ok(mut message) if self.passes_on() => {
-                    if self.ids == Ids::Given {
-                        message.ensure_id();
-                    }
-                    self.batch.push(Envelope::new(message, since));
+            for frame in group.frames() {
+                let mut decoded = Message::decode(frame);
+                if let Ok(message) = &mut decoded
+                    && !knows_shares
+                {
+                    message.doubt_share();
                 }
-                Ok(message) => self.pass_on(message, since).await,
-                Err(error) => {
-                    self.counters.count_error();
-                    let cause = chain(&error);
-                    tracing::warn!("a peer sent what is no message: {cause}");
+                match decoded {
+                    Ok(mut message) if self.passes_on() => {
+                        if self.ids == Ids::Given {
+                            message.ensure_id();
+                        }
+                        self.batch.push(Envelope::new(message, since));
+                    }
+                    Ok(message) => self.pass_on(message, since).await,
+                    Err(error) => {
+                        self.counters.count_error();
+                        let cause = chain(&error);
+                        tracing::warn!("a peer sent what is no message: {cause}");
+                    }
                 }
             }
         }
         self.outlet.send_all(&mut self.batch).await;
+    }
+
+    /// Passes several messages on together, if nothing is to be done with any of them.
+    fn pass_on_together(&mut self, group: &Group, since: Instant) -> bool {
+        if group.len() == 1 || !self.passes_on() || !self.outlet.takes_together(group.len()) {
+            return false;
+        }
+        let Ok(first) = Message::decode(group.first()) else {
+            return false;
+        };
+        if self.ids == Ids::Given && first.cache().is_empty() {
+            return false;
+        }
+        let envelope = Envelope::together(first, group.clone(), since);
+        self.batch.push(envelope);
+        true
     }
 
     async fn pass_on(&mut self, mut message: Message, since: Instant) {
@@ -155,6 +183,19 @@ impl<H: InboundHooks> Intake<H> {
         };
         handle_feedback(&mut self.hooks, &answer);
     }
+}
+
+/// Leaves the first `messages` of them.
+fn truncate(groups: &mut Vec<Group>, messages: usize) {
+    let mut left = messages;
+    groups.retain_mut(|group| {
+        if group.len() > left && left > 0 {
+            *group = group.split_to(left);
+        }
+        let stays = left > 0;
+        left = left.saturating_sub(group.len());
+        stays
+    });
 }
 
 /// Whether nothing is to be done with a message but to pass it on.

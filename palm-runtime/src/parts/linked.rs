@@ -1,12 +1,13 @@
 //! What comes over links beside a PULL.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::intake::Source;
 use crate::link::accept::{Incoming, PeerKey};
+use crate::message::Group;
 use crate::part::Shared;
 use crate::socket::{Pull, SocketClosed};
 
@@ -15,7 +16,7 @@ use crate::socket::{Pull, SocketClosed};
 pub(super) struct Linked {
     incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
     /// What is left of what came last, and who has sent it.
-    rest: (PeerKey, std::vec::IntoIter<Bytes>),
+    rest: (PeerKey, VecDeque<Group>),
     /// Whose messages were taken last, how many, and their bytes.
     taken: Vec<(PeerKey, u64, u64)>,
     pub(super) shared: Arc<Shared>,
@@ -25,7 +26,7 @@ impl Linked {
     fn new(incoming: Option<mpsc::UnboundedReceiver<Incoming>>, shared: Arc<Shared>) -> Self {
         Self {
             incoming,
-            rest: (0, Vec::new().into_iter()),
+            rest: (0, VecDeque::new()),
             taken: Vec::new(),
             shared,
         }
@@ -40,7 +41,7 @@ impl Linked {
 
     /// Waits until there are messages for [`take`](Self::take). Cancel safe.
     async fn wait(&mut self) {
-        if self.rest.1.len() > 0 {
+        if !self.rest.1.is_empty() {
             return;
         }
         let received = match &mut self.incoming {
@@ -48,27 +49,36 @@ impl Linked {
             None => None,
         };
         match received {
-            Some(Incoming { peer, frames }) => self.rest = (peer, frames.into_iter()),
+            Some(Incoming { peer, groups }) => self.rest = (peer, groups.into()),
             None => std::future::pending().await,
         }
     }
 
     /// Takes up to `max` messages that are there.
-    fn take(&mut self, out: &mut Vec<Bytes>, max: usize) {
-        while out.len() < max {
+    fn take(&mut self, out: &mut Vec<Group>, max: usize) {
+        let mut left = max;
+        while left > 0 {
             let (peer, rest) = &mut self.rest;
-            let before = out.len();
-            out.extend(rest.by_ref().take(max - before));
-            let taken = &out[before..];
-            if !taken.is_empty() {
-                let bytes = taken.iter().map(|frame| frame.len() as u64).sum();
-                self.taken.push((*peer, taken.len() as u64, bytes));
+            let (before, mut bytes) = (left, 0);
+            while left > 0
+                && let Some(mut group) = rest.pop_front()
+            {
+                if group.len() > left {
+                    let front = group.split_to(left);
+                    rest.push_front(std::mem::replace(&mut group, front));
+                }
+                left -= group.len();
+                bytes += group.bytes() as u64;
+                out.push(group);
+            }
+            if left < before {
+                self.taken.push((*peer, (before - left) as u64, bytes));
                 continue;
             }
             let Some(Ok(next)) = self.incoming.as_mut().map(|it| it.try_recv()) else {
                 return;
             };
-            self.rest = (next.peer, next.frames.into_iter());
+            self.rest = (next.peer, next.groups.into());
         }
     }
 }
@@ -97,10 +107,10 @@ impl LinkedPull {
 }
 
 impl Source for LinkedPull {
-    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
         self.linked.make_room();
         tokio::select! {
-            received = self.pull.recv_many(out, max) => {
+            received = Source::recv_many(&mut self.pull, out, max) => {
                 self.are_linked = false;
                 received
             }
@@ -112,12 +122,12 @@ impl Source for LinkedPull {
         }
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
         self.linked.make_room();
         self.linked.take(out, max);
         self.are_linked = !out.is_empty();
         if out.is_empty() {
-            self.pull.try_recv_many(out, max);
+            Source::try_recv_many(&mut self.pull, out, max);
         }
     }
 
@@ -131,11 +141,11 @@ impl Source for LinkedPull {
 pub(super) struct Calls(pub(super) LinkedPull);
 
 impl Source for Calls {
-    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
         self.0.recv_many(out, max).await
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
         self.0.try_recv_many(out, max);
     }
 

@@ -19,9 +19,9 @@ use crate::cancel::CANCEL_TOPIC;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::link::{Delivery, Following};
-use crate::message::{FrameMemory, Message, Split};
+use crate::message::{FrameMemory, Group, Message, Split};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
+use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
 /// Publishes each message: under its client's id, or, when pipelined, under the component's own name
@@ -145,7 +145,7 @@ impl<S: Shape> Outbound for PubService<S> {
         };
         let mut cancelled = shared.cancellations.relay();
         let mut is_in_place = false;
-        let mut batch = Vec::new();
+        let (mut batch, mut each) = (Vec::new(), Vec::new());
         loop {
             let expiry = [publisher.held.next_expiry(), publisher.doubts.next_expiry()]
                 .into_iter()
@@ -169,7 +169,7 @@ impl<S: Shape> Outbound for PubService<S> {
                     shared.links.set_in_place();
                 }
                 list = cancelled.next() => publisher.pass_on(list).await?,
-                count = inlet.recv_many(&mut batch, BATCH) => {
+                count = inlet.recv_together(&mut batch, BATCH) => {
                     if count == 0 {
                         break;
                     }
@@ -179,21 +179,17 @@ impl<S: Shape> Outbound for PubService<S> {
                     }
                     publisher.take_notice().await?;
                     for envelope in batch.drain(..) {
-                        let gathers = envelope.gathers;
-                        let message = envelope.answer(Bytes::new());
-                        if !gathers {
-                            publisher.direct(message).await?;
-                            continue;
+                        if !publisher.send_together(&envelope) {
+                            envelope.each(&mut each);
                         }
-                        match publisher.send_plainly(message)? {
-                            Plainly::Sent => {}
-                            Plainly::Full(topic, frame) => {
-                                publisher.publish.send(topic, frame).await?;
+                        for envelope in each.drain(..) {
+                            let gathers = envelope.gathers;
+                            let message = envelope.answer(Bytes::new());
+                            if gathers {
+                                publisher.take(message).await?;
+                            } else {
+                                publisher.direct(message).await?;
                             }
-                            Plainly::Not(_, message) if S::GATHERS || S::HANDLES_STREAM => {
-                                publisher.gather(message).await?;
-                            }
-                            Plainly::Not(topic, message) => publisher.send(topic, message).await?,
                         }
                     }
                 }
@@ -257,7 +253,7 @@ enum Plainly {
     Sent,
     /// There is no room for it.
     Full(Bytes, Bytes),
-    /// It needs more. Without hooks, the topic is found.
+    /// It needs more.
     Not(ByteString, Message),
 }
 
@@ -292,22 +288,47 @@ struct Publisher<S> {
 }
 
 impl<S: Shape> Publisher<S> {
-    /// Publishes a message at once, if that is all that there is to do.
-    fn send_plainly(&mut self, message: Message) -> Result<Plainly, SocketClosed> {
+    /// Publishes a message, after the hooks.
+    async fn take(&mut self, message: Message) -> Result<(), SocketClosed> {
         if S::GATHERS || S::HANDLES_STREAM {
-            let topic = ByteString::new();
-            return Ok(Plainly::Not(topic, message));
+            return self.gather(message).await;
         }
-        let (topic, message) = self.default_topic(message);
-        if self.plain.as_ref().map(|plain| &plain.topic) != Some(&topic) {
+        match self.send_plainly(message)? {
+            Plainly::Sent => Ok(()),
+            Plainly::Full(topic, frame) => self.publish.send(topic, frame).await,
+            Plainly::Not(topic, message) => self.send(topic, message).await,
+        }
+    }
+
+    /// Publishes messages that are together at once, if that is all that there is to do.
+    fn send_together(&mut self, envelope: &Envelope) -> bool {
+        let Some(group) = &envelope.together else {
+            return false;
+        };
+        if S::GATHERS || S::HANDLES_STREAM || self.pipelined {
+            return false;
+        }
+        let topic = self.client_topic(&envelope.message);
+        let is_linked = |plain: &PlainTopic| plain.over_links && !plain.over_socket;
+        if !self.plain(&topic, true).is_some_and(is_linked) {
+            return false;
+        }
+        self.counters.count(group.len(), group.bytes());
+        let group = Group::clone(group);
+        self.linked.push(Delivery { topic, group });
+        true
+    }
+
+    /// The topic, if it has subscribers, and its messages need no more than to be sent.
+    fn plain(&mut self, topic: &ByteString, is_client: bool) -> Option<&PlainTopic> {
+        if self.plain.as_ref().map(|plain| &plain.topic) != Some(topic) {
             let over_socket = self.publish.is_subscribed(topic.as_bytes());
-            let over_links = self.is_followed(&topic);
-            let heard = (over_socket || over_links) && !self.held.holds(&topic);
-            let is_client = topic == message.client();
+            let over_links = self.is_followed(topic);
+            let heard = (over_socket || over_links) && !self.held.holds(topic);
             let exact = || self.publish.exact_subscribers(topic.as_bytes());
             // Subscribers of exactly a client's topic may be a client of pylm.
             if topic.is_empty() || !heard || is_client && !exact().is_empty() {
-                return Ok(Plainly::Not(topic, message));
+                return None;
             }
             self.plain = Some(PlainTopic {
                 topic: topic.clone(),
@@ -315,13 +336,22 @@ impl<S: Shape> Publisher<S> {
                 over_socket,
             });
         }
-        let plain = self.plain.as_ref().expect("it is set");
+        self.plain.as_ref()
+    }
+
+    /// Publishes a message at once, if that is all that there is to do.
+    fn send_plainly(&mut self, message: Message) -> Result<Plainly, SocketClosed> {
+        let (topic, message) = self.default_topic(message);
+        let is_client = topic == message.client();
+        let Some(plain) = self.plain(&topic, is_client) else {
+            return Ok(Plainly::Not(topic, message));
+        };
         let (over_links, over_socket) = (plain.over_links, plain.over_socket);
         let frame = message.into_frame_in(&mut self.memory);
         self.counters.count(1, frame.len());
         if over_links {
-            let (topic, frame) = (topic.clone(), frame.clone());
-            self.linked.push(Delivery { topic, frame });
+            let (topic, group) = (topic.clone(), frame.clone().into());
+            self.linked.push(Delivery { topic, group });
         }
         if !over_socket {
             return Ok(Plainly::Sent);
@@ -343,10 +373,12 @@ impl<S: Shape> Publisher<S> {
         if !self.linked.is_empty() {
             self.shared.links.publish(&mut self.linked);
             // Who followed it is gone.
-            for Delivery { topic, frame } in std::mem::take(&mut self.linked) {
+            for Delivery { topic, group } in std::mem::take(&mut self.linked) {
                 self.plain = None;
-                let dropped = self.held.push(Instant::now(), topic, frame);
-                self.drop_held(dropped);
+                for frame in group.frames() {
+                    let dropped = self.held.push(Instant::now(), topic.clone(), frame);
+                    self.drop_held(dropped);
+                }
             }
             self.shared.links.room().await;
         }
@@ -434,11 +466,15 @@ impl<S: Shape> Publisher<S> {
             message.set_stage(message.stage().saturating_add(1));
             (self.name.clone(), message)
         } else {
-            let topic = match &self.plain {
-                Some(plain) if message.is_of(&plain.topic) => plain.topic.clone(),
-                _ => message.client_topic(),
-            };
-            (topic, message)
+            (self.client_topic(&message), message)
+        }
+    }
+
+    /// The topic of a message that is for its client.
+    fn client_topic(&self, message: &Message) -> ByteString {
+        match &self.plain {
+            Some(plain) if message.is_of(&plain.topic) => plain.topic.clone(),
+            _ => message.client_topic(),
         }
     }
 
@@ -494,8 +530,8 @@ impl<S: Shape> Publisher<S> {
     async fn pass_on(&mut self, list: Bytes) -> Result<(), SocketClosed> {
         let topic = str::from_utf8(CANCEL_TOPIC).expect("it is text");
         if self.is_followed(topic) {
-            let (topic, frame) = (topic.into(), list.clone());
-            self.linked.push(Delivery { topic, frame });
+            let (topic, group) = (topic.into(), list.clone().into());
+            self.linked.push(Delivery { topic, group });
         }
         if !self.publish.is_subscribed(CANCEL_TOPIC) {
             return Ok(());
@@ -530,7 +566,7 @@ impl<S: Shape> Publisher<S> {
         if self.is_followed(&topic) {
             self.linked.push(Delivery {
                 topic: topic.clone(),
-                frame: frame.clone(),
+                group: frame.clone().into(),
             });
             if self.linked.len() >= BATCH {
                 self.deliver().await;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::intake::{Ids, Intake, Source, passes_on};
@@ -14,7 +13,7 @@ use crate::error::BoxError;
 use crate::link::connection::{Arrival, Arrivals, Introduction, Link};
 use crate::link::task::Received;
 use crate::link::{Following, SUBSCRIBER};
-use crate::message::new_id;
+use crate::message::{Group, new_id};
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup, Shared};
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
@@ -194,14 +193,14 @@ impl LinkedTopic {
         }
     }
 
-    fn sort(&mut self, arrivals: impl Iterator<Item = Arrival>, out: &mut Vec<Bytes>) {
+    fn sort(&mut self, arrivals: impl Iterator<Item = Arrival>, out: &mut Vec<Group>) {
         for arrival in arrivals {
             match arrival {
-                Arrival::Message(received, frame) => {
+                Arrival::Messages(received, group) => {
                     if received.is_of_topic(0) {
-                        out.push(frame);
+                        out.push(group);
                     } else {
-                        self.shared.cancellations.cancel(&frame);
+                        self.shared.cancellations.cancel(group.frame());
                     }
                     self.taken.push(received);
                 }
@@ -215,7 +214,7 @@ impl LinkedTopic {
 }
 
 impl Source for LinkedTopic {
-    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
         self.make_room();
         let mut arrivals = Vec::new();
         self.arrivals.recv_many(&mut arrivals, max).await;
@@ -223,7 +222,7 @@ impl Source for LinkedTopic {
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
         self.make_room();
         let mut arrivals = Vec::new();
         self.arrivals.try_recv_many(&mut arrivals, max);
@@ -342,7 +341,7 @@ struct Topic {
 }
 
 impl Topic {
-    fn sort(&mut self, out: &mut Vec<Bytes>) {
+    fn sort(&mut self, out: &mut Vec<Group>) {
         for Publication { topic, body } in self.publications.drain(..) {
             // Subscriptions match by prefix.
             if topic != self.topic {
@@ -354,7 +353,7 @@ impl Topic {
                 continue;
             }
             match body {
-                Some(body) => out.push(body),
+                Some(body) => out.push(body.into()),
                 None => {
                     self.counters.count_error();
                     tracing::warn!("a publication has no body, or more than one");
@@ -365,7 +364,7 @@ impl Topic {
 }
 
 impl Source for Topic {
-    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
         self.subscribe
             .recv_many(&mut self.publications, max)
             .await?;
@@ -373,7 +372,7 @@ impl Source for Topic {
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
         self.subscribe.try_recv_many(&mut self.publications, max);
         self.sort(out);
     }

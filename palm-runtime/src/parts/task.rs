@@ -13,10 +13,10 @@ use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::component::descriptor;
 use crate::error::{BoxError, chain};
-use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch};
+use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, Together};
 use crate::link::{Following, LinkOptions, WORKER};
+use crate::message::Message;
 use crate::message::proto::Descriptor;
-use crate::message::{FrameMemory, Message};
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
 
 /// How a worker and its master exchange tasks and results.
@@ -189,21 +189,22 @@ impl Forward<'_> {
         let counters = &self.opened.counters;
         let (mut count, mut bytes) = (0, 0);
         for arrival in received.drain(..) {
-            let Arrival::Message(task, frame) = arrival else {
+            let Arrival::Messages(received, group) = arrival else {
                 continue;
             };
-            count += 1;
-            bytes += frame.len();
-            let task = self.link.task(task);
-            match Message::decode(frame) {
-                Ok(mut message) => {
-                    message.belongs_to(task);
-                    self.batch.push(Envelope::new(message, since));
-                }
-                Err(error) => {
-                    counters.count_error();
-                    let cause = chain(&error);
-                    tracing::warn!("the master sent what is no message: {cause}");
+            count += group.len();
+            bytes += group.bytes();
+            for (task, frame) in self.link.tasks(received, &group) {
+                match Message::decode(frame) {
+                    Ok(mut message) => {
+                        message.belongs_to(task);
+                        self.batch.push(Envelope::new(message, since));
+                    }
+                    Err(error) => {
+                        counters.count_error();
+                        let cause = chain(&error);
+                        tracing::warn!("the master sent what is no message: {cause}");
+                    }
                 }
             }
         }
@@ -239,18 +240,13 @@ impl Outbound for ResultConnection {
         let counters = opened.counters;
         let give = async {
             let mut batch = Vec::new();
-            let mut memory = FrameMemory::default();
+            let mut together = Together::default();
             while inlet.recv_many(&mut batch, BATCH).await > 0 {
                 link.room().await;
-                let (count, mut bytes) = (batch.len(), 0);
-                let results = batch.drain(..).map(|envelope| {
-                    let mut message = envelope.answer(Bytes::new());
-                    let task = message.take_task();
-                    let frame = message.into_frame_in(&mut memory);
-                    bytes += frame.len();
-                    (task, frame)
-                });
-                link.submit(results);
+                let count = batch.len();
+                let results = batch.drain(..);
+                let results = results.map(|envelope| envelope.answer(Bytes::new()));
+                let bytes = link.submit(results, &mut together);
                 counters.count(count, bytes);
             }
             // What a master that is gone does not take, nobody waits for.

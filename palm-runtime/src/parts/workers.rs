@@ -15,11 +15,11 @@ use super::intake::{Ids, Intake, Source};
 use super::linked::LinkedPull;
 use super::pushed::Due;
 use super::whereabouts::{self, Given, IntoAddress};
-use crate::error::{BoxError, CallFailure};
+use crate::error::{BoxError, CallFailure, chain};
 use crate::executor::log_failure;
 use crate::link::accept::{Incoming, Links};
 use crate::link::dispatch::Failed;
-use crate::message::Message;
+use crate::message::{Group, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Envelope, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared, Stop,
@@ -224,7 +224,7 @@ impl Tasks<'_> {
         loop {
             let received = tokio::select! {
                 biased;
-                received = inlet.recv_many(&mut batch, BATCH) => received,
+                received = inlet.recv_together(&mut batch, BATCH) => received,
                 () = self.links_changed() => {
                     self.fail_lost().await;
                     continue;
@@ -241,7 +241,10 @@ impl Tasks<'_> {
             let (mut count, mut bytes) = (0, 0);
             for envelope in batch.drain(..) {
                 let Envelope {
-                    message, feedback, ..
+                    message,
+                    feedback,
+                    together,
+                    ..
                 } = envelope;
                 match (feedback, self.answers) {
                     (Some(feedback), Some(answers)) => answers.expect(&message, feedback),
@@ -251,14 +254,20 @@ impl Tasks<'_> {
                     }
                     (None, _) => {}
                 }
-                if self.shared.cancellations.has(message.client()) {
-                    self.fail(message, &CallFailure::given_up()).await;
+                let is_cancelled = self.shared.cancellations.concern(&message);
+                let group = match together {
+                    Some(group) => *group,
+                    None => message.into_frame().into(),
+                };
+                if is_cancelled {
+                    for frame in group.frames() {
+                        self.fail(frame, &CallFailure::given_up()).await;
+                    }
                     continue;
                 }
-                let frame = message.into_frame();
-                count += 1;
-                bytes += frame.len();
-                tasks.push_back(frame);
+                count += group.len();
+                bytes += group.bytes();
+                tasks.push_back(group);
             }
             self.counters.count(count, bytes);
             self.place(&mut tasks, &mut others).await?;
@@ -271,7 +280,7 @@ impl Tasks<'_> {
     /// Finds a worker for each task.
     async fn place(
         &self,
-        tasks: &mut VecDeque<Bytes>,
+        tasks: &mut VecDeque<Group>,
         others: &mut Others,
     ) -> Result<(), SocketClosed> {
         while !tasks.is_empty() {
@@ -292,6 +301,9 @@ impl Tasks<'_> {
                 }
                 // Each task goes to whom it suits best, and what waits here to whoever is first.
                 Some(links) => {
+                    if let Some(task) = self.next(tasks) {
+                        tasks.push_front(task.into());
+                    }
                     may_push = others.have_room(&self.shared.outstanding);
                     let load = links.least_load();
                     let is_pushed = may_push && others.are_next(&self.shared.outstanding, load);
@@ -303,17 +315,17 @@ impl Tasks<'_> {
                     }
                 }
             }
-            if let Some(task) = tasks.pop_front()
+            if let Some(task) = self.next(tasks)
                 && let Some(task) = self.wait_with(task, may_push).await?
             {
-                tasks.push_front(task);
+                tasks.push_front(task.into());
             }
         }
         Ok(())
     }
 
     /// Pushes as many as there is room for; tells whether that was all.
-    fn try_push(&self, tasks: &mut VecDeque<Bytes>) -> Result<bool, SocketClosed> {
+    fn try_push(&self, tasks: &mut VecDeque<Group>) -> Result<bool, SocketClosed> {
         while !tasks.is_empty() {
             if !self.try_push_one(tasks)? {
                 return Ok(false);
@@ -323,8 +335,8 @@ impl Tasks<'_> {
     }
 
     /// Pushes the first one; tells whether there was room.
-    fn try_push_one(&self, tasks: &mut VecDeque<Bytes>) -> Result<bool, SocketClosed> {
-        let Some(task) = tasks.pop_front() else {
+    fn try_push_one(&self, tasks: &mut VecDeque<Group>) -> Result<bool, SocketClosed> {
+        let Some(task) = self.next(tasks) else {
             return Ok(false);
         };
         let task = self.numbered(task);
@@ -334,7 +346,7 @@ impl Tasks<'_> {
                 Ok(true)
             }
             Err(TrySendError::Full(task)) => {
-                tasks.push_front(task);
+                tasks.push_front(task.into());
                 Ok(false)
             }
             Err(TrySendError::Closed(_)) => Err(SocketClosed),
@@ -381,12 +393,25 @@ impl Tasks<'_> {
                 } else {
                     CallFailure::unavailable("no worker is connected".into())
                 };
-                if let Ok(message) = Message::decode(task) {
-                    self.fail(message, &failure).await;
-                }
+                self.fail(task, &failure).await;
                 Ok(None)
             }
         }
+    }
+
+    /// Takes the next task.
+    fn next(&self, tasks: &mut VecDeque<Group>) -> Option<Bytes> {
+        next(tasks, |frame| self.is_message(frame))
+    }
+
+    fn is_message(&self, frame: &Bytes) -> bool {
+        let decoded = Message::decode(frame.clone());
+        if let Err(error) = &decoded {
+            self.counters.count_error();
+            let cause = chain(error);
+            tracing::warn!("a peer sent what is no message: {cause}");
+        }
+        decoded.is_ok()
     }
 
     /// A task with a number, where one that has no result for too long is pushed again.
@@ -436,19 +461,17 @@ impl Tasks<'_> {
         }
     }
 
-    async fn push_again(&self, due: Due, tasks: &mut VecDeque<Bytes>) {
+    async fn push_again(&self, due: Due, tasks: &mut VecDeque<Group>) {
         let count = due.again.len();
         if count > 0 {
             tracing::warn!("{count} tasks have no result for too long, and go to other workers");
         }
-        tasks.extend(due.again);
+        tasks.extend(due.again.into_iter().map(Group::from));
         for frame in due.failed {
             self.counters.count_error();
-            if let Ok(message) = Message::decode(frame) {
-                let failure = "the workers that had it gave no result in time";
-                let failure = CallFailure::unavailable(failure.into());
-                self.fail(message, &failure).await;
-            }
+            let failure = "the workers that had it gave no result in time";
+            let failure = CallFailure::unavailable(failure.into());
+            self.fail(frame, &failure).await;
         }
     }
 
@@ -464,9 +487,7 @@ impl Tasks<'_> {
     async fn fail_lost(&self) {
         for Failed { frame, failure } in self.links.map_or_else(Vec::new, Links::take_failed) {
             self.counters.count_error();
-            if let Ok(message) = Message::decode(frame) {
-                self.fail(message, &failure).await;
-            }
+            self.fail(frame, &failure).await;
         }
     }
 
@@ -482,13 +503,34 @@ impl Tasks<'_> {
     }
 
     /// Answers a task that no worker gets.
-    async fn fail(&self, message: Message, failure: &CallFailure) {
+    async fn fail(&self, task: Bytes, failure: &CallFailure) {
+        let Ok(message) = Message::decode(task) else {
+            return;
+        };
         log_failure(&message, failure);
         let failed = message.failed(self.name, failure);
         if let Some(answers) = self.answers {
             answers.answer(&failed.encode());
         }
         self.outlet.send_failed(failed, Instant::now()).await;
+    }
+}
+
+/// Takes the next task, also out of a group, of which nobody has looked at any but the first one; what is no
+/// message is left out.
+fn next(tasks: &mut VecDeque<Group>, is_message: impl Fn(&Bytes) -> bool) -> Option<Bytes> {
+    loop {
+        let mut rest = tasks.pop_front()?;
+        if rest.len() == 1 {
+            return Some(rest.first());
+        }
+        let first = rest.split_to(1).first();
+        if rest.len() > 1 || is_message(&rest.first()) {
+            tasks.push_front(rest);
+        }
+        if is_message(&first) {
+            return Some(first);
+        }
     }
 }
 
@@ -626,23 +668,25 @@ struct Results<'a> {
 
 impl Results<'_> {
     /// Counts what came, which is all that there is; what does not count is taken out.
-    fn count(&self, frames: &mut Vec<Bytes>) {
+    fn count(&self, results: &mut Vec<Group>) {
         if self.source.are_linked {
             return;
         }
-        let came = frames.len();
+        // What comes over sockets is in no group.
+        let came = results.len();
         if let Some(mut pushed) = self.source.linked.shared.pushed() {
-            let number = |frame: &Bytes| {
-                let message = Message::decode(frame.clone());
+            let number = |result: &Group| {
+                let message = Message::decode(result.first());
                 message.map_or(0, |message| message.task_number())
             };
-            frames.retain(|frame| match number(frame) {
+            results.retain(|result| match number(result) {
                 0 => true,
                 number => pushed.result(number),
             });
         }
         if let Some(answers) = self.answers {
-            frames.iter().for_each(|frame| answers.answer(frame));
+            let results = results.iter();
+            results.for_each(|result| answers.answer(result.frame()));
         }
         let shared = &self.source.linked.shared;
         shared.outstanding.came_back(came);
@@ -650,18 +694,44 @@ impl Results<'_> {
 }
 
 impl Source for Results<'_> {
-    async fn recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
         self.source.recv_many(out, max).await?;
         self.count(out);
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
         self.source.try_recv_many(out, max);
         self.count(out);
     }
 
     fn knows_shares(&self) -> bool {
         self.source.knows_shares()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Sizes;
+
+    #[test]
+    fn what_is_no_message_does_not_come_out_of_a_group() {
+        let group = |frame: &'static [u8]| {
+            let sizes = Sizes::new(vec![1; frame.len()].into());
+            Group::of(Bytes::from_static(frame), sizes).unwrap()
+        };
+        for frame in [
+            &b"abc"[..],
+            b"xabc",
+            b"axbxc",
+            b"abcx",
+            b"xaxbxcx",
+            b"xxabxxc",
+        ] {
+            let mut tasks = VecDeque::from([group(frame), group(b"d")]);
+            let tasks = std::iter::from_fn(|| next(&mut tasks, |frame| frame != "x"));
+            assert_eq!(tasks.collect::<Vec<_>>().concat(), b"abcd");
+        }
     }
 }
