@@ -121,14 +121,20 @@ pub(super) async fn read(
             link.taken(taken.drain(..));
         }
     };
+    let open = async {
+        link.opened().await;
+        said_open(&ready);
+        std::future::pending().await
+    };
     tokio::select! {
         // In this task, so that answers are given on without waking another one.
-        ended = link.drive(|| { said_open(&ready); }) => {
+        ended = link.drive() => {
             if let Err(error) = ended {
                 tracing::error!(%error, "the link cannot be kept");
             }
         }
         () = take => {}
+        () = open => {}
     }
     answers.close();
 }

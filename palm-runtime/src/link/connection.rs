@@ -233,9 +233,9 @@ impl Link {
         state.session.limit(messages);
     }
 
-    /// Whether the other side has answered once.
-    pub(crate) fn is_open(&self) -> bool {
-        self.state().is_open
+    /// Waits until the other side has answered once. Cancel safe.
+    pub(crate) async fn opened(&self) {
+        self.until(|state| state.is_open).await;
     }
 
     /// Each of some tasks, as what messages belong to, and its message.
@@ -377,13 +377,12 @@ impl Link {
     }
 
     /// Keeps the link up, and lets tasks come out; does not end as long as there is a component. Of
-    /// several that do so one does, and when it is dropped, the next. `opened` is told whenever the master
-    /// may have answered for the first time. Cancel safe: nothing is lost.
+    /// several that do so one does, and when it is dropped, the next. Cancel safe: nothing is lost.
     ///
     /// # Errors
     ///
     /// [`SocketError::Connect`] when the address is none to connect to.
-    pub(crate) async fn drive(&self, mut opened: impl FnMut()) -> Result<(), SocketError> {
+    pub(crate) async fn drive(&self) -> Result<(), SocketError> {
         let mut slot = self.dealer.lock().await;
         loop {
             let dealer = match &mut *slot {
@@ -394,7 +393,7 @@ impl Link {
                     slot.insert(dealer)
                 }
             };
-            if self.converse(dealer, &mut opened).await.is_err() {
+            if self.converse(dealer).await.is_err() {
                 // The socket is closed: the component is gone.
                 return Ok(());
             }
@@ -408,11 +407,7 @@ impl Link {
     }
 
     /// Talks to the master until it has been silent for too long.
-    async fn converse(
-        &self,
-        dealer: &mut Dealer,
-        opened: &mut impl FnMut(),
-    ) -> Result<(), SocketClosed> {
+    async fn converse(&self, dealer: &mut Dealer) -> Result<(), SocketClosed> {
         let begin = Instant::now();
         let sender = dealer.sender();
         let mut seen = sender.peers_generation();
@@ -451,9 +446,6 @@ impl Link {
             }
             if !messages.is_empty() {
                 self.receive(messages.drain(..));
-                if self.is_open() {
-                    opened();
-                }
             }
         }
     }

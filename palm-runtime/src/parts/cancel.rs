@@ -54,7 +54,7 @@ impl CancelConnection {
             }
         };
         tokio::select! {
-            ended = link.drive(|| ()) => ended?,
+            ended = link.drive() => ended?,
             () = take => {}
         }
         Ok(())

@@ -123,7 +123,6 @@ impl<H: InboundHooks> SubConnection<H> {
         let (link, arrivals) = Link::new(address, &opened.options, introduction, options);
         tracing::info!("follows `{topic}` over a link with {address}");
         let shared = &opened.shared;
-        let (open, mut opening) = watch::channel(false);
         let mut source = LinkedTopic {
             link: link.clone(),
             arrivals,
@@ -142,8 +141,7 @@ impl<H: InboundHooks> SubConnection<H> {
         };
         let linger = intake.outlet.stop.linger;
         let in_place = async {
-            // Errors would mean that the link has ended.
-            let _ = opening.wait_for(|is_open| *is_open).await;
+            link.opened().await;
             let said = saying.wait_for(|is_in_place| *is_in_place);
             if tokio::time::timeout(STREAMS, said).await.is_err() {
                 tracing::warn!("a component before `{topic}` still waits for what it follows");
@@ -153,7 +151,7 @@ impl<H: InboundHooks> SubConnection<H> {
         };
         tokio::select! {
             // In this task, so that messages go on without waking another one.
-            ended = link.drive(|| { open.send_replace(true); }) => ended?,
+            ended = link.drive() => ended?,
             ended = intake.run(&mut source) => ended?,
             () = in_place => {}
         }

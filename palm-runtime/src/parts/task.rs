@@ -134,15 +134,15 @@ impl Inbound for TaskConnection {
             outlet: &outlet,
             batch: Vec::new(),
         };
-        let mut is_in_place = false;
-        let in_place = || {
-            if !std::mem::replace(&mut is_in_place, true) {
-                opened.shared.streams.one_is_in_place();
-            }
+        let in_place = async {
+            link.opened().await;
+            opened.shared.streams.one_is_in_place();
+            std::future::pending().await
         };
         tokio::select! {
             // In this task, so that tasks go on without waking another one.
-            ended = link.drive(in_place) => ended?,
+            ended = link.drive() => ended?,
+            () = in_place => {}
             () = forward.run(tasks) => {}
         }
         Ok(())
@@ -255,7 +255,7 @@ impl Outbound for ResultConnection {
         tokio::select! {
             () = give => {}
             // Once tasks do not come any more.
-            ended = link.drive(|| ()) => ended?,
+            ended = link.drive() => ended?,
         }
         link.close().await;
         Ok(())
