@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use support::{ANY, Process, until_orphaned};
 
 /// Messages under way at once where throughput is measured.
-const WINDOW: usize = 1000;
+const WINDOW: usize = 2000;
 
 /// How often it is measured; the best counts.
 const ROUNDS: usize = 5;

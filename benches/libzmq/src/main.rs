@@ -10,7 +10,7 @@ use zmq::{Context, DEALER, DONTWAIT, Message, ROUTER, Result, SNDMORE, Socket, S
 const ANY: &str = "tcp://127.0.0.1:0";
 
 /// Calls under way at once.
-const WINDOW: usize = 1000;
+const WINDOW: usize = 2000;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
