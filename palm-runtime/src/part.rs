@@ -24,7 +24,7 @@ use crate::cache::ComponentStore;
 use crate::callable::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
-use crate::error::{BoxError, CallFailure, chain};
+use crate::error::{BoxError, CallFailure};
 use crate::link::LinkOptions;
 use crate::link::accept::Links;
 use crate::message::{Group, Message, Split};
@@ -725,15 +725,8 @@ impl Envelope {
         let Some(group) = self.together else {
             return out.push(self);
         };
-        for frame in group.frames() {
-            match Message::decode(frame) {
-                Ok(message) => out.push(Self::new(message, self.since)),
-                Err(error) => {
-                    let cause = chain(&error);
-                    tracing::warn!("a peer sent what is no message: {cause}");
-                }
-            }
-        }
+        let messages = group.frames().filter_map(Message::read);
+        out.extend(messages.map(|message| Self::new(message, self.since)));
     }
 
     /// A message whose answer goes to `feedback`; where there is none, that is dropped.

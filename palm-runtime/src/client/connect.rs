@@ -670,8 +670,8 @@ impl Client {
         self.0.cache.watch(prefix).await
     }
 
-    /// The message that asks for `steps`, and its length, if it is not too large. It has its id from here, so that a master
-    /// need not write it anew to give it one.
+    /// The message that asks for `steps`, and its length, if it is not too large. It has its id from here,
+    /// so that a master need not write it anew to give it one.
     pub(super) fn content<'a>(
         &'a self,
         steps: &'a Steps,

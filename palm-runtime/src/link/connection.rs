@@ -333,7 +333,7 @@ impl Link {
     pub(crate) fn submit(
         &self,
         results: impl Iterator<Item = Message>,
-        together: &mut Together,
+        together: &mut ResultGroups,
     ) -> usize {
         let now = Instant::now();
         let mut state = self.state();
@@ -643,7 +643,7 @@ impl State {
 
 /// Results that go to the master together.
 #[derive(Debug, Default)]
-pub(crate) struct Together {
+pub(crate) struct ResultGroups {
     builder: GroupBuilder,
     /// That of the first one.
     tag: u64,
@@ -654,7 +654,7 @@ pub(crate) struct Together {
 /// How many results go together.
 const MOST_TOGETHER: usize = 256;
 
-impl Together {
+impl ResultGroups {
     /// Adds a result, the last one of its task or not. What it does not go together with goes to `out`, and so
     /// does the result where it goes alone.
     fn add(&mut self, (tag, is_last): (u64, bool), result: Message, out: &mut Vec<Item>) {

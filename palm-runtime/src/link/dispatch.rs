@@ -65,7 +65,7 @@ impl Task {
 
 /// Tasks with numbers in a row that one worker has, of which each gets one result.
 #[derive(Debug)]
-struct Together {
+struct HeldGroup {
     group: Group,
     key: WorkerKey,
     /// A bit for each: whether it has its result.
@@ -74,7 +74,7 @@ struct Together {
     left: usize,
 }
 
-impl Together {
+impl HeldGroup {
     fn new(group: Group, key: WorkerKey) -> Self {
         Self {
             done: SmallVec::from_elem(0, group.len().div_ceil(64)),
@@ -165,7 +165,7 @@ pub(crate) struct Failed {
 pub(crate) struct Dispatch {
     tasks: ByNumber<Task>,
     /// Those that are with a worker together, by the number of the first one.
-    together: BTreeMap<TaskId, Together>,
+    together: BTreeMap<TaskId, HeldGroup>,
     waiting: VecDeque<Waiting>,
     /// How many tasks wait, and how many that have no answer are not in `tasks`.
     waiting_tasks: usize,
@@ -307,7 +307,7 @@ impl Dispatch {
             task.give(key);
             self.tasks.insert(first, task);
         } else {
-            let together = Together::new(group.clone(), key);
+            let together = HeldGroup::new(group.clone(), key);
             self.together.insert(first, together);
         }
         Some((key, first, group))

@@ -13,7 +13,7 @@ use super::error::{self, RemoteError};
 use super::memory::FrameMemory;
 use super::proto::{End, Extensions, PalmMessage, Share, Trace};
 use super::share;
-use crate::error::CallFailure;
+use crate::error::{CallFailure, chain};
 use crate::function::{Step, StepError, step_at};
 use crate::link::task::Task;
 
@@ -125,6 +125,16 @@ impl Message {
     /// type, or text that is not UTF-8.
     pub fn decode(frame: Bytes) -> Result<Self, DecodeError> {
         codec::decode(frame).map(|fields| Self(Box::new(fields)))
+    }
+
+    /// [`decode`](Self::decode) of what came from a peer: a warning, and `None`, where it is no message.
+    pub(crate) fn read(frame: Bytes) -> Option<Self> {
+        let decoded = Self::decode(frame);
+        if let Err(error) = &decoded {
+            let cause = chain(error);
+            tracing::warn!("a peer sent what is no message: {cause}");
+        }
+        decoded.ok()
     }
 
     /// The message as one frame. Nothing is copied when it is as it came in; otherwise header and

@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use crate::callable::{Emit, catch_panic};
 use crate::context::{ComponentContext, Context};
-use crate::error::chain;
 use crate::message::{Group, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
@@ -125,26 +124,21 @@ impl<H: InboundHooks> Intake<H> {
                 continue;
             }
             for frame in group.frames() {
-                let mut decoded = Message::decode(frame);
-                if let Ok(message) = &mut decoded
-                    && !knows_shares
-                {
+                let Some(mut message) = Message::read(frame) else {
+                    self.counters.count_error();
+                    continue;
+                };
+                if !knows_shares {
                     message.doubt_share();
                 }
-                match decoded {
-                    Ok(mut message) if self.passes_on() => {
-                        if self.ids == Ids::Given {
-                            message.ensure_id();
-                        }
-                        self.batch.push(Envelope::new(message, since));
-                    }
-                    Ok(message) => self.pass_on(message, since).await,
-                    Err(error) => {
-                        self.counters.count_error();
-                        let cause = chain(&error);
-                        tracing::warn!("a peer sent what is no message: {cause}");
-                    }
+                if !self.passes_on() {
+                    self.pass_on(message, since).await;
+                    continue;
                 }
+                if self.ids == Ids::Given {
+                    message.ensure_id();
+                }
+                self.batch.push(Envelope::new(message, since));
             }
         }
         self.outlet.send_all(&mut self.batch).await;

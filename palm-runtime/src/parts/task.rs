@@ -13,7 +13,7 @@ use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::component::descriptor;
 use crate::error::{BoxError, chain};
-use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, Together};
+use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, ResultGroups};
 use crate::link::{Following, LinkOptions, WORKER};
 use crate::message::Message;
 use crate::message::proto::Descriptor;
@@ -240,7 +240,7 @@ impl Outbound for ResultConnection {
         let counters = opened.counters;
         let give = async {
             let mut batch = Vec::new();
-            let mut together = Together::default();
+            let mut together = ResultGroups::default();
             while inlet.recv_many(&mut batch, BATCH).await > 0 {
                 link.room().await;
                 let count = batch.len();

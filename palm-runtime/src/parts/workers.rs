@@ -15,7 +15,7 @@ use super::intake::{Ids, Intake, Source};
 use super::linked::LinkedPull;
 use super::pushed::Due;
 use super::whereabouts::{self, Given, IntoAddress};
-use crate::error::{BoxError, CallFailure, chain};
+use crate::error::{BoxError, CallFailure};
 use crate::executor::log_failure;
 use crate::link::accept::{Incoming, Links};
 use crate::link::dispatch::Failed;
@@ -405,13 +405,11 @@ impl Tasks<'_> {
     }
 
     fn is_message(&self, frame: &Bytes) -> bool {
-        let decoded = Message::decode(frame.clone());
-        if let Err(error) = &decoded {
+        let is_message = Message::read(frame.clone()).is_some();
+        if !is_message {
             self.counters.count_error();
-            let cause = chain(error);
-            tracing::warn!("a peer sent what is no message: {cause}");
         }
-        decoded.is_ok()
+        is_message
     }
 
     /// A task with a number, where one that has no result for too long is pushed again.
