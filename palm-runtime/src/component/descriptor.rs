@@ -43,6 +43,7 @@ pub(super) fn encode(kind: Option<ComponentKind>, name: &str, offer: Offer<'_>) 
         functions: functions.collect(),
         incomplete: offer.is_incomplete,
         links: offer.links,
+        followers: Vec::new(),
     };
     descriptor.encode_to_vec()
 }

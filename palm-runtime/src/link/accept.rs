@@ -93,6 +93,8 @@ impl Lane {
 #[derive(Debug)]
 pub(crate) struct Links {
     options: LinkOptions,
+    /// Identifies this run of the component in each `welcome`.
+    component: u64,
     state: Mutex<State>,
     pub(super) workers: watch::Sender<Workers>,
     /// Tasks that have no answer yet.
@@ -216,6 +218,7 @@ impl Links {
         let dispatch = Dispatch::new(options.max_attempts);
         Self {
             options,
+            component: uuid::Uuid::new_v4().as_u64_pair().0,
             state: Mutex::new(State {
                 router: None,
                 gives_tasks: false,
@@ -461,7 +464,8 @@ impl Links {
         };
         let (instance, _) = uuid::Uuid::new_v4().as_u64_pair();
         let patience = self.options.patience;
-        let mut session = Session::accept(id.clone(), instance, window, patience, now);
+        let mut session =
+            Session::accept(id.clone(), instance, self.component, window, patience, now);
         if hello.role != WORKER {
             if hello.again {
                 state.settled_at.get_or_insert(now + SETTLING);

@@ -189,7 +189,7 @@ impl Link {
             functions,
             topics: following.topics,
             client: following.client,
-            again: false,
+            ..LinkHello::default()
         };
         let now = Instant::now();
         let pace = Pace::new(concurrency as u64, prefetch, now);

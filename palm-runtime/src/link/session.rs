@@ -21,9 +21,12 @@ use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 
-/// The version of the link that this is, and the lowest one that it speaks.
-pub(crate) const VERSION: u32 = 2;
+/// The highest and the lowest version of the link that this implementation speaks.
+pub(crate) const VERSION: u32 = 3;
 pub(crate) const LOWEST_VERSION: u32 = 1;
+
+/// The first version whose workers return tasks that they will not do.
+pub(crate) const RETURNS_VERSION: u32 = 3;
 
 /// From this version on messages go in groups.
 const GROUPS_VERSION: u32 = 2;
@@ -143,6 +146,8 @@ enum Side {
     },
     Accepts {
         instance: u64,
+        /// Identifies this run of the component, see `LinkWelcome`.
+        component: u64,
         patience: Duration,
         welcome_due: bool,
     },
@@ -198,17 +203,20 @@ impl Session {
         Self::new(id, side, window, heartbeat, now)
     }
 
-    /// The side that is connected to. `instance` is a random number; a peer that is silent for longer than
-    /// `patience` is given up by the session's owner.
+    /// The side that is connected to. `instance` and `component` are random numbers: one for the session, the
+    /// other for this run of the component. A peer that is silent for longer than `patience` is given up by
+    /// the session's owner.
     pub(crate) fn accept(
         id: Bytes,
         instance: u64,
+        component: u64,
         window: Window,
         patience: Duration,
         now: Instant,
     ) -> Self {
         let side = Side::Accepts {
             instance,
+            component,
             patience,
             welcome_due: false,
         };
@@ -256,6 +264,11 @@ impl Session {
             self.progress = now;
         }
         self.outbox.push(item);
+    }
+
+    /// The version of the link that both sides speak; the lowest one until the peer has introduced itself.
+    pub(crate) fn version(&self) -> u32 {
+        VERSION.min(self.peer_version)
     }
 
     /// How many further messages the peer has credit for.
@@ -536,18 +549,26 @@ impl Session {
         let mut hello_due = None;
         let mut welcome = None;
         match &mut self.side {
-            Side::Connects { hello, greeted, .. } => {
+            Side::Connects {
+                hello,
+                instance,
+                greeted,
+            } => {
                 let waits = |greeted| now.saturating_duration_since(greeted) < RETRY;
                 if !self.open {
                     if greeted.is_some_and(waits) {
                         return None;
                     }
                     *greeted = Some(now);
-                    hello_due = Some(hello.clone());
+                    hello_due = Some(LinkHello {
+                        instance: instance.unwrap_or_default(),
+                        ..hello.clone()
+                    });
                 }
             }
             Side::Accepts {
                 instance,
+                component,
                 patience,
                 welcome_due,
             } => {
@@ -558,6 +579,7 @@ impl Session {
                     version: VERSION.min(self.peer_version),
                     instance: *instance,
                     patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+                    component: *component,
                 });
             }
         }

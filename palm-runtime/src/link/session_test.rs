@@ -109,7 +109,7 @@ impl Pair {
         let id = Bytes::from_static(&[1; 16]);
         let [connects, accepts] = windows;
         let connecting = Session::connect(id.clone(), hello, connects, HEARTBEAT, now);
-        let accepting = Session::accept(id, 7, accepts, 3 * HEARTBEAT, now);
+        let accepting = Session::accept(id, 7, 1, accepts, 3 * HEARTBEAT, now);
         Self {
             now,
             ends: [End::new(connecting, connects), End::new(accepting, accepts)],
@@ -281,7 +281,7 @@ fn a_peer_that_was_restarted_has_forgotten() {
     let mut pair = Pair::new([window(2, 1000), window(10, 1000)]);
     pair.settle();
     let id = Bytes::from_static(&[1; 16]);
-    let accepting = Session::accept(id, 8, window(10, 1000), 3 * HEARTBEAT, pair.now);
+    let accepting = Session::accept(id, 8, 1, window(10, 1000), 3 * HEARTBEAT, pair.now);
     pair.ends[1] = End::new(accepting, window(10, 1000));
     // Without an introduction it says nothing.
     pair.submit(0, 0);

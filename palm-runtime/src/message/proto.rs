@@ -187,6 +187,22 @@ pub struct Descriptor {
     /// To which roles links are offered at `db_address`: `worker`.
     #[prost(string, repeated, tag = "7")]
     pub links: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The components that follow this one over links.
+    #[prost(message, repeated, tag = "8")]
+    pub followers: ::prost::alloc::vec::Vec<Follower>,
+}
+/// A component that follows another one over a link.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Follower {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its `db_address`; empty: unknown.
+    #[prost(string, tag = "2")]
+    pub db_address: ::prost::alloc::string::String,
+    /// The topics that it follows.
+    #[prost(string, repeated, tag = "3")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Where a component is to be found.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -610,11 +626,15 @@ pub struct LinkHeader {
     /// By how much the tag of each message of a group is larger than that of the one before.
     #[prost(uint64, tag = "19")]
     pub tag_step: u64,
+    /// The sender's process is alive, though the task that drives the session cannot run. Sent over another
+    /// connection; nothing else in such a header counts. From version 3 on.
+    #[prost(bool, tag = "20")]
+    pub alive: bool,
 }
-/// Who connects.
+/// Introduces the side that connects.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LinkHello {
-    /// The highest version of the link that it knows: 2.
+    /// The highest version of the link that the sender speaks: 3.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// What it is to the other side: `worker`, `client` or `subscriber`.
@@ -635,8 +655,21 @@ pub struct LinkHello {
     /// Whether it had a session here before, with a memory that is gone.
     #[prost(bool, tag = "7")]
     pub again: bool,
+    /// The `instance` of the last `welcome` of this session; 0 in a session that was never welcomed. From
+    /// version 3 on.
+    #[prost(fixed64, tag = "8")]
+    pub instance: u64,
+    /// The client's weight where clients share a component: 1 to 100; 0 counts as 1.
+    #[prost(uint32, tag = "9")]
+    pub weight: u32,
+    /// The `db_address` of the component that connects, if it has one.
+    #[prost(string, tag = "10")]
+    pub db_address: ::prost::alloc::string::String,
+    /// How many tasks a worker runs at once; 0: unknown.
+    #[prost(uint32, tag = "11")]
+    pub concurrency: u32,
 }
-/// Who is connected to.
+/// Answers `hello`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LinkWelcome {
     /// The version of the link that is spoken from here on.
@@ -649,6 +682,10 @@ pub struct LinkWelcome {
     /// After how many milliseconds of silence this side gives the other up. 0: it does not say.
     #[prost(uint32, tag = "3")]
     pub patience_ms: u32,
+    /// A random number for this run of the component: the same in all of its sessions, another one after a
+    /// restart. 0: unknown.
+    #[prost(fixed64, tag = "4")]
+    pub component: u64,
 }
 /// Why a session is not gone on with.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
