@@ -16,6 +16,7 @@ pub mod component;
 mod context;
 mod error;
 mod executor;
+mod fair_queue;
 mod function;
 #[cfg(feature = "http")]
 pub mod http;
