@@ -19,6 +19,9 @@ use crate::message::Message;
 /// What cancellations are published under. The body has one topic of a call a line.
 pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 
+/// How a line of a list begins that takes a cancellation back.
+const RESTORES: char = '+';
+
 /// How long a cancellation is remembered: longer than messages wait in queues, as a rule.
 const MEMORY: Duration = Duration::from_secs(60);
 /// How many are remembered.
@@ -56,7 +59,16 @@ impl Default for Cancellations {
 }
 
 impl Cancellations {
-    /// Takes note of a list of calls, one topic a line, and passes on those that are new.
+    /// Takes back the cancellation of all calls of a client that was thought to have vanished, and has returned.
+    /// Calls that it has cancelled itself stay cancelled.
+    pub(crate) fn restore(&self, client: &str) {
+        if self.any.load(Ordering::Acquire) {
+            self.cancel(format!("{RESTORES}{client}/").as_bytes());
+        }
+    }
+
+    /// Notes a list of cancelled calls, one topic a line, and passes on those that are new. A line that begins
+    /// with `+` takes the cancellation of the topic behind it back.
     pub(crate) fn cancel(&self, list: &[u8]) {
         let now = Instant::now();
         let mut news = Vec::new();
@@ -67,7 +79,14 @@ impl Cancellations {
                 let Ok(topic) = str::from_utf8(topic) else {
                     continue;
                 };
-                if (1..=LONGEST).contains(&topic.len()) && recent.add(now, topic) {
+                if !(1..=LONGEST).contains(&topic.len()) {
+                    continue;
+                }
+                let is_new = match topic.strip_prefix(RESTORES) {
+                    Some(restored) => recent.remove(restored),
+                    None => recent.add(now, topic),
+                };
+                if is_new {
                     news.push(topic);
                 }
             }
@@ -117,6 +136,15 @@ impl Cancellations {
 }
 
 impl Recent {
+    /// Whether it was there.
+    fn remove(&mut self, topic: &str) -> bool {
+        let is_there = self.topics.remove(topic);
+        if is_there {
+            self.order.retain(|(_, other)| other != topic);
+        }
+        is_there
+    }
+
     /// Whether it is new.
     fn add(&mut self, now: Instant, topic: &str) -> bool {
         while let Some((since, _)) = self.order.front()
@@ -176,6 +204,29 @@ mod tests {
         assert_eq!(relay.next().await, "id/3");
         cancellations.cancel(b"id/3");
         assert!(relay.next().now_or_never().is_none());
+    }
+
+    #[test]
+    fn cancelled_client_that_returns_is_restored_and_its_own_cancellations_stay() {
+        let cancellations = Cancellations::default();
+        let mut relay = cancellations.relay();
+        cancellations.restore("id");
+        cancellations.cancel(b"id/\nid/7");
+        assert!(cancellations.has("id/1") && cancellations.has("id/7"));
+        assert_eq!(relay.next().now_or_never().unwrap(), "id/\nid/7");
+        cancellations.restore("id");
+        assert!(!cancellations.has("id/1") && cancellations.has("id/7"));
+        let relayed = relay.next().now_or_never().unwrap();
+        assert_eq!(relayed, "+id/");
+        cancellations.restore("id");
+        assert!(relay.next().now_or_never().is_none());
+
+        // What is passed on has the same effect downstream.
+        let downstream = Cancellations::default();
+        downstream.cancel(b"id/");
+        downstream.cancel(&relayed);
+        assert!(!downstream.has("id/1"));
+        assert_eq!(downstream.recent.lock().unwrap().order.len(), 0);
     }
 
     #[test]

@@ -1,9 +1,19 @@
-//! The side of links that is connected to: sessions over the ROUTER at `db_address`, with workers,
-//! clients and subscribers.
+//! The accepting side of links: sessions over the ROUTER at `db_address` with workers, clients and
+//! subscribers.
 //!
-//! One state behind one lock, which is held for no wait: the service that owns the socket and the parts
-//! that give and take messages call it, and whoever does sends what there is to be sent. What workers are
-//! given is in [`workers`](super::workers), what is published in [`streams`](super::streams).
+//! One state behind one lock, which is never held across a wait: the service that owns the socket and the
+//! parts that send and receive messages call it, and every caller transmits what has become due. Tasks are
+//! in [`workers`](super::workers), publications in [`streams`](super::streams).
+//!
+//! A session exists only as long as a peer may use it. These rules keep out sessions that no peer knows:
+//!
+//! - An unknown session whose `hello` repeats an `instance` belongs to an earlier run of this component. It is
+//!   answered by `closed` and never adopted.
+//! - One connection carries one session. A `hello` for another session on the same connection ends the first.
+//! - A peer that shows no sign of life for the idle timeout ([`LinkOptions::patience`]) is lost, whatever its
+//!   role. News of closed connections only make this faster: nothing depends on them.
+//! - A lost peer may return to its session until the session expires ([`LinkOptions::resume_limit`]). Its
+//!   session ends earlier if others have to wait for it, or if there is no room for another session.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,11 +30,14 @@ use super::session::{Event, Item, LOWEST_VERSION, Session, Window};
 use super::streams::{Following, Streams};
 use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::by_number::ByNumber;
-use crate::cancel::CANCEL_TOPIC;
 use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal};
 use crate::socket::{Frames, RouterSender, TrySendError};
+
+#[cfg(test)]
+#[path = "accept_test.rs"]
+mod tests;
 
 /// How much one peer may send ahead of what the component has taken.
 const WINDOW: Window = Window {
@@ -36,12 +49,16 @@ const WINDOW: Window = Window {
 pub(super) const LONGEST_NAME: usize = 256;
 const MOST_FUNCTIONS: usize = 10_000;
 
-/// How often to look whether somebody has been silent for too long.
+/// How often idle and slow peers are looked for.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// How long, after a restart, those who were here before have time to come back, until what several of them
-/// follow is published again: twice the longest pause between two attempts to connect.
+/// How long a restarted component waits for its former followers before it publishes to them, so that none of
+/// several misses a message: twice the longest pause between two attempts to connect.
 const SETTLING: Duration = Duration::from_secs(2);
+
+/// How long a client whose connection was closed may take to connect again before its calls are cancelled. A
+/// client that lives connects within about a second.
+const CLIENT_RECONNECT_GRACE: Duration = Duration::from_secs(3);
 
 /// A session with a peer.
 pub(crate) type PeerKey = u64;
@@ -105,6 +122,9 @@ pub(crate) struct Links {
     pub(super) flowed: Notify,
     results: Lane,
     inputs: Lane,
+    /// What time it is in a test; `None`: the system's.
+    #[cfg(test)]
+    time: Mutex<Option<Instant>>,
 }
 
 /// How many workers are there, and how often that has changed.
@@ -125,7 +145,7 @@ impl Workers {
 
 #[derive(Debug)]
 pub(super) struct State {
-    router: Option<RouterSender>,
+    output: Output,
     /// Whether there is a part that gives tasks.
     pub(super) gives_tasks: bool,
     pub(super) peers: ByNumber<Peer>,
@@ -133,8 +153,10 @@ pub(super) struct State {
     pub(super) there: usize,
     /// By the session's id.
     sessions: HashMap<Bytes, PeerKey>,
-    /// By where it is to be found.
+    /// By the connection that the session uses.
     routes: HashMap<Bytes, PeerKey>,
+    /// How many sessions in which calls are made each client id has: normally one.
+    callers: HashMap<Arc<str>, u32>,
     last_key: PeerKey,
     pub(super) dispatch: Dispatch,
     pub(super) failed: Vec<Failed>,
@@ -152,6 +174,27 @@ pub(super) struct State {
     /// Who may have something to be sent.
     pub(super) stirred: Vec<PeerKey>,
     events: Vec<Event>,
+    /// Clients that have opened a session since this was taken.
+    returned: Vec<Arc<str>>,
+}
+
+/// Why a session is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The peer, or this side, has closed it.
+    Closed,
+    /// The peer goes on in another session.
+    Replaced,
+    /// The peer is gone, or too slow.
+    Expired,
+}
+
+/// What becomes of a peer at a tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Lost,
+    Expired,
 }
 
 #[derive(Debug)]
@@ -164,10 +207,11 @@ pub(super) struct Peer {
     pub(super) name: Arc<str>,
     role: Role,
     pub(super) session: Session,
+    /// The connection that it uses: the routing id.
     route: Bytes,
-    /// Since when its connection is gone.
+    /// When its connection was closed, if it was.
     gone: Option<Instant>,
-    /// Since when it is not heard of any more.
+    /// When it was lost, if it was: see the module's documentation.
     lost: Option<Instant>,
 }
 
@@ -181,9 +225,7 @@ enum Role {
         owed: (u64, u64),
         /// Whether all that it sends has arrived.
         finished: bool,
-        /// Whether nobody waits for it for long, as for a client.
-        is_client: bool,
-        /// Whether it makes calls, and is not only answered here.
+        /// Whether it makes calls, and does not only receive answers and publications here.
         makes_calls: bool,
     },
 }
@@ -195,8 +237,8 @@ impl Peer {
         }
     }
 
-    /// Gives the places back of what was taken of it, unless it is to send no more for now: who takes no
-    /// answers makes no further calls.
+    /// Returns credit for consumed messages. Credit is withheld while the peer's own answers are backed up, so
+    /// that a client that does not read cannot keep calling.
     fn settle(&mut self, streams: &Streams) {
         if let Role::Stream { owed, .. } = &mut self.role
             && owed.0 > 0
@@ -207,9 +249,31 @@ impl Peer {
         }
     }
 
-    /// Whether its tasks are not others'.
+    /// Whether it is not lost.
     pub(super) fn is_there(&self) -> bool {
         self.lost.is_none()
+    }
+
+    /// Whether it is lost or expired. `is_waited_for`: whether a full backlog of its makes others wait.
+    fn fate(&self, options: &LinkOptions, is_waited_for: bool, now: Instant) -> Fate {
+        let since = |begin: Instant| now.saturating_duration_since(begin);
+        let is_silent = since(self.session.heard()) > options.patience;
+        let is_gone_for = |limit: Duration| self.gone.is_some_and(|gone| since(gone) > limit);
+        let makes_calls = matches!(
+            self.role,
+            Role::Stream {
+                makes_calls: true,
+                ..
+            }
+        );
+        match self.lost {
+            // Nobody is left to want the answers.
+            _ if makes_calls && is_gone_for(CLIENT_RECONNECT_GRACE) => Fate::Expired,
+            Some(lost) if since(lost) > options.resume_limit => Fate::Expired,
+            Some(_) if is_silent && is_waited_for => Fate::Expired,
+            None if is_silent || is_gone_for(options.grace) => Fate::Lost,
+            _ => Fate::Stays,
+        }
     }
 }
 
@@ -220,12 +284,13 @@ impl Links {
             options,
             component: uuid::Uuid::new_v4().as_u64_pair().0,
             state: Mutex::new(State {
-                router: None,
+                output: Output::None,
                 gives_tasks: false,
                 peers: ByNumber::default(),
                 there: 0,
                 sessions: HashMap::new(),
                 routes: HashMap::new(),
+                callers: HashMap::new(),
                 last_key: 0,
                 dispatch,
                 failed: Vec::new(),
@@ -237,6 +302,7 @@ impl Links {
                 settled_at: None,
                 stirred: Vec::new(),
                 events: Vec::new(),
+                returned: Vec::new(),
             }),
             workers: watch::Sender::default(),
             outstanding: AtomicUsize::new(0),
@@ -244,7 +310,17 @@ impl Links {
             flowed: Notify::new(),
             results: Lane::default(),
             inputs: Lane::default(),
+            #[cfg(test)]
+            time: Mutex::default(),
         }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        #[cfg(test)]
+        if let Some(now) = *self.time.lock().unwrap_or_else(PoisonError::into_inner) {
+            return now;
+        }
+        Instant::now()
     }
 
     /// How links are to behave.
@@ -268,7 +344,7 @@ impl Links {
 
     /// Sends over `router` from now on.
     pub(crate) fn serve_on(&self, router: RouterSender) {
-        self.state().router = Some(router);
+        self.state().output = Output::Router(router);
     }
 
     /// To which roles links are offered: those for which there are parts.
@@ -276,20 +352,22 @@ impl Links {
         let state = self.state();
         let mut roles = vec![WORKER, CLIENT, SUBSCRIBER];
         roles.retain(|role| {
-            self.options.enabled && state.router.is_some() && self.serves(&state, role)
+            self.options.enabled && state.output.is_some() && self.serves(&state, role)
         });
         roles
     }
 
-    /// Takes what came over the link, each with the route in front.
-    pub(crate) fn receive(&self, messages: impl Iterator<Item = Frames>) {
-        let now = Instant::now();
+    /// Receives messages of links, each with the route in front. Returns the ids of clients that have opened a
+    /// session: calls of theirs that were cancelled because they had vanished are wanted again.
+    pub(crate) fn receive(&self, messages: impl Iterator<Item = Frames>) -> Vec<Arc<str>> {
+        let now = self.now();
         let mut state = self.state();
         for frames in messages {
             self.receive_one(&mut state, frames, now);
         }
         state.assign(now);
         self.flush(&mut state, now);
+        std::mem::take(&mut state.returned)
     }
 
     fn receive_one(&self, state: &mut State, mut frames: Frames, now: Instant) {
@@ -299,31 +377,39 @@ impl Links {
             return;
         };
         let Some(header) = header::decode(first) else {
-            tracing::warn!("a peer sent what is no header of a link");
+            tracing::warn!("a peer sent a malformed header of a link");
             return;
         };
         let id = header.session.clone();
+        if header.alive {
+            state.hear(&id, now);
+            return;
+        }
         if let Some(hello) = &header.hello
             && let Err(refusal) = self.welcome(state, &id, &route, hello, now)
         {
             let reason = &refusal.reason;
-            tracing::warn!("a link is refused: {reason}");
+            tracing::warn!(
+                role = short(&hello.role),
+                peer = short(&hello.name),
+                "link refused: {reason}"
+            );
             let header = LinkHeader {
                 refusal: Some(refusal),
                 ..header::of(id)
             };
-            state.send(route, &header, Vec::new());
+            state.output.send(route, &header, Vec::new());
             return;
         }
         let key = state.sessions.get(&id).copied().unwrap_or_default();
         let Some(peer) = state.peers.get_mut(&key) else {
-            // It is one from before a restart, or was given up: it begins anew.
+            // A session of an earlier run, or one that has ended: its peer begins another one.
             if !header.closed && header.refusal.is_none() {
                 let header = LinkHeader {
                     closed: true,
                     ..header::of(id)
                 };
-                state.send(route, &header, Vec::new());
+                state.output.send(route, &header, Vec::new());
             }
             return;
         };
@@ -331,7 +417,7 @@ impl Links {
         peer.session.receive(now, &header, frames, &mut events);
         let is_worker = matches!(peer.role, Role::Worker { .. });
         if header.hello.is_none() && !peer.is_there() && !peer.session.is_over() {
-            // It was only silent.
+            // The peer was silent, and has kept its session.
             state.rejoin(key);
         }
         let mut groups = Vec::new();
@@ -353,16 +439,18 @@ impl Links {
                 Event::Forgotten | Event::InPlace => {}
                 Event::Closed { .. } => {
                     if !state.park(key, now) {
-                        state.remove(key);
+                        state.remove(key, Ending::Closed);
                     }
                     self.flowed.notify_waiters();
                 }
                 Event::Refused(refusal) => {
                     let reason = refusal.reason;
-                    tracing::warn!("a link has ended: {reason}");
+                    let name = state.peers.get(&key).map(|peer| peer.name.clone());
+                    let name = name.unwrap_or_default();
+                    tracing::warn!(peer = %name, "link ended: {reason}");
                     state.stir(key);
                     self.flush(state, now);
-                    state.remove(key);
+                    state.remove(key, Ending::Closed);
                     self.flowed.notify_waiters();
                 }
             }
@@ -388,7 +476,8 @@ impl Links {
         state.stir(key);
     }
 
-    /// Finds or begins the session of who introduces itself.
+    /// Finds the session of a peer that introduces itself, or opens one. Opens none if the peer means a session
+    /// of an earlier run.
     fn welcome(
         &self,
         state: &mut State,
@@ -410,30 +499,30 @@ impl Links {
             let reason = format!("version {LOWEST_VERSION} of the link is the lowest one");
             return refuse(Kind::Version, reason);
         }
-        if let Some(&key) = state.sessions.get(id)
-            && let Some(peer) = state.peers.get_mut(&key)
-        {
-            state.routes.remove(&peer.route);
-            peer.route = route.clone();
-            peer.gone = None;
-            state.routes.insert(route.clone(), key);
+        if let Some(&key) = state.sessions.get(id) {
+            state.connect(key, route, now);
+            return Ok(());
+        }
+        if hello.instance != 0 {
+            // The caller answers that there is no such session.
             return Ok(());
         }
         let following = match Following::of(hello) {
             Ok(following) => following,
             Err(reason) => return refuse(Kind::Protocol, reason),
         };
+        state.vacate(route, now);
         let name: Arc<str> = short(&hello.name).into();
-        // What waits for one that has left, or was killed, is for the next of its name.
+        // Pending publications of a lost subscriber are for the next one of its name.
         let inherited = state.inherit(&name, &following);
-        if state.peers.len() >= self.options.max_sessions {
+        if state.peers.len() >= self.options.max_sessions && !state.evict() {
             return refuse(Kind::Crowded, "there are too many links".to_owned());
         }
         state.last_key += 1;
         let key = state.last_key;
-        // Of the memory of a frame that is large, this would hold all.
+        // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
-        tracing::info!("{} `{name}` is connected", hello.role);
+        tracing::info!(peer = %name, "{} connected", hello.role);
         let role = if hello.role == WORKER {
             let functions = hello.functions.iter().take(MOST_FUNCTIONS);
             let at_most_once = functions
@@ -446,15 +535,13 @@ impl Links {
             Role::Stream {
                 owed: (0, 0),
                 finished: hello.role == SUBSCRIBER,
-                // Nobody waits for one that follows nothing but cancellations either.
-                is_client: hello.role == CLIENT
-                    || hello
-                        .topics
-                        .iter()
-                        .all(|topic| topic.as_bytes() == CANCEL_TOPIC),
                 makes_calls: hello.role == CLIENT,
             }
         };
+        if hello.role == CLIENT {
+            *state.callers.entry(name.clone()).or_default() += 1;
+            state.returned.push(name.clone());
+        }
         let window = match hello.role == SUBSCRIBER {
             false => WINDOW,
             true => Window {
@@ -509,19 +596,20 @@ impl Links {
         }
     }
 
-    /// The connection of a peer is gone.
+    /// Notes that the connection of a peer was closed.
     pub(crate) fn gone(&self, route: &Bytes) {
+        let now = self.now();
         let mut state = self.state();
         if let Some(key) = state.routes.remove(route)
             && let Some(peer) = state.peers.get_mut(&key)
         {
-            peer.gone.get_or_insert_with(Instant::now);
+            peer.gone.get_or_insert(now);
         }
     }
 
-    /// Messages that came in were passed on: their places are free.
+    /// Returns credit for messages that were passed on.
     pub(crate) fn passed_on(&self, messages: impl Iterator<Item = (PeerKey, u64, u64)>) {
-        let now = Instant::now();
+        let now = self.now();
         let mut state = self.state();
         let State {
             peers,
@@ -547,7 +635,7 @@ impl Links {
 
     /// Takes no more calls of clients than what they have sent by now.
     pub(crate) fn drain_inputs(&self) {
-        let now = Instant::now();
+        let now = self.now();
         let mut state = self.state();
         state.drains = true;
         let State { peers, stirred, .. } = &mut *state;
@@ -587,7 +675,7 @@ impl Links {
 
     /// All that the component follows itself is in place.
     pub(crate) fn set_in_place(&self) {
-        let now = Instant::now();
+        let now = self.now();
         let mut state = self.state();
         state.in_place = true;
         let State { peers, stirred, .. } = &mut *state;
@@ -610,48 +698,38 @@ impl Links {
         }
     }
 
-    /// Looks after those that are silent; to be called every [`TICK`]. Tells which clients have left
-    /// without a word, and will not come back.
-    pub(crate) fn tick(&self) -> Vec<String> {
-        let now = Instant::now();
+    /// Finds peers that are lost, expired or too slow; to be called every [`TICK`]. Returns the ids of clients
+    /// that have vanished, whose calls are to be cancelled.
+    pub(crate) fn tick(&self) -> Vec<Arc<str>> {
+        let now = self.now();
         let mut state = self.state();
-        let LinkOptions {
-            patience,
-            grace,
-            resume_limit,
-            slow_limit,
-            ..
-        } = self.options;
-        let (mut lost, mut given_up, mut slow) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut lost, mut expired) = (Vec::new(), Vec::new());
         let State {
             peers,
             stirred,
             streams,
             ..
         } = &mut *state;
-        let since = |begin: Instant| now.saturating_duration_since(begin);
         for (&key, peer) in peers {
-            let is_subscriber = matches!(peer.role, Role::Stream { is_client, .. } if !is_client);
-            match peer.lost {
-                Some(begin) if since(begin) > resume_limit => given_up.push(key),
-                Some(_) => {}
-                None => {
-                    // A subscriber that is stopped, and connected, is waited for.
-                    let is_silent = !is_subscriber && since(peer.session.heard()) > patience;
-                    if is_silent || peer.gone.is_some_and(|gone| since(gone) > grace) {
-                        lost.push(key);
-                    }
-                }
+            let is_waited_for = streams.full_since(key).is_some();
+            match peer.fate(&self.options, is_waited_for, now) {
+                Fate::Stays => {}
+                Fate::Lost => lost.push(key),
+                Fate::Expired => expired.push(key),
             }
-            if let Some(begin) = streams.full_since(peer.key) {
-                let limit = if is_subscriber {
-                    slow_limit
-                } else {
-                    Some(slow_limit.unwrap_or(resume_limit))
-                };
-                if limit.is_some_and(|limit| since(begin) > limit) {
-                    slow.push(key);
-                }
+            if streams.is_too_slow(key, &peer.session, self.options.slow_limit, now) {
+                let (name, backlog) = (&peer.name, peer.session.unacknowledged());
+                tracing::error!(
+                    peer = %name,
+                    messages = backlog.0,
+                    bytes = backlog.1,
+                    "disconnecting a slow consumer: its backlog is full, and it reads nothing"
+                );
+                let reason =
+                    "slow consumer: the backlog is full, and nothing of it was read in time";
+                peer.session.refuse_as(Kind::Slow, reason);
+                peer.stir(stirred);
+                expired.push(key);
             }
             if peer.gone.is_none() && peer.session.due().is_some_and(|due| due <= now) {
                 peer.stir(stirred);
@@ -660,19 +738,11 @@ impl Links {
         for key in lost {
             state.lose(key, now);
         }
+        // Refusals are sent before their sessions are forgotten.
+        self.flush(&mut state, now);
         let mut vanished = Vec::new();
-        for key in slow {
-            if let Some(peer) = state.peers.get_mut(&key) {
-                tracing::warn!("`{}` takes too little, and is dropped", peer.name);
-                let reason = "what was published for it was not taken in time";
-                peer.session.refuse_as(Kind::Slow, reason);
-                state.stir(key);
-                self.flush(&mut state, now);
-                given_up.push(key);
-            }
-        }
-        for key in given_up {
-            vanished.extend(state.remove(key));
+        for key in expired {
+            vanished.extend(state.remove(key, Ending::Expired));
             self.flowed.notify_waiters();
         }
         let State {
@@ -684,24 +754,24 @@ impl Links {
         vanished
     }
 
-    /// Says goodbye to everybody.
+    /// Closes all sessions.
     pub(crate) fn close(&self) {
         let mut state = self.state();
-        let State { peers, router, .. } = &mut *state;
+        let State { peers, output, .. } = &mut *state;
         for peer in peers.values_mut() {
             let header = peer.session.close();
-            send(router.as_ref(), peer.route.clone(), &header, Vec::new());
+            output.send(peer.route.clone(), &header, Vec::new());
         }
         peers.clear();
         state.there = 0;
-        state.router = None;
+        state.output = Output::None;
     }
 
-    /// Sends what there is to be sent, and tells who waits what has changed.
+    /// Transmits what is due, and wakes those who wait for what has changed.
     pub(super) fn flush(&self, state: &mut State, now: Instant) {
         let State {
             peers,
-            router,
+            output,
             stirred,
             ..
         } = state;
@@ -713,8 +783,8 @@ impl Links {
             while let Some(transmission) = peer.session.transmit(now) {
                 let route = peer.route.clone();
                 let header = &transmission.header;
-                if !send(router.as_ref(), route, header, transmission.frames) {
-                    // Its queue is full: again at the next tick, or when it is heard of.
+                if !output.send(route, header, transmission.frames) {
+                    // The socket's queue is full: again at the next tick, or when the peer is heard of.
                     peer.session.unsent();
                     break;
                 }
@@ -768,17 +838,65 @@ impl State {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.lost = Some(now);
             if let Role::Worker { .. } = peer.role {
-                tracing::warn!("worker `{}` is gone; its tasks go to others", peer.name);
+                tracing::warn!(worker = %peer.name, "worker lost, redelivering its tasks");
                 self.there -= 1;
                 self.dispatch.lose(peer.key, &mut self.failed);
             }
         }
     }
 
-    /// Forgets a peer; tells the id of one that makes calls.
-    fn remove(&mut self, key: PeerKey) -> Option<String> {
+    /// Notes that the process of a session's peer lives.
+    fn hear(&mut self, id: &Bytes, now: Instant) {
+        let key = self.sessions.get(id).copied();
+        if let Some(peer) = key.and_then(|key| self.peers.get_mut(&key)) {
+            peer.session.hear(now);
+        }
+    }
+
+    /// A session goes on over this connection.
+    fn connect(&mut self, key: PeerKey, route: &Bytes, now: Instant) {
+        if self.routes.get(route) != Some(&key) {
+            self.vacate(route, now);
+        }
+        if let Some(peer) = self.peers.get_mut(&key) {
+            if peer.route != *route {
+                self.routes.remove(&peer.route);
+                peer.route = route.clone();
+            }
+            peer.gone = None;
+            self.routes.insert(route.clone(), key);
+        }
+    }
+
+    /// Ends the session that a connection carries: its peer uses the connection for another one. A subscriber's
+    /// pending publications stay, since it is about to introduce itself again.
+    fn vacate(&mut self, route: &Bytes, now: Instant) {
+        let Some(&key) = self.routes.get(route) else {
+            return;
+        };
+        let name = self.peers.get(&key).map(|peer| peer.name.clone());
+        tracing::debug!(peer = %name.unwrap_or_default(), "session replaced by another one");
+        if !self.park(key, now) {
+            self.remove(key, Ending::Replaced);
+        }
+        self.routes.remove(route);
+    }
+
+    /// Ends the session of the peer that was lost first, so that there is room for another. Returns whether
+    /// there was one.
+    fn evict(&mut self) -> bool {
+        let lost = self.peers.values().filter(|peer| !peer.is_there());
+        let first = lost.min_by_key(|peer| peer.lost).map(|peer| peer.key);
+        first.map(|key| self.remove(key, Ending::Expired)).is_some()
+    }
+
+    /// Forgets a peer. Returns the id of a client that has vanished: one that has not closed its session, and
+    /// has no other one.
+    fn remove(&mut self, key: PeerKey, ending: Ending) -> Option<Arc<str>> {
         let peer = self.peers.remove(&key)?;
-        self.routes.remove(&peer.route);
+        if self.routes.get(&peer.route) == Some(&key) {
+            self.routes.remove(&peer.route);
+        }
         self.sessions.remove(&peer.id);
         match peer.role {
             Role::Worker { .. } => {
@@ -787,26 +905,40 @@ impl State {
                 None
             }
             Role::Stream { makes_calls, .. } => {
-                let (waiting, _) = peer.session.unacknowledged();
-                let waiting = waiting + self.streams.parked(peer.key);
-                if waiting > 0 {
+                let (messages, _) = peer.session.unacknowledged();
+                let messages = messages + self.streams.parked(peer.key);
+                if messages > 0 && ending == Ending::Expired {
                     let name = &peer.name;
-                    tracing::warn!("dropped: {waiting} messages for `{name}`, which is gone");
+                    tracing::warn!(peer = %name, messages, "dropping the backlog of a peer that is gone");
                 }
                 self.streams.remove(peer.key);
-                makes_calls.then(|| peer.name.to_string())
+                let is_last = makes_calls && self.forget_caller(&peer.name);
+                (is_last && ending == Ending::Expired).then_some(peer.name)
             }
         }
     }
 
-    /// A peer takes no more than what is under way.
+    /// Returns whether it was the client's last session in which calls are made.
+    fn forget_caller(&mut self, name: &Arc<str>) -> bool {
+        let Some(sessions) = self.callers.get_mut(name) else {
+            return false;
+        };
+        *sessions -= 1;
+        let is_last = *sessions == 0;
+        if is_last {
+            self.callers.remove(name);
+        }
+        is_last
+    }
+
+    /// A peer drains: it accepts only what it has given credit for.
     fn drained(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.get_mut(&key) {
             let unsent = match peer.role {
                 Role::Worker { .. } => VecDeque::new(),
                 Role::Stream { .. } => peer.session.take_unsent(),
             };
-            tracing::info!("`{}` takes no more", peer.name);
+            tracing::info!(peer = %peer.name, "peer draining");
             if self.streams.has_a_place(peer.key) {
                 self.streams.park(peer.key, unsent);
             } else {
@@ -816,12 +948,13 @@ impl State {
         }
     }
 
-    /// Keeps the place of a subscriber that has left, for a while. Tells whether it has one.
+    /// Keeps the pending publications of a subscriber that has left, until its session expires. Returns whether
+    /// the peer may have any.
     fn park(&mut self, key: PeerKey, now: Instant) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
-        tracing::info!("`{}` has left", peer.name);
+        tracing::info!(peer = %peer.name, "peer left");
         let may_return =
             matches!(peer.role, Role::Stream { .. }) && self.streams.has_a_place(peer.key);
         if may_return && !self.drains {
@@ -833,7 +966,8 @@ impl State {
         false
     }
 
-    /// What waits for a subscriber of this name, which is not there any more, and follows the same.
+    /// Removes the lost subscriber of this name that follows the same topics, and returns what it has not
+    /// acknowledged and its pending publications.
     fn inherit(&mut self, name: &str, following: &Following) -> VecDeque<Item> {
         if name.is_empty() || !following.has_a_place() {
             return VecDeque::new();
@@ -850,7 +984,7 @@ impl State {
         let peer = self.peers.get_mut(&key).expect("it was just there");
         let mut items = peer.session.take_unacknowledged();
         items.extend(self.streams.take_parked(peer.key));
-        self.remove(key);
+        self.remove(key, Ending::Replaced);
         items
     }
 
@@ -863,25 +997,41 @@ impl State {
         let session = &peer.session;
         self.streams.drained(peer.key, session) || session.is_acknowledged()
     }
-
-    fn send(&self, route: Bytes, header: &LinkHeader, frames: Vec<Bytes>) -> bool {
-        send(self.router.as_ref(), route, header, frames)
-    }
 }
 
-/// Tells whether there was room.
-fn send(
-    router: Option<&RouterSender>,
-    route: Bytes,
-    header: &LinkHeader,
-    frames: Vec<Bytes>,
-) -> bool {
-    let Some(router) = router else {
-        return true;
-    };
-    let head = [route, header::encode(header)];
-    let message = head.into_iter().chain(frames).collect();
-    !matches!(router.try_send(message), Err(TrySendError::Full(_)))
+/// Where headers and the messages behind them go.
+#[derive(Debug)]
+enum Output {
+    /// Nowhere: the component does not run yet, or any more.
+    None,
+    Router(RouterSender),
+    #[cfg(test)]
+    Recorded(VecDeque<Frames>),
+}
+
+impl Output {
+    fn is_some(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// Returns whether the socket had room.
+    fn send(&mut self, route: Bytes, header: &LinkHeader, frames: Vec<Bytes>) -> bool {
+        let message = || {
+            let head = [route, header::encode(header)];
+            head.into_iter().chain(frames).collect()
+        };
+        match self {
+            Self::None => true,
+            Self::Router(router) => {
+                !matches!(router.try_send(message()), Err(TrySendError::Full(_)))
+            }
+            #[cfg(test)]
+            Self::Recorded(sent) => {
+                sent.push_back(message());
+                true
+            }
+        }
+    }
 }
 
 pub(super) fn short(text: &str) -> &str {

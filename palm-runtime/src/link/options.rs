@@ -1,12 +1,11 @@
-//! How patient the ends of a link are.
+//! The limits and timeouts of links.
 
 use std::time::Duration;
 
 /// How the links of a component behave: how soon a peer counts as gone, and how often a task is tried.
 ///
 /// A peer that is killed is noticed at once, by its connection; one that is cut off or stopped, after
-/// [`patience`](Self::patience). A subscriber that is stopped is waited for as long as it is connected. Both
-/// ends need not have the same options.
+/// [`patience`](Self::patience), whatever its role. Both ends need not have the same options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkOptions {
@@ -22,13 +21,14 @@ pub struct LinkOptions {
     /// How long a worker whose connection is gone has to come back before its tasks are given to
     /// others. Default: 250 ms.
     pub grace: Duration,
-    /// How long the session of a peer that is gone is kept, so that it can go on where it was, and what is
-    /// published for a subscriber waits for the next of its name. The calls of a client that is gone for
-    /// longer are cancelled. Default: 30 s.
+    /// How long a lost peer may take to return to its session, while its publications wait for it, or for the
+    /// next subscriber of its name. Default: 30 s. It is shorter in two cases: a client whose connection was
+    /// closed has 3 s, after which its calls are cancelled, and a subscriber with a full backlog has
+    /// [`patience`](Self::patience), since others wait for it.
     pub resume_limit: Duration,
-    /// How long a subscriber may take nothing, while as much as may wait for it does (10 000 messages,
-    /// 64 MiB), until it is dropped with an error. Default: as long as it is connected; it slows the
-    /// publisher. A client is dropped after [`resume_limit`](Self::resume_limit) then.
+    /// How long a subscriber that is alive may read nothing while its backlog is full (10 000 messages or
+    /// 64 MiB), before it is disconnected as a slow consumer and its backlog is dropped. Until then it slows
+    /// down the publisher. `None`: without a limit. Default: 60 s.
     pub slow_limit: Option<Duration>,
     /// After how long without a result a task that was pushed to a worker without a link, as one of pylm, is
     /// given to another one, which may be the same; the first result counts, so functions with several lose
@@ -48,7 +48,7 @@ impl Default for LinkOptions {
             patience: Duration::from_secs(15),
             grace: Duration::from_millis(250),
             resume_limit: Duration::from_secs(30),
-            slow_limit: None,
+            slow_limit: Some(Duration::from_secs(60)),
             pushed_limit: None,
             max_attempts: 3,
             max_sessions: 10_000,

@@ -169,8 +169,10 @@ pub(crate) struct Session {
     heartbeat: Duration,
     heard: Instant,
     spoke: Instant,
-    /// When the peer last acknowledged something, or there was nothing to acknowledge.
+    /// When the peer last acknowledged something, there was nothing to acknowledge, or it was asked.
     progress: Instant,
+    /// When the peer last acknowledged a message, or the session began.
+    acknowledged_at: Instant,
     answer_due: bool,
     ack_due: Option<Instant>,
     resend_due: bool,
@@ -238,6 +240,7 @@ impl Session {
             heard: now,
             spoke: now,
             progress: now,
+            acknowledged_at: now,
             answer_due: false,
             ack_due: None,
             resend_due: false,
@@ -290,9 +293,19 @@ impl Session {
         self.outbox.items.is_empty()
     }
 
-    /// When the peer was heard of last.
+    /// When the peer last showed a sign of life.
     pub(crate) fn heard(&self) -> Instant {
         self.heard
+    }
+
+    /// Notes a sign of life that came another way than by [`receive`](Self::receive).
+    pub(crate) fn hear(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+    }
+
+    /// When the peer last acknowledged a message, or the session began.
+    pub(crate) fn acknowledged_at(&self) -> Instant {
+        self.acknowledged_at
     }
 
     /// Whether nothing more happens in this session.
@@ -389,6 +402,11 @@ impl Session {
             return;
         }
         if !self.introduced(header, events) {
+            if header.closed {
+                // The answer to `hello`: the peer knows of no such session.
+                self.over = true;
+                events.push(Event::Forgotten);
+            }
             return;
         }
         if !self.outbox.acknowledge(header.received) {
@@ -396,6 +414,9 @@ impl Session {
         }
         if header.hello.is_some() || header.welcome.is_some() || header.resend {
             self.outbox.rewind();
+        }
+        if self.outbox.acknowledged_now {
+            self.acknowledged_at = now;
         }
         if self.outbox.items.is_empty() || self.outbox.acknowledged_now {
             self.progress = now;
@@ -466,7 +487,7 @@ impl Session {
         }
     }
 
-    /// Looks at who the peer is. Tells whether the rest of the header counts.
+    /// Handles introductions. Returns whether the rest of the header counts.
     fn introduced(&mut self, header: &LinkHeader, events: &mut Vec<Event>) -> bool {
         match &mut self.side {
             Side::Connects {

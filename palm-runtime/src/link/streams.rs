@@ -1,7 +1,11 @@
-//! What is published over links: who follows what, and what waits for those that are slow or away.
+//! Publications over links: who follows which topic, and the backlog of peers that are slow or away.
+//!
+//! A publisher waits for subscribers with a full backlog, so that they slow down their upstream; one that reads
+//! nothing for too long is disconnected as a slow consumer. Answers to clients wait per client: the publisher
+//! does not wait for a client, unless a single call gives more results than any client may leave unread.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use smallvec::SmallVec;
@@ -9,17 +13,27 @@ use tokio::sync::mpsc;
 
 use super::accept::{LONGEST_NAME, Links, PeerKey, State};
 use super::session::{Item, Session, messages};
+use crate::cancel::CANCEL_TOPIC;
 use crate::message::Group;
 use crate::message::proto::LinkHello;
 
-/// How much may wait for one peer until the publisher waits for it; one message is let in however large
-/// it is.
+/// The backlog of a subscriber at which the publisher waits for it. One message is accepted however large it is.
 const BACKLOG: Backlog = Backlog {
     messages: 10_000,
     bytes: 64 * 1024 * 1024,
 };
 
-/// How much may wait for a client that makes further calls.
+/// The backlog of a client at which the publisher waits for it. Its calls stop being accepted long before, so
+/// only the results of calls that already run get there.
+const CLIENT_BACKLOG: Backlog = Backlog {
+    messages: 40_000,
+    bytes: 256 * 1024 * 1024,
+};
+
+/// How long a publisher waits for a client with a full backlog that reads nothing.
+const CLIENT_STALL: Duration = Duration::from_secs(1);
+
+/// The backlog of a client from which on no further calls of it are accepted.
 const BEHIND: Backlog = Backlog {
     messages: 4096,
     bytes: 16 * 1024 * 1024,
@@ -76,9 +90,21 @@ impl Following {
         !self.client.is_empty() && client_of(topic) == self.client
     }
 
-    /// Whether what is published for it waits while it is away.
+    /// Whether its publications wait while it is away: not if it only follows cancellations, or the answers of
+    /// a client.
     pub(super) fn has_a_place(&self) -> bool {
-        !self.topics.is_empty()
+        self.topics
+            .iter()
+            .any(|topic| topic.as_bytes() != CANCEL_TOPIC)
+    }
+
+    /// The backlog at which the publisher waits for it; `None`: what is beyond its backlog is dropped.
+    fn backlog_limit(&self) -> Option<Backlog> {
+        if self.has_a_place() {
+            Some(BACKLOG)
+        } else {
+            (!self.client.is_empty()).then_some(CLIENT_BACKLOG)
+        }
     }
 }
 
@@ -117,7 +143,7 @@ pub(super) struct Streams {
     /// With the tag that tells the peer the topic.
     topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
     clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
-    /// Those for whom no more may wait, and since when.
+    /// Peers whose backlog is full, and since when.
     full: HashMap<PeerKey, Instant>,
     /// Gets what somebody new follows.
     news: Option<mpsc::UnboundedSender<Following>>,
@@ -225,9 +251,30 @@ impl Streams {
         follower.is_some_and(|follower| follower.backlog(session).reaches(BEHIND))
     }
 
-    /// Since when nothing more may wait for a peer.
+    /// Since when a peer's backlog is full, if it is.
     pub(super) fn full_since(&self, key: PeerKey) -> Option<Instant> {
         self.full.get(&key).copied()
+    }
+
+    /// Whether a peer with a full backlog has read nothing for so long that others are not to wait for it any
+    /// more. `limit`: of a subscriber; `None`: it is waited for.
+    pub(super) fn is_too_slow(
+        &self,
+        key: PeerKey,
+        session: &Session,
+        limit: Option<Duration>,
+        now: Instant,
+    ) -> bool {
+        let Some(full_since) = self.full_since(key) else {
+            return false;
+        };
+        let limit = if self.has_a_place(key) {
+            limit
+        } else {
+            Some(CLIENT_STALL)
+        };
+        let since = full_since.max(session.acknowledged_at());
+        limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
     }
 
     /// Something may have been taken. Tells whether there is room again where there was none.
@@ -236,7 +283,10 @@ impl Streams {
             return false;
         }
         let follower = self.followers.get(&key);
-        let is_full = follower.is_some_and(|it| it.backlog(session).reaches(BACKLOG.half()));
+        let is_full = follower.is_some_and(|it| {
+            let limit = it.following.backlog_limit().unwrap_or(BACKLOG);
+            it.backlog(session).reaches(limit.half())
+        });
         if !is_full {
             self.full.remove(&key);
         }
@@ -273,7 +323,7 @@ impl Links {
         if deliveries.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = self.now();
         let mut state = self.state();
         let mut unheard = Vec::new();
         for run in deliveries.chunk_by(|one, next| one.topic == next.topic) {
@@ -295,7 +345,7 @@ impl Links {
         }
     }
 
-    /// Waits until there is room for what is published, with all who follow. Cancel safe.
+    /// Waits until no peer's backlog is full. Cancel safe.
     pub(crate) async fn room(&self) {
         self.until(|state| state.streams.full.is_empty()).await;
     }
@@ -311,6 +361,11 @@ impl State {
             let (Some(follower), Some(peer)) = (follower, self.peers.get_mut(&key)) else {
                 continue;
             };
+            let limit = follower.following.backlog_limit();
+            if limit.is_none() && follower.backlog(&peer.session).reaches(BACKLOG) {
+                // Cancellations: the calls run to their end.
+                continue;
+            }
             let groups = run.iter().map(|delivery| &delivery.group);
             let items = groups.clone().map(|group| Item::of(tag, 0, group.clone()));
             match &mut follower.parked {
@@ -325,7 +380,7 @@ impl State {
                     peer.stir(&mut self.stirred);
                 }
             }
-            if follower.backlog(&peer.session).reaches(BACKLOG) {
+            if limit.is_some_and(|limit| follower.backlog(&peer.session).reaches(limit)) {
                 self.streams.full.entry(key).or_insert(now);
             }
         }

@@ -52,7 +52,7 @@ impl Links {
     /// Takes up to `most` groups of tasks, as far as workers have room for them, and `ahead` more; the rest
     /// stays. Tells how many groups it took.
     pub(crate) fn submit(&self, tasks: &mut VecDeque<Group>, ahead: usize, most: usize) -> usize {
-        let now = Instant::now();
+        let now = self.now();
         let mut state = self.state();
         let mut taken = 0;
         while !tasks.is_empty() && taken < most {

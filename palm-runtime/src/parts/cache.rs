@@ -139,6 +139,7 @@ impl Bypass for CacheService {
                     }
                     _ = ticks.tick(), if departures.is_some() => {
                         for client in links.tick() {
+                            tracing::info!(%client, "client vanished, cancelling its calls");
                             shared.cancellations.cancel(format!("{client}/").as_bytes());
                         }
                         None
@@ -148,7 +149,9 @@ impl Bypass for CacheService {
             };
             if !others.is_empty() {
                 if departures.is_some() {
-                    links.receive(others.drain(..));
+                    for client in links.receive(others.drain(..)) {
+                        shared.cancellations.restore(&client);
+                    }
                 } else {
                     others.clear();
                 }

@@ -322,7 +322,7 @@ impl<S: Shape> Publisher<S> {
     /// The topic, if it has subscribers, and its messages need no more than to be sent.
     fn plain(&mut self, topic: &ByteString, is_client: bool) -> Option<&PlainTopic> {
         if self.plain.as_ref().map(|plain| &plain.topic) != Some(topic) {
-            let over_socket = self.publish.is_subscribed(topic.as_bytes());
+            let over_socket = self.may_leave_by_socket(topic);
             let over_links = self.is_followed(topic);
             let heard = (over_socket || over_links) && !self.held.holds(topic);
             let exact = || self.publish.exact_subscribers(topic.as_bytes());
@@ -571,11 +571,18 @@ impl<S: Shape> Publisher<S> {
             if self.linked.len() >= BATCH {
                 self.deliver().await;
             }
-            if !self.publish.is_subscribed(topic.as_bytes()) {
+            if !self.may_leave_by_socket(&topic) {
                 return Ok(());
             }
         }
         self.publish.send(topic.into_bytes(), frame).await
+    }
+
+    /// Whether what is published under `topic` leaves by the PUB socket: not what answers a client with a link,
+    /// since whoever subscribes to everything would read that.
+    fn may_leave_by_socket(&self, topic: &str) -> bool {
+        self.publish.is_subscribed(topic.as_bytes())
+            && !(self.links && self.shared.links.has_client(topic))
     }
 
     /// Tells a subscriber whether all is in place, and again as soon as it is.

@@ -457,6 +457,11 @@ async fn keep_connecting(
 /// What the crate adds for its own accounting to the size of a message of a few frames.
 const ACCOUNTING_BYTES: usize = 1024;
 
+/// How long the system of a peer may take to acknowledge bytes, or to accept any, until the connection counts as
+/// dead: `TCP_USER_TIMEOUT`, RFC 5482. Only for sockets whose messages are sent again on the next connection: a
+/// PUSH would lose them.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+
 fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
     let (min, max) = options.reconnect;
     let mut native = Options::new()
@@ -487,9 +492,13 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
         Kind::Subscribe => SocketType::Sub,
         Kind::Router => {
             native.router_mandatory = true;
+            native.tcp_user_timeout = Some(UNACKNOWLEDGED_TIMEOUT);
             SocketType::Router
         }
-        Kind::Dealer => SocketType::Dealer,
+        Kind::Dealer => {
+            native.tcp_user_timeout = Some(UNACKNOWLEDGED_TIMEOUT);
+            SocketType::Dealer
+        }
     };
     (socket_type, native)
 }

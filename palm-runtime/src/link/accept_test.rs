@@ -1,0 +1,730 @@
+//! A component and its peers beside a model: restarts of either side at any moment, connections that break with
+//! and without news of it, and routing ids that are used again.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::link::Delivery;
+use crate::link::session::{Transmission, VERSION};
+
+const OPTIONS: fn() -> LinkOptions = || LinkOptions {
+    heartbeat: Duration::from_secs(3),
+    patience: Duration::from_secs(10),
+    grace: Duration::from_millis(250),
+    resume_limit: Duration::from_secs(20),
+    ..LinkOptions::default()
+};
+
+/// One side's peer: what `connection.rs` does with a session, without a socket.
+struct Remote {
+    hello: LinkHello,
+    session: Session,
+    is_open: bool,
+    route: Bytes,
+    lives: bool,
+    sent: VecDeque<Frames>,
+    arriving: VecDeque<Frames>,
+    /// The bodies that it was given.
+    received: Vec<String>,
+    /// How often its session began anew.
+    renewals: usize,
+}
+
+impl Remote {
+    fn new(hello: LinkHello, now: Instant) -> Self {
+        Self {
+            session: Self::begin(&hello, now),
+            hello,
+            is_open: false,
+            route: Bytes::new(),
+            lives: true,
+            sent: VecDeque::new(),
+            arriving: VecDeque::new(),
+            received: Vec::new(),
+            renewals: 0,
+        }
+    }
+
+    fn begin(hello: &LinkHello, now: Instant) -> Session {
+        let id = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        let window = Window {
+            messages: 100,
+            bytes: 1_000_000,
+        };
+        Session::connect(id, hello.clone(), window, OPTIONS().heartbeat, now)
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(Transmission { header, frames }) = self.session.transmit(now) {
+            let head = [self.route.clone(), header::encode(&header)];
+            self.sent
+                .push_back(head.into_iter().chain(frames).collect());
+        }
+    }
+
+    fn receive(&mut self, now: Instant) {
+        let Some(mut frames) = self.arriving.pop_front() else {
+            return;
+        };
+        let mut frames = frames.drain(..);
+        let header = header::decode(frames.nth(1).unwrap()).unwrap();
+        if header.session != *self.session.id() {
+            return;
+        }
+        let mut events = Vec::new();
+        self.session.receive(now, &header, frames, &mut events);
+        for event in events {
+            match event {
+                Event::Open => self.is_open = true,
+                Event::Messages(item) => {
+                    let bytes = item.group.bytes() as u64;
+                    self.session.consume(item.len() as u64, bytes);
+                    let text = |frame: Bytes| String::from_utf8(frame.to_vec()).unwrap();
+                    self.received.extend(item.group.frames().map(text));
+                }
+                Event::Forgotten | Event::Closed { .. } | Event::Refused(_) => {
+                    let again = self.is_open;
+                    let hello = LinkHello {
+                        again,
+                        ..self.hello.clone()
+                    };
+                    self.session = Self::begin(&hello, now);
+                    self.renewals += 1;
+                }
+                Event::Draining | Event::Finished | Event::InPlace => {}
+            }
+        }
+    }
+}
+
+/// Whether the component is told that a connection is gone.
+type IsTold = bool;
+
+struct World {
+    now: Instant,
+    links: Links,
+    inputs: mpsc::UnboundedReceiver<Incoming>,
+    remotes: Vec<Remote>,
+    /// Routing ids are numbers of connections, which begin again with each run of the component.
+    connections: u64,
+    published: u64,
+    vanished: Vec<String>,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Instant::now();
+        let (links, inputs) = Self::component(now);
+        let hello = |role: &str, name: &str| LinkHello {
+            version: VERSION,
+            role: role.to_owned(),
+            name: name.to_owned(),
+            ..LinkHello::default()
+        };
+        let follows = |name: &str, topics: &[&str]| LinkHello {
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            ..hello(SUBSCRIBER, name)
+        };
+        let calls = |name: &str| LinkHello {
+            client: name.to_owned(),
+            ..hello(CLIENT, name)
+        };
+        let hellos = [
+            follows("first", &["news"]),
+            follows("second", &["news", "sport"]),
+            calls("anna"),
+            calls("bert"),
+            hello(WORKER, "worker"),
+        ];
+        let mut world = Self {
+            now,
+            links,
+            inputs,
+            remotes: hellos.map(|hello| Remote::new(hello, now)).into(),
+            connections: 0,
+            published: 0,
+            vanished: Vec::new(),
+        };
+        for index in 0..world.remotes.len() {
+            world.connect(index);
+        }
+        world
+    }
+
+    fn component(now: Instant) -> (Links, mpsc::UnboundedReceiver<Incoming>) {
+        let links = Links::new(OPTIONS());
+        *links.time.lock().unwrap() = Some(now);
+        links.state().output = Output::Recorded(VecDeque::new());
+        assert!(links.give_tasks());
+        let _ = links.take_results();
+        let inputs = links.take_inputs().unwrap();
+        let _ = links.publish_here();
+        links.set_in_place();
+        (links, inputs)
+    }
+
+    fn connect(&mut self, index: usize) {
+        self.connections += 1;
+        self.remotes[index].route = Bytes::copy_from_slice(&self.connections.to_be_bytes());
+    }
+
+    /// A connection breaks, with all that was on it.
+    fn cut(&mut self, index: usize, is_told: IsTold) {
+        let remote = &mut self.remotes[index];
+        remote.sent.clear();
+        remote.arriving.clear();
+        if is_told && remote.lives {
+            self.links.gone(&remote.route);
+        }
+    }
+
+    fn break_connection(&mut self, index: usize, is_told: IsTold) {
+        self.cut(index, is_told);
+        self.remotes[index].session.reconnected();
+        self.connect(index);
+    }
+
+    fn restart_remote(&mut self, index: usize, is_told: IsTold) {
+        self.cut(index, is_told);
+        let hello = self.remotes[index].hello.clone();
+        self.remotes[index] = Remote::new(hello, self.now);
+        self.connect(index);
+    }
+
+    fn kill_remote(&mut self, index: usize, is_told: IsTold) {
+        self.cut(index, is_told);
+        self.remotes[index].lives = false;
+    }
+
+    fn restart_component(&mut self) {
+        (self.links, self.inputs) = Self::component(self.now);
+        self.connections = 0;
+        for index in 0..self.remotes.len() {
+            if self.remotes[index].lives {
+                self.break_connection(index, false);
+            }
+        }
+    }
+
+    /// A peer begins another session on its connection, and forgets the first one.
+    fn begin_again(&mut self, index: usize) {
+        let remote = &mut self.remotes[index];
+        remote.session = Remote::begin(&remote.hello, self.now);
+    }
+
+    fn publish(&mut self, topic: &str) {
+        self.published += 1;
+        let body = format!("{topic} {}", self.published);
+        let mut deliveries = vec![Delivery {
+            topic: topic.into(),
+            group: Bytes::from(body).into(),
+        }];
+        self.links.publish(&mut deliveries);
+        self.route();
+    }
+
+    fn call(&mut self, index: usize) {
+        if self.remotes[index].session.is_over() {
+            return;
+        }
+        let frame = Bytes::from_static(b"call");
+        let session = &mut self.remotes[index].session;
+        session.submit(Item::new(0, frame), self.now);
+    }
+
+    /// Brings what the component has sent onto the connections.
+    fn route(&mut self) {
+        let mut state = self.links.state();
+        let Output::Recorded(sent) = &mut state.output else {
+            panic!("it is recorded");
+        };
+        for frames in std::mem::take(sent) {
+            let to = |remote: &&mut Remote| remote.lives && remote.route == frames[0];
+            if let Some(remote) = self.remotes.iter_mut().find(to) {
+                remote.arriving.push_back(frames);
+            }
+        }
+    }
+
+    fn transmit(&mut self, index: usize) {
+        if self.remotes[index].lives {
+            self.remotes[index].transmit(self.now);
+        }
+    }
+
+    fn deliver_to_component(&mut self, index: usize) {
+        if let Some(frames) = self.remotes[index].sent.pop_front() {
+            self.links.receive(std::iter::once(frames));
+            self.route();
+        }
+        // The part that receives calls passes them on.
+        while let Ok(Incoming { peer, groups }) = self.inputs.try_recv() {
+            let messages = groups.iter().map(|group| group.len() as u64).sum();
+            let bytes = groups.iter().map(|group| group.bytes() as u64).sum();
+            let passed_on = std::iter::once((peer, messages, bytes));
+            self.links.passed_on(passed_on);
+        }
+        self.route();
+    }
+
+    fn deliver_to_remote(&mut self, index: usize) {
+        if self.remotes[index].lives {
+            self.remotes[index].receive(self.now);
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = (self.now + TICK).min(end);
+            *self.links.time.lock().unwrap() = Some(self.now);
+            let vanished = self.links.tick();
+            self.vanished
+                .extend(vanished.iter().map(|name| name.to_string()));
+            self.route();
+        }
+    }
+
+    /// Lets everything happen without faults for a while.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            for index in 0..self.remotes.len() {
+                for _ in 0..4 {
+                    self.transmit(index);
+                    while !self.remotes[index].sent.is_empty() {
+                        self.deliver_to_component(index);
+                    }
+                    while !self.remotes[index].arriving.is_empty() {
+                        self.deliver_to_remote(index);
+                    }
+                }
+            }
+            self.wait(TICK);
+        }
+    }
+
+    fn living(&self) -> usize {
+        self.remotes.iter().filter(|remote| remote.lives).count()
+    }
+
+    fn assert_consistent(&self) {
+        let state = self.links.state();
+        let keys = |map: &HashMap<Bytes, PeerKey>| map.values().copied().collect::<HashSet<_>>();
+        assert_eq!(keys(&state.sessions).len(), state.peers.len());
+        for (route, key) in &state.routes {
+            assert_eq!(
+                state.peers[key].route, *route,
+                "one connection, one session"
+            );
+        }
+        for (id, key) in &state.sessions {
+            assert_eq!(state.peers[key].id, *id);
+        }
+        let mut callers = BTreeMap::<Arc<str>, u32>::new();
+        for peer in state.peers.values() {
+            if matches!(peer.role, Role::Stream { makes_calls, .. } if makes_calls) {
+                *callers.entry(peer.name.clone()).or_default() += 1;
+            }
+        }
+        let counted: BTreeMap<_, _> = state.callers.clone().into_iter().collect();
+        assert_eq!(counted, callers);
+        let workers = state.peers.values();
+        let workers = workers.filter(|it| matches!(it.role, Role::Worker { .. }) && it.is_there());
+        assert_eq!(state.there, workers.count());
+    }
+
+    fn sessions(&self) -> usize {
+        let state = self.links.state();
+        state.peers.values().filter(|it| it.is_there()).count()
+    }
+
+    /// When nothing goes wrong any more: no session is left but those of living peers, and each living peer
+    /// receives each publication once, and in order.
+    fn assert_heals(&mut self) {
+        self.run(OPTIONS().patience + OPTIONS().grace + 2 * TICK);
+        self.assert_consistent();
+        assert_eq!(
+            self.sessions(),
+            self.living(),
+            "one session for each living peer"
+        );
+        for remote in &mut self.remotes {
+            remote.received.clear();
+        }
+        let before = self.published;
+        for number in 0..30 {
+            self.publish(if number % 3 == 0 { "sport" } else { "news" });
+            if number % 2 == 0 {
+                self.publish("anna/1");
+                self.publish("bert/1");
+            }
+        }
+        let all = before + 1..=self.published;
+        self.run(Duration::from_secs(2));
+        for remote in self.remotes.iter().filter(|remote| remote.lives) {
+            let LinkHello { topics, client, .. } = &remote.hello;
+            let follows = |text: &&String| {
+                let topic = text.split([' ', '/']).next().unwrap();
+                topics.iter().any(|it| it == topic) || client == topic
+            };
+            let mut numbers = remote.received.iter().map(|text| {
+                assert!(
+                    follows(&text),
+                    "`{text}` is not for `{}`",
+                    remote.hello.name
+                );
+                let number = text.rsplit(' ').next().unwrap();
+                number.parse::<u64>().unwrap()
+            });
+            let wanted = self.links_published(topics, client, all.clone());
+            assert!(numbers.by_ref().eq(wanted), "`{}`", remote.hello.name);
+        }
+        // Lost sessions expire.
+        self.run(OPTIONS().resume_limit);
+        assert_eq!(self.links.state().peers.len(), self.living());
+        self.assert_consistent();
+    }
+
+    /// The numbers of those publications of [`assert_heals`](Self::assert_heals) that a peer follows.
+    fn links_published(
+        &self,
+        topics: &[String],
+        client: &str,
+        all: std::ops::RangeInclusive<u64>,
+    ) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let mut number = *all.start();
+        for index in 0..30 {
+            let topic = if index % 3 == 0 { "sport" } else { "news" };
+            if topics.iter().any(|it| it == topic) {
+                numbers.push(number);
+            }
+            number += 1;
+            if index % 2 == 0 {
+                for name in ["anna", "bert"] {
+                    if client == name {
+                        numbers.push(number);
+                    }
+                    number += 1;
+                }
+            }
+        }
+        assert_eq!(number, all.end() + 1);
+        numbers
+    }
+}
+
+#[test]
+fn session_is_not_adopted_by_a_component_that_was_restarted_before_the_first_message() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.restart_component();
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.links.state().peers.len(), world.living());
+    assert!(world.remotes.iter().all(|remote| remote.renewals == 1));
+    world.assert_heals();
+}
+
+#[test]
+fn legacy_peer_that_repeats_no_instance_leaves_no_session_behind() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.restart_component();
+    // As a peer of version 2 does: the component takes its session for a new one.
+    for index in 0..world.remotes.len() {
+        world.transmit(index);
+        let frames = world.remotes[index].sent.pop_front().unwrap();
+        let mut header = header::decode(frames[1].clone()).unwrap();
+        header.hello.as_mut().unwrap().instance = 0;
+        let frames = [frames[0].clone(), header::encode(&header)];
+        world
+            .links
+            .receive(std::iter::once(frames.into_iter().collect()));
+        world.route();
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.links.state().peers.len(), world.living());
+    world.assert_heals();
+}
+
+#[test]
+fn second_session_on_a_connection_ends_the_first() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    for index in 0..world.remotes.len() {
+        world.begin_again(index);
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.sessions(), world.living());
+    assert_eq!(
+        world.vanished, [""; 0],
+        "clients go on in their new sessions"
+    );
+    world.assert_heals();
+}
+
+#[test]
+fn silent_peer_is_lost_after_the_idle_timeout_whatever_its_role() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    for index in 0..world.remotes.len() {
+        world.kill_remote(index, false);
+    }
+    world.run(OPTIONS().patience - Duration::from_secs(4));
+    assert_eq!(world.sessions(), world.remotes.len());
+    world.run(Duration::from_secs(4) + 2 * TICK);
+    assert_eq!(world.sessions(), 0);
+    world.run(OPTIONS().resume_limit);
+    assert_eq!(world.links.state().peers.len(), 0);
+    world.vanished.sort();
+    assert_eq!(world.vanished, ["anna", "bert"]);
+}
+
+#[test]
+fn client_whose_connection_is_closed_vanishes_after_a_moment() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.kill_remote(2, true);
+    world.break_connection(3, true);
+    world.run(CLIENT_RECONNECT_GRACE - TICK);
+    assert_eq!(world.vanished, [""; 0]);
+    world.run(3 * TICK);
+    assert_eq!(world.vanished, ["anna"]);
+    world.assert_heals();
+    assert_eq!(world.vanished, ["anna"]);
+}
+
+#[test]
+fn client_with_another_session_has_not_vanished() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    // Nobody tells that the connection is gone, so that the old session stays for a while.
+    world.restart_remote(2, false);
+    world.run(OPTIONS().patience + OPTIONS().resume_limit + Duration::from_secs(1));
+    assert_eq!(world.links.state().peers.len(), world.living());
+    assert_eq!(world.vanished, [""; 0]);
+}
+
+#[test]
+fn sign_of_life_over_another_connection_keeps_a_session() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    let id = world.remotes[4].session.id().clone();
+    world.kill_remote(4, false);
+    world.kill_remote(0, false);
+    for _ in 0..10 {
+        world.run(OPTIONS().heartbeat);
+        let header = LinkHeader {
+            alive: true,
+            ..header::of(id.clone())
+        };
+        let frames = [Bytes::from_static(b"other"), header::encode(&header)];
+        world
+            .links
+            .receive(std::iter::once(frames.into_iter().collect()));
+    }
+    assert_eq!(
+        world.sessions(),
+        4,
+        "the follower is lost, the worker is not"
+    );
+    world.assert_consistent();
+    world.run(OPTIONS().patience + 2 * TICK);
+    assert_eq!(world.sessions(), 3);
+}
+
+#[test]
+fn publisher_waits_for_a_dead_subscriber_no_longer_than_the_idle_timeout() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.kill_remote(0, false);
+    for _ in 0..10_000 {
+        world.publish("news");
+    }
+    assert!(world.links.state().streams.full_since(1).is_some());
+    world.run(OPTIONS().patience + 3 * TICK);
+    assert!(world.links.state().streams.full_since(1).is_none());
+    assert_eq!(world.links.state().peers.len(), 4);
+    assert_eq!(world.remotes[1].received.len(), 10_000);
+    world.assert_heals();
+}
+
+#[test]
+fn slow_subscriber_is_disconnected_after_the_timeout_and_one_that_reads_is_not() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    let limit = OPTIONS().slow_limit.unwrap();
+    // Both say that they live; one of them takes nothing.
+    let beat = |world: &mut World, time: Duration| {
+        let end = world.now + time;
+        while world.now < end {
+            for index in [0, 1] {
+                let session = &mut world.remotes[index].session;
+                let header = header::of(session.id().clone());
+                let frames = [
+                    world.remotes[index].route.clone(),
+                    header::encode(&LinkHeader {
+                        alive: true,
+                        ..header
+                    }),
+                ];
+                world
+                    .links
+                    .receive(std::iter::once(frames.into_iter().collect()));
+            }
+            for index in 2..5 {
+                world.transmit(index);
+                while !world.remotes[index].sent.is_empty() {
+                    world.deliver_to_component(index);
+                }
+                while !world.remotes[index].arriving.is_empty() {
+                    world.deliver_to_remote(index);
+                }
+            }
+            world.wait(Duration::from_secs(1));
+        }
+    };
+    for _ in 0..10_000 {
+        world.publish("news");
+    }
+    let begin = world.now;
+    while world.now < begin + limit - Duration::from_secs(5) {
+        // The second one reads a little.
+        world.deliver_to_remote(1);
+        world.transmit(1);
+        while !world.remotes[1].sent.is_empty() {
+            world.deliver_to_component(1);
+        }
+        beat(&mut world, Duration::from_secs(5));
+    }
+    assert_eq!(world.sessions(), 5);
+    beat(&mut world, Duration::from_secs(7));
+    assert_eq!(world.sessions(), 4, "the one that reads nothing is gone");
+    let state = world.links.state();
+    assert!(state.peers.values().any(|peer| &*peer.name == "second"));
+}
+
+#[test]
+fn client_that_stops_does_not_stop_the_publisher() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    world.kill_remote(2, false);
+    for _ in 0..30_000 {
+        world.publish("anna/1");
+    }
+    let is_full = |world: &World| world.links.state().streams.full_since(3).is_some();
+    assert!(!is_full(&world));
+    // More than any client may leave unread: it is waited for, for a moment.
+    for _ in 0..10_000 {
+        world.publish("anna/1");
+    }
+    assert!(is_full(&world));
+    world.wait(CLIENT_STALL_LIMIT);
+    assert!(!is_full(&world));
+    assert_eq!(world.vanished, ["anna"]);
+    world.assert_heals();
+}
+
+const CLIENT_STALL_LIMIT: Duration = Duration::from_millis(1300);
+
+#[test]
+fn lost_sessions_make_room_for_new_ones() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    for index in 0..5 {
+        world.kill_remote(index, false);
+    }
+    world.run(OPTIONS().patience + 2 * TICK);
+    assert_eq!((world.sessions(), world.links.state().peers.len()), (0, 5));
+    let mut links = Links::new(LinkOptions {
+        max_sessions: 5,
+        ..OPTIONS()
+    });
+    std::mem::swap(&mut *links.state(), &mut *world.links.state());
+    links.results = std::mem::take(&mut world.links.results);
+    links.inputs = std::mem::take(&mut world.links.inputs);
+    *links.time.lock().unwrap() = Some(world.now);
+    world.links = links;
+    for index in 0..5 {
+        let hello = world.remotes[index].hello.clone();
+        world.remotes[index] = Remote::new(hello, world.now);
+        world.connect(index);
+    }
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.sessions(), 5);
+    let hello = world.remotes[0].hello.clone();
+    world.remotes.push(Remote::new(hello, world.now));
+    world.connect(5);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.sessions(), 5, "one beyond the limit is refused");
+    assert!(world.remotes[5].renewals > 0);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Transmit(usize),
+    ToComponent(usize),
+    ToRemote(usize),
+    Publish(&'static str),
+    Call(usize),
+    Cut(usize, IsTold),
+    RestartRemote(usize, IsTold),
+    KillRemote(usize, IsTold),
+    BeginAgain(usize),
+    RestartComponent,
+    Wait(u64),
+    Run(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let remote = 0..5_usize;
+    let told = (remote.clone(), any::<bool>());
+    prop_oneof![
+        6 => remote.clone().prop_map(Step::Transmit),
+        6 => remote.clone().prop_map(Step::ToComponent),
+        6 => remote.clone().prop_map(Step::ToRemote),
+        3 => prop::sample::select(vec!["news", "sport", "anna/1", "bert"]).prop_map(Step::Publish),
+        2 => (2..4_usize).prop_map(Step::Call),
+        1 => told.clone().prop_map(|(index, told)| Step::Cut(index, told)),
+        1 => told.clone().prop_map(|(index, told)| Step::RestartRemote(index, told)),
+        1 => told.prop_map(|(index, told)| Step::KillRemote(index, told)),
+        1 => remote.prop_map(Step::BeginAgain),
+        1 => Just(Step::RestartComponent),
+        1 => (1..3000_u64).prop_map(Step::Wait),
+        1 => (1..3000_u64).prop_map(Step::Run),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn cluster_heals_whatever_is_restarted_at_any_moment(
+        steps in prop::collection::vec(step(), 0..80),
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            let lives = |world: &World, index: usize| world.remotes[index].lives;
+            match step {
+                Step::Transmit(index) => world.transmit(index),
+                Step::ToComponent(index) => world.deliver_to_component(index),
+                Step::ToRemote(index) => world.deliver_to_remote(index),
+                Step::Publish(topic) => world.publish(topic),
+                Step::Call(index) if lives(&world, index) => world.call(index),
+                Step::Cut(index, told) if lives(&world, index) => world.break_connection(index, told),
+                Step::RestartRemote(index, told) => world.restart_remote(index, told),
+                Step::KillRemote(index, told) => world.kill_remote(index, told),
+                Step::BeginAgain(index) if lives(&world, index) => world.begin_again(index),
+                Step::RestartComponent => world.restart_component(),
+                Step::Wait(milliseconds) => world.wait(Duration::from_millis(milliseconds)),
+                Step::Run(milliseconds) => world.run(Duration::from_millis(milliseconds)),
+                _ => {}
+            }
+            world.assert_consistent();
+        }
+        world.assert_heals();
+    }
+}
