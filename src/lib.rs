@@ -793,7 +793,7 @@ pub use palm_macros::interface;
 ///
 /// | hook | |
 /// |---|---|
-/// | `fn scatter(&mut self, message: Message) -> ..` | the messages that go on: `Message`, `Option<Message>`, `Vec<Message>`, an iterator or a stream, or a `Result` of these; may be `async`, and take a [`Context`] |
+/// | `fn scatter(&mut self, message: Message) -> ..` | the messages that go on: `Message`, `Option<Message>`, `Vec<Message>`, an iterator or a stream, or a `Result` of these; may be `async`, and take a [`Context`]. It does not see a message that [is done](Message::is_done) |
 /// | `fn handle_feedback(&mut self, feedback: &Bytes)` | what the router answered |
 /// | `fn reply_feedback(&mut self, feedback: Bytes) -> ..` | what the peer is answered, where one waits: whatever is `Into<Bytes>` |
 ///

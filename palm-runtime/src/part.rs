@@ -763,6 +763,8 @@ pub struct Inlet {
 impl Inlet {
     /// Waits for a message and takes up to `max` that are there; 0 when the component stops and
     /// nothing is left. Cancel safe: nothing is lost.
+    ///
+    /// Among them are messages that [are done](Message::is_done): send those on as they are.
     pub async fn recv_many(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
         let before = out.len();
         loop {
@@ -850,19 +852,33 @@ impl Outlet {
         }
     }
 
-    /// Sends on a message that a hook failed on, or made nothing of, so that its caller gets to know.
+    /// Sends on a message with an error in it: along the route for failures, or else along the ordinary
+    /// route, whose parts pass it on as it is.
     pub(crate) async fn send_failed(&self, mut message: Message, since: Instant) {
-        let Some(route) = &self.failures else {
-            return;
+        let route = match (&self.failures, &self.route) {
+            (Some(failures), _) => failures,
+            // Without a client no publisher could deliver it.
+            (None, Some(route)) if !message.client().is_empty() => route,
+            _ => return,
         };
-        if message.has_error() {
-            message.end_with_error();
-        }
-        let bytes = message.weight();
+        message.end_with_error();
         let envelope = Envelope {
             gathers: false,
             ..Envelope::new(message, since)
         };
+        self.give(route, envelope).await;
+    }
+
+    /// Sends on a message that [`is_done`](Message::is_done), and that no part answers: along the ordinary
+    /// route, so that it stays in order behind the messages that were sent before it.
+    pub(crate) async fn send_done(&self, envelope: Envelope) {
+        if let Some(route) = self.route.as_ref().or(self.failures.as_ref()) {
+            self.give(route, envelope).await;
+        }
+    }
+
+    async fn give(&self, route: &queue::Sender<Envelope>, envelope: Envelope) {
+        let bytes = envelope.message.weight();
         if route.send(envelope, bytes).await.is_err() {
             self.warn_of_loss(1);
         }
@@ -957,11 +973,12 @@ pub(crate) struct EmitToOutlet<'a> {
 }
 
 impl EmitToOutlet<'_> {
-    /// The hook has yielded all: the client of `message` is told what is left of its share.
+    /// Sends the rest of the completion weight of `message`, which its hook has left.
     pub(crate) async fn finish(&mut self, message: impl FnOnce() -> Message) {
         if let Some((split, _)) = self.share.take() {
             let rest = message().into_rest(split.rest());
-            self.outlet.send_failed(rest, self.since).await;
+            let rest = Envelope::new(rest, self.since);
+            self.outlet.send_done(rest).await;
         }
     }
 }

@@ -114,6 +114,19 @@ fn check_route(entries: &[Entry], from: &str, to: &str) -> Result<(), RouteError
     }
 }
 
+/// Whether the route that begins with the part `from` leads to the part at `index`.
+pub(crate) fn leads_to(entries: &[Entry], from: &str, index: usize) -> bool {
+    let mut next = Some(from);
+    // There are no circles, see `check`.
+    while let Some(name) = next {
+        if entries[index].name == name {
+            return true;
+        }
+        next = find(entries, name).and_then(|entry| entry.route.as_deref());
+    }
+    false
+}
+
 fn check_circle(entries: &[Entry], start: &Entry) -> Result<(), RouteError> {
     let mut path = vec![start.name.as_str()];
     let mut next = start.route.as_deref();

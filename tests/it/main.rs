@@ -18,6 +18,7 @@ mod setup;
 mod bad_input;
 mod cache;
 mod client;
+mod completion;
 mod components;
 mod errors;
 mod examples;

@@ -1,5 +1,6 @@
 //! [`ServerTemplate`]: a component from its parts, and how it starts.
 
+use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,6 +23,7 @@ use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
+use crate::parts::{WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
@@ -62,6 +64,7 @@ struct Registration {
     part: AnyPart,
     /// The name of the part's type.
     type_name: String,
+    role: PartRole,
     block: bool,
     log: bool,
 }
@@ -83,6 +86,29 @@ impl std::fmt::Debug for Registration {
             "Registration(block: {}, log: {})",
             self.block, self.log
         )
+    }
+}
+
+/// What a part is to the parts beside it, as far as the template has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PartRole {
+    Other,
+    /// Gives tasks to workers, whose results another part receives.
+    GivesTasks,
+    /// Receives the results.
+    TakesResults,
+}
+
+impl PartRole {
+    fn of<P: Any>(_: &P) -> Self {
+        let part = TypeId::of::<P>();
+        if part == TypeId::of::<WorkerPushService>() {
+            Self::GivesTasks
+        } else if part == TypeId::of::<WorkerPullService>() {
+            Self::TakesResults
+        } else {
+            Self::Other
+        }
     }
 }
 
@@ -225,8 +251,9 @@ impl InboundEntry<'_> {
         self
     }
 
-    /// The outbound part that takes a message on which the hook `scatter` fails, with the error in it:
-    /// usually the one that publishes, so that the caller gets to know. Default: nowhere.
+    /// The outbound part that receives a message on which the hook `scatter` fails, with the error in it:
+    /// usually the one that publishes, so that the caller learns of it. Default: that of the
+    /// [`route`](Self::route), whose parts pass it on.
     pub fn failures(self, outbound: impl Into<String>) -> Self {
         self.entry.failures = Some(outbound.into());
         self
@@ -259,8 +286,8 @@ impl OutboundEntry<'_> {
         self
     }
 
-    /// The outbound part that takes a message of which nothing came, with the error in it. Default:
-    /// nowhere.
+    /// The outbound part that receives a message that could not be handled, with the error in it. Default:
+    /// that of the [`route`](Self::route).
     pub fn failures(self, outbound: impl Into<String>) -> Self {
         self.entry.failures = Some(outbound.into());
         self
@@ -314,10 +341,9 @@ impl ServerTemplate {
         part: impl Inbound,
         name: impl Into<String>,
     ) -> InboundEntry<'_> {
-        let type_name = part_type(&part);
+        let (type_name, role) = (part_type(&part), PartRole::of(&part));
         let part = AnyPart::Inbound(Box::new(part));
-        let kind = PartKind::Inbound;
-        let (entry, registration) = self.register(part, type_name, kind, name.into());
+        let (entry, registration) = self.register(part, type_name, role, name.into());
         InboundEntry {
             entry,
             registration,
@@ -330,10 +356,9 @@ impl ServerTemplate {
         part: impl Outbound,
         name: impl Into<String>,
     ) -> OutboundEntry<'_> {
-        let type_name = part_type(&part);
+        let (type_name, role) = (part_type(&part), PartRole::of(&part));
         let part = AnyPart::Outbound(Box::new(part));
-        let kind = PartKind::Outbound;
-        let (entry, registration) = self.register(part, type_name, kind, name.into());
+        let (entry, registration) = self.register(part, type_name, role, name.into());
         OutboundEntry {
             entry,
             registration,
@@ -342,9 +367,9 @@ impl ServerTemplate {
 
     /// Adds a part that runs beside.
     pub fn register_bypass(&mut self, part: impl Bypass, name: impl Into<String>) {
-        let type_name = part_type(&part);
+        let (type_name, role) = (part_type(&part), PartRole::of(&part));
         let part = AnyPart::Bypass(Box::new(part));
-        self.register(part, type_name, PartKind::Bypass, name.into());
+        self.register(part, type_name, role, name.into());
     }
 
     /// Who feeds whom, as it is registered by now: to be printed, or drawn.
@@ -365,9 +390,14 @@ impl ServerTemplate {
         &mut self,
         part: AnyPart,
         type_name: String,
-        kind: PartKind,
+        role: PartRole,
         name: String,
     ) -> (&mut Entry, &mut Registration) {
+        let kind = match &part {
+            AnyPart::Inbound(_) => PartKind::Inbound,
+            AnyPart::Outbound(_) => PartKind::Outbound,
+            AnyPart::Bypass(_) => PartKind::Bypass,
+        };
         self.entries.push(Entry {
             name,
             kind,
@@ -377,6 +407,7 @@ impl ServerTemplate {
         self.registrations.push(Registration {
             part,
             type_name,
+            role,
             block: false,
             log: false,
         });
@@ -569,8 +600,19 @@ impl ServerTemplate {
         })
     }
 
+    /// Where results go in a component that gives tasks: what is not a task goes there at once.
+    fn results_route(&self) -> Option<String> {
+        let mut parts = self.entries.iter().zip(&self.registrations);
+        let results = parts.find(|(_, it)| it.role == PartRole::TakesResults);
+        results.and_then(|(entry, _)| entry.route.clone())
+    }
+
     /// Turns the routes into queues, and lets each part run.
-    fn run_parts(self, stop: &Stop, counters: Vec<Arc<PartCounters>>) -> (Parts, Vec<PartEntry>) {
+    fn run_parts(
+        mut self,
+        stop: &Stop,
+        counters: Vec<Arc<PartCounters>>,
+    ) -> (Parts, Vec<PartEntry>) {
         let mut inlets = HashMap::new();
         let mut queues = HashMap::new();
         for entry in &self.entries {
@@ -589,6 +631,15 @@ impl ServerTemplate {
         // gives.
         let all_pass_on = self.registrations.iter().all(Registration::only_passes_on);
         let left = self.settings.messages.map(AtomicU64::new).map(Arc::new);
+        for index in 0..self.entries.len() {
+            let gives_tasks = self.registrations[index].role == PartRole::GivesTasks;
+            if gives_tasks && self.entries[index].route.is_none() {
+                // A part that feeds itself in a circle would never end.
+                let route = self.results_route();
+                let route = route.filter(|to| !router::leads_to(&self.entries, to, index));
+                self.entries[index].route = route;
+            }
+        }
         let mut parts = Parts::new(self.name, stop.clone());
         let mut entries = Vec::new();
         for ((entry, registration), counters) in self

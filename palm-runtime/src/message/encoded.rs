@@ -370,13 +370,35 @@ impl Message {
             && !codec::tells_of_an_end(&other.unknown)
     }
 
+    /// Whether it is no result, and says that there are some.
+    #[cfg(feature = "http")]
+    pub(crate) fn promises_results(&self) -> bool {
+        let extensions = self.extensions().unwrap_or_default();
+        extensions.error.is_none() && extensions.end.is_some_and(|end| end.results > 0)
+    }
+
+    /// Whether its caller wants to be told when a call has no further results.
+    pub(crate) fn wants_end(&self) -> bool {
+        self.extensions()
+            .is_some_and(|extensions| extensions.wants_end)
+    }
+
     /// Whether there is an [`error`](Self::error): it costs nothing to ask where there are no extensions.
     pub(crate) fn has_error(&self) -> bool {
         !self.0.unknown.is_empty() && self.error().is_some()
     }
 
-    /// Whether there is nothing to be done with it: an earlier step failed, or says that it has no more.
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether no step works on the message any more: an earlier step failed, or the message only says that
+    /// there are no further results.
+    ///
+    /// The parts of palm pass such a message on unchanged, and show it to no method and no hook. An outbound
+    /// part of your own receives it, and should send it on along its outlet: otherwise a caller misses an
+    /// error, or a job that knows when it is complete waits for its timeout.
+    pub fn is_done(&self) -> bool {
+        // Most messages have a share and a deadline here, which need not be decoded to tell.
+        if !codec::tells_of_an_end(&self.0.unknown) {
+            return false;
+        }
         let extensions = self.extensions();
         extensions.is_some_and(|extensions| extensions.error.is_some() || extensions.end.is_some())
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::message::Message;
+use crate::message::{Group, Message};
 
 /// Inbound parts that are registered with `block`, by the id of their message. There are no more than
 /// such parts have requests, and some that were given up.
@@ -35,7 +35,15 @@ impl Answers {
         waiting.insert(message.cache().to_owned(), answer);
     }
 
-    /// Answers whoever waits for the result in `frame`.
+    /// Answers the requests that wait for these results.
+    pub(super) fn answer_all(&self, results: &[Group]) {
+        if self.any.load(Ordering::Acquire) {
+            let frames = results.iter().flat_map(Group::frames);
+            frames.for_each(|frame| self.answer(&frame));
+        }
+    }
+
+    /// Answers the request that waits for the result in `frame`.
     pub(super) fn answer(&self, frame: &Bytes) {
         if !self.any.load(Ordering::Acquire) {
             return;

@@ -16,7 +16,11 @@ use crate::part::{
 };
 
 /// An outbound part of your own: gives each message to [`OutboundHooks::handle`], one after the other, and
-/// sends on what that yields. A message that carries the error of an earlier step goes on as it is.
+/// sends on what that yields. A message that [is done](Message::is_done), such as the error of an earlier
+/// step, goes on as it is.
+///
+/// A job that knows when it is complete does so with any number of messages that the hook yields: clones of
+/// the message share its completion weight, and the rest goes on behind them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -112,6 +116,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                         share,
                     },
                     last: feedback.is_some().then_some(&mut answer),
+                    count: 0,
                 };
                 let message = context.message().clone();
                 let mut emit = Emit::new(&mut yielded);
@@ -129,9 +134,14 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     let failed = context.message().clone().failed(context.name(), &failure);
                     Emit::new(&mut yielded).send(failed).await;
                 }
-                if let Some((split, _)) = yielded.to.share.take() {
-                    let rest = context.message().clone().into_rest(split.rest());
-                    outlet.send(rest).await;
+                let is_nothing = yielded.count == 0 && !is_done;
+                if yielded.to.share.is_some() {
+                    yielded.to.finish(|| context.message().clone()).await;
+                } else if is_nothing && context.message().wants_end() {
+                    // Of several, parts behind this one may still make more or fewer.
+                    let mut end = context.message().clone().with_payload(Bytes::new());
+                    end.end(0);
+                    outlet.send_done(Envelope::new(end, Instant::now())).await;
                 }
                 if let Some(feedback) = feedback {
                     // Nobody waits any more: the component stops.
@@ -147,10 +157,12 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
 struct Yielded<'a> {
     to: EmitToOutlet<'a>,
     last: Option<&'a mut Bytes>,
+    count: u64,
 }
 
 impl crate::callable::EmitQueue for Yielded<'_> {
     fn send(&mut self, message: Message) -> futures_core::future::BoxFuture<'_, ()> {
+        self.count += 1;
         if let Some(last) = &mut self.last {
             **last = message.encode();
         }

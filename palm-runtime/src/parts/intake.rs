@@ -205,14 +205,19 @@ pub(super) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) 
     }
 }
 
-/// Gives what the hook yields to the outlet; the answer is that to the last one.
+/// Sends on the messages that the hook yields, and behind them the rest of the completion weight. Returns the
+/// answer to the last of them. A message that is done is not shown to the hook.
 pub(super) async fn scatter<H: InboundHooks>(
     hooks: &mut H,
     context: &Arc<ComponentContext>,
-    message: Message,
+    mut message: Message,
     outlet: &Outlet,
     since: Instant,
 ) -> Result<Bytes, ()> {
+    if message.is_done() {
+        message.ensure_id();
+        return Ok(outlet.send_since(message, since).await);
+    }
     let mut queue = EmitToOutlet {
         outlet,
         since,

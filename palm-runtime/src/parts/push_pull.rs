@@ -1,15 +1,19 @@
 //! A pair of PUSH and PULL: tasks go out and results come back in one part.
 
+use tokio::sync::mpsc;
+
 use super::answers::Answers;
 use super::whereabouts::{Given, IntoAddress, Opened};
 use super::workers::{Tasks, take_results};
 use crate::error::BoxError;
+use crate::link::accept::Incoming;
 use crate::part::{Inlet, OpenError, Outbound, Outlet, Setup};
-use crate::socket::{Pull, Push, SocketError};
+use crate::socket::{Pull, Push};
 
 /// Gives each message to one of the workers that connect, takes their results, and sends these on along
 /// its route; an inbound part that is registered with `block` gets the result as its answer. Announced as
-/// `worker_push_address` and `worker_pull_address`, where workers look.
+/// `worker_push_address` and `worker_pull_address`, where workers look. Next to a
+/// [`CacheService`](crate::parts::CacheService), workers get their tasks over links instead.
 ///
 /// With it a REQ peer or an HTTP client can call workers without a client of ours:
 ///
@@ -66,7 +70,18 @@ use crate::socket::{Pull, Push, SocketError};
 pub struct PushPullService {
     push_address: Given,
     pull_address: Given,
-    opened: Option<(Push, Pull, Opened)>,
+    opened: Option<Sides>,
+}
+
+/// The sockets, and what comes over links.
+#[derive(Debug)]
+struct Sides {
+    push: Push,
+    pull: Pull,
+    /// Whether tasks go over links as well.
+    is_linked: bool,
+    linked: Option<mpsc::UnboundedReceiver<Incoming>>,
+    opened: Opened,
 }
 
 impl PushPullService {
@@ -86,37 +101,56 @@ impl Outbound for PushPullService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let push_address = self.push_address.clone().map_err(SocketError::from)?;
-        let pull_address = self.pull_address.clone().map_err(SocketError::from)?;
-        let (push, push_bound) = Push::bind(&push_address, setup.options).await?;
-        let (pull, pull_bound) = Pull::bind(&pull_address, setup.options).await?;
-        setup.announce("worker_push_address", &push_bound);
-        setup.announce("worker_pull_address", &pull_bound);
+        let push = match setup.to_bind(&self.push_address)? {
+            Some(address) => {
+                let (push, bound) = Push::bind(&address, setup.options).await?;
+                setup.announce("worker_push_address", &bound);
+                push
+            }
+            None => Push::idle(setup.options),
+        };
+        let pull = match setup.to_bind(&self.pull_address)? {
+            Some(address) => {
+                let (pull, bound) = Pull::bind(&address, setup.options).await?;
+                setup.announce("worker_pull_address", &bound);
+                pull
+            }
+            None => Pull::idle(setup.options),
+        };
         setup.shared.outstanding.open();
         // Of several such parts the first one counts.
         let _ = setup.shared.workers.set(push.peers());
-        self.opened = Some((push, pull, Opened::of(setup)));
+        let links = &setup.shared.links;
+        self.opened = Some(Sides {
+            push,
+            pull,
+            is_linked: links.give_tasks(),
+            linked: links.take_results(),
+            opened: Opened::of(setup),
+        });
         Ok(())
     }
 
     async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let (push, pull, opened) = self.opened.expect("a part is opened before it runs");
+        let Sides {
+            push,
+            pull,
+            is_linked,
+            linked,
+            opened,
+        } = self.opened.expect("a part is opened before it runs");
         let (shared, name) = (opened.shared.clone(), opened.context.name.clone());
         let counters = opened.counters.clone();
         let answers = Answers::default();
         let linger = inlet.linger();
-        // What cannot be done goes where results go.
-        let failed = Outlet {
-            failures: outlet.failures.clone().or(outlet.route.clone()),
-            ..outlet.clone()
-        };
+        let of_tasks = outlet.clone();
         let tasks = Tasks {
             push: &push,
             name: &name,
             shared: &shared,
             counters: &counters,
-            outlet: &failed,
-            links: None,
+            outlet: &of_tasks,
+            links: is_linked.then_some(&shared.links),
             answers: Some(&answers),
         };
         let push_all = async {
@@ -124,7 +158,7 @@ impl Outbound for PushPullService {
             shared.outstanding.close();
             pushed
         };
-        let results = take_results(pull, opened, Some(&answers), None, outlet);
+        let results = take_results(pull, opened, Some(&answers), linked, outlet);
         let (pushed, taken) = tokio::join!(push_all, results);
         pushed?;
         taken?;

@@ -99,6 +99,11 @@ impl Outstanding {
 /// one that dies goes to another. It needs a [`WorkerPullService`] and a
 /// [`CacheService`](crate::parts::CacheService) beside it.
 ///
+/// A message that is not a task goes on to where results go: the error of an earlier step, or the rest of a
+/// completion weight. That is the part's route, or if it has none the route of the component's
+/// [`WorkerPullService`]. Tasks that no worker can do go there as well, with an error, unless there is a route
+/// for failures.
+///
 /// ```
 /// use palm_runtime::ServerTemplate;
 /// use palm_runtime::parts::*;
@@ -240,6 +245,11 @@ impl Tasks<'_> {
             }
             let (mut count, mut bytes) = (0, 0);
             for envelope in batch.drain(..) {
+                // Those of a group are not.
+                if envelope.together.is_none() && envelope.message.is_done() {
+                    self.pass_on_done(envelope).await;
+                    continue;
+                }
                 let Envelope {
                     message,
                     feedback,
@@ -275,6 +285,32 @@ impl Tasks<'_> {
         // The rest is lost with the component.
         let _ = timeout(inlet.linger(), self.linked_are_done()).await;
         Ok(())
+    }
+
+    /// Sends a message that is not a task on to the part that receives results: an error of an earlier step, or
+    /// the rest of a completion weight.
+    async fn pass_on_done(&self, envelope: Envelope) {
+        let Envelope {
+            message,
+            since,
+            feedback,
+            gathers,
+            ..
+        } = envelope;
+        self.counters.count(1, message.payload().len());
+        if let Some(feedback) = feedback {
+            let answer = match self.answers {
+                Some(_) => message.encode(),
+                None => Bytes::new(),
+            };
+            // Nobody waits any more: the component stops.
+            let _ = feedback.send(answer);
+        }
+        let envelope = Envelope {
+            gathers,
+            ..Envelope::new(message, since)
+        };
+        self.outlet.send_done(envelope).await;
     }
 
     /// Finds a worker for each task.
@@ -665,11 +701,17 @@ struct Results<'a> {
 }
 
 impl Results<'_> {
-    /// Counts what came, which is all that there is; what does not count is taken out.
+    /// Counts the results that came, removes those that do not count, and answers the requests that wait for one.
     fn count(&self, results: &mut Vec<Group>) {
-        if self.source.are_linked {
-            return;
+        if !self.source.are_linked {
+            self.count_pushed(results);
         }
+        if let Some(answers) = self.answers {
+            answers.answer_all(results);
+        }
+    }
+
+    fn count_pushed(&self, results: &mut Vec<Group>) {
         // What comes over sockets is in no group.
         let came = results.len();
         if let Some(mut pushed) = self.source.linked.shared.pushed() {
@@ -681,10 +723,6 @@ impl Results<'_> {
                 0 => true,
                 number => pushed.result(number),
             });
-        }
-        if let Some(answers) = self.answers {
-            let results = results.iter();
-            results.for_each(|result| answers.answer(result.frame()));
         }
         let shared = &self.source.linked.shared;
         shared.outstanding.came_back(came);

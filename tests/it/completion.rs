@@ -1,0 +1,432 @@
+//! Jobs complete by themselves through components that are made from parts, whatever hooks make of messages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use palm::callable::State;
+use palm::part::{Inlet, OpenError, Outbound, Outlet, Setup};
+use palm::parts::{
+    CacheService, Handler, HttpConnection, PubService, PullService, PushPullService,
+    WorkerPullService, WorkerPushService,
+};
+use palm::prelude::*;
+use palm::{BoxError, CallError, ComponentHandle};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::setup::{ANY, check, connect, soon};
+
+/// Yields the message.
+struct Same;
+
+#[palm::inbound]
+impl Same {
+    fn scatter(&mut self, message: Message) -> Message {
+        message
+    }
+}
+
+/// Yields the message twice.
+struct Twice;
+
+#[palm::inbound]
+impl Twice {
+    fn scatter(&mut self, message: Message) -> Vec<Message> {
+        vec![message.clone(), message]
+    }
+}
+
+/// Drops every third message.
+struct Drops;
+
+#[palm::inbound]
+impl Drops {
+    fn scatter(&mut self, message: Message) -> Option<Message> {
+        (!message.payload().ends_with(b"3")).then_some(message)
+    }
+}
+
+/// Fails on every third message.
+struct Refuses;
+
+#[palm::inbound]
+impl Refuses {
+    fn scatter(&mut self, message: Message) -> Result<Message, String> {
+        match message.payload().ends_with(b"3") {
+            true => Err("it ends with 3".to_owned()),
+            false => Ok(message),
+        }
+    }
+}
+
+/// Only looks at what the router answers.
+struct Feedback;
+
+#[palm::inbound]
+impl Feedback {
+    fn handle_feedback(&mut self, _: &Bytes) {}
+}
+
+struct HandlesOne;
+
+#[palm::outbound]
+impl HandlesOne {
+    fn handle(&mut self, message: Message) -> Message {
+        message
+    }
+}
+
+struct HandlesTwo;
+
+#[palm::outbound]
+impl HandlesTwo {
+    fn handle(&mut self, message: Message) -> Vec<Message> {
+        assert!(!message.payload().is_empty(), "it sees no rest");
+        vec![message.clone(), message]
+    }
+}
+
+struct HandlesSome;
+
+#[palm::outbound]
+impl HandlesSome {
+    fn handle(&mut self, message: Message) -> Option<Message> {
+        (!message.payload().ends_with(b"3")).then_some(message)
+    }
+}
+
+struct HandlesNothing;
+
+#[palm::outbound]
+impl HandlesNothing {
+    fn handle(&mut self, message: Message) {
+        assert!(!message.payload().is_empty(), "it sees no rest");
+    }
+}
+
+/// A part that implements the trait, and passes all messages on.
+struct Forwards;
+
+impl Outbound for Forwards {
+    async fn open(&mut self, _: &mut Setup<'_>) -> Result<(), OpenError> {
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let mut batch = Vec::new();
+        while inlet.recv_many(&mut batch, 100).await > 0 {
+            for envelope in batch.drain(..) {
+                let message = envelope.answer(Bytes::new());
+                assert_eq!(message.is_done(), message.payload().is_empty());
+                outlet.send(message).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Methods with one result, none or several.
+struct Methods;
+
+#[palm::worker(server = "arch")]
+impl Methods {
+    #[palm::method]
+    fn same(&self, text: String) -> String {
+        assert!(!text.is_empty(), "a rest is no task");
+        text
+    }
+
+    #[palm::method]
+    fn some(&self, text: String) -> Option<String> {
+        assert!(!text.is_empty(), "a rest is no task");
+        (!text.ends_with('3')).then_some(text)
+    }
+
+    #[palm::method]
+    fn twice(&self, text: String) -> impl Iterator<Item = String> + use<> {
+        assert!(!text.is_empty(), "a rest is no task");
+        std::iter::repeat_n(text, 2)
+    }
+}
+
+/// The same by HTTP.
+struct Web;
+
+#[palm::http_worker(server = "arch")]
+impl Web {
+    #[palm::method]
+    fn same(&self, text: String) -> String {
+        assert!(!text.is_empty(), "a rest is no task");
+        text
+    }
+
+    #[palm::method]
+    fn some(&self, text: String) -> Option<String> {
+        (!text.ends_with('3')).then_some(text)
+    }
+}
+
+/// Ten inputs, of which the answers are counted, and what becomes of the input `3` alone.
+struct Expected {
+    answers: usize,
+    errors: usize,
+    /// Whether a call with the payload `3` has an answer.
+    three: Three,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Three {
+    Answer,
+    Nothing,
+    Error,
+}
+
+const ALL: Expected = Expected {
+    answers: 10,
+    errors: 0,
+    three: Three::Answer,
+};
+const DOUBLED: Expected = Expected { answers: 20, ..ALL };
+const DROPPED: Expected = Expected {
+    answers: 9,
+    errors: 0,
+    three: Three::Nothing,
+};
+const REFUSED: Expected = Expected {
+    errors: 1,
+    three: Three::Error,
+    ..DROPPED
+};
+const NOTHING: Expected = Expected {
+    answers: 0,
+    ..DROPPED
+};
+
+/// Where the component ends.
+fn finish(template: &mut ServerTemplate) {
+    template.register_outbound(PubService::bind(ANY), "Pub");
+    template.register_bypass(CacheService::bind(ANY), "Cache");
+}
+
+async fn check_jobs(what: &str, component: &ComponentHandle, function: &str, expected: Expected) {
+    let client = connect("arch", component).await;
+    let inputs = (0..10).map(|number| number.to_string());
+    let mut job = client.job(function, inputs).timeout(Duration::from_secs(5));
+    let (mut answers, mut errors) = (0, Vec::new());
+    while let Some(answer) = soon(what, job.next()).await {
+        match answer {
+            Ok(_) => answers += 1,
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    assert_eq!(
+        (answers, errors.len()),
+        (expected.answers, expected.errors),
+        "{what}: {errors:?}"
+    );
+    let three = client.eval(function, "3").timeout(Duration::from_secs(5));
+    let three = match soon(what, three.into_future()).await {
+        Ok(_) => Three::Answer,
+        Err(CallError::NoAnswer { .. }) => Three::Nothing,
+        Err(CallError::Remote(error)) => {
+            assert_eq!(error.message, "it ends with 3", "{what}");
+            Three::Error
+        }
+        Err(error) => panic!("{what}: {error}"),
+    };
+    assert_eq!(three, expected.three, "{what}");
+}
+
+/// An inbound part with its hooks, in front of what takes its messages on.
+macro_rules! check_inbound {
+    ($what:expr, $function:expr, $template:expr, $to:expr, $failures:expr, $($hooks:ident => $expected:expr),*) => {
+        $({
+            let mut template = $template;
+            let pull = PullService::bind(ANY).hooks($hooks);
+            let entry = template.register_inbound(pull, "Pull").route($to);
+            let failures: Option<&str> = $failures;
+            if let Some(failures) = failures {
+                entry.failures(failures);
+            }
+            finish(&mut template);
+            let component = template.spawn().await.unwrap();
+            let _worker = Methods.connect(component.db_address()).spawn().await.unwrap();
+            let what = format!("{} with {}", $what, stringify!($hooks));
+            check_jobs(&what, &component, $function, $expected).await;
+        })*
+    };
+}
+
+#[test]
+fn inbound_hooks_leave_jobs_complete_with_and_without_a_route_for_failures() {
+    check(async {
+        for failures in [None, Some("Pub")] {
+            check_inbound!(
+                "Pull to Pub", "arch.any", ServerTemplate::new("arch"), "Pub", failures,
+                Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED, Feedback => ALL
+            );
+        }
+    });
+}
+
+fn with_handler(handler: impl palm::part::OutboundHooks) -> ServerTemplate {
+    let mut template = ServerTemplate::new("arch");
+    template
+        .register_outbound(Handler::new(handler), "Handler")
+        .route("Pub");
+    template
+}
+
+#[test]
+fn handlers_leave_jobs_complete_whatever_they_yield() {
+    check(async {
+        check_inbound!(
+            "a handler of one", "arch.any", with_handler(HandlesOne), "Handler", None,
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+        );
+        check_inbound!(
+            "a handler of two", "arch.any", with_handler(HandlesTwo), "Handler", None,
+            Same => DOUBLED, Drops => Expected { answers: 18, ..DROPPED }
+        );
+        check_inbound!(
+            "a handler of some", "arch.any", with_handler(HandlesSome), "Handler", None,
+            Same => DROPPED, Twice => Expected { answers: 18, ..DROPPED }, Drops => DROPPED
+        );
+        check_inbound!(
+            "a handler of nothing", "arch.any", with_handler(HandlesNothing), "Handler", None,
+            Same => NOTHING, Twice => NOTHING, Drops => NOTHING
+        );
+    });
+}
+
+#[test]
+fn a_part_that_implements_outbound_passes_completion_on() {
+    check(async {
+        let template = || {
+            let mut template = ServerTemplate::new("arch");
+            template
+                .register_outbound(Forwards, "Forwards")
+                .route("Pub");
+            template
+        };
+        check_inbound!(
+            "a part of its own", "arch.any", template(), "Forwards", None,
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED
+        );
+    });
+}
+
+#[test]
+fn an_executor_behind_hooks_leaves_jobs_complete() {
+    check(async {
+        let template = || {
+            let mut template = ServerTemplate::new("arch");
+            let executor = palm::Executor::new(State::new(Methods));
+            template
+                .register_outbound(executor, "Executor")
+                .route("Pub");
+            template
+        };
+        check_inbound!(
+            "an executor", "arch.same", template(), "Executor", None,
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+        );
+        check_inbound!(
+            "an executor", "arch.twice", template(), "Executor", None,
+            Twice => Expected { answers: 40, ..ALL }
+        );
+    });
+}
+
+fn with_workers(failures: Option<&str>) -> ServerTemplate {
+    let mut template = ServerTemplate::new("arch");
+    template
+        .register_inbound(WorkerPullService::bind(ANY), "WorkerPull")
+        .route("Pub");
+    let push = template.register_outbound(WorkerPushService::bind(ANY), "WorkerPush");
+    if let Some(failures) = failures {
+        push.failures(failures);
+    }
+    template
+}
+
+#[test]
+fn a_master_from_parts_leaves_jobs_complete_with_and_without_routes_for_failures() {
+    check(async {
+        for failures in [None, Some("Pub")] {
+            check_inbound!(
+                "a master", "arch.same", with_workers(failures), "WorkerPush", failures,
+                Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+            );
+        }
+        check_inbound!(
+            "a master", "arch.some", with_workers(None), "WorkerPush", None,
+            Twice => Expected { answers: 18, ..DROPPED }
+        );
+    });
+}
+
+fn with_push_pull() -> ServerTemplate {
+    let mut template = ServerTemplate::new("arch");
+    template
+        .register_outbound(PushPullService::bind(ANY, ANY), "Workers")
+        .route("Pub");
+    template
+}
+
+#[test]
+fn push_pull_leaves_jobs_complete() {
+    check(async {
+        check_inbound!(
+            "a push-pull", "arch.same", with_push_pull(), "Workers", None,
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED, Feedback => ALL
+        );
+        check_inbound!(
+            "a push-pull", "arch.some", with_push_pull(), "Workers", None,
+            Same => DROPPED
+        );
+        // The worker may connect before or after the first tasks.
+        for round in 0..12 {
+            let mut template = with_push_pull();
+            template
+                .register_inbound(PullService::bind(ANY), "Pull")
+                .route("Workers");
+            finish(&mut template);
+            let component = template.spawn().await.unwrap();
+            let worker = Methods.connect(component.db_address()).spawn().await;
+            let _worker = worker.unwrap();
+            let what = format!("round {round} of a push-pull");
+            check_jobs(&what, &component, "arch.twice", DOUBLED).await;
+        }
+    });
+}
+
+async fn serve_web() -> (AbortOnDropHandle<()>, String) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let application = axum::Router::new().fallback_service(Web.into_service());
+    let serving = async move { axum::serve(listener, application).await.unwrap() };
+    (AbortOnDropHandle::new(tokio::spawn(serving)), url)
+}
+
+#[test]
+fn http_workers_leave_jobs_complete() {
+    check(async {
+        let (_serving, url) = serve_web().await;
+        let template = || {
+            let mut template = ServerTemplate::new("arch");
+            template
+                .register_outbound(HttpConnection::connect(&url), "Http")
+                .route("Pub");
+            template
+        };
+        check_inbound!(
+            "an HTTP worker", "arch.same", template(), "Http", None,
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+        );
+        check_inbound!(
+            "an HTTP worker", "arch.some", template(), "Http", None,
+            Same => DROPPED, Twice => Expected { answers: 18, ..DROPPED }
+        );
+    });
+}
