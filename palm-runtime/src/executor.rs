@@ -328,7 +328,7 @@ impl<C: Callable> Running<C> {
             let payload = begun.header.payload().clone();
             return Work::Done(Outcome::Payload(payload), begun);
         }
-        if self.finisher.shared.cancellations.concern(&begun.header) {
+        if self.finisher.shared.cancellations.concern(&begun.header) || self.is_abandoned(&begun) {
             return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
         }
         begun.wanted.end = extensions.wants_end;
@@ -359,6 +359,15 @@ impl<C: Callable> Running<C> {
         };
         let payload = begun.header.payload().clone();
         Work::Call(Call::new(payload, context, emitter), begun)
+    }
+
+    /// Whether the result can only go to a request that is gone.
+    fn is_abandoned(&self, begun: &Begun) -> bool {
+        let is_gone = begun
+            .feedback
+            .as_ref()
+            .is_some_and(oneshot::Sender::is_closed);
+        is_gone && !self.finisher.outlet.has_route()
     }
 
     /// Where a call with many results puts them.
@@ -450,7 +459,7 @@ impl<C: Callable> Running<C> {
         }
         if begun.turn.before.is_some() {
             self.flush().await;
-            self.spawn(begun, std::future::ready(outcome));
+            self.spawn(begun, std::future::ready((outcome, None)));
         } else if begun.collected.is_some() || self.finisher.outlet.block {
             self.flush().await;
             begun.deliver(&self.finisher, outcome).await;
@@ -473,7 +482,7 @@ impl<C: Callable> Running<C> {
     /// Lets a call that was not done at once go on as a task of its own.
     fn go_on(
         &mut self,
-        begun: Begun,
+        mut begun: Begun,
         call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
     ) {
         let (started, counters) = (begun.started, begun.counters.clone());
@@ -481,7 +490,18 @@ impl<C: Callable> Running<C> {
         let max_runtime = C::FUNCTIONS.get(begun.index).and_then(|it| it.max_runtime);
         let topic = begun.header.client_topic();
         let shared = self.finisher.shared.clone();
+        // Without a route the result can only go to the request that waits for it.
+        let mut only_answer = match self.finisher.outlet.has_route() {
+            true => None,
+            false => begun.feedback.take(),
+        };
         let call = async move {
+            let abandoned = async {
+                match &mut only_answer {
+                    Some(answer) => answer.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
             let late = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep(deadline.left()).await,
@@ -504,16 +524,22 @@ impl<C: Callable> Running<C> {
                 () = late => Outcome::Failed(CallFailure::late()),
                 limit = overrun => Outcome::Failed(CallFailure::overrun(limit)),
                 () = shared.cancellations.of(&topic) => Outcome::Failed(CallFailure::given_up()),
+                () = abandoned => Outcome::Failed(CallFailure::given_up()),
             };
             if let Some(counters) = counters {
                 counters.end(started.elapsed(), matches!(outcome, Outcome::Failed(_)));
             }
-            outcome
+            (outcome, only_answer)
         };
         self.spawn(begun, call);
     }
 
-    fn spawn(&mut self, mut begun: Begun, call: impl Future<Output = Outcome> + Send + 'static) {
+    /// `call` also returns the request that waits for its result, if it has watched that.
+    fn spawn(
+        &mut self,
+        mut begun: Begun,
+        call: impl Future<Output = (Outcome, Option<oneshot::Sender<Bytes>>)> + Send + 'static,
+    ) {
         if self.order == Order::Kept {
             let delivered = CancellationToken::new();
             begun.turn.after = Some(delivered.clone().drop_guard());
@@ -521,7 +547,8 @@ impl<C: Callable> Running<C> {
         }
         let finisher = self.finisher.clone();
         let deliver = async move {
-            let outcome = call.await;
+            let (outcome, answer) = call.await;
+            begun.feedback = begun.feedback.or(answer);
             begun.deliver(&finisher, outcome).await;
         };
         self.tasks.spawn(deliver.in_current_span());

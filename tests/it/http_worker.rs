@@ -435,6 +435,108 @@ fn a_worker_that_is_not_there_is_unavailable_and_found_when_it_is() {
 }
 
 #[test]
+fn a_call_with_a_short_deadline_learns_why_its_attempts_failed() {
+    check(async {
+        let held = TcpSocket::new_v4().unwrap();
+        held.bind(HERE.parse().unwrap()).unwrap();
+        let url = format!("http://{}", held.local_addr().unwrap());
+        let (_master, client) = master(HttpConnection::connect(&url)).await;
+        let call = client
+            .eval(Hands::SHOUT, "x")
+            .timeout(Duration::from_secs(2));
+        let Err(CallError::Remote(error)) = soon("an error", call.into_future()).await else {
+            panic!("nobody listens there");
+        };
+        assert_eq!(error.kind, FailureKind::Unavailable);
+        let message = error.message.to_lowercase();
+        assert!(message.contains("connection refused"), "{message}");
+    });
+}
+
+/// Posts a call of `wait` to `url`, and closes the connection once it runs, or waits for its turn.
+async fn abandon(url: &str, gate: &Gate, running: usize) {
+    let at = url.strip_prefix("http://").unwrap();
+    let body = Message::new("shop.wait", "x").encode();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {at}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut connection = TcpStream::connect(at).await.unwrap();
+    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(&body).await.unwrap();
+    gate.arrived(running).await;
+}
+
+/// Whether the only place of a worker is free again after two requests were abandoned.
+async fn check_abandoned(url: &str, gate: &Gate) {
+    abandon(url, gate, 1).await;
+    abandon(url, gate, 1).await;
+    let http = reqwest::Client::new();
+    let shout = Message::new("shop.shout", "x").encode();
+    let answer = soon("a free place", http.post(url).body(shout).send()).await;
+    let answer = answer.unwrap().bytes().await.unwrap();
+    assert_eq!(Message::decode(answer).unwrap().payload(), "X");
+    assert!(gate.count() <= 2, "what is abandoned is not begun later");
+}
+
+#[test]
+fn a_request_to_an_http_worker_is_cancelled_when_its_connection_is_closed() {
+    check(async {
+        let gate = Gate::closed();
+        let worker = Hands { gate: gate.clone() }.into_service().concurrency(1);
+        let (_serving, url) = serve(Router::new().fallback_service(worker)).await;
+        check_abandoned(&url, &gate).await;
+
+        let gate = Gate::closed();
+        let state = palm::callable::State::new(Hands { gate: gate.clone() });
+        let executor = palm::Executor::new(state).concurrency(1);
+        let mut template = ServerTemplate::new("shop");
+        template
+            .register_inbound(HttpService::bind(HERE), "Http")
+            .route("Executor")
+            .block(true);
+        template.register_outbound(executor, "Executor");
+        let server = template.spawn().await.unwrap();
+        check_abandoned(server.address("http_address").unwrap(), &gate).await;
+    });
+}
+
+#[test]
+fn a_function_without_a_result_ends_its_request_at_a_gateway() {
+    check(async {
+        let (_serving, url, _) = serve_hands().await;
+        let gateway = palm::http::Gateway::new();
+        let mut template = ServerTemplate::new("shop");
+        template
+            .register_inbound(gateway.router(), "Router")
+            .route("Silent");
+        template
+            .register_outbound(palm::parts::Handler::new(Silent), "Silent")
+            .route("Http");
+        template
+            .register_outbound(HttpConnection::connect(url), "Http")
+            .route("Dealer");
+        template.register_outbound(gateway.dealer(), "Dealer");
+        let _server = template.spawn().await.unwrap();
+        for (path, status) in [("/nothing", 204), ("/silent", 204), ("/shout", 200)] {
+            let request = Request::post(path).body(Body::from("x")).unwrap();
+            let response = soon(path, gateway.service().oneshot(request)).await;
+            assert_eq!(response.unwrap().status(), status, "{path}");
+        }
+    });
+}
+
+/// Drops the calls of one function.
+struct Silent;
+
+#[palm::outbound]
+impl Silent {
+    fn handle(&mut self, message: Message) -> Option<Message> {
+        (!message.function().ends_with("silent")).then_some(message)
+    }
+}
+
+#[test]
 fn a_worker_that_takes_too_long_is_an_error() {
     check(async {
         let (_serving, url, gate) = serve_hands().await;

@@ -272,6 +272,11 @@ impl Inner {
         let mut calls = self.calls();
         match calls.remove(message.client()) {
             None => Some(message).filter(|message| !message.client().starts_with(&self.prefix)),
+            // Parts of a user's own may let an end pass the results that it counts.
+            Some(waiting @ Waiting::One { .. }) if message.promises_results() => {
+                calls.insert(message.client_topic(), waiting);
+                None
+            }
             Some(Waiting::One { result, body }) => {
                 drop(body);
                 let held = self.memory.take(message.weight() + BESIDES);

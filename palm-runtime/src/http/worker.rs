@@ -38,6 +38,9 @@ const MESSAGE: HeaderValue = HeaderValue::from_static("application/octet-stream"
 /// than a minute by 408, one for which there is no memory, 1 GiB for all of them, by 503, other methods
 /// than POST by 405.
 ///
+/// A request whose connection is closed before it is answered is cancelled: a method that awaits is dropped
+/// there, one that waits for its turn is not called.
+///
 /// Serve it by [`serve`](super::serve), in an axum application, or in a serverless runtime that takes a
 /// tower service. Clones share the component. A runtime of tokio has to be there when the first request
 /// comes; methods run on it.

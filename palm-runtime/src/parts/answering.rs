@@ -44,12 +44,19 @@ pub(super) enum Handled {
     Failed,
     /// There was no answer in time.
     Late,
+    /// Its peer has gone and waits no longer.
+    Abandoned,
 }
 
 /// Where the answer to one request goes.
 pub(super) trait Respond {
     /// Tells whether the peer takes it.
     fn respond(self, answer: Bytes, handled: Handled) -> bool;
+
+    /// Waits until the peer is gone, if that can be known. Cancel safe.
+    fn gone(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// What answers requests.
@@ -76,6 +83,7 @@ impl<H: InboundHooks> Answering<H> {
                 }
                 request = requests.recv(), if waiting.len() < CONCURRENCY => request?,
             };
+            let mut responder = responder;
             outlet.take(1);
             let bytes = frames.iter().map(Bytes::len).sum();
             self.opened.counters.count(1, bytes);
@@ -103,10 +111,16 @@ impl<H: InboundHooks> Answering<H> {
                 // A worker that is killed answers nothing, and would otherwise keep its place for ever.
                 let answer = timeout(self.answer_timeout, outlet.send_since(message, since));
                 waiting.push(async move {
-                    match answer.await {
-                        Ok(answer) => (answer, Handled::Answered, responder),
-                        Err(_) => (NONE, Handled::Late, responder),
-                    }
+                    let (answer, handled) = tokio::select! {
+                        biased;
+                        answer = answer => match answer {
+                            Ok(answer) => (answer, Handled::Answered),
+                            Err(_) => (NONE, Handled::Late),
+                        },
+                        // The part that works on it learns that nobody waits for the answer.
+                        () = responder.gone() => (NONE, Handled::Abandoned),
+                    };
+                    (answer, handled, responder)
                 });
             }
         }
@@ -121,6 +135,9 @@ impl<H: InboundHooks> Answering<H> {
             self.opened.counters.count_error();
             let waited = self.answer_timeout;
             tracing::warn!("a request had no answer within {waited:?}");
+        }
+        if handled == Handled::Abandoned {
+            return;
         }
         handle_feedback(&mut self.hooks, &feedback);
         let hook = AssertUnwindSafe(|| self.hooks.reply_feedback(feedback));

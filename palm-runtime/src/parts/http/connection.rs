@@ -1,6 +1,6 @@
 //! HTTP out: messages to workers that are reached by HTTP.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -31,7 +31,9 @@ type Connector = HttpConnector;
 /// with the worker's payload, or with its error.
 ///
 /// Connections are kept and used again. A request that fails becomes an error to the caller, of the kind
-/// [`Unavailable`](FailureKind::Unavailable) where no worker was reached; it is never the answer.
+/// [`Unavailable`](FailureKind::Unavailable) where no worker was reached; it is never the answer. A call
+/// whose deadline passes ends with the cause of its last failed attempt. A worker that answers 204 ends its
+/// call without a result.
 ///
 /// ```
 /// use std::time::Duration;
@@ -99,10 +101,11 @@ pub struct HttpConnection {
 /// [`repeatable`](Self::repeatable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// How often a request is tried in all. Default: 8, which takes some 11 s. 0 counts as 1.
+    /// How often a request is tried in all. Default: 8, which takes some 12 s. 0 counts as 1. A try that
+    /// would begin after the deadline of its call is not made.
     pub attempts: usize,
-    /// How long to wait before the second try; the time doubles with each, and is spread at random so
-    /// that many do not come back at once. Default: 100 ms.
+    /// How long to wait before the second try. The time doubles with each further try, and up to as much
+    /// again is added at random, so that many programs do not come back at once. Default: 100 ms.
     pub first_pause: Duration,
     /// The longest such wait. Default: 5 s.
     pub longest_pause: Duration,
@@ -119,6 +122,19 @@ impl Default for Retry {
             longest_pause: Duration::from_secs(5),
             repeatable: false,
         }
+    }
+}
+
+impl Retry {
+    fn pauses(&self) -> ExponentialBuilder {
+        ExponentialBuilder::default()
+            .with_min_delay(self.first_pause)
+            // Jitter adds up to as much again.
+            .with_max_delay(self.longest_pause / 2)
+            .with_max_times(self.attempts.saturating_sub(1))
+            .with_jitter()
+            // Without a seed, every program would wait for the same times.
+            .with_jitter_seed(fastrand::u64(..))
     }
 }
 
@@ -377,7 +393,7 @@ impl Poster {
                 Some(message.failed(&self.component, &failure))
             }
         };
-        // A worker that gives nothing gives no message either, and whoever waits loses whom it waits for.
+        // Nothing comes of it and nobody asked to be told: a part that waits for the answer gets an empty one.
         let Some(mut answer) = answer else {
             return;
         };
@@ -391,7 +407,8 @@ impl Poster {
         }
     }
 
-    /// The message with its result; none where the worker gives none.
+    /// Returns the message with its result, or without one but with an end if the worker gives none and the
+    /// caller wants to know that.
     async fn answer(&self, mut message: Message) -> Result<Option<Message>, CallFailure> {
         let extensions = message.extensions().unwrap_or_default();
         if extensions.error.is_some() || extensions.end.is_some() {
@@ -412,14 +429,17 @@ impl Poster {
             }
         };
         let frame = message.encode();
+        let last_cause = Mutex::new(None);
         let answer = tokio::select! {
             biased;
-            answer = self.post_with_retries(&frame) => answer.map_err(HttpError::into_failure)?,
-            () = late => return Err(CallFailure::late()),
+            answer = self.post_with_retries(&frame, deadline, &last_cause) => {
+                answer.map_err(HttpError::into_failure)?
+            }
+            () = late => return Err(late_because(last_cause)),
             () = self.shared.cancellations.of(&topic) => return Err(CallFailure::given_up()),
         };
         let Some(answer) = answer else {
-            if !extensions.wants_end {
+            if !extensions.wants_end && extensions.share.is_none() {
                 return Ok(None);
             }
             message.end(0);
@@ -435,14 +455,17 @@ impl Poster {
         Ok(Some(message.with_payload(answer.payload().clone())))
     }
 
-    async fn post_with_retries(&self, frame: &Bytes) -> Result<Option<Message>, HttpError> {
-        let pauses = ExponentialBuilder::default()
-            .with_min_delay(self.retry.first_pause)
-            .with_max_delay(self.retry.longest_pause)
-            .with_max_times(self.retry.attempts.saturating_sub(1))
-            .with_jitter();
+    /// Posts until there is an answer, or an error that is final; `last_cause` is that of the last attempt that
+    /// failed.
+    async fn post_with_retries(
+        &self,
+        frame: &Bytes,
+        deadline: Option<Deadline>,
+        last_cause: &Mutex<Option<String>>,
+    ) -> Result<Option<Message>, HttpError> {
+        let longest = self.retry.longest_pause;
         (|| self.post(frame.clone()))
-            .retry(pauses)
+            .retry(self.retry.pauses())
             .when(|error| error.is_transient(self.retry.repeatable))
             .adjust(|error, pause| {
                 // Whoever says when to come again is believed, as long as it is not too late.
@@ -450,10 +473,14 @@ impl Poster {
                     HttpError::Status { retry_after, .. } => *retry_after,
                     _ => None,
                 };
-                pause.map(|pause| after.unwrap_or(pause).min(self.retry.longest_pause))
+                let pause = pause.map(|pause| after.unwrap_or(pause).min(longest));
+                // A caller whose deadline passes meanwhile would only learn that.
+                pause.filter(|pause| deadline.is_none_or(|deadline| *pause < deadline.left()))
             })
             .notify(|error, pause| {
-                tracing::warn!(?pause, "tries again: {}", chain(error));
+                let cause = chain(error);
+                tracing::warn!(?pause, "retrying an HTTP request: {cause}");
+                *last_cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
             })
             .await
     }
@@ -530,6 +557,18 @@ impl Poster {
     }
 }
 
+/// The deadline of a call has passed, whose last attempt failed for this cause, if one has.
+fn late_because(last_cause: Mutex<Option<String>>) -> CallFailure {
+    let last_cause = last_cause.into_inner();
+    match last_cause.unwrap_or_else(PoisonError::into_inner) {
+        Some(cause) => {
+            let error = format!("its deadline has passed; the last attempt failed: {cause}");
+            CallFailure::of(FailureKind::DeadlineExceeded, error.into())
+        }
+        None => CallFailure::late(),
+    }
+}
+
 /// Says that `answer` is the only one, where somebody wants to know: that a request has one answer is
 /// known only to who posted it. After a result the message that is returned says it, an error does itself.
 fn end_of(answer: &mut Message) -> Option<Message> {
@@ -565,5 +604,38 @@ impl Head {
             status: response.status(),
             retry_after: after.map(Duration::from_secs),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backon::BackoffBuilder as _;
+
+    use super::*;
+
+    #[test]
+    fn retry_pauses_differ_from_call_to_call_and_stay_below_the_longest() {
+        let retry = Retry::default();
+        let pauses = || retry.pauses().build().collect::<Vec<_>>();
+        let (one, other) = (pauses(), pauses());
+        assert_eq!((one.len(), other.len()), (7, 7));
+        assert_ne!(one, other);
+        for pause in one.into_iter().chain(other) {
+            assert!(pause >= retry.first_pause && pause <= retry.longest_pause);
+        }
+    }
+
+    #[test]
+    fn a_call_whose_deadline_passes_names_the_cause_of_the_last_attempt() {
+        let text = |cause: Option<&str>| {
+            let failure = late_because(Mutex::new(cause.map(str::to_owned)));
+            assert_eq!(failure.kind(), FailureKind::DeadlineExceeded);
+            failure.chain()
+        };
+        assert_eq!(text(None), "its deadline has passed");
+        assert_eq!(
+            text(Some("connection refused")),
+            "its deadline has passed; the last attempt failed: connection refused"
+        );
     }
 }

@@ -22,6 +22,9 @@ use crate::socket::{Frames, SocketClosed};
 /// Takes messages as the bodies of POST requests, and answers each: with the outbound part's answer
 /// where it is registered with `block`, with `1` otherwise. Announced as `http_address`.
 ///
+/// A request whose connection is closed waits no longer: an [`Executor`](crate::Executor) without a route
+/// drops its call.
+///
 /// A body that is no message is answered by 400, one over 128 MiB by 413, one that takes longer than a
 /// minute by 408, one that has no answer in time by 504. One for which there is no memory, 1 GiB for all
 /// of them, and what was not done when the component stops are answered by 503.
@@ -180,6 +183,10 @@ impl Respond for oneshot::Sender<Answer> {
         let _ = self.send((answer, handled));
         true
     }
+
+    async fn gone(&mut self) {
+        self.closed().await;
+    }
 }
 
 /// Takes the requests of an [`HttpService`]: a tower service.
@@ -226,7 +233,7 @@ where
                 Ok((_, Handled::Late)) => {
                     no_answer(StatusCode::GATEWAY_TIMEOUT, "there was no answer in time")
                 }
-                Err(_) => stopped(),
+                Ok((_, Handled::Abandoned)) | Err(_) => stopped(),
             })
         }
         .boxed()
