@@ -708,6 +708,11 @@ impl Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--ignored", "--exact", "--nocapture", "lifecycle::role"]);
         command.env(ROLE, role).env(ADDRESSES, addresses.join(" "));
+        Self::spawn(role, command).await
+    }
+
+    /// Runs a command that prints `@ready` and its addresses, and waits for that line.
+    pub(crate) async fn spawn(role: &str, mut command: Command) -> Self {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

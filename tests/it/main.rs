@@ -31,6 +31,7 @@ mod job;
 mod lifecycle;
 mod link;
 mod methods;
+mod network;
 mod other_languages;
 mod parts;
 mod pylm;
