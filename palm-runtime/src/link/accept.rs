@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::dispatch::{Dispatch, Failed};
 use super::header::{self, is_header};
 use super::options::LinkOptions;
-use super::session::{Event, Item, LOWEST_VERSION, Session, Window};
+use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
 use super::streams::{Following, Streams};
 use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::by_number::ByNumber;
@@ -213,6 +213,10 @@ pub(super) struct Peer {
     gone: Option<Instant>,
     /// When it was lost, if it was: see the module's documentation.
     lost: Option<Instant>,
+    /// A subscriber that was there, with the same name and topics, when this one came, and the number of the next
+    /// message for it then. If that one turns out to have been dead, what it lacks below that number is for this
+    /// one, which has received the rest itself.
+    predecessor: Option<(PeerKey, u64)>,
 }
 
 #[derive(Debug)]
@@ -515,6 +519,7 @@ impl Links {
         let name: Arc<str> = short(&hello.name).into();
         // Pending publications of a lost subscriber are for the next one of its name.
         let inherited = state.inherit(&name, &following);
+        let predecessor = state.predecessor(&name, &following);
         if state.peers.len() >= self.options.max_sessions && !state.evict() {
             return refuse(Kind::Crowded, "there are too many links".to_owned());
         }
@@ -579,6 +584,7 @@ impl Links {
             gone: None,
             // Until it has joined.
             lost: Some(now),
+            predecessor,
         };
         state.sessions.insert(id, key);
         state.routes.insert(route.clone(), key);
@@ -843,6 +849,45 @@ impl State {
                 self.dispatch.lose(peer.key, &mut self.failed);
             }
         }
+        self.hand_over(key, now);
+    }
+
+    /// Gives the messages that a lost subscriber lacks to its successor, if there is one: a subscriber that was
+    /// restarted before anything told that its first process had died.
+    fn hand_over(&mut self, key: PeerKey, now: Instant) {
+        let successor = self.peers.values().find_map(|peer| match peer.predecessor {
+            Some((predecessor, number)) if predecessor == key => Some((peer.key, number)),
+            _ => None,
+        });
+        let Some((successor, number)) = successor else {
+            return;
+        };
+        let lost = self.peers.get_mut(&key);
+        let Some(lost) = lost.filter(|lost| lost.session.lacks_below(number)) else {
+            return;
+        };
+        let items = lost.session.take_unacknowledged_below(number);
+        self.remove(key, Ending::Replaced);
+        if let Some(peer) = self.peers.get_mut(&successor) {
+            tracing::info!(peer = %peer.name, messages = messages(&items), "redelivering to a restarted subscriber");
+            peer.predecessor = None;
+            items
+                .into_iter()
+                .for_each(|item| peer.session.submit(item, now));
+            peer.stir(&mut self.stirred);
+        }
+    }
+
+    /// The last subscriber of this name that follows the same topics, and the number of its next message.
+    fn predecessor(&self, name: &str, following: &Following) -> Option<(PeerKey, u64)> {
+        if name.is_empty() || !following.has_a_place() {
+            return None;
+        }
+        let same = self.peers.values().filter(|peer| {
+            &*peer.name == name && peer.is_there() && self.streams.follows(peer.key, following)
+        });
+        let last = same.max_by_key(|peer| peer.key)?;
+        Some((last.key, last.session.end()))
     }
 
     /// Notes that the process of a session's peer lives.

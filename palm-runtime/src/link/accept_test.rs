@@ -509,6 +509,44 @@ fn client_with_another_session_has_not_vanished() {
 }
 
 #[test]
+fn subscriber_restarted_before_its_death_is_known_receives_what_it_lacks_once() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    for _ in 0..3 {
+        world.publish("news");
+    }
+    world.restart_remote(0, false);
+    world.run(Duration::from_secs(1));
+    for _ in 0..3 {
+        world.publish("news");
+    }
+    world.run(OPTIONS().patience + Duration::from_secs(1));
+    let mut received = world.remotes[0].received.clone();
+    received.sort();
+    let all: Vec<_> = (1..=6).map(|number| format!("news {number}")).collect();
+    assert_eq!(received, all);
+    assert_eq!(world.links.state().peers.len(), world.living());
+    world.assert_heals();
+}
+
+#[test]
+fn twin_of_a_lost_subscriber_receives_nothing_twice() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    let hello = world.remotes[0].hello.clone();
+    world.remotes.push(Remote::new(hello, world.now));
+    world.connect(5);
+    world.run(Duration::from_secs(1));
+    world.publish("news");
+    world.run(Duration::from_secs(1));
+    world.kill_remote(0, false);
+    world.publish("news");
+    world.run(OPTIONS().patience + Duration::from_secs(1));
+    assert_eq!(world.remotes[5].received, ["news 1", "news 2"]);
+    world.assert_heals();
+}
+
+#[test]
 fn sign_of_life_over_another_connection_keeps_a_session() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));

@@ -358,6 +358,22 @@ impl Session {
         self.outbox.split_off(self.outbox.base)
     }
 
+    /// Number of the next message that is submitted.
+    pub(crate) fn end(&self) -> u64 {
+        self.outbox.end()
+    }
+
+    /// Whether the peer has not acknowledged all messages below this number.
+    pub(crate) fn lacks_below(&self, number: u64) -> bool {
+        self.outbox.base < number.min(self.outbox.end())
+    }
+
+    /// Removes the unacknowledged messages below this number, and ends the session.
+    pub(crate) fn take_unacknowledged_below(&mut self, number: u64) -> VecDeque<Item> {
+        self.outbox.split_off(number);
+        self.take_unacknowledged()
+    }
+
     /// The last header: nothing more comes from here. It says whether all has been dealt with, for which
     /// the peer has to have acknowledged all.
     pub(crate) fn close(&mut self) -> LinkHeader {
