@@ -193,7 +193,7 @@ impl<T> FairQueue<T> {
         if queue.items.is_empty() {
             self.busy_flows -= 1;
             if self.busy_flows == 0 {
-                // Whoever comes next competes with nobody for what was served until now.
+                // The next flow competes with none of those served before.
                 self.time = self.latest;
             }
             self.forget_idle();

@@ -191,7 +191,7 @@ fn role() {
     });
 }
 
-/// Runs an inner test, unless nobody has prepared the hosts for it.
+/// Runs an inner test, if the outer one has prepared the hosts for it.
 fn on_hosts<F: Future<Output = ()>>(body: impl FnOnce(Hosts) -> F) {
     if std::env::var(HOSTS).is_err() {
         return;
@@ -237,7 +237,7 @@ fn vanished_subscriber() {
         // More than anybody keeps for a subscriber.
         let took = answered_once(&client, steps, 30_000, SOON).await;
         assert!(took < 5 * IDLE_TIMEOUT, "{took:?}");
-        // From now on nobody is waited for.
+        // From now on the publisher waits for no subscriber.
         let took = answered_once(&client, steps, 30_000, SOON).await;
         assert!(took < 5 * IDLE_TIMEOUT, "{took:?}");
     });

@@ -11,7 +11,7 @@ use palm::socket::SocketOptions;
 use palm::{ComponentHandle, LinkOptions};
 
 use super::link::Line;
-use super::setup::{ANY, Gate, check, connect, eventually, options, soon};
+use super::setup::{ANY, Caller, Gate, check, connect, eventually, options, soon};
 
 #[derive(Clone)]
 struct First {
@@ -241,6 +241,34 @@ fn the_calls_of_a_client_that_has_vanished_are_cancelled() {
         assert_eq!(other.eval("first.pass", "x").await.unwrap(), "x");
         assert_eq!(gate.count(), 2);
         answers.abort();
+    });
+}
+
+#[test]
+fn answers_to_a_linked_client_do_not_leave_by_the_pub_socket() {
+    check(async {
+        let gate = Gate::closed();
+        let server = First { gate }.bind(ANY).spawn().await.unwrap();
+        let at = |key: &str| server.address(key).unwrap();
+        // Subscribes to everything.
+        let mut eavesdropper = Caller::at(at("pull_address"), at("pub_address"), "").await;
+        let call = |payload: &'static str| {
+            let mut message = Message::new("first.pass", payload);
+            message.set_client("legacy");
+            message
+        };
+        eavesdropper.send_message(call("before")).await;
+        assert_eq!(eavesdropper.answer().await, "before");
+        let client = connect("first", &server).await;
+        for _ in 0..20 {
+            assert_eq!(client.eval("first.pass", "secret").await.unwrap(), "secret");
+        }
+        let mut job = client.job("first.pass", payloads(100));
+        while let Some(answer) = soon("an answer", job.next()).await {
+            answer.unwrap();
+        }
+        eavesdropper.send_message(call("after")).await;
+        assert_eq!(eavesdropper.answer().await, "after");
     });
 }
 

@@ -13,7 +13,7 @@
 //! - A peer that shows no sign of life for the idle timeout ([`LinkOptions::patience`]) is lost, whatever its
 //!   role. News of closed connections only make this faster: nothing depends on them.
 //! - A lost peer may return to its session until the session expires ([`LinkOptions::resume_limit`]). Its
-//!   session ends earlier if others have to wait for it, or if there is no room for another session.
+//!   session ends earlier if others have to wait for it, or if the limit of sessions is reached.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -271,7 +271,7 @@ impl Peer {
             }
         );
         match self.lost {
-            // Nobody is left to want the answers.
+            // Its answers have no receiver any more.
             _ if makes_calls && is_gone_for(CLIENT_RECONNECT_GRACE) => Fate::Expired,
             Some(lost) if since(lost) > options.resume_limit => Fate::Expired,
             Some(_) if is_silent && is_waited_for => Fate::Expired,
@@ -853,7 +853,7 @@ impl State {
     }
 
     /// Gives the messages that a lost subscriber lacks to its successor, if there is one: a subscriber that was
-    /// restarted before anything told that its first process had died.
+    /// restarted before the death of its first process was known.
     fn hand_over(&mut self, key: PeerKey, now: Instant) {
         let successor = self.peers.values().find_map(|peer| match peer.predecessor {
             Some((predecessor, number)) if predecessor == key => Some((peer.key, number)),

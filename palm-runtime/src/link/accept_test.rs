@@ -28,7 +28,7 @@ struct Remote {
     arriving: VecDeque<Frames>,
     /// The bodies that it was given.
     received: Vec<String>,
-    /// How often its session began anew.
+    /// How many sessions replaced the first one.
     renewals: usize,
 }
 
@@ -99,7 +99,7 @@ impl Remote {
     }
 }
 
-/// Whether the component is told that a connection is gone.
+/// Whether the component learns that a connection was closed.
 type IsTold = bool;
 
 struct World {
@@ -501,7 +501,7 @@ fn client_whose_connection_is_closed_vanishes_after_a_moment() {
 fn client_with_another_session_has_not_vanished() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
-    // Nobody tells that the connection is gone, so that the old session stays for a while.
+    // No news of the closed connection arrives, so that the old session stays for a while.
     world.restart_remote(2, false);
     world.run(OPTIONS().patience + OPTIONS().resume_limit + Duration::from_secs(1));
     assert_eq!(world.links.state().peers.len(), world.living());

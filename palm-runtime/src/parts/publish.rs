@@ -578,8 +578,8 @@ impl<S: Shape> Publisher<S> {
         self.publish.send(topic.into_bytes(), frame).await
     }
 
-    /// Whether what is published under `topic` leaves by the PUB socket: not what answers a client with a link,
-    /// since whoever subscribes to everything would read that.
+    /// Whether publications under `topic` leave by the PUB socket. Answers to a client with a link do not, since
+    /// a subscriber to everything would read them.
     fn may_leave_by_socket(&self, topic: &str) -> bool {
         self.publish.is_subscribed(topic.as_bytes())
             && !(self.links && self.shared.links.has_client(topic))
