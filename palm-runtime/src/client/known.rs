@@ -8,7 +8,7 @@ use prost::Message as _;
 use super::CallError;
 use crate::cache::Cache;
 use crate::component::descriptor::KEY;
-use crate::function::Steps;
+use crate::function::{Steps, nearest};
 use crate::message::proto::Descriptor;
 
 /// What the first component tells of itself. One of old tells nothing, and a master's workers of old do
@@ -95,28 +95,12 @@ fn has(descriptor: &Descriptor, steps: &Steps) -> bool {
 fn unknown(descriptor: &Descriptor, steps: &Steps) -> CallError {
     let name = steps.iter().next().map_or("", |step| step.function);
     let names = descriptor.functions.iter();
-    let names = names.map(|function| function.name.as_str());
-    let allowed = (name.chars().count() / 3).max(1);
-    let mut near: Vec<_> = names
-        .clone()
-        .map(|known| (strsim::osa_distance(name, known), known))
-        .filter(|(distance, _)| *distance <= allowed)
-        .collect();
-    near.sort();
-    let hint = if near.is_empty() {
-        format!("there are {}", list(names))
-    } else {
-        format!("did you mean {}?", list(near.iter().map(|(_, name)| *name)))
-    };
+    let names: Vec<_> = names.map(|function| function.name.as_str()).collect();
+    let hint = nearest(name, &names);
     CallError::UnknownFunction {
         function: format!("{}.{name}", descriptor.name),
         hint,
     }
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@
 //! and [`fit`] says which values and which steps go together.
 
 mod fit;
+mod nearest;
 mod step;
 mod typed;
 
+pub(crate) use nearest::nearest;
 pub(crate) use step::step_at;
 
 pub use fit::{Answer, Argument, Feeds, NoAnswer, Untyped};
