@@ -208,7 +208,7 @@ fn what_kills_each_worker_fails_with_their_names() {
         assert_eq!(error.kind, FailureKind::Unavailable);
         let text = error.to_string();
         assert!(
-            text.contains("3 workers were lost while they had it"),
+            text.contains("3 workers were lost while they ran it"),
             "{text}"
         );
         // The next task is none the worse for it.

@@ -15,7 +15,7 @@
 //! - A lost peer may return to its session until the session expires ([`LinkOptions::resume_limit`]). Its
 //!   session ends earlier if others have to wait for it, or if the limit of sessions is reached.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::dispatch::{Dispatch, Failed};
+use super::dispatch::{Dispatch, Failed, Loss};
 use super::header::{self, is_header};
 use super::options::LinkOptions;
 use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
@@ -32,7 +32,7 @@ use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::by_number::ByNumber;
 use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
-use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal};
+use crate::message::proto::{Function, LinkHeader, LinkHello, LinkRefusal};
 use crate::socket::{Frames, RouterSender, TrySendError};
 
 #[cfg(test)]
@@ -45,9 +45,8 @@ const WINDOW: Window = Window {
     bytes: 8 * 1024 * 1024,
 };
 
-/// Longest name that is kept, in bytes, and most functions.
+/// Longest name that is kept, in bytes.
 pub(super) const LONGEST_NAME: usize = 256;
-const MOST_FUNCTIONS: usize = 10_000;
 
 /// How often idle and slow peers are looked for.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -116,6 +115,8 @@ pub(crate) struct Links {
     pub(super) workers: watch::Sender<Workers>,
     /// Tasks that have no answer yet.
     pub(super) outstanding: AtomicUsize,
+    /// Results that were dropped since they belong to no task of their worker, and are not counted yet.
+    pub(super) strays: AtomicUsize,
     /// Told when there is room for tasks, a worker comes or goes, a task fails, or the last one is done.
     pub(super) changed: Notify,
     /// Told when what is published, or still comes in, may have got less.
@@ -222,7 +223,12 @@ pub(super) struct Peer {
 #[derive(Debug)]
 enum Role {
     Worker {
-        at_most_once: HashSet<String>,
+        /// What it can do, until it has joined.
+        functions: Vec<Function>,
+        /// How many tasks it runs at once; 0: unknown.
+        concurrency: u32,
+        /// How many results it has sent for tasks that it does not have.
+        strays: u64,
     },
     Stream {
         /// What came of it and was taken, while it was not to send more.
@@ -250,6 +256,14 @@ impl Peer {
         {
             let (messages, bytes) = std::mem::take(owed);
             self.session.consume(messages, bytes);
+        }
+    }
+
+    /// Of a worker: how many results it has sent for tasks that it does not have.
+    pub(super) fn strays(&mut self) -> Option<&mut u64> {
+        match &mut self.role {
+            Role::Worker { strays, .. } => Some(strays),
+            Role::Stream { .. } => None,
         }
     }
 
@@ -310,6 +324,7 @@ impl Links {
             }),
             workers: watch::Sender::default(),
             outstanding: AtomicUsize::new(0),
+            strays: AtomicUsize::new(0),
             changed: Notify::new(),
             flowed: Notify::new(),
             results: Lane::default(),
@@ -422,15 +437,17 @@ impl Links {
         let is_worker = matches!(peer.role, Role::Worker { .. });
         if header.hello.is_none() && !peer.is_there() && !peer.session.is_over() {
             // The peer was silent, and has kept its session.
-            state.rejoin(key);
+            state.rejoin(key, now);
         }
         let mut groups = Vec::new();
         let mut finished = 0;
         for event in events.drain(..) {
             match event {
-                Event::Open => state.rejoin(key),
+                Event::Open => state.rejoin(key, now),
                 Event::Messages(item) if is_worker => {
-                    finished += state.results(key, item, &mut groups);
+                    let worked = state.results(key, item, &mut groups);
+                    finished += worked.finished;
+                    self.strays.fetch_add(worked.strays, Ordering::Relaxed);
                 }
                 Event::Messages(Item { group, .. }) => groups.push(group),
                 Event::Draining => state.drained(key),
@@ -467,7 +484,7 @@ impl Links {
         };
         lane.give(key, groups);
         if is_worker {
-            state.dispatch.unload(key, finished);
+            state.dispatch.unload(key, finished, now);
             if let Some(peer) = state.peers.get(&key)
                 && peer.is_there()
             {
@@ -529,12 +546,10 @@ impl Links {
         let id = Bytes::copy_from_slice(id);
         tracing::info!(peer = %name, "{} connected", hello.role);
         let role = if hello.role == WORKER {
-            let functions = hello.functions.iter().take(MOST_FUNCTIONS);
-            let at_most_once = functions
-                .filter(|function| function.at_most_once && function.name.len() <= LONGEST_NAME)
-                .map(|function| function.name.clone());
             Role::Worker {
-                at_most_once: at_most_once.collect(),
+                functions: hello.functions.clone(),
+                concurrency: hello.concurrency,
+                strays: 0,
             }
         } else {
             Role::Stream {
@@ -754,7 +769,7 @@ impl Links {
         let State {
             dispatch, failed, ..
         } = &mut *state;
-        dispatch.expire(failed);
+        dispatch.expire(now, failed);
         state.assign(now);
         self.flush(&mut state, now);
         vanished
@@ -803,9 +818,8 @@ impl Links {
         let is_done = state.tells_of_the_end && outstanding == 0 && before > 0;
         let has_failed = !state.failed.is_empty();
         let dispatch = &state.dispatch;
-        let there_is_room =
-            |ahead: usize| dispatch.has_room() || dispatch.waiting() < ahead.div_ceil(2);
-        let has_room = state.blocked.is_some_and(there_is_room);
+        let accepts = |ahead: usize| dispatch.accepts(ahead.div_ceil(2));
+        let has_room = state.blocked.is_some_and(accepts);
         if has_room {
             state.blocked = None;
         }
@@ -827,15 +841,21 @@ impl State {
         self.peers.get_mut(&key).map(|peer| &mut peer.role)
     }
 
-    fn rejoin(&mut self, key: PeerKey) {
+    fn rejoin(&mut self, key: PeerKey, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&key) {
             if peer.lost.take().is_none() {
                 return;
             }
-            if let Role::Worker { at_most_once } = &peer.role {
+            if let Role::Worker {
+                functions,
+                concurrency,
+                ..
+            } = &mut peer.role
+            {
                 self.there += 1;
-                let once = at_most_once.clone();
-                self.dispatch.join(peer.key, peer.name.clone(), once);
+                let functions = std::mem::take(functions);
+                let (key, name) = (peer.key, &peer.name);
+                self.dispatch.join(key, name, &functions, *concurrency, now);
             }
         }
     }
@@ -844,9 +864,16 @@ impl State {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.lost = Some(now);
             if let Role::Worker { .. } = peer.role {
-                tracing::warn!(worker = %peer.name, "worker lost, redelivering its tasks");
+                let loss = match peer.gone {
+                    Some(_) => Loss::Disconnected,
+                    None => {
+                        let silent = now.saturating_duration_since(peer.session.heard());
+                        Loss::Silent(Duration::from_secs(silent.as_secs()))
+                    }
+                };
+                tracing::warn!(worker = %peer.name, "worker lost ({loss}), redelivering its tasks");
                 self.there -= 1;
-                self.dispatch.lose(peer.key, &mut self.failed);
+                self.dispatch.lose(peer.key, loss, &mut self.failed);
             }
         }
         self.hand_over(key, now);

@@ -2,6 +2,7 @@
 //! and without news of it, and routing ids that are used again.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use proptest::prelude::*;
 

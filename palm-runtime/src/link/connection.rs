@@ -189,6 +189,10 @@ impl Link {
             functions,
             topics: following.topics,
             client: following.client,
+            concurrency: match role {
+                WORKER => u32::try_from(concurrency.max(1)).unwrap_or(u32::MAX),
+                _ => 0,
+            },
             ..LinkHello::default()
         };
         let now = Instant::now();
@@ -341,7 +345,11 @@ impl Link {
         let mut items = Vec::new();
         for mut result in results {
             let (tag, is_last) = match result.take_task().map(Task::give_up) {
-                None => (0, false),
+                // The master takes results only for tasks that it has given.
+                None => {
+                    tracing::error!("bug in palm: a worker's message belongs to no task");
+                    continue;
+                }
                 // The master that wanted it is gone, and whoever asked it asks again.
                 Some((task, _)) if task.session != state.number => continue,
                 Some((task, false)) => (task.tag, false),

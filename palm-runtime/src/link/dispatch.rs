@@ -1,73 +1,177 @@
-//! Which worker gets which task, and what becomes of the tasks of a worker that is lost.
+//! Which worker receives which task, and what becomes of the tasks of a worker that is lost.
 //!
-//! No I/O and no clock. A task goes to the worker that has the fewest, of those that have room, in turn
-//! where several have as few. One whose worker is lost goes to another, before all that have not been
-//! tried; the first answer counts, also that of a worker that was only thought to be lost. What has been
-//! tried too often, or must not be tried twice, becomes a failure.
+//! No I/O and no clock. Tasks enter by [`submit`](Dispatch::submit) and leave by [`assign`](Dispatch::assign);
+//! results are reported by [`results`](Dispatch::results), [`result`](Dispatch::result) and
+//! [`finish`](Dispatch::finish), returned tasks by [`give_back`](Dispatch::give_back), lost workers by
+//! [`lose`](Dispatch::lose). Each task ends exactly once: finished, or in a list of [`Failed`].
 //!
-//! Tasks that come in a group are given and answered together, and cost about as much as one, as long as nothing
-//! else happens to them.
+//! **Scheduling.** Functions that the same workers can run share a [`Pool`] of waiting tasks, see
+//! [`functions`](super::functions). Pools take turns; within a pool clients share the workers fairly
+//! ([`FairQueue`]), and the least-loaded worker with credit receives the next task, round-robin on ties. A
+//! worker that has finished nothing for [`STALL`] receives no task beyond those it begins at once.
+//!
+//! **Redelivery.** Tasks of a lost worker are redelivered before untried ones. The first result of a
+//! redelivered task counts, also that of a worker that was only thought to be lost.
+//!
+//! **Poison messages.** A worker begins its tasks in the order in which they were sent, at most `concurrency`
+//! at once, so only its oldest `concurrency` unfinished tasks can have caused its death: these count a death,
+//! the others do not. Redelivered tasks are never prefetched, so that they are begun whenever they are with a
+//! lost worker, whatever results were lost with it. A task with one death left is a suspect. It runs alone on
+//! its worker, so that a poison message is the only one to reach `max_attempts`, and fails.
+//!
+//! Tasks that arrive as a group are assigned and answered as a group, and cost about as much as one, unless
+//! something else happens to them.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::functions::{self, ClassId, Eligibility, FunctionId, Registry, UNKNOWN};
 use crate::by_number::ByNumber;
 use crate::error::CallFailure;
-use crate::message::{Deadline, Group, Message};
+use crate::fair_queue::{FairQueue, Flow, Usage};
+use crate::function::nearest;
+use crate::message::proto::Function;
+use crate::message::{Deadline, Group, Message, Sizes};
+
+#[cfg(test)]
+#[path = "dispatch_test.rs"]
+mod tests;
 
 /// A session with a worker.
 pub(crate) type WorkerKey = u64;
 
-/// A task, as master and worker speak of it. Never 0.
+/// A task, as master and worker refer to it. Never 0.
 pub(crate) type TaskId = u64;
 
-#[derive(Debug, Default)]
+/// How many tasks of a client are assigned at once while tasks of other clients wait.
+const FAIR_BATCH: usize = 16;
+
+/// How many tasks may wait here at most, and their bytes. So many wait only if workers are idle that cannot run
+/// them.
+const BACKLOG: Usage = Usage {
+    messages: 10_000,
+    bytes: 64 * 1024 * 1024,
+};
+
+/// How long a worker may finish nothing until no further tasks are prefetched by it.
+const STALL: Duration = Duration::from_secs(1);
+
+/// How long a call of a function that no worker has ever listed waits for one that does.
+const UNKNOWN_GRACE: Duration = Duration::from_secs(1);
+
+/// How many names of such functions are remembered.
+const MAX_UNKNOWN: usize = 1000;
+
+/// How long a worker is kept free of further tasks so that a suspect can run alone on it. If none gets idle
+/// by then, the suspect runs alongside the tasks of one.
+const RESERVATION: Duration = Duration::from_secs(5);
+
+/// How a worker was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Its connection was closed, as when its process dies.
+    Disconnected,
+    /// It showed no sign of life for so long.
+    Silent(Duration),
+    /// It closed its session.
+    Left,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Disconnected => formatter.write_str("connection closed"),
+            Self::Silent(time) => write!(formatter, "no sign of life for {time:?}"),
+            Self::Left => formatter.write_str("left"),
+        }
+    }
+}
+
+/// A worker that was lost while it had begun a task.
+#[derive(Debug, Clone)]
+struct Death {
+    worker: Arc<str>,
+    loss: Loss,
+}
+
+impl std::fmt::Display for Death {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "`{}` ({})", self.worker, self.loss)
+    }
+}
+
+/// A task that was assigned at least once.
+#[derive(Debug)]
 struct Task {
     frame: Bytes,
+    function: FunctionId,
+    expiry: Expiry,
     /// How many results were passed on.
     passed_on: u64,
-    /// Who was given it.
+    /// The workers that it was assigned to.
     holders: SmallVec<[Holder; 1]>,
-    /// The names of those that were lost with it.
-    lost: Vec<Arc<str>>,
+    /// The workers that were lost after they had begun it.
+    deaths: Vec<Death>,
+    /// Whether a worker was lost with it, begun or not.
+    was_lost: bool,
+    /// Whether it waits for a worker.
+    is_waiting: bool,
 }
 
 #[derive(Debug)]
 struct Holder {
     key: WorkerKey,
-    /// How many results it has given.
+    /// When it was assigned, in the order of all assignments.
+    sequence: u64,
+    /// How many results this worker has sent.
     results: u64,
-    /// Whether it was lost since.
+    /// Whether the worker was lost since.
     is_lost: bool,
 }
 
 impl Task {
-    fn new(frame: Bytes) -> Self {
+    fn new(frame: Bytes, function: FunctionId) -> Self {
         Self {
             frame,
-            ..Self::default()
+            function,
+            expiry: Expiry::Unread,
+            passed_on: 0,
+            holders: SmallVec::new(),
+            deaths: Vec::new(),
+            was_lost: false,
+            is_waiting: false,
         }
     }
 
-    /// It is given to a worker.
-    fn give(&mut self, key: WorkerKey) {
+    fn assign(&mut self, key: WorkerKey, sequence: u64) {
+        self.is_waiting = false;
+        if let Some(holder) = self.holders.iter_mut().find(|holder| holder.key == key) {
+            // It was only thought to be lost.
+            holder.sequence = sequence;
+            holder.is_lost = false;
+            return;
+        }
         self.holders.push(Holder {
             key,
+            sequence,
             results: 0,
             is_lost: false,
         });
     }
 }
 
-/// Tasks with numbers in a row that one worker has, of which each gets one result.
+/// Tasks with consecutive ids that one worker has, of which each gets one result.
 #[derive(Debug)]
 struct HeldGroup {
     group: Group,
+    function: FunctionId,
     key: WorkerKey,
+    sequence: u64,
     /// A bit for each: whether it has its result.
     done: SmallVec<[u64; 4]>,
     /// How many have none.
@@ -75,12 +179,14 @@ struct HeldGroup {
 }
 
 impl HeldGroup {
-    fn new(group: Group, key: WorkerKey) -> Self {
+    fn new(group: Group, function: FunctionId, key: WorkerKey, sequence: u64) -> Self {
         Self {
             done: SmallVec::from_elem(0, group.len().div_ceil(64)),
             left: group.len(),
             group,
+            function,
             key,
+            sequence,
         }
     }
 
@@ -94,87 +200,198 @@ impl HeldGroup {
     }
 }
 
-/// What waits for a worker.
+/// The deadline of a waiting task, read from its message once, and only if it waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expiry {
+    Unread,
+    Never,
+    At(Deadline),
+}
+
+impl Expiry {
+    fn of(frame: Bytes) -> Self {
+        let deadline = Message::decode(frame).unwrap_or_default().deadline();
+        deadline.map_or(Self::Never, Self::At)
+    }
+
+    /// Whether a deadline has passed: that of the messages, or the earliest of several.
+    fn has_passed(&mut self, now: Deadline, frames: impl Iterator<Item = Bytes>) -> bool {
+        if *self == Self::Unread {
+            let deadlines = frames.filter_map(|frame| match Self::of(frame) {
+                Self::At(deadline) => Some(deadline),
+                _ => None,
+            });
+            *self = deadlines.min().map_or(Self::Never, Self::At);
+        }
+        matches!(*self, Self::At(deadline) if deadline <= now)
+    }
+}
+
+/// Tasks that no worker has had.
 #[derive(Debug)]
-enum Waiting {
-    /// It may be done by now.
-    One(TaskId),
-    /// From this number on. Nobody has had them.
-    Group(TaskId, Group),
+struct Untried {
+    group: Group,
+    function: FunctionId,
+    expiry: Expiry,
+}
+
+fn usage(group: &Group) -> Usage {
+    Usage {
+        messages: group.len(),
+        bytes: group.bytes(),
+    }
+}
+
+/// Waiting tasks that the same workers can run.
+#[derive(Debug, Default)]
+struct Pool {
+    eligibility: Eligibility,
+    /// How many tasks wait in it.
+    waiting: usize,
+    /// Tasks that may be poison messages, and run alone.
+    suspects: VecDeque<TaskId>,
+    /// Other tasks of lost workers.
+    lost: VecDeque<TaskId>,
+    /// Tasks that workers have returned.
+    returned: VecDeque<TaskId>,
+    untried: FairQueue<Untried>,
+    /// The worker that receives no further tasks until it is idle, and since when.
+    reserved: Option<(WorkerKey, Instant)>,
+}
+
+impl Pool {
+    fn shares_workers(&self, other: &Eligibility) -> bool {
+        self.eligibility.iter().any(|class| other.contains(class))
+    }
+
+    /// The queues of redelivered tasks.
+    fn redelivered(&mut self) -> [&mut VecDeque<TaskId>; 3] {
+        [&mut self.suspects, &mut self.lost, &mut self.returned]
+    }
 }
 
 #[derive(Debug)]
 struct Worker {
     name: Arc<str>,
-    at_most_once: HashSet<String>,
+    class: ClassId,
+    /// How many tasks it runs at once; 0: unknown.
+    concurrency: usize,
     /// How many tasks it has.
     load: usize,
-    /// How many more it takes.
+    /// How many more it accepts.
     room: u64,
-    /// When it was last given one.
+    /// When it was last assigned a task, in the order of all assignments.
     turn: u64,
     is_there: bool,
+    /// When it last finished a task, or was assigned one while it had none.
+    progress: Instant,
+    is_stalled: bool,
+    /// The suspect that it runs, and receives no other task until that is done.
+    alone: Option<TaskId>,
+    is_reserved: bool,
 }
 
 impl Worker {
-    /// Its place among those that can be given a task.
+    fn can_receive(&self) -> bool {
+        self.is_there && self.room > 0 && self.alone.is_none()
+    }
+
+    /// Whether it begins a further task at once, as far as is known.
+    fn begins_at_once(&self) -> bool {
+        self.concurrency == 0 || self.load < self.concurrency
+    }
+
+    /// Its place among the workers that may be assigned a task.
     fn place(&self, key: WorkerKey) -> Option<Place> {
-        let is_ready = self.is_there && self.room > 0;
+        let is_ready =
+            self.can_receive() && !self.is_reserved && (!self.is_stalled || self.begins_at_once());
         is_ready.then_some((self.load, self.turn, key))
     }
 }
 
-/// How much a worker has to do, when it was last given something, and who it is.
+/// A worker's load, when it was last assigned a task, and its key.
 type Place = (usize, u64, WorkerKey);
 
-/// Workers that can be given a task, the next one in front: sorted, since who is given one usually goes to the
-/// end or close to it.
+/// Workers of a class that may be assigned a task, the next one in front: sorted, since the place of a worker
+/// that was assigned one is usually at the end or close to it.
 #[derive(Debug, Default)]
-struct Ready(VecDeque<Place>);
+struct Ready {
+    places: VecDeque<Place>,
+    /// How many workers of the class run a suspect alone.
+    alone: usize,
+}
 
 impl Ready {
     fn first(&self) -> Option<&Place> {
-        self.0.front()
-    }
-
-    fn pop_first(&mut self) -> Option<Place> {
-        self.0.pop_front()
+        self.places.front()
     }
 
     fn insert(&mut self, place: Place) {
-        let index = self.0.partition_point(|other| *other < place);
-        self.0.insert(index, place);
+        let index = self.places.partition_point(|other| *other < place);
+        self.places.insert(index, place);
     }
 
     fn remove(&mut self, place: &Place) {
-        if let Ok(index) = self.0.binary_search(place) {
-            self.0.remove(index);
+        if let Ok(index) = self.places.binary_search(place) {
+            self.places.remove(index);
         }
     }
 }
 
-/// A task that nobody will do.
+/// Which workers a task may be assigned to, of those that are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    Any,
+    /// Those that begin it at once.
+    BeginsAtOnce,
+    /// Those that have no other task.
+    Idle,
+}
+
+/// A task that will not be run.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) frame: Bytes,
     pub(crate) failure: CallFailure,
 }
 
+/// What the workers with links can do for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The next worker for it has so many tasks.
+    Load(usize),
+    /// The workers that can run it have no room.
+    Full,
+    /// No connected worker can run it.
+    Nobody,
+}
+
 /// The tasks that are with workers, or wait for one.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
+    /// Those that were assigned alone, or redelivered.
     tasks: ByNumber<Task>,
-    /// Those that are with a worker together, by the number of the first one.
+    /// Those that were assigned as a group, by the id of the first one.
     together: BTreeMap<TaskId, HeldGroup>,
-    waiting: VecDeque<Waiting>,
-    /// How many tasks wait, and how many that have no answer are not in `tasks`.
-    waiting_tasks: usize,
+    /// How many tasks are in these groups and have no result.
     in_groups: usize,
+    /// Tasks that no worker has had.
+    untried: Usage,
+    registry: Registry,
+    /// By eligibility; the tasks in the first one wait until a worker connects that can run them.
+    pools: Vec<Pool>,
+    /// The pool whose turn it was last.
+    last_pool: usize,
     workers: ByNumber<Worker>,
-    ready: Ready,
+    /// By class.
+    ready: Vec<Ready>,
     last_task: TaskId,
     turn: u64,
-    max_attempts: u32,
+    max_attempts: usize,
+    /// Whether there are workers without links, which run any function.
+    has_legacy: bool,
+    /// Since when functions are called that no worker has ever listed.
+    unknown: HashMap<Box<str>, Instant>,
 }
 
 impl Dispatch {
@@ -183,163 +400,408 @@ impl Dispatch {
         Self {
             tasks: ByNumber::default(),
             together: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            waiting_tasks: 0,
             in_groups: 0,
+            untried: Usage::default(),
+            registry: Registry::default(),
+            pools: vec![Pool::default()],
+            last_pool: 0,
             workers: ByNumber::default(),
-            ready: Ready::default(),
+            ready: Vec::new(),
             last_task: 0,
             turn: 0,
-            max_attempts: max_attempts.max(1),
+            max_attempts: max_attempts.max(1) as usize,
+            has_legacy: false,
+            unknown: HashMap::new(),
         }
     }
 
-    /// Tasks that have no answer yet.
+    /// Tasks that have not ended.
     pub(crate) fn outstanding(&self) -> usize {
-        self.tasks.len() + self.in_groups
+        self.tasks.len() + self.in_groups + self.untried.messages
     }
 
-    /// Whether a task could be given to somebody now.
+    /// Whether a worker could be assigned a task that it can run.
     pub(crate) fn has_room(&self) -> bool {
-        self.ready.first().is_some()
+        self.ready.iter().any(|ready| ready.first().is_some())
     }
 
-    /// How many tasks the worker has that would be given the next one, if there is one.
-    pub(crate) fn least_load(&self) -> Option<usize> {
-        self.ready.first().map(|&(load, ..)| load)
-    }
-
-    /// How many tasks wait for a worker.
+    /// How many tasks wait for workers that have no room.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting_tasks
+        self.pools[1..].iter().map(|pool| pool.waiting).sum()
     }
 
-    /// A worker is there. `at_most_once` are the functions that must not be tried twice.
-    pub(crate) fn join(&mut self, key: WorkerKey, name: Arc<str>, at_most_once: HashSet<String>) {
-        self.workers.entry(key).or_insert_with(|| Worker {
-            name,
-            at_most_once,
+    /// Whether further tasks are accepted: a worker could be assigned one, or fewer than `ahead` wait.
+    pub(crate) fn accepts(&self, ahead: usize) -> bool {
+        let is_full =
+            self.untried.messages >= BACKLOG.messages || self.untried.bytes >= BACKLOG.bytes;
+        !is_full && (self.has_room() || self.waiting() < ahead)
+    }
+
+    /// What the workers can do for a task.
+    pub(crate) fn reach(&self, task: &Bytes) -> Reach {
+        let pool = &self.pools[self.registry.eligibility(self.registry.resolve(task))];
+        if pool.eligibility.is_empty() {
+            return Reach::Nobody;
+        }
+        let first = self.pick(&pool.eligibility, Choice::Any);
+        first.map_or(Reach::Full, |(load, ..)| Reach::Load(load))
+    }
+
+    /// A worker is connected; for the first time with what it has said of itself.
+    pub(crate) fn join(
+        &mut self,
+        key: WorkerKey,
+        name: &Arc<str>,
+        functions: &[Function],
+        concurrency: u32,
+        now: Instant,
+    ) {
+        let registry = &mut self.registry;
+        let worker = self.workers.entry(key).or_insert_with(|| Worker {
+            name: name.clone(),
+            class: registry.add(functions),
+            concurrency: concurrency as usize,
             load: 0,
             room: 0,
             turn: 0,
-            is_there: true,
+            is_there: false,
+            progress: now,
+            is_stalled: false,
+            alone: None,
+            is_reserved: false,
         });
-        // One that comes back has the room that it had.
+        if worker.is_there {
+            return;
+        }
+        let class = worker.class;
+        self.ready
+            .resize_with(self.registry.classes(), Ready::default);
+        // A worker that returns has the credit that it had.
         self.change(key, |worker| worker.is_there = true);
+        self.unknown.clear();
+        if self.registry.connect(class) {
+            self.regroup();
+        }
+    }
+
+    /// Workers without links, which run any function, are connected, or not any more.
+    pub(crate) fn set_legacy(&mut self, has_legacy: bool) {
+        self.has_legacy = has_legacy;
     }
 
     fn change(&mut self, key: WorkerKey, change: impl FnOnce(&mut Worker)) {
         if let Some(worker) = self.workers.get_mut(&key) {
+            let ready = &mut self.ready[worker.class];
             let before = worker.place(key);
+            ready.alone -= usize::from(worker.alone.is_some());
             change(worker);
+            ready.alone += usize::from(worker.alone.is_some());
             let after = worker.place(key);
             if before != after {
                 if let Some(place) = before {
-                    self.ready.remove(&place);
+                    ready.remove(&place);
                 }
                 if let Some(place) = after {
-                    self.ready.insert(place);
+                    ready.insert(place);
                 }
             }
         }
     }
 
-    /// How many more tasks a worker takes.
+    /// Sets how many more tasks a worker accepts.
     pub(crate) fn set_room(&mut self, key: WorkerKey, room: u64) {
         self.change(key, |worker| worker.room = room);
     }
 
-    /// Takes tasks, which then wait for a worker.
-    pub(crate) fn submit(&mut self, group: Group) {
-        let first = self.last_task + 1;
-        self.last_task += group.len() as u64;
-        self.waiting_tasks += group.len();
-        if group.len() == 1 {
-            self.tasks.insert(first, Task::new(group.first()));
-            self.waiting.push_back(Waiting::One(first));
-        } else {
-            self.in_groups += group.len();
-            self.waiting.push_back(Waiting::Group(first, group));
+    /// Sorts the waiting tasks anew, since other workers than before can run them.
+    fn regroup(&mut self) {
+        let reserved = self.workers.iter().filter(|(_, worker)| worker.is_reserved);
+        for key in reserved.map(|(&key, _)| key).collect::<Vec<_>>() {
+            self.change(key, |worker| worker.is_reserved = false);
         }
-    }
-
-    /// The next tasks that go out, with the number of the first one, and to whom.
-    pub(crate) fn assign(&mut self) -> Option<(WorkerKey, TaskId, Group)> {
-        loop {
-            self.ready.first()?;
-            match self.waiting.pop_front()? {
-                Waiting::One(id) => {
-                    self.waiting_tasks -= 1;
+        let pools = self.registry.rebuild().into_iter();
+        let pools = pools.map(|eligibility| Pool {
+            eligibility,
+            ..Pool::default()
+        });
+        let old = std::mem::replace(&mut self.pools, pools.collect());
+        self.last_pool = 0;
+        for mut pool in old {
+            for (flow, mut untried) in pool.untried.drain() {
+                if untried.function == UNKNOWN {
+                    untried.function = self.registry.resolve(&untried.group.first());
+                }
+                self.enqueue(flow, untried);
+            }
+            for queue in pool.redelivered() {
+                for id in std::mem::take(queue) {
                     if let Some(task) = self.tasks.get_mut(&id) {
-                        let (.., key) = self.ready.pop_first()?;
-                        task.give(key);
-                        let group = task.frame.clone().into();
-                        self.load(key, 1);
-                        return Some((key, id, group));
+                        if task.function == UNKNOWN {
+                            task.function = self.registry.resolve(&task.frame);
+                        }
+                        self.redeliver(id);
                     }
                 }
-                Waiting::Group(first, group) => return self.assign_of(first, group),
             }
         }
     }
 
-    /// Gives as many of a group to the next worker as it has room for, and as are fair.
-    fn assign_of(&mut self, first: TaskId, group: Group) -> Option<(WorkerKey, TaskId, Group)> {
-        let fair = self.fair_share();
-        let (.., key) = self.ready.pop_first()?;
-        let room = self.workers.get(&key).map_or(0, |worker| worker.room);
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let count = group.len().min(room).min(fair).max(1);
-        let mut rest = group;
-        let group = if count < rest.len() {
-            let front = rest.split_to(count);
-            let next = first + count as u64;
-            self.waiting.push_front(Waiting::Group(next, rest));
-            front
-        } else {
-            rest
-        };
-        self.waiting_tasks -= count;
-        self.load(key, count);
-        if count == 1 {
-            self.in_groups -= 1;
-            let mut task = Task::new(group.first());
-            task.give(key);
-            self.tasks.insert(first, task);
-        } else {
-            let together = HeldGroup::new(group.clone(), key);
-            self.together.insert(first, together);
-        }
-        Some((key, first, group))
+    fn pool(&mut self, function: FunctionId) -> &mut Pool {
+        &mut self.pools[self.registry.eligibility(function)]
     }
 
-    /// How many of the tasks that wait the next worker may have, so that others get as many.
-    fn fair_share(&self) -> usize {
-        let mut places = self.ready.0.iter().map(|&(load, ..)| load);
-        let ahead = match (places.next(), places.next()) {
+    /// Receives tasks of a client, which then wait for a worker.
+    pub(crate) fn submit(&mut self, group: Group, flow: Flow) {
+        self.untried.messages += group.len();
+        self.untried.bytes += group.bytes();
+        let untried = Untried {
+            function: self.registry.resolve(&group.first()),
+            group,
+            expiry: Expiry::Unread,
+        };
+        self.enqueue(flow, untried);
+    }
+
+    fn enqueue(&mut self, flow: Flow, untried: Untried) {
+        let pool = self.pool(untried.function);
+        pool.waiting += untried.group.len();
+        let usage = usage(&untried.group);
+        pool.untried.push(flow, untried, usage);
+    }
+
+    /// Lets a task wait for another worker, before those that no worker has had.
+    fn redeliver(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        task.is_waiting = true;
+        let deaths = task.deaths.len();
+        let is_suspect = deaths > 0 && deaths + 1 >= self.max_attempts;
+        let (was_lost, function) = (task.was_lost, task.function);
+        let pool = self.pool(function);
+        pool.waiting += 1;
+        let queue = match (is_suspect, was_lost) {
+            (true, _) => &mut pool.suspects,
+            (false, true) => &mut pool.lost,
+            (false, false) => &mut pool.returned,
+        };
+        queue.push_back(id);
+    }
+
+    /// The next tasks that are assigned, with the id of the first one, and the worker that receives them.
+    pub(crate) fn assign(&mut self, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
+        let pools = self.pools.len() - 1;
+        for offset in 0..pools {
+            let index = 1 + (self.last_pool + offset) % pools;
+            if self.pools[index].waiting == 0 {
+                continue;
+            }
+            if let Some(assigned) = self.assign_from(index, now) {
+                self.last_pool = index;
+                return Some(assigned);
+            }
+        }
+        None
+    }
+
+    fn assign_from(&mut self, index: usize, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
+        if let Some(assigned) = self.assign_suspect(index, now) {
+            return Some(assigned);
+        }
+        let eligibility = &self.pools[index].eligibility;
+        // A worker that still prefetches never gets to the redelivered tasks.
+        let are_lost_first = self
+            .pools
+            .iter()
+            .any(|pool| !pool.lost.is_empty() && pool.shares_workers(eligibility));
+        let choice = match are_lost_first {
+            true => Choice::BeginsAtOnce,
+            false => Choice::Any,
+        };
+        let (.., key) = self.pick(eligibility, choice)?;
+        let pool = &mut self.pools[index];
+        let again = pool.lost.pop_front();
+        if let Some(id) = again.or_else(|| pool.returned.pop_front()) {
+            return Some(self.assign_again(id, key, now));
+        }
+        self.assign_untried(index, key, choice, now)
+    }
+
+    /// The next worker of those that can run a task.
+    fn pick(&self, eligibility: &Eligibility, choice: Choice) -> Option<Place> {
+        let first = |&class: &ClassId| {
+            let ready = &self.ready[class];
+            match choice {
+                Choice::Any => ready.first(),
+                Choice::Idle => ready.first().filter(|(load, ..)| *load == 0),
+                Choice::BeginsAtOnce => ready.places.iter().find(|(.., key)| {
+                    let worker = self.workers.get(key);
+                    worker.is_some_and(Worker::begins_at_once)
+                }),
+            }
+        };
+        eligibility.iter().filter_map(first).min().copied()
+    }
+
+    /// Assigns a task that waits again.
+    fn assign_again(
+        &mut self,
+        id: TaskId,
+        key: WorkerKey,
+        now: Instant,
+    ) -> (WorkerKey, TaskId, Group) {
+        self.load(key, 1, now);
+        let task = self.tasks.get_mut(&id).expect("it waits");
+        task.assign(key, self.turn);
+        let (function, group) = (task.function, task.frame.clone().into());
+        self.pool(function).waiting -= 1;
+        (key, id, group)
+    }
+
+    /// Assigns a suspect to a worker that has no other task, or reserves a worker for it.
+    fn assign_suspect(&mut self, index: usize, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
+        let pool = &self.pools[index];
+        let id = *pool.suspects.front()?;
+        let classes = pool.eligibility.iter();
+        let alone: usize = classes.map(|&class| self.ready[class].alone).sum();
+        if alone >= (self.registry.connected(&pool.eligibility) / 2).max(1) {
+            return None;
+        }
+        let idle = self.pick(&pool.eligibility, Choice::Idle);
+        let waits = pool.reserved.and_then(|(key, since)| {
+            let worker = self.workers.get(&key)?;
+            let is_due = worker.load == 0 || now.saturating_duration_since(since) >= RESERVATION;
+            (worker.is_reserved && worker.is_there).then_some((is_due && worker.room > 0, key))
+        });
+        let key = match (idle, waits) {
+            (Some((.., key)), _) | (None, Some((true, key))) => key,
+            (None, Some((false, _))) => return None,
+            (None, None) => {
+                self.reserve(index, now);
+                return None;
+            }
+        };
+        if let Some((key, _)) = self.pools[index].reserved.take() {
+            self.change(key, |worker| worker.is_reserved = false);
+        }
+        self.pools[index].suspects.pop_front();
+        self.change(key, |worker| worker.alone = Some(id));
+        Some(self.assign_again(id, key, now))
+    }
+
+    /// Lets the worker with the fewest tasks receive no others, so that it gets idle.
+    fn reserve(&mut self, index: usize, now: Instant) {
+        let eligibility = &self.pools[index].eligibility;
+        let workers = self.workers.iter().filter(|(_, worker)| {
+            let is_free = worker.is_there && worker.alone.is_none() && !worker.is_reserved;
+            is_free && eligibility.contains(&worker.class)
+        });
+        let least = workers.min_by_key(|(key, worker)| (worker.load, worker.turn, **key));
+        if let Some((&key, _)) = least {
+            self.change(key, |worker| worker.is_reserved = true);
+            self.pools[index].reserved = Some((key, now));
+        }
+    }
+
+    /// Assigns as many tasks of the next client as its worker has room for, and as are fair to other workers
+    /// and clients.
+    fn assign_untried(
+        &mut self,
+        index: usize,
+        key: WorkerKey,
+        choice: Choice,
+        now: Instant,
+    ) -> Option<(WorkerKey, TaskId, Group)> {
+        let pool = &self.pools[index];
+        let fair = self.fair_share(&pool.eligibility, pool.waiting);
+        let worker = self.workers.get(&key)?;
+        let mut most = usize::try_from(worker.room).unwrap_or(usize::MAX).min(fair);
+        if (choice == Choice::BeginsAtOnce || worker.is_stalled) && worker.concurrency > 0 {
+            most = most.min(worker.concurrency - worker.load);
+        }
+        let pool = &mut self.pools[index];
+        let (flow, untried) = pool.untried.pop()?;
+        let Untried {
+            mut group,
+            function,
+            expiry,
+        } = untried;
+        let rest_of_flow = usize::from(pool.untried.usage(flow.key).messages > 0);
+        if pool.untried.busy_flows() > rest_of_flow {
+            most = most.min(FAIR_BATCH);
+        }
+        let count = group.len().min(most).max(1);
+        if count < group.len() {
+            let front = group.split_to(count);
+            let rest = Untried {
+                group: std::mem::replace(&mut group, front),
+                function,
+                expiry,
+            };
+            let usage = usage(&rest.group);
+            pool.untried.restore(flow, rest, usage);
+        }
+        pool.waiting -= count;
+        self.untried.messages -= count;
+        self.untried.bytes -= group.bytes();
+        let id = self.last_task + 1;
+        self.last_task += count as u64;
+        self.load(key, count, now);
+        if count == 1 {
+            let mut task = Task::new(group.first(), function);
+            task.assign(key, self.turn);
+            self.tasks.insert(id, task);
+        } else {
+            self.in_groups += count;
+            let together = HeldGroup::new(group.clone(), function, key, self.turn);
+            self.together.insert(id, together);
+        }
+        Some((key, id, group))
+    }
+
+    /// How many of the waiting tasks the next worker may have, so that others get as many.
+    fn fair_share(&self, eligibility: &Eligibility, waiting: usize) -> usize {
+        let (mut least, mut next, mut workers) = (None, None, 0);
+        for &class in eligibility {
+            let ready = &self.ready[class].places;
+            workers += ready.len();
+            for &(load, ..) in ready.iter().take(2) {
+                match least {
+                    Some(first) if load >= first => {
+                        next = Some(next.map_or(load, |next: usize| next.min(load)));
+                    }
+                    first => {
+                        next = first;
+                        least = Some(load);
+                    }
+                }
+            }
+        }
+        let ahead = match (least, next) {
             (Some(least), Some(next)) => next - least,
             _ => 0,
         };
-        let rest = self.waiting_tasks.saturating_sub(ahead);
-        ahead + rest.div_ceil(self.ready.0.len().max(1))
+        let rest = waiting.saturating_sub(ahead);
+        ahead + rest.div_ceil(workers.max(1))
     }
 
-    /// A worker, which was taken out of those that are ready, has been given tasks.
-    fn load(&mut self, key: WorkerKey, tasks: usize) {
+    /// A worker was assigned tasks.
+    fn load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
         self.turn += 1;
-        if let Some(worker) = self.workers.get_mut(&key) {
-            worker.load += tasks;
-            worker.room -= tasks as u64;
-            worker.turn = self.turn;
-            if let Some(place) = worker.place(key) {
-                self.ready.insert(place);
+        let turn = self.turn;
+        self.change(key, |worker| {
+            if worker.load == 0 {
+                worker.progress = now;
             }
-        }
+            worker.load += tasks;
+            worker.room = worker.room.saturating_sub(tasks as u64);
+            worker.turn = turn;
+        });
     }
 
-    /// A worker has given one result, the last one, for each of some tasks in a row. Tells for how many of them,
-    /// from the first one on, that is as simple as it seems: these count, and [`unload`](Self::unload) is to be
-    /// called for them. The others are to be told of one by one.
+    /// A worker has sent one result, the last one, for each of several consecutive tasks. Returns for how many
+    /// of them, from the first one on, nothing else is to be considered: these count, and
+    /// [`unload`](Self::unload) is to be called for them. The others are to be reported one by one.
     pub(crate) fn results(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
         let mut counted = 0;
         while counted < tasks {
@@ -365,7 +827,7 @@ impl Dispatch {
         counted
     }
 
-    /// Takes the group apart that a task is in, if it is in one.
+    /// Splits the group that a task is in, if it is in one.
     fn take_apart(&mut self, id: TaskId) {
         let Some((&first, together)) = self.together.range(..=id).next_back() else {
             return;
@@ -377,8 +839,8 @@ impl Dispatch {
         self.in_groups -= together.left;
         for (index, frame) in together.group.frames().enumerate() {
             if !together.is_done(index) {
-                let mut task = Task::new(frame);
-                task.give(together.key);
+                let mut task = Task::new(frame, together.function);
+                task.assign(together.key, together.sequence);
                 self.tasks.insert(first + index as u64, task);
             }
         }
@@ -392,7 +854,17 @@ impl Dispatch {
         self.tasks.get_mut(&id)
     }
 
-    /// A worker has given a result. Tells whether it is the first of its kind, and goes on.
+    /// Whether the worker was never assigned this task, as far as is known: of a task that has ended, only the
+    /// id is.
+    pub(crate) fn is_stray(&mut self, key: WorkerKey, id: TaskId) -> bool {
+        if id == 0 || id > self.last_task {
+            return true;
+        }
+        let is_holder = |task: &mut Task| task.holders.iter().any(|holder| holder.key == key);
+        !self.task(id).is_none_or(is_holder)
+    }
+
+    /// A worker has sent a result. Returns whether it counts: it is the first of its kind.
     pub(crate) fn result(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Some(task) = self.task(id) else {
             return false;
@@ -406,7 +878,7 @@ impl Dispatch {
         is_new
     }
 
-    /// A worker has given all results of a task. Tells whether that counts: then it has one less to do, for
+    /// A worker has sent all results of a task. Returns whether that counts: then it has one task less, for
     /// which [`unload`](Self::unload) is to be called.
     pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {
         if self.task(id).is_none() {
@@ -420,67 +892,120 @@ impl Dispatch {
             return false;
         };
         let has_load = !holder.is_lost;
-        for holder in task.remove().holders {
+        let task = task.remove();
+        if task.is_waiting {
+            let pool = self.pool(task.function);
+            pool.waiting -= 1;
+            for queue in pool.redelivered() {
+                queue.retain(|&waiting| waiting != id);
+            }
+        }
+        for holder in task.holders {
+            self.end_alone(holder.key, id);
             if holder.key != key && !holder.is_lost {
-                self.unload(holder.key, 1);
+                self.change(holder.key, |worker| {
+                    worker.load = worker.load.saturating_sub(1);
+                });
             }
         }
         has_load
     }
 
-    /// A worker has so many tasks less.
-    pub(crate) fn unload(&mut self, key: WorkerKey, tasks: usize) {
+    /// A worker may receive other tasks again, if it ran this one alone.
+    fn end_alone(&mut self, key: WorkerKey, id: TaskId) {
+        self.change(key, |worker| {
+            worker.alone.take_if(|alone| *alone == id);
+        });
+    }
+
+    /// A worker has finished so many tasks.
+    pub(crate) fn unload(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
         if tasks > 0 {
             self.change(key, |worker| {
-                worker.load = worker.load.saturating_sub(tasks)
+                worker.load = worker.load.saturating_sub(tasks);
+                worker.progress = now;
+                worker.is_stalled = false;
             });
         }
     }
 
-    /// A worker is not heard of any more: its tasks go to others. What it answers all the same counts, if
-    /// it is the first.
-    pub(crate) fn lose(&mut self, key: WorkerKey, failed: &mut Vec<Failed>) {
+    /// A worker returns a task that it has not finished and will not: it is redelivered, and no death is
+    /// counted. Returns whether the worker had it.
+    pub(crate) fn give_back(&mut self, key: WorkerKey, id: TaskId) -> bool {
+        let Some(task) = self.task(id) else {
+            return false;
+        };
+        let is_holder = |holder: &Holder| holder.key == key;
+        let Some(index) = task.holders.iter().position(is_holder) else {
+            return false;
+        };
+        if task.holders.remove(index).is_lost {
+            // It was redelivered when the worker was lost.
+            return true;
+        }
+        self.end_alone(key, id);
+        self.change(key, |worker| worker.load = worker.load.saturating_sub(1));
+        self.redeliver(id);
+        true
+    }
+
+    /// A worker is lost: its tasks are redelivered. A result that it sends all the same counts, if it is the
+    /// first.
+    pub(crate) fn lose(&mut self, key: WorkerKey, loss: Loss, failed: &mut Vec<Failed>) {
+        let Some(worker) = self.workers.get(&key).filter(|worker| worker.is_there) else {
+            return;
+        };
+        let (name, class) = (worker.name.clone(), worker.class);
+        let (concurrency, alone) = (worker.concurrency, worker.alone);
         self.change(key, |worker| {
             worker.is_there = false;
             worker.load = 0;
+            worker.alone = None;
+            worker.is_reserved = false;
+            worker.is_stalled = false;
         });
-        let Some(worker) = self.workers.get(&key) else {
-            return;
-        };
-        let name = worker.name.clone();
-        let once = worker.at_most_once.clone();
+        if self.registry.disconnect(class) {
+            self.regroup();
+        }
         let together = self.together.iter();
         let together = together.filter(|(_, together)| together.key == key);
         for first in together.map(|(&first, _)| first).collect::<Vec<_>>() {
             self.take_apart(first);
         }
-        // Seldom, so that it is not remembered who has which.
-        let mut lost = Vec::new();
+        // Seldom, so nobody keeps a list of each worker's tasks.
+        let mut held = Vec::new();
         for (&id, task) in &mut self.tasks {
             let mut holders = task.holders.iter_mut();
             if let Some(holder) = holders.find(|holder| holder.key == key && !holder.is_lost) {
                 holder.is_lost = true;
-                lost.push(id);
+                held.push((holder.sequence, id));
             }
         }
-        // The oldest is in front afterwards.
-        lost.sort_unstable_by_key(|&id| std::cmp::Reverse(id));
-        for id in lost {
-            let task = self.tasks.get_mut(&id).expect("a worker has it");
-            task.lost.push(name.clone());
-            let message = Message::decode(task.frame.clone()).unwrap_or_default();
-            let function = message.step().map_or("", |step| step.function);
-            let failure = if once.contains(function) {
-                format!(
-                    "the worker `{name}` was lost while it had it, and it must not be run twice"
-                )
-            } else if task.lost.len() >= self.max_attempts as usize {
-                let names = task.lost.join("`, `");
-                let attempts = task.lost.len();
-                format!("{attempts} workers were lost while they had it: `{names}`")
+        held.sort_unstable();
+        let begun = match concurrency {
+            0 => held.len(),
+            concurrency => concurrency,
+        };
+        for (index, (_, id)) in held.into_iter().enumerate() {
+            let is_begun = alone.map_or(index < begun, |alone| alone == id);
+            let task = self.tasks.get_mut(&id).expect("a worker had it");
+            task.was_lost = true;
+            if is_begun {
+                let worker = name.clone();
+                task.deaths.push(Death { worker, loss });
+            }
+            // Results may have been lost as well, so that a task behind others may have been begun, unless the
+            // worker has said goodbye.
+            let may_have_run = is_begun || loss != Loss::Left;
+            let failure = if may_have_run && self.registry.is_at_most_once(class, task.function) {
+                format!("worker `{name}` was lost ({loss}), and the task must not be run twice")
+            } else if task.deaths.len() >= self.max_attempts {
+                let deaths = task.deaths.iter().map(Death::to_string);
+                let deaths = deaths.collect::<Vec<_>>().join(", ");
+                let attempts = task.deaths.len();
+                format!("{attempts} workers were lost while they ran it: {deaths}")
             } else {
-                self.waiting.push_front(Waiting::One(id));
-                self.waiting_tasks += 1;
+                self.redeliver(id);
                 continue;
             };
             let task = self.tasks.remove(&id).expect("it was just there");
@@ -491,309 +1016,168 @@ impl Dispatch {
         }
     }
 
-    /// A worker has left, or will not come back.
+    /// A worker has left, or its session has ended.
     pub(crate) fn forget(&mut self, key: WorkerKey, failed: &mut Vec<Failed>) {
-        self.lose(key, failed);
-        self.workers.remove(&key);
+        self.lose(key, Loss::Left, failed);
+        if let Some(worker) = self.workers.remove(&key) {
+            self.registry.remove(worker.class);
+        }
     }
 
-    /// Takes out what waits in vain: tasks whose deadline has passed.
-    pub(crate) fn expire(&mut self, failed: &mut Vec<Failed>) {
-        let has_passed = |frame: Bytes| {
-            let message = Message::decode(frame).unwrap_or_default();
-            message.deadline().is_some_and(Deadline::has_passed)
+    /// Removes the waiting tasks whose deadline has passed, and the calls of functions that no worker has; and
+    /// looks for workers that have stalled. To be called regularly.
+    pub(crate) fn expire(&mut self, now: Instant, failed: &mut Vec<Failed>) {
+        let is_stalled = |worker: &Worker| {
+            worker.load > 0 && now.saturating_duration_since(worker.progress) >= STALL
         };
-        let there = self.workers.values().any(|worker| worker.is_there);
-        for waiting in std::mem::take(&mut self.waiting) {
-            match waiting {
-                Waiting::Group(first, group) if group.frames().any(has_passed) => {
-                    self.in_groups -= group.len();
-                    for (id, frame) in (first..).zip(group.frames()) {
-                        self.tasks.insert(id, Task::new(frame));
-                        self.waiting.push_back(Waiting::One(id));
-                    }
-                }
-                waiting => self.waiting.push_back(waiting),
-            }
+        let changed = self.workers.iter();
+        let changed = changed.filter(|(_, worker)| worker.is_stalled != is_stalled(worker));
+        for key in changed.map(|(&key, _)| key).collect::<Vec<_>>() {
+            self.change(key, |worker| worker.is_stalled = !worker.is_stalled);
         }
-        let tasks = &mut self.tasks;
-        self.waiting.retain(|waiting| {
-            let Waiting::One(id) = waiting else {
-                return true;
-            };
-            let task = tasks.get(id);
-            let is_late = task.is_some_and(|task| has_passed(task.frame.clone()));
-            if task.is_some() && !is_late {
-                return true;
+        let today = Deadline::after(Duration::ZERO);
+        let mut pools = std::mem::take(&mut self.pools);
+        for (index, pool) in pools.iter_mut().enumerate() {
+            let is_absent = index == 0;
+            let mut ended = 0;
+            let (tasks, total) = (&mut self.tasks, &mut self.untried);
+            let mut late = Vec::new();
+            pool.untried.retain(|_, untried| {
+                if !untried.expiry.has_passed(today, untried.group.frames()) {
+                    return true;
+                }
+                let (passed, rest) = expired(&untried.group, today);
+                ended += passed.len();
+                total.messages -= passed.len();
+                total.bytes -= passed.iter().map(Bytes::len).sum::<usize>();
+                late.extend(passed);
+                let Some(rest) = rest else {
+                    return false;
+                };
+                untried.group = rest;
+                untried.expiry = Expiry::Unread;
+                true
+            });
+            for queue in pool.redelivered() {
+                queue.retain(|id| {
+                    let Some(task) = tasks.get_mut(id) else {
+                        return false;
+                    };
+                    let frame = std::iter::once(task.frame.clone());
+                    if !task.expiry.has_passed(today, frame) {
+                        return true;
+                    }
+                    late.extend(tasks.remove(id).map(|task| task.frame));
+                    ended += 1;
+                    false
+                });
             }
-            self.waiting_tasks -= 1;
-            if let Some(Task { frame, .. }) = tasks.remove(id) {
-                let failure = if there {
+            pool.waiting -= ended;
+            for frame in late {
+                let failure = if !is_absent {
                     CallFailure::late()
+                } else if self.registry.has_workers() {
+                    let name = functions::name(&frame).unwrap_or_default();
+                    CallFailure::unavailable(
+                        format!("no worker that has `{name}` is connected").into(),
+                    )
                 } else {
                     CallFailure::unavailable("no worker is connected".into())
                 };
                 failed.push(Failed { frame, failure });
             }
+        }
+        self.pools = pools;
+        self.expire_unknown(now, failed);
+    }
+
+    /// Removes the calls of functions that no worker has ever listed, after a while.
+    fn expire_unknown(&mut self, now: Instant, failed: &mut Vec<Failed>) {
+        if self.pools[0].waiting == 0 || self.has_legacy || !self.registry.has_workers() {
+            self.unknown.clear();
+            return;
+        }
+        let (unknown, tasks, total) = (&mut self.unknown, &mut self.tasks, &mut self.untried);
+        let mut is_due = |frame: &Bytes| {
+            let name = functions::name(frame).unwrap_or_default();
+            if let Some(since) = unknown.get(name) {
+                return now.saturating_duration_since(*since) >= UNKNOWN_GRACE;
+            }
+            if unknown.len() >= MAX_UNKNOWN {
+                unknown.clear();
+            }
+            unknown.insert(name.into(), now);
+            false
+        };
+        let pool = &mut self.pools[0];
+        let mut frames = Vec::new();
+        pool.untried.retain(|_, untried| {
+            if untried.function != UNKNOWN || !is_due(&untried.group.first()) {
+                return true;
+            }
+            total.messages -= untried.group.len();
+            total.bytes -= untried.group.bytes();
+            frames.extend(untried.group.frames());
             false
         });
+        for queue in pool.redelivered() {
+            queue.retain(|id| {
+                let is_unknown = |task: &mut Task| task.function == UNKNOWN && is_due(&task.frame);
+                if !tasks.get_mut(id).is_some_and(is_unknown) {
+                    return true;
+                }
+                frames.extend(tasks.remove(id).map(|task| task.frame));
+                false
+            });
+        }
+        pool.waiting -= frames.len();
+        for frame in frames {
+            let name = functions::name(&frame).unwrap_or_default();
+            let hint = nearest(name, &self.registry.names());
+            let failure = CallFailure::unknown(format!("no worker has `{name}`; {hint}").into());
+            failed.push(Failed { frame, failure });
+        }
+    }
+
+    /// Whether tasks wait that no connected worker can run.
+    pub(crate) fn has_absent(&self) -> bool {
+        self.pools[0].waiting > 0
+    }
+
+    /// Takes out the tasks that no worker with a link can run, for workers without links. Tasks that a worker
+    /// may have died of stay.
+    pub(crate) fn take_absent(&mut self) -> Vec<(Flow, Group)> {
+        let pool = &mut self.pools[0];
+        if pool.waiting == 0 {
+            return Vec::new();
+        }
+        let mut absent = Vec::new();
+        for queue in [&mut pool.lost, &mut pool.returned] {
+            queue.retain(|id| {
+                let is_innocent = |task: &Task| task.is_waiting && task.deaths.is_empty();
+                if !self.tasks.get(id).is_some_and(is_innocent) {
+                    return true;
+                }
+                let task = self.tasks.remove(id);
+                absent.extend(task.map(|task| (Flow::new(0), task.frame.into())));
+                false
+            });
+        }
+        pool.waiting -= absent.len();
+        for (flow, Untried { group, .. }) in pool.untried.drain() {
+            pool.waiting -= group.len();
+            self.untried.messages -= group.len();
+            self.untried.bytes -= group.bytes();
+            absent.push((flow, group));
+        }
+        absent
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::message::Sizes;
-
-    /// A dispatch with workers `0..`, each with this much room.
-    fn dispatch(rooms: &[u64]) -> Dispatch {
-        let mut dispatch = Dispatch::new(3);
-        for (key, &room) in rooms.iter().enumerate() {
-            let once = HashSet::from(["once".to_owned()]);
-            dispatch.join(key as u64, format!("w{key}").into(), once);
-            dispatch.set_room(key as u64, room);
-        }
-        dispatch
-    }
-
-    fn submit(dispatch: &mut Dispatch, count: usize) {
-        for _ in 0..count {
-            dispatch.submit(Message::new("master.work", "x").into_frame().into());
-        }
-    }
-
-    fn submit_group(dispatch: &mut Dispatch, len: usize) {
-        let frame = Message::new("master.work", "x").into_frame();
-        let sizes = Sizes::new(vec![frame.len() as u32; len].into());
-        let group = Group::of(frame.repeat(len).into(), sizes).unwrap();
-        dispatch.submit(group);
-    }
-
-    /// Who is given how many tasks from which on, until nobody is given any.
-    fn assigned_groups(dispatch: &mut Dispatch) -> Vec<(WorkerKey, TaskId, usize)> {
-        std::iter::from_fn(|| dispatch.assign())
-            .map(|(key, id, group)| (key, id, group.len()))
-            .collect()
-    }
-
-    /// Who is given which task, until nobody is given one.
-    fn assigned(dispatch: &mut Dispatch) -> Vec<(WorkerKey, TaskId)> {
-        std::iter::from_fn(|| dispatch.assign())
-            .map(|(key, id, _)| (key, id))
-            .collect()
-    }
-
-    fn finish(dispatch: &mut Dispatch, key: WorkerKey, id: TaskId) {
-        let finished = dispatch.finish(key, id);
-        dispatch.unload(key, usize::from(finished));
-    }
-
-    fn lose(dispatch: &mut Dispatch, key: WorkerKey) -> Vec<String> {
-        let mut failed = Vec::new();
-        dispatch.lose(key, &mut failed);
-        failed
-            .into_iter()
-            .map(|failed| failed.failure.chain())
-            .collect()
-    }
-
-    #[test]
-    fn tasks_go_to_who_has_the_fewest_in_turn() {
-        let mut dispatch = dispatch(&[2, 1, 2]);
-        submit(&mut dispatch, 6);
-        assert_eq!(
-            assigned(&mut dispatch),
-            [(0, 1), (1, 2), (2, 3), (0, 4), (2, 5)]
-        );
-        assert!(!dispatch.has_room());
-        // Who is done gets the next one.
-        assert!(dispatch.result(1, 2));
-        finish(&mut dispatch, 1, 2);
-        dispatch.set_room(1, 1);
-        assert_eq!(assigned(&mut dispatch), [(1, 6)]);
-        assert_eq!(dispatch.outstanding(), 5);
-    }
-
-    #[test]
-    fn what_a_lost_worker_had_goes_first() {
-        let mut dispatch = dispatch(&[2, 0]);
-        submit(&mut dispatch, 3);
-        assert_eq!(assigned(&mut dispatch), [(0, 1), (0, 2)]);
-        assert_eq!(lose(&mut dispatch, 0), [""; 0]);
-        dispatch.set_room(1, 5);
-        assert_eq!(assigned(&mut dispatch), [(1, 1), (1, 2), (1, 3)]);
-    }
-
-    #[test]
-    fn the_first_answer_counts() {
-        let mut dispatch = dispatch(&[1, 0]);
-        submit(&mut dispatch, 1);
-        assert_eq!(assigned(&mut dispatch), [(0, 1)]);
-        assert!(dispatch.result(0, 1));
-        lose(&mut dispatch, 0);
-        dispatch.set_room(1, 1);
-        assert_eq!(assigned(&mut dispatch), [(1, 1)]);
-        // The result that was passed on is not passed on again; the next one is, whoever gives it.
-        assert!(!dispatch.result(1, 1));
-        assert!(dispatch.result(0, 1));
-        assert!(!dispatch.result(1, 1));
-        finish(&mut dispatch, 0, 1);
-        assert!(!dispatch.result(1, 1), "it is done");
-        finish(&mut dispatch, 1, 1);
-        assert_eq!(dispatch.outstanding(), 0);
-        // Who was only thought to be lost gets work again.
-        dispatch.join(0, "w0".into(), HashSet::new());
-        dispatch.set_room(0, 1);
-        submit(&mut dispatch, 1);
-        assert_eq!(assigned(&mut dispatch).len(), 1);
-    }
-
-    #[test]
-    fn who_comes_back_with_the_same_room_gets_work_again() {
-        let mut dispatch = dispatch(&[1]);
-        lose(&mut dispatch, 0);
-        submit(&mut dispatch, 1);
-        assert_eq!(assigned(&mut dispatch), []);
-        dispatch.join(0, "w0".into(), HashSet::new());
-        dispatch.set_room(0, 1);
-        assert_eq!(assigned(&mut dispatch), [(0, 1)]);
-    }
-
-    #[test]
-    fn what_waits_again_may_be_answered_meanwhile() {
-        let mut dispatch = dispatch(&[1]);
-        submit(&mut dispatch, 2);
-        assigned(&mut dispatch);
-        lose(&mut dispatch, 0);
-        assert_eq!(dispatch.waiting(), 2);
-        assert!(dispatch.result(0, 1));
-        finish(&mut dispatch, 0, 1);
-        dispatch.join(0, "w0".into(), HashSet::new());
-        dispatch.set_room(0, 2);
-        assert_eq!(assigned(&mut dispatch), [(0, 2)]);
-    }
-
-    #[test]
-    fn what_was_tried_too_often_fails_with_the_names_of_the_workers() {
-        let mut dispatch = dispatch(&[1, 1, 1]);
-        submit(&mut dispatch, 1);
-        for key in [0, 1] {
-            assert_eq!(assigned(&mut dispatch), [(key, 1)]);
-            assert_eq!(lose(&mut dispatch, key), [""; 0]);
-        }
-        assert_eq!(assigned(&mut dispatch), [(2, 1)]);
-        let expected = "3 workers were lost while they had it: `w0`, `w1`, `w2`";
-        assert_eq!(lose(&mut dispatch, 2), [expected]);
-        assert_eq!(dispatch.outstanding(), 0);
-        // Too late.
-        assert!(!dispatch.result(0, 1));
-    }
-
-    #[test]
-    fn what_must_not_be_run_twice_fails_at_once() {
-        let mut dispatch = dispatch(&[1, 1]);
-        dispatch.submit(Message::new("master.once", "x").into_frame().into());
-        assigned(&mut dispatch);
-        let expected = "the worker `w0` was lost while it had it, and it must not be run twice";
-        assert_eq!(lose(&mut dispatch, 0), [expected]);
-    }
-
-    #[test]
-    fn nobody_answers_for_somebody_else() {
-        let mut dispatch = dispatch(&[1, 1]);
-        submit(&mut dispatch, 1);
-        assert_eq!(assigned(&mut dispatch), [(0, 1)]);
-        assert!(!dispatch.result(1, 1));
-        finish(&mut dispatch, 1, 1);
-        assert_eq!(dispatch.outstanding(), 1);
-    }
-
-    #[test]
-    fn a_group_is_shared_among_those_that_have_room() {
-        let mut dispatch = dispatch(&[100, 100, 3]);
-        submit_group(&mut dispatch, 20);
-        assert_eq!(
-            assigned_groups(&mut dispatch),
-            [(0, 1, 7), (1, 8, 5), (2, 13, 3), (1, 16, 4), (0, 20, 1)]
-        );
-        assert_eq!((dispatch.waiting(), dispatch.outstanding()), (0, 20));
-    }
-
-    #[test]
-    fn who_has_less_gets_more_of_a_group() {
-        let mut dispatch = dispatch(&[100, 0]);
-        submit_group(&mut dispatch, 10);
-        assert_eq!(assigned_groups(&mut dispatch), [(0, 1, 10)]);
-        dispatch.set_room(1, 100);
-        submit_group(&mut dispatch, 10);
-        assert_eq!(assigned_groups(&mut dispatch), [(1, 11, 10)]);
-    }
-
-    #[test]
-    fn results_in_a_row_count_together() {
-        let mut dispatch = dispatch(&[8, 0]);
-        submit_group(&mut dispatch, 4);
-        submit_group(&mut dispatch, 4);
-        assert_eq!(assigned_groups(&mut dispatch), [(0, 1, 4), (0, 5, 4)]);
-        assert_eq!(dispatch.results(1, 1, 4), 0, "another one has them");
-        assert_eq!(dispatch.results(0, 1, 2), 2);
-        assert_eq!(dispatch.results(0, 2, 2), 0, "the second one is done");
-        assert_eq!(dispatch.outstanding(), 6);
-        assert_eq!(dispatch.results(0, 3, 4), 4, "of both groups");
-        assert_eq!(dispatch.results(0, 7, 9), 2, "there are no more");
-        assert_eq!((dispatch.outstanding(), dispatch.together.len()), (0, 0));
-    }
-
-    #[test]
-    fn what_is_left_of_a_group_of_a_lost_worker_goes_to_another_one() {
-        let mut dispatch = dispatch(&[6, 0]);
-        submit_group(&mut dispatch, 6);
-        assert_eq!(assigned_groups(&mut dispatch), [(0, 1, 6)]);
-        assert_eq!(dispatch.results(0, 2, 2), 2);
-        assert_eq!(lose(&mut dispatch, 0), [""; 0]);
-        dispatch.set_room(1, 9);
-        assert_eq!(assigned(&mut dispatch), [(1, 1), (1, 4), (1, 5), (1, 6)]);
-        // Who was thought to be lost is first with one.
-        assert_eq!(dispatch.results(0, 4, 1), 0);
-        assert!(dispatch.result(0, 4));
-        finish(&mut dispatch, 0, 4);
-        assert!(!dispatch.result(1, 4));
-        assert_eq!(dispatch.outstanding(), 3);
-    }
-
-    #[test]
-    fn one_of_a_group_may_have_several_results() {
-        let mut dispatch = dispatch(&[3]);
-        submit_group(&mut dispatch, 3);
-        assigned(&mut dispatch);
-        for _ in 0..2 {
-            assert!(dispatch.result(0, 2));
-        }
-        finish(&mut dispatch, 0, 2);
-        assert_eq!(dispatch.results(0, 1, 1), 0);
-        assert!(dispatch.result(0, 1));
-        finish(&mut dispatch, 0, 1);
-        assert_eq!(dispatch.outstanding(), 1);
-    }
-
-    #[test]
-    fn those_of_a_group_that_wait_for_too_long_fail() {
-        let mut dispatch = dispatch(&[0]);
-        let mut frames = Vec::new();
-        for deadline in [Duration::ZERO, Duration::from_secs(3600)] {
-            let deadline = Deadline::after(deadline).encode();
-            let frame = Message::new("master.work", "x").into_frame();
-            frames.push([&frame[..], &deadline].concat());
-        }
-        let sizes = Sizes::new([frames[0].len() as u32; 2].into());
-        dispatch.submit(Group::of(frames.concat().into(), sizes).unwrap());
-        let mut failed = Vec::new();
-        dispatch.expire(&mut failed);
-        assert_eq!(failed.len(), 1);
-        assert_eq!((dispatch.waiting(), dispatch.outstanding()), (1, 1));
-        dispatch.set_room(0, 9);
-        assert_eq!(assigned(&mut dispatch), [(0, 2)]);
-    }
+/// The messages of a group whose deadline has passed, and the others.
+fn expired(group: &Group, now: Deadline) -> (Vec<Bytes>, Option<Group>) {
+    let has_passed = |frame: &Bytes| Expiry::Unread.has_passed(now, std::iter::once(frame.clone()));
+    let (passed, rest): (Vec<_>, Vec<_>) = group.frames().partition(has_passed);
+    let sizes = rest.iter().map(|frame| frame.len() as u32).collect();
+    (passed, Group::of(rest.concat().into(), Sizes::new(sizes)))
 }

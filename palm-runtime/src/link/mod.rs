@@ -9,6 +9,7 @@
 pub(crate) mod accept;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
+mod functions;
 mod header;
 mod options;
 mod pack;

@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::accept::{Links, PeerKey, State};
-use super::dispatch::Failed;
-use super::session::{Item, TASK_STEP};
+use bytes::Bytes;
+
+use super::accept::{Links, Peer, PeerKey, State};
+use super::dispatch::{Failed, Reach};
+use super::session::{Item, RETURNS_VERSION, TASK_STEP};
+use crate::fair_queue::Flow;
 use crate::message::Group;
 
 impl Links {
@@ -44,24 +47,57 @@ impl Links {
         self.changed.notified().await;
     }
 
-    /// How many tasks the worker has that would be given the next one, if there is one.
-    pub(crate) fn least_load(&self) -> Option<usize> {
-        self.state().dispatch.least_load()
+    /// What the workers can do for a task. If they have no room for it, one of the
+    /// [`changed`](Self::changed)s reports when they may have.
+    pub(crate) fn reach(&self, task: &Bytes) -> Reach {
+        let mut state = self.state();
+        let reach = state.dispatch.reach(task);
+        if reach == Reach::Full {
+            state.blocked = Some(0);
+        }
+        reach
     }
 
-    /// Takes up to `most` groups of tasks, as far as workers have room for them, and `ahead` more; the rest
-    /// stays. Tells how many groups it took.
-    pub(crate) fn submit(&self, tasks: &mut VecDeque<Group>, ahead: usize, most: usize) -> usize {
+    /// Whether tasks wait that only workers without links could run.
+    pub(crate) fn have_absent(&self) -> bool {
+        self.state().dispatch.has_absent()
+    }
+
+    /// Workers without links are connected, or not any more. Returns the tasks that only they can run.
+    pub(crate) fn set_legacy(&self, has_legacy: bool) -> Vec<(Flow, Group)> {
+        let mut state = self.state();
+        state.dispatch.set_legacy(has_legacy);
+        if !has_legacy {
+            return Vec::new();
+        }
+        state.dispatch.take_absent()
+    }
+
+    /// How many results were dropped since they belong to no task of their worker, since this was last called.
+    pub(crate) fn take_strays(&self) -> usize {
+        self.strays.swap(0, Ordering::Relaxed)
+    }
+
+    /// Takes up to `most` groups of tasks, while workers have room for them, and tasks until `ahead` wait; the
+    /// rest stays. Returns how many groups it took.
+    pub(crate) fn submit(
+        &self,
+        tasks: &mut VecDeque<(Flow, Group)>,
+        ahead: usize,
+        most: usize,
+    ) -> usize {
         let now = self.now();
         let mut state = self.state();
         let mut taken = 0;
-        while !tasks.is_empty() && taken < most {
-            let dispatch = &mut state.dispatch;
-            if !dispatch.has_room() && dispatch.waiting() >= ahead {
+        while taken < most
+            && let Some((flow, group)) = tasks.pop_front()
+        {
+            if !state.dispatch.accepts(ahead) {
                 state.blocked = Some(ahead);
+                tasks.push_front((flow, group));
                 break;
             }
-            dispatch.submit(tasks.pop_front().expect("there is one"));
+            state.dispatch.submit(group, flow);
             state.assign(now);
             taken += 1;
         }
@@ -80,10 +116,19 @@ impl Links {
     }
 }
 
+/// What came of results.
+#[derive(Debug, Default)]
+pub(super) struct Worked {
+    /// How many tasks of the worker are done by them.
+    pub(super) finished: usize,
+    /// How many were dropped since they belong to no task of the worker.
+    pub(super) strays: usize,
+}
+
 impl State {
     /// Gives tasks that wait to workers that have room.
     pub(super) fn assign(&mut self, now: Instant) {
-        while let Some((key, first, group)) = self.dispatch.assign() {
+        while let Some((key, first, group)) = self.dispatch.assign(now) {
             if let Some(peer) = self.peers.get_mut(&key) {
                 let item = Item::of(TASK_STEP * first, TASK_STEP, group);
                 peer.session.submit(item, now);
@@ -92,21 +137,23 @@ impl State {
         }
     }
 
-    /// A worker has given results. Those that count are added to `groups`; tells how many of its tasks are
-    /// done by them.
-    pub(super) fn results(&mut self, key: PeerKey, item: Item, groups: &mut Vec<Group>) -> usize {
+    /// A worker has sent results. Those that count are added to `groups`.
+    pub(super) fn results(&mut self, key: PeerKey, item: Item, groups: &mut Vec<Group>) -> Worked {
         let Item {
             mut tag,
             step,
             mut group,
         } = item;
-        let mut finished = 0;
+        let mut worked = Worked::default();
         let is_last = |tag: u64| tag & 1 == 1;
+        let returns_tasks = |peer: &Peer| peer.session.version() >= RETURNS_VERSION;
+        let returns_tasks = self.peers.get(&key).is_some_and(returns_tasks);
         if group.len() > 1 && step == TASK_STEP && is_last(tag) && group.sizes().all(|it| it > 0) {
-            finished = self.dispatch.results(key, tag / TASK_STEP, group.len());
+            let finished = self.dispatch.results(key, tag / TASK_STEP, group.len());
+            worked.finished = finished;
             if finished == group.len() {
                 groups.push(group);
-                return finished;
+                return worked;
             }
             if finished > 0 {
                 groups.push(group.split_to(finished));
@@ -116,15 +163,37 @@ impl State {
         for frame in group.frames() {
             let task = tag / TASK_STEP;
             let len = frame.len() as u64;
-            // What belongs to no task goes on as it is.
-            if !frame.is_empty() && (task == 0 || self.dispatch.result(key, task)) {
-                groups.push(frame.into());
+            let is_stray = self.dispatch.is_stray(key, task);
+            if !is_stray && !frame.is_empty() && self.dispatch.result(key, task) {
+                groups.push(frame.clone().into());
             } else if let Some(peer) = self.peers.get_mut(&key) {
                 peer.session.consume(1, len);
             }
-            finished += usize::from(is_last(tag) && self.dispatch.finish(key, task));
+            if is_stray {
+                worked.strays += 1;
+            } else if is_last(tag) {
+                worked.finished += usize::from(self.dispatch.finish(key, task));
+            } else if frame.is_empty() && returns_tasks {
+                self.dispatch.give_back(key, task);
+            }
             tag = tag.wrapping_add(step);
         }
-        finished
+        self.warn_of_strays(key, worked.strays);
+        worked
+    }
+
+    /// Warns once in a session of results that belong to no task of their worker.
+    fn warn_of_strays(&mut self, key: PeerKey, new: usize) {
+        if new > 0
+            && let Some(peer) = self.peers.get_mut(&key)
+            && let Some(strays) = peer.strays()
+            && std::mem::replace(strays, *strays + new as u64) == 0
+        {
+            tracing::warn!(
+                worker = %peer.name,
+                results = new,
+                "dropping results for tasks that the worker does not have"
+            );
+        }
     }
 }

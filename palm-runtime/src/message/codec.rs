@@ -170,6 +170,14 @@ pub(crate) fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
     Ok(answered)
 }
 
+/// Reads the steps of a message and the index of the next one, without anything else.
+pub(crate) fn steps(frame: &[u8]) -> Result<(&str, i64), DecodeError> {
+    let layout = Layout::of(frame)?;
+    let steps = str::from_utf8(&frame[layout.function]);
+    let steps = steps.map_err(|_| DecodeError::NotUtf8 { field: FUNCTION })?;
+    Ok((steps, layout.stage))
+}
+
 /// Whether there is an error or an end among the fields that a plain message does not know, or something that
 /// cannot be read.
 pub(super) fn tells_of_an_end(unknown: &[u8]) -> bool {

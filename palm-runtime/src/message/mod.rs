@@ -19,7 +19,7 @@ mod share;
 mod tests;
 
 pub use codec::DecodeError;
-pub(crate) use codec::{Answered, Content, answer};
+pub(crate) use codec::{Answered, Content, answer, steps};
 pub(crate) use deadline::Deadline;
 pub use encoded::Message;
 pub(crate) use encoded::new_id;

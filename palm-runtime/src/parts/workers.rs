@@ -1,6 +1,7 @@
 //! A master's two sides towards its workers: tasks go out, results come in.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,10 +16,11 @@ use super::intake::{Ids, Intake, Source};
 use super::linked::LinkedPull;
 use super::pushed::Due;
 use super::whereabouts::{self, Given, IntoAddress};
-use crate::error::{BoxError, CallFailure};
+use crate::error::{BoxError, CallFailure, FailureKind};
 use crate::executor::log_failure;
+use crate::fair_queue::Flow;
 use crate::link::accept::{Incoming, Links};
-use crate::link::dispatch::Failed;
+use crate::link::dispatch::{Failed, Reach};
 use crate::message::{Group, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
@@ -205,6 +207,9 @@ pub(super) struct Opened {
 /// it has room for.
 const PUSHED: u64 = 16;
 
+/// Tasks that no worker has received yet, each with its client.
+type Waiting = VecDeque<(Flow, Group)>;
+
 /// What gives tasks to workers.
 pub(super) struct Tasks<'a> {
     pub(super) push: &'a Push,
@@ -226,12 +231,22 @@ impl Tasks<'_> {
         let mut batch = Vec::new();
         let mut tasks = VecDeque::new();
         let mut others = Others::default();
+        let peers = self.push.peers();
         loop {
+            let absent = self.links.is_some_and(Links::have_absent);
             let received = tokio::select! {
                 biased;
                 received = inlet.recv_together(&mut batch, BATCH) => received,
                 () = self.links_changed() => {
-                    self.fail_lost().await;
+                    self.fail_lost(&mut tasks, &others).await;
+                    self.take_absent(&mut tasks, &mut others).await?;
+                    self.place(&mut tasks, &mut others).await?;
+                    continue;
+                }
+                connected = peers.connected(), if absent && others.count == 0 => {
+                    connected?;
+                    self.take_absent(&mut tasks, &mut others).await?;
+                    self.place(&mut tasks, &mut others).await?;
                     continue;
                 }
                 due = self.due() => {
@@ -265,6 +280,7 @@ impl Tasks<'_> {
                     (None, _) => {}
                 }
                 let is_cancelled = self.shared.cancellations.concern(&message);
+                let flow = flow_of(&message);
                 let group = match together {
                     Some(group) => *group,
                     None => message.into_frame().into(),
@@ -277,7 +293,7 @@ impl Tasks<'_> {
                 }
                 count += group.len();
                 bytes += group.bytes();
-                tasks.push_back(group);
+                tasks.push_back((flow, group));
             }
             self.counters.count(count, bytes);
             self.place(&mut tasks, &mut others).await?;
@@ -314,14 +330,14 @@ impl Tasks<'_> {
     }
 
     /// Finds a worker for each task.
-    async fn place(
-        &self,
-        tasks: &mut VecDeque<Group>,
-        others: &mut Others,
-    ) -> Result<(), SocketClosed> {
+    async fn place(&self, tasks: &mut Waiting, others: &mut Others) -> Result<(), SocketClosed> {
         while !tasks.is_empty() {
             let linked = self.links.filter(|links| links.workers() > 0);
-            others.look(self.push).await?;
+            if others.look(self.push).await?
+                && let Some(links) = self.links
+            {
+                tasks.extend(links.set_legacy(others.count > 0));
+            }
             let mut may_push = true;
             match linked {
                 None => {
@@ -337,31 +353,45 @@ impl Tasks<'_> {
                 }
                 // Each task goes to whom it suits best, and what waits here to whoever is first.
                 Some(links) => {
-                    if let Some(task) = self.next(tasks) {
-                        tasks.push_front(task.into());
-                    }
+                    let Some((flow, task)) = self.next(tasks) else {
+                        continue;
+                    };
+                    let reach = links.reach(&task);
+                    tasks.push_front((flow, task.into()));
                     may_push = others.have_room(&self.shared.outstanding);
-                    let load = links.least_load();
-                    let is_pushed = may_push && others.are_next(&self.shared.outstanding, load);
+                    let is_pushed = may_push && others.are_next(&self.shared.outstanding, reach);
                     if is_pushed && self.try_push_one(tasks)? {
                         continue;
                     }
-                    if links.submit(tasks, 0, 1) > 0 {
+                    if matches!(reach, Reach::Load(_)) && links.submit(tasks, 0, 1) > 0 {
                         continue;
                     }
                 }
             }
-            if let Some(task) = self.next(tasks)
-                && let Some(task) = self.wait_with(task, may_push).await?
+            if let Some((flow, task)) = self.next(tasks)
+                && let Some(task) = self.wait_with(task, may_push, tasks, others).await?
             {
-                tasks.push_front(task.into());
+                tasks.push_front((flow, task.into()));
             }
         }
         Ok(())
     }
 
+    /// Takes back the tasks that only workers without links can run, if there are any.
+    async fn take_absent(
+        &self,
+        tasks: &mut Waiting,
+        others: &mut Others,
+    ) -> Result<(), SocketClosed> {
+        if let Some(links) = self.links {
+            others.look(self.push).await?;
+            tasks.extend(links.set_legacy(others.count > 0));
+        }
+        Ok(())
+    }
+
     /// Pushes as many as there is room for; tells whether that was all.
-    fn try_push(&self, tasks: &mut VecDeque<Group>) -> Result<bool, SocketClosed> {
+    fn try_push(&self, tasks: &mut Waiting) -> Result<bool, SocketClosed> {
         while !tasks.is_empty() {
             if !self.try_push_one(tasks)? {
                 return Ok(false);
@@ -371,8 +401,8 @@ impl Tasks<'_> {
     }
 
     /// Pushes the first one; tells whether there was room.
-    fn try_push_one(&self, tasks: &mut VecDeque<Group>) -> Result<bool, SocketClosed> {
-        let Some(task) = self.next(tasks) else {
+    fn try_push_one(&self, tasks: &mut Waiting) -> Result<bool, SocketClosed> {
+        let Some((flow, task)) = self.next(tasks) else {
             return Ok(false);
         };
         let task = self.numbered(task);
@@ -382,7 +412,7 @@ impl Tasks<'_> {
                 Ok(true)
             }
             Err(TrySendError::Full(task)) => {
-                tasks.push_front(task.into());
+                tasks.push_front((flow, task.into()));
                 Ok(false)
             }
             Err(TrySendError::Closed(_)) => Err(SocketClosed),
@@ -390,7 +420,13 @@ impl Tasks<'_> {
     }
 
     /// Waits until somebody may have room for a task; gives it back if nobody has got it by then.
-    async fn wait_with(&self, task: Bytes, may_push: bool) -> Result<Option<Bytes>, SocketClosed> {
+    async fn wait_with(
+        &self,
+        task: Bytes,
+        may_push: bool,
+        tasks: &mut Waiting,
+        others: &Others,
+    ) -> Result<Option<Bytes>, SocketClosed> {
         let task = if may_push { self.numbered(task) } else { task };
         // Views of the same memory.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
@@ -419,7 +455,7 @@ impl Tasks<'_> {
                 Ok(None)
             }
             () = self.links_changed() => {
-                self.fail_lost().await;
+                self.fail_lost(tasks, others).await;
                 Ok(Some(task))
             }
             () = late => {
@@ -436,7 +472,7 @@ impl Tasks<'_> {
     }
 
     /// Takes the next task.
-    fn next(&self, tasks: &mut VecDeque<Group>) -> Option<Bytes> {
+    fn next(&self, tasks: &mut Waiting) -> Option<(Flow, Bytes)> {
         next(tasks, |frame| self.is_message(frame))
     }
 
@@ -495,12 +531,16 @@ impl Tasks<'_> {
         }
     }
 
-    async fn push_again(&self, due: Due, tasks: &mut VecDeque<Group>) {
+    async fn push_again(&self, due: Due, tasks: &mut Waiting) {
         let count = due.again.len();
         if count > 0 {
-            tracing::warn!("{count} tasks have no result for too long, and go to other workers");
+            tracing::warn!(
+                tasks = count,
+                "redelivering tasks without a result for too long"
+            );
         }
-        tasks.extend(due.again.into_iter().map(Group::from));
+        let again = due.again.into_iter();
+        tasks.extend(again.map(|task| (Flow::new(0), Group::from(task))));
         for frame in due.failed {
             self.counters.count_error();
             let failure = "the workers that had it gave no result in time";
@@ -517,23 +557,29 @@ impl Tasks<'_> {
         }
     }
 
-    /// Answers the tasks whose workers were lost once too often.
-    async fn fail_lost(&self) {
+    /// Answers the tasks that no worker with a link runs. Of these, other workers may have the functions that
+    /// no worker has listed: such tasks are added to `tasks`.
+    async fn fail_lost(&self, tasks: &mut Waiting, others: &Others) {
         for Failed { frame, failure } in self.links.map_or_else(Vec::new, Links::take_failed) {
+            if failure.kind() == FailureKind::UnknownFunction && others.count > 0 {
+                tasks.push_back((Flow::new(0), frame.into()));
+                continue;
+            }
             self.counters.count_error();
             self.fail(frame, &failure).await;
         }
     }
 
     async fn linked_are_done(&self) {
+        let (mut tasks, others) = (VecDeque::new(), Others::default());
         if let Some(links) = self.links {
             links.tell_of_the_end();
             while links.outstanding() > 0 {
                 links.changed().await;
-                self.fail_lost().await;
+                self.fail_lost(&mut tasks, &others).await;
             }
         }
-        self.fail_lost().await;
+        self.fail_lost(&mut tasks, &others).await;
     }
 
     /// Answers a task that no worker gets.
@@ -552,20 +598,29 @@ impl Tasks<'_> {
 
 /// Takes the next task, also out of a group, of which nobody has looked at any but the first one; what is no
 /// message is left out.
-fn next(tasks: &mut VecDeque<Group>, is_message: impl Fn(&Bytes) -> bool) -> Option<Bytes> {
+fn next(tasks: &mut Waiting, is_message: impl Fn(&Bytes) -> bool) -> Option<(Flow, Bytes)> {
     loop {
-        let mut rest = tasks.pop_front()?;
+        let (flow, mut rest) = tasks.pop_front()?;
         if rest.len() == 1 {
-            return Some(rest.first());
+            return Some((flow, rest.first()));
         }
         let first = rest.split_to(1).first();
         if rest.len() > 1 || is_message(&rest.first()) {
-            tasks.push_front(rest);
+            tasks.push_front((flow, rest));
         }
         if is_message(&first) {
-            return Some(first);
+            return Some((flow, first));
         }
     }
+}
+
+/// The client of a task, which shares workers fairly with others: named by the field `client` up to a slash.
+fn flow_of(message: &Message) -> Flow {
+    let client = message.client();
+    let client = client.split_once('/').map_or(client, |(client, _)| client);
+    let mut hasher = DefaultHasher::new();
+    client.hash(&mut hasher);
+    Flow::new(hasher.finish())
 }
 
 /// Workers that have no link, beside such as have one.
@@ -577,25 +632,26 @@ struct Others {
 }
 
 impl Others {
-    /// Counts them, where they may have changed.
-    async fn look(&mut self, push: &Push) -> Result<(), SocketClosed> {
+    /// Counts them, if they may have changed. Returns whether that is so.
+    async fn look(&mut self, push: &Push) -> Result<bool, SocketClosed> {
         let peers = push.peers();
         let generation = peers.generation();
-        if self.seen != Some(generation) {
+        let is_new = self.seen != Some(generation);
+        if is_new {
             self.count = peers.count().await? as u64;
             self.seen = Some(generation);
         }
-        Ok(())
+        Ok(is_new)
     }
 
     fn have_room(&self, outstanding: &Outstanding) -> bool {
         outstanding.tasks() < PUSHED * self.count
     }
 
-    /// Whether one of them should have the next task, and not the worker with a link that has the fewest,
-    /// `load`, if there is one with room: in turn where they have as few.
-    fn are_next(&mut self, outstanding: &Outstanding, load: Option<usize>) -> bool {
-        let Some(load) = load else {
+    /// Whether one of them should receive the next task, and not a worker with a link: the one with the fewest
+    /// tasks does, in turn on ties.
+    fn are_next(&mut self, outstanding: &Outstanding, reach: Reach) -> bool {
+        let Reach::Load(load) = reach else {
             return true;
         };
         self.turn = self.turn.wrapping_add(1);
@@ -672,6 +728,7 @@ pub(super) async fn take_results(
         linger: component.linger,
     };
     let mut source = Results {
+        counters: opened.counters.clone(),
         source: LinkedPull::new(pull, linked, opened.shared.clone()),
         answers,
     };
@@ -697,13 +754,17 @@ pub(super) async fn take_results(
 /// Counts what comes back by the socket: links do that themselves.
 struct Results<'a> {
     source: LinkedPull,
+    counters: Arc<PartCounters>,
     answers: Option<&'a Answers>,
 }
 
 impl Results<'_> {
     /// Counts the results that came, removes those that do not count, and answers the requests that wait for one.
     fn count(&self, results: &mut Vec<Group>) {
-        if !self.source.are_linked {
+        if self.source.are_linked {
+            let strays = self.source.linked.shared.links.take_strays();
+            self.counters.count_dropped(strays);
+        } else {
             self.count_pushed(results);
         }
         if let Some(answers) = self.answers {
@@ -765,9 +826,11 @@ mod tests {
             b"xaxbxcx",
             b"xxabxxc",
         ] {
-            let mut tasks = VecDeque::from([group(frame), group(b"d")]);
+            let flow = Flow::new(0);
+            let mut tasks = VecDeque::from([(flow, group(frame)), (flow, group(b"d"))]);
             let tasks = std::iter::from_fn(|| next(&mut tasks, |frame| frame != "x"));
-            assert_eq!(tasks.collect::<Vec<_>>().concat(), b"abcd");
+            let tasks: Vec<_> = tasks.map(|(_, task)| task).collect();
+            assert_eq!(tasks.concat(), b"abcd");
         }
     }
 }

@@ -1,0 +1,1445 @@
+//! Tests of the scheduling of tasks: at the bounds, and against models with random workers and faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::FailureKind;
+
+const MAX_ATTEMPTS: u32 = 3;
+
+fn functions(names: &[&str]) -> Vec<Function> {
+    let function = |name: &&str| Function {
+        name: (*name).to_owned(),
+        at_most_once: name.starts_with("once"),
+        ..Function::default()
+    };
+    names.iter().map(function).collect()
+}
+
+/// A dispatch, and what time it is.
+struct Rig {
+    dispatch: Dispatch,
+    now: Instant,
+}
+
+impl std::ops::Deref for Rig {
+    type Target = Dispatch;
+
+    fn deref(&self) -> &Dispatch {
+        &self.dispatch
+    }
+}
+
+impl std::ops::DerefMut for Rig {
+    fn deref_mut(&mut self) -> &mut Dispatch {
+        &mut self.dispatch
+    }
+}
+
+impl Rig {
+    fn empty() -> Self {
+        Self {
+            dispatch: Dispatch::new(MAX_ATTEMPTS),
+            now: Instant::now(),
+        }
+    }
+
+    /// Workers `0..`, each with this much room, whose concurrency is unknown.
+    fn new(rooms: &[u64]) -> Self {
+        let mut rig = Self::empty();
+        for (key, &room) in rooms.iter().enumerate() {
+            rig.connect(key as u64, &["work", "once"], 0, room);
+        }
+        rig
+    }
+
+    fn connect(&mut self, key: WorkerKey, names: &[&str], concurrency: u32, room: u64) {
+        let (name, now) = (format!("w{key}").into(), self.now);
+        let functions = functions(names);
+        self.dispatch.join(key, &name, &functions, concurrency, now);
+        self.dispatch.set_room(key, room);
+    }
+
+    fn rejoin(&mut self, key: WorkerKey, room: u64) {
+        self.connect(key, &["ignored"], 0, room);
+    }
+
+    fn call(&mut self, function: &str, count: usize) {
+        for _ in 0..count {
+            self.call_of(1, function, "x");
+        }
+    }
+
+    fn call_of(&mut self, client: u64, function: &str, payload: &str) {
+        let message = Message::new(format!("master.{function}"), payload.to_owned());
+        let group = message.into_frame().into();
+        self.dispatch.submit(group, Flow::new(client));
+    }
+
+    fn group(&mut self, client: u64, len: usize) {
+        let frame = Message::new("master.work", "x").into_frame();
+        let sizes = Sizes::new(vec![frame.len() as u32; len].into());
+        let group = Group::of(frame.repeat(len).into(), sizes).unwrap();
+        self.dispatch.submit(group, Flow::new(client));
+    }
+
+    /// Which worker is assigned how many tasks from which on, until none is.
+    fn assigned_groups(&mut self) -> Vec<(WorkerKey, TaskId, usize)> {
+        let now = self.now;
+        std::iter::from_fn(|| self.dispatch.assign(now))
+            .map(|(key, id, group)| (key, id, group.len()))
+            .collect()
+    }
+
+    /// Which worker is assigned which task, until none is.
+    fn assigned(&mut self) -> Vec<(WorkerKey, TaskId)> {
+        let groups = self.assigned_groups().into_iter();
+        groups.map(|(key, id, _)| (key, id)).collect()
+    }
+
+    fn done(&mut self, key: WorkerKey, id: TaskId) -> bool {
+        let finished = self.dispatch.finish(key, id);
+        let now = self.now;
+        self.dispatch.unload(key, usize::from(finished), now);
+        finished
+    }
+
+    fn lost(&mut self, key: WorkerKey) -> Vec<String> {
+        self.lost_by(key, Loss::Disconnected)
+    }
+
+    fn lost_by(&mut self, key: WorkerKey, loss: Loss) -> Vec<String> {
+        let mut failed = Vec::new();
+        self.dispatch.lose(key, loss, &mut failed);
+        texts(failed)
+    }
+
+    fn passed(&mut self, time: Duration) -> Vec<(FailureKind, String)> {
+        self.now += time;
+        let (now, mut failed) = (self.now, Vec::new());
+        self.dispatch.expire(now, &mut failed);
+        let failed = failed.into_iter().map(|failed| failed.failure);
+        failed
+            .map(|failure| (failure.kind(), failure.chain()))
+            .collect()
+    }
+}
+
+fn texts(failed: Vec<Failed>) -> Vec<String> {
+    let failed = failed.into_iter();
+    failed.map(|failed| failed.failure.chain()).collect()
+}
+
+fn with_deadline(function: &'static str, deadline: Duration) -> Bytes {
+    let frame = Message::new(function, "x").into_frame();
+    [&frame[..], &Deadline::after(deadline).encode()]
+        .concat()
+        .into()
+}
+
+#[test]
+fn tasks_go_to_the_least_loaded_worker_round_robin_on_ties() {
+    let mut rig = Rig::new(&[2, 1, 2]);
+    rig.call("work", 6);
+    assert_eq!(rig.assigned(), [(0, 1), (1, 2), (2, 3), (0, 4), (2, 5)]);
+    assert!(!rig.has_room());
+    // The worker that is done receives the next one.
+    assert!(rig.result(1, 2));
+    assert!(rig.done(1, 2));
+    rig.set_room(1, 1);
+    assert_eq!(rig.assigned(), [(1, 6)]);
+    assert_eq!(rig.outstanding(), 5);
+}
+
+#[test]
+fn tasks_of_a_lost_worker_are_redelivered_before_untried_ones() {
+    let mut rig = Rig::new(&[2, 0]);
+    rig.call("work", 3);
+    assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
+    assert_eq!(rig.lost(0), [""; 0]);
+    assert_eq!((rig.waiting(), rig.outstanding()), (3, 3));
+    rig.set_room(1, 5);
+    assert_eq!(rig.assigned(), [(1, 1), (1, 2), (1, 3)]);
+    assert_eq!((rig.waiting(), rig.outstanding()), (0, 3));
+}
+
+#[test]
+fn first_result_of_a_redelivered_task_counts() {
+    let mut rig = Rig::new(&[1, 0]);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    assert!(rig.result(0, 1));
+    rig.lost(0);
+    rig.set_room(1, 1);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+    // The result that was passed on is not passed on again; the next one is, whichever worker sends it.
+    assert!(!rig.result(1, 1));
+    assert!(rig.result(0, 1));
+    assert!(!rig.result(1, 1));
+    assert!(!rig.done(0, 1), "it has no task less: it was lost");
+    assert!(!rig.result(1, 1), "it is done");
+    assert!(!rig.done(1, 1));
+    assert_eq!(rig.outstanding(), 0);
+    // A worker that was only thought to be lost receives tasks again, and so does the other one.
+    rig.rejoin(0, 1);
+    rig.set_room(1, 1);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned().len(), 2);
+}
+
+#[test]
+fn worker_that_returns_with_the_same_room_receives_tasks_again() {
+    let mut rig = Rig::new(&[1]);
+    rig.lost(0);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), []);
+    rig.rejoin(0, 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+}
+
+#[test]
+fn waiting_task_may_be_answered_by_a_lost_worker() {
+    let mut rig = Rig::new(&[1, 0]);
+    rig.call("work", 2);
+    rig.assigned();
+    rig.lost(0);
+    assert_eq!(rig.waiting(), 2);
+    assert!(rig.result(0, 1));
+    rig.done(0, 1);
+    assert_eq!((rig.waiting(), rig.outstanding()), (1, 1));
+    rig.set_room(1, 2);
+    assert_eq!(rig.assigned(), [(1, 2)]);
+}
+
+#[test]
+fn task_at_its_last_attempt_fails_with_the_workers_and_how_they_were_lost() {
+    let mut rig = Rig::new(&[1, 1, 1]);
+    rig.call("work", 1);
+    let losses = [
+        Loss::Disconnected,
+        Loss::Silent(Duration::from_secs(15)),
+        Loss::Left,
+    ];
+    for (key, loss) in [(0, losses[0]), (1, losses[1])] {
+        assert_eq!(rig.assigned(), [(key, 1)]);
+        assert_eq!(rig.lost_by(key, loss), [""; 0]);
+    }
+    assert_eq!(rig.assigned(), [(2, 1)]);
+    let expected = "3 workers were lost while they ran it: `w0` (connection closed), \
+                    `w1` (no sign of life for 15s), `w2` (left)";
+    assert_eq!(rig.lost_by(2, losses[2]), [expected]);
+    assert_eq!(rig.outstanding(), 0);
+    assert!(!rig.result(0, 1), "too late");
+}
+
+#[test]
+fn at_most_once_task_fails_unless_its_worker_left_before_it_began() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["once"], 1, 2);
+    rig.call("once", 2);
+    assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
+    let expected = "worker `w0` was lost (connection closed), and the task must not be run twice";
+    assert_eq!(rig.lost(0), [expected; 2], "results may have been lost");
+
+    rig.connect(1, &["once"], 1, 2);
+    rig.call("once", 2);
+    assert_eq!(rig.assigned(), [(1, 3), (1, 4)]);
+    let mut failed = Vec::new();
+    rig.forget(1, &mut failed);
+    let expected = "worker `w1` was lost (left), and the task must not be run twice";
+    assert_eq!(texts(failed), [expected]);
+    rig.connect(2, &["once"], 1, 2);
+    assert_eq!(rig.assigned(), [(2, 4)]);
+}
+
+#[test]
+fn worker_answers_only_for_tasks_that_it_has() {
+    let mut rig = Rig::new(&[1, 1]);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    assert!(!rig.result(1, 1));
+    assert!(!rig.done(1, 1));
+    assert!(!rig.give_back(1, 1));
+    assert_eq!(rig.outstanding(), 1);
+    let strays = [(1, 1), (0, 0), (0, 2), (0, 1)].map(|(key, id)| rig.is_stray(key, id));
+    assert_eq!(strays, [true, true, true, false]);
+    rig.done(0, 1);
+    assert!(!rig.is_stray(0, 1), "it may have been its own");
+}
+
+#[test]
+fn group_is_shared_among_workers_with_room() {
+    let mut rig = Rig::new(&[100, 100, 3]);
+    rig.group(1, 20);
+    assert_eq!(
+        rig.assigned_groups(),
+        [(0, 1, 7), (1, 8, 5), (2, 13, 3), (1, 16, 4), (0, 20, 1)]
+    );
+    assert_eq!((rig.waiting(), rig.outstanding()), (0, 20));
+}
+
+#[test]
+fn group_is_shared_among_unlike_workers_with_room() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 0, 100);
+    rig.connect(1, &["work", "other"], 0, 100);
+    rig.connect(2, &["other"], 0, 100);
+    rig.group(1, 10);
+    assert_eq!(rig.assigned_groups(), [(0, 1, 5), (1, 6, 5)]);
+    rig.call("other", 6);
+    rig.assigned_groups();
+    // The one with fewer receives more, up to as many as the other, and half of the rest.
+    rig.connect(3, &["work"], 0, 100);
+    rig.group(1, 12);
+    assert_eq!(rig.assigned_groups()[0], (3, 17, 8));
+}
+
+#[test]
+fn worker_with_fewer_tasks_receives_more_of_a_group() {
+    let mut rig = Rig::new(&[100, 0]);
+    rig.group(1, 10);
+    assert_eq!(rig.assigned_groups(), [(0, 1, 10)]);
+    rig.set_room(1, 100);
+    rig.group(1, 10);
+    assert_eq!(rig.assigned_groups(), [(1, 11, 10)]);
+}
+
+#[test]
+fn results_of_consecutive_tasks_count_at_once() {
+    let mut rig = Rig::new(&[8, 0]);
+    rig.group(1, 4);
+    rig.group(1, 4);
+    assert_eq!(rig.assigned_groups(), [(0, 1, 4), (0, 5, 4)]);
+    assert_eq!(rig.results(1, 1, 4), 0, "another worker has them");
+    assert_eq!(rig.results(0, 1, 2), 2);
+    assert_eq!(rig.results(0, 2, 2), 0, "the second one is done");
+    assert_eq!(rig.outstanding(), 6);
+    assert_eq!(rig.results(0, 3, 4), 4, "of both groups");
+    assert_eq!(rig.results(0, 7, 9), 2, "there are no more");
+    assert_eq!((rig.outstanding(), rig.together.len()), (0, 0));
+}
+
+#[test]
+fn rest_of_a_group_of_a_lost_worker_is_redelivered() {
+    let mut rig = Rig::new(&[6, 0]);
+    rig.group(1, 6);
+    assert_eq!(rig.assigned_groups(), [(0, 1, 6)]);
+    assert_eq!(rig.results(0, 2, 2), 2);
+    assert_eq!(rig.lost(0), [""; 0]);
+    rig.set_room(1, 9);
+    assert_eq!(rig.assigned(), [(1, 1), (1, 4), (1, 5), (1, 6)]);
+    // The worker that was thought to be lost is first with one.
+    assert_eq!(rig.results(0, 4, 1), 0);
+    assert!(rig.result(0, 4));
+    rig.done(0, 4);
+    assert!(!rig.result(1, 4));
+    assert_eq!(rig.outstanding(), 3);
+    assert_eq!(rig.workers[&1].load, 3);
+}
+
+#[test]
+fn task_of_a_group_may_have_several_results() {
+    let mut rig = Rig::new(&[3]);
+    rig.group(1, 3);
+    rig.assigned();
+    for _ in 0..2 {
+        assert!(rig.result(0, 2));
+    }
+    assert!(rig.done(0, 2));
+    assert_eq!(rig.results(0, 1, 1), 0);
+    assert!(rig.result(0, 1));
+    assert!(rig.done(0, 1));
+    assert_eq!(rig.outstanding(), 1);
+}
+
+#[test]
+fn waiting_tasks_fail_at_their_deadline() {
+    let mut rig = Rig::new(&[0]);
+    let hour = Duration::from_secs(3600);
+    let frames = [Duration::ZERO, hour].map(|it| with_deadline("master.work", it));
+    let sizes = Sizes::new([frames[0].len() as u32; 2].into());
+    let group = Group::of(frames.concat().into(), sizes).unwrap();
+    rig.submit(group, Flow::new(1));
+    let late = with_deadline("master.work", Duration::ZERO);
+    rig.submit(late.clone().into(), Flow::new(2));
+    let expected = (
+        FailureKind::DeadlineExceeded,
+        "its deadline has passed".to_owned(),
+    );
+    assert_eq!(rig.passed(Duration::ZERO), vec![expected.clone(); 2]);
+    assert_eq!((rig.waiting(), rig.outstanding()), (1, 1));
+    assert_eq!(rig.untried.bytes, frames[1].len());
+    rig.set_room(0, 9);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    assert_eq!(rig.untried, Usage::default());
+
+    // A redelivered one as well, but none that is with a worker.
+    rig.submit(late.into(), Flow::new(1));
+    assert_eq!(rig.assigned(), [(0, 2)]);
+    assert_eq!(rig.passed(Duration::ZERO), []);
+    rig.connect(1, &["work"], 0, 0);
+    rig.lost(0);
+    assert_eq!(rig.passed(Duration::ZERO), [expected]);
+    assert_eq!((rig.waiting(), rig.outstanding()), (1, 1));
+}
+
+#[test]
+fn failure_at_the_deadline_says_which_workers_are_missing() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 0, 1);
+    rig.connect(1, &["other"], 0, 1);
+    rig.lost(0);
+    let late = with_deadline("master.work", Duration::ZERO);
+    rig.submit(late.clone().into(), Flow::new(1));
+    let expected = "no worker that has `work` is connected";
+    let failed = rig.passed(Duration::ZERO);
+    assert_eq!(failed, [(FailureKind::Unavailable, expected.to_owned())]);
+    rig.lost(1);
+    rig.submit(late.into(), Flow::new(1));
+    let expected = "no worker is connected";
+    let failed = rig.passed(Duration::ZERO);
+    assert_eq!(failed, [(FailureKind::Unavailable, expected.to_owned())]);
+    assert_eq!(rig.outstanding(), 0);
+}
+
+#[test]
+fn task_is_assigned_only_to_workers_that_have_its_function() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["render"], 0, 9);
+    rig.connect(1, &["parse"], 0, 9);
+    rig.call("render", 3);
+    assert_eq!(rig.assigned(), [(0, 1), (0, 2), (0, 3)]);
+    rig.call("parse", 2);
+    assert_eq!(rig.assigned(), [(1, 4), (1, 5)]);
+    // Every worker has `echo`.
+    rig.call("echo", 2);
+    assert_eq!(rig.assigned(), [(1, 6), (0, 7)]);
+    // A worker without a list has any function.
+    rig.connect(2, &[], 0, 2);
+    rig.call("render", 1);
+    rig.call("whatever", 1);
+    assert_eq!(rig.assigned(), [(2, 8), (2, 9)]);
+}
+
+#[test]
+fn tasks_of_one_function_do_not_wait_behind_those_of_another() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["render"], 0, 1);
+    rig.connect(1, &["parse"], 0, 1);
+    rig.call("render", 300);
+    rig.assigned();
+    assert!(rig.has_room() && rig.accepts(0), "for the other function");
+    rig.call("parse", 1);
+    assert_eq!(rig.assigned(), [(1, 2)]);
+    assert_eq!(rig.waiting(), 299);
+    assert!(!rig.accepts(299) && rig.accepts(300));
+}
+
+#[test]
+fn backlog_for_busy_workers_is_bounded_also_beside_idle_ones() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["render"], 0, 0);
+    rig.connect(1, &["parse"], 0, 1);
+    rig.call("render", BACKLOG.messages - 1);
+    assert!(rig.accepts(0));
+    rig.call("render", 1);
+    assert!(!rig.accepts(usize::MAX));
+
+    let mut rig = Rig::empty();
+    rig.connect(1, &["parse"], 0, 1);
+    let large = "x".repeat(BACKLOG.bytes / 2 - 20);
+    rig.call_of(1, "render", &large);
+    rig.call_of(1, "render", &large[1..]);
+    assert_eq!(rig.untried.bytes, BACKLOG.bytes - 1);
+    assert!(rig.accepts(1));
+    let mut rig = Rig::empty();
+    rig.connect(1, &["parse"], 0, 1);
+    rig.call_of(1, "render", &large);
+    rig.call_of(1, "render", &large);
+    assert!(!rig.accepts(1));
+}
+
+#[test]
+fn pools_of_unlike_functions_take_turns() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["a", "b"], 0, 0);
+    rig.connect(1, &["b"], 0, 0);
+    rig.call("a", 3);
+    rig.call("b", 3);
+    rig.set_room(0, 6);
+    let now = rig.now;
+    let names = std::iter::from_fn(|| rig.assign(now)).map(|(_, _, group)| {
+        let name = functions::name(&group.first()).unwrap().to_owned();
+        name
+    });
+    let names: Vec<_> = names.collect();
+    assert_ne!(names[0], names[1]);
+    assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
+}
+
+#[test]
+fn waiting_tasks_are_for_workers_that_connect_later() {
+    let mut rig = Rig::empty();
+    rig.call("render", 1);
+    rig.connect(0, &["parse"], 0, 9);
+    rig.call("render", 1);
+    assert_eq!(rig.assigned(), []);
+    assert!(rig.has_absent() && rig.waiting() == 0);
+    rig.connect(1, &["render"], 0, 9);
+    assert_eq!(rig.assigned(), [(1, 1), (1, 2)]);
+    assert!(!rig.has_absent());
+    // Tasks of the last worker that has a function wait for the next one.
+    rig.lost(1);
+    assert_eq!((rig.assigned(), rig.waiting()), (vec![], 0));
+    assert_eq!(rig.passed(10 * UNKNOWN_GRACE), [], "it was known before");
+    rig.connect(2, &["render", "more"], 0, 9);
+    assert_eq!(rig.assigned(), [(2, 1), (2, 2)]);
+}
+
+#[test]
+fn function_that_no_worker_has_listed_fails_after_a_grace() {
+    let mut rig = Rig::empty();
+    rig.call("rendr", 2);
+    assert_eq!(rig.passed(10 * UNKNOWN_GRACE), [], "no worker is connected");
+    rig.connect(0, &["render"], 0, 9);
+    assert_eq!(rig.passed(Duration::ZERO), []);
+    assert_eq!(rig.passed(UNKNOWN_GRACE - Duration::from_millis(1)), []);
+    let expected = "no worker has `rendr`; did you mean `render`?".to_owned();
+    let expected = (FailureKind::UnknownFunction, expected);
+    let failed = rig.passed(Duration::from_millis(1));
+    assert_eq!(failed, vec![expected.clone(); 2]);
+    assert_eq!((rig.outstanding(), rig.has_absent()), (0, false));
+    assert_eq!(rig.untried, Usage::default());
+    // Further calls fail at once.
+    rig.call("rendr", 1);
+    assert_eq!(rig.passed(Duration::ZERO), [expected.clone()]);
+    // Once none is left, the name is forgotten.
+    rig.call("colour", 1);
+    rig.passed(Duration::ZERO);
+    assert_eq!(rig.passed(UNKNOWN_GRACE).len(), 1);
+    rig.passed(Duration::ZERO);
+    rig.call("rendr", 1);
+    assert_eq!(rig.passed(Duration::ZERO), []);
+
+    // With workers without links it may be theirs.
+    rig.set_legacy(true);
+    assert_eq!(rig.passed(10 * UNKNOWN_GRACE), []);
+    let absent: Vec<_> = rig
+        .take_absent()
+        .into_iter()
+        .map(|(flow, _)| flow)
+        .collect();
+    assert_eq!(absent, [Flow::new(1)]);
+    assert_eq!((rig.outstanding(), rig.has_absent()), (0, false));
+    assert_eq!(rig.untried, Usage::default());
+}
+
+#[test]
+fn unknown_function_waits_anew_if_a_worker_connects() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["a"], 0, 9);
+    rig.call("b", 1);
+    rig.passed(Duration::ZERO);
+    rig.connect(1, &["c"], 0, 9);
+    assert_eq!(rig.passed(UNKNOWN_GRACE), []);
+    assert_eq!(rig.passed(UNKNOWN_GRACE).len(), 1);
+
+    // A task of a worker without a list that was lost, which no other one can run.
+    rig.connect(2, &[], 0, 9);
+    rig.call("b", 1);
+    assert_eq!(rig.assigned(), [(2, 1)]);
+    rig.lost(2);
+    assert_eq!(rig.passed(UNKNOWN_GRACE), []);
+    assert_eq!(rig.passed(UNKNOWN_GRACE).len(), 1);
+    assert_eq!((rig.outstanding(), rig.has_absent()), (0, false));
+}
+
+#[test]
+fn names_of_unknown_functions_are_bounded() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["a"], 0, 9);
+    for number in 0..MAX_UNKNOWN + 1 {
+        rig.call(&format!("f{number}"), 1);
+    }
+    rig.passed(Duration::ZERO);
+    assert!((1..=MAX_UNKNOWN).contains(&rig.unknown.len()));
+}
+
+#[test]
+fn absent_tasks_are_taken_for_workers_without_links_unless_they_are_suspect() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["a"], 1, 9);
+    rig.connect(1, &["b"], 1, 9);
+    rig.call("a", 2);
+    assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
+    rig.call("b", 1);
+    assert_eq!(rig.assigned(), [(1, 3)]);
+    rig.lost(0);
+    rig.call("a", 1);
+    assert_eq!(rig.take_absent().len(), 2, "not the one that had begun");
+    assert!(rig.has_absent());
+    assert_eq!(rig.outstanding(), 2);
+    assert_eq!(rig.untried, Usage::default());
+}
+
+#[test]
+fn reach_says_what_workers_can_do_for_a_task() {
+    let mut rig = Rig::empty();
+    let frame = |name| Message::new(name, "x").into_frame();
+    assert_eq!(rig.reach(&frame("m.a")), Reach::Nobody);
+    rig.connect(0, &["a"], 0, 2);
+    assert_eq!(rig.reach(&frame("m.a")), Reach::Load(0));
+    assert_eq!(rig.reach(&frame("m.b")), Reach::Nobody);
+    rig.call("a", 2);
+    rig.assigned();
+    assert_eq!(rig.reach(&frame("m.a")), Reach::Full);
+    rig.set_room(0, 1);
+    assert_eq!(rig.reach(&frame("m.a")), Reach::Load(2));
+}
+
+#[test]
+fn clients_share_workers_fairly() {
+    let mut rig = Rig::new(&[1]);
+    rig.group(1, 100);
+    for _ in 0..3 {
+        rig.call_of(2, "work", "y");
+    }
+    let mut served = Vec::new();
+    let now = rig.now;
+    while served.len() < 8 {
+        let (key, id, group) = rig.assign(now).unwrap();
+        let message = Message::decode(group.first()).unwrap();
+        served.push(message.payload()[0]);
+        rig.done(key, id);
+        rig.set_room(0, 1);
+    }
+    assert_eq!(&served[..7], b"xyxyxyx");
+}
+
+#[test]
+fn group_is_given_in_small_parts_while_other_clients_wait() {
+    let mut rig = Rig::new(&[0]);
+    rig.group(1, 100);
+    rig.group(2, 100);
+    rig.set_room(0, 200);
+    let sizes: Vec<_> = rig.assigned_groups();
+    let sizes = sizes.into_iter().map(|(_, _, count)| count);
+    let sizes: Vec<_> = sizes.collect();
+    assert_eq!(sizes[..12], [FAIR_BATCH; 12]);
+    assert_eq!(sizes.iter().sum::<usize>(), 200);
+    // Alone, a client has all.
+    rig.group(3, 100);
+    rig.set_room(0, 200);
+    assert_eq!(rig.assigned_groups().len(), 1);
+}
+
+#[test]
+fn returned_task_waits_first_and_counts_no_death() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 4);
+    for _ in 0..MAX_ATTEMPTS + 1 {
+        rig.group(1, 4);
+        let first = rig.assigned_groups()[0].1;
+        rig.connect(1, &["work"], 1, 0);
+        assert_eq!(rig.results(0, first, 1), 1);
+        rig.unload(0, 1, Instant::now());
+        for id in first + 1..first + 4 {
+            assert!(rig.give_back(0, id));
+        }
+        assert!(!rig.give_back(0, first + 1), "it has it no more");
+        assert_eq!(rig.workers[&0].load, 0);
+        assert_eq!((rig.waiting(), rig.outstanding()), (3, 3));
+        rig.set_room(0, 0);
+        rig.set_room(1, 4);
+        rig.call("work", 1);
+        let assigned = rig.assigned();
+        let expected: Vec<_> = (first + 1..first + 5).map(|id| (1, id)).collect();
+        assert_eq!(assigned, expected);
+        for (key, id) in assigned {
+            rig.done(key, id);
+        }
+        rig.set_room(0, 4);
+        rig.set_room(1, 0);
+    }
+    assert_eq!(rig.outstanding(), 0);
+}
+
+#[test]
+fn task_that_was_redelivered_is_returned_once() {
+    let mut rig = Rig::new(&[1, 0]);
+    rig.call("work", 1);
+    rig.assigned();
+    rig.lost(0);
+    assert!(
+        rig.give_back(0, 1),
+        "by a worker that was thought to be lost"
+    );
+    assert_eq!((rig.waiting(), rig.outstanding()), (1, 1));
+    rig.set_room(1, 2);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+    assert_eq!(rig.waiting(), 0);
+}
+
+#[test]
+fn only_begun_tasks_count_a_death() {
+    let mut rig = Rig::empty();
+    for key in 0..10 {
+        rig.connect(key, &["work"], 2, 6);
+        if key == 0 {
+            rig.group(1, 6);
+        }
+        // Redelivered tasks are not prefetched, so only the first two are lost each time.
+        let ids: Vec<_> = rig.assigned_groups();
+        match key {
+            0 => assert_eq!(ids, [(0, 1, 6)]),
+            1 => assert_eq!(ids, [(1, 1, 1), (1, 2, 1)]),
+            // Those have one attempt left, and run one by one.
+            2 => assert_eq!(ids, [(2, 1, 1)]),
+            3 => assert_eq!(ids, [(3, 2, 1)]),
+            4 => assert_eq!(ids, [(4, 3, 1), (4, 4, 1)]),
+            _ => {}
+        }
+        let failed = rig.lost(key);
+        assert_eq!(failed.len(), usize::from(key == 2 || key == 3), "{key}");
+        if let Some(text) = failed.first() {
+            let others = "`w0` (connection closed), `w1` (connection closed)";
+            assert!(text.contains(others), "{text}");
+        }
+        if key == 4 {
+            break;
+        }
+    }
+    let deaths = [3, 4, 5, 6].map(|id| rig.tasks[&id].deaths.len());
+    assert_eq!(deaths, [1, 1, 0, 0]);
+}
+
+#[test]
+fn redelivered_task_is_not_prefetched() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 1);
+    rig.connect(1, &["work"], 1, 0);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.set_room(1, 5);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [(1, 2), (1, 3)]);
+    rig.lost(0);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [], "nor are others before it");
+    rig.done(1, 2);
+    assert_eq!(rig.assigned(), []);
+    rig.done(1, 3);
+    assert_eq!(rig.assigned(), [(1, 1), (1, 4)]);
+}
+
+/// Two workers of concurrency 2, and a suspect that waits, `1`.
+fn with_suspect() -> Rig {
+    let mut rig = Rig::empty();
+    for key in [8, 9] {
+        rig.connect(key, &["work"], 1, 1);
+        if key == 8 {
+            rig.call("work", 1);
+        }
+        assert_eq!(rig.assigned(), [(key, 1)]);
+        rig.lost(key);
+    }
+    for key in [0, 1] {
+        rig.connect(key, &["work"], 2, 0);
+    }
+    rig
+}
+
+#[test]
+fn suspect_runs_alone_on_an_idle_worker() {
+    let mut rig = with_suspect();
+    rig.call("work", 6);
+    rig.set_room(0, 4);
+    assert_eq!(rig.assigned(), [(0, 1)], "and nothing else");
+    rig.set_room(1, 2);
+    assert_eq!(rig.assigned(), [(1, 2), (1, 3)]);
+    assert!(rig.done(0, 1));
+    assert_eq!(rig.assigned(), [(0, 4), (0, 5), (0, 6)]);
+}
+
+#[test]
+fn worker_is_reserved_for_a_suspect_if_none_is_idle() {
+    let mut rig = with_suspect();
+    // The suspect waits: nobody has room. Both get tasks by way of a group that was there before.
+    rig.tasks.get_mut(&1).unwrap().deaths.clear();
+    let deaths = vec![
+        Death {
+            worker: "w8".into(),
+            loss: Loss::Left
+        };
+        2
+    ];
+    rig.pools[1].suspects.clear();
+    rig.call("work", 3);
+    rig.set_room(0, 1);
+    rig.set_room(1, 2);
+    assert_eq!(rig.assigned(), [(0, 2), (1, 3), (1, 4)]);
+    rig.tasks.get_mut(&1).unwrap().deaths = deaths;
+    rig.pools[1].suspects.push_back(1);
+
+    rig.call("work", 4);
+    rig.set_room(0, 4);
+    assert_eq!(rig.assigned(), [], "the other one has no room");
+    rig.set_room(1, 1);
+    assert_eq!(rig.assigned(), [(1, 5)], "the first one is reserved");
+    // Idle before it is its turn: it is released.
+    rig.done(1, 3);
+    rig.done(1, 4);
+    rig.done(1, 5);
+    rig.set_room(1, 4);
+    assert_eq!(rig.assigned(), [(1, 1), (0, 6), (0, 7), (0, 8)]);
+}
+
+#[test]
+fn reserved_worker_runs_the_suspect_once_it_is_idle() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 1);
+    rig.call("work", 1);
+    rig.assigned();
+    rig.lost(0);
+    rig.connect(1, &["work"], 1, 1);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+    // Its worker is lost while the next one is busy.
+    rig.connect(2, &["work"], 4, 2);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [(2, 2), (2, 3)]);
+    rig.lost(1);
+    rig.set_room(2, 8);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), []);
+    rig.done(2, 2);
+    assert_eq!(rig.assigned(), []);
+    rig.done(2, 3);
+    assert_eq!(rig.assigned(), [(2, 1)]);
+    rig.done(2, 1);
+    assert_eq!(rig.assigned(), [(2, 4)]);
+}
+
+#[test]
+fn suspect_runs_beside_other_tasks_if_no_worker_gets_idle() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 1);
+    rig.call("work", 1);
+    rig.assigned();
+    rig.lost(0);
+    rig.connect(1, &["work"], 1, 1);
+    rig.assigned();
+    rig.connect(2, &["work"], 4, 1);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(2, 2)]);
+    rig.lost(1);
+    rig.set_room(2, 8);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), []);
+    rig.passed(RESERVATION - Duration::from_millis(1));
+    assert_eq!(rig.assigned(), []);
+    rig.passed(Duration::from_millis(1));
+    assert_eq!(rig.assigned(), [(2, 1)]);
+    // It is the only suspect then.
+    assert_eq!(rig.lost(2).len(), 1);
+    assert!(rig.tasks[&2].deaths.is_empty());
+    rig.connect(3, &["work"], 4, 8);
+    assert_eq!(rig.assigned(), [(3, 2), (3, 3)]);
+}
+
+#[test]
+fn suspects_leave_half_of_the_workers_to_others() {
+    let mut rig = Rig::empty();
+    for key in [0, 1] {
+        rig.connect(key, &["work"], 3, 3);
+        rig.group(1, if key == 0 { 3 } else { 0 }.max(1));
+        rig.assigned();
+        rig.lost(key);
+    }
+    let suspects = rig.pools[0].suspects.len();
+    assert_eq!(suspects, 3);
+    for key in 2..6 {
+        rig.connect(key, &["work"], 3, 3);
+    }
+    let alone = rig.assigned();
+    let alone = alone
+        .iter()
+        .filter(|(key, _)| rig.workers[key].alone.is_some());
+    assert_eq!(alone.count(), 2, "of four workers");
+}
+
+#[test]
+fn single_worker_runs_several_suspects_one_by_one() {
+    let mut rig = Rig::empty();
+    for key in [0, 1] {
+        rig.connect(key, &["work"], 2, 2);
+        if key == 0 {
+            rig.group(1, 2);
+        }
+        rig.assigned();
+        rig.lost(key);
+    }
+    rig.connect(2, &["work"], 2, 9);
+    rig.call("work", 1);
+    for id in [1, 2] {
+        assert_eq!(rig.assigned(), [(2, id)]);
+        assert!(rig.done(2, id));
+    }
+    assert_eq!(rig.assigned(), [(2, 3)]);
+    // A suspect that is returned is one still.
+    rig.done(2, 3);
+    assert_eq!(rig.outstanding(), 0);
+}
+
+#[test]
+fn returned_suspect_is_still_one_and_frees_its_worker() {
+    let mut rig = with_suspect();
+    rig.set_room(0, 4);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.give_back(0, 1);
+    rig.call("work", 2);
+    let assigned = rig.assigned();
+    assert_eq!(assigned, [(0, 1)], "alone again");
+    rig.give_back(0, 1);
+    rig.set_room(0, 0);
+    rig.set_room(1, 2);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+    rig.set_room(0, 1);
+    assert_eq!(rig.assigned(), [(0, 2)]);
+}
+
+#[test]
+fn reservation_ends_with_its_worker() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 1);
+    rig.call("work", 1);
+    rig.assigned();
+    rig.lost(0);
+    rig.connect(1, &["work"], 1, 1);
+    rig.assigned();
+    rig.connect(2, &["work"], 1, 1);
+    rig.connect(3, &["work"], 1, 1);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [(2, 2), (3, 3)]);
+    rig.lost(1);
+    assert_eq!(rig.assigned(), []);
+    assert!(rig.workers[&2].is_reserved);
+    rig.lost(2);
+    assert_eq!(rig.assigned(), []);
+    assert!(rig.workers[&3].is_reserved && !rig.workers[&2].is_reserved);
+    // Other workers than before: everything is sorted anew.
+    rig.connect(4, &["other"], 1, 1);
+    assert!(!rig.workers[&3].is_reserved);
+    rig.done(3, 3);
+    rig.set_room(3, 1);
+    assert_eq!(rig.assigned(), [(3, 1)]);
+}
+
+#[test]
+fn stalled_worker_prefetches_no_more() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 2, 4);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.passed(STALL - Duration::from_millis(1));
+    assert!(!rig.workers[&0].is_stalled);
+    rig.passed(Duration::from_millis(1));
+    rig.group(1, 9);
+    assert_eq!(rig.assigned_groups(), [(0, 2, 1)], "what it begins at once");
+    rig.done(0, 1);
+    rig.set_room(0, 3);
+    assert_eq!(rig.assigned_groups(), [(0, 3, 3)]);
+    // An idle worker has not stalled, however long it is idle.
+    for id in 2..6 {
+        rig.done(0, id);
+    }
+    rig.passed(100 * STALL);
+    rig.set_room(0, 4);
+    assert_eq!(rig.assigned_groups(), [(0, 6, 4)]);
+    rig.passed(STALL / 2);
+    rig.set_room(0, 1);
+    assert_eq!(rig.assigned_groups(), [(0, 10, 1)]);
+    // The concurrency of others is unknown, and so is whether they stand still.
+    rig.connect(1, &["work"], 0, 2);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(1, 11)]);
+    rig.passed(STALL);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(1, 12)]);
+}
+
+#[test]
+fn group_is_not_begun_beyond_the_concurrency_while_redelivered_tasks_wait() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 1);
+    rig.connect(1, &["work", "other"], 4, 1);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [(0, 1), (1, 2)]);
+    rig.lost(0);
+    // A redelivered task waits for a worker that has no room; so does not prefetch what shares its workers.
+    rig.connect(2, &["other"], 2, 9);
+    let frame = Message::new("master.other", "x").into_frame();
+    let sizes = Sizes::new(vec![frame.len() as u32; 8].into());
+    let group = Group::of(frame.repeat(8).into(), sizes).unwrap();
+    rig.submit(group, Flow::new(1));
+    assert_eq!(rig.assigned_groups(), [(2, 3, 2)]);
+    rig.set_room(1, 9);
+    assert_eq!(rig.assigned_groups()[0], (1, 1, 1));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Submit {
+        function: usize,
+        client: u64,
+        len: usize,
+    },
+    Connect {
+        list: usize,
+        concurrency: u32,
+        room: u64,
+    },
+    /// Of the worker's tasks, one gets its result.
+    Finish {
+        worker: usize,
+        task: usize,
+    },
+    /// The oldest ones get their results at once.
+    FinishRun {
+        worker: usize,
+    },
+    Return {
+        worker: usize,
+        task: usize,
+    },
+    Lose {
+        worker: usize,
+        loss: usize,
+    },
+    Rejoin {
+        worker: usize,
+    },
+    Forget {
+        worker: usize,
+    },
+    /// A worker that was lost sends a result all the same.
+    Late {
+        worker: usize,
+        task: usize,
+    },
+    Tick {
+        milliseconds: u64,
+    },
+}
+
+const NAMES: [&str; 4] = ["a", "b", "once", "echo"];
+const LISTS: [&[&str]; 5] = [
+    &["a", "b", "once"],
+    &["a"],
+    &["b", "once"],
+    &["a", "b"],
+    &[],
+];
+
+fn step() -> impl Strategy<Value = Step> {
+    let worker = 0..6_usize;
+    let task = 0..8_usize;
+    prop_oneof![
+        4 => (0..NAMES.len(), 0..3_u64, 1..10_usize)
+            .prop_map(|(function, client, len)| Step::Submit { function, client, len }),
+        2 => (0..LISTS.len(), 0..4_u32, 0..12_u64)
+            .prop_map(|(list, concurrency, room)| Step::Connect { list, concurrency, room }),
+        6 => (worker.clone(), task.clone()).prop_map(|(worker, task)| Step::Finish { worker, task }),
+        2 => worker.clone().prop_map(|worker| Step::FinishRun { worker }),
+        1 => (worker.clone(), task.clone()).prop_map(|(worker, task)| Step::Return { worker, task }),
+        3 => (worker.clone(), 0..3_usize).prop_map(|(worker, loss)| Step::Lose { worker, loss }),
+        1 => worker.clone().prop_map(|worker| Step::Rejoin { worker }),
+        1 => worker.clone().prop_map(|worker| Step::Forget { worker }),
+        1 => (worker, task).prop_map(|(worker, task)| Step::Late { worker, task }),
+        1 => (0..6000_u64).prop_map(|milliseconds| Step::Tick { milliseconds }),
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct ModelTask {
+    function: &'static str,
+    deaths: usize,
+    has_ended: bool,
+}
+
+#[derive(Debug)]
+struct ModelWorker {
+    key: WorkerKey,
+    list: &'static [&'static str],
+    concurrency: usize,
+    room: u64,
+    is_there: bool,
+    /// In the order in which they were assigned.
+    held: Vec<TaskId>,
+    /// Those that it had when it was lost.
+    before: Vec<TaskId>,
+    alone: Option<TaskId>,
+}
+
+/// What is to come of it, beside the dispatch itself.
+struct Model {
+    rig: Rig,
+    workers: Vec<ModelWorker>,
+    /// By the number in the payload.
+    tasks: Vec<ModelTask>,
+    /// Which number a task has.
+    numbers: BTreeMap<TaskId, usize>,
+    last_key: WorkerKey,
+    /// How much time has passed since a suspect began to wait, at most.
+    ticked: Duration,
+}
+
+fn number_of(frame: &Bytes) -> usize {
+    let message = Message::decode(frame.clone()).unwrap();
+    str::from_utf8(message.payload()).unwrap().parse().unwrap()
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            rig: Rig::empty(),
+            workers: Vec::new(),
+            tasks: Vec::new(),
+            numbers: BTreeMap::new(),
+            last_key: 0,
+            ticked: Duration::ZERO,
+        }
+    }
+
+    fn submit(&mut self, function: &'static str, client: u64, len: usize) {
+        let frames = (self.tasks.len()..self.tasks.len() + len).map(|number| {
+            let message = Message::new(format!("m.{function}"), format!("{number:05}"));
+            message.into_frame()
+        });
+        let frames: Vec<_> = frames.collect();
+        let sizes = frames.iter().map(|frame| frame.len() as u32).collect();
+        let group = Group::of(frames.concat().into(), Sizes::new(sizes)).unwrap();
+        self.rig.submit(group, Flow::new(client));
+        let task = ModelTask {
+            function,
+            deaths: 0,
+            has_ended: false,
+        };
+        self.tasks.extend(vec![task; len]);
+    }
+
+    fn connect(&mut self, list: &'static [&'static str], concurrency: u32, room: u64) {
+        self.last_key += 1;
+        self.rig.connect(self.last_key, list, concurrency, room);
+        self.workers.push(ModelWorker {
+            key: self.last_key,
+            list,
+            concurrency: concurrency as usize,
+            room,
+            is_there: true,
+            held: Vec::new(),
+            before: Vec::new(),
+            alone: None,
+        });
+    }
+
+    fn assign(&mut self) {
+        let now = self.rig.now;
+        while let Some((key, first, group)) = self.rig.assign(now) {
+            let worker = self.workers.iter_mut().find(|it| it.key == key).unwrap();
+            assert!(worker.is_there, "it is lost");
+            assert!(worker.room >= group.len() as u64, "it has no room");
+            assert_eq!(worker.alone, None, "it runs a suspect");
+            worker.room -= group.len() as u64;
+            for (id, frame) in (first..).zip(group.frames()) {
+                let number = number_of(&frame);
+                let task = &self.tasks[number];
+                assert!(!task.has_ended, "it has ended");
+                assert!(
+                    self.numbers
+                        .insert(id, number)
+                        .is_none_or(|it| it == number)
+                );
+                let can_run = worker.list.is_empty() || task.function == "echo";
+                assert!(can_run || worker.list.contains(&task.function), "{task:?}");
+                if task.deaths > 0 && task.deaths + 1 >= MAX_ATTEMPTS as usize {
+                    worker.alone = Some(id);
+                    let is_idle = worker.held.is_empty();
+                    assert!(is_idle || self.ticked >= RESERVATION, "it is not alone");
+                } else if task.deaths > 0 && worker.concurrency > 0 {
+                    assert!(worker.held.len() < worker.concurrency, "it is prefetched");
+                }
+                worker.held.push(id);
+            }
+        }
+        let held: BTreeSet<_> = self.workers.iter().flat_map(|it| &it.held).collect();
+        assert_eq!(
+            held.len(),
+            self.workers.iter().map(|it| it.held.len()).sum::<usize>()
+        );
+        let open = self.tasks.iter().filter(|task| !task.has_ended).count();
+        assert_eq!(self.rig.outstanding(), open);
+        let waiting: usize = self.rig.pools.iter().map(|pool| pool.waiting).sum();
+        assert_eq!(waiting, open - held.len());
+        for worker in self.workers.iter().filter(|worker| worker.is_there) {
+            assert_eq!(self.rig.workers[&worker.key].load, worker.held.len());
+        }
+    }
+
+    fn end(&mut self, number: usize) {
+        let has_ended = std::mem::replace(&mut self.tasks[number].has_ended, true);
+        assert!(!has_ended, "it ends twice");
+        for worker in &mut self.workers {
+            worker.held.retain(|id| self.numbers[id] != number);
+            let ends = |id: &mut TaskId| self.numbers[id] == number;
+            worker.alone.take_if(ends);
+        }
+    }
+
+    fn finish(&mut self, index: usize, id: TaskId) {
+        let (key, number) = (self.workers[index].key, self.numbers[&id]);
+        let is_new = !self.tasks[number].has_ended;
+        assert_eq!(self.rig.result(key, id), is_new);
+        let holds = self.workers[index].held.contains(&id);
+        assert_eq!(self.rig.done(key, id), is_new && holds);
+        if is_new {
+            self.end(number);
+        }
+    }
+
+    fn lose(&mut self, index: usize, loss: Loss, failed: Vec<Failed>) {
+        let worker = &mut self.workers[index];
+        worker.is_there = false;
+        let held = std::mem::take(&mut worker.held);
+        let alone = worker.alone.take();
+        worker.before.extend(&held);
+        let begun = match worker.concurrency {
+            0 => held.len(),
+            concurrency => concurrency,
+        };
+        let mut failures = BTreeSet::new();
+        for (position, id) in held.iter().enumerate() {
+            let number = self.numbers[id];
+            let is_begun = alone.map_or(position < begun, |alone| alone == *id);
+            let task = &mut self.tasks[number];
+            task.deaths += usize::from(is_begun);
+            let once = task.function == "once" && worker.list.contains(&"once");
+            if once && (is_begun || loss != Loss::Left) || task.deaths >= MAX_ATTEMPTS as usize {
+                failures.insert(number);
+            }
+        }
+        let numbers: BTreeSet<_> = failed.iter().map(|it| number_of(&it.frame)).collect();
+        assert_eq!(numbers.len(), failed.len());
+        assert_eq!(numbers, failures);
+        for number in numbers {
+            self.end(number);
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let workers = self.workers.len();
+        let at = |worker: usize| (workers > 0).then(|| worker % workers);
+        match step {
+            Step::Submit {
+                function,
+                client,
+                len,
+            } => self.submit(NAMES[function], client, len),
+            Step::Connect {
+                list,
+                concurrency,
+                room,
+            } if workers < 6 => {
+                self.connect(LISTS[list], concurrency, room);
+            }
+            Step::Finish { worker, task } => {
+                if let Some(index) = at(worker)
+                    && let Some(&id) = self.workers[index].held.get(task)
+                {
+                    self.finish(index, id);
+                    self.workers[index].room += 1;
+                    let (key, room) = (self.workers[index].key, self.workers[index].room);
+                    self.rig.set_room(key, room);
+                }
+            }
+            Step::FinishRun { worker } => {
+                let Some(index) = at(worker) else { return };
+                let held = self.workers[index].held.clone();
+                let Some(&first) = held.first() else { return };
+                let run = held
+                    .iter()
+                    .zip(first..)
+                    .take_while(|(id, at)| **id == *at)
+                    .count();
+                let key = self.workers[index].key;
+                let counted = self.rig.results(key, first, run);
+                let now = self.rig.now;
+                self.rig.unload(key, counted, now);
+                for id in &held[..counted] {
+                    self.end(self.numbers[id]);
+                }
+                if counted == 0 {
+                    self.finish(index, first);
+                }
+            }
+            Step::Return { worker, task } => {
+                if let Some(index) = at(worker)
+                    && let Some(&id) = self.workers[index].held.get(task)
+                {
+                    let worker = &mut self.workers[index];
+                    assert!(self.rig.give_back(worker.key, id));
+                    worker.held.retain(|it| *it != id);
+                    worker.alone.take_if(|alone| *alone == id);
+                }
+            }
+            Step::Lose { worker, loss } => {
+                let Some(index) = at(worker) else { return };
+                let losses = [Loss::Disconnected, Loss::Silent(Duration::ZERO), Loss::Left];
+                let mut failed = Vec::new();
+                self.rig
+                    .lose(self.workers[index].key, losses[loss], &mut failed);
+                self.lose(index, losses[loss], failed);
+            }
+            Step::Rejoin { worker } => {
+                let Some(index) = at(worker) else { return };
+                self.workers[index].is_there = true;
+                let worker = &self.workers[index];
+                self.rig.connect(worker.key, worker.list, 0, worker.room);
+            }
+            Step::Forget { worker } => {
+                let Some(index) = at(worker) else { return };
+                let mut failed = Vec::new();
+                self.rig.forget(self.workers[index].key, &mut failed);
+                self.lose(index, Loss::Left, failed);
+                self.workers.remove(index);
+            }
+            Step::Late { worker, task } => {
+                if let Some(index) = at(worker)
+                    && let Some(&id) = self.workers[index].before.get(task)
+                    && !self.workers[index].held.contains(&id)
+                {
+                    self.finish(index, id);
+                    self.workers[index].before.remove(task);
+                }
+            }
+            Step::Tick { milliseconds } => {
+                self.ticked += Duration::from_millis(milliseconds);
+                // Nothing has a deadline, and all functions but of workers that are gone were listed.
+                let failed = self.rig.passed(Duration::from_millis(milliseconds));
+                self.reconcile(failed.len());
+            }
+            Step::Connect { .. } => {}
+        }
+    }
+
+    /// Calls of functions that no worker has listed have failed: those are not looked at one by one.
+    fn reconcile(&mut self, failed: usize) {
+        assert_eq!(failed, 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Each task ends exactly once, is only with workers that have its function and room for it, counts a death
+    /// only if it was begun, and runs alone before its last attempt.
+    #[test]
+    fn each_task_ends_once_whatever_happens_to_workers(
+        steps in prop::collection::vec(step(), 0..120)
+    ) {
+        let mut model = Model::new();
+        // All functions are known.
+        model.connect(LISTS[0], 1, 0);
+        for step in steps {
+            model.step(step);
+            model.assign();
+        }
+        // In the end all is done by workers that can do anything.
+        for _ in 0..2 {
+            model.connect(&[], 2, 1_000_000);
+        }
+        for _ in 0..3 * model.tasks.len() + 10 {
+            model.assign();
+            for index in 0..model.workers.len() {
+                for id in model.workers[index].held.clone() {
+                    if !model.tasks[model.numbers[&id]].has_ended {
+                        model.finish(index, id);
+                    }
+                }
+            }
+        }
+        model.assign();
+        prop_assert_eq!(model.rig.outstanding(), 0);
+        prop_assert!(model.tasks.iter().all(|task| task.has_ended));
+    }
+
+    /// Workers die of some tasks, with the results that they have not sent yet, and are started again: no other
+    /// task fails.
+    #[test]
+    fn only_poison_messages_fail(
+        poison in prop::collection::btree_set(0..60_usize, 1..4),
+        (workers, concurrency, prefetch) in (1..4_usize, 1..5_u32, 0..20_u64),
+        choices in prop::collection::vec((any::<u8>(), any::<u8>()), 1..50),
+    ) {
+        let mut rig = Rig::empty();
+        let mut last_key = 0;
+        let room = u64::from(concurrency) + prefetch;
+        // What each worker has not finished, what it has and has not said, and how much more it accepts.
+        let mut running: Vec<(WorkerKey, VecDeque<(TaskId, usize)>, Vec<TaskId>, u64)> = Vec::new();
+        for number in 0..60 {
+            rig.call_of(number % 3, "work", &number.to_string());
+        }
+        let mut failed = Vec::new();
+        for (worker, event) in choices.iter().cycle().take(10_000) {
+            while running.len() < workers {
+                last_key += 1;
+                rig.connect(last_key, &["work"], concurrency, room);
+                running.push((last_key, VecDeque::new(), Vec::new(), room));
+            }
+            let now = rig.now;
+            while let Some((key, first, group)) = rig.assign(now) {
+                let worker = running.iter_mut().find(|it| it.0 == key).unwrap();
+                let frames = group.frames().map(|frame| number_of(&frame));
+                worker.1.extend((first..).zip(frames));
+                worker.3 -= group.len() as u64;
+            }
+            let index = usize::from(*worker) % running.len();
+            let (key, queue, unsaid, left) = &mut running[index];
+            let begun = queue.len().min(concurrency as usize);
+            let deadly = queue.iter().take(begun).any(|(_, number)| poison.contains(number));
+            match event % 4 {
+                0 if deadly => {
+                    rig.lose(*key, Loss::Disconnected, &mut failed);
+                    running.remove(index);
+                }
+                1 => {
+                    for id in std::mem::take(unsaid) {
+                        prop_assert!(rig.result(*key, id));
+                        prop_assert!(rig.done(*key, id));
+                        *left += 1;
+                    }
+                    let (key, left) = (*key, *left);
+                    rig.set_room(key, left);
+                }
+                _ => {
+                    let at = usize::from(*event) % begun.max(1);
+                    if queue.get(at).is_some_and(|(_, number)| !poison.contains(number)) {
+                        unsaid.extend(queue.remove(at).map(|(id, _)| id));
+                    }
+                }
+            }
+            if rig.outstanding() == 0 {
+                break;
+            }
+        }
+        let failed: BTreeSet<_> = failed.iter().map(|it| number_of(&it.frame)).collect();
+        prop_assert!(failed.is_subset(&poison), "{failed:?}");
+        // Some choices never let a worker die, or speak.
+        let kinds: BTreeSet<_> = choices.iter().map(|(_, event)| event % 4).collect();
+        if kinds.len() == 4 && workers == 1 {
+            prop_assert_eq!(failed, poison);
+            prop_assert_eq!(rig.outstanding(), 0);
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The function registry of a master: which workers can run which functions.
+//!
+//! Workers with the same list of functions form a class. The functions that the same connected classes can
+//! run share an [`Eligibility`], so the number of eligibilities follows from how different the workers are,
+//! not from how many workers or functions there are: with uniform workers there is one. The registry is
+//! rebuilt only when the first worker of a class connects or the last one is lost.
+
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use crate::by_number::ByNumber;
+use crate::function::step_at;
+use crate::message::proto::Function;
+use crate::message::{Message, steps};
+
+/// A function name that a worker has listed. [`ANY`] and [`UNKNOWN`] stand for none.
+pub(super) type FunctionId = u64;
+
+/// What every worker can run: `echo`, and messages that no function is called with.
+pub(super) const ANY: FunctionId = 0;
+
+/// A function that no worker has listed.
+pub(super) const UNKNOWN: FunctionId = 1;
+
+/// Index of a class: workers with the same list of functions.
+pub(super) type ClassId = usize;
+
+/// The classes whose workers can run some functions, in ascending order.
+pub(super) type Eligibility = SmallVec<[ClassId; 4]>;
+
+/// How many names are known at once; a worker whose list does not fit counts as one that runs any function.
+const MAX_NAMES: usize = 10_000;
+
+/// The longest name that is known, in bytes.
+const MAX_NAME_LEN: usize = 256;
+
+/// How many different lists there may be; a worker with a further one counts as one that runs any function.
+const MAX_CLASSES: usize = 256;
+
+#[derive(Debug, Default)]
+struct Class {
+    /// Sorted, and whether the function must not be run twice; `None`: the workers run any function.
+    functions: Option<Box<[(FunctionId, bool)]>>,
+    /// How many workers have this list, and how many of these are connected.
+    workers: usize,
+    connected: usize,
+}
+
+/// The functions that workers have listed.
+#[derive(Debug)]
+pub(super) struct Registry {
+    ids: HashMap<Box<str>, FunctionId>,
+    last_id: FunctionId,
+    classes: Vec<Class>,
+    /// By function: index of the eligibility that [`rebuild`](Self::rebuild) returned.
+    eligibilities: ByNumber<usize>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            ids: HashMap::new(),
+            last_id: UNKNOWN,
+            classes: Vec::new(),
+            eligibilities: ByNumber::default(),
+        }
+    }
+}
+
+impl Registry {
+    /// Adds a worker that is not connected yet, and returns its class. One without functions runs any.
+    pub(super) fn add(&mut self, functions: &[Function]) -> ClassId {
+        let functions = self.intern(functions);
+        let is_used = |class: &Class| class.workers > 0;
+        let same = |class: &Class| is_used(class) && class.functions == functions;
+        let found = self.classes.iter().position(same);
+        let class = found.unwrap_or_else(|| self.add_class(functions));
+        self.classes[class].workers += 1;
+        class
+    }
+
+    fn add_class(&mut self, functions: Option<Box<[(FunctionId, bool)]>>) -> ClassId {
+        let used = self.classes.iter().filter(|class| class.workers > 0);
+        let is_crowded = used.clone().count() >= MAX_CLASSES;
+        if is_crowded && used.clone().any(|class| class.functions.is_none()) {
+            let is_any = |class: &Class| class.workers > 0 && class.functions.is_none();
+            return self.classes.iter().position(is_any).unwrap_or_default();
+        }
+        let class = Class {
+            functions: functions.filter(|_| !is_crowded),
+            ..Class::default()
+        };
+        if let Some(free) = self.classes.iter().position(|class| class.workers == 0) {
+            self.classes[free] = class;
+            return free;
+        }
+        self.classes.push(class);
+        self.classes.len() - 1
+    }
+
+    /// A sorted list of ids; `None` for a list that stands for any function.
+    fn intern(&mut self, functions: &[Function]) -> Option<Box<[(FunctionId, bool)]>> {
+        let is_new = |function: &&Function| !self.ids.contains_key(&*function.name);
+        let fits = |new: usize, known: usize| known + new <= MAX_NAMES;
+        let new = functions.iter().filter(is_new).count();
+        if !fits(new, self.ids.len()) {
+            self.forget_names();
+        }
+        let is_long = functions.iter().any(|it| it.name.len() > MAX_NAME_LEN);
+        if is_long || !fits(new, self.ids.len()) {
+            tracing::warn!(
+                functions = functions.len(),
+                "a worker lists too many functions, or too long names: it is given any task"
+            );
+            return None;
+        }
+        let mut list = Vec::with_capacity(functions.len());
+        for function in functions {
+            let id = match self.ids.get(&*function.name) {
+                Some(&id) => id,
+                None => {
+                    self.last_id += 1;
+                    self.ids.insert(function.name.as_str().into(), self.last_id);
+                    self.last_id
+                }
+            };
+            list.push((id, function.at_most_once));
+        }
+        list.sort_unstable();
+        list.dedup_by_key(|(id, _)| *id);
+        (!list.is_empty()).then(|| list.into())
+    }
+
+    /// Forgets the names that no present worker lists.
+    fn forget_names(&mut self) {
+        let classes = &self.classes;
+        let is_listed = |id: FunctionId| {
+            let lists = classes.iter().filter(|class| class.workers > 0);
+            let mut lists = lists.filter_map(|class| class.functions.as_deref());
+            lists.any(|list| position(list, id).is_some())
+        };
+        self.ids.retain(|_, id| is_listed(*id));
+    }
+
+    /// A worker of the class has connected. Returns whether the eligibilities are to be rebuilt.
+    pub(super) fn connect(&mut self, class: ClassId) -> bool {
+        self.classes[class].connected += 1;
+        self.classes[class].connected == 1
+    }
+
+    /// A worker of the class was lost. Returns whether the eligibilities are to be rebuilt.
+    pub(super) fn disconnect(&mut self, class: ClassId) -> bool {
+        self.classes[class].connected -= 1;
+        self.classes[class].connected == 0
+    }
+
+    /// A worker of the class, which is not connected, will not return.
+    pub(super) fn remove(&mut self, class: ClassId) {
+        self.classes[class].workers -= 1;
+    }
+
+    /// How many workers of these classes are connected.
+    pub(super) fn connected(&self, eligibility: &Eligibility) -> usize {
+        let classes = eligibility.iter().map(|&class| &self.classes[class]);
+        classes.map(|class| class.connected).sum()
+    }
+
+    /// Whether any worker is connected.
+    pub(super) fn has_workers(&self) -> bool {
+        self.classes.iter().any(|class| class.connected > 0)
+    }
+
+    /// The number of classes; their ids are below it.
+    pub(super) fn classes(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether workers of the class must not run a function that another worker may have begun.
+    pub(super) fn is_at_most_once(&self, class: ClassId, function: FunctionId) -> bool {
+        let list = self.classes[class].functions.as_deref().unwrap_or_default();
+        position(list, function).is_some_and(|index| list[index].1)
+    }
+
+    /// Returns the different eligibilities. The first one is empty: it is that of the functions that no
+    /// connected worker can run.
+    pub(super) fn rebuild(&mut self) -> Vec<Eligibility> {
+        let connected = || {
+            let classes = self.classes.iter().enumerate();
+            classes.filter(|(_, class)| class.connected > 0)
+        };
+        let all: Eligibility = connected().map(|(id, _)| id).collect();
+        let unlisted = connected().filter(|(_, class)| class.functions.is_none());
+        let unlisted: Eligibility = unlisted.map(|(id, _)| id).collect();
+        let mut by_function = ByNumber::<Eligibility>::default();
+        for (id, class) in connected() {
+            for &(function, _) in class.functions.as_deref().unwrap_or_default() {
+                by_function.entry(function).or_default().push(id);
+            }
+        }
+        for eligibility in by_function.values_mut() {
+            eligibility.extend_from_slice(&unlisted);
+            eligibility.sort_unstable();
+        }
+        for &function in self.ids.values() {
+            by_function.entry(function).or_insert(unlisted.clone());
+        }
+        by_function.insert(ANY, all);
+        by_function.insert(UNKNOWN, unlisted);
+
+        let mut indexes = HashMap::from([(Eligibility::new(), 0)]);
+        let mut eligibilities = vec![Eligibility::new()];
+        self.eligibilities.clear();
+        for (function, eligibility) in by_function {
+            let index = *indexes
+                .entry(eligibility)
+                .or_insert_with_key(|eligibility| {
+                    eligibilities.push(eligibility.clone());
+                    eligibilities.len() - 1
+                });
+            self.eligibilities.insert(function, index);
+        }
+        eligibilities
+    }
+
+    /// The function that a task calls.
+    pub(super) fn resolve(&self, frame: &bytes::Bytes) -> FunctionId {
+        let Some(name) = name(frame) else {
+            // A worker answers it with an error.
+            return ANY;
+        };
+        if let Some(&id) = self.ids.get(name) {
+            return id;
+        }
+        let is_done = || Message::decode(frame.clone()).is_ok_and(|message| message.is_done());
+        if name == "echo" || is_done() {
+            return ANY;
+        }
+        UNKNOWN
+    }
+
+    /// Index of a function's eligibility, as [`rebuild`](Self::rebuild) has returned them.
+    pub(super) fn eligibility(&self, function: FunctionId) -> usize {
+        let known = self.eligibilities.get(&function);
+        let known = known.or_else(|| self.eligibilities.get(&UNKNOWN));
+        known.copied().unwrap_or_default()
+    }
+
+    /// The names that connected workers list, sorted.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let is_connected = |id: FunctionId| {
+            let classes = self.classes.iter().filter(|class| class.connected > 0);
+            let mut lists = classes.filter_map(|class| class.functions.as_deref());
+            lists.any(|list| position(list, id).is_some())
+        };
+        let names = self.ids.iter().filter(|(_, id)| is_connected(**id));
+        let mut names: Vec<_> = names.map(|(name, _)| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn position(list: &[(FunctionId, bool)], function: FunctionId) -> Option<usize> {
+    list.binary_search_by_key(&function, |(id, _)| *id).ok()
+}
+
+/// The name of the function that a task calls; `None` if it names none.
+pub(super) fn name(frame: &[u8]) -> Option<&str> {
+    let (steps, stage) = steps(frame).ok()?;
+    Some(step_at(steps, stage).ok()?.function)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn list(names: &[&str]) -> Vec<Function> {
+        let function = |name: &&str| Function {
+            name: (*name).to_owned(),
+            at_most_once: name.starts_with("once"),
+            ..Function::default()
+        };
+        names.iter().map(function).collect()
+    }
+
+    fn call(function: &str) -> Bytes {
+        Message::new(function.to_owned(), "x").into_frame()
+    }
+
+    /// The classes that a call of each function can go to.
+    fn eligible(registry: &Registry, built: &[Eligibility], functions: &[&str]) -> Vec<Vec<usize>> {
+        let of = |name: &&str| {
+            let function = registry.resolve(&call(&format!("m.{name}")));
+            built[registry.eligibility(function)].to_vec()
+        };
+        functions.iter().map(of).collect()
+    }
+
+    #[test]
+    fn workers_with_the_same_list_in_any_order_are_one_class() {
+        let mut registry = Registry::default();
+        assert_eq!(registry.add(&list(&["a", "b"])), 0);
+        assert_eq!(registry.add(&list(&["b", "a", "b"])), 0);
+        assert_eq!(registry.add(&list(&["a"])), 1);
+        assert_eq!(registry.add(&[]), 2);
+        assert_eq!(registry.add(&[]), 2);
+        // A class without workers makes way for another list.
+        registry.remove(1);
+        assert_eq!(registry.add(&list(&["c"])), 1);
+        assert_eq!(registry.add(&list(&["a"])), 3);
+        assert_eq!(registry.classes(), 4);
+    }
+
+    #[test]
+    fn function_is_eligible_for_connected_workers_that_list_it_or_list_none() {
+        let mut registry = Registry::default();
+        let (ab, bc) = (
+            registry.add(&list(&["a", "b"])),
+            registry.add(&list(&["b", "c"])),
+        );
+        let any = registry.add(&[]);
+        assert!(registry.connect(ab) && registry.connect(bc) && !registry.connect(ab));
+        let built = registry.rebuild();
+        let names = ["a", "b", "c", "d", "echo"];
+        assert_eq!(
+            eligible(&registry, &built, &names),
+            [vec![ab], vec![ab, bc], vec![bc], vec![], vec![ab, bc]]
+        );
+        assert_eq!(registry.names(), ["a", "b", "c"]);
+        assert!(registry.connect(any) && registry.disconnect(bc) && !registry.disconnect(ab));
+        let built = registry.rebuild();
+        assert_eq!(
+            eligible(&registry, &built, &names),
+            [
+                vec![ab, any],
+                vec![ab, any],
+                vec![any],
+                vec![any],
+                vec![ab, any]
+            ]
+        );
+        assert_eq!(registry.names(), ["a", "b"]);
+        assert_eq!(registry.connected(&SmallVec::from_slice(&[ab, any])), 2);
+        assert!(registry.disconnect(ab) && registry.has_workers());
+        assert!(registry.disconnect(any) && !registry.has_workers());
+    }
+
+    #[test]
+    fn uniform_workers_have_one_eligibility() {
+        let mut registry = Registry::default();
+        let class = registry.add(&list(&["a", "b", "c"]));
+        registry.connect(class);
+        assert_eq!(
+            registry.rebuild().len(),
+            2,
+            "and that of what nobody can run"
+        );
+    }
+
+    #[test]
+    fn messages_without_a_function_to_call_are_for_any_worker() {
+        let mut registry = Registry::default();
+        let class = registry.add(&list(&["a"]));
+        registry.connect(class);
+        let mut failed = Message::new("m.b", "x");
+        failed.end(0);
+        for frame in [
+            call(""),
+            call("b"),
+            Bytes::from_static(b"\xff"),
+            failed.into_frame(),
+        ] {
+            assert_eq!(registry.resolve(&frame), ANY);
+        }
+        assert_eq!(registry.resolve(&call("m.b")), UNKNOWN);
+        assert_eq!(registry.resolve(&call("m.b m.a")), UNKNOWN);
+        let mut second = Message::new("m.b m.a", "x");
+        second.set_stage(1);
+        assert_eq!(registry.resolve(&second.into_frame()), UNKNOWN + 1);
+    }
+
+    #[test]
+    fn at_most_once_is_known_of_each_class_and_function() {
+        let mut registry = Registry::default();
+        let class = registry.add(&list(&["a", "once"]));
+        let any = registry.add(&[]);
+        let once = registry.resolve(&call("m.once"));
+        assert!(registry.is_at_most_once(class, once));
+        assert!(!registry.is_at_most_once(any, once));
+        assert!(!registry.is_at_most_once(class, registry.resolve(&call("m.a"))));
+        assert!(!registry.is_at_most_once(class, UNKNOWN));
+    }
+
+    #[test]
+    fn names_and_classes_are_bounded() {
+        let mut registry = Registry::default();
+        let names = |from: usize, count: usize| {
+            let names: Vec<_> = (from..from + count).map(|it| format!("f{it}")).collect();
+            list(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let first = registry.add(&names(0, MAX_NAMES));
+        assert!(registry.classes[first].functions.is_some());
+        let second = registry.add(&names(MAX_NAMES, 1));
+        assert!(registry.classes[second].functions.is_none());
+        // Those of workers that are gone are forgotten first.
+        registry.remove(first);
+        let third = registry.add(&names(MAX_NAMES, MAX_NAMES));
+        assert!(registry.classes[third].functions.is_some());
+        assert_eq!(registry.ids.len(), MAX_NAMES);
+
+        let long = registry.add(&list(&["x".repeat(MAX_NAME_LEN + 1).as_str()]));
+        assert!(registry.classes[long].functions.is_none());
+        let mut registry = Registry::default();
+        for number in 0..MAX_CLASSES {
+            assert_eq!(registry.add(&names(number, 1)), number);
+        }
+        let any = registry.add(&names(MAX_CLASSES, 1));
+        assert_eq!(
+            (any, registry.add(&names(MAX_CLASSES + 1, 1))),
+            (MAX_CLASSES, MAX_CLASSES)
+        );
+        let longest = "x".repeat(MAX_NAME_LEN);
+        let mut registry = Registry::default();
+        let longest = registry.add(&list(&[longest.as_str()]));
+        assert!(registry.classes[longest].functions.is_some());
+    }
+}
