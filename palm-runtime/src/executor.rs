@@ -26,6 +26,7 @@ use crate::error::{BoxError, CallFailure, FailureKind};
 use crate::message::{Deadline, Message, Share};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
+use crate::unknown_log::UnknownLog;
 
 /// How long calls may keep the thread before others that run on it get their turn.
 const TURN: Duration = Duration::from_micros(200);
@@ -148,6 +149,7 @@ impl<C: Callable> Outbound for Executor<C> {
             functions: opened.functions,
             found: None,
             finisher: Arc::new(Finisher {
+                unknown: Mutex::default(),
                 context: opened.context,
                 shared: opened.shared,
                 counters: opened.counters,
@@ -570,6 +572,8 @@ enum Found {
 /// Sends results on.
 #[derive(Debug)]
 struct Finisher {
+    /// Calls of functions that do not exist.
+    unknown: Mutex<UnknownLog>,
     context: Arc<ComponentContext>,
     shared: Arc<Shared>,
     counters: Arc<PartCounters>,
@@ -649,6 +653,31 @@ impl Finished {
 }
 
 impl Finisher {
+    /// Logs a failure. A function that does not exist is usually called many times.
+    fn log_failure(&self, message: &Message, failure: &CallFailure) {
+        if failure.kind() != FailureKind::UnknownFunction {
+            log_failure(message, failure);
+            return;
+        }
+        let function = message.function();
+        let unknown = self.unknown.lock();
+        let mut unknown = unknown.unwrap_or_else(PoisonError::into_inner);
+        let suppressed = unknown.record(Instant::now(), function);
+        drop(unknown);
+        match suppressed {
+            None => {}
+            Some(0) => log_failure(message, failure),
+            Some(calls) => {
+                log_failure(message, failure);
+                tracing::error!(
+                    function,
+                    calls,
+                    "further calls of `{function}` failed alike"
+                );
+            }
+        }
+    }
+
     async fn finish(&self, finished: Finished) {
         if let Some(message) = self.finished(finished) {
             self.outlet.send(message).await;
@@ -678,7 +707,7 @@ impl Finisher {
             }
             Outcome::Failed(failure) => {
                 self.counters.count_error();
-                log_failure(&message, &failure);
+                self.log_failure(&message, &failure);
                 message = message.failed(&self.context.name, &failure);
                 let (results, rest) = wanted.rest();
                 if results > 0 && rest.is_some() {

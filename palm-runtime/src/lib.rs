@@ -34,6 +34,7 @@ mod router;
 pub mod socket;
 pub mod testing;
 mod together;
+mod unknown_log;
 
 pub use cache::{
     Cache, CacheError, CacheLimits, Change, Changes, Entry, KeyValue, MemoryStore, OpenStoreError,
