@@ -125,8 +125,10 @@ pub(crate) async fn handle(
         .nth(1)
         .ok_or_else(|| ServiceError::NoVerb(message.function().to_owned()))?;
     let reply = match Verb::parse(verb) {
-        Some(Verb::Get) => store.get(key(&message)?).await?.unwrap_or_default(),
-        Some(Verb::Find) => match store.get(key(&message)?).await? {
+        Some(Verb::Get) => value(store, shared, key(&message)?)
+            .await?
+            .unwrap_or_default(),
+        Some(Verb::Find) => match value(store, shared, key(&message)?).await? {
             Some(value) => {
                 let mut reply = BytesMut::with_capacity(1 + value.len());
                 reply.put_u8(FOUND);
@@ -167,6 +169,21 @@ pub(crate) async fn handle(
         None => return Err(ServiceError::UnknownVerb(verb.to_owned()).into()),
     };
     Ok(Handled::Reply(reply))
+}
+
+/// The value of a key; the followers that the descriptor lists are those of this moment.
+async fn value(
+    store: &ComponentStore,
+    shared: &Shared,
+    key: &str,
+) -> Result<Option<Bytes>, CacheError> {
+    let value = store.get(key).await?;
+    Ok(match value {
+        Some(value) if key == descriptor::KEY => {
+            Some(descriptor::with_followers(value, shared.links.followers()))
+        }
+        value => value,
+    })
 }
 
 fn key(message: &Message) -> Result<&str, std::str::Utf8Error> {

@@ -34,7 +34,7 @@ pub struct Builder<C, K> {
     pub(super) sources: Vec<StreamSource>,
     /// The topic to follow, where the source does not bring its own.
     pub(super) previous: Option<String>,
-    /// Whether messages go on to a further step: `None` for the default of the kind.
+    /// Whether results go to followers: `None`: by the steps of each message.
     pub(super) pipelined: Option<bool>,
     pub(super) hold: HoldLimits,
     /// HTTP in front of it.
@@ -172,8 +172,12 @@ impl<C, K: Publishes> Builder<C, K> {
         self
     }
 
-    /// Whether results go on to a further step instead of back to the client. Default: `false` for
-    /// servers, masters and hubs, `true` for pipelines and sinks.
+    /// Whether results go to the components that follow this one (`true`), or back to the client (`false`),
+    /// whatever steps the message has.
+    ///
+    /// Default: by the steps of each message. The result of a step that has a further one goes on, and its
+    /// caller gets an error if no component follows. That of the last step goes to the client; from a pipeline
+    /// or sink whose clients do not take their answers there over a link, it goes to followers.
     pub fn pipelined(mut self, pipelined: bool) -> Self {
         self.pipelined = Some(pipelined);
         self

@@ -283,12 +283,12 @@ impl<C: Shape> CommonParts<C> {
 
 impl<C: Shape, K: Kind> Builder<C, K> {
     /// What runs methods and publishes.
-    fn calling_parts(self, pipelined: bool) -> std::result::Result<CommonParts<C>, StartError>
+    fn calling_parts(self, tells_others: bool) -> std::result::Result<CommonParts<C>, StartError>
     where
         C: Callable,
     {
         let concurrency = self.concurrency;
-        let mut parts = self.publishing_parts(pipelined)?;
+        let mut parts = self.publishing_parts(tells_others)?;
         let executor = Executor::new(parts.state.clone()).concurrency(concurrency);
         parts
             .template
@@ -324,7 +324,10 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         Ok(parts)
     }
 
-    fn publishing_parts(self, pipelined: bool) -> std::result::Result<CommonParts<C>, StartError> {
+    fn publishing_parts(
+        self,
+        tells_others: bool,
+    ) -> std::result::Result<CommonParts<C>, StartError> {
         let db_address = self.db_address()?;
         let pub_address = self.beside("pub", &self.pub_address)?;
         if self.name.is_empty() || self.name.contains([' ', '.']) {
@@ -336,7 +339,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         }
         let state = State::new(self.component);
         let publish = PubService::with_hooks(pub_address, state.clone())
-            .pipelined(self.pipelined.unwrap_or(pipelined))
+            .pipelined_or(self.pipelined, tells_others)
             .hold(self.hold);
         let mut template = ServerTemplate::with_settings(K::KIND, self.name, self.settings);
         template.register_outbound(publish, "Pub");

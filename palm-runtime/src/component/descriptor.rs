@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use crate::callable::{FunctionInfo, Results};
 use crate::component::ComponentKind;
-use crate::message::proto::{Address, Descriptor, Function};
+use crate::message::proto::{Address, Descriptor, Follower, Function};
 
 /// The key of the cache service.
 pub(crate) const KEY: &str = "palm";
@@ -48,6 +49,21 @@ pub(super) fn encode(kind: Option<ComponentKind>, name: &str, offer: Offer<'_>) 
     descriptor.encode_to_vec()
 }
 
+/// `descriptor` with these followers listed.
+pub(crate) fn with_followers(descriptor: Bytes, followers: Vec<Follower>) -> Bytes {
+    if followers.is_empty() {
+        return descriptor;
+    }
+    let followers = Descriptor {
+        followers,
+        ..Descriptor::default()
+    };
+    // Fields of protobuf messages that stand behind each other are one message.
+    [&descriptor[..], &followers.encode_to_vec()]
+        .concat()
+        .into()
+}
+
 /// `descriptor` with these functions listed.
 pub(crate) fn listing(
     descriptor: &[u8],
@@ -56,4 +72,28 @@ pub(crate) fn listing(
     let mut descriptor = Descriptor::decode(descriptor)?;
     descriptor.functions = functions.values().cloned().collect();
     Ok(descriptor.encode_to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_lists_followers_beside_all_else() {
+        let plain = Descriptor {
+            name: "first".to_owned(),
+            links: vec!["client".to_owned()],
+            ..Descriptor::default()
+        };
+        let follower = Follower {
+            name: "second".to_owned(),
+            ..Follower::default()
+        };
+        let listed = with_followers(plain.encode_to_vec().into(), vec![follower.clone()]);
+        let expected = Descriptor {
+            followers: vec![follower],
+            ..plain
+        };
+        assert_eq!(Descriptor::decode(listed), Ok(expected));
+    }
 }

@@ -14,7 +14,7 @@ mod step;
 mod typed;
 
 pub(crate) use nearest::nearest;
-pub(crate) use step::step_at;
+pub(crate) use step::{has_next_step, step_at, unfinished_step};
 
 pub use fit::{Answer, Argument, Feeds, NoAnswer, Untyped};
 pub use step::{Step, StepError, Steps};

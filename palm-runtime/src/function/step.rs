@@ -55,6 +55,27 @@ pub(crate) fn step_at(function: &str, stage: i64) -> Result<Step<'_>, StepError>
     }
 }
 
+/// Whether a step follows number `stage` of `function`.
+pub(crate) fn has_next_step(function: &str, stage: i64) -> bool {
+    function.contains(' ')
+        && usize::try_from(stage)
+            .is_ok_and(|stage| function.split_whitespace().nth(stage + 1).is_some())
+}
+
+/// The step that a result at `stage` of `function` comes from, if that is not the last one: its number, from 0
+/// on, and the step itself. `None` for the result of the last step.
+///
+/// A component sends the result of the last step without a change of `stage`; a hook may have counted beyond it.
+pub(crate) fn unfinished_step(function: &str, stage: i64) -> Option<(usize, &str)> {
+    if !function.contains(' ') {
+        return None;
+    }
+    let last = function.split_whitespace().count().saturating_sub(1);
+    let stage = usize::try_from(stage).unwrap_or(0);
+    let step = function.split_whitespace().nth(stage).unwrap_or_default();
+    (stage < last).then_some((stage, step))
+}
+
 fn parse_step(step: &str) -> Result<Step<'_>, StepError> {
     if step.is_empty() {
         return Err(StepError::Empty);
@@ -202,6 +223,50 @@ mod tests {
             -1,
             Err("stage -1 is not one of the 2 steps of `a.foo b.bar`"),
         );
+    }
+
+    #[test]
+    fn has_next_step_is_true_before_the_last_step_of_a_list() {
+        for (function, stage, expected) in [
+            ("a.foo", 0, false),
+            ("a.foo", 7, false),
+            ("a.foo b.bar", 0, true),
+            ("a.foo b.bar", 1, false),
+            ("a.foo b.bar", 2, false),
+            ("a.foo b.bar", -1, false),
+            ("a.foo b.bar", i64::MAX, false),
+            ("a.foo  b.bar ", 0, true),
+            ("a.foo ", 0, false),
+            ("", 0, false),
+        ] {
+            assert_eq!(
+                has_next_step(function, stage),
+                expected,
+                "{function} {stage}"
+            );
+        }
+    }
+
+    #[test]
+    fn unfinished_step_names_the_step_that_answered_in_place_of_the_last() {
+        for (function, stage, expected) in [
+            ("a.foo", 0, None),
+            ("a.foo", -7, None),
+            ("a.foo ", 0, None),
+            ("a.foo b.bar c.baz", 0, Some((0, "a.foo"))),
+            ("a.foo b.bar c.baz", 1, Some((1, "b.bar"))),
+            ("a.foo b.bar c.baz", 2, None),
+            // A hook that counts beyond the last step, as some of pylm do.
+            ("a.foo b.bar c.baz", 3, None),
+            ("a.foo b.bar c.baz", -1, Some((0, "a.foo"))),
+            ("a.foo b.bar", i64::MAX, None),
+        ] {
+            assert_eq!(
+                unfinished_step(function, stage),
+                expected,
+                "{function} {stage}"
+            );
+        }
     }
 
     #[test]

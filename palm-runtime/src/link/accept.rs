@@ -27,7 +27,7 @@ use super::dispatch::{Dispatch, Failed, Loss};
 use super::header::{self, is_header};
 use super::options::LinkOptions;
 use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
-use super::streams::{Following, Streams};
+use super::streams::{Following, Origin, Streams};
 use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::by_number::ByNumber;
 use crate::message::Group;
@@ -587,6 +587,7 @@ impl Links {
                 session.submit(item, now);
             }
             state.streams.add(key, following);
+            state.streams.set_origin(key, Origin::of(hello));
         }
         let peer = Peer {
             key,

@@ -53,6 +53,10 @@ pub(crate) struct Introduction {
     /// What a worker can do.
     pub(crate) functions: Vec<Function>,
     pub(crate) following: Following,
+    /// Its `db_address`; empty: it has none.
+    pub(crate) db_address: String,
+    /// A client's, where clients share the component.
+    pub(crate) weight: u32,
     /// How many messages are dealt with at once, and how many more may come ahead.
     pub(crate) concurrency: usize,
     pub(crate) prefetch: Prefetch,
@@ -66,6 +70,8 @@ impl Introduction {
             name: name.to_owned(),
             functions: Vec::new(),
             following,
+            db_address: String::new(),
+            weight: 0,
             concurrency: 1,
             prefetch: Prefetch::Fixed(4095),
         }
@@ -174,6 +180,8 @@ impl Link {
             name,
             functions,
             following,
+            db_address,
+            weight,
             concurrency,
             prefetch,
         } = introduction;
@@ -193,6 +201,8 @@ impl Link {
                 WORKER => u32::try_from(concurrency.max(1)).unwrap_or(u32::MAX),
                 _ => 0,
             },
+            weight,
+            db_address,
             ..LinkHello::default()
         };
         let now = Instant::now();
@@ -235,6 +245,11 @@ impl Link {
         let mut state = self.state();
         state.left = messages;
         state.session.limit(messages);
+    }
+
+    /// Whether there is a connection just now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state().is_connected()
     }
 
     /// Waits until the other side has answered once. Cancel safe.

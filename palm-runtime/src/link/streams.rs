@@ -8,14 +8,16 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
+use prost::Message as _;
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
+use super::CLIENT;
 use super::accept::{LONGEST_NAME, Links, PeerKey, State};
 use super::session::{Item, Session, messages};
 use crate::cancel::CANCEL_TOPIC;
 use crate::message::Group;
-use crate::message::proto::LinkHello;
+use crate::message::proto::{self, LinkHello};
 
 /// The backlog of a subscriber at which the publisher waits for it. One message is accepted however large it is.
 const BACKLOG: Backlog = Backlog {
@@ -41,6 +43,10 @@ const BEHIND: Backlog = Backlog {
 
 /// How many topics one peer may follow.
 const MOST_TOPICS: usize = 64;
+
+/// How many followers a component lists, and how many bytes the list has at most.
+const MAX_FOLLOWERS: usize = 1000;
+const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Backlog {
@@ -108,6 +114,34 @@ impl Following {
     }
 }
 
+/// Where a peer comes from, as it says itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) name: String,
+    /// The id of a client that makes calls here. An answer whose client takes none anywhere on this component
+    /// goes to it: for a client that expects its answers from another component, that is an error.
+    pub(super) caller: String,
+    /// The component's own; empty: it has none.
+    pub(super) db_address: String,
+}
+
+impl Origin {
+    pub(super) fn of(hello: &LinkHello) -> Self {
+        let short = |text: &String| match text.len() <= LONGEST_NAME {
+            true => text.clone(),
+            false => String::new(),
+        };
+        Self {
+            name: short(&hello.name),
+            caller: match hello.role == CLIENT && hello.client.is_empty() {
+                true => short(&hello.name),
+                false => String::new(),
+            },
+            db_address: short(&hello.db_address),
+        }
+    }
+}
+
 /// Messages to be published.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
@@ -118,6 +152,7 @@ pub(crate) struct Delivery {
 #[derive(Debug, Default)]
 struct Follower {
     following: Following,
+    origin: Origin,
     /// What waits for who comes next, once this one takes no more.
     parked: Option<VecDeque<Item>>,
     parked_size: Backlog,
@@ -143,6 +178,8 @@ pub(super) struct Streams {
     /// With the tag that tells the peer the topic.
     topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
     clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
+    /// Clients that call here and take their answers elsewhere, by their id.
+    callers: HashMap<String, PeerKey>,
     /// Peers whose backlog is full, and since when.
     full: HashMap<PeerKey, Instant>,
     /// Gets what somebody new follows.
@@ -175,11 +212,40 @@ impl Streams {
         self.followers.insert(key, follower);
     }
 
+    /// Says where a peer that was added comes from.
+    pub(super) fn set_origin(&mut self, key: PeerKey, origin: Origin) {
+        if let Some(follower) = self.followers.get_mut(&key) {
+            if !origin.caller.is_empty() {
+                self.callers.insert(origin.caller.clone(), key);
+            }
+            follower.origin = origin;
+        }
+    }
+
+    /// A peer that follows topics and says where it is to be found, as others are told of it.
+    fn described(&self, key: PeerKey) -> Option<proto::Follower> {
+        let Follower {
+            following, origin, ..
+        } = self.followers.get(&key)?;
+        let topics = following.topics.iter();
+        let topics = topics.filter(|topic| topic.as_bytes() != CANCEL_TOPIC);
+        let topics: Vec<_> = topics.cloned().collect();
+        let is_known = !topics.is_empty() && !origin.db_address.is_empty();
+        is_known.then(|| proto::Follower {
+            name: origin.name.clone(),
+            db_address: origin.db_address.clone(),
+            topics,
+        })
+    }
+
     pub(super) fn remove(&mut self, key: PeerKey) {
         self.full.remove(&key);
         let Some(follower) = self.followers.remove(&key) else {
             return;
         };
+        if self.callers.get(&follower.origin.caller) == Some(&key) {
+            self.callers.remove(&follower.origin.caller);
+        }
         let Following { topics, client } = follower.following;
         for topic in topics {
             if let Some(keys) = self.topics.get_mut(&topic) {
@@ -201,11 +267,20 @@ impl Streams {
         let clients = self.clients.get(client_of(topic));
         let clients = clients.into_iter().flatten().map(|&key| (key, 0));
         let exact = self.topics.get(topic).into_iter().flatten().copied();
-        exact.chain(clients).collect()
+        let mut targets: SmallVec<_> = exact.chain(clients).collect();
+        if targets.is_empty() {
+            let caller = self.callers.get(client_of(topic));
+            targets.extend(caller.map(|&key| (key, 0)));
+        }
+        targets
     }
 
     fn has(&self, topic: &str) -> bool {
         self.topics.contains_key(topic) || self.clients.contains_key(client_of(topic))
+    }
+
+    fn has_caller(&self, topic: &str) -> bool {
+        self.callers.contains_key(client_of(topic))
     }
 
     pub(super) fn has_a_place(&self, key: PeerKey) -> bool {
@@ -312,6 +387,32 @@ impl Links {
         clients.contains_key(client_of(topic))
     }
 
+    /// The components that follow this one and are connected, as its descriptor lists them: at most
+    /// [`MAX_FOLLOWERS`], and [`MAX_FOLLOWER_BYTES`].
+    pub(crate) fn followers(&self) -> Vec<proto::Follower> {
+        let state = self.state();
+        let there = state.peers.iter().filter(|(_, peer)| peer.is_there());
+        let described = there.filter_map(|(&key, _)| state.streams.described(key));
+        let mut bytes = 0;
+        let mut followers: Vec<_> = described
+            .take_while(|follower| {
+                bytes += follower.encoded_len();
+                bytes <= MAX_FOLLOWER_BYTES
+            })
+            .take(MAX_FOLLOWERS)
+            .collect();
+        drop(state);
+        followers.sort_by(|one, other| {
+            (&one.name, &one.db_address).cmp(&(&other.name, &other.db_address))
+        });
+        followers
+    }
+
+    /// Whether `topic` is that of a client that calls here and takes its answers elsewhere.
+    pub(crate) fn is_caller(&self, topic: &str) -> bool {
+        self.state().streams.has_caller(topic)
+    }
+
     /// Whether somebody follows `topic`.
     pub(crate) fn is_followed(&self, topic: &str) -> bool {
         self.state().streams.has(topic)
@@ -334,6 +435,12 @@ impl Links {
         deliveries.clear();
         deliveries.append(&mut unheard);
         self.flush(&mut state, now);
+    }
+
+    /// Whether [`settled`](Self::settled) would wait.
+    pub(crate) fn is_settling(&self) -> bool {
+        let settled_at = self.state().settled_at;
+        settled_at.is_some_and(|at| at > Instant::now())
     }
 
     /// Waits, after a restart, until those who were here before have had time to come back: what is published
@@ -427,6 +534,60 @@ mod tests {
         assert!(!streams.has("news") && !streams.has("anna/17"));
         streams.remove(2);
         assert!(streams.topics.is_empty() && streams.clients.is_empty());
+    }
+
+    #[test]
+    fn a_client_that_takes_its_answers_elsewhere_is_answered_where_it_calls_if_nobody_else_is() {
+        let hello = |role: &str, client: &str| LinkHello {
+            role: role.to_owned(),
+            name: "anna".to_owned(),
+            client: client.to_owned(),
+            ..LinkHello::default()
+        };
+        assert_eq!(Origin::of(&hello(CLIENT, "")).caller, "anna");
+        assert_eq!(Origin::of(&hello(CLIENT, "anna")).caller, "");
+        assert_eq!(Origin::of(&hello("subscriber", "")).caller, "");
+        let mut streams = Streams::default();
+        streams.add(1, following(&[], ""));
+        streams.set_origin(1, Origin::of(&hello(CLIENT, "")));
+        assert_eq!(targets(&streams, "anna/17"), [(1, 0)]);
+        assert!(streams.has_caller("anna/17") && !streams.has_caller("bert/17"));
+        assert!(!streams.has("anna/17"));
+        assert!(!streams.clients.contains_key("anna"));
+        streams.add(2, following(&[], "anna"));
+        assert_eq!(targets(&streams, "anna/17"), [(2, 0)]);
+        streams.remove(2);
+        assert_eq!(targets(&streams, "anna/17"), [(1, 0)]);
+        streams.remove(1);
+        assert!(streams.callers.is_empty() && targets(&streams, "anna/17").is_empty());
+    }
+
+    #[test]
+    fn followers_are_listed_with_the_topics_of_messages() {
+        let hello = |db_address: &str| LinkHello {
+            name: "next".to_owned(),
+            db_address: db_address.to_owned(),
+            ..LinkHello::default()
+        };
+        let mut streams = Streams::default();
+        let cancelled = str::from_utf8(CANCEL_TOPIC).unwrap();
+        streams.add(1, following(&["news", cancelled], ""));
+        assert_eq!(streams.described(1), None, "it has no address");
+        streams.set_origin(1, Origin::of(&hello("tcp://127.0.0.1:1")));
+        let expected = proto::Follower {
+            name: "next".to_owned(),
+            db_address: "tcp://127.0.0.1:1".to_owned(),
+            topics: vec!["news".to_owned()],
+        };
+        assert_eq!(streams.described(1), Some(expected));
+        streams.set_origin(1, Origin::of(&hello(&"x".repeat(LONGEST_NAME + 1))));
+        assert_eq!(streams.described(1), None, "its address is too long");
+        // A worker is told of cancelled calls, and of nothing else.
+        streams.add(2, following(&[cancelled], ""));
+        streams.set_origin(2, Origin::of(&hello("tcp://127.0.0.1:2")));
+        assert_eq!(streams.described(2), None);
+        streams.remove(1);
+        assert_eq!(streams.described(1), None);
     }
 
     #[test]

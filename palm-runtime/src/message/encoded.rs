@@ -14,7 +14,7 @@ use super::memory::FrameMemory;
 use super::proto::{End, Extensions, PalmMessage, Share, Trace};
 use super::share;
 use crate::error::{CallFailure, chain};
-use crate::function::{Step, StepError, step_at};
+use crate::function::{Step, StepError, has_next_step, step_at};
 use crate::link::task::Task;
 
 /// What the payload becomes when a call or a hook fails, for peers of old: the one byte `0`.
@@ -250,6 +250,11 @@ impl Message {
     pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.set_payload(payload);
         self
+    }
+
+    /// Whether a step follows the one that is to be done next.
+    pub(crate) fn has_next_step(&self) -> bool {
+        has_next_step(self.function(), self.0.stage)
     }
 
     /// Why the payload is no result, where a component before has told.

@@ -37,6 +37,21 @@ struct Waiting {
     frame: Bytes,
 }
 
+/// A message and its topic.
+pub(super) type Publication = (ByteString, Bytes);
+
+/// For how long a pending publication is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// For [`HoldLimits::time`].
+    Long,
+    /// For [`GRACE`] at most: its caller can be told that no component follows.
+    Short,
+}
+
+/// How long a message waits for the next step, if that has never been there and its caller can be told.
+pub(super) const GRACE: Duration = Duration::from_secs(3);
+
 /// The messages that wait, by topic, each topic in order.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -44,6 +59,8 @@ pub(super) struct Held {
     topics: BTreeMap<ByteString, VecDeque<Waiting>>,
     /// All that wait by age, and some that no longer do.
     ages: VecDeque<(u64, Instant, ByteString)>,
+    /// Those among them that are kept for a short time, likewise.
+    short: VecDeque<(u64, Instant, ByteString)>,
     next_number: u64,
     messages: usize,
     bytes: usize,
@@ -55,6 +72,7 @@ impl Held {
             limits,
             topics: BTreeMap::new(),
             ages: VecDeque::new(),
+            short: VecDeque::new(),
             next_number: 0,
             messages: 0,
             bytes: 0,
@@ -71,24 +89,33 @@ impl Held {
         !self.topics.is_empty() && self.topics.contains_key(topic)
     }
 
-    /// Keeps a message; tells how many had to be dropped for it.
-    pub(super) fn push(&mut self, now: Instant, topic: ByteString, frame: Bytes) -> usize {
+    /// Keeps a message; returns those that had to be dropped for it.
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        topic: ByteString,
+        frame: Bytes,
+        keep: Keep,
+    ) -> Vec<Publication> {
         if self.limits.time.is_zero() {
-            return 1;
+            return vec![(topic, frame)];
         }
         let number = self.next_number;
         self.next_number += 1;
         self.messages += 1;
         self.bytes += frame.len();
         self.ages.push_back((number, now, topic.clone()));
+        if keep == Keep::Short && GRACE < self.limits.time {
+            self.short.push_back((number, now, topic.clone()));
+        }
         let waiting = Waiting { number, frame };
         self.topics.entry(topic).or_default().push_back(waiting);
-        let mut dropped = 0;
+        let mut dropped = Vec::new();
         // One message is always let in, however large it is.
         while self.messages > 1
             && (self.messages > self.limits.messages || self.bytes > self.limits.bytes)
         {
-            dropped += self.drop_oldest();
+            dropped.extend(self.drop_oldest());
         }
         dropped
     }
@@ -131,55 +158,81 @@ impl Held {
         waiting.into_iter().map(with_topic).collect()
     }
 
-    /// Drops what has waited for too long; tells how many that were.
-    pub(super) fn expire(&mut self, now: Instant) -> usize {
-        let mut dropped = 0;
-        while self.next_expiry().is_some_and(|expiry| expiry <= now) {
-            dropped += self.drop_oldest();
+    /// Drops and returns the messages that have waited for too long.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Publication> {
+        let mut dropped = Vec::new();
+        while self.short_expiry().is_some_and(|expiry| expiry <= now) {
+            if let Some((number, _, topic)) = self.short.pop_front() {
+                dropped.extend(self.remove(number, topic));
+            }
+        }
+        while self.long_expiry().is_some_and(|expiry| expiry <= now) {
+            dropped.extend(self.drop_oldest());
+        }
+        if !dropped.is_empty() {
+            self.forget_released();
         }
         dropped
     }
 
     /// When the next message will have waited for too long.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
+        let expiries = [self.short_expiry(), self.long_expiry()];
+        expiries.into_iter().flatten().min()
+    }
+
+    fn short_expiry(&self) -> Option<Instant> {
+        self.short.front().map(|(_, since, _)| *since + GRACE)
+    }
+
+    fn long_expiry(&self) -> Option<Instant> {
         self.ages
             .front()
             .map(|(_, since, _)| *since + self.limits.time)
     }
 
-    fn drop_oldest(&mut self) -> usize {
-        let Some((number, _, topic)) = self.ages.pop_front() else {
-            return 0;
+    fn drop_oldest(&mut self) -> Option<Publication> {
+        let (number, _, topic) = self.ages.pop_front()?;
+        self.remove(number, topic)
+    }
+
+    /// Removes a message, if it still waits.
+    fn remove(&mut self, number: u64, topic: ByteString) -> Option<Publication> {
+        let queue = self.topics.get_mut(&topic)?;
+        // Usually the first one.
+        let place = match queue.front() {
+            Some(first) if first.number == number => 0,
+            _ => queue
+                .binary_search_by_key(&number, |waiting| waiting.number)
+                .ok()?,
         };
-        let Some(queue) = self.topics.get_mut(&topic) else {
-            return 0;
-        };
-        if queue.front().is_none_or(|waiting| waiting.number != number) {
-            return 0;
-        }
-        if let Some(waiting) = queue.pop_front() {
-            self.messages -= 1;
-            self.bytes -= waiting.frame.len();
-        }
+        let Waiting { frame, .. } = queue.remove(place)?;
+        self.messages -= 1;
+        self.bytes -= frame.len();
         if queue.is_empty() {
             self.topics.remove(&topic);
         }
-        1
+        Some((topic, frame))
     }
 
     /// Keeps `ages` from growing beyond what waits.
     fn forget_released(&mut self) {
         if self.topics.is_empty() {
             self.ages.clear();
-        } else if self.ages.len() > 2 * self.messages {
-            let topics = &self.topics;
-            self.ages.retain(|(number, _, topic)| {
-                topics.get(topic).is_some_and(|queue| {
-                    queue
-                        .binary_search_by_key(number, |waiting| waiting.number)
-                        .is_ok()
-                })
-            });
+            self.short.clear();
+            return;
+        }
+        let topics = &self.topics;
+        for ages in [&mut self.ages, &mut self.short] {
+            if ages.len() > 2 * self.messages {
+                ages.retain(|(number, _, topic)| {
+                    topics.get(topic).is_some_and(|queue| {
+                        queue
+                            .binary_search_by_key(number, |waiting| waiting.number)
+                            .is_ok()
+                    })
+                });
+            }
         }
     }
 }
@@ -196,12 +249,19 @@ mod tests {
         })
     }
 
+    fn text(publications: &[Publication]) -> String {
+        let text =
+            |(topic, frame): &Publication| format!("{topic}:{}", String::from_utf8_lossy(frame));
+        publications.iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What is dropped for a message.
+    fn push(held: &mut Held, now: Instant, topic: &str, frame: impl Into<Bytes>) -> String {
+        text(&held.push(now, topic.into(), frame.into(), Keep::Long))
+    }
+
     fn released(held: &mut Held, prefix: &str) -> String {
-        let released = held.release(prefix.as_bytes());
-        let text = |(topic, frame): &(ByteString, Bytes)| {
-            format!("{topic}:{}", String::from_utf8_lossy(frame))
-        };
-        released.iter().map(text).collect::<Vec<_>>().join(" ")
+        text(&held.release(prefix.as_bytes()))
     }
 
     #[test]
@@ -209,7 +269,7 @@ mod tests {
         let mut held = held(10, 100);
         let now = Instant::now();
         for (topic, frame) in [("ab", "1"), ("b", "2"), ("abc", "3"), ("ab", "4")] {
-            assert_eq!(held.push(now, topic.into(), frame.into()), 0);
+            assert_eq!(push(&mut held, now, topic, frame), "");
         }
         assert!(held.holds("ab"));
         assert_eq!(released(&mut held, "ab"), "ab:1 ab:4 abc:3");
@@ -222,12 +282,12 @@ mod tests {
     fn the_oldest_make_room() {
         let mut held = held(2, 100);
         let now = Instant::now();
-        assert_eq!(held.push(now, "a".into(), "1".into()), 0);
-        assert_eq!(held.push(now, "b".into(), "2".into()), 0);
-        assert_eq!(held.push(now, "a".into(), "3".into()), 1);
-        assert_eq!(held.push(now, "c".into(), vec![b'x'; 99].into()), 1);
+        assert_eq!(push(&mut held, now, "a", "1"), "");
+        assert_eq!(push(&mut held, now, "b", "2"), "");
+        assert_eq!(push(&mut held, now, "a", "3"), "a:1");
+        assert_eq!(push(&mut held, now, "c", vec![b'x'; 99]), "b:2");
         assert_eq!(released(&mut held, "a"), "a:3");
-        assert_eq!(held.push(now, "d".into(), vec![b'x'; 101].into()), 1);
+        assert!(!push(&mut held, now, "d", vec![b'x'; 101]).is_empty());
         assert_eq!(held.release(b"d").len(), 1);
     }
 
@@ -236,27 +296,58 @@ mod tests {
         let mut held = held(10, 100);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        held.push(at(0), "a".into(), "1".into());
-        held.push(at(5), "a".into(), "2".into());
-        held.push(at(6), "b".into(), "3".into());
-        assert_eq!(held.expire(at(9)), 0);
-        assert_eq!(held.expire(at(10)), 1);
+        push(&mut held, at(0), "a", "1");
+        push(&mut held, at(5), "a", "2");
+        push(&mut held, at(6), "b", "3");
+        assert_eq!(text(&held.expire(at(9))), "");
+        assert_eq!(text(&held.expire(at(10))), "a:1");
         assert_eq!(released(&mut held, "b"), "b:3");
         assert_eq!(held.next_expiry(), Some(at(15)));
-        assert_eq!(held.expire(at(16)), 1);
+        assert_eq!(text(&held.expire(at(16))), "a:2");
         assert_eq!(held.next_expiry(), None);
+    }
+
+    #[test]
+    fn a_message_that_is_kept_for_a_short_time_expires_before_older_ones() {
+        let mut held = held(10, 100);
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        push(&mut held, at(0), "a", "1");
+        for (millis, frame) in [(100, "2"), (200, "3")] {
+            let dropped = held.push(at(millis), "a".into(), frame.into(), Keep::Short);
+            assert!(dropped.is_empty());
+        }
+        push(&mut held, at(300), "a", "4");
+        assert_eq!(held.next_expiry(), Some(at(3100)));
+        assert_eq!(text(&held.expire(at(3099))), "");
+        assert_eq!(text(&held.expire(at(3100))), "a:2");
+        // What is released expires no more.
+        assert_eq!(released(&mut held, "a"), "a:1 a:3 a:4");
+        assert_eq!(text(&held.expire(at(20_000))), "");
+        assert_eq!((held.messages, held.bytes), (0, 0));
+        assert_eq!(held.next_expiry(), None);
+    }
+
+    #[test]
+    fn a_publisher_that_keeps_nothing_returns_each_message() {
+        let mut held = Held::new(HoldLimits {
+            time: Duration::ZERO,
+            ..HoldLimits::default()
+        });
+        assert_eq!(push(&mut held, Instant::now(), "a", "1"), "a:1");
     }
 
     #[test]
     fn many_releases_leave_no_trace() {
         let mut held = held(10, 100);
         let now = Instant::now();
-        held.push(now, "stays".into(), "1".into());
+        push(&mut held, now, "stays", "1");
         for _ in 0..1000 {
-            held.push(now, "goes".into(), "2".into());
+            held.push(now, "goes".into(), "2".into(), Keep::Short);
             held.release(b"goes");
         }
         assert!(held.ages.len() < 10, "{}", held.ages.len());
+        assert!(held.short.len() < 10, "{}", held.short.len());
         assert_eq!(released(&mut held, "stays"), "stays:1");
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 pub use super::held::HoldLimits;
 
 use super::doubt::{self, Arrivals, Doubts};
-use super::held::Held;
+use super::held::{Held, Keep, Publication};
 use super::ready::{READY_PREFIX, Ready};
 use super::sent::RecentlySent;
 use super::whereabouts::{Given, IntoAddress};
@@ -18,17 +18,19 @@ use crate::callable::{Emit, Plain, Shape, State, catch_panic};
 use crate::cancel::CANCEL_TOPIC;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
+use crate::function::has_next_step;
 use crate::link::{Delivery, Following};
 use crate::message::{FrameMemory, Group, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
-/// Publishes each message: under its client's id, or, when pipelined, under the component's own name
-/// and with the next stage. The hooks `gather` and `handle_stream` of `S` come first. Announced as
-/// `pub_address`.
+/// Publishes each message: under the component's own name and with the next stage, if the message has a
+/// further step, and otherwise under its client's id. The hooks `gather` and `handle_stream` of `S` come
+/// first. Announced as `pub_address`.
 ///
-/// A message whose topic nobody has asked for is held for a while ([`HoldLimits`]).
+/// A message whose topic has no subscriber is kept for a while ([`HoldLimits`]). If it was for the next step,
+/// and no component has followed until then, its caller is answered by an error that says so.
 ///
 /// ```
 /// use palm_runtime::ServerTemplate;
@@ -49,7 +51,9 @@ use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendErr
 pub struct PubService<S = Plain> {
     address: Given,
     state: Arc<State<S>>,
-    pipelined: bool,
+    pipelined: Option<bool>,
+    /// Where results of a last step go if `pipelined` is not set.
+    tells_others: bool,
     hold: HoldLimits,
     opened: Option<Opened>,
 }
@@ -77,16 +81,30 @@ impl<S: Shape> PubService<S> {
         Self {
             address: address.into_address(),
             state,
-            pipelined: false,
+            pipelined: None,
+            tells_others: false,
             hold: HoldLimits::default(),
             opened: None,
         }
     }
 
-    /// Whether messages go on to a further step instead of back to their client. Default: no.
+    /// Whether messages go to the component's followers (`true`), or back to their client (`false`), whatever
+    /// steps they have. Default: a message with a further step goes to the followers, any other one to its
+    /// client.
+    ///
+    /// With `true`, the result of a last step goes to its client all the same if that client takes its answers
+    /// from this component over a link.
     #[must_use]
     pub fn pipelined(mut self, pipelined: bool) -> Self {
+        self.pipelined = Some(pipelined);
+        self
+    }
+
+    /// As [`pipelined`](Self::pipelined), if that is set; `tells_others`: where results of a last step go
+    /// otherwise.
+    pub(crate) fn pipelined_or(mut self, pipelined: Option<bool>, tells_others: bool) -> Self {
         self.pipelined = pipelined;
+        self.tells_others = tells_others;
         self
     }
 
@@ -135,6 +153,8 @@ impl<S: Shape> Outbound for PubService<S> {
             doubts: Doubts::default(),
             state: self.state,
             pipelined: self.pipelined,
+            tells_others: self.tells_others,
+            was_followed: false,
             held: Held::new(self.hold),
             recent: RecentlySent::default(),
             publish: opened.publish,
@@ -174,7 +194,10 @@ impl<S: Shape> Outbound for PubService<S> {
                         break;
                     }
                     inlet.let_in().await;
-                    if publisher.pipelined && publisher.links {
+                    if publisher.links
+                        && shared.links.is_settling()
+                        && batch.iter().any(|it| publisher.may_go_on(&it.message))
+                    {
                         shared.links.settled().await;
                     }
                     publisher.take_notice().await?;
@@ -277,7 +300,10 @@ struct Publisher<S> {
     heard: Vec<Bytes>,
     doubts: Doubts,
     state: Arc<State<S>>,
-    pipelined: bool,
+    pipelined: Option<bool>,
+    tells_others: bool,
+    /// Whether a component has ever followed the component's own name.
+    was_followed: bool,
     held: Held,
     recent: RecentlySent,
     publish: Publish,
@@ -305,7 +331,8 @@ impl<S: Shape> Publisher<S> {
         let Some(group) = &envelope.together else {
             return false;
         };
-        if S::GATHERS || S::HANDLES_STREAM || self.pipelined {
+        // Those of a group have the same steps.
+        if S::GATHERS || S::HANDLES_STREAM || self.may_go_on(&envelope.message) {
             return false;
         }
         let topic = self.client_topic(&envelope.message);
@@ -363,21 +390,25 @@ impl<S: Shape> Publisher<S> {
         }
     }
 
-    /// Whether somebody follows the topic over a link.
+    /// Whether messages under the topic go over links: to its followers, or to the client that it is of, if that
+    /// is not subscribed to it.
     fn is_followed(&self, topic: &str) -> bool {
-        self.links && self.shared.links.is_followed(topic)
+        let links = &self.shared.links;
+        self.links
+            && (links.is_followed(topic)
+                || !self.publish.is_subscribed(topic.as_bytes()) && links.is_caller(topic))
     }
 
     /// Gives what has come together to those who have links, and waits for room with them.
     async fn deliver(&mut self) {
-        if !self.linked.is_empty() {
+        while !self.linked.is_empty() {
             self.shared.links.publish(&mut self.linked);
-            // Who followed it is gone.
+            // Those that are left lost their subscriber. Messages that are dropped for them may have to be
+            // answered, over links again.
             for Delivery { topic, group } in std::mem::take(&mut self.linked) {
                 self.plain = None;
                 for frame in group.frames() {
-                    let dropped = self.held.push(Instant::now(), topic.clone(), frame);
-                    self.drop_held(dropped);
+                    self.hold(topic.clone(), frame, Keep::Long);
                 }
             }
             self.shared.links.room().await;
@@ -388,6 +419,7 @@ impl<S: Shape> Publisher<S> {
     async fn follow(&mut self, following: &Following) -> Result<(), SocketClosed> {
         self.plain = None;
         let mut released = Vec::new();
+        self.was_followed |= following.topics.iter().any(|topic| *topic == *self.name);
         for topic in &following.topics {
             released.extend(self.held.release_exactly(topic));
         }
@@ -406,16 +438,21 @@ impl<S: Shape> Publisher<S> {
     /// Takes what waits for a component that comes next, and is for a client that takes its answers here: it
     /// came before the client, which has come anew after this component was restarted.
     fn release_answers(&mut self, client: &Following, released: &mut Vec<(ByteString, Bytes)>) {
-        if !self.pipelined {
+        if self.pipelined == Some(false) {
             return;
         }
         for (topic, frame) in self.held.release_exactly(&self.name) {
-            let message = Message::decode(frame.clone()).unwrap_or_default();
-            if client.is_of(message.client()) {
-                released.push((message.client_topic(), frame));
+            let mut message = Message::decode(frame.clone()).unwrap_or_default();
+            let was_at = message.stage().saturating_sub(1);
+            if client.is_of(message.client()) && !has_next_step(message.function(), was_at) {
+                message.set_stage(was_at);
+                released.push((message.client_topic(), message.into_frame()));
             } else {
-                let dropped = self.held.push(Instant::now(), topic, frame);
-                self.drop_held(dropped);
+                let keep = match client.is_of(message.client()) && !self.was_followed {
+                    true => Keep::Short,
+                    false => Keep::Long,
+                };
+                self.hold(topic, frame, keep);
             }
         }
     }
@@ -460,9 +497,31 @@ impl<S: Shape> Publisher<S> {
         self.send(topic, message).await
     }
 
+    /// Whether a message may be for the component's followers.
+    fn may_go_on(&self, message: &Message) -> bool {
+        self.pipelined
+            .unwrap_or_else(|| self.tells_others || message.has_next_step())
+    }
+
+    /// Whether the client of a message can be answered over a link: it takes its answers here, or calls here.
+    fn can_answer(&self, message: &Message) -> bool {
+        self.is_followed(message.client())
+    }
+
+    /// Whether a client takes the answer to a message from this component over a link.
+    fn has_client(&self, message: &Message) -> bool {
+        self.links && self.shared.links.has_client(message.client())
+    }
+
     fn default_topic(&self, mut message: Message) -> (ByteString, Message) {
-        let is_last = || self.links && self.shared.links.has_client(message.client());
-        if self.pipelined && !is_last() {
+        let goes_on = self.may_go_on(&message)
+            && if message.has_next_step() {
+                // The next step has nothing to do with an error, or with an end.
+                self.was_followed || !message.is_done() || !self.can_answer(&message)
+            } else {
+                !self.has_client(&message)
+            };
+        if goes_on {
             message.set_stage(message.stage().saturating_add(1));
             (self.name.clone(), message)
         } else {
@@ -488,7 +547,12 @@ impl<S: Shape> Publisher<S> {
             );
             return Ok(());
         }
-        let doubtful = topic == message.client() && self.is_doubtful(&topic);
+        let is_client = topic == message.client();
+        let doubtful = is_client && self.is_doubtful(&topic);
+        let keep = match !is_client && topic == self.name && !self.was_followed {
+            true if self.can_answer(&message) => Keep::Short,
+            _ => Keep::Long,
+        };
         let frame = message.into_frame_in(&mut self.memory);
         let is_heard = self.publish.is_subscribed(topic.as_bytes()) || self.is_followed(&topic);
         let unheard = self.held.holds(&topic) || !is_heard;
@@ -503,8 +567,7 @@ impl<S: Shape> Publisher<S> {
             self.doubts.wait(until, topic.clone(), len);
         }
         self.plain = None;
-        let dropped = self.held.push(now, topic.clone(), frame);
-        self.drop_held(dropped);
+        self.hold(topic.clone(), frame, keep);
         if !doubtful && self.doubts.has_enough(&topic, len) {
             self.publish_in_doubt(&topic).await?;
         }
@@ -613,6 +676,7 @@ impl<S: Shape> Publisher<S> {
                         self.say_ready(prefix).await?;
                         continue;
                     }
+                    self.was_followed |= prefix == self.name.as_bytes();
                     for (topic, frame) in self.held.release(&prefix) {
                         self.publish(topic, frame).await?;
                     }
@@ -652,6 +716,8 @@ impl<S: Shape> Publisher<S> {
         while let Some(topic) = self.doubts.expire(Instant::now() + doubt::PATIENCE) {
             self.publish_in_doubt(&topic).await?;
         }
+        let dropped = self.held.release(b"");
+        self.drop_held(dropped);
         Ok(())
     }
 
@@ -665,11 +731,73 @@ impl<S: Shape> Publisher<S> {
         Ok(())
     }
 
-    fn drop_held(&self, messages: usize) {
-        if messages > 0 {
-            self.counters.count_dropped(messages);
-            tracing::warn!(messages, "dropped: nobody subscribed to them in time");
+    /// Keeps a message until its topic has a subscriber.
+    fn hold(&mut self, topic: ByteString, frame: Bytes, keep: Keep) {
+        let dropped = self.held.push(Instant::now(), topic, frame, keep);
+        if !dropped.is_empty() {
+            self.drop_held(dropped);
         }
+    }
+
+    /// Drops messages whose topics had no subscriber in time. The callers of those that were for a next step are
+    /// answered.
+    fn drop_held(&mut self, mut dropped: Vec<Publication>) {
+        let (mut lost, mut unfollowed) = (0, 0);
+        // An answer may have to wait for its client, and others may be dropped for it, which are not answered:
+        // so this has an end.
+        while let Some((topic, frame)) = dropped.pop() {
+            let Some((client, frame)) = self.answer_unfollowed(&topic, frame) else {
+                lost += 1;
+                continue;
+            };
+            unfollowed += 1;
+            self.counters.count_error();
+            if self.is_followed(&client) {
+                let (topic, group) = (client, frame.into());
+                self.linked.push(Delivery { topic, group });
+            } else if !self.publish.is_subscribed(client.as_bytes()) {
+                dropped.extend(self.held.push(Instant::now(), client, frame, Keep::Long));
+            } else if self.publish.try_send(client.into_bytes(), frame).is_err() {
+                lost += 1;
+            }
+        }
+        if lost > 0 {
+            self.counters.count_dropped(lost);
+            tracing::warn!(messages = lost, "dropped: no subscriber in time");
+        }
+        if unfollowed > 0 {
+            let name = &self.name;
+            tracing::warn!(
+                messages = unfollowed,
+                "no component follows `{name}`, so messages with a further step were answered by an error"
+            );
+        }
+    }
+
+    /// The answer to the client of a message that no component follows for, and its topic. `None` if the message
+    /// was for its client.
+    fn answer_unfollowed(&self, topic: &str, frame: Bytes) -> Option<Publication> {
+        let mut message = Message::read(frame)?;
+        let client = message.client_topic();
+        if client.is_empty() || client == topic {
+            return None;
+        }
+        if message.is_done() {
+            return Some((client, message.into_frame()));
+        }
+        let was_at = message.stage().saturating_sub(1);
+        if *topic == *self.name && !has_next_step(message.function(), was_at) {
+            // The result of the last step, of a component that others might have followed.
+            message.set_stage(was_at);
+            return Some((client, message.into_frame()));
+        }
+        let name = &self.name;
+        let error = format!(
+            "no component follows `{topic}`; start the component of that step with `.follow(..)`, or set `.pipelined(false)` for `{name}` if its results are for the client"
+        );
+        let failure = CallFailure::unavailable(error.into());
+        let answer = message.failed(&self.name, &failure);
+        Some((client, answer.into_frame()))
     }
 
     fn log_failure(&self, hook: &str, message: &Message, failure: &CallFailure) {

@@ -118,7 +118,13 @@ impl<H: InboundHooks> SubConnection<H> {
             client: String::new(),
         };
         let name = &opened.context.name;
-        let introduction = Introduction::following(SUBSCRIBER, name, following);
+        let own = store.get("db_address").await.ok().flatten();
+        let own = own.and_then(|own| String::from_utf8(own.into()).ok());
+        let introduction = Introduction {
+            // So that clients find it, if it is the last one of their steps.
+            db_address: own.unwrap_or_default(),
+            ..Introduction::following(SUBSCRIBER, name, following)
+        };
         let options = opened.shared.links.options().clone();
         let (link, arrivals) = Link::new(address, &opened.options, introduction, options);
         tracing::info!("follows `{topic}` over a link with {address}");

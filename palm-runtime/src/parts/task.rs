@@ -116,6 +116,8 @@ impl Inbound for TaskConnection {
             ..
         } = self.options;
         let worker = Introduction {
+            db_address: String::new(),
+            weight: 0,
             role: WORKER,
             following: Following::default(),
             name: opened.context.name.clone(),

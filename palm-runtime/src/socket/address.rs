@@ -6,10 +6,10 @@ use std::str::FromStr;
 /// The address of a socket: `tcp://host:port` or `ipc://path`.
 ///
 /// To bind, the host may be `*` (all interfaces) and the port `*` or 0 (a free one).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(Transport);
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Transport {
     Tcp { host: String, port: u16 },
     Ipc { path: String },
