@@ -8,16 +8,18 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::CallError;
 use super::inputs::{Counted, Inputs, Part};
+use super::way::CloseOnDrop;
 use crate::error::chain;
-use crate::message::{self, Answered, RemoteError, Share};
+use crate::message::{self, Answered, Share};
 use crate::part::BATCH;
 use crate::parts::Ready;
 use crate::queue::{self, Weight};
 use crate::socket::{Publication, Subscribe};
 
 /// The payload, or why there is none.
-pub(super) type Received = Result<Bytes, Box<RemoteError>>;
+pub(super) type Received = Result<Bytes, Box<CallError>>;
 
 /// What came under one topic, in a row.
 #[derive(Debug)]
@@ -58,10 +60,20 @@ impl Came {
         match message::answer(frame) {
             Ok(Answered {
                 client,
+                function,
+                stage,
                 result,
                 share,
                 is_rest,
             }) => {
+                let result = match result {
+                    Ok(payload) if is_rest => Ok(payload),
+                    Ok(payload) => match CallError::unfinished(function, stage) {
+                        Some(unfinished) => Err(Box::new(unfinished)),
+                        None => Ok(payload),
+                    },
+                    Err(error) => Err(Box::new((*error).into())),
+                };
                 let came = Self {
                     result,
                     share,
@@ -123,7 +135,10 @@ pub(super) enum Waiting {
 fn weigh(given: &Given) -> Weight {
     let bytes = match given {
         Some(Ok(payload)) => payload.len(),
-        Some(Err(error)) => error.message.len(),
+        Some(Err(error)) => match &**error {
+            CallError::Remote(error) => error.message.len(),
+            _ => 0,
+        },
         None => 0,
     };
     let messages = 1;
@@ -175,18 +190,20 @@ pub(super) struct Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        self.answers.lock().remove(&self.number);
-        if self.awaited {
-            // Where there is no room for it, the call runs to its end.
-            let _ = self
-                .answers
-                .given_up
-                .try_send(std::mem::take(&mut self.text));
-        }
+        self.give_up();
     }
 }
 
 impl Topic {
+    /// Gives up the answers, and the call if they are awaited.
+    pub(super) fn give_up(&mut self) {
+        self.answers.lock().remove(&self.number);
+        if std::mem::take(&mut self.awaited) {
+            // If there is no room for it, the call runs to its end.
+            let _ = self.answers.given_up.try_send(self.text.clone());
+        }
+    }
+
     /// Whether something was sent whose answer is wanted and has not come.
     pub(super) fn awaited(&mut self, awaited: bool) {
         self.awaited = awaited;
@@ -294,6 +311,11 @@ impl Answers {
         }
     }
 
+    /// Whether no answer will come any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Lets everybody who waits know that nothing will come.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -308,6 +330,7 @@ pub(super) async fn read(
     answers: Arc<Answers>,
     ready: watch::Sender<Option<Ready>>,
 ) {
+    let answers = CloseOnDrop(answers);
     let mut publications = Vec::new();
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
         let mut came = Vec::new();
@@ -321,9 +344,8 @@ pub(super) async fn read(
                 None => tracing::warn!("an answer has no body, or more than one"),
             }
         }
-        answers.deliver(came).await;
+        answers.0.deliver(came).await;
     }
-    answers.close();
 }
 
 #[cfg(test)]

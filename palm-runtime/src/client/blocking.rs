@@ -129,6 +129,11 @@ impl Client {
         }
     }
 
+    /// Closes the client, and all of its clones; see [`crate::Client::close`].
+    pub fn close(&self) {
+        self.runtime.block_on(self.client.close());
+    }
+
     /// The value of `key` in the component's cache; see [`crate::Cache::get`].
     ///
     /// # Errors

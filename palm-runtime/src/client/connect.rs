@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use futures_util::FutureExt;
+use futures_util::future::join_all;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -13,18 +14,17 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answers::{self, Answers};
 use super::cancel;
 use super::known::Known;
-use super::way::{self, Way};
-use super::{CallError, ConnectError, Eval, Job};
+use super::routes::{Answering, Linking, Opened, Routes};
+use super::way::Way;
+use super::{CallError, ConnectError, Eval, Job, Reader};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::function::{Answer, Argument, IntoSteps, Steps};
-use crate::link::connection::{Introduction, Link};
-use crate::link::{CLIENT, Following, LinkOptions, SUBSCRIBER};
+use crate::link::{CLIENT, LinkOptions, SUBSCRIBER};
 use crate::message::proto::Descriptor;
 use crate::message::{Content, Deadline, FrameMemory, Share, new_id};
 use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
-use crate::together::Together;
 
 /// How many calls that were given up wait to be told of; beyond that, some run to their end.
 const GIVEN_UP: usize = 4096;
@@ -67,7 +67,17 @@ pub(super) struct Connection {
     memory: Mutex<FrameMemory>,
     cache: Cache,
     pub(super) known: Arc<Known>,
-    _tasks: Vec<AbortOnDropHandle<()>>,
+    pub(super) routes: Routes,
+    open: Mutex<Option<Open>>,
+    /// Where its tasks run.
+    runtime: Handle,
+}
+
+/// What a client has open until it is closed.
+#[derive(Debug)]
+struct Open {
+    links: Vec<Opened>,
+    tasks: Vec<Reader>,
 }
 
 /// The options of a [`Client`].
@@ -85,6 +95,7 @@ pub struct ClientBuilder {
     window: usize,
     check_functions: bool,
     answered_by: Option<Given>,
+    weight: u32,
     link: LinkOptions,
     options: SocketOptions,
 }
@@ -97,18 +108,30 @@ impl ClientBuilder {
         self
     }
 
-    /// Where answers are published: the `pub_address` of the *last* component of a pipeline. Default:
-    /// the first server's, asked for at `db_address`.
+    /// Where answers are published: the `pub_address` of the *last* component of a pipeline. Needed if a
+    /// component on the way is a legacy (pylm) peer. Default: answers come over a link, see
+    /// [`answered_by`](Self::answered_by), or from the `pub_address` of the component that is called.
     pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
         self.sub_address = Some(address.into_address());
         self
     }
 
-    /// The `db_address` of the component that answers: the *last* one of a pipeline. With that, and no
-    /// [`sub_address`](Self::sub_address), answers come over a link, none of them gets lost, and a job
-    /// knows when it is complete. Default: the component that is called.
+    /// The `db_address` of the component that answers: the *last* one of a pipeline.
+    ///
+    /// Default: the client finds it. A component lists the components that follow it over links; the client goes
+    /// from one to the next by the names of a call's steps, when such a call is made for the first time, and
+    /// takes its answers from the last one over a link. It waits up to 5 s for components that are not there
+    /// yet, and reports [`CallError::NoRoute`] if one of them does not come. So this is needed only if a
+    /// component on the way follows without a link (`sub_address`, a legacy peer).
     pub fn answered_by(mut self, db_address: impl IntoAddress) -> Self {
         self.answered_by = Some(db_address.into_address());
+        self
+    }
+
+    /// How large a part of a component that several clients share this one gets, from 1 to 100: one with 3 gets
+    /// three times as much as one with 1. Other numbers count as the nearest of these. Default: 1.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight.clamp(1, 100);
         self
     }
 
@@ -216,36 +239,26 @@ impl ClientBuilder {
         let calls_over_link = is_offered(CLIENT);
         let answered_by = self.answered_by.filter(|given| *given != self.db_address);
         let answers_here = self.sub_address.is_none() && answered_by.is_none();
-        let (calls, calling) = watch::channel(None);
-        let link = |db_address: &Address, role, answers_here: bool| {
-            let following = Following {
-                client: if answers_here {
-                    id.to_string()
-                } else {
-                    String::new()
-                },
-                ..Following::default()
-            };
-            let introduction = Introduction::following(role, &id, following);
-            let (link, arrivals) =
-                Link::new(db_address, &self.options, introduction, self.link.clone());
-            let (ready, saying) = watch::channel(None);
-            let reader = way::read(
-                link.clone(),
-                arrivals,
-                answers.clone(),
-                calling.clone(),
-                ready,
-            );
-            let reader = AbortOnDropHandle::new(tokio::spawn(Together::new([reader.boxed()])));
-            (link, reader, saying)
+        let answering = match (answers_here, calls_over_link) {
+            (false, _) => Answering::Given,
+            (true, true) => Answering::Found,
+            (true, false) => Answering::Unlisted,
         };
-        let mut in_place = Vec::new();
+        let (calls, calling) = watch::channel(None);
+        let linking = Linking {
+            id: id.clone(),
+            sockets: self.options.clone(),
+            options: self.link.clone(),
+            weight: self.weight,
+            answers: answers.clone(),
+            calling,
+        };
+        let mut links = Vec::new();
         let way = if calls_over_link {
-            let (link, reader, saying) = link(&db_address, CLIENT, answers_here);
-            tasks.push(reader);
-            in_place.push(saying);
-            Way::Link(link)
+            let opened = linking.open(&db_address, CLIENT, answers_here);
+            let way = Way::Link(opened.link.clone());
+            links.push(opened);
+            way
         } else {
             let (push_at, push_address) = told.place("pull_address", self.push_address).await?;
             let push = Push::connect(&push_address, &self.options).await?;
@@ -271,9 +284,7 @@ impl ClientBuilder {
             };
             if offer.iter().any(|offered| offered == SUBSCRIBER) {
                 let last_at = last.directory.request().address().clone();
-                let (_, reader, saying) = link(&last_at, SUBSCRIBER, true);
-                tasks.push(reader);
-                in_place.push(saying);
+                links.push(linking.open(&last_at, SUBSCRIBER, true));
             } else {
                 completes = false;
                 let (sub_at, sub_address) = last.place("pub_address", self.sub_address).await?;
@@ -300,16 +311,14 @@ impl ClientBuilder {
                 until_in_place(saying).await;
             }
         }
-        for mut saying in in_place {
-            let opened = async { saying.wait_for(Option::is_some).await.is_ok() };
-            let opened = tokio::time::timeout_at(deadline, opened).await;
-            if opened.is_err() {
+        for opened in &links {
+            let ready = Opened::ready(opened.said());
+            if tokio::time::timeout_at(deadline, ready).await.is_err() {
                 return Err(ConnectError::NoPublisher {
                     address: db_address.to_string(),
                     waited: self.connect_timeout,
                 });
             }
-            until_in_place(saying).await;
         }
 
         let session = self.session.as_deref().unwrap_or_default();
@@ -324,6 +333,8 @@ impl ClientBuilder {
         let known = Arc::new(known);
         let cancel = cancel::tell(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(cancel)));
+        let routes = Routes::new(answering, directory.clone(), &self.server, linking);
         Ok(Client(Arc::new(Connection {
             pipeline: self.session.map_or_else(new_id, ByteString::from),
             server: self.server,
@@ -336,10 +347,9 @@ impl ClientBuilder {
             memory: Mutex::default(),
             cache,
             known,
-            _tasks: {
-                tasks.push(AbortOnDropHandle::new(tokio::spawn(cancel)));
-                tasks
-            },
+            routes,
+            open: Mutex::new(Some(Open { links, tasks })),
+            runtime: Handle::current(),
         })))
     }
 }
@@ -352,9 +362,57 @@ impl Connection {
     }
 }
 
+/// How long a client that is closed waits until what it has sent is acknowledged.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same for one that is dropped, which does not wait for that itself.
+const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the drop of a client may keep a thread on which no task of a runtime waits. It says goodbye within a
+/// millisecond, usually.
+const DROP_TIMEOUT: Duration = Duration::from_millis(200);
+
+impl Connection {
+    /// Ends all calls; returns what is left to be closed, the first time.
+    fn end(&self) -> Option<Open> {
+        let open = self.open.lock();
+        let mut open = open.unwrap_or_else(PoisonError::into_inner).take()?;
+        self.answers.close();
+        open.links.extend(self.routes.close());
+        Some(open)
+    }
+}
+
+impl Open {
+    /// Sends what is not acknowledged yet, and says goodbye.
+    async fn close(self, calls: Way, flush: Duration) {
+        let _ = tokio::time::timeout(flush, calls.delivered()).await;
+        let links = self.links.into_iter().map(Opened::into_parts);
+        // Without its reader the link's socket is free.
+        let links: Vec<_> = links.map(|(link, _)| link).collect();
+        drop(self.tasks);
+        join_all(links.iter().map(|link| link.close())).await;
+    }
+}
+
 impl Drop for Connection {
+    /// Says goodbye. A program whose `main` ends with this goes on at once, and its runtime, which would have to
+    /// send that, may end in the next moment: so this waits for it where other threads do the work.
     fn drop(&mut self) {
-        self.calls.close();
+        let Some(open) = self.end() else {
+            return;
+        };
+        let calls = self.calls.clone();
+        let (done, closed) = std::sync::mpsc::channel::<()>();
+        let has_threads = self.runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        let is_task = tokio::task::try_id().is_some();
+        self.runtime.spawn(async move {
+            open.close(calls, DROP_FLUSH_TIMEOUT).await;
+            drop(done);
+        });
+        if has_threads && !is_task {
+            let _ = closed.recv_timeout(DROP_TIMEOUT);
+        }
     }
 }
 
@@ -459,8 +517,27 @@ impl Client {
             window: 2000,
             check_functions: true,
             answered_by: None,
+            weight: 1,
             link: LinkOptions::default(),
             options: SocketOptions::default(),
+        }
+    }
+
+    /// Closes the client, and all of its clones: waits until what was sent is acknowledged, at most 5 s, and says
+    /// goodbye to the components that it is connected to. Calls that are under way, and later ones, end with
+    /// [`CallError::Closed`].
+    ///
+    /// Dropping the last clone does the same in the background. On a runtime of one thread (`current_thread`) that
+    /// ends at once, the goodbye is lost then, and components keep the session for a while.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client is closed, or it is not.
+    pub async fn close(&self) {
+        let calls = self.0.calls.clone();
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, calls.delivered()).await;
+        if let Some(open) = self.0.end() {
+            open.close(calls, Duration::ZERO).await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{BoxError, FailureKind};
-use crate::function::{Answer, StepError, Steps};
+use crate::function::{Answer, StepError, Steps, unfinished_step};
 use crate::message::RemoteError;
 use crate::payload::type_name;
 use crate::socket::SocketError;
@@ -84,10 +84,13 @@ pub enum CallError {
     Remote(#[from] RemoteError),
     /// No answer came in time: it was lost, the function gave none, or it takes longer; or the message
     /// could not be sent in time.
-    #[error("no answer to `{function}` within {waited:?}")]
+    #[error("no answer to {}`{function}` within {waited:?}", input_of(*input))]
     Timeout {
         /// What was called.
         function: String,
+        /// The input of a job that was not answered, while others were: its number, from 0 on. `None` for a
+        /// single call, and for a job that ends with this.
+        input: Option<u64>,
         /// How long it was waited for; for a job, since the answer before.
         waited: Duration,
     },
@@ -96,6 +99,29 @@ pub enum CallError {
     NoAnswer {
         /// What was called.
         function: String,
+    },
+    /// The component that does the last step was not found, so nothing was sent.
+    #[error("no route for `{function}`: {problem}")]
+    NoRoute {
+        /// What was called.
+        function: String,
+        /// The step that no component follows for, and what to start or to say.
+        problem: String,
+    },
+    /// An earlier step than the last one has answered, so there is no result of the call. A component that
+    /// sends its results to clients is told by `pipelined(true)` to send them to the next step. A hook
+    /// `handle_stream` that answers the client before the last step sets the `stage` of the last step.
+    #[error(
+        "`{function}` was answered by step {}, `{answered}`, and not by its last step: the component of that step sends its results to the client (it needs `.pipelined(true)`), or the client is told another component than the last one by `.answered_by(..)`",
+        step + 1
+    )]
+    Unfinished {
+        /// What was called.
+        function: String,
+        /// The number of the step that has answered, from 0 on.
+        step: usize,
+        /// That step, as `server.function`.
+        answered: String,
     },
     /// Whether all answers of a job have come cannot be known: a component on their way is of old, or has
     /// no links, and does not tell. [`Job::messages`](crate::Job::messages) says how many there will be.
@@ -139,6 +165,10 @@ pub enum CallError {
     Closed,
 }
 
+fn input_of(input: Option<u64>) -> String {
+    input.map_or_else(String::new, |input| format!("input {input} of "))
+}
+
 impl CallError {
     pub(crate) fn encode(function: impl std::fmt::Display, source: BoxError) -> Self {
         Self::Encode {
@@ -147,11 +177,27 @@ impl CallError {
         }
     }
 
+    /// The error for a result at `stage` of `function`, if that is not the last step.
+    pub(crate) fn unfinished(function: &str, stage: i64) -> Option<Self> {
+        let (step, answered) = unfinished_step(function, stage)?;
+        Some(Self::Unfinished {
+            function: function.to_owned(),
+            step,
+            answered: answered.to_owned(),
+        })
+    }
+
     pub(super) fn timeout(steps: &Steps, waited: Duration) -> Self {
         Self::Timeout {
             function: steps.to_string(),
+            input: None,
             waited,
         }
+    }
+
+    /// Whether no other call of the same function would do better.
+    pub(super) fn is_unknown_function(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.kind == FailureKind::UnknownFunction)
     }
 
     /// The value of an answer.
@@ -170,7 +216,8 @@ impl CallError {
     /// twice.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Timeout { .. } => true,
+            // Components that follow may be started later.
+            Self::Timeout { .. } | Self::NoRoute { .. } => true,
             Self::Remote(error) => error.kind == FailureKind::Unavailable,
             _ => false,
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::answers::{Topic, Waiting};
 use super::connect::extensions;
@@ -69,9 +70,13 @@ impl<'a, Output> Eval<'a, Output> {
         // `send` returns.
         let waiting = Waiting::One(sender, Inputs::default());
         let mut topic = self.client.0.answers.topic(waiting);
+        let waited = self.timeout;
         let timeout = self.timeout;
         let client = &self.client.0;
+        let begun = Instant::now();
         self.check().await?;
+        self.find_route().await?;
+        let timeout = timeout.saturating_sub(begun.elapsed());
         let share = client.completes.then(|| Share::of_input(0));
         let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)), share)?;
         topic.awaited(true);
@@ -89,12 +94,12 @@ impl<'a, Output> Eval<'a, Output> {
             let none = || CallError::NoAnswer {
                 function: steps.to_string(),
             };
-            Ok(answer.ok_or_else(none)?.map_err(|error| *error)?)
+            answer.ok_or_else(none)?.map_err(|error| *error)
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(payload)) => CallError::answer::<Output>(payload, || steps.to_string()),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(CallError::timeout(&steps, timeout)),
+            Err(_) => Err(CallError::timeout(&steps, waited)),
         }
     }
 
@@ -114,8 +119,24 @@ impl<'a, Output> Eval<'a, Output> {
         }
     }
 
+    /// Finds the component that does the last step, where that is not known yet, for a part of the time that the
+    /// call has. Allocates only for that.
+    async fn find_route(&self) -> Result<(), CallError> {
+        let routes = &self.client.0.routes;
+        match &self.steps {
+            Ok(steps) if routes.is_unknown(steps) => {
+                let until = Instant::now() + self.timeout.mul_f64(0.75);
+                Box::pin(routes.find(steps, until)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a function that the first component does not have.
     async fn check(&self) -> Result<(), CallError> {
+        if self.client.0.answers.is_closed() {
+            return Err(CallError::Closed);
+        }
         match &self.steps {
             Ok(steps) => {
                 let check = self.client.0.known.check(steps);

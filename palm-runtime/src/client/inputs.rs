@@ -13,6 +13,8 @@ pub(super) struct Inputs {
     open: ByNumber<Open>,
     pub(super) done: u64,
     pub(super) failed: u64,
+    /// Of these, the ones that no answer has completed.
+    lost: u64,
     /// Answers that count.
     pub(super) answers: u64,
     /// Whether a peer was on the way that does not keep parts together.
@@ -91,6 +93,21 @@ impl Inputs {
         Counted::New { completes }
     }
 
+    /// Gives up the inputs that are not complete, and counts them as failed; returns their numbers.
+    pub(super) fn lose(&mut self) -> Vec<u64> {
+        let mut lost: Vec<_> = self.open.drain().map(|(input, _)| input).collect();
+        lost.sort_unstable();
+        self.done += lost.len() as u64;
+        self.failed += lost.len() as u64;
+        self.lost += lost.len() as u64;
+        lost
+    }
+
+    /// How many were completed by their answers.
+    pub(super) fn completed(&self) -> u64 {
+        self.done - self.lost
+    }
+
     /// How many are not complete.
     pub(super) fn under_way(&self) -> u64 {
         self.open.len() as u64
@@ -137,6 +154,21 @@ mod tests {
         }
         assert_eq!((inputs.done, inputs.failed, inputs.answers), (2, 1, 3));
         assert_eq!(inputs.under_way(), 0);
+    }
+
+    #[test]
+    fn lost_inputs_count_as_failed_and_are_not_completed_later() {
+        let mut inputs = inputs(3);
+        assert_eq!(inputs.take(Share::of_input(1), Part::Answer), COMPLETES);
+        assert_eq!(inputs.lose(), [0, 2]);
+        assert_eq!((inputs.done, inputs.failed, inputs.under_way()), (3, 2, 0));
+        assert_eq!(inputs.completed(), 1);
+        assert_eq!(
+            inputs.take(Share::of_input(0), Part::Answer),
+            Counted::Again
+        );
+        assert_eq!((inputs.answers, inputs.completed()), (1, 1));
+        assert!(inputs.frames().is_empty() && inputs.lose().is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answers::{Given, Received, Topic, Waiting, lock};
 use super::connect::extensions;
@@ -32,9 +32,14 @@ use crate::socket::SocketClosed;
 /// [`window`](crate::ClientBuilder::window) messages are under way, a function that answers only some
 /// messages aside: where no answer comes for 200 ms, what is under way counts as answered. While nobody
 /// polls the stream nothing is sent. It ends when all that was made of its payloads has come back, or after
-/// [`messages`](Self::messages) answers, with an error when none came for [`timeout`](Self::timeout), or by
-/// being dropped: then components are told, do not begin what is queued of it, and drop methods
-/// that await.
+/// [`messages`](Self::messages) answers, or by being dropped: then components are told, do not begin what is
+/// queued of it, and drop methods that await.
+///
+/// If an answer is due and none came for [`timeout`](Self::timeout), each input that is not complete fails by a
+/// [`CallError::Timeout`] with its number, and the others go on; if no input was completed since the last such
+/// failure, the job ends with that error. The time does not run while nothing that was sent lacks its answer, as
+/// in the pauses of a stream of payloads. A job whose functions do not exist fails once
+/// ([`UnknownFunction`](crate::FailureKind::UnknownFunction)) and ends, unless another input of it succeeded.
 ///
 /// Answers that are not taken wait in the client, up to 16 windows or 64 MiB; beyond that, the
 /// answers of the client's other calls wait too.
@@ -52,8 +57,8 @@ pub struct Job<'a, Output = Bytes> {
     /// How many payloads there are, where that is known.
     total: Option<u64>,
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
-    /// Asks whether there is such a function, where that is not known.
-    checking: Option<BoxFuture<'static, Result<(), CallError>>>,
+    /// Whether there is such a function, and a route to the last step.
+    check: Check,
     /// The messages that are made, until they go out together.
     builder: GroupBuilder,
     groups: Vec<Group>,
@@ -70,7 +75,11 @@ pub struct Job<'a, Output = Bytes> {
     timeout: Duration,
     /// How long each call may take.
     deadline: Option<Duration>,
-    idle: Pin<Box<Sleep>>,
+    idle: Timer,
+    /// Inputs that were given up, and are still to be reported.
+    lost: std::vec::IntoIter<u64>,
+    /// How many inputs were completed when inputs were given up.
+    completed: u64,
     /// Whether something was sent or taken since `idle` was set.
     progress: bool,
     output: PhantomData<fn() -> Output>,
@@ -89,12 +98,40 @@ struct Window {
     /// Of those that are taken.
     failed: u64,
     forgiven: u64,
-    patience: Pin<Box<Sleep>>,
+    patience: Timer,
     /// What was received when `patience` was set.
     waiting_at: Option<u64>,
 }
 
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A timer that needs a runtime only once it is set.
+#[derive(Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    fn set(&mut self, at: Instant) {
+        match &mut self.0 {
+            Some(sleep) => sleep.as_mut().reset(at),
+            None => self.0 = Some(Box::pin(sleep_until(at))),
+        }
+    }
+
+    /// `Ready` when the time is over that was set.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(sleep) => sleep.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// What is asked before the first message is sent.
+enum Check {
+    Due,
+    Asking(BoxFuture<'static, Result<(), CallError>>),
+    Done,
+}
 
 impl Window {
     /// Whether one more message may be sent. `open`: how many are not complete, where that is known.
@@ -117,9 +154,9 @@ impl Window {
         }
         if self.waiting_at != Some(received) {
             self.waiting_at = Some(received);
-            self.patience.as_mut().reset(Instant::now() + PATIENCE);
+            self.patience.set(Instant::now() + PATIENCE);
         }
-        ready!(self.patience.as_mut().poll(context));
+        ready!(self.patience.poll(context));
         self.waiting_at = None;
         self.forgiven += under_way;
         if untaken < self.len {
@@ -172,11 +209,6 @@ impl<'a, Output> Job<'a, Output> {
             Ok(steps) => (Some(steps), None),
             Err(error) => (None, Some(error.into())),
         };
-        let unknown = steps.as_ref().filter(|steps| !client.0.known.has(steps));
-        let checking = unknown.map(|steps| {
-            let (client, steps) = (client.clone(), steps.clone());
-            async move { client.0.known.check(&steps).await }.boxed()
-        });
         Self {
             client,
             steps,
@@ -189,7 +221,7 @@ impl<'a, Output> Job<'a, Output> {
                 _ => None,
             },
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
-            checking,
+            check: Check::Due,
             builder: GroupBuilder::default(),
             groups: Vec::new(),
             begun: 0,
@@ -203,7 +235,7 @@ impl<'a, Output> Job<'a, Output> {
                 taken: 0,
                 failed: 0,
                 forgiven: 0,
-                patience: Box::pin(sleep(PATIENCE)),
+                patience: Timer::default(),
                 waiting_at: None,
             },
             answers: Answers {
@@ -213,7 +245,9 @@ impl<'a, Output> Job<'a, Output> {
             left: None,
             timeout,
             deadline: None,
-            idle: Box::pin(sleep(timeout)),
+            idle: Timer::default(),
+            lost: Vec::new().into_iter(),
+            completed: 0,
             progress: true,
             output: PhantomData,
         }
@@ -231,7 +265,7 @@ impl<'a, Output> Job<'a, Output> {
         self
     }
 
-    /// How long to wait for the next answer. Default: the client's.
+    /// How long to wait for the next answer, while one is due. Default: the client's.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self.progress = true;
@@ -309,11 +343,7 @@ impl<'a, Output> Job<'a, Output> {
         if self.steps.is_none() {
             return Poll::Ready(Ok(()));
         }
-        if let Some(checking) = &mut self.checking {
-            let checked = ready!(checking.as_mut().poll(context));
-            self.checking = None;
-            checked?;
-        }
+        ready!(self.poll_check(context))?;
         ready!(self.poll_sending(context))?;
         let steps = self.steps.as_ref();
         let repeats = self.is_tracked() && steps.is_some_and(|it| self.client.0.tracks(it));
@@ -344,6 +374,32 @@ impl<'a, Output> Job<'a, Output> {
                 Ok(())
             }));
             ready!(self.poll_sending(context))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Asks what is not known yet of the functions and the components that do them.
+    fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        if let (Check::Due, Some(steps)) = (&self.check, &self.steps) {
+            let connection = &self.client.0;
+            self.check = if connection.known.has(steps) && !connection.routes.is_unknown(steps) {
+                Check::Done
+            } else {
+                let until = Instant::now() + self.timeout.mul_f64(0.75);
+                let (client, steps) = (self.client.clone(), steps.clone());
+                let ask = async move {
+                    client.0.known.check(&steps).await?;
+                    client.0.routes.find(&steps, until).await
+                };
+                Check::Asking(ask.boxed())
+            };
+        }
+        if let Check::Asking(asking) = &mut self.check {
+            let asked = ready!(asking.as_mut().poll(context));
+            self.check = Check::Done;
+            // What it waited for is not counted as idle time.
+            self.progress = true;
+            asked?;
         }
         Poll::Ready(Ok(()))
     }
@@ -443,7 +499,15 @@ impl<'a, Output> Job<'a, Output> {
         }
         self.progress = true;
         self.window.failed += u64::from(payload.is_err());
-        let payload = payload.map_err(|error| *error)?;
+        let payload = payload.map_err(|error| {
+            let none_succeeded = self.window.failed == self.window.taken;
+            if none_succeeded && error.is_unknown_function() {
+                // All others would fail in the same way.
+                self.topic.give_up();
+                self.end();
+            }
+            *error
+        })?;
         CallError::answer::<Output>(payload, || {
             let steps = self.steps.as_ref();
             steps.map(ToString::to_string).unwrap_or_default()
@@ -463,6 +527,43 @@ impl<'a, Output> Job<'a, Output> {
         self.groups.clear();
     }
 
+    /// Whether something was sent, or is to be sent now, that has no answer yet.
+    fn is_answer_due(&self) -> bool {
+        if self.is_sent() || self.sending.is_some() || !self.groups.is_empty() {
+            return true;
+        }
+        match self.is_tracked() {
+            true => lock(&self.inputs).under_way() > 0,
+            false => self.window.sent > self.window.received.load(Ordering::Relaxed),
+        }
+    }
+
+    /// No answer came in time: gives the inputs up that lack one, if others were answered meanwhile.
+    fn lose_inputs(&mut self) -> bool {
+        if !self.is_tracked() {
+            return false;
+        }
+        let mut inputs = lock(&self.inputs);
+        let completed = inputs.completed();
+        if completed == self.completed {
+            return false;
+        }
+        self.completed = completed;
+        self.lost = inputs.lose().into_iter();
+        self.lost.len() > 0
+    }
+
+    /// The failure of the next input that was given up.
+    fn next_lost(&mut self) -> Option<CallError> {
+        let input = self.lost.next()?;
+        self.progress = true;
+        Some(CallError::Timeout {
+            function: self.called(),
+            input: Some(input),
+            waited: self.timeout,
+        })
+    }
+
     fn called(&self) -> String {
         let steps = self.steps.as_ref().map(ToString::to_string);
         steps.unwrap_or_default()
@@ -480,6 +581,9 @@ impl<Output: Answer> Stream for Job<'_, Output> {
         }
         if job.steps.is_none() {
             return Poll::Ready(None);
+        }
+        if let Some(lost) = job.next_lost() {
+            return Poll::Ready(Some(Err(lost)));
         }
         if job.left == Some(0) && job.is_sent() {
             job.finish();
@@ -534,15 +638,26 @@ impl<Output: Answer> Stream for Job<'_, Output> {
             job.end();
             return Poll::Ready(Some(Err(CallError::Completion { function })));
         }
-        if std::mem::take(&mut job.progress) {
-            job.idle.as_mut().reset(Instant::now() + job.timeout);
+        if !job.is_answer_due() {
+            // The payloads, or what is asked before they are sent, have their own time.
+            job.progress = true;
+            return Poll::Pending;
         }
-        ready!(job.idle.as_mut().poll(context));
+        if std::mem::take(&mut job.progress) {
+            job.idle.set(Instant::now() + job.timeout);
+        }
+        ready!(job.idle.poll(context));
+        if job.lose_inputs()
+            && let Some(lost) = job.next_lost()
+        {
+            return Poll::Ready(Some(Err(lost)));
+        }
         let function = job.called();
         let is_known = job.left.is_some() || job.client.0.completes || !job.is_sent();
         let error = if is_known {
             CallError::Timeout {
                 function,
+                input: None,
                 waited: job.timeout,
             }
         } else {

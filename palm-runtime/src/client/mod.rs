@@ -15,7 +15,11 @@ mod job;
 mod known;
 #[cfg(feature = "progress")]
 mod progress;
+mod routes;
 mod way;
+
+/// A task that reads what comes for a client; it ends with the handle.
+type Reader = tokio_util::task::AbortOnDropHandle<()>;
 
 pub use connect::{Client, ClientBuilder};
 pub use error::{CallError, ConnectError};

@@ -73,13 +73,6 @@ impl Way {
             link.acknowledged().await;
         }
     }
-
-    /// Says goodbye, where anybody hears it.
-    pub(super) fn close(&self) {
-        if let Self::Link(link) = self {
-            link.say_goodbye();
-        }
-    }
 }
 
 /// Keeps a link up, and gives each answer that comes over it to its call. What is lost with the other
@@ -91,6 +84,9 @@ pub(super) async fn read(
     calls: watch::Receiver<Option<Way>>,
     ready: watch::Sender<Option<Ready>>,
 ) {
+    // However this ends, also with its runtime, no further answer comes.
+    let answers = CloseOnDrop(answers);
+    let answers = &answers.0;
     let take = async {
         let mut batch = Vec::new();
         let mut taken = Vec::new();
@@ -136,7 +132,16 @@ pub(super) async fn read(
         () = take => {}
         () = open => {}
     }
-    answers.close();
+}
+
+/// Closes the answers of a client with what reads them.
+#[derive(Debug)]
+pub(super) struct CloseOnDrop(pub(super) Arc<Answers>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The other side has answered.

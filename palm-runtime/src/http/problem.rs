@@ -6,8 +6,9 @@ use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 
 use super::body::BodyError;
+use crate::client::CallError;
 use crate::error::FailureKind;
-use crate::message::RemoteError;
+use crate::message::{Message, RemoteError};
 
 /// The media type of a problem.
 pub(super) const PROBLEM: &str = "application/problem+json";
@@ -52,6 +53,12 @@ impl Problem {
     pub(super) fn late(waited: std::time::Duration) -> Self {
         let detail = format!("no answer within {waited:?}");
         Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
+    }
+
+    /// An earlier step than the last one has answered.
+    pub(super) fn unfinished(result: &Message) -> Option<Self> {
+        let unfinished = CallError::unfinished(result.function(), result.stage())?;
+        Some(Self::new(StatusCode::BAD_GATEWAY, unfinished.to_string()))
     }
 
     /// The body did not come in time.

@@ -164,6 +164,9 @@ fn one(
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
+    if let Some(unfinished) = Problem::unfinished(result) {
+        return Err(unfinished);
+    }
     let payload = result.payload().clone();
     check_size(gateway, &payload)?;
     *response.body_mut() = Body::from(held.within(payload));

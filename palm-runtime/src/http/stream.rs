@@ -83,6 +83,9 @@ impl Results {
             }
             if extensions.end.is_none() {
                 self.given += 1;
+                if let Some(unfinished) = Problem::unfinished(&result) {
+                    return Some(Item::Failed(unfinished));
+                }
                 let payload = result.payload().clone();
                 self.being_written = Some(held);
                 return Some(match check_size(&self.call.gateway, &payload) {

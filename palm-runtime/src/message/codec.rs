@@ -141,6 +141,8 @@ pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
 pub(crate) struct Answered<'a> {
     /// The field `client`.
     pub(crate) client: &'a [u8],
+    pub(crate) function: &'a str,
+    pub(crate) stage: i64,
     /// The payload, or why there is none.
     pub(crate) result: Result<Bytes, Box<RemoteError>>,
     pub(crate) share: Option<Share>,
@@ -151,8 +153,11 @@ pub(crate) struct Answered<'a> {
 /// Reads a message as an answer.
 pub(crate) fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
     let layout = Layout::of(frame)?;
+    let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
     let mut answered = Answered {
         client: &frame[layout.client],
+        function,
+        stage: layout.stage,
         result: Ok(frame.slice(layout.payload)),
         share: None,
         is_rest: false,
@@ -162,7 +167,6 @@ pub(crate) fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
         answered.share = extensions.share;
         answered.is_rest = extensions.end.is_some() && extensions.error.is_none();
         if let Some(error) = extensions.error {
-            let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
             let error = RemoteError::from_extension(error, function);
             answered.result = Err(Box::new(error));
         }

@@ -100,6 +100,7 @@ impl<C: Callable> Direct<C> {
             Some(answer) => read(function, answer),
             None => Err(CallError::Timeout {
                 function: function.to_string(),
+                input: None,
                 waited: begun.elapsed(),
             }),
         }
@@ -195,6 +196,7 @@ impl<C: Callable> Direct<C> {
             .await
             .map_err(|_| CallError::Timeout {
                 function: function.to_string(),
+                input: None,
                 waited: self.timeout,
             })
     }

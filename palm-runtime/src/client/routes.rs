@@ -1,0 +1,539 @@
+//! How a client finds the component that answers a call of several steps: the last one.
+//!
+//! A component lists the components that follow it over links in its descriptor. From the component that it is
+//! connected to the client goes on by the names of the steps, and takes its answers from the components that do
+//! the last one, over links that its calls share. [`walk`] decides where to go, and knows no socket.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytestring::ByteString;
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::answers::Answers;
+use super::way::{self, Way};
+use super::{CallError, Reader};
+use crate::function::Steps;
+use crate::link::connection::{Introduction, Link};
+use crate::link::{Following, LinkOptions, SUBSCRIBER};
+use crate::message::proto::Descriptor;
+use crate::parts::{Directory, Ready, until_in_place};
+use crate::socket::{Address, SocketOptions};
+use crate::together::Together;
+
+/// How long a search waits for components that are not there yet.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a search may take that only looks whether a last component has moved.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long until a search looks again.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long after one such look there is no other one.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many components of one name a step may have, how many last components a client takes answers from, and how
+/// many routes it remembers.
+const MAX_SAME: usize = 16;
+const MAX_LINKS: usize = 64;
+const MAX_ROUTES: usize = 256;
+
+/// Where the answers to calls of several steps come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answering {
+    /// From where the client's options say.
+    Given,
+    /// From the last component, which the client finds.
+    Found,
+    /// The component that is called is not asked for its followers: a legacy peer, or one without links.
+    Unlisted,
+}
+
+/// What links of a client are made of.
+#[derive(Debug)]
+pub(super) struct Linking {
+    pub(super) id: ByteString,
+    pub(super) sockets: SocketOptions,
+    pub(super) options: LinkOptions,
+    pub(super) weight: u32,
+    pub(super) answers: Arc<Answers>,
+    pub(super) calling: watch::Receiver<Option<Way>>,
+}
+
+/// A link whose answers are read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) link: Arc<Link>,
+    reader: Reader,
+    said: watch::Receiver<Option<Ready>>,
+}
+
+impl Linking {
+    /// Opens a link; `takes_answers`: whether the component there is where this client takes answers.
+    pub(super) fn open(
+        &self,
+        address: &Address,
+        role: &'static str,
+        takes_answers: bool,
+    ) -> Opened {
+        let following = Following {
+            client: match takes_answers {
+                true => self.id.to_string(),
+                false => String::new(),
+            },
+            ..Following::default()
+        };
+        let introduction = Introduction {
+            weight: self.weight,
+            ..Introduction::following(role, &self.id, following)
+        };
+        let options = self.options.clone();
+        let (link, arrivals) = Link::new(address, &self.sockets, introduction, options);
+        let (ready, said) = watch::channel(None);
+        let (answers, calling) = (self.answers.clone(), self.calling.clone());
+        let reader = way::read(link.clone(), arrivals, answers, calling, ready);
+        let reader = tokio::spawn(Together::new([reader.boxed()]));
+        Opened {
+            link,
+            reader: AbortOnDropHandle::new(reader),
+            said,
+        }
+    }
+}
+
+impl Opened {
+    /// Waits until the component has answered, and has in place what it follows itself. Cancel safe.
+    pub(super) async fn ready(mut said: watch::Receiver<Option<Ready>>) -> bool {
+        if said.wait_for(Option::is_some).await.is_err() {
+            return false;
+        }
+        until_in_place(said).await;
+        true
+    }
+
+    pub(super) fn said(&self) -> watch::Receiver<Option<Ready>> {
+        self.said.clone()
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<Link>, Reader) {
+        (self.link, self.reader)
+    }
+}
+
+/// The components that do the last steps of a client's calls, as far as it knows them.
+#[derive(Debug)]
+pub(super) struct Routes {
+    answering: Answering,
+    /// Of the component that is called, and its name.
+    directory: Arc<Directory>,
+    server: String,
+    linking: Linking,
+    known: Mutex<KnownRoutes>,
+    /// One search at a time; when the last one was that looked whether a component has moved.
+    searching: tokio::sync::Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct KnownRoutes {
+    /// By the names of its components.
+    routes: Vec<Route>,
+    links: HashMap<Address, Opened>,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Route {
+    names: Vec<String>,
+    links: Vec<Arc<Link>>,
+}
+
+impl Route {
+    fn is_of(&self, steps: &Steps) -> bool {
+        self.names.len() == steps.len()
+            && steps.iter().map(|step| step.server).eq(self.names.iter())
+    }
+}
+
+impl Routes {
+    pub(super) fn new(
+        answering: Answering,
+        directory: Arc<Directory>,
+        server: &str,
+        linking: Linking,
+    ) -> Self {
+        Self {
+            answering,
+            directory,
+            server: server.to_owned(),
+            linking,
+            known: Mutex::default(),
+            searching: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, KnownRoutes> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether [`find`](Self::find) has something to do before a call is sent.
+    pub(super) fn is_unknown(&self, steps: &Steps) -> bool {
+        if steps.len() == 1 || self.answering == Answering::Given {
+            return false;
+        }
+        if steps
+            .iter()
+            .last()
+            .is_some_and(|last| last.server == self.server)
+        {
+            return false;
+        }
+        let known = self.known();
+        let route = known.routes.iter().find(|route| route.is_of(steps));
+        !route.is_some_and(|route| route.links.iter().all(|link| link.is_connected()))
+    }
+
+    /// Finds the last component of `steps` and takes answers from it from now on, if that is not so yet. Waits
+    /// at most until `until`. Cancel safe.
+    pub(super) async fn find(&self, steps: &Steps, until: Instant) -> Result<(), CallError> {
+        if !self.is_unknown(steps) {
+            return Ok(());
+        }
+        if self.answering == Answering::Unlisted {
+            return Err(no_route(steps, unlisted(&self.server)));
+        }
+        let is_known = self.known().routes.iter().any(|route| route.is_of(steps));
+        if is_known {
+            // A last component is away. It may come back where it was: calls wait for it, as for any other one.
+            let Ok(mut last) = self.searching.try_lock() else {
+                return Ok(());
+            };
+            if last.is_some_and(|last| last.elapsed() < REFRESH_INTERVAL) {
+                return Ok(());
+            }
+            *last = Some(Instant::now());
+            let until = until.min(Instant::now() + REFRESH_TIMEOUT);
+            let _ = self.search(steps, until).await;
+            return Ok(());
+        }
+        let until = until.min(Instant::now() + SEARCH_TIMEOUT);
+        let Ok(_one) = timeout_at(until, self.searching.lock()).await else {
+            let problem = "other searches have taken all of the time".to_owned();
+            return Err(no_route(steps, problem));
+        };
+        // Another call may have found it meanwhile.
+        if !self.is_unknown(steps) {
+            return Ok(());
+        }
+        let mut problem = format!("`{}` does not answer", self.server);
+        let search = async {
+            loop {
+                match self.search(steps, until).await {
+                    Ok(()) => return,
+                    Err(why) => problem = why,
+                }
+                tokio::time::sleep(SEARCH_INTERVAL).await;
+            }
+        };
+        let found = timeout_at(until, search).await;
+        found.map_err(|_| no_route(steps, problem))
+    }
+
+    /// Looks once.
+    async fn search(&self, steps: &Steps, until: Instant) -> Result<(), String> {
+        let start = self.directory.request().address().clone();
+        let names: Vec<_> = steps.iter().map(|step| step.server).collect();
+        let last = walk(start, &names, |address| self.ask(address, until).boxed()).await?;
+        self.open(steps, last, until).await
+    }
+
+    /// What the component at `address` says of itself.
+    async fn ask(&self, address: Address, until: Instant) -> Option<Descriptor> {
+        let directory = if address == *self.directory.request().address() {
+            self.directory.clone()
+        } else {
+            let (id, sockets) = (&self.linking.id, &self.linking.sockets);
+            Directory::connect(&address, id, sockets).await.ok()?
+        };
+        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+        timeout_at(half, directory.descriptor()).await.ok()
+    }
+
+    /// Takes answers from these components.
+    async fn open(
+        &self,
+        steps: &Steps,
+        addresses: BTreeSet<Address>,
+        until: Instant,
+    ) -> Result<(), String> {
+        let mut opened = Vec::new();
+        {
+            let mut known = self.known();
+            if known.is_closed {
+                return Err("the client is closed".to_owned());
+            }
+            for address in addresses {
+                if !known.links.contains_key(&address) {
+                    if known.links.len() >= MAX_LINKS {
+                        return Err(format!(
+                            "the client takes answers from {MAX_LINKS} components already: connect another client, or say `.answered_by(..)`"
+                        ));
+                    }
+                    let link = self.linking.open(&address, SUBSCRIBER, true);
+                    known.links.insert(address.clone(), link);
+                }
+                let link = &known.links[&address];
+                opened.push((link.link.clone(), link.said()));
+            }
+        }
+        let ready = opened.into_iter().map(|(link, said)| async move {
+            let ready = timeout_at(until, Opened::ready(said)).await;
+            ready.unwrap_or(false).then_some(link)
+        });
+        let links: Vec<_> = join_all(ready).await.into_iter().flatten().collect();
+        if links.is_empty() {
+            let last = steps.iter().last().map_or("", |last| last.server);
+            return Err(format!("no link with `{last}` opens"));
+        }
+        let mut known = self.known();
+        known.routes.retain(|route| !route.is_of(steps));
+        if known.routes.len() >= MAX_ROUTES {
+            known.routes.clear();
+        }
+        let names = steps.iter().map(|step| step.server.to_owned()).collect();
+        known.routes.push(Route { names, links });
+        Ok(())
+    }
+
+    /// Takes all links that were opened; no others are opened from now on.
+    pub(super) fn close(&self) -> Vec<Opened> {
+        let mut known = self.known();
+        known.is_closed = true;
+        known.routes.clear();
+        known.links.drain().map(|(_, opened)| opened).collect()
+    }
+}
+
+fn no_route(steps: &Steps, problem: String) -> CallError {
+    CallError::NoRoute {
+        function: steps.to_string(),
+        problem,
+    }
+}
+
+fn unlisted(name: &str) -> String {
+    format!(
+        "`{name}` does not list the components that follow it, since it is a legacy peer, or links are disabled: say by `.answered_by(..)` or `.sub_address(..)` which component is the last one"
+    )
+}
+
+/// Goes from the component at `start`, which does the first of the steps whose components are `names`, to those
+/// that do the last one.
+async fn walk<'a>(
+    start: Address,
+    names: &[&str],
+    ask: impl Fn(Address) -> BoxFuture<'a, Option<Descriptor>>,
+) -> Result<BTreeSet<Address>, String> {
+    let mut level = BTreeSet::from([start]);
+    let mut before = names.first().copied().unwrap_or_default().to_owned();
+    for (number, name) in names.iter().enumerate().skip(1) {
+        let told = join_all(level.iter().cloned().map(&ask)).await;
+        let told = level.iter().zip(&told);
+        let answers: Vec<_> = told
+            .filter_map(|(address, told)| Some((address, told.as_ref()?)))
+            .collect();
+        if answers.is_empty() {
+            return Err(format!("`{before}` does not answer"));
+        }
+        // One of palm tells its version.
+        if answers.iter().all(|(_, told)| told.version.is_empty()) {
+            return Err(unlisted(&before));
+        }
+        let next = followers(&answers, name);
+        if next.is_empty() {
+            let position = number + 1;
+            let others: BTreeSet<_> = answers
+                .iter()
+                .flat_map(|(_, told)| &told.followers)
+                .map(|follower| format!("`{}`", follower.name))
+                .take(MAX_SAME)
+                .collect();
+            let others = match others.is_empty() {
+                true => "no component does over a link".to_owned(),
+                false => {
+                    let others: Vec<_> = others.into_iter().collect();
+                    format!("only {} do", others.join(", "))
+                }
+            };
+            return Err(format!(
+                "no component `{name}` follows `{before}` for step {position} ({others}): start it with `.follow(..)`; if it follows without a link, as a legacy peer, say by `.answered_by(..)` or `.sub_address(..)` which component is the last one"
+            ));
+        }
+        level = next;
+        before = (*name).to_owned();
+    }
+    Ok(level)
+}
+
+/// Where the followers called `name` are, of components with these descriptors.
+fn followers(components: &[(&Address, &Descriptor)], name: &str) -> BTreeSet<Address> {
+    let mut found = BTreeSet::new();
+    for (teller, descriptor) in components {
+        let followers = descriptor.followers.iter();
+        for follower in followers.filter(|follower| follower.name == name) {
+            if let Ok(address) = follower.db_address.parse::<Address>() {
+                found.insert(address.as_told_by(teller));
+            }
+            if found.len() == MAX_SAME {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+    use crate::message::proto::Follower;
+
+    /// `components`: where each is, its name, and the places of those that follow it. Tells where the last of
+    /// `names` is found, from place 1 on.
+    fn check(components: &[(u16, &str, &[u16])], names: &[&str], expected: Result<&[u16], &str>) {
+        let address = |place: u16| -> Address {
+            format!("tcp://127.0.0.1:{place}")
+                .parse()
+                .expect("an address")
+        };
+        let name = |place: u16| {
+            let found = components.iter().find(|(at, ..)| *at == place);
+            found.map_or("gone", |(_, name, _)| name).to_owned()
+        };
+        let ask = |at: Address| {
+            let mut components = components.iter();
+            let Some((_, name_of, followers)) = components.find(|it| address(it.0) == at) else {
+                return ready(None).boxed();
+            };
+            let follower = |&place: &u16| Follower {
+                name: name(place),
+                db_address: address(place).to_string(),
+                topics: Vec::new(),
+            };
+            let descriptor = Descriptor {
+                version: match *name_of {
+                    "legacy" => String::new(),
+                    _ => "0.1.0".to_owned(),
+                },
+                followers: followers.iter().map(follower).collect(),
+                ..Descriptor::default()
+            };
+            ready(Some(descriptor)).boxed()
+        };
+        let found = walk(address(1), names, ask).now_or_never();
+        let found = found.expect("it waits for nothing");
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => {
+                assert_eq!(found, expected.iter().copied().map(address).collect());
+            }
+            (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
+            (found, _) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn walk_follows_the_names_of_the_steps() {
+        let line: &[(u16, &str, &[u16])] = &[
+            (1, "a", &[2, 4]),
+            (2, "b", &[3]),
+            (3, "c", &[]),
+            (4, "d", &[]),
+        ];
+        check(line, &["a", "b"], Ok(&[2]));
+        check(line, &["a", "b", "c"], Ok(&[3]));
+        check(line, &["a", "d"], Ok(&[4]));
+        // A master does what it is given, whatever name stands before.
+        check(line, &["whoever", "b"], Ok(&[2]));
+    }
+
+    #[test]
+    fn walk_finds_all_components_of_the_last_name() {
+        let fork: &[(u16, &str, &[u16])] = &[
+            (1, "a", &[2, 3, 9]),
+            (2, "b", &[4]),
+            (3, "b", &[4, 5]),
+            (4, "c", &[]),
+            (5, "c", &[]),
+        ];
+        check(fork, &["a", "b"], Ok(&[2, 3]));
+        check(fork, &["a", "b", "c"], Ok(&[4, 5]));
+    }
+
+    #[test]
+    fn walk_names_the_step_that_has_no_component() {
+        let line: &[(u16, &str, &[u16])] = &[(1, "a", &[2]), (2, "b", &[])];
+        check(
+            line,
+            &["a", "c"],
+            Err("no component `c` follows `a` for step 2 (only `b` do)"),
+        );
+        check(
+            line,
+            &["a", "b", "c"],
+            Err("no component `c` follows `b` for step 3 (no component"),
+        );
+        check(
+            &[(1, "a", &[2])],
+            &["a", "gone", "c"],
+            Err("`gone` does not answer"),
+        );
+        check(
+            &[(1, "legacy", &[])],
+            &["legacy", "b"],
+            Err("`.sub_address(..)`"),
+        );
+        let behind: &[(u16, &str, &[u16])] = &[(1, "a", &[2]), (2, "legacy", &[])];
+        check(behind, &["a", "legacy", "c"], Err("`legacy` does not list"));
+    }
+
+    #[test]
+    fn walk_ends_where_components_follow_each_other_in_a_circle() {
+        let circle: &[(u16, &str, &[u16])] = &[(1, "a", &[2]), (2, "b", &[1])];
+        check(circle, &["a", "b", "a", "b"], Ok(&[2]));
+    }
+
+    #[test]
+    fn followers_without_an_address_are_left_out() {
+        let teller: Address = "tcp://10.0.0.1:5555".parse().expect("an address");
+        let follower = |db_address: &str| Follower {
+            name: "b".to_owned(),
+            db_address: db_address.to_owned(),
+            topics: Vec::new(),
+        };
+        let descriptor = Descriptor {
+            followers: vec![
+                follower(""),
+                follower("nonsense"),
+                follower("tcp://0.0.0.0:7"),
+            ],
+            ..Descriptor::default()
+        };
+        let found = followers(&[(&teller, &descriptor)], "b");
+        let expected: Address = "tcp://10.0.0.1:7".parse().expect("an address");
+        assert_eq!(found, BTreeSet::from([expected]));
+        let many = Descriptor {
+            followers: (1..100)
+                .map(|port| follower(&format!("tcp://10.0.0.1:{port}")))
+                .collect(),
+            ..Descriptor::default()
+        };
+        assert_eq!(followers(&[(&teller, &many)], "b").len(), MAX_SAME);
+    }
+}
