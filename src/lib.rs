@@ -353,7 +353,6 @@ pub use palm_macros::server;
 /// Shout
 ///     .bind("tcp://127.0.0.1:5560")
 ///     .follow("tcp://127.0.0.1:5555") // the `db_address` of the component before
-///     .to_client(true) // the last step
 ///     .start()
 ///     .await
 /// # }
@@ -394,7 +393,6 @@ pub use palm_macros::pipeline;
 ///     .bind("tcp://127.0.0.1:5580")
 ///     .follow("tcp://127.0.0.1:5560")
 ///     .follow("tcp://127.0.0.1:5570")
-///     .to_client(true)
 ///     .start()
 ///     .await
 /// # }

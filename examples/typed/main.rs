@@ -98,7 +98,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
     match role {
         Role::Master => Master::new("documents").bind(ports.at(5555)).start().await,
         Role::Worker => Parser.connect(ports.at(5555)).start().await,
-        Role::Splitter => Sentences.bind(ports.at(5560)).pipelined(true).start().await,
+        Role::Splitter => Sentences.bind(ports.at(5560)).start().await,
         Role::Counter => {
             Words
                 .bind(ports.at(5570))
@@ -109,9 +109,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
         Role::Reporter => {
             Prose
                 .bind(ports.at(5580))
-                .pub_address(ports.at(5581))
                 .follow(ports.at(5570))
-                .to_client(true)
                 .start()
                 .await
         }
@@ -125,11 +123,8 @@ async fn client(ports: Ports) -> palm::Result<()> {
     let Json(document) = documents.parse(text).await?;
     println!("{}", document.title);
 
-    // Answers come from the last step.
-    let steps = Client::builder("splitter", ports.at(5560))
-        .sub_address(ports.at(5581))
-        .connect()
-        .await?;
+    // Answers come from the component that does the last step, which the client finds.
+    let steps = Client::connect("splitter", ports.at(5560)).await?;
     // A document goes in, a text comes out; steps in another order would not compile.
     let report = SplitterClient::SPLIT
         .then(CounterClient::COUNT)

@@ -36,6 +36,7 @@ mod other_languages;
 mod parts;
 mod pylm;
 mod rep;
+mod routes;
 mod stream;
 mod testing;
 mod tls;

@@ -497,6 +497,8 @@ fn options_come_before_the_cluster() {
         let mut link = LinkOptions::default();
         link.enabled = false;
         let client = cluster.client_builder("first").unwrap().timeout(STALLED);
+        let middle = cluster.handle("middle").unwrap();
+        let client = client.sub_address(middle.address("pub_address").unwrap());
         let client = client.link_options(link).connect().await.unwrap();
         let steps = First::MARK.then(Middle::MARK);
         let error = client.eval(&steps, "x").await.unwrap_err();

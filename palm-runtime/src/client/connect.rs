@@ -255,7 +255,7 @@ impl ClientBuilder {
         };
         let mut links = Vec::new();
         let way = if calls_over_link {
-            let opened = linking.open(&db_address, CLIENT, answers_here);
+            let opened = linking.open(&db_address, CLIENT, answers_here, None);
             let way = Way::Link(opened.link.clone());
             links.push(opened);
             way
@@ -284,7 +284,7 @@ impl ClientBuilder {
             };
             if offer.iter().any(|offered| offered == SUBSCRIBER) {
                 let last_at = last.directory.request().address().clone();
-                links.push(linking.open(&last_at, SUBSCRIBER, true));
+                links.push(linking.open(&last_at, SUBSCRIBER, true, None));
             } else {
                 completes = false;
                 let (sub_at, sub_address) = last.place("pub_address", self.sub_address).await?;

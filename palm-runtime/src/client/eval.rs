@@ -125,8 +125,7 @@ impl<'a, Output> Eval<'a, Output> {
         let routes = &self.client.0.routes;
         match &self.steps {
             Ok(steps) if routes.is_unknown(steps) => {
-                let until = Instant::now() + self.timeout.mul_f64(0.75);
-                Box::pin(routes.find(steps, until)).await
+                Box::pin(routes.find(steps, self.timeout / 4 * 3)).await
             }
             _ => Ok(()),
         }

@@ -385,11 +385,11 @@ impl<'a, Output> Job<'a, Output> {
             self.check = if connection.known.has(steps) && !connection.routes.is_unknown(steps) {
                 Check::Done
             } else {
-                let until = Instant::now() + self.timeout.mul_f64(0.75);
+                let limit = self.timeout / 4 * 3;
                 let (client, steps) = (self.client.clone(), steps.clone());
                 let ask = async move {
                     client.0.known.check(&steps).await?;
-                    client.0.routes.find(&steps, until).await
+                    client.0.routes.find(&steps, limit).await
                 };
                 Check::Asking(ask.boxed())
             };

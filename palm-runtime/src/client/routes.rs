@@ -5,7 +5,7 @@
 //! the last one, over links that its calls share. [`walk`] decides where to go, and knows no socket.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytestring::ByteString;
@@ -76,12 +76,14 @@ pub(super) struct Opened {
 }
 
 impl Linking {
-    /// Opens a link; `takes_answers`: whether the component there is where this client takes answers.
+    /// Opens a link; `takes_answers`: whether the component there is where this client takes answers. `last`: its
+    /// name, if the client has found it; a client does without such links.
     pub(super) fn open(
         &self,
         address: &Address,
         role: &'static str,
         takes_answers: bool,
+        last: Option<&str>,
     ) -> Opened {
         let following = Following {
             client: match takes_answers {
@@ -98,7 +100,8 @@ impl Linking {
         let (link, arrivals) = Link::new(address, &self.sockets, introduction, options);
         let (ready, said) = watch::channel(None);
         let (answers, calling) = (self.answers.clone(), self.calling.clone());
-        let reader = way::read(link.clone(), arrivals, answers, calling, ready);
+        let last = last.map(str::to_owned);
+        let reader = way::read(link.clone(), arrivals, answers, calling, ready, last);
         let reader = tokio::spawn(Together::new([reader.boxed()]));
         Opened {
             link,
@@ -136,8 +139,16 @@ pub(super) struct Routes {
     server: String,
     linking: Linking,
     known: Mutex<KnownRoutes>,
-    /// One search at a time; when the last one was that looked whether a component has moved.
-    searching: tokio::sync::Mutex<Option<Instant>>,
+    /// Those that are under way, by the names of the components.
+    searches: Mutex<HashMap<String, Weak<Search>>>,
+}
+
+/// A search for one route, by one of the calls that wait for it.
+#[derive(Debug, Default)]
+struct Search {
+    one: tokio::sync::Mutex<()>,
+    /// Why it has not found it.
+    problem: Mutex<String>,
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +163,8 @@ struct KnownRoutes {
 struct Route {
     names: Vec<String>,
     links: Vec<Arc<Link>>,
+    /// When it was looked whether its components have moved.
+    refreshed: Instant,
 }
 
 impl Route {
@@ -174,12 +187,12 @@ impl Routes {
             server: server.to_owned(),
             linking,
             known: Mutex::default(),
-            searching: tokio::sync::Mutex::default(),
+            searches: Mutex::default(),
         }
     }
 
     fn known(&self) -> MutexGuard<'_, KnownRoutes> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// Whether [`find`](Self::find) has something to do before a call is sent.
@@ -200,49 +213,70 @@ impl Routes {
     }
 
     /// Finds the last component of `steps` and takes answers from it from now on, if that is not so yet. Waits
-    /// at most until `until`. Cancel safe.
-    pub(super) async fn find(&self, steps: &Steps, until: Instant) -> Result<(), CallError> {
+    /// at most as long as `limit`. Cancel safe.
+    pub(super) async fn find(&self, steps: &Steps, limit: Duration) -> Result<(), CallError> {
         if !self.is_unknown(steps) {
             return Ok(());
         }
         if self.answering == Answering::Unlisted {
             return Err(no_route(steps, unlisted(&self.server)));
         }
-        let is_known = self.known().routes.iter().any(|route| route.is_of(steps));
-        if is_known {
-            // A last component is away. It may come back where it was: calls wait for it, as for any other one.
-            let Ok(mut last) = self.searching.try_lock() else {
-                return Ok(());
-            };
-            if last.is_some_and(|last| last.elapsed() < REFRESH_INTERVAL) {
-                return Ok(());
-            }
-            *last = Some(Instant::now());
-            let until = until.min(Instant::now() + REFRESH_TIMEOUT);
-            let _ = self.search(steps, until).await;
-            return Ok(());
-        }
-        let until = until.min(Instant::now() + SEARCH_TIMEOUT);
-        let Ok(_one) = timeout_at(until, self.searching.lock()).await else {
-            let problem = "other searches have taken all of the time".to_owned();
-            return Err(no_route(steps, problem));
+        let now = Instant::now();
+        let known = {
+            let mut known = self.known();
+            let mut routes = known.routes.iter_mut();
+            let route = routes.find(|route| route.is_of(steps));
+            route.map(|route| {
+                let is_due = now.duration_since(route.refreshed) > REFRESH_INTERVAL;
+                if is_due {
+                    route.refreshed = now;
+                }
+                is_due
+            })
         };
-        // Another call may have found it meanwhile.
-        if !self.is_unknown(steps) {
+        if let Some(is_due) = known {
+            // A last component is away. It may come back where it was: the call waits for it as for any other
+            // component; and it may have moved.
+            if is_due {
+                let _ = self.search(steps, now + limit.min(REFRESH_TIMEOUT)).await;
+            }
             return Ok(());
         }
-        let mut problem = format!("`{}` does not answer", self.server);
-        let search = async {
-            loop {
+        let until = now + limit.min(SEARCH_TIMEOUT);
+        let search = self.join_search(steps);
+        let found = timeout_at(until, async {
+            let _one = search.one.lock().await;
+            // Another call may have found it meanwhile.
+            while self.is_unknown(steps) {
                 match self.search(steps, until).await {
                     Ok(()) => return,
-                    Err(why) => problem = why,
+                    Err(problem) => *lock(&search.problem) = problem,
                 }
                 tokio::time::sleep(SEARCH_INTERVAL).await;
             }
-        };
-        let found = timeout_at(until, search).await;
-        found.map_err(|_| no_route(steps, problem))
+        });
+        if found.await.is_ok() {
+            return Ok(());
+        }
+        let mut problem = lock(&search.problem).clone();
+        if problem.is_empty() {
+            problem = format!("`{}` does not answer", self.server);
+        }
+        Err(no_route(steps, problem))
+    }
+
+    /// The search for the route of `steps`, which calls share.
+    fn join_search(&self, steps: &Steps) -> Arc<Search> {
+        let names: Vec<_> = steps.iter().map(|step| step.server).collect();
+        let names = names.join(" ");
+        let mut searches = lock(&self.searches);
+        if let Some(search) = searches.get(&names).and_then(Weak::upgrade) {
+            return search;
+        }
+        searches.retain(|_, search| search.strong_count() > 0);
+        let search = Arc::<Search>::default();
+        searches.insert(names, Arc::downgrade(&search));
+        search
     }
 
     /// Looks once.
@@ -273,6 +307,7 @@ impl Routes {
         until: Instant,
     ) -> Result<(), String> {
         let mut opened = Vec::new();
+        let last = steps.iter().last().map(|last| last.server);
         {
             let mut known = self.known();
             if known.is_closed {
@@ -281,11 +316,15 @@ impl Routes {
             for address in addresses {
                 if !known.links.contains_key(&address) {
                     if known.links.len() >= MAX_LINKS {
+                        // Components that have moved leave links behind.
+                        known.links.retain(|_, opened| opened.link.is_connected());
+                    }
+                    if known.links.len() >= MAX_LINKS {
                         return Err(format!(
                             "the client takes answers from {MAX_LINKS} components already: connect another client, or say `.answered_by(..)`"
                         ));
                     }
-                    let link = self.linking.open(&address, SUBSCRIBER, true);
+                    let link = self.linking.open(&address, SUBSCRIBER, true, last);
                     known.links.insert(address.clone(), link);
                 }
                 let link = &known.links[&address];
@@ -298,7 +337,7 @@ impl Routes {
         });
         let links: Vec<_> = join_all(ready).await.into_iter().flatten().collect();
         if links.is_empty() {
-            let last = steps.iter().last().map_or("", |last| last.server);
+            let last = last.unwrap_or_default();
             return Err(format!("no link with `{last}` opens"));
         }
         let mut known = self.known();
@@ -307,7 +346,11 @@ impl Routes {
             known.routes.clear();
         }
         let names = steps.iter().map(|step| step.server.to_owned()).collect();
-        known.routes.push(Route { names, links });
+        known.routes.push(Route {
+            names,
+            links,
+            refreshed: Instant::now(),
+        });
         Ok(())
     }
 
@@ -318,6 +361,10 @@ impl Routes {
         known.routes.clear();
         known.links.drain().map(|(_, opened)| opened).collect()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_route(steps: &Steps, problem: String) -> CallError {

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::answers::{Answers, CameTogether};
 use crate::link::connection::{Arrival, Arrivals, Link};
-use crate::message::Group;
+use crate::message::{self, Group};
 use crate::part::BATCH;
 use crate::parts::Ready;
 use crate::socket::{Push, SocketClosed, TrySendError};
@@ -76,17 +77,18 @@ impl Way {
 }
 
 /// Keeps a link up, and gives each answer that comes over it to its call. What is lost with the other
-/// side's memory is sent again by `calls`.
+/// side's memory is sent again by `calls`; `last`: if it is that of this component, which the client has found.
 pub(super) async fn read(
     link: Arc<Link>,
     mut arrivals: Arrivals,
     answers: Arc<Answers>,
     calls: watch::Receiver<Option<Way>>,
     ready: watch::Sender<Option<Ready>>,
+    last: Option<String>,
 ) {
-    // However this ends, also with its runtime, no further answer comes.
-    let answers = CloseOnDrop(answers);
-    let answers = &answers.0;
+    // However this ends, also with its runtime, no further answer comes. There may be other last components.
+    let _close = last.is_none().then(|| CloseOnDrop(answers.clone()));
+    let answers = &answers;
     let take = async {
         let mut batch = Vec::new();
         let mut taken = Vec::new();
@@ -106,7 +108,10 @@ pub(super) async fn read(
                     Arrival::Renewed => {
                         answers.deliver(std::mem::take(&mut came)).await;
                         if let Some(Way::Link(calls)) = &*calls.borrow() {
-                            let frames = answers.tracked();
+                            let mut frames = answers.tracked();
+                            if let Some(last) = &last {
+                                frames.retain(|frame| is_answered_by(frame, last));
+                            }
                             tracing::info!("sends {} calls again", frames.len());
                             calls.send_all(true, frames.into_iter().map(Group::from));
                         }
@@ -132,6 +137,14 @@ pub(super) async fn read(
         () = take => {}
         () = open => {}
     }
+}
+
+/// Whether the last step of a message is one of the component called `name`.
+fn is_answered_by(frame: &Bytes, name: &str) -> bool {
+    let function = message::answer(frame).map_or("", |it| it.function);
+    let last = function.split_whitespace().next_back().unwrap_or_default();
+    last.split_once('.')
+        .is_some_and(|(server, _)| server == name)
 }
 
 /// Closes the answers of a client with what reads them.

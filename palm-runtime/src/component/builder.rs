@@ -188,12 +188,6 @@ impl<C, K: Publishes> Builder<C, K> {
         self.pipelined(!to_client)
     }
 
-    /// [`pipelined`](Self::pipelined), unless that has been said.
-    pub(crate) fn pipelined_by_default(mut self, pipelined: bool) -> Self {
-        self.pipelined.get_or_insert(pipelined);
-        self
-    }
-
     /// How long, and how many, results wait for somebody to subscribe to them. Default: 10 s, 10 000
     /// messages, 64 MiB.
     pub fn hold(mut self, limits: HoldLimits) -> Self {

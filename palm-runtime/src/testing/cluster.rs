@@ -33,13 +33,13 @@ const ANY: &str = "tcp://127.0.0.1:0";
 /// | sink | all components before it that nobody follows yet |
 /// | worker | the last master or hub before it |
 ///
-/// [`behind`](Self::behind) says otherwise. A component that others follow passes its results on to
-/// them, one that nobody follows sends them to the client.
+/// [`behind`](Self::behind) says otherwise. Each component has the defaults that it has outside of a test: a
+/// result goes on by the steps of its message, and the client finds the component that does the last one.
 ///
 /// All addresses are free ports of 127.0.0.1. For every kind there are two methods: `server(..)` for a
 /// component with the default options, and `server_with(.., options)`, where `options` gets the
-/// component's [`Builder`] and gives it back. An option that is set there comes before what the
-/// cluster would set: whether results go to the client, and whom a step follows.
+/// component's [`Builder`] and returns it. An option that is set there comes before what the cluster would set:
+/// which component a step follows.
 ///
 /// An example is at the top of `palm::testing`.
 #[must_use = "a cluster does nothing until `.start().await`"]
@@ -60,7 +60,6 @@ type Spawn = Box<dyn FnOnce(Place) -> BoxFuture<'static, Result<ComponentHandle>
 struct Place {
     /// The `db_address` of those that it is behind.
     behind: Vec<String>,
-    is_followed: bool,
 }
 
 impl Cluster {
@@ -117,9 +116,7 @@ impl Cluster {
         server: impl Bind<Builder = ServerBuilder<C>>,
         options: impl FnOnce(ServerBuilder<C>) -> ServerBuilder<C>,
     ) -> Self {
-        self.add(options(server.bind(ANY)), |builder, place| {
-            builder.pipelined_by_default(place.is_followed)
-        })
+        self.add(options(server.bind(ANY)), |builder, _| builder)
     }
 
     /// Adds a master. Its workers come after it.
@@ -133,9 +130,7 @@ impl Cluster {
         master: impl Bind<Builder = MasterBuilder<C>>,
         options: impl FnOnce(MasterBuilder<C>) -> MasterBuilder<C>,
     ) -> Self {
-        self.add(options(master.bind(ANY)), |builder, place| {
-            builder.pipelined_by_default(place.is_followed)
-        })
+        self.add(options(master.bind(ANY)), |builder, _| builder)
     }
 
     /// Adds a pipeline.
@@ -150,11 +145,8 @@ impl Cluster {
         options: impl FnOnce(PipelineBuilder<C>) -> PipelineBuilder<C>,
     ) -> Self {
         self.add(options(pipeline.bind(ANY)), |builder, place| {
-            let builder = builder.pipelined_by_default(place.is_followed);
-            place
-                .behind
-                .into_iter()
-                .fold(builder, PipelineBuilder::follow)
+            let behind = place.behind.into_iter();
+            behind.fold(builder, PipelineBuilder::follow)
         })
     }
 
@@ -170,7 +162,6 @@ impl Cluster {
         options: impl FnOnce(HubBuilder<C>) -> HubBuilder<C>,
     ) -> Self {
         self.add(options(hub.bind(ANY)), |builder, place| {
-            let builder = builder.pipelined_by_default(place.is_followed);
             place.behind.into_iter().fold(builder, HubBuilder::follow)
         })
     }
@@ -187,7 +178,6 @@ impl Cluster {
         options: impl FnOnce(SinkBuilder<C>) -> SinkBuilder<C>,
     ) -> Self {
         self.add(options(sink.bind(ANY)), |builder, place| {
-            let builder = builder.pipelined_by_default(place.is_followed);
             place.behind.into_iter().fold(builder, SinkBuilder::follow)
         })
     }
@@ -270,11 +260,7 @@ impl Cluster {
                 }
                 behind.push(address);
             }
-            let place = Place {
-                behind,
-                is_followed: layout.is_followed[number],
-            };
-            handles.push(spawn(place).await?);
+            handles.push(spawn(Place { behind }).await?);
         }
         let deadline = Instant::now() + connect_timeout;
         for handle in &handles {
@@ -286,11 +272,9 @@ impl Cluster {
         }
 
         let entrance = |(number, member): (usize, &Member)| {
-            let end = &handles[layout.end(number, &members)];
             member.is_entrance().then(|| Entrance {
                 name: handles[number].name().to_owned(),
                 db_address: handles[number].db_address().to_owned(),
-                answered_by: end.db_address().to_owned(),
             })
         };
         Ok(ClusterHandle {
@@ -341,13 +325,10 @@ pub struct ClusterHandle {
 struct Entrance {
     name: String,
     db_address: String,
-    /// Where the answers come from.
-    answered_by: String,
 }
 
 impl ClusterHandle {
-    /// A client of the first server or master. Its answers come from the last of the components that
-    /// messages to it reach.
+    /// A client of the first server or master.
     ///
     /// It has the options of [`Client::connect`]; with others it is made by
     /// [`client_builder`](Self::client_builder).
@@ -366,8 +347,7 @@ impl ClusterHandle {
     }
 
     /// A client of the server or master called `name`, as [`client`](Self::client) makes it, with options:
-    /// a shorter `timeout`, or another one that it is `answered_by`, where a stream has several ends. `None` when there
-    /// is no such component.
+    /// as a shorter `timeout`. `None` if there is no such component.
     pub fn client_builder(&self, name: &str) -> Option<ClientBuilder> {
         let entrance = self.entrances.iter().find(|entrance| entrance.name == name);
         entrance.map(Entrance::client)
@@ -428,6 +408,6 @@ impl ClusterHandle {
 
 impl Entrance {
     fn client(&self) -> ClientBuilder {
-        Client::builder(&*self.name, &*self.db_address).answered_by(&*self.answered_by)
+        Client::builder(&*self.name, &*self.db_address)
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Layout {
     /// Whom each member follows; of a worker, its master.
     pub(super) behind: Vec<Vec<usize>>,
     /// Whether another component follows it. Workers do not.
-    pub(super) is_followed: Vec<bool>,
+    is_followed: Vec<bool>,
 }
 
 impl Layout {
@@ -130,29 +130,14 @@ impl Layout {
         }
         Ok(behind)
     }
-
-    /// The last component that messages reach which come in at `entrance`.
-    pub(super) fn end(&self, entrance: usize, members: &[Member]) -> usize {
-        let mut is_reached = vec![false; members.len()];
-        is_reached[entrance] = true;
-        for number in entrance + 1..members.len() {
-            is_reached[number] = !members[number].is_worker()
-                && self.behind[number].iter().any(|&before| is_reached[before]);
-        }
-        is_reached
-            .iter()
-            .rposition(|&is_reached| is_reached)
-            .unwrap_or(entrance)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `kind name behind..` for each member; `expected` has the numbers of those that each is behind,
-    /// and where the messages of the first one end.
-    fn check(members: &[&str], expected: Result<(&[&[usize]], usize), &str>) {
+    /// `kind name behind..` for each member; `expected` has the numbers of those that each is behind.
+    fn check(members: &[&str], expected: Result<&[&[usize]], &str>) {
         let member = |text: &&str| {
             let mut words = text.split(' ').map(str::to_owned);
             let kind = match &*words.next().unwrap() {
@@ -172,10 +157,7 @@ mod tests {
         };
         let members: Vec<_> = members.iter().map(member).collect();
         match (Layout::of(&members), expected) {
-            (Ok(layout), Ok((behind, end))) => {
-                assert_eq!(layout.behind, behind);
-                assert_eq!(layout.end(0, &members), end);
-            }
+            (Ok(layout), Ok(behind)) => assert_eq!(layout.behind, behind),
             (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
             (layout, _) => panic!("{layout:?} in the place of {expected:?}"),
         }
@@ -183,10 +165,10 @@ mod tests {
 
     #[test]
     fn each_is_behind_those_before_it() {
-        check(&["server a"], Ok((&[&[]], 0)));
+        check(&["server a"], Ok(&[&[]]));
         check(
             &["server a", "pipeline b", "pipeline c"],
-            Ok((&[&[], &[0], &[1]], 2)),
+            Ok(&[&[], &[0], &[1]]),
         );
         check(
             &[
@@ -197,24 +179,24 @@ mod tests {
                 "worker u",
                 "pipeline c",
             ],
-            Ok((&[&[], &[0], &[0], &[0], &[3], &[3]], 5)),
+            Ok(&[&[], &[0], &[0], &[0], &[3], &[3]]),
         );
         check(
             &["server a", "server b", "sink c"],
-            Ok((&[&[], &[], &[0, 1]], 2)),
+            Ok(&[&[], &[], &[0, 1]]),
         );
         check(
             &["server a", "pipeline b", "sink c"],
-            Ok((&[&[], &[0], &[1]], 2)),
+            Ok(&[&[], &[0], &[1]]),
         );
-        check(&["server a", "server b"], Ok((&[&[], &[]], 0)));
+        check(&["server a", "server b"], Ok(&[&[], &[]]));
     }
 
     #[test]
     fn streams_part_and_meet_where_it_is_said() {
         check(
             &["server a", "pipeline b", "pipeline c a", "sink d"],
-            Ok((&[&[], &[0], &[0], &[1, 2]], 3)),
+            Ok(&[&[], &[0], &[0], &[1, 2]]),
         );
         check(
             &[
@@ -224,12 +206,9 @@ mod tests {
                 "sink d c",
                 "sink e",
             ],
-            Ok((&[&[], &[0], &[0], &[2], &[1, 3]], 4)),
+            Ok(&[&[], &[0], &[0], &[2], &[1, 3]]),
         );
-        check(
-            &["master a", "hub b", "worker w a"],
-            Ok((&[&[], &[0], &[0]], 1)),
-        );
+        check(&["master a", "hub b", "worker w a"], Ok(&[&[], &[0], &[0]]));
     }
 
     #[test]

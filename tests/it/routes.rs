@@ -1,0 +1,540 @@
+//! Calls of several steps: who answers them, how a client finds the last component, and what it is told if there is
+//! none. How clients end.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use palm::prelude::*;
+use palm::{CallError, FailureKind, LinkOptions};
+
+use super::setup::{ANY, Gate, check, connect, eventually, soon};
+
+#[derive(Clone, Default)]
+struct First;
+
+#[palm::server(name = "first")]
+impl First {
+    #[palm::method]
+    fn upper(&self, text: String) -> String {
+        text.to_uppercase()
+    }
+
+    /// Nothing, for what is not to go on.
+    #[palm::method]
+    fn odd(&self, number: u32) -> Option<String> {
+        (number % 2 == 1).then(|| number.to_string())
+    }
+}
+
+/// What `lost` gets of a job never comes out.
+#[derive(Clone, Default)]
+struct Second;
+
+#[palm::pipeline(name = "second")]
+impl Second {
+    #[palm::method]
+    fn twice(&self, text: String) -> String {
+        format!("{text}{text}")
+    }
+
+    #[palm::method]
+    async fn all_but_3(&self, text: String) -> String {
+        if text == "3" {
+            std::future::pending::<()>().await;
+        }
+        text
+    }
+}
+
+#[derive(Clone, Default)]
+struct Third;
+
+#[palm::pipeline(name = "third")]
+impl Third {
+    #[palm::method]
+    fn bang(&self, text: String) -> String {
+        format!("{text}!")
+    }
+}
+
+struct Hand;
+
+#[palm::worker(server = "hub")]
+impl Hand {
+    #[palm::method]
+    fn mark(&self, text: String) -> String {
+        format!("{text} by hand")
+    }
+}
+
+/// Sends what is longer than one letter to the last step, and answers its clients otherwise.
+#[derive(Clone, Default)]
+struct Router;
+
+#[palm::server(name = "router")]
+impl Router {
+    #[palm::method]
+    fn upper(&self, text: String) -> String {
+        text.to_uppercase()
+    }
+
+    #[palm::handle_stream]
+    fn by_length(&self, mut message: Message) -> (String, Message) {
+        message.set_stage(message.stage() + 1);
+        let topic = match message.payload().len() {
+            1 => message.client().to_owned(),
+            _ => "router".to_owned(),
+        };
+        (topic, message)
+    }
+}
+
+async fn answers(job: palm::Job<'_, String>) -> Vec<Result<String, CallError>> {
+    soon("the end of the job", job.collect()).await
+}
+
+fn sorted(answers: Vec<Result<String, CallError>>) -> Vec<String> {
+    let mut answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    answers.sort();
+    answers
+}
+
+#[test]
+fn a_client_finds_the_last_component_whatever_is_set_on_the_way() {
+    check(async {
+        for pipelined in [None, Some(true)] {
+            let first = First.bind(ANY);
+            let first = match pipelined {
+                Some(pipelined) => first.pipelined(pipelined),
+                None => first,
+            };
+            let first = first.spawn().await.unwrap();
+            let second = Second.bind(ANY).follow(first.db_address());
+            let second = second.spawn().await.unwrap();
+            let third = Third.bind(ANY).follow(second.db_address());
+            let third = match pipelined {
+                Some(_) => third.to_client(true),
+                None => third,
+            };
+            let third = third.spawn().await.unwrap();
+            let client = connect("first", &first).await;
+            let steps = First::UPPER.then(Second::TWICE).then(Third::BANG);
+            assert_eq!(client.eval(&steps, "ab").await.unwrap(), "ABAB!");
+            let job = client.job(&steps, ["x", "y", "z"]);
+            assert_eq!(sorted(answers(job).await), ["XX!", "YY!", "ZZ!"]);
+            // Each of them may be the last one, over the same client.
+            let two = First::UPPER.then(Second::TWICE);
+            assert_eq!(client.eval(&two, "ab").await.unwrap(), "ABAB");
+            assert_eq!(client.eval(First::UPPER, "ab").await.unwrap(), "AB");
+            let told = Client::builder("first", first.db_address());
+            let told = told.answered_by(third.db_address()).connect();
+            let told = soon("connecting", told).await.unwrap();
+            assert_eq!(told.eval(&steps, "ab").await.unwrap(), "ABAB!");
+            let job = client.job(&two, ["x"; 3]).messages(3);
+            assert_eq!(sorted(answers(job).await), ["XX"; 3]);
+        }
+    });
+}
+
+#[test]
+fn a_client_finds_hubs_and_all_copies_of_the_last_component() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
+        let hub = hub.spawn().await.unwrap();
+        let _hand = Hand.connect(hub.db_address()).spawn().await.unwrap();
+        let mut last = Vec::new();
+        for _ in 0..2 {
+            let third = Third.bind(ANY).follow(hub.db_address());
+            last.push(third.spawn().await.unwrap());
+        }
+        let client = connect("first", &first).await;
+        let steps = First::UPPER.then(Hand::MARK).then(Third::BANG);
+        let expected = ["X by hand!", "Y by hand!"];
+        assert_eq!(
+            sorted(answers(client.job(&steps, ["x", "y"])).await),
+            expected
+        );
+        assert_eq!(client.eval(&steps, "x").await.unwrap(), "X by hand!");
+        let steps = First::UPPER.then(Hand::MARK);
+        assert_eq!(client.eval(&steps, "x").await.unwrap(), "X by hand");
+        // A hub does what it gets, whatever name stands before; the client does not.
+        let error = client
+            .eval("first.upper other.mark", "x")
+            .await
+            .unwrap_err();
+        assert!(matches!(error, CallError::NoRoute { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_blocking_client_finds_the_last_component() {
+    let (sender, receiver) = mpsc::channel();
+    check(async move {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let second = Second.bind(ANY).follow(first.db_address());
+        let _second = second.spawn().await.unwrap();
+        let at = first.db_address().to_owned();
+        let call = move || {
+            let client = palm::blocking::Client::connect("first", at).unwrap();
+            let answer = client.eval(First::UPPER.then(Second::TWICE), "ab");
+            sender.send(answer.unwrap()).unwrap();
+            client.close();
+            let closed = client.eval(First::UPPER, "ab").unwrap_err();
+            assert!(matches!(closed, CallError::Closed), "{closed}");
+        };
+        let call = tokio::task::spawn_blocking(call);
+        soon("the calls", call).await.unwrap();
+        assert_eq!(receiver.recv().unwrap(), "ABAB");
+    });
+}
+
+#[test]
+fn a_client_waits_for_a_follower_that_starts_later() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let client = connect("first", &first).await;
+        let steps = First::UPPER.then(Second::TWICE);
+        let call = tokio::spawn(async move { client.eval(steps, "ab").await });
+        let before = Instant::now();
+        eventually("some time", || {
+            before.elapsed() > Duration::from_millis(300)
+        })
+        .await;
+        let second = Second.bind(ANY).follow(first.db_address());
+        let _second = second.spawn().await.unwrap();
+        assert_eq!(soon("the answer", call).await.unwrap().unwrap(), "ABAB");
+    });
+}
+
+#[test]
+fn an_answer_of_an_earlier_step_is_an_error() {
+    check(async {
+        let first = First.bind(ANY).pipelined(false).spawn().await.unwrap();
+        let second = Second.bind(ANY).follow(first.db_address());
+        let _second = second.spawn().await.unwrap();
+        let mut sockets = LinkOptions::default();
+        sockets.enabled = false;
+        let at = first.address("pub_address").unwrap();
+        let legacy = Client::builder("first", first.db_address()).sub_address(at);
+        let legacy = legacy.link_options(sockets).connect();
+        let legacy = soon("connecting", legacy).await.unwrap();
+        for client in [connect("first", &first).await, legacy] {
+            let steps = First::UPPER.then(Second::TWICE);
+            let error = client.eval(&steps, "ab").await.unwrap_err();
+            let CallError::Unfinished { step, answered, .. } = &error else {
+                panic!("{error}");
+            };
+            assert_eq!((*step, &**answered), (0, "first.upper"));
+            assert!(error.to_string().contains(".answered_by(..)"), "{error}");
+            let answers = answers(client.job(&steps, ["x", "y"]).messages(2)).await;
+            assert_eq!(answers.len(), 2);
+            for answer in answers {
+                assert!(matches!(answer, Err(CallError::Unfinished { step: 0, .. })));
+            }
+        }
+        let client = connect("first", &first).await;
+        let job = client.job(First::UPPER.then(Second::TWICE), ["x", "y"]);
+        let answers = answers(job).await;
+        assert!(answers.len() == 2 && answers.iter().all(Result::is_err));
+    });
+}
+
+#[test]
+fn a_hook_that_answers_early_says_so_by_the_stage() {
+    check(async {
+        let router = Router.bind(ANY).spawn().await.unwrap();
+        let second = Second.bind(ANY).follow(router.db_address());
+        let _second = second.spawn().await.unwrap();
+        let client = connect("router", &router).await;
+        let steps = Router::UPPER.then(Second::TWICE);
+        assert_eq!(client.eval(&steps, "ab").await.unwrap(), "ABAB");
+        assert_eq!(client.eval(&steps, "a").await.unwrap(), "A");
+    });
+}
+
+#[test]
+fn a_step_that_no_component_follows_for_is_named() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let second = Second.bind(ANY).follow(first.db_address());
+        let second = second.spawn().await.unwrap();
+        let client = connect("first", &first).await;
+        let steps = First::UPPER.then(Second::TWICE).then(Third::BANG);
+        let error = soon("the error", client.eval(&steps, "x").into_future()).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, CallError::NoRoute { .. }), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("no component `third` follows `second`"),
+            "{text}"
+        );
+        assert!(
+            text.contains(".follow(..)") && text.contains(".answered_by(..)"),
+            "{text}"
+        );
+        // It has a shorter time, which is not used up in silence.
+        let call = client.eval(&steps, "x").timeout(Duration::from_millis(400));
+        let error = call.await.unwrap_err();
+        assert!(matches!(error, CallError::NoRoute { .. }), "{error}");
+        let job = client
+            .job(&steps, ["x"; 1000])
+            .timeout(Duration::from_millis(400));
+        let answers = answers(job).await;
+        assert!(
+            matches!(&answers[..], [Err(CallError::NoRoute { .. })]),
+            "{answers:?}"
+        );
+
+        // A client that does not look is told by the component that has the message.
+        let told = Client::builder("first", first.db_address());
+        let told = told.answered_by(second.db_address()).connect();
+        let told = soon("connecting", told).await.unwrap();
+        let begun = Instant::now();
+        let call = told.eval(&steps, "x").into_future();
+        let error = soon("the error", call).await.unwrap_err();
+        let CallError::Remote(error) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(
+            (error.kind, &*error.component),
+            (FailureKind::Unavailable, "second")
+        );
+        assert_eq!((&*error.function, error.step), ("third.bang", 2));
+        assert!(
+            error.message.contains("no component follows `second`"),
+            "{error}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(6));
+        let job = answers(told.job(&steps, ["x", "y"])).await;
+        assert!(job.len() == 2 && job.iter().all(Result::is_err), "{job:?}");
+        // What is done already is not kept for long.
+        let none = told.job(["first.odd", "second.twice", "third.bang"], ["2"]);
+        let none: Vec<_> = soon("the end", none.collect()).await;
+        assert!(
+            none.iter().all(|it: &Result<Bytes, _>| it.is_err()),
+            "{none:?}"
+        );
+    });
+}
+
+#[test]
+fn a_client_that_is_told_another_last_component_gets_the_errors_of_the_first() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let other = First.bind(ANY).name("other").spawn().await.unwrap();
+        let client = Client::builder("first", first.db_address());
+        let client = client.answered_by(other.db_address()).connect();
+        let client = soon("connecting", client).await.unwrap();
+        // Its own answers, too.
+        let call = client.eval(First::UPPER, "ab").into_future();
+        assert_eq!(soon("the answer", call).await.unwrap(), "AB");
+        let call = client
+            .eval(First::UPPER.then(Second::TWICE), "ab")
+            .into_future();
+        let error = soon("the error", call).await.unwrap_err();
+        assert!(matches!(error, CallError::Remote(_)), "{error}");
+    });
+}
+
+#[test]
+fn one_lost_input_of_a_middle_step_fails_alone() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let second = Second.bind(ANY).follow(first.db_address()).concurrency(8);
+        let _second = second.spawn().await.unwrap();
+        let client = connect("first", &first).await;
+        let steps = First::UPPER.then(Second::ALL_BUT_3);
+        let numbers: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+        let job = client.job(&steps, numbers.iter().map(String::as_str));
+        let mut job = job.timeout(Duration::from_millis(500));
+        let mut done = Vec::new();
+        let mut lost = Vec::new();
+        while let Some(answer) = soon("an answer", job.next()).await {
+            match answer {
+                Ok(answer) => done.push(answer),
+                Err(CallError::Timeout { input, .. }) => lost.push(input),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        done.sort();
+        let expected: Vec<_> = numbers.iter().filter(|it| *it != "3").cloned().collect();
+        assert_eq!((done, lost), (expected, vec![Some(3)]));
+        let progress = job.progress();
+        assert_eq!((progress.sent, progress.done, progress.failed), (10, 10, 1));
+        // If nothing at all comes, the job fails once.
+        let job = client
+            .job(&steps, ["3"; 10])
+            .timeout(Duration::from_millis(300));
+        let answers = answers(job).await;
+        assert!(matches!(
+            &answers[..],
+            [Err(CallError::Timeout { input: None, .. })]
+        ));
+    });
+}
+
+#[test]
+fn a_job_over_a_feed_that_pauses_goes_on() {
+    check(async {
+        let first = First.bind(ANY).spawn().await.unwrap();
+        let client = connect("first", &first).await;
+        for messages in [None, Some(3)] {
+            let feed = futures_util::stream::iter(["one", "two", "three"]).then(async |it| {
+                if it == "three" {
+                    tokio::time::sleep(Duration::from_millis(1000)).await;
+                }
+                it
+            });
+            let job = client.job_stream(First::UPPER, feed);
+            let job = job.timeout(Duration::from_millis(300));
+            let job = match messages {
+                Some(messages) => job.messages(messages),
+                None => job,
+            };
+            let answers: Vec<_> = soon("the end", job.map(Result::unwrap).collect()).await;
+            assert_eq!(answers, ["ONE", "TWO", "THREE"]);
+        }
+    });
+}
+
+#[test]
+fn a_job_of_a_misspelt_function_fails_once() {
+    check(async {
+        let gate = Gate::closed();
+        let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
+        let _hand = Hand.connect(master.db_address()).spawn().await.unwrap();
+        let client = Client::builder("hub", master.db_address());
+        let client = client.check_functions(false).connect();
+        let client = soon("connecting", client).await.unwrap();
+        gate.open();
+        let job = client.job("hub.mrak", (0..20_000).map(|number| number.to_string()));
+        let answers: Vec<_> = soon("the end", job.collect()).await;
+        let [Err(CallError::Remote(error))] = &answers[..] else {
+            panic!("{} answers", answers.len());
+        };
+        assert_eq!(error.kind, FailureKind::UnknownFunction);
+        assert_eq!(client.eval(Hand::MARK, "x").await.unwrap(), "x by hand");
+    });
+}
+
+#[test]
+fn a_client_whose_runtime_is_gone_is_closed() {
+    let servers = tokio::runtime::Runtime::new().unwrap();
+    let server = servers.block_on(First.bind(ANY).spawn()).unwrap();
+    let gone = tokio::runtime::Runtime::new().unwrap();
+    let client = gone.block_on(connect("first", &server));
+    // Outside of a runtime a job can be made, and does nothing.
+    drop(client.job(First::UPPER, ["x"]));
+    drop(gone);
+    let other = tokio::runtime::Runtime::new().unwrap();
+    other.block_on(async {
+        let begun = Instant::now();
+        let error = client.eval(First::UPPER, "x").await.unwrap_err();
+        assert!(matches!(error, CallError::Closed), "{error}");
+        let error = client.send(First::UPPER, "x").await.unwrap_err();
+        assert!(matches!(error, CallError::Closed), "{error}");
+        let answers = answers(client.job(First::UPPER, ["x"])).await;
+        assert!(
+            matches!(&answers[..], [Err(CallError::Closed)]),
+            "{answers:?}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn a_job_may_be_made_outside_of_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(First.bind(ANY).spawn()).unwrap();
+    let client = runtime.block_on(connect("first", &server));
+    let mut job = client.job(First::UPPER, ["a"]);
+    let answer = runtime.block_on(async { soon("the answer", job.next()).await });
+    assert_eq!(answer.unwrap().unwrap(), "A");
+}
+
+/// Counts the lines that say that a peer has said goodbye.
+struct Goodbyes(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Goodbyes {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct IsGoodbye(bool);
+        impl tracing::field::Visit for IsGoodbye {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 |= field.name() == "message" && format!("{value:?}") == "peer left";
+            }
+        }
+        let mut is_goodbye = IsGoodbye(false);
+        event.record(&mut is_goodbye);
+        self.0
+            .fetch_add(usize::from(is_goodbye.0), Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn one_shot_clients_say_goodbye_though_their_runtimes_end_at_once() {
+    const CLIENTS: usize = 20;
+    let goodbyes = Arc::new(AtomicUsize::new(0));
+    let (sender, started) = mpsc::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let seen = goodbyes.clone();
+    // All of the component runs on this thread, whose log it is.
+    let server = std::thread::spawn(move || {
+        tracing::subscriber::with_default(Goodbyes(seen), || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all();
+            let runtime = runtime.build().unwrap();
+            runtime.block_on(async {
+                let server = First.bind(ANY).spawn().await.unwrap();
+                sender.send(server.db_address().to_owned()).unwrap();
+                let _ = stopped.await;
+                server.shutdown().await.unwrap();
+            });
+        });
+    });
+    let at = started.recv().unwrap();
+    for number in 0..CLIENTS {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let client = Client::connect("first", &*at).await.unwrap();
+            assert_eq!(client.eval(First::UPPER, "a").await.unwrap(), "A");
+            if number % 2 == 0 {
+                client.close().await;
+            }
+        });
+        drop(runtime);
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let all = || goodbyes.load(Ordering::Relaxed) == CLIENTS;
+    runtime.block_on(eventually("all goodbyes", all));
+    let begun = Instant::now();
+    stop.send(()).unwrap();
+    server.join().unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+}
