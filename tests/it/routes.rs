@@ -24,12 +24,11 @@ impl First {
 
     /// Nothing, for what is not to go on.
     #[palm::method]
-    fn odd(&self, number: u32) -> Option<String> {
-        (number % 2 == 1).then(|| number.to_string())
+    fn odd(&self, number: String) -> Option<String> {
+        (number.parse::<u32>().unwrap_or(0) % 2 == 1).then_some(number)
     }
 }
 
-/// What `lost` gets of a job never comes out.
 #[derive(Clone, Default)]
 struct Second;
 
@@ -38,14 +37,6 @@ impl Second {
     #[palm::method]
     fn twice(&self, text: String) -> String {
         format!("{text}{text}")
-    }
-
-    #[palm::method]
-    async fn all_but_3(&self, text: String) -> String {
-        if text == "3" {
-            std::future::pending::<()>().await;
-        }
-        text
     }
 }
 
@@ -67,6 +58,14 @@ impl Hand {
     #[palm::method]
     fn mark(&self, text: String) -> String {
         format!("{text} by hand")
+    }
+
+    #[palm::method]
+    async fn all_but_3(&self, text: String) -> String {
+        if text == "3" {
+            std::future::pending::<()>().await;
+        }
+        text
     }
 }
 
@@ -92,7 +91,7 @@ impl Router {
     }
 }
 
-async fn answers(job: palm::Job<'_, String>) -> Vec<Result<String, CallError>> {
+async fn all(job: palm::Job<'_, String>) -> Vec<Result<String, CallError>> {
     soon("the end of the job", job.collect()).await
 }
 
@@ -124,7 +123,7 @@ fn a_client_finds_the_last_component_whatever_is_set_on_the_way() {
             let steps = First::UPPER.then(Second::TWICE).then(Third::BANG);
             assert_eq!(client.eval(&steps, "ab").await.unwrap(), "ABAB!");
             let job = client.job(&steps, ["x", "y", "z"]);
-            assert_eq!(sorted(answers(job).await), ["XX!", "YY!", "ZZ!"]);
+            assert_eq!(sorted(all(job).await), ["XX!", "YY!", "ZZ!"]);
             // Each of them may be the last one, over the same client.
             let two = First::UPPER.then(Second::TWICE);
             assert_eq!(client.eval(&two, "ab").await.unwrap(), "ABAB");
@@ -134,7 +133,7 @@ fn a_client_finds_the_last_component_whatever_is_set_on_the_way() {
             let told = soon("connecting", told).await.unwrap();
             assert_eq!(told.eval(&steps, "ab").await.unwrap(), "ABAB!");
             let job = client.job(&two, ["x"; 3]).messages(3);
-            assert_eq!(sorted(answers(job).await), ["XX"; 3]);
+            assert_eq!(sorted(all(job).await), ["XX"; 3]);
         }
     });
 }
@@ -154,10 +153,7 @@ fn a_client_finds_hubs_and_all_copies_of_the_last_component() {
         let client = connect("first", &first).await;
         let steps = First::UPPER.then(Hand::MARK).then(Third::BANG);
         let expected = ["X by hand!", "Y by hand!"];
-        assert_eq!(
-            sorted(answers(client.job(&steps, ["x", "y"])).await),
-            expected
-        );
+        assert_eq!(sorted(all(client.job(&steps, ["x", "y"])).await), expected);
         assert_eq!(client.eval(&steps, "x").await.unwrap(), "X by hand!");
         let steps = First::UPPER.then(Hand::MARK);
         assert_eq!(client.eval(&steps, "x").await.unwrap(), "X by hand");
@@ -230,7 +226,7 @@ fn an_answer_of_an_earlier_step_is_an_error() {
             };
             assert_eq!((*step, &**answered), (0, "first.upper"));
             assert!(error.to_string().contains(".answered_by(..)"), "{error}");
-            let answers = answers(client.job(&steps, ["x", "y"]).messages(2)).await;
+            let answers = all(client.job(&steps, ["x", "y"]).messages(2)).await;
             assert_eq!(answers.len(), 2);
             for answer in answers {
                 assert!(matches!(answer, Err(CallError::Unfinished { step: 0, .. })));
@@ -238,7 +234,7 @@ fn an_answer_of_an_earlier_step_is_an_error() {
         }
         let client = connect("first", &first).await;
         let job = client.job(First::UPPER.then(Second::TWICE), ["x", "y"]);
-        let answers = answers(job).await;
+        let answers = all(job).await;
         assert!(answers.len() == 2 && answers.iter().all(Result::is_err));
     });
 }
@@ -283,7 +279,7 @@ fn a_step_that_no_component_follows_for_is_named() {
         let job = client
             .job(&steps, ["x"; 1000])
             .timeout(Duration::from_millis(400));
-        let answers = answers(job).await;
+        let answers = all(job).await;
         assert!(
             matches!(&answers[..], [Err(CallError::NoRoute { .. })]),
             "{answers:?}"
@@ -309,7 +305,7 @@ fn a_step_that_no_component_follows_for_is_named() {
             "{error}"
         );
         assert!(begun.elapsed() < Duration::from_secs(6));
-        let job = answers(told.job(&steps, ["x", "y"])).await;
+        let job = all(told.job(&steps, ["x", "y"])).await;
         assert!(job.len() == 2 && job.iter().all(Result::is_err), "{job:?}");
         // What is done already is not kept for long.
         let none = told.job(["first.odd", "second.twice", "third.bang"], ["2"]);
@@ -344,10 +340,13 @@ fn a_client_that_is_told_another_last_component_gets_the_errors_of_the_first() {
 fn one_lost_input_of_a_middle_step_fails_alone() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
-        let second = Second.bind(ANY).follow(first.db_address()).concurrency(8);
-        let _second = second.spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
+        let hub = hub.spawn().await.unwrap();
+        // Its results leave in the order in which they are done.
+        let hand = Hand.connect(hub.db_address()).concurrency(20);
+        let _hand = hand.spawn().await.unwrap();
         let client = connect("first", &first).await;
-        let steps = First::UPPER.then(Second::ALL_BUT_3);
+        let steps = First::UPPER.then(Hand::ALL_BUT_3);
         let numbers: Vec<_> = (0..10).map(|number| number.to_string()).collect();
         let job = client.job(&steps, numbers.iter().map(String::as_str));
         let mut job = job.timeout(Duration::from_millis(500));
@@ -369,7 +368,7 @@ fn one_lost_input_of_a_middle_step_fails_alone() {
         let job = client
             .job(&steps, ["3"; 10])
             .timeout(Duration::from_millis(300));
-        let answers = answers(job).await;
+        let answers = all(job).await;
         assert!(matches!(
             &answers[..],
             [Err(CallError::Timeout { input: None, .. })]
@@ -437,7 +436,7 @@ fn a_client_whose_runtime_is_gone_is_closed() {
         assert!(matches!(error, CallError::Closed), "{error}");
         let error = client.send(First::UPPER, "x").await.unwrap_err();
         assert!(matches!(error, CallError::Closed), "{error}");
-        let answers = answers(client.job(First::UPPER, ["x"])).await;
+        let answers = all(client.job(First::UPPER, ["x"])).await;
         assert!(
             matches!(&answers[..], [Err(CallError::Closed)]),
             "{answers:?}"
@@ -500,8 +499,10 @@ fn one_shot_clients_say_goodbye_though_their_runtimes_end_at_once() {
     // All of the component runs on this thread, whose log it is.
     let server = std::thread::spawn(move || {
         tracing::subscriber::with_default(Goodbyes(seen), || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all();
-            let runtime = runtime.build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let server = First.bind(ANY).spawn().await.unwrap();
                 sender.send(server.db_address().to_owned()).unwrap();

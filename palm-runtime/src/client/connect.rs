@@ -18,6 +18,7 @@ use super::routes::{Answering, Linking, Opened, Routes};
 use super::way::Way;
 use super::{CallError, ConnectError, Eval, Job, Reader};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
+use crate::component::ComponentKind;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::link::{CLIENT, LinkOptions, SUBSCRIBER};
 use crate::message::proto::Descriptor;
@@ -231,11 +232,12 @@ impl ClientBuilder {
             |address: &Option<Given>| self.link.enabled && !self.this_config && address.is_none();
 
         // Who gives the address of a socket wants that.
-        let offer = match may_link(&self.push_address) {
-            true => told.descriptor().await?.links,
-            false => Vec::new(),
+        let first = match may_link(&self.push_address) {
+            true => told.descriptor().await?,
+            false => Descriptor::default(),
         };
-        let is_offered = |role: &str| offer.iter().any(|offered| offered == role);
+        let is_offered = |role: &str| first.links.iter().any(|offered| offered == role);
+        let calls_by_name = first.kind == ComponentKind::Server.to_string();
         let calls_over_link = is_offered(CLIENT);
         let answered_by = self.answered_by.filter(|given| *given != self.db_address);
         let answers_here = self.sub_address.is_none() && answered_by.is_none();
@@ -334,7 +336,13 @@ impl ClientBuilder {
         let cancel = cancel::tell(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
         tasks.push(AbortOnDropHandle::new(tokio::spawn(cancel)));
-        let routes = Routes::new(answering, directory.clone(), &self.server, linking);
+        let routes = Routes::new(
+            answering,
+            directory.clone(),
+            &self.server,
+            calls_by_name,
+            linking,
+        );
         Ok(Client(Arc::new(Connection {
             pipeline: self.session.map_or_else(new_id, ByteString::from),
             server: self.server,

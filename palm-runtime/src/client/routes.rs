@@ -137,6 +137,8 @@ pub(super) struct Routes {
     /// Of the component that is called, and its name.
     directory: Arc<Directory>,
     server: String,
+    /// Whether it does only steps of its own name, as a server, and unlike a master.
+    calls_by_name: bool,
     linking: Linking,
     known: Mutex<KnownRoutes>,
     /// Those that are under way, by the names of the components.
@@ -179,12 +181,14 @@ impl Routes {
         answering: Answering,
         directory: Arc<Directory>,
         server: &str,
+        calls_by_name: bool,
         linking: Linking,
     ) -> Self {
         Self {
             answering,
             directory,
             server: server.to_owned(),
+            calls_by_name,
             linking,
             known: Mutex::default(),
             searches: Mutex::default(),
@@ -205,6 +209,15 @@ impl Routes {
             .last()
             .is_some_and(|last| last.server == self.server)
         {
+            return false;
+        }
+        if self.calls_by_name
+            && steps
+                .iter()
+                .next()
+                .is_some_and(|first| first.server != self.server)
+        {
+            // It is for another component, and refused at once.
             return false;
         }
         let known = self.known();
@@ -282,7 +295,10 @@ impl Routes {
     /// Looks once.
     async fn search(&self, steps: &Steps, until: Instant) -> Result<(), String> {
         let start = self.directory.request().address().clone();
-        let names: Vec<_> = steps.iter().map(|step| step.server).collect();
+        // A master does the first step whatever name that has.
+        let first = std::iter::once(&*self.server);
+        let others = steps.iter().skip(1).map(|step| step.server);
+        let names: Vec<_> = first.chain(others).collect();
         let last = walk(start, &names, |address| self.ask(address, until).boxed()).await?;
         self.open(steps, last, until).await
     }
@@ -506,8 +522,6 @@ mod tests {
         check(line, &["a", "b"], Ok(&[2]));
         check(line, &["a", "b", "c"], Ok(&[3]));
         check(line, &["a", "d"], Ok(&[4]));
-        // A master does what it is given, whatever name stands before.
-        check(line, &["whoever", "b"], Ok(&[2]));
     }
 
     #[test]

@@ -503,9 +503,10 @@ impl<S: Shape> Publisher<S> {
             .unwrap_or_else(|| self.tells_others || message.has_next_step())
     }
 
-    /// Whether the client of a message can be answered over a link: it takes its answers here, or calls here.
+    /// Whether the client of a message can be answered here: it takes its answers here, or calls here.
     fn can_answer(&self, message: &Message) -> bool {
-        self.is_followed(message.client())
+        let client = message.client();
+        self.is_followed(client) || self.publish.is_subscribed(client.as_bytes())
     }
 
     /// Whether a client takes the answer to a message from this component over a link.
