@@ -51,12 +51,12 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.messages += other.messages;
         self.bytes += other.bytes;
     }
 
-    fn subtract(&mut self, other: Self) {
+    pub(crate) fn subtract(&mut self, other: Self) {
         self.messages -= other.messages;
         self.bytes -= other.bytes;
     }
@@ -132,6 +132,8 @@ impl<T> FairQueue<T> {
             let weight = u64::from(queue.weight.clamp(1, MAX_WEIGHT));
             let refund = usage.cost() * SCALE / weight;
             queue.time = queue.time.saturating_sub(refund);
+            // As before the item was removed: a flow that comes now must not start behind the refund.
+            self.time = self.time.min(queue.time);
         }
         self.reready(flow.key, current, was_ready);
     }
@@ -201,8 +203,33 @@ impl<T> FairQueue<T> {
         Some((flow, item))
     }
 
+    /// Removes a part of the next item: `take` removes it from the item, which has this usage, and returns
+    /// the usage of the part. An item without usage left is removed.
+    pub(crate) fn pop_part<U>(
+        &mut self,
+        take: impl FnOnce(&mut T, Usage) -> (U, Usage),
+    ) -> Option<(Flow, U)> {
+        let key = self.next_flow()?;
+        let queue = self.flows.get_mut(&key)?;
+        let (item, usage) = queue.items.front_mut()?;
+        let (part, taken) = take(item, *usage);
+        debug_assert!(taken.messages > 0, "a part has messages");
+        if taken.messages >= usage.messages {
+            self.pop()?;
+        } else {
+            usage.subtract(taken);
+            queue.usage.subtract(taken);
+            self.usage.subtract(taken);
+            self.time = self.time.max(queue.time);
+            queue.advance(taken.cost());
+            self.latest = self.latest.max(queue.time);
+        }
+        let weight = self.flows.get(&key).map_or(1, |queue| queue.weight);
+        Some((Flow { key, weight }, part))
+    }
+
     /// Finds the flow whose turn it is, and makes it the current one.
-    fn next_flow(&mut self) -> Option<FlowKey> {
+    pub(crate) fn next_flow(&mut self) -> Option<FlowKey> {
         let current = self.current.and_then(|key| {
             let queue = self.flows.get(&key)?;
             queue.is_ready().then_some((queue.time, key))
@@ -435,6 +462,40 @@ mod tests {
             }
         );
         assert_eq!(served(&mut queue, 2), [2, 11]);
+    }
+
+    #[test]
+    fn new_flow_does_not_wait_for_the_restored_rest_of_an_item() {
+        let mut queue = FairQueue::default();
+        let usage = |messages| Usage { messages, bytes: 0 };
+        queue.push(Flow::new(1), 1, usage(256));
+        let (flow, _) = queue.pop().unwrap();
+        queue.restore(flow, 1, usage(255));
+        queue.push(Flow::new(2), 2, ONE);
+        assert!(served(&mut queue, 2).contains(&2));
+    }
+
+    #[test]
+    fn parts_of_an_item_are_removed_in_turn_with_other_flows() {
+        let mut queue = FairQueue::default();
+        let usage = |messages| Usage { messages, bytes: 0 };
+        queue.push(Flow::new(1), vec![1; 100], usage(100));
+        let pop = |queue: &mut FairQueue<Vec<u64>>| {
+            let take = |items: &mut Vec<u64>, _| (items.pop().unwrap(), ONE);
+            queue.pop_part(take).map(|(_, item)| item)
+        };
+        for _ in 0..10 {
+            assert_eq!(pop(&mut queue), Some(1));
+        }
+        queue.push(Flow::new(2), vec![2; 3], usage(3));
+        let mut order = Vec::new();
+        while queue.busy_flows() == 2 {
+            order.extend(pop(&mut queue));
+        }
+        assert!(order.len() <= 6, "{order:?}");
+        assert_eq!(queue.usage(1).messages, 100 - 10 - (order.len() - 3));
+        while pop(&mut queue).is_some() {}
+        assert_eq!((queue.total(), queue.busy_flows()), (Usage::default(), 0));
     }
 
     #[test]
