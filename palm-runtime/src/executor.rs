@@ -7,6 +7,7 @@
 //! for; a panic is a failed call and no more.
 
 use std::future::{Future, poll_fn};
+use std::iter;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -23,9 +24,10 @@ use crate::callable::{
 };
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure, FailureKind};
+use crate::fair_queue::Flow;
 use crate::message::{Deadline, Message, Share};
 use crate::metrics::{FunctionCounters, PartCounters};
-use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
+use crate::part::{Envelope, Inlet, OpenError, Outbound, Outlet, Pace, Setup, Shared};
 use crate::unknown_log::UnknownLog;
 
 /// How long calls may keep the thread before others that run on it get their turn.
@@ -163,15 +165,33 @@ impl<C: Callable> Outbound for Executor<C> {
         };
 
         let mut batch = Vec::new();
+        let mut pace = Pace::default();
+        // Whether calls of the last batch were not done at once, so that each has a place.
+        let mut pends = false;
         // The memory of a call that was done at once serves the next one.
         let mut spare = None;
-        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            running.wait_for_place(self.concurrency).await;
+            let free = self.concurrency - running.tasks.len();
+            let most = if pends { free } else { usize::MAX };
+            if inlet.recv_many(&mut batch, pace.messages().min(most)).await == 0 {
+                break;
+            }
             inlet.let_in().await;
+            pends = false;
             // The end of one call is the begin of the next: one look at the clock for each.
             let mut now = Instant::now();
-            let mut turn = now;
-            for envelope in batch.drain(..) {
-                running.wait_for_place(self.concurrency).await;
+            let (mut turn, mut begin) = (now, now);
+            let (taken, mut handled) = (batch.len(), 0);
+            let mut envelopes = batch.drain(..);
+            while let Some(envelope) = envelopes.next() {
+                let is_over = pace.is_over(now.duration_since(begin));
+                if handled > 0 && (is_over || !running.has_place(self.concurrency)) {
+                    // Other clients have their turn before the rest.
+                    inlet.restore(iter::once(envelope).chain(envelopes));
+                    break;
+                }
+                handled += 1;
                 let (call, begun) = match running.begin(envelope, now) {
                     Work::Call(call, begun) => (call, begun),
                     Work::Done(outcome, begun) => {
@@ -203,16 +223,20 @@ impl<C: Callable> Outbound for Executor<C> {
                     Poll::Pending => {
                         running.flush().await;
                         running.go_on(begun, future);
+                        pends = true;
                         now = Instant::now();
                     }
                 }
                 if now.duration_since(turn) > TURN {
                     running.flush().await;
+                    let paused = now;
                     tokio::task::yield_now().await;
                     now = Instant::now();
                     turn = now;
+                    begin += now.duration_since(paused);
                 }
             }
+            pace.handled(taken, handled, now.duration_since(begin));
             running.flush().await;
         }
         while running.tasks.join_next().await.is_some() {}
@@ -246,6 +270,7 @@ struct Running<C> {
 struct Begun {
     index: usize,
     header: Message,
+    flow: Flow,
     feedback: Option<oneshot::Sender<Bytes>>,
     started: Instant,
     /// Until when its result is wanted.
@@ -273,17 +298,16 @@ impl Begun {
         if let Some(mut collected) = self.collected {
             while let Ok((share, outcome)) = collected.try_recv() {
                 let result = Finished::result(self.header.clone(), share, outcome);
-                finisher.finish(result).await;
+                finisher.finish(result, self.flow).await;
             }
         }
-        finisher
-            .finish(Finished {
-                message: self.header,
-                outcome,
-                feedback: self.feedback,
-                wanted: self.wanted,
-            })
-            .await;
+        let finished = Finished {
+            message: self.header,
+            outcome,
+            feedback: self.feedback,
+            wanted: self.wanted,
+        };
+        finisher.finish(finished, self.flow).await;
     }
 }
 
@@ -307,6 +331,7 @@ impl<C: Callable> Running<C> {
     fn begin(&mut self, envelope: Envelope, now: Instant) -> Work {
         let Envelope {
             message,
+            flow,
             since,
             feedback,
             ..
@@ -316,6 +341,7 @@ impl<C: Callable> Running<C> {
         let mut begun = Begun {
             index: C::FUNCTIONS.len(),
             header: message,
+            flow,
             feedback,
             started: now,
             counters: None,
@@ -386,6 +412,7 @@ impl<C: Callable> Running<C> {
         begun.wanted.given = given;
         Emitter {
             header: begun.header.clone(),
+            flow: begun.flow,
             finisher: self.finisher.clone(),
             before: begun.turn.before.clone(),
             wanted: begun.wanted.clone(),
@@ -439,10 +466,15 @@ impl<C: Callable> Running<C> {
         }
     }
 
+    /// Whether fewer than `concurrency` calls go on.
+    fn has_place(&mut self, concurrency: usize) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.len() < concurrency
+    }
+
     /// Waits until fewer than `concurrency` calls go on.
     async fn wait_for_place(&mut self, concurrency: usize) {
-        while self.tasks.try_join_next().is_some() {}
-        while self.tasks.len() >= concurrency {
+        while !self.has_place(concurrency) {
             self.flush().await;
             self.tasks.join_next().await;
         }
@@ -474,7 +506,7 @@ impl<C: Callable> Running<C> {
             if self.done.is_empty() {
                 self.oldest = begun.started;
             }
-            self.done.push(Envelope::new(message, now));
+            self.done.push(Envelope::new(message, begun.flow, now));
             if now.duration_since(self.oldest) > PATIENCE {
                 self.flush().await;
             }
@@ -678,9 +710,9 @@ impl Finisher {
         }
     }
 
-    async fn finish(&self, finished: Finished) {
+    async fn finish(&self, finished: Finished, flow: Flow) {
         if let Some(message) = self.finished(finished) {
-            self.outlet.send(message).await;
+            self.outlet.send_in(message, flow, Instant::now()).await;
         }
     }
 
@@ -741,6 +773,7 @@ pub(crate) fn log_failure(message: &Message, failure: &CallFailure) {
 #[derive(Debug)]
 pub(crate) struct Emitter {
     header: Message,
+    flow: Flow,
     finisher: Arc<Finisher>,
     before: Option<CancellationToken>,
     wanted: Wanted,
@@ -778,7 +811,7 @@ impl Emitter {
             before.cancelled().await;
         }
         let result = Finished::result(self.header.clone(), share, result);
-        self.finisher.finish(result).await;
+        self.finisher.finish(result, self.flow).await;
         if self.finisher.outlet.is_closed() {
             Emitted::Unwanted
         } else {

@@ -17,6 +17,7 @@ mod context;
 mod error;
 mod executor;
 mod fair_queue;
+mod flow;
 mod function;
 #[cfg(feature = "http")]
 pub mod http;

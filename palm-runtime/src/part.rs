@@ -25,13 +25,15 @@ use crate::callable::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
+use crate::fair_queue::{Flow, FlowKey, Usage};
+use crate::flow::flow_of;
 use crate::link::LinkOptions;
 use crate::link::accept::Links;
 use crate::message::{Group, Message, Split};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
 use crate::parts::{BypassSender, Outstanding, Pushed};
-use crate::queue::{self, Weight};
+use crate::queue::{self, Queued, Releases};
 use crate::socket::{Address, AddressError, Peers, SocketClosed, SocketError, SocketOptions};
 
 /// Messages that a part takes from a socket or a queue at once.
@@ -678,6 +680,8 @@ impl Stop {
 #[derive(Debug)]
 pub struct Envelope {
     pub(crate) message: Message,
+    /// Whose it is, where several share a queue.
+    pub(crate) flow: Flow,
     /// When it came in, or was made.
     pub(crate) since: Instant,
     pub(crate) feedback: Option<oneshot::Sender<Bytes>>,
@@ -687,11 +691,48 @@ pub struct Envelope {
     pub(crate) together: Option<Box<Group>>,
 }
 
+impl Queued for Envelope {
+    const HAS_FLOWS: bool = true;
+
+    fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    fn usage(&self) -> Usage {
+        match &self.together {
+            Some(group) => Usage {
+                messages: group.len(),
+                bytes: group.bytes(),
+            },
+            None => Usage {
+                messages: 1,
+                bytes: self.message.weight(),
+            },
+        }
+    }
+
+    fn split_to(&mut self, messages: usize) -> Option<Self> {
+        let group = self.together.as_mut()?;
+        if messages == 0 || messages >= group.len() {
+            return None;
+        }
+        let front = group.split_to(messages);
+        // Views of the same memory. A malformed message is found where the group is taken apart.
+        let next = Message::decode(group.first()).unwrap_or_default();
+        let first = std::mem::replace(&mut self.message, next);
+        Some(Self {
+            gathers: self.gathers,
+            ..Self::together(first, front, self.flow, self.since)
+        })
+    }
+}
+
 impl Envelope {
-    /// A message that nobody waits for.
-    pub(crate) fn new(message: Message, since: Instant) -> Self {
+    /// A message without a peer that waits for its answer.
+    pub(crate) fn new(message: Message, flow: Flow, since: Instant) -> Self {
         Self {
             message,
+            flow,
             since,
             feedback: None,
             gathers: true,
@@ -700,23 +741,10 @@ impl Envelope {
     }
 
     /// Messages that go the same way, of which this is the first one.
-    pub(crate) fn together(first: Message, group: Group, since: Instant) -> Self {
+    pub(crate) fn together(first: Message, group: Group, flow: Flow, since: Instant) -> Self {
         Self {
             together: Some(Box::new(group)),
-            ..Self::new(first, since)
-        }
-    }
-
-    fn weight(&self) -> Weight {
-        match &self.together {
-            Some(group) => Weight {
-                messages: group.len(),
-                bytes: group.bytes(),
-            },
-            None => Weight {
-                messages: 1,
-                bytes: self.message.weight(),
-            },
+            ..Self::new(first, flow, since)
         }
     }
 
@@ -726,15 +754,16 @@ impl Envelope {
             return out.push(self);
         };
         let messages = group.frames().filter_map(Message::read);
-        out.extend(messages.map(|message| Self::new(message, self.since)));
+        out.extend(messages.map(|message| Self::new(message, self.flow, self.since)));
     }
 
     /// A message whose answer goes to `feedback`; where there is none, that is dropped.
     #[cfg(feature = "http")]
     pub(crate) fn answered_by(message: Message, feedback: oneshot::Sender<Bytes>) -> Self {
+        let flow = flow_of(&message);
         Self {
             feedback: Some(feedback),
-            ..Self::new(message, Instant::now())
+            ..Self::new(message, flow, Instant::now())
         }
     }
 
@@ -761,14 +790,14 @@ pub struct Inlet {
 }
 
 impl Inlet {
-    /// Waits for a message and takes up to `max` that are there; 0 when the component stops and
+    /// Waits for messages and takes up to `max`, of each client in turn; 0 when the component stops and
     /// nothing is left. Cancel safe: nothing is lost.
     ///
     /// Among them are messages that [are done](Message::is_done): send those on as they are.
     pub async fn recv_many(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
         let before = out.len();
         loop {
-            let received = self.recv_together(out, max).await;
+            let received = self.queue.recv_many(out, max.max(1)).await;
             if out[before..].iter().any(|it| it.together.is_some()) {
                 for envelope in out.split_off(before) {
                     envelope.each(out);
@@ -780,9 +809,14 @@ impl Inlet {
         }
     }
 
-    /// [`recv_many`](Self::recv_many), of which those stay together that came so.
+    /// Takes up to `max` envelopes, of which those stay together that came so.
     pub(crate) async fn recv_together(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
-        self.queue.recv_many(out, max).await
+        self.queue.recv_values(out, max).await
+    }
+
+    /// Returns the messages that were taken last and are not handled yet, so that others do not wait for them.
+    pub(crate) fn restore(&mut self, rest: impl DoubleEndedIterator<Item = Envelope>) {
+        self.queue.restore(rest);
     }
 
     /// Lets those have their turn who waited for the room that was made, before code of a user's that may keep
@@ -796,6 +830,40 @@ impl Inlet {
     /// How long a closing socket may take to send what is queued.
     pub fn linger(&self) -> Duration {
         self.stop.linger
+    }
+}
+
+/// How many messages a part takes at once from its inlet: those that it handles in about [`SPAN`](Self::SPAN).
+/// The rest stays in the queue, where clients have their turns, and is not first in, first out in the part.
+#[derive(Debug)]
+pub(crate) struct Pace(usize);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(BATCH)
+    }
+}
+
+impl Pace {
+    const SPAN: Duration = Duration::from_millis(1);
+
+    /// How many messages to take.
+    pub(crate) fn messages(&self) -> usize {
+        self.0
+    }
+
+    /// Whether messages that were begun after such a time go back to the inlet.
+    pub(crate) fn is_over(&self, elapsed: Duration) -> bool {
+        elapsed > Self::SPAN
+    }
+
+    /// Of `taken` messages so many were handled, in this time.
+    pub(crate) fn handled(&mut self, taken: usize, handled: usize, elapsed: Duration) {
+        if handled < taken || self.is_over(elapsed) {
+            self.0 = handled.max(1);
+        } else {
+            self.0 = (2 * self.0).min(BATCH);
+        }
     }
 }
 
@@ -823,7 +891,14 @@ impl Outlet {
         self.send_since(message, Instant::now()).await
     }
 
+    /// [`send`](Self::send) of a message that has come in, or was made, at another time.
     pub(crate) async fn send_since(&self, message: Message, since: Instant) -> Bytes {
+        let flow = flow_of(&message);
+        self.send_in(message, flow, since).await
+    }
+
+    /// [`send_since`](Self::send_since) of a message of a known flow.
+    pub(crate) async fn send_in(&self, message: Message, flow: Flow, since: Instant) -> Bytes {
         if self.log {
             tracing::debug!(part = &*self.part, ?message, "message");
         }
@@ -836,12 +911,11 @@ impl Outlet {
         } else {
             (None, None)
         };
-        let bytes = message.weight();
         let envelope = Envelope {
             feedback,
-            ..Envelope::new(message, since)
+            ..Envelope::new(message, flow, since)
         };
-        if route.send(envelope, bytes).await.is_err() {
+        if route.send(envelope).await.is_err() {
             self.warn_of_loss(1);
             return Bytes::new();
         }
@@ -854,7 +928,7 @@ impl Outlet {
 
     /// Sends on a message with an error in it: along the route for failures, or else along the ordinary
     /// route, whose parts pass it on as it is.
-    pub(crate) async fn send_failed(&self, mut message: Message, since: Instant) {
+    pub(crate) async fn send_failed(&self, mut message: Message, flow: Flow, since: Instant) {
         let route = match (&self.failures, &self.route) {
             (Some(failures), _) => failures,
             // Without a client no publisher could deliver it.
@@ -864,7 +938,7 @@ impl Outlet {
         message.end_with_error();
         let envelope = Envelope {
             gathers: false,
-            ..Envelope::new(message, since)
+            ..Envelope::new(message, flow, since)
         };
         self.give(route, envelope).await;
     }
@@ -878,28 +952,22 @@ impl Outlet {
     }
 
     async fn give(&self, route: &queue::Sender<Envelope>, envelope: Envelope) {
-        let bytes = envelope.message.weight();
-        if route.send(envelope, bytes).await.is_err() {
+        if route.send(envelope).await.is_err() {
             self.warn_of_loss(1);
         }
     }
 
-    /// Gives messages on, all at once as far as there is room for them, which costs no more than
-    /// giving one. Where the outlet waits for answers, use [`send`](Self::send) instead.
+    /// Sends messages, all at once if there is capacity, which costs no more than sending one; waits for
+    /// capacity. Where the outlet waits for answers, use [`send`](Self::send) instead.
     ///
-    /// Cancel safe: what was not given on is still in `batch`.
+    /// Cancel safe: what was not sent is still in `batch`.
     pub(crate) async fn send_all(&self, batch: &mut Vec<Envelope>) {
         if batch.is_empty() {
             return;
         }
-        debug_assert!(!self.block, "nobody takes the answers");
-        if self.log {
-            for Envelope { message, .. } in &*batch {
-                tracing::debug!(part = &*self.part, ?message, "message");
-            }
-        }
+        self.log_all(batch);
         let sent = match &self.route {
-            Some(route) => route.send_all(batch, Envelope::weight).await,
+            Some(route) => route.send_all(batch).await,
             None => Ok(()),
         };
         if sent.is_err() {
@@ -908,10 +976,59 @@ impl Outlet {
         batch.clear();
     }
 
+    /// Sends the messages whose flows have capacity, in the order of each flow, and leaves the others, which
+    /// may be sent when the queue is [`released`](Self::released).
+    pub(crate) fn try_send_all(&self, batch: &mut Vec<Envelope>) -> Option<Releases> {
+        let Some(route) = &self.route else {
+            batch.clear();
+            return None;
+        };
+        match route.try_send(batch) {
+            Ok(releases) => Some(releases),
+            Err(queue::Closed) => {
+                self.warn_of_loss(batch.len());
+                batch.clear();
+                None
+            }
+        }
+    }
+
+    /// How many messages of a flow there is capacity for; without limit where they go nowhere.
+    pub(crate) fn room(&self, flow: FlowKey) -> (usize, Option<Releases>) {
+        match &self.route {
+            Some(route) => {
+                let (room, releases) = route.room(flow);
+                (room, Some(releases))
+            }
+            None => (usize::MAX, None),
+        }
+    }
+
+    /// Waits until messages have left the queue since. Cancel safe.
+    pub(crate) async fn released(&self, since: Option<Releases>) {
+        match (&self.route, since) {
+            (Some(route), Some(since)) => route.released(since).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// How many messages the queue holds.
+    pub(crate) fn limit(&self) -> usize {
+        self.route.as_ref().map_or(usize::MAX, queue::Sender::limit)
+    }
+
+    pub(crate) fn log_all(&self, batch: &[Envelope]) {
+        debug_assert!(!self.block, "nobody takes the answers");
+        if self.log {
+            for Envelope { message, .. } in batch {
+                tracing::debug!(part = &*self.part, ?message, "message");
+            }
+        }
+    }
+
     /// Whether so many messages can be given on together.
     pub(crate) fn takes_together(&self, messages: usize) -> bool {
-        let fits = |route: &queue::Sender<Envelope>| messages <= route.limit() / 2;
-        !self.log && !self.block && self.route.as_ref().is_some_and(fits)
+        !self.log && !self.block && self.has_route() && messages <= self.limit() / 2
     }
 
     fn warn_of_loss(&self, messages: usize) {
@@ -965,6 +1082,8 @@ impl Outlet {
 /// Gives the messages that a hook yields to an outlet, each with an id.
 pub(crate) struct EmitToOutlet<'a> {
     pub(crate) outlet: &'a Outlet,
+    /// That of the message which the hook is given.
+    pub(crate) flow: Flow,
     pub(crate) since: Instant,
     /// The answer to the last message.
     pub(crate) answer: Bytes,
@@ -977,7 +1096,7 @@ impl EmitToOutlet<'_> {
     pub(crate) async fn finish(&mut self, message: impl FnOnce() -> Message) {
         if let Some((split, _)) = self.share.take() {
             let rest = message().into_rest(split.rest());
-            let rest = Envelope::new(rest, self.since);
+            let rest = Envelope::new(rest, self.flow, self.since);
             self.outlet.send_done(rest).await;
         }
     }
@@ -991,7 +1110,7 @@ impl EmitQueue for EmitToOutlet<'_> {
                 let is_same = message.client() == &**client;
                 message.set_share(is_same.then(|| split.piece()));
             }
-            self.answer = self.outlet.send_since(message, self.since).await;
+            self.answer = self.outlet.send_in(message, self.flow, self.since).await;
         })
     }
 }

@@ -12,10 +12,11 @@ use super::CallError;
 use super::inputs::{Counted, Inputs, Part};
 use super::way::CloseOnDrop;
 use crate::error::chain;
+use crate::fair_queue::Usage;
 use crate::message::{self, Answered, Share};
 use crate::part::BATCH;
 use crate::parts::Ready;
-use crate::queue::{self, Weight};
+use crate::queue::{self, Queued};
 use crate::socket::{Publication, Subscribe};
 
 /// The payload, or why there is none.
@@ -132,17 +133,20 @@ pub(super) enum Waiting {
     Many(queue::Sender<Given>, Arc<AtomicU64>, Arc<Mutex<Inputs>>),
 }
 
-fn weigh(given: &Given) -> Weight {
-    let bytes = match given {
-        Some(Ok(payload)) => payload.len(),
-        Some(Err(error)) => match &**error {
-            CallError::Remote(error) => error.message.len(),
-            _ => 0,
-        },
-        None => 0,
-    };
-    let messages = 1;
-    Weight { messages, bytes }
+impl Queued for Given {
+    const HAS_FLOWS: bool = false;
+
+    fn usage(&self) -> Usage {
+        let bytes = match self {
+            Some(Ok(payload)) => payload.len(),
+            Some(Err(error)) => match &**error {
+                CallError::Remote(error) => error.message.len(),
+                _ => 0,
+            },
+            None => 0,
+        };
+        Usage { messages: 1, bytes }
+    }
 }
 
 pub(super) fn lock(inputs: &Mutex<Inputs>) -> MutexGuard<'_, Inputs> {
@@ -173,7 +177,7 @@ impl JobAnswers {
         let count = answers.iter().flatten().count() as u64;
         self.received.fetch_add(count, Ordering::Relaxed);
         // An error means that the job is over.
-        let _ = self.queue.send_all(answers, weigh).await;
+        let _ = self.queue.send_all(answers).await;
         answers.clear();
     }
 }

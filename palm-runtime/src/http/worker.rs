@@ -158,9 +158,8 @@ impl<C: Callable> HttpWorker<C> {
         }
         let calls = self.calls().await;
         let (feedback, answer) = oneshot::channel();
-        let weight = message.weight();
         let envelope = Envelope::answered_by(message, feedback);
-        if calls.send(envelope, weight).await.is_err() {
+        if calls.send(envelope).await.is_err() {
             return no_answer(StatusCode::SERVICE_UNAVAILABLE, "the worker has stopped");
         }
         match answer.await {

@@ -30,6 +30,7 @@ use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
 use super::streams::{Following, Origin, Streams};
 use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::by_number::ByNumber;
+use crate::fair_queue::MAX_WEIGHT;
 use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{Function, LinkHeader, LinkHello, LinkRefusal};
@@ -62,16 +63,23 @@ const CLIENT_RECONNECT_GRACE: Duration = Duration::from_secs(3);
 /// A session with a peer.
 pub(crate) type PeerKey = u64;
 
-/// Messages that came over a link together, and whom their places are to be given back to.
+/// What comes over links to the part that takes it.
 #[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) peer: PeerKey,
-    pub(crate) groups: Vec<Group>,
+pub(crate) enum Incoming {
+    /// Messages that came together, for which credit is to be returned.
+    Messages {
+        peer: PeerKey,
+        /// The client's weight, see [`Flow`](crate::fair_queue::Flow).
+        weight: u32,
+        groups: Vec<Group>,
+    },
+    /// A client does not read its answers, or reads again.
+    Paused(PeerKey, bool),
 }
 
 /// Messages of one kind that come over links, for the one part that takes them.
 #[derive(Debug)]
-struct Lane {
+pub(super) struct Lane {
     sender: mpsc::UnboundedSender<Incoming>,
     taker: Mutex<Option<mpsc::UnboundedReceiver<Incoming>>>,
 }
@@ -93,10 +101,19 @@ impl Lane {
     }
 
     /// Gives what came of a peer to the taker; without one the component has stopped.
-    fn give(&self, peer: PeerKey, groups: Vec<Group>) {
+    fn give(&self, peer: PeerKey, weight: u32, groups: Vec<Group>) {
         if !groups.is_empty() {
-            let _ = self.sender.send(Incoming { peer, groups });
+            let _ = self.sender.send(Incoming::Messages {
+                peer,
+                weight,
+                groups,
+            });
         }
+    }
+
+    /// Begins no messages of a peer, or begins them again.
+    fn pause(&self, peer: PeerKey, is_paused: bool) {
+        let _ = self.sender.send(Incoming::Paused(peer, is_paused));
     }
 
     fn is_taken(&self) -> bool {
@@ -122,7 +139,7 @@ pub(crate) struct Links {
     /// Told when what is published, or still comes in, may have got less.
     pub(super) flowed: Notify,
     results: Lane,
-    inputs: Lane,
+    pub(super) inputs: Arc<Lane>,
     /// What time it is in a test; `None`: the system's.
     #[cfg(test)]
     time: Mutex<Option<Instant>>,
@@ -166,6 +183,7 @@ pub(super) struct State {
     /// Whether somebody waits until all tasks are done.
     pub(super) tells_of_the_end: bool,
     pub(super) streams: Streams,
+    pub(super) inputs: Arc<Lane>,
     /// Whether the component takes no more inputs.
     drains: bool,
     /// Whether all that the component follows itself is in place.
@@ -207,6 +225,8 @@ pub(super) struct Peer {
     is_stirred: bool,
     pub(super) name: Arc<str>,
     role: Role,
+    /// Its part of what clients share.
+    weight: u32,
     pub(super) session: Session,
     /// The connection that it uses: the routing id.
     route: Bytes,
@@ -233,6 +253,8 @@ enum Role {
     Stream {
         /// What came of it and was taken, while it was not to send more.
         owed: (u64, u64),
+        /// Whether its answers are backed up, so that its calls are not begun for now.
+        is_paused: bool,
         /// Whether all that it sends has arrived.
         finished: bool,
         /// Whether it makes calls, and does not only receive answers and publications here.
@@ -247,13 +269,25 @@ impl Peer {
         }
     }
 
-    /// Returns credit for consumed messages. Credit is withheld while the peer's own answers are backed up, so
-    /// that a client that does not read cannot keep calling.
-    fn settle(&mut self, streams: &Streams) {
-        if let Role::Stream { owed, .. } = &mut self.role
-            && owed.0 > 0
-            && !streams.is_behind(self.key, &self.session)
-        {
+    /// Returns credit for consumed messages, and begins the calls that have come. Both wait while the client's
+    /// own answers are backed up, so that a client that does not read cannot keep calling, or fill queues that
+    /// it shares with others.
+    pub(super) fn settle(&mut self, streams: &Streams, inputs: &Lane) {
+        let Role::Stream {
+            owed,
+            is_paused,
+            makes_calls: true,
+            ..
+        } = &mut self.role
+        else {
+            return;
+        };
+        let is_behind = streams.is_behind(self.key, &self.session);
+        if *is_paused != is_behind {
+            *is_paused = is_behind;
+            inputs.pause(self.key, is_behind);
+        }
+        if owed.0 > 0 && !is_behind {
             let (messages, bytes) = std::mem::take(owed);
             self.session.consume(messages, bytes);
         }
@@ -298,6 +332,7 @@ impl Peer {
 impl Links {
     pub(crate) fn new(options: LinkOptions) -> Self {
         let dispatch = Dispatch::new(options.max_attempts);
+        let inputs = Arc::<Lane>::default();
         Self {
             options,
             component: uuid::Uuid::new_v4().as_u64_pair().0,
@@ -315,6 +350,7 @@ impl Links {
                 blocked: None,
                 tells_of_the_end: false,
                 streams: Streams::default(),
+                inputs: inputs.clone(),
                 drains: false,
                 in_place: false,
                 settled_at: None,
@@ -328,7 +364,7 @@ impl Links {
             changed: Notify::new(),
             flowed: Notify::new(),
             results: Lane::default(),
-            inputs: Lane::default(),
+            inputs,
             #[cfg(test)]
             time: Mutex::default(),
         }
@@ -435,6 +471,7 @@ impl Links {
         let mut events = std::mem::take(&mut state.events);
         peer.session.receive(now, &header, frames, &mut events);
         let is_worker = matches!(peer.role, Role::Worker { .. });
+        let weight = peer.weight;
         if header.hello.is_none() && !peer.is_there() && !peer.session.is_over() {
             // The peer was silent, and has kept its session.
             state.rejoin(key, now);
@@ -480,9 +517,9 @@ impl Links {
         let lane = if is_worker {
             &self.results
         } else {
-            &self.inputs
+            &*self.inputs
         };
-        lane.give(key, groups);
+        lane.give(key, weight, groups);
         if is_worker {
             state.dispatch.unload(key, finished, now);
             if let Some(peer) = state.peers.get(&key)
@@ -554,6 +591,7 @@ impl Links {
         } else {
             Role::Stream {
                 owed: (0, 0),
+                is_paused: false,
                 finished: hello.role == SUBSCRIBER,
                 makes_calls: hello.role == CLIENT,
             }
@@ -595,6 +633,7 @@ impl Links {
             is_stirred: false,
             name,
             role,
+            weight: hello.weight.clamp(1, MAX_WEIGHT),
             session,
             route: route.clone(),
             gone: None,
@@ -646,7 +685,7 @@ impl Links {
                     Role::Stream { owed, .. } => {
                         owed.0 += messages;
                         owed.1 += bytes;
-                        peer.settle(streams);
+                        peer.settle(streams, &self.inputs);
                     }
                 }
                 peer.stir(stirred);
@@ -977,7 +1016,14 @@ impl State {
                 self.dispatch.forget(peer.key, &mut self.failed);
                 None
             }
-            Role::Stream { makes_calls, .. } => {
+            Role::Stream {
+                makes_calls,
+                is_paused,
+                ..
+            } => {
+                if is_paused {
+                    self.inputs.pause(peer.key, false);
+                }
                 let (messages, _) = peer.session.unacknowledged();
                 let messages = messages + self.streams.parked(peer.key);
                 if messages > 0 && ending == Ending::Expired {
@@ -1066,7 +1112,7 @@ impl State {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
-        peer.settle(&self.streams);
+        peer.settle(&self.streams, &self.inputs);
         let session = &peer.session;
         self.streams.drained(peer.key, session) || session.is_acknowledged()
     }

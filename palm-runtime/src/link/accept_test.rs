@@ -261,7 +261,10 @@ impl World {
             self.route();
         }
         // The part that receives calls passes them on.
-        while let Ok(Incoming { peer, groups }) = self.inputs.try_recv() {
+        while let Ok(incoming) = self.inputs.try_recv() {
+            let Incoming::Messages { peer, groups, .. } = incoming else {
+                continue;
+            };
             let messages = groups.iter().map(|group| group.len() as u64).sum();
             let bytes = groups.iter().map(|group| group.bytes() as u64).sum();
             let passed_on = std::iter::once((peer, messages, bytes));

@@ -490,6 +490,7 @@ impl State {
             if limit.is_some_and(|limit| follower.backlog(&peer.session).reaches(limit)) {
                 self.streams.full.entry(key).or_insert(now);
             }
+            peer.settle(&self.streams, &self.inputs);
         }
         !targets.is_empty()
     }

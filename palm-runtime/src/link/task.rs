@@ -57,6 +57,15 @@ impl Received {
         })
     }
 
+    /// So many of the messages.
+    pub(crate) fn part(self, messages: u64, bytes: u64) -> Self {
+        Self {
+            messages,
+            bytes,
+            ..self
+        }
+    }
+
     /// Whether it was published under the topic with this number, of those that are followed.
     pub(crate) fn is_of_topic(self, number: u64) -> bool {
         self.tag == number + 1

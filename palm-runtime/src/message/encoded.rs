@@ -448,6 +448,11 @@ impl Message {
         self.0.bytes(&self.0.client) == client.as_bytes()
     }
 
+    /// [`client`](Self::client), as bytes.
+    pub(crate) fn client_bytes(&self) -> &[u8] {
+        self.0.bytes(&self.0.client)
+    }
+
     /// Its client, as a topic.
     pub(crate) fn client_topic(&self) -> ByteString {
         match &self.0.client {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::intake::{handle_feedback, scatter};
 use super::whereabouts::Opened;
 use crate::error::chain;
+use crate::flow::flow_of;
 use crate::message::Message;
 use crate::part::{InboundHooks, Outlet};
 use crate::socket::{Frames, SocketClosed};
@@ -99,7 +100,8 @@ impl<H: InboundHooks> Answering<H> {
             };
             if H::SCATTERS {
                 let context = &self.opened.context;
-                let answer = scatter(&mut self.hooks, context, message, &outlet, since);
+                let flow = flow_of(&message);
+                let answer = scatter(&mut self.hooks, context, message, flow, &outlet, since);
                 let (answer, handled) = match timeout(self.answer_timeout, answer).await {
                     Ok(Ok(answer)) => (answer, Handled::Answered),
                     Ok(Err(())) => (NONE, Handled::Failed),

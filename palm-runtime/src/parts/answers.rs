@@ -36,9 +36,9 @@ impl Answers {
     }
 
     /// Answers the requests that wait for these results.
-    pub(super) fn answer_all(&self, results: &[Group]) {
+    pub(super) fn answer_all<'a>(&self, results: impl Iterator<Item = &'a Group>) {
         if self.any.load(Ordering::Acquire) {
-            let frames = results.iter().flat_map(Group::frames);
+            let frames = results.flat_map(Group::frames);
             frames.for_each(|frame| self.answer(&frame));
         }
     }

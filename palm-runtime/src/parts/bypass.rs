@@ -8,8 +8,9 @@ use futures_util::future::pending;
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::callable::{Outcome, catch_panic};
 use crate::error::{BoxError, CallFailure};
+use crate::fair_queue::Usage;
 use crate::part::{BATCH, Bypass, BypassInbound, BypassOutbound, OpenError, Setup, Stop};
-use crate::queue::{QueueLimits, Receiver, Sender, queue};
+use crate::queue::{QueueLimits, Queued, Receiver, Sender, queue};
 use crate::socket::{Pull, Push, Reply, SocketError};
 
 /// Answers REQ peers beside the router, with what [`BypassInbound::recv`] gives for each request: a
@@ -254,6 +255,17 @@ impl BypassOutbound for NoProducer {
     }
 }
 
+impl Queued for Bytes {
+    const HAS_FLOWS: bool = false;
+
+    fn usage(&self) -> Usage {
+        Usage {
+            messages: 1,
+            bytes: self.len(),
+        }
+    }
+}
+
 /// Gives bytes to a [`PushBypassConnection`]. Clones give to the same.
 #[derive(Debug, Clone)]
 pub struct BypassSender(Sender<Bytes>);
@@ -266,9 +278,7 @@ impl BypassSender {
     ///
     /// What is not queued is dropped with the future.
     pub async fn send(&self, body: impl Into<Bytes>) -> bool {
-        let body = body.into();
-        let bytes = body.len();
-        self.0.send(body, bytes).await.is_ok()
+        self.0.send(body.into()).await.is_ok()
     }
 }
 

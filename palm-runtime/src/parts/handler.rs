@@ -12,7 +12,7 @@ use crate::executor::log_failure;
 use crate::message::{Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{
-    BATCH, EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Setup,
+    EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Pace, Setup,
 };
 
 /// An outbound part of your own: gives each message to [`OutboundHooks::handle`], one after the other, and
@@ -96,11 +96,19 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
     async fn run(mut self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
         let (context, counters) = self.opened.expect("a part is opened before it runs");
         let mut batch = Vec::new();
-        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+        let mut pace = Pace::default();
+        while inlet.recv_many(&mut batch, pace.messages()).await > 0 {
             inlet.let_in().await;
-            for envelope in batch.drain(..) {
+            let (begin, taken) = (Instant::now(), batch.len());
+            let mut handled = 0;
+            let mut envelopes = batch.drain(..);
+            while let Some(envelope) = envelopes.next() {
+                handled += 1;
                 let Envelope {
-                    message, feedback, ..
+                    message,
+                    flow,
+                    feedback,
+                    ..
                 } = envelope;
                 counters.count(1, message.payload().len());
                 let is_done = message.is_done();
@@ -111,6 +119,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                 let mut yielded = Yielded {
                     to: EmitToOutlet {
                         outlet: &outlet,
+                        flow,
                         since: Instant::now(),
                         answer: Bytes::new(),
                         share,
@@ -141,13 +150,20 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     // Of several, parts behind this one may still make more or fewer.
                     let mut end = context.message().clone().with_payload(Bytes::new());
                     end.end(0);
-                    outlet.send_done(Envelope::new(end, Instant::now())).await;
+                    let end = Envelope::new(end, flow, Instant::now());
+                    outlet.send_done(end).await;
                 }
                 if let Some(feedback) = feedback {
                     // Nobody waits any more: the component stops.
                     let _ = feedback.send(answer);
                 }
+                if envelopes.len() > 0 && pace.is_over(begin.elapsed()) {
+                    // Other clients have their turn before the rest.
+                    inlet.restore(envelopes);
+                    break;
+                }
             }
+            pace.handled(taken, handled, begin.elapsed());
         }
         Ok(())
     }

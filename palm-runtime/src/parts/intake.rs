@@ -1,16 +1,28 @@
 //! The one loop by which inbound parts take messages from a socket that expects no answer.
+//!
+//! Messages that cannot go on yet wait here, each client's on their own, and go on in turns
+//! ([`FairQueue`]): a client whose messages fill its part of the next queue, or who does not read its answers,
+//! stops nobody else. What waits is bounded by the windows of links, and by [`STASH`] for sockets.
 
+use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::by_number::ByNumber;
 use crate::callable::{Emit, catch_panic};
 use crate::context::{ComponentContext, Context};
+use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
+use crate::flow::FlowCache;
+use crate::link::accept::PeerKey;
+use crate::link::task::Received;
 use crate::message::{Group, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
+use crate::queue::{Queued, Releases};
 use crate::socket::{Pull, SocketClosed};
 
 /// Messages that are still taken from a socket's memory once the component stops.
@@ -19,22 +31,80 @@ const LAST: usize = 10_000;
 /// How long peers may take to say that they send no more.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
-/// A socket that gives messages.
+/// How much waits here that came by a socket, until no more is taken from that.
+const STASH: Usage = Usage {
+    messages: 1024,
+    bytes: 16 * 1024 * 1024,
+};
+
+/// Messages of a client that go on in its turn while others have some.
+const QUANTUM: usize = 16;
+
+/// What is returned to where messages came from, once they have gone on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receipt {
+    /// A socket, which wants nothing.
+    Socket,
+    /// A link that was accepted.
+    Peer(PeerKey),
+    /// A link to a publisher.
+    Publisher(Received),
+}
+
+/// Messages, or news of those who send them.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Messages {
+        group: Group,
+        /// The client's whose link it is; otherwise that of the message.
+        flow: Option<Flow>,
+        receipt: Receipt,
+    },
+    /// A client does not read its answers, or reads again.
+    Paused(FlowKey, bool),
+}
+
+impl Arrival {
+    pub(super) fn group(&self) -> Option<&Group> {
+        match self {
+            Self::Messages { group, .. } => Some(group),
+            Self::Paused(..) => None,
+        }
+    }
+
+    pub(super) fn of_socket(frame: Bytes) -> Self {
+        Self::Messages {
+            group: frame.into(),
+            flow: None,
+            receipt: Receipt::Socket,
+        }
+    }
+}
+
+/// Messages that have gone on, and where they came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PassedOn {
+    pub(super) receipt: Receipt,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+/// Where messages come from.
 pub(super) trait Source: Send {
-    /// Waits for up to `max` messages; may add none. Cancel safe.
+    /// Waits for messages; may add none. `max`: how many to take from a socket; from links it takes all that
+    /// there are. Cancel safe.
     fn recv_many(
         &mut self,
-        out: &mut Vec<Group>,
+        out: &mut Vec<Arrival>,
         max: usize,
     ) -> impl Future<Output = Result<(), SocketClosed>> + Send;
 
     /// Takes what is there.
-    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize);
+    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize);
 
-    /// Whether the last messages came by a peer that keeps shares together, see
-    /// [`Share`](crate::message::Share).
-    fn knows_shares(&self) -> bool {
-        false
+    /// Returns credit for messages that have gone on.
+    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
+        messages.clear();
     }
 
     /// Tells peers to send no more, and waits until what they have sent is here. Cancel safe.
@@ -44,17 +114,20 @@ pub(super) trait Source: Send {
 }
 
 impl Source for Pull {
-    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
+        if max == 0 {
+            return std::future::pending().await;
+        }
         let mut frames = Vec::new();
         self.recv_many(&mut frames, max).await?;
-        out.extend(frames.into_iter().map(Group::from));
+        out.extend(frames.into_iter().map(Arrival::of_socket));
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
         let mut frames = Vec::new();
         self.try_recv_many(&mut frames, max);
-        out.extend(frames.into_iter().map(Group::from));
+        out.extend(frames.into_iter().map(Arrival::of_socket));
     }
 }
 
@@ -67,43 +140,285 @@ pub(super) enum Ids {
 
 /// What an intake needs besides its socket.
 pub(super) struct Intake<H> {
-    pub(super) hooks: H,
-    pub(super) ids: Ids,
-    pub(super) context: Arc<ComponentContext>,
-    pub(super) counters: Arc<PartCounters>,
-    pub(super) outlet: Outlet,
-    /// Messages that go on together.
-    pub(super) batch: Vec<Envelope>,
+    hooks: H,
+    ids: Ids,
+    context: Arc<ComponentContext>,
+    counters: Arc<PartCounters>,
+    outlet: Outlet,
+    flows: FlowCache,
+    backlog: Backlog,
+    /// Messages that go on at once.
+    batch: Vec<Envelope>,
+}
+
+/// A message, or several that go the same way, and where they came from.
+#[derive(Debug)]
+struct Waiting {
+    envelope: Envelope,
+    receipt: Receipt,
+}
+
+impl Waiting {
+    fn usage(&self) -> Usage {
+        self.envelope.usage()
+    }
+
+    /// Takes up to `most` messages of it, which is never none.
+    fn split_to(&mut self, most: usize) -> Option<Self> {
+        let envelope = self.envelope.split_to(most)?;
+        let receipt = self.receipt;
+        Some(Self { envelope, receipt })
+    }
+}
+
+/// Messages that cannot go on yet.
+#[derive(Default)]
+struct Backlog {
+    waiting: FairQueue<Option<Waiting>>,
+    /// How much of it came by sockets.
+    by_sockets: Usage,
+    /// Messages that had their turn when there was no capacity for them. They go on before others of
+    /// their flows.
+    stash: Vec<Envelope>,
+    /// Flows for which there was no capacity.
+    full: HashSet<FlowKey>,
+    /// Clients that do not read their answers.
+    unread: HashSet<FlowKey>,
+    /// When there was no capacity for the last time.
+    releases: Option<Releases>,
+    /// Memory of [`pop`](Self::pop).
+    rooms: ByNumber<usize>,
+    /// For which credit is to be returned.
+    passed_on: Vec<PassedOn>,
+}
+
+impl Backlog {
+    /// How many messages may be taken from a socket, of which `left` are to be taken in all, `most` at once.
+    fn socket_room(&self, left: usize, most: usize) -> usize {
+        if self.by_sockets.bytes >= STASH.bytes {
+            return 0;
+        }
+        let most_waiting = left.min(STASH.messages.min(4 * most));
+        most_waiting
+            .saturating_sub(self.by_sockets.messages)
+            .min(most)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.busy_flows() == 0 && self.full.is_empty() && self.unread.is_empty()
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        let (flow, usage) = (waiting.envelope.flow, waiting.usage());
+        if waiting.receipt == Receipt::Socket {
+            self.by_sockets.add(usage);
+        }
+        self.waiting.push(flow, Some(waiting), usage);
+    }
+
+    fn fill(&mut self, flow: FlowKey, releases: Option<Releases>) {
+        // The oldest counts: what was released since is noticed.
+        if self.full.is_empty() {
+            self.releases = releases;
+        }
+        self.full.insert(flow);
+        self.waiting.set_paused(flow, true);
+    }
+
+    fn set_unread(&mut self, flow: FlowKey, is_unread: bool) {
+        match is_unread {
+            true => self.unread.insert(flow),
+            false => self.unread.remove(&flow),
+        };
+        let is_paused = is_unread || self.full.contains(&flow);
+        self.waiting.set_paused(flow, is_paused);
+    }
+
+    /// Messages have gone on: finds the flows that have capacity again.
+    fn released(&mut self, outlet: &Outlet) {
+        let mut releases = outlet.try_send_all(&mut self.stash);
+        let stashed: HashSet<_> = self.stash.iter().map(|it| it.flow.key).collect();
+        let mut full = std::mem::take(&mut self.full);
+        full.retain(|flow| {
+            let (room, since) = outlet.room(*flow);
+            releases = releases.or(since);
+            let is_full = stashed.contains(flow) || room == 0;
+            if !is_full && !self.unread.contains(flow) {
+                self.waiting.set_paused(*flow, false);
+            }
+            is_full
+        });
+        self.full = full;
+        self.releases = releases;
+    }
+
+    /// Takes up to `max` messages whose turn it is and for which there is capacity.
+    fn pop(&mut self, outlet: &Outlet, max: usize, least_room: usize, out: &mut Vec<Waiting>) {
+        let mut rooms = std::mem::take(&mut self.rooms);
+        rooms.clear();
+        let mut left = max;
+        while left > 0
+            && let Some(flow) = self.waiting.next_flow()
+        {
+            let room = match rooms.entry(flow) {
+                Entry::Occupied(room) => room.into_mut(),
+                Entry::Vacant(entry) => {
+                    let (room, releases) = outlet.room(flow);
+                    if room < least_room {
+                        self.fill(flow, releases);
+                        continue;
+                    }
+                    entry.insert(room)
+                }
+            };
+            if *room == 0 {
+                let (_, releases) = outlet.room(flow);
+                self.fill(flow, releases);
+                continue;
+            }
+            let mut most = left.min(*room);
+            if self.waiting.busy_flows() > 1 {
+                most = most.min(QUANTUM);
+            }
+            let taken = self.waiting.pop_part(|waiting, usage| {
+                let part = match waiting {
+                    Some(it) if usage.messages > most => it.split_to(most),
+                    _ => None,
+                };
+                match part.or_else(|| waiting.take()) {
+                    Some(part) => {
+                        let usage = part.usage();
+                        (Some(part), usage)
+                    }
+                    None => (None, usage),
+                }
+            });
+            let Some((_, Some(part))) = taken else {
+                break;
+            };
+            let usage = part.usage();
+            if part.receipt == Receipt::Socket {
+                self.by_sockets.subtract(usage);
+            }
+            *room = room.saturating_sub(usage.messages);
+            left = left.saturating_sub(usage.messages);
+            out.push(part);
+        }
+        self.rooms = rooms;
+    }
+
+    /// Credit is to be returned for messages.
+    fn settle(&mut self, receipt: Receipt, messages: usize, bytes: usize) {
+        if receipt == Receipt::Socket {
+            return;
+        }
+        let (messages, bytes) = (messages as u64, bytes as u64);
+        match self.passed_on.last_mut() {
+            Some(last) if last.receipt == receipt => {
+                last.messages += messages;
+                last.bytes += bytes;
+            }
+            _ => self.passed_on.push(PassedOn {
+                receipt,
+                messages,
+                bytes,
+            }),
+        }
+    }
 }
 
 impl<H: InboundHooks> Intake<H> {
+    pub(super) fn new(
+        hooks: H,
+        ids: Ids,
+        context: Arc<ComponentContext>,
+        counters: Arc<PartCounters>,
+        outlet: Outlet,
+    ) -> Self {
+        Self {
+            hooks,
+            ids,
+            context,
+            counters,
+            outlet,
+            flows: FlowCache::default(),
+            backlog: Backlog::default(),
+            batch: Vec::new(),
+        }
+    }
+
     /// Takes messages until the component stops, and then what is in the socket's memory.
     pub(super) async fn run(mut self, source: &mut impl Source) -> Result<(), SocketClosed> {
-        let mut groups = Vec::new();
+        // A small queue is to hold back as much as it says.
+        let most = BATCH.min(self.outlet.limit());
+        let (mut arrivals, mut next) = (Vec::new(), Vec::new());
         loop {
-            let max = self.outlet.left().min(BATCH);
+            let max = self.outlet.left().min(most);
             if max == 0 {
                 // The last message was taken.
+                self.outlet.send_all(&mut self.backlog.stash).await;
                 return Ok(());
             }
+            if !self.backlog.passed_on.is_empty() {
+                source.passed_on(&mut self.backlog.passed_on);
+            }
+            let from_socket = self.backlog.socket_room(self.outlet.left(), most);
             tokio::select! {
                 biased;
                 () = self.outlet.stopped() => break,
-                received = source.recv_many(&mut groups, max) => received?,
+                () = self.outlet.released(self.backlog.releases), if !self.backlog.full.is_empty() => {
+                    self.backlog.released(&self.outlet);
+                }
+                received = source.recv_many(&mut arrivals, from_socket) => received?,
+                () = tokio::task::coop::consume_budget(), if self.backlog.waiting.is_ready() => {}
             }
-            self.handle(&mut groups, source.knows_shares()).await;
+            self.sort(&mut arrivals, max, &mut next);
+            if next.is_empty() && self.backlog.waiting.is_ready() {
+                let (max, least_room) = self.turn(max);
+                self.backlog.pop(&self.outlet, max, least_room, &mut next);
+            }
+            self.handle(&mut next).await;
         }
         // What peers do not say in time, nobody waits for.
         let limit = LAST_WAIT.min(self.outlet.stop.linger);
         let _ = tokio::time::timeout(limit, source.drained()).await;
-        for _ in 0..LAST / BATCH {
-            source.try_recv_many(&mut groups, self.outlet.left().min(BATCH));
-            if groups.is_empty() {
+        let mut last = LAST;
+        loop {
+            source.passed_on(&mut self.backlog.passed_on);
+            source.try_recv_many(&mut arrivals, last.min(BATCH));
+            let came = arrivals.len();
+            last -= came.min(last);
+            self.sort(&mut arrivals, 0, &mut next);
+            self.flush().await;
+            if came == 0 || last == 0 {
                 break;
             }
-            self.handle(&mut groups, source.knows_shares()).await;
         }
+        source.passed_on(&mut self.backlog.passed_on);
         Ok(())
+    }
+
+    pub(super) fn linger(&self) -> Duration {
+        self.outlet.stop.linger
+    }
+
+    /// How many messages go on at once, and the capacity that their flows must have for that. A hook that makes
+    /// several messages of one waits for capacity itself, and keeps others waiting.
+    fn turn(&self, max: usize) -> (usize, usize) {
+        match self.passes_on() {
+            true => (max, 1),
+            false => (1, (self.outlet.limit() / 8).clamp(1, 100)),
+        }
+    }
+
+    /// Sends all that waits, and waits for capacity.
+    async fn flush(&mut self) {
+        self.outlet.send_all(&mut self.backlog.stash).await;
+        let waiting = self.backlog.waiting.drain();
+        let mut next = waiting.into_iter().filter_map(|(_, it)| it).collect();
+        self.backlog.by_sockets = Usage::default();
+        self.handle(&mut next).await;
+        self.outlet.send_all(&mut self.backlog.stash).await;
     }
 
     /// Whether messages can go on together: nothing is to be done with each but to pass it on.
@@ -111,58 +426,151 @@ impl<H: InboundHooks> Intake<H> {
         passes_on::<H>() && !self.outlet.block
     }
 
-    async fn handle(&mut self, groups: &mut Vec<Group>, knows_shares: bool) {
+    /// Sorts what came by clients. Adds it to `next` if it can go on at once, up to `max` messages.
+    fn sort(&mut self, arrivals: &mut Vec<Arrival>, max: usize, next: &mut Vec<Waiting>) {
+        if arrivals.is_empty() {
+            return;
+        }
         let since = Instant::now();
-        let came = groups.iter().map(Group::len).sum();
-        let taken = self.outlet.take(came);
-        self.counters.count_dropped(came - taken);
-        truncate(groups, taken);
-        let bytes = groups.iter().map(Group::bytes).sum();
-        self.counters.count(taken, bytes);
-        for group in groups.drain(..) {
-            if knows_shares && self.pass_on_together(&group, since) {
+        let messages = |arrival: &Arrival| match arrival {
+            Arrival::Messages { group, .. } => group.len(),
+            Arrival::Paused(..) => usize::MAX / 2,
+        };
+        let messages = arrivals.iter().map(messages);
+        let goes_on = self.passes_on()
+            && self.backlog.is_empty()
+            && messages.fold(0, usize::saturating_add) <= max;
+        for arrival in arrivals.drain(..) {
+            let (group, flow, receipt) = match arrival {
+                Arrival::Messages {
+                    group,
+                    flow,
+                    receipt,
+                } => (group, flow, receipt),
+                Arrival::Paused(flow, is_unread) => {
+                    self.backlog.set_unread(flow, is_unread);
+                    continue;
+                }
+            };
+            let Some(waiting) = self.read(group, flow, receipt, since) else {
                 continue;
+            };
+            if goes_on {
+                next.push(waiting);
+            } else {
+                self.backlog.push(waiting);
             }
-            for frame in group.frames() {
-                let Some(mut message) = Message::read(frame) else {
-                    self.counters.count_error();
+        }
+    }
+
+    /// Reads the first message.
+    fn read(
+        &mut self,
+        group: Group,
+        flow: Option<Flow>,
+        receipt: Receipt,
+        since: Instant,
+    ) -> Option<Waiting> {
+        let first = Message::read(group.first());
+        let Some(mut first) = first.or_else(|| (group.len() > 1).then(Message::default)) else {
+            self.counters.count_error();
+            self.backlog.settle(receipt, group.len(), group.bytes());
+            return None;
+        };
+        if receipt == Receipt::Socket {
+            // Such peers do not keep shares together.
+            first.doubt_share();
+        }
+        let flow = flow.unwrap_or_else(|| self.flows.flow_of(&first));
+        let envelope = match group.len() {
+            1 => Envelope::new(first, flow, since),
+            _ => Envelope::together(first, group, flow, since),
+        };
+        Some(Waiting { envelope, receipt })
+    }
+
+    async fn handle(&mut self, next: &mut Vec<Waiting>) {
+        if next.is_empty() {
+            return;
+        }
+        let came: usize = next.iter().map(|it| it.usage().messages).sum();
+        let mut left = self.outlet.take(came);
+        self.counters.count_dropped(came - left);
+        let (mut count, mut bytes) = (0, 0);
+        for mut waiting in next.drain(..) {
+            let mut usage = waiting.usage();
+            self.backlog
+                .settle(waiting.receipt, usage.messages, usage.bytes);
+            if usage.messages > left {
+                let Some(front) = (left > 0).then(|| waiting.split_to(left)).flatten() else {
                     continue;
                 };
-                if !knows_shares {
-                    message.doubt_share();
+                waiting = front;
+                usage = waiting.usage();
+            }
+            left -= usage.messages;
+            count += usage.messages;
+            bytes += usage.bytes;
+            self.handle_one(waiting.envelope).await;
+        }
+        self.counters.count(count, bytes);
+        if self.batch.is_empty() {
+            return;
+        }
+        self.outlet.log_all(&self.batch);
+        let releases = self.outlet.try_send_all(&mut self.batch);
+        if !self.batch.is_empty() {
+            for envelope in &self.batch {
+                self.backlog.fill(envelope.flow.key, releases);
+            }
+            self.backlog.stash.append(&mut self.batch);
+        }
+    }
+
+    async fn handle_one(&mut self, envelope: Envelope) {
+        if envelope.together.is_none() {
+            return self.pass_on(envelope).await;
+        }
+        if self.goes_together(&envelope) {
+            return self.batch.push(envelope);
+        }
+        let Some(group) = envelope.together else {
+            return;
+        };
+        for frame in group.frames() {
+            match Message::read(frame) {
+                Some(message) => {
+                    let envelope = Envelope::new(message, envelope.flow, envelope.since);
+                    self.pass_on(envelope).await;
                 }
-                if !self.passes_on() {
-                    self.pass_on(message, since).await;
-                    continue;
-                }
-                if self.ids == Ids::Given {
-                    message.ensure_id();
-                }
-                self.batch.push(Envelope::new(message, since));
+                None => self.counters.count_error(),
             }
         }
-        self.outlet.send_all(&mut self.batch).await;
     }
 
-    /// Passes several messages on together, if nothing is to be done with any of them.
-    fn pass_on_together(&mut self, group: &Group, since: Instant) -> bool {
-        if group.len() == 1 || !self.passes_on() || !self.outlet.takes_together(group.len()) {
-            return false;
-        }
-        let Ok(first) = Message::decode(group.first()) else {
-            return false;
-        };
-        if self.ids == Ids::Given && first.cache().is_empty() {
-            return false;
-        }
-        let envelope = Envelope::together(first, group.clone(), since);
-        self.batch.push(envelope);
-        true
+    /// Whether nothing is to be done with any of several messages.
+    fn goes_together(&self, envelope: &Envelope) -> bool {
+        let needs_id = self.ids == Ids::Given && envelope.message.cache().is_empty();
+        let messages = envelope.usage().messages;
+        self.passes_on() && self.outlet.takes_together(messages) && !needs_id
     }
 
-    async fn pass_on(&mut self, mut message: Message, since: Instant) {
+    async fn pass_on(&mut self, envelope: Envelope) {
+        let Envelope {
+            mut message,
+            flow,
+            since,
+            ..
+        } = envelope;
+        if self.passes_on() {
+            if self.ids == Ids::Given {
+                message.ensure_id();
+            }
+            return self.batch.push(Envelope::new(message, flow, since));
+        }
         let answer = if H::SCATTERS {
-            match scatter(&mut self.hooks, &self.context, message, &self.outlet, since).await {
+            let hooks = &mut self.hooks;
+            match scatter(hooks, &self.context, message, flow, &self.outlet, since).await {
                 Ok(answer) => answer,
                 Err(()) => {
                     self.counters.count_error();
@@ -173,23 +581,10 @@ impl<H: InboundHooks> Intake<H> {
             if self.ids == Ids::Given {
                 message.ensure_id();
             }
-            self.outlet.send_since(message, since).await
+            self.outlet.send_in(message, flow, since).await
         };
         handle_feedback(&mut self.hooks, &answer);
     }
-}
-
-/// Leaves the first `messages` of them.
-fn truncate(groups: &mut Vec<Group>, messages: usize) {
-    let mut left = messages;
-    groups.retain_mut(|group| {
-        if group.len() > left && left > 0 {
-            *group = group.split_to(left);
-        }
-        let stays = left > 0;
-        left = left.saturating_sub(group.len());
-        stays
-    });
 }
 
 /// Whether nothing is to be done with a message but to pass it on.
@@ -211,15 +606,17 @@ pub(super) async fn scatter<H: InboundHooks>(
     hooks: &mut H,
     context: &Arc<ComponentContext>,
     mut message: Message,
+    flow: Flow,
     outlet: &Outlet,
     since: Instant,
 ) -> Result<Bytes, ()> {
     if message.is_done() {
         message.ensure_id();
-        return Ok(outlet.send_since(message, since).await);
+        return Ok(outlet.send_in(message, flow, since).await);
     }
     let mut queue = EmitToOutlet {
         outlet,
+        flow,
         since,
         answer: Bytes::new(),
         share: message
@@ -241,7 +638,7 @@ pub(super) async fn scatter<H: InboundHooks>(
             if let Some((split, _)) = queue.share {
                 failed.set_share(Some(split.rest()));
             }
-            outlet.send_failed(failed, since).await;
+            outlet.send_failed(failed, flow, since).await;
             Err(())
         }
     }

@@ -1,7 +1,7 @@
 //! PULL: messages of whoever pushes.
 
 use super::intake::{Ids, Intake, passes_on};
-use super::linked::{Calls, LinkedPull};
+use super::linked::{Calls, LinkedPull, Senders};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
@@ -74,21 +74,21 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         // Of several such parts the first one counts.
         let _ = setup.shared.callers.set(pull.peers());
         let linked = setup.shared.links.take_inputs();
-        let calls = Calls(LinkedPull::new(pull, linked, setup.shared.clone()));
+        let shared = setup.shared.clone();
+        let calls = Calls(LinkedPull::new(pull, linked, Senders::Clients, shared));
         self.opened = Some((calls, Opened::of(setup)));
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let (mut calls, opened) = self.opened.expect("a part is opened before it runs");
-        let intake = Intake {
-            hooks: self.hooks,
-            ids: Ids::Given,
-            context: opened.context,
-            counters: opened.counters,
+        let intake = Intake::new(
+            self.hooks,
+            Ids::Given,
+            opened.context,
+            opened.counters,
             outlet,
-            batch: Vec::new(),
-        };
+        );
         intake.run(&mut calls).await?;
         calls.0.pull.close().await;
         Ok(())
@@ -190,14 +190,13 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
         let peers = pull.peers();
         let _following = self.whereabouts.follow(peers.clone(), address, |_| {});
         let shared = opened.shared;
-        let intake = Intake {
-            hooks: self.hooks,
-            ids: self.ids,
-            context: opened.context,
-            counters: opened.counters,
+        let intake = Intake::new(
+            self.hooks,
+            self.ids,
+            opened.context,
+            opened.counters,
             outlet,
-            batch: Vec::new(),
-        };
+        );
         let in_place = async {
             if is_worker {
                 peers.connected().await?;

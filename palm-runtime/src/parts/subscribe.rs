@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::intake::{Ids, Intake, Source, passes_on};
+use super::intake::{Arrival, Ids, Intake, PassedOn, Receipt, Source, passes_on};
 use super::ready::{Ready, STREAMS, ready_topic, until_in_place};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
 use crate::cancel::CANCEL_TOPIC;
 use crate::error::BoxError;
-use crate::link::connection::{Arrival, Arrivals, Introduction, Link};
-use crate::link::task::Received;
+use crate::link::connection::{self, Arrivals, Introduction, Link};
 use crate::link::{Following, SUBSCRIBER};
-use crate::message::{Group, new_id};
+use crate::message::new_id;
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup, Shared};
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
@@ -132,20 +131,18 @@ impl<H: InboundHooks> SubConnection<H> {
         let mut source = LinkedTopic {
             link: link.clone(),
             arrivals,
-            taken: Vec::new(),
             in_place: watch::Sender::new(false),
             shared: shared.clone(),
         };
         let mut saying = source.in_place.subscribe();
-        let intake = Intake {
-            hooks: self.hooks,
-            ids: Ids::Given,
-            context: opened.context,
-            counters: opened.counters,
+        let intake = Intake::new(
+            self.hooks,
+            Ids::Given,
+            opened.context,
+            opened.counters,
             outlet,
-            batch: Vec::new(),
-        };
-        let linger = intake.outlet.stop.linger;
+        );
+        let linger = intake.linger();
         let in_place = async {
             link.opened().await;
             let said = saying.wait_for(|is_in_place| *is_in_place);
@@ -161,8 +158,6 @@ impl<H: InboundHooks> SubConnection<H> {
             ended = intake.run(&mut source) => ended?,
             () = in_place => {}
         }
-        // What was taken is told once more.
-        source.make_room();
         let _ = tokio::time::timeout(linger, link.acknowledged()).await;
         link.close().await;
         Ok(())
@@ -184,57 +179,58 @@ pub(super) async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>
 struct LinkedTopic {
     link: Arc<Link>,
     arrivals: Arrivals,
-    /// What was given on when more is asked for.
-    taken: Vec<Received>,
     in_place: watch::Sender<bool>,
     shared: Arc<Shared>,
 }
 
 impl LinkedTopic {
-    fn make_room(&mut self) {
-        if !self.taken.is_empty() {
-            self.link.taken(self.taken.drain(..));
-        }
-    }
-
-    fn sort(&mut self, arrivals: impl Iterator<Item = Arrival>, out: &mut Vec<Group>) {
+    fn sort(&mut self, arrivals: Vec<connection::Arrival>, out: &mut Vec<Arrival>) {
         for arrival in arrivals {
             match arrival {
-                Arrival::Messages(received, group) => {
+                connection::Arrival::Messages(received, group) => {
                     if received.is_of_topic(0) {
-                        out.push(group);
+                        out.push(Arrival::Messages {
+                            group,
+                            flow: None,
+                            receipt: Receipt::Publisher(received),
+                        });
                     } else {
                         self.shared.cancellations.cancel(group.frame());
+                        self.link.taken(std::iter::once(received));
                     }
-                    self.taken.push(received);
                 }
-                Arrival::InPlace => {
+                connection::Arrival::InPlace => {
                     self.in_place.send_replace(true);
                 }
-                Arrival::Renewed => {}
+                connection::Arrival::Renewed => {}
             }
         }
     }
 }
 
 impl Source for LinkedTopic {
-    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
-        self.make_room();
+    async fn recv_many(&mut self, out: &mut Vec<Arrival>, _: usize) -> Result<(), SocketClosed> {
         let mut arrivals = Vec::new();
-        self.arrivals.recv_many(&mut arrivals, max).await;
-        self.sort(arrivals.into_iter(), out);
+        self.arrivals.recv_many(&mut arrivals, usize::MAX).await;
+        self.sort(arrivals, out);
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
-        self.make_room();
+    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, _: usize) {
         let mut arrivals = Vec::new();
-        self.arrivals.try_recv_many(&mut arrivals, max);
-        self.sort(arrivals.into_iter(), out);
+        self.arrivals.try_recv_many(&mut arrivals, usize::MAX);
+        self.sort(arrivals, out);
     }
 
-    fn knows_shares(&self) -> bool {
-        true
+    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
+        if messages.is_empty() {
+            return;
+        }
+        self.link
+            .taken(messages.drain(..).filter_map(|it| match it.receipt {
+                Receipt::Publisher(received) => Some(received.part(it.messages, it.bytes)),
+                _ => None,
+            }));
     }
 
     async fn drained(&mut self) {
@@ -309,14 +305,13 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             publications: Vec::new(),
             counters: opened.counters.clone(),
         };
-        let intake = Intake {
-            hooks: self.hooks,
-            ids: Ids::Given,
-            context: opened.context,
-            counters: opened.counters,
+        let intake = Intake::new(
+            self.hooks,
+            Ids::Given,
+            opened.context,
+            opened.counters,
             outlet,
-            batch: Vec::new(),
-        };
+        );
         let in_place = async {
             peers.connected().await?;
             peers.subscribe(ready_topic(&new_id())).await?;
@@ -345,7 +340,7 @@ struct Topic {
 }
 
 impl Topic {
-    fn sort(&mut self, out: &mut Vec<Group>) {
+    fn sort(&mut self, out: &mut Vec<Arrival>) {
         for Publication { topic, body } in self.publications.drain(..) {
             // Subscriptions match by prefix.
             if topic != self.topic {
@@ -357,7 +352,7 @@ impl Topic {
                 continue;
             }
             match body {
-                Some(body) => out.push(body.into()),
+                Some(body) => out.push(Arrival::of_socket(body)),
                 None => {
                     self.counters.count_error();
                     tracing::warn!("a publication has no body, or more than one");
@@ -368,7 +363,10 @@ impl Topic {
 }
 
 impl Source for Topic {
-    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
+        if max == 0 {
+            return std::future::pending().await;
+        }
         self.subscribe
             .recv_many(&mut self.publications, max)
             .await?;
@@ -376,7 +374,7 @@ impl Source for Topic {
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
         self.subscribe.try_recv_many(&mut self.publications, max);
         self.sort(out);
     }

@@ -13,6 +13,7 @@ use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::component::descriptor;
 use crate::error::{BoxError, chain};
+use crate::flow::IN_ORDER;
 use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, ResultGroups};
 use crate::link::{Following, LinkOptions, WORKER};
 use crate::message::Message;
@@ -200,7 +201,7 @@ impl Forward<'_> {
                 match Message::decode(frame) {
                     Ok(mut message) => {
                         message.belongs_to(task);
-                        self.batch.push(Envelope::new(message, since));
+                        self.batch.push(Envelope::new(message, IN_ORDER, since));
                     }
                     Err(error) => {
                         counters.count_error();

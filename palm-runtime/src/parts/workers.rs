@@ -1,7 +1,6 @@
 //! A master's two sides towards its workers: tasks go out, results come in.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,13 +11,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
-use super::intake::{Ids, Intake, Source};
-use super::linked::LinkedPull;
+use super::intake::{Arrival, Ids, Intake, PassedOn, Receipt, Source};
+use super::linked::{LinkedPull, Senders};
 use super::pushed::Due;
 use super::whereabouts::{self, Given, IntoAddress};
 use crate::error::{BoxError, CallFailure, FailureKind};
 use crate::executor::log_failure;
 use crate::fair_queue::Flow;
+use crate::flow::flow_of;
 use crate::link::accept::{Incoming, Links};
 use crate::link::dispatch::{Failed, Reach};
 use crate::message::{Group, Message};
@@ -267,6 +267,7 @@ impl Tasks<'_> {
                 }
                 let Envelope {
                     message,
+                    flow,
                     feedback,
                     together,
                     ..
@@ -280,7 +281,6 @@ impl Tasks<'_> {
                     (None, _) => {}
                 }
                 let is_cancelled = self.shared.cancellations.concern(&message);
-                let flow = flow_of(&message);
                 let group = match together {
                     Some(group) => *group,
                     None => message.into_frame().into(),
@@ -308,6 +308,7 @@ impl Tasks<'_> {
     async fn pass_on_done(&self, envelope: Envelope) {
         let Envelope {
             message,
+            flow,
             since,
             feedback,
             gathers,
@@ -324,7 +325,7 @@ impl Tasks<'_> {
         }
         let envelope = Envelope {
             gathers,
-            ..Envelope::new(message, since)
+            ..Envelope::new(message, flow, since)
         };
         self.outlet.send_done(envelope).await;
     }
@@ -592,7 +593,8 @@ impl Tasks<'_> {
         if let Some(answers) = self.answers {
             answers.answer(&failed.encode());
         }
-        self.outlet.send_failed(failed, Instant::now()).await;
+        let flow = flow_of(&failed);
+        self.outlet.send_failed(failed, flow, Instant::now()).await;
     }
 }
 
@@ -612,15 +614,6 @@ fn next(tasks: &mut Waiting, is_message: impl Fn(&Bytes) -> bool) -> Option<(Flo
             return Some((flow, first));
         }
     }
-}
-
-/// The client of a task, which shares workers fairly with others: named by the field `client` up to a slash.
-fn flow_of(message: &Message) -> Flow {
-    let client = message.client();
-    let client = client.split_once('/').map_or(client, |(client, _)| client);
-    let mut hasher = DefaultHasher::new();
-    client.hash(&mut hasher);
-    Flow::new(hasher.finish())
 }
 
 /// Workers that have no link, beside such as have one.
@@ -729,17 +722,16 @@ pub(super) async fn take_results(
     };
     let mut source = Results {
         counters: opened.counters.clone(),
-        source: LinkedPull::new(pull, linked, opened.shared.clone()),
+        source: LinkedPull::new(pull, linked, Senders::Others, opened.shared.clone()),
         answers,
     };
-    let intake = Intake {
-        hooks: NoHooks,
-        ids: Ids::LeftAlone,
-        context: opened.context,
-        counters: opened.counters,
+    let intake = Intake::new(
+        NoHooks,
+        Ids::LeftAlone,
+        opened.context,
+        opened.counters,
         outlet,
-        batch: Vec::new(),
-    };
+    );
     let stopping = async {
         component.stopped().await;
         opened.shared.outstanding.done(component.linger).await;
@@ -759,51 +751,59 @@ struct Results<'a> {
 }
 
 impl Results<'_> {
-    /// Counts the results that came, removes those that do not count, and answers the requests that wait for one.
-    fn count(&self, results: &mut Vec<Group>) {
-        if self.source.are_linked {
-            let strays = self.source.linked.shared.links.take_strays();
-            self.counters.count_dropped(strays);
-        } else {
-            self.count_pushed(results);
-        }
-        if let Some(answers) = self.answers {
-            answers.answer_all(results);
-        }
-    }
-
-    fn count_pushed(&self, results: &mut Vec<Group>) {
+    /// Counts the results that came by the socket, removes those that do not count, and answers the requests that
+    /// wait for one.
+    fn count(&self, results: &mut Vec<Arrival>) {
+        let shared = &self.source.linked.shared;
+        self.counters.count_dropped(shared.links.take_strays());
+        let mut pushed = shared.pushed();
         // What comes over sockets is in no group.
-        let came = results.len();
-        if let Some(mut pushed) = self.source.linked.shared.pushed() {
-            let number = |result: &Group| {
-                let message = Message::decode(result.first());
-                message.map_or(0, |message| message.task_number())
+        let frame = |result: &Arrival| match result {
+            Arrival::Messages {
+                group,
+                receipt: Receipt::Socket,
+                ..
+            } => Some(group.first()),
+            _ => None,
+        };
+        let mut came = 0;
+        results.retain(|result| {
+            let Some(frame) = frame(result) else {
+                return true;
             };
-            results.retain(|result| match number(result) {
+            came += 1;
+            let Some(pushed) = &mut pushed else {
+                return true;
+            };
+            match Message::decode(frame).map_or(0, |message| message.task_number()) {
                 0 => true,
                 number => pushed.result(number),
-            });
+            }
+        });
+        drop(pushed);
+        if let Some(answers) = self.answers {
+            answers.answer_all(results.iter().filter_map(Arrival::group));
         }
-        let shared = &self.source.linked.shared;
-        shared.outstanding.came_back(came);
+        if came > 0 {
+            shared.outstanding.came_back(came);
+        }
     }
 }
 
 impl Source for Results<'_> {
-    async fn recv_many(&mut self, out: &mut Vec<Group>, max: usize) -> Result<(), SocketClosed> {
+    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
         self.source.recv_many(out, max).await?;
         self.count(out);
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Group>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
         self.source.try_recv_many(out, max);
         self.count(out);
     }
 
-    fn knows_shares(&self) -> bool {
-        self.source.knows_shares()
+    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
+        self.source.passed_on(messages);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::callable::{Callable, State};
 use crate::client::CallError;
 use crate::context::ComponentContext;
 use crate::executor::{Executor, Order};
+use crate::flow::IN_ORDER;
 use crate::function::{Answer, Argument, Function};
 use crate::message::Message;
 use crate::part::{BATCH, Envelope};
@@ -207,9 +208,8 @@ impl<C: Callable> Direct<C> {
         let executor = Executor::new(self.state.clone()).order(Order::AsDone);
         let (outlet, mut results) = queue(QueueLimits::default());
         let (calls, running) = alone(executor, &self.context, &self.store, Some(outlet)).await;
-        let weight = message.weight();
-        let call = Envelope::new(message, Instant::now());
-        let sent = calls.send(call, weight).await;
+        let call = Envelope::new(message, IN_ORDER, Instant::now());
+        let sent = calls.send(call).await;
         sent.expect("the inlet is here, and has room for one message");
         // There is no other: the executor ends with this call.
         drop(calls);

@@ -345,10 +345,19 @@ impl Outbound for HttpConnection {
         let places = Arc::new(Semaphore::new(self.max_workers));
         let mut requests = JoinSet::new();
         let mut batch = Vec::new();
-        while inlet.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            // No more is taken than can be requested at once: clients have their turns in the queue.
+            let mut place = places.clone().acquire_owned().await.ok();
+            let most = 1 + places.available_permits();
+            if inlet.recv_many(&mut batch, most.min(BATCH)).await == 0 {
+                break;
+            }
+            while requests.try_join_next().is_some() {}
             for envelope in batch.drain(..) {
-                let place = places.clone().acquire_owned().await;
-                while requests.try_join_next().is_some() {}
+                let place = match place.take() {
+                    Some(place) => Ok(place),
+                    None => places.clone().acquire_owned().await,
+                };
                 counters.count(1, envelope.message.payload().len());
                 let (poster, outlet) = (poster.clone(), outlet.clone());
                 let counters = counters.clone();
@@ -383,7 +392,10 @@ impl Poster {
     async fn handle(&self, envelope: Envelope, outlet: &Outlet, counters: &PartCounters) {
         let since = Instant::now();
         let Envelope {
-            message, feedback, ..
+            message,
+            flow,
+            feedback,
+            ..
         } = envelope;
         let answer = match self.answer(message.clone()).await {
             Ok(answer) => answer,
@@ -401,9 +413,9 @@ impl Poster {
             let _ = feedback.send(answer.encode());
         }
         let end = end_of(&mut answer);
-        outlet.send_since(answer, since).await;
+        outlet.send_in(answer, flow, since).await;
         if let Some(end) = end {
-            outlet.send_since(end, since).await;
+            outlet.send_in(end, flow, since).await;
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::error::BoxError;
+use crate::flow::flow_of;
 use crate::http::{Bound, Component, Gateway, Listener};
+use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Bypass, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop,
@@ -94,6 +96,8 @@ impl Inbound for GatewayRouter {
             .ok_or("a gateway is the inbound part of one component, once")?;
         let mut messages = Vec::new();
         let mut batch = Vec::new();
+        // Each request is a client of its own. Together they are one beside the clients of other parts.
+        let flow = flow_of(&Message::new("", ""));
         loop {
             let max = outlet.left().min(BATCH);
             if max == 0 {
@@ -123,7 +127,7 @@ impl Inbound for GatewayRouter {
             batch.extend(
                 messages
                     .drain(..)
-                    .map(|message| Envelope::new(message, since)),
+                    .map(|message| Envelope::new(message, flow, since)),
             );
             outlet.send_all(&mut batch).await;
         }
@@ -131,7 +135,7 @@ impl Inbound for GatewayRouter {
         // What was taken before is still a request of somebody's.
         incoming.close();
         while let Some(message) = incoming.recv().await {
-            outlet.send(message).await;
+            outlet.send_in(message, flow, Instant::now()).await;
         }
         Ok(())
     }
@@ -199,15 +203,14 @@ impl Outbound for GatewayDealer {
         let mut others = Vec::new();
         while inlet.recv_many(&mut batch, BATCH).await > 0 {
             for envelope in batch.drain(..) {
-                let gathers = envelope.gathers;
-                let since = envelope.since;
+                let (gathers, flow, since) = (envelope.gathers, envelope.flow, envelope.since);
                 let message = envelope.answer(Bytes::new());
                 let bytes = message.payload().len();
                 match gateway.deliver(message) {
                     None => self.counters.count(1, bytes),
                     Some(message) if outlet.has_route() => others.push(Envelope {
                         gathers,
-                        ..Envelope::new(message, since)
+                        ..Envelope::new(message, flow, since)
                     }),
                     Some(_) => self.counters.count_dropped(1),
                 }
