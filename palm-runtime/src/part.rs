@@ -814,6 +814,11 @@ impl Inlet {
         self.queue.recv_values(out, max).await
     }
 
+    /// Takes no messages of a flow until it is resumed.
+    pub(crate) fn set_paused(&mut self, flow: FlowKey, is_paused: bool) {
+        self.queue.set_paused(flow, is_paused);
+    }
+
     /// Returns the messages that were taken last and are not handled yet, so that others do not wait for them.
     pub(crate) fn restore(&mut self, rest: impl DoubleEndedIterator<Item = Envelope>) {
         self.queue.restore(rest);

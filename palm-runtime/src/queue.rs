@@ -652,7 +652,9 @@ impl<T: Queued> Receiver<T> {
             let coop = ready!(coop::poll_proceed(context));
             let mut state = self.shared.lock();
             let count = state.take(out, max, unit);
-            if count == 0 && state.senders > 0 {
+            // Paused flows are resumed by who asks here.
+            let may_come = state.senders > 0 || state.values.total().messages > 0;
+            if count == 0 && may_come {
                 let waker = context.waker();
                 match &mut state.receiver {
                     Some(receiver) => receiver.clone_from(waker),
@@ -923,7 +925,10 @@ mod tests {
         send(&sender, [value(1, 0), value(2, 0)]);
         receiver.set_paused(1, true);
         assert_eq!(take(&mut receiver, 9), [(2, 0)]);
-        assert_eq!(take(&mut receiver, 9), []);
+        drop(sender);
+        let mut out = Vec::new();
+        let received = receiver.recv_many(&mut out, 9).now_or_never();
+        assert_eq!(received, None, "the queue has not ended");
         receiver.set_paused(1, false);
         assert_eq!(take(&mut receiver, 9), [(1, 0)]);
     }

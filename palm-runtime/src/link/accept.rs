@@ -28,6 +28,7 @@ use super::header::{self, is_header};
 use super::options::LinkOptions;
 use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
 use super::streams::{Following, Origin, Streams};
+use super::workers::Held;
 use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::by_number::ByNumber;
 use crate::fair_queue::MAX_WEIGHT;
@@ -180,6 +181,8 @@ pub(super) struct State {
     pub(super) failed: Vec<Failed>,
     /// Whether there are further tasks, for whom there was no room beyond so many that wait.
     pub(super) blocked: Option<usize>,
+    /// Clients of which enough tasks wait.
+    pub(super) held: Held,
     /// Whether somebody waits until all tasks are done.
     pub(super) tells_of_the_end: bool,
     pub(super) streams: Streams,
@@ -348,6 +351,7 @@ impl Links {
                 dispatch,
                 failed: Vec::new(),
                 blocked: None,
+                held: Held::default(),
                 tells_of_the_end: false,
                 streams: Streams::default(),
                 inputs: inputs.clone(),
@@ -863,6 +867,7 @@ impl Links {
         if has_room {
             state.blocked = None;
         }
+        let has_room = state.held.resume(&state.dispatch) || has_room;
         if changed || is_done || has_failed || has_room {
             self.changed.notify_one();
         }

@@ -33,7 +33,7 @@ use smallvec::SmallVec;
 use super::functions::{self, ClassId, Eligibility, FunctionId, Registry, UNKNOWN};
 use crate::by_number::ByNumber;
 use crate::error::CallFailure;
-use crate::fair_queue::{FairQueue, Flow, Usage};
+use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 use crate::function::nearest;
 use crate::message::proto::Function;
 use crate::message::{Deadline, Group, Message, Sizes};
@@ -428,6 +428,17 @@ impl Dispatch {
     /// How many tasks wait for workers that have no room.
     pub(crate) fn waiting(&self) -> usize {
         self.pools[1..].iter().map(|pool| pool.waiting).sum()
+    }
+
+    /// How many tasks wait that no worker has had.
+    pub(crate) fn untried(&self) -> usize {
+        self.untried.messages
+    }
+
+    /// How many of them are of a flow.
+    pub(crate) fn untried_of(&self, flow: FlowKey) -> usize {
+        let pools = self.pools.iter();
+        pools.map(|pool| pool.untried.usage(flow).messages).sum()
     }
 
     /// Whether further tasks are accepted: a worker could be assigned one, or fewer than `ahead` wait.

@@ -7,10 +7,42 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::accept::{Links, Peer, PeerKey, State};
-use super::dispatch::{Failed, Reach};
+use super::dispatch::{Dispatch, Failed, Reach};
 use super::session::{Item, RETURNS_VERSION, TASK_STEP};
-use crate::fair_queue::Flow;
+use crate::fair_queue::{Flow, FlowKey};
 use crate::message::Group;
+
+/// How many tasks of a client may wait for workers here, besides a group. Its further ones wait in the queue of
+/// the part that submits tasks.
+const AHEAD: usize = 256;
+
+/// How many clients with so many are looked at, at a time, to find those with fewer.
+const LOOKED_AT: usize = 16;
+
+/// Clients of which no further tasks are accepted for now.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    flows: VecDeque<FlowKey>,
+    /// Those that were among them.
+    resumed: Vec<FlowKey>,
+}
+
+impl Held {
+    /// Finds clients of which further tasks are accepted. Returns whether there are any.
+    pub(super) fn resume(&mut self, dispatch: &Dispatch) -> bool {
+        if dispatch.untried() < AHEAD / 2 {
+            self.resumed.extend(self.flows.drain(..));
+        }
+        for _ in 0..self.flows.len().min(LOOKED_AT) {
+            let flow = self.flows.pop_front().expect("there are some");
+            match dispatch.untried_of(flow) < AHEAD / 2 {
+                true => self.resumed.push(flow),
+                false => self.flows.push_back(flow),
+            }
+        }
+        !self.resumed.is_empty()
+    }
+}
 
 impl Links {
     /// There is a part that gives tasks. Of several the first one does; tells whether this is it.
@@ -76,6 +108,34 @@ impl Links {
     /// How many results were dropped since they belong to no task of their worker, since this was last called.
     pub(crate) fn take_strays(&self) -> usize {
         self.strays.swap(0, Ordering::Relaxed)
+    }
+
+    /// Takes tasks, as far as not too many wait; the rest stays. Clients of which enough wait are added to `held`,
+    /// until they are among [`take_resumed`](Self::take_resumed) after one of the [`changed`](Self::changed)s.
+    pub(crate) fn submit_all(&self, tasks: &mut VecDeque<(Flow, Group)>, held: &mut Vec<FlowKey>) {
+        let now = self.now();
+        let mut state = self.state();
+        while let Some((flow, group)) = tasks.pop_front() {
+            if !state.dispatch.accepts(usize::MAX) {
+                state.blocked = Some(usize::MAX);
+                tasks.push_front((flow, group));
+                break;
+            }
+            state.dispatch.submit(group, flow);
+            state.assign(now);
+            if state.dispatch.untried_of(flow.key) >= AHEAD && !state.held.flows.contains(&flow.key)
+            {
+                state.held.resumed.retain(|resumed| *resumed != flow.key);
+                state.held.flows.push_back(flow.key);
+                held.push(flow.key);
+            }
+        }
+        self.flush(&mut state, now);
+    }
+
+    /// Clients that were held, and of which further tasks are accepted.
+    pub(crate) fn take_resumed(&self) -> Vec<FlowKey> {
+        std::mem::take(&mut self.state().held.resumed)
     }
 
     /// Takes up to `most` groups of tasks, while workers have room for them, and tasks until `ahead` wait; the

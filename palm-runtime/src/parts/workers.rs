@@ -234,24 +234,34 @@ impl Tasks<'_> {
         let peers = self.push.peers();
         loop {
             let absent = self.links.is_some_and(Links::have_absent);
+            for flow in self.links.map_or_else(Vec::new, Links::take_resumed) {
+                inlet.set_paused(flow, false);
+            }
+            let receive = async {
+                match others.count {
+                    0 => inlet.recv_together(&mut batch, BATCH).await,
+                    // What is not given to workers at once waits here in no order between clients.
+                    _ => inlet.recv_many(&mut batch, PUSHED as usize).await,
+                }
+            };
             let received = tokio::select! {
                 biased;
-                received = inlet.recv_together(&mut batch, BATCH) => received,
+                received = receive => received,
                 () = self.links_changed() => {
                     self.fail_lost(&mut tasks, &others).await;
                     self.take_absent(&mut tasks, &mut others).await?;
-                    self.place(&mut tasks, &mut others).await?;
+                    self.place(&mut tasks, &mut others, inlet).await?;
                     continue;
                 }
                 connected = peers.connected(), if absent && others.count == 0 => {
                     connected?;
                     self.take_absent(&mut tasks, &mut others).await?;
-                    self.place(&mut tasks, &mut others).await?;
+                    self.place(&mut tasks, &mut others, inlet).await?;
                     continue;
                 }
                 due = self.due() => {
                     self.push_again(due, &mut tasks).await;
-                    self.place(&mut tasks, &mut others).await?;
+                    self.place(&mut tasks, &mut others, inlet).await?;
                     continue;
                 }
             };
@@ -296,7 +306,7 @@ impl Tasks<'_> {
                 tasks.push_back((flow, group));
             }
             self.counters.count(count, bytes);
-            self.place(&mut tasks, &mut others).await?;
+            self.place(&mut tasks, &mut others, inlet).await?;
         }
         // The rest is lost with the component.
         let _ = timeout(inlet.linger(), self.linked_are_done()).await;
@@ -331,7 +341,13 @@ impl Tasks<'_> {
     }
 
     /// Finds a worker for each task.
-    async fn place(&self, tasks: &mut Waiting, others: &mut Others) -> Result<(), SocketClosed> {
+    async fn place(
+        &self,
+        tasks: &mut Waiting,
+        others: &mut Others,
+        inlet: &mut Inlet,
+    ) -> Result<(), SocketClosed> {
+        let mut held = Vec::new();
         while !tasks.is_empty() {
             let linked = self.links.filter(|links| links.workers() > 0);
             if others.look(self.push).await?
@@ -347,7 +363,10 @@ impl Tasks<'_> {
                     }
                 }
                 Some(links) if others.count == 0 => {
-                    links.submit(tasks, BATCH, usize::MAX);
+                    links.submit_all(tasks, &mut held);
+                    for flow in held.drain(..) {
+                        inlet.set_paused(flow, true);
+                    }
                     if tasks.is_empty() {
                         break;
                     }
