@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) route: Option<String>,
     /// Where messages go that an inbound part's hook failed on.
     pub(crate) failures: Option<String>,
+    /// Whether it is the component's cache service.
+    pub(crate) is_cache: bool,
 }
 
 /// Why a component cannot be made of its parts.
@@ -59,6 +61,32 @@ pub enum RouteError {
         /// The names, from the first to the first again.
         circle: String,
     },
+    /// An inbound part has no route, so its messages would be lost.
+    #[error("`{name}` has no route, so its messages would be lost; outbound parts: {outbound}")]
+    NoRoute {
+        /// The inbound part.
+        name: String,
+        /// Where a route could lead, as a list.
+        outbound: String,
+    },
+    /// No route leads to an outbound part, so it would receive nothing.
+    #[error(
+        "no route leads to `{name}`, so it would receive nothing; parts without a route: {loose}"
+    )]
+    NotFed {
+        /// The outbound part.
+        name: String,
+        /// From where a route could lead to it, as a list.
+        loose: String,
+    },
+    /// A component has one cache service, at its `db_address`.
+    #[error("`{first}` and `{second}` are both a cache service; a component has one")]
+    TwoCacheServices {
+        /// The name of the first.
+        first: String,
+        /// The name of the second.
+        second: String,
+    },
 }
 
 /// Checks all routes. Every mistake counts, the first one is told.
@@ -78,7 +106,50 @@ pub(crate) fn check(entries: &[Entry]) -> Result<(), RouteError> {
     for entry in entries {
         check_circle(entries, entry)?;
     }
+    check_loose_ends(entries)?;
+    let mut caches = entries.iter().filter(|entry| entry.is_cache);
+    match (caches.next(), caches.next()) {
+        (Some(first), Some(second)) => Err(RouteError::TwoCacheServices {
+            first: first.name.clone(),
+            second: second.name.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses parts that messages vanish in or never reach. An outbound part needs no route: its work can be all
+/// that is wanted, and a request that waits for its answer gets that without one.
+fn check_loose_ends(entries: &[Entry]) -> Result<(), RouteError> {
+    let is_loose = |it: &&Entry| it.kind == PartKind::Inbound && it.route.is_none();
+    if let Some(loose) = entries.iter().find(is_loose) {
+        return Err(RouteError::NoRoute {
+            name: loose.name.clone(),
+            outbound: list(entries, |it| it.kind == PartKind::Outbound),
+        });
+    }
+    let routes = entries
+        .iter()
+        .flat_map(|it| it.route.iter().chain(&it.failures));
+    let fed: HashSet<_> = routes.collect();
+    let is_starved = |it: &&Entry| it.kind == PartKind::Outbound && !fed.contains(&it.name);
+    if let Some(starved) = entries.iter().find(is_starved) {
+        let may_feed = |it: &Entry| it.kind == PartKind::Outbound && it.route.is_none();
+        return Err(RouteError::NotFed {
+            name: starved.name.clone(),
+            loose: list(entries, |it| may_feed(it) && it.name != starved.name),
+        });
+    }
     Ok(())
+}
+
+/// The names of some of the parts.
+fn list(entries: &[Entry], is_listed: impl Fn(&Entry) -> bool) -> String {
+    let names = entries.iter().filter(|entry| is_listed(entry));
+    let names: Vec<_> = names.map(|entry| format!("`{}`", entry.name)).collect();
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    }
 }
 
 fn find<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
@@ -87,18 +158,7 @@ fn find<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
 
 fn check_route(entries: &[Entry], from: &str, to: &str) -> Result<(), RouteError> {
     let (from, to) = (from.to_owned(), to.to_owned());
-    let outbound = || {
-        let outbound = entries
-            .iter()
-            .filter(|entry| entry.kind == PartKind::Outbound)
-            .map(|entry| format!("`{}`", entry.name));
-        let outbound: Vec<_> = outbound.collect();
-        if outbound.is_empty() {
-            "none".to_owned()
-        } else {
-            outbound.join(", ")
-        }
-    };
+    let outbound = || list(entries, |it| it.kind == PartKind::Outbound);
     match find(entries, &to) {
         None => Err(RouteError::NoSuchPart {
             from,
@@ -148,7 +208,7 @@ fn check_circle(entries: &[Entry], start: &Entry) -> Result<(), RouteError> {
 mod tests {
     use super::*;
 
-    /// `"in a > b"`, `"in a > b ! c"` where failures go to c, `"out b"`, `"by c"`, separated by commas.
+    /// `"in a > b"`, `"in a > b ! c"` where failures go to c, `"out b"`, `"by c"`, `"cache d"`, separated by commas.
     fn check_table(table: &str, expected: Result<(), &str>) {
         let entry = |line: &str| {
             let (kind, rest) = line.trim().split_once(' ').unwrap();
@@ -167,6 +227,7 @@ mod tests {
                     "out" => PartKind::Outbound,
                     _ => PartKind::Bypass,
                 },
+                is_cache: kind == "cache",
                 route,
                 failures,
             }
@@ -182,8 +243,9 @@ mod tests {
             "in Pull > Executor, out Executor > Pub, out Pub, by Cache",
             Ok(()),
         );
-        check_table("in Pull, out Pub", Ok(()));
         check_table("in Pull > Push ! Pub, out Push, out Pub", Ok(()));
+        check_table("by Rep, by Clock", Ok(()));
+        check_table("in Rep > Handler, out Handler, cache Cache", Ok(()));
         check_table(
             "in a > b ! c, out b",
             Err("`a` is routed to `c`, which is not registered; outbound parts: `b`"),
@@ -202,5 +264,34 @@ mod tests {
             Err("the routes form a circle: b → c → b"),
         );
         check_table("out b > b", Err("the routes form a circle: b → b"));
+    }
+
+    #[test]
+    fn parts_that_messages_vanish_in_or_never_reach_are_refused() {
+        check_table(
+            "in Pull, in Rep > Pub, out Pub",
+            Err("`Pull` has no route, so its messages would be lost; outbound parts: `Pub`"),
+        );
+        check_table(
+            "in Pull > Handler, out Handler, out Pub",
+            Err(
+                "no route leads to `Pub`, so it would receive nothing; parts without a route: `Handler`",
+            ),
+        );
+        check_table(
+            "out Pub",
+            Err(
+                "no route leads to `Pub`, so it would receive nothing; parts without a route: none",
+            ),
+        );
+        check_table("in Pull > Push, out Push ! Pub, out Pub", Ok(()));
+    }
+
+    #[test]
+    fn a_second_cache_service_is_refused() {
+        check_table(
+            "cache One, by Clock, cache Two",
+            Err("`One` and `Two` are both a cache service; a component has one"),
+        );
     }
 }

@@ -578,6 +578,9 @@ fn what_is_no_url_is_refused_before_the_start() {
             ("http://[", "invalid authority"),
         ] {
             let mut template = ServerTemplate::new("shop");
+            template
+                .register_inbound(PullService::bind(ANY), "Pull")
+                .route("Http");
             template.register_outbound(HttpConnection::connect(url), "Http");
             let error = template.spawn().await.unwrap_err();
             let error = format!("{error:?}");

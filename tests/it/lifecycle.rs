@@ -504,6 +504,17 @@ fn routes_that_do_not_fit_are_refused_by_name() {
             .register_outbound(PushService::bind(ANY), "One")
             .route("One");
         fails(itself, &["One → One"]).await;
+
+        let mut loose = template();
+        loose.register_inbound(PullService::bind(ANY), "Pull");
+        fails(loose, &["`template`", "`Pull` has no route", "`Pub`"]).await;
+
+        fails(template(), &["no route leads to `Pub`"]).await;
+
+        let mut caches = palm::ServerTemplate::new("template");
+        caches.register_bypass(CacheService::bind(ANY), "Cache");
+        caches.register_bypass(CacheService::bind(ANY), "Other");
+        fails(caches, &["`Cache` and `Other`", "a component has one"]).await;
     });
 }
 

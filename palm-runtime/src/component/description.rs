@@ -136,6 +136,7 @@ mod tests {
                     kind,
                     route: route.map(str::to_owned),
                     failures: failures.map(str::to_owned),
+                    is_cache: false,
                 },
                 type_name: format!("{name}Service"),
                 waits: name == "Rep",

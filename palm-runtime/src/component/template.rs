@@ -23,7 +23,7 @@ use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
-use crate::parts::{WorkerPullService, WorkerPushService};
+use crate::parts::{CacheService, WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
@@ -98,6 +98,8 @@ enum PartRole {
     /// Receives the results.
     TakesResults,
 }
+    /// Is the cache service.
+    Cache,
 
 impl PartRole {
     fn of<P: Any>(_: &P) -> Self {
@@ -107,6 +109,8 @@ impl PartRole {
         } else if part == TypeId::of::<WorkerPullService>() {
             Self::TakesResults
         } else {
+        } else if part == TypeId::of::<CacheService>() {
+            Self::Cache
             Self::Other
         }
     }
@@ -245,7 +249,7 @@ pub struct InboundEntry<'a> {
 }
 
 impl InboundEntry<'_> {
-    /// The outbound part that its messages go to. Default: nowhere.
+    /// The outbound part that its messages go to. It has to have one.
     pub fn route(self, outbound: impl Into<String>) -> Self {
         self.entry.route = Some(outbound.into());
         self
@@ -280,7 +284,8 @@ pub struct OutboundEntry<'a> {
 }
 
 impl OutboundEntry<'_> {
-    /// The outbound part that its answers go to. Default: nowhere.
+    /// The outbound part that its answers go to. Default: nowhere, as for a part that publishes, or whose
+    /// answers go back to an inbound part that [waits](InboundEntry::block) for them.
     pub fn route(self, outbound: impl Into<String>) -> Self {
         self.entry.route = Some(outbound.into());
         self
@@ -437,6 +442,7 @@ impl ServerTemplate {
 
     /// Starts the component, and returns as soon as all of its sockets are bound.
     ///
+            is_cache: role == PartRole::Cache,
     /// # Errors
     ///
     /// [`Error::Start`] when the routes do not fit together, or a part cannot be opened. Nothing runs
