@@ -499,7 +499,7 @@ pub use palm_macros::mux_worker;
 /// }
 ///
 /// # async fn example() -> Result<(), palm::BoxError> {
-/// palm::http::serve(Resizer.into_service(), "0.0.0.0:8888").await // until SIGTERM or Ctrl-C
+/// palm::http::serve(Resizer.into_service(), "127.0.0.1:8888").await // until SIGTERM or Ctrl-C
 /// # }
 /// ```
 ///

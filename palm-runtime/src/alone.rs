@@ -36,6 +36,7 @@ pub(crate) async fn alone<C: Callable>(
         advertised_host: None,
         links_only: false,
         announced: &mut BTreeMap::new(),
+        option: &mut None,
         counters: Arc::default(),
         functions: &mut Vec::new(),
         described: &mut Vec::new(),

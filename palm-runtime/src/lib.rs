@@ -25,6 +25,7 @@ mod link;
 pub mod logging;
 mod message;
 mod metrics;
+mod network;
 mod offers;
 pub mod part;
 pub mod parts;
@@ -61,6 +62,7 @@ pub use function::{
 pub use link::LinkOptions;
 pub use message::{DecodeError, Message, RemoteError, proto};
 pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
+pub use network::ExposedError;
 #[cfg(feature = "json")]
 pub use payload::Json;
 #[cfg(feature = "messagepack")]

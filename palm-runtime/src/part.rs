@@ -605,6 +605,8 @@ pub struct Setup<'a> {
     /// Whether peers reach the component over links and nothing else.
     pub(crate) links_only: bool,
     pub(crate) announced: &'a mut BTreeMap<String, String>,
+    /// The option by which the address was given that is bound next.
+    pub(crate) option: &'a mut Option<&'static str>,
     pub(crate) counters: Arc<PartCounters>,
     pub(crate) functions: &'a mut Vec<Arc<FunctionCounters>>,
     /// What can be called.
@@ -617,18 +619,31 @@ impl Setup<'_> {
         &self.context.name
     }
 
-    /// How sockets are to behave.
+    /// How sockets are to behave. A socket that is bound with these options is refused where other hosts could
+    /// reach it, unless the network is trusted.
     pub fn socket_options(&self) -> &SocketOptions {
         self.options
     }
 
-    /// Where a socket is to be bound beside links; `None`: nowhere.
-    pub(crate) fn to_bind(
-        &self,
+    /// Where a socket for legacy peers is to be bound; `None` if the component has links only. `option` is how
+    /// the address is given.
+    pub(crate) fn to_bind_beside_links(
+        &mut self,
+        option: &'static str,
         address: &Result<Address, AddressError>,
     ) -> Result<Option<Address>, SocketError> {
-        let address = address.clone()?;
+        let address = self.to_bind(option, address)?;
         Ok((!self.links_only).then_some(address))
+    }
+
+    /// Where a socket is to be bound. `option` is how the address is given.
+    pub(crate) fn to_bind(
+        &mut self,
+        option: &'static str,
+        address: &Result<Address, AddressError>,
+    ) -> Result<Address, SocketError> {
+        *self.option = Some(option);
+        Ok(address.clone()?)
     }
 
     /// Tells peers, under the cache key `key`, where the part is to be found. A wildcard host becomes

@@ -16,6 +16,7 @@ mod raw_publisher;
 mod setup;
 
 mod bad_input;
+mod binds;
 mod cache;
 mod client;
 mod completion;

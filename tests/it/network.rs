@@ -169,7 +169,8 @@ fn role() {
     runtime.block_on(async {
         let handle = match &*role {
             "pipeline" => {
-                let follower = Follower.bind(any).follow(at).link_options(options());
+                let follower = Follower.bind(any).trust_network(true);
+                let follower = follower.follow(at).link_options(options());
                 follower.to_client(true).spawn().await.unwrap()
             }
             "worker" => {
@@ -222,9 +223,12 @@ async fn answered_once(client: &Client, steps: &str, count: usize, timeout: Dura
 #[ignore = "run by the test of the hosts"]
 fn vanished_subscriber() {
     on_hosts(|hosts| async move {
-        let server = Step.bind(format!("tcp://{NEAR}:0")).link_options(options());
+        let server = Step
+            .bind(format!("tcp://{NEAR}:0"))
+            .trust_network(true)
+            .link_options(options());
         let server = server.pipelined(true).spawn().await.unwrap();
-        let near = Follower.bind(format!("tcp://{NEAR}:0"));
+        let near = Follower.bind(format!("tcp://{NEAR}:0")).trust_network(true);
         let near = near.follow(server.db_address()).link_options(options());
         let near = near.to_client(true).spawn().await.unwrap();
         let _far = hosts.run_far("pipeline", server.db_address()).await;
@@ -247,7 +251,9 @@ fn vanished_subscriber() {
 #[ignore = "run by the test of the hosts"]
 fn vanished_client() {
     on_hosts(|hosts| async move {
-        let master = Master::new("master").bind(format!("tcp://{NEAR}:0"));
+        let master = Master::new("master")
+            .bind(format!("tcp://{NEAR}:0"))
+            .trust_network(true);
         let master = master.link_options(options()).spawn().await.unwrap();
         let worker = Hand.connect(master.db_address()).link_options(options());
         let _worker = worker.spawn().await.unwrap();
@@ -268,7 +274,9 @@ fn vanished_client() {
 #[ignore = "run by the test of the hosts"]
 fn vanished_worker() {
     on_hosts(|hosts| async move {
-        let master = Master::new("master").bind(format!("tcp://{NEAR}:0"));
+        let master = Master::new("master")
+            .bind(format!("tcp://{NEAR}:0"))
+            .trust_network(true);
         let master = master.link_options(options()).spawn().await.unwrap();
         let worker = Hand.connect(master.db_address()).link_options(options());
         let _worker = worker.spawn().await.unwrap();
@@ -291,7 +299,10 @@ fn vanished_worker() {
 #[ignore = "run by the test of the hosts"]
 fn flapping_cable() {
     on_hosts(|hosts| async move {
-        let server = Step.bind(format!("tcp://{NEAR}:0")).link_options(options());
+        let server = Step
+            .bind(format!("tcp://{NEAR}:0"))
+            .trust_network(true)
+            .link_options(options());
         let server = server.pipelined(true).spawn().await.unwrap();
         let far = hosts.run_far("pipeline", server.db_address()).await;
         let client = Client::builder("server", server.db_address());

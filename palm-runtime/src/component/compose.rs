@@ -17,6 +17,7 @@ use crate::executor::{Addressee, Executor, Order};
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
 use crate::message::{Message, new_id};
+use crate::network::NetworkTrust;
 use crate::part::InboundHooks;
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
@@ -329,6 +330,14 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         tells_others: bool,
     ) -> std::result::Result<CommonParts<C>, StartError> {
         let db_address = self.db_address()?;
+        // Others default to ports of the same host, and would be complained of first.
+        let network = NetworkTrust::new(self.settings.trust_network);
+        let checked = db_address.check(&network);
+        checked.map_err(|source| StartError::Exposed {
+            component: self.name.clone(),
+            option: "db_address",
+            source,
+        })?;
         let pub_address = self.beside("pub", &self.pub_address)?;
         if self.name.is_empty() || self.name.contains([' ', '.']) {
             let problem = format!(

@@ -18,6 +18,7 @@ pub struct Settings {
     pub(crate) log_level: Option<Level>,
     pub(crate) drain_limit: Duration,
     pub(crate) advertised_host: Option<String>,
+    pub(crate) trust_network: bool,
     pub(crate) socket: SocketOptions,
     pub(crate) link: LinkOptions,
     pub(crate) links_only: bool,
@@ -34,6 +35,7 @@ impl Default for Settings {
             log_level: None,
             drain_limit: Duration::from_secs(10),
             advertised_host: None,
+            trust_network: false,
             socket: SocketOptions::default(),
             link: LinkOptions::default(),
             links_only: false,
@@ -59,6 +61,7 @@ impl std::fmt::Debug for Settings {
             .field("log_level", &self.log_level)
             .field("drain_limit", &self.drain_limit)
             .field("advertised_host", &self.advertised_host)
+            .field("trust_network", &self.trust_network)
             .field("socket", &self.socket)
             .field("link", &self.link)
             .field("links_only", &self.links_only)
@@ -106,6 +109,18 @@ macro_rules! settings_methods {
         /// Default: the address of the interface with the default route.
         pub fn advertised_host(mut self, host: impl Into<String>) -> Self {
             self.settings.advertised_host = Some(host.into());
+            self
+        }
+
+        /// Whether the component may bind addresses that other hosts can reach, such as `tcp://*:5559`.
+        /// Default: no, so that it does not start with one, unless the environment variable
+        /// `PALM_TRUST_NETWORK` is `1`.
+        ///
+        /// Addresses have no access control: everybody who reaches one can join the component, read its
+        /// messages and stop its peers. Say it only on a private network whose hosts are trusted; the
+        /// component warns of it when it starts.
+        pub fn trust_network(mut self, trust: bool) -> Self {
+            self.settings.trust_network = trust;
             self
         }
 

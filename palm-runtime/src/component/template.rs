@@ -22,12 +22,13 @@ use crate::cache::{Cache, ComponentStore};
 use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
+use crate::network::{ExposedError, NetworkTrust};
 use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
 use crate::parts::{CacheService, WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind, RouteError};
-use crate::socket::Kill;
+use crate::socket::{Kill, SocketError};
 use crate::{Error, Result};
 
 /// A component from its parts: who feeds whom.
@@ -97,9 +98,9 @@ enum PartRole {
     GivesTasks,
     /// Receives the results.
     TakesResults,
-}
     /// Is the cache service.
     Cache,
+}
 
 impl PartRole {
     fn of<P: Any>(_: &P) -> Self {
@@ -108,9 +109,9 @@ impl PartRole {
             Self::GivesTasks
         } else if part == TypeId::of::<WorkerPullService>() {
             Self::TakesResults
-        } else {
         } else if part == TypeId::of::<CacheService>() {
             Self::Cache
+        } else {
             Self::Other
         }
     }
@@ -207,6 +208,16 @@ pub enum StartError {
         /// The cause.
         source: OpenError,
     },
+    /// Other hosts can reach an address that it was to bind, and nothing says that the network is trusted.
+    #[error("cannot start `{component}`: its `{option}` is open to the network")]
+    Exposed {
+        /// The component's name.
+        component: String,
+        /// The option or key of the address, such as `db_address`.
+        option: &'static str,
+        /// Which address it is, and what to do.
+        source: ExposedError,
+    },
     /// There is no thread for it, where it was to have its own.
     #[error("cannot start `{component}`: it gets no thread of its own")]
     Thread {
@@ -239,6 +250,29 @@ pub enum StartError {
         /// How long it was waited for.
         waited: Duration,
     },
+}
+
+impl StartError {
+    fn open(component: &str, part: &str, option: Option<&'static str>, source: OpenError) -> Self {
+        let component = component.to_owned();
+        let exposed = match &source {
+            OpenError::Socket(SocketError::Exposed(error)) => Some(error.clone()),
+            OpenError::Custom(error) => error.downcast_ref::<ExposedError>().cloned(),
+            OpenError::Socket(_) => None,
+        };
+        match (option, exposed) {
+            (Some(option), Some(source)) => Self::Exposed {
+                component,
+                option,
+                source,
+            },
+            _ => Self::Open {
+                component,
+                part: part.to_owned(),
+                source,
+            },
+        }
+    }
 }
 
 /// A registered inbound part, and what is still to be said of it.
@@ -408,6 +442,7 @@ impl ServerTemplate {
             kind,
             route: None,
             failures: None,
+            is_cache: role == PartRole::Cache,
         });
         self.registrations.push(Registration {
             part,
@@ -442,7 +477,6 @@ impl ServerTemplate {
 
     /// Starts the component, and returns as soon as all of its sockets are bound.
     ///
-            is_cache: role == PartRole::Cache,
     /// # Errors
     ///
     /// [`Error::Start`] when the routes do not fit together, or a part cannot be opened. Nothing runs
@@ -492,6 +526,8 @@ impl ServerTemplate {
         // Options may be those of several components.
         let kill = Kill::default();
         self.settings.socket.kill = kill.clone();
+        let network = NetworkTrust::new(self.settings.trust_network);
+        self.settings.socket.network = Some(network.clone());
         let mut addresses = BTreeMap::new();
         let mut functions = Vec::new();
         let mut described = Vec::new();
@@ -499,7 +535,7 @@ impl ServerTemplate {
         let mut failed = None;
         for (entry, registration) in self.entries.iter().zip(&mut self.registrations) {
             let part_counters = Arc::<PartCounters>::default();
-            let mut announced = BTreeMap::new();
+            let (mut announced, mut option) = (BTreeMap::new(), None);
             let mut setup = Setup {
                 context: &context,
                 shared: &shared,
@@ -508,6 +544,7 @@ impl ServerTemplate {
                 advertised_host: self.settings.advertised_host.as_deref(),
                 links_only: self.settings.links_only,
                 announced: &mut announced,
+                option: &mut option,
                 counters: part_counters.clone(),
                 functions: &mut functions,
                 described: &mut described,
@@ -518,11 +555,7 @@ impl ServerTemplate {
                 AnyPart::Bypass(part) => part.open(&mut setup),
             };
             if let Err(source) = opening.await {
-                failed = Some(StartError::Open {
-                    component: self.name.clone(),
-                    part: entry.name.clone(),
-                    source,
-                });
+                failed = Some(StartError::open(&self.name, &entry.name, option, source));
                 break;
             }
             for (key, address) in &announced {
@@ -544,6 +577,8 @@ impl ServerTemplate {
             let _ = parts.drain().await;
             return Err(failed);
         }
+
+        network.warn();
 
         let mut configuration = addresses.clone();
         configuration.insert("name".to_owned(), self.name.clone());

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::network::{ExposedError, NetworkTrust};
+
 #[cfg(feature = "tls")]
 use super::tls::ServerTls;
 
@@ -19,18 +21,21 @@ pub struct Listener {
     pub(super) header_timeout: Duration,
     pub(super) write_timeout: Duration,
     pub(super) connections: usize,
+    pub(super) trusts_network: bool,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<ServerTls>,
 }
 
 impl Listener {
-    /// At `address`, as `host:port`. Port 0 is one that the system picks.
+    /// At `address`, as `host:port`. Port 0 is one that the system picks. A host other than a loopback address
+    /// has to be [allowed](Self::trust_network).
     pub fn new(address: impl Into<String>) -> Self {
         Self {
             address: address.into(),
             header_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(60),
             connections: 16_384,
+            trusts_network: false,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -61,11 +66,33 @@ impl Listener {
         self
     }
 
+    /// Whether it may listen where other hosts can reach it, such as at `0.0.0.0`. Default: no, so that it does
+    /// not start there, unless its component says that the network is trusted, or the environment variable
+    /// `PALM_TRUST_NETWORK` is `1`.
+    ///
+    /// Whoever reaches it can call what it serves, as far as that has no access control of its own.
+    pub fn trust_network(mut self, trust: bool) -> Self {
+        self.trusts_network = trust;
+        self
+    }
+
     /// Serves HTTPS. Default: plain HTTP.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.tls = Some(tls);
         self
+    }
+
+    /// Refuses what other hosts could reach, if the network is not trusted.
+    pub(super) fn check(&self, network: &NetworkTrust) -> Result<(), ExposedError> {
+        if self.trusts_network {
+            return Ok(());
+        }
+        let (host, port) = self
+            .address
+            .rsplit_once(':')
+            .unwrap_or((&self.address, "0"));
+        network.check(host, &self.address, || format!("`127.0.0.1:{port}`"))
     }
 
     /// `http` or `https`.
@@ -105,6 +132,7 @@ impl fmt::Debug for Listener {
             .field("header_timeout", &self.header_timeout)
             .field("write_timeout", &self.write_timeout)
             .field("connections", &self.connections)
+            .field("trusts_network", &self.trusts_network)
             .finish()
     }
 }

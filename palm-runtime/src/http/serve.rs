@@ -25,6 +25,7 @@ use super::Listener;
 use super::patient::Patient;
 use crate::component::Signals;
 use crate::error::BoxError;
+use crate::network::NetworkTrust;
 
 /// Requests of one HTTP/2 connection that are handled at once.
 const STREAMS: u32 = 1000;
@@ -68,7 +69,8 @@ impl<S> Serve for S where
 ///
 /// # Errors
 ///
-/// When the address cannot be bound.
+/// When the address cannot be bound, or other hosts could reach it and nothing says that the network is
+/// trusted: see [`Listener::trust_network`].
 ///
 /// # Cancel safety
 ///
@@ -76,7 +78,9 @@ impl<S> Serve for S where
 pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result<(), BoxError> {
     const LINGER: Duration = Duration::from_secs(10);
 
-    let bound = Bound::bind(listener.into()).await?;
+    let network = NetworkTrust::new(false);
+    let bound = Bound::bind(listener.into(), &network).await?;
+    network.warn();
     tracing::info!("serves HTTP at {}", bound.url());
     let stop = CancellationToken::new();
     let mut signals = Signals::listen();
@@ -101,7 +105,9 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    pub(crate) async fn bind(listener: Listener) -> Result<Self, BoxError> {
+    /// Binds the listener's address, if `network` or the listener itself allows it.
+    pub(crate) async fn bind(listener: Listener, network: &NetworkTrust) -> Result<Self, BoxError> {
+        listener.check(network)?;
         let bound = async {
             let socket = TcpListener::bind(&listener.address).await?;
             let address = socket.local_addr()?;
@@ -110,11 +116,13 @@ impl Bound {
         let (socket, address) = bound
             .await
             .map_err(|error| format!("cannot serve HTTP at `{}`: {error}", listener.address))?;
-        Ok(Self {
+        let bound = Self {
             socket,
             listener,
             address,
-        })
+        };
+        network.note(&address.ip().to_string(), bound.url());
+        Ok(bound)
     }
 
     /// Where it is, e.g. `http://127.0.0.1:8888`.

@@ -11,7 +11,7 @@ use crate::error::{BoxError, CallFailure};
 use crate::fair_queue::Usage;
 use crate::part::{BATCH, Bypass, BypassInbound, BypassOutbound, OpenError, Setup, Stop};
 use crate::queue::{QueueLimits, Queued, Receiver, Sender, queue};
-use crate::socket::{Pull, Push, Reply, SocketError};
+use crate::socket::{Pull, Push, Reply};
 
 /// Answers REQ peers beside the router, with what [`BypassInbound::recv`] gives for each request: a
 /// protocol of your own, next to the component's. Announced as `bypass_address`.
@@ -75,7 +75,7 @@ impl<H: BypassInbound> RepBypassService<H> {
 
 impl<H: BypassInbound> Bypass for RepBypassService<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
+        let address = setup.to_bind("bypass_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("bypass_address", &bound);
         self.opened = Some((reply, Opened::of(setup)));

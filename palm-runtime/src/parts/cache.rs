@@ -17,7 +17,7 @@ use crate::link::accept::TICK;
 use crate::link::is_header;
 use crate::metrics::PartCounters;
 use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
-use crate::socket::{Reply, Responder, RouterDepartures, SocketClosed, SocketError};
+use crate::socket::{Reply, Responder, RouterDepartures, SocketClosed};
 
 /// Requests that are carried out at once, and that wait here for that; further ones are lost, and their
 /// peers ask again. (They cannot wait in the socket, where links would have to wait behind them.)
@@ -82,7 +82,7 @@ impl Bypass for CacheService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
+        let address = setup.to_bind("db_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("db_address", &bound);
         setup.shared.links.serve_on(reply.sender());

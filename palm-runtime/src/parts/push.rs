@@ -8,7 +8,7 @@ use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
-use crate::socket::{Push, SocketClosed, SocketError};
+use crate::socket::{Push, SocketClosed};
 
 /// Gives each message to one of the peers that connect to it, in turn. Announced as `push_address`.
 ///
@@ -49,7 +49,7 @@ impl Outbound for PushService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
+        let address = setup.to_bind("push_address", &self.address)?;
         let (push, bound) = Push::bind(&address, setup.options).await?;
         setup.announce("push_address", &bound);
         self.opened = Some((push, setup.counters()));

@@ -8,7 +8,7 @@ use super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
-use crate::socket::{Frames, Reply, Responder, SocketClosed, SocketError};
+use crate::socket::{Frames, Reply, Responder, SocketClosed};
 
 /// Takes messages from REQ peers and answers each: with the outbound part's answer where it is
 /// registered with `block`, with `1` otherwise, with `0` where there is none in time. Announced as
@@ -100,7 +100,7 @@ impl<H> RepService<H> {
 
 impl<H: InboundHooks> Inbound for RepService<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = self.address.clone().map_err(SocketError::from)?;
+        let address = setup.to_bind("rep_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("rep_address", &bound);
         self.opened = Some((reply, Opened::of(setup)));

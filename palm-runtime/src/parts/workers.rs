@@ -146,7 +146,7 @@ impl Outbound for WorkerPushService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let push = match setup.to_bind(&self.address)? {
+        let push = match setup.to_bind_beside_links("worker_push_address", &self.address)? {
             Some(address) => {
                 let (push, bound) = Push::bind(&address, setup.options).await?;
                 setup.announce("worker_push_address", &bound);
@@ -704,7 +704,7 @@ impl Inbound for WorkerPullService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let pull = match setup.to_bind(&self.address)? {
+        let pull = match setup.to_bind_beside_links("worker_pull_address", &self.address)? {
             Some(address) => {
                 let (pull, bound) = Pull::bind(&address, setup.options).await?;
                 setup.announce("worker_pull_address", &bound);

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::str::FromStr;
 
+use crate::network::{ExposedError, NetworkTrust};
+
 /// The address of a socket: `tcp://host:port` or `ipc://path`.
 ///
 /// To bind, the host may be `*` (all interfaces) and the port `*` or 0 (a free one).
@@ -96,6 +98,25 @@ impl Address {
         match &self.0 {
             Transport::Tcp { host, port } => *port != 0 && !Self::is_any_host(host),
             Transport::Ipc { .. } => true,
+        }
+    }
+
+    /// The host of a `tcp://` address.
+    pub(super) fn host(&self) -> Option<&str> {
+        match &self.0 {
+            Transport::Tcp { host, .. } => Some(host),
+            Transport::Ipc { .. } => None,
+        }
+    }
+
+    /// Refuses what other hosts could reach, if the network is not trusted.
+    pub(crate) fn check(&self, network: &NetworkTrust) -> Result<(), ExposedError> {
+        match &self.0 {
+            Transport::Tcp { host, port } => network.check(host, self, || {
+                let local = Self::tcp("127.0.0.1", *port);
+                format!("`{local}` or an `ipc://` address")
+            }),
+            Transport::Ipc { .. } => Ok(()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{Address, AddressError};
+use crate::network::ExposedError;
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,9 @@ pub enum SocketError {
         /// The cause, as the system tells it.
         source: io::Error,
     },
+    /// Other hosts can reach the address, and nothing says that the network is trusted.
+    #[error(transparent)]
+    Exposed(#[from] ExposedError),
     /// The address is not one that can be connected to.
     #[error("cannot connect to `{address}`")]
     Connect {

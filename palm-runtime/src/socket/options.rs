@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::network::NetworkTrust;
+
 /// How a socket behaves towards its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,6 +30,8 @@ pub struct SocketOptions {
     pub subscriber_patience: Duration,
     /// Of the component whose sockets these are.
     pub(crate) kill: Kill,
+    /// Which addresses that component may bind. A socket of no component may bind any.
+    pub(crate) network: Option<NetworkTrust>,
 }
 
 impl Default for SocketOptions {
@@ -41,6 +45,7 @@ impl Default for SocketOptions {
             heartbeat: None,
             subscriber_patience: Duration::from_secs(10),
             kill: Kill::default(),
+            network: None,
         }
     }
 }

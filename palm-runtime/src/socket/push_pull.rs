@@ -15,9 +15,17 @@ pub(super) async fn bind(
     address: &Address,
     options: &SocketOptions,
 ) -> Result<(Socket, Address), SocketError> {
+    if let Some(network) = &options.network {
+        address.check(network)?;
+    }
     let socket = Socket::new(kind, options);
     match socket.bind(address).await {
-        Ok(bound) => Ok((socket, bound)),
+        Ok(bound) => {
+            if let (Some(network), Some(host)) = (&options.network, bound.host()) {
+                network.note(host, &bound);
+            }
+            Ok((socket, bound))
+        }
         Err(source) => Err(SocketError::Bind {
             address: address.clone(),
             source,

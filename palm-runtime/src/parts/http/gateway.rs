@@ -10,9 +10,22 @@ use crate::flow::flow_of;
 use crate::http::{Bound, Component, Gateway, Listener};
 use crate::message::Message;
 use crate::metrics::PartCounters;
+use crate::network::NetworkTrust;
 use crate::part::{
     BATCH, Bypass, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop,
 };
+
+/// Binds a listener of a component.
+pub(super) async fn bind_http(
+    listener: Listener,
+    setup: &mut Setup<'_>,
+) -> Result<Bound, BoxError> {
+    *setup.option = Some("http_address");
+    match &setup.options.network {
+        Some(network) => Bound::bind(listener, network).await,
+        None => Bound::bind(listener, &NetworkTrust::new(false)).await,
+    }
+}
 
 fn attach(gateway: &Gateway, setup: &Setup<'_>) {
     let component = Component::new(setup.component(), setup.shared);
@@ -304,7 +317,7 @@ impl HttpGateway {
 impl Bypass for HttpGateway {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         attach(&self.gateway, setup);
-        let bound = Bound::bind(self.listener.clone()).await?;
+        let bound = bind_http(self.listener.clone(), setup).await?;
         setup
             .announced
             .insert("http_address".to_owned(), bound.url());

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
 use super::super::whereabouts::Opened;
+use super::gateway::bind_http;
 use crate::error::BoxError;
 use crate::http::{Bound, Listener, Memory, PostedMessage, no_answer};
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
@@ -121,7 +122,7 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let bound = match self.listener.clone() {
             Some(listener) => {
-                let bound = Bound::bind(listener).await?;
+                let bound = bind_http(listener, setup).await?;
                 setup
                     .announced
                     .insert("http_address".to_owned(), bound.url());

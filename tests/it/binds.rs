@@ -1,0 +1,354 @@
+//! Which addresses a component binds: none that other hosts can reach unless the network is trusted, and no
+//! more than peers need.
+
+use std::collections::HashSet;
+use std::process::{Command, Stdio};
+
+use palm::part::{Bypass, OpenError, Setup, Stop};
+use palm::parts::{
+    CacheService, Handler, HttpGateway, HttpService, PubService, PullService, PushPullService,
+    PushService, RepBypassService, RepService, WorkerPullService, WorkerPushService,
+};
+use palm::prelude::*;
+use palm::socket::Reply;
+use palm::{BoxError, Error, StartError};
+
+use super::setup::{ANY, address, chain, check, connect, soon};
+
+/// All interfaces, and what else is beyond this machine.
+const BEYOND: [&str; 4] = [
+    "tcp://*:0",
+    "tcp://0.0.0.0:0",
+    "tcp://[::]:0",
+    "tcp://eth0:0",
+];
+
+struct Plain;
+
+#[palm::server(name = "plain")]
+impl Plain {
+    #[palm::method]
+    fn same(&self, text: String) -> String {
+        text
+    }
+}
+
+struct Hand;
+
+#[palm::worker(server = "master")]
+impl Hand {
+    #[palm::method]
+    fn same(&self, text: String) -> String {
+        text
+    }
+}
+
+struct Silent;
+
+#[palm::outbound]
+impl Silent {
+    fn handle(&mut self, _: Message) {}
+}
+
+struct Clock;
+
+#[palm::bypass]
+impl Clock {
+    fn recv(&mut self, _: String) -> String {
+        "now".to_owned()
+    }
+}
+
+/// Binds a socket of its own.
+struct Own(String);
+
+impl Bypass for Own {
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        Reply::bind(&address(&self.0), setup.socket_options()).await?;
+        Ok(())
+    }
+
+    async fn run(self, stop: Stop) -> Result<(), BoxError> {
+        stop.stopped().await;
+        Ok(())
+    }
+}
+
+#[track_caller]
+fn assert_refused(result: palm::Result<palm::ComponentHandle>, expected: &str, at: &str) {
+    let error = result.map(|_| ()).unwrap_err();
+    let Error::Start(StartError::Exposed { option, .. }) = &error else {
+        panic!("{expected} at {at}: {error:?}");
+    };
+    assert_eq!(*option, expected, "{at}");
+    let error = chain(&error);
+    for part in [
+        expected,
+        "127.0.0.1:",
+        ".trust_network(true)",
+        "PALM_TRUST_NETWORK=1",
+    ] {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+}
+
+#[test]
+fn builders_refuse_addresses_that_other_hosts_can_reach() {
+    check(async {
+        for at in BEYOND {
+            for own_thread in [false, true] {
+                let server = Plain.bind(at).own_thread(own_thread).spawn().await;
+                assert_refused(server, "db_address", at);
+            }
+            let master = || Master::new("master");
+            assert_refused(master().bind(at).spawn().await, "db_address", at);
+            let links_only = master().bind(at).links_only(true);
+            assert_refused(links_only.spawn().await, "db_address", at);
+            let pulls = master().bind(ANY).pull_address(at);
+            assert_refused(pulls.spawn().await, "pull_address", at);
+            let publishes = master().bind(ANY).pub_address(at);
+            assert_refused(publishes.spawn().await, "pub_address", at);
+            let gives = master().bind(ANY).worker_push_address(at);
+            assert_refused(gives.spawn().await, "worker_push_address", at);
+            let takes = master().bind(ANY).worker_pull_address(at);
+            assert_refused(takes.spawn().await, "worker_pull_address", at);
+            let follows = Hub::new("hub").bind(at).follow("tcp://127.0.0.1:1");
+            assert_refused(follows.spawn().await, "db_address", at);
+            // Where it is not bound, nobody can reach it.
+            let none = master().bind(ANY).pull_address(at).links_only(true);
+            let _unreachable = none.spawn().await.unwrap();
+        }
+        for at in ["0.0.0.0:0", "[::]:0", "*:0", "eth0:0"] {
+            let master = Master::new("master").bind(ANY).http(at);
+            assert_refused(master.spawn().await, "http_address", at);
+        }
+    });
+}
+
+#[test]
+fn templates_refuse_addresses_that_other_hosts_can_reach() {
+    type Register = fn(&mut ServerTemplate, &str);
+    let parts: [(&str, Register); 9] = [
+        ("pull_address", |it, at| {
+            it.register_inbound(PullService::bind(at), "Part")
+                .route("To");
+        }),
+        ("rep_address", |it, at| {
+            it.register_inbound(RepService::bind(at), "Part")
+                .route("To");
+        }),
+        ("worker_pull_address", |it, at| {
+            it.register_inbound(WorkerPullService::bind(at), "Part")
+                .route("To");
+        }),
+        ("worker_push_address", |it, at| {
+            it.register_outbound(WorkerPushService::bind(at), "Out");
+        }),
+        ("worker_push_address", |it, at| {
+            it.register_outbound(PushPullService::bind(at, ANY), "Out");
+        }),
+        ("worker_pull_address", |it, at| {
+            it.register_outbound(PushPullService::bind(ANY, at), "Out");
+        }),
+        ("push_address", |it, at| {
+            it.register_outbound(PushService::bind(at), "Out");
+        }),
+        ("pub_address", |it, at| {
+            it.register_outbound(PubService::bind(at), "Out");
+        }),
+        ("bypass_address", |it, at| {
+            it.register_bypass(RepBypassService::bind(at, Clock), "Part");
+        }),
+    ];
+    check(async {
+        for at in BEYOND {
+            for (option, register) in &parts {
+                let mut template = ServerTemplate::new("template");
+                register(&mut template, at);
+                let description = template.describe().to_string();
+                if description.contains("Out ") {
+                    let feed = PullService::bind(ANY);
+                    template.register_inbound(feed, "Feed").route("Out");
+                }
+                if description.contains("→ To") {
+                    template.register_outbound(Handler::new(Silent), "To");
+                }
+                assert_refused(template.spawn().await, option, at);
+            }
+            let mut template = ServerTemplate::new("template");
+            template.register_bypass(CacheService::bind(at), "Cache");
+            assert_refused(template.spawn().await, "db_address", at);
+
+            let mut template = ServerTemplate::new("template");
+            template.register_bypass(Own(at.to_owned()), "Own");
+            let error = chain(&template.spawn().await.unwrap_err());
+            for part in ["`template`", "`Own`", "PALM_TRUST_NETWORK=1"] {
+                assert!(error.contains(part), "`{part}` is not in: {error}");
+            }
+        }
+        let mut template = ServerTemplate::new("template");
+        template
+            .register_inbound(HttpService::bind("0.0.0.0:0"), "Http")
+            .route("To");
+        template.register_outbound(Handler::new(Silent), "To");
+        assert_refused(template.spawn().await, "http_address", "HttpService");
+        let mut template = ServerTemplate::new("template");
+        let gateway = palm::http::Gateway::new();
+        template.register_bypass(HttpGateway::bind("0.0.0.0:0", &gateway), "Http");
+        assert_refused(template.spawn().await, "http_address", "HttpGateway");
+
+        let serving = palm::http::serve(axum::Router::new(), "0.0.0.0:0");
+        let error = soon("an error", serving).await.unwrap_err().to_string();
+        assert!(error.contains("`127.0.0.1:0`"), "{error}");
+    });
+}
+
+#[test]
+fn addresses_beyond_this_machine_are_bound_where_the_network_is_trusted() {
+    check(async {
+        let server = Plain.bind("tcp://*:0").trust_network(true);
+        let server = server.spawn().await.unwrap();
+        let client = connect("plain", &server).await;
+        assert_eq!(client.eval(Plain::SAME, "x").await.unwrap(), "x");
+
+        let mut template = ServerTemplate::new("template").trust_network(true);
+        template.register_bypass(CacheService::bind("tcp://*:0"), "Cache");
+        template.register_bypass(Own("tcp://*:0".to_owned()), "Own");
+        let _template = template.spawn().await.unwrap();
+
+        // A listener can say so for itself.
+        let listener = palm::http::Listener::new("0.0.0.0:0").trust_network(true);
+        let master = Master::new("master").bind(ANY).http(listener);
+        let _master = master.spawn().await.unwrap();
+        let addresses = ["tcp://localhost:0", "tcp://127.0.0.2:0"];
+        for at in addresses {
+            let _local = Plain.bind(at).spawn().await.unwrap();
+        }
+    });
+}
+
+/// Runs one of the tests below in a process of its own; returns whether it succeeded, and what it logged.
+async fn run(test: &'static str, trust: Option<&'static str>) -> (bool, String) {
+    let run = move || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--ignored", "--exact", "--nocapture"])
+            .arg(test);
+        match trust {
+            Some(value) => command.env("PALM_TRUST_NETWORK", value),
+            None => command.env_remove("PALM_TRUST_NETWORK"),
+        };
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(
+            text.contains("1 passed") || text.contains("1 failed"),
+            "{text}"
+        );
+        (output.status.success(), text)
+    };
+    let run = tokio::task::spawn_blocking(run);
+    soon("the end of the process", run).await.unwrap()
+}
+
+#[test]
+fn the_environment_says_that_the_network_is_trusted_and_one_warning_that_it_is_open() {
+    check(async {
+        for variable in [None, Some("0"), Some("")] {
+            let (succeeds, log) = run("binds::child_is_open", variable).await;
+            assert!(!succeeds, "{log}");
+        }
+        let (succeeds, log) = run("binds::child_is_open", Some("1")).await;
+        assert!(succeeds, "{log}");
+        let warnings: Vec<_> = log.lines().filter(|it| it.contains("WARN")).collect();
+        let [warning] = warnings[..] else {
+            panic!("one warning: {log}");
+        };
+        assert!(
+            warning.contains("can join, read and stop others"),
+            "{warning}"
+        );
+        assert!(warning.matches("tcp://").count() == 5, "{warning}");
+        assert!(warning.contains("http://0.0.0.0:"), "{warning}");
+    });
+}
+
+#[test]
+#[ignore = "a process of another test"]
+fn child_is_open() {
+    check(async {
+        palm::logging::init();
+        let master = Master::new("master").bind("tcp://*:0").http("0.0.0.0:0");
+        let master = master.spawn().await.unwrap();
+        master.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn with_links_only_a_component_has_one_port_and_a_worker_and_a_client_have_none() {
+    check(async {
+        let (succeeds, log) = run("binds::child_listens", None).await;
+        assert!(succeeds, "{log}");
+    });
+}
+
+/// How many TCP ports this process listens at.
+#[cfg(target_os = "linux")]
+fn listening() -> usize {
+    const LISTEN: &str = "0A";
+    let own: HashSet<String> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|it| std::fs::read_link(it.unwrap().path()).ok())
+        .filter_map(|it| {
+            let inode = it.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+    let tables = tables.map(|it| std::fs::read_to_string(it).unwrap_or_default());
+    let sockets = tables.iter().flat_map(|it| it.lines().skip(1));
+    let listens = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[3] == LISTEN && own.contains(fields[9])
+    };
+    sockets.filter(|line| listens(line)).count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "a process of another test"]
+fn child_listens() {
+    check(async {
+        assert_eq!(listening(), 0);
+        let server = Plain.bind(ANY).links_only(true).spawn().await.unwrap();
+        assert_eq!(listening(), 1, "a server");
+        let master = Master::new("master").bind(ANY).links_only(true);
+        let master = master.spawn().await.unwrap();
+        assert_eq!(listening(), 2, "a master");
+        let hub = Hub::new("hub").bind(ANY).follow(server.db_address());
+        let _hub = hub.links_only(true).spawn().await.unwrap();
+        assert_eq!(listening(), 3, "a hub");
+        let mut template = ServerTemplate::new("template").links_only(true);
+        template
+            .register_inbound(PullService::bind(ANY), "Pull")
+            .route("Workers");
+        template
+            .register_outbound(PushPullService::bind(ANY, ANY), "Workers")
+            .route("Pub");
+        template.register_outbound(PubService::bind(ANY), "Pub");
+        template.register_bypass(CacheService::bind(ANY), "Cache");
+        let _template = template.spawn().await.unwrap();
+        assert_eq!(listening(), 4, "a component from parts");
+
+        let _worker = Hand.connect(master.db_address()).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        assert_eq!(client.eval(Hand::SAME, "x").await.unwrap(), "x");
+        let other = connect("plain", &server).await;
+        assert_eq!(other.eval(Plain::SAME, "x").await.unwrap(), "x");
+        assert_eq!(listening(), 4, "workers and clients");
+
+        // Otherwise it has ports for legacy peers.
+        let _legacy = Plain.bind(ANY).spawn().await.unwrap();
+        assert_eq!(listening(), 7, "a server with links and sockets");
+    });
+}
