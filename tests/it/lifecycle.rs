@@ -842,6 +842,15 @@ fn role() {
                     let hand = super::link::Hand { gate: gate.clone() };
                     hand.connect(at("db_address")).concurrency(1).spawn().await
                 }
+                "four_at_once" => {
+                    let hand = super::link::Hand { gate: gate.clone() };
+                    hand.connect(at("db_address")).concurrency(4).spawn().await
+                }
+                "prefetching_worker" => {
+                    let hand = super::link::Hand { gate: gate.clone() };
+                    let hand = hand.connect(at("db_address")).concurrency(1);
+                    hand.prefetch(16).spawn().await
+                }
                 "step" => {
                     let step = Step.bind(at("db_address")).pub_address(at("pub_address"));
                     step.follow(at("follow")).to_client(true).spawn().await

@@ -62,6 +62,13 @@ impl Hand {
         std::process::abort()
     }
 
+    /// The process is gone after a moment.
+    #[palm::method]
+    async fn crash_slowly(&self) -> String {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        std::process::abort()
+    }
+
     /// Likewise, and nobody may try it again.
     #[palm::method(at_most_once)]
     fn crash_once(&self) -> String {

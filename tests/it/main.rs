@@ -21,6 +21,7 @@ mod cache;
 mod client;
 mod completion;
 mod components;
+mod dispatch;
 mod errors;
 mod examples;
 mod faults;

@@ -64,6 +64,9 @@ const CLIENT_RECONNECT_GRACE: Duration = Duration::from_secs(3);
 /// A session with a peer.
 pub(crate) type PeerKey = u64;
 
+/// Stands for no session: for messages that take no credit.
+const NO_PEER: PeerKey = 0;
+
 /// What comes over links to the part that takes it.
 #[derive(Debug)]
 pub(crate) enum Incoming {
@@ -164,7 +167,7 @@ impl Workers {
 
 #[derive(Debug)]
 pub(super) struct State {
-    output: Output,
+    pub(super) output: Output,
     /// Whether there is a part that gives tasks.
     pub(super) gives_tasks: bool,
     pub(super) peers: ByNumber<Peer>,
@@ -489,6 +492,7 @@ impl Links {
                     let worked = state.results(key, item, &mut groups);
                     finished += worked.finished;
                     self.strays.fetch_add(worked.strays, Ordering::Relaxed);
+                    self.results.give(NO_PEER, 1, worked.made);
                 }
                 Event::Messages(Item { group, .. }) => groups.push(group),
                 Event::Draining => state.drained(key),
@@ -1125,7 +1129,7 @@ impl State {
 
 /// Where headers and the messages behind them go.
 #[derive(Debug)]
-enum Output {
+pub(super) enum Output {
     /// Nowhere: the component does not run yet, or any more.
     None,
     Router(RouterSender),

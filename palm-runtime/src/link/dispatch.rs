@@ -889,6 +889,17 @@ impl Dispatch {
         is_new
     }
 
+    /// The message of a task that has not ended, and was assigned.
+    pub(crate) fn frame(&mut self, id: TaskId) -> Option<&Bytes> {
+        self.task(id).map(|task| &task.frame)
+    }
+
+    /// The message of a task that has not ended, if no result of it was passed on.
+    pub(crate) fn unanswered(&mut self, id: TaskId) -> Option<Bytes> {
+        let task = self.task(id).filter(|task| task.passed_on == 0);
+        task.map(|task| task.frame.clone())
+    }
+
     /// A worker has sent all results of a task. Returns whether that counts: then it has one task less, for
     /// which [`unload`](Self::unload) is to be called.
     pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {

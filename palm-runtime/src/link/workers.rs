@@ -10,7 +10,7 @@ use super::accept::{Links, Peer, PeerKey, State};
 use super::dispatch::{Dispatch, Failed, Reach};
 use super::session::{Item, RETURNS_VERSION, TASK_STEP};
 use crate::fair_queue::{Flow, FlowKey};
-use crate::message::Group;
+use crate::message::{Group, Message};
 
 /// How many tasks of a client may wait for workers here, besides a group. Its further ones wait in the queue of
 /// the part that submits tasks.
@@ -183,6 +183,27 @@ pub(super) struct Worked {
     pub(super) finished: usize,
     /// How many were dropped since they belong to no task of the worker.
     pub(super) strays: usize,
+    /// Messages that were made or changed here, which take no credit of the worker's.
+    pub(super) made: Vec<Group>,
+}
+
+/// What tells the caller that its task is done, if no result of it has come.
+fn end_without_result(task: Bytes) -> Option<Group> {
+    let message = Message::decode(task).ok()?;
+    let share = message.share()?;
+    Some(message.into_rest(share).into_frame().into())
+}
+
+/// A result that is not the last one of its task and has the share of all of it: then its worker does not
+/// split shares, and the caller must not rely on them.
+fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Group> {
+    let mut result = Message::decode(result.clone()).ok()?;
+    let share = result.share()?;
+    if Message::decode(task.clone()).ok()?.share() != Some(share) {
+        return None;
+    }
+    result.doubt_share();
+    Some(result.into_frame().into())
 }
 
 impl State {
@@ -224,11 +245,21 @@ impl State {
             let task = tag / TASK_STEP;
             let len = frame.len() as u64;
             let is_stray = self.dispatch.is_stray(key, task);
-            if !is_stray && !frame.is_empty() && self.dispatch.result(key, task) {
+            let has_result = !is_stray && !frame.is_empty() && self.dispatch.result(key, task);
+            let made = if has_result && !is_last(tag) && !returns_tasks {
+                let begun = self.dispatch.frame(task);
+                begun.and_then(|task| with_doubtful_share(&frame, task))
+            } else if !is_stray && frame.is_empty() && is_last(tag) {
+                self.dispatch.unanswered(task).and_then(end_without_result)
+            } else {
+                None
+            };
+            if has_result && made.is_none() {
                 groups.push(frame.clone().into());
             } else if let Some(peer) = self.peers.get_mut(&key) {
                 peer.session.consume(1, len);
             }
+            worked.made.extend(made);
             if is_stray {
                 worked.strays += 1;
             } else if is_last(tag) {
@@ -255,5 +286,232 @@ impl State {
                 "dropping results for tasks that the worker does not have"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::super::accept::{Incoming, Output};
+    use super::super::session::{Event, Session, VERSION, Window};
+    use super::super::{LinkOptions, WORKER, header};
+    use super::*;
+    use crate::message::Share;
+    use crate::message::proto::{Function, LinkHello};
+    use crate::socket::Frames;
+
+    /// A worker's side of a link, without a socket.
+    struct Remote {
+        route: Bytes,
+        session: Session,
+        tasks: Vec<Item>,
+    }
+
+    impl Remote {
+        fn new(name: &'static str, version: u32) -> Self {
+            let functions = ["work", "other"].map(|name| Function {
+                name: name.to_owned(),
+                ..Function::default()
+            });
+            let hello = LinkHello {
+                version,
+                role: WORKER.to_owned(),
+                name: name.to_owned(),
+                functions: functions.into(),
+                ..LinkHello::default()
+            };
+            let window = Window {
+                messages: 100,
+                bytes: 1_000_000,
+            };
+            let id = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+            let (heartbeat, now) = (Duration::from_secs(5), Instant::now());
+            Self {
+                route: name.into(),
+                session: Session::connect(id, hello, window, heartbeat, now),
+                tasks: Vec::new(),
+            }
+        }
+
+        fn send(&mut self, tag: u64, frame: impl Into<Bytes>) {
+            let item = Item::new(tag, frame.into());
+            self.session.submit(item, Instant::now());
+        }
+    }
+
+    struct Rig {
+        links: Links,
+        results: mpsc::UnboundedReceiver<Incoming>,
+        workers: Vec<Remote>,
+    }
+
+    impl Rig {
+        fn new(versions: &[u32]) -> Self {
+            let links = Links::new(LinkOptions::default());
+            links.state().output = Output::Recorded(VecDeque::new());
+            assert!(links.give_tasks());
+            let results = links.take_results().unwrap();
+            let names = ["first", "second", "third"].into_iter();
+            let workers = names.zip(versions).map(|(name, &it)| Remote::new(name, it));
+            let workers = workers.collect();
+            let mut rig = Self {
+                links,
+                results,
+                workers,
+            };
+            rig.exchange();
+            assert_eq!(rig.links.workers(), versions.len());
+            rig
+        }
+
+        /// Lets all headers arrive.
+        fn exchange(&mut self) {
+            for _ in 0..5 {
+                let now = Instant::now();
+                for worker in &mut self.workers {
+                    while let Some(sent) = worker.session.transmit(now) {
+                        let head = [worker.route.clone(), header::encode(&sent.header)];
+                        let frames = head.into_iter().chain(sent.frames).collect();
+                        self.links.receive(std::iter::once(frames));
+                    }
+                }
+                let mut state = self.links.state();
+                let Output::Recorded(sent) = &mut state.output else {
+                    panic!("it is recorded");
+                };
+                let sent: Vec<Frames> = std::mem::take(sent).into();
+                drop(state);
+                for mut frames in sent {
+                    let mut frames = frames.drain(..);
+                    let route = frames.next().unwrap();
+                    let header = header::decode(frames.next().unwrap()).unwrap();
+                    let to = |worker: &&mut Remote| worker.route == route;
+                    let worker = self.workers.iter_mut().find(to).unwrap();
+                    let mut events = Vec::new();
+                    worker.session.receive(now, &header, frames, &mut events);
+                    for event in events {
+                        if let Event::Messages(item) = event {
+                            worker.tasks.push(item);
+                        }
+                    }
+                }
+            }
+        }
+
+        fn task(&mut self, share: Option<Share>) {
+            let mut message = Message::new("master.work", "x");
+            message.set_share(share);
+            let group = message.into_frame().into();
+            let mut tasks = VecDeque::from([(Flow::new(1), group)]);
+            assert_eq!(self.links.submit(&mut tasks, 1, 1), 1);
+            self.exchange();
+        }
+
+        /// The results that were passed on, and whether they take credit of a worker's.
+        fn results(&mut self) -> Vec<(bool, Message)> {
+            self.exchange();
+            let mut results = Vec::new();
+            while let Ok(Incoming::Messages { peer, groups, .. }) = self.results.try_recv() {
+                for frame in groups.iter().flat_map(Group::frames) {
+                    results.push((peer != 0, Message::decode(frame).unwrap()));
+                }
+            }
+            results
+        }
+
+        fn tags(&self) -> Vec<Vec<u64>> {
+            let tags = |worker: &Remote| worker.tasks.iter().map(|it| it.tag).collect();
+            self.workers.iter().map(tags).collect()
+        }
+    }
+
+    fn result(payload: &'static str) -> Bytes {
+        Message::new("master.work", payload).into_frame()
+    }
+
+    #[test]
+    fn result_counts_only_for_a_task_that_its_worker_has() {
+        let mut rig = Rig::new(&[VERSION, VERSION]);
+        rig.task(None);
+        assert_eq!(rig.tags(), [vec![2], vec![]]);
+        for tag in [0, 1, 2, 3, 4, 5, u64::MAX] {
+            rig.workers[1].send(tag, result("forged"));
+        }
+        rig.workers[1].send(3, "");
+        assert_eq!(rig.results(), []);
+        assert_eq!((rig.links.take_strays(), rig.links.take_strays()), (8, 0));
+        rig.workers[0].send(3, result("true"));
+        assert_eq!(rig.results(), [(true, Message::new("master.work", "true"))]);
+        assert_eq!((rig.links.outstanding(), rig.links.take_strays()), (0, 0));
+    }
+
+    #[test]
+    fn returned_task_is_for_another_worker_from_version_3_on() {
+        for version in [VERSION, RETURNS_VERSION - 1] {
+            let mut rig = Rig::new(&[version, VERSION]);
+            rig.task(None);
+            assert_eq!(rig.tags(), [vec![2], vec![]]);
+            rig.workers[0].send(2, "");
+            assert_eq!(rig.results(), []);
+            let expected: &[u64] = match version {
+                VERSION => &[2],
+                _ => &[],
+            };
+            assert_eq!(rig.tags()[1], expected);
+            assert_eq!((rig.links.outstanding(), rig.links.take_strays()), (1, 0));
+        }
+    }
+
+    #[test]
+    fn task_that_ends_without_a_result_completes_its_input() {
+        let mut rig = Rig::new(&[1]);
+        let share = Share::of_input(7);
+        rig.task(Some(share));
+        rig.task(None);
+        for tag in [3, 5] {
+            rig.workers[0].send(tag, "");
+        }
+        let results = rig.results();
+        assert_eq!(results.len(), 1, "nobody waits for the other one's end");
+        let (takes_credit, rest) = &results[0];
+        assert_eq!((rest.is_rest(), rest.share()), (true, Some(share)));
+        assert!(!takes_credit);
+        assert_eq!(rig.links.outstanding(), 0);
+        // After a result, an end is nothing but that.
+        rig.task(Some(share));
+        rig.workers[0].send(6, result("one"));
+        rig.workers[0].send(7, "");
+        assert_eq!(rig.results().len(), 1);
+        assert_eq!(rig.links.outstanding(), 0);
+    }
+
+    #[test]
+    fn share_of_a_foreign_worker_is_doubted_if_a_task_has_several_results() {
+        let share = Share::of_input(7);
+        let answer = |share: Share| {
+            let mut message = Message::new("master.work", "y");
+            message.set_share(Some(share));
+            message.into_frame()
+        };
+        let doubts = |version: u32, results: &[(u64, Share)]| {
+            let mut rig = Rig::new(&[version]);
+            rig.task(Some(share));
+            for &(tag, share) in results {
+                rig.workers[0].send(tag, answer(share));
+            }
+            let results = rig.results().into_iter();
+            let results = results.map(|(_, result)| result.share().unwrap().incomplete);
+            results.collect::<Vec<_>>()
+        };
+        assert_eq!(doubts(2, &[(3, share)]), [false]);
+        assert_eq!(doubts(2, &[(2, share), (3, share)]), [true, false]);
+        assert_eq!(
+            doubts(2, &[(2, share.piece(0)), (3, share)]),
+            [false, false]
+        );
+        assert_eq!(doubts(VERSION, &[(2, share), (3, share)]), [false, false]);
     }
 }

@@ -21,7 +21,7 @@ use crate::link::accept::PeerKey;
 use crate::link::task::Received;
 use crate::message::{Group, Message, Split};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
+use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet, Shared};
 use crate::queue::{Queued, Releases};
 use crate::socket::{Pull, SocketClosed};
 
@@ -149,6 +149,8 @@ pub(super) struct Intake<H> {
     backlog: Backlog,
     /// Messages that go on at once.
     batch: Vec<Envelope>,
+    /// Where workers register their functions, if their results arrive.
+    shared: Option<Arc<Shared>>,
 }
 
 /// A message, or several that go the same way, and where they came from.
@@ -344,6 +346,15 @@ impl<H: InboundHooks> Intake<H> {
             flows: FlowCache::default(),
             backlog: Backlog::default(),
             batch: Vec::new(),
+            shared: None,
+        }
+    }
+
+    /// What arrives are results of workers, which may have registered how many results a function has.
+    pub(super) fn of_workers(self, shared: Arc<Shared>) -> Self {
+        Self {
+            shared: Some(shared),
+            ..self
         }
     }
 
@@ -477,8 +488,8 @@ impl<H: InboundHooks> Intake<H> {
             self.backlog.settle(receipt, group.len(), group.bytes());
             return None;
         };
-        if receipt == Receipt::Socket {
-            // Such peers do not keep shares together.
+        if receipt == Receipt::Socket && !self.is_only_result(&first) {
+            // Such peers keep the share as it is, also if they make several messages of one, or none.
             first.doubt_share();
         }
         let flow = flow.unwrap_or_else(|| self.flows.flow_of(&first));
@@ -487,6 +498,14 @@ impl<H: InboundHooks> Intake<H> {
             _ => Envelope::together(first, group, flow, since),
         };
         Some(Waiting { envelope, receipt })
+    }
+
+    /// Whether a message is a worker's result, and the only one of its task, as the function is registered.
+    fn is_only_result(&self, message: &Message) -> bool {
+        self.shared.as_ref().is_some_and(|shared| {
+            let function = message.step().map_or("", |step| step.function);
+            shared.offers.has_one_result(function)
+        })
     }
 
     async fn handle(&mut self, next: &mut Vec<Waiting>) {

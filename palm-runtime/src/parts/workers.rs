@@ -750,7 +750,8 @@ pub(super) async fn take_results(
         opened.context,
         opened.counters,
         outlet,
-    );
+    )
+    .of_workers(opened.shared.clone());
     let stopping = async {
         component.stopped().await;
         opened.shared.outstanding.done(component.linger).await;

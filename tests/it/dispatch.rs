@@ -1,0 +1,199 @@
+//! Which worker a master gives a task to: unlike workers, functions that no worker has, and tasks that kill
+//! their workers.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _};
+use palm::prelude::*;
+use palm::testing::Cluster;
+use palm::{CallError, ComponentHandle, FailureKind};
+
+use super::lifecycle::Process;
+use super::setup::{ANY, check, connect, soon};
+
+#[derive(Clone, Copy)]
+struct Images;
+
+#[palm::worker(server = "master")]
+impl Images {
+    #[palm::method]
+    async fn render(&self, text: String) -> String {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        text
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Texts;
+
+#[palm::worker(server = "master")]
+impl Texts {
+    #[palm::method]
+    fn parse(&self, text: String) -> String {
+        text
+    }
+}
+
+async fn master() -> ComponentHandle {
+    Master::new("master").bind(ANY).spawn().await.unwrap()
+}
+
+#[test]
+fn unlike_workers_receive_the_calls_that_they_can_run() {
+    check(async {
+        let cluster = Cluster::new()
+            .master(Master::new("master"))
+            .worker(Images)
+            .worker(Texts)
+            .start()
+            .await
+            .unwrap();
+        let client = cluster.client().await.unwrap();
+        for _ in 0..10 {
+            // Twice each, so that taking turns does not hide it.
+            for function in ["render", "render", "parse", "parse", "echo"] {
+                let eval = client.eval(format!("master.{function}"), "x");
+                assert_eq!(eval.await.unwrap(), "x", "{function}");
+            }
+        }
+        let jobs = ["master.render", "master.parse"].map(|function| {
+            let job = client.job(function, (0..300).map(|it| it.to_string()));
+            job.collect::<Vec<_>>()
+        });
+        for answers in soon("the jobs", join_all(jobs)).await {
+            assert_eq!(answers.len(), 300);
+            assert!(answers.iter().all(Result::is_ok));
+        }
+    });
+}
+
+#[test]
+fn new_function_is_rolled_out_without_a_failed_call() {
+    check(async {
+        let master = master().await;
+        let old = Images.connect(master.db_address()).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let load = client.job("master.render", (0..600).map(|it| it.to_string()));
+        let load = load.collect::<Vec<_>>();
+        let new = async {
+            // Nobody has it yet.
+            let call = client.eval("master.parse", "x").into_future();
+            let mut call = std::pin::pin!(call);
+            let early = tokio::time::timeout(Duration::from_millis(300), &mut call).await;
+            assert!(early.is_err(), "{early:?}");
+            let new = Texts.connect(master.db_address()).spawn().await.unwrap();
+            assert_eq!(call.await.unwrap(), "x");
+            for _ in 0..50 {
+                assert_eq!(client.eval("master.parse", "x").await.unwrap(), "x");
+            }
+            new
+        };
+        let (load, new) = soon("all answers", async { tokio::join!(load, new) }).await;
+        assert_eq!(load.len(), 600);
+        assert!(load.iter().all(Result::is_ok));
+        // The only worker that has it is replaced: calls wait for the next one.
+        new.shutdown().await.unwrap();
+        let call = client.eval("master.parse", "y").into_future();
+        let next = async {
+            tokio::time::sleep(Duration::from_millis(1300)).await;
+            Texts.connect(master.db_address()).spawn().await.unwrap()
+        };
+        let (answer, _next) = tokio::join!(call, next);
+        assert_eq!(answer.unwrap(), "y");
+        drop(old);
+    });
+}
+
+#[test]
+fn function_that_no_worker_has_fails_with_the_names_that_there_are() {
+    check(async {
+        let cluster = Cluster::new()
+            .master(Master::new("master"))
+            .worker(Images)
+            .worker(Texts)
+            .start()
+            .await
+            .unwrap();
+        let client = cluster.client().await.unwrap();
+        for (function, hint) in [
+            ("rendr", "no worker has `rendr`; did you mean `render`?"),
+            (
+                "colour",
+                "no worker has `colour`; there are `echo`, `parse`, `render`",
+            ),
+        ] {
+            let since = std::time::Instant::now();
+            let error = client.eval(format!("master.{function}"), "x").await;
+            let CallError::Remote(error) = error.unwrap_err() else {
+                panic!("it has another error");
+            };
+            assert_eq!(error.kind, FailureKind::UnknownFunction);
+            assert!(error.to_string().contains(hint), "{error}");
+            let waited = since.elapsed();
+            assert!((1..3).contains(&waited.as_secs()), "{waited:?}");
+        }
+        // Calls of others go on meanwhile, however many of these wait.
+        let unknown = client.job("master.rendr", (0..2000).map(|it| it.to_string()));
+        let unknown = unknown.collect::<Vec<_>>();
+        let known = async {
+            for _ in 0..50 {
+                let call = client.eval("master.parse", "x");
+                let call = call.timeout(Duration::from_millis(900));
+                assert_eq!(call.await.unwrap(), "x");
+            }
+        };
+        let (unknown, ()) = soon("all answers", async { tokio::join!(unknown, known) }).await;
+        assert!(unknown.iter().all(Result::is_err));
+    });
+}
+
+/// A supervisor starts a worker again whenever it dies.
+async fn supervised(master: &ComponentHandle, role: &'static str) -> ! {
+    loop {
+        let mut worker = Process::run(role, &[("db_address", master.db_address())]).await;
+        worker.ended().await;
+    }
+}
+
+/// Innocent calls and a poison message, with a single worker that is started again whenever it dies.
+fn only_the_poison_message_fails(role: &'static str) {
+    check(async {
+        let master = master().await;
+        let client = connect("master", &master).await;
+        let eval = |function: &'static str, payload: String| {
+            let eval = client.eval(function, payload);
+            eval.timeout(Duration::from_secs(60)).into_future()
+        };
+        // All wait when the first worker connects, the poison message in the middle.
+        let innocent = |number| eval("master.sleep", format!("100 {number}"));
+        let before = join_all((0..4).map(innocent));
+        let poison = eval("master.crash_slowly", String::new());
+        let after = join_all((4..8).map(innocent));
+        let calls = async { tokio::join!(before, poison, after) };
+        let calls = tokio::time::timeout(Duration::from_secs(60), calls);
+        let (before, poison, after) = tokio::select! {
+            calls = calls => calls.expect("all calls end"),
+            never = supervised(&master, role) => never,
+        };
+        for (number, answer) in before.into_iter().chain(after).enumerate() {
+            assert_eq!(answer.unwrap(), format!("100 {number}"));
+        }
+        let error = poison.unwrap_err().to_string();
+        assert!(
+            error.contains("3 workers were lost while they ran it: "),
+            "{error}"
+        );
+        assert_eq!(error.matches("(connection closed)").count(), 3, "{error}");
+    });
+}
+
+#[test]
+fn poison_message_beside_others_dies_alone() {
+    only_the_poison_message_fails("four_at_once");
+}
+
+#[test]
+fn poison_message_before_prefetched_tasks_dies_alone() {
+    only_the_poison_message_fails("prefetching_worker");
+}
