@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
 use palm::prelude::*;
+use palm::socket::{Pull, Push};
 use palm::testing::Cluster;
-use palm::{CallError, ComponentHandle, FailureKind};
+use palm::{CallError, ComponentHandle, FailureKind, Message};
 
 use super::lifecycle::Process;
-use super::setup::{ANY, check, connect, soon};
+use super::setup::{ANY, address, check, connect, options, soon};
 
 #[derive(Clone, Copy)]
 struct Images;
@@ -196,4 +197,51 @@ fn poison_message_beside_others_dies_alone() {
 #[test]
 fn poison_message_before_prefetched_tasks_dies_alone() {
     only_the_poison_message_fails("prefetching_worker");
+}
+
+/// A worker without a link, which answers each task with its payload.
+async fn legacy_worker(master: &ComponentHandle) -> tokio::task::JoinHandle<()> {
+    let at = |key: &str| address(master.address(key).unwrap());
+    let mut tasks = Pull::connect(&at("worker_push_address"), &options())
+        .await
+        .unwrap();
+    let results = Push::connect(&at("worker_pull_address"), &options())
+        .await
+        .unwrap();
+    tokio::spawn(async move {
+        let mut batch = Vec::new();
+        while tasks.recv_many(&mut batch, 16).await.is_ok() {
+            for task in batch.drain(..) {
+                let payload = Message::decode(task.clone()).unwrap().payload().clone();
+                let legacy = [b"legacy ", &payload[..]].concat();
+                let result = Message::decode(task).unwrap().with_payload(legacy);
+                results.send(result.encode()).await.unwrap();
+            }
+        }
+    })
+}
+
+#[test]
+fn job_beside_a_legacy_worker_completes_if_its_function_is_registered() {
+    check(async {
+        let master = master().await;
+        let _worker = Images.connect(master.db_address()).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        assert_eq!(client.eval("master.render", "x").await.unwrap(), "x");
+        let legacy = legacy_worker(&master).await;
+        for _ in 0..5 {
+            let job = client.job("master.render", (0..200).map(|it| it.to_string()));
+            let answers = soon("the job", job.collect::<Vec<_>>()).await;
+            assert_eq!(answers.len(), 200);
+            let answers = answers.into_iter().map(Result::unwrap);
+            let legacy = answers.filter(|answer| answer.starts_with(b"legacy"));
+            assert!(legacy.count() > 0);
+        }
+        // A function that only the legacy worker has: nobody has said how many results it gives.
+        let eval = client.eval("master.unknown", "x");
+        assert_eq!(eval.await.unwrap(), "legacy x");
+        let job = client.job("master.unknown", ["x", "y"]).messages(2);
+        assert_eq!(job.collect::<Vec<_>>().await.len(), 2);
+        legacy.abort();
+    });
 }
