@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::cache::ComponentStore;
 use crate::callable::Callable;
 use crate::context::ComponentContext;
@@ -43,10 +41,7 @@ pub(crate) async fn alone<C: Callable>(
     };
     let opened = executor.open(&mut setup).await;
     opened.expect("an executor opens nothing that can fail");
-    let stop = Stop {
-        token: CancellationToken::new(),
-        linger: Duration::ZERO,
-    };
+    let stop = Stop::new(Duration::ZERO);
     let (calls, inlet) = queue(QueueLimits::default());
     let inlet = Inlet {
         queue: inlet,

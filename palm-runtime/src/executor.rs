@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
@@ -164,6 +164,23 @@ impl<C: Callable> Outbound for Executor<C> {
             oldest: Instant::now(),
         };
 
+        let stop = inlet.stop.clone();
+        let done = stop.within(running.run_all(&mut inlet, self.concurrency));
+        if done.await.is_none() {
+            // What is left is dropped: a worker's tasks are returned, and calls are left to their clients.
+            let calls = running.tasks.len();
+            tracing::warn!(calls, "calls are stopped: the drain limit has passed");
+            let stopped = running.tasks.shutdown();
+            let _ = tokio::time::timeout(stop.flush_time(), stopped).await;
+        }
+        Ok(())
+    }
+}
+
+impl<C: Callable> Running<C> {
+    /// Runs what comes until the inlet has run dry and all calls are done.
+    async fn run_all(&mut self, inlet: &mut Inlet, concurrency: usize) {
+        let running = self;
         let mut batch = Vec::new();
         let mut pace = Pace::default();
         // Whether calls of the last batch were not done at once, so that each has a place.
@@ -171,8 +188,8 @@ impl<C: Callable> Outbound for Executor<C> {
         // The memory of a call that was done at once serves the next one.
         let mut spare = None;
         loop {
-            running.wait_for_place(self.concurrency).await;
-            let free = self.concurrency - running.tasks.len();
+            running.wait_for_place(concurrency).await;
+            let free = concurrency - running.tasks.len();
             let most = if pends { free } else { usize::MAX };
             if inlet.recv_many(&mut batch, pace.messages().min(most)).await == 0 {
                 break;
@@ -185,13 +202,19 @@ impl<C: Callable> Outbound for Executor<C> {
             let (taken, mut handled) = (batch.len(), 0);
             let mut envelopes = batch.drain(..);
             while let Some(envelope) = envelopes.next() {
+                if envelope.message.is_returned() {
+                    continue;
+                }
                 let is_over = pace.is_over(now.duration_since(begin));
-                if handled > 0 && (is_over || !running.has_place(self.concurrency)) {
+                if handled > 0 && (is_over || !running.has_place(concurrency)) {
                     // Other clients have their turn before the rest.
                     inlet.restore(iter::once(envelope).chain(envelopes));
                     break;
                 }
                 handled += 1;
+                if !envelope.message.begin_task() {
+                    continue;
+                }
                 let (call, begun) = match running.begin(envelope, now) {
                     Work::Call(call, begun) => (call, begun),
                     Work::Done(outcome, begun) => {
@@ -239,8 +262,18 @@ impl<C: Callable> Outbound for Executor<C> {
             pace.handled(taken, handled, now.duration_since(begin));
             running.flush().await;
         }
-        while running.tasks.join_next().await.is_some() {}
-        Ok(())
+        while let Some(ended) = running.tasks.join_next().await {
+            surface_panic(ended);
+        }
+    }
+}
+
+/// What runs a call catches the panics of the user's code. Another one is a bug, and ends the part.
+fn surface_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }
 
@@ -306,6 +339,7 @@ impl Begun {
             outcome,
             feedback: self.feedback,
             wanted: self.wanted,
+            is_last: true,
         };
         finisher.finish(finished, self.flow).await;
     }
@@ -380,7 +414,7 @@ impl<C: Callable> Running<C> {
         let info = &C::FUNCTIONS[begun.index];
         let context = info
             .takes_context
-            .then(|| Context::new(self.finisher.context.clone(), begun.header.clone()));
+            .then(|| Context::new(self.finisher.context.clone(), begun.header.detached()));
         let emitter = match info.results {
             Results::One => None,
             Results::Many => Some(self.emitter(&mut begun)),
@@ -468,7 +502,9 @@ impl<C: Callable> Running<C> {
 
     /// Whether fewer than `concurrency` calls go on.
     fn has_place(&mut self, concurrency: usize) -> bool {
-        while self.tasks.try_join_next().is_some() {}
+        while let Some(ended) = self.tasks.try_join_next() {
+            surface_panic(ended);
+        }
         self.tasks.len() < concurrency
     }
 
@@ -476,7 +512,9 @@ impl<C: Callable> Running<C> {
     async fn wait_for_place(&mut self, concurrency: usize) {
         while !self.has_place(concurrency) {
             self.flush().await;
-            self.tasks.join_next().await;
+            if let Some(ended) = self.tasks.join_next().await {
+                surface_panic(ended);
+            }
         }
     }
 
@@ -502,6 +540,7 @@ impl<C: Callable> Running<C> {
             outcome,
             feedback: begun.feedback,
             wanted: begun.wanted,
+            is_last: true,
         }) {
             if self.done.is_empty() {
                 self.oldest = begun.started;
@@ -620,6 +659,8 @@ struct Finished {
     feedback: Option<oneshot::Sender<Bytes>>,
     /// As in [`Begun`].
     wanted: Wanted,
+    /// Whether the call has no further result.
+    is_last: bool,
 }
 
 /// What the caller wants to be told of a call's results.
@@ -675,11 +716,13 @@ impl Finished {
         if share.is_some() {
             message.set_share(share);
         }
+        message.set_result();
         Self {
             message,
             outcome,
             feedback: None,
             wanted: Wanted::default(),
+            is_last: false,
         }
     }
 }
@@ -723,11 +766,18 @@ impl Finisher {
             outcome,
             feedback,
             wanted,
+            is_last,
         } = finished;
+        if is_last {
+            message.set_last_result();
+        }
         match outcome {
             Outcome::Payload(payload) => message.set_payload(payload),
             Outcome::Nothing => {
                 if !wanted.is_any() {
+                    if is_last {
+                        message.finish_task();
+                    }
                     return None;
                 }
                 let (results, rest) = wanted.rest();

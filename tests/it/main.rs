@@ -22,6 +22,7 @@ mod client;
 mod completion;
 mod components;
 mod dispatch;
+mod drain;
 mod errors;
 mod examples;
 mod faults;

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::template::RunningPart;
 use crate::callable::catch_panic;
 use crate::error::BoxError;
-use crate::part::Stop;
+use crate::part::{FLUSH_TIMEOUT, Stop};
 use crate::socket::Kill;
 use crate::together::Together;
 
@@ -30,7 +30,8 @@ pub enum RunError {
         /// The cause.
         source: BoxError,
     },
-    /// The component did not finish what it had within its drain limit; the rest is lost.
+    /// The component did not finish what it had within its drain limit. A worker has returned the rest to its
+    /// master; clients send their calls again.
     #[error("`{component}` was not done {limit:?} after it was told to stop: {parts} did not end")]
     Drain {
         /// The component's name.
@@ -59,9 +60,9 @@ pub(super) struct Parts {
     together: Vec<BoxFuture<'static, ()>>,
     ended: mpsc::UnboundedReceiver<Ended>,
     ends: mpsc::UnboundedSender<Ended>,
-    /// The names of those that run and are routed, and how many others do.
+    /// The names of those that run: that are routed, and the others.
     routed: Vec<String>,
-    bypasses: usize,
+    bypasses: Vec<String>,
 }
 
 impl Parts {
@@ -76,15 +77,12 @@ impl Parts {
             ended,
             ends,
             routed: Vec::new(),
-            bypasses: 0,
+            bypasses: Vec::new(),
         }
     }
 
     pub(super) fn bypass_stop(&self) -> Stop {
-        Stop {
-            token: self.bypass_stop.clone(),
-            linger: self.stop.linger,
-        }
+        self.stop.by(self.bypass_stop.clone())
     }
 
     /// Lets a routed part run: in a task of its own, or in the common one.
@@ -94,7 +92,7 @@ impl Parts {
     }
 
     pub(super) fn run_bypass(&mut self, name: &str, is_together: bool, part: RunningPart) {
-        self.bypasses += 1;
+        self.bypasses.push(name.to_owned());
         self.add(name, true, is_together, part);
     }
 
@@ -130,7 +128,7 @@ impl Parts {
 
     /// The next part that ends; `None` when all have.
     async fn next(&mut self) -> Option<Result<(), RunError>> {
-        if self.routed.is_empty() && self.bypasses == 0 {
+        if self.routed.is_empty() && self.bypasses.is_empty() {
             return None;
         }
         let Ended {
@@ -138,10 +136,14 @@ impl Parts {
             is_bypass,
             result,
         } = self.ended.recv().await?;
-        if is_bypass {
-            self.bypasses -= 1;
-        } else {
-            self.routed.retain(|name| *name != part);
+        let running = match is_bypass {
+            true => &mut self.bypasses,
+            false => &mut self.routed,
+        };
+        running.retain(|name| *name != part);
+        if result.is_err() {
+            // Messages that it had are dropped.
+            self.stop.set_incomplete();
         }
         Some(result.map_err(|source| RunError::Part {
             component: self.component.clone(),
@@ -150,32 +152,49 @@ impl Parts {
         }))
     }
 
-    /// Once they are told to stop: lets all of them finish, within the limit, and ends the rest.
+    /// Once they are told to stop: lets all of them finish within the drain limit. Then those that still run
+    /// return what is left and say goodbye, for which they have [`FLUSH_TIMEOUT`]; the rest is ended.
     pub(super) async fn drain(&mut self) -> Result<(), RunError> {
         let limit = self.stop.linger;
-        // Closing sockets linger for as long as the limit, so a moment more is due to them.
-        let end = tokio::time::Instant::now() + limit + Duration::from_millis(500);
         let mut failures = Vec::new();
-        let drained = tokio::time::timeout_at(end, async {
-            loop {
-                if self.routed.is_empty() {
-                    self.bypass_stop.cancel();
-                }
-                match self.next().await {
-                    Some(ended) => failures.extend(ended.err()),
-                    None => break,
-                }
-            }
-        });
+        let drained = tokio::time::timeout(limit, self.all_ended(&mut failures));
         if drained.await.is_err() {
+            let parts = [&self.routed[..], &self.bypasses].concat();
+            // A bypass that has had no time to stop is not to blame.
+            let parts = match self.routed.is_empty() {
+                true => parts,
+                false => self.routed.clone(),
+            };
+            self.stop.expire();
+            let ended = tokio::time::timeout(FLUSH_TIMEOUT, self.all_ended(&mut failures));
+            if ended.await.is_err() {
+                // Without the parts that do not end, peers are told what the others know.
+                self.bypass_stop.cancel();
+                let ended = self.all_ended(&mut failures);
+                let _ = tokio::time::timeout(FLUSH_TIMEOUT, ended).await;
+            }
             failures.push(RunError::Drain {
                 component: self.component.clone(),
                 limit,
-                parts: self.routed.join(", "),
+                parts: parts.join(", "),
             });
         }
-        self.tasks.shutdown().await;
+        // A method that keeps its thread cannot be ended.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.tasks.shutdown()).await;
         failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Waits until all parts have ended: the others are told to once those that are routed have. Cancel safe.
+    async fn all_ended(&mut self, failures: &mut Vec<RunError>) {
+        loop {
+            if self.routed.is_empty() {
+                self.bypass_stop.cancel();
+            }
+            match self.next().await {
+                Some(ended) => failures.extend(ended.err()),
+                None => return,
+            }
+        }
     }
 
     /// Ends all of them where they are, and with them their sockets. A method that does not await is
@@ -217,7 +236,7 @@ async fn run(parts: &mut Parts) -> Result<(), RunError> {
     }
     parts.stop.token.cancel();
     match &outcome {
-        Ok(()) => tracing::info!("stops: finishes what it has"),
+        Ok(()) => tracing::info!("draining"),
         Err(error) => tracing::error!("{}", crate::error::chain(error)),
     }
     let outcome = outcome.and(parts.drain().await);

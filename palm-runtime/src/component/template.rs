@@ -568,10 +568,7 @@ impl ServerTemplate {
             // What is open gives its addresses up again, as when any component stops.
             self.entries.truncate(counters.len());
             self.registrations.truncate(counters.len());
-            let stop = Stop {
-                token: CancellationToken::new(),
-                linger: Duration::ZERO,
-            };
+            let stop = Stop::new(Duration::ZERO);
             stop.token.cancel();
             let (mut parts, _) = self.run_parts(&stop, counters);
             let _ = parts.drain().await;
@@ -599,10 +596,7 @@ impl ServerTemplate {
         }
         store.configure([(descriptor::KEY.to_owned(), descriptor)]);
 
-        let stop = Stop {
-            token: CancellationToken::new(),
-            linger: self.settings.drain_limit,
-        };
+        let stop = Stop::new(self.settings.drain_limit);
         if self.settings.messages == Some(0) {
             stop.token.cancel();
         }

@@ -804,6 +804,10 @@ impl Links {
                 peer.stir(stirred);
             }
         }
+        if !lost.is_empty() {
+            // A stop does not wait for them.
+            self.flowed.notify_waiters();
+        }
         for key in lost {
             state.lose(key, now);
         }
@@ -823,12 +827,33 @@ impl Links {
         vanished
     }
 
-    /// Closes all sessions.
-    pub(crate) fn close(&self) {
+    /// This side was held up and has not read its socket: the silence of its peers is its own.
+    pub(crate) fn was_held(&self) {
+        let now = self.now();
+        for peer in self.state().peers.values_mut() {
+            peer.session.hear(now);
+        }
+    }
+
+    /// Closes all sessions. `is_complete`: whether all that the component has acknowledged was dealt with.
+    /// Clients that are not told so send again what has no answer yet.
+    pub(crate) fn close(&self, is_complete: bool) {
         let mut state = self.state();
+        let is_complete = is_complete && state.has_nothing_left();
+        let drains = state.drains;
         let State { peers, output, .. } = &mut *state;
         for peer in peers.values_mut() {
-            let header = peer.session.close();
+            let mut header = peer.session.close();
+            // What it sent after it was told to finish was not accepted.
+            let is_finished = match peer.role {
+                Role::Worker { .. } => true,
+                Role::Stream {
+                    finished,
+                    makes_calls,
+                    ..
+                } => finished || !makes_calls || !drains,
+            };
+            header.finished &= is_complete && is_finished;
             output.send(peer.route.clone(), &header, Vec::new());
         }
         peers.clear();
@@ -964,6 +989,15 @@ impl State {
         });
         let last = same.max_by_key(|peer| peer.key)?;
         Some((last.key, last.session.end()))
+    }
+
+    /// Whether no task is without an answer, and nothing is pending for a follower.
+    fn has_nothing_left(&self) -> bool {
+        let has_pending = |peer: &Peer| {
+            self.streams.has_a_place(peer.key)
+                && (!peer.session.is_acknowledged() || self.streams.parked(peer.key) > 0)
+        };
+        self.dispatch.outstanding() == 0 && !self.peers.values().any(has_pending)
     }
 
     /// Notes that the process of a session's peer lives.

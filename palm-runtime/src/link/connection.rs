@@ -1,8 +1,8 @@
 //! The side of a link that connects, as a worker, a client or a subscriber: a session over a DEALER, and
 //! another one when the other side knows nothing of the first any more.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::header;
 use super::options::LinkOptions;
-use super::session::{Event, Item, Session, TASK_STEP, VERSION, Window, messages};
+use super::session::{Event, Item, RETURNS_VERSION, Session, TASK_STEP, VERSION, Window, messages};
 use super::streams::Following;
-use super::task::{Received, Task};
+use super::task::{Outcome, Progress, Received, Task, TaskGroup};
 use super::{SUBSCRIBER, WORKER};
 use crate::message::proto::{Function, LinkHello};
 use crate::message::{FrameMemory, Group, GroupBuilder, Message};
@@ -33,6 +33,9 @@ const MOST_AHEAD: u64 = 1000;
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long a peer that is not connected is waited for until what it has not acknowledged is given up.
+const DISCONNECTED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long after a refusal to try again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -152,6 +155,8 @@ struct State {
     left: u64,
     taken: u64,
     draining: bool,
+    /// Whether tasks that arrive are returned at once.
+    is_returning: bool,
     /// Whether the other side will send no more.
     finished: bool,
     /// Whether the other side takes no more in this session.
@@ -165,6 +170,77 @@ struct State {
     /// Whether the first session is open.
     is_open: bool,
     events: Vec<Event>,
+    tasks: OpenTasks,
+}
+
+/// The tasks of a worker that may have no outcome yet.
+#[derive(Debug, Default)]
+struct OpenTasks {
+    /// Those that arrived, of all sessions; some are gone by now.
+    groups: Vec<Weak<TaskGroup>>,
+    /// How many groups there may be until those that are gone are taken out.
+    most: usize,
+    /// Tasks that run for the master though their session is over, by their tags, and that master's run.
+    running: HashMap<u64, (Weak<TaskGroup>, usize)>,
+    component: u64,
+}
+
+impl OpenTasks {
+    fn add(&mut self, group: &Arc<TaskGroup>) {
+        if self.groups.len() >= self.most {
+            self.groups.retain(|group| group.strong_count() > 0);
+            self.most = 2 * self.groups.len() + 16;
+        }
+        self.groups.push(Arc::downgrade(group));
+    }
+
+    /// Revokes the tasks of a session for which `revoke` says so, and returns what they are.
+    fn revoke(&self, session: u64, revoke: impl Fn(&Progress) -> bool) -> Vec<Received> {
+        let mut revoked = Vec::new();
+        for group in self.groups.iter().filter_map(Weak::upgrade) {
+            for entry in group.entries() {
+                let received = entry.received();
+                if received.session == session && revoke(&entry.progress) {
+                    revoked.push(received);
+                }
+            }
+        }
+        revoked
+    }
+
+    /// A session with this run of a master is over: what waits of it must not run, and what runs may be sent
+    /// again.
+    fn session_is_over(&mut self, session: u64, component: u64) {
+        self.revoke(session, Progress::revoke_waiting);
+        self.running.clear();
+        self.component = component;
+        for weak in &self.groups {
+            let Some(group) = weak.upgrade() else {
+                continue;
+            };
+            for (index, entry) in group.entries().iter().enumerate() {
+                if entry.received().session == session && entry.progress.is_begun() {
+                    self.running.insert(entry.tag(), (weak.clone(), index));
+                }
+            }
+        }
+    }
+
+    /// Whether a task that the master sends again still runs; its result is then for the new session.
+    fn resume(&mut self, task: Received, component: u64) -> bool {
+        if self.running.is_empty() || component == 0 || component != self.component {
+            return false;
+        }
+        let Some((group, index)) = self.running.remove(&task.tag) else {
+            return false;
+        };
+        let Some(group) = group.upgrade() else {
+            return false;
+        };
+        let entry = &group.entries()[index];
+        entry.move_to(task.session);
+        entry.progress.is_begun()
+    }
 }
 
 impl Link {
@@ -222,6 +298,7 @@ impl Link {
                 left: u64::MAX,
                 taken: 0,
                 draining: false,
+                is_returning: false,
                 finished: false,
                 ending: false,
                 waiting: VecDeque::new(),
@@ -229,6 +306,7 @@ impl Link {
                 pause: None,
                 is_open: false,
                 events: Vec::new(),
+                tasks: OpenTasks::default(),
             }),
             changed: Notify::new(),
             arrivals,
@@ -257,13 +335,56 @@ impl Link {
         self.until(|state| state.is_open).await;
     }
 
-    /// Each of some tasks, as what messages belong to, and its message.
+    /// Each of the tasks that arrived together and are to run here, and its message.
+    ///
+    /// Tasks are left out whose session is over by now, and those that still run for an earlier session with
+    /// the same run of the master. While this side drains, they are returned.
     pub(crate) fn tasks(
         self: &Arc<Self>,
         received: Received,
         group: &Group,
     ) -> impl Iterator<Item = (Task, Bytes)> + use<> {
-        Task::each(self.clone(), received, group)
+        let now = Instant::now();
+        let mut state = self.state();
+        let tasks = received.each(group).map(|(task, _)| task);
+        let tasks = TaskGroup::new(self.clone(), tasks);
+        if received.session != state.number || state.session.is_over() {
+            for entry in tasks.entries() {
+                entry.progress.revoke();
+            }
+        } else {
+            state.arrived(&tasks, now);
+        }
+        drop(state);
+        let tasks = tasks.tasks().zip(group.frames());
+        tasks.filter(|(task, _)| !task.is_over())
+    }
+
+    /// Returns all tasks to the master that are not begun, and those that still arrive. Returns how many were
+    /// here. A master of an earlier version gets them back when the link closes, unless they are done by then.
+    pub(crate) fn return_waiting(&self) -> usize {
+        self.return_tasks(Progress::revoke_waiting)
+    }
+
+    /// Returns all tasks to the master that have no last result yet. Returns how many those were.
+    pub(crate) fn return_all(&self) -> usize {
+        self.return_tasks(Progress::revoke)
+    }
+
+    fn return_tasks(&self, revoke: impl Fn(&Progress) -> bool) -> usize {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.session.is_over() || state.session.version() < RETURNS_VERSION {
+            return 0;
+        }
+        state.is_returning = true;
+        let revoked = state.tasks.revoke(state.number, revoke);
+        let count = revoked.len();
+        for task in revoked {
+            state.give_back(task);
+        }
+        state.flush(now);
+        count
     }
 
     /// Takes no more than what is under way.
@@ -301,6 +422,25 @@ impl Link {
     /// Whether there is room for what is to be sent.
     pub(crate) fn has_room(&self) -> bool {
         self.state().has_room()
+    }
+
+    /// [`acknowledged`](Self::acknowledged), or until the other side has not been connected for a while.
+    /// Cancel safe.
+    pub(crate) async fn acknowledged_or_gone(&self) {
+        let gone = async {
+            loop {
+                self.until(|state| !state.is_connected()).await;
+                let connected = self.until(State::is_connected);
+                let back = tokio::time::timeout(DISCONNECTED_TIMEOUT, connected);
+                if back.await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = self.acknowledged() => {}
+            () = gone => {}
+        }
     }
 
     /// Waits until there is room for what is to be sent. Cancel safe.
@@ -357,21 +497,28 @@ impl Link {
         let now = Instant::now();
         let mut state = self.state();
         let mut ended = 0;
+        let mut returned = Vec::new();
         let mut items = Vec::new();
         for mut result in results {
-            let (tag, is_last) = match result.take_task().map(Task::give_up) {
-                // The master takes results only for tasks that it has given.
+            let (tag, is_last) = match result.take_task().map(Task::submit) {
+                // The master accepts results only for tasks that it has given.
                 None => {
                     tracing::error!("bug in palm: a worker's message belongs to no task");
                     continue;
                 }
                 // The master that wanted it is gone, and whoever asked it asks again.
                 Some((task, _)) if task.session != state.number => continue,
-                Some((task, false)) => (task.tag, false),
-                Some((task, true)) => {
+                // The task was returned.
+                Some((_, Outcome::Over)) => continue,
+                Some((task, Outcome::Open)) => (task.tag, false),
+                Some((task, Outcome::Ended)) => {
                     state.session.consume(1, task.bytes);
                     ended += 1;
                     (task.tag | 1, true)
+                }
+                Some((task, Outcome::Returned)) => {
+                    returned.push(task);
+                    (task.tag, false)
                 }
             };
             together.add((tag, is_last), result, &mut items);
@@ -379,23 +526,30 @@ impl Link {
         items.extend(together.take());
         let bytes = items.iter().map(|item| item.group.bytes()).sum();
         for item in items {
-            state.session.submit(item, now);
+            state.submit(item, now);
+        }
+        for task in returned {
+            state.give_back(task);
         }
         state.ended(ended, now);
         state.flush(now);
         bytes
     }
 
-    /// A task has ended without a further result.
-    pub(super) fn end(&self, task: Received, now: Instant) {
+    /// The last reference to a task was dropped: it is ended without a further result, or returned.
+    pub(super) fn settle(&self, task: Received, outcome: Outcome, now: Instant) {
         let mut state = self.state();
         if task.session != state.number {
             return;
         }
-        state.session.consume(1, task.bytes);
-        let item = Item::new(task.tag | 1, Bytes::new());
-        state.session.submit(item, now);
-        state.ended(1, now);
+        if outcome == Outcome::Ended {
+            state.session.consume(1, task.bytes);
+            let item = Item::new(task.tag | 1, Bytes::new());
+            state.submit(item, now);
+            state.ended(1, now);
+        } else {
+            state.give_back(task);
+        }
         state.flush(now);
     }
 
@@ -420,8 +574,9 @@ impl Link {
                 // The socket is closed: the component is gone.
                 return Ok(());
             }
-            tracing::warn!("`{}` is silent; connecting anew", self.address);
+            tracing::warn!("`{}` is silent; connecting again", self.address);
             self.state().dealer = None;
+            self.changed.notify_waiters();
             if let Some(dealer) = slot.take() {
                 dealer.close(Duration::ZERO).await;
             }
@@ -587,9 +742,13 @@ impl Link {
     /// Says goodbye. Nobody may [`drive`](Self::drive) any more.
     pub(crate) async fn close(&self) {
         let dealer = self.dealer.lock().await.take();
+        let limit = match self.state().is_connected() {
+            true => GOODBYE,
+            false => Duration::ZERO,
+        };
         self.say_goodbye();
         if let Some(dealer) = dealer {
-            dealer.close(GOODBYE).await;
+            dealer.close(limit).await;
         }
     }
 }
@@ -621,8 +780,56 @@ impl State {
         self.session.finish();
     }
 
+    /// Sends a result of a worker, or the end of a task.
+    fn submit(&mut self, item: Item, now: Instant) {
+        if !self.ending && !self.session.is_over() {
+            self.session.submit(item, now);
+        }
+    }
+
+    /// Tasks have arrived in this session. Revokes those that must not run here.
+    fn arrived(&mut self, tasks: &Arc<TaskGroup>, now: Instant) {
+        let component = self.session.component();
+        for entry in tasks.entries() {
+            let task = entry.received();
+            let is_returned = self.is_returning;
+            if is_returned {
+                self.give_back(task);
+            }
+            if is_returned || self.tasks.resume(task, component) {
+                entry.progress.revoke();
+            }
+        }
+        if self.is_returning {
+            self.flush(now);
+        } else {
+            self.tasks.add(tasks);
+        }
+    }
+
+    /// Returns a task to the master, which gives it to another worker.
+    fn give_back(&mut self, task: Received) {
+        if self.session.is_over() {
+            return;
+        }
+        self.pace.returned(1);
+        if self.session.version() < RETURNS_VERSION {
+            // The end of the session returns all of its tasks; while this side drains, that comes anyway.
+            if !self.draining {
+                let header = self.session.close();
+                self.send(header::encode(&header), Vec::new());
+                self.over(false, Instant::now());
+            }
+            return;
+        }
+        self.session.consume(1, task.bytes);
+        self.submit(Item::new(task.tag & !1, Bytes::new()), Instant::now());
+    }
+
     /// The session is over, and with it what was to be done; unless all that was acknowledged has been.
     fn over(&mut self, is_settled: bool, now: Instant) {
+        self.tasks
+            .session_is_over(self.number, self.session.component());
         let mut waiting = self.session.take_unacknowledged();
         waiting.append(&mut self.waiting);
         if !is_settled {
@@ -754,6 +961,11 @@ impl Pace {
         let weight = (0.2 * tasks as f64).min(1.0);
         self.seconds += weight * (each - self.seconds);
         self.since = now;
+    }
+
+    /// Tasks were returned without being run.
+    fn returned(&mut self, tasks: u64) {
+        self.tasks = self.tasks.saturating_sub(tasks);
     }
 
     fn forget(&mut self, now: Instant) {

@@ -141,6 +141,8 @@ enum Side {
         hello: LinkHello,
         /// What the other side has called its memory of the session.
         instance: Option<u64>,
+        /// Which run of the component the other side is; 0: unknown.
+        component: u64,
         /// When the introduction was sent last; `None` where it is due.
         greeted: Option<Instant>,
     },
@@ -200,6 +202,7 @@ impl Session {
         let side = Side::Connects {
             hello,
             instance: None,
+            component: 0,
             greeted: None,
         };
         Self::new(id, side, window, heartbeat, now)
@@ -272,6 +275,13 @@ impl Session {
     /// The version of the link that both sides speak; the lowest one until the peer has introduced itself.
     pub(crate) fn version(&self) -> u32 {
         VERSION.min(self.peer_version)
+    }
+
+    /// Identifies the run of the component that this side connects to; 0: unknown.
+    pub(crate) fn component(&self) -> u64 {
+        match self.side {
+            Side::Connects { component, .. } | Side::Accepts { component, .. } => component,
+        }
     }
 
     /// How many further messages the peer has credit for.
@@ -507,7 +517,10 @@ impl Session {
     fn introduced(&mut self, header: &LinkHeader, events: &mut Vec<Event>) -> bool {
         match &mut self.side {
             Side::Connects {
-                instance, greeted, ..
+                instance,
+                component,
+                greeted,
+                ..
             } => {
                 if let Some(welcome) = &header.welcome {
                     if instance.is_some_and(|instance| instance != welcome.instance) {
@@ -516,6 +529,7 @@ impl Session {
                         return false;
                     }
                     *instance = Some(welcome.instance);
+                    *component = welcome.component;
                     self.peer_version = welcome.version;
                     if welcome.patience_ms > 0 {
                         let patience = Duration::from_millis(welcome.patience_ms.into());
@@ -590,6 +604,7 @@ impl Session {
                 hello,
                 instance,
                 greeted,
+                ..
             } => {
                 let waits = |greeted| now.saturating_duration_since(greeted) < RETRY;
                 if !self.open {

@@ -1,7 +1,15 @@
-//! A task at a worker, from when it comes in until nothing of it is left.
+//! A task at a worker: from its arrival until it is ended or returned to the master.
+//!
+//! Every message that is made of a task holds a [`Task`], a counted reference. A task has one outcome: it is
+//! *ended*, by its last result or by [`Task::finish`] if it has none; or it is *returned*, and the master gives
+//! it to another worker. Dropping references ends nothing: a task whose last reference is dropped without an
+//! end is returned. So a path that drops messages (the drain limit, a failed part, a panic, a runtime that
+//! shuts down) cannot report a task as done. The technique is that of tarpc's `ResponseGuard`.
+//!
+//! [`Progress`] decides, without I/O; the [`Link`] tells the master.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,25 +18,39 @@ use smallvec::SmallVec;
 use super::connection::Link;
 use crate::message::Group;
 
-/// What a message of a worker belongs to: its clones, and the messages that are made of it, share it. The
-/// task is done when the last of them is gone, whatever has become of them.
+/// A reference to the task that a message of a worker belongs to. Clones count as further references.
 pub(crate) struct Task {
-    /// `None` once it is given up.
-    held: Option<Arc<Held>>,
-    /// Which of those it is.
-    index: usize,
+    /// `None` once the reference is given up.
+    group: Option<Arc<TaskGroup>>,
+    index: u32,
+    kind: Kind,
 }
 
-/// Tasks that came in together.
-struct Held {
+/// What the message is that holds a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The task's own message, or a copy of it.
+    Message,
+    /// One of several results.
+    Result,
+    /// The last result: once it is submitted the task is ended.
+    LastResult,
+}
+
+/// Tasks that arrived together.
+pub(super) struct TaskGroup {
     link: Arc<Link>,
-    tasks: SmallVec<[One; 1]>,
+    tasks: SmallVec<[Entry; 1]>,
 }
 
-struct One {
-    task: Received,
-    /// How many messages belong to it.
-    messages: AtomicU32,
+/// One task of a group.
+#[derive(Debug)]
+pub(super) struct Entry {
+    received: Received,
+    /// The session of the link in which the master expects the result. It changes when the master sends a task
+    /// again that still runs here.
+    session: AtomicU64,
+    pub(super) progress: Progress,
 }
 
 /// A task, or messages that go the same way, as they came in.
@@ -72,66 +94,343 @@ impl Received {
     }
 }
 
-impl Task {
-    /// Each of some tasks, and its message.
-    pub(super) fn each(
-        link: Arc<Link>,
-        received: Received,
-        group: &Group,
-    ) -> impl Iterator<Item = (Self, Bytes)> + use<> {
-        let tasks = received.each(group).map(|(task, _)| One {
-            task,
-            messages: AtomicU32::new(1),
-        });
-        let tasks = tasks.collect();
-        let held = Arc::new(Held { link, tasks });
-        group.frames().enumerate().map(move |(index, frame)| {
-            let held = Some(held.clone());
-            (Self { held, index }, frame)
-        })
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// It is prefetched: no code of the user's has seen it.
+    Waiting,
+    Begun,
+    /// It is ended or returned, and nothing more is sent for it.
+    Over,
+}
+
+/// What becomes of a task when a reference to it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Further references exist.
+    Open,
+    /// It is done.
+    Ended,
+    /// It was dropped: the master gives it to another worker.
+    Returned,
+    /// The master was told before.
+    Over,
+}
+
+/// The state machine of one task.
+#[derive(Debug)]
+pub(super) struct Progress {
+    phase: AtomicU8,
+    references: AtomicU32,
+    /// It has no further result.
+    is_done: AtomicBool,
+    /// A result was dropped that the master has not got.
+    has_lost_result: AtomicBool,
+}
+
+impl Progress {
+    /// A task with one reference.
+    fn new() -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Waiting as u8),
+            references: AtomicU32::new(1),
+            is_done: AtomicBool::new(false),
+            has_lost_result: AtomicBool::new(false),
+        }
     }
 
-    /// Gives the reference up, without ending the task; tells what it is, and whether this was the last.
-    pub(super) fn give_up(mut self) -> (Received, bool) {
-        let held = self.held.take().expect("it is given up once");
-        held.give_up(self.index)
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Acquire) == phase as u8
+    }
+
+    /// Whether it runs.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is(Phase::Begun)
+    }
+
+    /// Begins it; `false` if it was revoked before, and must not run.
+    fn begin(&self) -> bool {
+        self.change(Phase::Waiting, Phase::Begun)
+    }
+
+    /// Revokes it unless it is begun. Returns whether it is over by that.
+    pub(super) fn revoke_waiting(&self) -> bool {
+        self.change(Phase::Waiting, Phase::Over)
+    }
+
+    /// Revokes it wherever it is. Returns whether it is over by that.
+    pub(super) fn revoke(&self) -> bool {
+        self.phase.swap(Phase::Over as u8, Ordering::AcqRel) != Phase::Over as u8
+    }
+
+    fn change(&self, from: Phase, to: Phase) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        let changed = self
+            .phase
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        changed.is_ok()
+    }
+
+    fn add_reference(&self) {
+        self.references.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn finish(&self) {
+        self.is_done.store(true, Ordering::Relaxed);
+    }
+
+    fn is_last_reference(&self) -> bool {
+        self.references.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// A reference is dropped.
+    fn drop_reference(&self, kind: Kind) -> Outcome {
+        if kind == Kind::Result {
+            self.has_lost_result.store(true, Ordering::Relaxed);
+        }
+        self.release()
+    }
+
+    /// A message goes to the master, and its reference with it. The last result ends the task whatever else
+    /// refers to it: all results before it were sent before it.
+    fn submit(&self, kind: Kind) -> Outcome {
+        if kind != Kind::LastResult {
+            return self.release();
+        }
+        self.is_last_reference();
+        match self.revoke() {
+            true => Outcome::Ended,
+            false => Outcome::Over,
+        }
+    }
+
+    fn release(&self) -> Outcome {
+        if !self.is_last_reference() {
+            return match self.is(Phase::Over) {
+                true => Outcome::Over,
+                false => Outcome::Open,
+            };
+        }
+        let is_done = self.is_done.load(Ordering::Relaxed);
+        let is_complete = is_done && !self.has_lost_result.load(Ordering::Relaxed);
+        match self.revoke() {
+            false => Outcome::Over,
+            true if is_complete => Outcome::Ended,
+            true => Outcome::Returned,
+        }
     }
 }
 
-impl Held {
-    fn give_up(&self, index: usize) -> (Received, bool) {
-        let one = &self.tasks[index];
-        (one.task, one.messages.fetch_sub(1, Ordering::AcqRel) == 1)
+impl Entry {
+    /// The task as it came in, in the session in which its result is expected.
+    pub(super) fn received(&self) -> Received {
+        Received {
+            session: self.session.load(Ordering::Acquire),
+            ..self.received
+        }
+    }
+
+    pub(super) fn tag(&self) -> u64 {
+        self.received.tag
+    }
+
+    /// The master has sent it again, in another session, while it runs.
+    pub(super) fn move_to(&self, session: u64) {
+        self.session.store(session, Ordering::Release);
+    }
+}
+
+impl TaskGroup {
+    /// Tasks that came over `link`, without their messages.
+    pub(super) fn new(link: Arc<Link>, tasks: impl Iterator<Item = Received>) -> Arc<Self> {
+        let entry = |received: Received| Entry {
+            received,
+            session: AtomicU64::new(received.session),
+            progress: Progress::new(),
+        };
+        Arc::new(Self {
+            link,
+            tasks: tasks.map(entry).collect(),
+        })
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.tasks
+    }
+
+    /// The first reference to each task.
+    pub(super) fn tasks(self: Arc<Self>) -> impl Iterator<Item = Task> {
+        (0..self.tasks.len() as u32).map(move |index| Task {
+            group: Some(self.clone()),
+            index,
+            kind: Kind::Message,
+        })
+    }
+}
+
+impl Task {
+    fn entry(&self) -> Option<&Entry> {
+        let group = self.group.as_ref()?;
+        group.tasks.get(self.index as usize)
+    }
+
+    /// Whether nothing more is sent for the task.
+    pub(crate) fn is_over(&self) -> bool {
+        self.entry()
+            .is_some_and(|entry| entry.progress.is(Phase::Over))
+    }
+
+    /// The task is about to run; `false` if it is returned by now, and must not.
+    pub(crate) fn begin(&self) -> bool {
+        self.entry().is_none_or(|entry| entry.progress.begin())
+    }
+
+    /// The task is done without a further result.
+    pub(crate) fn finish(&self) {
+        if let Some(entry) = self.entry() {
+            entry.progress.finish();
+        }
+    }
+
+    /// The message that holds this reference is one of the task's results.
+    pub(crate) fn set_result(&mut self) {
+        self.kind = Kind::Result;
+    }
+
+    /// The message that holds this reference is the task's last result.
+    pub(crate) fn set_last_result(&mut self) {
+        self.kind = Kind::LastResult;
+    }
+
+    /// The message that holds this reference goes to the master. Returns the task and its outcome.
+    pub(super) fn submit(mut self) -> (Received, Outcome) {
+        let group = self.group.take().expect("it is submitted once");
+        let entry = &group.tasks[self.index as usize];
+        (entry.received(), entry.progress.submit(self.kind))
     }
 }
 
 impl Clone for Task {
     fn clone(&self) -> Self {
-        if let Some(held) = &self.held {
-            held.tasks[self.index]
-                .messages
-                .fetch_add(1, Ordering::Relaxed);
+        if let Some(entry) = self.entry() {
+            entry.progress.add_reference();
         }
         Self {
-            held: self.held.clone(),
+            group: self.group.clone(),
             index: self.index,
+            kind: self.kind,
         }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(held) = &self.held
-            && let (task, true) = held.give_up(self.index)
-        {
-            held.link.end(task, Instant::now());
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        let entry = &group.tasks[self.index as usize];
+        let outcome = entry.progress.drop_reference(self.kind);
+        if matches!(outcome, Outcome::Ended | Outcome::Returned) {
+            group.link.settle(entry.received(), outcome, Instant::now());
         }
+    }
+}
+
+impl std::fmt::Debug for TaskGroup {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(&self.tasks).finish()
     }
 }
 
 impl std::fmt::Debug for Task {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let held = self.held.as_ref();
-        held.map(|held| held.tasks[self.index].task).fmt(formatter)
+        self.entry().map(Entry::received).fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_without_a_result_is_returned_when_it_is_dropped() {
+        let waiting = Progress::new();
+        assert_eq!(waiting.drop_reference(Kind::Message), Outcome::Returned);
+
+        let begun = Progress::new();
+        assert!(begun.begin());
+        begun.add_reference();
+        assert_eq!(begun.drop_reference(Kind::Message), Outcome::Open);
+        assert_eq!(begun.drop_reference(Kind::Message), Outcome::Returned);
+    }
+
+    #[test]
+    fn last_result_ends_the_task_though_references_remain() {
+        let task = Progress::new();
+        assert!(task.begin());
+        task.add_reference();
+        assert_eq!(task.submit(Kind::LastResult), Outcome::Ended);
+        // A thread that cannot be stopped goes on, and its results do not count.
+        task.add_reference();
+        assert_eq!(task.submit(Kind::Result), Outcome::Over);
+        assert_eq!(task.drop_reference(Kind::Message), Outcome::Over);
+    }
+
+    #[test]
+    fn last_result_that_is_dropped_returns_the_task() {
+        let task = Progress::new();
+        assert!(task.begin());
+        assert_eq!(task.drop_reference(Kind::LastResult), Outcome::Returned);
+    }
+
+    #[test]
+    fn task_that_yields_nothing_ends_after_its_results() {
+        let nothing = Progress::new();
+        assert!(nothing.begin());
+        nothing.finish();
+        assert_eq!(nothing.drop_reference(Kind::Message), Outcome::Ended);
+
+        let many = Progress::new();
+        assert!(many.begin());
+        many.add_reference();
+        many.add_reference();
+        many.finish();
+        assert_eq!(many.drop_reference(Kind::Message), Outcome::Open);
+        assert_eq!(many.submit(Kind::Result), Outcome::Open);
+        assert_eq!(many.submit(Kind::Result), Outcome::Ended);
+    }
+
+    #[test]
+    fn task_with_a_lost_result_is_returned_unless_its_last_one_is_submitted() {
+        for (last, outcome) in [(false, Outcome::Returned), (true, Outcome::Ended)] {
+            let task = Progress::new();
+            assert!(task.begin());
+            task.add_reference();
+            assert_eq!(task.drop_reference(Kind::Result), Outcome::Open);
+            let ended = match last {
+                true => task.submit(Kind::LastResult),
+                false => {
+                    task.finish();
+                    task.drop_reference(Kind::Message)
+                }
+            };
+            assert_eq!(ended, outcome);
+        }
+    }
+
+    #[test]
+    fn revoked_task_does_not_begin_and_a_begun_one_is_not_prefetched() {
+        let waiting = Progress::new();
+        assert!(waiting.revoke_waiting() && !waiting.revoke_waiting());
+        assert!(!waiting.begin());
+        assert_eq!(waiting.drop_reference(Kind::Message), Outcome::Over);
+
+        let begun = Progress::new();
+        assert!(begun.begin() && begun.is_begun());
+        assert!(!begun.revoke_waiting());
+        assert!(begun.revoke() && !begun.revoke());
+        assert!(!begun.is_begun());
+        assert_eq!(begun.submit(Kind::LastResult), Outcome::Over);
     }
 }

@@ -431,6 +431,45 @@ impl Message {
         self.0.task.take()
     }
 
+    /// A copy that belongs to no task, for code that may keep it for as long as it likes.
+    pub(crate) fn detached(&self) -> Self {
+        let mut copy = self.clone();
+        copy.0.task = None;
+        copy
+    }
+
+    /// The task that it belongs to, if any, is about to run; `false` if the task was returned to the master
+    /// and must not.
+    pub(crate) fn begin_task(&self) -> bool {
+        self.0.task.as_ref().is_none_or(Task::begin)
+    }
+
+    /// Whether the task that it belongs to, if any, was returned to the master.
+    pub(crate) fn is_returned(&self) -> bool {
+        self.0.task.as_ref().is_some_and(Task::is_over)
+    }
+
+    /// The task that it belongs to, if any, is done without a further result.
+    pub(crate) fn finish_task(&self) {
+        if let Some(task) = &self.0.task {
+            task.finish();
+        }
+    }
+
+    /// It is one of the results of the task that it belongs to, if any.
+    pub(crate) fn set_result(&mut self) {
+        if let Some(task) = &mut self.0.task {
+            task.set_result();
+        }
+    }
+
+    /// It is the last result of the task that it belongs to, if any.
+    pub(crate) fn set_last_result(&mut self) {
+        if let Some(task) = &mut self.0.task {
+            task.set_last_result();
+        }
+    }
+
     /// Gives the message an id of its own in `cache` if that is empty, as servers do.
     pub(crate) fn ensure_id(&mut self) {
         if self.0.bytes(&self.0.cache).is_empty() {

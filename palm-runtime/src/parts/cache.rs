@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -16,13 +17,16 @@ use crate::error::{BoxError, chain};
 use crate::link::accept::TICK;
 use crate::link::is_header;
 use crate::metrics::PartCounters;
-use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
+use crate::part::{Bypass, FLUSH_TIMEOUT, OpenError, Setup, Shared, Stop};
 use crate::socket::{Reply, Responder, RouterDepartures, SocketClosed};
 
 /// Requests that are carried out at once, and that wait here for that; further ones are lost, and their
 /// peers ask again. (They cannot wait in the socket, where links would have to wait behind them.)
 const CONCURRENCY: usize = 256;
 const WAITING: usize = 10_000;
+
+/// A tick that comes so late shows that this process was stopped, or its thread held by a method.
+const HELD: Duration = Duration::from_millis(500);
 
 /// Watchers that may wait at once for a change, besides; further ones are answered at once and come
 /// back after a second.
@@ -113,6 +117,7 @@ impl Bypass for CacheService {
         let mut others = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticked = Instant::now();
         loop {
             let received = if running.len() < CONCURRENCY && !waiting.is_empty() {
                 waiting.pop_front()
@@ -138,6 +143,9 @@ impl Bypass for CacheService {
                         None
                     }
                     _ = ticks.tick(), if departures.is_some() => {
+                        if std::mem::replace(&mut ticked, Instant::now()).elapsed() > HELD {
+                            links.was_held();
+                        }
                         for client in links.tick() {
                             tracing::info!(%client, "client vanished, cancelling its calls");
                             shared.cancellations.cancel(format!("{client}/").as_bytes());
@@ -193,8 +201,8 @@ impl Bypass for CacheService {
             }
         }
         while watching.next().await.is_some() {}
-        links.close();
-        reply.close(stop.linger()).await;
+        links.close(stop.is_complete());
+        reply.close(stop.linger().min(FLUSH_TIMEOUT)).await;
         Ok(())
     }
 }

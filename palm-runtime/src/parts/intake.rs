@@ -366,7 +366,8 @@ impl<H: InboundHooks> Intake<H> {
         loop {
             let max = self.outlet.left().min(most);
             if max == 0 {
-                // The last message was taken.
+                // The last message was taken; what else has arrived is for another component.
+                self.outlet.stop.set_incomplete();
                 self.outlet.send_all(&mut self.backlog.stash).await;
                 return Ok(());
             }
@@ -390,9 +391,11 @@ impl<H: InboundHooks> Intake<H> {
             }
             self.handle(&mut next).await;
         }
-        // What peers do not say in time, nobody waits for.
+        // A peer that does not say in time that it has finished is not waited for.
         let limit = LAST_WAIT.min(self.outlet.stop.linger);
-        let _ = tokio::time::timeout(limit, source.drained()).await;
+        if tokio::time::timeout(limit, source.drained()).await.is_err() {
+            self.outlet.stop.set_incomplete();
+        }
         let mut last = LAST;
         loop {
             source.passed_on(&mut self.backlog.passed_on);
@@ -401,7 +404,11 @@ impl<H: InboundHooks> Intake<H> {
             last -= came.min(last);
             self.sort(&mut arrivals, 0, &mut next);
             self.flush().await;
-            if came == 0 || last == 0 {
+            if came == 0 {
+                break;
+            }
+            if last == 0 {
+                self.outlet.stop.set_incomplete();
                 break;
             }
         }

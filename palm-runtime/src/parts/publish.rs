@@ -163,6 +163,7 @@ impl<S: Shape> Outbound for PubService<S> {
             shared: opened.shared,
             counters: opened.counters,
         };
+        let stop = inlet.stop.clone();
         let mut cancelled = shared.cancellations.relay();
         let mut is_in_place = false;
         let (mut batch, mut each) = (Vec::new(), Vec::new());
@@ -220,14 +221,22 @@ impl<S: Shape> Outbound for PubService<S> {
                     publisher.streams_are_in_place().await?;
                 }
                 () = expired => publisher.expire().await?,
+                () = stop.expired() => break,
             }
-            publisher.deliver().await;
+            if stop.within(publisher.deliver()).await.is_none() {
+                break;
+            }
         }
-        publisher.last_chance(inlet.linger()).await?;
-        publisher.deliver().await;
-        // What a peer does not take in time is lost with the component.
-        let _ = tokio::time::timeout(inlet.linger(), shared.links.delivered()).await;
-        publisher.publish.close(inlet.linger()).await;
+        if let Some(last) = stop.within(publisher.last_chance(inlet.linger())).await {
+            last?;
+        }
+        let _ = stop.within(publisher.deliver()).await;
+        if publisher.held.next_expiry().is_some() {
+            stop.set_incomplete();
+        }
+        // What a peer has not acknowledged by then, its session says when it is closed.
+        let _ = tokio::time::timeout(stop.flush_time(), shared.links.delivered()).await;
+        publisher.publish.close(stop.flush_time()).await;
         Ok(())
     }
 }

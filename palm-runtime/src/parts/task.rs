@@ -1,5 +1,8 @@
-//! A worker's two sides towards its master: tasks come in and results go out, over a link where the
-//! master offers one, and over PULL and PUSH otherwise.
+//! A worker's two sides towards its master: tasks come in and results go out, over a link if the master
+//! offers one, and over PULL and PUSH otherwise.
+//!
+//! A worker that stops returns the tasks that it has not begun at once, so that other workers run them. Those
+//! that run have until the drain limit, and are returned then.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -142,11 +145,25 @@ impl Inbound for TaskConnection {
             opened.shared.streams.one_is_in_place();
             std::future::pending().await
         };
+        let drain = async {
+            outlet.stopped().await;
+            link.drain();
+            // What the component has taken up to its limit of messages it also runs.
+            if outlet.left() > 0 {
+                let tasks = link.return_waiting();
+                if tasks > 0 {
+                    tracing::info!(tasks, "returned prefetched tasks to the master");
+                }
+            }
+            std::future::pending().await
+        };
         tokio::select! {
             // In this task, so that tasks go on without waking another one.
             ended = link.drive() => ended?,
             () = in_place => {}
+            () = drain => {}
             () = forward.run(tasks) => {}
+            () = outlet.stop.expired() => {}
         }
         Ok(())
     }
@@ -161,27 +178,25 @@ struct Forward<'a> {
 }
 
 impl Forward<'_> {
+    /// Ends when the component stops and the master sends no more.
     async fn run(mut self, mut tasks: Arrivals) {
         let mut received = Vec::new();
-        let mut drains = self.outlet.left() == 0;
+        let drained = async {
+            self.outlet.stopped().await;
+            self.link.drained().await;
+        };
+        let mut drained = std::pin::pin!(drained);
         loop {
             tokio::select! {
                 biased;
-                () = self.outlet.stopped(), if !drains => drains = true,
                 count = tasks.recv_many(&mut received, BATCH) => {
                     if count == 0 {
                         return;
                     }
                     self.pass_on(&mut received).await;
-                    if drains || self.outlet.left() > 0 {
-                        continue;
-                    }
-                    // The last one that the component takes.
-                    drains = true;
                 }
-                () = self.link.drained(), if drains => break,
+                () = &mut drained => break,
             }
-            self.link.drain();
         }
         tasks.try_recv_many(&mut received, usize::MAX);
         self.pass_on(&mut received).await;
@@ -204,9 +219,11 @@ impl Forward<'_> {
                         self.batch.push(Envelope::new(message, IN_ORDER, since));
                     }
                     Err(error) => {
+                        // No worker can run it.
+                        task.finish();
                         counters.count_error();
                         let cause = chain(&error);
-                        tracing::warn!("the master sent what is no message: {cause}");
+                        tracing::warn!("the master sent a malformed task: {cause}");
                     }
                 }
             }
@@ -241,22 +258,37 @@ impl Outbound for ResultConnection {
         };
         let opened = self.opened.expect("a part is opened before it runs");
         let counters = opened.counters;
-        let give = async {
-            let mut batch = Vec::new();
-            let mut together = ResultGroups::default();
-            while inlet.recv_many(&mut batch, BATCH).await > 0 {
-                link.room().await;
-                let count = batch.len();
-                let results = batch.drain(..);
-                let results = results.map(|envelope| envelope.answer(Bytes::new()));
-                let bytes = link.submit(results, &mut together);
-                counters.count(count, bytes);
+        let stop = inlet.stop.clone();
+        let mut batch = Vec::new();
+        let mut together = ResultGroups::default();
+        let mut submit = |batch: &mut Vec<Envelope>| {
+            let count = batch.len();
+            let results = batch.drain(..);
+            let results = results.map(|envelope| envelope.answer(Bytes::new()));
+            let bytes = link.submit(results, &mut together);
+            counters.count(count, bytes);
+        };
+        let deliver = async {
+            let done = stop.within(async {
+                while inlet.recv_many(&mut batch, BATCH).await > 0 {
+                    link.room().await;
+                    submit(&mut batch);
+                }
+            });
+            if done.await.is_none() {
+                inlet.queue.try_recv_all(&mut batch);
+                submit(&mut batch);
+                let tasks = link.return_all();
+                tracing::warn!(
+                    tasks,
+                    "returned tasks to the master: the drain limit has passed"
+                );
             }
-            // What a master that is gone does not take, nobody waits for.
-            let _ = tokio::time::timeout(inlet.linger(), link.acknowledged()).await;
+            let acknowledged = link.acknowledged_or_gone();
+            let _ = tokio::time::timeout(stop.flush_time(), acknowledged).await;
         };
         tokio::select! {
-            () = give => {}
+            () = deliver => {}
             // Once tasks do not come any more.
             ended = link.drive() => ended?,
         }

@@ -74,11 +74,15 @@ impl Outstanding {
         self.tasks.load(Ordering::Relaxed)
     }
 
-    /// Waits until all tasks have gone out and come back, but no longer than `limit`.
-    async fn done(&self, limit: Duration) {
-        if tokio::time::timeout(limit, self.all_back()).await.is_err() {
+    /// Waits until all tasks have gone out and come back. Whether tasks of workers without a link are done
+    /// is not known if their functions may yield nothing, so this wait ends in time for the rest of the drain.
+    async fn done(&self, stop: &Stop) {
+        let limit = stop.linger / 10 * 9;
+        let waited = timeout(limit, stop.within(self.all_back())).await;
+        if !matches!(waited, Ok(Some(()))) && self.tasks() > 0 {
+            stop.set_incomplete();
             let tasks = self.tasks();
-            tracing::warn!("{tasks} tasks have no result yet, or their functions give none");
+            tracing::warn!(tasks, "tasks without a result are given up, or have none");
         }
     }
 
@@ -227,7 +231,39 @@ pub(super) struct Tasks<'a> {
 impl Tasks<'_> {
     /// Gives tasks until the inlet has run dry, and those that went over links are done. What waits for a
     /// worker until its deadline is answered with an error.
+    ///
+    /// What is left at the drain limit, or when the component stops without a worker, is left to the clients,
+    /// which are told when their links close, and send it again.
     pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
+        let stop = inlet.stop.clone();
+        tokio::select! {
+            biased;
+            pushed = self.push_until_dry(inlet) => return pushed,
+            () = self.no_worker_is_left(&stop) => {
+                tracing::info!("no worker is connected: clients send the rest again");
+            }
+            () = stop.expired() => {}
+        }
+        stop.set_incomplete();
+        Ok(())
+    }
+
+    /// Waits until the component stops, and no worker has been connected for a while. Cancel safe.
+    async fn no_worker_is_left(&self, stop: &Stop) {
+        /// How long a worker that reconnects may be away.
+        const WORKER_TIMEOUT: Duration = Duration::from_millis(500);
+        const INTERVAL: Duration = Duration::from_millis(50);
+        stop.stopped().await;
+        let mut since = Instant::now();
+        while since.elapsed() < WORKER_TIMEOUT {
+            if self.shared.any_worker().await.unwrap_or(false) {
+                since = Instant::now();
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    async fn push_until_dry(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let mut batch = Vec::new();
         let mut tasks = VecDeque::new();
         let mut others = Others::default();
@@ -308,8 +344,7 @@ impl Tasks<'_> {
             self.counters.count(count, bytes);
             self.place(&mut tasks, &mut others, inlet).await?;
         }
-        // The rest is lost with the component.
-        let _ = timeout(inlet.linger(), self.linked_are_done()).await;
+        self.linked_are_done().await;
         Ok(())
     }
 
@@ -735,10 +770,7 @@ pub(super) async fn take_results(
     outlet.left = None;
     let component = outlet.stop.clone();
     let token = CancellationToken::new();
-    outlet.stop = Stop {
-        token: token.clone(),
-        linger: component.linger,
-    };
+    outlet.stop = component.by(token.clone());
     let mut source = Results {
         counters: opened.counters.clone(),
         source: LinkedPull::new(pull, linked, Senders::Others, opened.shared.clone()),
@@ -754,7 +786,7 @@ pub(super) async fn take_results(
     .of_workers(opened.shared.clone());
     let stopping = async {
         component.stopped().await;
-        opened.shared.outstanding.done(component.linger).await;
+        opened.shared.outstanding.done(&component).await;
         token.cancel();
     };
     let (result, ()) = tokio::join!(intake.run(&mut source), stopping);

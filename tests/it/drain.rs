@@ -1,0 +1,354 @@
+//! What is stopped loses no more than what is killed: tasks return to their master, calls to their clients.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use palm::component::WorkerBuilder;
+use palm::prelude::*;
+use palm::{CallError, ComponentHandle};
+
+use super::link::Line;
+use super::setup::{ANY, Gate, check, connect, eventually, soon, unbound};
+
+/// A drain limit that tests wait for.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A drain limit that no test waits for.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Waits at its gate: as a task, or on a thread of its own.
+struct Gated {
+    gate: Gate,
+    thread: Arc<ThreadGate>,
+}
+
+/// A gate for threads.
+#[derive(Default)]
+struct ThreadGate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+    arrived: AtomicUsize,
+}
+
+impl ThreadGate {
+    fn pass(&self) {
+        self.arrived.fetch_add(1, Ordering::Relaxed);
+        let is_open = self.is_open.lock().unwrap();
+        let _open = self.opened.wait_while(is_open, |is_open| !*is_open);
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+#[palm::worker(server = "master")]
+impl Gated {
+    #[palm::method]
+    async fn wait(&self, payload: Bytes) -> Bytes {
+        self.gate.pass().await;
+        payload
+    }
+
+    #[palm::method(blocking)]
+    fn compute(&self, payload: Bytes) -> Bytes {
+        self.gate.count_one();
+        self.thread.pass();
+        payload
+    }
+
+    #[palm::method]
+    async fn nothing(&self) {
+        self.gate.pass().await;
+    }
+}
+
+struct Server {
+    gate: Gate,
+}
+
+#[palm::server(name = "server")]
+impl Server {
+    #[palm::method]
+    async fn wait(&self, payload: Bytes) -> Bytes {
+        self.gate.pass().await;
+        payload
+    }
+}
+
+async fn master(at: &str, limit: Duration) -> ComponentHandle {
+    let start = async {
+        loop {
+            // The port of the one before may not be free yet.
+            let master = Master::new("master").bind(at).drain_limit(limit);
+            match master.spawn().await {
+                Ok(master) => return master,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    soon("the master", start).await
+}
+
+fn worker(at: &str, gate: &Gate, limit: Duration) -> WorkerBuilder<Gated> {
+    let worker = Gated {
+        gate: gate.clone(),
+        thread: Arc::default(),
+    };
+    worker.connect(at).drain_limit(limit)
+}
+
+type Call = tokio::task::JoinHandle<Result<Bytes, CallError>>;
+
+fn calls(client: &Client, function: &'static str, count: usize) -> Vec<Call> {
+    let call = |number: usize| {
+        let client = client.clone();
+        let payload = number.to_string();
+        tokio::spawn(async move {
+            let eval = client.eval(function, payload);
+            eval.timeout(Duration::from_secs(20)).await
+        })
+    };
+    (0..count).map(call).collect()
+}
+
+async fn all_are_answered(calls: Vec<Call>) {
+    for (number, call) in calls.into_iter().enumerate() {
+        let answer = soon("an answer", call).await.unwrap();
+        assert_eq!(answer.unwrap(), number.to_string());
+    }
+}
+
+/// A worker is ended in a certain way while its tasks run; another one runs them.
+async fn running_tasks_are_run_by_another(
+    function: &'static str,
+    end: impl AsyncFnOnce(ComponentHandle),
+) {
+    let master = master(ANY, LONG).await;
+    let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
+    let thread = Arc::new(ThreadGate::default());
+    let first = Gated {
+        gate: first_gate.clone(),
+        thread: thread.clone(),
+    };
+    let first = first
+        .connect(master.db_address())
+        .concurrency(4)
+        .drain_limit(SHORT);
+    let first = first.spawn().await.unwrap();
+    let client = connect("master", &master).await;
+    let calls = calls(&client, function, 4);
+    first_gate.arrived(4).await;
+    second_gate.open();
+    let second = Gated {
+        gate: second_gate.clone(),
+        thread: Arc::default(),
+    };
+    second.thread.open();
+    let second = second.connect(master.db_address()).concurrency(4);
+    let _second = second.spawn().await.unwrap();
+    end(first).await;
+    if function != "master.nothing" {
+        all_are_answered(calls).await;
+    } else {
+        for call in calls {
+            let answer = soon("an answer", call).await.unwrap();
+            assert!(
+                matches!(answer, Err(CallError::NoAnswer { .. })),
+                "{answer:?}"
+            );
+        }
+    }
+    assert_eq!(second_gate.count(), 4);
+    // A result that arrives for a returned task changes nothing.
+    first_gate.open();
+    thread.open();
+    master.shutdown().await.unwrap();
+}
+
+#[test]
+fn running_tasks_of_a_worker_at_its_drain_limit_are_run_by_another() {
+    for function in ["master.wait", "master.compute", "master.nothing"] {
+        check(running_tasks_are_run_by_another(function, async |first| {
+            let begin = Instant::now();
+            let error = soon("the end", first.shutdown()).await.unwrap_err();
+            let took = begin.elapsed();
+            assert!(took >= SHORT && took < Duration::from_secs(3), "{took:?}");
+            assert!(error.to_string().contains("Executor"), "{error}");
+        }));
+    }
+}
+
+#[test]
+fn running_tasks_of_a_worker_whose_handle_is_dropped_are_run_by_another() {
+    check(running_tasks_are_run_by_another(
+        "master.wait",
+        async |first| drop(first),
+    ));
+}
+
+#[test]
+fn running_tasks_of_a_worker_whose_runtime_goes_down_are_run_by_another() {
+    check(async {
+        let master = master(ANY, LONG).await;
+        let client = connect("master", &master).await;
+        let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let first = worker(master.db_address(), &first_gate, LONG).concurrency(4);
+        let first = runtime.spawn(first.spawn()).await.unwrap().unwrap();
+        let calls = calls(&client, "master.wait", 4);
+        first_gate.arrived(4).await;
+        second_gate.open();
+        let second = worker(master.db_address(), &second_gate, LONG).concurrency(4);
+        let _second = second.spawn().await.unwrap();
+        runtime.shutdown_background();
+        all_are_answered(calls).await;
+        drop(first);
+    });
+}
+
+#[test]
+fn backlog_of_a_master_at_its_drain_limit_is_sent_again_by_its_clients() {
+    check(async {
+        let first = master(ANY, SHORT).await;
+        let at = first.db_address().to_owned();
+        let gate = Gate::closed();
+        let _worker = worker(&at, &gate, LONG)
+            .concurrency(2)
+            .spawn()
+            .await
+            .unwrap();
+        let client = Client::connect("master", &*at).await.unwrap();
+        let count = 400;
+        let inputs: Vec<_> = (0..count).map(|number: u32| number.to_string()).collect();
+        let job = client.job("master.wait", inputs);
+        let answers = tokio::spawn(async move {
+            let mut answers = BTreeMap::<Bytes, u32>::new();
+            let mut job = std::pin::pin!(job.timeout(Duration::from_secs(20)));
+            while let Some(answer) = job.next().await {
+                *answers.entry(answer.unwrap()).or_default() += 1;
+            }
+            answers
+        });
+        gate.arrived(2).await;
+        let received = || first.metrics().part("Pull").unwrap().messages > 300;
+        eventually("a backlog", received).await;
+        let error = soon("the end", first.shutdown()).await.unwrap_err();
+        assert!(error.to_string().contains("WorkerPush"), "{error}");
+        let _second = master(&at, LONG).await;
+        gate.open();
+        let answers = soon("the answers", answers).await.unwrap();
+        assert_eq!(answers.len(), count as usize);
+        assert!(answers.values().all(|&times| times == 1));
+    });
+}
+
+#[test]
+fn call_of_a_server_at_its_drain_limit_is_sent_again_by_its_client() {
+    check(async {
+        let at = unbound();
+        let start = async |gate: &Gate| {
+            let server = async {
+                loop {
+                    let server = Server { gate: gate.clone() };
+                    let server = server.bind(&*at).drain_limit(SHORT);
+                    match server.spawn().await {
+                        Ok(server) => return server,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                }
+            };
+            soon("the server", server).await
+        };
+        let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
+        let first = start(&first_gate).await;
+        let client = Client::connect("server", &*at).await.unwrap();
+        let calls = calls(&client, "server.wait", 3);
+        first_gate.arrived(1).await;
+        let received = || first.metrics().part("Pull").unwrap().messages == 3;
+        eventually("all calls", received).await;
+        soon("the end", first.shutdown()).await.unwrap_err();
+        second_gate.open();
+        let _second = start(&second_gate).await;
+        all_are_answered(calls).await;
+    });
+}
+
+#[test]
+fn master_without_workers_stops_at_once_and_its_calls_are_for_the_next() {
+    check(async {
+        let first = master(ANY, LONG).await;
+        let at = first.db_address().to_owned();
+        let client = Client::connect("master", &*at).await.unwrap();
+        let calls = calls(&client, "master.wait", 3);
+        let received = || first.metrics().part("Pull").unwrap().messages == 3;
+        eventually("the calls", received).await;
+        let begin = Instant::now();
+        soon("the end", first.shutdown()).await.unwrap();
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            begin.elapsed()
+        );
+        let _second = master(&at, LONG).await;
+        let gate = Gate::closed();
+        gate.open();
+        let _worker = worker(&at, &gate, LONG).spawn().await.unwrap();
+        all_are_answered(calls).await;
+    });
+}
+
+#[test]
+fn stop_does_not_wait_for_a_client_that_vanished_with_unread_answers() {
+    check(async {
+        let gate = Gate::closed();
+        let server = Server { gate: gate.clone() };
+        let server = server.bind(ANY).drain_limit(LONG).spawn().await.unwrap();
+        let line = Line::to(server.db_address()).await;
+        let client = Client::connect("server", &*line.address).await.unwrap();
+        let calls = calls(&client, "server.wait", 3);
+        gate.arrived(1).await;
+        let received = || server.metrics().part("Pull").unwrap().messages == 3;
+        eventually("the calls", received).await;
+        line.close();
+        gate.open();
+        let published = || server.metrics().part("Pub").unwrap().messages == 3;
+        eventually("the answers", published).await;
+        let begin = Instant::now();
+        soon("the end", server.shutdown()).await.unwrap();
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            begin.elapsed()
+        );
+        drop(calls);
+    });
+}
+
+#[test]
+fn worker_stops_at_once_when_its_master_is_gone() {
+    check(async {
+        let master = master(ANY, LONG).await;
+        let gate = Gate::closed();
+        let worker = worker(master.db_address(), &gate, LONG).concurrency(2);
+        let worker = worker.spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let calls = calls(&client, "master.wait", 2);
+        gate.arrived(2).await;
+        master.kill().await;
+        gate.open();
+        let begin = Instant::now();
+        soon("the end", worker.shutdown()).await.unwrap();
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            begin.elapsed()
+        );
+        drop(calls);
+    });
+}
