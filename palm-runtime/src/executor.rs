@@ -25,10 +25,12 @@ use crate::callable::{
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure, FailureKind};
 use crate::fair_queue::Flow;
+use crate::link::liveness;
 use crate::message::{Deadline, Message, Share};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::{Envelope, Inlet, OpenError, Outbound, Outlet, Pace, Setup, Shared};
 use crate::unknown_log::UnknownLog;
+use crate::watchdog::{MethodId, Watched};
 
 /// How long calls may keep the thread before others that run on it get their turn.
 const TURN: Duration = Duration::from_micros(200);
@@ -148,6 +150,10 @@ impl<C: Callable> Outbound for Executor<C> {
         let mut running = Running {
             state: self.state,
             addressee: self.addressee,
+            methods: C::FUNCTIONS
+                .iter()
+                .map(|function| MethodId::new(&opened.context.name, function.name))
+                .collect(),
             functions: opened.functions,
             found: None,
             finisher: Arc::new(Finisher {
@@ -164,6 +170,7 @@ impl<C: Callable> Outbound for Executor<C> {
             oldest: Instant::now(),
         };
 
+        liveness::start();
         let stop = inlet.stop.clone();
         let done = stop.within(running.run_all(&mut inlet, self.concurrency));
         if done.await.is_none() {
@@ -237,7 +244,8 @@ impl<C: Callable> Running<C> {
                     // What it gives leaves at once, and not before the results of earlier calls.
                     running.flush().await;
                 }
-                match poll_once(future.as_mut()).await {
+                let method = running.methods[begun.index];
+                match poll_once(method, future.as_mut()).await {
                     Poll::Ready(outcome) => {
                         spare = Some(future);
                         now = Instant::now();
@@ -277,14 +285,16 @@ fn surface_panic(ended: Result<(), JoinError>) {
     }
 }
 
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+async fn poll_once<F: Future>(method: MethodId, mut future: Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(method.poll(|| future.as_mut().poll(context)))).await
 }
 
 struct Running<C> {
     state: Arc<State<C>>,
     addressee: Addressee,
     functions: Vec<Arc<FunctionCounters>>,
+    /// As [`Callable::FUNCTIONS`].
+    methods: Vec<MethodId>,
     /// What was asked for last, at which step, and which function that is.
     found: Option<(String, i64, usize)>,
     finisher: Arc<Finisher>,
@@ -558,6 +568,8 @@ impl<C: Callable> Running<C> {
         mut begun: Begun,
         call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
     ) {
+        let method = self.methods[begun.index];
+        let call = Watched { method, call };
         let (started, counters) = (begun.started, begun.counters.clone());
         let deadline = begun.deadline;
         let max_runtime = C::FUNCTIONS.get(begun.index).and_then(|it| it.max_runtime);

@@ -37,6 +37,7 @@ pub mod socket;
 pub mod testing;
 mod together;
 mod unknown_log;
+mod watchdog;
 
 pub use cache::{
     Cache, CacheError, CacheLimits, Change, Changes, Entry, KeyValue, MemoryStore, OpenStoreError,

@@ -851,6 +851,7 @@ fn role() {
                     let hand = hand.connect(at("db_address")).concurrency(1);
                     hand.prefetch(16).spawn().await
                 }
+                "keeping_worker" => super::liveness::worker(at("db_address")).await,
                 "step" => {
                     let step = Step.bind(at("db_address")).pub_address(at("pub_address"));
                     step.follow(at("follow")).to_client(true).spawn().await

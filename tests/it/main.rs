@@ -33,6 +33,7 @@ mod http_worker;
 mod job;
 mod lifecycle;
 mod link;
+mod liveness;
 mod methods;
 mod network;
 mod other_languages;

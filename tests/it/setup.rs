@@ -64,6 +64,11 @@ impl Place {
         Self(tempfile::tempdir().unwrap())
     }
 
+    /// A file in it.
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
     pub(crate) fn ipc(&self, name: &str) -> String {
         format!("ipc://{}/{name}", self.0.path().display())
     }

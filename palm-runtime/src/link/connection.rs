@@ -1,7 +1,7 @@
 //! The side of a link that connects, as a worker, a client or a subscriber: a session over a DEALER, and
 //! another one when the other side knows nothing of the first any more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,11 @@ use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use super::header;
+use super::liveness::Life;
 use super::options::LinkOptions;
-use super::session::{Event, Item, RETURNS_VERSION, Session, TASK_STEP, VERSION, Window, messages};
+use super::session::{
+    Event, Item, LIVENESS_VERSION, RETURNS_VERSION, Session, TASK_STEP, VERSION, Window, messages,
+};
 use super::streams::Following;
 use super::task::{Outcome, Progress, Received, Task, TaskGroup};
 use super::{SUBSCRIBER, WORKER};
@@ -36,6 +39,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long a peer that is not connected is waited for until what it has not acknowledged is given up.
 const DISCONNECTED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A timer that comes so late shows that this process was stopped, or its thread held by a method.
+const HELD: Duration = Duration::from_millis(500);
 
 /// How long after a refusal to try again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -141,6 +147,7 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Told when something has changed that one who waits may wait for.
     changed: Notify,
+    life: Arc<Life>,
     arrivals: mpsc::UnboundedSender<Vec<Arrival>>,
 }
 
@@ -171,6 +178,7 @@ struct State {
     is_open: bool,
     events: Vec<Event>,
     tasks: OpenTasks,
+    life: Arc<Life>,
 }
 
 /// The tasks of a worker that may have no outcome yet.
@@ -180,9 +188,9 @@ struct OpenTasks {
     groups: Vec<Weak<TaskGroup>>,
     /// How many groups there may be until those that are gone are taken out.
     most: usize,
-    /// Tasks that run for the master though their session is over, by their tags, and that master's run.
-    running: HashMap<u64, (Weak<TaskGroup>, usize)>,
+    /// The run of the master that the tasks are of, and the highest tag that arrived of it.
     component: u64,
+    highest: u64,
 }
 
 impl OpenTasks {
@@ -208,38 +216,36 @@ impl OpenTasks {
         revoked
     }
 
-    /// A session with this run of a master is over: what waits of it must not run, and what runs may be sent
-    /// again.
-    fn session_is_over(&mut self, session: u64, component: u64) {
+    /// A session is over: what is prefetched in it must not run. What runs may be sent again.
+    fn session_is_over(&self, session: u64) {
         self.revoke(session, Progress::revoke_waiting);
-        self.running.clear();
-        self.component = component;
-        for weak in &self.groups {
-            let Some(group) = weak.upgrade() else {
-                continue;
-            };
-            for (index, entry) in group.entries().iter().enumerate() {
-                if entry.received().session == session && entry.progress.is_begun() {
-                    self.running.insert(entry.tag(), (weak.clone(), index));
+    }
+
+    /// Whether a task that arrives from this run of the master is here already: the master has lost sight of
+    /// this worker for a while, and sends it again. Its result is then for the session in which it was sent
+    /// last. Tags of new tasks grow, so only what is redelivered is looked for.
+    fn resume(&mut self, task: Received, component: u64) -> bool {
+        if self.component != component {
+            self.component = component;
+            self.highest = 0;
+        }
+        let is_new = task.tag > self.highest;
+        self.highest = self.highest.max(task.tag);
+        if is_new || component == 0 {
+            return false;
+        }
+        let open = self.groups.iter().filter_map(Weak::upgrade);
+        for group in open.filter(|group| group.component() == component) {
+            for entry in group.entries() {
+                let is_here = entry.progress.is_begun()
+                    || entry.progress.is_waiting() && entry.received().session == task.session;
+                if entry.tag() == task.tag && is_here {
+                    entry.move_to(task.session);
+                    return true;
                 }
             }
         }
-    }
-
-    /// Whether a task that the master sends again still runs; its result is then for the new session.
-    fn resume(&mut self, task: Received, component: u64) -> bool {
-        if self.running.is_empty() || component == 0 || component != self.component {
-            return false;
-        }
-        let Some((group, index)) = self.running.remove(&task.tag) else {
-            return false;
-        };
-        let Some(group) = group.upgrade() else {
-            return false;
-        };
-        let entry = &group.entries()[index];
-        entry.move_to(task.session);
-        entry.progress.is_begun()
+        false
     }
 }
 
@@ -284,6 +290,7 @@ impl Link {
         let now = Instant::now();
         let pace = Pace::new(concurrency as u64, prefetch, now);
         let session = begin(&hello, pace.window(), options.heartbeat, now);
+        let life = Life::new(address, sockets);
         let link = Self {
             address: address.clone(),
             sockets: sockets.clone(),
@@ -307,8 +314,10 @@ impl Link {
                 is_open: false,
                 events: Vec::new(),
                 tasks: OpenTasks::default(),
+                life: life.clone(),
             }),
             changed: Notify::new(),
+            life,
             arrivals,
         };
         (Arc::new(link), received)
@@ -346,8 +355,9 @@ impl Link {
     ) -> impl Iterator<Item = (Task, Bytes)> + use<> {
         let now = Instant::now();
         let mut state = self.state();
+        let component = state.session.component();
         let tasks = received.each(group).map(|(task, _)| task);
-        let tasks = TaskGroup::new(self.clone(), tasks);
+        let tasks = TaskGroup::new(self.clone(), component, tasks);
         if received.session != state.number || state.session.is_over() {
             for entry in tasks.entries() {
                 entry.progress.revoke();
@@ -561,6 +571,7 @@ impl Link {
     /// [`SocketError::Connect`] when the address is none to connect to.
     pub(crate) async fn drive(&self) -> Result<(), SocketError> {
         let mut slot = self.dealer.lock().await;
+        let _driven = self.life.drive();
         loop {
             let dealer = match &mut *slot {
                 Some(dealer) => dealer,
@@ -586,12 +597,17 @@ impl Link {
 
     /// Talks to the master until it has been silent for too long.
     async fn converse(&self, dealer: &mut Dealer) -> Result<(), SocketClosed> {
-        let begin = Instant::now();
+        let mut begin = Instant::now();
+        let mut planned = begin;
         let sender = dealer.sender();
         let mut seen = sender.peers_generation();
         let mut messages = Vec::new();
         loop {
             let now = Instant::now();
+            if now.saturating_duration_since(planned) > HELD.min(self.options.patience / 4) {
+                // This side was held up, and has not read its socket: the silence is its own.
+                begin = now;
+            }
             let due = {
                 let mut state = self.state();
                 self.renew(&mut state, now);
@@ -606,8 +622,11 @@ impl Link {
                 }
                 let due = [state.session.due(), state.pause, silent];
                 let due = due.into_iter().flatten().min();
-                due.map_or(now + self.options.patience, |due| due.max(now))
+                let due = due.map_or(now + self.options.patience, |due| due.max(now));
+                self.life.driven(due, state.session.heartbeat());
+                due
             };
+            planned = due;
             // Timers are no finer than this.
             let due = (due + Duration::from_millis(1)).into();
             tokio::select! {
@@ -673,7 +692,10 @@ impl Link {
             state.session.receive(now, &header, frames, &mut events);
             for event in events.drain(..) {
                 match event {
-                    Event::Open => state.is_open = true,
+                    Event::Open => {
+                        state.is_open = true;
+                        state.show_life();
+                    }
                     Event::Messages(item) => {
                         let messages = item.len() as u64;
                         state.taken += messages;
@@ -736,6 +758,7 @@ impl Link {
             let header = state.session.close();
             state.send(header::encode(&header), Vec::new());
         }
+        state.life.set_session(None);
         state.dealer = None;
     }
 
@@ -763,6 +786,14 @@ fn begin(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant) -> S
 }
 
 impl State {
+    /// The session is open: its peer is shown that this process lives if its task cannot run.
+    fn show_life(&self) {
+        let session = &self.session;
+        let knows_it = session.version() >= LIVENESS_VERSION;
+        let session = knows_it.then(|| (session.id().clone(), session.heartbeat()));
+        self.life.set_session(session);
+    }
+
     fn is_connected(&self) -> bool {
         self.dealer.as_ref().is_some_and(DealerSender::has_peer)
     }
@@ -789,15 +820,15 @@ impl State {
 
     /// Tasks have arrived in this session. Revokes those that must not run here.
     fn arrived(&mut self, tasks: &Arc<TaskGroup>, now: Instant) {
-        let component = self.session.component();
         for entry in tasks.entries() {
             let task = entry.received();
-            let is_returned = self.is_returning;
-            if is_returned {
-                self.give_back(task);
-            }
-            if is_returned || self.tasks.resume(task, component) {
+            if self.tasks.resume(task, tasks.component()) {
                 entry.progress.revoke();
+                self.session.consume(1, task.bytes);
+                self.pace.returned(1);
+            } else if self.is_returning {
+                entry.progress.revoke();
+                self.give_back(task);
             }
         }
         if self.is_returning {
@@ -828,8 +859,8 @@ impl State {
 
     /// The session is over, and with it what was to be done; unless all that was acknowledged has been.
     fn over(&mut self, is_settled: bool, now: Instant) {
-        self.tasks
-            .session_is_over(self.number, self.session.component());
+        self.life.set_session(None);
+        self.tasks.session_is_over(self.number);
         let mut waiting = self.session.take_unacknowledged();
         waiting.append(&mut self.waiting);
         if !is_settled {
@@ -988,6 +1019,66 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn worker() -> Arc<Link> {
+        let address = "tcp://127.0.0.1:9".parse().expect("it is an address");
+        let introduction = Introduction::following(WORKER, "worker", Following::default());
+        let options = LinkOptions::default();
+        Link::new(&address, &SocketOptions::default(), introduction, options).0
+    }
+
+    fn task(session: u64, tag: u64) -> Received {
+        Received {
+            session,
+            tag,
+            step: TASK_STEP,
+            messages: 1,
+            bytes: 3,
+        }
+    }
+
+    #[test]
+    fn task_that_arrives_again_while_it_runs_is_not_begun_a_second_time() {
+        let (master, restarted) = (5, 6);
+        let mut open = OpenTasks::default();
+        let group = [task(1, 2), task(1, 4), task(1, 6)];
+        let group = TaskGroup::new(worker(), master, group.into_iter());
+        for entry in group.entries() {
+            assert!(!open.resume(entry.received(), master));
+        }
+        open.add(&group);
+        let tasks: Vec<_> = group.clone().tasks().collect();
+        assert!(tasks[0].begin());
+        for tag in [2, 4] {
+            assert!(open.resume(task(1, tag), master), "it is here");
+        }
+        assert!(!open.resume(task(1, 8), master), "it is a new one");
+
+        open.session_is_over(1);
+        assert!(open.resume(task(2, 2), master));
+        assert_eq!(group.entries()[0].received(), task(2, 2));
+        assert!(!open.resume(task(2, 4), master), "it was not begun");
+        assert!(!tasks[1].begin(), "its session is over");
+        assert!(!open.resume(task(3, 2), restarted));
+        assert!(!open.resume(task(3, 2), 0), "the master does not tell");
+    }
+
+    #[test]
+    fn prefetched_tasks_are_revoked_and_running_ones_are_not() {
+        let mut open = OpenTasks::default();
+        let group = TaskGroup::new(worker(), 5, [task(1, 2), task(1, 4)].into_iter());
+        open.add(&group);
+        let tasks: Vec<_> = group.tasks().collect();
+        assert!(tasks[0].begin());
+        assert_eq!(open.revoke(1, Progress::revoke_waiting), [task(1, 4)]);
+        assert_eq!(open.revoke(1, Progress::revoke_waiting), []);
+        assert_eq!(open.revoke(1, Progress::revoke), [task(1, 2)]);
+        drop(tasks);
+        open.most = 0;
+        let next = TaskGroup::new(worker(), 5, [task(1, 6)].into_iter());
+        open.add(&next);
+        assert_eq!(open.groups.len(), 1, "tasks that are gone are forgotten");
+    }
 
     fn window_after(tasks: u64, each: Duration) -> u64 {
         let mut now = Instant::now();

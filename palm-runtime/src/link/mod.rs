@@ -3,7 +3,8 @@
 //! Start with [`session`]: what two ends tell each other, as a state machine without I/O. [`dispatch`]
 //! decides which worker gets which task, and what becomes of the tasks of one that dies, [`streams`] who
 //! gets what is published; they know no I/O either. [`accept`] is the side that is connected to, on a
-//! ROUTER, [`connection`] the one that connects, on a DEALER.
+//! ROUTER, [`connection`] the one that connects, on a DEALER. [`liveness`] shows that a process lives whose
+//! links cannot be driven for a while.
 //! `proto/README.md` specifies what goes over the wire.
 
 pub(crate) mod accept;
@@ -11,6 +12,7 @@ pub(crate) mod connection;
 pub(crate) mod dispatch;
 mod functions;
 mod header;
+pub(crate) mod liveness;
 mod options;
 mod pack;
 mod session;

@@ -28,6 +28,9 @@ pub(crate) const LOWEST_VERSION: u32 = 1;
 /// The first version whose workers return tasks that they will not do.
 pub(crate) const RETURNS_VERSION: u32 = 3;
 
+/// The first version in which `alive` is a sign of life.
+pub(crate) const LIVENESS_VERSION: u32 = 3;
+
 /// From this version on messages go in groups.
 const GROUPS_VERSION: u32 = 2;
 
@@ -282,6 +285,11 @@ impl Session {
         match self.side {
             Side::Connects { component, .. } | Side::Accepts { component, .. } => component,
         }
+    }
+
+    /// How long this side is silent at most, as its peer wants it.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.heartbeat
     }
 
     /// How many further messages the peer has credit for.

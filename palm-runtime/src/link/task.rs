@@ -40,6 +40,8 @@ enum Kind {
 /// Tasks that arrived together.
 pub(super) struct TaskGroup {
     link: Arc<Link>,
+    /// The run of the master that they are of.
+    component: u64,
     tasks: SmallVec<[Entry; 1]>,
 }
 
@@ -144,6 +146,11 @@ impl Progress {
         self.phase.load(Ordering::Acquire) == phase as u8
     }
 
+    /// Whether it is prefetched.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is(Phase::Waiting)
+    }
+
     /// Whether it runs.
     pub(super) fn is_begun(&self) -> bool {
         self.is(Phase::Begun)
@@ -243,7 +250,11 @@ impl Entry {
 
 impl TaskGroup {
     /// Tasks that came over `link`, without their messages.
-    pub(super) fn new(link: Arc<Link>, tasks: impl Iterator<Item = Received>) -> Arc<Self> {
+    pub(super) fn new(
+        link: Arc<Link>,
+        component: u64,
+        tasks: impl Iterator<Item = Received>,
+    ) -> Arc<Self> {
         let entry = |received: Received| Entry {
             received,
             session: AtomicU64::new(received.session),
@@ -251,8 +262,13 @@ impl TaskGroup {
         };
         Arc::new(Self {
             link,
+            component,
             tasks: tasks.map(entry).collect(),
         })
+    }
+
+    pub(super) fn component(&self) -> u64 {
+        self.component
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

@@ -1,0 +1,275 @@
+//! Signs of life of links whose tasks cannot run, by one thread of the process.
+//!
+//! A method that keeps its thread may keep the task from running that drives a link, on a runtime with one
+//! thread always. Its peer would take the process for dead, and give its tasks to others. So a link publishes
+//! by when it will be driven again ([`Life`]). If that time passes, the thread `palm-liveness` sends a header
+//! with `alive` over a connection of its own, as often as heartbeats, until the link is driven again. As long
+//! as all is well nothing is sent, and the thread wakes about twice a second.
+//!
+//! A link that no task drives any more, since its component has stopped or its runtime is gone, shows no life.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::header;
+use crate::message::proto::LinkHeader;
+use crate::socket::{Address, Dealer, Frames, SocketOptions};
+use crate::watchdog::{self, Watchdog};
+
+/// How late a link may be driven, unless its heartbeat is quicker.
+const LATENESS: Duration = Duration::from_secs(1);
+
+/// The thread looks no more often than this.
+const QUICKEST: Duration = Duration::from_millis(25);
+
+/// How long the thread waits if there is nothing to watch.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Nobody drives the link.
+const NEVER: u64 = u64::MAX;
+
+/// What is known of a link without asking the task that drives it.
+#[derive(Debug)]
+pub(super) struct Life {
+    address: Address,
+    sockets: SocketOptions,
+    /// When the link is late, in milliseconds since [`START`].
+    late_at: AtomicU64,
+    sign: Mutex<Option<Sign>>,
+    is_registered: AtomicBool,
+    /// Whether the thread shows signs of life for it.
+    is_shown: AtomicBool,
+}
+
+/// What is sent, and how often.
+#[derive(Debug, Clone)]
+struct Sign {
+    header: Bytes,
+    interval: Duration,
+}
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn milliseconds(at: Instant) -> u64 {
+    let since = at.saturating_duration_since(*START).as_millis();
+    u64::try_from(since).unwrap_or(NEVER - 1)
+}
+
+impl Life {
+    pub(super) fn new(address: &Address, sockets: &SocketOptions) -> Arc<Self> {
+        Arc::new(Self {
+            address: address.clone(),
+            sockets: sockets.clone(),
+            late_at: AtomicU64::new(NEVER),
+            sign: Mutex::default(),
+            is_registered: AtomicBool::new(false),
+            is_shown: AtomicBool::new(false),
+        })
+    }
+
+    /// A task drives the link from now on, until the guard is dropped.
+    pub(super) fn drive(self: &Arc<Self>) -> Drive<'_> {
+        watch(self);
+        Drive(self)
+    }
+
+    /// The link will be driven again at `due` at the latest, unless its task cannot run.
+    pub(super) fn driven(&self, due: Instant, heartbeat: Duration) {
+        let late_at = due + LATENESS.min(heartbeat / 2);
+        self.late_at.store(milliseconds(late_at), Ordering::Relaxed);
+    }
+
+    /// The session that is open, and its heartbeat; `None`: there is none, or its peer knows no signs of life.
+    pub(super) fn set_session(&self, session: Option<(Bytes, Duration)>) {
+        let sign = session.map(|(session, interval)| {
+            let header = header::encode(&LinkHeader {
+                alive: true,
+                ..header::of(session)
+            });
+            Sign { header, interval }
+        });
+        *self.sign() = sign;
+    }
+
+    fn sign(&self) -> MutexGuard<'_, Option<Sign>> {
+        self.sign.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to send if the link is late.
+    fn late(&self, now: Instant) -> Option<Sign> {
+        let late_at = self.late_at.load(Ordering::Relaxed);
+        if late_at == NEVER || milliseconds(now) < late_at {
+            return None;
+        }
+        self.sign().clone()
+    }
+
+    /// How long it is until the link may be late.
+    fn due_in(&self, now: Instant) -> Duration {
+        match self.late_at.load(Ordering::Relaxed) {
+            NEVER => IDLE,
+            late_at => Duration::from_millis(late_at.saturating_sub(milliseconds(now)) + 1),
+        }
+    }
+}
+
+/// A task drives a link.
+#[derive(Debug)]
+pub(super) struct Drive<'a>(&'a Life);
+
+impl Drop for Drive<'_> {
+    fn drop(&mut self) {
+        self.0.late_at.store(NEVER, Ordering::Relaxed);
+    }
+}
+
+/// The links of the process, and the thread that watches them.
+#[derive(Debug, Default)]
+struct Registry {
+    links: Vec<Weak<Life>>,
+    /// The process that has the thread: a fork has none.
+    process: Option<u32>,
+    wake: Arc<Notify>,
+}
+
+static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
+
+fn registry() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn watch(life: &Arc<Life>) {
+    if !life.is_registered.swap(true, Ordering::AcqRel) {
+        registry().links.push(Arc::downgrade(life));
+    }
+    start();
+}
+
+/// Starts the thread if it does not run.
+pub(crate) fn start() {
+    // Before anything is late.
+    LazyLock::force(&START);
+    let mut registry = registry();
+    let process = std::process::id();
+    if registry.process != Some(process) {
+        let wake = Arc::<Notify>::default();
+        let watched = wake.clone();
+        let thread = std::thread::Builder::new().name("palm-liveness".to_owned());
+        match thread.spawn(move || run(&watched)) {
+            Ok(_) => registry.process = Some(process),
+            Err(error) => tracing::warn!(%error, "no thread for signs of life"),
+        }
+        registry.wake = wake;
+    }
+    registry.wake.notify_one();
+}
+
+fn run(wake: &Notify) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(look_after_links(wake)),
+        Err(error) => tracing::warn!(%error, "no runtime for signs of life"),
+    }
+}
+
+async fn look_after_links(wake: &Notify) {
+    let mut watchdog = Watchdog::default();
+    let mut looked_at = None::<Instant>;
+    loop {
+        let now = Instant::now();
+        let mut next = IDLE;
+        let links = {
+            let mut registry = registry();
+            registry.links.retain(|life| life.strong_count() > 0);
+            registry.links.clone()
+        };
+        for life in links.iter().filter_map(Weak::upgrade) {
+            if life.late(now).is_none() {
+                next = next.min(life.due_in(now));
+            } else {
+                next = next.min(watchdog::INTERVAL);
+                if !life.is_shown.swap(true, Ordering::AcqRel) {
+                    tokio::spawn(show(life));
+                }
+            }
+        }
+        if looked_at.is_none_or(|at| now.saturating_duration_since(at) >= watchdog::INTERVAL / 2) {
+            looked_at = Some(now);
+            if watchdog.look(now) {
+                next = next.min(watchdog::INTERVAL);
+            }
+        } else {
+            next = next.min(watchdog::INTERVAL);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(next.max(QUICKEST)) => {}
+            () = wake.notified() => {}
+        }
+    }
+}
+
+/// Shows signs of life until the link is driven again.
+async fn show(life: Arc<Life>) {
+    if let Ok(dealer) = Dealer::connect(&life.address, &life.sockets).await {
+        tracing::debug!(address = %life.address, "the task of a link cannot run: showing life for it");
+        let mut sent = None::<Instant>;
+        while let Some(Sign { header, interval }) = life.late(Instant::now()) {
+            if sent.is_none_or(|at| at.elapsed() >= interval) {
+                let frames: Frames = std::iter::once(header).collect();
+                // Without a connection there is nobody to tell.
+                let _ = tokio::time::timeout(interval, dealer.send(frames)).await;
+                sent = Some(Instant::now());
+            }
+            tokio::time::sleep(interval.min(watchdog::INTERVAL / 2)).await;
+        }
+        dealer.close(Duration::ZERO).await;
+    }
+    life.is_shown.store(false, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_shows_life_only_while_it_is_driven_late_and_has_a_session() {
+        let address = "tcp://127.0.0.1:9".parse().expect("it is an address");
+        let life = Life::new(&address, &SocketOptions::default());
+        let begin = Instant::now();
+        let later = begin + Duration::from_secs(100);
+        let heartbeat = Duration::from_secs(7);
+        assert!(life.late(later).is_none(), "nobody drives it");
+        let drive = life.drive();
+        life.driven(begin + heartbeat, heartbeat);
+        assert!(life.late(later).is_none(), "it has no session");
+        life.set_session(Some((vec![7; header::SESSION_LEN].into(), heartbeat)));
+        assert!(life.late(begin + heartbeat).is_none());
+        assert!(life.late(begin + heartbeat + LATENESS / 2).is_none());
+        let sign = life
+            .late(begin + heartbeat + 2 * LATENESS)
+            .expect("it is late");
+        let header = header::decode(sign.header).expect("it is a header");
+        assert!(header.alive && sign.interval == heartbeat);
+        drop(drive);
+        assert!(life.late(later).is_none(), "its task is gone");
+    }
+
+    #[test]
+    fn quick_heartbeat_makes_a_link_late_sooner() {
+        let address = "tcp://127.0.0.1:9".parse().expect("it is an address");
+        let life = Life::new(&address, &SocketOptions::default());
+        let begin = Instant::now();
+        let heartbeat = Duration::from_millis(200);
+        let _drive = life.drive();
+        life.set_session(Some((vec![7; header::SESSION_LEN].into(), heartbeat)));
+        life.driven(begin, heartbeat);
+        assert!(life.late(begin + Duration::from_millis(50)).is_none());
+        assert!(life.late(begin + Duration::from_millis(150)).is_some());
+    }
+}

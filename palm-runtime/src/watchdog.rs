@@ -1,0 +1,264 @@
+//! Which method keeps its thread: what a thread polls, as published by executors and read by the thread of
+//! [`liveness`](crate::link::liveness).
+//!
+//! Each thread that polls calls has a slot with one number, which it changes before and after each poll. If a
+//! number stays the same for longer than [`LIMIT`], and names a method, the method keeps its thread. So a poll
+//! costs two stores, and no look at the clock.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// How long a poll may take until it is warned of.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// How soon the same method is warned of again.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How often slots are looked at.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The bits of a slot's number that name the method; the rest counts polls.
+const METHOD_BITS: u32 = 24;
+const METHOD_MASK: u64 = (1 << METHOD_BITS) - 1;
+
+/// A method of a component, of all in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct MethodId(u32);
+
+/// What one thread polls: 0 in the bits of the method if nothing.
+#[derive(Debug, Default)]
+struct Slot(AtomicU64);
+
+impl Slot {
+    /// Publishes that a method is polled; returns what was before, for [`end`](Self::end).
+    fn begin(&self, method: MethodId) -> u64 {
+        // Only its own thread writes.
+        let before = self.0.load(Ordering::Relaxed);
+        self.set(before, u64::from(method.0) + 1);
+        before & METHOD_MASK
+    }
+
+    fn end(&self, before: u64) {
+        self.set(self.0.load(Ordering::Relaxed), before);
+    }
+
+    fn set(&self, number: u64, method: u64) {
+        let polls = (number >> METHOD_BITS).wrapping_add(1);
+        let next = polls << METHOD_BITS | (method & METHOD_MASK);
+        self.0.store(next, Ordering::Relaxed);
+    }
+}
+
+/// All slots and methods of the process.
+#[derive(Debug, Default)]
+struct Registry {
+    slots: Vec<Arc<Slot>>,
+    methods: Vec<(String, &'static str)>,
+    ids: HashMap<(String, &'static str), MethodId>,
+}
+
+static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
+
+fn registry() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    static SLOT: Arc<Slot> = {
+        let slot = Arc::<Slot>::default();
+        registry().slots.push(slot.clone());
+        slot
+    };
+}
+
+impl MethodId {
+    /// The id of a method, the same for all components of one name.
+    pub(crate) fn new(component: &str, function: &'static str) -> Self {
+        let mut registry = registry();
+        let name = (component.to_owned(), function);
+        if let Some(&id) = registry.ids.get(&name) {
+            return id;
+        }
+        let id = Self(u32::try_from(registry.methods.len()).unwrap_or(u32::MAX));
+        registry.methods.push(name.clone());
+        registry.ids.insert(name, id);
+        id
+    }
+
+    /// Polls the method.
+    pub(crate) fn poll<T>(self, poll: impl FnOnce() -> T) -> T {
+        struct End<'a>(&'a Slot, u64);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.end(self.1);
+            }
+        }
+        let mut poll = Some(poll);
+        let polled = SLOT.try_with(|slot| {
+            let _end = End(slot, slot.begin(self));
+            poll.take().map(|poll| poll())
+        });
+        match (polled, poll) {
+            (Ok(Some(polled)), _) => polled,
+            // The thread ends.
+            (_, Some(poll)) => poll(),
+            _ => unreachable!("it is polled once"),
+        }
+    }
+}
+
+/// A call whose polls are watched.
+#[derive(Debug)]
+pub(crate) struct Watched<F> {
+    pub(crate) method: MethodId,
+    pub(crate) call: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { method, call } = &mut *self;
+        method.poll(|| call.as_mut().poll(context))
+    }
+}
+
+/// A method that keeps its thread.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    method: MethodId,
+    elapsed: Duration,
+}
+
+/// Looks at the slots from time to time.
+#[derive(Debug, Default)]
+pub(crate) struct Watchdog {
+    /// The number of each slot, when it was first seen, and whether it was warned of. By the slot's address.
+    seen: HashMap<usize, (u64, Instant, bool)>,
+    warned: HashMap<MethodId, Instant>,
+}
+
+impl Watchdog {
+    /// Warns of each method that keeps its thread. Returns whether there is anything to watch.
+    pub(crate) fn look(&mut self, now: Instant) -> bool {
+        let slots = {
+            let mut registry = registry();
+            // Those of threads that have ended.
+            registry.slots.retain(|slot| Arc::strong_count(slot) > 1);
+            registry.slots.clone()
+        };
+        let numbers = slots.iter().map(|slot| {
+            let place = Arc::as_ptr(slot) as usize;
+            (place, slot.0.load(Ordering::Relaxed))
+        });
+        for Held { method, elapsed } in self.held(numbers, now) {
+            let name = registry().methods.get(method.0 as usize).cloned();
+            let Some((component, function)) = name else {
+                continue;
+            };
+            tracing::warn!(
+                component,
+                function,
+                ?elapsed,
+                "the method `{function}` of `{component}` keeps its thread: nothing else runs there, use `#[palm::method(blocking)]` for such methods"
+            );
+        }
+        !slots.is_empty()
+    }
+
+    fn held(&mut self, numbers: impl Iterator<Item = (usize, u64)>, now: Instant) -> Vec<Held> {
+        let mut held = Vec::new();
+        let mut seen = HashMap::new();
+        for (place, number) in numbers {
+            let before = self.seen.get(&place).copied();
+            let (_, since, mut is_warned) = before
+                .filter(|(before, ..)| *before == number)
+                .unwrap_or((number, now, false));
+            let elapsed = now.saturating_duration_since(since);
+            let method = (number & METHOD_MASK).checked_sub(1);
+            if let Some(method) = method
+                && elapsed >= LIMIT
+                && !is_warned
+            {
+                is_warned = true;
+                let method = MethodId(method as u32);
+                let warned = self.warned.get(&method);
+                if warned.is_none_or(|at| now.saturating_duration_since(*at) >= QUIET) {
+                    self.warned.insert(method, now);
+                    held.push(Held { method, elapsed });
+                }
+            }
+            seen.insert(place, (number, since, is_warned));
+        }
+        self.seen = seen;
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const METHOD: MethodId = MethodId(7);
+
+    /// What a watchdog finds at such times in a slot that is changed in between.
+    fn check(watchdog: &mut Watchdog, slot: &Slot, now: Instant) -> Vec<Duration> {
+        let number = slot.0.load(Ordering::Relaxed);
+        let held = watchdog.held(std::iter::once((1, number)), now);
+        assert!(held.iter().all(|held| held.method == METHOD));
+        held.into_iter().map(|held| held.elapsed).collect()
+    }
+
+    #[test]
+    fn method_that_keeps_its_thread_is_warned_of_once_a_minute() {
+        let (mut watchdog, slot) = (Watchdog::default(), Slot::default());
+        let begin = Instant::now();
+        let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
+        let before = slot.begin(METHOD);
+        assert_eq!(check(&mut watchdog, &slot, at(0.0)), []);
+        assert_eq!(check(&mut watchdog, &slot, at(0.9)), []);
+        let second = Duration::from_secs(1);
+        assert_eq!(check(&mut watchdog, &slot, at(1.0)), [second]);
+        assert_eq!(check(&mut watchdog, &slot, at(90.0)), [], "the same poll");
+        slot.end(before);
+        for (from, expected) in [(10.0, 0), (70.0, 1)] {
+            let before = slot.begin(METHOD);
+            assert_eq!(check(&mut watchdog, &slot, at(from)), []);
+            let held = check(&mut watchdog, &slot, at(from + 1.0));
+            assert_eq!(held.len(), expected, "{from}");
+            slot.end(before);
+        }
+    }
+
+    #[test]
+    fn quick_polls_and_idle_threads_are_not_warned_of() {
+        let (mut watchdog, slot) = (Watchdog::default(), Slot::default());
+        let begin = Instant::now();
+        for second in 0..10 {
+            let before = slot.begin(METHOD);
+            let now = begin + Duration::from_secs(second);
+            assert_eq!(check(&mut watchdog, &slot, now), []);
+            slot.end(before);
+        }
+        for second in 10..20 {
+            let now = begin + Duration::from_secs(second);
+            assert_eq!(check(&mut watchdog, &slot, now), []);
+        }
+    }
+
+    #[test]
+    fn outer_method_is_watched_again_after_one_within_it() {
+        let slot = Slot::default();
+        let outer = slot.begin(METHOD);
+        let inner = slot.begin(MethodId(8));
+        slot.end(inner);
+        let number = slot.0.load(Ordering::Relaxed);
+        assert_eq!(number & METHOD_MASK, u64::from(METHOD.0) + 1);
+        slot.end(outer);
+        assert_eq!(slot.0.load(Ordering::Relaxed) & METHOD_MASK, 0);
+    }
+}
