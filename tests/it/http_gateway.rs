@@ -615,3 +615,16 @@ fn what_is_under_way_is_finished_before_the_end() {
         shop.worker.shutdown().await.unwrap();
     });
 }
+
+#[test]
+fn a_result_of_an_earlier_step_is_no_response() {
+    check(async {
+        let shop = Shop::open().await;
+        // What a master gets by HTTP it answers itself.
+        let request = shop.post("shop.shout%20other.more", "abc");
+        let problem = problem(request, 502).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("step 1, `shop.shout`"), "{detail}");
+        shop.close().await;
+    });
+}

@@ -160,8 +160,8 @@ pub(super) struct Answers {
     id: ByteString,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, Waiting>>,
-    /// Gets the topics of calls that are given up.
-    given_up: mpsc::Sender<ByteString>,
+    /// Gets the topics of calls that are given up, until the client ends.
+    given_up: Mutex<Option<mpsc::Sender<ByteString>>>,
     closed: AtomicBool,
 }
 
@@ -203,8 +203,7 @@ impl Topic {
     pub(super) fn give_up(&mut self) {
         self.answers.lock().remove(&self.number);
         if std::mem::take(&mut self.awaited) {
-            // If there is no room for it, the call runs to its end.
-            let _ = self.answers.given_up.try_send(self.text.clone());
+            self.answers.give_up(std::iter::once(self.text.clone()));
         }
     }
 
@@ -220,7 +219,7 @@ impl Answers {
             id,
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
-            given_up,
+            given_up: Mutex::new(Some(given_up)),
             closed: AtomicBool::new(false),
         })
     }
@@ -315,6 +314,29 @@ impl Answers {
         }
     }
 
+    /// These calls are given up. Those that there is no room for run to their end.
+    fn give_up(&self, topics: impl Iterator<Item = ByteString>) {
+        let given_up = self.given_up.lock();
+        let given_up = given_up.unwrap_or_else(PoisonError::into_inner);
+        if let Some(given_up) = &*given_up {
+            for topic in topics {
+                let _ = given_up.try_send(topic);
+            }
+        }
+    }
+
+    /// Gives up all calls that wait, and takes no further ones: the client ends.
+    pub(super) fn end(&self) {
+        self.closed.store(true, Ordering::Release);
+        let waiting = std::mem::take(&mut *self.lock());
+        let topics = waiting
+            .keys()
+            .map(|number| format!("{}/{number}", self.id).into());
+        self.give_up(topics);
+        let given_up = self.given_up.lock();
+        given_up.unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Whether no answer will come any more.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -355,6 +377,29 @@ pub(super) async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn calls_that_wait_when_the_client_ends_are_given_up() {
+        let (sender, mut given_up) = mpsc::channel(10);
+        let answers = Answers::new("id".into(), sender);
+        let waiting = || {
+            let (sender, answer) = oneshot::channel();
+            (Waiting::One(sender, Inputs::default()), answer)
+        };
+        let (first, answer) = waiting();
+        let mut first = answers.topic(first);
+        first.awaited(true);
+        answers.end();
+        assert!(answer.await.is_err());
+        drop(first);
+        let (late, answer) = waiting();
+        let mut late = answers.topic(late);
+        late.awaited(true);
+        assert!(answer.await.is_err());
+        drop(late);
+        assert_eq!(given_up.recv().await.as_deref(), Some("id/0"));
+        assert_eq!(given_up.recv().await, None);
+    }
 
     #[tokio::test]
     async fn answers_find_their_call_by_the_topic() {

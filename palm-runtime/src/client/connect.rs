@@ -79,6 +79,8 @@ pub(super) struct Connection {
 struct Open {
     links: Vec<Opened>,
     tasks: Vec<Reader>,
+    /// Tells of calls that were given up; ends when all are told.
+    cancel: Reader,
 }
 
 /// The options of a [`Client`].
@@ -335,7 +337,7 @@ impl ClientBuilder {
         let known = Arc::new(known);
         let cancel = cancel::tell(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(cancel)));
+        let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
         let routes = Routes::new(
             answering,
             directory.clone(),
@@ -356,7 +358,11 @@ impl ClientBuilder {
             cache,
             known,
             routes,
-            open: Mutex::new(Some(Open { links, tasks })),
+            open: Mutex::new(Some(Open {
+                links,
+                tasks,
+                cancel,
+            })),
             runtime: Handle::current(),
         })))
     }
@@ -373,8 +379,8 @@ impl Connection {
 /// How long a client that is closed waits until what it has sent is acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same for one that is dropped, which does not wait for that itself.
-const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for one that ends, also for the calls that it gives up.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the drop of a client may keep a thread on which no task of a runtime waits. It says goodbye within a
 /// millisecond, usually.
@@ -385,16 +391,17 @@ impl Connection {
     fn end(&self) -> Option<Open> {
         let open = self.open.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner).take()?;
-        self.answers.close();
+        self.answers.end();
         open.links.extend(self.routes.close());
         Some(open)
     }
 }
 
 impl Open {
-    /// Sends what is not acknowledged yet, and says goodbye.
+    /// Sends what is not acknowledged yet, for at most `flush`, and says goodbye.
     async fn close(self, calls: Way, flush: Duration) {
-        let _ = tokio::time::timeout(flush, calls.delivered()).await;
+        let sent = async { tokio::join!(calls.delivered(), self.cancel) };
+        let _ = tokio::time::timeout(flush, sent).await;
         let links = self.links.into_iter().map(Opened::into_parts);
         // Without its reader the link's socket is free.
         let links: Vec<_> = links.map(|(link, _)| link).collect();
@@ -415,7 +422,7 @@ impl Drop for Connection {
         let has_threads = self.runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         let is_task = tokio::task::try_id().is_some();
         self.runtime.spawn(async move {
-            open.close(calls, DROP_FLUSH_TIMEOUT).await;
+            open.close(calls, END_TIMEOUT).await;
             drop(done);
         });
         if has_threads && !is_task {
@@ -532,8 +539,8 @@ impl Client {
     }
 
     /// Closes the client, and all of its clones: waits until what was sent is acknowledged, at most 5 s, and says
-    /// goodbye to the components that it is connected to. Calls that are under way, and later ones, end with
-    /// [`CallError::Closed`].
+    /// goodbye to the components that it is connected to. Calls that are under way are given up, and end with
+    /// [`CallError::Closed`] like later ones.
     ///
     /// Dropping the last clone does the same in the background. On a runtime of one thread (`current_thread`) that
     /// ends at once, the goodbye is lost then, and components keep the session for a while.
@@ -545,7 +552,7 @@ impl Client {
         let calls = self.0.calls.clone();
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, calls.delivered()).await;
         if let Some(open) = self.0.end() {
-            open.close(calls, Duration::ZERO).await;
+            open.close(calls, END_TIMEOUT).await;
         }
     }
 

@@ -45,7 +45,6 @@ use crate::socket::SocketClosed;
 /// answers of the client's other calls wait too.
 #[must_use = "a job does nothing unless it is polled"]
 pub struct Job<'a, Output = Bytes> {
-    client: Client,
     /// `None` once it is over.
     steps: Option<Steps>,
     failed: Option<CallError>,
@@ -83,6 +82,8 @@ pub struct Job<'a, Output = Bytes> {
     /// Whether something was sent or taken since `idle` was set.
     progress: bool,
     output: PhantomData<fn() -> Output>,
+    /// The last field: its calls are given up before the client may end with it.
+    client: Client,
 }
 
 /// How many more messages may be sent before answers have to come.

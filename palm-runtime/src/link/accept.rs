@@ -1048,7 +1048,7 @@ impl State {
     /// Forgets a peer. Returns the id of a client that has vanished: one that has not closed its session, and
     /// has no other one.
     fn remove(&mut self, key: PeerKey, ending: Ending) -> Option<Arc<str>> {
-        let peer = self.peers.remove(&key)?;
+        let mut peer = self.peers.remove(&key)?;
         if self.routes.get(&peer.route) == Some(&key) {
             self.routes.remove(&peer.route);
         }
@@ -1072,6 +1072,9 @@ impl State {
                 if messages > 0 && ending == Ending::Expired {
                     let name = &peer.name;
                     tracing::warn!(peer = %name, messages, "dropping the backlog of a peer that is gone");
+                    let mut items = peer.session.take_unacknowledged();
+                    items.extend(self.streams.take_parked(peer.key));
+                    self.streams.return_backlog(peer.key, items);
                 }
                 self.streams.remove(peer.key);
                 let is_last = makes_calls && self.forget_caller(&peer.name);

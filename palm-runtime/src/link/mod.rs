@@ -23,7 +23,7 @@ mod workers;
 pub(crate) use header::is_header;
 pub use options::LinkOptions;
 
-pub(crate) use streams::{Delivery, Following};
+pub(crate) use streams::{Delivery, Following, StreamNews};
 
 /// The role of a worker towards its master.
 pub(crate) const WORKER: &str = "worker";

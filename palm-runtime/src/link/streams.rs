@@ -142,6 +142,15 @@ impl Origin {
     }
 }
 
+/// What the part that publishes is told.
+#[derive(Debug)]
+pub(crate) enum StreamNews {
+    /// A peer follows this from now on.
+    Follows(Following),
+    /// These were for a subscriber that is gone, and nobody else has them.
+    Undelivered(Vec<Delivery>),
+}
+
 /// Messages to be published.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
@@ -182,8 +191,8 @@ pub(super) struct Streams {
     callers: HashMap<String, PeerKey>,
     /// Peers whose backlog is full, and since when.
     full: HashMap<PeerKey, Instant>,
-    /// Gets what somebody new follows.
-    news: Option<mpsc::UnboundedSender<Following>>,
+    /// To the part that publishes.
+    news: Option<mpsc::UnboundedSender<StreamNews>>,
 }
 
 /// The client of a topic: what stands in front of the first slash.
@@ -203,7 +212,7 @@ impl Streams {
         }
         if let Some(news) = &self.news {
             // Without a taker the component has stopped.
-            let _ = news.send(following.clone());
+            let _ = news.send(StreamNews::Follows(following.clone()));
         }
         let follower = Follower {
             following,
@@ -236,6 +245,34 @@ impl Streams {
             db_address: origin.db_address.clone(),
             topics,
         })
+    }
+
+    /// Returns the backlog of a subscriber that is not coming back to the part that publishes, except for messages
+    /// that others follow as well.
+    pub(super) fn return_backlog(&mut self, key: PeerKey, items: VecDeque<Item>) {
+        let (Some(follower), Some(news)) = (self.followers.get(&key), &self.news) else {
+            return;
+        };
+        let topics = &follower.following.topics;
+        let topic = |item: &Item| topics.get(usize::try_from(item.tag).ok()?.checked_sub(1)?);
+        let is_alone = |topic: &String| {
+            let followers = self.topics.get(topic);
+            topic.as_bytes() != CANCEL_TOPIC && followers.is_some_and(|it| it.len() == 1)
+        };
+        let undelivered: Vec<_> = items
+            .into_iter()
+            .filter_map(|item| {
+                let topic = topic(&item).filter(|topic| is_alone(topic))?;
+                Some(Delivery {
+                    topic: topic.as_str().into(),
+                    group: item.group,
+                })
+            })
+            .collect();
+        if !undelivered.is_empty() {
+            // Without a receiver the component has stopped.
+            let _ = news.send(StreamNews::Undelivered(undelivered));
+        }
     }
 
     pub(super) fn remove(&mut self, key: PeerKey) {
@@ -371,7 +408,7 @@ impl Streams {
 
 impl Links {
     /// There is a part that publishes. Of several the first one does; tells what is followed from now on.
-    pub(crate) fn publish_here(&self) -> Option<mpsc::UnboundedReceiver<Following>> {
+    pub(crate) fn publish_here(&self) -> Option<mpsc::UnboundedReceiver<StreamNews>> {
         let streams = &mut self.state().streams;
         if std::mem::replace(&mut streams.publishes, true) {
             return None;
@@ -561,6 +598,34 @@ mod tests {
         assert_eq!(targets(&streams, "anna/17"), [(1, 0)]);
         streams.remove(1);
         assert!(streams.callers.is_empty() && targets(&streams, "anna/17").is_empty());
+    }
+
+    #[test]
+    fn the_backlog_of_a_subscriber_that_is_gone_is_returned_unless_others_follow() {
+        let (sender, mut news) = mpsc::unbounded_channel();
+        let mut streams = Streams {
+            news: Some(sender),
+            ..Streams::default()
+        };
+        streams.add(1, following(&["news", "sport"], "anna"));
+        streams.add(2, following(&["sport"], ""));
+        while let Ok(StreamNews::Follows(_)) = news.try_recv() {}
+        let item = |tag: u64| Item::new(tag, vec![tag as u8].into());
+        // For the client, and for topics that it does not have, there is nobody to be told.
+        let items = (0..4).map(item).chain([item(u64::MAX)]).collect();
+        streams.return_backlog(1, items);
+        let Ok(StreamNews::Undelivered(undelivered)) = news.try_recv() else {
+            panic!("nothing is returned");
+        };
+        let [Delivery { topic, group }] = &undelivered[..] else {
+            panic!("{undelivered:?}");
+        };
+        assert_eq!((&**topic, &group.frame()[..]), ("news", &[1][..]));
+        streams.return_backlog(2, VecDeque::from([item(1)]));
+        assert!(news.try_recv().is_err());
+        streams.remove(1);
+        streams.return_backlog(2, VecDeque::from([item(1)]));
+        assert!(matches!(news.try_recv(), Ok(StreamNews::Undelivered(_))));
     }
 
     #[test]

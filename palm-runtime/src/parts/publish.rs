@@ -19,7 +19,7 @@ use crate::cancel::CANCEL_TOPIC;
 use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure};
 use crate::function::has_next_step;
-use crate::link::{Delivery, Following};
+use crate::link::{Delivery, Following, StreamNews};
 use crate::message::{FrameMemory, Group, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
@@ -62,7 +62,7 @@ pub struct PubService<S = Plain> {
 struct Opened {
     publish: Publish,
     /// What is followed over links from now on, for the first such part.
-    followed: Option<mpsc::UnboundedReceiver<Following>>,
+    followed: Option<mpsc::UnboundedReceiver<StreamNews>>,
     context: Arc<ComponentContext>,
     shared: Arc<Shared>,
     counters: Arc<PartCounters>,
@@ -184,7 +184,10 @@ impl<S: Shape> Outbound for PubService<S> {
                     changed?;
                     publisher.take_notice().await?;
                 }
-                Some(following) = next(&mut followed) => publisher.follow(&following).await?,
+                Some(news) = next(&mut followed) => match news {
+                    StreamNews::Follows(following) => publisher.follow(&following).await?,
+                    StreamNews::Undelivered(deliveries) => publisher.undelivered(deliveries),
+                },
                 () = shared.streams.in_place(), if !is_in_place => {
                     is_in_place = true;
                     shared.links.set_in_place();
@@ -270,7 +273,7 @@ fn share_among(message: &Message, made: &mut Vec<Message>) {
 }
 
 /// What is followed from now on, where links are served.
-async fn next(followed: &mut Option<mpsc::UnboundedReceiver<Following>>) -> Option<Following> {
+async fn next(followed: &mut Option<mpsc::UnboundedReceiver<StreamNews>>) -> Option<StreamNews> {
     match followed {
         Some(followed) => followed.recv().await,
         None => std::future::pending().await,
@@ -782,6 +785,20 @@ impl<S: Shape> Publisher<S> {
                 "no component follows `{name}`, so messages with a further step were answered by an error"
             );
         }
+    }
+
+    /// Drops messages of a subscriber that is gone.
+    fn undelivered(&mut self, deliveries: Vec<Delivery>) {
+        let mut dropped = Vec::new();
+        for Delivery { topic, group } in deliveries {
+            if !self.publish.is_subscribed(topic.as_bytes()) {
+                let frames = group.frames();
+                dropped.extend(frames.map(|frame| (topic.clone(), frame)));
+            }
+        }
+        // They are taken from the end.
+        dropped.reverse();
+        self.drop_held(dropped);
     }
 
     /// The answer to the client of a message that no component follows for, and its topic. `None` if the message
