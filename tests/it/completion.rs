@@ -11,10 +11,11 @@ use palm::parts::{
     WorkerPullService, WorkerPushService,
 };
 use palm::prelude::*;
+use palm::socket::{Pull, Push};
 use palm::{BoxError, CallError, ComponentHandle};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::setup::{ANY, check, connect, soon};
+use super::setup::{ANY, address, check, connect, options, soon};
 
 /// Yields the message.
 struct Same;
@@ -397,6 +398,43 @@ fn push_pull_leaves_jobs_complete() {
             let _worker = worker.unwrap();
             let what = format!("round {round} of a push-pull");
             check_jobs(&what, &component, "arch.twice", DOUBLED).await;
+        }
+    });
+}
+
+/// A worker that knows nothing of links: it gives each task back as its result.
+async fn legacy_worker(component: &ComponentHandle) -> AbortOnDropHandle<()> {
+    let at = |key| address(component.address(key).unwrap());
+    let tasks = Pull::connect(&at("worker_push_address"), &options()).await;
+    let results = Push::connect(&at("worker_pull_address"), &options()).await;
+    let (mut tasks, results) = (tasks.unwrap(), results.unwrap());
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut frames = Vec::new();
+        while tasks.recv_many(&mut frames, 100).await.is_ok() {
+            for frame in frames.drain(..) {
+                results.send(frame).await.unwrap();
+            }
+        }
+    }))
+}
+
+#[test]
+fn push_pull_leaves_jobs_complete_beside_a_legacy_worker_if_the_function_is_registered() {
+    check(async {
+        let mut template = with_push_pull();
+        template
+            .register_inbound(PullService::bind(ANY).hooks(Twice), "Pull")
+            .route("Workers");
+        finish(&mut template);
+        let component = template.spawn().await.unwrap();
+        let worker = Methods.connect(component.db_address()).spawn().await;
+        let _worker = worker.unwrap();
+        let client = connect("arch", &component).await;
+        assert_eq!(client.eval(Methods::SAME, "x").await.unwrap(), "x");
+        let _legacy = legacy_worker(&component).await;
+        for round in 0..6 {
+            let what = format!("round {round} beside a legacy worker");
+            check_jobs(&what, &component, "arch.same", DOUBLED).await;
         }
     });
 }
