@@ -34,7 +34,9 @@ pub struct LinkOptions {
     /// given to another one, which may be the same; the first result counts, so functions with several lose
     /// some of them. Default: never, since it cannot be known what has become of such a worker.
     pub pushed_limit: Option<Duration>,
-    /// How many workers are tried with a task until it becomes an error to its caller. Default: 3.
+    /// How many workers may be lost after they have begun a task, until it ends with an error. The last attempt
+    /// runs alone on its worker, so that a message that kills its workers does no harm to others; with 1 there is
+    /// no such attempt. Default: 3.
     pub max_attempts: u32,
     /// How many sessions there may be at once. Default: 10 000.
     pub max_sessions: usize,

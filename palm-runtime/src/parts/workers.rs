@@ -101,8 +101,8 @@ impl Outstanding {
 /// `worker_push_address`.
 ///
 /// Workers that have a link with the component get their tasks over that, see
-/// [`LinkOptions`](crate::LinkOptions): the one that has least to do gets the next task, and what is with
-/// one that dies goes to another. It needs a [`WorkerPullService`] and a
+/// [`LinkOptions`](crate::LinkOptions): the least-loaded one that has the function receives the next task, and
+/// the tasks of one that is lost are redelivered. It needs a [`WorkerPullService`] and a
 /// [`CacheService`](crate::parts::CacheService) beside it.
 ///
 /// A message that is not a task goes on to where results go: the error of an earlier step, or the rest of a
