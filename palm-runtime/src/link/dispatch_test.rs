@@ -502,7 +502,10 @@ fn waiting_tasks_are_for_workers_that_connect_later() {
 fn function_that_no_worker_has_listed_fails_after_a_grace() {
     let mut rig = Rig::empty();
     rig.call("rendr", 2);
-    assert_eq!(rig.passed(10 * UNKNOWN_GRACE), [], "no worker is connected");
+    for _ in 0..2 {
+        let failed = rig.passed(10 * UNKNOWN_GRACE);
+        assert_eq!(failed, [], "no worker is connected");
+    }
     rig.connect(0, &["render"], 0, 9);
     assert_eq!(rig.passed(Duration::ZERO), []);
     assert_eq!(rig.passed(UNKNOWN_GRACE - Duration::from_millis(1)), []);
@@ -631,8 +634,9 @@ fn group_is_given_in_small_parts_while_other_clients_wait() {
     assert_eq!(sizes.iter().sum::<usize>(), 200);
     // Alone, a client has all.
     rig.group(3, 100);
+    rig.group(3, 100);
     rig.set_room(0, 200);
-    assert_eq!(rig.assigned_groups().len(), 1);
+    assert_eq!(rig.assigned_groups().len(), 2);
 }
 
 #[test]
@@ -986,6 +990,153 @@ fn group_is_not_begun_beyond_the_concurrency_while_redelivered_tasks_wait() {
     assert_eq!(rig.assigned_groups(), [(2, 3, 2)]);
     rig.set_room(1, 9);
     assert_eq!(rig.assigned_groups()[0], (1, 1, 1));
+}
+
+#[test]
+fn rest_of_a_group_fails_at_its_own_deadline() {
+    let mut rig = Rig::new(&[0]);
+    let deadlines = [Duration::ZERO, Duration::from_millis(20)];
+    let frames = deadlines.map(|it| with_deadline("master.work", it));
+    let sizes = Sizes::new([frames[0].len() as u32; 2].into());
+    let group = Group::of(frames.concat().into(), sizes).unwrap();
+    rig.submit(group, Flow::new(1));
+    let mut failed = rig.passed(Duration::ZERO).len();
+    let since = Instant::now();
+    while failed < 2 {
+        assert!(since.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+        failed += rig.passed(Duration::ZERO).len();
+    }
+    assert_eq!(rig.outstanding(), 0);
+}
+
+#[test]
+fn worker_that_is_assigned_tasks_and_finishes_none_stalls() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 2, 9);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.passed(STALL / 2);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [(0, 2), (0, 3)]);
+    rig.passed(STALL / 2);
+    assert!(rig.workers[&0].is_stalled);
+    // One that finishes a task now and then does not.
+    rig.done(0, 1);
+    assert!(!rig.workers[&0].is_stalled);
+    for id in [2, 3] {
+        rig.call("work", 1);
+        rig.assigned();
+        rig.passed(STALL / 2);
+        assert!(!rig.workers[&0].is_stalled);
+        rig.done(0, id);
+    }
+    rig.passed(STALL / 2);
+    assert!(!rig.workers[&0].is_stalled);
+}
+
+#[test]
+fn redelivered_task_of_an_unlisted_function_is_for_a_worker_that_lists_it() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &[], 1, 1);
+    rig.call("late", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.lost(0);
+    rig.connect(1, &["late"], 1, 1);
+    rig.connect(2, &["other"], 1, 1);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+}
+
+#[test]
+fn with_one_attempt_a_lost_task_fails_and_a_returned_one_does_not_run_alone() {
+    let mut rig = Rig::empty();
+    rig.dispatch = Dispatch::new(1);
+    rig.connect(0, &["work"], 2, 2);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
+    rig.give_back(0, 1);
+    rig.set_room(0, 1);
+    assert_eq!(rig.assigned(), [(0, 1)], "beside the other one");
+    assert_eq!(rig.lost(0).len(), 2);
+    assert_eq!(rig.outstanding(), 0);
+}
+
+#[test]
+fn redelivered_tasks_of_other_workers_do_not_stop_prefetching() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["a"], 1, 1);
+    rig.connect(1, &["a"], 1, 0);
+    rig.connect(2, &["b"], 1, 9);
+    rig.call("a", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.lost(0);
+    rig.call("b", 3);
+    assert_eq!(rig.assigned(), [(2, 2), (2, 3), (2, 4)]);
+}
+
+#[test]
+fn task_is_as_old_as_its_last_assignment() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 1, 2);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.lost(0);
+    rig.call("work", 1);
+    rig.rejoin(0, 0);
+    // Returned by another worker, so that it goes behind one that was assigned before.
+    rig.connect(1, &["work"], 1, 1);
+    assert_eq!(rig.assigned(), [(1, 1)]);
+    rig.set_room(0, 1);
+    assert_eq!(rig.assigned(), [(0, 2)]);
+    rig.give_back(1, 1);
+    rig.done(0, 2);
+    rig.call("work", 1);
+    rig.set_room(0, 1);
+    assert_eq!(rig.assigned(), [(0, 1)]);
+    rig.set_room(0, 1);
+    let sequences: Vec<_> = rig.tasks[&1].holders.iter().map(|it| it.sequence).collect();
+    assert_eq!(sequences, [rig.turn]);
+}
+
+#[test]
+fn worker_that_is_alone_or_reserved_is_not_reserved() {
+    let mut rig = Rig::empty();
+    // Two suspects of one function and one of another.
+    for key in [8, 9] {
+        rig.connect(key, &["a", "b"], 3, 3);
+        if key == 8 {
+            rig.call("a", 2);
+            rig.call("b", 1);
+        }
+        assert_eq!(rig.assigned().len(), 3);
+        rig.lost(key);
+    }
+    // An idle worker for the first one; the others have tasks.
+    for key in 0..6 {
+        let names: &[_] = if key < 5 {
+            &["a", "b", "c"]
+        } else {
+            &["b", "c"]
+        };
+        rig.connect(key, names, 9, 0);
+    }
+    rig.connect(7, &["d"], 1, 0);
+    for key in 1..6 {
+        let now = rig.now;
+        rig.dispatch.load(key, 2, now);
+    }
+    rig.set_room(0, 1);
+    assert_eq!(rig.assigned().len(), 1);
+    assert!(rig.workers[&0].alone.is_some());
+    for key in 1..6 {
+        rig.set_room(key, 9);
+    }
+    assert_eq!(rig.assigned(), []);
+    let reserved: BTreeSet<_> = rig.pools.iter().filter_map(|it| it.reserved).collect();
+    let keys: BTreeSet<_> = reserved.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys.len(), 2, "one for each function");
+    assert!(!keys.contains(&0));
+    assert_eq!(rig.workers.values().filter(|it| it.is_reserved).count(), 2);
 }
 
 #[derive(Debug, Clone)]
