@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use palm::prelude::*;
-use support::{ANY, Process, until_orphaned};
+use support::{ANY, Process, memory_kib, until_orphaned};
 
 struct Echo;
 
@@ -110,18 +110,8 @@ impl Watched {
     }
 
     fn memory(&self) -> u64 {
-        resident(&self.process.id().to_string())
+        self.process.memory_kib()
     }
-}
-
-/// Resident memory in KiB.
-fn resident(process: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number
-        .and_then(|number| number.parse().ok())
-        .unwrap_or_default()
 }
 
 async fn endure(count: u64) -> palm::Result<()> {
@@ -145,7 +135,7 @@ async fn endure(count: u64) -> palm::Result<()> {
         seen[word] |= bit;
         received += 1;
         if received == count / 10 {
-            settled = resident("self");
+            settled = memory_kib("self");
             for process in &mut processes {
                 process.settled = process.memory();
             }
@@ -157,7 +147,7 @@ async fn endure(count: u64) -> palm::Result<()> {
             println!(
                 "{received:>12} messages, {rate:.0}/s; {}, client {} KiB",
                 memory.join(", "),
-                resident("self")
+                memory_kib("self")
             );
         }
     }
@@ -174,7 +164,7 @@ async fn endure(count: u64) -> palm::Result<()> {
             process.settled
         );
     }
-    let now = resident("self");
+    let now = memory_kib("self");
     assert!(
         now < settled + SLACK,
         "the client grew from {settled} to {now} KiB"

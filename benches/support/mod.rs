@@ -1,64 +1,146 @@
 //! What the benchmarks share: components as processes of their own.
+//!
+//! A [`Process`] is this program with other arguments. It prints one line when it is ready, and ends when its
+//! stdin is closed; a component that calls [`serve_reports`] also answers each line that it reads.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// An address on a port that the system picks.
 pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
 
+/// How long a process may take to start, and to answer a line.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a process may take to end after its stdin was closed: the drain limit of the components, and some.
+const END_TIMEOUT: Duration = Duration::from_secs(45);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
 /// A component as a process, killed with this one.
 pub(crate) struct Process {
     child: Child,
+    /// `None` while a line is read in another thread.
+    stdout: Option<BufReader<ChildStdout>>,
     /// The words of the line that it printed first.
-    says: Vec<String>,
+    words: Vec<String>,
 }
 
 impl Process {
-    /// This program with other arguments.
+    /// Starts this program with other arguments, and waits until it is ready.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let program = std::env::current_exe().expect("this program has a path");
-        let mut command = Command::new(program);
-        command.args(arguments);
-        Self::spawn(command)
+        Self::spawn(Self::command(arguments))
     }
 
-    /// Any program; waits for its first line.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    /// Starts a program, and does not wait for its first line: see [`ready`](Self::ready).
+    pub(crate) fn launch(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the process starts");
-        let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout)
+        Self {
+            child,
+            stdout: Some(BufReader::new(stdout)),
+            words: Vec::new(),
+        }
+    }
+
+    /// Starts any program, and waits for its first line.
+    pub(crate) fn spawn(command: Command) -> Self {
+        let mut process = Self::launch(command);
+        let mut line = String::new();
+        let stdout = process.stdout.as_mut().expect("nobody reads it yet");
+        stdout
             .read_line(&mut line)
-            .expect("the process says something");
-        let says = line.split_whitespace().map(str::to_owned).collect();
-        Self { child, says }
+            .expect("the process prints a line");
+        process.words = line.split_whitespace().map(str::to_owned).collect();
+        process
     }
 
-    /// Word number `number` of what it printed, usually an address.
+    /// This program with other arguments.
+    pub(crate) fn command(arguments: &[&str]) -> Command {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new(program);
+        command.args(arguments);
+        command
+    }
+
+    /// Waits until a process that was launched is ready. Returns `false` when it ended or took too long.
+    pub(crate) async fn ready(&mut self) -> bool {
+        if self.words.is_empty() {
+            let line = self.line().await.unwrap_or_default();
+            self.words = line.split_whitespace().map(str::to_owned).collect();
+        }
+        !self.words.is_empty()
+    }
+
+    /// Word number `number` of what it printed first, usually an address.
     pub(crate) fn address(&self, number: usize) -> &str {
-        &self.says[number]
+        let word = self.words.get(number);
+        word.expect("the process printed an address when it started")
     }
 
-    /// Its number.
-    #[allow(dead_code, reason = "not every benchmark asks")]
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
-}
 
-impl Process {
-    /// Lets it end by itself, which it does when nobody holds the other end of its stdin.
-    #[allow(dead_code, reason = "not every benchmark does")]
-    pub(crate) async fn release(mut self) {
-        drop(self.child.stdin.take());
-        let child = tokio::task::spawn_blocking(move || {
-            let _ = self.child.wait();
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is a child of this one")
+    }
+
+    /// Sends a line, and returns the one that answers it; `None` when the process ended or took too long.
+    pub(crate) async fn ask(&mut self, line: &str) -> Option<String> {
+        let stdin = self.child.stdin.as_mut()?;
+        writeln!(stdin, "{line}").ok()?;
+        stdin.flush().ok()?;
+        self.line().await
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let mut stdout = self.stdout.take()?;
+        let read = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            let read = stdout.read_line(&mut line);
+            (stdout, read.map(|_| line))
         });
-        child.await.expect("it ends");
+        let (stdout, line) = tokio::time::timeout(ANSWER_TIMEOUT, read)
+            .await
+            .ok()?
+            .ok()?;
+        self.stdout = Some(stdout);
+        let line = line.ok()?;
+        line.ends_with('\n').then(|| line.trim_end().to_owned())
+    }
+
+    /// Resident memory in KiB, where Linux reports it; from `proc(5)`.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        memory_kib(&self.id().to_string())
+    }
+
+    /// Closes its stdin, at which it ends by itself, and returns how it ended.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub(crate) async fn release(mut self) -> ExitStatus {
+        drop(self.child.stdin.take());
+        let deadline = Instant::now() + END_TIMEOUT;
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "a process does not end within {END_TIMEOUT:?} after it was told to"
+            );
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 }
 
@@ -69,8 +151,35 @@ impl Drop for Process {
     }
 }
 
-/// Ends with the process that started this one, which holds the other end of stdin.
+/// Resident memory of a process in KiB; `process` is its id, or `self`.
+pub(crate) fn memory_kib(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    word.and_then(|word| word.parse().ok()).unwrap_or_default()
+}
+
+/// Returns when the process that started this one ends, or closes stdin.
 pub(crate) async fn until_orphaned() {
-    let wait = || std::io::stdin().read_line(&mut String::new());
-    let _ = tokio::task::spawn_blocking(wait).await;
+    serve_reports(String::new).await;
+}
+
+/// Answers each line of stdin with a line, until stdin is closed.
+#[expect(
+    clippy::print_stdout,
+    reason = "the process that started this one reads it"
+)]
+pub(crate) async fn serve_reports(mut report: impl FnMut() -> String) {
+    let (sender, mut asked) = tokio::sync::mpsc::channel(1);
+    // Reading stdin cannot be cancelled, so a thread of the runtime would keep it from ending.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            if line.is_err() || sender.blocking_send(()).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(()) = asked.recv().await {
+        println!("{}", report());
+    }
 }

@@ -118,7 +118,7 @@ pub(crate) struct PartEntry {
 }
 
 impl Counters {
-    pub(crate) fn snapshot(&self) -> Metrics {
+    pub(crate) fn snapshot(&self, sessions: usize) -> Metrics {
         let part = |entry: &PartEntry| PartMetrics {
             name: entry.name.clone(),
             messages: entry.counters.messages.load(Ordering::Relaxed),
@@ -132,6 +132,7 @@ impl Counters {
         Metrics {
             parts: self.parts.iter().map(part).collect(),
             functions: functions.map(|function| function.snapshot()).collect(),
+            sessions,
         }
     }
 }
@@ -144,6 +145,9 @@ pub struct Metrics {
     pub parts: Vec<PartMetrics>,
     /// Function by function, in the order of declaration, then `echo`.
     pub functions: Vec<FunctionMetrics>,
+    /// Sessions that peers have with the component over links now, including those of peers that are
+    /// disconnected and may still come back.
+    pub sessions: usize,
 }
 
 impl Metrics {

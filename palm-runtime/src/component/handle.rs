@@ -54,7 +54,7 @@ impl ComponentHandle {
 
     /// What the component has counted until now.
     pub fn metrics(&self) -> Metrics {
-        self.counters.snapshot()
+        self.counters.snapshot(self.shared.links.sessions())
     }
 
     /// Waits until it is connected to all that it follows; a worker, to its master. Cancel safe.

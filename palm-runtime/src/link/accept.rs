@@ -390,6 +390,11 @@ impl Links {
         &self.options
     }
 
+    /// Returns the number of sessions, including those of peers that may still come back.
+    pub(crate) fn sessions(&self) -> usize {
+        self.state().peers.len()
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,75 +20,28 @@
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::process::Command;
+mod chaos;
+mod components;
+mod member;
+
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_util::StreamExt;
-use palm::LinkOptions;
-use palm::component::SinkBuilder;
 use palm::prelude::*;
-use palm::testing::{Faults, Line};
-use support::{ANY, Process, until_orphaned};
+use palm::testing::Faults;
+
+use member::{Member, signal};
+use support::{Process, memory_kib};
 
 /// How many calls a job has at most.
 const CALLS: usize = 1_000_000;
 
 /// How long all that is under way may take when nothing goes wrong any more.
 const LAST: Duration = Duration::from_secs(60);
-
-#[derive(Default)]
-struct Step;
-
-#[palm::server(name = "server")]
-impl Step {
-    #[palm::method]
-    fn step(&self, call: Bytes) -> Bytes {
-        call
-    }
-}
-
-#[derive(Default)]
-struct Follower;
-
-#[palm::pipeline(name = "pipeline")]
-impl Follower {
-    #[palm::method]
-    fn step(&self, call: Bytes) -> Bytes {
-        call
-    }
-}
-
-#[derive(Default)]
-struct Last;
-
-#[palm::sink(name = "sink")]
-impl Last {
-    #[palm::method]
-    fn step(&self, call: Bytes) -> Bytes {
-        call
-    }
-}
-
-#[derive(Default)]
-struct Worker;
-
-#[palm::worker(server = "master")]
-impl Worker {
-    #[palm::method]
-    fn step(&self, call: Bytes) -> Bytes {
-        call
-    }
-}
-
-/// So that who is stopped or cut off does not make all wait for long.
-fn impatient() -> LinkOptions {
-    let mut link = LinkOptions::default();
-    link.patience = Duration::from_secs(2);
-    link
-}
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
@@ -98,7 +51,16 @@ async fn main() -> palm::Result<()> {
         .collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["run", role, at, ref follows @ ..] => return run(role, at, follows).await,
+        ["run", role, at, ref arguments @ ..] => return components::run(role, at, arguments).await,
+        ["call", name, first, last, steps] => {
+            return components::call_for_ever((name, first), last, steps).await;
+        }
+        ["chaos", seconds] => chaos(number(seconds), fastrand::u64(..)).await,
+        ["chaos", seconds, seed] => chaos(number(seconds), number(seed)).await,
+        ["chaos-seeds", first, count, seconds] => {
+            let passed = chaos::seeds(number(first), number(count), number(seconds)).await;
+            assert!(passed, "there are seeds that failed");
+        }
         ["stopped", seconds, messages] => {
             let messages = messages.parse().expect("a number of messages");
             stopped(number(seconds), messages).await;
@@ -110,136 +72,19 @@ async fn main() -> palm::Result<()> {
                 soak(scenario, 60, fastrand::u64(..)).await;
             }
             stopped(10, 1_000_000).await;
+            chaos(60, fastrand::u64(..)).await;
         }
     }
     println!("test result: ok. nothing was lost, and nothing came twice");
     Ok(())
 }
 
+async fn chaos(seconds: u64, seed: u64) {
+    assert!(chaos::run(seconds, seed).await, "the soak failed");
+}
+
 fn number(text: &str) -> u64 {
     text.parse().expect("a number")
-}
-
-/// A component in this process.
-async fn run(role: &str, at: &str, follows: &[&str]) -> palm::Result<()> {
-    let link = impatient();
-    let drain = Duration::from_secs(30);
-    let component = match (role, follows) {
-        ("server", []) => {
-            let server = Step.bind(at).pipelined(true).link_options(link);
-            server.drain_limit(drain).spawn().await?
-        }
-        ("pipeline", [name, first]) => {
-            let pipeline = Follower.bind(at).name(*name).follow(*first);
-            pipeline
-                .link_options(link)
-                .drain_limit(drain)
-                .spawn()
-                .await?
-        }
-        ("sink", streams) => {
-            let sink = Last.bind(at).link_options(link).drain_limit(drain);
-            let follow = |sink: SinkBuilder<Last>, stream: &&str| sink.follow(*stream);
-            streams.iter().fold(sink, follow).spawn().await?
-        }
-        ("master", [pipelined]) => {
-            let master = Master::new("master").bind(at).link_options(link);
-            let master = master.pipelined(*pipelined == "pipelined");
-            master.drain_limit(drain).spawn().await?
-        }
-        ("hub", [first]) => {
-            let hub = Hub::new("hub").bind(at).follow(*first).link_options(link);
-            hub.drain_limit(drain).spawn().await?
-        }
-        ("worker", []) => Worker.connect(at).concurrency(1).spawn().await?,
-        _ => panic!("no role `{role}`"),
-    };
-    println!(
-        "{}",
-        component
-            .addresses()
-            .get("db_address")
-            .map_or("ready", |at| at)
-    );
-    until_orphaned().await;
-    component.shutdown().await?;
-    Ok(())
-}
-
-/// A component, and a line in front of it, or of a worker, with its master.
-struct Member {
-    role: &'static str,
-    at: String,
-    follows: Vec<String>,
-    process: Option<Process>,
-    line: Option<Line>,
-}
-
-impl Member {
-    async fn start(role: &'static str, follows: &[&str], faults: &Faults) -> Self {
-        let line = async |to: &str| faults.line(to).await.expect("there is a port");
-        let mut member = Self {
-            role,
-            at: ANY.to_owned(),
-            follows: follows.iter().map(|&it| it.to_owned()).collect(),
-            process: None,
-            line: None,
-        };
-        if role == "worker" {
-            // It has one with its master, and nobody connects to it.
-            let with = line(follows[0]).await;
-            member.follows.clear();
-            member.at = with.address().to_owned();
-            member.line = Some(with);
-            member.run();
-        } else {
-            member.run();
-            let process = member.process.as_ref().expect("it runs");
-            member.at = process.address(0).to_owned();
-            member.line = Some(line(&member.at).await);
-        }
-        member
-    }
-
-    /// Where others connect to.
-    fn address(&self) -> &str {
-        self.line.as_ref().map_or(&self.at, Line::address)
-    }
-
-    fn id(&self) -> u32 {
-        self.process.as_ref().expect("it runs").id()
-    }
-
-    fn run(&mut self) {
-        let mut arguments = vec!["run", self.role, &self.at];
-        arguments.extend(self.follows.iter().map(String::as_str));
-        self.process = Some(Process::start(&arguments));
-    }
-
-    async fn restart(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.release().await;
-        }
-        self.run();
-    }
-
-    fn kill(&mut self) {
-        self.process = None;
-        self.run();
-    }
-
-    async fn stop_for(&self, time: Duration) {
-        signal("STOP", self.id());
-        tokio::time::sleep(time).await;
-        signal("CONT", self.id());
-    }
-}
-
-/// Nothing that is safe and at hand sends one but this.
-fn signal(signal: &str, id: u32) {
-    let id = id.to_string();
-    let status = Command::new("kill").args(["-s", signal, &id]).status();
-    assert!(status.expect("there is a `kill`").success());
 }
 
 /// A client that makes one job after the other until the end. Each call has to be answered so many times.
@@ -406,14 +251,14 @@ async fn stopped(seconds: u64, messages: usize) {
         answered += 1;
         if answered == messages / 4 {
             before = answered as f64 / begin.elapsed().as_secs_f64();
-            let memory = resident(server.id());
+            let memory = server.process.as_ref().map_or(0, Process::memory_kib);
             signal("STOP", consumer.id());
             let (id, of_server) = (consumer.id(), server.id());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
                 println!(
                     "the server has {} KiB then, and had {memory}",
-                    resident(of_server)
+                    memory_kib(&of_server.to_string())
                 );
                 signal("CONT", id);
             });
@@ -427,12 +272,4 @@ async fn stopped(seconds: u64, messages: usize) {
     println!(
         "stopped for {seconds} s: {answered} of {messages} answered; {before:.0}/s before, {after:.0}/s afterwards"
     );
-}
-
-/// What a process has in memory, in KiB, where Linux tells it; from `proc(5)`.
-fn resident(id: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let words = line.and_then(|line| line.split_whitespace().next());
-    words.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
