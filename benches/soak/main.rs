@@ -35,13 +35,21 @@ use palm::prelude::*;
 use palm::testing::Faults;
 
 use member::{Member, signal};
-use support::{Process, memory_kib};
+use support::memory_kib;
 
 /// How many calls a job has at most.
 const CALLS: usize = 1_000_000;
 
 /// How long all that is under way may take when nothing goes wrong any more.
 const LAST: Duration = Duration::from_secs(60);
+
+/// By how much a component may have grown when everything is answered: memory of what was under way that the allocator
+/// has kept.
+const GROWTH_KIB: u64 = 64 * 1024;
+
+/// By how much a server may grow while its consumer is stopped: what waits for one subscriber, 10 000 messages and a
+/// batch, or 64 MiB.
+const STOPPED_GROWTH_KIB: u64 = 96 * 1024;
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
@@ -67,13 +75,14 @@ async fn main() -> palm::Result<()> {
         }
         [scenario, seconds] => soak(scenario, number(seconds), fastrand::u64(..)).await,
         [scenario, seconds, seed] => soak(scenario, number(seconds), number(seed)).await,
-        _ => {
+        [] => {
             for scenario in ["workers", "pipelines", "chain"] {
                 soak(scenario, 60, fastrand::u64(..)).await;
             }
             stopped(10, 1_000_000).await;
             chaos(60, fastrand::u64(..)).await;
         }
+        _ => panic!("not so: {arguments:?}"),
     }
     println!("test result: ok. nothing was lost, and nothing came twice");
     Ok(())
@@ -185,6 +194,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
         }
         _ => panic!("no scenario `{scenario}`"),
     }
+    let memory: Vec<_> = members.iter().map(Member::memory_kib).collect();
     let mut did = [0_u32; 6];
     while Instant::now() < end {
         let pause = Duration::from_millis(random.u64(100..1500));
@@ -228,6 +238,20 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
     println!(
         "{scenario}: {called} calls; {restarted} restarts, {killed} kills, {stopped} stops, {cut} cuts, {held} lines held, {delayed} delayed"
     );
+    // A soak that did nothing proves nothing.
+    let (least_calls, least_faults) = (50 * seconds as usize, seconds as u32 / 10);
+    assert!(called >= least_calls, "{least_calls} calls would be enough");
+    let faults: u32 = did.iter().sum();
+    assert!(
+        faults >= least_faults,
+        "{least_faults} faults would be enough"
+    );
+    for (mut member, before) in members.into_iter().zip(memory) {
+        member.check_alive();
+        let (role, now) = (member.role, member.memory_kib());
+        println!("{role}: {now} KiB, {before} KiB at first");
+        assert!(now < before + GROWTH_KIB, "`{role}` has grown");
+    }
 }
 
 /// A consumer that is stopped, while a producer has more messages than anybody has room for.
@@ -246,22 +270,22 @@ async fn stopped(seconds: u64, messages: usize) {
     let begin = Instant::now();
     let mut answered = 0;
     let (mut before, mut after) = (0.0, 0.0);
+    let mut stop = None;
     while let Some(answer) = job.next().await {
         answer.expect("it answers");
         answered += 1;
         if answered == messages / 4 {
             before = answered as f64 / begin.elapsed().as_secs_f64();
-            let memory = server.process.as_ref().map_or(0, Process::memory_kib);
+            let memory = server.memory_kib();
             signal("STOP", consumer.id());
             let (id, of_server) = (consumer.id(), server.id());
-            tokio::spawn(async move {
+            stop = Some(tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
-                println!(
-                    "the server has {} KiB then, and had {memory}",
-                    memory_kib(&of_server.to_string())
-                );
+                let now = memory_kib(&of_server.to_string());
                 signal("CONT", id);
-            });
+                println!("the server has {now} KiB then, and had {memory}");
+                assert!(now < memory + STOPPED_GROWTH_KIB, "the server grows");
+            }));
         }
         if answered == messages / 2 {
             after = begin.elapsed().as_secs_f64();
@@ -269,6 +293,8 @@ async fn stopped(seconds: u64, messages: usize) {
     }
     let after = (messages / 2) as f64 / (begin.elapsed().as_secs_f64() - after);
     assert_eq!(answered, messages);
+    let stop = stop.expect("there are messages enough for a stop");
+    stop.await.expect("the server did not grow");
     println!(
         "stopped for {seconds} s: {answered} of {messages} answered; {before:.0}/s before, {after:.0}/s afterwards"
     );

@@ -76,6 +76,11 @@ impl Member {
         self.process.as_ref().expect("it runs").id()
     }
 
+    /// Resident memory in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        self.process.as_ref().map_or(0, Process::memory_kib)
+    }
+
     fn command(&self) -> Command {
         let mut command = Process::command(&["run", self.role, &self.at]);
         command.args(&self.arguments);

@@ -1,7 +1,7 @@
 //! What most tests need.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +22,45 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Any free port of this machine.
 pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
 
-/// Runs a test on a runtime of its own, within the limit; what hangs then is left behind.
+/// What methods and hooks panic with on purpose. Every other panic fails the test in which it happens, also in a task
+/// that nobody waits for.
+const PANICS_ON_PURPOSE: &[&str] = &[
+    "as told",
+    "on purpose",
+    "not printable",
+    "there is nothing to shout",
+];
+
+/// Panics that are not on purpose: the name of the thread, and what it says.
+static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+fn watch_panics() {
+    static WATCHING: Once = Once::new();
+    WATCHING.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let text = panic.payload_as_str().unwrap_or_default();
+            if !PANICS_ON_PURPOSE.contains(&text) {
+                let thread = std::thread::current();
+                let name = thread.name().unwrap_or_default().to_owned();
+                let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+                panics.push((name, panic.to_string()));
+            }
+            report(panic);
+        }));
+    });
+}
+
+/// What has panicked in a test whose threads have this name, or in a thread that is no test's: a component with a
+/// thread of its own gives it its own name.
+fn panics_of(test: &str) -> Vec<String> {
+    let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_of_test = |(thread, _): &mut (String, String)| thread == test || !thread.contains("::");
+    let panics = panics.extract_if(.., is_of_test);
+    panics.map(|(_, text)| text).collect()
+}
+
+/// Runs a test on a runtime of its own, within the limit; what hangs then is left behind. No task may panic.
 pub(crate) fn check(body: impl Future<Output = ()>) {
     check_on(
         tokio::runtime::Builder::new_multi_thread().worker_threads(2),
@@ -32,10 +70,16 @@ pub(crate) fn check(body: impl Future<Output = ()>) {
 
 /// [`check`] on a runtime that is set up in a certain way.
 pub(crate) fn check_on(builder: &mut tokio::runtime::Builder, body: impl Future<Output = ()>) {
-    let runtime = builder.enable_all().build().unwrap();
+    watch_panics();
+    // The threads of the runtime are known by the test.
+    let test = std::thread::current();
+    let test = test.name().unwrap_or_default();
+    let runtime = builder.thread_name(test).enable_all().build().unwrap();
     let done = runtime.block_on(async { tokio::time::timeout(LIMIT, body).await.is_ok() });
     runtime.shutdown_background();
     assert!(done, "not done within {LIMIT:?}");
+    let panics = panics_of(test);
+    assert!(panics.is_empty(), "a task panicked: {panics:#?}");
 }
 
 /// What a future gives; `what` says what did not happen when it takes too long.
