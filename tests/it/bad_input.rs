@@ -637,7 +637,7 @@ struct BadStore;
 
 impl KeyValue for BadStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
-        assert_ne!(key, "bomb");
+        assert_ne!(key, "bomb", "on purpose");
         Ok(None)
     }
 
@@ -714,7 +714,7 @@ struct Explosive;
 impl Explosive {
     #[palm::scatter]
     fn scatter(&self, message: Message) -> Vec<Message> {
-        assert_ne!(message.payload(), "scatter");
+        assert_ne!(message.payload(), "scatter", "on purpose");
         vec![message]
     }
 
@@ -722,7 +722,7 @@ impl Explosive {
     fn gather(&mut self, message: Message) -> impl Iterator<Item = Message> + use<> {
         let exploded = message.payload() == "gather";
         (0..2).map(move |number| {
-            assert!(!exploded || number == 0);
+            assert!(!exploded || number == 0, "on purpose");
             message.clone()
         })
     }

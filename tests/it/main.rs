@@ -40,6 +40,7 @@ mod other_languages;
 mod parts;
 mod pylm;
 mod rep;
+mod restarts;
 mod routes;
 mod stream;
 mod testing;

@@ -234,7 +234,7 @@ impl InboundHooks for Nervous {
     const SCATTERS: bool = false;
 
     fn handle_feedback(&mut self, feedback: &Bytes) {
-        assert_ne!(feedback, "BOO");
+        assert_ne!(feedback, "BOO", "on purpose");
     }
 }
 
@@ -293,7 +293,7 @@ impl Outbound for Collect {
         while inlet.recv_many(&mut batch, 10).await > 0 {
             for envelope in batch.drain(..) {
                 let envelope: Envelope = envelope;
-                assert_ne!(envelope.message().payload(), "panic");
+                assert_ne!(envelope.message().payload(), "panic", "on purpose");
                 self.0.send(envelope.answer("collected".into())).await?;
             }
         }

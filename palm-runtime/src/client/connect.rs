@@ -20,6 +20,7 @@ use super::{CallError, ConnectError, Eval, Job, Reader};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::component::ComponentKind;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
+use crate::link::connection::Resend;
 use crate::link::{CLIENT, LinkOptions, SUBSCRIBER};
 use crate::message::proto::Descriptor;
 use crate::message::{Content, Deadline, FrameMemory, Share, new_id};
@@ -369,10 +370,16 @@ impl ClientBuilder {
 }
 
 impl Connection {
-    /// Whether a call is sent again where it was lost with a component: not one that must not be run twice,
-    /// as far as the first component tells.
-    pub(super) fn tracks(&self, steps: &Steps) -> bool {
-        self.completes && !self.known.is_at_most_once(steps)
+    /// Whether a call is sent again that was lost with a component: not one that must not run twice, as far as
+    /// the descriptor of the first component says. `completes`: whether it is known when the call is complete.
+    pub(super) fn resend(&self, steps: &Steps, completes: bool) -> Resend {
+        if self.known.is_at_most_once(steps) {
+            Resend::IfUntransmitted
+        } else if completes {
+            Resend::BySender
+        } else {
+            Resend::ByLink
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::inputs::Inputs;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
+use crate::link::connection::Resend;
 use crate::message::{Deadline, Share};
 
 /// One call, made by [`Client::eval`]: await it.
@@ -80,14 +81,15 @@ impl<'a, Output> Eval<'a, Output> {
         let share = client.completes.then(|| Share::of_input(0));
         let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)), share)?;
         topic.awaited(true);
-        let is_tracked = client.tracks(&steps);
+        let resend = client.resend(&steps, share.is_some());
+        let is_tracked = resend == Resend::BySender;
         if share.is_some() {
             client
                 .answers
                 .track(&topic, is_tracked.then(|| frame.clone()));
         }
         let exchange = async {
-            let sent = client.calls.send(is_tracked, frame.into()).await;
+            let sent = client.calls.send(resend, frame.into()).await;
             sent.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
             topic.awaited(false);
@@ -112,8 +114,10 @@ impl<'a, Output> Eval<'a, Output> {
         self.check().await?;
         let calls = &self.client.0.calls;
         // Nobody waits, so nothing is too late.
+        let client = &self.client.0;
         let (steps, frame) = self.frame(&topic, None, None)?;
-        match tokio::time::timeout(timeout, calls.send(false, frame.into())).await {
+        let resend = client.resend(&steps, false);
+        match tokio::time::timeout(timeout, calls.send(resend, frame.into())).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout)),
         }

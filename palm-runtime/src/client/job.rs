@@ -21,6 +21,7 @@ use super::inputs::Inputs;
 use super::{CallError, Client};
 use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
+use crate::link::connection::Resend;
 use crate::message::{Deadline, Group, GroupBuilder, Share};
 use crate::part::BATCH;
 use crate::queue::{QueueLimits, Receiver, queue};
@@ -347,18 +348,20 @@ impl<'a, Output> Job<'a, Output> {
         ready!(self.poll_check(context))?;
         ready!(self.poll_sending(context))?;
         let steps = self.steps.as_ref();
-        let repeats = self.is_tracked() && steps.is_some_and(|it| self.client.0.tracks(it));
+        let completes = self.is_tracked();
+        let resend = steps.map_or(Resend::ByLink, |it| self.client.0.resend(it, completes));
+        let repeats = resend == Resend::BySender;
         let filled = self.poll_fill(repeats, context);
         self.close_group(repeats);
         if !self.groups.is_empty() {
             let calls = &self.client.0.calls;
-            let sent = calls.try_send(repeats, &mut self.groups);
+            let sent = calls.try_send(resend, &mut self.groups);
             sent.map_err(|_| CallError::Closed)?;
             if !self.groups.is_empty() {
                 let (calls, groups) = (calls.clone(), std::mem::take(&mut self.groups));
                 self.sending = Some(Box::pin(async move {
                     for group in groups {
-                        calls.send(repeats, group).await?;
+                        calls.send(resend, group).await?;
                     }
                     Ok(())
                 }));

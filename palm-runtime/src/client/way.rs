@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::answers::{Answers, CameTogether};
-use crate::link::connection::{Arrival, Arrivals, Link};
+use crate::link::connection::{Arrival, Arrivals, Link, Resend};
 use crate::message::{self, Group};
 use crate::part::BATCH;
 use crate::parts::Ready;
@@ -21,8 +21,8 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// Sends messages; waits for room. `are_tracked`: as in [`Link::send_all`].
-    pub(super) async fn send(&self, are_tracked: bool, group: Group) -> Result<(), SocketClosed> {
+    /// Sends messages; waits for room. `resend`: as in [`Link::send_all`].
+    pub(super) async fn send(&self, resend: Resend, group: Group) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
                 for frame in group.frames() {
@@ -31,7 +31,7 @@ impl Way {
             }
             Self::Link(link) => {
                 link.room().await;
-                link.send_all(are_tracked, std::iter::once(group));
+                link.send_all(resend, std::iter::once(group));
             }
         }
         Ok(())
@@ -40,7 +40,7 @@ impl Way {
     /// Sends messages as far as there is room; what there is none for is left.
     pub(super) fn try_send(
         &self,
-        are_tracked: bool,
+        resend: Resend,
         groups: &mut Vec<Group>,
     ) -> Result<(), SocketClosed> {
         match self {
@@ -61,7 +61,7 @@ impl Way {
             }
             Self::Link(link) => {
                 if link.has_room() {
-                    link.send_all(are_tracked, groups.drain(..));
+                    link.send_all(resend, groups.drain(..));
                 }
             }
         }
@@ -113,7 +113,7 @@ pub(super) async fn read(
                                 frames.retain(|frame| is_answered_by(frame, last));
                             }
                             tracing::info!("sends {} calls again", frames.len());
-                            calls.send_all(true, frames.into_iter().map(Group::from));
+                            calls.send_all(Resend::BySender, frames.into_iter().map(Group::from));
                         }
                     }
                 }

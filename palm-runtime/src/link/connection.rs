@@ -87,6 +87,29 @@ impl Introduction {
     }
 }
 
+/// Which of the messages of a client are sent again that the peer has not acknowledged, when the peer was restarted and
+/// has forgotten the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resend {
+    /// The link sends them again.
+    ByLink,
+    /// Their sender does, when [`Arrival::Renewed`] comes, with those that were acknowledged.
+    BySender,
+    /// Only messages that were never transmitted are sent, since a call must not run twice.
+    IfUntransmitted,
+}
+
+impl Resend {
+    /// The tag of such messages. That of the last kind is none that a task has.
+    fn tag(self) -> u64 {
+        match self {
+            Self::ByLink => 0,
+            Self::BySender => 1,
+            Self::IfUntransmitted => u64::MAX,
+        }
+    }
+}
+
 /// What comes over a link.
 #[derive(Debug)]
 pub(crate) enum Arrival {
@@ -458,14 +481,13 @@ impl Link {
         self.until(State::has_room).await;
     }
 
-    /// Sends messages; `are_tracked`: their sender sends them again where [`Arrival::Renewed`] comes. What one
-    /// session does not bring goes over the next one.
-    pub(crate) fn send_all(&self, are_tracked: bool, messages: impl Iterator<Item = Group>) {
+    /// Sends messages. What one session does not bring goes over the next one, as `resend` says.
+    pub(crate) fn send_all(&self, resend: Resend, messages: impl Iterator<Item = Group>) {
         let now = Instant::now();
         let mut state = self.state();
         let is_closed = state.ending || state.session.is_over();
         for group in messages {
-            let item = Item::of(u64::from(are_tracked), 0, group);
+            let item = Item::of(resend.tag(), 0, group);
             if is_closed {
                 state.waiting.push_back(item);
             } else {
@@ -861,13 +883,18 @@ impl State {
     fn over(&mut self, is_settled: bool, now: Instant) {
         self.life.set_session(None);
         self.tasks.session_is_over(self.number);
+        let mut untransmitted = self.session.take_unsent();
         let mut waiting = self.session.take_unacknowledged();
-        waiting.append(&mut self.waiting);
+        untransmitted.append(&mut self.waiting);
         if !is_settled {
-            // It is sent again by who has sent it, or, of a worker, not wanted any more.
-            waiting.retain(|item| item.tag == 0);
+            // The results of a worker are not wanted any more.
+            waiting.retain(|item| item.tag == Resend::ByLink.tag());
+            untransmitted.retain(|item| {
+                item.tag == Resend::ByLink.tag() || item.tag == Resend::IfUntransmitted.tag()
+            });
             self.is_lost = true;
         }
+        waiting.append(&mut untransmitted);
         self.waiting = waiting;
         self.finished |= self.draining;
         self.pace.forget(now);

@@ -1,0 +1,367 @@
+//! Components that are killed during calls, and restarted at the same ports and at others: what was in them is sent
+//! again, and each call is answered once.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use palm::prelude::*;
+use palm::testing::Faults;
+use palm::{CallError, ComponentHandle, LinkOptions};
+use tempfile::NamedTempFile;
+
+use super::lifecycle::Process;
+use super::link::Hand;
+use super::setup::{ANY, Gate, STALLED, check, connect, eventually, options, soon};
+
+/// Writes each run down before it does anything, so that the runs of a process that is killed are known.
+pub(crate) struct Counted {
+    pub(crate) runs: PathBuf,
+}
+
+impl Counted {
+    fn record(&self, call: &str) {
+        let mut file = std::fs::File::options()
+            .append(true)
+            .open(&self.runs)
+            .unwrap();
+        file.write_all(format!("{call}\n").as_bytes()).unwrap();
+    }
+}
+
+#[palm::server(name = "counted")]
+impl Counted {
+    /// Takes 5 ms.
+    #[palm::method]
+    async fn brief(&self, call: String) -> String {
+        self.record(&call);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        call
+    }
+
+    /// Takes 300 ms.
+    #[palm::method]
+    async fn long(&self, call: String) -> String {
+        self.record(&call);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        call
+    }
+
+    /// Never ends when it runs for the first time.
+    #[palm::method(at_most_once)]
+    async fn once(&self, call: String) -> String {
+        let is_first = !runs(&self.runs).contains(&call);
+        self.record(&call);
+        if is_first {
+            std::future::pending::<()>().await;
+        }
+        call
+    }
+}
+
+/// What was run, in order.
+fn runs(path: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The first of two steps.
+pub(crate) struct Relay;
+
+#[palm::server(name = "relay")]
+impl Relay {
+    #[palm::method]
+    fn pass(&self, call: Bytes) -> Bytes {
+        call
+    }
+}
+
+#[derive(Clone)]
+struct Listens {
+    heard: Gate,
+}
+
+#[palm::pipeline(name = "listens")]
+impl Listens {
+    #[palm::method]
+    fn hear(&self) {
+        self.heard.count_one();
+    }
+}
+
+/// Where a component is restarted.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// All ports are as before.
+    SamePorts,
+    /// Only the port of its `db_address` is as before.
+    OtherPorts,
+    /// None is, and the line leads elsewhere.
+    Elsewhere,
+}
+
+const PLACES: [Place; 3] = [Place::SamePorts, Place::OtherPorts, Place::Elsewhere];
+
+/// A component in a process of its own, behind a line.
+struct Restarted {
+    role: &'static str,
+    others: Vec<(&'static str, String)>,
+    process: Option<Process>,
+    line: palm::testing::Line,
+}
+
+impl Restarted {
+    async fn run(role: &'static str, others: Vec<(&'static str, String)>) -> Self {
+        let all: Vec<_> = others.iter().map(|(key, at)| (*key, &**at)).collect();
+        let process = Process::run(role, &all).await;
+        let line = Faults::seeded(0)
+            .line(&process.addresses["db_address"])
+            .await;
+        Self {
+            role,
+            others,
+            process: Some(process),
+            line: line.unwrap(),
+        }
+    }
+
+    fn db_address(&self) -> &str {
+        self.line.address()
+    }
+
+    async fn client(&self, name: &str) -> Client {
+        let client = Client::connect(name, self.db_address());
+        soon("connecting", client).await.unwrap()
+    }
+
+    async fn kill_and_restart(&mut self, place: Place) {
+        let before = self.process.take().unwrap().kill();
+        let mut all: Vec<_> = self.others.iter().map(|(key, at)| (*key, &**at)).collect();
+        match place {
+            Place::SamePorts => all.extend(before.iter().map(|(key, at)| (&**key, &**at))),
+            Place::OtherPorts => all.push(("db_address", &before["db_address"])),
+            Place::Elsewhere => {}
+        }
+        let process = Process::run(self.role, &all).await;
+        self.line.lead_to(&process.addresses["db_address"]).unwrap();
+        self.process = Some(process);
+    }
+}
+
+/// Kills and restarts a component in the middle of a job and of single calls. Each of them is answered once.
+async fn calls_survive(
+    restarted: &mut Restarted,
+    name: &str,
+    brief: &str,
+    long: &str,
+    place: Place,
+) {
+    let client = restarted.client(name).await;
+    let calls: Vec<_> = (0..600).map(|number| format!("5 {number}")).collect();
+    let mut job = client.job(brief, calls.clone());
+    let mut answers = Vec::new();
+    let singles: Vec<_> = (0..20)
+        .map(|number| {
+            let (client, long) = (client.clone(), long.to_owned());
+            let call = format!("300 single {number}");
+            tokio::spawn(async move { (client.eval(&*long, call.clone()).await, call) })
+        })
+        .collect();
+    while answers.len() < 50 {
+        answers.push(soon("an answer", job.next()).await.unwrap());
+    }
+    restarted.kill_and_restart(place).await;
+    let rest = soon("all answers of the job", job.collect::<Vec<_>>()).await;
+    answers.extend(rest);
+    let mut answers: Vec<_> = answers
+        .into_iter()
+        .map(|answer| String::from_utf8(answer.unwrap().into()).unwrap())
+        .collect();
+    answers.sort();
+    let mut calls = calls;
+    calls.sort();
+    assert_eq!(answers, calls, "{place:?}");
+    for single in soon("the single calls", join_all(singles)).await {
+        let (answer, call) = single.unwrap();
+        assert_eq!(answer.unwrap(), call, "{place:?}");
+    }
+}
+
+#[test]
+fn calls_in_a_killed_server_are_sent_again_and_answered_once() {
+    check(async {
+        let runs = NamedTempFile::new().unwrap();
+        let others = vec![("runs", runs.path().display().to_string())];
+        let mut server = Restarted::run("counted", others).await;
+        for place in PLACES {
+            calls_survive(
+                &mut server,
+                "counted",
+                "counted.brief",
+                "counted.long",
+                place,
+            )
+            .await;
+        }
+    });
+}
+
+#[test]
+fn calls_in_a_killed_master_are_sent_again_and_answered_once() {
+    check(async {
+        let mut master = Restarted::run("master", Vec::new()).await;
+        let gate = Gate::closed();
+        let hand = Hand { gate }.connect(master.db_address()).concurrency(8);
+        let _hand = hand.socket_options(options()).spawn().await.unwrap();
+        for place in PLACES {
+            calls_survive(&mut master, "master", "master.sleep", "master.sleep", place).await;
+        }
+    });
+}
+
+#[test]
+fn an_at_most_once_call_in_a_killed_server_runs_once() {
+    check(async {
+        let file = NamedTempFile::new().unwrap();
+        let others = vec![("runs", file.path().display().to_string())];
+        let mut server = Restarted::run("counted", others).await;
+        let client = server.client("counted").await;
+        for (call, place) in ["a", "b", "c"].into_iter().zip(PLACES) {
+            let once = client.clone();
+            let once = tokio::spawn(async move {
+                let eval = once.eval("counted.once", call);
+                eval.timeout(Duration::from_secs(3)).await
+            });
+            // An ordinary call beside it is sent again.
+            let beside = client.clone();
+            let beside = tokio::spawn(async move { beside.eval("counted.long", "beside").await });
+            eventually("the calls run", || {
+                let runs = runs(file.path());
+                runs.iter().any(|run| run == call) && runs.ends_with(&["beside".to_owned()])
+                    || runs.ends_with(&["beside".to_owned(), call.to_owned()])
+            })
+            .await;
+            server.kill_and_restart(place).await;
+            assert_eq!(
+                soon("the other call", beside).await.unwrap().unwrap(),
+                "beside"
+            );
+            let error = soon("the end of the call", once)
+                .await
+                .unwrap()
+                .unwrap_err();
+            assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
+            let runs = runs(file.path());
+            assert_eq!(
+                runs.iter().filter(|run| *run == call).count(),
+                1,
+                "{place:?}: {runs:?}"
+            );
+        }
+        assert_eq!(
+            runs(file.path())
+                .iter()
+                .filter(|run| *run == "beside")
+                .count(),
+            6
+        );
+    });
+}
+
+#[test]
+fn both_followers_of_a_restarted_step_receive_each_message() {
+    check(async {
+        let mut step = Restarted::run("relay", Vec::new()).await;
+        let line = Faults::seeded(0).line(step.db_address()).await.unwrap();
+        let follow = async |address: &str| {
+            let heard = Gate::closed();
+            let listens = Listens {
+                heard: heard.clone(),
+            }
+            .bind(ANY);
+            let listens = listens.follow(address).socket_options(options());
+            (listens.spawn().await.unwrap(), heard)
+        };
+        let (_left, left) = follow(step.db_address()).await;
+        let (_right, right) = follow(line.address()).await;
+        let client = step.client("relay").await;
+        let send = async |count: usize| {
+            for _ in 0..count {
+                client.send("relay.pass listens.hear", "x").await.unwrap();
+            }
+        };
+        // Both follow now.
+        let both = async {
+            loop {
+                let before = (left.count(), right.count());
+                send(1).await;
+                let heard = async {
+                    tokio::join!(left.arrived(before.0 + 1), right.arrived(before.1 + 1));
+                };
+                if tokio::time::timeout(STALLED, heard).await.is_ok() {
+                    return (left.count(), right.count());
+                }
+            }
+        };
+        let before = soon("two followers", both).await;
+        for (round, place) in PLACES.into_iter().enumerate() {
+            // One of the two comes back later than what is sent at once.
+            line.refuse();
+            step.kill_and_restart(place).await;
+            send(50).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            line.accept();
+            let sent = 50 * (round + 1);
+            let all = (before.0 + sent, before.1 + sent);
+            left.arrived(all.0).await;
+            right.arrived(all.1).await;
+            assert_eq!((left.count(), right.count()), all, "{place:?}");
+        }
+    });
+}
+
+/// A short idle timeout.
+fn impatient() -> LinkOptions {
+    let mut links = LinkOptions::default();
+    links.patience = Duration::from_millis(500);
+    links
+}
+
+async fn metrics_settle(component: &ComponentHandle, sessions: usize) {
+    eventually("the sessions", || component.metrics().sessions == sessions).await;
+}
+
+#[test]
+fn peers_send_heartbeats_within_the_idle_timeout_of_the_other_side() {
+    check(async {
+        let master = Master::new("master").bind(ANY).link_options(impatient());
+        let master = master.spawn().await.unwrap();
+        let gate = Gate::closed();
+        let spare = Gate::closed();
+        // The heartbeat of the defaults is 7 s.
+        let hand = Hand { gate: gate.clone() }.connect(master.db_address());
+        let _hand = hand.concurrency(1).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let long = client.eval("master.sleep", "2500").into_future();
+        let long = async {
+            let long = long.await;
+            (long, spare.count())
+        };
+        let other = async {
+            gate.arrived(1).await;
+            let other = Hand {
+                gate: spare.clone(),
+            }
+            .connect(master.db_address());
+            other.concurrency(1).spawn().await.unwrap()
+        };
+        let ((answer, redelivered), _other) = tokio::join!(long, other);
+        assert_eq!(answer.unwrap(), "2500");
+        assert_eq!((gate.count(), redelivered), (1, 0), "runs of the call");
+        // Two workers and a client, which was idle all the time.
+        metrics_settle(&master, 3).await;
+    });
+}
