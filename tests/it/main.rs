@@ -32,6 +32,7 @@ mod http_results;
 mod http_worker;
 mod job;
 mod lifecycle;
+mod limits;
 mod link;
 mod liveness;
 mod methods;

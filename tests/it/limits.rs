@@ -1,0 +1,295 @@
+//! How long each time limit is: what ends by one does so after it, and well before four times of it.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use palm::http::Gateway;
+use palm::prelude::*;
+use palm::{CallError, ComponentHandle, ConnectError, FailureKind, LinkOptions};
+
+use super::lifecycle::Process;
+use super::link::Hand;
+use super::setup::{ANY, Gate, check, connect, eventually, soon, unbound};
+
+/// The limit of all tests.
+const LIMIT: Duration = Duration::from_millis(700);
+
+/// By when it has to have had its effect: before four times of it, with as much as possible for slow machines.
+const LATEST: Duration = Duration::from_millis(2_600);
+
+/// What a future gives that ends by [`LIMIT`].
+async fn at_limit<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let begin = Instant::now();
+    let value = soon(what, future).await;
+    let took = begin.elapsed();
+    assert!(took >= LIMIT, "{what} after {took:?}, before its limit");
+    assert!(
+        took <= LATEST,
+        "{what} after {took:?}, long after its limit"
+    );
+    value
+}
+
+struct Slow {
+    gate: Gate,
+}
+
+#[palm::server(name = "slow")]
+impl Slow {
+    #[palm::method]
+    async fn gated(&self, payload: Bytes) -> Bytes {
+        self.gate.pass().await;
+        payload
+    }
+
+    #[palm::method(max_runtime_ms = 700)]
+    async fn endless(&self) -> String {
+        std::future::pending().await
+    }
+}
+
+struct Limited;
+
+#[palm::worker(server = "master")]
+impl Limited {
+    #[palm::method(max_runtime_ms = 700)]
+    async fn endless(&self) -> String {
+        std::future::pending().await
+    }
+}
+
+async fn slow() -> (ComponentHandle, Gate) {
+    let gate = Gate::closed();
+    let slow = Slow { gate: gate.clone() }.bind(ANY).drain_limit(LIMIT);
+    (slow.spawn().await.unwrap(), gate)
+}
+
+async fn master(links: LinkOptions) -> ComponentHandle {
+    let master = Master::new("master").bind(ANY).link_options(links);
+    master.spawn().await.unwrap()
+}
+
+async fn hand(master: &ComponentHandle) -> (ComponentHandle, Gate) {
+    let gate = Gate::closed();
+    let hand = Hand { gate: gate.clone() }.connect(master.db_address());
+    (hand.concurrency(1).spawn().await.unwrap(), gate)
+}
+
+#[test]
+fn a_call_ends_at_its_timeout() {
+    check(async {
+        let (server, _gate) = slow().await;
+        let client = connect("slow", &server).await;
+        let eval = client.eval("slow.gated", "x").timeout(LIMIT).into_future();
+        let error = at_limit("the end of the call", eval).await.unwrap_err();
+        assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
+        let mut job = client.job("slow.gated", ["x"]).timeout(LIMIT);
+        let error = at_limit("the end of the job", job.next()).await;
+        let error = error.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::Timeout { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_client_connects_within_its_connect_timeout() {
+    check(async {
+        let client = Client::builder("slow", unbound()).connect_timeout(LIMIT);
+        let error = at_limit("the end of connecting", client.connect()).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, ConnectError::NoAnswer { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_method_ends_at_its_max_runtime() {
+    check(async {
+        let (server, _gate) = slow().await;
+        let client = connect("slow", &server).await;
+        let eval = client.eval("slow.endless", "").into_future();
+        let error = at_limit("the end of the call", eval).await.unwrap_err();
+        let CallError::Remote(error) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(error.kind, FailureKind::DeadlineExceeded);
+    });
+}
+
+#[test]
+fn a_component_stops_at_its_drain_limit() {
+    check(async {
+        let (server, gate) = slow().await;
+        let client = connect("slow", &server).await;
+        let call = tokio::spawn(async move { client.eval("slow.gated", "x").await });
+        gate.arrived(1).await;
+        let stopped = at_limit("the end of the component", server.shutdown()).await;
+        assert!(stopped.is_err(), "a call was not done");
+        call.abort();
+    });
+}
+
+#[test]
+fn a_task_without_a_worker_fails_at_its_deadline() {
+    check(async {
+        let master = master(LinkOptions::default()).await;
+        let client = connect("master", &master).await;
+        let job = client.job("master.sleep", ["0"]).deadline(LIMIT);
+        let mut job = std::pin::pin!(job);
+        let error = at_limit("the failure of the task", job.next()).await;
+        let CallError::Remote(error) = error.unwrap().unwrap_err() else {
+            panic!("the component did not say so");
+        };
+        assert_eq!(error.kind, FailureKind::Unavailable);
+        assert!(soon("the end of the job", job.next()).await.is_none());
+    });
+}
+
+#[test]
+fn a_request_is_answered_504_when_its_method_has_run_for_too_long() {
+    check(async {
+        let gateway = Gateway::new();
+        let master = Master::new("master").bind(ANY);
+        let master = master.gateway("127.0.0.1:0", &gateway);
+        let master = master.spawn().await.unwrap();
+        let worker = Limited.connect(master.db_address()).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        // The worker is there.
+        soon("an answer", client.eval("master.echo", "x").into_future())
+            .await
+            .unwrap();
+        let url = master.address("http_address").unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.post(format!("{url}/endless")).send();
+        let response = at_limit("a response", request).await.unwrap();
+        assert_eq!(response.status(), 504);
+        let problem = response.text().await.unwrap();
+        assert!(problem.contains("DeadlineExceeded"), "{problem}");
+        worker.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_request_is_answered_504_at_the_timeout_of_the_gateway() {
+    check(async {
+        let gateway = Gateway::new().timeout(LIMIT);
+        let master = Master::new("master").bind(ANY);
+        let master = master.gateway("127.0.0.1:0", &gateway);
+        let master = master.spawn().await.unwrap();
+        let (_hand, gate) = hand(&master).await;
+        let client = connect("master", &master).await;
+        let sleep = client.eval("master.sleep", "0").into_future();
+        soon("an answer", sleep).await.unwrap();
+        let url = master.address("http_address").unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.post(format!("{url}/gated")).body("x").send();
+        let response = at_limit("a response", request).await.unwrap();
+        assert_eq!(response.status(), 504);
+        gate.open();
+    });
+}
+
+#[test]
+fn a_request_without_a_worker_is_answered_503_after_the_worker_patience() {
+    check(async {
+        let gateway = Gateway::new().worker_patience(LIMIT);
+        let master = Master::new("master").bind(ANY);
+        let master = master.gateway("127.0.0.1:0", &gateway);
+        let master = master.spawn().await.unwrap();
+        let url = master.address("http_address").unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.post(format!("{url}/gated")).body("x").send();
+        let response = at_limit("a response", request).await.unwrap();
+        assert_eq!(response.status(), 503);
+    });
+}
+
+/// A master, and a process with a call that never ends.
+async fn call_in_a_process(links: LinkOptions) -> (ComponentHandle, Process, Client) {
+    let master = master(links).await;
+    let process = Process::run("linked_worker", &[("db_address", master.db_address())]).await;
+    let client = connect("master", &master).await;
+    let calling = client.clone();
+    tokio::spawn(async move { calling.eval("master.sleep", "100000").await });
+    // While it runs, another one waits.
+    let sent = || master.metrics().part("WorkerPush").unwrap().messages == 1;
+    eventually("the task is sent", sent).await;
+    (master, process, client)
+}
+
+#[test]
+fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
+    check(async {
+        let mut links = LinkOptions::default();
+        links.patience = LIMIT;
+        let (master, process, _client) = call_in_a_process(links).await;
+        let (_hand, gate) = hand(&master).await;
+        eventually("another worker", || master.metrics().sessions == 3).await;
+        process.signal("STOP");
+        // What it was heard of last may be a while ago.
+        let begin = Instant::now();
+        gate.arrived(1).await;
+        let took = begin.elapsed();
+        assert!(took <= LATEST, "only after {took:?}");
+        process.signal("CONT");
+    });
+}
+
+#[test]
+fn tasks_of_a_killed_worker_are_redelivered_after_the_grace() {
+    check(async {
+        let mut links = LinkOptions::default();
+        links.grace = LIMIT;
+        let (master, process, _client) = call_in_a_process(links).await;
+        let (_hand, gate) = hand(&master).await;
+        eventually("another worker", || master.metrics().sessions == 3).await;
+        process.kill();
+        at_limit("another worker has the task", gate.arrived(1)).await;
+    });
+}
+
+#[test]
+fn tasks_of_a_silent_legacy_worker_are_redelivered_after_their_limit() {
+    check(async {
+        let mut links = LinkOptions::default();
+        links.pushed_limit = Some(LIMIT);
+        let master = master(links).await;
+        let mut legacy = LinkOptions::default();
+        legacy.enabled = false;
+        let gate = Gate::closed();
+        let mut hands = Vec::new();
+        for _ in 0..2 {
+            let hand = Hand { gate: gate.clone() }.connect(master.db_address());
+            let hand = hand.concurrency(1).link_options(legacy.clone());
+            hands.push(hand.spawn().await.unwrap());
+        }
+        let client = connect("master", &master).await;
+        tokio::spawn(async move { client.eval("master.gated", "x").await });
+        gate.arrived(1).await;
+        // It is counted from when the task was pushed, a moment ago.
+        let begin = Instant::now();
+        gate.arrived(2).await;
+        let took = begin.elapsed();
+        assert!(took <= LATEST && 2 * took > LIMIT, "{took:?}");
+        gate.open();
+    });
+}
+
+#[test]
+fn a_key_lasts_as_long_as_it_is_set_for() {
+    check(async {
+        let (server, _gate) = slow().await;
+        let client = connect("slow", &server).await;
+        client.set_for("k", "v", LIMIT).await.unwrap();
+        let gone = async {
+            while client.get("k").await.unwrap().is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // It is counted from the arrival of the request.
+        let begin = Instant::now();
+        soon("the end of the key", gone).await;
+        let took = begin.elapsed();
+        assert!(took <= LATEST && 2 * took > LIMIT, "{took:?}");
+    });
+}
