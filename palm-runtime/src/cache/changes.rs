@@ -256,6 +256,101 @@ mod tests {
         check(&changes, "", &mut ahead, "lagged");
     }
 
+    fn sized(bytes: usize) -> Option<Bytes> {
+        Some(vec![0; bytes].into())
+    }
+
+    #[test]
+    fn changes_are_kept_up_to_exactly_the_limit_of_bytes() {
+        let changes = Changes::new();
+        let mut cursor = changes.now();
+        // Keys count as well as values.
+        changes.record("a", sized(BYTES / 2 - 1));
+        changes.record("b", sized(BYTES / 2 - 1));
+        changes.record("", sized(0));
+        assert_eq!((changes.ring().bytes, changes.ring().begin), (BYTES, 0));
+        changes.record("c", None);
+        assert_eq!(changes.read("", &mut cursor), [Change::Lagged]);
+        assert_eq!(changes.ring().bytes, BYTES / 2 + 1);
+        assert_eq!(changes.ring().begin, 1);
+    }
+
+    #[test]
+    fn changes_are_kept_up_to_exactly_the_limit_of_their_number() {
+        let changes = Changes::new();
+        let cursor = changes.now();
+        for _ in 0..LEN {
+            changes.record("k", None);
+        }
+        assert_eq!(changes.read("", &mut cursor.clone()).len(), READ_LEN);
+        changes.record("k", None);
+        assert_eq!(changes.read("", &mut cursor.clone()), [Change::Lagged]);
+        assert_eq!(changes.ring().changes.len(), LEN);
+        assert_eq!(changes.ring().bytes, LEN);
+    }
+
+    #[test]
+    fn a_gap_leaves_nothing_behind() {
+        let changes = Changes::new();
+        changes.record("k", sized(10));
+        let mut before = changes.now();
+        changes.record_gap();
+        assert_eq!((changes.ring().bytes, changes.ring().changes.len()), (0, 0));
+        // Who begins after the gap has missed nothing.
+        let mut after = changes.now();
+        check(&changes, "", &mut after, "");
+        check(&changes, "", &mut before, "lagged");
+        check(&changes, "", &mut before, "");
+        changes.record("k", None);
+        check(&changes, "", &mut after, "-k");
+        check(&changes, "", &mut before, "-k");
+    }
+
+    #[test]
+    fn a_watcher_reads_a_bounded_number_at_once_and_goes_on_there() {
+        let changes = Changes::new();
+        let mut cursor = changes.now();
+        for number in 0..READ_LEN + 1 {
+            changes.record("other", None);
+            changes.record(format!("k{number}"), None);
+        }
+        // Of other keys there may be any number among them.
+        assert_eq!(changes.read("k", &mut cursor).len(), READ_LEN);
+        check(&changes, "k", &mut cursor, &format!("-k{READ_LEN}"));
+    }
+
+    #[test]
+    fn a_watcher_reads_bounded_bytes_at_once_and_goes_on_there() {
+        let changes = Changes::new();
+        let mut cursor = changes.now();
+        for key in ["a", "b", "c", "d"] {
+            changes.record(key, sized(READ_BYTES / 2));
+        }
+        // What is beyond the bound by the last one is read too.
+        assert_eq!(changes.read("", &mut cursor).len(), 2);
+        assert_eq!(changes.read("c", &mut cursor.clone()).len(), 1);
+        assert_eq!(changes.read("", &mut cursor).len(), 2);
+        check(&changes, "", &mut cursor, "");
+        changes.record("exact", sized(READ_BYTES - "exact".len()));
+        changes.record("next", None);
+        assert_eq!(changes.read("", &mut cursor).len(), 1);
+        check(&changes, "", &mut cursor, "-next");
+    }
+
+    #[tokio::test]
+    async fn a_watcher_waits_for_a_change_of_its_keys() {
+        use futures_util::FutureExt;
+        let changes = Changes::new();
+        let mut cursor = changes.now();
+        let mut next = Box::pin(changes.next("k", &mut cursor));
+        assert!(next.as_mut().now_or_never().is_none());
+        changes.record("other", None);
+        assert!(next.as_mut().now_or_never().is_none());
+        changes.record("k", None);
+        let key = "k".to_owned();
+        assert_eq!(next.await, [Change::Removed { key }]);
+    }
+
     #[test]
     fn large_values_are_bounded_too_but_the_last_one_is_told() {
         let changes = Changes::new();

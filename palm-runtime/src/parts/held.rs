@@ -338,6 +338,22 @@ mod tests {
     }
 
     #[test]
+    fn dropped_topics_leave_no_trace() {
+        let mut held = held(2, 100);
+        let now = Instant::now();
+        for number in 0..100 {
+            let topic = format!("topic {number}").into();
+            held.push(now, topic, "x".into(), Keep::Short);
+        }
+        assert_eq!((held.topics.len(), held.messages, held.bytes), (2, 2, 2));
+        assert_eq!(held.ages.len(), 2);
+        assert!(!held.holds("topic 97") && held.holds("topic 98"));
+        assert_eq!(held.expire(now + held.time()).len(), 2);
+        assert_eq!((held.topics.len(), held.messages, held.bytes), (0, 0, 0));
+        assert_eq!((held.ages.len(), held.short.len()), (0, 0));
+    }
+
+    #[test]
     fn many_releases_leave_no_trace() {
         let mut held = held(10, 100);
         let now = Instant::now();
