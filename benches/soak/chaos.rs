@@ -545,7 +545,7 @@ async fn soak(seconds: u64, seed: u64) {
 
     let mut did = 0;
     while Instant::now() < end {
-        let pause = if random.bool() { 0..200 } else { 0..2_500 };
+        let pause = if random.bool() { 0..200 } else { 0..1_500 };
         tokio::time::sleep(Duration::from_millis(random.u64(pause))).await;
         let mut chosen: Vec<_> = (0..members.len()).collect();
         random.shuffle(&mut chosen);

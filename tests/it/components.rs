@@ -527,8 +527,10 @@ fn who_follows_a_db_address_tells_its_sub_address_too() {
 #[test]
 fn a_step_says_when_its_own_stream_is_in_place() {
     check(async {
+        let place = Place::new();
         for of_old in [false, true] {
-            let upstream = unbound();
+            // A port that is free now may be another test's by the time when it is bound.
+            let upstream = place.ipc(&format!("upstream-{of_old}"));
             let middle = Middle.bind(ANY).sub_address(&upstream).previous("first");
             let middle = middle.spawn().await.unwrap();
             let follows = address(middle.address("pub_address").unwrap());
