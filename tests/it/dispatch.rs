@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use palm::prelude::*;
 use palm::socket::{Pull, Push};
 use palm::testing::Cluster;

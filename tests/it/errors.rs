@@ -102,7 +102,12 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
             let Err(CallError::Remote(error)) = answer else {
                 panic!("{name}.{function} answered {answer:?}");
             };
-            let component = if *name == worker.0 { worker.1 } else { name };
+            // A master knows what its workers have.
+            let (component, message) = match (*name == worker.0, function) {
+                (true, "missing") => (*name, "no worker has `missing`; there are"),
+                (true, _) => (worker.1, message),
+                (false, _) => (*name, message),
+            };
             assert_eq!(error.kind, kind);
             assert!(error.message.contains(message), "{error}");
             assert_eq!(error.component, component);

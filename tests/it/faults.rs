@@ -282,6 +282,9 @@ fn nobody_gets_through_a_line_that_refuses() {
     check(async {
         let target = Target::new().await;
         let (mut peer, mut end) = target.connection().await;
+        // It is counted a moment after both of its ends are there.
+        let counted = target.line.until(|status| status.connections == 1);
+        soon("the connection being counted", counted).await;
         target.line.refuse();
         assert_eq!(read_to_end(&mut peer).await, b"");
         assert_eq!(read_to_end(&mut end).await, b"");
