@@ -627,17 +627,17 @@ impl Setup<'_> {
 
     /// Where a socket for legacy peers is to be bound; `None` if the component has links only. `option` is how
     /// the address is given.
-    pub(crate) fn to_bind_beside_links(
+    pub(crate) fn legacy_bind_address(
         &mut self,
         option: &'static str,
         address: &Result<Address, AddressError>,
     ) -> Result<Option<Address>, SocketError> {
-        let address = self.to_bind(option, address)?;
+        let address = self.bind_address(option, address)?;
         Ok((!self.links_only).then_some(address))
     }
 
     /// Where a socket is to be bound. `option` is how the address is given.
-    pub(crate) fn to_bind(
+    pub(crate) fn bind_address(
         &mut self,
         option: &'static str,
         address: &Result<Address, AddressError>,

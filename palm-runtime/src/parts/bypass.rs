@@ -75,7 +75,7 @@ impl<H: BypassInbound> RepBypassService<H> {
 
 impl<H: BypassInbound> Bypass for RepBypassService<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = setup.to_bind("bypass_address", &self.address)?;
+        let address = setup.bind_address("bypass_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("bypass_address", &bound);
         self.opened = Some((reply, Opened::of(setup)));

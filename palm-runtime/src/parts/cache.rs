@@ -86,7 +86,7 @@ impl Bypass for CacheService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = setup.to_bind("db_address", &self.address)?;
+        let address = setup.bind_address("db_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("db_address", &bound);
         setup.shared.links.serve_on(reply.sender());

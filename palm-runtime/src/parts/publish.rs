@@ -122,7 +122,7 @@ impl<S: Shape> Outbound for PubService<S> {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let publish = match setup.to_bind_beside_links("pub_address", &self.address)? {
+        let publish = match setup.legacy_bind_address("pub_address", &self.address)? {
             Some(address) => {
                 let (publish, bound) = Publish::bind(&address, setup.options).await?;
                 setup.announce("pub_address", &bound);

@@ -63,7 +63,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let pull = match setup.to_bind_beside_links("pull_address", &self.address)? {
+        let pull = match setup.legacy_bind_address("pull_address", &self.address)? {
             Some(address) => {
                 let (pull, bound) = Pull::bind(&address, setup.options).await?;
                 setup.announce("pull_address", &bound);

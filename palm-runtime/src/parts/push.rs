@@ -49,7 +49,7 @@ impl Outbound for PushService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = setup.to_bind("push_address", &self.address)?;
+        let address = setup.bind_address("push_address", &self.address)?;
         let (push, bound) = Push::bind(&address, setup.options).await?;
         setup.announce("push_address", &bound);
         self.opened = Some((push, setup.counters()));

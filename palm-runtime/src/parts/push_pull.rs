@@ -101,7 +101,7 @@ impl Outbound for PushPullService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let push = match setup.to_bind_beside_links("worker_push_address", &self.push_address)? {
+        let push = match setup.legacy_bind_address("worker_push_address", &self.push_address)? {
             Some(address) => {
                 let (push, bound) = Push::bind(&address, setup.options).await?;
                 setup.announce("worker_push_address", &bound);
@@ -109,7 +109,7 @@ impl Outbound for PushPullService {
             }
             None => Push::idle(setup.options),
         };
-        let pull = match setup.to_bind_beside_links("worker_pull_address", &self.pull_address)? {
+        let pull = match setup.legacy_bind_address("worker_pull_address", &self.pull_address)? {
             Some(address) => {
                 let (pull, bound) = Pull::bind(&address, setup.options).await?;
                 setup.announce("worker_pull_address", &bound);

@@ -100,7 +100,7 @@ impl<H> RepService<H> {
 
 impl<H: InboundHooks> Inbound for RepService<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let address = setup.to_bind("rep_address", &self.address)?;
+        let address = setup.bind_address("rep_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("rep_address", &bound);
         self.opened = Some((reply, Opened::of(setup)));

@@ -150,7 +150,7 @@ impl Outbound for WorkerPushService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let push = match setup.to_bind_beside_links("worker_push_address", &self.address)? {
+        let push = match setup.legacy_bind_address("worker_push_address", &self.address)? {
             Some(address) => {
                 let (push, bound) = Push::bind(&address, setup.options).await?;
                 setup.announce("worker_push_address", &bound);
@@ -739,7 +739,7 @@ impl Inbound for WorkerPullService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let pull = match setup.to_bind_beside_links("worker_pull_address", &self.address)? {
+        let pull = match setup.legacy_bind_address("worker_pull_address", &self.address)? {
             Some(address) => {
                 let (pull, bound) = Pull::bind(&address, setup.options).await?;
                 setup.announce("worker_pull_address", &bound);
