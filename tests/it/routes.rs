@@ -337,6 +337,28 @@ fn a_client_that_is_told_another_last_component_gets_the_errors_of_the_first() {
 }
 
 #[test]
+fn callers_are_told_when_the_only_follower_does_not_return() {
+    check(async {
+        let mut link = LinkOptions::default();
+        link.resume_limit = Duration::from_millis(500);
+        let first = First.bind(ANY).link_options(link).spawn().await.unwrap();
+        let second = Second.bind(ANY).follow(first.db_address());
+        let second = second.spawn().await.unwrap();
+        let client = connect("first", &first).await;
+        let steps = First::UPPER.then(Second::TWICE);
+        assert_eq!(client.eval(&steps, "ab").await.unwrap(), "ABAB");
+        soon("the end", second.kill()).await;
+        let call = client.eval(&steps, "ab").into_future();
+        let error = soon("the error", call).await.unwrap_err();
+        let CallError::Remote(error) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(error.kind, FailureKind::Unavailable);
+        assert_eq!((&*error.function, error.step), ("second.twice", 1));
+    });
+}
+
+#[test]
 fn one_lost_input_of_a_middle_step_fails_alone() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
