@@ -1076,7 +1076,12 @@ impl State {
                 let messages = messages + self.streams.parked(peer.key);
                 if messages > 0 && ending == Ending::Expired {
                     let name = &peer.name;
-                    tracing::warn!(peer = %name, messages, "dropping the backlog of a peer that is gone");
+                    if self.streams.has_a_place(peer.key) {
+                        tracing::warn!(peer = %name, messages, "dropping the backlog of a lost subscriber");
+                    } else {
+                        // Usually its process has ended.
+                        tracing::info!(peer = %name, messages, "dropping the answers of a lost client");
+                    }
                     let mut items = peer.session.take_unacknowledged();
                     items.extend(self.streams.take_parked(peer.key));
                     self.streams.return_backlog(peer.key, items);
