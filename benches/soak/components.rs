@@ -157,6 +157,11 @@ async fn start(role: &str, at: &str, arguments: &[&str]) -> palm::Result<Compone
             let server = Step.bind(at).pipelined(true).link_options(link);
             server.drain_limit(drain).spawn().await?
         }
+        // Waits for stopped peers for the default idle timeout.
+        ("server", ["patient"]) => {
+            let server = Step.bind(at).pipelined(true);
+            server.drain_limit(drain).spawn().await?
+        }
         ("pipeline", [name, first]) => {
             let pipeline = Follower.bind(at).name(*name).follow(*first);
             let pipeline = pipeline.link_options(link).drain_limit(drain);

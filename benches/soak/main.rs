@@ -6,7 +6,7 @@
 //! cargo test --bench soak                                   # the same, in what is built already
 //! cargo bench --bench soak -- workers 180                   # one of them, for so many seconds
 //! cargo bench --bench soak -- workers 180 42                # as a seed that was printed had it
-//! cargo bench --bench soak -- stopped 60 10000000           # a consumer that is stopped for a minute
+//! cargo bench --bench soak -- stopped 10 10000000           # a consumer that is stopped for 10 s
 //! ```
 //!
 //! - `workers`: a master and four workers, killed with -9, stopped for a while, drained, cut off and replaced;
@@ -254,10 +254,16 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
     }
 }
 
-/// A consumer that is stopped, while a producer has more messages than anybody has room for.
+/// A consumer that is stopped for less than the idle timeout, while a producer has more messages than any queue
+/// holds. One that is stopped for longer is lost, and its backlog with it.
 async fn stopped(seconds: u64, messages: usize) {
+    let idle_timeout = palm::LinkOptions::default().patience;
+    assert!(
+        Duration::from_secs(seconds) < idle_timeout,
+        "a consumer without a sign of life for {idle_timeout:?} is lost"
+    );
     let faults = Faults::seeded(0);
-    let server = Member::start("server", &[], &faults).await;
+    let server = Member::start("server", &["patient"], &faults).await;
     let consumer = Member::start("sink", &[&server.at], &faults).await;
     // More under way than anybody has room for.
     let client = Client::builder("server", &*server.at).answered_by(&*consumer.at);
