@@ -213,6 +213,49 @@ fn running_tasks_of_a_worker_whose_runtime_goes_down_are_run_by_another() {
 }
 
 #[test]
+fn prefetched_tasks_of_a_draining_worker_are_run_by_others_at_once() {
+    check(async {
+        let master = master(ANY, LONG).await;
+        let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
+        let first = worker(master.db_address(), &first_gate, LONG);
+        let first = first.concurrency(1).prefetch(8).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let mut calls = calls(&client, "master.wait", 4);
+        first_gate.arrived(1).await;
+        let received = || first.metrics().part("Pull").unwrap().messages == 4;
+        eventually("all tasks at the first worker", received).await;
+        second_gate.open();
+        let second = worker(master.db_address(), &second_gate, LONG).concurrency(1);
+        let _second = second.spawn().await.unwrap();
+        let ending = tokio::spawn(first.shutdown());
+        second_gate.arrived(3).await;
+        assert_eq!(
+            first_gate.count(),
+            1,
+            "the first worker began a returned task"
+        );
+        assert!(!ending.is_finished());
+        // Which of the calls runs at the first worker is not known.
+        let mut answered = Vec::new();
+        let three = async {
+            while answered.len() < 3 {
+                let done = |call: &Call| call.is_finished();
+                match calls.iter().position(done) {
+                    Some(index) => answered.push(calls.swap_remove(index)),
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        soon("three answers", three).await;
+        first_gate.open();
+        for call in answered.into_iter().chain(calls) {
+            soon("an answer", call).await.unwrap().unwrap();
+        }
+        soon("the end", ending).await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn backlog_of_a_master_at_its_drain_limit_is_sent_again_by_its_clients() {
     check(async {
         let first = master(ANY, SHORT).await;
