@@ -470,10 +470,8 @@ fn pools_of_unlike_functions_take_turns() {
     rig.call("b", 3);
     rig.set_room(0, 6);
     let now = rig.now;
-    let names = std::iter::from_fn(|| rig.assign(now)).map(|(_, _, group)| {
-        let name = functions::name(&group.first()).unwrap().to_owned();
-        name
-    });
+    let names = std::iter::from_fn(|| rig.assign(now))
+        .map(|(_, _, group)| functions::name(&group.first()).unwrap().to_owned());
     let names: Vec<_> = names.collect();
     assert_ne!(names[0], names[1]);
     assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
@@ -517,7 +515,7 @@ fn function_that_no_worker_has_listed_fails_after_a_grace() {
     assert_eq!(rig.untried, Usage::default());
     // Further calls fail at once.
     rig.call("rendr", 1);
-    assert_eq!(rig.passed(Duration::ZERO), [expected.clone()]);
+    assert_eq!(rig.passed(Duration::ZERO), vec![expected]);
     // Once none is left, the name is forgotten.
     rig.call("colour", 1);
     rig.passed(Duration::ZERO);
@@ -1490,6 +1488,9 @@ impl Model {
     }
 }
 
+/// The key of a worker, its tasks that are not finished, those of which it has not sent the result, and its room.
+type RunningWorker = (WorkerKey, VecDeque<(TaskId, usize)>, Vec<TaskId>, u64);
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -1537,7 +1538,7 @@ proptest! {
         let mut last_key = 0;
         let room = u64::from(concurrency) + prefetch;
         // What each worker has not finished, what it has and has not said, and how much more it accepts.
-        let mut running: Vec<(WorkerKey, VecDeque<(TaskId, usize)>, Vec<TaskId>, u64)> = Vec::new();
+        let mut running: Vec<RunningWorker> = Vec::new();
         for number in 0..60 {
             rig.call_of(number % 3, "work", &number.to_string());
         }
