@@ -928,7 +928,8 @@ pub(crate) struct Pace(usize);
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(BATCH)
+        // Soon there are more, unless the first ones take long.
+        Self(1)
     }
 }
 

@@ -430,15 +430,18 @@ impl Dispatch {
         self.pools[1..].iter().map(|pool| pool.waiting).sum()
     }
 
-    /// How many tasks wait that no worker has had.
-    pub(crate) fn untried(&self) -> usize {
-        self.untried.messages
+    /// How many tasks wait that no worker has had, and their bytes.
+    pub(crate) fn untried(&self) -> Usage {
+        self.untried
     }
 
-    /// How many of them are of a flow.
-    pub(crate) fn untried_of(&self, flow: FlowKey) -> usize {
-        let pools = self.pools.iter();
-        pools.map(|pool| pool.untried.usage(flow).messages).sum()
+    /// How many of them are of a flow, and their bytes.
+    pub(crate) fn untried_of(&self, flow: FlowKey) -> Usage {
+        let mut usage = Usage::default();
+        for pool in &self.pools {
+            usage.add(pool.untried.usage(flow));
+        }
+        usage
     }
 
     /// Whether further tasks are accepted: a worker could be assigned one, or fewer than `ahead` wait.

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use super::accept::{Links, Peer, PeerKey, State};
 use super::dispatch::{Dispatch, Failed, Reach};
 use super::session::{Item, RETURNS_VERSION, TASK_STEP};
-use crate::fair_queue::{Flow, FlowKey};
+use crate::fair_queue::{Flow, FlowKey, Usage};
 use crate::message::{Group, Message};
 
-/// How many tasks of a client may wait for workers here, besides a group. Its further ones wait in the queue of
-/// the part that submits tasks.
-const AHEAD: usize = 256;
+/// How many tasks of a client may wait for workers here, besides those that are submitted at once. Its further
+/// ones wait in the queue of the part that submits tasks.
+const AHEAD: Usage = Usage {
+    messages: 256,
+    bytes: 8 * 1024 * 1024,
+};
 
 /// How many clients with so many are looked at, at a time, to find those with fewer.
 const LOOKED_AT: usize = 16;
@@ -30,12 +33,14 @@ pub(super) struct Held {
 impl Held {
     /// Finds clients of which further tasks are accepted. Returns whether there are any.
     pub(super) fn resume(&mut self, dispatch: &Dispatch) -> bool {
-        if dispatch.untried() < AHEAD / 2 {
+        let is_low =
+            |usage: Usage| usage.messages < AHEAD.messages / 2 && usage.bytes < AHEAD.bytes / 2;
+        if is_low(dispatch.untried()) {
             self.resumed.extend(self.flows.drain(..));
         }
         for _ in 0..self.flows.len().min(LOOKED_AT) {
             let flow = self.flows.pop_front().expect("there are some");
-            match dispatch.untried_of(flow) < AHEAD / 2 {
+            match is_low(dispatch.untried_of(flow)) {
                 true => self.resumed.push(flow),
                 false => self.flows.push_back(flow),
             }
@@ -123,8 +128,9 @@ impl Links {
             }
             state.dispatch.submit(group, flow);
             state.assign(now);
-            if state.dispatch.untried_of(flow.key) >= AHEAD && !state.held.flows.contains(&flow.key)
-            {
+            let ahead = state.dispatch.untried_of(flow.key);
+            let is_ahead = ahead.messages >= AHEAD.messages || ahead.bytes >= AHEAD.bytes;
+            if is_ahead && !state.held.flows.contains(&flow.key) {
                 state.held.resumed.retain(|resumed| *resumed != flow.key);
                 state.held.flows.push_back(flow.key);
                 held.push(flow.key);
