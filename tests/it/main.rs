@@ -25,6 +25,7 @@ mod dispatch;
 mod drain;
 mod errors;
 mod examples;
+mod fairness;
 mod faults;
 mod http_gateway;
 mod http_limits;

@@ -669,3 +669,287 @@ pub(super) async fn scatter<H: InboundHooks>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use futures_util::FutureExt;
+    use tokio::sync::Notify;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
+    use crate::part::{NoHooks, Stop};
+    use crate::queue::{QueueLimits, Receiver, queue};
+
+    /// Gives what a test has put in.
+    #[derive(Clone, Default)]
+    struct Script(Arc<(Mutex<Content>, Notify)>);
+
+    #[derive(Default)]
+    struct Content {
+        arrivals: Vec<Arrival>,
+        /// How much may be taken from the socket, as asked for last.
+        max: usize,
+        passed_on: Vec<PassedOn>,
+    }
+
+    impl Script {
+        fn content(&self) -> std::sync::MutexGuard<'_, Content> {
+            self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn put(&self, arrivals: impl IntoIterator<Item = Arrival>) {
+            self.content().arrivals.extend(arrivals);
+            self.0.1.notify_one();
+        }
+
+        fn passed_on(&self, peer: PeerKey) -> u64 {
+            let content = self.content();
+            let own = |it: &&PassedOn| it.receipt == Receipt::Peer(peer);
+            content
+                .passed_on
+                .iter()
+                .filter(own)
+                .map(|it| it.messages)
+                .sum()
+        }
+    }
+
+    impl Source for Script {
+        async fn recv_many(
+            &mut self,
+            out: &mut Vec<Arrival>,
+            max: usize,
+        ) -> Result<(), SocketClosed> {
+            loop {
+                {
+                    let mut content = self.content();
+                    content.max = max;
+                    out.append(&mut content.arrivals);
+                }
+                if !out.is_empty() {
+                    return Ok(());
+                }
+                self.0.1.notified().await;
+            }
+        }
+
+        fn try_recv_many(&mut self, out: &mut Vec<Arrival>, _: usize) {
+            out.append(&mut self.content().arrivals);
+        }
+
+        fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
+            self.content().passed_on.append(messages);
+        }
+    }
+
+    fn frame(client: &str) -> Bytes {
+        let mut message = Message::new("a.b", client.to_owned());
+        message.set_client(client.to_owned());
+        message.encode()
+    }
+
+    /// Calls of the client with this link.
+    fn of_peer(peer: PeerKey, count: usize) -> impl Iterator<Item = Arrival> {
+        (0..count).map(move |_| Arrival::Messages {
+            group: frame(&peer.to_string()).into(),
+            flow: Some(Flow::new(peer)),
+            receipt: Receipt::Peer(peer),
+        })
+    }
+
+    fn of_socket(client: &str, count: usize) -> impl Iterator<Item = Arrival> {
+        (0..count).map(move |_| Arrival::of_socket(frame(client)))
+    }
+
+    struct Running {
+        script: Script,
+        queue: Receiver<Envelope>,
+        stop: CancellationToken,
+        intake: futures_core::future::BoxFuture<'static, Result<(), SocketClosed>>,
+    }
+
+    fn intake(messages: usize) -> Running {
+        let (sender, queue) = queue(QueueLimits {
+            messages,
+            bytes: 1_000_000,
+        });
+        let stop = Stop::new(Duration::from_secs(1));
+        let token = stop.token.clone();
+        let outlet = Outlet {
+            route: Some(sender),
+            failures: None,
+            block: false,
+            log: false,
+            part: "Pull".into(),
+            left: None,
+            stop,
+        };
+        let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
+        let context = ComponentContext {
+            name: "a".to_owned(),
+            cache: Cache::here(Arc::new(store)),
+        };
+        let intake = Intake::new(
+            NoHooks,
+            Ids::Given,
+            Arc::new(context),
+            Arc::default(),
+            outlet,
+        );
+        let script = Script::default();
+        let mut source = script.clone();
+        Running {
+            script,
+            queue,
+            stop: token,
+            intake: Box::pin(async move { intake.run(&mut source).await }),
+        }
+    }
+
+    impl Running {
+        /// Lets the intake do what it can.
+        fn settle(&mut self) {
+            for _ in 0..100 {
+                assert!((&mut self.intake).now_or_never().is_none());
+            }
+        }
+
+        /// Takes messages; returns their clients.
+        fn take(&mut self, max: usize) -> Vec<String> {
+            let mut out = Vec::new();
+            self.queue.recv_many(&mut out, max).now_or_never();
+            out.iter()
+                .map(|it| it.message.client().to_owned())
+                .collect()
+        }
+    }
+
+    fn count(clients: &[String], client: &str) -> usize {
+        clients.iter().filter(|it| *it == client).count()
+    }
+
+    #[tokio::test]
+    async fn client_without_capacity_does_not_hold_back_others() {
+        let mut running = intake(10);
+        running.script.put(of_peer(1, 100));
+        running.settle();
+        running.script.put(of_peer(2, 1));
+        running.settle();
+        let taken = running.take(100);
+        assert_eq!((count(&taken, "1"), count(&taken, "2")), (8, 1));
+    }
+
+    #[tokio::test]
+    async fn clients_go_on_in_turns_and_all_messages_do() {
+        let mut running = intake(20);
+        running.script.put(of_peer(1, 300));
+        running.settle();
+        running.script.put(of_peer(2, 60).chain(of_peer(3, 60)));
+        let mut taken = Vec::new();
+        while taken.len() < 420 {
+            running.settle();
+            let more = running.take(4);
+            assert!(!more.is_empty(), "after {}", taken.len());
+            taken.extend(more);
+        }
+        let early = &taken[..150];
+        for client in ["1", "2", "3"] {
+            let share = count(early, client);
+            assert!((40..=70).contains(&share), "{client}: {share}");
+        }
+        assert_eq!(count(&taken, "1"), 300);
+    }
+
+    #[tokio::test]
+    async fn credit_is_returned_for_what_has_gone_on() {
+        let mut running = intake(10);
+        running.script.put(of_peer(1, 100).chain(of_peer(2, 1)));
+        running.settle();
+        assert!(running.script.passed_on(1) < 20);
+        assert_eq!(running.script.passed_on(2), 1);
+        while !running.take(5).is_empty() {
+            running.settle();
+        }
+        assert_eq!(running.script.passed_on(1), 100);
+    }
+
+    #[tokio::test]
+    async fn client_that_does_not_read_waits_until_it_reads() {
+        let mut running = intake(100);
+        running.script.put([Arrival::Paused(1, true)]);
+        running.script.put(of_peer(1, 5).chain(of_peer(2, 5)));
+        running.settle();
+        assert_eq!(running.take(100), ["2"; 5]);
+        assert_eq!(running.script.passed_on(1), 0);
+        running.script.put([Arrival::Paused(1, false)]);
+        running.settle();
+        assert_eq!(running.take(100), ["1"; 5]);
+    }
+
+    #[tokio::test]
+    async fn sockets_are_not_read_while_much_of_them_waits() {
+        let mut running = intake(100);
+        running.script.put(of_socket("flood", 900));
+        running.settle();
+        assert!(running.script.content().max < 100);
+        running.script.put(of_socket("other", 1));
+        running.settle();
+        let taken = running.take(100);
+        assert_eq!((count(&taken, "flood"), count(&taken, "other")), (80, 1));
+        running.settle();
+        while !running.take(100).is_empty() {
+            running.settle();
+        }
+        assert_eq!(running.script.content().max, 100);
+    }
+
+    #[tokio::test]
+    async fn all_that_waits_goes_on_when_the_component_stops() {
+        let mut running = intake(10);
+        running.script.put([Arrival::Paused(2, true)]);
+        running.script.put(of_peer(1, 50).chain(of_peer(2, 50)));
+        running.settle();
+        running.stop.cancel();
+        let mut taken = Vec::new();
+        let mut ended = false;
+        while !ended {
+            ended = (&mut running.intake).now_or_never().is_some();
+            taken.extend(running.take(100));
+        }
+        assert_eq!((count(&taken, "1"), count(&taken, "2")), (50, 50));
+    }
+
+    #[tokio::test]
+    async fn group_goes_on_in_parts_and_stays_in_order() {
+        let mut running = intake(20);
+        let mut builder = crate::message::GroupBuilder::default();
+        for number in 0..90_u8 {
+            let mut message = Message::new("a.b", vec![number]);
+            message.set_client("1");
+            message.ensure_id();
+            builder.join(message, 100).unwrap();
+        }
+        running.script.put([Arrival::Messages {
+            group: builder.take().unwrap(),
+            flow: Some(Flow::new(1)),
+            receipt: Receipt::Peer(1),
+        }]);
+        let mut numbers = Vec::new();
+        while numbers.len() < 90 {
+            running.settle();
+            let mut out = Vec::new();
+            running.queue.recv_many(&mut out, 7).now_or_never();
+            for envelope in out {
+                let mut each = Vec::new();
+                envelope.each(&mut each);
+                numbers.extend(each.iter().map(|it| it.message.payload()[0]));
+            }
+        }
+        assert!(numbers.into_iter().eq(0..90));
+        running.settle();
+        assert_eq!(running.script.passed_on(1), 90);
+    }
+}

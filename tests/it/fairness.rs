@@ -1,0 +1,275 @@
+//! Clients share a component: no client's calls wait behind all that another one has sent.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use palm::prelude::*;
+use palm::socket::{Push, SocketOptions};
+use palm::testing::Cluster;
+use palm::{ComponentHandle, Message, QueueLimits};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use super::setup::{check, eventually, soon};
+
+/// Calls begin and wait until they are released. Whose calls have begun, in this order.
+#[derive(Clone)]
+struct Held {
+    begun: Arc<Mutex<Vec<String>>>,
+    count: Arc<watch::Sender<usize>>,
+    released: Arc<Semaphore>,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            begun: Arc::default(),
+            count: Arc::new(watch::Sender::new(0)),
+            released: Arc::new(Semaphore::new(0)),
+        }
+    }
+}
+
+impl Held {
+    async fn run(&self, whose: String) -> String {
+        self.begun.lock().unwrap().push(whose.clone());
+        self.count.send_modify(|count| *count += 1);
+        self.released.acquire().await.unwrap().forget();
+        whose
+    }
+
+    async fn wait_for(&self, count: usize) {
+        let mut counts = self.count.subscribe();
+        soon("calls begin", counts.wait_for(|it| *it >= count))
+            .await
+            .unwrap();
+    }
+
+    /// Releases one call after another until one of `whose` has begun; returns how many others have begun
+    /// since `before`.
+    async fn release_until(&self, whose: &str, before: usize) -> usize {
+        for count in before.. {
+            let begun = self.begun.lock().unwrap()[before..].to_vec();
+            if let Some(others) = begun.iter().position(|it| it == whose) {
+                return others;
+            }
+            assert!(begun.len() < 100, "{whose} does not have its turn");
+            self.released.add_permits(1);
+            self.wait_for(count + 1).await;
+        }
+        unreachable!()
+    }
+}
+
+struct Served(Held);
+
+#[palm::server(name = "s")]
+impl Served {
+    #[palm::method]
+    async fn run(&self, whose: String) -> String {
+        self.0.run(whose).await
+    }
+}
+
+struct Works(Held);
+
+#[palm::worker(server = "m")]
+impl Works {
+    #[palm::method]
+    async fn run(&self, whose: String) -> String {
+        self.0.run(whose).await
+    }
+}
+
+/// A job of so many calls, whose answers are taken.
+fn job(
+    client: Client,
+    function: &'static str,
+    whose: &'static str,
+    calls: usize,
+) -> JoinHandle<usize> {
+    tokio::spawn(async move {
+        let mut job = client.job(function, (0..calls).map(move |_| whose));
+        let mut answers = 0;
+        while let Some(Ok(_)) = job.next().await {
+            answers += 1;
+        }
+        answers
+    })
+}
+
+fn call(client: Client, function: &'static str, whose: &'static str) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        client.eval(function, whose).await.unwrap();
+    })
+}
+
+fn queued(handle: &ComponentHandle, part: &str) -> usize {
+    handle.metrics().part(part).unwrap().queued_messages
+}
+
+fn passed(handle: &ComponentHandle, part: &str) -> u64 {
+    handle.metrics().part(part).unwrap().messages
+}
+
+#[test]
+fn small_call_begins_after_a_few_calls_of_a_large_job_at_a_server() {
+    check(async {
+        let held = Held::default();
+        let server = Served(held.clone())
+            .bind("tcp://127.0.0.1:0")
+            .concurrency(2);
+        let server = server.spawn().await.unwrap();
+        let connect = || Client::connect("s", server.db_address());
+        let large = job(connect().await.unwrap(), "s.run", "large", 5000);
+        // Its part of the queue is full, and the rest waits in front of it.
+        eventually("the queue is full", || queued(&server, "Executor") == 800).await;
+        held.wait_for(2).await;
+        let before = passed(&server, "Pull");
+        let small = call(connect().await.unwrap(), "s.run", "small");
+        eventually("the call has come", || passed(&server, "Pull") > before).await;
+        let others = held.release_until("small", 2).await;
+        assert!(others <= 3, "{others} calls of the job began first");
+        held.released.add_permits(10_000);
+        soon("the small call ends", small).await.unwrap();
+        assert_eq!(soon("the job ends", large).await.unwrap(), 5000);
+    });
+}
+
+#[test]
+fn small_call_begins_after_a_few_tasks_of_a_large_job_at_a_master() {
+    check(async {
+        let held = Held::default();
+        let cluster = Cluster::new()
+            .master(Master::new("m"))
+            .worker_with(Works(held.clone()), |it| it.concurrency(1))
+            .worker_with(Works(held.clone()), |it| it.concurrency(1))
+            .start()
+            .await
+            .unwrap();
+        let master = cluster.handle("m").unwrap();
+        let large = job(cluster.client().await.unwrap(), "m.run", "large", 5000);
+        eventually("the queue is full", || queued(master, "WorkerPush") == 800).await;
+        held.wait_for(2).await;
+        let before = passed(master, "Pull");
+        let small = call(cluster.client().await.unwrap(), "m.run", "small");
+        eventually("the call has come", || passed(master, "Pull") > before).await;
+        let others = held.release_until("small", 2).await;
+        assert!(others <= 6, "{others} tasks of the job began first");
+        held.released.add_permits(10_000);
+        soon("the small call ends", small).await.unwrap();
+        assert_eq!(soon("the job ends", large).await.unwrap(), 5000);
+    });
+}
+
+#[test]
+fn clients_share_a_server_by_weight() {
+    check(async {
+        let held = Held::default();
+        let server = Served(held.clone())
+            .bind("tcp://127.0.0.1:0")
+            .concurrency(1);
+        let server = server.spawn().await.unwrap();
+        let connect = |weight| {
+            Client::builder("s", server.db_address())
+                .weight(weight)
+                .connect()
+        };
+        let light = job(connect(1).await.unwrap(), "s.run", "light", 1000);
+        eventually("the queue is full", || queued(&server, "Executor") == 800).await;
+        let heavy = job(connect(4).await.unwrap(), "s.run", "heavy", 1000);
+        eventually("both have calls", || queued(&server, "Executor") > 950).await;
+        held.released.add_permits(500);
+        held.wait_for(501).await;
+        let begun = held.begun.lock().unwrap().clone();
+        let heavies = begun.iter().filter(|it| *it == "heavy").count();
+        assert!((350..=450).contains(&heavies), "{heavies} of 501");
+        held.released.add_permits(10_000);
+        assert_eq!(soon("the jobs end", light).await.unwrap(), 1000);
+        assert_eq!(soon("the jobs end", heavy).await.unwrap(), 1000);
+    });
+}
+
+/// A message of a client that has no link.
+fn pushed(client: &'static str) -> Message {
+    let mut message = Message::new("s.run", client);
+    message.set_client(client);
+    message
+}
+
+#[test]
+fn legacy_clients_share_a_server_with_others() {
+    check(async {
+        let held = Held::default();
+        let server = Served(held.clone())
+            .bind("tcp://127.0.0.1:0")
+            .concurrency(1);
+        let server = server.spawn().await.unwrap();
+        let address = server.address("pull_address").unwrap().parse().unwrap();
+        let connect = || async {
+            Push::connect(&address, &SocketOptions::default())
+                .await
+                .unwrap()
+        };
+        let (flood, other) = (connect().await, connect().await);
+        for _ in 0..900 {
+            flood.send(pushed("flood").encode()).await.unwrap();
+        }
+        eventually("the queue is full", || queued(&server, "Executor") == 800).await;
+        held.wait_for(1).await;
+        let before = passed(&server, "Pull");
+        other.send(pushed("legacy").encode()).await.unwrap();
+        let client = Client::connect("s", server.db_address()).await.unwrap();
+        let linked = call(client, "s.run", "linked");
+        eventually("both have come", || passed(&server, "Pull") == before + 2).await;
+        let first = held.release_until("legacy", 1).await;
+        let second = held.release_until("linked", 1).await;
+        assert!(first <= 4 && second <= 4, "{first}, {second}");
+        held.released.add_permits(10_000);
+        soon("the call ends", linked).await.unwrap();
+    });
+}
+
+#[test]
+fn queue_limits_hold_back_what_exceeds_them() {
+    check(async {
+        let held = Held::default();
+        let server = Served(held.clone())
+            .bind("tcp://127.0.0.1:0")
+            .concurrency(1)
+            .queue_limits(QueueLimits {
+                messages: 10,
+                bytes: 1_000_000,
+            });
+        let server = server.spawn().await.unwrap();
+        let address = server.address("pull_address").unwrap().parse().unwrap();
+        let push = Push::connect(&address, &SocketOptions::default())
+            .await
+            .unwrap();
+        let send = async |client: &'static str, messages: usize| {
+            for _ in 0..messages {
+                push.send(pushed(client).encode()).await.unwrap();
+            }
+        };
+        send("one", 20).await;
+        held.wait_for(1).await;
+        eventually("one client has its part", || {
+            queued(&server, "Executor") == 8
+        })
+        .await;
+        send("two", 2).await;
+        eventually("the queue is full", || queued(&server, "Executor") >= 9).await;
+        send("three", 2).await;
+        eventually("the queue is full", || queued(&server, "Executor") == 10).await;
+        // One call runs, and ten wait in the queue. The eleventh does not go on.
+        send("four", 1).await;
+        let passed_eleven = || passed(&server, "Pull") == 11;
+        eventually("nothing else goes on", passed_eleven).await;
+        held.released.add_permits(1);
+        held.wait_for(2).await;
+        eventually("the next one goes on", || passed(&server, "Pull") == 12).await;
+        assert_eq!(queued(&server, "Executor"), 10);
+        held.released.add_permits(10_000);
+        held.wait_for(25).await;
+    });
+}
