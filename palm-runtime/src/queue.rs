@@ -226,7 +226,8 @@ struct Room {
     bytes: usize,
     /// Whether one value may have more bytes.
     admits_any_size: bool,
-    /// Whether a value that has too many messages is to be split: the flow holds nothing that would leave.
+    /// Whether a value that has too many messages is to be split: there is capacity for several, or the flow
+    /// holds nothing that would leave.
     admits_parts: bool,
 }
 
@@ -260,7 +261,7 @@ impl<T> State<T> {
             },
             bytes: left(limits.bytes, total.bytes, own.bytes),
             admits_any_size: own.bytes == 0,
-            admits_parts: own.messages == 0,
+            admits_parts: own.messages == 0 || messages >= (limits.messages / 8).max(1),
         }
     }
 
