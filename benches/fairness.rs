@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench fairness
-//! cargo bench --bench fairness -- job=5000 calls=30 each=10      # as in CI
+//! cargo bench --bench fairness -- job=5000 calls=30      # as in CI
 //! ```
 //!
 //! A master with two workers that run one task of 10 ms at a time, in one process. A small call alongside the
