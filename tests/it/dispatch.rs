@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use palm::prelude::*;
 use palm::socket::{Pull, Push};
 use palm::testing::Cluster;

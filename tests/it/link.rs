@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::lifecycle::Process;
-use super::setup::{ANY, Gate, address, check, connect, eventually, options, soon};
+use super::setup::{ANY, Gate, address, check, connect, eventually, finally, options, soon};
 
 /// Does what it is told, and counts.
 #[derive(Clone)]
@@ -139,7 +139,7 @@ impl Answers {
 
     /// All of them, as text, sorted.
     async fn all(self) -> Vec<String> {
-        let answers = soon("all answers", self.all).await.unwrap();
+        let answers = finally("all answers", self.all).await.unwrap();
         let answers = answers.into_iter().map(Result::unwrap);
         let answers = answers.map(|answer| String::from_utf8(answer.into()).unwrap());
         let mut answers: Vec<_> = answers.collect();

@@ -92,6 +92,15 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// [`soon`], for so much work that a busy machine takes longer for it.
+pub(crate) async fn finally<T>(what: &str, future: impl Future<Output = T>) -> T {
+    const FINALLY: Duration = Duration::from_secs(45);
+    match tokio::time::timeout(FINALLY, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {FINALLY:?}"),
+    }
+}
+
 /// Waits until `done`, which no event tells of, e.g. that a counter has a value.
 pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let poll = async {

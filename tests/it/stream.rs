@@ -11,7 +11,7 @@ use palm::socket::SocketOptions;
 use palm::{ComponentHandle, LinkOptions};
 
 use super::link::Line;
-use super::setup::{ANY, Caller, Gate, check, connect, eventually, options, soon};
+use super::setup::{ANY, Caller, Gate, check, connect, eventually, finally, options, soon};
 
 #[derive(Clone)]
 struct First {
@@ -90,7 +90,7 @@ fn answers(client: &Client, steps: &str, count: usize) -> tokio::task::JoinHandl
 }
 
 async fn all(answers: tokio::task::JoinHandle<Vec<u32>>, count: u32) {
-    let mut answers = soon("all answers", answers).await.unwrap();
+    let mut answers = finally("all answers", answers).await.unwrap();
     answers.sort_unstable();
     assert!(answers.iter().copied().eq(0..count), "lost, or twice");
 }

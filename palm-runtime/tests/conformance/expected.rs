@@ -81,6 +81,35 @@ pub(crate) const EXPECTED_TO_FAIL: &[(&str, &str)] = &[
     ),
 ];
 
+/// What a test says when it hangs.
+const HANGS: &str = "not done within";
+
+/// What the tests that are expected to fail with the default backend say then: one that fails for another reason is a
+/// new fault. How those of the other backend fail depends on the machine, as on how much memory it grants.
+const FAILURES: &[(&str, &str)] = &[
+    (
+        "backpressure::a_local_subscriber_that_stops_reading_costs_the_others_nothing_and_is_dropped",
+        HANGS,
+    ),
+    (
+        "backpressure::a_subscriber_that_stops_reading_does_not_hold_up_other_topics",
+        HANGS,
+    ),
+    (
+        "router_dealer::a_peer_cannot_take_the_name_that_another_has_chosen",
+        "assertion `left != right` failed\n  left: b\"name\"\n right: b\"name\"",
+    ),
+];
+
+/// What a test that is expected to fail says then; empty if that is not known.
+pub(crate) fn expected_failure(name: &str) -> &'static str {
+    if cfg!(feature = "zeromq") {
+        return "";
+    }
+    let failure = FAILURES.iter().find(|(known, _)| *known == name);
+    failure.map_or("", |(_, text)| text)
+}
+
 /// Why the test of this name fails, if it is expected to.
 pub(crate) fn expected_to_fail(name: &str) -> Option<&'static str> {
     EXPECTED_TO_FAIL
@@ -102,6 +131,10 @@ fn every_expectation_is_about_a_test() {
         assert!(
             list.lines().any(|known| known == line),
             "there is no test `{name}`"
+        );
+        assert!(
+            cfg!(feature = "zeromq") || !expected_failure(name).is_empty(),
+            "how does `{name}` fail?"
         );
     }
 }

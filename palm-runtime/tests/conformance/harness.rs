@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::expected::expected_to_fail;
+use super::expected::{expected_failure, expected_to_fail};
 
 /// How long a test may take unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -45,7 +45,14 @@ pub(crate) fn check_within<F: Future<Output = ()>>(limit: Duration, body: F) {
                 "`{name}` passes, but is expected to fail ({reason}): take it off the list in \
                  expected.rs"
             ),
-            Err(failure) => eprintln!("fails as expected ({reason}): {failure}"),
+            Err(failure) => {
+                let expected = expected_failure(name);
+                assert!(
+                    failure.contains(expected),
+                    "`{name}` is expected to fail with `{expected}` ({reason}), and fails otherwise: {failure}"
+                );
+                eprintln!("fails as expected ({reason}): {failure}");
+            }
         },
         None => run(name, limit, body),
     }
