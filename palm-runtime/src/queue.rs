@@ -816,7 +816,7 @@ mod tests {
     fn take(receiver: &mut Receiver<Value>, max: usize) -> Vec<(FlowKey, usize)> {
         let mut out = Vec::new();
         receiver.recv_many(&mut out, max).now_or_never();
-        let each = |value: &Value| (0..value.messages).map(|n| n).collect::<Vec<_>>();
+        let each = |value: &Value| (0..value.messages).collect::<Vec<_>>();
         out.iter()
             .flat_map(|it| each(it).into_iter().map(|n| (it.flow, it.first + n)))
             .collect()
