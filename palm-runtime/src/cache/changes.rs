@@ -268,11 +268,14 @@ mod tests {
         changes.record("a", sized(BYTES / 2 - 1));
         changes.record("b", sized(BYTES / 2 - 1));
         changes.record("", sized(0));
-        assert_eq!((changes.ring().bytes, changes.ring().begin), (BYTES, 0));
+        let kept = || {
+            let ring = changes.ring();
+            (ring.bytes, ring.begin)
+        };
+        assert_eq!(kept(), (BYTES, 0));
         changes.record("c", None);
         assert_eq!(changes.read("", &mut cursor), [Change::Lagged]);
-        assert_eq!(changes.ring().bytes, BYTES / 2 + 1);
-        assert_eq!(changes.ring().begin, 1);
+        assert_eq!(kept(), (BYTES / 2 + 1, 1));
     }
 
     #[test]
@@ -295,7 +298,8 @@ mod tests {
         changes.record("k", sized(10));
         let mut before = changes.now();
         changes.record_gap();
-        assert_eq!((changes.ring().bytes, changes.ring().changes.len()), (0, 0));
+        assert_eq!(changes.ring().bytes, 0);
+        assert_eq!(changes.ring().changes.len(), 0);
         // Who begins after the gap has missed nothing.
         let mut after = changes.now();
         check(&changes, "", &mut after, "");
