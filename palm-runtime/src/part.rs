@@ -674,7 +674,7 @@ pub enum OpenError {
 /// The order to stop, as it reaches a part.
 ///
 /// From then on the component drains: it accepts nothing, finishes and delivers what it has. Once its drain
-/// limit has passed, parts return what is left to where it came from, and end within [`FLUSH_TIMEOUT`].
+/// limit has passed, parts return what is left to where it came from, and end within 1 s.
 #[derive(Debug, Clone)]
 pub struct Stop {
     pub(crate) token: CancellationToken,
