@@ -31,7 +31,7 @@ impl Sleeper {
     }
 }
 
-/// How much longer than ideal the calls may take. A worker whose tasks nobody else does costs its idle timeout, and
+/// How much longer than ideal the calls may take. A lost worker whose tasks are not redelivered costs its idle timeout, and
 /// work that is not spread costs twice the time.
 const MAX_RATIO: f64 = 1.8;
 

@@ -127,7 +127,7 @@ fn brief_links() -> LinkOptions {
 
 /// Runs a component until stdin is closed. Answers each line of stdin with what the component has counted.
 pub(crate) async fn run(role: &str, at: &str, arguments: &[&str]) -> palm::Result<()> {
-    // No method panics on purpose, so a panic is a mistake of the runtime, in a task that nobody may wait for.
+    // No method panics on purpose, so a panic is a fault of the runtime, perhaps in a task that is never joined.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);

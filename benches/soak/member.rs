@@ -52,7 +52,7 @@ impl Member {
             line: None,
         };
         if role.ends_with("worker") {
-            // Nobody connects to it.
+            // It has no address that others connect to.
             let with = line(arguments[0]).await;
             member.arguments.remove(0);
             member.at = with.address().to_owned();

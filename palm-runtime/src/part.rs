@@ -1049,7 +1049,7 @@ impl Outlet {
     /// Sends messages, all at once if there is capacity, which costs no more than sending one; waits for
     /// capacity. Where the outlet waits for answers, use [`send`](Self::send) instead.
     ///
-    /// Cancel safe: what was not sent is still in `batch`.
+    /// Cancel safe: messages that were not sent are still in `batch`.
     pub(crate) async fn send_all(&self, batch: &mut Vec<Envelope>) {
         if batch.is_empty() {
             return;

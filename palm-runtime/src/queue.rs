@@ -653,7 +653,7 @@ impl<T: Queued> Receiver<T> {
             let coop = ready!(coop::poll_proceed(context));
             let mut state = self.shared.lock();
             let count = state.take(out, max, unit);
-            // Paused flows are resumed by who asks here.
+            // Paused flows are resumed by the receiver itself.
             let may_come = state.senders > 0 || state.values.total().messages > 0;
             if count == 0 && may_come {
                 let waker = context.waker();

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How long after a line about a function there is no other one.
+/// The shortest time between two log lines about one function.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many functions are remembered; peers choose their names.

@@ -114,7 +114,7 @@ fn builders_refuse_addresses_that_other_hosts_can_reach() {
             assert_refused(takes.spawn().await, "worker_pull_address", at);
             let follows = Hub::new("hub").bind(at).follow("tcp://127.0.0.1:1");
             assert_refused(follows.spawn().await, "db_address", at);
-            // Where it is not bound, nobody can reach it.
+            // An address that is not bound cannot be reached.
             let none = master().bind(ANY).pull_address(at).links_only(true);
             let _unreachable = none.spawn().await.unwrap();
         }

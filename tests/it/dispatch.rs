@@ -78,7 +78,7 @@ fn new_function_is_rolled_out_without_a_failed_call() {
         let load = client.job("master.render", (0..600).map(|it| it.to_string()));
         let load = load.collect::<Vec<_>>();
         let new = async {
-            // Nobody has it yet.
+            // No worker has it yet.
             let call = client.eval("master.parse", "x").into_future();
             let mut call = std::pin::pin!(call);
             let early = tokio::time::timeout(Duration::from_millis(300), &mut call).await;
@@ -237,7 +237,7 @@ fn job_beside_a_legacy_worker_completes_if_its_function_is_registered() {
             let legacy = answers.filter(|answer| answer.starts_with(b"legacy"));
             assert!(legacy.count() > 0);
         }
-        // A function that only the legacy worker has: nobody has said how many results it gives.
+        // Only the legacy worker has the function, so its number of results is unknown.
         let eval = client.eval("master.unknown", "x");
         assert_eq!(eval.await.unwrap(), "legacy x");
         let job = client.job("master.unknown", ["x", "y"]).messages(2);

@@ -716,7 +716,7 @@ fn requests_are_answered_while_workers_are_killed() {
             let statuses = soon("the answers", come).await.unwrap();
             assert!(statuses.contains(&200));
         }
-        // Nobody is there now. Until the master has noticed, a request waits for the answer of the last worker.
+        // No worker is left. Until the master has noticed, a request waits for the answer of the last one.
         let unavailable = async { while ask(post("echo")).await.status != 503 {} };
         soon("nobody being there", unavailable).await;
     });

@@ -22,7 +22,7 @@ impl First {
         text.to_uppercase()
     }
 
-    /// Nothing, for what is not to go on.
+    /// Yields nothing for inputs that are not to go on.
     #[palm::method]
     fn odd(&self, number: String) -> Option<String> {
         (number.parse::<u32>().unwrap_or(0) % 2 == 1).then_some(number)

@@ -314,7 +314,7 @@ impl Answers {
         }
     }
 
-    /// These calls are given up. Those that there is no room for run to their end.
+    /// Cancels these calls. Calls beyond the capacity of the queue run to their end.
     fn give_up(&self, topics: impl Iterator<Item = ByteString>) {
         let given_up = self.given_up.lock();
         let given_up = given_up.unwrap_or_else(PoisonError::into_inner);

@@ -80,7 +80,7 @@ pub(super) struct Connection {
 struct Open {
     links: Vec<Opened>,
     tasks: Vec<Reader>,
-    /// Tells of calls that were given up; ends when all are told.
+    /// Sends the topics of cancelled calls; ends when all are sent.
     cancel: Reader,
 }
 
@@ -405,7 +405,7 @@ impl Connection {
 }
 
 impl Open {
-    /// Sends what is not acknowledged yet, for at most `flush`, and says goodbye.
+    /// Waits for at most `flush` until all messages are acknowledged, and says goodbye.
     async fn close(self, calls: Way, flush: Duration) {
         let sent = async { tokio::join!(calls.delivered(), self.cancel) };
         let _ = tokio::time::timeout(flush, sent).await;

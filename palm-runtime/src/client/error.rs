@@ -108,7 +108,7 @@ pub enum CallError {
         /// The step that no component follows for, and what to start or to say.
         problem: String,
     },
-    /// An earlier step than the last one has answered, so there is no result of the call. A component that
+    /// The answer comes from an earlier step than the last one, so the call has no result. A component that
     /// sends its results to clients is told by `pipelined(true)` to send them to the next step. A hook
     /// `handle_stream` that answers the client before the last step sets the `stage` of the last step.
     #[error(

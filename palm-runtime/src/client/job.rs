@@ -382,7 +382,7 @@ impl<'a, Output> Job<'a, Output> {
         Poll::Ready(Ok(()))
     }
 
-    /// Asks what is not known yet of the functions and the components that do them.
+    /// Looks up the functions, and the components that serve them, unless they are known.
     fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         if let (Check::Due, Some(steps)) = (&self.check, &self.steps) {
             let connection = &self.client.0;

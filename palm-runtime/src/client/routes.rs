@@ -36,7 +36,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long until a search looks again.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long after one such look there is no other one.
+/// The shortest time between two such lookups.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many components of one name a step may have, how many last components a client takes answers from, and how

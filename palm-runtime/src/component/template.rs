@@ -635,7 +635,7 @@ impl ServerTemplate {
         })
     }
 
-    /// Where results go in a component that gives tasks: what is not a task goes there at once.
+    /// The route of results in a component that dispatches tasks: messages that are not tasks bypass the workers.
     fn results_route(&self) -> Option<String> {
         let mut parts = self.entries.iter().zip(&self.registrations);
         let results = parts.find(|(_, it)| it.role == PartRole::TakesResults);

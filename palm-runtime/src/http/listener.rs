@@ -70,7 +70,7 @@ impl Listener {
     /// not start there, unless its component says that the network is trusted, or the environment variable
     /// `PALM_TRUST_NETWORK` is `1`.
     ///
-    /// Whoever reaches it can call what it serves, as far as that has no access control of its own.
+    /// Every peer that reaches it can call what it serves, unless that has access control of its own.
     pub fn trust_network(mut self, trust: bool) -> Self {
         self.trusts_network = trust;
         self

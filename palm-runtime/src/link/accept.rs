@@ -575,7 +575,7 @@ impl Links {
             return Ok(());
         }
         if hello.instance != 0 {
-            // The caller answers that there is no such session.
+            // The caller answers by `closed`.
             return Ok(());
         }
         let following = match Following::of(hello) {

@@ -527,7 +527,7 @@ impl Dispatch {
         self.change(key, |worker| worker.room = room);
     }
 
-    /// Sorts the waiting tasks anew, since other workers than before can run them.
+    /// Sorts the waiting tasks into pools again, since the workers that can run them have changed.
     fn regroup(&mut self) {
         let reserved = self.workers.iter().filter(|(_, worker)| worker.is_reserved);
         for key in reserved.map(|(&key, _)| key).collect::<Vec<_>>() {
@@ -997,7 +997,7 @@ impl Dispatch {
         for first in together.map(|(&first, _)| first).collect::<Vec<_>>() {
             self.take_apart(first);
         }
-        // Seldom, so nobody keeps a list of each worker's tasks.
+        // Rare, so the tasks of a worker are not indexed.
         let mut held = Vec::new();
         for (&id, task) in &mut self.tasks {
             let mut holders = task.holders.iter_mut();

@@ -768,7 +768,7 @@ fn suspect_runs_alone_on_an_idle_worker() {
 #[test]
 fn worker_is_reserved_for_a_suspect_if_none_is_idle() {
     let mut rig = with_suspect();
-    // The suspect waits: nobody has room. Both get tasks by way of a group that was there before.
+    // The suspect waits: no worker has credit. Both receive tasks of a group that was there before.
     rig.tasks.get_mut(&1).unwrap().deaths.clear();
     let deaths = vec![
         Death {
@@ -930,7 +930,7 @@ fn reservation_ends_with_its_worker() {
     rig.lost(2);
     assert_eq!(rig.assigned(), []);
     assert!(rig.workers[&3].is_reserved && !rig.workers[&2].is_reserved);
-    // Other workers than before: everything is sorted anew.
+    // The workers change, so that all tasks are sorted again.
     rig.connect(4, &["other"], 1, 1);
     assert!(!rig.workers[&3].is_reserved);
     rig.done(3, 3);

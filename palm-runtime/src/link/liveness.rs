@@ -29,7 +29,7 @@ const QUICKEST: Duration = Duration::from_millis(25);
 /// How long the thread waits if there is nothing to watch.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Nobody drives the link.
+/// No task drives the link.
 const NEVER: u64 = u64::MAX;
 
 /// What is known of a link without asking the task that drives it.
@@ -222,7 +222,7 @@ async fn show(life: Arc<Life>) {
         while let Some(Sign { header, interval }) = life.late(Instant::now()) {
             if sent.is_none_or(|at| at.elapsed() >= interval) {
                 let frames: Frames = std::iter::once(header).collect();
-                // Without a connection there is nobody to tell.
+                // It comes to nothing without a connection.
                 let _ = tokio::time::timeout(interval, dealer.send(frames)).await;
                 sent = Some(Instant::now());
             }

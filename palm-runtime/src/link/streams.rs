@@ -147,7 +147,7 @@ impl Origin {
 pub(crate) enum StreamNews {
     /// A peer follows this from now on.
     Follows(Following),
-    /// These were for a subscriber that is gone, and nobody else has them.
+    /// Publications of a subscriber that is gone, which no other subscriber has received.
     Undelivered(Vec<Delivery>),
 }
 
@@ -231,7 +231,7 @@ impl Streams {
         }
     }
 
-    /// A peer that follows topics and says where it is to be found, as others are told of it.
+    /// A follower as the descriptor lists it: one that follows topics and has a `db_address`.
     fn described(&self, key: PeerKey) -> Option<proto::Follower> {
         let Follower {
             following, origin, ..
@@ -611,7 +611,7 @@ mod tests {
         streams.add(2, following(&["sport"], ""));
         while let Ok(StreamNews::Follows(_)) = news.try_recv() {}
         let item = |tag: u64| Item::new(tag, vec![tag as u8].into());
-        // For the client, and for topics that it does not have, there is nobody to be told.
+        // Items for the client, and for topics that it does not follow, have no caller to be answered.
         let items = (0..4).map(item).chain([item(u64::MAX)]).collect();
         streams.return_backlog(1, items);
         let Ok(StreamNews::Undelivered(undelivered)) = news.try_recv() else {
@@ -648,7 +648,7 @@ mod tests {
         assert_eq!(streams.described(1), Some(expected));
         streams.set_origin(1, Origin::of(&hello(&"x".repeat(LONGEST_NAME + 1))));
         assert_eq!(streams.described(1), None, "its address is too long");
-        // A worker is told of cancelled calls, and of nothing else.
+        // A worker receives cancellations, and nothing else.
         streams.add(2, following(&[cancelled], ""));
         streams.set_origin(2, Origin::of(&hello("tcp://127.0.0.1:2")));
         assert_eq!(streams.described(2), None);

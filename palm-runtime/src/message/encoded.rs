@@ -375,7 +375,7 @@ impl Message {
             && !codec::tells_of_an_end(&other.unknown)
     }
 
-    /// Whether it is no result, and says that there are some.
+    /// Whether it only ends a call that has results.
     #[cfg(feature = "http")]
     pub(crate) fn promises_results(&self) -> bool {
         let extensions = self.extensions().unwrap_or_default();

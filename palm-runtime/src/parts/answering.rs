@@ -119,7 +119,7 @@ impl<H: InboundHooks> Answering<H> {
                             Ok(answer) => (answer, Handled::Answered),
                             Err(_) => (NONE, Handled::Late),
                         },
-                        // The part that works on it learns that nobody waits for the answer.
+                        // Dropping the answer's receiver cancels the call.
                         () = responder.gone() => (NONE, Handled::Abandoned),
                     };
                     (answer, handled, responder)

@@ -45,7 +45,7 @@ pub(super) type Publication = (ByteString, Bytes);
 pub(super) enum Keep {
     /// For [`HoldLimits::time`].
     Long,
-    /// For [`GRACE`] at most: its caller can be told that no component follows.
+    /// For [`GRACE`] at most: then its caller is answered that no component follows.
     Short,
 }
 

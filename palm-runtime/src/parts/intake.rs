@@ -1,8 +1,8 @@
 //! The one loop by which inbound parts take messages from a socket that expects no answer.
 //!
 //! Messages that cannot go on yet wait here, each client's on their own, and go on in turns
-//! ([`FairQueue`]): a client whose messages fill its part of the next queue, or who does not read its answers,
-//! stops nobody else. What waits is bounded by the windows of links, and by [`STASH`] for sockets.
+//! ([`FairQueue`]): a client whose messages fill its part of the next queue, or that does not read its answers,
+//! does not stop others. Pending messages are bounded by the windows of links, and by [`STASH`] for sockets.
 
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;

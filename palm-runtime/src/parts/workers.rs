@@ -276,7 +276,7 @@ impl Tasks<'_> {
             let receive = async {
                 match others.count {
                     0 => inlet.recv_together(&mut batch, BATCH).await,
-                    // What is not given to workers at once waits here in no order between clients.
+                    // Tasks that are not assigned at once wait here, first in, first out between clients.
                     _ => inlet.recv_many(&mut batch, PUSHED as usize).await,
                 }
             };
@@ -365,7 +365,7 @@ impl Tasks<'_> {
                 Some(_) => message.encode(),
                 None => Bytes::new(),
             };
-            // Nobody waits any more: the component stops.
+            // The receiver is gone if the component stops.
             let _ = feedback.send(answer);
         }
         let envelope = Envelope {

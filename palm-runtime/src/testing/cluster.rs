@@ -347,7 +347,7 @@ impl ClusterHandle {
     }
 
     /// A client of the server or master called `name`, as [`client`](Self::client) makes it, with options:
-    /// as a shorter `timeout`. `None` if there is no such component.
+    /// as a shorter `timeout`. `None` if the cluster has no such component.
     pub fn client_builder(&self, name: &str) -> Option<ClientBuilder> {
         let entrance = self.entrances.iter().find(|entrance| entrance.name == name);
         entrance.map(Entrance::client)

@@ -405,7 +405,7 @@ impl Poster {
                 Some(message.failed(&self.component, &failure))
             }
         };
-        // Nothing comes of it and nobody asked to be told: a part that waits for the answer gets an empty one.
+        // The call has no result, and its caller does not ask for an end: a part that waits for the answer gets an empty one.
         let Some(mut answer) = answer else {
             return;
         };
