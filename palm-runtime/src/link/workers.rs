@@ -250,18 +250,19 @@ impl State {
         for frame in group.frames() {
             let task = tag / TASK_STEP;
             let len = frame.len() as u64;
+            let is_empty = frame.is_empty();
             let is_stray = self.dispatch.is_stray(key, task);
-            let has_result = !is_stray && !frame.is_empty() && self.dispatch.result(key, task);
+            let has_result = !is_stray && !is_empty && self.dispatch.result(key, task);
             let made = if has_result && !is_last(tag) && !returns_tasks {
                 let begun = self.dispatch.frame(task);
                 begun.and_then(|task| with_doubtful_share(&frame, task))
-            } else if !is_stray && frame.is_empty() && is_last(tag) {
+            } else if !is_stray && is_empty && is_last(tag) {
                 self.dispatch.unanswered(task).and_then(end_without_result)
             } else {
                 None
             };
             if has_result && made.is_none() {
-                groups.push(frame.clone().into());
+                groups.push(frame.into());
             } else if let Some(peer) = self.peers.get_mut(&key) {
                 peer.session.consume(1, len);
             }
@@ -270,7 +271,7 @@ impl State {
                 worked.strays += 1;
             } else if is_last(tag) {
                 worked.finished += usize::from(self.dispatch.finish(key, task));
-            } else if frame.is_empty() && returns_tasks {
+            } else if is_empty && returns_tasks {
                 self.dispatch.give_back(key, task);
             }
             tag = tag.wrapping_add(step);
