@@ -122,9 +122,7 @@ impl Worker {
 }
 
 fn main() {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench");
+    let mut arguments = support::arguments().into_iter();
     let first = arguments.next();
     if first.as_deref() == Some("--role") {
         let arguments: Vec<_> = arguments.collect();

@@ -46,10 +46,7 @@ impl Echo {
 }
 
 fn main() {
-    let arguments: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments = support::arguments();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().build().expect("the runtime starts");

@@ -37,10 +37,7 @@ const MAX_RATIO: f64 = 1.8;
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    let arguments: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments = support::arguments();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["master"] => {

@@ -53,10 +53,7 @@ const STOPPED_GROWTH_KIB: u64 = 96 * 1024;
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    let arguments: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments = support::arguments();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["run", role, at, ref arguments @ ..] => return components::run(role, at, arguments).await,

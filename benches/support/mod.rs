@@ -20,6 +20,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(45);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The arguments of this program, without the one that cargo adds.
+pub(crate) fn arguments() -> Vec<String> {
+    std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect()
+}
+
 /// A component as a process, killed with this one.
 pub(crate) struct Process {
     child: Child,
