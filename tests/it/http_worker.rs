@@ -445,7 +445,7 @@ fn a_call_with_a_short_deadline_learns_why_its_attempts_failed() {
             .eval(Hands::SHOUT, "x")
             .timeout(Duration::from_secs(2));
         let Err(CallError::Remote(error)) = soon("an error", call.into_future()).await else {
-            panic!("nobody listens there");
+            panic!("no server listens there");
         };
         assert_eq!(error.kind, FailureKind::Unavailable);
         let message = error.message.to_lowercase();

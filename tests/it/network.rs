@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use palm::LinkOptions;
 use palm::prelude::*;
+use palm::{ComponentHandle, LinkOptions};
 
 use super::lifecycle::Process;
-use super::setup::{SOON, check_on};
+use super::setup::{SOON, check_on, connect};
 
 /// The names of the two namespaces, for the inner tests.
 const HOSTS: &str = "PALM_IT_HOSTS";
@@ -219,15 +219,28 @@ async fn answered_once(client: &Client, steps: &str, count: usize, timeout: Dura
     begin.elapsed()
 }
 
+/// A master and a worker on the near host.
+async fn master_and_worker() -> (ComponentHandle, ComponentHandle) {
+    let master = Master::new("master").bind(format!("tcp://{NEAR}:0"));
+    let master = master.trust_network(true).link_options(options());
+    let master = master.spawn().await.unwrap();
+    let worker = Hand.connect(master.db_address()).link_options(options());
+    let worker = worker.spawn().await.unwrap();
+    (master, worker)
+}
+
+/// A server on the near host, which sends its results on.
+async fn server() -> ComponentHandle {
+    let server = Step.bind(format!("tcp://{NEAR}:0")).trust_network(true);
+    let server = server.link_options(options()).pipelined(true);
+    server.spawn().await.unwrap()
+}
+
 #[test]
 #[ignore = "run by the test of the hosts"]
 fn vanished_subscriber() {
     on_hosts(|hosts| async move {
-        let server = Step
-            .bind(format!("tcp://{NEAR}:0"))
-            .trust_network(true)
-            .link_options(options());
-        let server = server.pipelined(true).spawn().await.unwrap();
+        let server = server().await;
         let near = Follower.bind(format!("tcp://{NEAR}:0")).trust_network(true);
         let near = near.follow(server.db_address()).link_options(options());
         let near = near.to_client(true).spawn().await.unwrap();
@@ -238,7 +251,7 @@ fn vanished_subscriber() {
         let steps = "server.pass pipeline.pass";
         answered_once(&client, steps, 1000, SOON).await;
         hosts.unplug();
-        // More than anybody keeps for a subscriber.
+        // More than the backlog of a subscriber.
         let took = answered_once(&client, steps, 30_000, SOON).await;
         assert!(took < 5 * IDLE_TIMEOUT, "{took:?}");
         // From now on the publisher waits for no subscriber.
@@ -251,15 +264,8 @@ fn vanished_subscriber() {
 #[ignore = "run by the test of the hosts"]
 fn vanished_client() {
     on_hosts(|hosts| async move {
-        let master = Master::new("master")
-            .bind(format!("tcp://{NEAR}:0"))
-            .trust_network(true);
-        let master = master.link_options(options()).spawn().await.unwrap();
-        let worker = Hand.connect(master.db_address()).link_options(options());
-        let _worker = worker.spawn().await.unwrap();
-        let client = Client::connect("master", master.db_address())
-            .await
-            .unwrap();
+        let (master, _worker) = master_and_worker().await;
+        let client = connect("master", &master).await;
         let _far = hosts.run_far("client", master.db_address()).await;
         answered_once(&client, "master.wait", 10, SOON).await;
         hosts.unplug();
@@ -274,16 +280,9 @@ fn vanished_client() {
 #[ignore = "run by the test of the hosts"]
 fn vanished_worker() {
     on_hosts(|hosts| async move {
-        let master = Master::new("master")
-            .bind(format!("tcp://{NEAR}:0"))
-            .trust_network(true);
-        let master = master.link_options(options()).spawn().await.unwrap();
-        let worker = Hand.connect(master.db_address()).link_options(options());
-        let _worker = worker.spawn().await.unwrap();
+        let (master, _worker) = master_and_worker().await;
         let _far = hosts.run_far("worker", master.db_address()).await;
-        let client = Client::connect("master", master.db_address())
-            .await
-            .unwrap();
+        let client = connect("master", &master).await;
         answered_once(&client, "master.wait", 200, SOON).await;
         let job = answered_once(&client, "master.wait", 2000, SOON);
         let cut = async {
@@ -299,11 +298,7 @@ fn vanished_worker() {
 #[ignore = "run by the test of the hosts"]
 fn flapping_cable() {
     on_hosts(|hosts| async move {
-        let server = Step
-            .bind(format!("tcp://{NEAR}:0"))
-            .trust_network(true)
-            .link_options(options());
-        let server = server.pipelined(true).spawn().await.unwrap();
+        let server = server().await;
         let far = hosts.run_far("pipeline", server.db_address()).await;
         let client = Client::builder("server", server.db_address());
         let client = client.link_options(options());

@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
 
 /// What methods and hooks panic with on purpose. Every other panic fails the test in which it happens, also in a task
-/// that nobody waits for.
+/// that is never joined.
 const PANICS_ON_PURPOSE: &[&str] = &[
     "as told",
     "on purpose",
@@ -39,7 +39,7 @@ fn watch_panics() {
     WATCHING.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // What is no text is on purpose too.
+            // A payload that is not text is on purpose too.
             let is_accident =
                 |text: &str| !PANICS_ON_PURPOSE.iter().any(|part| text.contains(part));
             if panic.payload_as_str().is_some_and(is_accident) {
@@ -53,8 +53,8 @@ fn watch_panics() {
     });
 }
 
-/// What has panicked in a test whose threads have this name, or in a thread that is no test's: a component with a
-/// thread of its own gives it its own name.
+/// The panics in threads of this test, or in threads without a test's name: a component with a thread of its own
+/// names it after itself.
 fn panics_of(test: &str) -> Vec<String> {
     let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
     let is_of_test = |(thread, _): &mut (String, String)| thread == test || !thread.contains("::");
