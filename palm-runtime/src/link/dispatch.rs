@@ -148,6 +148,13 @@ impl Task {
         }
     }
 
+    /// Whether a result of this worker, if it is the last one too, is the only one of the task, and no other
+    /// worker has to be considered.
+    fn is_only_result(&self, key: WorkerKey) -> bool {
+        let is_alone = matches!(&self.holders[..], [holder] if holder.key == key);
+        is_alone && self.passed_on == 0 && !self.was_lost
+    }
+
     fn assign(&mut self, key: WorkerKey, sequence: u64) {
         self.is_waiting = false;
         if let Some(holder) = self.holders.iter_mut().find(|holder| holder.key == key) {
@@ -452,8 +459,9 @@ impl Dispatch {
     }
 
     /// What the workers can do for a task.
-    pub(crate) fn reach(&self, task: &Bytes) -> Reach {
-        let pool = &self.pools[self.registry.eligibility(self.registry.resolve(task))];
+    pub(crate) fn reach(&mut self, task: &Bytes) -> Reach {
+        let function = self.registry.resolve(task);
+        let pool = &self.pools[self.registry.eligibility(function)];
         if pool.eligibility.is_empty() {
             return Reach::Nobody;
         }
@@ -819,26 +827,52 @@ impl Dispatch {
     pub(crate) fn results(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
         let mut counted = 0;
         while counted < tasks {
-            let id = first + counted as u64;
-            let Some((&begin, together)) = self.together.range_mut(..=id).next_back() else {
-                break;
+            let id = first.wrapping_add(counted as u64);
+            let left = tasks - counted;
+            let ended = match self.results_of_group(key, id, left) {
+                0 => usize::from(self.only_result(key, id)),
+                ended => ended,
             };
-            let index = (id - begin) as usize;
-            let end = together.group.len().min(index + tasks - counted);
-            let is_new = |index: usize| !together.is_done(index);
-            if together.key != key || index >= end || !(index..end).all(is_new) {
+            if ended == 0 {
                 break;
             }
-            for index in index..end {
-                together.finish(index);
-            }
-            counted += end - index;
-            self.in_groups -= end - index;
-            if together.left == 0 {
-                self.together.remove(&begin);
-            }
+            counted += ended;
         }
         counted
+    }
+
+    /// Ends up to `most` tasks of one group, from this one on. Returns how many: none if one of them is not the
+    /// worker's, or has ended.
+    fn results_of_group(&mut self, key: WorkerKey, id: TaskId, most: usize) -> usize {
+        let Some((&begin, together)) = self.together.range_mut(..=id).next_back() else {
+            return 0;
+        };
+        let index = (id - begin) as usize;
+        let end = together.group.len().min(index.saturating_add(most));
+        let is_new = |index: usize| !together.is_done(index);
+        if together.key != key || index >= end || !(index..end).all(is_new) {
+            return 0;
+        }
+        for index in index..end {
+            together.finish(index);
+        }
+        self.in_groups -= end - index;
+        if together.left == 0 {
+            self.together.remove(&begin);
+        }
+        end - index
+    }
+
+    /// Ends a task if this worker is the only one that it was assigned to, and this its only result.
+    fn only_result(&mut self, key: WorkerKey, id: TaskId) -> bool {
+        let Entry::Occupied(task) = self.tasks.entry(id) else {
+            return false;
+        };
+        let is_only = task.get().is_only_result(key);
+        if is_only {
+            task.remove();
+        }
+        is_only
     }
 
     /// Splits the group that a task is in, if it is in one.

@@ -348,10 +348,27 @@ fn task_of_a_group_may_have_several_results() {
         assert!(rig.result(0, 2));
     }
     assert!(rig.done(0, 2));
+    assert_eq!(rig.results(0, 1, 1), 1);
     assert_eq!(rig.results(0, 1, 1), 0);
-    assert!(rig.result(0, 1));
-    assert!(rig.done(0, 1));
     assert_eq!(rig.outstanding(), 1);
+}
+
+#[test]
+fn only_result_ends_a_task_at_once_unless_another_worker_or_result_is_to_be_considered() {
+    let mut rig = Rig::new(&[4, 0]);
+    rig.call("work", 4);
+    rig.assigned();
+    assert_eq!(rig.results(1, 1, 1), 0, "another worker has it");
+    assert_eq!(rig.results(0, 0, 1), 0, "no task has this id");
+    assert_eq!(rig.results(0, u64::MAX, 2), 0);
+    assert!(rig.result(0, 2));
+    assert_eq!(rig.results(0, 1, 4), 1, "the second one has another result");
+    assert_eq!(rig.results(0, 1, 1), 0, "it has ended");
+    rig.give_back(0, 3);
+    assert_eq!(rig.results(0, 3, 1), 0, "no worker has it");
+    rig.lost(0);
+    assert_eq!(rig.results(0, 4, 1), 0, "it waits for another worker");
+    assert_eq!(rig.outstanding(), 3);
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(super) struct Registry {
     classes: Vec<Class>,
     /// By function: index of the eligibility that [`rebuild`](Self::rebuild) returned.
     eligibilities: ByNumber<usize>,
+    /// The steps and the stage of the last task that called a listed function: usually those of the next one.
+    last: Option<(Box<str>, i64, FunctionId)>,
 }
 
 impl Default for Registry {
@@ -64,6 +66,7 @@ impl Default for Registry {
             last_id: UNKNOWN,
             classes: Vec::new(),
             eligibilities: ByNumber::default(),
+            last: None,
         }
     }
 }
@@ -141,6 +144,7 @@ impl Registry {
             lists.any(|list| position(list, id).is_some())
         };
         self.ids.retain(|_, id| is_listed(*id));
+        self.last = None;
     }
 
     /// A worker of the class has connected. Returns whether the eligibilities are to be rebuilt.
@@ -224,16 +228,25 @@ impl Registry {
     }
 
     /// The function that a task calls.
-    pub(super) fn resolve(&self, frame: &bytes::Bytes) -> FunctionId {
-        let Some(name) = name(frame) else {
+    pub(super) fn resolve(&mut self, frame: &bytes::Bytes) -> FunctionId {
+        let Ok((steps, stage)) = steps(frame) else {
             // A worker answers it with an error.
             return ANY;
         };
-        if let Some(&id) = self.ids.get(name) {
+        if let Some((last_steps, last_stage, id)) = &self.last
+            && (*last_stage, &**last_steps) == (stage, steps)
+        {
+            return *id;
+        }
+        let Ok(step) = step_at(steps, stage) else {
+            return ANY;
+        };
+        if let Some(&id) = self.ids.get(step.function) {
+            self.last = Some((steps.into(), stage, id));
             return id;
         }
         let is_done = || Message::decode(frame.clone()).is_ok_and(|message| message.is_done());
-        if name == "echo" || is_done() {
+        if step.function == "echo" || is_done() {
             return ANY;
         }
         UNKNOWN
@@ -290,7 +303,11 @@ mod tests {
     }
 
     /// The classes that a call of each function can go to.
-    fn eligible(registry: &Registry, built: &[Eligibility], functions: &[&str]) -> Vec<Vec<usize>> {
+    fn eligible(
+        registry: &mut Registry,
+        built: &[Eligibility],
+        functions: &[&str],
+    ) -> Vec<Vec<usize>> {
         let of = |name: &&str| {
             let function = registry.resolve(&call(&format!("m.{name}")));
             built[registry.eligibility(function)].to_vec()
@@ -314,6 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn remembered_task_is_resolved_as_any_other_after_its_name_was_forgotten() {
+        let mut registry = Registry::default();
+        let class = registry.add(&list(&["a"]));
+        let listed = registry.resolve(&call("m.a"));
+        assert_eq!([listed, registry.resolve(&call("m.a"))], [UNKNOWN + 1; 2]);
+        let mut steps = Message::new("m.a m.b".to_owned(), "x");
+        assert_eq!(registry.resolve(&steps.clone().into_frame()), listed);
+        steps.set_stage(1);
+        assert_eq!(registry.resolve(&steps.into_frame()), UNKNOWN);
+        assert_eq!(registry.resolve(&call("m.a")), listed);
+        registry.remove(class);
+        registry.forget_names();
+        assert_eq!(registry.resolve(&call("m.a")), UNKNOWN);
+    }
+
+    #[test]
     fn function_is_eligible_for_connected_workers_that_list_it_or_list_none() {
         let mut registry = Registry::default();
         let (ab, bc) = (
@@ -325,14 +358,14 @@ mod tests {
         let built = registry.rebuild();
         let names = ["a", "b", "c", "d", "echo"];
         assert_eq!(
-            eligible(&registry, &built, &names),
+            eligible(&mut registry, &built, &names),
             [vec![ab], vec![ab, bc], vec![bc], vec![], vec![ab, bc]]
         );
         assert_eq!(registry.names(), ["a", "b", "c"]);
         assert!(registry.connect(any) && registry.disconnect(bc) && !registry.disconnect(ab));
         let built = registry.rebuild();
         assert_eq!(
-            eligible(&registry, &built, &names),
+            eligible(&mut registry, &built, &names),
             [
                 vec![ab, any],
                 vec![ab, any],
@@ -389,7 +422,8 @@ mod tests {
         let once = registry.resolve(&call("m.once"));
         assert!(registry.is_at_most_once(class, once));
         assert!(!registry.is_at_most_once(any, once));
-        assert!(!registry.is_at_most_once(class, registry.resolve(&call("m.a"))));
+        let function = registry.resolve(&call("m.a"));
+        assert!(!registry.is_at_most_once(class, function));
         assert!(!registry.is_at_most_once(class, UNKNOWN));
     }
 

@@ -233,9 +233,8 @@ impl State {
         } = item;
         let mut worked = Worked::default();
         let is_last = |tag: u64| tag & 1 == 1;
-        let returns_tasks = |peer: &Peer| peer.session.version() >= RETURNS_VERSION;
-        let returns_tasks = self.peers.get(&key).is_some_and(returns_tasks);
-        if group.len() > 1 && step == TASK_STEP && is_last(tag) && group.sizes().all(|it| it > 0) {
+        let are_last = is_last(tag) && (step == TASK_STEP || group.len() == 1);
+        if are_last && group.sizes().all(|it| it > 0) {
             let finished = self.dispatch.results(key, tag / TASK_STEP, group.len());
             worked.finished = finished;
             if finished == group.len() {
@@ -247,6 +246,8 @@ impl State {
                 tag += step * finished as u64;
             }
         }
+        let returns_tasks = |peer: &Peer| peer.session.version() >= RETURNS_VERSION;
+        let returns_tasks = self.peers.get(&key).is_some_and(returns_tasks);
         for frame in group.frames() {
             let task = tag / TASK_STEP;
             let len = frame.len() as u64;
