@@ -557,6 +557,14 @@ impl Shared {
         }
     }
 
+    /// Whether a worker without a link is connected. Cancel safe.
+    pub(crate) async fn any_legacy_worker(&self) -> bool {
+        match self.workers.get() {
+            Some(pushed_to) => pushed_to.any().await.unwrap_or(false),
+            None => false,
+        }
+    }
+
     /// Whether a worker is connected. Cancel safe.
     pub(crate) async fn any_worker(&self) -> Result<bool, SocketClosed> {
         if self.links.workers() > 0 {

@@ -15,7 +15,7 @@ use palm::socket::{Pull, Push};
 use palm::{BoxError, CallError, ComponentHandle};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::setup::{ANY, address, check, connect, options, soon};
+use super::setup::{ANY, address, check, connect, finally, options, soon};
 
 /// Yields the message.
 struct Same;
@@ -436,6 +436,40 @@ fn push_pull_leaves_jobs_complete_beside_a_legacy_worker_if_the_function_is_regi
             let what = format!("round {round} beside a legacy worker");
             check_jobs(&what, &component, "arch.same", DOUBLED).await;
         }
+    });
+}
+
+#[test]
+fn job_is_refused_before_it_sends_if_an_unregistered_worker_may_run_its_function() {
+    check(async {
+        let mut master = with_workers(None);
+        let calls = master.register_inbound(PullService::bind(ANY), "Pull");
+        calls.route("WorkerPush");
+        finish(&mut master);
+        let master = master.spawn().await.unwrap();
+        let worker = Methods.connect(master.db_address()).spawn().await;
+        let _worker = worker.unwrap();
+        let client = connect("arch", &master).await;
+        assert_eq!(client.eval(Methods::SAME, "x").await.unwrap(), "x");
+        let _legacy = legacy_worker(&master).await;
+        finally("a job that is refused", async {
+            loop {
+                let mut job = client.job("arch.elsewhere", ["x"; 100]);
+                match job.next().await {
+                    Some(Err(CallError::Completion { function })) => {
+                        assert_eq!((&*function, job.sent()), ("arch.elsewhere", 0));
+                        return;
+                    }
+                    // The worker is not connected yet: no worker has the function.
+                    other => drop(other),
+                }
+            }
+        })
+        .await;
+        // The number of its answers is given, or the function is registered as one with a single result.
+        let counted = client.job("arch.elsewhere", ["x"; 10]).messages(10);
+        assert_eq!(counted.count().await, 10);
+        check_jobs("alongside a legacy worker", &master, "arch.same", ALL).await;
     });
 }
 

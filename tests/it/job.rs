@@ -214,7 +214,7 @@ fn a_job_of_a_master_with_hooks_ends_by_itself() {
 }
 
 #[test]
-fn without_links_a_job_says_that_its_end_is_not_known() {
+fn job_without_links_is_refused_before_it_sends_if_no_number_of_answers_is_given() {
     check(async {
         let server = Several.bind(ANY).spawn().await.unwrap();
         let mut options = LinkOptions::default();
@@ -222,11 +222,13 @@ fn without_links_a_job_says_that_its_end_is_not_known() {
         let client = Client::builder("several", server.db_address()).link_options(options);
         let client = soon("connecting", client.connect()).await.unwrap();
         let mut job = client.job("several.odd", ["1"]);
-        job = job.timeout(Duration::from_millis(300));
-        assert_eq!(soon("an answer", job.next()).await.unwrap().unwrap(), "1");
-        let error = soon("the end", job.next()).await.unwrap().unwrap_err();
+        let error = soon("an error", job.next()).await.unwrap().unwrap_err();
         assert!(matches!(error, CallError::Completion { .. }), "{error}");
         assert!(error.to_string().contains(".messages(n)"));
+        assert_eq!(job.sent(), 0);
+        assert!(soon("the end", job.next()).await.is_none());
+        let mut job = client.job("several.odd", ["1"]).messages(1);
+        assert_eq!(soon("an answer", job.next()).await.unwrap().unwrap(), "1");
     });
 }
 

@@ -171,7 +171,7 @@ pub(crate) async fn handle(
     Ok(Handled::Reply(reply))
 }
 
-/// The value of a key; the followers that the descriptor lists are those of this moment.
+/// The value of a key; the peers that the descriptor lists are those of this moment.
 async fn value(
     store: &ComponentStore,
     shared: &Shared,
@@ -180,7 +180,13 @@ async fn value(
     let value = store.get(key).await?;
     Ok(match value {
         Some(value) if key == descriptor::KEY => {
-            Some(descriptor::with_followers(value, shared.links.followers()))
+            let followers = shared.links.followers();
+            let unregistered_workers = shared.any_legacy_worker().await;
+            Some(descriptor::with_peers(
+                value,
+                followers,
+                unregistered_workers,
+            ))
         }
         value => value,
     })

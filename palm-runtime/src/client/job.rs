@@ -257,8 +257,10 @@ impl<'a, Output> Job<'a, Output> {
 
     /// How many answers there will be: the job ends after them, whatever they are answers to. Default:
     /// the job ends when all that was made of its arguments has come back, however many answers that is.
-    /// That is known where calls and answers go over links ([`ClientBuilder`](crate::ClientBuilder)), and
-    /// all components in between have them; otherwise the job ends with [`CallError::Completion`].
+    /// That is known if calls and answers go over links ([`ClientBuilder`](crate::ClientBuilder)), and all
+    /// components in between have links. A job that cannot know it fails with [`CallError::Completion`]: before it
+    /// sends anything, if the client has no link or the first component has workers without one that run a
+    /// function which nobody has registered; otherwise when such an answer arrives.
     ///
     /// Say it where several components follow the same stream: their answers to the same argument would
     /// count as one that came twice.
@@ -386,13 +388,23 @@ impl<'a, Output> Job<'a, Output> {
     fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         if let (Check::Due, Some(steps)) = (&self.check, &self.steps) {
             let connection = &self.client.0;
-            self.check = if connection.known.has(steps) && !connection.routes.is_unknown(steps) {
+            if self.left.is_none() && !connection.completes {
+                let function = self.called();
+                self.check = Check::Done;
+                return Poll::Ready(Err(CallError::Completion { function }));
+            }
+            let may_not_complete = self.is_tracked() && connection.known.may_not_list(steps);
+            let is_known = connection.known.has(steps) && !connection.routes.is_unknown(steps);
+            self.check = if is_known && !may_not_complete {
                 Check::Done
             } else {
                 let limit = self.timeout / 4 * 3;
                 let (client, steps) = (self.client.clone(), steps.clone());
                 let ask = async move {
                     client.0.known.check(&steps).await?;
+                    if may_not_complete {
+                        client.0.known.check_completion(&steps).await?;
+                    }
                     client.0.routes.find(&steps, limit).await
                 };
                 Check::Asking(ask.boxed())
@@ -657,15 +669,10 @@ impl<Output: Answer> Stream for Job<'_, Output> {
             return Poll::Ready(Some(Err(lost)));
         }
         let function = job.called();
-        let is_known = job.left.is_some() || job.client.0.completes || !job.is_sent();
-        let error = if is_known {
-            CallError::Timeout {
-                function,
-                input: None,
-                waited: job.timeout,
-            }
-        } else {
-            CallError::Completion { function }
+        let error = CallError::Timeout {
+            function,
+            input: None,
+            waited: job.timeout,
         };
         job.end();
         Poll::Ready(Some(Err(error)))

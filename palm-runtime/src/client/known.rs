@@ -64,6 +64,27 @@ impl Known {
             && functions.any(|it| it.at_most_once && it.name == first.function)
     }
 
+    /// Checks whether a job of these steps can know when it is complete; reads the descriptor again, since workers
+    /// come and go.
+    pub(super) async fn check_completion(&self, steps: &Steps) -> Result<(), CallError> {
+        self.ask().await;
+        match self.descriptor() {
+            Some(descriptor) if !reports_completion(&descriptor, steps) => {
+                Err(CallError::Completion {
+                    function: steps.to_string(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the workers of the component may run functions that it does not list as having one result.
+    pub(super) fn may_not_list(&self, steps: &Steps) -> bool {
+        let descriptor = self.descriptor();
+        descriptor
+            .is_some_and(|descriptor| descriptor.incomplete && !has_one_result(&descriptor, steps))
+    }
+
     /// Checks the first of these steps; asks again before it refuses one, since the component may have
     /// been replaced by one that can do more.
     pub(super) async fn check(&self, steps: &Steps) -> Result<(), CallError> {
@@ -90,6 +111,16 @@ fn has(descriptor: &Descriptor, steps: &Steps) -> bool {
             .functions
             .iter()
             .any(|function| function.name == first.function)
+}
+
+fn has_one_result(descriptor: &Descriptor, steps: &Steps) -> bool {
+    let name = steps.iter().next().map_or("", |step| step.function);
+    let mut functions = descriptor.functions.iter();
+    functions.any(|function| function.name == name && !function.many)
+}
+
+fn reports_completion(descriptor: &Descriptor, steps: &Steps) -> bool {
+    !descriptor.unregistered_workers || has_one_result(descriptor, steps)
 }
 
 fn unknown(descriptor: &Descriptor, steps: &Steps) -> CallError {
@@ -126,6 +157,28 @@ mod tests {
         if let Some(expected) = expected {
             assert_eq!(unknown(&descriptor, &steps).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn completion_is_reported_unless_unregistered_workers_may_run_the_function() {
+        let function = |name: &str, many| Function {
+            name: name.to_owned(),
+            many,
+            ..Function::default()
+        };
+        let mut descriptor = Descriptor {
+            name: "images".to_owned(),
+            functions: vec![function("size", false), function("tiles", true)],
+            incomplete: true,
+            ..Descriptor::default()
+        };
+        let mut check = |unregistered_workers| {
+            descriptor.unregistered_workers = unregistered_workers;
+            ["images.size", "images.tiles", "images.other"]
+                .map(|steps| reports_completion(&descriptor, &Steps::parse(steps).unwrap()))
+        };
+        assert_eq!(check(false), [true; 3]);
+        assert_eq!(check(true), [true, false, false]);
     }
 
     #[test]

@@ -45,23 +45,24 @@ pub(super) fn encode(kind: Option<ComponentKind>, name: &str, offer: Offer<'_>) 
         incomplete: offer.is_incomplete,
         links: offer.links,
         followers: Vec::new(),
+        unregistered_workers: false,
     };
     descriptor.encode_to_vec()
 }
 
-/// `descriptor` with these followers listed.
-pub(crate) fn with_followers(descriptor: Bytes, followers: Vec<Follower>) -> Bytes {
-    if followers.is_empty() {
-        return descriptor;
-    }
-    let followers = Descriptor {
+/// `descriptor` with the peers of this moment: the followers, and whether there are workers without a link.
+pub(crate) fn with_peers(
+    descriptor: Bytes,
+    followers: Vec<Follower>,
+    unregistered_workers: bool,
+) -> Bytes {
+    let peers = Descriptor {
         followers,
+        unregistered_workers,
         ..Descriptor::default()
     };
-    // Fields of protobuf messages that stand behind each other are one message.
-    [&descriptor[..], &followers.encode_to_vec()]
-        .concat()
-        .into()
+    // Concatenated encodings of a protobuf message are one message.
+    [&descriptor[..], &peers.encode_to_vec()].concat().into()
 }
 
 /// `descriptor` with these functions listed.
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_lists_followers_beside_all_else() {
+    fn descriptor_lists_peers_beside_all_else() {
         let plain = Descriptor {
             name: "first".to_owned(),
             links: vec!["client".to_owned()],
@@ -89,9 +90,10 @@ mod tests {
             name: "second".to_owned(),
             ..Follower::default()
         };
-        let listed = with_followers(plain.encode_to_vec().into(), vec![follower.clone()]);
+        let listed = with_peers(plain.encode_to_vec().into(), vec![follower.clone()], true);
         let expected = Descriptor {
             followers: vec![follower],
+            unregistered_workers: true,
             ..plain
         };
         assert_eq!(Descriptor::decode(listed), Ok(expected));

@@ -190,6 +190,10 @@ pub struct Descriptor {
     /// The components that follow this one over links.
     #[prost(message, repeated, tag = "8")]
     pub followers: ::prost::alloc::vec::Vec<Follower>,
+    /// Whether workers without a link are connected. They run any function, and do not report how many results a
+    /// task has, unless the function is listed above.
+    #[prost(bool, tag = "9")]
+    pub unregistered_workers: bool,
 }
 /// A component that follows another one over a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
