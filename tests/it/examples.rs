@@ -66,7 +66,7 @@ async fn http_api() {
 
 #[tokio::test]
 async fn parallel() {
-    let lines = [(10, "b'<uuid> processed a message'")];
+    let lines = [(10, "b'<worker> processed a message'")];
     check("parallel", &["master", "worker1", "worker2"], &lines).await;
 }
 
@@ -252,19 +252,21 @@ fn is_log(line: &str) -> bool {
             .all(|(byte, form)| byte == form || (form == b'd' && byte.is_ascii_digit()))
 }
 
-/// The line, with a worker's name as `<worker>`, or `<uuid>` where it is one.
+/// The line, with a worker's name as `<worker>`.
 fn without_names(line: &str) -> String {
     let line = line
         .replace("worker1", "<worker>")
         .replace("worker2", "<worker>");
+    // A default name is a type, a host and a process id, as in `MyWorker@node7:4711`.
     if let Some(rest) = line.strip_prefix("b'")
-        && let Some((name, rest)) = rest.split_at_checked(36)
-        && name.bytes().filter(|&byte| byte == b'-').count() == 4
-        && name
-            .bytes()
-            .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+        && let Some((name, rest)) = rest.split_once(' ')
+        && let Some((_, place)) = name.split_once('@')
+        && let Some((_, process)) = place.rsplit_once(':')
+        && process
+            .split('/')
+            .all(|number| number.parse::<u32>().is_ok())
     {
-        return format!("b'<uuid>{rest}");
+        return format!("b'<worker> {rest}");
     }
     line
 }

@@ -1,6 +1,8 @@
 //! [`Builder`]: the options of a component, those of all kinds in one place.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
 
 use super::kind::{Calls, Follows, HasWorkers, Kind, Publishes, Pulls, Sink, Worker};
 use super::settings::{Settings, settings_methods};
@@ -9,8 +11,8 @@ use crate::executor::default_concurrency;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
 use crate::link::connection::Prefetch;
-use crate::message::new_id;
 use crate::parts::{Given, HoldLimits, IntoAddress};
+use crate::payload::type_name;
 
 /// The options of a component, and the start of it.
 ///
@@ -99,7 +101,7 @@ impl<C, K: Kind> Builder<C, K> {
     pub(super) fn new(component: C, name: String, db_address: Given) -> Self {
         // A worker's name says who did something; the constant is its master's.
         let name = match K::KIND {
-            Worker::KIND => new_id().to_string(),
+            Worker::KIND => worker_name(&type_name::<C>()),
             _ => name,
         };
         Self {
@@ -124,7 +126,8 @@ impl<C, K: Kind> Builder<C, K> {
         }
     }
 
-    /// The component's name. Default: the one in its macro; for a worker, a random one.
+    /// The component's name. Default: the one in its macro; for a worker, its type, host and
+    /// process id, as in `Resizer@node7:4711`, and a number for further ones of the process.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -301,5 +304,39 @@ impl<C> Builder<C, Worker> {
     pub fn pull_address(mut self, address: impl IntoAddress) -> Self {
         self.pull_address = Some(address.into_address());
         self
+    }
+}
+
+/// The name of a worker that has been given none: `type_name` with the host and the process, and a number for the
+/// second and further ones of the process. It is for people; a worker's identity is its session.
+fn worker_name(type_name: &str) -> String {
+    static NAMES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+    let type_name = type_name.split('<').next().unwrap_or(type_name);
+    let host = gethostname::gethostname();
+    let (host, process) = (host.to_string_lossy(), std::process::id());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = names.entry(type_name.to_owned()).or_default();
+    *count += 1;
+    match *count {
+        1 => format!("{type_name}@{host}:{process}"),
+        number => format!("{type_name}@{host}:{process}/{number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_without_a_name_are_named_after_their_process() {
+        let first = worker_name("Resizer<u8>");
+        let process = std::process::id();
+        let place = first
+            .strip_prefix("Resizer@")
+            .expect("it begins with the type");
+        let (host, number) = place.rsplit_once(':').expect("it has a host");
+        assert!(!host.is_empty());
+        assert_eq!(number, process.to_string());
+        assert_eq!(worker_name("Resizer<u8>"), format!("{first}/2"));
     }
 }
