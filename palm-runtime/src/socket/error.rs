@@ -13,7 +13,7 @@ pub enum SocketError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The address could not be bound.
-    #[error("cannot bind `{address}`")]
+    #[error("cannot bind `{address}`{}", bind_hint(source))]
     Bind {
         /// What was to be bound.
         address: Address,
@@ -40,6 +40,26 @@ pub enum SocketError {
     /// The socket is closed.
     #[error(transparent)]
     Closed(#[from] SocketClosed),
+}
+
+/// What is wrong with an address that cannot be bound, and what to do.
+fn bind_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            ", another program is bound to it: stop that program, or choose another address"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ", this machine has no such address: give `127.0.0.1`, or an address of one of its interfaces"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ", this user may not bind it: choose a port from 1024 on, or a path in a directory that the user can write"
+        }
+        io::ErrorKind::NotFound => ", its directory does not exist: create the directory",
+        io::ErrorKind::AlreadyExists => {
+            ", the file there is not a socket: remove it, or choose another path"
+        }
+        _ => "",
+    }
 }
 
 /// The socket is closed: nothing can be sent or received any more.
