@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,11 +29,12 @@ use crate::fair_queue::{Flow, FlowKey, Usage};
 use crate::flow::flow_of;
 use crate::link::LinkOptions;
 use crate::link::accept::Links;
+use crate::link::reports::no_worker;
 use crate::message::{Group, Message, Split};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
 use crate::parts::{BypassSender, Outstanding, Pushed};
-use crate::queue::{self, Queued, Releases};
+use crate::queue::{self, QueueGauge, Queued, Releases};
 use crate::socket::{Address, AddressError, Peers, SocketClosed, SocketError, SocketOptions};
 
 /// Messages that a part takes from a socket or a queue at once.
@@ -514,6 +515,45 @@ pub(crate) struct Shared {
     pub(crate) links: Links,
     /// Tasks of workers without a link, where those are given to others after a while.
     pub(crate) pushed: Option<Mutex<Pushed>>,
+    pub(crate) unplaced: Unplaced,
+}
+
+/// Tasks that wait because no worker is connected at all.
+#[derive(Debug, Default)]
+pub(crate) struct Unplaced {
+    /// Those that the part that gives tasks has accepted.
+    tasks: AtomicUsize,
+    /// The queue in which further ones wait.
+    upstream: OnceLock<QueueGauge>,
+}
+
+/// While this is held, tasks wait.
+#[derive(Debug)]
+pub(crate) struct UnplacedTasks<'a>(&'a Unplaced);
+
+impl Unplaced {
+    /// Further tasks wait in this queue. Of several the first one counts.
+    pub(crate) fn set_upstream(&self, queue: QueueGauge) {
+        let _ = self.upstream.set(queue);
+    }
+
+    pub(crate) fn hold(&self, tasks: usize) -> UnplacedTasks<'_> {
+        self.tasks.store(tasks, Ordering::Relaxed);
+        UnplacedTasks(self)
+    }
+
+    fn count(&self) -> usize {
+        match self.tasks.load(Ordering::Relaxed) {
+            0 => 0,
+            tasks => tasks + self.upstream.get().map_or(0, QueueGauge::messages),
+        }
+    }
+}
+
+impl Drop for UnplacedTasks<'_> {
+    fn drop(&mut self) {
+        self.0.tasks.store(0, Ordering::Relaxed);
+    }
 }
 
 impl Shared {
@@ -529,6 +569,15 @@ impl Shared {
                 .pushed_limit
                 .map(|limit| Mutex::new(Pushed::new(limit, links.max_attempts))),
             links: Links::new(links),
+            unplaced: Unplaced::default(),
+        }
+    }
+
+    /// Why calls wait for workers, if any do.
+    pub(crate) fn wait_cause(&self) -> Option<String> {
+        match self.unplaced.count() {
+            0 => self.links.wait_cause(),
+            calls => Some(no_worker(calls)),
         }
     }
 

@@ -635,6 +635,12 @@ pub(crate) struct Receiver<T> {
     made_room: bool,
 }
 
+impl<T: Send + 'static> Receiver<T> {
+    pub(crate) fn gauge(&self) -> QueueGauge {
+        QueueGauge(self.shared.clone())
+    }
+}
+
 impl<T: Queued> Receiver<T> {
     /// Waits for values and takes up to `max` messages of them, of each flow in turn; adds none when no
     /// sender is left and the queue is empty. A value that cannot be split may exceed `max`. Cancel safe:

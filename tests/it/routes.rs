@@ -497,7 +497,7 @@ impl tracing::Subscriber for Goodbyes {
         struct IsGoodbye(bool);
         impl tracing::field::Visit for IsGoodbye {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 |= field.name() == "message" && format!("{value:?}") == "peer left";
+                self.0 |= field.name() == "message" && format!("{value:?}") == "client left";
             }
         }
         let mut is_goodbye = IsGoodbye(false);

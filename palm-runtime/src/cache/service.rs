@@ -177,6 +177,9 @@ async fn value(
     shared: &Shared,
     key: &str,
 ) -> Result<Option<Bytes>, CacheError> {
+    if key == descriptor::WAIT_KEY {
+        return Ok(shared.wait_cause().map(Bytes::from));
+    }
     let value = store.get(key).await?;
     Ok(match value {
         Some(value) if key == descriptor::KEY => {

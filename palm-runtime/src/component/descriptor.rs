@@ -12,6 +12,9 @@ use crate::message::proto::{Address, Descriptor, Follower, Function};
 /// The key of the cache service.
 pub(crate) const KEY: &str = "palm";
 
+/// The key under which a component reports why calls wait; empty if none does, or the cause is not known.
+pub(crate) const WAIT_KEY: &str = "palm.wait";
+
 /// What a component has for its peers.
 pub(super) struct Offer<'a> {
     pub(super) addresses: &'a BTreeMap<String, String>,

@@ -558,9 +558,6 @@ impl ServerTemplate {
                 failed = Some(StartError::open(&self.name, &entry.name, option, source));
                 break;
             }
-            for (key, address) in &announced {
-                tracing::info!("{}: {key} is {address}", entry.name);
-            }
             addresses.extend(announced);
             counters.push(part_counters);
         }
@@ -575,6 +572,15 @@ impl ServerTemplate {
             return Err(failed);
         }
 
+        let kind = self
+            .kind
+            .map_or("component".to_owned(), |kind| kind.to_string());
+        if let Some(db_address) = addresses.get("db_address") {
+            tracing::info!("{kind} `{}` at {db_address}", self.name);
+        }
+        for (key, address) in addresses.iter().filter(|(key, _)| *key != "db_address") {
+            tracing::info!("{key} is {address}");
+        }
         network.warn();
 
         let mut configuration = addresses.clone();
@@ -602,7 +608,7 @@ impl ServerTemplate {
         }
         for entry in &self.entries {
             if let Some(route) = &entry.route {
-                tracing::info!("{} feeds {route}", entry.name);
+                tracing::debug!("{} feeds {route}", entry.name);
             }
         }
         let name = self.name.clone();

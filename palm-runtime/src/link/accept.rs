@@ -26,6 +26,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::dispatch::{Dispatch, Failed, Loss};
 use super::header::{self, is_header};
 use super::options::LinkOptions;
+use super::reports::{Reports, listed};
 use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
 use super::streams::{Following, Origin, Streams};
 use super::workers::Held;
@@ -201,6 +202,7 @@ pub(super) struct State {
     events: Vec<Event>,
     /// Clients that have opened a session since this was taken.
     returned: Vec<Arc<str>>,
+    reports: Reports,
 }
 
 /// Why a session is forgotten.
@@ -364,6 +366,7 @@ impl Links {
                 stirred: Vec::new(),
                 events: Vec::new(),
                 returned: Vec::new(),
+                reports: Reports::default(),
             }),
             workers: watch::Sender::default(),
             outstanding: AtomicUsize::new(0),
@@ -388,6 +391,17 @@ impl Links {
     /// How links are to behave.
     pub(crate) fn options(&self) -> &LinkOptions {
         &self.options
+    }
+
+    /// Logs why calls wait for workers, if they have for a while; to be called every [`TICK`].
+    pub(crate) fn report_wait(&self, cause: Option<String>) {
+        let now = self.now();
+        self.state().reports.wait(cause, now);
+    }
+
+    /// Why calls that were given to the dispatch wait for workers, if any do.
+    pub(crate) fn wait_cause(&self) -> Option<String> {
+        self.state().dispatch.wait_cause()
     }
 
     /// Returns the number of sessions, including those of peers that may still come back.
@@ -509,6 +523,7 @@ impl Links {
                 }
                 Event::Forgotten | Event::InPlace => {}
                 Event::Closed { .. } => {
+                    state.report_end(key, "left", now);
                     if !state.park(key, now) {
                         state.remove(key, Ending::Closed);
                     }
@@ -563,8 +578,7 @@ impl Links {
         };
         let is_served = self.serves(state, &hello.role);
         if !is_served {
-            let reason = format!("the role `{}` is not served here", short(&hello.role));
-            return refuse(Kind::Role, reason);
+            return refuse(Kind::Role, not_served(&hello.role));
         }
         if hello.version < LOWEST_VERSION {
             let reason = format!("version {LOWEST_VERSION} of the link is the lowest one");
@@ -594,7 +608,6 @@ impl Links {
         let key = state.last_key;
         // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
-        tracing::info!(peer = %name, "{} connected", hello.role);
         let role = if hello.role == WORKER {
             Role::Worker {
                 functions: hello.functions.clone(),
@@ -639,6 +652,12 @@ impl Links {
             }
             state.streams.add(key, following);
             state.streams.set_origin(key, Origin::of(hello));
+            match state.streams.has_a_place(key) {
+                _ if hello.role == CLIENT => state.reports.client_connected(&name, now),
+                true => tracing::info!(subscriber = %name, "subscriber connected"),
+                // It receives answers, or news of cancelled calls, as workers and clients do besides.
+                false => tracing::debug!(peer = %name, "subscriber connected"),
+            }
         }
         let peer = Peer {
             key,
@@ -827,6 +846,7 @@ impl Links {
             dispatch, failed, ..
         } = &mut *state;
         dispatch.expire(now, failed);
+        state.reports.tick(now);
         state.assign(now);
         self.flush(&mut state, now);
         vanished
@@ -934,6 +954,12 @@ impl State {
                 self.there += 1;
                 let functions = std::mem::take(functions);
                 let (key, name) = (peer.key, &peer.name);
+                if self.dispatch.knows(key) {
+                    tracing::info!(worker = %name, "worker connected again");
+                } else {
+                    let functions = listed(functions.iter());
+                    tracing::info!(worker = %name, functions, "worker connected");
+                }
                 self.dispatch.join(key, name, &functions, *concurrency, now);
             }
         }
@@ -953,9 +979,29 @@ impl State {
                 tracing::warn!(worker = %peer.name, "worker lost ({loss}), redelivering its tasks");
                 self.there -= 1;
                 self.dispatch.lose(peer.key, loss, &mut self.failed);
+            } else {
+                self.report_end(key, "lost", now);
             }
         }
         self.hand_over(key, now);
+    }
+
+    /// Logs that a peer has left or is lost.
+    fn report_end(&mut self, key: PeerKey, how: &str, now: Instant) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        let name = &peer.name;
+        match peer.role {
+            Role::Worker { .. } => tracing::info!(worker = %name, "worker {how}"),
+            Role::Stream {
+                makes_calls: true, ..
+            } => self.reports.client_ended(name, how, now),
+            Role::Stream { .. } if self.streams.has_a_place(key) => {
+                tracing::info!(subscriber = %name, "subscriber {how}");
+            }
+            Role::Stream { .. } => tracing::debug!(peer = %name, "peer {how}"),
+        }
     }
 
     /// Gives the messages that a lost subscriber lacks to its successor, if there is one: a subscriber that was
@@ -1113,7 +1159,13 @@ impl State {
                 Role::Worker { .. } => VecDeque::new(),
                 Role::Stream { .. } => peer.session.take_unsent(),
             };
-            tracing::info!(peer = %peer.name, "peer draining");
+            match peer.role {
+                Role::Worker { .. } => tracing::info!(worker = %peer.name, "worker draining"),
+                Role::Stream { .. } if self.streams.has_a_place(peer.key) => {
+                    tracing::info!(subscriber = %peer.name, "subscriber draining");
+                }
+                Role::Stream { .. } => tracing::debug!(peer = %peer.name, "peer draining"),
+            }
             if self.streams.has_a_place(peer.key) {
                 self.streams.park(peer.key, unsent);
             } else {
@@ -1129,7 +1181,6 @@ impl State {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
-        tracing::info!(peer = %peer.name, "peer left");
         let may_return =
             matches!(peer.role, Role::Stream { .. }) && self.streams.has_a_place(peer.key);
         if may_return && !self.drains {
@@ -1206,6 +1257,16 @@ impl Output {
                 true
             }
         }
+    }
+}
+
+/// Why a peer of this role is refused.
+fn not_served(role: &str) -> String {
+    let role = short(role);
+    match role {
+        WORKER => "workers connect to a master or hub, and this component is neither: give the `db_address` of one of these".to_owned(),
+        CLIENT => "clients call a server or master, and this component is neither: give the `db_address` of one of these".to_owned(),
+        _ => format!("this component has no links for the role `{role}`"),
     }
 }
 

@@ -31,6 +31,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::functions::{self, ClassId, Eligibility, FunctionId, Registry, UNKNOWN};
+use super::reports::{calls, no_worker};
 use crate::by_number::ByNumber;
 use crate::error::CallFailure;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
@@ -1196,6 +1197,26 @@ impl Dispatch {
             let failure = CallFailure::unknown(format!("no worker has `{name}`; {hint}").into());
             failed.push(Failed { frame, failure });
         }
+    }
+
+    /// Whether a worker has been connected before.
+    pub(crate) fn knows(&self, key: WorkerKey) -> bool {
+        self.workers.contains_key(&key)
+    }
+
+    /// Why tasks wait that no connected worker can run, if there are any.
+    pub(crate) fn wait_cause(&self) -> Option<String> {
+        let waiting = self.pools[0].waiting;
+        if waiting == 0 || self.has_legacy {
+            return None;
+        }
+        Some(match self.registry.has_workers() {
+            true => format!(
+                "no worker is connected that has the function ({})",
+                calls(waiting)
+            ),
+            false => no_worker(waiting),
+        })
     }
 
     /// Whether tasks wait that no connected worker can run.

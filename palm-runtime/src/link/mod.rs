@@ -15,6 +15,7 @@ mod header;
 pub(crate) mod liveness;
 mod options;
 mod pack;
+pub(crate) mod reports;
 mod session;
 mod streams;
 pub(crate) mod task;

@@ -146,6 +146,7 @@ impl Bypass for CacheService {
                         if std::mem::replace(&mut ticked, Instant::now()).elapsed() > HELD {
                             links.was_held();
                         }
+                        links.report_wait(shared.wait_cause());
                         for client in links.tick() {
                             tracing::info!(%client, "client vanished, cancelling its calls");
                             shared.cancellations.cancel(format!("{client}/").as_bytes());

@@ -236,6 +236,7 @@ impl Tasks<'_> {
     /// which are told when their links close, and send it again.
     pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let stop = inlet.stop.clone();
+        self.shared.unplaced.set_upstream(inlet.queue.gauge());
         tokio::select! {
             biased;
             pushed = self.push_until_dry(inlet) => return pushed,
@@ -482,6 +483,9 @@ impl Tasks<'_> {
         tasks: &mut Waiting,
         others: &Others,
     ) -> Result<Option<Bytes>, SocketClosed> {
+        let is_alone = others.count == 0 && self.links.is_none_or(|links| links.workers() == 0);
+        let waiting = tasks.iter().map(|(_, group)| group.len()).sum::<usize>();
+        let _unplaced = is_alone.then(|| self.shared.unplaced.hold(waiting + 1));
         let task = if may_push { self.numbered(task) } else { task };
         // Views of the same memory.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();

@@ -1,0 +1,195 @@
+//! What a component logs of its peers: that a worker, subscriber or client has connected, drains, has left or is
+//! lost, once each; and that calls wait because no worker is connected.
+//!
+//! Clients that make one call each come and go by the thousand. So many of a period are logged one by one, and the
+//! others are counted. What decides that is given the time.
+
+use std::time::{Duration, Instant};
+
+use super::accept::short;
+use crate::message::proto::Function;
+
+/// How many events of clients are logged one by one in each period.
+const MAX_CLIENT_EVENTS: u32 = 10;
+const CLIENT_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long calls wait for a worker until that is logged.
+const WORKER_WAIT: Duration = Duration::from_millis(500);
+
+/// How many functions of a worker are logged by name.
+const MAX_FUNCTIONS: usize = 10;
+
+/// What was logged lately.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    clients: ClientReports,
+    /// Since when calls wait for a worker, and whether that is logged.
+    waiting: Option<(Instant, bool)>,
+}
+
+impl Reports {
+    pub(super) fn client_connected(&mut self, name: &str, now: Instant) {
+        match self.clients.connected(now) {
+            true => tracing::info!(client = name, "client connected"),
+            false => tracing::debug!(client = name, "client connected"),
+        }
+    }
+
+    /// `how`: in which way the client has ended its session.
+    pub(super) fn client_ended(&mut self, name: &str, how: &str, now: Instant) {
+        match self.clients.ended(now) {
+            true => tracing::info!(client = name, "client {how}"),
+            false => tracing::debug!(client = name, "client {how}"),
+        }
+    }
+
+    /// Logs what has become due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if let Some((connected, ended)) = self.clients.due(now) {
+            tracing::info!(connected, ended, "further clients connected and left");
+        }
+    }
+
+    /// Logs why calls wait for a worker, if they have for a while.
+    pub(super) fn wait(&mut self, waiting: Option<String>, now: Instant) {
+        if let Some(cause) = self.is_new_wait(waiting, now) {
+            tracing::warn!("{cause}: start a worker with the `db_address` of this component");
+        }
+    }
+
+    /// The cause, once for each time that calls begin to wait.
+    fn is_new_wait(&mut self, waiting: Option<String>, now: Instant) -> Option<String> {
+        let Some(cause) = waiting else {
+            self.waiting = None;
+            return None;
+        };
+        let (since, is_logged) = self.waiting.get_or_insert((now, false));
+        if *is_logged || now.saturating_duration_since(*since) < WORKER_WAIT {
+            return None;
+        }
+        *is_logged = true;
+        Some(cause)
+    }
+}
+
+/// Which events of clients are logged one by one.
+#[derive(Debug, Default)]
+struct ClientReports {
+    /// When the period has begun.
+    begun: Option<Instant>,
+    logged: u32,
+    /// Those that were not logged one by one.
+    connected: u64,
+    ended: u64,
+}
+
+impl ClientReports {
+    /// Whether the event is one of the first of its period.
+    fn is_logged(&mut self, now: Instant) -> bool {
+        self.begun.get_or_insert(now);
+        self.logged += 1;
+        self.logged <= MAX_CLIENT_EVENTS
+    }
+
+    fn connected(&mut self, now: Instant) -> bool {
+        let is_logged = self.is_logged(now);
+        self.connected += u64::from(!is_logged);
+        is_logged
+    }
+
+    fn ended(&mut self, now: Instant) -> bool {
+        let is_logged = self.is_logged(now);
+        self.ended += u64::from(!is_logged);
+        is_logged
+    }
+
+    /// At the end of a period: how many further clients have connected, and how many have left, if any.
+    fn due(&mut self, now: Instant) -> Option<(u64, u64)> {
+        let begun = self.begun?;
+        if now.saturating_duration_since(begun) < CLIENT_PERIOD {
+            return None;
+        }
+        let Self {
+            connected, ended, ..
+        } = std::mem::take(self);
+        (connected + ended > 0).then_some((connected, ended))
+    }
+}
+
+/// Why calls wait if no worker is connected.
+pub(crate) fn no_worker(waiting: usize) -> String {
+    format!("no worker is connected ({})", calls(waiting))
+}
+
+pub(super) fn calls(waiting: usize) -> String {
+    match waiting {
+        1 => "1 call waits".to_owned(),
+        count => format!("{count} calls wait"),
+    }
+}
+
+/// The functions of a worker, for the log.
+pub(crate) fn listed<'a>(functions: impl ExactSizeIterator<Item = &'a Function>) -> String {
+    let more = functions.len().saturating_sub(MAX_FUNCTIONS);
+    let names = functions.take(MAX_FUNCTIONS);
+    let names: Vec<_> = names.map(|function| short(&function.name)).collect();
+    match more {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_of_clients_are_counted() {
+        let (mut clients, begin) = (ClientReports::default(), Instant::now());
+        let mut logged = 0;
+        for _ in 0..5000 {
+            logged += u32::from(clients.connected(begin));
+            logged += u32::from(clients.ended(begin));
+        }
+        assert_eq!(logged, MAX_CLIENT_EVENTS);
+        assert_eq!(clients.due(begin), None);
+        let end = begin + CLIENT_PERIOD;
+        assert_eq!(clients.due(end), Some((4995, 4995)));
+        assert_eq!(clients.due(end + CLIENT_PERIOD), None);
+        assert!(clients.connected(end));
+    }
+
+    #[test]
+    fn few_clients_are_logged_one_by_one() {
+        let (mut clients, begin) = (ClientReports::default(), Instant::now());
+        assert!(clients.connected(begin) && clients.ended(begin));
+        assert_eq!(clients.due(begin + CLIENT_PERIOD), None);
+    }
+
+    #[test]
+    fn wait_for_a_worker_is_logged_once() {
+        let (mut reports, begin) = (Reports::default(), Instant::now());
+        let cause = |count| Some(format!("no worker is connected ({count} calls wait)"));
+        assert_eq!(reports.is_new_wait(cause(1), begin), None);
+        let due = begin + WORKER_WAIT;
+        assert_eq!(reports.is_new_wait(cause(2), due), cause(2));
+        assert_eq!(reports.is_new_wait(cause(3), due + WORKER_WAIT), None);
+        assert_eq!(reports.is_new_wait(None, due + WORKER_WAIT), None);
+        let again = due + 2 * WORKER_WAIT;
+        assert_eq!(reports.is_new_wait(cause(1), again), None);
+        assert_eq!(reports.is_new_wait(cause(1), again + WORKER_WAIT), cause(1));
+    }
+
+    #[test]
+    fn many_functions_are_cut_short() {
+        let functions: Vec<_> = (0..12)
+            .map(|number| Function {
+                name: format!("f{number}"),
+                ..Function::default()
+            })
+            .collect();
+        assert_eq!(listed(functions[..2].iter()), "f0, f1");
+        let all = listed(functions.iter());
+        assert!(all.ends_with("f9 and 2 more"), "{all}");
+    }
+}
