@@ -37,6 +37,7 @@ pub mod socket;
 pub mod testing;
 mod together;
 mod unknown_log;
+mod wait_cause;
 mod watchdog;
 
 pub use cache::{

@@ -48,3 +48,4 @@ mod stream;
 mod testing;
 mod tls;
 mod typed;
+mod waiting;

@@ -163,6 +163,8 @@ pub(super) struct Answers {
     /// Gets the topics of calls that are given up, until the client ends.
     given_up: Mutex<Option<mpsc::Sender<ByteString>>>,
     closed: AtomicBool,
+    /// How often answers have come.
+    delivered: AtomicU64,
 }
 
 /// Where the answers to a job go.
@@ -221,6 +223,7 @@ impl Answers {
             waiting: Mutex::default(),
             given_up: Mutex::new(Some(given_up)),
             closed: AtomicBool::new(false),
+            delivered: AtomicU64::new(0),
         })
     }
 
@@ -303,8 +306,19 @@ impl Answers {
         None
     }
 
+    /// Whether calls wait for answers.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    /// A number that changes when answers come.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
     /// Gives each to its call.
     pub(super) async fn deliver(&self, came: Vec<CameTogether>) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
         for CameTogether { topic, came } in came {
             if let Some(number) = self.number(&topic)
                 && let Some((job, mut given)) = self.find(number, came.into_iter())

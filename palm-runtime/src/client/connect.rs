@@ -16,7 +16,7 @@ use super::cancel;
 use super::known::Known;
 use super::routes::{Answering, Linking, Opened, Routes};
 use super::way::Way;
-use super::{CallError, ConnectError, Eval, Job, Reader};
+use super::{CallError, ConnectError, Eval, Job, Reader, pending};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::component::ComponentKind;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
@@ -24,9 +24,12 @@ use crate::link::connection::Resend;
 use crate::link::{CLIENT, LinkOptions, SUBSCRIBER};
 use crate::message::proto::Descriptor;
 use crate::message::{Content, Deadline, FrameMemory, Share, new_id};
-use crate::parts::{Directory, Given, IntoAddress, Whereabouts, ready_topic, until_in_place};
+use crate::parts::{
+    Directory, Given, IntoAddress, Whereabouts, ready_topic, unfit, until_in_place,
+};
 use crate::payload::IntoPayload;
-use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe};
+use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe, find_host};
+use crate::wait_cause::{Connecting, WaitCause};
 
 /// How many calls that were given up wait to be told of; beyond that, some run to their end.
 const GIVEN_UP: usize = 4096;
@@ -70,6 +73,8 @@ pub(super) struct Connection {
     cache: Cache,
     pub(super) known: Arc<Known>,
     pub(super) routes: Routes,
+    /// Why calls wait for answers, as the component that is called reports it.
+    pending: Arc<WaitCause>,
     open: Mutex<Option<Open>>,
     /// Where its tasks run.
     runtime: Handle,
@@ -215,6 +220,7 @@ impl ClientBuilder {
         let deadline = Instant::now() + self.connect_timeout;
         let id = new_id();
         let db_address = self.db_address.clone().map_err(SocketError::from)?;
+        self.check_hosts(&db_address).await?;
         let directory = Directory::connect(&db_address, &id, &self.options).await?;
         let told = Told {
             directory: directory.clone(),
@@ -236,7 +242,7 @@ impl ClientBuilder {
 
         // Who gives the address of a socket wants that.
         let first = match may_link(&self.push_address) {
-            true => told.descriptor().await?,
+            true => told.callable().await?,
             false => Descriptor::default(),
         };
         let is_offered = |role: &str| first.links.iter().any(|offered| offered == role);
@@ -296,14 +302,19 @@ impl ClientBuilder {
                 let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
                 tasks.extend(sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}));
                 let peers = subscribe.peers();
-                let no_publisher = || ConnectError::NoPublisher {
-                    address: sub_address.to_string(),
-                    waited: self.connect_timeout,
-                };
+                let publisher = Connecting::new(&sub_address);
+                let unanswered = || "it is connected, but publishes nothing".to_owned();
+                let connected = publisher.wait_for(peers.connected(), unanswered);
                 // Only to a connected publisher do the subscriptions go out in this order.
-                match tokio::time::timeout_at(deadline, peers.connected()).await {
+                match tokio::time::timeout_at(deadline, connected).await {
                     Ok(connected) => connected.map_err(SocketError::from)?,
-                    Err(_) => return Err(no_publisher()),
+                    Err(_) => {
+                        return Err(ConnectError::NoPublisher {
+                            address: sub_address.to_string(),
+                            waited: self.connect_timeout,
+                            cause: publisher.cause().map(|cause| cause.to_string()),
+                        });
+                    }
                 }
                 let topics = [id.clone().into_bytes(), ready_topic(&id)];
                 for topic in topics {
@@ -320,8 +331,9 @@ impl ClientBuilder {
             let ready = Opened::ready(opened.said());
             if tokio::time::timeout_at(deadline, ready).await.is_err() {
                 return Err(ConnectError::NoPublisher {
-                    address: db_address.to_string(),
+                    address: opened.link.address().to_string(),
                     waited: self.connect_timeout,
+                    cause: opened.link.wait_cause().map(|cause| cause.to_string()),
                 });
             }
         }
@@ -339,6 +351,14 @@ impl ClientBuilder {
         let cancel = cancel::tell(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
         let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
+        let pending = Arc::<WaitCause>::default();
+        let explain = pending::explain(
+            answers.clone(),
+            directory.clone(),
+            self.server.clone(),
+            pending.clone(),
+        );
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(explain)));
         let routes = Routes::new(
             answering,
             directory.clone(),
@@ -359,6 +379,7 @@ impl ClientBuilder {
             cache,
             known,
             routes,
+            pending,
             open: Mutex::new(Some(Open {
                 links,
                 tasks,
@@ -367,9 +388,34 @@ impl ClientBuilder {
             runtime: Handle::current(),
         })))
     }
+
+    /// Refuses addresses whose hosts are not found: a misspelt name is far more likely than one that is about to
+    /// become known.
+    async fn check_hosts(&self, db_address: &Address) -> Result<(), ConnectError> {
+        const HOST_TIMEOUT: Duration = Duration::from_secs(1);
+        let given = [&self.push_address, &self.sub_address, &self.answered_by];
+        let given = given.into_iter().flatten().flatten();
+        let patience = HOST_TIMEOUT.min(self.connect_timeout);
+        let checks = std::iter::once(db_address)
+            .chain(given)
+            .map(|address| async move {
+                let found = find_host(address, patience).await;
+                found.map_err(|fault| ConnectError::HostNotFound {
+                    address: address.to_string(),
+                    cause: fault.to_string(),
+                })
+            });
+        join_all(checks).await.into_iter().collect()
+    }
 }
 
 impl Connection {
+    /// Why calls wait for answers, if that is known.
+    pub(super) fn wait_cause(&self) -> Option<String> {
+        let cause = self.calls.wait_cause().or_else(|| self.pending.get());
+        cause.map(|cause| cause.to_string())
+    }
+
     /// Whether a call is sent again that was lost with a component: not one that must not run twice, as far as
     /// the descriptor of the first component says. `completes`: whether it is known when the call is complete.
     pub(super) fn resend(&self, steps: &Steps, completes: bool) -> Resend {
@@ -450,25 +496,46 @@ impl Told {
         self.directory.request().address().to_string()
     }
 
+    async fn until_deadline<T>(
+        &self,
+        key: &'static str,
+        asking: impl Future<Output = T>,
+    ) -> Result<T, ConnectError> {
+        let asked = tokio::time::timeout_at(self.deadline, asking).await;
+        asked.map_err(|_| ConnectError::NoAnswer {
+            address: self.address(),
+            key,
+            waited: self.waited,
+            cause: self.directory.wait_cause().map(|cause| cause.to_string()),
+        })
+    }
+
     async fn tell(&self, key: &'static str) -> Result<String, ConnectError> {
-        tokio::time::timeout_at(self.deadline, self.directory.tell(key))
-            .await
-            .map_err(|_| ConnectError::NoAnswer {
-                address: self.address(),
-                key,
-                waited: self.waited,
-            })
+        self.until_deadline(key, self.directory.tell(key)).await
     }
 
     async fn descriptor(&self) -> Result<Descriptor, ConnectError> {
-        let key = "descriptor";
-        tokio::time::timeout_at(self.deadline, self.directory.descriptor())
-            .await
-            .map_err(|_| ConnectError::NoAnswer {
-                address: self.address(),
-                key,
-                waited: self.waited,
-            })
+        let descriptor = self.directory.descriptor();
+        self.until_deadline("descriptor", descriptor).await
+    }
+
+    /// What the component says of itself, if it is one that can be called.
+    async fn callable(&self) -> Result<Descriptor, ConnectError> {
+        const KEY: &str = "pull_address";
+        let descriptor = self.descriptor().await?;
+        let is_linked = descriptor.links.iter().any(|offered| offered == CLIENT);
+        // A legacy component may not have set all of its keys yet.
+        let is_callable = is_linked
+            || descriptor.version.is_empty()
+            || self.until_deadline(KEY, self.directory.has(KEY)).await?;
+        if is_callable {
+            return Ok(descriptor);
+        }
+        let address = self.directory.request().address();
+        Err(ConnectError::NotCallable {
+            address: address.to_string(),
+            problem: unfit(CLIENT, &descriptor, address),
+        })
     }
 
     async fn check_name(&self, expected: &str) -> Result<(), ConnectError> {
@@ -476,10 +543,21 @@ impl Told {
         if found == expected {
             return Ok(());
         }
+        let kind = self.descriptor().await.unwrap_or_default().kind;
+        let has_workers = [ComponentKind::Master, ComponentKind::Hub]
+            .iter()
+            .any(|it| it.to_string() == kind);
+        let hint = match has_workers {
+            true => format!(
+                "its workers are called by its name, as `{found}.<function>`; for another component give its `db_address`"
+            ),
+            false => "correct the name, or give the `db_address` of the other component".to_owned(),
+        };
         Err(ConnectError::Name {
             address: self.address(),
             expected: expected.to_owned(),
             found,
+            hint,
         })
     }
 

@@ -17,20 +17,36 @@ pub enum ConnectError {
     /// An address is none, or cannot be connected to.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The component at `db_address` did not tell what it was asked.
-    #[error(
-        "no answer from `{address}` to the question for its {key} within {waited:?}; is it running there?"
-    )]
+    /// The component at `db_address` has not answered in time.
+    #[error("no answer from `{address}` within {waited:?}{}", suffix(cause))]
     NoAnswer {
         /// The `db_address`.
         address: String,
         /// What was asked for.
         key: &'static str,
-        /// How long it was waited for.
+        /// How long the client waited.
         waited: Duration,
+        /// Why it waited, if that is known: for example `connection refused`.
+        cause: Option<String>,
+    },
+    /// The host of an address is not found, and was not for a second. Waiting for it would rarely help.
+    #[error("cannot connect to `{address}`: {cause}")]
+    HostNotFound {
+        /// The address.
+        address: String,
+        /// What the system reports.
+        cause: String,
+    },
+    /// The component at `db_address` is not one that can be called.
+    #[error("{problem}")]
+    NotCallable {
+        /// The `db_address`.
+        address: String,
+        /// Which kind of component it is, and which kinds can be called.
+        problem: String,
     },
     /// Another component is at `db_address`.
-    #[error("the component at `{address}` is called `{found}`, not `{expected}`")]
+    #[error("the component at `{address}` is called `{found}`, not `{expected}`: {hint}")]
     Name {
         /// The `db_address`.
         address: String,
@@ -38,6 +54,8 @@ pub enum ConnectError {
         expected: String,
         /// The name that the component tells.
         found: String,
+        /// What to do.
+        hint: String,
     },
     /// The component tells something that is no address.
     #[error("the component at `{address}` tells no usable {key}: `{value}`")]
@@ -51,13 +69,16 @@ pub enum ConnectError {
     },
     /// Nobody publishes answers.
     #[error(
-        "no connection to `{address}`, where answers are published, within {waited:?}; is that component running?"
+        "no connection to `{address}`, where answers are published, within {waited:?}{}",
+        suffix(cause)
     )]
     NoPublisher {
         /// The `pub_address` of the last component.
         address: String,
-        /// How long it was waited for.
+        /// How long the client waited.
         waited: Duration,
+        /// Why it waited, if that is known: for example `connection refused`.
+        cause: Option<String>,
     },
     /// `this_config` needs both addresses.
     #[error("with `this_config` both `push_address` and `sub_address` have to be given")]
@@ -84,7 +105,11 @@ pub enum CallError {
     Remote(#[from] RemoteError),
     /// No answer came in time: it was lost, the function gave none, or it takes longer; or the message
     /// could not be sent in time.
-    #[error("no answer to {}`{function}` within {waited:?}", input_of(*input))]
+    #[error(
+        "no answer to {}`{function}` within {waited:?}{}",
+        input_of(*input),
+        suffix(cause)
+    )]
     Timeout {
         /// What was called.
         function: String,
@@ -93,6 +118,9 @@ pub enum CallError {
         input: Option<u64>,
         /// How long it was waited for; for a job, since the answer before.
         waited: Duration,
+        /// Why the call waited in the end, if that is known: the connection is lost, or the component that was
+        /// called reports why it waits itself, as a master without workers.
+        cause: Option<String>,
     },
     /// The function, or a step behind it, has given no answer, and will give none.
     #[error("`{function}` gives no answer")]
@@ -165,6 +193,13 @@ pub enum CallError {
     Closed,
 }
 
+/// The end of the text of an error that has a cause.
+fn suffix(cause: &Option<String>) -> String {
+    cause
+        .as_ref()
+        .map_or_else(String::new, |cause| format!(": {cause}"))
+}
+
 fn input_of(input: Option<u64>) -> String {
     input.map_or_else(String::new, |input| format!("input {input} of "))
 }
@@ -187,11 +222,12 @@ impl CallError {
         })
     }
 
-    pub(super) fn timeout(steps: &Steps, waited: Duration) -> Self {
+    pub(super) fn timeout(steps: &Steps, waited: Duration, cause: Option<String>) -> Self {
         Self::Timeout {
             function: steps.to_string(),
             input: None,
             waited,
+            cause,
         }
     }
 

@@ -101,7 +101,7 @@ impl<'a, Output> Eval<'a, Output> {
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(payload)) => CallError::answer::<Output>(payload, || steps.to_string()),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(CallError::timeout(&steps, waited)),
+            Err(_) => Err(CallError::timeout(&steps, waited, client.wait_cause())),
         }
     }
 
@@ -119,7 +119,7 @@ impl<'a, Output> Eval<'a, Output> {
         let resend = client.resend(&steps, false);
         match tokio::time::timeout(timeout, calls.send(resend, frame.into())).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
-            Err(_) => Err(CallError::timeout(&steps, timeout)),
+            Err(_) => Err(CallError::timeout(&steps, timeout, client.wait_cause())),
         }
     }
 
@@ -144,7 +144,10 @@ impl<'a, Output> Eval<'a, Output> {
             Ok(steps) => {
                 let check = self.client.0.known.check(steps);
                 let checked = tokio::time::timeout(self.timeout, check).await;
-                checked.unwrap_or_else(|_| Err(CallError::timeout(steps, self.timeout)))
+                checked.unwrap_or_else(|_| {
+                    let cause = self.client.0.wait_cause();
+                    Err(CallError::timeout(steps, self.timeout, cause))
+                })
             }
             // What is no list of functions is reported when the message is made.
             Err(_) => Ok(()),

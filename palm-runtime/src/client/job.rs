@@ -577,6 +577,7 @@ impl<'a, Output> Job<'a, Output> {
             function: self.called(),
             input: Some(input),
             waited: self.timeout,
+            cause: self.client.0.wait_cause(),
         })
     }
 
@@ -673,6 +674,7 @@ impl<Output: Answer> Stream for Job<'_, Output> {
             function,
             input: None,
             waited: job.timeout,
+            cause: job.client.0.wait_cause(),
         };
         job.end();
         Poll::Ready(Some(Err(error)))

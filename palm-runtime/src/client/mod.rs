@@ -13,6 +13,7 @@ mod eval;
 mod inputs;
 mod job;
 mod known;
+mod pending;
 #[cfg(feature = "progress")]
 mod progress;
 mod routes;

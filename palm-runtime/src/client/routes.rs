@@ -26,12 +26,16 @@ use crate::message::proto::Descriptor;
 use crate::parts::{Directory, Ready, until_in_place};
 use crate::socket::{Address, SocketOptions};
 use crate::together::Together;
+use crate::wait_cause::WaitCause;
 
 /// How long a search waits for components that are not there yet.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a search may take that only looks whether a last component has moved.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a search counts as short, and is not explained.
+const SHORT_SEARCH: Duration = Duration::from_secs(1);
 
 /// How long until a search looks again.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -259,11 +263,17 @@ impl Routes {
         let search = self.join_search(steps);
         let found = timeout_at(until, async {
             let _one = search.one.lock().await;
+            let cause = WaitCause::default();
             // Another call may have found it meanwhile.
             while self.is_unknown(steps) {
                 match self.search(steps, until).await {
                     Ok(()) => return,
-                    Err(problem) => *lock(&search.problem) = problem,
+                    Err(problem) => {
+                        if now.elapsed() >= SHORT_SEARCH && cause.set(&problem) {
+                            tracing::warn!("waiting for a route for `{steps}`: {problem}");
+                        }
+                        *lock(&search.problem) = problem;
+                    }
                 }
                 tokio::time::sleep(SEARCH_INTERVAL).await;
             }
@@ -273,7 +283,9 @@ impl Routes {
         }
         let mut problem = lock(&search.problem).clone();
         if problem.is_empty() {
-            problem = format!("`{}` does not answer", self.server);
+            let cause = self.directory.wait_cause();
+            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            problem = format!("`{}` does not answer{cause}", self.server);
         }
         Err(no_route(steps, problem))
     }

@@ -68,6 +68,14 @@ impl Way {
         Ok(())
     }
 
+    /// Why nothing comes or goes, if that is known.
+    pub(super) fn wait_cause(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Sockets(_) => None,
+            Self::Link(link) => link.wait_cause(),
+        }
+    }
+
     /// Waits until the other side has what was sent, where that is known. Cancel safe.
     pub(super) async fn delivered(&self) {
         if let Self::Link(link) = self {

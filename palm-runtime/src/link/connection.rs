@@ -2,6 +2,7 @@
 //! another one when the other side knows nothing of the first any more.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::message::{FrameMemory, Group, GroupBuilder, Message};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
 };
+use crate::wait_cause::{Connecting, WaitCause};
 
 /// How many bytes may be on their way to this side, or wait here.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
@@ -172,6 +174,9 @@ pub(crate) struct Link {
     changed: Notify,
     life: Arc<Life>,
     arrivals: mpsc::UnboundedSender<Vec<Arrival>>,
+    connecting: Connecting,
+    /// Why the other side has refused the last session.
+    refused: WaitCause,
 }
 
 #[derive(Debug)]
@@ -342,6 +347,8 @@ impl Link {
             changed: Notify::new(),
             life,
             arrivals,
+            connecting: Connecting::new(address),
+            refused: WaitCause::default(),
         };
         (Arc::new(link), received)
     }
@@ -355,6 +362,16 @@ impl Link {
         let mut state = self.state();
         state.left = messages;
         state.session.limit(messages);
+    }
+
+    /// Where the other side is.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Why nothing comes over the link, if that is known.
+    pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
+        self.connecting.cause().or_else(|| self.refused.get())
     }
 
     /// Whether there is a connection just now.
@@ -603,7 +620,13 @@ impl Link {
                     slot.insert(dealer)
                 }
             };
-            if self.converse(dealer).await.is_err() {
+            let sender = dealer.sender();
+            let conversed = tokio::select! {
+                biased;
+                conversed = self.converse(dealer) => conversed,
+                never = self.explain_disconnections(&sender) => match never {},
+            };
+            if conversed.is_err() {
                 // The socket is closed: the component is gone.
                 return Ok(());
             }
@@ -614,6 +637,29 @@ impl Link {
                 dealer.close(Duration::ZERO).await;
             }
             self.state().session.reconnected();
+        }
+    }
+
+    /// Logs the cause if the connection is missing for longer than a moment. Does not end. Cancel safe.
+    async fn explain_disconnections(&self, sender: &DealerSender) -> Infallible {
+        let unanswered =
+            || "it accepts connections, but no link opens: it is stopped or busy".to_owned();
+        loop {
+            let seen = sender.peers_generation();
+            let changed = sender.peers_changed(seen);
+            let changed = if sender.has_peer() {
+                self.connecting.is_over();
+                changed.await
+            } else {
+                tokio::select! {
+                    changed = changed => changed,
+                    never = self.connecting.explain(unanswered) => match never {},
+                }
+            };
+            if changed.is_err() {
+                // The socket is closed.
+                return std::future::pending().await;
+            }
         }
     }
 
@@ -716,6 +762,7 @@ impl Link {
                 match event {
                     Event::Open => {
                         state.is_open = true;
+                        self.refused.clear();
                         state.show_life();
                     }
                     Event::Messages(item) => {
@@ -753,7 +800,9 @@ impl Link {
                     }
                     Event::Refused(refusal) => {
                         let reason = refusal.reason;
-                        tracing::warn!("the link with `{}` has ended: {reason}", self.address);
+                        if self.refused.set(&reason) {
+                            tracing::warn!("`{}` has closed the link: {reason}", self.address);
+                        }
                         state.over(false, now);
                         state.pause = Some(now + AGAIN);
                     }

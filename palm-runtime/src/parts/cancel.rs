@@ -1,7 +1,8 @@
 //! The part by which a worker learns from its master that callers have given up.
 
-use super::subscribe::offering;
-use super::whereabouts::{Opened, Whereabouts};
+use std::sync::Arc;
+
+use super::whereabouts::{Directory, Opened, Whereabouts};
 use crate::cancel::CANCEL_TOPIC;
 use crate::error::BoxError;
 use crate::link::connection::{Arrival, Introduction, Link};
@@ -27,12 +28,25 @@ impl CancelConnection {
 }
 
 impl CancelConnection {
-    /// Follows a master that publishes over links only; does not end.
-    async fn follow_over_link(&self, opened: &Opened) -> Result<(), BoxError> {
-        let Some(directory) = offering(&self.whereabouts).await else {
-            // One that is put together by hand may publish nothing.
-            return std::future::pending().await;
+    /// The master, if it publishes over links, as soon as that is known. Cancel safe.
+    async fn linked(&self, opened: &Opened) -> Option<Arc<Directory>> {
+        let Whereabouts::Told(directory, _) = &self.whereabouts else {
+            return None;
         };
+        if !opened.shared.links.options().enabled {
+            return None;
+        }
+        let offered = directory.descriptor().await.links;
+        let is_offered = offered.iter().any(|role| role == SUBSCRIBER);
+        is_offered.then(|| directory.clone())
+    }
+
+    /// Follows a master over a link; does not end.
+    async fn follow_over_link(
+        &self,
+        directory: &Directory,
+        opened: &Opened,
+    ) -> Result<(), BoxError> {
         let following = Following {
             topics: vec![String::from_utf8_lossy(CANCEL_TOPIC).into_owned()],
             client: String::new(),
@@ -75,8 +89,12 @@ impl Bypass for CancelConnection {
         let opened = self.opened.take();
         let opened = opened.expect("a part is opened before it runs");
         let locate = async {
+            if let Some(directory) = self.linked(&opened).await {
+                self.follow_over_link(&directory, &opened).await?;
+            }
             if !self.whereabouts.exists().await {
-                self.follow_over_link(&opened).await?;
+                // A master that is composed by hand may publish nothing.
+                return std::future::pending().await;
             }
             Ok::<_, BoxError>(self.whereabouts.locate().await?)
         };

@@ -75,6 +75,6 @@ pub use subscribe::SubConnection;
 pub(crate) use task::{TaskOptions, to_master};
 pub(crate) use whereabouts::Given;
 pub use whereabouts::IntoAddress;
-pub(crate) use whereabouts::{Directory, Whereabouts};
+pub(crate) use whereabouts::{Directory, Whereabouts, unfit};
 pub(crate) use workers::Outstanding;
 pub use workers::{WorkerPullService, WorkerPushService};

@@ -155,6 +155,7 @@ impl<S: Shape> Outbound for PubService<S> {
             pipelined: self.pipelined,
             tells_others: self.tells_others,
             was_followed: false,
+            unfollowed: Unfollowed::default(),
             held: Held::new(self.hold),
             recent: RecentlySent::default(),
             publish: opened.publish,
@@ -168,10 +169,12 @@ impl<S: Shape> Outbound for PubService<S> {
         let mut is_in_place = false;
         let (mut batch, mut each) = (Vec::new(), Vec::new());
         loop {
-            let expiry = [publisher.held.next_expiry(), publisher.doubts.next_expiry()]
-                .into_iter()
-                .flatten()
-                .min();
+            let expiries = [
+                publisher.held.next_expiry(),
+                publisher.doubts.next_expiry(),
+                publisher.unfollowed.next_warning(),
+            ];
+            let expiry = expiries.into_iter().flatten().min();
             let expired = async {
                 match expiry {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -299,6 +302,36 @@ struct PlainTopic {
     over_socket: bool,
 }
 
+/// Messages for a next step that no component has ever followed for.
+#[derive(Debug, Default)]
+struct Unfollowed {
+    messages: usize,
+    /// When to warn of it; `None`: there are none, or it is done.
+    warning: Option<Instant>,
+}
+
+impl Unfollowed {
+    /// How long a component that is started at the same time may take.
+    const WARNING_DELAY: Duration = Duration::from_secs(1);
+
+    fn add(&mut self, now: Instant) {
+        if self.messages == 0 {
+            self.warning = Some(now + Self::WARNING_DELAY);
+        }
+        self.messages += 1;
+    }
+
+    fn next_warning(&self) -> Option<Instant> {
+        self.warning
+    }
+
+    /// How many messages wait, once, if it is time to warn of it.
+    fn take_warning(&mut self, now: Instant) -> Option<usize> {
+        self.warning.take_if(|due| *due <= now)?;
+        Some(self.messages)
+    }
+}
+
 struct Publisher<S> {
     /// Whether links are served here.
     links: bool,
@@ -316,6 +349,7 @@ struct Publisher<S> {
     tells_others: bool,
     /// Whether a component has ever followed the component's own name.
     was_followed: bool,
+    unfollowed: Unfollowed,
     held: Held,
     recent: RecentlySent,
     publish: Publish,
@@ -739,6 +773,15 @@ impl<S: Shape> Publisher<S> {
         while let Some(topic) = self.doubts.expire(now) {
             self.publish_in_doubt(&topic).await?;
         }
+        if let Some(messages) = self.unfollowed.take_warning(now)
+            && !self.was_followed
+        {
+            let name = &self.name;
+            tracing::warn!(
+                messages,
+                "messages with a further step wait, since no component follows `{name}`: start the component of that step with `.follow(..)`"
+            );
+        }
         let dropped = self.held.expire(now);
         self.drop_held(dropped);
         Ok(())
@@ -746,7 +789,11 @@ impl<S: Shape> Publisher<S> {
 
     /// Keeps a message until its topic has a subscriber.
     fn hold(&mut self, topic: ByteString, frame: Bytes, keep: Keep) {
-        let dropped = self.held.push(Instant::now(), topic, frame, keep);
+        let now = Instant::now();
+        if keep == Keep::Short {
+            self.unfollowed.add(now);
+        }
+        let dropped = self.held.push(now, topic, frame, keep);
         if !dropped.is_empty() {
             self.drop_held(dropped);
         }

@@ -126,7 +126,6 @@ impl<H: InboundHooks> SubConnection<H> {
         };
         let options = opened.shared.links.options().clone();
         let (link, arrivals) = Link::new(address, &opened.options, introduction, options);
-        tracing::info!("follows `{topic}` over a link with {address}");
         let shared = &opened.shared;
         let mut source = LinkedTopic {
             link: link.clone(),
@@ -145,6 +144,7 @@ impl<H: InboundHooks> SubConnection<H> {
         let linger = intake.linger();
         let in_place = async {
             link.opened().await;
+            tracing::info!("follows `{topic}` at {address}");
             let said = saying.wait_for(|is_in_place| *is_in_place);
             if tokio::time::timeout(STREAMS, said).await.is_err() {
                 tracing::warn!("a component before `{topic}` still waits for what it follows");
@@ -165,13 +165,12 @@ impl<H: InboundHooks> SubConnection<H> {
 }
 
 /// Where a link is offered, as soon as that is known. Cancel safe.
-pub(super) async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>> {
+async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>> {
     let Whereabouts::Told(directory, _) = whereabouts else {
         // Who gives the address of a socket wants that.
         return None;
     };
-    let offered = directory.descriptor().await.links;
-    let is_offered = offered.iter().any(|role| role == SUBSCRIBER);
+    let is_offered = directory.offers(SUBSCRIBER, "pub_address").await;
     is_offered.then(|| directory.clone())
 }
 
@@ -266,7 +265,13 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             }
         };
         let directory = tokio::select! {
-            () = outlet.stopped() => return Ok(()),
+            () = outlet.stopped() => {
+                let cause = self.whereabouts.wait_cause();
+                if let Some(cause) = cause {
+                    tracing::warn!("stopped before it was connected upstream: {cause}");
+                }
+                return Ok(());
+            }
             directory = offering => directory,
         };
         if let Some(directory) = directory {

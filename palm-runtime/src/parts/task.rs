@@ -18,6 +18,7 @@ use crate::component::descriptor;
 use crate::error::{BoxError, chain};
 use crate::flow::IN_ORDER;
 use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, ResultGroups};
+use crate::link::reports::listed;
 use crate::link::{Following, LinkOptions, WORKER};
 use crate::message::Message;
 use crate::message::proto::Descriptor;
@@ -81,13 +82,10 @@ pub(crate) fn to_master(
 }
 
 impl TaskConnection {
-    /// Whether the master offers a link, as soon as it answers. Cancel safe.
+    /// Whether the master offers a link, as soon as one answers. Cancel safe.
     async fn may_link(&self) -> bool {
         let TaskOptions { link, may_link, .. } = &self.options;
-        link.enabled && *may_link && {
-            let descriptor = self.directory.descriptor().await;
-            descriptor.links.iter().any(|role| role == WORKER)
-        }
+        link.enabled && *may_link && self.directory.offers(WORKER, "worker_push_address").await
     }
 }
 
@@ -103,7 +101,12 @@ impl Inbound for TaskConnection {
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let is_linked = tokio::select! {
-            () = outlet.stopped() => return Ok(()),
+            () = outlet.stopped() => {
+                if let Some(cause) = self.directory.wait_cause() {
+                    tracing::warn!("stopped before it was connected to a master: {cause}");
+                }
+                return Ok(());
+            }
             may_link = self.may_link() => may_link,
         };
         if !is_linked {
@@ -119,6 +122,7 @@ impl Inbound for TaskConnection {
             prefetch,
             ..
         } = self.options;
+        let functions = listed(own.functions.iter());
         let worker = Introduction {
             db_address: String::new(),
             weight: 0,
@@ -131,7 +135,6 @@ impl Inbound for TaskConnection {
         };
         let address = self.directory.request().address();
         let (link, tasks) = Link::new(address, &opened.options, worker, link);
-        tracing::info!("takes tasks over a link with {address}");
         link.limit(outlet.left() as u64);
         self.way.send_replace(Some(Way::Link(link.clone())));
         let forward = Forward {
@@ -142,6 +145,8 @@ impl Inbound for TaskConnection {
         };
         let in_place = async {
             link.opened().await;
+            let master = self.directory.tell("name").await;
+            tracing::info!(functions, "joined `{master}` at {address}");
             opened.shared.streams.one_is_in_place();
             std::future::pending().await
         };

@@ -1,6 +1,7 @@
 //! Where a connection connects to: an address that was given, or one that is asked for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +12,12 @@ use tracing::Instrument;
 use crate::cache::service::{self, Verb};
 use crate::component::descriptor;
 use crate::context::ComponentContext;
+use crate::link::{CLIENT, WORKER};
 use crate::message::proto::Descriptor;
 use crate::metrics::PartCounters;
 use crate::part::{OpenError, Setup, Shared};
 use crate::socket::{Address, AddressError, Peers, Request, SocketError, SocketOptions};
+use crate::wait_cause::{Connecting, WaitCause};
 
 /// What can stand for an address: text, or an [`Address`].
 pub trait IntoAddress {
@@ -64,6 +67,11 @@ pub(crate) type Given = Result<Address, AddressError>;
 pub(crate) struct Directory {
     request: Request,
     client: String,
+    connecting: Connecting,
+    /// Why the component that answers is not the right one.
+    unfit: WaitCause,
+    /// Whether the component has answered the last question.
+    has_answered: AtomicBool,
 }
 
 impl Directory {
@@ -75,6 +83,9 @@ impl Directory {
         Ok(Arc::new(Self {
             request: Request::connect(db_address, options).await?,
             client: client.to_owned(),
+            connecting: Connecting::new(db_address),
+            unfit: WaitCause::default(),
+            has_answered: AtomicBool::new(false),
         }))
     }
 
@@ -86,7 +97,35 @@ impl Directory {
     async fn ask_bytes(&self, key: &str) -> Option<Bytes> {
         const PATIENCE: Duration = Duration::from_secs(1);
         let body = service::request("_", &self.client, Verb::Get, key, Bytes::new());
-        self.request.request(body, PATIENCE).await.ok()
+        let answer = self.request.request(body, PATIENCE).await.ok();
+        self.has_answered.store(answer.is_some(), Ordering::Relaxed);
+        answer
+    }
+
+    /// Why a question waits for its answer, if that is known.
+    pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
+        self.unfit.get().or_else(|| self.connecting.cause())
+    }
+
+    /// Waits until the component serves peers of this role: over links, which is `true`, or over the legacy socket
+    /// whose address is under `key`. Reports a component that does not, and asks again, since another one may take
+    /// its place. Cancel safe.
+    pub(crate) async fn offers(&self, role: &'static str, key: &'static str) -> bool {
+        const INTERVAL: Duration = Duration::from_secs(1);
+        loop {
+            let descriptor = self.descriptor().await;
+            let is_linked = descriptor.links.iter().any(|offered| offered == role);
+            // A legacy component may not have set all of its keys yet.
+            if is_linked || descriptor.version.is_empty() || self.has(key).await {
+                self.unfit.clear();
+                return is_linked;
+            }
+            let unfit = unfit(role, &descriptor, self.request.address());
+            if self.unfit.set(&unfit) {
+                tracing::warn!("waiting: {unfit}");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
     }
 
     /// Asks once for `key`; what is told may be empty. `None`: no answer, or none that is text.
@@ -102,13 +141,13 @@ impl Directory {
     }
 
     /// Asks once for `key`. `None`: no answer, or an empty one, or none that is text.
-    async fn ask(&self, key: &str) -> Option<String> {
+    pub(crate) async fn ask(&self, key: &str) -> Option<String> {
         self.ask_for(key).await.filter(|text| !text.is_empty())
     }
 
     /// Whether there is such a key, once the component answers at all: it sets all of its keys before
     /// it answers the first. Cancel safe.
-    async fn has(&self, key: &str) -> bool {
+    pub(crate) async fn has(&self, key: &str) -> bool {
         let told = self.until_told(key, || self.ask_for(key)).await;
         !told.is_empty()
     }
@@ -128,19 +167,42 @@ impl Directory {
         key: &str,
         ask: impl Fn() -> F,
     ) -> T {
-        let mut asked = 0;
-        loop {
-            if let Some(told) = ask().await {
-                return told;
+        let told = async {
+            loop {
+                if let Some(told) = ask().await {
+                    return told;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            asked += 1;
-            if asked % 5 == 1 {
-                let peer = self.request.address();
-                tracing::warn!("`{peer}` does not tell its {key}; still asking");
+        };
+        let unanswered = || match self.has_answered.load(Ordering::Relaxed) {
+            true => format!("the component there has no `{key}`"),
+            false => {
+                "it is connected, but does not answer: it is stopped or busy, or no palm component"
+                    .to_owned()
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        };
+        self.connecting.wait_for(told, unanswered).await
     }
+}
+
+/// Why a component does not serve a peer of this role.
+pub(crate) fn unfit(role: &str, descriptor: &Descriptor, address: &Address) -> String {
+    let needed = match role {
+        WORKER => "and workers connect to a master or hub: give the `db_address` of one of these",
+        CLIENT => "and clients call a server or master: give the `db_address` of one of these",
+        _ => "and publishes nothing to follow: give the `db_address` of the component upstream",
+    };
+    format!("{}, {needed}", named(descriptor, address))
+}
+
+/// A component by its name, address and kind.
+pub(crate) fn named(descriptor: &Descriptor, address: &Address) -> String {
+    let kind = match &*descriptor.kind {
+        "" => "component".to_owned(),
+        kind => kind.replace('_', " "),
+    };
+    format!("`{}` at {address} is a {kind}", descriptor.name)
 }
 
 /// Where a connection connects to.
@@ -178,6 +240,14 @@ impl Whereabouts {
             given.clone().map_err(SocketError::from)?;
         }
         Ok(Opened::of(setup))
+    }
+
+    /// Why the address is not known yet, if that is known.
+    pub(super) fn wait_cause(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Given(_) => None,
+            Self::Told(directory, _) => directory.wait_cause(),
+        }
     }
 
     /// The address, as soon as it is known. Cancel safe.

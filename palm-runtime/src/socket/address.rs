@@ -101,6 +101,14 @@ impl Address {
         }
     }
 
+    /// The host and port of a `tcp://` address.
+    pub(super) fn tcp_parts(&self) -> Option<(&str, u16)> {
+        match &self.0 {
+            Transport::Tcp { host, port } => Some((host, *port)),
+            Transport::Ipc { .. } => None,
+        }
+    }
+
     /// The host of a `tcp://` address.
     pub(super) fn host(&self) -> Option<&str> {
         match &self.0 {

@@ -103,6 +103,7 @@ impl<C: Callable> Direct<C> {
                 function: function.to_string(),
                 input: None,
                 waited: begun.elapsed(),
+                cause: None,
             }),
         }
     }
@@ -199,6 +200,7 @@ impl<C: Callable> Direct<C> {
                 function: function.to_string(),
                 input: None,
                 waited: self.timeout,
+                cause: None,
             })
     }
 

@@ -1,0 +1,133 @@
+//! Why something waits.
+//!
+//! What waits holds its last known cause, and reports it twice: once per change in the log, when it is known, and
+//! in the final error, if the wait ends in one.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::socket::{Address, probe};
+
+/// How long a wait counts as short, and is not explained.
+const SHORT_WAIT: Duration = Duration::from_millis(300);
+
+/// The shortest and the longest time between two looks for the cause.
+const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+/// The last known cause of a wait, if there is one.
+#[derive(Debug, Default)]
+pub(crate) struct WaitCause(Mutex<Option<Arc<str>>>);
+
+impl WaitCause {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the cause. Returns whether it is another one than before, and so has to be logged.
+    pub(crate) fn set(&self, cause: &str) -> bool {
+        let mut current = self.lock();
+        let is_new = current.as_deref() != Some(cause);
+        if is_new {
+            *current = Some(cause.into());
+        }
+        is_new
+    }
+
+    /// The wait is over. Returns whether it had a known cause.
+    pub(crate) fn clear(&self) -> bool {
+        self.lock().take().is_some()
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<str>> {
+        self.lock().clone()
+    }
+}
+
+/// A connection to an address, and why it waits: ZeroMQ connects again and again, and does not report why it has
+/// to.
+#[derive(Debug)]
+pub(crate) struct Connecting {
+    address: Address,
+    cause: WaitCause,
+    /// Held by the one wait of several that looks for the cause.
+    one: tokio::sync::Mutex<()>,
+}
+
+impl Connecting {
+    pub(crate) fn new(address: &Address) -> Self {
+        Self {
+            address: address.clone(),
+            cause: WaitCause::default(),
+            one: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn cause(&self) -> Option<Arc<str>> {
+        self.cause.get()
+    }
+
+    /// Awaits what needs the connection, and explains the wait if it is not a short one. `unanswered` is the cause
+    /// if a component can be connected to. Cancel safe if `future` is.
+    pub(crate) async fn wait_for<T>(
+        &self,
+        future: impl Future<Output = T>,
+        unanswered: impl Fn() -> String,
+    ) -> T {
+        tokio::select! {
+            biased;
+            done = future => {
+                self.is_over();
+                done
+            }
+            never = self.explain(unanswered) => match never {},
+        }
+    }
+
+    /// Finds the cause of a wait that is not a short one, and logs it whenever it changes. Does not end. Cancel
+    /// safe.
+    pub(crate) async fn explain(&self, unanswered: impl Fn() -> String) -> Infallible {
+        sleep(SHORT_WAIT).await;
+        let _one = self.one.lock().await;
+        let mut pause = PROBE_INTERVAL.0;
+        loop {
+            let begun = Instant::now();
+            let cause = match probe(&self.address).await {
+                Ok(()) => unanswered(),
+                Err(fault) => fault.to_string(),
+            };
+            if self.cause.set(&cause) {
+                tracing::warn!("waiting for `{}`: {cause}", self.address);
+            }
+            sleep(pause.saturating_sub(begun.elapsed())).await;
+            pause = (2 * pause).min(PROBE_INTERVAL.1);
+        }
+    }
+
+    /// The wait is over.
+    pub(crate) fn is_over(&self) {
+        if self.cause.clear() {
+            tracing::info!("connected to `{}`", self.address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cause_is_logged_once_per_change() {
+        let cause = WaitCause::default();
+        assert!(!cause.clear());
+        assert!(cause.set("connection refused"));
+        assert!(!cause.set("connection refused"));
+        assert_eq!(cause.get().as_deref(), Some("connection refused"));
+        assert!(cause.set("it does not answer"));
+        assert!(cause.clear());
+        assert_eq!(cause.get(), None);
+        assert!(cause.set("it does not answer"));
+    }
+}
