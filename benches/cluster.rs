@@ -25,7 +25,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use omq_tokio::{Options, Socket, SocketType};
 use palm::prelude::*;
 use palm::{Json, LinkOptions};

@@ -12,7 +12,6 @@ mod support;
 
 use std::time::Instant;
 
-use futures_util::StreamExt;
 use palm::prelude::*;
 use support::{ANY, Process, memory_kib, until_orphaned};
 

@@ -14,7 +14,6 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::testing::{Cluster, ClusterHandle};
 use tokio::task::JoinSet;

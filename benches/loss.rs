@@ -13,7 +13,6 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use palm::prelude::*;
 use support::{ANY, Process, until_orphaned};
 

@@ -6,7 +6,6 @@
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
-use futures_util::StreamExt;
 use palm::prelude::*;
 
 #[derive(Default)]

@@ -163,7 +163,6 @@ pub use palm_runtime::{WithProgress, progress};
 /// ```
 /// use std::time::Duration;
 ///
-/// use futures_util::StreamExt;
 /// use palm::prelude::*;
 /// use palm::testing::{Faults, Restartable};
 ///
@@ -192,8 +191,14 @@ pub use palm_runtime::{WithProgress, progress};
 ///
 /// let client = Client::connect("squares", master.db_address()).await?;
 /// let numbers = (0..500).map(|number| number.to_string());
-/// let squares = client.job(Squares::SQUARE, numbers).messages(500);
-/// let squares = squares.filter(|square| std::future::ready(square.is_ok())).count();
+/// let mut job = client.job(Squares::SQUARE, numbers).messages(500);
+/// let squares = async {
+///     let mut squares = 0;
+///     while let Some(square) = job.next().await {
+///         squares += usize::from(square.is_ok());
+///     }
+///     squares
+/// };
 /// let failures = async {
 ///     second_line.delay(Duration::ZERO..=Duration::from_millis(5));
 ///     first_line.hold_after(10); // exactly

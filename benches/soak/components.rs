@@ -4,7 +4,6 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use palm::component::SinkBuilder;
 use palm::prelude::*;
 use palm::{ComponentHandle, LinkOptions};

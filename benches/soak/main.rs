@@ -30,7 +30,6 @@ mod member;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::testing::Faults;
 

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::socket::{Push, SocketOptions};
 use palm::testing::Cluster;

@@ -27,6 +27,11 @@ impl Several {
     }
 
     #[palm::method]
+    fn echoed(&self, text: String) -> String {
+        text
+    }
+
+    #[palm::method]
     fn fails(&self) -> Result<Bytes, String> {
         Err("as asked".to_owned())
     }
@@ -276,6 +281,31 @@ fn a_server_that_is_restarted_answers_all() {
         answers.sort_by_key(|answer| answer.parse::<u32>().unwrap());
         let expected: Vec<_> = (0..3000).map(|number| number.to_string()).collect();
         assert_eq!(answers, expected);
+        server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn next_loses_no_answer_when_its_future_is_dropped() {
+    check(async {
+        let server = Several.bind(ANY).spawn().await.unwrap();
+        let client = connect("several", &server).await;
+        let numbers: Vec<_> = (0..500).map(|number| number.to_string()).collect();
+        let mut job = client.job(Several::ECHOED, numbers.clone()).messages(500);
+        let mut answers = Vec::new();
+        let mut dropped = 0;
+        // A future is dropped after each poll that has no answer.
+        while answers.len() < numbers.len() {
+            tokio::select! {
+                biased;
+                answer = job.next() => answers.push(answer.unwrap().unwrap()),
+                () = tokio::task::yield_now() => dropped += 1,
+            }
+        }
+        assert!(dropped > 0);
+        assert!(job.next().await.is_none());
+        answers.sort_unstable_by_key(|answer| answer.parse::<u32>().unwrap());
+        assert_eq!(answers, numbers);
         server.shutdown().await.unwrap();
     });
 }

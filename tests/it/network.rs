@@ -7,7 +7,6 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use palm::prelude::*;
 use palm::{ComponentHandle, LinkOptions};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use palm::prelude::*;
 use palm::socket::{Pull, Push, Reply};
 use palm::{CallError, ComponentHandle, FailureKind, Message};

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use palm::part::{Inbound, Outbound};
 use palm::parts::{
     CacheService, Handler, HttpService, PubService, PullConnection, PullService, PushConnection,

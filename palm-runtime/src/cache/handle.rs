@@ -285,7 +285,6 @@ impl Cache {
     /// that also happens when the component is restarted.
     ///
     /// ```
-    /// use futures_util::TryStreamExt;
     /// use palm_runtime::{Cache, Change, MemoryStore};
     ///
     /// # #[tokio::main]
@@ -293,7 +292,7 @@ impl Cache {
     /// let cache = Cache::new(MemoryStore::default());
     /// let mut users = cache.watch("users/").await?;
     /// cache.set("users/1", "Ada").await?;
-    /// match users.try_next().await? {
+    /// match users.next().await.transpose()? {
     ///     Some(Change::Set { key, value }) => assert_eq!((&*key, value), ("users/1", "Ada".into())),
     ///     other => panic!("{other:?}"),
     /// }

@@ -1,5 +1,6 @@
 //! The streams of a [`Cache`](super::Cache): entries, and changes.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -18,6 +19,37 @@ pub struct Scan(pub(super) BoxStream<'static, Result<Entry, CacheError>>);
 /// It does not end. After an error it goes on where it was, as soon as it is polled again.
 #[must_use = "a watch tells nothing unless it is polled"]
 pub struct Watch(pub(super) BoxStream<'static, Result<Change, CacheError>>);
+
+impl Scan {
+    /// Receives the next entry; `None` after the last one.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the store cannot do it, or the cache service does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no entry is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Result<Entry, CacheError>> {
+        poll_fn(|context| self.0.as_mut().poll_next(context)).await
+    }
+}
+
+impl Watch {
+    /// Receives the next change. It never returns `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the cache service does not answer, or the watcher is behind
+    /// ([`Lagged`](CacheError::Lagged)). The next call goes on with the watch.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no change is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Result<Change, CacheError>> {
+        poll_fn(|context| self.0.as_mut().poll_next(context)).await
+    }
+}
 
 impl Stream for Scan {
     type Item = Result<Entry, CacheError>;

@@ -43,7 +43,6 @@ const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// ```no_run
 /// # async fn example() -> palm_runtime::Result<()> {
-/// use futures_util::StreamExt;
 /// use palm_runtime::Client;
 ///
 /// let client = Client::connect("server", "tcp://127.0.0.1:5559").await?;

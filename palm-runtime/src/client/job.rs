@@ -587,6 +587,38 @@ impl<'a, Output> Job<'a, Output> {
     }
 }
 
+impl<Output: Answer> Job<'_, Output> {
+    /// Receives the next answer, in the order in which calls are done; `None` when the job is over.
+    ///
+    /// The job sends its arguments while this is awaited. A job is a [`Stream`] too; no crate has to be in scope
+    /// for this method.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Remote`], [`CallError::Decode`] and a [`CallError::Timeout`] with the number of its input
+    /// concern one input, and the job goes on. After any other error it is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: no argument and no answer is lost if the future is dropped, and the next call goes on with the
+    /// job.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(client: palm_runtime::Client, images: Vec<Vec<u8>>) -> palm_runtime::Result<()> {
+    /// let mut thumbnails = client.job("images.thumbnail", images);
+    /// while let Some(thumbnail) = thumbnails.next().await {
+    ///     println!("{} bytes", thumbnail?.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn next(&mut self) -> Option<Result<Output::Value, CallError>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
 impl<Output: Answer> Stream for Job<'_, Output> {
     type Item = Result<Output::Value, CallError>;
 

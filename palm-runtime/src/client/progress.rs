@@ -13,8 +13,6 @@ use crate::function::Answer;
 ///
 /// ```no_run
 /// # async fn example(client: palm_runtime::Client) -> palm_runtime::Result<()> {
-/// use futures_util::StreamExt;
-///
 /// let job = client.job("images.thumbnail", (0..10_000).map(|n| n.to_string()));
 /// let mut answers = palm_runtime::progress(job);
 /// while let Some(answer) = answers.next().await {
@@ -53,6 +51,21 @@ fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_position(progress.done);
     if progress.failed > 0 {
         bar.set_message(format!(", {} failed", progress.failed));
+    }
+}
+
+impl<Output: Answer> WithProgress<'_, Output> {
+    /// Receives the next answer, and draws the bar; see [`Job::next`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Job::next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, as [`Job::next`] is.
+    pub async fn next(&mut self) -> Option<<Self as Stream>::Item> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 }
 
