@@ -22,6 +22,7 @@ mod client;
 mod completion;
 mod components;
 mod dispatch;
+mod documents;
 mod drain;
 mod errors;
 mod examples;

@@ -1,0 +1,1031 @@
+//! The documents against the program: the numbers, defaults, names and errors that they state.
+//!
+//! What the documents say in words is compared with the source text, so that a constant needs no public path to be
+//! checked. [`Source`] reads a value, the functions [`time`], [`count`] and [`bytes`] write it as documents do, and a
+//! check looks for the sentence that contains it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The documents for users and contributors.
+const DOCUMENTS: [&str; 10] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "benches/README.md",
+    "docs/cache.md",
+    "docs/calls.md",
+    "docs/http.md",
+    "docs/protocol.md",
+    "proto/README.md",
+];
+
+fn path(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// All files below `folder` whose names end with `.extension`.
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![path(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Fails with all that was found at once.
+#[track_caller]
+fn assert_none(found: &[String], what: &str) {
+    assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
+}
+
+/// A value that stands in the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    Millis(u64),
+    Number(u64),
+    Bool(bool),
+    None,
+}
+
+impl Value {
+    /// Reads an expression such as `Duration::from_secs(15)`, `64 * 1024 * 1024` or `Some(10_000)`.
+    fn parse(expression: &str) -> Option<Self> {
+        let expression = expression.trim();
+        let inside = |name: &str| {
+            let inside = expression.strip_prefix(name)?.strip_prefix('(')?;
+            inside.strip_suffix(')')
+        };
+        if let Some(inside) = inside("Some") {
+            return Self::parse(inside);
+        }
+        if let Some(seconds) = inside("Duration::from_secs") {
+            return Some(Self::Millis(number(seconds)? * 1000));
+        }
+        if let Some(millis) = inside("Duration::from_millis") {
+            return number(millis).map(Self::Millis);
+        }
+        match expression {
+            "None" => Some(Self::None),
+            "true" => Some(Self::Bool(true)),
+            "false" => Some(Self::Bool(false)),
+            _ => number(expression).map(Self::Number),
+        }
+    }
+
+    /// How documents write it: any of these.
+    fn spellings(self) -> Vec<String> {
+        match self {
+            Self::Millis(millis) => vec![time(millis)],
+            Self::Number(number) if number >= 1024 && number.is_multiple_of(1024) => {
+                vec![bytes(number), count(number)]
+            }
+            Self::Number(number) => vec![count(number)],
+            Self::Bool(true) => vec!["yes".to_owned(), "`true`".to_owned()],
+            Self::Bool(false) => vec!["no".to_owned(), "`false`".to_owned()],
+            Self::None => vec!["none".to_owned()],
+        }
+    }
+}
+
+/// A product or a shift of integers.
+fn number(expression: &str) -> Option<u64> {
+    if let Some((left, right)) = expression.split_once("<<") {
+        return Some(number(left)? << number(right)?);
+    }
+    expression.split('*').try_fold(1, |product, factor| {
+        let factor: u64 = factor.trim().replace('_', "").parse().ok()?;
+        Some(product * factor)
+    })
+}
+
+fn time(millis: u64) -> String {
+    match millis {
+        millis if millis.is_multiple_of(1000) => format!("{} s", millis / 1000),
+        millis => format!("{millis} ms"),
+    }
+}
+
+/// Five digits and more are in groups of three.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn bytes(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| bytes.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1, "bytes"));
+    format!("{} {name}", bytes / unit)
+}
+
+/// Whether the text has the value, and not as a part of a larger number.
+fn states(text: &str, value: &str) -> bool {
+    text.match_indices(value).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let behind = &text[at + value.len()..];
+        let is_longer = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
+        let is_group = behind.strip_prefix(' ').is_some_and(|group| {
+            group.len() >= 3 && group.bytes().take(3).all(|byte| byte.is_ascii_digit())
+        });
+        !before.is_some_and(|char| char.is_ascii_digit()) && !is_longer(behind) && !is_group
+    })
+}
+
+/// A source file of `palm-runtime`.
+struct Source {
+    name: &'static str,
+    text: String,
+}
+
+impl Source {
+    fn new(name: &'static str) -> Self {
+        let text = read(&format!("palm-runtime/src/{name}"));
+        Self { name, text }
+    }
+
+    /// The value of a constant (`const NAME: _ = value;`), or of a field where it is set (`name: value,`).
+    #[track_caller]
+    fn value(&self, name: &str) -> Value {
+        let constant = format!("const {name}: ");
+        let field = format!("{name}: ");
+        let found = self.text.lines().find_map(|line| {
+            let line = line.trim();
+            let value = match line.split_once(&constant) {
+                Some((_, constant)) => constant.split_once(" = ")?.1.strip_suffix(';')?,
+                None => line.strip_prefix(&field)?.strip_suffix(',')?,
+            };
+            Value::parse(value)
+        });
+        found.unwrap_or_else(|| panic!("{} has no value of `{name}`; correct this test", self.name))
+    }
+
+    #[track_caller]
+    fn millis(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Value::Millis(millis) => millis,
+            other => panic!("`{name}` in {} is {other:?}", self.name),
+        }
+    }
+
+    #[track_caller]
+    fn time(&self, name: &str) -> String {
+        time(self.millis(name))
+    }
+
+    #[track_caller]
+    fn number(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Value::Number(number) => number,
+            other => panic!("`{name}` in {} is {other:?}", self.name),
+        }
+    }
+
+    #[track_caller]
+    fn count(&self, name: &str) -> String {
+        count(self.number(name))
+    }
+
+    #[track_caller]
+    fn bytes(&self, name: &str) -> String {
+        bytes(self.number(name))
+    }
+}
+
+/// The variants of an enum, by its source.
+fn variants(source: &str, name: &str) -> BTreeSet<String> {
+    let source = read(source);
+    let (_, body) = source.split_once(&format!("pub enum {name} {{\n")).unwrap();
+    let (body, _) = body.split_once("\n}").unwrap();
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let names = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));
+    let end = |char: char| !char.is_alphanumeric();
+    names
+        .map(|line| line.split(end).next().unwrap().to_owned())
+        .collect()
+}
+
+/// The first cells of a table whose header begins with `header`, without backticks.
+fn first_cells(document: &str, header: &str) -> BTreeSet<String> {
+    let text = read(document);
+    let (_, table) = text
+        .split_once(header)
+        .unwrap_or_else(|| panic!("{document}: {header}"));
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        row.split('|')
+            .nth(1)
+            .unwrap()
+            .trim()
+            .trim_matches('`')
+            .to_owned()
+    })
+    .collect()
+}
+
+/// Sentences that a document has to contain, each made with values of the program.
+#[track_caller]
+fn check_sentences(document: &str, sentences: &[String]) {
+    let text = read(document);
+    let missing: Vec<_> = sentences
+        .iter()
+        .filter(|it| !text.contains(*it))
+        .cloned()
+        .collect();
+    assert_none(
+        &missing,
+        &format!("{document} does not say what the program does"),
+    );
+}
+
+/// The row of a table, by the beginning of its first cell, and what has to be in the others.
+#[track_caller]
+fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
+    let text = read(document);
+    let mut found = Vec::new();
+    for (first, values) in rows {
+        let begin = format!("| {first}");
+        let Some(row) = text.lines().find(|line| line.starts_with(&begin)) else {
+            found.push(format!("no row begins with `{first}`"));
+            continue;
+        };
+        let missing = values.iter().filter(|value| !states(row, value));
+        found.extend(missing.map(|value| format!("{value} is not in the row `{first}`")));
+    }
+    assert_none(
+        &found,
+        &format!("{document} does not say what the program does"),
+    );
+}
+
+#[test]
+fn the_guide_lists_all_errors_of_calls() {
+    let errors = variants("palm-runtime/src/client/error.rs", "CallError");
+    assert_eq!(first_cells("docs/calls.md", "| `CallError` |"), errors);
+    let kinds = variants("palm-runtime/src/error.rs", "FailureKind");
+    assert_eq!(first_cells("docs/calls.md", "| `FailureKind` |"), kinds);
+}
+
+#[test]
+fn the_guide_of_calls_states_the_numbers_of_the_program() {
+    let client = Source::new("client/connect.rs");
+    let job = Source::new("client/job.rs");
+    let routes = Source::new("client/routes.rs");
+    let held = Source::new("parts/held.rs");
+    let link = Source::new("link/options.rs");
+    let accept = Source::new("link/accept.rs");
+    let dispatch = Source::new("link/dispatch.rs");
+    let settings = Source::new("component/settings.rs");
+    let pack = Source::new("payload/message_pack.rs");
+    check_sentences(
+        "docs/calls.md",
+        &[
+            format!(
+                "the client's `timeout`, {} by default",
+                client.time("timeout")
+            ),
+            format!(
+                "within `connect_timeout`, {} by default",
+                client.time("connect_timeout")
+            ),
+            format!("window, {} by default", client.count("window")),
+            format!("no answer has come for {}", job.time("PATIENCE")),
+            format!(
+                "for up to {} for its descriptor",
+                client.time("DESCRIPTOR_PATIENCE")
+            ),
+            format!(
+                "waits up to {} for components",
+                routes.time("SEARCH_TIMEOUT")
+            ),
+            format!(
+                "after {} if no component has ever followed",
+                held.time("GRACE")
+            ),
+            format!("(`.hold(..)`, {} by default)", held.time("time")),
+            format!(
+                "`max_attempts` workers ({} by default)",
+                link.count("max_attempts")
+            ),
+            format!(
+                "no sign of life for `patience` ({} by default)",
+                link.time("patience")
+            ),
+            format!(
+                "for longer than `resume_limit` ({} by default)",
+                link.time("resume_limit")
+            ),
+            format!(
+                "{} after its connection was closed",
+                accept.time("CLIENT_RECONNECT_GRACE")
+            ),
+            format!(
+                "fails after {} with `UnknownFunction`",
+                dispatch.time("UNKNOWN_GRACE")
+            ),
+            format!(
+                "`drain_limit` ({} by default)",
+                settings.time("drain_limit")
+            ),
+            format!("`close`** waits up to {}", client.time("FLUSH_TIMEOUT")),
+            format!("MessagePack to {} levels", pack.count("MAX_DEPTH")),
+        ],
+    );
+}
+
+#[test]
+fn the_architecture_states_the_bounds_of_queues() {
+    let queue = Source::new("queue.rs");
+    let socket = Source::new("socket/options.rs");
+    let held = Source::new("parts/held.rs");
+    let streams = Source::new("link/streams.rs");
+    let routes = Source::new("client/routes.rs");
+    let doubt = Source::new("parts/doubt.rs");
+    let memory = Source::new("message/memory.rs");
+    let executor = Source::new("executor.rs");
+    let cancel = Source::new("cancel.rs");
+    let client = Source::new("client/connect.rs");
+    let cache = Source::new("parts/cache.rs");
+    let link = Source::new("link/options.rs");
+    let connection = Source::new("link/connection.rs");
+    let changes = Source::new("cache/changes.rs");
+    let repeated = Source::new("cache/repeated.rs");
+    let file = Source::new("cache/file/writer.rs");
+    let redis = Source::new("cache/redis/mod.rs");
+    let offers = Source::new("offers.rs");
+    let functions = Source::new("link/functions.rs");
+    let dispatch = Source::new("link/dispatch.rs");
+    let answering = Source::new("parts/answering.rs");
+    let relay = Source::new("testing/faults/relay.rs");
+    check_rows(
+        "ARCHITECTURE.md",
+        &[
+            ("of a socket, per peer", vec![socket.count("queue_len")]),
+            (
+                "between two parts",
+                vec![queue.count("messages"), queue.bytes("bytes")],
+            ),
+            (
+                "pending publications",
+                vec![
+                    held.count("messages"),
+                    held.bytes("bytes"),
+                    held.time("time"),
+                    held.time("GRACE"),
+                ],
+            ),
+            (
+                "followers that a component lists",
+                vec![
+                    streams.count("MAX_FOLLOWERS"),
+                    streams.bytes("MAX_FOLLOWER_BYTES"),
+                ],
+            ),
+            (
+                "last components that a client has found",
+                vec![routes.count("MAX_LINKS"), routes.count("MAX_ROUTES")],
+            ),
+            (
+                "answers in doubt",
+                vec![
+                    doubt.count("ANSWERS"),
+                    doubt.bytes("BYTES"),
+                    doubt.time("PATIENCE"),
+                ],
+            ),
+            ("memory of large frames", vec![memory.bytes("KEPT")]),
+            (
+                "results that wait for the end of a call",
+                vec![executor.bytes("COLLECTED")],
+            ),
+            (
+                "calls that were given up",
+                vec![
+                    cancel.count("CALLS"),
+                    cancel.count("RELAYED"),
+                    client.count("GIVEN_UP"),
+                ],
+            ),
+            (
+                "cache requests under way",
+                vec![cache.count("CONCURRENCY"), cache.count("WAITING")],
+            ),
+            (
+                "tasks with a worker over its link",
+                vec![connection.count("MOST_AHEAD")],
+            ),
+            ("sessions of links", vec![link.count("max_sessions")]),
+            ("watchers that wait", vec![cache.count("WATCHERS")]),
+            (
+                "changes that watchers",
+                vec![changes.count("LEN"), changes.bytes("BYTES")],
+            ),
+            (
+                "cache requests that must not be done twice",
+                vec![repeated.count("LEN")],
+            ),
+            ("changes of a cache in a file", vec![file.count("QUEUE")]),
+            ("keys of a cache on Redis", vec![redis.count("AT_ONCE")]),
+            (
+                "functions that workers have registered",
+                vec![offers.count("MAX_FUNCTIONS")],
+            ),
+            (
+                "names of functions, and different lists",
+                vec![
+                    functions.count("MAX_NAMES"),
+                    functions.count("MAX_NAME_LEN"),
+                    functions.count("MAX_CLASSES"),
+                ],
+            ),
+            (
+                "names of functions that no worker has",
+                vec![dispatch.count("MAX_UNKNOWN")],
+            ),
+            (
+                "requests of REP and HTTP peers",
+                vec![
+                    answering.count("CONCURRENCY"),
+                    answering.time("ANSWER_TIMEOUT"),
+                ],
+            ),
+            (
+                "what waits in a line of a test",
+                vec![relay.count("MAX_CONNECTIONS")],
+            ),
+        ],
+    );
+    check_sentences(
+        "ARCHITECTURE.md",
+        &[
+            format!(
+                "waits for it for `slow_limit` ({})",
+                link.time("slow_limit")
+            ),
+            format!("(`LinkOptions::patience`, {})", link.time("patience")),
+            format!("`resume_limit` ({};", link.time("resume_limit")),
+            format!("`max_attempts` workers ({})", link.count("max_attempts")),
+        ],
+    );
+}
+
+#[test]
+fn the_wire_contract_states_the_numbers_of_the_program() {
+    let cancel = Source::new("cancel.rs");
+    let offers = Source::new("offers.rs");
+    let streams = Source::new("link/streams.rs");
+    let held = Source::new("parts/held.rs");
+    let repeated = Source::new("cache/repeated.rs");
+    let changes = Source::new("cache/changes.rs");
+    let group = Source::new("message/group.rs");
+    let pack = Source::new("link/pack.rs");
+    let link = Source::new("link/options.rs");
+    let session = Source::new("link/session.rs");
+    let accept = Source::new("link/accept.rs");
+    check_sentences(
+        "proto/README.md",
+        &[
+            format!(
+                "with `answer` after {} without sending",
+                link.time("heartbeat")
+            ),
+            format!("heard nothing for its patience, {},", link.time("patience")),
+            format!("ours do for {} after the peer", link.time("resume_limit")),
+            format!("has {} to return", link.time("resume_limit")),
+            format!("or alone after {}", session.time("ACK_DELAY")),
+            format!("every {} until something arrives", session.time("RETRY")),
+            format!("waits for {} before it publishes", accept.time("SETTLING")),
+            format!(
+                "{} after its connection was closed",
+                accept.time("CLIENT_RECONNECT_GRACE")
+            ),
+            format!("remembers the last {} for a minute", cancel.count("CALLS")),
+            format!("by their names, {} of them", offers.count("MAX_FUNCTIONS")),
+            format!(
+                "{} of them and {} at most",
+                streams.count("MAX_FOLLOWERS"),
+                streams.bytes("MAX_FOLLOWER_BYTES"),
+            ),
+            format!(
+                "({}, {} messages, {} unless",
+                held.time("time"),
+                held.count("messages"),
+                held.bytes("bytes"),
+            ),
+            format!("`id` of at most {} bytes", repeated.count("ID_BYTES")),
+            format!("two minutes, {} of them", repeated.count("LEN")),
+            format!(
+                "(ours keep {}, up to {})",
+                changes.count("LEN"),
+                changes.bytes("BYTES")
+            ),
+            format!("No more than {} messages", pack.count("MOST")),
+            format!(
+                "messages of {} and less that follow each other into common frames of {}",
+                bytes(group.number("SMALL")),
+                bytes(group.number("SHARED")),
+            ),
+        ],
+    );
+    let ready = Source::new("parts/ready.rs");
+    assert_eq!(
+        ready.time("SILENCE"),
+        "250 ms",
+        "proto/README.md says a quarter of a second"
+    );
+    let remote = Source::new("cache/remote.rs");
+    assert_eq!(
+        remote.time("REPEATS"),
+        "60 s",
+        "proto/README.md says one minute"
+    );
+    assert_eq!(
+        repeated.time("PATIENCE"),
+        "120 s",
+        "proto/README.md says two minutes"
+    );
+    assert_eq!(
+        cancel.time("MEMORY"),
+        "60 s",
+        "proto/README.md says a minute"
+    );
+}
+
+#[test]
+fn the_chapter_on_http_states_the_limits_of_the_program() {
+    let listener = Source::new("http/listener.rs");
+    let serve = Source::new("http/serve.rs");
+    let gateway = Source::new("http/gateway.rs");
+    let answering = Source::new("parts/answering.rs");
+    let posted = Source::new("http/posted.rs");
+    check_rows(
+        "docs/http.md",
+        &[
+            ("connections", vec![listener.count("connections")]),
+            (
+                "the head of a request",
+                vec![listener.time("header_timeout"), serve.bytes("HEAD")],
+            ),
+            (
+                "requests under way in a gateway",
+                vec![gateway.count("CALLS")],
+            ),
+            (
+                "the body of a request",
+                vec![gateway.bytes("request_bytes")],
+            ),
+            (
+                "bodies of all requests",
+                vec![gateway.bytes("memory_bytes")],
+            ),
+            ("the time of a request", vec![gateway.time("timeout")]),
+            (
+                "waiting for a worker",
+                vec![gateway.time("worker_patience")],
+            ),
+            ("a result ", vec![gateway.bytes("response_bytes")]),
+            ("results of a stream", vec![gateway.bytes("RESULTS")]),
+            (
+                "messages posted to an `HttpService`",
+                vec![answering.time("ANSWER_TIMEOUT")],
+            ),
+        ],
+    );
+    assert_eq!(answering.time("ANSWER_TIMEOUT"), posted.time("PATIENCE"));
+}
+
+#[test]
+fn the_chapter_on_http_lists_the_statuses_of_a_gateway() {
+    let mut answered = BTreeSet::from(["200".to_owned()]);
+    let codes = (100..600).filter_map(|code| reqwest::StatusCode::from_u16(code).ok());
+    let named = codes.filter_map(|code| {
+        let name = code
+            .canonical_reason()?
+            .to_uppercase()
+            .replace([' ', '-'], "_");
+        Some((format!("StatusCode::{name}"), code.as_str().to_owned()))
+    });
+    let named: Vec<_> = named.collect();
+    for file in ["body", "call", "gateway", "problem", "service", "stream"] {
+        let source = read(&format!("palm-runtime/src/http/{file}.rs"));
+        let source = source.split("\nmod tests {").next().unwrap();
+        for status in source
+            .match_indices("StatusCode::")
+            .map(|(at, _)| &source[at..])
+        {
+            let is_name = |char: char| char.is_ascii_uppercase() || char == '_';
+            let name = &status["StatusCode::".len()..];
+            let len = name.find(|char| !is_name(char)).unwrap_or(name.len());
+            let name = format!("StatusCode::{}", &name[..len]);
+            answered.extend(
+                named
+                    .iter()
+                    .filter(|(known, _)| *known == name)
+                    .map(|(_, code)| code.clone()),
+            );
+        }
+    }
+    assert_eq!(first_cells("docs/http.md", "| status | when |"), answered);
+}
+
+#[test]
+fn the_chapter_on_the_cache_states_the_limits_of_the_program() {
+    let changes = Source::new("cache/changes.rs");
+    let page = Source::new("cache/page.rs");
+    let store = Source::new("cache/store.rs");
+    let file = Source::new("cache/file/mod.rs");
+    check_rows(
+        "docs/cache.md",
+        &[
+            ("`scan`", vec![page.count("entries"), page.bytes("bytes")]),
+            ("limit ", vec![file.bytes("limit_bytes")]),
+        ],
+    );
+    check_sentences(
+        "docs/cache.md",
+        &[
+            format!(
+                "{} changes, up to {}",
+                changes.count("LEN"),
+                changes.bytes("BYTES")
+            ),
+            format!(
+                "A key may have {} and a value {}",
+                store.bytes("key_bytes"),
+                store.bytes("value_bytes")
+            ),
+        ],
+    );
+}
+
+/// Option structs and builders of the runtime: each "Default: …" in the documentation of a field or method is compared
+/// with the value that the source sets.
+#[test]
+fn documented_defaults_are_those_of_the_program() {
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for file in files("palm-runtime/src", "rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let name = file
+            .strip_prefix(path("palm-runtime/src"))
+            .unwrap()
+            .display();
+        let mut documentation = String::new();
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        for (index, line) in lines.iter().enumerate() {
+            if let Some(documented) = line.strip_prefix("///") {
+                documentation.push_str(documented);
+                continue;
+            }
+            if line.starts_with('#') {
+                continue;
+            }
+            let documentation = std::mem::take(&mut documentation);
+            let Some((_, default)) = documentation.split_once("Default: ") else {
+                continue;
+            };
+            // The field itself, or the one that the method sets.
+            let field = match line.strip_prefix("pub fn ") {
+                Some(_) => lines[index..].iter().take(6).find_map(|line| {
+                    let (field, _) = line.strip_prefix("self.")?.split_once(" = ")?;
+                    field.rsplit('.').next()
+                }),
+                None => line
+                    .strip_prefix("pub ")
+                    .and_then(|it| it.split_once(": "))
+                    .map(|it| it.0),
+            };
+            let Some(field) = field else { continue };
+            let set = format!("{field}: ");
+            let values = lines
+                .iter()
+                .filter_map(|line| Value::parse(line.strip_prefix(&set)?.strip_suffix(',')?));
+            let values: Vec<_> = values.collect();
+            let [first, ..] = values[..] else { continue };
+            if first == Value::None {
+                // It is described by words.
+                continue;
+            }
+            checked += 1;
+            let default = default.to_lowercase();
+            let is_stated = |value: &Value| {
+                let mut spellings = value.spellings().into_iter();
+                spellings.any(|spelling| {
+                    let spelling = spelling.to_lowercase();
+                    default.starts_with(&spelling) && states(&default, &spelling)
+                })
+            };
+            if !values.iter().any(is_stated) {
+                let stated: String = default.chars().take(40).collect();
+                wrong.push(format!(
+                    "{name}: `{field}` is {first:?}, its documentation says \"{stated}\""
+                ));
+            }
+        }
+    }
+    assert_none(&wrong, "defaults that the documentation misstates");
+    assert!(checked >= 25, "only {checked} defaults were found");
+}
+
+#[test]
+fn the_readme_lists_the_features() {
+    let manifest = read("Cargo.toml");
+    let (_, features) = manifest.split_once("[features]\n").unwrap();
+    let (features, _) = features.split_once("\n[").unwrap();
+    let features: BTreeSet<_> = features
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.split_once(" = ")?.0.to_owned()))
+        .filter(|feature| feature != "default")
+        .collect();
+    assert!(
+        manifest.contains("\ndefault = []\n"),
+        "the README says that no feature is on"
+    );
+    assert_eq!(first_cells("README.md", "| feature |"), features);
+}
+
+#[test]
+fn the_readme_lists_the_environment_variables() {
+    let mut read_by_the_program = BTreeSet::new();
+    for file in files("palm-runtime/src", "rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if file.to_string_lossy().ends_with("_test.rs") {
+            continue;
+        }
+        let text = text.split("\nmod tests {").next().unwrap();
+        for prefix in ["PALM_", "RUST_LOG"] {
+            for literal in text.split(&format!("\"{prefix}")).skip(1) {
+                let rest = literal.split('"').next().unwrap();
+                let is_name = |char: char| char.is_ascii_uppercase() || char == '_';
+                if rest.chars().all(is_name) {
+                    read_by_the_program.insert(format!("{prefix}{rest}"));
+                }
+            }
+        }
+    }
+    assert_eq!(
+        first_cells("README.md", "| variable |"),
+        read_by_the_program
+    );
+}
+
+/// The figures of the README are measured ones, as `benches/README.md` has them: whole ranges, or medians.
+#[test]
+fn figures_of_the_readme_are_those_of_the_benchmarks() {
+    let readme = read("README.md");
+    let (_, section) = readme.split_once("## How fast").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let measured = read("benches/README.md");
+    let is_part = |char: char| char.is_ascii_digit() || ",.–".contains(char);
+    let figures = section.split(|char| !is_part(char));
+    let figures = figures.map(|figure| figure.trim_matches([',', '.', '–']));
+    let figures: Vec<_> = figures.filter(|figure| !figure.is_empty()).collect();
+    assert!(figures.len() > 8, "{figures:?}");
+    let unknown = figures.iter().filter(|figure| !measured.contains(**figure));
+    let unknown: Vec<_> = unknown.map(|figure| (*figure).to_owned()).collect();
+    assert_none(&unknown, "figures that benches/README.md does not have");
+}
+
+/// What is in backticks differs from case to case.
+fn skeleton(text: &str) -> String {
+    let mut skeleton = String::new();
+    for (index, part) in text.split('`').enumerate() {
+        skeleton.push_str(if index % 2 == 0 { part } else { "`_`" });
+    }
+    skeleton
+}
+
+#[test]
+fn compile_errors_in_documents_are_those_of_the_compiler() {
+    let mut said = String::new();
+    for file in files("ui-tests/tests/ui/fail", "stderr") {
+        said.push_str(&skeleton(&std::fs::read_to_string(file).unwrap()));
+    }
+    let mut unknown = Vec::new();
+    let mut checked = 0;
+    for document in DOCUMENTS {
+        for line in read(document).lines() {
+            if let Some((_, error)) = line.split_once("// error: ") {
+                checked += 1;
+                if !said.contains(&skeleton(error)) {
+                    unknown.push(format!("{document}: {error}"));
+                }
+            }
+        }
+    }
+    assert_none(&unknown, "compile errors that no test of ui-tests has");
+    assert!(checked >= 4);
+}
+
+/// What a component says while it waits is made in the source, or expected by a test of it.
+#[test]
+fn texts_of_waits_in_the_guide_are_those_of_the_program() {
+    let mut said = read("tests/it/waiting.rs");
+    for file in files("palm-runtime/src", "rs") {
+        said.push_str(&std::fs::read_to_string(file).unwrap());
+    }
+    let guide = read("docs/calls.md");
+    let (_, table) = guide.split_once("| what is wrong | what the log").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut unknown = Vec::new();
+    let mut checked = 0;
+    for row in rows {
+        let cell = row.split(" | ").nth(1).unwrap();
+        let mut spans = Vec::new();
+        for (index, part) in cell.split("``").enumerate() {
+            match index % 2 {
+                0 => spans.extend(part.split('`').skip(1).step_by(2)),
+                _ => spans.push(part),
+            }
+        }
+        // Names and numbers differ from case to case.
+        let is_end = |char: char| "`:,".contains(char) || char.is_ascii_digit();
+        let texts = spans.iter().flat_map(|span| span.split(".."));
+        for text in texts.flat_map(|text| text.split(is_end)) {
+            let text = text.trim_matches([' ', '(', ')', ',']);
+            if text.len() > 8 {
+                checked += 1;
+                if !said.contains(text) {
+                    unknown.push(text.to_owned());
+                }
+            }
+        }
+    }
+    assert_none(&unknown, "texts that no component says");
+    assert!(checked >= 10, "only {checked} texts were found");
+}
+
+/// The part of a link to a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let mut anchor = String::new();
+    for char in heading.trim().chars() {
+        match char {
+            ' ' => anchor.push('-'),
+            '-' | '_' => anchor.push(char),
+            char if char.is_alphanumeric() => anchor.extend(char.to_lowercase()),
+            _ => {}
+        }
+    }
+    anchor
+}
+
+/// The lines of a document outside of code blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in DOCUMENTS {
+        let text = read(document);
+        let folder = Path::new(document).parent().unwrap();
+        for line in prose(&text) {
+            for link in line.split("](").skip(1) {
+                let link = link.split(')').next().unwrap();
+                if link.starts_with("http") || link.contains("::") {
+                    continue;
+                }
+                let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+                let target = match file {
+                    "" => document.into(),
+                    file => folder.join(file).to_string_lossy().into_owned(),
+                };
+                if !path(&target).exists() {
+                    broken.push(format!("{document}: {link}"));
+                } else if !fragment.is_empty() {
+                    let target = read(&target);
+                    let headings = prose(&target).filter(|line| line.starts_with('#'));
+                    let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
+                    if !anchors.any(|anchor| anchor == fragment) {
+                        broken.push(format!("{document}: {link}"));
+                    }
+                }
+            }
+        }
+    }
+    assert_none(&broken, "links that lead nowhere");
+}
+
+/// The code blocks of a document that begin with ```` ```language ````, without hidden lines.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(found) = line.strip_prefix("```") else {
+            continue;
+        };
+        let block = lines.by_ref().take_while(|line| *line != "```");
+        let mut code = String::new();
+        for line in block {
+            // What a reader does not see.
+            if line != "#" && !line.starts_with("# ") {
+                writeln!(code, "{line}").unwrap();
+            }
+        }
+        if found.split(',').next() == Some(language) {
+            blocks.push(code);
+        }
+    }
+    blocks
+}
+
+/// What the README tells a new user to do, to the letter, but for the place of palm and the port.
+#[test]
+#[ignore = "builds a project of its own, with all dependencies"]
+fn readme_project_compiles_and_runs() {
+    let readme = read("README.md");
+    let (_, steps) = readme
+        .split_once("## Your own worker in five minutes")
+        .unwrap();
+    let (steps, _) = steps.split_once("\n## ").unwrap();
+    let [create, _run, ..] = &blocks(steps, "sh")[..] else {
+        panic!("the README has no commands")
+    };
+    let [main, more, ..] = &blocks(steps, "rust")[..] else {
+        panic!("the README has no code")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let sh = |folder: &Path, commands: &str| {
+        let done = std::process::Command::new("sh")
+            .args(["-ec", commands])
+            .current_dir(folder)
+            .env("CARGO_TARGET_DIR", path("target/readme"))
+            .env("CARGO_NET_OFFLINE", "true")
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{commands}\n{output}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    // The project is outside of the workspace, so palm is where the README says only for the reader.
+    sh(
+        folder.path(),
+        &create.replace("../palm", env!("CARGO_MANIFEST_DIR")),
+    );
+    let project = folder.path().join("images");
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+    drop(port);
+    let main = main.replace("127.0.0.1:5559", &address);
+    // Step 3 goes into the client, behind its call.
+    let call = "println!(\"{} bytes\", thumbnail.len());\n";
+    assert!(main.contains(call));
+    let images = "let images = [\"one\", \"two\", \"three\"];\n";
+    let main = main.replace(call, &format!("{call}{images}{more}"));
+    std::fs::write(project.join("src/main.rs"), main).unwrap();
+
+    let printed = sh(
+        &project,
+        "cargo build --quiet
+         images=\"$CARGO_TARGET_DIR/debug/images\"
+         \"$images\" master & master=$!
+         \"$images\" worker & worker=$!
+         trap 'kill $master $worker; wait' EXIT
+         timeout 60 \"$images\"",
+    );
+    assert_eq!(printed.lines().next(), Some("7 bytes"), "{printed}");
+    let mut more: Vec<_> = printed.lines().skip(1).collect();
+    more.sort_unstable();
+    assert_eq!(more, ["2 bytes", "2 bytes", "3 bytes"], "{printed}");
+}
