@@ -26,11 +26,11 @@ pub use palm_runtime::http;
 pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, ByteString, Bytes, Cache, CacheError, CacheLimits,
     CallError, CallFailure, Change, Changes, Client, ClientBuilder, ComponentHandle, ComponentKind,
-    Connect, ConnectError, Context, DecodeError, Durations, Entry, Error, Eval, Executor,
-    FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub, IntoPayload, IntoSteps, Job,
-    KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics, NoAnswer, OpenStoreError, Order,
-    Page, PageLimits, PartKind, PartMetrics, Position, PositionedError, Progress, Protobuf,
-    QueueLimits, Registration, RemoteError, Result, Route, RouteError, RunError, Scan,
+    ConfigurationError, Connect, ConnectError, Context, DecodeError, Durations, Entry, Error, Eval,
+    Executor, FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub, IntoPayload,
+    IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics, NoAnswer,
+    OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics, Position, PositionedError,
+    Progress, Protobuf, QueueLimits, Registration, RemoteError, Result, Route, RunError, Scan,
     ServerTemplate, StartError, Step, StepError, Steps, Swap, Untyped, Watch, blocking, callable,
     component, components, logging, part, parts, proto, socket,
 };

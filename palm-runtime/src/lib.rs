@@ -52,8 +52,8 @@ pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, Prog
 #[cfg(feature = "progress")]
 pub use client::{WithProgress, progress};
 pub use component::{
-    Bind, ComponentHandle, ComponentKind, Connect, Hub, Master, RunError, ServerTemplate,
-    StartError,
+    Bind, ComponentHandle, ComponentKind, ConfigurationError, Connect, Hub, Master, RunError,
+    ServerTemplate, StartError,
 };
 pub use context::Context;
 pub use error::{BoxError, CallFailure, Error, FailureKind, Result};
@@ -72,7 +72,7 @@ pub use payload::MessagePack;
 pub use payload::{FromPayload, IntoPayload, PositionedError, Protobuf};
 pub use queue::QueueLimits;
 pub use registration::{Registration, components};
-pub use router::{PartKind, RouteError};
+pub use router::PartKind;
 
 #[doc(hidden)]
 pub use registration::inventory;

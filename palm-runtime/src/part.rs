@@ -99,6 +99,12 @@ pub trait Inbound: Send + 'static {
         false
     }
 
+    /// What the part is going to bind, so that two parts at one address are refused by name.
+    #[doc(hidden)]
+    fn binds(&self) -> Vec<Binding> {
+        Vec::new()
+    }
+
     /// Brings messages in, until [`Outlet::stopped`].
     ///
     /// # Errors
@@ -168,6 +174,12 @@ pub trait Outbound: Send + 'static {
         false
     }
 
+    /// What the part is going to bind, so that two parts at one address are refused by name.
+    #[doc(hidden)]
+    fn binds(&self) -> Vec<Binding> {
+        Vec::new()
+    }
+
     /// Takes messages on, until the inlet has run dry. `outlet` leads to the part that its answers
     /// are routed to, if any.
     ///
@@ -228,6 +240,12 @@ pub trait Bypass: Send + 'static {
     /// outbound ones only where all parts are of this kind. Default: no.
     fn only_passes_on(&self) -> bool {
         false
+    }
+
+    /// What the part is going to bind, so that two parts at one address are refused by name.
+    #[doc(hidden)]
+    fn binds(&self) -> Vec<Binding> {
+        Vec::new()
     }
 
     /// Runs until `stop`.
@@ -713,6 +731,37 @@ impl Setup<'_> {
 
     pub(crate) fn counters(&self) -> Arc<PartCounters> {
         self.counters.clone()
+    }
+}
+
+/// An address that a part of palm binds when it is opened.
+#[doc(hidden)]
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// How the address is given, such as `pull_address`.
+    pub(crate) option: &'static str,
+    pub(crate) address: Result<Address, AddressError>,
+    /// Whether only legacy peers need it, so that it is not bound with `links_only`.
+    pub(crate) is_legacy: bool,
+}
+
+impl Binding {
+    pub(crate) fn new(option: &'static str, address: &Result<Address, AddressError>) -> Self {
+        let address = address.clone();
+        let is_legacy = false;
+        Self {
+            option,
+            address,
+            is_legacy,
+        }
+    }
+
+    pub(crate) fn legacy(option: &'static str, address: &Result<Address, AddressError>) -> Self {
+        let is_legacy = true;
+        Self {
+            is_legacy,
+            ..Self::new(option, address)
+        }
     }
 }
 

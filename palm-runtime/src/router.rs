@@ -27,8 +27,7 @@ pub(crate) struct Entry {
 
 /// Why a component cannot be made of its parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RouteError {
+pub(crate) enum RouteError {
     /// Two parts have the same name.
     #[error("two parts are called `{name}`")]
     NameTaken {
@@ -89,57 +88,69 @@ pub enum RouteError {
     },
 }
 
-/// Checks all routes. Every mistake counts, the first one is told.
-pub(crate) fn check(entries: &[Entry]) -> Result<(), RouteError> {
+/// All mistakes in the routes. Parts that no route leads to are reported only if all routes lead somewhere, since
+/// a misspelt route leaves such a part behind.
+pub(crate) fn check(entries: &[Entry]) -> Vec<RouteError> {
+    let mut errors = Vec::new();
     let mut names = HashSet::new();
     for entry in entries {
         if !names.insert(&entry.name) {
             let name = entry.name.clone();
-            return Err(RouteError::NameTaken { name });
+            errors.push(RouteError::NameTaken { name });
         }
     }
     for entry in entries {
         for to in entry.route.iter().chain(&entry.failures) {
-            check_route(entries, &entry.name, to)?;
+            errors.extend(check_route(entries, &entry.name, to));
         }
     }
+    let mut circles = HashSet::new();
     for entry in entries {
-        check_circle(entries, entry)?;
+        if let Some(circle) = find_circle(entries, entry) {
+            let mut parts = circle.clone();
+            parts.sort_unstable();
+            parts.dedup();
+            if circles.insert(parts) {
+                let circle = circle.join(" → ");
+                errors.push(RouteError::Circle { circle });
+            }
+        }
     }
-    check_loose_ends(entries)?;
+    if errors.is_empty() {
+        check_loose_ends(entries, &mut errors);
+    }
     let mut caches = entries.iter().filter(|entry| entry.is_cache);
-    match (caches.next(), caches.next()) {
-        (Some(first), Some(second)) => Err(RouteError::TwoCacheServices {
+    if let (Some(first), Some(second)) = (caches.next(), caches.next()) {
+        errors.push(RouteError::TwoCacheServices {
             first: first.name.clone(),
             second: second.name.clone(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses parts that messages vanish in or never reach. An outbound part needs no route: its work can be all
-/// that is wanted, and a request that waits for its answer gets that without one.
-fn check_loose_ends(entries: &[Entry]) -> Result<(), RouteError> {
-    let is_loose = |it: &&Entry| it.kind == PartKind::Inbound && it.route.is_none();
-    if let Some(loose) = entries.iter().find(is_loose) {
-        return Err(RouteError::NoRoute {
-            name: loose.name.clone(),
-            outbound: list(entries, |it| it.kind == PartKind::Outbound),
         });
     }
+    errors
+}
+
+/// Finds parts that messages vanish in or never reach. An outbound part needs no route: its work can be all
+/// that is wanted, and a request that waits for its answer gets that without one.
+fn check_loose_ends(entries: &[Entry], errors: &mut Vec<RouteError>) {
+    let is_loose = |it: &&Entry| it.kind == PartKind::Inbound && it.route.is_none();
+    let loose = entries.iter().filter(is_loose);
+    errors.extend(loose.map(|loose| RouteError::NoRoute {
+        name: loose.name.clone(),
+        outbound: list(entries, |it| it.kind == PartKind::Outbound),
+    }));
     let routes = entries
         .iter()
         .flat_map(|it| it.route.iter().chain(&it.failures));
     let fed: HashSet<_> = routes.collect();
     let is_starved = |it: &&Entry| it.kind == PartKind::Outbound && !fed.contains(&it.name);
-    if let Some(starved) = entries.iter().find(is_starved) {
-        let may_feed = |it: &Entry| it.kind == PartKind::Outbound && it.route.is_none();
-        return Err(RouteError::NotFed {
+    let starved = entries.iter().filter(is_starved);
+    errors.extend(starved.map(|starved| {
+        let may_feed = |it: &Entry| it.kind != PartKind::Bypass && it.route.is_none();
+        RouteError::NotFed {
             name: starved.name.clone(),
             loose: list(entries, |it| may_feed(it) && it.name != starved.name),
-        });
-    }
-    Ok(())
+        }
+    }));
 }
 
 /// The names of some of the parts.
@@ -156,21 +167,21 @@ fn find<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
     entries.iter().find(|entry| entry.name == name)
 }
 
-fn check_route(entries: &[Entry], from: &str, to: &str) -> Result<(), RouteError> {
+fn check_route(entries: &[Entry], from: &str, to: &str) -> Option<RouteError> {
     let (from, to) = (from.to_owned(), to.to_owned());
     let outbound = || list(entries, |it| it.kind == PartKind::Outbound);
     match find(entries, &to) {
-        None => Err(RouteError::NoSuchPart {
+        None => Some(RouteError::NoSuchPart {
             from,
             to,
             outbound: outbound(),
         }),
-        Some(entry) if entry.kind != PartKind::Outbound => Err(RouteError::NotOutbound {
+        Some(entry) if entry.kind != PartKind::Outbound => Some(RouteError::NotOutbound {
             from,
             to,
             outbound: outbound(),
         }),
-        Some(_) => Ok(()),
+        Some(_) => None,
     }
 }
 
@@ -187,21 +198,20 @@ pub(crate) fn leads_to(entries: &[Entry], from: &str, index: usize) -> bool {
     false
 }
 
-fn check_circle(entries: &[Entry], start: &Entry) -> Result<(), RouteError> {
+/// The names of a circle, from the first to the first again, that the routes from `start` on lead into.
+fn find_circle<'a>(entries: &'a [Entry], start: &'a Entry) -> Option<Vec<&'a str>> {
     let mut path = vec![start.name.as_str()];
     let mut next = start.route.as_deref();
     while let Some(name) = next {
         if let Some(begin) = path.iter().position(|known| *known == name) {
             let mut circle = path[begin..].to_vec();
             circle.push(name);
-            return Err(RouteError::Circle {
-                circle: circle.join(" → "),
-            });
+            return Some(circle);
         }
         path.push(name);
         next = find(entries, name).and_then(|entry| entry.route.as_deref());
     }
-    Ok(())
+    None
 }
 
 #[cfg(test)]
@@ -233,8 +243,8 @@ mod tests {
             }
         };
         let entries: Vec<_> = table.split(',').map(entry).collect();
-        let result = check(&entries).map_err(|error| error.to_string());
-        assert_eq!(result, expected.map_err(str::to_owned));
+        let errors: Vec<_> = check(&entries).iter().map(RouteError::to_string).collect();
+        assert_eq!(errors.join("\n"), expected.err().unwrap_or_default());
     }
 
     #[test]
@@ -285,6 +295,25 @@ mod tests {
             ),
         );
         check_table("in Pull > Push, out Push ! Pub, out Pub", Ok(()));
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        check_table(
+            "in a > x, out b > c, out c > b, in d ! a, out c, cache e, cache f",
+            Err("two parts are called `c`\n\
+                `a` is routed to `x`, which is not registered; outbound parts: `b`, `c`, `c`\n\
+                `d` is routed to `a`, which is no outbound part; outbound parts: `b`, `c`, `c`\n\
+                the routes form a circle: b → c → b\n\
+                `e` and `f` are both a cache service; a component has one"),
+        );
+        check_table(
+            "in a, in b > c, out c, out d",
+            Err(
+                "`a` has no route, so its messages would be lost; outbound parts: `c`, `d`\n\
+                no route leads to `d`, so it would receive nothing; parts without a route: `a`, `c`",
+            ),
+        );
     }
 
     #[test]

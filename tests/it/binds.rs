@@ -143,6 +143,8 @@ fn templates_refuse_addresses_that_other_hosts_can_reach() {
         }),
         ("worker_push_address", |it, at| {
             it.register_outbound(WorkerPushService::bind(at), "Out");
+            it.register_inbound(WorkerPullService::bind(ANY), "Results")
+                .route("To");
         }),
         ("worker_push_address", |it, at| {
             it.register_outbound(PushPullService::bind(at, ANY), "Out");

@@ -21,6 +21,7 @@ mod cache;
 mod client;
 mod completion;
 mod components;
+mod configurations;
 mod dispatch;
 mod documents;
 mod drain;

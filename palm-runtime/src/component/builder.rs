@@ -62,6 +62,32 @@ pub(super) enum Publisher {
     Of(Given),
 }
 
+impl Publisher {
+    pub(super) fn address(&self) -> &Given {
+        match self {
+            Self::At(address) | Self::Of(address) => address,
+        }
+    }
+}
+
+/// As its option: for errors.
+impl std::fmt::Display for StreamSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = self.publisher.address();
+        let address = match address {
+            Ok(address) => address.to_string(),
+            Err(_) => "..".to_owned(),
+        };
+        match (&self.publisher, &self.previous) {
+            (Publisher::Of(_), _) => write!(formatter, "`.follow(\"{address}\")`"),
+            (Publisher::At(_), None) => write!(formatter, "`.sub_address(\"{address}\")`"),
+            (Publisher::At(_), Some(previous)) => {
+                write!(formatter, "`.stream(\"{address}\", \"{previous}\")`")
+            }
+        }
+    }
+}
+
 /// A component that others connect to. Implemented by the macros.
 pub trait Bind: Sized {
     /// The options of its kind.
@@ -153,7 +179,8 @@ impl<C, K: Kind> Builder<C, K> {
 }
 
 impl<C, K: Calls> Builder<C, K> {
-    /// How many calls may run at once. Default: as many as there are processors. 0 counts as 1.
+    /// How many calls may run at once. Default: as many as there are processors. With 0 the component does not
+    /// start.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls;
         self
@@ -237,12 +264,12 @@ impl<C, K: HasWorkers> Builder<C, K> {
 
 impl<C, K: Follows> Builder<C, K> {
     /// Where the component before publishes: its `pub_address`. This, or [`follow`](Self::follow), is
-    /// needed.
+    /// needed, once: a pipeline or hub with two components to follow does not start.
     pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
-        self.sources = vec![StreamSource {
+        self.sources.push(StreamSource {
             publisher: Publisher::At(address.into_address()),
             previous: None,
-        }];
+        });
         self
     }
 
@@ -254,12 +281,12 @@ impl<C, K: Follows> Builder<C, K> {
     }
 
     /// Follows the component whose `db_address` this is: where it publishes, and its name, are asked
-    /// there.
+    /// there. A pipeline or hub follows one component, and does not start with two; a sink follows several.
     pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
-        self.sources = vec![StreamSource {
+        self.sources.push(StreamSource {
             publisher: Publisher::Of(db_address.into_address()),
             previous: None,
-        }];
+        });
         self
     }
 }

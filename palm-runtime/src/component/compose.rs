@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::{Bind, Builder, FromComponent, Publisher};
+use super::configuration::Mistakes;
 use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
 use super::signal::until_stopped;
@@ -18,7 +19,7 @@ use crate::executor::{Addressee, Executor, Order};
 use crate::http::{Gateway, Listener};
 use crate::message::{Message, new_id};
 use crate::network::NetworkTrust;
-use crate::part::InboundHooks;
+use crate::part::{Binding, InboundHooks};
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
 use crate::parts::{
@@ -132,8 +133,131 @@ where
     }
 }
 
+impl<C, K: Kind> Builder<C, K> {
+    /// Refuses what cannot work: all mistakes at once.
+    fn check(&self) -> std::result::Result<(), StartError> {
+        let mut mistakes = Mistakes::default();
+        let is_worker = K::KIND == kind::Worker::KIND;
+        if is_worker {
+            if self.name.is_empty() {
+                mistakes.add("its name is empty: leave out `.name(\"\")`, and it gets one");
+            }
+        } else {
+            mistakes.check_name(&self.name);
+        }
+        if self.concurrency == 0 {
+            mistakes.add("with `.concurrency(0)` no call could run: it has to be at least 1");
+        }
+        mistakes.check_settings(&self.settings);
+        if is_worker {
+            let connected = [
+                ("the `db_address`", Some(&self.db_address)),
+                ("`.push_address(..)`", self.push_address.as_ref()),
+                ("`.pull_address(..)`", self.pull_address.as_ref()),
+            ];
+            for (option, address) in connected {
+                if let Some(address) = address {
+                    let peer = "its master or hub";
+                    check_connected(&mut mistakes, K::KIND, option, address, peer);
+                }
+            }
+        } else {
+            let addresses = [
+                ("pull_address", &self.pull_address),
+                ("pub_address", &self.pub_address),
+                ("worker_push_address", &self.worker_push_address),
+                ("worker_pull_address", &self.worker_pull_address),
+            ];
+            let legacy = addresses.into_iter().filter_map(|(option, address)| {
+                let address = address.as_ref()?;
+                Some((None, Binding::legacy(option, address)))
+            });
+            let db_address = (None, Binding::new("db_address", &self.db_address));
+            let bound = std::iter::once(db_address).chain(legacy);
+            mistakes.check_bound(self.settings.links_only, bound);
+            self.check_sources(&mut mistakes);
+        }
+        mistakes.finish(&self.name)
+    }
+
+    /// The components that it follows.
+    fn check_sources(&self, mistakes: &mut Mistakes) {
+        let kind = K::KIND;
+        let follows_one = [kind::Pipeline::KIND, kind::Hub::KIND].contains(&kind);
+        let is_sink = kind == kind::Sink::KIND;
+        if !follows_one && !is_sink {
+            return;
+        }
+        if self.sources.is_empty() {
+            let how = match is_sink {
+                true => "`.stream(\"<its pub_address>\", \"<its name>\")`",
+                false => "`.sub_address(\"<its pub_address>\").previous(\"<its name>\")`",
+            };
+            mistakes.add(format!(
+                "a {kind} follows another component, but none is named: add `.follow(\"<its db_address>\")`, or {how}"
+            ));
+        }
+        if follows_one && self.sources.len() > 1 {
+            let sources: Vec<_> = self.sources.iter().map(ToString::to_string).collect();
+            mistakes.add(format!(
+                "a {kind} follows one component, but {} name {}: keep one, or use a sink, which follows several",
+                sources.join(" and "),
+                sources.len()
+            ));
+        }
+        if is_sink {
+            let sources = self.sources.iter().map(ToString::to_string);
+            mistakes.check_twice("the stream", sources);
+        }
+        for source in &self.sources {
+            let (option, own) = match &source.publisher {
+                Publisher::At(_) => ("`.sub_address(..)`", self.pub_address.as_ref()),
+                Publisher::Of(_) => ("`.follow(..)`", Some(&self.db_address)),
+            };
+            let address = source.publisher.address();
+            let peer = "the component that it follows";
+            check_connected(mistakes, kind, option, address, peer);
+            let Ok(address) = address else {
+                continue;
+            };
+            if let Some(Ok(own)) = own
+                && own == address
+                && address.can_be_connected_to()
+            {
+                mistakes.add(format!(
+                    "it follows itself: {source} is its own address; give that of the component before"
+                ));
+            }
+            let has_topic = source.previous.is_some() || self.previous.is_some();
+            if matches!(source.publisher, Publisher::At(_)) && !has_topic {
+                mistakes.add(format!(
+                    "`.previous(\"<topic>\")` has to say what of `{address}` it follows, usually the name of the component there"
+                ));
+            }
+        }
+    }
+}
+
+/// An address that a component connects to: one place, not one to bind.
+fn check_connected(
+    mistakes: &mut Mistakes,
+    kind: super::ComponentKind,
+    option: &str,
+    address: &Given,
+    peer: &str,
+) {
+    match address {
+        Err(error) => mistakes.add(format!("{option}: {error}")),
+        Ok(address) if !address.can_be_connected_to() => mistakes.add(format!(
+            "{option} is `{address}`, which can only be bound, and a {kind} connects: give the host and port of {peer}"
+        )),
+        Ok(_) => {}
+    }
+}
+
 impl<C: Callable> Compose for Builder<C, kind::Server> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        self.check()?;
         let pull_address = self.beside("pull", &self.pull_address)?;
         let mut parts = self.calling_parts(false)?;
         parts
@@ -146,6 +270,7 @@ impl<C: Callable> Compose for Builder<C, kind::Server> {
 
 impl<C: Callable> Compose for Builder<C, kind::Pipeline> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        self.check()?;
         let subscription = self.single_stream().await?;
         let mut parts = self.calling_parts(true)?;
         let inbound = parts.template.register_inbound(subscription, "Sub");
@@ -156,6 +281,7 @@ impl<C: Callable> Compose for Builder<C, kind::Pipeline> {
 
 impl<C: Callable> Compose for Builder<C, kind::Sink> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        self.check()?;
         let streams = self.streams().await?;
         let mut parts = self.calling_parts(true)?;
         for (number, subscription) in streams.into_iter().enumerate() {
@@ -170,6 +296,7 @@ impl<C: Callable> Compose for Builder<C, kind::Sink> {
 
 impl<C: Shape> Compose for Builder<C, kind::Master> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        self.check()?;
         let pull_address = self.beside("pull", &self.pull_address)?;
         let mut parts = self.worker_parts()?;
         let pull = PullService::bind(pull_address).hooks(parts.scatter());
@@ -184,6 +311,7 @@ impl<C: Shape> Compose for Builder<C, kind::Master> {
 
 impl<C: Shape> Compose for Builder<C, kind::Hub> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
+        self.check()?;
         let subscription = self.single_stream().await?;
         let mut parts = self.worker_parts()?;
         let subscription = subscription.hooks(parts.scatter());
@@ -198,6 +326,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         /// How long a method waits for its master's cache.
         const CACHE_PATIENCE: Duration = Duration::from_secs(10);
 
+        self.check()?;
         let db_address = self.db_address()?;
         let id = new_id();
         let directory = Directory::connect(&db_address, &id, &self.settings.socket)
@@ -339,13 +468,6 @@ impl<C: Shape, K: Kind> Builder<C, K> {
             source,
         })?;
         let pub_address = self.beside("pub", &self.pub_address)?;
-        if self.name.is_empty() || self.name.contains([' ', '.']) {
-            let problem = format!(
-                "`{}` is no name: it has to have a letter, and neither a space nor a dot",
-                self.name
-            );
-            return Err(self.option_error(problem));
-        }
         let state = State::new(self.component);
         let publish = PubService::with_hooks(pub_address, state.clone())
             .pipelined_or(self.pipelined, tells_others)
@@ -376,42 +498,23 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         }
     }
 
-    /// The streams that the component follows.
+    /// The streams that the component follows. [`check`](Self::check) has refused what they cannot be.
     async fn streams(&self) -> std::result::Result<Vec<SubConnection>, StartError> {
-        if self.sources.is_empty() {
-            let how = match K::KIND {
-                kind::Sink::KIND => "`.stream(\"<its pub_address>\", \"<its name>\")`",
-                _ => "`.sub_address(\"<its pub_address>\").previous(\"<its name>\")`",
-            };
-            let kind = K::KIND;
-            return Err(self.option_error(format!(
-                "a {kind} has to know whom it follows: `.follow(\"<the db_address of the component before>\")`, or {how}"
-            )));
-        }
         let mut streams = Vec::new();
         for source in &self.sources {
+            let address = source.publisher.address().clone();
+            let address = address.map_err(|error| self.address_error(error.into()))?;
             let topic = source.previous.clone().or_else(|| self.previous.clone());
-            let stream = match source.publisher.clone() {
-                Publisher::At(address) => {
-                    let address = address.map_err(|error| self.address_error(error.into()))?;
-                    let topic = topic.ok_or_else(|| {
-                        self.option_error(format!(
-                            "`.previous(\"<topic>\")` has to say what of `{address}` it follows, usually the name of the component there"
-                        ))
-                    })?;
-                    SubConnection::connect(&address, topic)
-                }
-                Publisher::Of(db_address) => {
-                    let db_address =
-                        db_address.map_err(|error| self.address_error(error.into()))?;
+            streams.push(match &source.publisher {
+                Publisher::At(_) => SubConnection::connect(&address, topic.unwrap_or_default()),
+                Publisher::Of(_) => {
                     let options = &self.settings.socket;
-                    let directory = Directory::connect(&db_address, &new_id(), options)
+                    let directory = Directory::connect(&address, &new_id(), options)
                         .await
                         .map_err(|source| self.address_error(source))?;
                     SubConnection::follow(directory, topic)
                 }
-            };
-            streams.push(stream);
+            });
         }
         Ok(streams)
     }
@@ -427,13 +530,6 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         StartError::Address {
             component: self.name.clone(),
             source,
-        }
-    }
-
-    fn option_error(&self, problem: String) -> StartError {
-        StartError::Option {
-            component: self.name.clone(),
-            problem,
         }
     }
 }

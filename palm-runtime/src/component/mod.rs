@@ -6,6 +6,7 @@
 
 mod builder;
 mod compose;
+mod configuration;
 mod description;
 pub(crate) mod descriptor;
 mod handle;
@@ -19,6 +20,7 @@ mod thread;
 pub use builder::{Bind, Builder, Connect, FromComponent};
 pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
+pub use configuration::ConfigurationError;
 pub use description::Description;
 pub use handle::ComponentHandle;
 pub(crate) use kind::Kind;

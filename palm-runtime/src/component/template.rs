@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::configuration::{ConfigurationError, Mistakes};
 use super::description::{Description, PartDescription};
 use super::handle::ComponentHandle;
 use super::run::{Parts, supervise};
@@ -23,11 +24,13 @@ use crate::context::ComponentContext;
 use crate::error::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::network::{ExposedError, NetworkTrust};
-use crate::part::{Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop};
+use crate::part::{
+    Binding, Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop,
+};
 use crate::parts::{CacheService, WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
 use crate::queue::queue;
-use crate::router::{self, Entry, PartKind, RouteError};
+use crate::router::{self, Entry, PartKind};
 use crate::socket::{Kill, SocketError};
 use crate::{Error, Result};
 
@@ -71,6 +74,14 @@ struct Registration {
 }
 
 impl Registration {
+    fn binds(&self) -> Vec<Binding> {
+        match &self.part {
+            AnyPart::Inbound(part) => part.binds(),
+            AnyPart::Outbound(part) => part.binds(),
+            AnyPart::Bypass(part) => part.binds(),
+        }
+    }
+
     fn only_passes_on(&self) -> bool {
         match &self.part {
             AnyPart::Inbound(part) => part.only_passes_on(),
@@ -128,6 +139,7 @@ pub(super) type RunningPart = BoxFuture<'static, std::result::Result<(), BoxErro
 
 trait ErasedInbound: Send {
     fn only_passes_on(&self) -> bool;
+    fn binds(&self) -> Vec<Binding>;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, outlet: Outlet) -> RunningPart;
 }
@@ -135,6 +147,10 @@ trait ErasedInbound: Send {
 impl<P: Inbound> ErasedInbound for P {
     fn only_passes_on(&self) -> bool {
         Inbound::only_passes_on(self)
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        Inbound::binds(self)
     }
 
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
@@ -148,6 +164,7 @@ impl<P: Inbound> ErasedInbound for P {
 
 trait ErasedOutbound: Send {
     fn only_passes_on(&self) -> bool;
+    fn binds(&self) -> Vec<Binding>;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, inlet: Inlet, outlet: Outlet) -> RunningPart;
 }
@@ -155,6 +172,10 @@ trait ErasedOutbound: Send {
 impl<P: Outbound> ErasedOutbound for P {
     fn only_passes_on(&self) -> bool {
         Outbound::only_passes_on(self)
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        Outbound::binds(self)
     }
 
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
@@ -168,6 +189,7 @@ impl<P: Outbound> ErasedOutbound for P {
 
 trait ErasedBypass: Send {
     fn only_passes_on(&self) -> bool;
+    fn binds(&self) -> Vec<Binding>;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, stop: Stop) -> RunningPart;
 }
@@ -175,6 +197,10 @@ trait ErasedBypass: Send {
 impl<P: Bypass> ErasedBypass for P {
     fn only_passes_on(&self) -> bool {
         Bypass::only_passes_on(self)
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        Bypass::binds(self)
     }
 
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a> {
@@ -190,13 +216,13 @@ impl<P: Bypass> ErasedBypass for P {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The routes do not fit together.
+    /// It cannot work as it is configured. Nothing was opened.
     #[error("cannot start `{component}`")]
-    Route {
+    Configuration {
         /// The component's name.
         component: String,
-        /// What is wrong with them.
-        source: RouteError,
+        /// All mistakes.
+        source: ConfigurationError,
     },
     /// A part could not be opened.
     #[error("cannot start `{component}`: its part `{part}` does not open")]
@@ -501,19 +527,44 @@ impl ServerTemplate {
         self.open().instrument(span).await.map_err(Error::Start)
     }
 
-    async fn open(mut self) -> std::result::Result<ComponentHandle, StartError> {
-        router::check(&self.entries).map_err(|source| StartError::Route {
-            component: self.name.clone(),
-            source,
-        })?;
-
-        if self.settings.links_only && !self.settings.link.enabled {
-            return Err(StartError::Option {
-                component: self.name.clone(),
-                problem: "with `links_only` nobody reaches it, since its `link_options` say that it has none"
-                    .to_owned(),
-            });
+    /// Refuses what cannot work: all mistakes at once.
+    fn check(&self) -> std::result::Result<(), StartError> {
+        let mut mistakes = Mistakes::default();
+        // Of a worker, it says only who did something.
+        if self.kind == Some(ComponentKind::Worker) {
+            if self.name.is_empty() {
+                mistakes.add("its name is empty: leave out `.name(\"\")`, and it gets one");
+            }
+        } else {
+            mistakes.check_name(&self.name);
         }
+        mistakes.check_settings(&self.settings);
+        if self.entries.is_empty() {
+            mistakes.add("it has no parts: register at least one");
+        }
+        for error in router::check(&self.entries) {
+            mistakes.add(error.to_string());
+        }
+        let parts = || self.entries.iter().zip(&self.registrations);
+        let part_with = |role| parts().find(|(_, it)| it.role == role);
+        if let Some((tasks, _)) = part_with(PartRole::GivesTasks)
+            && part_with(PartRole::TakesResults).is_none()
+        {
+            mistakes.add(format!(
+                "`{}` gives tasks to workers, and no part receives their results: register a `WorkerPullService`",
+                tasks.name
+            ));
+        }
+        let bindings = parts().flat_map(|(entry, registration)| {
+            let binds = registration.binds().into_iter();
+            binds.map(|binding| (Some(entry.name.as_str()), binding))
+        });
+        mistakes.check_bound(self.settings.links_only, bindings);
+        mistakes.finish(&self.name)
+    }
+
+    async fn open(mut self) -> std::result::Result<ComponentHandle, StartError> {
+        self.check()?;
         let store = ComponentStore::new(self.settings.store.clone(), self.settings.cache_limits);
         let store = Arc::new(store);
         let cache = self.context_cache.take();

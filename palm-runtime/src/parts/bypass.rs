@@ -9,7 +9,7 @@ use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::callable::{Outcome, catch_panic};
 use crate::error::{BoxError, CallFailure};
 use crate::fair_queue::Usage;
-use crate::part::{BATCH, Bypass, BypassInbound, BypassOutbound, OpenError, Setup, Stop};
+use crate::part::{BATCH, Binding, Bypass, BypassInbound, BypassOutbound, OpenError, Setup, Stop};
 use crate::queue::{QueueLimits, Queued, Receiver, Sender, queue};
 use crate::socket::{Pull, Push, Reply};
 
@@ -74,6 +74,10 @@ impl<H: BypassInbound> RepBypassService<H> {
 }
 
 impl<H: BypassInbound> Bypass for RepBypassService<H> {
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::new("bypass_address", &self.address)]
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let address = setup.bind_address("bypass_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;

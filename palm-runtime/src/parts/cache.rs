@@ -10,14 +10,14 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::MissedTickBehavior;
 
 use super::whereabouts::{Given, IntoAddress};
-use crate::cache::ComponentStore;
 use crate::cache::service::{self, Handled, Poll, Refusal, Repeated, ServiceError};
+use crate::cache::{CacheError, ComponentStore};
 use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
 use crate::link::accept::TICK;
 use crate::link::is_header;
 use crate::metrics::PartCounters;
-use crate::part::{Bypass, FLUSH_TIMEOUT, OpenError, Setup, Shared, Stop};
+use crate::part::{Binding, Bypass, FLUSH_TIMEOUT, OpenError, Setup, Shared, Stop};
 use crate::socket::{Reply, Responder, RouterDepartures, SocketClosed};
 
 /// Requests that are carried out at once, and that wait here for that; further ones are lost, and their
@@ -83,6 +83,10 @@ impl CacheService {
 impl Bypass for CacheService {
     fn only_passes_on(&self) -> bool {
         true
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::new("db_address", &self.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
@@ -188,7 +192,12 @@ impl Bypass for CacheService {
                     Err(Refusal { reply, error }) => {
                         counters.count_error();
                         let cause = chain(&error);
-                        tracing::warn!("a cache request was not carried out: {cause}");
+                        if let ServiceError::Cache(CacheError::Store(_)) = error {
+                            // The component has logged that its store fails.
+                            tracing::debug!("a cache request was not carried out: {cause}");
+                        } else {
+                            tracing::warn!("a cache request was not carried out: {cause}");
+                        }
                         reply
                     }
                 };

@@ -22,7 +22,7 @@ use crate::function::has_next_step;
 use crate::link::{Delivery, Following, StreamNews};
 use crate::message::{FrameMemory, Group, Message, Split};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
+use crate::part::{BATCH, Binding, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
 /// Publishes each message: under the component's own name and with the next stage, if the message has a
@@ -119,6 +119,10 @@ impl<S: Shape> PubService<S> {
 impl<S: Shape> Outbound for PubService<S> {
     fn only_passes_on(&self) -> bool {
         !S::GATHERS && !S::HANDLES_STREAM
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::legacy("pub_address", &self.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {

@@ -4,7 +4,7 @@ use super::intake::{Ids, Intake, passes_on};
 use super::linked::{Calls, LinkedPull, Senders};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Pull, SocketClosed};
 
 /// Takes messages from all who connect and push to it. Announced as `pull_address`. Beside a
@@ -60,6 +60,10 @@ impl<H> PullService<H> {
 impl<H: InboundHooks> Inbound for PullService<H> {
     fn only_passes_on(&self) -> bool {
         passes_on::<H>()
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::legacy("pull_address", &self.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{BATCH, Binding, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Push, SocketClosed};
 
 /// Gives each message to one of the peers that connect to it, in turn. Announced as `push_address`.
@@ -46,6 +46,10 @@ impl PushService {
 impl Outbound for PushService {
     fn only_passes_on(&self) -> bool {
         true
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::new("push_address", &self.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {

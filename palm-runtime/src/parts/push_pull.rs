@@ -7,7 +7,7 @@ use super::whereabouts::{Given, IntoAddress, Opened};
 use super::workers::{Tasks, take_results};
 use crate::error::BoxError;
 use crate::link::accept::Incoming;
-use crate::part::{Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{Binding, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Pull, Push};
 
 /// Gives each message to one of the workers that connect, takes their results, and sends these on along
@@ -98,6 +98,13 @@ impl PushPullService {
 impl Outbound for PushPullService {
     fn only_passes_on(&self) -> bool {
         true
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![
+            Binding::legacy("worker_push_address", &self.push_address),
+            Binding::legacy("worker_pull_address", &self.pull_address),
+        ]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {

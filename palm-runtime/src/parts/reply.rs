@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, Reply, Responder, SocketClosed};
 
 /// Takes messages from REQ peers and answers each: with the outbound part's answer where it is
@@ -99,6 +99,10 @@ impl<H> RepService<H> {
 }
 
 impl<H: InboundHooks> Inbound for RepService<H> {
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::new("rep_address", &self.address)]
+    }
+
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let address = setup.bind_address("rep_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;

@@ -24,7 +24,8 @@ use crate::link::dispatch::{Failed, Reach};
 use crate::message::{Group, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
-    BATCH, Envelope, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared, Stop,
+    BATCH, Binding, Envelope, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared,
+    Stop,
 };
 use crate::socket::{Pull, Push, SocketClosed, TrySendError};
 
@@ -147,6 +148,10 @@ impl WorkerPushService {
 impl Outbound for WorkerPushService {
     fn only_passes_on(&self) -> bool {
         true
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::legacy("worker_push_address", &self.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
@@ -740,6 +745,10 @@ impl WorkerPullService {
 impl Inbound for WorkerPullService {
     fn only_passes_on(&self) -> bool {
         true
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::legacy("worker_pull_address", &self.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {

@@ -109,6 +109,25 @@ impl Address {
         }
     }
 
+    /// Whether not both of the addresses can be bound: they are the same place, or a port of one interface and of
+    /// all interfaces.
+    pub(crate) fn collides(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (
+                Transport::Tcp { host, port },
+                Transport::Tcp {
+                    host: other_host,
+                    port: other_port,
+                },
+            ) => {
+                let same_host =
+                    host == other_host || Self::is_any_host(host) || Self::is_any_host(other_host);
+                *port != 0 && port == other_port && same_host
+            }
+            (one, other) => one == other,
+        }
+    }
+
     /// The host of a `tcp://` address.
     pub(super) fn host(&self) -> Option<&str> {
         match &self.0 {

@@ -1,0 +1,336 @@
+//! Whether a component can work as it is configured: all mistakes at once, before anything is opened.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::StartError;
+use super::settings::Settings;
+use crate::part::Binding;
+
+/// Why a component cannot work as it is configured: every mistake, with the names of the options or parts and
+/// what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigurationError {
+    mistakes: Vec<String>,
+}
+
+impl ConfigurationError {
+    /// The mistakes, one sentence each. There is at least one.
+    pub fn mistakes(&self) -> &[String] {
+        &self.mistakes
+    }
+}
+
+impl std::fmt::Display for ConfigurationError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let [mistake] = &*self.mistakes {
+            return formatter.write_str(mistake);
+        }
+        write!(formatter, "{} mistakes", self.mistakes.len())?;
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            let before = if index == 0 { ": " } else { "; " };
+            write!(formatter, "{before}({}) {mistake}", index + 1)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigurationError {}
+
+/// The mistakes that were found.
+#[derive(Debug, Default)]
+pub(super) struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    pub(super) fn add(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
+    /// Refuses to start the component if there are any.
+    pub(super) fn finish(self, component: &str) -> Result<(), StartError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        Err(StartError::Configuration {
+            component: component.to_owned(),
+            source: ConfigurationError { mistakes: self.0 },
+        })
+    }
+
+    /// The name of a component that clients call, or others follow.
+    pub(super) fn check_name(&mut self, name: &str) {
+        if name.is_empty() || name.contains([' ', '.']) {
+            self.add(format!(
+                "`{name}` cannot be a name: it needs at least one character, and neither a space nor a dot"
+            ));
+        }
+    }
+
+    /// The options that every component has.
+    pub(super) fn check_settings(&mut self, settings: &Settings) {
+        let (socket, link) = (&settings.socket, &settings.link);
+        let zeros = [
+            ("queue_limits", "messages", settings.queue.messages == 0),
+            ("queue_limits", "bytes", settings.queue.bytes == 0),
+            (
+                "cache_limits",
+                "key_bytes",
+                settings.cache_limits.key_bytes == 0,
+            ),
+            (
+                "cache_limits",
+                "value_bytes",
+                settings.cache_limits.value_bytes == 0,
+            ),
+            ("socket_options", "queue_len", socket.queue_len == 0),
+            (
+                "socket_options",
+                "max_message_bytes",
+                socket.max_message_bytes == 0,
+            ),
+            (
+                "socket_options",
+                "max_handshakes",
+                socket.max_handshakes == 0,
+            ),
+        ];
+        for (option, field, is_zero) in zeros {
+            if is_zero {
+                self.add(format!(
+                    "`{field}` of `.{option}(..)` is 0, so nothing would pass: it has to be at least 1"
+                ));
+            }
+        }
+        let no_time = Duration::ZERO;
+        if socket.handshake_timeout == no_time {
+            self.add(
+                "`handshake_timeout` of `.socket_options(..)` is zero, so no peer could connect: leave the \
+                 default of 10 s",
+            );
+        }
+        if settings.links_only && !link.enabled {
+            self.add(
+                "with `.links_only(true)` no peer can reach it, since `enabled` of its `.link_options(..)` is \
+                 false: remove one of the two",
+            );
+        }
+        if link.enabled {
+            if link.patience == no_time {
+                self.add(
+                    "`patience` of `.link_options(..)` is zero, so every peer would count as lost at once: it \
+                     has to be longer than the network is ever slow, such as 15 s",
+                );
+            }
+            if link.heartbeat == no_time {
+                self.add(
+                    "`heartbeat` of `.link_options(..)` is zero, so peers would do nothing else: leave the \
+                     default of 7 s",
+                );
+            }
+            if link.max_sessions == 0 {
+                self.add(
+                    "`max_sessions` of `.link_options(..)` is 0, so no peer could connect: set `enabled` to \
+                     false if there are to be no links",
+                );
+            }
+            if link.max_attempts == 0 {
+                self.add(
+                    "`max_attempts` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
+                );
+            }
+        }
+        if let Some(host) = &settings.advertised_host
+            && (host.is_empty() || host.contains(['/', ' ']))
+        {
+            self.add(format!(
+                "`.advertised_host(\"{host}\")` is not a host: give a name or an IP address, without `tcp://` \
+                 and port"
+            ));
+        }
+    }
+
+    /// Addresses that are bound, each with what binds it: a part's name, or an option. Those that are malformed
+    /// are reported, and two at the same place.
+    pub(super) fn check_bound<'a>(
+        &mut self,
+        links_only: bool,
+        bindings: impl IntoIterator<Item = (Option<&'a str>, Binding)>,
+    ) {
+        let mut bound = Vec::new();
+        for (part, binding) in bindings {
+            if binding.is_legacy && links_only {
+                continue;
+            }
+            let what = match part {
+                Some(part) => format!("the part `{part}` (`{}`)", binding.option),
+                None => format!("`{}`", binding.option),
+            };
+            match binding.address {
+                Ok(address) => bound.push((what, address)),
+                Err(error) => self.add(format!("{what}: {error}")),
+            }
+        }
+        for (index, (what, address)) in bound.iter().enumerate() {
+            let others = &bound[..index];
+            if let Some((other, _)) = others.iter().find(|(_, other)| other.collides(address)) {
+                self.add(format!(
+                    "{other} and {what} are both to be bound to `{address}`: give each an address of its own, or \
+                     port 0 for a free one"
+                ));
+            }
+        }
+    }
+
+    /// What is given twice.
+    pub(super) fn check_twice(&mut self, what: &str, names: impl IntoIterator<Item = String>) {
+        let mut seen = HashSet::new();
+        for name in names {
+            if !seen.insert(name.clone()) {
+                self.add(format!("{what} {name} is given twice: remove one"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::chain;
+    use crate::link::LinkOptions;
+    use crate::queue::QueueLimits;
+
+    fn check(mistakes: Mistakes, expected: &str) {
+        let refused = mistakes.finish("shop").map_err(|error| chain(&error));
+        assert_eq!(refused.err().unwrap_or_default(), expected);
+    }
+
+    fn of(settings: &Settings) -> Mistakes {
+        let mut mistakes = Mistakes::default();
+        mistakes.check_settings(settings);
+        mistakes
+    }
+
+    #[test]
+    fn default_settings_have_no_mistake() {
+        check(of(&Settings::default()), "");
+    }
+
+    #[test]
+    fn all_mistakes_are_listed_with_their_options() {
+        let mut settings = Settings::default();
+        settings.queue = QueueLimits {
+            messages: 0,
+            bytes: 0,
+        };
+        settings.advertised_host = Some("tcp://node7".to_owned());
+        let mut mistakes = of(&settings);
+        mistakes.check_name("my shop");
+        check(
+            mistakes,
+            "cannot start `shop`: 4 mistakes: (1) `messages` of `.queue_limits(..)` is 0, so nothing would pass: \
+             it has to be at least 1; (2) `bytes` of `.queue_limits(..)` is 0, so nothing would pass: it has to \
+             be at least 1; (3) `.advertised_host(\"tcp://node7\")` is not a host: give a name or an IP address, \
+             without `tcp://` and port; (4) `my shop` cannot be a name: it needs at least one character, and \
+             neither a space nor a dot",
+        );
+    }
+
+    #[test]
+    fn links_that_cannot_work_are_refused() {
+        let mut settings = Settings::default();
+        settings.link = LinkOptions {
+            patience: Duration::ZERO,
+            heartbeat: Duration::ZERO,
+            max_sessions: 0,
+            max_attempts: 0,
+            ..LinkOptions::default()
+        };
+        let mistakes = of(&settings).0;
+        let fields = ["patience", "heartbeat", "max_sessions", "max_attempts"];
+        assert_eq!(mistakes.len(), fields.len());
+        for (mistake, field) in mistakes.iter().zip(fields) {
+            assert!(mistake.starts_with(&format!("`{field}` of `.link_options(..)` is ")));
+        }
+        // What is switched off may be anything.
+        settings.link.enabled = false;
+        check(of(&settings), "");
+        settings.links_only = true;
+        check(
+            of(&settings),
+            "cannot start `shop`: with `.links_only(true)` no peer can reach it, since `enabled` of its \
+             `.link_options(..)` is false: remove one of the two",
+        );
+    }
+
+    #[test]
+    fn sockets_that_cannot_work_are_refused() {
+        let mut settings = Settings::default();
+        settings.socket.queue_len = 0;
+        settings.socket.max_message_bytes = 0;
+        settings.socket.max_handshakes = 0;
+        settings.socket.handshake_timeout = Duration::ZERO;
+        settings.cache_limits.key_bytes = 0;
+        settings.cache_limits.value_bytes = 0;
+        assert_eq!(of(&settings).0.len(), 6);
+    }
+
+    fn bound(links_only: bool, addresses: &[(&str, &'static str, &str)]) -> Mistakes {
+        let mut mistakes = Mistakes::default();
+        let bindings = addresses.iter().map(|(part, option, address)| {
+            let binding = Binding {
+                option,
+                address: address.parse(),
+                is_legacy: *option != "db_address",
+            };
+            (Some(*part).filter(|part| !part.is_empty()), binding)
+        });
+        mistakes.check_bound(links_only, bindings);
+        mistakes
+    }
+
+    #[test]
+    fn two_parts_at_one_address_are_refused_by_name() {
+        let at = "tcp://127.0.0.1:5555";
+        check(
+            bound(
+                false,
+                &[("Pull", "pull_address", at), ("Cache", "db_address", at)],
+            ),
+            "cannot start `shop`: the part `Pull` (`pull_address`) and the part `Cache` (`db_address`) are both \
+             to be bound to `tcp://127.0.0.1:5555`: give each an address of its own, or port 0 for a free one",
+        );
+        // An interface is part of all of them.
+        let any = "tcp://*:5555";
+        let mistakes = bound(false, &[("", "pub_address", any), ("", "db_address", at)]);
+        assert_eq!(mistakes.0.len(), 1);
+        assert!(mistakes.0[0].starts_with("`pub_address` and `db_address` are both"));
+        let path = "ipc:///tmp/a";
+        let mistakes = bound(
+            false,
+            &[("", "pub_address", path), ("", "db_address", path)],
+        );
+        assert_eq!(mistakes.0.len(), 1);
+        let free = "tcp://127.0.0.1:0";
+        check(
+            bound(
+                false,
+                &[("", "pub_address", free), ("", "db_address", free)],
+            ),
+            "",
+        );
+        // Only the `db_address` is bound.
+        check(
+            bound(true, &[("", "pub_address", at), ("", "db_address", at)]),
+            "",
+        );
+    }
+
+    #[test]
+    fn a_malformed_address_is_refused_with_its_option() {
+        check(
+            bound(false, &[("Pull", "pull_address", "udp://localhost:5555")]),
+            "cannot start `shop`: the part `Pull` (`pull_address`): `udp://localhost:5555` is no address: only \
+             tcp and ipc are known; write `tcp://host:port` or `ipc://path`",
+        );
+    }
+}

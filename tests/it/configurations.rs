@@ -1,0 +1,227 @@
+//! Configurations that cannot work are refused at the start, all mistakes at once, with the names.
+
+use std::time::Duration;
+
+use palm::parts::*;
+use palm::prelude::*;
+use palm::{LinkOptions, QueueLimits, ServerTemplate, StartError};
+
+use super::setup::{ANY, chain, check, soon};
+
+struct Nothing;
+
+#[palm::server(name = "shop")]
+impl Nothing {
+    #[palm::method]
+    fn nothing(&self) -> String {
+        String::new()
+    }
+}
+
+struct Step;
+
+#[palm::pipeline(name = "step")]
+impl Step {
+    #[palm::method]
+    fn nothing(&self) -> String {
+        String::new()
+    }
+}
+
+struct End;
+
+#[palm::sink(name = "end")]
+impl End {
+    #[palm::method]
+    fn nothing(&self) -> String {
+        String::new()
+    }
+}
+
+struct Hand;
+
+#[palm::worker]
+impl Hand {
+    #[palm::method]
+    fn nothing(&self) -> String {
+        String::new()
+    }
+}
+
+/// Asserts the whole text, as `main` prints it, and that all mistakes are there one by one.
+async fn refused(start: impl Future<Output = palm::Result<palm::ComponentHandle>>, expected: &str) {
+    let error = soon("the refusal", start).await.map(|_| ()).unwrap_err();
+    let text = chain(&error);
+    assert_eq!(text, expected);
+    let palm::Error::Start(StartError::Configuration { source, .. }) = error else {
+        panic!("{text}");
+    };
+    for mistake in source.mistakes() {
+        assert!(text.contains(mistake), "{mistake}");
+    }
+}
+
+const A: &str = "tcp://127.0.0.1:5001";
+const B: &str = "tcp://127.0.0.1:5002";
+
+#[test]
+fn a_hub_or_pipeline_that_is_told_two_to_follow_is_refused() {
+    check(async {
+        refused(
+            palm::Hub::new("hub").bind(ANY).follow(A).follow(B).spawn(),
+            "cannot start `hub`: a hub follows one component, but `.follow(\"tcp://127.0.0.1:5001\")` and \
+             `.follow(\"tcp://127.0.0.1:5002\")` name 2: keep one, or use a \
+             sink, which follows several",
+        )
+        .await;
+        refused(
+            Step.bind(ANY).follow(A).sub_address(B).previous("shop").spawn(),
+            "cannot start `step`: a pipeline follows one component, but `.follow(\"tcp://127.0.0.1:5001\")` and \
+             `.sub_address(\"tcp://127.0.0.1:5002\")` name 2: keep one, or use a sink, which follows several",
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_follower_of_nobody_of_itself_or_of_one_twice_is_refused() {
+    check(async {
+        refused(
+            Step.bind(ANY).spawn(),
+            "cannot start `step`: a pipeline follows another component, but none is named: add \
+             `.follow(\"<its db_address>\")`, or `.sub_address(\"<its pub_address>\").previous(\"<its name>\")`",
+        )
+        .await;
+        refused(
+            Step.bind(A).follow(A).spawn(),
+            "cannot start `step`: it follows itself: `.follow(\"tcp://127.0.0.1:5001\")` is its own address; \
+             give that of the component before",
+        )
+        .await;
+        refused(
+            End.bind(ANY).follow(A).stream(B, "shop").follow(A).spawn(),
+            "cannot start `end`: the stream `.follow(\"tcp://127.0.0.1:5001\")` is given twice: remove one",
+        )
+        .await;
+        refused(
+            Step.bind(ANY).sub_address(A).spawn(),
+            "cannot start `step`: `.previous(\"<topic>\")` has to say what of `tcp://127.0.0.1:5001` it follows, \
+             usually the name of the component there",
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_worker_that_is_given_addresses_to_bind_is_refused() {
+    check(async {
+        let text = |option: &str, address: &str| {
+            format!(
+                "{option} is `{address}`, which can only be bound, and a worker connects: give the host and port \
+                 of its master or hub"
+            )
+        };
+        let worker = Hand.connect("tcp://*:5559").name("w");
+        let expected = text("the `db_address`", "tcp://*:5559");
+        refused(worker.spawn(), &format!("cannot start `w`: {expected}")).await;
+        let worker = Hand
+            .connect(A)
+            .name("w")
+            .push_address(ANY)
+            .pull_address("udp://x");
+        let expected = format!(
+            "cannot start `w`: 2 mistakes: (1) {}; (2) `.pull_address(..)`: `udp://x` is no address: only tcp and \
+             ipc are known; write `tcp://host:port` or `ipc://path`",
+            text("`.push_address(..)`", ANY)
+        );
+        refused(worker.spawn(), &expected).await;
+    });
+}
+
+#[test]
+fn all_mistakes_of_a_component_are_reported_at_once() {
+    check(async {
+        let limits = QueueLimits {
+            messages: 0,
+            ..QueueLimits::default()
+        };
+        let server = Nothing.bind(A).name("my shop").concurrency(0);
+        let server = server
+            .queue_limits(limits)
+            .pull_address(A)
+            .pub_address("localhost:1");
+        refused(
+            server.spawn(),
+            "cannot start `my shop`: 5 mistakes: (1) `my shop` cannot be a name: it needs at least one \
+             character, and neither a space nor a dot; (2) with `.concurrency(0)` no call could run: it has to \
+             be at least 1; (3) `messages` of `.queue_limits(..)` is 0, so nothing would pass: it has to be at \
+             least 1; (4) `pub_address`: `localhost:1` is no address: it has no `://`; write `tcp://host:port` \
+             or `ipc://path`; (5) `db_address` and `pull_address` are both to be bound to \
+             `tcp://127.0.0.1:5001`: give each an address of its own, or port 0 for a free one",
+        )
+        .await;
+    });
+}
+
+#[test]
+fn limits_of_zero_are_refused() {
+    check(async {
+        let mut link = LinkOptions::default();
+        link.patience = Duration::ZERO;
+        link.max_attempts = 0;
+        refused(
+            palm::Master::new("shop").bind(ANY).link_options(link).spawn(),
+            "cannot start `shop`: 2 mistakes: (1) `patience` of `.link_options(..)` is zero, so every peer would \
+             count as lost at once: it has to be longer than the network is ever slow, such as 15 s; (2) \
+             `max_attempts` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
+        )
+        .await;
+    });
+}
+
+#[test]
+fn templates_that_cannot_work_are_refused_with_all_mistakes() {
+    check(async {
+        let template = || ServerTemplate::new("shop");
+        refused(
+            template().spawn(),
+            "cannot start `shop`: it has no parts: register at least one",
+        )
+        .await;
+
+        let mut two = template();
+        two.register_bypass(CacheService::bind(A), "One");
+        two.register_bypass(CacheService::bind(A), "Other");
+        refused(
+            two.spawn(),
+            "cannot start `shop`: 2 mistakes: (1) `One` and `Other` are both a cache service; a component has \
+             one; (2) the part `One` (`db_address`) and the part `Other` (`db_address`) are both to be bound to \
+             `tcp://127.0.0.1:5001`: give each an address of its own, or port 0 for a free one",
+        )
+        .await;
+
+        let mut loose = template();
+        loose.register_inbound(PullService::bind(ANY), "Pull");
+        loose.register_outbound(PubService::bind(ANY), "Pub");
+        refused(
+            loose.spawn(),
+            "cannot start `shop`: 2 mistakes: (1) `Pull` has no route, so its messages would be lost; outbound \
+             parts: `Pub`; (2) no route leads to `Pub`, so it would receive nothing; parts without a route: \
+             `Pull`",
+        )
+        .await;
+
+        let mut tasks = template();
+        tasks
+            .register_inbound(PullService::bind("tcp:/x"), "Pull")
+            .route("Tasks");
+        tasks.register_outbound(WorkerPushService::bind(ANY), "Tasks");
+        refused(
+            tasks.spawn(),
+            "cannot start `shop`: 2 mistakes: (1) `Tasks` gives tasks to workers, and no part receives their \
+             results: register a `WorkerPullService`; (2) the part `Pull` (`pull_address`): `tcp:/x` is no \
+             address: it has no `://`; write `tcp://host:port` or `ipc://path`",
+        )
+        .await;
+    });
+}
