@@ -1,5 +1,7 @@
 //! Whatever a peer sends, or does not send: the component still serves the others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -633,7 +635,9 @@ fn requests_to_the_cache_that_are_no_good() {
 }
 
 /// A store with a mistake in it.
-struct BadStore;
+struct BadStore {
+    sets: Arc<AtomicUsize>,
+}
 
 impl KeyValue for BadStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
@@ -642,6 +646,7 @@ impl KeyValue for BadStore {
     }
 
     async fn set(&self, _: &str, _: Bytes, _: Option<Duration>) -> Result<(), CacheError> {
+        self.sets.fetch_add(1, Ordering::Relaxed);
         Err(CacheError::Store("the disk is full".into()))
     }
 
@@ -680,11 +685,13 @@ impl KeyValue for BadStore {
 #[test]
 fn a_store_that_fails_or_panics() {
     check(async {
+        let sets = Arc::new(AtomicUsize::new(0));
+        let store = BadStore { sets: sets.clone() };
         let server = Victim {
             gate: Gate::closed(),
         }
         .bind(ANY)
-        .cache(BadStore)
+        .cache(store)
         .spawn()
         .await
         .unwrap();
@@ -693,6 +700,10 @@ fn a_store_that_fails_or_panics() {
         let client = soon("connecting", client).await.unwrap();
         let refused = client.set("k", "x").await.unwrap_err();
         assert_eq!(chain(&refused), "the store failed: the disk is full");
+        assert_eq!(server.cache_failure(), Some(chain(&refused)));
+        let refused = client.set("k", "x").await.unwrap_err();
+        assert_eq!(chain(&refused), "the store failed: the disk is full");
+        assert_eq!(sets.load(Ordering::Relaxed), 2, "each was sent once");
         assert_eq!(client.get("k").await.unwrap(), None);
         let failed = client.get("bomb").await.unwrap_err();
         assert!(chain(&failed).contains("panicked"), "{failed:?}");

@@ -463,7 +463,7 @@ fn a_session_stands_in_the_message_and_before_each_key() {
             let client = Client::builder("server", handle.db_address()).session(session);
             soon("connecting", client.connect()).await.unwrap()
         };
-        let (one, other) = (connect("one/").await, connect("other/").await);
+        let (one, other) = (connect("one").await, connect("other").await);
         let plain = Client::connect("server", handle.db_address())
             .await
             .unwrap();

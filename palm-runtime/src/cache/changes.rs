@@ -4,8 +4,13 @@
 //! number of watchers cost nothing while nothing happens, a slow one holds nobody up, and it is told
 //! when the ring has overtaken it. That serves the watchers of this process and those that ask over
 //! the network alike.
+//!
+//! The ring is for all keys, and the changes of other keys must not make a watcher lag. So the ring remembers
+//! for each watched prefix the last change of its keys that it has dropped: a watcher has missed something if
+//! that one is not before its place. A prefix is watched while a [`Watcher`] has it; those of peers that ask
+//! over the network are kept until there are too many of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -74,10 +79,35 @@ struct Ring {
     begin: u64,
     changes: VecDeque<(ByteString, Option<Bytes>)>,
     bytes: usize,
+    watched: HashMap<ByteString, Watched>,
+    /// How many watched prefixes there are of each length, as changes are looked up by these.
+    lengths: HashMap<usize, usize>,
+    /// How many prefixes only peers watch.
+    of_peers: usize,
+    /// Counts what peers ask, so that the prefix that none has asked for longest is forgotten first.
+    asked: u64,
+}
+
+/// A prefix that is watched.
+#[derive(Debug)]
+struct Watched {
+    /// The first change whose dropping is noticed here.
+    since: u64,
+    /// The last change of its keys that the ring has dropped.
+    dropped: Option<u64>,
+    /// How many watchers of this process have it.
+    watchers: usize,
+    /// When a peer last asked for it.
+    asked: u64,
 }
 
 const LEN: usize = 4096;
 const BYTES: usize = 8 * 1024 * 1024;
+
+/// How many prefixes that only peers watch are remembered, and how long they may be. Watchers of others are told
+/// that they lag if anything was dropped.
+const PREFIXES: usize = 1024;
+const PREFIX_BYTES: usize = 1024;
 
 /// How many changes and bytes are read at once.
 const READ_LEN: usize = 1000;
@@ -105,6 +135,79 @@ impl Ring {
     fn end(&self) -> u64 {
         self.begin + self.changes.len() as u64
     }
+
+    /// Drops the oldest change, and notes that for who watches its key.
+    fn drop_first(&mut self) {
+        let Some((key, value)) = self.changes.pop_front() else {
+            return;
+        };
+        self.bytes -= weight(&key, value.as_ref());
+        for len in self.lengths.keys() {
+            // No key begins with half a character.
+            if let Some(prefix) = key.get(..*len)
+                && let Some(watched) = self.watched.get_mut(prefix)
+            {
+                watched.dropped = Some(self.begin);
+            }
+        }
+        self.begin += 1;
+    }
+
+    /// The entry of a prefix; a new one notices what is dropped from now on.
+    fn watched(&mut self, prefix: &str) -> &mut Watched {
+        if !self.watched.contains_key(prefix) {
+            *self.lengths.entry(prefix.len()).or_default() += 1;
+            self.of_peers += 1;
+        }
+        let since = self.begin;
+        self.watched
+            .entry(prefix.into())
+            .or_insert_with(|| Watched {
+                since,
+                dropped: None,
+                watchers: 0,
+                asked: 0,
+            })
+    }
+
+    fn forget(&mut self, prefix: &str) {
+        if self.watched.remove(prefix).is_none() {
+            return;
+        }
+        self.of_peers -= 1;
+        if let Some(count) = self.lengths.get_mut(&prefix.len()) {
+            *count -= 1;
+            if *count == 0 {
+                self.lengths.remove(&prefix.len());
+            }
+        }
+    }
+
+    /// Remembers that a peer watches the prefix.
+    fn asked(&mut self, prefix: &str) {
+        if prefix.len() > PREFIX_BYTES {
+            return;
+        }
+        self.asked += 1;
+        let asked = self.asked;
+        self.watched(prefix).asked = asked;
+        while self.of_peers > PREFIXES {
+            let of_peers = self.watched.iter().filter(|(_, it)| it.watchers == 0);
+            let oldest = of_peers.min_by_key(|(_, it)| it.asked);
+            match oldest.map(|(prefix, _)| prefix.clone()) {
+                Some(oldest) => self.forget(&oldest),
+                None => return,
+            }
+        }
+    }
+
+    /// Whether a watcher at `number`, before the ring, has missed changes of its keys.
+    fn has_missed(&self, prefix: &str, number: u64) -> bool {
+        let Some(watched) = self.watched.get(prefix) else {
+            return true;
+        };
+        number < watched.since || watched.dropped.is_some_and(|dropped| dropped >= number)
+    }
 }
 
 fn weight(key: &str, value: Option<&Bytes>) -> usize {
@@ -125,10 +228,7 @@ impl Changes {
         ring.bytes += weight(&key, value.as_ref());
         ring.changes.push_back((key, value));
         while ring.changes.len() > LEN || (ring.bytes > BYTES && ring.changes.len() > 1) {
-            if let Some((key, value)) = ring.changes.pop_front() {
-                ring.bytes -= weight(&key, value.as_ref());
-                ring.begin += 1;
-            }
+            ring.drop_first();
         }
         self.0.end.send_replace(ring.end());
     }
@@ -139,13 +239,44 @@ impl Changes {
         ring.begin = ring.end() + 1;
         ring.changes.clear();
         ring.bytes = 0;
+        let begin = ring.begin;
+        for watched in ring.watched.values_mut() {
+            watched.since = begin;
+        }
         self.0.end.send_replace(ring.end());
     }
 
     /// Where a watcher begins that wants to know what happens from now on.
+    #[cfg(test)]
     pub(crate) fn now(&self) -> Cursor {
-        let ring = self.ring();
+        self.at(self.ring().end())
+    }
+
+    /// The same for a peer, which asks again with this place.
+    pub(crate) fn now_for_peer(&self, prefix: &str) -> Cursor {
+        let mut ring = self.ring();
+        ring.asked(prefix);
         self.at(ring.end())
+    }
+
+    /// Keeps the place of a peer, which asks for it again and again.
+    pub(crate) fn asked_by_peer(&self, prefix: &str) {
+        self.ring().asked(prefix);
+    }
+
+    /// A watcher of this process: it is told what happens from now on.
+    pub(crate) fn watch(&self, prefix: &str) -> Watcher {
+        let mut ring = self.ring();
+        let watched = ring.watched(prefix);
+        watched.watchers += 1;
+        if watched.watchers == 1 {
+            ring.of_peers -= 1;
+        }
+        Watcher {
+            prefix: prefix.to_owned(),
+            cursor: self.at(ring.end()),
+            changes: self.clone(),
+        }
     }
 
     fn at(&self, number: u64) -> Cursor {
@@ -157,11 +288,15 @@ impl Changes {
     /// moves it behind them.
     pub(crate) fn read(&self, prefix: &str, cursor: &mut Cursor) -> Vec<Change> {
         let ring = self.ring();
-        let range = ring.begin..=ring.end();
-        if cursor.record != self.0.id || !range.contains(&cursor.number) {
+        let is_behind = cursor.number < ring.begin;
+        if cursor.record != self.0.id
+            || cursor.number > ring.end()
+            || (is_behind && ring.has_missed(prefix, cursor.number))
+        {
             *cursor = self.at(ring.end());
             return vec![Change::Lagged];
         }
+        cursor.number = cursor.number.max(ring.begin);
         let mut changes = Vec::new();
         let mut bytes = 0;
         // Within the ring, whose length is a `usize`.
@@ -203,9 +338,98 @@ impl Changes {
     }
 }
 
+/// A watcher of this process.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    changes: Changes,
+    prefix: String,
+    cursor: Cursor,
+}
+
+impl Watcher {
+    /// The next changes, as soon as there is one. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Vec<Change> {
+        self.changes.next(&self.prefix, &mut self.cursor).await
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let mut ring = self.changes.ring();
+        let Some(watched) = ring.watched.get_mut(&*self.prefix) else {
+            return;
+        };
+        watched.watchers -= 1;
+        if watched.watchers == 0 {
+            let is_asked_for = watched.asked > 0;
+            ring.of_peers += 1;
+            if !is_asked_for {
+                ring.forget(&self.prefix);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn watchers_lag_only_by_changes_of_their_own_keys() {
+        use futures_util::FutureExt;
+        let changes = Changes::new();
+        let mut watcher = changes.watch("mine/");
+        let mut peer = changes.now_for_peer("mine/k");
+        let mut of_other = changes.now_for_peer("other");
+        let mut unknown = changes.now();
+        changes.record("mine/k", Some("1".into()));
+        for number in 0..LEN - 1 {
+            changes.record(format!("other/{number}"), None);
+        }
+        // The first change is still in the ring.
+        let key = "mine/k".to_owned();
+        let value = Bytes::from("1");
+        let set = vec![Change::Set { key, value }];
+        assert_eq!(watcher.next().now_or_never(), Some(set.clone()));
+        assert_eq!(changes.read("mine/k", &mut peer), set);
+        for number in 0..3 * LEN {
+            changes.record(format!("other/{number}"), None);
+        }
+        assert_eq!(watcher.next().now_or_never(), None);
+        assert_eq!(changes.read("mine/k", &mut peer.clone()), []);
+        assert_eq!(changes.read("other", &mut of_other), [Change::Lagged]);
+        assert_eq!(changes.read("unknown", &mut unknown), [Change::Lagged]);
+        // A change of its own that is dropped is missed.
+        changes.record("mine/k", None);
+        for _ in 0..=LEN {
+            changes.record("other", None);
+        }
+        assert_eq!(watcher.next().now_or_never(), Some(vec![Change::Lagged]));
+        assert_eq!(changes.read("mine/k", &mut peer), [Change::Lagged]);
+        assert_eq!(watcher.next().now_or_never(), None);
+        // A gap is one for everybody.
+        changes.record_gap();
+        assert_eq!(watcher.next().now_or_never(), Some(vec![Change::Lagged]));
+    }
+
+    #[test]
+    fn prefixes_of_peers_are_bounded_and_those_of_watchers_end_with_them() {
+        let changes = Changes::new();
+        let watchers: Vec<_> = (0..2 * PREFIXES)
+            .map(|number| changes.watch(&format!("w{number}")))
+            .collect();
+        for number in 0..3 * PREFIXES {
+            changes.asked_by_peer(&format!("p{number}"));
+        }
+        changes.asked_by_peer(&"x".repeat(PREFIX_BYTES + 1));
+        assert_eq!(changes.ring().watched.len(), 3 * PREFIXES);
+        // The last ones are kept.
+        assert!(!changes.ring().watched.contains_key("p0"));
+        drop(watchers);
+        let ring = changes.ring();
+        assert_eq!((ring.watched.len(), ring.of_peers), (PREFIXES, PREFIXES));
+        assert_eq!(ring.lengths.values().sum::<usize>(), PREFIXES);
+    }
 
     fn check(changes: &Changes, prefix: &str, cursor: &mut Cursor, expected: &str) {
         let told = changes

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::health::{CacheHealth, Operation};
+use super::store::{lifetime, refuse_empty};
 use super::{
     CacheError, CacheLimits, Change, Changes, ErasedStore, Page, PageLimits, Position, Swap,
 };
@@ -20,6 +22,7 @@ pub(crate) struct ComponentStore {
     configuration: RwLock<BTreeMap<String, Bytes>>,
     store: Arc<dyn ErasedStore>,
     limits: CacheLimits,
+    health: Arc<CacheHealth>,
 }
 
 impl ComponentStore {
@@ -28,7 +31,13 @@ impl ComponentStore {
             configuration: RwLock::default(),
             store,
             limits,
+            health: Arc::default(),
         }
+    }
+
+    /// Whether the store fails, and why.
+    pub(crate) fn health(&self) -> &Arc<CacheHealth> {
+        &self.health
     }
 
     /// Sets what peers are to find.
@@ -48,7 +57,7 @@ impl ComponentStore {
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         match self.configured(key) {
             Some(value) => Ok(Some(value)),
-            None => self.store.get(key).await,
+            None => self.observe(Operation::Read, self.store.get(key)).await,
         }
     }
 
@@ -59,12 +68,15 @@ impl ComponentStore {
         ttl: Option<Duration>,
     ) -> Result<(), CacheError> {
         self.check(key, &value)?;
-        self.store.set(key, value, ttl).await
+        lifetime(ttl)?;
+        let set = self.store.set(key, value, ttl);
+        self.observe(Operation::Write, set).await
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<bool, CacheError> {
         self.refuse_configured(key)?;
-        self.store.delete(key).await
+        let delete = self.store.delete(key);
+        self.observe(Operation::Delete, delete).await
     }
 
     pub(crate) async fn compare_and_set(
@@ -75,12 +87,19 @@ impl ComponentStore {
         ttl: Option<Duration>,
     ) -> Result<Swap, CacheError> {
         self.check(key, new.as_deref().unwrap_or_default())?;
-        self.store.compare_and_set(key, expected, new, ttl).await
+        lifetime(ttl)?;
+        let operation = match new {
+            Some(_) => Operation::Write,
+            None => Operation::Delete,
+        };
+        let swap = self.store.compare_and_set(key, expected, new, ttl);
+        self.observe(operation, swap).await
     }
 
     pub(crate) async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
         self.check(key, &[])?;
-        self.store.add(key, amount).await
+        let add = self.store.add(key, amount);
+        self.observe(Operation::Write, add).await
     }
 
     pub(crate) async fn scan(
@@ -89,18 +108,30 @@ impl ComponentStore {
         after: Option<Position>,
         limits: PageLimits,
     ) -> Result<Page, CacheError> {
-        let mut page = self.store.scan(prefix, after, limits).await?;
+        let scan = self.store.scan(prefix, after, limits);
+        let mut page = self.observe(Operation::Read, scan).await?;
         page.entries
             .retain(|entry| self.configured(&entry.key).is_none());
         Ok(page)
     }
 
     pub(crate) async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
-        self.store.delete_prefix(prefix).await
+        let delete = self.store.delete_prefix(prefix);
+        self.observe(Operation::Delete, delete).await
     }
 
     pub(crate) async fn changes(&self) -> Result<Changes, CacheError> {
-        self.store.changes().await
+        self.observe(Operation::Watch, self.store.changes()).await
+    }
+
+    async fn observe<T>(
+        &self,
+        operation: Operation,
+        carry_out: impl Future<Output = Result<T, CacheError>>,
+    ) -> Result<T, CacheError> {
+        let result = carry_out.await;
+        self.health.observe(operation, result.as_ref().err());
+        result
     }
 
     /// Leaves out what is told of keys that are the component's own.
@@ -113,6 +144,7 @@ impl ComponentStore {
     }
 
     fn check(&self, key: &str, value: &[u8]) -> Result<(), CacheError> {
+        refuse_empty(key)?;
         self.refuse_configured(key)?;
         self.limits.check(key, value)
     }

@@ -19,6 +19,19 @@ pub enum CacheError {
         /// What it may have, in bytes.
         limit: usize,
     },
+    /// A key that is to be set, or added to, is empty.
+    #[error("the key is empty: a key has at least one character")]
+    EmptyKey,
+    /// A time to live of zero.
+    #[error("the time to live is zero: to remove a key, delete it")]
+    ZeroTtl,
+    /// The stored value does not have the checksum that was stored with it: the disk has changed it. The
+    /// other keys are not affected.
+    #[error("the stored value of `{key}` is damaged, its checksum is wrong: set or delete the key")]
+    Damaged {
+        /// The key.
+        key: String,
+    },
     /// The store has no room left.
     #[error("the cache is full: {limit} bytes")]
     Full {
@@ -97,6 +110,33 @@ pub enum OpenStoreError {
     InUse {
         /// The file.
         path: String,
+    },
+    /// The file exists and is empty. A cache file never is, so it was truncated or is not one.
+    #[error(
+        "the cache file `{path}` is empty: it was truncated, or another program has created it; remove it to \
+         begin with an empty cache"
+    )]
+    Empty {
+        /// The file.
+        path: String,
+    },
+    /// The file is not a cache file. It is left as it is.
+    #[error("`{path}` is not a cache file but {found}: give the path of another file")]
+    Foreign {
+        /// The file.
+        path: String,
+        /// What it is, as far as can be seen.
+        found: String,
+    },
+    /// A server accepted the connection, or did not even do that, and did not answer.
+    #[error(
+        "{place} did not answer within {waited:?}: check that it runs and that the address is right"
+    )]
+    Timeout {
+        /// The server and its address.
+        place: String,
+        /// The limit, see `RedisStoreBuilder::connect_timeout`.
+        waited: Duration,
     },
     /// The file is none that this version reads.
     #[error("the cache file `{path}` has the format {found}, this version reads {expected}")]

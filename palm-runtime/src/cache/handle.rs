@@ -1,13 +1,13 @@
 //! [`Cache`]: the store as methods and clients use it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::remote::Remote;
+use super::remote::{Dialect, Remote};
+use super::session::Session;
 use super::{
     CacheError, CacheLimits, Change, ComponentStore, KeyValue, PageLimits, Scan, Swap, Watch,
 };
@@ -75,8 +75,8 @@ impl Cache {
             server: server.to_owned(),
             client: client.to_owned(),
             timeout,
-            session: session.to_owned(),
-            is_old: AtomicBool::new(false),
+            session: Session::new(session),
+            dialect: Dialect::default(),
         })))
     }
 
@@ -102,7 +102,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when it is too large, when the key is one of the component's own, or when the
+    /// [`CacheError`] when it is too large, when the key is empty or one of the component's own, or when the
     /// store or the way to it fails.
     ///
     /// # Cancel safety
@@ -117,7 +117,7 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set), and [`CacheError::Unsupported`] from a service of pylm.
+    /// As [`set`](Self::set), [`CacheError::ZeroTtl`] when `ttl` is zero, and [`CacheError::Unsupported`] from a service of pylm.
     ///
     /// # Cancel safety
     ///
@@ -248,7 +248,7 @@ impl Cache {
         let begin = (self.clone(), prefix.to_owned(), Some(None));
         let pages = stream::try_unfold(begin, |(cache, prefix, after)| async move {
             let Some(after) = after else {
-                return Ok(None);
+                return Ok::<_, CacheError>(None);
             };
             let page = match &*cache.0 {
                 Place::Here(store) => store.scan(&prefix, after, PageLimits::default()).await,
@@ -280,9 +280,10 @@ impl Cache {
 
     /// Tells what happens to the keys that begin with `prefix`, from when this returns on.
     ///
-    /// The store keeps the last 4096 changes, up to 8 MiB. A watcher that comes later than that is told
-    /// [`Change::Lagged`] once, and scans again if it wants to know what it has missed. Over the network
-    /// that also happens when the component is restarted.
+    /// The store keeps the last 4096 changes, up to 8 MiB. A watcher that comes so late that changes of its
+    /// keys were dropped is told [`Change::Lagged`] once, and scans again if it wants to know what it has
+    /// missed. Over the network that also happens when the component is restarted, and to a watcher that does
+    /// not ask while 1024 others do, whatever was dropped.
     ///
     /// ```
     /// use palm_runtime::{Cache, Change, MemoryStore};
@@ -314,14 +315,13 @@ impl Cache {
         Ok(Watch(match &*self.0 {
             Place::Here(store) => {
                 let changes = store.changes().await?;
-                let begin = (cache, prefix, changes.now(), changes);
-                told(stream::unfold(begin, |mut watcher| async {
-                    let (cache, prefix, cursor, changes) = &mut watcher;
-                    let mut told = changes.next(prefix, cursor).await;
+                let begin = (cache, changes.watch(&prefix));
+                told(stream::unfold(begin, |(cache, mut watcher)| async {
+                    let mut told = watcher.next().await;
                     if let Place::Here(store) = &*cache.0 {
                         store.retain_visible(&mut told);
                     }
-                    Some((Ok(told), watcher))
+                    Some((Ok(told), (cache, watcher)))
                 }))
             }
             Place::There(remote) => {

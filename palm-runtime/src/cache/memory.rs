@@ -77,7 +77,7 @@ impl MemoryStore {
 
     fn set_now(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), CacheError> {
         let mut access = self.0.access();
-        access.set(key, value, access.end_after(ttl))?;
+        access.set(key, value, access.end_after(ttl)?)?;
         self.sweep_when_due(&mut access);
         Ok(())
     }
@@ -164,8 +164,8 @@ impl Access<'_> {
         }
     }
 
-    fn end_after(&self, ttl: Option<Duration>) -> Option<Instant> {
-        ttl.map(|ttl| self.now + lifetime(ttl))
+    fn end_after(&self, ttl: Option<Duration>) -> Result<Option<Instant>, CacheError> {
+        Ok(lifetime(ttl)?.map(|ttl| self.now + ttl))
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
@@ -291,13 +291,14 @@ impl KeyValue for MemoryStore {
         ttl: Option<Duration>,
     ) -> Result<Swap, CacheError> {
         let mut access = self.0.access();
+        let end = access.end_after(ttl)?;
         let current = access.bytes(key);
         if current != expected {
             return Ok(Swap::Differs { current });
         }
         match new {
             Some(value) => {
-                access.set(key, &value, access.end_after(ttl))?;
+                access.set(key, &value, end)?;
                 self.sweep_when_due(&mut access);
             }
             None => {

@@ -13,6 +13,7 @@ mod error;
 #[cfg(feature = "file-cache")]
 mod file;
 mod handle;
+mod health;
 mod memory;
 #[cfg(test)]
 mod model_test;
@@ -23,6 +24,7 @@ mod redis;
 mod remote;
 mod repeated;
 pub(crate) mod service;
+mod session;
 mod store;
 mod streams;
 mod wire;
@@ -34,6 +36,7 @@ pub use error::{CacheError, OpenStoreError};
 #[cfg(feature = "file-cache")]
 pub use file::{FileStore, FileStoreBuilder};
 pub use handle::Cache;
+pub(crate) use health::CacheHealth;
 pub use memory::MemoryStore;
 pub use page::{Entry, Page, PageLimits, Position};
 #[cfg(feature = "redis")]

@@ -165,6 +165,33 @@ proptest! {
     }
 }
 
+/// What every store refuses, with or without a component in front of it. The store on Redis counts a time to
+/// live as the others do, see there.
+async fn refuse_zero(store: &impl KeyValue) {
+    let zero = Some(Duration::ZERO);
+    store.set("k", "v".into(), None).await.unwrap();
+    let refused = store.set("k", "new".into(), zero).await.unwrap_err();
+    assert!(matches!(refused, super::CacheError::ZeroTtl), "{refused:?}");
+    // Whether the value is the expected one or not.
+    for expected in ["v", "other"] {
+        let swap = store.compare_and_set("k", Some(expected.into()), Some("new".into()), zero);
+        let refused = swap.await.unwrap_err();
+        assert!(matches!(refused, super::CacheError::ZeroTtl), "{refused:?}");
+    }
+    assert_eq!(store.get("k").await.unwrap(), Some("v".into()));
+}
+
+#[tokio::test]
+async fn every_store_refuses_a_time_to_live_of_zero() {
+    refuse_zero(&MemoryStore::default()).await;
+    #[cfg(feature = "file-cache")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let store = super::FileStore::open(folder.path().join("cache.db")).unwrap();
+        refuse_zero(&store).await;
+    }
+}
+
 #[cfg(feature = "file-cache")]
 proptest! {
     // Each request syncs the disk.

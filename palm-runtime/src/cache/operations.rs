@@ -163,7 +163,7 @@ async fn carry_out(store: &ComponentStore, operation: Operation) -> Result<Outco
 async fn watch(store: &ComponentStore, watch: CacheWatch) -> Result<Handled, CacheError> {
     let changes = store.changes().await?;
     let Some(after) = watch.after else {
-        let now = changes.now();
+        let now = changes.now_for_peer(&watch.prefix);
         return Ok(Handled::Reply(wire::encode(wire::changes(
             Vec::new(),
             now,
@@ -176,6 +176,7 @@ async fn watch(store: &ComponentStore, watch: CacheWatch) -> Result<Handled, Cac
         prefix: watch.prefix,
         changes,
     };
+    poll.changes.asked_by_peer(&poll.prefix);
     let mut told = poll.changes.read(&poll.prefix, &mut poll.cursor);
     store.retain_visible(&mut told);
     if told.is_empty() && !poll.wait.is_zero() {

@@ -1,13 +1,18 @@
 //! The cache service of another component.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use prost::Message as _;
+use tokio::time::Instant;
 
 use super::changes::Cursor;
 use super::service::{self, Verb};
+use super::session::Session;
+use super::store::{lifetime, refuse_empty};
 use super::{CacheError, Change, Page, Position, Swap, wire};
 use crate::message::new_id;
 use crate::message::proto::cache_reply::Outcome;
@@ -30,6 +35,9 @@ const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
 /// two minutes.
 const REPEATS: Duration = Duration::from_secs(60);
 
+/// A value that may be sent to a service that turns out not to know the verb, in bytes.
+const SMALL: usize = 4096;
+
 /// How long the service may wait for a change, and an answer take beyond that.
 const WATCH: Duration = Duration::from_secs(5);
 const WATCH_ANSWER: Duration = Duration::from_secs(2);
@@ -45,27 +53,48 @@ pub(super) struct Remote {
     pub(super) client: String,
     pub(super) timeout: Duration,
     /// Put in front of each key.
-    pub(super) session: String,
-    /// Whether the service turned out to know neither `find` nor `store`.
-    pub(super) is_old: AtomicBool,
+    pub(super) session: Session,
+    pub(super) dialect: Dialect,
+}
+
+/// Which verbs the service turned out to know.
+#[derive(Debug, Default)]
+pub(super) struct Dialect(AtomicU8);
+
+impl Dialect {
+    const UNKNOWN: u8 = 0;
+    /// Neither `find` nor `store`.
+    const LEGACY: u8 = 1;
+    const PALM: u8 = 2;
+
+    fn is(&self, dialect: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == dialect
+    }
+
+    fn set(&self, dialect: u8) {
+        self.0.store(dialect, Ordering::Relaxed);
+    }
 }
 
 impl Remote {
     pub(super) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         let full_key = self.full(key);
-        if !self.is_old() {
+        if self.dialect.is(Dialect::UNKNOWN) {
             let reply = self.ask(Verb::Find, &full_key, Bytes::new()).await?;
             if let Some(found) = service::found(reply) {
+                self.dialect.set(Dialect::PALM);
                 return Ok(found);
             }
-            // It failed, or the service is of old.
+            // It failed, and `store` says why, or the service is a legacy one.
+        }
+        if !self.is_old() {
             let get = CacheGet {
                 key: full_key.clone(),
             };
             match self.operate(key, Operation::Get(get)).await {
                 Ok(Outcome::Found(found)) => return Ok(found.value),
                 Ok(_) => return Err(self.senseless()),
-                Err(CacheError::Unsupported { .. }) => self.is_old.store(true, Ordering::Relaxed),
+                Err(CacheError::Unsupported { .. }) => self.dialect.set(Dialect::LEGACY),
                 Err(error) => return Err(error),
             }
         }
@@ -79,26 +108,49 @@ impl Remote {
         value: Bytes,
         ttl: Option<Duration>,
     ) -> Result<(), CacheError> {
+        refuse_empty(key)?;
+        let ttl = lifetime(ttl)?;
         let full_key = self.full(key);
-        if ttl.is_none() {
-            let reply = self.ask(Verb::Set, &full_key, value.clone()).await?;
-            if !reply.is_empty() {
-                return Ok(());
+        // A service that does not know `store` would receive a large value twice, so it is asked first.
+        if self.dialect.is(Dialect::UNKNOWN) && value.len() > SMALL {
+            let get = CacheGet {
+                key: full_key.clone(),
+            };
+            match self.operate(key, Operation::Get(get)).await {
+                Err(CacheError::Unsupported { .. }) => self.dialect.set(Dialect::LEGACY),
+                Err(error @ (CacheError::Timeout { .. } | CacheError::Closed)) => {
+                    return Err(error);
+                }
+                // It may not be able to read, and still to write.
+                _ => self.dialect.set(Dialect::PALM),
             }
         }
-        // The verb of old has no time to live, and does not say why it is refused.
-        let set = CacheSet {
-            key: full_key,
-            value,
-            ttl_ms: wire::ttl_ms(ttl),
-        };
-        match self.operate(key, Operation::Set(set)).await {
-            Ok(Outcome::Done(_)) => Ok(()),
-            Ok(_) => Err(self.senseless()),
-            Err(CacheError::Unsupported { .. }) if ttl.is_none() => Err(CacheError::Refused {
+        if !self.is_old() || ttl.is_some() {
+            let set = CacheSet {
+                key: full_key.clone(),
+                value: value.clone(),
+                ttl_ms: wire::ttl_ms(ttl),
+            };
+            match self.operate(key, Operation::Set(set)).await {
+                Ok(Outcome::Done(_)) => {
+                    self.dialect.set(Dialect::PALM);
+                    return Ok(());
+                }
+                Ok(_) => return Err(self.senseless()),
+                Err(CacheError::Unsupported { .. })
+                    if ttl.is_none() && !self.dialect.is(Dialect::PALM) =>
+                {
+                    self.dialect.set(Dialect::LEGACY);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let reply = self.ask(Verb::Set, &full_key, value).await?;
+        match reply.is_empty() {
+            true => Err(CacheError::Refused {
                 key: key.to_owned(),
             }),
-            Err(error) => Err(error),
+            false => Ok(()),
         }
     }
 
@@ -136,6 +188,8 @@ impl Remote {
         new: Option<Bytes>,
         ttl: Option<Duration>,
     ) -> Result<Swap, CacheError> {
+        refuse_empty(key)?;
+        let ttl = lifetime(ttl)?;
         let swap = CacheCompareAndSet {
             key: self.full(key),
             expected,
@@ -152,6 +206,7 @@ impl Remote {
     }
 
     pub(super) async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
+        refuse_empty(key)?;
         let full_key = self.full(key);
         let add = CacheAdd {
             key: full_key,
@@ -259,18 +314,15 @@ impl Remote {
     }
 
     fn is_old(&self) -> bool {
-        self.is_old.load(Ordering::Relaxed)
+        self.dialect.is(Dialect::LEGACY)
     }
 
     fn full(&self, key: &str) -> String {
-        format!("{}{key}", self.session)
+        self.session.full(key)
     }
 
     fn without_session(&self, key: String) -> String {
-        match key.strip_prefix(&self.session) {
-            Some(rest) if !self.session.is_empty() => rest.to_owned(),
-            _ => key,
-        }
+        self.session.without(key)
     }
 
     async fn ask(&self, verb: Verb, key: &str, value: Bytes) -> Result<Bytes, CacheError> {
@@ -311,27 +363,34 @@ impl Remote {
         }
     }
 
-    /// Asks, and asks again while no answer comes: after a second, then ever more seldom, up to
-    /// `longest`.
+    /// Sends a request, and again while there is no answer: after a second, then at intervals that double up to
+    /// `longest`. The answer to any of the attempts counts, since a store may need longer than one lasts.
     async fn ask_again(
         &self,
         body: Bytes,
         timeout: Duration,
         longest: Duration,
     ) -> Result<Bytes, CacheError> {
-        let mut left = timeout;
+        let end = Instant::now() + timeout;
+        let ask = || {
+            let left = end.saturating_duration_since(Instant::now());
+            self.request.request(body.clone(), left)
+        };
+        let mut attempts: FuturesUnordered<_> = std::iter::once(ask()).collect();
         let mut attempt = ATTEMPT;
         loop {
-            let asked = self.request.request(body.clone(), left.min(attempt));
-            match asked.await {
-                Ok(reply) => return Ok(reply),
-                Err(RequestError::Closed(_)) => return Err(CacheError::Closed),
-                Err(RequestError::Timeout { waited }) => left -= waited,
+            tokio::select! {
+                Some(asked) = attempts.next() => return match asked {
+                    Ok(reply) => Ok(reply),
+                    Err(RequestError::Closed(_)) => Err(CacheError::Closed),
+                    // All attempts end together.
+                    Err(RequestError::Timeout { .. }) => Err(self.timed_out(timeout)),
+                },
+                () = tokio::time::sleep(attempt) => {
+                    attempts.push(ask());
+                    attempt = (2 * attempt).min(longest);
+                }
             }
-            if left.is_zero() {
-                return Err(self.timed_out(timeout));
-            }
-            attempt = (2 * attempt).min(longest);
         }
     }
 

@@ -14,9 +14,11 @@ use super::{CacheError, Changes, Page, PageLimits, Position};
 /// happens at once: no other caller sees it half done, and what a caller was told of is seen by all
 /// that ask later.
 ///
-/// A time to live counts from when the store carries the request out. Less than a millisecond counts
-/// as one, more than a hundred years as a hundred. When it is over the key is absent, and the store
-/// removes what it keeps of it without being asked.
+/// A time to live counts from when the store carries the request out. Zero is refused
+/// ([`CacheError::ZeroTtl`]), less than a millisecond counts as one, and more than a hundred years as a
+/// hundred. When it is over the key is absent, and the store removes the entry without being asked. A
+/// component checks keys and times to live before it calls its store: an empty key and a time to live of
+/// zero do not reach it.
 pub trait KeyValue: Send + Sync + 'static {
     /// The value of `key`; `None` when there is none. An empty value is a value.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
@@ -125,10 +127,21 @@ impl CacheLimits {
 }
 
 /// A time to live as stores count it, see [`KeyValue`].
-pub(super) fn lifetime(ttl: Duration) -> Duration {
+pub(super) fn lifetime(ttl: Option<Duration>) -> Result<Option<Duration>, CacheError> {
     const SHORTEST: Duration = Duration::from_millis(1);
     const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    ttl.clamp(SHORTEST, LONGEST)
+    match ttl {
+        Some(Duration::ZERO) => Err(CacheError::ZeroTtl),
+        ttl => Ok(ttl.map(|ttl| ttl.clamp(SHORTEST, LONGEST))),
+    }
+}
+
+/// Refuses what no store accepts as a key that is set.
+pub(super) fn refuse_empty(key: &str) -> Result<(), CacheError> {
+    match key {
+        "" => Err(CacheError::EmptyKey),
+        _ => Ok(()),
+    }
 }
 
 /// The sum that [`KeyValue::add`] makes of a value.

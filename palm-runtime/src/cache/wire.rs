@@ -133,6 +133,8 @@ pub(super) fn failure(error: &CacheError) -> Outcome {
             limit,
         } => (Kind::KeyTooLarge, *len, *limit),
         CacheError::TooLarge { len, limit, .. } => (Kind::ValueTooLarge, *len, *limit),
+        CacheError::EmptyKey => (Kind::EmptyKey, 0, 0),
+        CacheError::Damaged { .. } => (Kind::Damaged, 0, 0),
         CacheError::Full { limit } => (Kind::Full, 0, *limit),
         CacheError::Reserved { .. } => (Kind::Reserved, 0, 0),
         CacheError::NotANumber { .. } => (Kind::NotANumber, 0, 0),
@@ -175,6 +177,9 @@ pub(super) fn read_failure(failure: CacheFailure, key: &str, operation: &Operati
             len,
             limit,
         },
+        Kind::EmptyKey => CacheError::EmptyKey,
+        // Of a scan, only the text names the key.
+        Kind::Damaged if !matches!(operation, Operation::Scan(_)) => CacheError::Damaged { key },
         Kind::Full => CacheError::Full { limit },
         Kind::Reserved => CacheError::Reserved { key },
         Kind::NotANumber => CacheError::NotANumber { key },
@@ -188,7 +193,7 @@ pub(super) fn read_failure(failure: CacheFailure, key: &str, operation: &Operati
         Kind::Unsupported => CacheError::Unsupported {
             operation: describe(operation).to_owned(),
         },
-        Kind::Store | Kind::Malformed => CacheError::Store(failure.message.into()),
+        Kind::Store | Kind::Damaged | Kind::Malformed => CacheError::Store(failure.message.into()),
     }
 }
 
@@ -217,6 +222,7 @@ mod tests {
             let (len, limit) = (20, 10);
             check(CacheError::TooLarge { what, len, limit });
         }
+        check(CacheError::EmptyKey);
         check(CacheError::Full { limit: 10 });
         check(CacheError::Reserved { key: "k".into() });
         check(CacheError::NotANumber { key: "k".into() });

@@ -158,8 +158,9 @@ impl ClientBuilder {
         self
     }
 
-    /// An id for the stream, which also goes in front of each cache key. Default: a random id, and
-    /// keys as they are.
+    /// An id for the stream, and a session for cache keys: each has the id and a slash in front, so that the
+    /// client reaches no keys of other sessions. In front of keys, a slash in the id is `%2F` and a percent sign
+    /// `%25`. Default: a random id, and keys as they are.
     pub fn session(mut self, session: impl Into<String>) -> Self {
         self.session = Some(session.into());
         self

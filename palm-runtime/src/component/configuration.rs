@@ -181,7 +181,7 @@ impl Mistakes {
         }
     }
 
-    /// What is given twice.
+    /// Reports names that are given twice.
     pub(super) fn check_twice(&mut self, what: &str, names: impl IntoIterator<Item = String>) {
         let mut seen = HashSet::new();
         for name in names {

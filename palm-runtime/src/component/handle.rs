@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
+use crate::cache::CacheHealth;
 use crate::metrics::{Counters, Metrics};
 use crate::part::Shared;
 use crate::socket::Kill;
@@ -19,6 +20,7 @@ pub struct ComponentHandle {
     pub(super) addresses: BTreeMap<String, String>,
     pub(super) counters: Arc<Counters>,
     pub(super) shared: Arc<Shared>,
+    pub(super) cache_health: Arc<CacheHealth>,
     pub(super) stop: CancellationToken,
     pub(super) kill: Kill,
     /// Cancelled when nothing of it runs any more.
@@ -55,6 +57,14 @@ impl ComponentHandle {
     /// What the component has counted until now.
     pub fn metrics(&self) -> Metrics {
         self.counters.snapshot(self.shared.links.sessions())
+    }
+
+    /// Why the store of the component's cache fails, as its log says once: with the file or server, and what
+    /// to do. `None` while the last requests of each kind, to read, set, delete and watch, were carried out.
+    ///
+    /// Each request that fails ends with that error as well. A worker's methods use the cache of its master.
+    pub fn cache_failure(&self) -> Option<String> {
+        self.cache_health.failure()
     }
 
     /// Waits until it is connected to all that it follows; a worker, to its master. Cancel safe.

@@ -217,6 +217,14 @@ impl<P: Bypass> ErasedBypass for P {
 #[non_exhaustive]
 pub enum StartError {
     /// It cannot work as it is configured. Nothing was opened.
+    ///
+    /// Refused are: a name that is empty or has a space or dot; limits and timeouts of zero; addresses that are
+    /// malformed, that two parts are to be bound to, or that can only be bound where it connects; a pipeline or
+    /// hub with no component or two to follow, a sink with one of them twice, a follower of itself; and in a
+    /// [`ServerTemplate`] two parts of one name, routes to parts that do not exist or that form a circle, inbound
+    /// parts without a route, outbound parts that no route leads to, two cache services, a
+    /// [`WorkerPushService`](crate::parts::WorkerPushService) without a
+    /// [`WorkerPullService`](crate::parts::WorkerPullService), and no parts at all.
     #[error("cannot start `{component}`")]
     Configuration {
         /// The component's name.
@@ -505,8 +513,8 @@ impl ServerTemplate {
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] when the routes do not fit together, or a part cannot be opened. Nothing runs
-    /// then.
+    /// [`Error::Start`] when it cannot work as it is configured ([`StartError::Configuration`] lists every
+    /// mistake), or a part cannot be opened. Nothing runs then.
     ///
     /// # Cancel safety
     ///
@@ -685,6 +693,7 @@ impl ServerTemplate {
             addresses,
             counters: Arc::new(counters),
             shared,
+            cache_health: store.health().clone(),
             stop: stop.token,
             kill,
             has_ended,

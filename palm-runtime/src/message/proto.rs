@@ -455,6 +455,10 @@ pub mod cache_failure {
         Overflow = 8,
         /// The scan cannot go on there.
         Position = 9,
+        /// The key is empty.
+        EmptyKey = 10,
+        /// The stored value is damaged.
+        Damaged = 11,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -473,6 +477,8 @@ pub mod cache_failure {
                 Self::NotANumber => "NOT_A_NUMBER",
                 Self::Overflow => "OVERFLOW",
                 Self::Position => "POSITION",
+                Self::EmptyKey => "EMPTY_KEY",
+                Self::Damaged => "DAMAGED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -488,6 +494,8 @@ pub mod cache_failure {
                 "NOT_A_NUMBER" => Some(Self::NotANumber),
                 "OVERFLOW" => Some(Self::Overflow),
                 "POSITION" => Some(Self::Position),
+                "EMPTY_KEY" => Some(Self::EmptyKey),
+                "DAMAGED" => Some(Self::Damaged),
                 _ => None,
             }
         }

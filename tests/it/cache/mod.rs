@@ -1,8 +1,9 @@
 //! The cache: what every store does, in this process and over the network, and what outlives a process.
 //!
-//! `redis` starts servers, and has what is said of the store on them; `wire` the peers that ask twice, or
-//! cannot answer.
+//! `disk` fills one, `redis` starts servers, and has what is said of the store on them; `wire` the peers that ask
+//! twice, or cannot answer.
 
+mod disk;
 mod redis;
 mod wire;
 
@@ -123,6 +124,21 @@ async fn conform(cache: &Cache, promises: Promises) {
         soon("the end of its time", ended).await;
     }
 
+    // What cannot be stored is refused, and changes nothing.
+    let refused = cache.set("", "x").await.unwrap_err();
+    assert!(matches!(refused, CacheError::EmptyKey), "{refused:?}");
+    let refused = cache.add("", 1).await.unwrap_err();
+    assert!(matches!(refused, CacheError::EmptyKey), "{refused:?}");
+    assert_eq!(get("").await, None);
+    let refused = cache.set_for("t/k", "x", Duration::ZERO).await.unwrap_err();
+    assert!(matches!(refused, CacheError::ZeroTtl), "{refused:?}");
+    for expected in [Some("value".into()), None] {
+        let swap = cache.compare_and_set_for("t/k", expected, "x".into(), Duration::ZERO);
+        let refused = swap.await.unwrap_err();
+        assert!(matches!(refused, CacheError::ZeroTtl), "{refused:?}");
+    }
+    assert_eq!(get("t/k").await, Some("value".into()));
+
     // Only who knows the value changes it.
     let some = |value: &'static str| Some(Bytes::from(value));
     let differs = |current| Swap::Differs { current };
@@ -211,8 +227,11 @@ async fn check_store(store: impl KeyValue, promises: Promises) {
     leave_the_configuration_alone(cache).await;
 
     // A session is in front of all keys, and a client in it sees no other.
-    let session = Client::builder("lender", server.db_address()).session("mine/");
-    let session = soon("connecting", session.connect()).await.unwrap();
+    let in_session = async |name: &str| {
+        let session = Client::builder("lender", server.db_address()).session(name);
+        soon("connecting", session.connect()).await.unwrap()
+    };
+    let session = in_session("mine").await;
     session.set("k", "v").await.unwrap();
     session.add("n", 1).await.unwrap();
     client.set("yours", "x").await.unwrap();
@@ -221,6 +240,15 @@ async fn check_store(store: impl KeyValue, promises: Promises) {
     keys.sort();
     assert_eq!(keys, ["k", "n"]);
     assert_eq!(client.get("mine/k").await.unwrap(), Some("v".into()));
+    // Those of a session whose name begins so are not its own.
+    let (short, longer) = (in_session("m").await, in_session("mine/k").await);
+    assert_eq!(short.get("ine/k").await.unwrap(), None);
+    longer.set("s", "v").await.unwrap();
+    let found: Vec<_> = short.scan("").try_collect().await.unwrap();
+    assert_eq!(found, []);
+    assert_eq!(session.get("k/s").await.unwrap(), None);
+    assert_eq!(short.delete_prefix("").await.unwrap(), 0);
+    assert_eq!(longer.delete_prefix("").await.unwrap(), 1);
     assert_eq!(session.delete_prefix("").await.unwrap(), 2);
     assert_eq!(client.get("yours").await.unwrap(), Some("x".into()));
     server.shutdown().await.unwrap();
@@ -261,6 +289,33 @@ fn a_master_has_its_keys_again() {
             drop(client);
             master.shutdown().await.unwrap();
         }
+    });
+}
+
+#[test]
+fn a_watcher_does_not_lag_by_changes_of_other_keys() {
+    check(async {
+        let store = MemoryStore::default();
+        let here = Cache::new(store.clone());
+        let server = Lender(Promises::All).bind(ANY).cache(store);
+        let server = server.spawn().await.unwrap();
+        let client = connect("lender", &server).await;
+        let mut watch_here = here.watch("mine/").await.unwrap();
+        let mut watch_there = client.watch("mine/").await.unwrap();
+        for round in 0..2 {
+            // The watchers are not polled meanwhile, and more changes are made than the store keeps.
+            for number in 0..10_000 {
+                here.set(&format!("other/{number}"), "x").await.unwrap();
+            }
+            here.set("mine/k", round.to_string()).await.unwrap();
+            let change = Change::Set {
+                key: "mine/k".to_owned(),
+                value: round.to_string().into(),
+            };
+            assert_eq!(next(&mut watch_here).await, change);
+            assert_eq!(next(&mut watch_there).await, change);
+        }
+        server.shutdown().await.unwrap();
     });
 }
 

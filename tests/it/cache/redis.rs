@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::super::setup::{ANY, check, connect, eventually, soon};
-use super::{Promises, check_store};
+use super::super::setup::{ANY, chain, check, connect, eventually, soon};
+use super::{Lender, Promises, check_store};
 
 /// A server as a process, which ends with this.
 struct Server {
@@ -301,5 +301,93 @@ fn a_server_that_is_not_there() {
         let refused = soon("a refusal", RedisStore::connect("no URL")).await;
         let text = "the store at `URL 1` cannot be opened";
         assert_eq!(refused.unwrap_err().to_string(), text);
+    });
+}
+
+/// A server that answers each command, unless it hangs: then it answers later, as one that was stopped.
+async fn hanging_server() -> (String, tokio::sync::watch::Sender<bool>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (hangs, is_hanging) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut is_hanging = is_hanging.clone();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                while let Some(command) = read_command(&mut stream).await {
+                    if is_hanging.wait_for(|hangs| !hangs).await.is_err() {
+                        return;
+                    }
+                    let answer = match &*command {
+                        "INFO" => "$17\r\ncluster_enabled:0\r\n",
+                        "GET" => "$-1\r\n",
+                        _ => "+OK\r\n",
+                    };
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, hangs)
+}
+
+/// The name of the next command; `None` at the end of the connection.
+async fn read_command(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    stream
+        .read_line(&mut line)
+        .await
+        .ok()
+        .filter(|read| *read > 0)?;
+    let count: usize = line.trim_end().strip_prefix('*')?.parse().ok()?;
+    let mut words = Vec::new();
+    for _ in 0..count {
+        line.clear();
+        stream.read_line(&mut line).await.ok()?;
+        let len: usize = line.trim_end().strip_prefix('$')?.parse().ok()?;
+        let mut word = vec![0; len + 2];
+        stream.read_exact(&mut word).await.ok()?;
+        words.push(String::from_utf8_lossy(&word[..len]).into_owned());
+    }
+    Some(words.first()?.to_uppercase())
+}
+
+#[test]
+fn a_server_that_hangs_is_reported_to_each_caller_and_used_again_afterwards() {
+    check(async {
+        let (address, hangs) = hanging_server().await;
+        let store = RedisStore::connect(format!("redis://{address}"));
+        let store = soon("connecting", store).await.unwrap();
+        let server = Lender(Promises::Fewer).bind(ANY).cache(store);
+        let server = server.spawn().await.unwrap();
+        let client = connect("lender", &server).await;
+        client.set("k", "v").await.unwrap();
+        assert_eq!(server.cache_failure(), None);
+
+        hangs.send_replace(true);
+        let begin = std::time::Instant::now();
+        let refused = soon("the error", client.set("k", "v")).await.unwrap_err();
+        let waited = begin.elapsed();
+        let expected = format!(
+            "the store failed: Redis at `{address}` did not answer within 2s: check that it runs and is not \
+             overloaded; the request may have been carried out, and the next one tries again"
+        );
+        assert_eq!(chain(&refused), expected);
+        assert!(waited >= Duration::from_secs(2), "{waited:?}");
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+        assert_eq!(server.cache_failure(), Some(expected.clone()));
+        let begin = std::time::Instant::now();
+        let refused = soon("the error", client.get("k")).await.unwrap_err();
+        assert_eq!(chain(&refused), expected);
+        let waited = begin.elapsed();
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+
+        hangs.send_replace(false);
+        soon("a set", client.set("k", "v")).await.unwrap();
+        assert_eq!(soon("a get", client.get("k")).await.unwrap(), None);
+        assert_eq!(server.cache_failure(), None);
+        server.shutdown().await.unwrap();
     });
 }

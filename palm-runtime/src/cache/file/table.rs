@@ -1,7 +1,11 @@
 //! What the file holds, and how one request reads or changes it.
 //!
-//! `entries` has, by key, when it ends (milliseconds since 1970, 0: never, in eight bytes) and the
-//! value; `ends` the keys that end, by when; `about` the format and how many bytes there are.
+//! `entries` has, by key, when it ends (milliseconds since 1970, 0: never, in eight bytes), a checksum
+//! (XXH3, eight bytes) of the key, the end and the value, and the value; `ends` the keys that end, by when;
+//! `about` the format and how many bytes there are.
+//!
+//! The engine's own checksums are verified only when it repairs the file after a crash, so every read here
+//! verifies the checksum of the entry.
 
 use std::ops::Bound;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,14 +14,15 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
-    WriteTransaction,
+    TableHandle, WriteTransaction,
 };
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::cache::page::Filling;
 use crate::cache::{CacheError, Page, PageLimits};
 
 /// The format of the file. Another number: another version of palm reads it.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
 const ENDS: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ends");
@@ -55,19 +60,73 @@ impl From<redb::StorageError> for WriteError {
     }
 }
 
+/// Why a request cannot be answered from the file.
+pub(super) enum ReadError {
+    /// The value of this key is not what was stored.
+    Damaged(String),
+    /// The file failed.
+    Failed(redb::Error),
+}
+
+impl From<redb::Error> for ReadError {
+    fn from(error: redb::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<redb::StorageError> for ReadError {
+    fn from(error: redb::StorageError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<TableError> for ReadError {
+    fn from(error: TableError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<ReadError> for WriteError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(key) => Self::Refused(CacheError::Damaged { key }),
+            ReadError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
 pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock before 1970 is wrong anyway.
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Makes the tables of a new file, and tells the format of an old one.
-pub(super) fn prepare(database: &Database) -> Result<u64, redb::Error> {
-    match database.begin_read()?.open_table(ABOUT) {
-        Ok(about) => return Ok(about.get("format")?.map_or(0, |format| format.value())),
-        Err(TableError::TableDoesNotExist(_)) => {}
+/// What is in a file that redb can open.
+pub(super) enum Found {
+    /// A cache of this format, new or old.
+    Format(u64),
+    /// Tables of another program; one of them is called so.
+    Others(String),
+}
+
+/// Makes the tables of a new file, and reads the format of an old one. A file of another program is left as
+/// it is.
+pub(super) fn prepare(database: &Database) -> Result<Found, redb::Error> {
+    let read = database.begin_read()?;
+    match read.open_table(ABOUT) {
+        Ok(about) => {
+            let format = about.get("format")?;
+            return Ok(Found::Format(format.map_or(0, |format| format.value())));
+        }
+        Err(TableError::TableDoesNotExist(_)) => {
+            if let Some(table) = read.list_tables()?.next() {
+                return Ok(Found::Others(table.name().to_owned()));
+            }
+        }
+        Err(TableError::TableTypeMismatch { table, .. }) => return Ok(Found::Others(table)),
         Err(error) => return Err(error.into()),
     }
+    drop(read);
     let write = database.begin_write()?;
     write.open_table(ENTRIES)?;
     write.open_table(ENDS)?;
@@ -77,14 +136,39 @@ pub(super) fn prepare(database: &Database) -> Result<u64, redb::Error> {
         about.insert("bytes", 0)?;
     }
     write.commit()?;
-    Ok(FORMAT)
+    Ok(Found::Format(FORMAT))
 }
 
-/// Ends in eight bytes, and the value.
+/// How many bytes an entry has in front of its value: when it ends, and the checksum.
+const HEAD_BYTES: usize = 16;
+
+fn checksum(key: &str, end: u64, value: &[u8]) -> u64 {
+    let mut hash = Xxh3Default::new();
+    hash.update(&(key.len() as u64).to_be_bytes());
+    hash.update(key.as_bytes());
+    hash.update(&end.to_be_bytes());
+    hash.update(value);
+    hash.digest()
+}
+
+/// When an entry ends, and its value, whether they are damaged or not: for entries that are overwritten or
+/// removed.
 fn split(stored: &[u8]) -> (Option<u64>, &[u8]) {
-    match stored.split_first_chunk() {
-        Some((end, value)) => (Some(u64::from_be_bytes(*end)).filter(|end| *end > 0), value),
-        None => (None, stored),
+    let Some((head, value)) = stored.split_at_checked(HEAD_BYTES) else {
+        return (None, &[]);
+    };
+    let end = head.first_chunk().map_or(0, |end| u64::from_be_bytes(*end));
+    (Some(end).filter(|end| *end > 0), value)
+}
+
+/// When an entry ends, and its value.
+fn verify<'a>(key: &str, stored: &'a [u8]) -> Result<(Option<u64>, &'a [u8]), ReadError> {
+    let (end, value) = split(stored);
+    let sum = stored.get(HEAD_BYTES - 8..HEAD_BYTES);
+    let expected = checksum(key, end.unwrap_or(0), value).to_be_bytes();
+    match sum == Some(&expected[..]) {
+        true => Ok((end, value)),
+        false => Err(ReadError::Damaged(key.to_owned())),
     }
 }
 
@@ -96,12 +180,12 @@ fn weight(key: &str, value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + ENTRY_BYTES
 }
 
-pub(super) fn get(read: &ReadTransaction, key: &str) -> Result<Option<Bytes>, redb::Error> {
+pub(super) fn get(read: &ReadTransaction, key: &str) -> Result<Option<Bytes>, ReadError> {
     let entries = read.open_table(ENTRIES)?;
     let Some(stored) = entries.get(key)? else {
         return Ok(None);
     };
-    let (end, value) = split(stored.value());
+    let (end, value) = verify(key, stored.value())?;
     Ok(lives(end, now_ms()).then(|| Bytes::copy_from_slice(value)))
 }
 
@@ -110,15 +194,15 @@ pub(super) fn scan(
     prefix: &str,
     after: Option<&str>,
     limits: PageLimits,
-) -> Result<Page, redb::Error> {
+) -> Result<Page, ReadError> {
     let entries = read.open_table(ENTRIES)?;
     let mut page = Filling::new(limits);
     fill(&entries, prefix, after, |key, stored| {
-        let (end, value) = split(stored);
+        let (end, value) = verify(key, stored)?;
         if lives(end, now_ms()) {
             page.push(key, Bytes::copy_from_slice(value));
         }
-        page.is_full()
+        Ok(page.is_full())
     })?;
     Ok(page.in_order())
 }
@@ -128,15 +212,15 @@ fn fill(
     entries: &impl ReadableTable<&'static str, &'static [u8]>,
     prefix: &str,
     after: Option<&str>,
-    mut visit: impl FnMut(&str, &[u8]) -> bool,
-) -> Result<(), redb::Error> {
+    mut visit: impl FnMut(&str, &[u8]) -> Result<bool, ReadError>,
+) -> Result<(), ReadError> {
     let begin = match after {
         Some(after) if after >= prefix => Bound::Excluded(after),
         _ => Bound::Included(prefix),
     };
     for entry in entries.range::<&str>((begin, Bound::Unbounded))? {
         let (key, stored) = entry?;
-        if !key.value().starts_with(prefix) || visit(key.value(), stored.value()) {
+        if !key.value().starts_with(prefix) || visit(key.value(), stored.value())? {
             break;
         }
     }
@@ -183,11 +267,11 @@ impl<'a> Table<'a> {
     }
 
     /// The value of a key, and when it ends.
-    pub(super) fn get(&self, key: &str) -> Result<Option<(Bytes, Option<u64>)>, redb::Error> {
+    pub(super) fn get(&self, key: &str) -> Result<Option<(Bytes, Option<u64>)>, ReadError> {
         let Some(stored) = self.entries.get(key)? else {
             return Ok(None);
         };
-        let (end, value) = split(stored.value());
+        let (end, value) = verify(key, stored.value())?;
         Ok(lives(end, self.now).then(|| (Bytes::copy_from_slice(value), end)))
     }
 
@@ -211,10 +295,15 @@ impl<'a> Table<'a> {
         }
         self.bytes = bytes;
         {
-            let mut stored = self.entries.insert_reserve(key, 8 + value.len())?;
-            let (to_end, to_value) = stored.as_mut().split_at_mut(8);
-            to_end.copy_from_slice(&end.unwrap_or(0).to_be_bytes());
-            to_value.copy_from_slice(value);
+            let mut stored = self.entries.insert_reserve(key, HEAD_BYTES + value.len())?;
+            let ends = end.unwrap_or(0);
+            let sum = checksum(key, ends, value);
+            let mut rest = stored.as_mut();
+            for part in [&ends.to_be_bytes()[..], &sum.to_be_bytes(), value] {
+                let (to, behind) = rest.split_at_mut(part.len());
+                to.copy_from_slice(part);
+                rest = behind;
+            }
         }
         if old_end != end {
             if let Some(old) = old_end {
@@ -251,11 +340,11 @@ impl<'a> Table<'a> {
         &mut self,
         prefix: &str,
         after: Option<&str>,
-    ) -> Result<(u64, Option<String>), redb::Error> {
+    ) -> Result<(u64, Option<String>), ReadError> {
         let mut keys = Vec::new();
         fill(&self.entries, prefix, after, |key, _| {
             keys.push(key.to_owned());
-            keys.len() >= BATCH
+            Ok(keys.len() >= BATCH)
         })?;
         let mut removed = 0;
         for key in &keys {

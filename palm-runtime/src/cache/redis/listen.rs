@@ -10,9 +10,8 @@ use redis::{Client, RedisResult};
 
 use crate::cache::Changes;
 
-/// How long the way back may be silent until it is tried, and how long an answer to that may take.
+/// How long the way back may be silent until it is tried.
 const SILENCE: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// First and longest wait before it listens anew; between, it doubles.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -22,21 +21,23 @@ pub(super) fn channel(namespace: &str) -> String {
     format!("{namespace}palm.changes")
 }
 
-/// Begins to listen; when this returns, it does. The future that it gives listens for ever.
+/// Begins to listen; when this returns, it does. The future that it gives listens for ever. `limit` is how long
+/// a connection, and an answer, may take.
 pub(super) async fn begin(
     clients: Vec<Client>,
     namespace: String,
     changes: Changes,
+    limit: Duration,
 ) -> RedisResult<impl Future<Output = ()> + Send> {
-    let mut listening = subscribe(&clients, &channel(&namespace)).await?;
+    let mut listening = subscribe(&clients, &channel(&namespace), limit).await?;
     Ok(async move {
         loop {
-            record(&mut listening, &namespace, &changes).await;
+            record(&mut listening, &namespace, &changes, limit).await;
             tracing::warn!("the store's server does not tell its changes any more; asking again");
             let (mut wait, longest) = AGAIN;
             listening = loop {
                 tokio::time::sleep(wait).await;
-                match subscribe(&clients, &channel(&namespace)).await {
+                match subscribe(&clients, &channel(&namespace), limit).await {
                     Ok(listening) => break listening,
                     Err(error) => tracing::debug!("it does not yet: {error}"),
                 }
@@ -49,7 +50,7 @@ pub(super) async fn begin(
 }
 
 /// Subscribes at the first server that answers.
-async fn subscribe(clients: &[Client], channel: &str) -> RedisResult<PubSub> {
+async fn subscribe(clients: &[Client], channel: &str, limit: Duration) -> RedisResult<PubSub> {
     let mut refused = None;
     for client in clients {
         let subscribe = async {
@@ -57,7 +58,7 @@ async fn subscribe(clients: &[Client], channel: &str) -> RedisResult<PubSub> {
             listening.subscribe(channel).await?;
             Ok(listening)
         };
-        match tokio::time::timeout(ANSWER, subscribe).await {
+        match tokio::time::timeout(limit, subscribe).await {
             Ok(Ok(listening)) => return Ok(listening),
             Ok(Err(error)) => refused = Some(error),
             Err(elapsed) => refused = Some(std::io::Error::from(elapsed).into()),
@@ -67,7 +68,7 @@ async fn subscribe(clients: &[Client], channel: &str) -> RedisResult<PubSub> {
 }
 
 /// Records what is told, until the connection is gone.
-async fn record(listening: &mut PubSub, namespace: &str, changes: &Changes) {
+async fn record(listening: &mut PubSub, namespace: &str, changes: &Changes, limit: Duration) {
     loop {
         let told = {
             let mut messages = listening.on_message();
@@ -84,7 +85,7 @@ async fn record(listening: &mut PubSub, namespace: &str, changes: &Changes) {
             },
             Ok(None) => return,
             Err(_) => {
-                let answer = tokio::time::timeout(ANSWER, listening.ping::<redis::Value>());
+                let answer = tokio::time::timeout(limit, listening.ping::<redis::Value>());
                 if !matches!(answer.await, Ok(Ok(_))) {
                     return;
                 }

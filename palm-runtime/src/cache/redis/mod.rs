@@ -17,7 +17,7 @@ use redis::Client;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::connection::Connection;
+use self::connection::{Connection, Timeouts};
 use super::page::Filling;
 use super::store::lifetime;
 use super::{CacheError, Changes, KeyValue, OpenStoreError, Page, PageLimits, Position, Swap};
@@ -39,7 +39,10 @@ const AT_ONCE: usize = 16;
 ///
 /// Whether the server is one of a cluster, it tells itself. Each key has a namespace in front, `palm:`
 /// unless [`RedisStoreBuilder::namespace`] says otherwise; whatever else is on the server is not
-/// touched. A request waits at most 10 s, and the connection is made anew when it breaks.
+/// touched. The connection is made again when it breaks.
+///
+/// A server that hangs makes a request wait for 2 s ([`RedisStoreBuilder::response_timeout`]), and then it ends
+/// with [`CacheError::Store`], which names the server. The request may have been carried out.
 ///
 /// What is different from the other stores:
 ///
@@ -73,6 +76,7 @@ struct Inner {
 pub struct RedisStoreBuilder {
     urls: Vec<String>,
     namespace: String,
+    timeouts: Timeouts,
 }
 
 impl RedisStoreBuilder {
@@ -83,23 +87,40 @@ impl RedisStoreBuilder {
     }
 
     /// What stands in front of each key on the server. Default: `palm:`. Stores with the same namespace
-    /// have the same keys; an empty one is for keys that other programs know by their names.
+    /// have the same keys; an empty one is for keys that other programs know by their names. A scan of one
+    /// namespace finds the keys of others that begin with its name, so end it with a character that no name
+    /// contains.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
     }
 
-    /// Connects.
+    /// How long a connection to one server may take, until it answers. Default: 2 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.timeouts.connect = limit;
+        self
+    }
+
+    /// How long a request waits for its answer, also while the connection is made again. Default: 2 s; large
+    /// values over a slow network may need more.
+    pub fn response_timeout(mut self, limit: Duration) -> Self {
+        self.timeouts.response = limit;
+        self
+    }
+
+    /// Connects to the first server that answers.
     ///
     /// # Errors
     ///
-    /// [`OpenStoreError::Open`] when a URL is none, or nobody answers at any of them within 10 s each.
+    /// [`OpenStoreError::Open`] when a URL is malformed or a server refuses, and [`OpenStoreError::Timeout`]
+    /// when it does not answer within the [`connect_timeout`](Self::connect_timeout). Of several servers, the
+    /// error is that of the last one.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes what it had opened.
     pub async fn connect(self) -> Result<RedisStore, OpenStoreError> {
-        let (connection, clients) = connection::connect(&self.urls).await?;
+        let (connection, clients) = connection::connect(&self.urls, self.timeouts).await?;
         Ok(RedisStore(Arc::new(Inner {
             connection,
             clients,
@@ -131,6 +152,7 @@ impl RedisStore {
         RedisStoreBuilder {
             urls: vec![url.into()],
             namespace: "palm:".to_owned(),
+            timeouts: Timeouts::default(),
         }
     }
 
@@ -145,13 +167,13 @@ impl RedisStore {
     async fn delete_full(&self, full_key: &str) -> Result<bool, CacheError> {
         let mut invocation = scripts::DELETE.key(full_key);
         invocation.arg(self.channel());
-        self.0.connection.invoke(&invocation).await.map_err(failed)
+        Ok(self.0.connection.invoke(&invocation).await?)
     }
 
     async fn get_full(&self, full_key: &str) -> Result<Option<Bytes>, CacheError> {
         let mut get = redis::cmd("GET");
         get.arg(full_key);
-        self.0.connection.query(&get).await.map_err(failed)
+        Ok(self.0.connection.query(&get).await?)
     }
 }
 
@@ -168,14 +190,10 @@ impl std::fmt::Debug for RedisStoreBuilder {
     }
 }
 
-fn failed(error: redis::RedisError) -> CacheError {
-    CacheError::Store(error.into())
-}
-
 /// A time to live as scripts take it: milliseconds, or nothing.
-fn ttl_text(ttl: Option<Duration>) -> String {
-    let ms = |ttl: Duration| lifetime(ttl).as_micros().div_ceil(1000).to_string();
-    ttl.map(ms).unwrap_or_default()
+fn ttl_text(ttl: Option<Duration>) -> Result<String, CacheError> {
+    let ms = |ttl: Duration| ttl.as_micros().div_ceil(1000).to_string();
+    Ok(lifetime(ttl)?.map(ms).unwrap_or_default())
 }
 
 impl KeyValue for RedisStore {
@@ -186,8 +204,8 @@ impl KeyValue for RedisStore {
     async fn set(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<(), CacheError> {
         let mut invocation = scripts::SET.key(self.full(key));
         invocation.arg(self.channel()).arg(&value[..]);
-        invocation.arg(ttl_text(ttl));
-        self.0.connection.invoke(&invocation).await.map_err(failed)
+        invocation.arg(ttl_text(ttl)?);
+        Ok(self.0.connection.invoke(&invocation).await?)
     }
 
     async fn delete(&self, key: &str) -> Result<bool, CacheError> {
@@ -207,9 +225,9 @@ impl KeyValue for RedisStore {
             invocation.arg(i32::from(value.is_some()));
             invocation.arg(value.as_deref().unwrap_or_default());
         }
-        invocation.arg(ttl_text(ttl));
+        invocation.arg(ttl_text(ttl)?);
         let swapped = self.0.connection.invoke(&invocation).await;
-        let (is_done, current): (bool, Option<Bytes>) = swapped.map_err(failed)?;
+        let (is_done, current): (bool, Option<Bytes>) = swapped?;
         Ok(match is_done {
             true => Swap::Done,
             false => Swap::Differs { current },
@@ -221,7 +239,7 @@ impl KeyValue for RedisStore {
         invocation.arg(self.channel()).arg(amount);
         let added = self.0.connection.invoke(&invocation).await;
         // As text: a script's numbers have no 64 bits.
-        let (sum, refused): (Option<String>, Option<String>) = added.map_err(failed)?;
+        let (sum, refused): (Option<String>, Option<String>) = added?;
         let key = key.to_owned();
         match (sum.and_then(|sum| sum.parse().ok()), refused) {
             (Some(sum), _) => Ok(sum),
@@ -290,13 +308,64 @@ impl KeyValue for RedisStore {
             .is_none_or(|listener| listener.is_finished())
         {
             let (clients, namespace) = (self.0.clients.clone(), self.0.namespace.clone());
-            let listen = listen::begin(clients, namespace, self.0.changes.clone());
-            let listen = listen.await.map_err(failed)?;
+            let limit = self.0.connection.timeouts().connect;
+            let listen = listen::begin(clients, namespace, self.0.changes.clone(), limit);
+            let listen = listen.await;
+            let listen = listen.map_err(|error| self.0.connection.failed(error))?;
             if listener.is_some() {
                 self.0.changes.record_gap();
             }
             *listener = Some(AbortOnDropHandle::new(tokio::spawn(listen)));
         }
         Ok(self.0.changes.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::error::chain;
+
+    /// Accepts connections and never answers.
+    async fn silent() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_an_error_within_the_default_timeout() {
+        let (_listener, address) = silent().await;
+        let begin = std::time::Instant::now();
+        let refused = RedisStore::connect(format!("redis://user:secret@{address}")).await;
+        let text = format!(
+            "Redis at `{address}` did not answer within 2s: check that it runs and that the address is right"
+        );
+        assert_eq!(chain(&refused.unwrap_err()), text);
+        assert!(begin.elapsed() >= Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn the_connect_timeout_can_be_set() {
+        let (_listener, address) = silent().await;
+        let store = RedisStore::builder(format!("redis://{address}"));
+        let refused = { store }.connect_timeout(Duration::from_millis(50));
+        let refused = refused.connect().await.unwrap_err();
+        assert!(
+            refused.to_string().contains("did not answer within 50ms"),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_time_to_live_of_zero_is_refused() {
+        assert!(matches!(
+            ttl_text(Some(Duration::ZERO)),
+            Err(CacheError::ZeroTtl)
+        ));
+        assert_eq!(ttl_text(Some(Duration::from_nanos(1))).unwrap(), "1");
+        assert_eq!(ttl_text(None).unwrap(), "");
     }
 }

@@ -1,7 +1,5 @@
 //! How keys are found: node by node, step by step.
 
-use redis::RedisError;
-
 use super::connection::{Connection, Node};
 use crate::cache::{CacheError, Position};
 
@@ -66,7 +64,6 @@ impl Place {
         connection: &Connection,
         pattern: &str,
     ) -> Result<bool, CacheError> {
-        let failed = |error: RedisError| CacheError::Store(error.into());
         if !self.found.is_empty() {
             return Ok(true);
         }
@@ -74,7 +71,7 @@ impl Place {
             return Ok(false);
         }
         if self.cursor.is_none() {
-            let nodes = connection.nodes().await.map_err(failed)?;
+            let nodes = connection.nodes().await?;
             let next = nodes
                 .into_iter()
                 .find(|node| self.node.as_ref().is_none_or(|last| node > last));
@@ -91,10 +88,8 @@ impl Place {
         scan.arg("MATCH").arg(pattern).arg("COUNT").arg(COUNT);
         // Somebody else's lists and sets are no values.
         scan.arg("TYPE").arg("string");
-        let (cursor, found): (u64, Vec<Vec<u8>>) = connection
-            .query_at(self.node.as_ref(), scan)
-            .await
-            .map_err(failed)?;
+        let (cursor, found): (u64, Vec<Vec<u8>>) =
+            connection.query_at(self.node.as_ref(), scan).await?;
         self.cursor = Some(cursor).filter(|cursor| *cursor != 0);
         // What is not UTF-8 is no key of ours.
         self.found = found
