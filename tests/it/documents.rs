@@ -217,6 +217,21 @@ impl Source {
     fn bytes(&self, name: &str) -> String {
         bytes(self.number(name))
     }
+
+    /// The messages and bytes of a constant that has both.
+    #[track_caller]
+    fn limit(&self, name: &str) -> Vec<String> {
+        let begin = format!("const {name}: ");
+        let Some((_, limit)) = self.text.split_once(&begin) else {
+            panic!("{} has no `{name}`; correct this test", self.name);
+        };
+        let text = limit.split("};").next().unwrap().to_owned();
+        let limit = Self {
+            name: self.name,
+            text,
+        };
+        vec![limit.count("messages"), limit.bytes("bytes")]
+    }
 }
 
 /// The variants of an enum, by its source.
@@ -318,6 +333,10 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
                 "within `connect_timeout`, {} by default",
                 client.time("connect_timeout")
             ),
+            format!(
+                "waits for `connect_timeout` ({})",
+                client.time("connect_timeout")
+            ),
             format!("window, {} by default", client.count("window")),
             format!("no answer has come for {}", job.time("PATIENCE")),
             format!(
@@ -361,6 +380,12 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
             format!("MessagePack to {} levels", pack.count("MAX_DEPTH")),
         ],
     );
+    let wait = Source::new("wait_cause.rs");
+    assert_eq!(
+        wait.time("SHORT_WAIT"),
+        "300 ms",
+        "docs/calls.md says 0.3 s"
+    );
 }
 
 #[test]
@@ -387,6 +412,8 @@ fn the_architecture_states_the_bounds_of_queues() {
     let dispatch = Source::new("link/dispatch.rs");
     let answering = Source::new("parts/answering.rs");
     let relay = Source::new("testing/faults/relay.rs");
+    let accept = Source::new("link/accept.rs");
+    let workers = Source::new("link/workers.rs");
     check_rows(
         "ARCHITECTURE.md",
         &[
@@ -443,6 +470,31 @@ fn the_architecture_states_the_bounds_of_queues() {
             (
                 "tasks with a worker over its link",
                 vec![connection.count("MOST_AHEAD")],
+            ),
+            (
+                "tasks that wait in a master",
+                [workers.limit("AHEAD"), dispatch.limit("BACKLOG")].concat(),
+            ),
+            ("results on their way from a worker", accept.limit("WINDOW")),
+            (
+                "calls of a client over its link",
+                [accept.limit("WINDOW"), streams.limit("BEHIND")].concat(),
+            ),
+            (
+                "publications for a subscriber over its link",
+                streams.limit("BACKLOG"),
+            ),
+            (
+                "answers for a client over its link",
+                streams.limit("BEHIND"),
+            ),
+            (
+                "answers of calls that run already",
+                [
+                    streams.limit("CLIENT_BACKLOG"),
+                    vec![streams.time("CLIENT_STALL")],
+                ]
+                .concat(),
             ),
             ("sessions of links", vec![link.count("max_sessions")]),
             ("watchers that wait", vec![cache.count("WATCHERS")]),
