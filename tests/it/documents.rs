@@ -597,7 +597,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
             format!("`id` of at most {} bytes", repeated.count("ID_BYTES")),
             format!("two minutes, {} of them", repeated.count("LEN")),
             format!(
-                "(ours keep {}, up to {})",
+                "(ours keep {} of all keys, up to {})",
                 changes.count("LEN"),
                 changes.bytes("BYTES")
             ),
