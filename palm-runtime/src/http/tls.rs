@@ -7,27 +7,38 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::patient::Patient;
 use crate::error::BoxError;
 
-/// Why TLS cannot be spoken with what was given.
+/// Why TLS cannot be spoken with the given certificates or key. It names the file, if there is one, and what was
+/// found in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct TlsError {
     what: String,
-    source: BoxError,
+    source: Option<BoxError>,
+}
+
+impl TlsError {
+    fn new(what: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            source: None,
+        }
+    }
 }
 
 fn failed<E: Into<BoxError>>(what: impl Into<String>) -> impl FnOnce(E) -> TlsError {
     let what = what.into();
     move |source| TlsError {
         what,
-        source: source.into(),
+        source: Some(source.into()),
     }
 }
 
@@ -44,26 +55,35 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when a file cannot be read or the two do not belong together.
+    /// [`TlsError`] if a file cannot be read, has no certificate or not exactly one key, or if the key is not that of
+    /// the first certificate. The error names the file and what was found in it.
     pub fn from_files(
         certificates: impl AsRef<Path>,
         key: impl AsRef<Path>,
     ) -> Result<Self, TlsError> {
         let (certificates, key) = (certificates.as_ref(), key.as_ref());
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(failed(format!("cannot read `{}`", path.display())))
-        };
-        Self::from_pem(&read(certificates)?, &read(key)?)
+        let (chain, key_pem) = (read(certificates)?, read(key)?);
+        Self::new((&chain, &quoted(certificates)), (&key_pem, &quoted(key)))
     }
 
     /// From the contents of such files.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when they are no PEM, or do not belong together.
+    /// As of [`from_files`](Self::from_files).
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let certificates = parse_certificates(certificates)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(failed("the key is no PEM of one"))?;
+        Self::new((certificates, "the certificates"), (key, "the key"))
+    }
+
+    /// The contents of two files, each with what it is called in errors.
+    fn new(
+        (certificates, chain_name): (&[u8], &str),
+        (key, key_name): (&[u8], &str),
+    ) -> Result<Self, TlsError> {
+        let certificates = parse_certificates(certificates, chain_name)?;
+        let key = parse_key(key, key_name)?;
+        let cannot =
+            format!("the key in {key_name} cannot be used with the certificate in {chain_name}");
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
@@ -71,7 +91,7 @@ impl ServerTls {
                     .with_no_client_auth()
                     .with_single_cert(certificates, key)
             })
-            .map_err(failed("the certificate and the key cannot be used"))?;
+            .map_err(failed(cannot))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
@@ -92,17 +112,36 @@ impl std::fmt::Debug for ServerTls {
 pub struct ClientTls(Arc<ClientConfig>);
 
 impl ClientTls {
-    /// Trusts whom these certificates, in the format PEM, have signed, and nobody else.
+    /// Trusts servers whose certificate is signed by one of these certificates, in the format PEM, and no others.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when they are no PEM of certificates.
+    /// [`TlsError`] if the PEM has no certificate.
     pub fn trusting(certificates: &[u8]) -> Result<Self, TlsError> {
+        Self::trusting_named(certificates, "the certificates")
+    }
+
+    /// Trusts servers whose certificate is signed by one of those in this file, in the format PEM, and no others.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`] if the file cannot be read or has no certificate. The error names the file and what was found in
+    /// it.
+    pub fn trusting_file(certificates: impl AsRef<Path>) -> Result<Self, TlsError> {
+        let path = certificates.as_ref();
+        Self::trusting_named(&read(path)?, &quoted(path))
+    }
+
+    fn trusting_named(certificates: &[u8], name: &str) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        for certificate in parse_certificates(certificates)? {
+        for certificate in parse_certificates(certificates, name)? {
             let added = roots.add(certificate);
-            added.map_err(failed("a certificate cannot be used"))?;
+            added.map_err(failed(format!("a certificate in {name} cannot be used")))?;
         }
+        Self::with_roots(roots)
+    }
+
+    fn with_roots(roots: RootCertStore) -> Result<Self, TlsError> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(failed("TLS cannot be set up"))?;
@@ -121,7 +160,7 @@ impl ClientTls {
             Some(Self(config)) => builder.with_tls_config(ClientConfig::clone(&config)),
             // What is not needed is not looked for: a container may have no certificates.
             None if is_plain => {
-                let Self(config) = Self::trusting(&[])?;
+                let Self(config) = Self::with_roots(RootCertStore::empty())?;
                 builder.with_tls_config(ClientConfig::clone(&config))
             }
             None => builder
@@ -143,8 +182,184 @@ impl std::fmt::Debug for ClientTls {
     }
 }
 
-fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Result<Vec<_>, rustls::pki_types::pem::Error> =
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(failed(format!("cannot read {}", quoted(path))))
+}
+
+fn quoted(path: &Path) -> String {
+    format!("`{}`", path.display())
+}
+
+/// Parses at least one certificate.
+fn parse_certificates(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = || failed(format!("{name}: the PEM is malformed"));
+    let certificates: Result<Vec<CertificateDer<'static>>, _> =
         CertificateDer::pem_slice_iter(pem).collect();
-    certificates.map_err(failed("the certificates are no PEM"))
+    let certificates = certificates.map_err(wrong())?;
+    if certificates.is_empty() {
+        let found = found(pem);
+        let what = format!(
+            "there is no certificate in {name}: expected `-----BEGIN CERTIFICATE-----`, found {found}"
+        );
+        return Err(TlsError::new(what));
+    }
+    for certificate in &certificates {
+        let parsed = ParsedCertificate::try_from(certificate);
+        parsed.map_err(failed(format!("a certificate in {name} is malformed")))?;
+    }
+    Ok(certificates)
+}
+
+/// Parses exactly one private key.
+fn parse_key(pem: &[u8], name: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let wrong = failed(format!("{name}: the PEM is malformed"));
+    let keys: Result<Vec<PrivateKeyDer<'static>>, _> = PrivateKeyDer::pem_slice_iter(pem).collect();
+    let mut keys = keys.map_err(wrong)?;
+    match (keys.pop(), keys.len()) {
+        (Some(key), 0) => Ok(key),
+        (Some(_), others) => {
+            let what = format!("expected one private key in {name}, found {}", others + 1);
+            Err(TlsError::new(what))
+        }
+        (None, _) => {
+            let found = found(pem);
+            let what = format!(
+                "there is no private key in {name}: expected `-----BEGIN PRIVATE KEY-----`, found {found}"
+            );
+            Err(TlsError::new(what))
+        }
+    }
+}
+
+/// What there is in the place of something else.
+fn found(pem: &[u8]) -> String {
+    const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
+
+    if pem.is_empty() {
+        return "nothing: it is empty".to_owned();
+    }
+    if pem
+        .windows(ENCRYPTED.len())
+        .any(|window| window == ENCRYPTED)
+    {
+        return "an encrypted private key, which has to be decrypted before".to_owned();
+    }
+    let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem);
+    let mut kinds: Vec<_> = sections
+        .map_while(Result::ok)
+        .map(|(kind, _)| kind_of(kind))
+        .collect();
+    kinds.dedup();
+    match kinds.is_empty() {
+        true => format!("{} bytes that are not PEM", pem.len()),
+        false => kinds.join(" and "),
+    }
+}
+
+fn kind_of(kind: SectionKind) -> &'static str {
+    match kind {
+        SectionKind::Certificate => "a certificate",
+        SectionKind::PublicKey => "a public key",
+        SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
+            "a private key"
+        }
+        SectionKind::Crl => "a revocation list",
+        SectionKind::Csr => "a certificate request",
+        _ => "another PEM section",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::chain;
+
+    const CERTIFICATE: &str = include_str!("../../../tests/it/tls/certificate.pem");
+    const STRANGER: &str = include_str!("../../../tests/it/tls/stranger.pem");
+    const KEY: &str = include_str!("../../../tests/it/tls/key.pem");
+    const OTHER_PEM: &str = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+    const GARBAGE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    const UNFINISHED: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+    const ENCRYPTED: &str =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+
+    /// What files with these contents are refused with.
+    fn refused(certificates: &str, key: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        };
+        let (certificates, key) = (write("chain.pem", certificates), write("key.pem", key));
+        let error = ServerTls::from_files(certificates, key).map(drop);
+        let error = error.map_or_else(|error| chain(&error), |()| "usable".to_owned());
+        error.replace(&*folder.path().to_string_lossy(), "")
+    }
+
+    #[test]
+    fn files_without_a_certificate_and_its_key_are_refused_by_name() {
+        let both = format!("{KEY}{CERTIFICATE}");
+        assert_eq!(refused(CERTIFICATE, KEY), "usable");
+        assert_eq!(refused(&both, &both), "usable");
+        let expected = "expected `-----BEGIN CERTIFICATE-----`, found";
+        for (certificates, found) in [
+            ("", "nothing: it is empty"),
+            ("no PEM", "6 bytes that are not PEM"),
+            (KEY, "a private key"),
+            (OTHER_PEM, "a public key"),
+        ] {
+            let expected = format!("there is no certificate in `/chain.pem`: {expected} {found}");
+            assert_eq!(refused(certificates, KEY), expected);
+        }
+        let expected = "expected `-----BEGIN PRIVATE KEY-----`, found";
+        for (key, found) in [
+            ("", "nothing: it is empty"),
+            ("no PEM", "6 bytes that are not PEM"),
+            (CERTIFICATE, "a certificate"),
+            (
+                ENCRYPTED,
+                "an encrypted private key, which has to be decrypted before",
+            ),
+        ] {
+            let expected = format!("there is no private key in `/key.pem`: {expected} {found}");
+            assert_eq!(refused(CERTIFICATE, key), expected);
+        }
+        let keys = format!("{KEY}{KEY}");
+        let expected = "expected one private key in `/key.pem`, found 2";
+        assert_eq!(refused(CERTIFICATE, &keys), expected);
+        for (certificates, expected) in [
+            (GARBAGE, "a certificate in `/chain.pem` is malformed: "),
+            (UNFINISHED, "`/chain.pem`: the PEM is malformed: "),
+            (
+                STRANGER,
+                "the key in `/key.pem` cannot be used with the certificate in `/chain.pem`: ",
+            ),
+        ] {
+            let refused = refused(certificates, KEY);
+            assert!(refused.starts_with(expected), "{refused}");
+        }
+        let missing = ServerTls::from_files("/nowhere/chain.pem", "/nowhere/key.pem");
+        let missing = chain(&missing.unwrap_err());
+        assert!(
+            missing.starts_with("cannot read `/nowhere/chain.pem`: "),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn client_that_would_trust_nobody_is_refused() {
+        let refused = |pem: &str| chain(&ClientTls::trusting(pem.as_bytes()).unwrap_err());
+        for (pem, found) in [("", "nothing: it is empty"), (KEY, "a private key")] {
+            let expected = "there is no certificate in the certificates: \
+                            expected `-----BEGIN CERTIFICATE-----`, found";
+            assert_eq!(refused(pem), format!("{expected} {found}"));
+        }
+        assert!(refused(GARBAGE).starts_with("a certificate in the certificates is malformed"));
+        let missing = chain(&ClientTls::trusting_file("/nowhere/roots.pem").unwrap_err());
+        assert!(
+            missing.starts_with("cannot read `/nowhere/roots.pem`: "),
+            "{missing}"
+        );
+    }
 }
