@@ -219,7 +219,8 @@ impl Cluster {
 /// A request on a connection that stays open.
 async fn ask(stream: &mut TcpStream) {
     let len = BODY.len();
-    let request = format!("POST /foo HTTP/1.1\r\nhost: a\r\ncontent-length: {len}\r\n\r\n{BODY}");
+    let request =
+        format!("POST /foo HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len}\r\n\r\n{BODY}");
     let answered = async {
         stream.write_all(request.as_bytes()).await?;
         let mut response = Vec::new();

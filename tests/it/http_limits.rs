@@ -218,7 +218,7 @@ impl Http {
             "pages" => "application/x-ndjson",
             _ => "*/*",
         };
-        let head = format!("POST /{path} HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n");
+        let head = format!("POST /{path} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\n");
         let request = format!("{head}content-length: {length}\r\n\r\n{body}");
         raw.write_all(request.as_bytes()).await.unwrap();
         let mut begin = [0; 12];
@@ -288,7 +288,8 @@ fn sizes_are_limited() {
 
         // More than any limit, in one go.
         let mut raw = http.connect().await;
-        let head = "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999999999\r\n\r\n";
+        let head =
+            "POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9999999999999\r\n\r\n";
         raw.write_all(head.as_bytes()).await.unwrap();
         assert!(
             read_until(&mut raw, "\r\n")
@@ -317,8 +318,9 @@ fn results_that_are_not_read_are_limited_in_sum() {
         for _ in 0..2 {
             let mut raw = http.connect().await;
             let length = LARGE.to_string().len();
-            let head =
-                format!("POST /large HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+            let head = format!(
+                "POST /large HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"
+            );
             raw.write_all(format!("{head}{LARGE}").as_bytes())
                 .await
                 .unwrap();
@@ -573,7 +575,7 @@ fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
             "",
             "G",
             "GET /shout HTTP/1.1\r\nx: ",
-            "POST /shout HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx",
+            "POST /shout HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\nx",
             "PRI * HTTP/2.0\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "\x16\x03\x01\0\x05hello",
@@ -603,7 +605,7 @@ fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
 
         // A client that closes its half has gone, or gets its answer.
         let mut half = http.connect().await;
-        half.write_all(b"GET /gated HTTP/1.1\r\nhost: x\r\n\r\n")
+        half.write_all(b"GET /gated HTTP/1.1\r\nhost: localhost\r\n\r\n")
             .await
             .unwrap();
         http.gate.arrived(1).await;
@@ -630,7 +632,7 @@ fn connections_wait_where_there_are_too_many() {
         let client = client().pool_max_idle_per_host(0).build().unwrap();
         let http = Http::of(master, url, client).await;
         let mut first = http.connect().await;
-        let request = b"GET /bytes HTTP/1.1\r\nhost: x\r\n\r\n";
+        let request = b"GET /bytes HTTP/1.1\r\nhost: localhost\r\n\r\n";
         first.write_all(request).await.unwrap();
         read_until(&mut first, "No Payload").await;
         let mut second = http.connect().await;

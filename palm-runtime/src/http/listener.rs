@@ -1,9 +1,10 @@
 //! [`Listener`]: where HTTP is served, and how much a connection may ask for.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::guard::Guard;
 use crate::network::{ExposedError, NetworkTrust};
 
 #[cfg(feature = "tls")]
@@ -22,6 +23,7 @@ pub struct Listener {
     pub(super) write_timeout: Duration,
     pub(super) connections: usize,
     pub(super) trusts_network: bool,
+    guard: Guard,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<ServerTls>,
 }
@@ -36,6 +38,7 @@ impl Listener {
             write_timeout: Duration::from_secs(60),
             connections: 16_384,
             trusts_network: false,
+            guard: Guard::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -48,12 +51,11 @@ impl Listener {
         self
     }
 
-    /// How long a client may read nothing of what is written to it; then its connection is reset.
-    /// Default: 60 s.
+    /// How long a client may take to read 64 KiB, or what is left of a response if that is less. Default: 60 s.
     ///
-    /// It is silence that is bounded, not slowness. A client of HTTP/2 that reads nothing at all is noticed
-    /// by its pings, within 40 s. One that goes on reading can still stop a single response, by giving it
-    /// no window: that is not noticed, and what is unread of it is kept as long as the connection.
+    /// The connection of a slower client is reset. With HTTP/2, each response has a window of its own, so only the
+    /// stream of the response is reset, within twice the timeout; a client that reads nothing at all also fails to
+    /// answer pings, and its connection is closed after 40 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self
@@ -63,6 +65,37 @@ impl Listener {
     /// 0 counts as 1.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// Host names, without a port, that requests may be addressed to. `*` allows every name.
+    ///
+    /// Default: at a loopback address none besides `localhost`, the names below it, and loopback addresses, which are
+    /// always allowed there; at other addresses every name, unless this gives some. A request for another name is
+    /// answered by 421. A name that a web page controls can resolve to a loopback address (DNS rebinding), so a server
+    /// at a loopback address that is reached through a proxy needs the names that the proxy passes on.
+    ///
+    /// ```
+    /// # use palm_runtime::http::Listener;
+    /// let behind_a_proxy = Listener::new("127.0.0.1:8080").allowed_hosts(["images.example.org"]);
+    /// ```
+    pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item: Into<String>>) -> Self {
+        let added = hosts.into_iter().map(|host| host.into().to_lowercase());
+        self.guard.hosts.get_or_insert_default().extend(added);
+        self
+    }
+
+    /// Origins whose web pages may send requests, as browsers write them: `https://shop.example.org`. `*` allows
+    /// every origin.
+    ///
+    /// Default: at a loopback address only pages that this address has served itself; at other addresses every
+    /// origin, unless this gives some. A request of a page of another origin is answered by 403. That a browser shows
+    /// the response to the page needs CORS besides, which is a layer of an application.
+    pub fn allowed_origins(mut self, origins: impl IntoIterator<Item: Into<String>>) -> Self {
+        let added = origins
+            .into_iter()
+            .map(|origin| origin.into().to_lowercase());
+        self.guard.origins.get_or_insert_default().extend(added);
         self
     }
 
@@ -93,6 +126,14 @@ impl Listener {
             .rsplit_once(':')
             .unwrap_or((&self.address, "0"));
         network.check(host, &self.address, || format!("`127.0.0.1:{port}`"))
+    }
+
+    /// What is accepted where `address` is bound.
+    pub(super) fn guard(&self, address: IpAddr) -> Guard {
+        Guard {
+            is_loopback: address.to_canonical().is_loopback(),
+            ..self.guard.clone()
+        }
     }
 
     /// `http` or `https`.
@@ -133,6 +174,8 @@ impl fmt::Debug for Listener {
             .field("write_timeout", &self.write_timeout)
             .field("connections", &self.connections)
             .field("trusts_network", &self.trusts_network)
+            .field("allowed_hosts", &self.guard.hosts)
+            .field("allowed_origins", &self.guard.origins)
             .finish()
     }
 }

@@ -13,7 +13,9 @@
 mod body;
 mod call;
 mod content;
+mod framing;
 mod gateway;
+mod guard;
 mod listener;
 mod openapi;
 mod patient;

@@ -22,6 +22,8 @@ use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use super::Listener;
+use super::framing::Checked;
+use super::guard::Guard;
 use super::patient::Patient;
 use crate::component::Signals;
 use crate::error::BoxError;
@@ -139,8 +141,11 @@ impl Bound {
         linger: Duration,
     ) {
         let Self {
-            socket, listener, ..
+            socket,
+            listener,
+            address,
         } = self;
+        let guard = Arc::new(listener.guard(address.ip()));
         let places = Arc::new(Semaphore::new(listener.connections));
         let mut connections = JoinSet::new();
         loop {
@@ -167,7 +172,8 @@ impl Bound {
                     continue;
                 }
             };
-            let connection = connection(stream, listener.clone(), service.clone(), stop.clone());
+            let guarded = (guard.clone(), service.clone());
+            let connection = connection(stream, listener.clone(), guarded, stop.clone());
             let connection = async move {
                 let _place = place;
                 if let Err(error) = connection.await {
@@ -189,7 +195,7 @@ impl Bound {
 async fn connection(
     stream: TcpStream,
     listener: Listener,
-    service: impl Serve,
+    guarded: (Arc<Guard>, impl Serve),
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     // Answers are written at once; waiting for more of them only delays them.
@@ -203,15 +209,15 @@ async fn connection(
                 return Err("it began no TLS session in time".into());
             }
         };
-        return speak(stream, &listener, service, stop).await;
+        return speak(stream, &listener, guarded, stop).await;
     }
-    speak(stream, &listener, service, stop).await
+    speak(stream, &listener, guarded, stop).await
 }
 
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     listener: &Listener,
-    service: impl Serve,
+    (guard, service): (Arc<Guard>, impl Serve),
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let mut builder = Builder::new(TokioExecutor::new());
@@ -229,13 +235,21 @@ async fn speak(
         .keep_alive_timeout(PING);
     let has_begun = Arc::<AtomicBool>::default();
     let begun = has_begun.clone();
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         if !begun.load(Ordering::Relaxed) {
             begun.store(true, Ordering::Relaxed);
         }
-        service.clone().oneshot(request.map(Body::new))
+        let checked = guard.check(&mut request);
+        let service = service.clone();
+        async move {
+            match checked {
+                Ok(()) => service.oneshot(request.map(Body::new)).await,
+                Err(problem) => Ok(problem.into_response()),
+            }
+        }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Checked::new(stream));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     // Until it is known which version of HTTP is spoken, no timeout of either is in force.
     let mut silence = pin!(tokio::time::sleep(listener.header_timeout));
     let mut is_watched = true;

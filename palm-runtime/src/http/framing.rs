@@ -1,0 +1,511 @@
+//! [`Checked`]: a connection on which HTTP/1 has one reading only.
+//!
+//! hyper reads heads leniently: a bare LF ends a line, `Transfer-Encoding` beats a `Content-Length`, and a
+//! repeated `Content-Length` counts once. A proxy in front may read such bytes differently, and would then see
+//! other requests than hyper does (request smuggling). So the bytes pass [`Framing`] before hyper reads them. It
+//! follows where each request begins, and refuses what could be read in two ways; everything else about a request
+//! is left to hyper. HTTP/2, which is known by its preface, passes unread.
+//!
+//! The connection ends at the byte that is refused, for hyper: in a head or a trailer it reads bytes in its place that
+//! it answers with 400, and in the line of a chunk that byte, which it refuses itself.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What an HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much of a line is kept, in bytes; longer lines are no longer understood where they would have to be.
+const LINE: usize = 64;
+/// Most digits of the size of a chunk.
+const MAX_DIGITS: usize = 16;
+/// No part of a head or a trailer, and the end of one, so that hyper does not wait for more.
+const REFUSED: &[u8] = b"\0\r\n\r\n";
+
+/// Where in the bytes of a connection the next one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// After so many bytes of the preface.
+    Preface(usize),
+    Http2,
+    Line(Line),
+    /// In a body, of which so many bytes are left.
+    Body(u64),
+    /// In a chunk, likewise.
+    Chunk(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// A request line, or an empty line in front of one.
+    Request,
+    Header,
+    ChunkSize,
+    /// The empty line after a chunk.
+    ChunkEnd,
+    Trailer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Len(u64),
+    Chunked,
+}
+
+/// The byte at which a request could be read in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refused;
+
+/// Follows the requests of a connection.
+#[derive(Debug)]
+struct Framing {
+    state: State,
+    /// The beginning of the current line.
+    line: [u8; LINE],
+    /// How long it is, whether all of it was kept or not.
+    len: usize,
+    is_after_cr: bool,
+    /// What the headers of the current request say.
+    body: Option<Body>,
+}
+
+impl Framing {
+    fn new() -> Self {
+        Self {
+            state: State::Preface(0),
+            line: [0; LINE],
+            len: 0,
+            is_after_cr: false,
+            body: None,
+        }
+    }
+
+    fn is_in_chunk(&self) -> bool {
+        matches!(
+            self.state,
+            State::Line(Line::ChunkSize | Line::ChunkEnd) | State::Chunk(_)
+        )
+    }
+
+    /// Reads on; the error is the index of the byte that is refused.
+    fn read(&mut self, bytes: &[u8]) -> Result<(), usize> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            at += match self.state {
+                State::Http2 => return Ok(()),
+                State::Preface(len) => {
+                    self.preface(len, byte).map_err(|Refused| at)?;
+                    1
+                }
+                State::Line(line) => {
+                    self.line(line, byte).map_err(|Refused| at)?;
+                    1
+                }
+                State::Body(left) => {
+                    let skipped = left.min((bytes.len() - at) as u64);
+                    self.state = match left - skipped {
+                        0 => State::Line(Line::Request),
+                        left => State::Body(left),
+                    };
+                    skipped as usize
+                }
+                State::Chunk(left) => {
+                    let skipped = left.min((bytes.len() - at) as u64);
+                    self.state = match left - skipped {
+                        0 => State::Line(Line::ChunkEnd),
+                        left => State::Chunk(left),
+                    };
+                    skipped as usize
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn preface(&mut self, len: usize, byte: u8) -> Result<(), Refused> {
+        if byte == PREFACE[len] {
+            self.state = match len + 1 {
+                len if len == PREFACE.len() => State::Http2,
+                len => State::Preface(len),
+            };
+            return Ok(());
+        }
+        self.state = State::Line(Line::Request);
+        for &byte in &PREFACE[..len] {
+            let State::Line(line) = self.state else { break };
+            self.line(line, byte)?;
+        }
+        match self.state {
+            State::Line(line) => self.line(line, byte),
+            _ => Err(Refused),
+        }
+    }
+
+    fn line(&mut self, line: Line, byte: u8) -> Result<(), Refused> {
+        match (self.is_after_cr, byte) {
+            (true, b'\n') => {
+                self.is_after_cr = false;
+                self.state = self.end_of_line(line)?;
+                self.len = 0;
+            }
+            (true, _) | (false, b'\n' | 0) => return Err(Refused),
+            (false, b'\r') => self.is_after_cr = true,
+            (false, byte) => {
+                if let Some(place) = self.line.get_mut(self.len) {
+                    *place = byte;
+                }
+                self.len += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_line(&mut self, line: Line) -> Result<State, Refused> {
+        let is_empty = self.len == 0;
+        Ok(match line {
+            Line::Request if is_empty => State::Line(Line::Request),
+            Line::Request => State::Line(Line::Header),
+            Line::Header if is_empty => match self.body.take() {
+                None | Some(Body::Len(0)) => State::Line(Line::Request),
+                Some(Body::Len(len)) => State::Body(len),
+                Some(Body::Chunked) => State::Line(Line::ChunkSize),
+            },
+            Line::Header => {
+                self.header()?;
+                State::Line(Line::Header)
+            }
+            Line::ChunkSize => match self.chunk_size()? {
+                0 => State::Line(Line::Trailer),
+                len => State::Chunk(len),
+            },
+            Line::ChunkEnd if is_empty => State::Line(Line::ChunkSize),
+            Line::ChunkEnd => return Err(Refused),
+            Line::Trailer if is_empty => State::Line(Line::Request),
+            Line::Trailer => State::Line(Line::Trailer),
+        })
+    }
+
+    /// What has been kept of the line.
+    fn kept(&self) -> &[u8] {
+        &self.line[..self.len.min(LINE)]
+    }
+
+    fn header(&mut self) -> Result<(), Refused> {
+        let kept = self.kept();
+        let Some(colon) = kept.iter().position(|&byte| byte == b':') else {
+            return Ok(());
+        };
+        let (name, value) = (&kept[..colon], kept[colon + 1..].trim_ascii());
+        let body = if name.eq_ignore_ascii_case(b"content-length") {
+            Body::Len(number(value, 10).ok_or(Refused)?)
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Refused);
+            }
+            Body::Chunked
+        } else {
+            return Ok(());
+        };
+        if self.len > LINE || self.body.replace(body).is_some() {
+            return Err(Refused);
+        }
+        Ok(())
+    }
+
+    fn chunk_size(&self) -> Result<u64, Refused> {
+        let kept = self.kept();
+        let is_digit = |byte: &u8| byte.is_ascii_hexdigit();
+        let digits = kept.iter().take_while(|byte| is_digit(byte)).count();
+        let (digits, rest) = kept.split_at(digits);
+        match rest {
+            _ if digits.len() > MAX_DIGITS => Err(Refused),
+            [] | [b';' | b' ' | b'\t', ..] => number(digits, 16).ok_or(Refused),
+            _ => Err(Refused),
+        }
+    }
+}
+
+/// Digits alone: no sign, and no more of them than fit.
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    let text = str::from_utf8(digits).ok()?;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u64::from_str_radix(text, radix).ok().filter(|_| is_number)
+}
+
+/// A connection whose bytes pass a [`Framing`] before they are read.
+#[derive(Debug)]
+pub(super) struct Checked<S> {
+    stream: S,
+    framing: Framing,
+    /// What is still to be read in the place of what is refused.
+    refused: Option<&'static [u8]>,
+}
+
+impl<S> Checked<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            framing: Framing::new(),
+            refused: None,
+        }
+    }
+
+    fn read_refused(&mut self, buffer: &mut ReadBuf<'_>) {
+        if let Some(left) = &mut self.refused {
+            let (now, later) = left.split_at(left.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            *left = later;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.refused.is_some() {
+            self.read_refused(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let Err(index) = self.framing.read(&buffer.filled()[before..]) else {
+            return Poll::Ready(Ok(()));
+        };
+        tracing::debug!("refusing a request that can be read in two ways");
+        let (end, instead) = match self.framing.is_in_chunk() {
+            true => (index + 1, &b""[..]),
+            false => (index, REFUSED),
+        };
+        buffer.set_filled(before + end);
+        self.refused = Some(instead);
+        self.read_refused(buffer);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Checked<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    /// Reads `bytes` in pieces of `len` bytes; the index of the byte that is refused.
+    fn refused(bytes: &[u8], len: usize) -> Option<usize> {
+        let mut framing = Framing::new();
+        let mut pieces = bytes.chunks(len).enumerate();
+        pieces.find_map(|(piece, bytes)| framing.read(bytes).err().map(|at| piece * len + at))
+    }
+
+    /// `expected` is what is accepted of the request. The same holds for the second one of a connection.
+    #[track_caller]
+    fn check(request: &str, expected: &str) {
+        let first = "POST /a HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
+        for before in ["", "\r\n", first] {
+            let bytes = format!("{before}{request}");
+            for len in [1, 2, 7, bytes.len()] {
+                let accepted = refused(bytes.as_bytes(), len).unwrap_or(bytes.len());
+                let accepted = &bytes[before.len().min(accepted)..accepted];
+                assert_eq!(accepted, expected, "in pieces of {len} after {before:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn request_that_has_one_reading_passes() {
+        for headers in [
+            "",
+            "host: a\r\n",
+            "host: a\r\nx: \u{e4}\t;=\r\ny:\r\n",
+            "Content-Length:\t 5 \r\n",
+            "transfer-encoding: Chunked\r\n",
+        ] {
+            let head = format!("POST / HTTP/1.1\r\n{headers}\r\n");
+            check(&head, &head);
+        }
+        let long = format!("GET /{0} HTTP/1.1\r\n{0}: {0}\r\n\r\n", "x".repeat(1000));
+        check(&long, &long);
+        for body in [
+            "content-length: 0\r\n\r\n",
+            "content-length: 6\r\n\r\na\nb\0\r!",
+            "transfer-encoding: chunked\r\n\r\n5\r\na\nb\r!\r\n0A;x=y\r\n0123456789\r\n0\r\n\r\n",
+            "transfer-encoding: chunked\r\n\r\n1 \r\n!\r\n000\r\nx: y\r\n\r\n",
+        ] {
+            let requests = format!("POST / HTTP/1.1\r\n{body}GET / HTTP/1.1\r\n\r\n");
+            check(&requests, &requests);
+        }
+    }
+
+    #[test]
+    fn head_that_has_two_readings_is_refused() {
+        let check = |accepted: &str, refused: &str| {
+            let request = format!("POST / HTTP/1.1{accepted}{refused}");
+            check(&request, &format!("POST / HTTP/1.1{accepted}"));
+        };
+        check("", "\nhost: a\r\n\r\n");
+        check("\r", "host: a\r\n\r\n");
+        check("\r\nhost: a", "\n\r\n");
+        check("\r\nhost: a\r\n", "\n");
+        check("\r\nhost: a\r\n\r", "x");
+        check("\r\nx: a", "\0b\r\n\r\n");
+        check("\r\nx: a\r", "y: b\r\n\r\n");
+        for value in [
+            "",
+            "+5",
+            "-5",
+            "0x5",
+            "5a",
+            "5, 5",
+            "5 5",
+            "18446744073709551616",
+            "9".repeat(50).as_str(),
+        ] {
+            check(&format!("\r\ncontent-length: {value}\r"), "\n\r\n");
+        }
+        check(
+            &format!("\r\ncontent-length:{}5\r", " ".repeat(50)),
+            "\n\r\n",
+        );
+        for value in [
+            "",
+            "identity",
+            "gzip, chunked",
+            "chunked, chunked",
+            "xchunked",
+            "\x0bchunked",
+        ] {
+            check(&format!("\r\ntransfer-encoding: {value}\r"), "\n\r\n");
+        }
+        let (len, chunked) = ("\r\nContent-Length: 5", "\r\nTransfer-Encoding: chunked");
+        for (first, second) in [
+            (len, len),
+            (len, chunked),
+            (chunked, len),
+            (chunked, chunked),
+        ] {
+            check(&format!("{first}{second}\r"), "\n\r\n");
+        }
+    }
+
+    #[test]
+    fn chunk_that_has_two_readings_is_refused() {
+        let check = |accepted: &str, refused: &str| {
+            let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+            let request = format!("{head}{accepted}{refused}");
+            check(&request, &format!("{head}{accepted}"));
+        };
+        check("5", "\nhello\n0\n\n");
+        check("5;x", "\n\r\nhello");
+        check("5\r\nhelloX\r", "\n0\r\n\r\n");
+        check("5\r\nhello", "\n0\r\n\r\n");
+        check("0\r\nx: y", "\n\r\n");
+        let long = format!("{}5", "0".repeat(70));
+        for size in [
+            "",
+            "-1",
+            "+1",
+            "0x5",
+            "g",
+            " 5",
+            ";x",
+            "10000000000000000",
+            "00000000000000005",
+            &long,
+        ] {
+            check(&format!("{size}\r"), "\nhello");
+        }
+    }
+
+    #[test]
+    fn http_2_passes_unread_and_only_at_the_beginning() {
+        let requests = [PREFACE, b"\n\0\r\r\n"].concat();
+        assert_eq!(refused(&requests, 1), None);
+        assert_eq!(refused(&requests, requests.len()), None);
+        for (bytes, index) in [
+            ("PRI * HTTP/2.0\n", 14),
+            ("PRI * HTTP/2.0\r\n\n", 16),
+            ("POST / HTTP/1.1\n", 15),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", 23),
+        ] {
+            for len in [1, bytes.len()] {
+                assert_eq!(refused(bytes.as_bytes(), len), Some(index), "{bytes:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_head_is_read_as_one_that_hyper_refuses() {
+        let bytes: &[u8] = b"GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\nGET /more HTTP/1.1\r\n\r\n";
+        let expected = b"GET / HTTP/1.1\r\nhost: a\0\r\n\r\n";
+        let mut all = Vec::new();
+        Checked::new(bytes).read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, expected);
+        // As little at a time as can be.
+        let (mut checked, mut all) = (Checked::new(bytes), Vec::new());
+        while let Ok(byte) = checked.read_u8().await {
+            all.push(byte);
+        }
+        assert_eq!(all, expected);
+        for (chunks, expected) in [
+            ("5\nhello", "5\n"),
+            ("5;x\nhello", "5;x\n"),
+            ("1\r\n12\r\n", "1\r\n12\r\n"),
+            ("0\r\nx: y\n\r\n", "0\r\nx: y\0\r\n\r\n"),
+        ] {
+            let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+            let bytes = format!("{head}{chunks}GET / HTTP/1.1\r\n\r\n");
+            let mut all = String::new();
+            let mut checked = Checked::new(bytes.as_bytes());
+            checked.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, format!("{head}{expected}"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(bytes in proptest::collection::vec(
+            prop_oneof![Just(b'\r'), Just(b'\n'), Just(b':'), Just(b'5'), Just(0), any::<u8>()], 0..200,
+        ), len in 1..50_usize) {
+            let head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+            for before in [&b""[..], b"GET / HTTP/1.1\r\n", head] {
+                let bytes = [before, &bytes].concat();
+                prop_assert_eq!(refused(&bytes, len), refused(&bytes, bytes.len().max(1)));
+            }
+        }
+    }
+}

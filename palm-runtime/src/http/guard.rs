@@ -1,0 +1,332 @@
+//! [`Guard`]: refuses requests by the host that they name and by the web page that sent them, before a service
+//! sees them.
+//!
+//! A web page can call a server at a loopback address, although other hosts cannot reach it: directly, since a
+//! browser sends simple requests to any origin, or by DNS rebinding, where the page's own host name resolves to
+//! 127.0.0.1. The first kind carries a foreign `Origin` (or `Sec-Fetch-Site`), the second one a foreign `Host`.
+//! A guard checks both at a loopback address, and elsewhere if the user gives names.
+//!
+//! Whatever the address, it also refuses requests whose host is missing or ambiguous.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::http::uri::Authority;
+use hyper::{Method, Request, StatusCode, Version};
+
+use super::problem::Problem;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Allows every host or origin.
+const ANY: &str = "*";
+
+/// Which hosts and origins a listener accepts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guard {
+    /// Whether only this machine can reach the address.
+    pub(super) is_loopback: bool,
+    /// Names without a port, in lower case; `None`: as the user says nothing.
+    pub(super) hosts: Option<Vec<String>>,
+    /// As browsers send them, in lower case.
+    pub(super) origins: Option<Vec<String>>,
+}
+
+/// An extension of requests: a page of another origin navigates to this one, by a link or a frame. Harmless to
+/// pages, but not to functions, which a GET calls.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ForeignNavigation;
+
+impl Guard {
+    /// Refuses a request whose host is missing, ambiguous or not allowed, or whose origin is not allowed.
+    pub(super) fn check<B>(&self, request: &mut Request<B>) -> Result<(), Problem> {
+        let host = host(request)?;
+        self.check_host(&host)?;
+        if !self.check_origin(request, &host)? {
+            request.extensions_mut().insert(ForeignNavigation);
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, host: &Option<Authority>) -> Result<(), Problem> {
+        if !self.is_loopback && self.hosts.is_none() {
+            return Ok(());
+        }
+        // No browser speaks HTTP/1.0, which needs no host.
+        let Some(host) = host else { return Ok(()) };
+        let name = host.host().to_ascii_lowercase();
+        let name = name.strip_suffix('.').unwrap_or(&name);
+        let is_listed = |listed: &String| listed == ANY || listed == name;
+        let listed = self.hosts.as_deref().unwrap_or_default();
+        if self.is_loopback && is_loopback_name(name) || listed.iter().any(is_listed) {
+            return Ok(());
+        }
+        let detail = format!(
+            "`{name}` is not a name of this server; if it is one, add it by `Listener::allowed_hosts`"
+        );
+        Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
+    }
+
+    /// Returns whether the request comes from no page of another origin, or from one that is allowed; `false` for
+    /// a navigation.
+    fn check_origin<B>(
+        &self,
+        request: &Request<B>,
+        host: &Option<Authority>,
+    ) -> Result<bool, Problem> {
+        let headers = request.headers();
+        let listed = self.origins.as_deref().unwrap_or_default();
+        if !self.is_loopback && self.origins.is_none() || listed.iter().any(|it| it == ANY) {
+            return Ok(true);
+        }
+        let refused = |from: &str| {
+            let detail = format!(
+                "a web page of {from} must not call this server; allow it by `Listener::allowed_origins`"
+            );
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        };
+        if let Some(origin) = single(headers, &header::ORIGIN)? {
+            let origin = origin.to_ascii_lowercase();
+            let authority = origin.split_once("://").map(|(_, authority)| authority);
+            let host = host.as_ref().map(|host| host.as_str().to_ascii_lowercase());
+            let is_same = authority.is_some() && authority == host.as_deref();
+            if is_same || listed.contains(&origin) {
+                return Ok(true);
+            }
+            return refused(&format!("the origin `{origin}`"));
+        }
+        // Not every request of a page has an origin: an image does not.
+        let site = single(headers, &SEC_FETCH_SITE)?;
+        if site.is_none_or(|site| site == "same-origin" || site == "none") {
+            return Ok(true);
+        }
+        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        if is_safe && single(headers, &SEC_FETCH_MODE)? == Some("navigate") {
+            return Ok(false);
+        }
+        refused("another origin")
+    }
+}
+
+/// The host that a request names, in its target or its header.
+fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let target = request.uri().authority();
+    let is_needed = match request.version() {
+        Version::HTTP_09 | Version::HTTP_10 => false,
+        Version::HTTP_11 => true,
+        _ => target.is_none(),
+    };
+    if hosts > 1 || is_needed && hosts == 0 {
+        let detail = format!("a request has exactly one `Host`, and this one has {hosts}");
+        return Err(bad(detail));
+    }
+    let given = request.headers().get(header::HOST);
+    let given = given.map(|given| {
+        let host = Authority::try_from(given.as_bytes()).ok();
+        host.filter(is_host).ok_or_else(|| {
+            let given = String::from_utf8_lossy(given.as_bytes());
+            bad(format!("`{given}` is not a host"))
+        })
+    });
+    let given = given.transpose()?;
+    match (target, given) {
+        (Some(target), Some(given)) if *target != given => Err(bad(format!(
+            "the target names the host `{target}`, and the header `{given}`"
+        ))),
+        (Some(target), _) if !is_host(target) => Err(bad(format!("`{target}` is not a host"))),
+        (Some(target), _) => Ok(Some(target.clone())),
+        (None, given) => Ok(given),
+    }
+}
+
+/// Whether it is a name or an address, and a port if it has one; no name of a user.
+fn is_host(authority: &Authority) -> bool {
+    let host = authority.host();
+    let text = authority.as_str();
+    let is_name =
+        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
+    (!host.is_empty() && host.chars().all(is_name) || host.starts_with('['))
+        && !text.contains('@')
+        && (text == host || authority.port_u16().is_some())
+}
+
+/// Names that resolve to this machine whatever a name server says: RFC 6761 reserves `localhost` and the names
+/// below it.
+fn is_loopback_name(name: &str) -> bool {
+    let bare = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    match bare.unwrap_or(name).parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    }
+}
+
+/// The value of a header that a request has at most once.
+pub(super) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next();
+    let detail = match (value.map(|value| value.to_str()), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(Ok(value)), None) => return Ok(Some(value.trim())),
+        (Some(Err(_)), None) => format!("the header `{name}` is not ASCII text"),
+        (Some(_), Some(_)) => format!("the header `{name}` is there more than once"),
+    };
+    Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> Guard {
+        Guard {
+            is_loopback: true,
+            ..Guard::default()
+        }
+    }
+
+    /// The status that a request is refused with; 200: none, 201: none, but it is a foreign navigation.
+    #[track_caller]
+    fn check(guard: &Guard, target: &str, version: Version, headers: &[(&str, &str)], status: u16) {
+        let mut request = Request::get(target).version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(()).unwrap();
+        let checked = guard.check(&mut request);
+        let is_foreign = request.extensions().get::<ForeignNavigation>().is_some();
+        let found = match checked {
+            Ok(()) => 200 + u16::from(is_foreign),
+            Err(problem) => problem.status.as_u16(),
+        };
+        assert_eq!(found, status, "{target} {version:?} {headers:?}");
+    }
+
+    #[test]
+    fn request_names_exactly_one_host() {
+        let guard = Guard::default();
+        let (old, one, two) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
+        check(&guard, "/", one, &[("host", "a")], 200);
+        check(&guard, "/", one, &[], 400);
+        check(&guard, "/", old, &[], 200);
+        check(&guard, "/", two, &[], 400);
+        check(&guard, "http://a/", two, &[], 200);
+        for version in [old, one, two] {
+            let twice = [("host", "a"), ("host", "a")];
+            check(&guard, "/", version, &twice, 400);
+            check(&guard, "http://a/", version, &[("host", "a")], 200);
+            check(&guard, "http://a:1/", version, &[("host", "A:1")], 200);
+            check(&guard, "http://a/", version, &[("host", "b")], 400);
+            check(&guard, "http://a:1/", version, &[("host", "a:2")], 400);
+        }
+        for host in [
+            "", ":80", "a b", "u@a", "a:b", "a:65536", "a/b", "a,b", "\u{e4}",
+        ] {
+            check(&guard, "/", one, &[("host", host)], 400);
+        }
+        for host in ["a:80", "[::1]", "[::1]:80", "1.2.3.4:5", "a_b.c"] {
+            check(&guard, "/", one, &[("host", host)], 200);
+        }
+        check(&guard, "http://u@a/", one, &[("host", "a")], 400);
+    }
+
+    #[test]
+    fn loopback_listener_accepts_loopback_names_and_allowed_ones() {
+        let check = |guard: &Guard, host: &str, status| {
+            check(guard, "/", Version::HTTP_11, &[("host", host)], status);
+        };
+        let mut guard = loopback();
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "localhost.:80",
+            "a.localhost",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]",
+        ] {
+            check(&guard, host, 200);
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "evillocalhost",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::2]",
+        ] {
+            check(&guard, host, 421);
+        }
+        guard.hosts = Some(vec!["shop.example".to_owned()]);
+        check(&guard, "Shop.Example:8080", 200);
+        check(&guard, "localhost", 200);
+        check(&guard, "evil.example", 421);
+        guard.is_loopback = false;
+        check(&guard, "shop.example", 200);
+        check(&guard, "localhost", 421);
+        guard.hosts = Some(vec![ANY.to_owned()]);
+        check(&guard, "evil.example", 200);
+        check(&Guard::default(), "evil.example", 200);
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_refused_unless_they_are_allowed() {
+        let host = ("host", "localhost:80");
+        let check = |guard: &Guard, headers: &[(&str, &str)], status| {
+            let headers: Vec<_> = [&[host], headers].concat();
+            check(guard, "/", Version::HTTP_11, &headers, status);
+        };
+        let mut guard = loopback();
+        for origin in ["http://localhost:80", "https://LOCALHOST:80"] {
+            check(&guard, &[("origin", origin)], 200);
+        }
+        for origin in [
+            "http://evil.example",
+            "http://localhost:3000",
+            "http://localhost",
+            "null",
+            "",
+            "localhost:80",
+        ] {
+            check(&guard, &[("origin", origin)], 403);
+        }
+        check(
+            &guard,
+            &[
+                ("origin", "http://localhost:80"),
+                ("origin", "http://localhost:80"),
+            ],
+            400,
+        );
+        for site in ["none", "same-origin"] {
+            check(&guard, &[("sec-fetch-site", site)], 200);
+        }
+        for site in ["cross-site", "same-site", "whatever"] {
+            check(&guard, &[("sec-fetch-site", site)], 403);
+            let mode = |mode| [("sec-fetch-site", site), ("sec-fetch-mode", mode)];
+            check(&guard, &mode("no-cors"), 403);
+            check(&guard, &mode("navigate"), 201);
+        }
+        guard.origins = Some(vec!["http://localhost:3000".to_owned()]);
+        check(
+            &guard,
+            &[
+                ("origin", "http://LOCALHOST:3000"),
+                ("sec-fetch-site", "same-site"),
+            ],
+            200,
+        );
+        check(&guard, &[("origin", "http://evil.example")], 403);
+        guard.is_loopback = false;
+        check(&guard, &[("origin", "http://evil.example")], 403);
+        guard.origins = Some(vec![ANY.to_owned()]);
+        check(&guard, &[("origin", "http://evil.example")], 200);
+        check(&Guard::default(), &[("origin", "http://evil.example")], 200);
+    }
+}
