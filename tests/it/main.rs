@@ -32,6 +32,7 @@ mod faults;
 mod http_gateway;
 mod http_limits;
 mod http_results;
+mod http_slow_readers;
 mod http_worker;
 mod job;
 mod lifecycle;

@@ -23,6 +23,7 @@ mod posted;
 mod problem;
 mod serve;
 mod service;
+mod slow_reader;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;

@@ -1,4 +1,4 @@
-//! [`Patient`]: a connection that ends when its peer reads nothing for too long.
+//! [`Patient`]: a connection that ends when its peer reads too slowly.
 
 use std::io;
 use std::pin::Pin;
@@ -9,15 +9,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// A connection whose writes fail once the peer has taken nothing for so long. It is beneath TLS, which
-/// has a memory of its own for what is to be written.
+use super::slow_reader::PIECE;
+
+/// A connection whose writes fail if the peer takes longer than `patience` for [`PIECE`] bytes, or for what is left
+/// to be written. It is beneath TLS, which has a buffer of its own.
+///
+/// A write that does not wait is free: the clock runs from the first one that waits until everything is flushed.
 #[derive(Debug)]
 pub(super) struct Patient {
     stream: TcpStream,
     patience: Duration,
-    /// Since when it has waited, while it does; kept, since it may wait often.
+    /// Runs while `is_waiting`; kept, since it may wait often.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
+    /// Bytes that were written since it began to wait.
+    written: usize,
 }
 
 impl Patient {
@@ -27,23 +33,28 @@ impl Patient {
             patience,
             timer: None,
             is_waiting: false,
+            written: 0,
         }
     }
 
     /// What became of a write, or the error that it has waited too long.
-    fn in_time<T>(
+    fn in_time(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.is_waiting = false;
-            return written;
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            self.written += written.as_ref().map_or(0, |bytes| *bytes);
+            if self.written >= PIECE {
+                self.is_waiting = false;
+            }
+            return Poll::Ready(written);
         }
         let patience = self.patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         if !self.is_waiting {
             self.is_waiting = true;
+            self.written = 0;
             timer.set(sleep(patience));
         }
         ready!(timer.as_mut().poll(context));
@@ -51,7 +62,7 @@ impl Patient {
         if let Err(error) = self.stream.set_zero_linger() {
             tracing::debug!(%error, "a connection cannot be reset");
         }
-        let message = format!("the peer has read nothing for {patience:?}");
+        let message = format!("the peer has read less than {PIECE} bytes for {patience:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 }
@@ -90,10 +101,63 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Everything has been written.
+        self.is_waiting = false;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::net::TcpListener;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn peer_has_the_timeout_for_each_piece_or_for_everything() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (stream, _accepted) = tokio::join!(TcpStream::connect(at), listener.accept());
+        let mut patient = Patient::new(stream.unwrap(), Duration::from_secs(60));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut write = |patient: &mut Patient, written: Option<usize>| {
+            let written = written.map_or(Poll::Pending, |bytes| Poll::Ready(Ok(bytes)));
+            match patient.in_time(&mut context, written) {
+                Poll::Ready(Ok(_)) => "written",
+                Poll::Ready(Err(_)) => "late",
+                Poll::Pending => "waits",
+            }
+        };
+        let almost = Duration::from_secs(59);
+        for _ in 0..3 {
+            assert_eq!(write(&mut patient, None), "waits");
+            advance(almost).await;
+            assert_eq!(write(&mut patient, Some(PIECE - 1)), "written");
+            assert_eq!(write(&mut patient, None), "waits");
+            assert_eq!(write(&mut patient, Some(1)), "written");
+        }
+        // Everything is written: the clock stands still.
+        assert_eq!(write(&mut patient, None), "waits");
+        advance(almost).await;
+        assert_eq!(write(&mut patient, Some(1)), "written");
+        let flushed = Pin::new(&mut patient).poll_flush(&mut Context::from_waker(Waker::noop()));
+        assert!(flushed.is_ready());
+        advance(almost).await;
+        assert_eq!(write(&mut patient, None), "waits");
+        // A byte now and then is not enough.
+        for _ in 0..3 {
+            advance(Duration::from_secs(19)).await;
+            assert_eq!(write(&mut patient, Some(1)), "written");
+            assert_eq!(write(&mut patient, None), "waits");
+        }
+        advance(Duration::from_secs(4)).await;
+        assert_eq!(write(&mut patient, None), "late");
     }
 }

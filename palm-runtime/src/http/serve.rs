@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +25,7 @@ use super::Listener;
 use super::framing::Checked;
 use super::guard::Guard;
 use super::patient::Patient;
+use super::slow_reader::{StreamExecutor, in_pieces};
 use crate::component::Signals;
 use crate::error::BoxError;
 use crate::network::NetworkTrust;
@@ -220,7 +221,9 @@ async fn speak(
     (guard, service): (Arc<Guard>, impl Serve),
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(StreamExecutor {
+        write_timeout: listener.write_timeout,
+    });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -242,10 +245,11 @@ async fn speak(
         let checked = guard.check(&mut request);
         let service = service.clone();
         async move {
-            match checked {
-                Ok(()) => service.oneshot(request.map(Body::new)).await,
-                Err(problem) => Ok(problem.into_response()),
-            }
+            let response = match checked {
+                Ok(()) => service.oneshot(request.map(Body::new)).await?,
+                Err(problem) => problem.into_response(),
+            };
+            Ok::<_, Infallible>(in_pieces(response))
         }
     });
     let stream = TokioIo::new(Checked::new(stream));
