@@ -632,6 +632,15 @@ impl Shared {
         }
     }
 
+    /// Whether a worker may run the function of `task`: `false` if all workers that are connected have registered their
+    /// functions, and none this one. Cancel safe.
+    #[cfg(feature = "http")]
+    pub(crate) async fn may_run(&self, task: &Bytes) -> bool {
+        // Legacy workers register nothing.
+        let has_workers = self.workers.get().is_some();
+        !has_workers || self.links.may_run(task).await || self.any_legacy_worker().await
+    }
+
     /// Whether a worker is connected. Cancel safe.
     pub(crate) async fn any_worker(&self) -> Result<bool, SocketClosed> {
         if self.links.workers() > 0 {

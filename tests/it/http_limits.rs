@@ -501,7 +501,6 @@ fn many_results_are_lines_or_events() {
             (http.post("refused", "x"), 500),
             (http.post("shout", "panic"), 500),
             (http.post("count", "no number"), 400),
-            (http.post("nope", "x"), 404),
         ] {
             let events = events(request).await;
             let names: Vec<_> = events.iter().map(|(name, _)| &**name).collect();
@@ -712,7 +711,9 @@ fn requests_are_answered_while_workers_are_killed() {
         worker.kill();
         stop.send_replace(true);
         for endless in endless {
-            assert_eq!(soon("an answer", endless).await.unwrap().status, 504);
+            // No worker is left, or the worker was not done.
+            let status = soon("an answer", endless).await.unwrap().status;
+            assert!([503, 504].contains(&status), "{status}");
         }
         for come in come {
             let statuses = soon("the answers", come).await.unwrap();

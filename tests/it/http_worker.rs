@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use palm::parts::{
     CacheService, HttpConnection, HttpService, PubService, PullService, PushPullService, Retry,
 };
@@ -673,5 +674,29 @@ fn an_http_service_answers_whose_answer_is_lost() {
         assert_eq!(answer.status(), 504);
         let media_type = answer.headers()["content-type"].clone();
         assert_eq!(media_type, "application/problem+json");
+    });
+}
+
+#[test]
+fn attempts_that_time_out_do_not_block_an_http_worker() {
+    check(async {
+        let gate = Gate::closed();
+        let worker = Hands { gate: gate.clone() }.into_service().concurrency(2);
+        let (_serving, url) = serve(Router::new().fallback_service(worker)).await;
+        let workers = HttpConnection::connect(&url)
+            .timeout(Duration::from_millis(200))
+            .retry(quick(1));
+        let (_master, client) = master(workers).await;
+        let calls = (0..8).map(|_| client.eval(Hands::WAIT, "x").into_future());
+        let answers = soon("the errors", join_all(calls)).await;
+        for answer in answers {
+            let Err(CallError::Remote(error)) = answer else {
+                panic!("{answer:?} though the gate is closed");
+            };
+            assert_eq!(error.kind, FailureKind::DeadlineExceeded);
+        }
+        // A slow machine may take longer than an attempt has.
+        let answered = async { while client.eval(Hands::SHOUT, "x").await.is_err() {} };
+        soon("an answer of the same worker", answered).await;
     });
 }

@@ -33,6 +33,7 @@ mod http_gateway;
 mod http_limits;
 mod http_results;
 mod http_slow_readers;
+mod http_strict;
 mod http_worker;
 mod job;
 mod lifecycle;

@@ -14,6 +14,8 @@ mod step;
 mod typed;
 
 pub(crate) use nearest::nearest;
+#[cfg(feature = "http")]
+pub(crate) use nearest::nearest_first;
 pub(crate) use step::{has_next_step, step_at, unfinished_step};
 
 pub use fit::{Answer, Argument, Feeds, NoAnswer, Untyped};

@@ -1,11 +1,13 @@
 //! [`Memory`]: what bodies and results may have of it, and how a body is read into it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// Bytes that may be in memory at once.
 #[derive(Clone, Debug)]
@@ -58,6 +60,11 @@ impl Memory {
         Self(Arc::new(Semaphore::new(bytes as usize)), bytes)
     }
 
+    /// Whether so many bytes are free, or all are.
+    fn has(&self, bytes: usize) -> bool {
+        self.0.available_permits() >= bytes.min(self.1 as usize)
+    }
+
     /// Takes room for so many bytes, if there is any. What is larger than all of it takes all of it.
     pub(super) fn take(&self, bytes: usize) -> Option<Held> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.1);
@@ -78,17 +85,49 @@ impl Held {
     }
 }
 
+/// Refuses a body whose announced length is over `limit`, or more than what is free of `memory`. A client that waits
+/// for `100 Continue` has not sent it yet, and does not.
+pub(super) fn check(body: &Body, limit: usize, memory: &Memory) -> Result<(), BodyError> {
+    let expected = hyper::body::Body::size_hint(body).lower();
+    if expected > limit as u64 {
+        let len = Some(expected);
+        return Err(BodyError::TooLarge { len, limit });
+    }
+    match memory.has(expected as usize) {
+        true => Ok(()),
+        false => Err(BodyError::Busy),
+    }
+}
+
+/// Reads what is left of a small body that is not needed. Many clients lose a response if the connection is closed
+/// while they write.
+pub(super) async fn discard(mut body: Body) {
+    const MOST: u64 = 256 * 1024;
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    if hyper::body::Body::size_hint(&body).lower() > MOST {
+        return;
+    }
+    let read = async {
+        let mut len = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            len += frame.data_ref().map_or(0, Bytes::len) as u64;
+            if len > MOST {
+                break;
+            }
+        }
+    };
+    // A slower client has its answer after this.
+    let _ = timeout(TIMEOUT, read).await;
+}
+
 /// Reads a body of at most `limit` bytes.
 pub(super) async fn read(
     mut body: Body,
     limit: usize,
     memory: &Memory,
 ) -> Result<(Bytes, Held), BodyError> {
-    let expected = hyper::body::Body::size_hint(&body).lower();
-    if expected > limit as u64 {
-        let len = Some(expected);
-        return Err(BodyError::TooLarge { len, limit });
-    }
+    check(&body, limit, memory)?;
     let mut held = memory.take(0).ok_or(BodyError::Busy)?;
     let mut frames: Vec<Bytes> = Vec::new();
     let mut len = 0;
@@ -151,6 +190,10 @@ mod tests {
         check(&["12345"], "12345");
         let busy = "other requests take all the memory that there is for them";
         check(&["12345", "6"], busy);
+        // This length is announced.
+        let read = read(Body::from("123456"), 10, &memory).now_or_never();
+        let error = read.expect("nothing is read").expect_err("it is busy");
+        assert_eq!(error.to_string(), busy);
         drop(held);
         check(&["12345", "6"], "123456");
     }

@@ -1,18 +1,20 @@
 //! [`Asked`]: what a request asks for, and the message that it becomes.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::content::Content;
 use super::gateway::Gateway;
+use super::guard::single;
 use super::problem::Problem;
 use crate::error::FailureKind;
-use crate::function::Steps;
+use crate::function::{Steps, nearest, nearest_first};
 use crate::message::proto::{Extensions, Function, Trace};
 use crate::message::{Deadline, Message, RemoteError};
 
@@ -46,20 +48,21 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn read(
-        gateway: &Gateway,
-        request: &Request<Body>,
-        request_id: &str,
-    ) -> Result<Self, Problem> {
-        let headers = request.headers();
-        let name = function_name(gateway, request.uri().path())?;
+    /// Reads the head of a request: everything that can be refused before its body is sent.
+    pub(super) fn read(gateway: &Gateway, head: &Parts, request_id: &str) -> Result<Self, Problem> {
+        let headers = &head.headers;
+        refuse_method(head, None)?;
+        let name = function_name(gateway, head.uri.path())?;
         let steps = Steps::parse(&name).map_err(|error| {
             let detail = format!("the path names no function: {error}");
-            list(gateway, Problem::new(StatusCode::NOT_FOUND, detail))
+            list(gateway, Problem::new(StatusCode::NOT_FOUND, detail), &name)
         })?;
         let function = steps.iter().next();
         let function = function.and_then(|step| gateway.0.function(step.function));
-        refuse_method(request, function.as_ref())?;
+        if let Some(function) = &function {
+            refuse_method(head, Some(function))?;
+            refuse_media_type(headers, function)?;
+        }
         let timeout = number::<f64>(headers, &TIMEOUT)?;
         let timeout = timeout.map(Duration::try_from_secs_f64).transpose();
         let timeout = timeout.map_err(|error| {
@@ -85,15 +88,15 @@ impl Asked {
         })
     }
 
-    /// The message with `payload`, from a client of its own.
-    pub(super) fn message(&self, gateway: &Gateway, payload: Bytes) -> Message {
+    /// The message with `payload`, from a client of its own, which is to be answered within the time that is `left`.
+    pub(super) fn message(&self, gateway: &Gateway, payload: Bytes, left: Duration) -> Message {
         let mut message = Message::new(self.steps.text().clone(), payload);
         let call = gateway.0.new_call();
         message.set_pipeline(call.clone());
         message.set_cache(call.clone());
         message.set_client(call);
         message.extend(&Extensions {
-            deadline: Deadline::after(self.timeout).to_extension(),
+            deadline: Deadline::after(left).to_extension(),
             trace: Some(self.trace.clone()),
             wants_end: true,
             ..Extensions::default()
@@ -115,32 +118,83 @@ impl Asked {
         let is_unknown = error.kind == FailureKind::UnknownFunction;
         let problem = Problem::of(error);
         if is_unknown {
-            list(gateway, problem)
+            list(gateway, problem, self.first_function())
         } else {
             problem
         }
+    }
+
+    fn first_function(&self) -> &str {
+        self.steps.iter().next().map_or("", |step| step.function)
+    }
+
+    /// Refuses a function that no worker has. Waits for a while if workers have connected just now. Cancel safe.
+    pub(super) async fn check_function(&self, gateway: &Gateway) -> Result<(), Problem> {
+        let Some(component) = gateway.0.component().filter(|_| self.function.is_none()) else {
+            return Ok(());
+        };
+        let task = Message::new(self.steps.text().clone(), Bytes::new()).into_frame();
+        if component.shared.may_run(&task).await {
+            return Ok(());
+        }
+        let name = self.first_function();
+        let functions = component.shared.offers.functions();
+        let names: Vec<_> = functions.keys().map(String::as_str).collect();
+        let detail = format!("no worker has `{name}`; {}", nearest(name, &names));
+        let problem = Problem::new(StatusCode::NOT_FOUND, detail);
+        Err(list(gateway, problem.with("kind", "UnknownFunction"), name))
     }
 }
 
 /// The first segment of the path; where it has no dot, a worker's function, whoever its master is.
 fn function_name(gateway: &Gateway, path: &str) -> Result<String, Problem> {
-    let segment = path.trim_start_matches('/').split('/').next();
-    let segment = percent_decode_str(segment.unwrap_or_default());
-    let segment = segment.decode_utf8().map_err(|_| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "the path is no UTF-8 once it is decoded",
-        )
+    let segments = segments(path).map_err(|wrong| {
+        let detail = format!("the path `{path}` {wrong}");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
     })?;
-    if segment.trim().is_empty() {
+    let segment = segments.first().map_or("", |segment| segment.trim());
+    if segment.is_empty() {
         let detail = "the path names no function: its first segment is one";
-        return Err(list(gateway, Problem::new(StatusCode::NOT_FOUND, detail)));
+        let problem = Problem::new(StatusCode::NOT_FOUND, detail);
+        return Err(list(gateway, problem, ""));
     }
     Ok(if segment.contains('.') {
-        segment.into_owned()
+        segment.to_owned()
     } else {
-        format!("_.{}", segment.trim())
+        format!("_.{segment}")
     })
+}
+
+/// The segments of a path, decoded. Refuses what a proxy could take for another path, and says why.
+fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
+    if path == "/" {
+        return Ok(vec!["".into()]);
+    }
+    let path = path.strip_prefix('/').ok_or("does not begin with `/`")?;
+    // A slash may end it.
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let segments = path.split('/').map(|segment| {
+        let decoded = percent_decode_str(segment).decode_utf8();
+        let decoded = decoded.map_err(|_| "is not UTF-8 once it is decoded")?;
+        if decoded.is_empty() {
+            return Err("has an empty segment");
+        }
+        if decoded == "." || decoded == ".." {
+            return Err("has a segment `.` or `..`");
+        }
+        if decoded.contains(|letter: char| matches!(letter, '/' | '\\') || letter.is_control()) {
+            return Err("has a slash, a backslash or a control character in a segment");
+        }
+        Ok(decoded)
+    });
+    segments.collect()
+}
+
+/// Whether a path can name the function.
+pub(super) fn has_path(function: &Function) -> bool {
+    let name = &*function.name;
+    let is_separator = |letter: char| letter.is_whitespace() || matches!(letter, '.' | '/' | '\\');
+    !name.is_empty() && !name.contains(|letter| is_separator(letter) || letter.is_control())
 }
 
 /// A GET has no payload, which some codecs cannot read.
@@ -152,12 +206,12 @@ pub(super) fn allows_get(function: &Function) -> bool {
 }
 
 /// What is allowed is what the description says.
-fn refuse_method(request: &Request<Body>, function: Option<&Function>) -> Result<(), Problem> {
+fn refuse_method(head: &Parts, function: Option<&Function>) -> Result<(), Problem> {
     let without_get = function.filter(|function| !allows_get(function));
-    let detail = match (request.method(), without_get) {
+    let detail = match (&head.method, without_get) {
         (&Method::POST, _) | (&Method::GET, None) => return Ok(()),
         // It has a payload after all.
-        (&Method::GET, _) if request.headers().contains_key(header::CONTENT_LENGTH) => {
+        (&Method::GET, _) if head.headers.contains_key(header::CONTENT_LENGTH) => {
             return Ok(());
         }
         (&Method::GET, Some(function)) => {
@@ -173,13 +227,41 @@ fn refuse_method(request: &Request<Body>, function: Option<&Function>) -> Result
     Err(problem.header(header::ALLOW, HeaderValue::from_static(allow)))
 }
 
-/// Adds the functions that are known.
-fn list(gateway: &Gateway, problem: Problem) -> Problem {
+/// Refuses a body that is of another type than the function's argument, as far as its head says so.
+fn refuse_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Problem> {
+    let taken = Content::taken(function);
+    let given = single(headers, &header::CONTENT_TYPE)?;
+    let unsupported = |what: &str, given: &str| {
+        let detail = format!(
+            "`{}` takes `{}`, and {what} `{given}`",
+            function.name, function.input
+        );
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+    };
+    if let Some(given) = given.filter(|given| !taken.can_be(given)) {
+        let media_type = HeaderValue::from_static(taken.media_type());
+        let problem = unsupported("the body's type is", given);
+        return Err(problem.header(header::ACCEPT, media_type));
+    }
+    let coding = single(headers, &header::CONTENT_ENCODING)?;
+    let is_plain = |coding: &&str| coding.eq_ignore_ascii_case("identity");
+    if let Some(coding) = coding.filter(|coding| !is_plain(coding) && !taken.is_opaque()) {
+        let problem = unsupported("the body's encoding is", coding);
+        let identity = HeaderValue::from_static("identity");
+        return Err(problem.header(header::ACCEPT_ENCODING, identity));
+    }
+    Ok(())
+}
+
+/// Adds the functions that are known, those that resemble `name` first.
+fn list(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
     let Some(component) = gateway.0.component() else {
         return problem;
     };
+    let name = name.rsplit('.').next().unwrap_or(name);
     let functions = component.shared.offers.functions();
-    problem.with("functions", functions.keys().cloned().collect::<Vec<_>>())
+    let names = nearest_first(name, functions.keys().map(String::as_str));
+    problem.with("functions", names)
 }
 
 fn shape(headers: &HeaderMap) -> Shape {
@@ -199,25 +281,62 @@ fn number<T: std::str::FromStr>(
     headers: &HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<T>, Problem> {
-    let Some(value) = headers.get(name) else {
-        return Ok(None);
-    };
-    let number = value
-        .to_str()
-        .ok()
-        .and_then(|value| value.trim().parse().ok());
-    match number {
-        Some(number) => Ok(Some(number)),
-        None => {
-            let detail = format!("the header `{name}` is no number");
-            Err(Problem::new(StatusCode::BAD_REQUEST, detail))
-        }
-    }
+    let value = single(headers, name)?;
+    let number = value.map(|value| {
+        value.parse().map_err(|_| {
+            let detail = format!("the header `{name}` is not a number");
+            Problem::new(StatusCode::BAD_REQUEST, detail)
+        })
+    });
+    number.transpose()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn path_that_a_proxy_could_read_otherwise_is_refused() {
+        for (path, expected) in [
+            ("/", &[""][..]),
+            ("/a", &["a"]),
+            ("/a/", &["a"]),
+            ("/a/b/c", &["a", "b", "c"]),
+            ("/a.b%20c.d", &["a.b c.d"]),
+            ("/%C3%A4/...", &["\u{e4}", "..."]),
+            ("/%252e", &["%2e"]),
+        ] {
+            assert_eq!(segments(path).unwrap(), expected, "{path}");
+        }
+        for path in [
+            "",
+            "*",
+            "a",
+            "//",
+            "//a",
+            "/a//",
+            "/a//b",
+            "/.",
+            "/..",
+            "/../a",
+            "/a/..",
+            "/a/../b",
+            "/%2e%2E/a",
+            "/a/.%2e",
+            "/a%2Fb",
+            "/a%2f",
+            "/a%5Cb",
+            "/a\\b",
+            "/a%00",
+            "/%00",
+            "/a%0d%0aX:%20y",
+            "/a%7f",
+            "/%ff%fe",
+            "/a/%ff",
+        ] {
+            assert!(segments(path).is_err(), "{path}");
+        }
+    }
 
     #[test]
     fn what_is_accepted_says_how_results_are_written() {

@@ -34,6 +34,43 @@ impl Content {
         Self::Nothing
     }
 
+    /// Whether a body of this media type can be it. Types that clients set without being told, as curl does, count as
+    /// none.
+    pub(super) fn can_be(self, media_type: &str) -> bool {
+        const UNTOLD: [&str; 3] = [
+            "application/octet-stream",
+            "application/x-www-form-urlencoded",
+            "text/plain",
+        ];
+
+        let essence = media_type.split(';').next().unwrap_or_default();
+        let essence = essence.trim().to_ascii_lowercase();
+        let is_own = match self {
+            Self::Nothing | Self::Text | Self::Bytes => true,
+            Self::Json => {
+                essence == "application/json"
+                    || essence.ends_with("+json")
+                    || essence == "text/json"
+            }
+            Self::MessagePack => matches!(
+                &*essence,
+                "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack"
+            ),
+            Self::Protobuf => matches!(
+                &*essence,
+                "application/x-protobuf"
+                    | "application/protobuf"
+                    | "application/vnd.google.protobuf"
+            ),
+        };
+        is_own || essence.is_empty() || UNTOLD.contains(&&*essence)
+    }
+
+    /// Whether only the method knows what the bytes are.
+    pub(super) fn is_opaque(self) -> bool {
+        matches!(self, Self::Nothing | Self::Bytes)
+    }
+
     /// What `function` takes.
     pub(super) fn taken(function: &Function) -> Self {
         Self::of(&function.input)
@@ -62,6 +99,32 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn body_of_another_codec_is_unsupported() {
+        let all = [
+            "application/json",
+            "application/problem+json; charset=utf-8",
+            "application/msgpack",
+            "Application/X-Protobuf",
+            "image/png",
+            "multipart/form-data; boundary=x",
+            "application/octet-stream",
+            "application/x-www-form-urlencoded",
+            "text/plain;charset=UTF-8",
+            "",
+        ];
+        let check = |content: Content, expected: [u8; 10]| {
+            let supported = all.map(|media_type| u8::from(content.can_be(media_type)));
+            assert_eq!(supported, expected, "{content:?}");
+        };
+        check(Content::Json, [1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
+        check(Content::MessagePack, [0, 0, 1, 0, 0, 0, 1, 1, 1, 1]);
+        check(Content::Protobuf, [0, 0, 0, 1, 0, 0, 1, 1, 1, 1]);
+        for content in [Content::Nothing, Content::Text, Content::Bytes] {
+            check(content, [1; 10]);
+        }
+    }
 
     #[test]
     fn the_codec_in_a_type_says_what_it_is() {

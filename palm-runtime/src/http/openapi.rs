@@ -1,8 +1,11 @@
 //! A description of the functions that can be called over HTTP (OpenAPI 3.1).
 
+use std::fmt::Display;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::call::allows_get;
+use super::call::{allows_get, has_path};
 use super::content::Content;
 use super::gateway::Gateway;
 use super::problem::PROBLEM;
@@ -16,11 +19,12 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
     let has_tokens = !gateway.0.options.tokens.is_empty();
     let functions = component.map(|component| component.shared.offers.functions());
     let functions = functions.iter().flat_map(|functions| functions.values());
+    let functions = functions.filter(|function| has_path(function));
     let mut document = json!({
         "openapi": "3.1.0",
         "info": { "title": title, "version": env!("CARGO_PKG_VERSION") },
         "paths": functions
-            .map(|function| (format!("/{}", function.name), path(function, has_tokens)))
+            .map(|function| (format!("/{}", encode(&function.name)), path(function, has_tokens)))
             .collect::<Map<_, _>>(),
         "components": {
             "schemas": { "Problem": problem_schema() },
@@ -32,6 +36,11 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
         document["security"] = json!([{ "token": [] }]);
     }
     document
+}
+
+fn encode(name: &str) -> impl Display + '_ {
+    const LEFT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'~');
+    utf8_percent_encode(name, LEFT)
 }
 
 fn path(function: &Function, has_tokens: bool) -> Value {
@@ -76,10 +85,15 @@ fn responses(function: &Function, has_tokens: bool) -> Value {
     });
     let mut problems = vec![
         ("400", "The payload is not what the function takes"),
+        ("403", "A web page of another origin must not call it"),
         ("404", "There is no such function"),
         ("405", "The method is not allowed"),
         ("408", "The body did not come in time"),
         ("413", "The payload is too large"),
+        (
+            "415",
+            "The payload is of another type than the function takes",
+        ),
         ("500", "The function failed"),
         ("503", "Nobody is there to do it"),
         ("504", "It was not done in time"),

@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt as _;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -17,10 +19,14 @@ use super::body::{self, Held};
 use super::call::{Asked, Shape};
 use super::content::Content;
 use super::gateway::{Gateway, PendingCall};
+use super::guard::{ForeignNavigation, single};
 use super::problem::Problem;
 use super::{openapi, stream};
 use crate::error::BoxError;
 use crate::message::{Message, RemoteError, new_id};
+
+/// How much longer than its deadline a call is waited for, since components know the deadline too.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -61,9 +67,17 @@ where
 
 /// Answers one request, whatever it is.
 async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
-    let id = request_id(&request);
-    let is_head = request.method() == Method::HEAD;
-    let answered = answer(gateway, request, &id).await;
+    let (head, body) = request.into_parts();
+    let id = request_id(&head);
+    let is_head = head.method == Method::HEAD;
+    let mut body = Some(body);
+    let answered = answer(gateway, &head, &mut body, &id).await;
+    if let Some(body) = body.filter(|_| answered.is_err())
+        && head.version < Version::HTTP_2
+        && !head.headers.contains_key(header::EXPECT)
+    {
+        body::discard(body).await;
+    }
     let mut response = answered.unwrap_or_else(|problem| {
         tracing::debug!(status = problem.status.as_u16(), request_id = id, "refused");
         problem.with("request_id", id.as_str()).into_response()
@@ -84,47 +98,63 @@ async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
 }
 
 /// The id that the client gave, if it is one; otherwise a new one.
-fn request_id(request: &Request<Body>) -> String {
+fn request_id(head: &Parts) -> String {
     const LONGEST: usize = 128;
-    let given = request.headers().get(REQUEST_ID);
+    let given = head.headers.get(REQUEST_ID);
     let given = given.and_then(|id| id.to_str().ok());
     let given = given.filter(|id| (1..=LONGEST).contains(&id.len()));
     given.map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
+/// Answers a request. Its body is left where it is until nothing in its head can be refused any more: only a body
+/// that is read is invited by `100 Continue`.
 async fn answer(
     gateway: &Gateway,
-    request: Request<Body>,
+    head: &Parts,
+    body: &mut Option<Body>,
     id: &str,
 ) -> Result<Response<Body>, Problem> {
-    match request.uri().path() {
+    match head.uri.path() {
         "/healthz" => {
-            only(&request, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+            only(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
             return Ok(health(gateway).await);
         }
         "/openapi.json" => {
-            only(&request, &[Method::GET, Method::HEAD], "GET, HEAD")?;
-            authorize(gateway, &request)?;
+            only(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+            authorize(gateway, head)?;
             return Ok(document(&openapi::describe(gateway)));
         }
         _ => {}
     }
-    authorize(gateway, &request)?;
-    let asked = Asked::read(gateway, &request, id)?;
+    if head.extensions.get::<ForeignNavigation>().is_some() {
+        let detail = "a link of a web page of another origin must not call a function";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    authorize(gateway, head)?;
+    let asked = Asked::read(gateway, head, id)?;
     let until = Instant::now() + asked.timeout;
     let late = || Problem::late(asked.timeout);
-
-    let payload = timeout_at(until, payload(gateway, request)).await;
-    let (payload, held) = payload.map_err(|_| Problem::slow_body())??;
-    let message = asked.message(gateway, payload);
+    if let Some(body) = body {
+        body::check(body, gateway.0.options.request_bytes, &gateway.0.memory)?;
+    }
     until_there_is_a_worker(gateway, until).await?;
+    let known = timeout_at(until, asked.check_function(gateway)).await;
+    known.map_err(|_| late())??;
+
+    let body = body.take().unwrap_or_default();
+    let payload = timeout_at(until, payload(gateway, head, body)).await;
+    let (payload, held) = payload.map_err(|_| Problem::slow_body())??;
+    let left = until.saturating_duration_since(Instant::now());
+    let message = asked.message(gateway, payload, left);
     match asked.shape {
         Shape::One => {
             let (mut call, result) = PendingCall::one(gateway, message.client_topic(), held)?;
             timeout_at(until, call.send(message))
                 .await
                 .map_err(|_| late())??;
-            let result = timeout_at(until, result).await.map_err(|_| late())?;
+            // A component that gives up at the deadline says why.
+            let last_word = timeout_at(until + LAST_WORD, result).await;
+            let result = last_word.map_err(|_| late())?;
             // The others of many are not asked for.
             call.is_open = asked
                 .function
@@ -190,22 +220,21 @@ pub(super) fn check_size(gateway: &Gateway, result: &Bytes) -> Result<(), Proble
     Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
 }
 
-fn only(request: &Request<Body>, methods: &[Method], allow: &'static str) -> Result<(), Problem> {
-    if methods.contains(request.method()) {
+fn only(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), Problem> {
+    if methods.contains(&head.method) {
         return Ok(());
     }
-    let detail = format!("{} is none of {allow}", request.method());
+    let detail = format!("{} is none of {allow}", head.method);
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
     Err(problem.header(header::ALLOW, HeaderValue::from_static(allow)))
 }
 
-fn authorize(gateway: &Gateway, request: &Request<Body>) -> Result<(), Problem> {
+fn authorize(gateway: &Gateway, head: &Parts) -> Result<(), Problem> {
     let tokens = &gateway.0.options.tokens;
     if tokens.is_empty() {
         return Ok(());
     }
-    let given = request.headers().get(header::AUTHORIZATION);
-    let given = given.and_then(|given| given.to_str().ok());
+    let given = single(&head.headers, &header::AUTHORIZATION)?;
     let token = given.and_then(|given| given.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     if token.is_some_and(|(_, token)| tokens.iter().any(|known| is_same(known, token.trim()))) {
@@ -229,18 +258,18 @@ fn is_same(known: &str, given: &str) -> bool {
 /// The body, and the place in memory that it takes.
 async fn payload(
     gateway: &Gateway,
-    request: Request<Body>,
+    head: &Parts,
+    body: Body,
 ) -> Result<(Bytes, Option<Held>), Problem> {
-    let headers = request.headers();
-    let has_body = headers.contains_key(header::CONTENT_LENGTH)
-        || headers.contains_key(header::TRANSFER_ENCODING)
-        || !hyper::body::Body::is_end_stream(request.body());
+    let has_body = head.headers.contains_key(header::CONTENT_LENGTH)
+        || head.headers.contains_key(header::TRANSFER_ENCODING)
+        || !hyper::body::Body::is_end_stream(&body);
     if !has_body {
         // What pylm's gateway makes of a request without a body.
         return Ok((Bytes::from_static(b"No Payload"), None));
     }
     let limit = gateway.0.options.request_bytes;
-    let (payload, held) = body::read(request.into_body(), limit, &gateway.0.memory).await?;
+    let (payload, held) = body::read(body, limit, &gateway.0.memory).await?;
     Ok((payload, Some(held)))
 }
 

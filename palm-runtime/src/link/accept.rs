@@ -150,18 +150,22 @@ pub(crate) struct Links {
     time: Mutex<Option<Instant>>,
 }
 
-/// How many workers are there, and how often that has changed.
+/// How many workers are there, how often that has changed, and when it did last.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Workers {
     pub(super) count: usize,
     pub(super) generation: u64,
+    pub(super) since: Option<Instant>,
 }
 
 impl Workers {
-    fn turn(&mut self, count: usize) -> bool {
+    fn turn(&mut self, count: usize, now: Instant) -> bool {
         let is_new = self.count != count;
         self.count = count;
         self.generation += u64::from(is_new);
+        if is_new {
+            self.since = Some(now);
+        }
         is_new
     }
 }
@@ -911,7 +915,9 @@ impl Links {
         }
         let there = state.there;
         let outstanding = state.dispatch.outstanding();
-        let changed = self.workers.send_if_modified(|workers| workers.turn(there));
+        let changed = self
+            .workers
+            .send_if_modified(|workers| workers.turn(there, now));
         let before = self.outstanding.swap(outstanding, Ordering::AcqRel);
         let is_done = state.tells_of_the_end && outstanding == 0 && before > 0;
         let has_failed = !state.failed.is_empty();

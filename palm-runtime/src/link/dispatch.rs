@@ -63,7 +63,7 @@ const BACKLOG: Usage = Usage {
 const STALL: Duration = Duration::from_secs(1);
 
 /// How long a call of a function that no worker has ever listed waits for one that does.
-const UNKNOWN_GRACE: Duration = Duration::from_secs(1);
+pub(super) const UNKNOWN_GRACE: Duration = Duration::from_secs(1);
 
 /// How many names of such functions are remembered.
 const MAX_UNKNOWN: usize = 1000;

@@ -7,6 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::accept::{Links, Peer, PeerKey, State};
+#[cfg(feature = "http")]
+use super::dispatch::UNKNOWN_GRACE;
 use super::dispatch::{Dispatch, Failed, Reach};
 use super::session::{Item, RETURNS_VERSION, TASK_STEP};
 use crate::fair_queue::{Flow, FlowKey, Usage};
@@ -72,6 +74,25 @@ impl Links {
         let mut workers = self.workers.subscribe();
         // An error would mean that `self` is gone.
         let _ = workers.wait_for(|workers| workers.count > 0).await;
+    }
+
+    /// Returns whether a connected worker can run the function of `task`, or no worker is connected. Further workers
+    /// may be about to connect, so a function counts as unknown only when none has connected for a while. Cancel safe.
+    #[cfg(feature = "http")]
+    pub(crate) async fn may_run(&self, task: &Bytes) -> bool {
+        let mut workers = self.workers.subscribe();
+        loop {
+            let seen = *workers.borrow_and_update();
+            if seen.count == 0 || self.state().dispatch.reach(task) != Reach::Nobody {
+                return true;
+            }
+            let since = seen.since.unwrap_or_else(|| self.now());
+            let left = (since + UNKNOWN_GRACE).saturating_duration_since(self.now());
+            if left.is_zero() {
+                return false;
+            }
+            let _ = tokio::time::timeout(left, workers.changed()).await;
+        }
     }
 
     /// How many tasks have no answer yet.
