@@ -260,7 +260,8 @@ fn list(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
     };
     let name = name.rsplit('.').next().unwrap_or(name);
     let functions = component.shared.offers.functions();
-    let names = nearest_first(name, functions.keys().map(String::as_str));
+    let callable = functions.values().filter(|function| has_path(function));
+    let names = nearest_first(name, callable.map(|function| &*function.name));
     problem.with("functions", names)
 }
 
