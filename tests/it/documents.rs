@@ -688,7 +688,9 @@ fn the_chapter_on_http_lists_the_statuses_of_a_gateway() {
         Some((format!("StatusCode::{name}"), code.as_str().to_owned()))
     });
     let named: Vec<_> = named.collect();
-    for file in ["body", "call", "gateway", "problem", "service", "stream"] {
+    for file in [
+        "body", "call", "gateway", "guard", "problem", "service", "stream",
+    ] {
         let source = read(&format!("palm-runtime/src/http/{file}.rs"));
         let source = source.split("\nmod tests {").next().unwrap();
         for status in source
