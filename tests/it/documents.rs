@@ -649,6 +649,14 @@ fn the_chapter_on_http_states_the_limits_of_the_program() {
                 vec![listener.time("header_timeout"), serve.bytes("HEAD")],
             ),
             (
+                "the time in which a client reads",
+                vec![listener.time("write_timeout")],
+            ),
+            (
+                "silence of an HTTP/2 client",
+                vec![time(2 * serve.millis("PING"))],
+            ),
+            (
                 "requests under way in a gateway",
                 vec![gateway.count("CALLS")],
             ),
