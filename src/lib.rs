@@ -604,7 +604,7 @@ pub use palm_macros::hub;
 /// |---|---|---|---|
 /// | `name` | string | the method's name | the name that it is called by; not on an `impl` of an [`macro@interface`] |
 /// | `blocking` | flag | off | it computes for long, and gets a thread of its own; not for `async` methods and streams |
-/// | `at_most_once` | flag | off | a call must not be run twice: where a worker is lost with it, it fails with [`FailureKind::Unavailable`] instead of going to another worker |
+/// | `at_most_once` | flag | off | a call must not run twice: if a worker is lost with it, it fails with [`FailureKind::Unavailable`]; if the component is killed, its clients do not send it again, and it ends with [`CallError::Timeout`]. What this covers: [`guide::calls`] |
 /// | `max_runtime_ms` | number | no limit | how long a call may run, in milliseconds; then it fails with [`FailureKind::DeadlineExceeded`]. A method that awaits is dropped where it does, one that is `blocking` goes on for nobody |
 ///
 /// ```

@@ -1,7 +1,7 @@
 //! A ready-made subscriber for [`tracing`]: one line an event on standard error, `time - name - LEVEL - text`.
 //!
 //! ```no_run
-//! palm_runtime::logging::init();
+//! palm::logging::init();
 //! ```
 //!
 //! The name is that of the component in which the event happened, otherwise the event's target.

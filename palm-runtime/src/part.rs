@@ -43,10 +43,10 @@ pub(crate) const BATCH: usize = 256;
 /// Brings messages in.
 ///
 /// ```
-/// use palm_runtime::part::{Inbound, OpenError, Outlet, Setup};
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Pull, SocketOptions};
-/// use palm_runtime::{BoxError, Message, ServerTemplate};
+/// use palm::part::{Inbound, OpenError, Outlet, Setup};
+/// use palm::parts::*;
+/// use palm::socket::{Pull, SocketOptions};
+/// use palm::{BoxError, Message, ServerTemplate};
 ///
 /// /// Brings in one message for each word.
 /// struct Words(&'static str);
@@ -66,7 +66,7 @@ pub(crate) const BATCH: usize = 256;
 /// }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let any = "tcp://127.0.0.1:0".parse()?;
 /// let (mut pull, pulls_at) = Pull::bind(&any, &SocketOptions::default()).await?;
 /// let mut server = ServerTemplate::new("server");
@@ -118,10 +118,10 @@ pub trait Inbound: Send + 'static {
 /// ```
 /// use std::time::Duration;
 ///
-/// use palm_runtime::part::{Inlet, OpenError, Outbound, Outlet, Setup};
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Request, SocketOptions};
-/// use palm_runtime::{BoxError, Message, ServerTemplate};
+/// use palm::part::{Inlet, OpenError, Outbound, Outlet, Setup};
+/// use palm::parts::*;
+/// use palm::socket::{Request, SocketOptions};
+/// use palm::{BoxError, Message, ServerTemplate};
 ///
 /// /// Answers with the length of each message's payload.
 /// struct Lengths;
@@ -144,7 +144,7 @@ pub trait Inbound: Send + 'static {
 /// }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Lengths").block(true);
 /// server.register_outbound(Lengths, "Lengths");
@@ -193,9 +193,9 @@ pub trait Outbound: Send + 'static {
 /// Runs beside, without a route.
 ///
 /// ```
-/// use palm_runtime::part::{Bypass, OpenError, Setup, Stop};
-/// use palm_runtime::parts::*;
-/// use palm_runtime::{BoxError, ServerTemplate};
+/// use palm::part::{Bypass, OpenError, Setup, Stop};
+/// use palm::parts::*;
+/// use palm::{BoxError, ServerTemplate};
 /// use tokio::sync::oneshot;
 ///
 /// /// Tells when the component starts to run, and whose it is.
@@ -215,7 +215,7 @@ pub trait Outbound: Send + 'static {
 /// }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let (sender, started) = oneshot::channel();
 /// let mut server = ServerTemplate::new("server");
 /// server.register_bypass(Starter(sender, String::new()), "Starter");
@@ -264,11 +264,11 @@ pub trait Bypass: Send + 'static {
 /// use std::time::Duration;
 ///
 /// use bytes::Bytes;
-/// use palm_runtime::callable::Emit;
-/// use palm_runtime::part::InboundHooks;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Pull, Request, SocketOptions};
-/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+/// use palm::callable::Emit;
+/// use palm::part::InboundHooks;
+/// use palm::parts::*;
+/// use palm::socket::{Pull, Request, SocketOptions};
+/// use palm::{CallFailure, Context, Message, ServerTemplate};
 ///
 /// /// Makes a message of each word, and thanks for them.
 /// struct Words;
@@ -292,7 +292,7 @@ pub trait Bypass: Send + 'static {
 /// }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(RepService::bind("tcp://127.0.0.1:0").hooks(Words), "Rep").route("Push");
 /// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
@@ -358,11 +358,11 @@ pub trait InboundHooks: Send + 'static {
 /// ```
 /// use std::time::Duration;
 ///
-/// use palm_runtime::callable::Emit;
-/// use palm_runtime::part::OutboundHooks;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Request, SocketOptions};
-/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+/// use palm::callable::Emit;
+/// use palm::part::OutboundHooks;
+/// use palm::parts::*;
+/// use palm::socket::{Request, SocketOptions};
+/// use palm::{CallFailure, Context, Message, ServerTemplate};
 ///
 /// /// Yields each word.
 /// struct Words;
@@ -382,7 +382,7 @@ pub trait InboundHooks: Send + 'static {
 /// }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Words").block(true);
 /// server.register_outbound(Handler::new(Words), "Words");
@@ -422,11 +422,11 @@ pub trait OutboundHooks: Send + 'static {
 /// use std::time::Duration;
 ///
 /// use bytes::Bytes;
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::callable::Outcome;
-/// use palm_runtime::part::BypassInbound;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Request, SocketOptions};
+/// use palm::ServerTemplate;
+/// use palm::callable::Outcome;
+/// use palm::part::BypassInbound;
+/// use palm::parts::*;
+/// use palm::socket::{Request, SocketOptions};
 ///
 /// /// Answers with what it was told before.
 /// struct Before(Bytes);
@@ -438,7 +438,7 @@ pub trait OutboundHooks: Send + 'static {
 /// }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let mut server = ServerTemplate::new("server");
 /// let before = Before("nothing".into());
 /// server.register_bypass(RepBypassService::bind("tcp://127.0.0.1:0", before), "Before");
@@ -465,10 +465,10 @@ pub trait BypassInbound: Send + 'static {
 /// `#[palm::bypass]` implements it from a method `run`.
 ///
 /// ```
-/// use palm_runtime::part::BypassOutbound;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Pull, SocketOptions};
-/// use palm_runtime::{BoxError, ServerTemplate};
+/// use palm::part::BypassOutbound;
+/// use palm::parts::*;
+/// use palm::socket::{Pull, SocketOptions};
+/// use palm::{BoxError, ServerTemplate};
 ///
 /// /// Counts down.
 /// struct Countdown(u32);
@@ -483,7 +483,7 @@ pub trait BypassInbound: Send + 'static {
 /// }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let any = "tcp://127.0.0.1:0".parse()?;
 /// let (mut pull, pulls_at) = Pull::bind(&any, &SocketOptions::default()).await?;
 /// let mut server = ServerTemplate::new("server");

@@ -1008,6 +1008,30 @@ fn links_of_documents_lead_somewhere() {
     assert_none(&broken, "links that lead nowhere");
 }
 
+/// Users depend on `palm`; a line that names `palm_runtime` does not compile for them.
+#[test]
+fn documentation_shows_paths_of_palm_alone() {
+    let mut shown = Vec::new();
+    for folder in ["palm-runtime/src", "palm-macros/src", "src"] {
+        for file in files(folder, "rs") {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (number, line) in (1..).zip(text.lines()) {
+                let line = line.trim_start();
+                let is_documentation = line.starts_with("///") || line.starts_with("//!");
+                if is_documentation && line.contains("palm_runtime") {
+                    shown.push(format!("{}:{number}: {line}", file.display()));
+                }
+            }
+        }
+    }
+    for document in DOCUMENTS {
+        let text = read(document);
+        let lines = text.lines().filter(|line| line.contains("palm_runtime::"));
+        shown.extend(lines.map(|line| format!("{document}: {line}")));
+    }
+    assert_none(&shown, "documentation that names palm_runtime");
+}
+
 /// The code blocks of a document that begin with ```` ```language ````, without hidden lines.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();

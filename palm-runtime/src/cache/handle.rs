@@ -25,10 +25,10 @@ use crate::socket::Request;
 /// use std::time::Duration;
 ///
 /// use futures_util::TryStreamExt;
-/// use palm_runtime::{Cache, MemoryStore};
+/// use palm::{Cache, MemoryStore};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let cache = Cache::new(MemoryStore::default());
 /// cache.set("users/1", "Ada").await?;
 /// cache.set_for("users/2", "Grace", Duration::from_secs(60)).await?;
@@ -286,10 +286,10 @@ impl Cache {
     /// not ask while 1024 others do, whatever was dropped.
     ///
     /// ```
-    /// use palm_runtime::{Cache, Change, MemoryStore};
+    /// use palm::{Cache, Change, MemoryStore};
     ///
     /// # #[tokio::main]
-    /// # async fn main() -> palm_runtime::Result<()> {
+    /// # async fn main() -> palm::Result<()> {
     /// let cache = Cache::new(MemoryStore::default());
     /// let mut users = cache.watch("users/").await?;
     /// cache.set("users/1", "Ada").await?;

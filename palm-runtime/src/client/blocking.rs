@@ -1,8 +1,8 @@
 //! The client for programs without async.
 //!
 //! ```no_run
-//! # fn example() -> palm_runtime::Result<()> {
-//! use palm_runtime::blocking::Client;
+//! # fn example() -> palm::Result<()> {
+//! use palm::blocking::Client;
 //!
 //! let client = Client::connect("server", "tcp://127.0.0.1:5559")?;
 //! println!("{:?}", client.eval("server.foo", "a message")?);

@@ -42,8 +42,8 @@ const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(2);
 /// Clones share the connection, and any number of calls may be under way at once.
 ///
 /// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::Client;
+/// # async fn example() -> palm::Result<()> {
+/// use palm::Client;
 ///
 /// let client = Client::connect("server", "tcp://127.0.0.1:5559").await?;
 /// let answer = client.eval("server.foo", "a message").await?;
@@ -658,13 +658,13 @@ impl Client {
     /// give what the methods do. A string takes any payload and gives bytes.
     ///
     /// ```no_run
-    /// # use palm_runtime::{Client, Function};
+    /// # use palm::{Client, Function};
     /// # struct Words;
     /// # impl Words {
     /// #     const COUNT: Function<String, String> = Function::new("words", "count");
     /// #     const SPELL: Function<String, String> = Function::new("spell", "out");
     /// # }
-    /// # async fn example(client: Client) -> palm_runtime::Result<()> {
+    /// # async fn example(client: Client) -> palm::Result<()> {
     /// let count: String = client.eval(Words::COUNT, "one two three").await?;
     /// let spelt: String = client.eval(Words::COUNT.then(Words::SPELL), "one two three").await?;
     /// let bytes = client.eval("words.count", "one two three").await?;

@@ -606,7 +606,7 @@ impl<Output: Answer> Job<'_, Output> {
     /// # Examples
     ///
     /// ```no_run
-    /// # async fn example(client: palm_runtime::Client, images: Vec<Vec<u8>>) -> palm_runtime::Result<()> {
+    /// # async fn example(client: palm::Client, images: Vec<Vec<u8>>) -> palm::Result<()> {
     /// let mut thumbnails = client.job("images.thumbnail", images);
     /// while let Some(thumbnail) = thumbnails.next().await {
     ///     println!("{} bytes", thumbnail?.len());

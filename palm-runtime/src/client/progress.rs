@@ -12,9 +12,9 @@ use crate::function::Answer;
 /// Shows how far a job is as a bar on standard error, if that is a terminal, while its answers are taken:
 ///
 /// ```no_run
-/// # async fn example(client: palm_runtime::Client) -> palm_runtime::Result<()> {
+/// # async fn example(client: palm::Client) -> palm::Result<()> {
 /// let job = client.job("images.thumbnail", (0..10_000).map(|n| n.to_string()));
-/// let mut answers = palm_runtime::progress(job);
+/// let mut answers = palm::progress(job);
 /// while let Some(answer) = answers.next().await {
 ///     println!("{} bytes", answer?.len());
 /// }

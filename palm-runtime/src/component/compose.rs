@@ -33,8 +33,8 @@ use crate::{Error, Result};
 /// A master that spreads calls over its workers, and shapes nothing.
 ///
 /// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::{Bind, Master};
+/// # async fn example() -> palm::Result<()> {
+/// use palm::{Bind, Master};
 ///
 /// Master::new("images").bind("tcp://127.0.0.1:5559").start().await
 /// # }

@@ -8,8 +8,8 @@ use crate::router::{Entry, PartKind};
 /// [`graphviz`](Self::graphviz). Made by [`ServerTemplate::describe`](crate::ServerTemplate::describe).
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(PullService::bind("tcp://127.0.0.1:5555"), "Pull").route("Push").block(true);

@@ -37,9 +37,9 @@ use crate::{Error, Result};
 /// A component from its parts: who feeds whom.
 ///
 /// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// # async fn example() -> palm::Result<()> {
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(PullService::bind("tcp://127.0.0.1:5555"), "Pull").route("WorkerPush");

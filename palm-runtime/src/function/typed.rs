@@ -15,7 +15,7 @@ use super::step::{StepError, Steps};
 /// function of a component that is not written in Rust, write it yourself:
 ///
 /// ```
-/// use palm_runtime::Function;
+/// use palm::Function;
 ///
 /// const COUNT: Function<String, String> = Function::new("words", "count");
 /// assert_eq!(COUNT.to_string(), "words.count");
@@ -61,7 +61,7 @@ impl<Input, Output> Function<Input, Output> {
     /// This step, and then `next`, which takes what this one gives.
     ///
     /// ```
-    /// use palm_runtime::Function;
+    /// use palm::Function;
     ///
     /// const SPLIT: Function<String, String> = Function::new("first", "split");
     /// const COUNT: Function<String, Vec<u8>> = Function::new("second", "count");
@@ -70,7 +70,7 @@ impl<Input, Output> Function<Input, Output> {
     /// ```
     ///
     /// ```compile_fail
-    /// # use palm_runtime::Function;
+    /// # use palm::Function;
     /// # const SPLIT: Function<String, String> = Function::new("first", "split");
     /// # const COUNT: Function<String, Vec<u8>> = Function::new("second", "count");
     /// COUNT.then(SPLIT); // error: the first gives `Vec<u8>`, and the next one takes `String`

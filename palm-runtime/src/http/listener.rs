@@ -76,7 +76,7 @@ impl Listener {
     /// at a loopback address that is reached through a proxy needs the names that the proxy passes on.
     ///
     /// ```
-    /// # use palm_runtime::http::Listener;
+    /// # use palm::http::Listener;
     /// let behind_a_proxy = Listener::new("127.0.0.1:8080").allowed_hosts(["images.example.org"]);
     /// ```
     pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item: Into<String>>) -> Self {

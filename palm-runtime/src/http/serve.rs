@@ -66,7 +66,7 @@ impl<S> Serve for S where
 /// use axum::{Router, routing::get};
 ///
 /// let application = Router::new().route("/", get(|| async { "Hello" }));
-/// palm_runtime::http::serve(application, "127.0.0.1:8080").await
+/// palm::http::serve(application, "127.0.0.1:8080").await
 /// # }
 /// ```
 ///

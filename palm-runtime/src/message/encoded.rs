@@ -29,11 +29,11 @@ const FAILED: Bytes = Bytes::from_static(b"0");
 /// through us.
 ///
 /// ```
-/// # use palm_runtime::Message;
+/// # use palm::Message;
 /// let mut message = Message::new("images.thumbnail", "raw bytes");
 /// message.set_stage(message.stage() + 1);
 /// assert_eq!(message.payload(), "raw bytes");
-/// # Ok::<(), palm_runtime::DecodeError>(())
+/// # Ok::<(), palm::DecodeError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct Message(pub(super) Box<Fields>);

@@ -20,14 +20,14 @@ use crate::socket::{Pull, Push, Reply};
 /// use std::time::Duration;
 ///
 /// use bytes::Bytes;
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::callable::Outcome;
-/// use palm_runtime::part::BypassInbound;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Request, SocketOptions};
+/// use palm::ServerTemplate;
+/// use palm::callable::Outcome;
+/// use palm::part::BypassInbound;
+/// use palm::parts::*;
+/// use palm::socket::{Request, SocketOptions};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// /// Tells how often it was asked.
 /// struct Counter(u64);
 ///
@@ -132,13 +132,13 @@ async fn recv<H: BypassInbound>(hooks: &mut H, body: Bytes) -> Outcome {
 ///
 /// ```
 /// use bytes::Bytes;
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::callable::Outcome;
-/// use palm_runtime::part::BypassInbound;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::callable::Outcome;
+/// use palm::part::BypassInbound;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// /// Prints events.
 /// struct Printer;
 ///
@@ -216,12 +216,12 @@ impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
 /// example, or by a [`BypassOutbound`].
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Pull, SocketOptions};
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
+/// use palm::socket::{Pull, SocketOptions};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let any = "tcp://127.0.0.1:0".parse()?;
 /// let (mut pull, pulls_at) = Pull::bind(&any, &SocketOptions::default()).await?;
 ///

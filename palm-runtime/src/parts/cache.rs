@@ -38,11 +38,11 @@ const WATCHERS: usize = 1024;
 /// over the same socket.
 ///
 /// ```
-/// use palm_runtime::parts::*;
-/// use palm_runtime::{Client, ServerTemplate};
+/// use palm::parts::*;
+/// use palm::{Client, ServerTemplate};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut server = ServerTemplate::new("server");
 /// server.preset_cache("motto", "nothing is lost");
 /// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");

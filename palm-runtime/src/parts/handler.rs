@@ -25,14 +25,14 @@ use crate::part::{
 /// ```
 /// use std::time::Duration;
 ///
-/// use palm_runtime::callable::Emit;
-/// use palm_runtime::part::OutboundHooks;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Pull, Request, SocketOptions};
-/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+/// use palm::callable::Emit;
+/// use palm::part::OutboundHooks;
+/// use palm::parts::*;
+/// use palm::socket::{Pull, Request, SocketOptions};
+/// use palm::{CallFailure, Context, Message, ServerTemplate};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// /// Counts the bytes that go by, and puts the sum in their place.
 /// struct Meter(usize);
 ///

@@ -33,11 +33,11 @@ use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendErr
 /// and no component has followed until then, its caller is answered by an error that says so.
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
 /// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");

@@ -14,11 +14,11 @@ use crate::socket::{Pull, SocketClosed};
 /// Each message gets an id in `cache` where that is empty.
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
 /// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
@@ -102,11 +102,11 @@ impl<H: InboundHooks> Inbound for PullService<H> {
 /// Takes messages from a peer that it connects to: a worker's tasks, as its master pushes them.
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut first = ServerTemplate::new("first");
 /// first.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Push");
 /// first.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");

@@ -13,11 +13,11 @@ use crate::socket::{Push, SocketClosed};
 /// Gives each message to one of the peers that connect to it, in turn. Announced as `push_address`.
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Push");
 /// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
@@ -71,11 +71,11 @@ impl Outbound for PushService {
 /// Gives each message to the peer that it connects to: a worker's results, as its master pulls them.
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut last = ServerTemplate::new("last");
 /// last.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
 /// last.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");

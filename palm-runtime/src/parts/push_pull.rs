@@ -20,10 +20,10 @@ use crate::socket::{Pull, Push};
 /// ```
 /// use std::time::Duration;
 ///
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Request, SocketOptions};
-/// use palm_runtime::{Message, ServerTemplate};
-/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// use palm::parts::*;
+/// use palm::socket::{Request, SocketOptions};
+/// use palm::{Message, ServerTemplate};
+/// # use palm::{CallFailure, Context, callable::Emit, part::OutboundHooks};
 /// # struct Shout;
 /// # impl OutboundHooks for Shout {
 /// #     async fn handle(
@@ -39,7 +39,7 @@ use crate::socket::{Pull, Push};
 /// # }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let workers = PushPullService::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0");
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Workers").block(true);

@@ -17,14 +17,14 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed};
 /// ```
 /// use std::time::Duration;
 ///
-/// use palm_runtime::callable::Emit;
-/// use palm_runtime::part::OutboundHooks;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Request, SocketOptions};
-/// use palm_runtime::{CallFailure, Context, Message, ServerTemplate};
+/// use palm::callable::Emit;
+/// use palm::part::OutboundHooks;
+/// use palm::parts::*;
+/// use palm::socket::{Request, SocketOptions};
+/// use palm::{CallFailure, Context, Message, ServerTemplate};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// /// Says what it was given, loudly.
 /// struct Shout;
 ///
@@ -121,8 +121,8 @@ impl<H: InboundHooks> Inbound for RepService<H> {
 /// peer is a REQ socket that binds, or the DEALER side of a broker.
 ///
 /// ```no_run
-/// # use palm_runtime::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
-/// # async fn example<C: Callable>(component: C) -> palm_runtime::Result<()> {
+/// # use palm::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
+/// # async fn example<C: Callable>(component: C) -> palm::Result<()> {
 /// let mut server = ServerTemplate::new("server");
 /// let broker = RepConnection::connect("tcp://10.0.0.7:5560");
 /// server.register_inbound(broker, "Rep").route("Executor").block(true);

@@ -23,11 +23,11 @@ use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe}
 /// Each message gets an id in `cache` where that is empty.
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut first = ServerTemplate::new("first");
 /// first.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
 /// first.register_outbound(PubService::bind("tcp://127.0.0.1:0").pipelined(true), "Pub");

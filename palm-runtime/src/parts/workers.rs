@@ -112,11 +112,11 @@ impl Outstanding {
 /// for failures.
 ///
 /// ```
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> palm_runtime::Result<()> {
+/// # async fn main() -> palm::Result<()> {
 /// let mut master = ServerTemplate::new("master");
 /// master.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("WorkerPush");
 /// master.register_outbound(WorkerPushService::bind("tcp://127.0.0.1:0"), "WorkerPush").failures("Pub");

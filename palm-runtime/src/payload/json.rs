@@ -11,7 +11,7 @@ use super::{FromPayload, IntoPayload};
 /// A method takes and gives it; a caller may pass the value itself.
 ///
 /// ```
-/// use palm_runtime::{FromPayload, IntoPayload, Json};
+/// use palm::{FromPayload, IntoPayload, Json};
 ///
 /// let payload = Json(vec![1, 2]).into_payload()?;
 /// assert_eq!(payload, "[1,2]");

@@ -13,7 +13,7 @@ use super::{FromPayload, IntoPayload, PositionedError};
 /// <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 ///
 /// ```
-/// use palm_runtime::{FromPayload, IntoPayload, MessagePack};
+/// use palm::{FromPayload, IntoPayload, MessagePack};
 ///
 /// let payload = MessagePack(vec![1, 2]).into_payload().unwrap();
 /// assert_eq!(payload, &b"\x92\x01\x02"[..]);

@@ -31,7 +31,7 @@ pub use protobuf::Protobuf;
 ///
 /// ```
 /// use bytes::Bytes;
-/// use palm_runtime::FromPayload;
+/// use palm::FromPayload;
 ///
 /// struct Celsius(f64);
 ///

@@ -12,7 +12,7 @@ use super::{FromPayload, IntoPayload, PositionedError};
 /// [`Bytes`] are views of the payload.
 ///
 /// ```
-/// use palm_runtime::{FromPayload, IntoPayload, Protobuf};
+/// use palm::{FromPayload, IntoPayload, Protobuf};
 ///
 /// // A message of one string, which prost has ready.
 /// let payload = Protobuf("hello".to_owned()).into_payload().unwrap();

@@ -91,8 +91,8 @@ impl Cluster {
     /// then call it once for each. Default: see [`Cluster`].
     ///
     /// ```
-    /// # use palm_runtime::testing::Cluster;
-    /// # use palm_runtime::{Hub, Master};
+    /// # use palm::testing::Cluster;
+    /// # use palm::{Hub, Master};
     /// Cluster::new()
     ///     .master(Master::new("images"))
     ///     .hub(Hub::new("large"))

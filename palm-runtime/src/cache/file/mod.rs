@@ -31,8 +31,8 @@ use super::{CacheError, Changes, KeyValue, OpenStoreError, Page, PageLimits, Pos
 /// the moment on that [`set`](crate::Cache::set) returns. Clones share the file.
 ///
 /// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::{Bind, FileStore, Master};
+/// # async fn example() -> palm::Result<()> {
+/// use palm::{Bind, FileStore, Master};
 ///
 /// let master = Master::new("images").bind("tcp://127.0.0.1:5559");
 /// master.cache(FileStore::open("cache.db")?).start().await

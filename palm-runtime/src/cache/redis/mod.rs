@@ -29,8 +29,8 @@ const AT_ONCE: usize = 16;
 /// of one machine is not enough, or several components share their keys. Clones share the connection.
 ///
 /// ```no_run
-/// # async fn example() -> palm_runtime::Result<()> {
-/// use palm_runtime::{Bind, Master, RedisStore};
+/// # async fn example() -> palm::Result<()> {
+/// use palm::{Bind, Master, RedisStore};
 ///
 /// let store = RedisStore::connect("redis://10.0.0.7:6379").await?;
 /// Master::new("images").bind("tcp://127.0.0.1:5559").cache(store).start().await

@@ -38,10 +38,10 @@ type Connector = HttpConnector;
 /// ```
 /// use std::time::Duration;
 ///
-/// use palm_runtime::parts::*;
-/// use palm_runtime::socket::{Request, SocketOptions};
-/// use palm_runtime::{Message, ServerTemplate};
-/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// use palm::parts::*;
+/// use palm::socket::{Request, SocketOptions};
+/// use palm::{Message, ServerTemplate};
+/// # use palm::{CallFailure, Context, callable::Emit, part::OutboundHooks};
 /// # struct Shout;
 /// # impl OutboundHooks for Shout {
 /// #     async fn handle(
@@ -57,7 +57,7 @@ type Connector = HttpConnector;
 /// # }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// // Where the workers are, or what distributes requests among them; `Shout` answers in capitals.
 /// let mut worker = ServerTemplate::new("worker");
 /// worker.register_inbound(HttpService::bind("127.0.0.1:0"), "Http").route("Shout").block(true);

@@ -41,11 +41,11 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 /// use axum::body::Body;
 /// use http_body_util::BodyExt as _;
 /// use hyper::Request;
-/// use palm_runtime::http::Gateway;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::{Message, ServerTemplate};
+/// use palm::http::Gateway;
+/// use palm::parts::*;
+/// use palm::{Message, ServerTemplate};
 /// use tower::ServiceExt as _;
-/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// # use palm::{CallFailure, Context, callable::Emit, part::OutboundHooks};
 /// # struct Shout;
 /// # impl OutboundHooks for Shout {
 /// #     async fn handle(
@@ -61,7 +61,7 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 /// # }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// // Requests are answered within the component, by `Shout`, in capitals.
 /// let gateway = Gateway::new();
 /// let mut server = ServerTemplate::new("server");
@@ -162,13 +162,13 @@ impl Inbound for GatewayRouter {
 /// use axum::body::Body;
 /// use http_body_util::BodyExt as _;
 /// use hyper::Request;
-/// use palm_runtime::ServerTemplate;
-/// use palm_runtime::http::Gateway;
-/// use palm_runtime::parts::*;
+/// use palm::ServerTemplate;
+/// use palm::http::Gateway;
+/// use palm::parts::*;
 /// use tower::ServiceExt as _;
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// // What is pushed here and is no request's goes on to the subscribers.
 /// let gateway = Gateway::new();
 /// let mut server = ServerTemplate::new("server");
@@ -238,11 +238,11 @@ impl Outbound for GatewayDealer {
 /// Serves a [`Gateway`]. Announced as `http_address`.
 ///
 /// ```
-/// use palm_runtime::http::Gateway;
-/// use palm_runtime::parts::*;
-/// use palm_runtime::{Message, ServerTemplate};
+/// use palm::http::Gateway;
+/// use palm::parts::*;
+/// use palm::{Message, ServerTemplate};
 /// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-/// # use palm_runtime::{CallFailure, Context, callable::Emit, part::OutboundHooks};
+/// # use palm::{CallFailure, Context, callable::Emit, part::OutboundHooks};
 /// # struct Shout;
 /// # impl OutboundHooks for Shout {
 /// #     async fn handle(
@@ -258,7 +258,7 @@ impl Outbound for GatewayDealer {
 /// # }
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), palm_runtime::BoxError> {
+/// # async fn main() -> Result<(), palm::BoxError> {
 /// let gateway = Gateway::new();
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(gateway.router(), "gateway_router").route("WorkerPush");

@@ -31,8 +31,8 @@ use crate::socket::{Frames, SocketClosed};
 /// of them, and what was not done when the component stops are answered by 503.
 ///
 /// ```no_run
-/// # use palm_runtime::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
-/// # async fn example<C: Callable>(component: C) -> palm_runtime::Result<()> {
+/// # use palm::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
+/// # async fn example<C: Callable>(component: C) -> palm::Result<()> {
 /// let mut server = ServerTemplate::new("server");
 /// let service = HttpService::bind("127.0.0.1:8888");
 /// server.register_inbound(service, "Http").route("Executor").block(true);
