@@ -33,7 +33,7 @@ impl MyWorker {
 enum Role {
     /// Spreads messages over workers
     Master,
-    /// Processes messages, under a random name
+    /// Processes messages, under its default name
     Worker1,
     /// Another one of the kind
     Worker2,

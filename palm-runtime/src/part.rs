@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -33,9 +34,11 @@ use crate::link::reports::no_worker;
 use crate::message::{Group, Message, Split};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
-use crate::parts::{BypassSender, Outstanding, Pushed};
+use crate::parts::{BypassSender, OnDemand, OnDemandSocket, Outstanding, Pushed};
 use crate::queue::{self, QueueGauge, Queued, Releases};
-use crate::socket::{Address, AddressError, Peers, SocketClosed, SocketError, SocketOptions};
+use crate::socket::{
+    Address, AddressError, Peers, ReservedPort, SocketClosed, SocketError, SocketOptions,
+};
 
 /// Messages that a part takes from a socket or a queue at once.
 pub(crate) const BATCH: usize = 256;
@@ -534,6 +537,7 @@ pub(crate) struct Shared {
     /// Tasks of workers without a link, where those are given to others after a while.
     pub(crate) pushed: Option<Mutex<Pushed>>,
     pub(crate) unplaced: Unplaced,
+    pub(crate) on_demand: OnDemand,
 }
 
 /// Tasks that wait because no worker is connected at all.
@@ -588,6 +592,7 @@ impl Shared {
                 .map(|limit| Mutex::new(Pushed::new(limit, links.max_attempts))),
             links: Links::new(links),
             unplaced: Unplaced::default(),
+            on_demand: OnDemand::default(),
         }
     }
 
@@ -678,6 +683,33 @@ impl Streams {
     }
 }
 
+/// The address of a socket for legacy peers.
+#[derive(Debug, Clone)]
+pub(crate) struct LegacyAddress {
+    pub(crate) address: Result<Address, AddressError>,
+    /// Whether nobody has given it.
+    pub(crate) is_default: bool,
+}
+
+impl LegacyAddress {
+    pub(crate) fn given(address: Result<Address, AddressError>) -> Self {
+        Self {
+            address,
+            is_default: false,
+        }
+    }
+}
+
+/// When a socket for legacy peers is bound.
+#[derive(Debug)]
+pub(crate) enum LegacyBind {
+    Now(Address),
+    /// When a peer first asks for its address.
+    WhenAsked(ReservedPort),
+    /// The component has links only.
+    Never,
+}
+
 /// What a part finds when it is opened.
 #[derive(Debug)]
 pub struct Setup<'a> {
@@ -709,15 +741,44 @@ impl Setup<'_> {
         self.options
     }
 
-    /// Where a socket for legacy peers is to be bound; `None` if the component has links only. `option` is how
-    /// the address is given.
+    /// When and where a socket for legacy peers is to be bound. `option` is how the address is given.
     pub(crate) fn legacy_bind_address(
         &mut self,
         option: &'static str,
-        address: &Result<Address, AddressError>,
-    ) -> Result<Option<Address>, SocketError> {
-        let address = self.bind_address(option, address)?;
-        Ok((!self.links_only).then_some(address))
+        legacy: &LegacyAddress,
+    ) -> Result<LegacyBind, SocketError> {
+        let address = self.bind_address(option, &legacy.address)?;
+        if self.links_only {
+            return Ok(LegacyBind::Never);
+        }
+        if !legacy.is_default || !self.shared.links.options().enabled {
+            return Ok(LegacyBind::Now(address));
+        }
+        if let Some(network) = &self.options.network {
+            address.check(network)?;
+        }
+        match ReservedPort::new(&address) {
+            Ok(Some(port)) => Ok(LegacyBind::WhenAsked(port)),
+            Ok(None) => Ok(LegacyBind::Now(address)),
+            Err(source) => Err(SocketError::Bind { address, source }),
+        }
+    }
+
+    /// Binds `socket` when a peer first asks for its address under `key`.
+    pub(crate) fn bind_when_asked(&mut self, key: &'static str, port: ReservedPort, socket: Peers) {
+        let address = port.address();
+        if let (Some(network), Some(host)) = (&self.options.network, address.host()) {
+            network.note(host, address);
+        }
+        self.announce(key, &address.clone());
+        self.shared.on_demand.add(OnDemandSocket {
+            key,
+            port,
+            socket,
+            options: self.options.clone(),
+            runtime: Handle::current(),
+            span: tracing::Span::current(),
+        });
     }
 
     /// Where a socket is to be bound. `option` is how the address is given.

@@ -13,7 +13,7 @@ use palm::{CacheError, Changes, ComponentHandle, KeyValue, Page, PageLimits, Pos
 
 use super::raw::{MORE, RawPeer, frame, greeting, long_header, random_bytes, ready};
 use super::raw_publisher::{RawPublisher, message};
-use super::setup::{ANY, Caller, Gate, address, chain, check, eventually, options, soon};
+use super::setup::{ANY, Caller, Gate, address, chain, check, eventually, listens, options, soon};
 
 /// What is under attack; all kinds have the same functions.
 #[derive(Clone)]
@@ -208,6 +208,7 @@ impl Served {
             other => panic!("no kind `{other}`"),
         };
         let component = component.unwrap();
+        listens(&component).await;
         let mut workers = Vec::new();
         if matches!(kind, "master" | "hub") {
             let worker = Hand.connect(component.db_address()).socket_options(hasty());
@@ -473,6 +474,7 @@ fn a_subscriber_that_reads_nothing() {
             .unwrap();
         let client = Client::connect("victim", server.db_address());
         let client = soon("connecting", client).await.unwrap();
+        listens(&server).await;
         let publishes = address(server.address("pub_address").unwrap());
         let mut reads_nothing = RawPeer::introduced(&publishes, "SUB").await;
         // It asks for everything.

@@ -10,10 +10,10 @@ use palm::parts::{
     PushService, RepBypassService, RepService, WorkerPullService, WorkerPushService,
 };
 use palm::prelude::*;
-use palm::socket::Reply;
-use palm::{BoxError, Error, StartError};
+use palm::socket::{Reply, Request, SocketOptions};
+use palm::{BoxError, Error, Message, StartError};
 
-use super::setup::{ANY, address, chain, check, connect, soon};
+use super::setup::{ANY, SOON, address, chain, check, connect, eventually, soon};
 
 /// All interfaces, and what else is beyond this machine.
 const BEYOND: [&str; 4] = [
@@ -349,8 +349,67 @@ fn child_listens() {
         assert_eq!(other.eval(Plain::SAME, "x").await.unwrap(), "x");
         assert_eq!(listening(), 4, "workers and clients");
 
-        // Otherwise it has ports for legacy peers.
-        let _legacy = Plain.bind(ANY).spawn().await.unwrap();
+        // Ports that are given are open.
+        let given = Plain.bind(ANY).pull_address(ANY).pub_address(ANY);
+        let _given = given.spawn().await.unwrap();
         assert_eq!(listening(), 7, "a server with links and sockets");
+    });
+}
+
+#[test]
+fn ports_for_legacy_peers_are_opened_when_one_asks() {
+    check(async {
+        let (succeeds, log) = run("binds::child_is_asked", None).await;
+        assert!(succeeds, "{log}");
+        // What the user has bound is the first line.
+        let mut lines = log.lines().filter(|line| line.contains("INFO"));
+        let first = lines.next().unwrap_or_default();
+        assert!(first.contains("master `master` at tcp://"), "{log}");
+        let asked = log.matches("a peer without links asks for it").count();
+        assert_eq!(asked, 5, "{log}");
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "a process of another test"]
+fn child_is_asked() {
+    check(async {
+        palm::logging::init();
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let hub = Hub::new("hub").bind(ANY).follow(master.db_address());
+        let hub = hub.spawn().await.unwrap();
+        let worker = Hand.connect(master.db_address()).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        assert_eq!(client.eval(Hand::SAME, "x").await.unwrap(), "x");
+        assert_eq!(listening(), 2, "one port for each component");
+
+        // A legacy worker and a legacy client ask for these, one after the other.
+        let keys = [
+            "worker_push_address",
+            "worker_pull_address",
+            "pull_address",
+            "pub_address",
+        ];
+        let told = address(master.db_address());
+        let options = SocketOptions::default();
+        let request = Request::connect(&told, &options);
+        let request = request.await.unwrap();
+        for (number, key) in keys.into_iter().enumerate() {
+            for _ in 0..2 {
+                let body = Message::new("_.get", key).encode();
+                let reply = request.request(body, SOON).await.unwrap();
+                assert!(reply.starts_with(b"tcp://127.0.0.1:"), "{reply:?}");
+                let at = std::str::from_utf8(&reply).unwrap().to_owned();
+                let at = at.strip_prefix("tcp://").unwrap();
+                tokio::net::TcpStream::connect(at).await.unwrap();
+            }
+            assert_eq!(listening(), 3 + number, "{key}");
+        }
+
+        // So does whoever asks the handle.
+        assert!(hub.address("pub_address").is_some());
+        eventually("the port of the hub", || listening() == 7).await;
+        drop((worker, client));
     });
 }

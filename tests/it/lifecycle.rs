@@ -114,7 +114,8 @@ fn collect(client: &Client, function: &str, count: usize) -> tokio::task::JoinHa
 fn a_component_is_there_when_spawn_returns() {
     check(async {
         let gate = Gate::closed();
-        let server = Slow { gate }.bind(ANY).spawn().await.unwrap();
+        let server = Slow { gate }.bind(ANY).pull_address(ANY).pub_address(ANY);
+        let server = server.spawn().await.unwrap();
         assert_eq!(server.addresses().len(), 3);
         for address in server.addresses().values() {
             assert!(!address.ends_with(":0"));
@@ -367,7 +368,11 @@ fn a_handle_that_is_dropped_stops_its_component() {
 fn an_address_in_use_is_told() {
     check(async {
         let gate = Gate::closed();
-        let server = Slow { gate: gate.clone() }.bind(ANY).spawn().await.unwrap();
+        let server = Slow { gate: gate.clone() }
+            .bind(ANY)
+            .pull_address(ANY)
+            .pub_address(ANY);
+        let server = server.spawn().await.unwrap();
         for key in ["db_address", "pull_address", "pub_address"] {
             let taken = server.address(key).unwrap();
             let at = |mine: &str| if mine == key { taken } else { ANY };

@@ -135,6 +135,21 @@ pub(crate) fn unbound() -> String {
     format!("tcp://{}", listener.local_addr().unwrap())
 }
 
+/// Waits until the component listens at all of its addresses: a port for legacy peers is opened when it is asked for.
+pub(crate) async fn listens(component: &ComponentHandle) {
+    for at in component.addresses().values() {
+        let Some(at) = at.strip_prefix("tcp://") else {
+            continue;
+        };
+        let listens = async {
+            while tokio::net::TcpStream::connect(at).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon(&format!("listening at {at}"), listens).await;
+    }
+}
+
 pub(crate) fn address(text: &str) -> Address {
     text.parse().unwrap()
 }

@@ -180,6 +180,9 @@ async fn value(
     if key == descriptor::WAIT_KEY {
         return Ok(shared.wait_cause().map(Bytes::from));
     }
+    if key.ends_with("_address") {
+        shared.on_demand.bind(key).await;
+    }
     let value = store.get(key).await?;
     Ok(match value {
         Some(value) if key == descriptor::KEY => {

@@ -17,8 +17,9 @@ use crate::payload::type_name;
 /// The options of a component, and the start of it.
 ///
 /// It comes from [`bind`](Bind::bind), or from [`connect`](Connect::connect) for a worker, both of
-/// which take the one address that is needed: every other one defaults to a port that the system
-/// picks, which peers find by asking at `db_address`. Which options there are depends on the kind `K`.
+/// which take the one address that is needed. Every other one is for peers without links, and defaults to a
+/// port that the system picks. Such peers find it by asking at `db_address`, and it is opened when one asks
+/// (on Linux; elsewhere when the component starts). Which options there are depends on the kind `K`.
 #[must_use = "a component does nothing until `.start().await` or `.spawn().await`"]
 #[derive(Debug)]
 pub struct Builder<C, K> {
@@ -94,7 +95,8 @@ pub trait Bind: Sized {
     type Builder: FromComponent<Self>;
 
     /// Begins to set the component up, with its cache service at `db_address`: the address that
-    /// clients, and workers, are told. Other addresses default to free ports of the same host.
+    /// clients, and workers, are told. Other addresses default to free ports of the same host, which are opened
+    /// when a peer without links asks for them.
     fn bind(self, db_address: impl IntoAddress) -> Self::Builder {
         FromComponent::from_component(self, db_address.into_address())
     }

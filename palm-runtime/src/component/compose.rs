@@ -259,10 +259,11 @@ impl<C: Callable> Compose for Builder<C, kind::Server> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         self.check()?;
         let pull_address = self.beside("pull", &self.pull_address)?;
+        let pull = PullService::bind(pull_address).unless_given(self.pull_address.is_some());
         let mut parts = self.calling_parts(false)?;
         parts
             .template
-            .register_inbound(PullService::bind(pull_address), "Pull")
+            .register_inbound(pull, "Pull")
             .route("Executor");
         parts.finish()
     }
@@ -298,8 +299,9 @@ impl<C: Shape> Compose for Builder<C, kind::Master> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         self.check()?;
         let pull_address = self.beside("pull", &self.pull_address)?;
+        let pull = PullService::bind(pull_address).unless_given(self.pull_address.is_some());
         let mut parts = self.worker_parts()?;
-        let pull = PullService::bind(pull_address).hooks(parts.scatter());
+        let pull = pull.hooks(parts.scatter());
         parts
             .template
             .register_inbound(pull, "Pull")
@@ -431,6 +433,10 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     fn worker_parts(self) -> std::result::Result<CommonParts<C>, StartError> {
         let push_address = self.beside("worker_push", &self.worker_push_address)?;
         let pull_address = self.beside("worker_pull", &self.worker_pull_address)?;
+        let push =
+            WorkerPushService::bind(push_address).unless_given(self.worker_push_address.is_some());
+        let pull =
+            WorkerPullService::bind(pull_address).unless_given(self.worker_pull_address.is_some());
         #[cfg(feature = "http")]
         let http = self.http.clone();
         let mut parts = self.publishing_parts(false)?;
@@ -441,8 +447,6 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         };
         #[cfg(not(feature = "http"))]
         let results = "Pub";
-        let push = WorkerPushService::bind(push_address);
-        let pull = WorkerPullService::bind(pull_address);
         parts
             .template
             .register_outbound(push, "WorkerPush")
@@ -470,6 +474,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         let pub_address = self.beside("pub", &self.pub_address)?;
         let state = State::new(self.component);
         let publish = PubService::with_hooks(pub_address, state.clone())
+            .unless_given(self.pub_address.is_some())
             .pipelined_or(self.pipelined, tells_others)
             .hold(self.hold);
         let mut template = ServerTemplate::with_settings(K::KIND, self.name, self.settings);

@@ -45,12 +45,19 @@ impl ComponentHandle {
     }
 
     /// The address that is announced under `key`, e.g. `pull_address`, with its real port.
+    ///
+    /// A socket for legacy peers whose address was not given is bound when a peer asks for it, or when this is
+    /// called: soon after it returns. Peers may connect to it at once, since they try again.
     pub fn address(&self, key: &str) -> Option<&str> {
+        self.shared.on_demand.bind_soon(key);
         self.addresses.get(key).map(String::as_str)
     }
 
-    /// All addresses that are announced, by key.
+    /// All addresses that are announced, by key; their sockets are bound as by [`address`](Self::address).
     pub fn addresses(&self) -> &BTreeMap<String, String> {
+        for key in self.addresses.keys() {
+            self.shared.on_demand.bind_soon(key);
+        }
         &self.addresses
     }
 

@@ -137,7 +137,7 @@ macro_rules! settings_methods {
         }
 
         /// Whether peers reach the component over links and nothing else: its `db_address` is the only one
-        /// that it has, and the only port to be opened. Then peers of pylm, and such as have no links,
+        /// that it has, and the only port ever to be opened. Then peers of pylm, and such as have no links,
         /// cannot call, follow or work for it. Default: no.
         pub fn links_only(mut self, links_only: bool) -> Self {
             self.settings.links_only = links_only;

@@ -637,7 +637,12 @@ impl ServerTemplate {
         if let Some(db_address) = addresses.get("db_address") {
             tracing::info!("{kind} `{}` at {db_address}", self.name);
         }
-        for (key, address) in addresses.iter().filter(|(key, _)| *key != "db_address") {
+        // Those that are bound later are not what an operator has asked for.
+        let bound = addresses
+            .iter()
+            .filter(|(key, _)| !shared.on_demand.contains(key));
+        let bound: BTreeMap<_, _> = bound.map(|(key, it)| (key.clone(), it.clone())).collect();
+        for (key, address) in bound.iter().filter(|(key, _)| *key != "db_address") {
             tracing::info!("{key} is {address}");
         }
         network.warn();
@@ -650,7 +655,7 @@ impl ServerTemplate {
         let links = shared.links.offered().into_iter().map(str::to_owned);
         let links = links.collect();
         let offer = descriptor::Offer {
-            addresses: &addresses,
+            addresses: &bound,
             functions: &described,
             is_incomplete: has_workers,
             links,

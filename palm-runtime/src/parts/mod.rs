@@ -39,6 +39,7 @@ mod http;
 mod intake;
 mod linked;
 mod offer;
+mod on_demand;
 mod publish;
 mod pull;
 mod push;
@@ -64,6 +65,7 @@ pub use http::{
     MessageService, Retry,
 };
 pub(crate) use offer::OfferConnection;
+pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub use publish::{HoldLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};

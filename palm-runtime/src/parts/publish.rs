@@ -13,7 +13,7 @@ use super::doubt::{self, Arrivals, Doubts};
 use super::held::{Held, Keep, Publication};
 use super::ready::{READY_PREFIX, Ready};
 use super::sent::RecentlySent;
-use super::whereabouts::{Given, IntoAddress};
+use super::whereabouts::IntoAddress;
 use crate::callable::{Emit, Plain, Shape, State, catch_panic};
 use crate::cancel::CANCEL_TOPIC;
 use crate::context::{ComponentContext, Context};
@@ -22,7 +22,10 @@ use crate::function::has_next_step;
 use crate::link::{Delivery, Following, StreamNews};
 use crate::message::{FrameMemory, Group, Message, Split};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Binding, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
+use crate::part::{
+    BATCH, Binding, Envelope, Inlet, LegacyAddress, LegacyBind, OpenError, Outbound, Outlet, Setup,
+    Shared,
+};
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
 /// Publishes each message: under the component's own name and with the next stage, if the message has a
@@ -49,7 +52,7 @@ use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendErr
 /// ```
 #[derive(Debug)]
 pub struct PubService<S = Plain> {
-    address: Given,
+    address: LegacyAddress,
     state: Arc<State<S>>,
     pipelined: Option<bool>,
     /// Where results of a last step go if `pipelined` is not set.
@@ -79,13 +82,19 @@ impl<S: Shape> PubService<S> {
     /// Binds `address`, with the hooks `gather` and `handle_stream` of `state`.
     pub fn with_hooks(address: impl IntoAddress, state: Arc<State<S>>) -> Self {
         Self {
-            address: address.into_address(),
+            address: LegacyAddress::given(address.into_address()),
             state,
             pipelined: None,
             tells_others: false,
             hold: HoldLimits::default(),
             opened: None,
         }
+    }
+
+    /// Binds when a legacy peer asks, unless the address was given.
+    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
+        self.address.is_default = !is_given;
+        self
     }
 
     /// Whether messages go to the component's followers (`true`), or back to their client (`false`), whatever
@@ -122,17 +131,22 @@ impl<S: Shape> Outbound for PubService<S> {
     }
 
     fn binds(&self) -> Vec<Binding> {
-        vec![Binding::legacy("pub_address", &self.address)]
+        vec![Binding::legacy("pub_address", &self.address.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let publish = match setup.legacy_bind_address("pub_address", &self.address)? {
-            Some(address) => {
+            LegacyBind::Now(address) => {
                 let (publish, bound) = Publish::bind(&address, setup.options).await?;
                 setup.announce("pub_address", &bound);
                 publish
             }
-            None => Publish::idle(setup.options).await?,
+            LegacyBind::WhenAsked(port) => {
+                let publish = Publish::idle(setup.options).await?;
+                setup.bind_when_asked("pub_address", port, publish.peers());
+                publish
+            }
+            LegacyBind::Never => Publish::idle(setup.options).await?,
         };
         self.opened = Some(Opened {
             publish,

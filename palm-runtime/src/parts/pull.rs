@@ -2,9 +2,11 @@
 
 use super::intake::{Ids, Intake, passes_on};
 use super::linked::{Calls, LinkedPull, Senders};
-use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
+use super::whereabouts::{IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
-use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
+use crate::part::{
+    Binding, Inbound, InboundHooks, LegacyAddress, LegacyBind, NoHooks, OpenError, Outlet, Setup,
+};
 use crate::socket::{Pull, SocketClosed};
 
 /// Takes messages from all who connect and push to it. Announced as `pull_address`. Beside a
@@ -30,7 +32,7 @@ use crate::socket::{Pull, SocketClosed};
 /// ```
 #[derive(Debug)]
 pub struct PullService<H = NoHooks> {
-    address: Given,
+    address: LegacyAddress,
     hooks: H,
     opened: Option<(Calls, Opened)>,
 }
@@ -39,7 +41,7 @@ impl PullService {
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
-            address: address.into_address(),
+            address: LegacyAddress::given(address.into_address()),
             hooks: NoHooks,
             opened: None,
         }
@@ -47,6 +49,12 @@ impl PullService {
 }
 
 impl<H> PullService<H> {
+    /// Binds when a legacy peer asks, unless the address was given.
+    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
+        self.address.is_default = !is_given;
+        self
+    }
+
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullService<G> {
         PullService {
@@ -63,17 +71,22 @@ impl<H: InboundHooks> Inbound for PullService<H> {
     }
 
     fn binds(&self) -> Vec<Binding> {
-        vec![Binding::legacy("pull_address", &self.address)]
+        vec![Binding::legacy("pull_address", &self.address.address)]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let pull = match setup.legacy_bind_address("pull_address", &self.address)? {
-            Some(address) => {
+            LegacyBind::Now(address) => {
                 let (pull, bound) = Pull::bind(&address, setup.options).await?;
                 setup.announce("pull_address", &bound);
                 pull
             }
-            None => Pull::idle(setup.options),
+            LegacyBind::WhenAsked(port) => {
+                let pull = Pull::idle(setup.options);
+                setup.bind_when_asked("pull_address", port, pull.peers());
+                pull
+            }
+            LegacyBind::Never => Pull::idle(setup.options),
         };
         // Of several such parts the first one counts.
         let _ = setup.shared.callers.set(pull.peers());

@@ -3,11 +3,11 @@
 use tokio::sync::mpsc;
 
 use super::answers::Answers;
-use super::whereabouts::{Given, IntoAddress, Opened};
+use super::whereabouts::{IntoAddress, Opened};
 use super::workers::{Tasks, take_results};
 use crate::error::BoxError;
 use crate::link::accept::Incoming;
-use crate::part::{Binding, Inlet, OpenError, Outbound, Outlet, Setup};
+use crate::part::{Binding, Inlet, LegacyAddress, LegacyBind, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Pull, Push};
 
 /// Gives each message to one of the workers that connect, takes their results, and sends these on along
@@ -68,8 +68,8 @@ use crate::socket::{Pull, Push};
 /// ```
 #[derive(Debug)]
 pub struct PushPullService {
-    push_address: Given,
-    pull_address: Given,
+    push_address: LegacyAddress,
+    pull_address: LegacyAddress,
     opened: Option<Sides>,
 }
 
@@ -88,8 +88,8 @@ impl PushPullService {
     /// Binds `push_address`, where tasks go out, and `pull_address`, where results come in.
     pub fn bind(push_address: impl IntoAddress, pull_address: impl IntoAddress) -> Self {
         Self {
-            push_address: push_address.into_address(),
-            pull_address: pull_address.into_address(),
+            push_address: LegacyAddress::given(push_address.into_address()),
+            pull_address: LegacyAddress::given(pull_address.into_address()),
             opened: None,
         }
     }
@@ -102,27 +102,37 @@ impl Outbound for PushPullService {
 
     fn binds(&self) -> Vec<Binding> {
         vec![
-            Binding::legacy("worker_push_address", &self.push_address),
-            Binding::legacy("worker_pull_address", &self.pull_address),
+            Binding::legacy("worker_push_address", &self.push_address.address),
+            Binding::legacy("worker_pull_address", &self.pull_address.address),
         ]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let push = match setup.legacy_bind_address("worker_push_address", &self.push_address)? {
-            Some(address) => {
+            LegacyBind::Now(address) => {
                 let (push, bound) = Push::bind(&address, setup.options).await?;
                 setup.announce("worker_push_address", &bound);
                 push
             }
-            None => Push::idle(setup.options),
+            LegacyBind::WhenAsked(port) => {
+                let push = Push::idle(setup.options);
+                setup.bind_when_asked("worker_push_address", port, push.peers());
+                push
+            }
+            LegacyBind::Never => Push::idle(setup.options),
         };
         let pull = match setup.legacy_bind_address("worker_pull_address", &self.pull_address)? {
-            Some(address) => {
+            LegacyBind::Now(address) => {
                 let (pull, bound) = Pull::bind(&address, setup.options).await?;
                 setup.announce("worker_pull_address", &bound);
                 pull
             }
-            None => Pull::idle(setup.options),
+            LegacyBind::WhenAsked(port) => {
+                let pull = Pull::idle(setup.options);
+                setup.bind_when_asked("worker_pull_address", port, pull.peers());
+                pull
+            }
+            LegacyBind::Never => Pull::idle(setup.options),
         };
         setup.shared.outstanding.open();
         // Of several such parts the first one counts.

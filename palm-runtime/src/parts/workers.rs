@@ -14,7 +14,7 @@ use super::answers::Answers;
 use super::intake::{Arrival, Ids, Intake, PassedOn, Receipt, Source};
 use super::linked::{LinkedPull, Senders};
 use super::pushed::Due;
-use super::whereabouts::{self, Given, IntoAddress};
+use super::whereabouts::{self, IntoAddress};
 use crate::error::{BoxError, CallFailure, FailureKind};
 use crate::executor::log_failure;
 use crate::fair_queue::Flow;
@@ -24,8 +24,8 @@ use crate::link::dispatch::{Failed, Reach};
 use crate::message::{Group, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
-    BATCH, Binding, Envelope, Inbound, Inlet, NoHooks, OpenError, Outbound, Outlet, Setup, Shared,
-    Stop,
+    BATCH, Binding, Envelope, Inbound, Inlet, LegacyAddress, LegacyBind, NoHooks, OpenError,
+    Outbound, Outlet, Setup, Shared, Stop,
 };
 use crate::socket::{Pull, Push, SocketClosed, TrySendError};
 
@@ -131,15 +131,21 @@ impl Outstanding {
 /// ```
 #[derive(Debug)]
 pub struct WorkerPushService {
-    address: Given,
+    address: LegacyAddress,
     opened: Option<Opened>,
 }
 
 impl WorkerPushService {
+    /// Binds when a legacy peer asks, unless the address was given.
+    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
+        self.address.is_default = !is_given;
+        self
+    }
+
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
-            address: address.into_address(),
+            address: LegacyAddress::given(address.into_address()),
             opened: None,
         }
     }
@@ -151,17 +157,25 @@ impl Outbound for WorkerPushService {
     }
 
     fn binds(&self) -> Vec<Binding> {
-        vec![Binding::legacy("worker_push_address", &self.address)]
+        vec![Binding::legacy(
+            "worker_push_address",
+            &self.address.address,
+        )]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let push = match setup.legacy_bind_address("worker_push_address", &self.address)? {
-            Some(address) => {
+            LegacyBind::Now(address) => {
                 let (push, bound) = Push::bind(&address, setup.options).await?;
                 setup.announce("worker_push_address", &bound);
                 push
             }
-            None => Push::idle(setup.options),
+            LegacyBind::WhenAsked(port) => {
+                let push = Push::idle(setup.options);
+                setup.bind_when_asked("worker_push_address", port, push.peers());
+                push
+            }
+            LegacyBind::Never => Push::idle(setup.options),
         };
         setup.shared.outstanding.open();
         // Of several such parts the first one counts.
@@ -724,7 +738,7 @@ impl Others {
 /// An example is at [`WorkerPushService`].
 #[derive(Debug)]
 pub struct WorkerPullService {
-    address: Given,
+    address: LegacyAddress,
     opened: Option<(
         Pull,
         Option<mpsc::UnboundedReceiver<Incoming>>,
@@ -733,10 +747,16 @@ pub struct WorkerPullService {
 }
 
 impl WorkerPullService {
+    /// Binds when a legacy peer asks, unless the address was given.
+    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
+        self.address.is_default = !is_given;
+        self
+    }
+
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
         Self {
-            address: address.into_address(),
+            address: LegacyAddress::given(address.into_address()),
             opened: None,
         }
     }
@@ -748,17 +768,25 @@ impl Inbound for WorkerPullService {
     }
 
     fn binds(&self) -> Vec<Binding> {
-        vec![Binding::legacy("worker_pull_address", &self.address)]
+        vec![Binding::legacy(
+            "worker_pull_address",
+            &self.address.address,
+        )]
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         let pull = match setup.legacy_bind_address("worker_pull_address", &self.address)? {
-            Some(address) => {
+            LegacyBind::Now(address) => {
                 let (pull, bound) = Pull::bind(&address, setup.options).await?;
                 setup.announce("worker_pull_address", &bound);
                 pull
             }
-            None => Pull::idle(setup.options),
+            LegacyBind::WhenAsked(port) => {
+                let pull = Pull::idle(setup.options);
+                setup.bind_when_asked("worker_pull_address", port, pull.peers());
+                pull
+            }
+            LegacyBind::Never => Pull::idle(setup.options),
         };
         let linked = setup.shared.links.take_results();
         self.opened = Some((pull, linked, whereabouts::Opened::of(setup)));

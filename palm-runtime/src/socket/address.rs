@@ -101,6 +101,14 @@ impl Address {
         }
     }
 
+    /// The same host with this port.
+    pub(super) fn with_port(&self, port: u16) -> Self {
+        match &self.0 {
+            Transport::Tcp { host, .. } => Self::tcp(host, port),
+            Transport::Ipc { .. } => self.clone(),
+        }
+    }
+
     /// The host and port of a `tcp://` address.
     pub(super) fn tcp_parts(&self) -> Option<(&str, u16)> {
         match &self.0 {
@@ -129,7 +137,7 @@ impl Address {
     }
 
     /// The host of a `tcp://` address.
-    pub(super) fn host(&self) -> Option<&str> {
+    pub(crate) fn host(&self) -> Option<&str> {
         match &self.0 {
             Transport::Tcp { host, .. } => Some(host),
             Transport::Ipc { .. } => None,

@@ -31,6 +31,7 @@ mod probe;
 mod publish;
 mod push_pull;
 mod request_reply;
+mod reserve;
 mod router_dealer;
 mod subscriptions;
 
@@ -44,6 +45,7 @@ pub use publish::{Publication, Publish, Subscribe};
 pub(crate) use push_pull::Peers;
 pub use push_pull::{Pull, Push};
 pub use request_reply::{Reply, Request, RequestError, Responder};
+pub(crate) use reserve::ReservedPort;
 pub use router_dealer::{Dealer, Router};
 pub(crate) use router_dealer::{DealerSender, RouterDepartures, RouterSender};
 pub(crate) use subscriptions::Subscriber;

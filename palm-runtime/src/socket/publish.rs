@@ -51,6 +51,11 @@ impl Publish {
         })
     }
 
+    /// Its subscribers.
+    pub(crate) fn peers(&self) -> Peers {
+        Peers(self.socket.clone())
+    }
+
     /// Whether somebody gets what is sent under `topic` now.
     pub fn is_subscribed(&self, topic: &[u8]) -> bool {
         self.subscriptions.matches(topic)

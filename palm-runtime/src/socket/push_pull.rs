@@ -19,12 +19,22 @@ pub(super) async fn bind(
         address.check(network)?;
     }
     let socket = Socket::new(kind, options);
+    let bound = bind_socket(&socket, address, options).await?;
+    Ok((socket, bound))
+}
+
+/// Binds a socket, which the network is trusted for.
+async fn bind_socket(
+    socket: &Socket,
+    address: &Address,
+    options: &SocketOptions,
+) -> Result<Address, SocketError> {
     match socket.bind(address).await {
         Ok(bound) => {
             if let (Some(network), Some(host)) = (&options.network, bound.host()) {
                 network.note(host, &bound);
             }
-            Ok((socket, bound))
+            Ok(bound)
         }
         Err(source) => Err(SocketError::Bind {
             address: address.clone(),
@@ -242,6 +252,15 @@ impl Peers {
     /// A number that changes with each peer that comes or goes.
     pub(crate) fn generation(&self) -> u64 {
         self.0.peers_generation()
+    }
+
+    /// Binds a socket that was not bound when it was made.
+    pub(crate) async fn bind(
+        &self,
+        address: &Address,
+        options: &SocketOptions,
+    ) -> Result<Address, SocketError> {
+        bind_socket(&self.0, address, options).await
     }
 
     /// Asks for all topics that begin with `prefix`, where the socket subscribes.
