@@ -476,6 +476,105 @@ mod tests {
     }
 
     #[test]
+    fn flow_that_restores_the_rest_of_its_items_is_charged_for_what_left() {
+        let usage = |messages| Usage { messages, bytes: 0 };
+        let (light, heavy) = (Flow::new(1), Flow { key: 2, weight: 4 });
+        let mut queue = FairQueue::default();
+        for _ in 0..100 {
+            queue.push(light, 10, usage(10));
+            queue.push(heavy, 10, usage(10));
+        }
+        let mut served = [0; 2];
+        for _ in 0..500 {
+            // One message of the item is begun, and the rest returned.
+            let (flow, messages) = queue.pop().unwrap();
+            served[flow.key as usize - 1] += 1;
+            if messages > 1 {
+                queue.restore(flow, messages - 1, usage(messages - 1));
+            }
+        }
+        assert!((98..=102).contains(&served[0]), "{served:?}");
+    }
+
+    #[test]
+    fn paused_flow_is_not_served_when_an_item_is_restored_to_it() {
+        let mut queue = queue(&[(1, 1, 1), (2, 1, 2)]);
+        let (flow, item) = queue.pop().unwrap();
+        assert_eq!(item, 1);
+        queue.set_paused(1, true);
+        assert_eq!(served(&mut queue, 1), [2]);
+        queue.restore(flow, item, ONE);
+        assert_eq!(served(&mut queue, 9), [2]);
+        queue.set_paused(1, false);
+        assert_eq!(served(&mut queue, 9), [1]);
+    }
+
+    #[test]
+    fn forgetting_idle_flows_changes_nothing_for_the_others() {
+        let mut queue = queue(&[(2, 1, 400)]);
+        let many = Usage {
+            messages: 200,
+            bytes: 0,
+        };
+        queue.push(Flow::new(1), 1, many);
+        assert_eq!(served(&mut queue, 1), [1]);
+        queue.set_paused(3, true);
+        let mut twos = 0;
+        for key in 100..100 + 2 * IDLE_FLOWS as u64 {
+            queue.push(Flow::new(key), key, ONE);
+            let mut next = served(&mut queue, 2);
+            next.sort_unstable();
+            assert_eq!(next, [2, key]);
+            twos += 1;
+        }
+        assert!(queue.flows.len() <= IDLE_FLOWS + 4);
+        queue.push(Flow::new(3), 3, ONE);
+        queue.push(Flow::new(1), 1, ONE);
+        // The first flow has had 200 messages at once, the second one less.
+        let next = served(&mut queue, 50);
+        assert_eq!(
+            next, [2; 50],
+            "the first flow is ahead, the third is paused"
+        );
+        let mut rest = served(&mut queue, 1000);
+        rest.retain(|&item| item == 2);
+        assert_eq!(twos + next.len() + rest.len(), 400);
+        assert_eq!(queue.usage(3), ONE);
+    }
+
+    #[test]
+    fn few_idle_flows_are_remembered_beside_busy_ones() {
+        let mut queue = queue(&[(1, 1, 1000), (2, 1, 1000), (3, 1, 1000), (4, 1, 1000)]);
+        for key in 10..500 {
+            queue.push(Flow::new(key), key, ONE);
+            served(&mut queue, 5);
+        }
+        assert!(queue.flows.len() <= 2 * 4 + IDLE_FLOWS + 1);
+    }
+
+    #[test]
+    fn drained_queue_returns_all_items_in_the_order_of_their_flows_and_is_empty() {
+        let mut queue = FairQueue::default();
+        for (key, item) in [(1, 10), (2, 20), (1, 11), (3, 30)] {
+            queue.push(Flow::new(key), item, ONE);
+        }
+        queue.set_paused(3, true);
+        assert_eq!(queue.pop().map(|(_, item)| item), Some(10));
+        let mut items: Vec<_> = queue
+            .drain()
+            .into_iter()
+            .map(|(flow, item)| (flow.key, item))
+            .collect();
+        items.sort_by_key(|(key, _)| *key);
+        assert_eq!(items, [(1, 11), (2, 20), (3, 30)]);
+        assert_eq!((queue.total(), queue.busy_flows()), (Usage::default(), 0));
+        assert_eq!(queue.usage(2), Usage::default());
+        assert!(!queue.is_ready() && queue.pop().is_none());
+        queue.push(Flow::new(2), 21, ONE);
+        assert_eq!(queue.pop().map(|(_, item)| item), Some(21));
+    }
+
+    #[test]
     fn parts_of_an_item_are_removed_in_turn_with_other_flows() {
         let mut queue = FairQueue::default();
         let usage = |messages| Usage { messages, bytes: 0 };

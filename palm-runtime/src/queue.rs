@@ -914,6 +914,57 @@ mod tests {
     }
 
     #[test]
+    fn batch_of_several_values_is_split_at_max_messages() {
+        let (sender, mut receiver) = queue(limits(1000, 1_000_000));
+        send(&sender, (0..4).map(|n| sized(1, 5 * n, 5, 1)));
+        for (max, expected) in [(7, 0..7), (3, 7..10), (4, 10..14), (99, 14..20)] {
+            let expected: Vec<_> = expected.map(|n| (1, n)).collect();
+            assert_eq!(take(&mut receiver, max), expected);
+        }
+    }
+
+    #[test]
+    fn received_values_are_counted_apart_from_those_that_are_there_already() {
+        let (sender, mut receiver) = queue(limits(1000, 1_000_000));
+        for flow in 1..4 {
+            send(&sender, [value(flow, 0), value(flow, 1)]);
+        }
+        let mut out = vec![value(9, 0); 5];
+        assert_eq!(receiver.recv_values(&mut out, 4).now_or_never(), Some(4));
+        assert_eq!(out.len(), 9);
+        assert_eq!(receiver.recv_values(&mut out, 4).now_or_never(), Some(2));
+    }
+
+    /// A value of so many messages that cannot be split.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Whole(usize);
+
+    impl Queued for Whole {
+        const HAS_FLOWS: bool = false;
+
+        fn usage(&self) -> Usage {
+            Usage {
+                messages: self.0,
+                bytes: 0,
+            }
+        }
+    }
+
+    #[test]
+    fn value_that_cannot_be_split_is_received_though_it_is_too_large() {
+        let (sender, mut receiver) = queue(limits(1000, 1000));
+        let mut values = vec![Whole(300), Whole(10), Whole(10)];
+        sender.try_send(&mut values).unwrap();
+        assert_eq!(values, []);
+        let mut recv = || {
+            let mut out = Vec::new();
+            receiver.recv_many(&mut out, 64).now_or_never();
+            out.iter().map(|whole: &Whole| whole.0).collect::<Vec<_>>()
+        };
+        assert_eq!([recv(), recv()], [vec![300], vec![10, 10]]);
+    }
+
+    #[test]
     fn restored_values_come_first_again_and_other_flows_do_not_wait_for_them() {
         let (sender, mut receiver) = queue(limits(100, 1000));
         send(&sender, (0..50).map(|n| value(1, n)));

@@ -12,6 +12,7 @@
 #[path = "../../palm-runtime/tests/conformance/raw.rs"]
 #[allow(dead_code, reason = "the tests of the sockets need more of it")]
 mod raw;
+mod raw_link;
 mod raw_publisher;
 mod setup;
 

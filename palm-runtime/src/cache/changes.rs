@@ -480,6 +480,15 @@ mod tests {
         check(&changes, "", &mut ahead, "lagged");
     }
 
+    #[test]
+    fn change_has_the_key_that_it_is_of() {
+        let key = || "k".to_owned();
+        let value = "v".into();
+        assert_eq!(Change::Set { key: key(), value }.key(), Some("k"));
+        assert_eq!(Change::Removed { key: key() }.key(), Some("k"));
+        assert_eq!(Change::Lagged.key(), None);
+    }
+
     fn sized(bytes: usize) -> Option<Bytes> {
         Some(vec![0; bytes].into())
     }
@@ -521,12 +530,14 @@ mod tests {
         let changes = Changes::new();
         changes.record("k", sized(10));
         let mut before = changes.now();
+        let mut unread = changes.at(0);
         changes.record_gap();
         assert_eq!(changes.ring().bytes, 0);
         assert_eq!(changes.ring().changes.len(), 0);
         // Who begins after the gap has missed nothing.
         let mut after = changes.now();
         check(&changes, "", &mut after, "");
+        check(&changes, "", &mut unread, "lagged");
         check(&changes, "", &mut before, "lagged");
         check(&changes, "", &mut before, "");
         changes.record("k", None);

@@ -143,6 +143,7 @@ mod tests {
         let whole = Share::of_input(1);
         let pieces = [whole.piece(0), whole.piece(1)];
         let rest = whole.rest(pieces[0].value().wrapping_add(pieces[1].value()));
+        assert_eq!(inputs.under_way(), 2);
         assert_eq!(inputs.take(pieces[1], Part::Answer), COUNTS);
         assert_eq!(inputs.take(rest, Part::Rest), COUNTS);
         assert_eq!(inputs.take(pieces[1], Part::Answer), Counted::Again);
@@ -169,6 +170,30 @@ mod tests {
         );
         assert_eq!((inputs.answers, inputs.completed()), (1, 1));
         assert!(inputs.frames().is_empty() && inputs.lose().is_empty());
+    }
+
+    #[test]
+    fn inputs_that_were_lost_are_not_counted_as_completed() {
+        let mut inputs = inputs(5);
+        for input in 0..3 {
+            inputs.take(Share::of_input(input), Part::Answer);
+        }
+        assert_eq!(inputs.lose(), [3, 4]);
+        assert_eq!((inputs.done, inputs.completed()), (5, 3));
+    }
+
+    #[test]
+    fn one_incomplete_share_makes_the_whole_count_unreliable() {
+        let mut inputs = inputs(3);
+        inputs.take(Share::of_input(0), Part::Answer);
+        assert!(!inputs.incomplete);
+        let incomplete = Share {
+            incomplete: true,
+            ..Share::of_input(1)
+        };
+        inputs.take(incomplete, Part::Answer);
+        inputs.take(Share::of_input(2), Part::Answer);
+        assert!(inputs.incomplete);
     }
 
     #[test]

@@ -201,6 +201,8 @@ mod tests {
         check_groups(&[3, 4, 5], &[0, 3], &[12], false);
         check_groups(&[3, 4, 5], &[u64::MAX], &[12], false);
         check_groups(&[], &[1], &[12], false);
+        check_groups(&[1; MOST], &[1; MOST], &[MOST], true);
+        check_groups(&[1; MOST], &[1; MOST + 1], &[MOST], false);
         check_groups(&[u64::MAX, 1], &[2], &[0], false);
     }
 

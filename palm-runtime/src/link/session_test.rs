@@ -89,6 +89,16 @@ struct Pair {
     ends: [End; 2],
     under_way: [VecDeque<Transmission>; 2],
     submitted: [u64; 2],
+    transmissions: usize,
+    /// How many messages were transmitted, those that were transmitted again included.
+    transmitted: [usize; 2],
+}
+
+/// What it took to settle.
+#[derive(Debug, Clone, Copy)]
+struct Settled {
+    time: Duration,
+    transmissions: usize,
 }
 
 fn hello() -> LinkHello {
@@ -115,6 +125,8 @@ impl Pair {
             ends: [End::new(connecting, connects), End::new(accepting, accepts)],
             under_way: Default::default(),
             submitted: [0, 0],
+            transmissions: 0,
+            transmitted: [0, 0],
         }
     }
 
@@ -134,6 +146,13 @@ impl Pair {
 
     fn transmit(&mut self, end: usize) {
         while let Some(transmission) = self.ends[end].session.transmit(self.now) {
+            let Transmission { header, frames } = &transmission;
+            let messages = match header.sizes.len() {
+                0 => frames.len(),
+                messages => messages,
+            };
+            self.transmissions += 1;
+            self.transmitted[end] += messages;
             self.under_way[end].push_back(transmission);
         }
     }
@@ -153,27 +172,55 @@ impl Pair {
         self.ends[0].session.reconnected();
     }
 
-    /// Lets everything happen without faults, until nothing more does.
-    fn settle(&mut self) {
-        for _ in 0..10_000 {
+    /// Delivers and consumes everything without faults, until nothing more happens at this time.
+    fn exchange(&mut self) {
+        let before = self.transmissions;
+        let submitted = self.submitted.iter().sum::<u64>() as usize;
+        loop {
+            let mut is_idle = true;
             for end in [0, 1] {
+                self.ends[end].consume(usize::MAX >> 1);
                 self.transmit(end);
                 while !self.under_way[end].is_empty() {
                     self.deliver(end);
+                    is_idle = false;
                 }
-                self.ends[end].consume(usize::MAX >> 1);
             }
-            let done = [0, 1].iter().all(|&end| {
-                self.ends[end].session.is_acknowledged()
-                    && self.ends[1 - end].messages.len() as u64 == self.submitted[end]
-            });
-            if done && self.under_way.iter().all(VecDeque::is_empty) {
+            if is_idle {
                 return;
             }
-            let due = self.ends.iter().filter_map(|end| end.session.due()).min();
-            self.now = due.unwrap_or(self.now).max(self.now) + Duration::from_millis(1);
+            assert!(
+                self.transmissions - before <= 4 * submitted + 20,
+                "the ends keep transmitting"
+            );
         }
-        panic!("it does not come to an end");
+    }
+
+    fn is_settled(&self) -> bool {
+        [0, 1].iter().all(|&end| {
+            self.ends[end].session.is_acknowledged()
+                && self.ends[1 - end].messages.len() as u64 == self.submitted[end]
+        })
+    }
+
+    /// Runs without faults until all messages are acknowledged. Returns how long that took, and how many
+    /// transmissions.
+    fn settle(&mut self) -> Settled {
+        let (begin, transmissions) = (self.now, self.transmissions);
+        for _ in 0..1000 {
+            self.exchange();
+            if self.is_settled() {
+                return Settled {
+                    time: self.now - begin,
+                    transmissions: self.transmissions - transmissions,
+                };
+            }
+            let due = self.ends.iter().filter_map(|end| end.session.due()).min();
+            let due = due.expect("an end that waits for its peer asks again");
+            assert!(due > self.now, "nothing is transmitted though it is due");
+            self.now = due;
+        }
+        panic!("the ends do not settle");
     }
 
     fn assert_delivered(&self) {
@@ -385,25 +432,69 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// What happens on a connection without faults, in a shorter time than that of a retry.
+fn regular_step() -> impl Strategy<Value = Step> {
     let end = 0..2_usize;
     prop_oneof![
         6 => (end.clone(), 8..200_usize).prop_map(|(end, bytes)| Step::Submit { end, bytes }),
         3 => (end.clone(), 1..9_u64).prop_map(|(end, len)| Step::SubmitGroup { end, len }),
         6 => end.clone().prop_map(|end| Step::Transmit { end }),
         6 => end.clone().prop_map(|end| Step::Deliver { end }),
+        3 => (end, 1..5_usize).prop_map(|(end, count)| Step::Consume { end, count }),
+        1 => Just(Step::Wait { milliseconds: 1 }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let end = 0..2_usize;
+    prop_oneof![
+        24 => regular_step(),
         1 => end.clone().prop_map(|end| Step::Lose { end }),
         1 => end.clone().prop_map(|end| Step::Repeat { end }),
-        1 => end.clone().prop_map(|end| Step::Full { end }),
-        3 => (end, 1..5_usize).prop_map(|(end, count)| Step::Consume { end, count }),
+        1 => end.prop_map(|end| Step::Full { end }),
         1 => [0..4_usize, 0..4_usize].prop_map(|keep| Step::Cut { keep }),
         1 => (1..3000_u64).prop_map(|milliseconds| Step::Wait { milliseconds }),
     ]
 }
 
+impl Pair {
+    /// How many messages have not arrived.
+    fn missing(&self) -> usize {
+        let missing = |end: usize| self.submitted[end] as usize - self.ends[1 - end].messages.len();
+        missing(0) + missing(1)
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Submit { end, bytes } => self.submit(end, bytes),
+            Step::SubmitGroup { end, len } => self.submit_group(end, len),
+            Step::Transmit { end } => self.transmit(end),
+            Step::Deliver { end } => self.deliver(end),
+            Step::Lose { end } => {
+                self.under_way[end].pop_front();
+            }
+            Step::Repeat { end } => {
+                if let Some(again) = self.under_way[end].front().cloned() {
+                    self.under_way[end].push_front(again);
+                }
+            }
+            Step::Consume { end, count } => self.ends[end].consume(count),
+            Step::Cut { keep } => self.cut(keep),
+            Step::Full { end } => {
+                let session = &mut self.ends[end].session;
+                if session.transmit(self.now).is_some() {
+                    session.unsent();
+                }
+            }
+            Step::Wait { milliseconds } => self.now += Duration::from_millis(milliseconds),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
+    /// Faults cost a bounded time and number of transmissions, and no message.
     #[test]
     fn each_message_arrives_once_and_in_order(
         steps in prop::collection::vec(step(), 0..200),
@@ -412,36 +503,34 @@ proptest! {
     ) {
         let windows = [window(messages[0], bytes[0]), window(messages[1], bytes[1])];
         let mut pair = Pair::new(windows);
-        for step in steps {
-            match step {
-                Step::Submit { end, bytes } => pair.submit(end, bytes),
-                Step::SubmitGroup { end, len } => pair.submit_group(end, len),
-                Step::Transmit { end } => pair.transmit(end),
-                Step::Deliver { end } => pair.deliver(end),
-                Step::Lose { end } => {
-                    pair.under_way[end].pop_front();
-                }
-                Step::Repeat { end } => {
-                    if let Some(again) = pair.under_way[end].front().cloned() {
-                        pair.under_way[end].push_front(again);
-                    }
-                }
-                Step::Consume { end, count } => pair.ends[end].consume(count),
-                Step::Cut { keep } => pair.cut(keep),
-                Step::Full { end } => {
-                    let session = &mut pair.ends[end].session;
-                    if session.transmit(pair.now).is_some() {
-                        session.unsent();
-                    }
-                }
-                Step::Wait { milliseconds } => pair.now += Duration::from_millis(milliseconds),
-            }
-        }
-        pair.settle();
+        steps.into_iter().for_each(|step| pair.take(step));
+        let missing = pair.missing();
+        let settled = pair.settle();
         pair.assert_delivered();
+        // A header with credit that is lost is made up for by the next heartbeat.
+        prop_assert!(settled.time <= HEARTBEAT + RETRY, "{settled:?}");
+        prop_assert!(settled.transmissions <= 2 * missing + 12, "{settled:?} for {missing}");
         for end in &pair.ends {
             prop_assert!(!end.session.is_over());
         }
+    }
+
+    #[test]
+    fn without_faults_each_message_is_transmitted_once_and_waits_for_no_timer(
+        steps in prop::collection::vec(regular_step(), 0..200),
+        messages in [1..6_u64, 1..6_u64],
+        bytes in [1..1000_u64, 1..1000_u64],
+    ) {
+        let windows = [window(messages[0], bytes[0]), window(messages[1], bytes[1])];
+        let mut pair = Pair::new(windows);
+        steps.into_iter().for_each(|step| pair.take(step));
+        let missing = pair.missing();
+        let settled = pair.settle();
+        pair.assert_delivered();
+        prop_assert_eq!(pair.transmitted, pair.submitted.map(|submitted| submitted as usize));
+        // The last acknowledgement waits for a message that it can go with.
+        prop_assert!(settled.time <= ACK_DELAY, "{settled:?}");
+        prop_assert!(settled.transmissions <= 2 * missing + 4, "{settled:?} for {missing}");
     }
 
     #[test]
@@ -535,4 +624,214 @@ fn what_was_not_acknowledged_is_taken_back() {
     assert!(numbers.eq([3, 4]));
     assert_eq!(pair.ends[0].session.unacknowledged(), (0, 0));
     assert!(pair.ends[0].session.is_over());
+}
+
+/// A pair whose ends have introduced themselves.
+fn open(messages: u64, bytes: u64) -> Pair {
+    let mut pair = Pair::new([window(messages, bytes), window(messages, bytes)]);
+    pair.settle();
+    pair
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+impl Pair {
+    /// Nothing is transmitted by `end` until `after`, which it knows itself; returns what is transmitted then.
+    #[track_caller]
+    fn transmitted_after(&mut self, end: usize, after: Duration) -> Transmission {
+        let session = &mut self.ends[end].session;
+        assert_eq!(session.due(), Some(self.now + after));
+        assert_eq!(session.transmit(self.now + after - MILLISECOND), None);
+        self.now += after;
+        let transmission = session.transmit(self.now);
+        assert_eq!(session.transmit(self.now), None, "one is enough");
+        transmission.expect("it is due")
+    }
+}
+
+#[test]
+fn acknowledgement_waits_for_a_message_to_go_with_and_goes_alone_after_its_delay() {
+    let mut pair = open(10, 1000);
+    pair.submit(0, 0);
+    pair.transmit(0);
+    pair.deliver(0);
+    let alone = pair.transmitted_after(1, ACK_DELAY);
+    assert_eq!((alone.header.received, alone.frames.len()), (1, 0));
+    pair.ends[0].receive(pair.now, alone);
+    assert!(pair.ends[0].session.is_acknowledged());
+    assert_eq!(pair.ends[1].session.due(), None);
+
+    pair.submit(0, 0);
+    pair.transmit(0);
+    pair.deliver(0);
+    pair.now += ACK_DELAY / 2;
+    // A second one does not postpone the acknowledgement of the first.
+    pair.submit(0, 0);
+    pair.transmit(0);
+    pair.deliver(0);
+    assert_eq!(pair.ends[1].session.due(), Some(pair.now + ACK_DELAY / 2));
+    pair.submit(1, 0);
+    let Some(together) = pair.ends[1].session.transmit(pair.now) else {
+        panic!("a message does not wait");
+    };
+    assert_eq!((together.header.received, together.frames.len()), (3, 1));
+    pair.now += ACK_DELAY;
+    assert_eq!(pair.ends[1].session.transmit(pair.now), None);
+}
+
+#[test]
+fn lost_message_is_asked_for_after_the_retry_interval_and_once_in_it() {
+    let mut pair = open(10, 1000);
+    pair.submit(0, 0);
+    pair.transmit(0);
+    pair.under_way[0].clear();
+    let question = pair.transmitted_after(0, RETRY);
+    assert!(question.header.answer && question.frames.is_empty());
+    assert_eq!(question.header.first, 1);
+    pair.ends[1].receive(pair.now, question.clone());
+    let Some(request) = pair.ends[1].session.transmit(pair.now) else {
+        panic!("the message is not asked for");
+    };
+    assert!(request.header.resend && request.header.received == 0);
+    // The same gap again, before the message can have arrived.
+    pair.now += RETRY - MILLISECOND;
+    pair.ends[1].receive(pair.now, question.clone());
+    let answer = pair.ends[1].session.transmit(pair.now);
+    assert!(answer.is_some_and(|answer| !answer.header.resend));
+    pair.now += MILLISECOND;
+    pair.ends[1].receive(pair.now, question);
+    let again = pair.ends[1].session.transmit(pair.now);
+    assert!(again.is_some_and(|again| again.header.resend));
+    pair.ends[0].receive(pair.now, request);
+    pair.transmit(0);
+    pair.deliver(0);
+    assert_eq!(pair.ends[1].messages.len(), 1);
+    assert_eq!(pair.transmitted[0], 2);
+}
+
+#[test]
+fn message_lost_in_a_row_is_asked_for_as_soon_as_the_next_one_arrives() {
+    let mut pair = open(10, 1000);
+    for _ in 0..3 {
+        pair.submit(0, 0);
+        pair.transmit(0);
+    }
+    pair.under_way[0].pop_front();
+    let settled = pair.settle();
+    pair.assert_delivered();
+    assert!(settled.time <= ACK_DELAY, "{settled:?}");
+}
+
+#[test]
+fn introduction_is_repeated_after_the_retry_interval() {
+    let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
+    assert!(pair.ends[0].session.transmit(pair.now).is_some());
+    let again = pair.transmitted_after(0, RETRY);
+    assert!(again.header.hello.is_some());
+    assert_eq!(pair.ends[1].session.due(), None);
+    pair.ends[1].receive(pair.now, again);
+    pair.transmit(1);
+    pair.deliver(1);
+    assert_eq!(pair.ends[0].session.due(), Some(pair.now + HEARTBEAT));
+}
+
+#[test]
+fn transmission_has_at_most_its_messages_and_bytes() {
+    let mut pair = open(10_000, 1 << 30);
+    (0..BATCH + 1).for_each(|_| pair.submit(0, 0));
+    let mut next = || pair.ends[0].session.transmit(pair.now).unwrap();
+    assert_eq!(next().header.sizes.len(), BATCH);
+    assert_eq!(next().frames.len(), 1);
+    let mut pair = open(10_000, 1 << 30);
+    for bytes in [
+        BATCH_BYTES / 2,
+        BATCH_BYTES / 2,
+        5000,
+        BATCH_BYTES - 1,
+        5000,
+        5000,
+    ] {
+        pair.submit(0, bytes);
+    }
+    let mut next = || {
+        pair.ends[0]
+            .session
+            .transmit(pair.now)
+            .unwrap()
+            .frames
+            .len()
+    };
+    assert_eq!([next(), next(), next()], [2, 2, 2]);
+    assert_eq!(pair.ends[0].session.transmit(pair.now), None);
+}
+
+/// How many transmissions it takes to send `messages` of 8 bytes one way.
+fn transmissions(messages: usize, window: u64, bytes: u64) -> usize {
+    let mut pair = open(window, bytes);
+    (0..messages).for_each(|_| pair.submit(0, 0));
+    let settled = pair.settle();
+    assert!(settled.time <= ACK_DELAY, "{settled:?}");
+    settled.transmissions
+}
+
+#[test]
+fn credit_is_returned_when_half_of_it_is_left() {
+    // One with messages and one with credit for each window.
+    assert_eq!(transmissions(1000, 100, 1 << 20), 20);
+    assert_eq!(transmissions(1000, 10_000, 800), 20);
+    let mut pair = open(10, 1 << 20);
+    for count in 1..=5 {
+        pair.submit(0, 0);
+        pair.transmit(0);
+        pair.deliver(0);
+        pair.ends[1].consume(1);
+        let update = pair.ends[1].session.transmit(pair.now);
+        assert_eq!(update.is_some(), count == 5, "after {count} messages");
+        assert!(update.is_none_or(|it| it.header.credit_messages == 15));
+    }
+}
+
+#[test]
+fn messages_within_credit_are_accepted_and_one_beyond_is_refused() {
+    let check = |window: Window, sizes: &[usize], is_accepted: bool| {
+        let mut pair = Pair::new([window; 2]);
+        pair.settle();
+        let header = header::of(Bytes::from_static(&[1; 16]));
+        let frames = sizes.iter().map(|&size| vec![0; size].into()).collect();
+        let mut events = Vec::new();
+        let Transmission { header, frames } = Transmission { header, frames };
+        let session = &mut pair.ends[1].session;
+        session.receive(pair.now, &header, frames.into_iter(), &mut events);
+        let refused = |event: &Event| matches!(event, Event::Refused(_));
+        assert_eq!(events.iter().any(refused), !is_accepted, "{sizes:?}");
+        assert_eq!(session.is_over(), !is_accepted);
+    };
+    check(window(3, 1000), &[8; 3], true);
+    check(window(3, 1000), &[8; 4], false);
+    // The message that reaches the limit may exceed it.
+    check(window(10, 100), &[99, 500], true);
+    check(window(10, 100), &[100, 0], false);
+    check(window(10, 100), &[500, 0], false);
+}
+
+#[test]
+fn heartbeat_is_half_of_the_peers_idle_timeout_within_limits() {
+    let check = |patience: Duration, expected: Duration| {
+        let now = Instant::now();
+        let id = Bytes::from_static(&[1; 16]);
+        let window = window(10, 1000);
+        let connecting = Session::connect(id.clone(), hello(), window, HEARTBEAT, now);
+        let accepting = Session::accept(id, 7, 1, window, patience, now);
+        let mut pair = Pair::new([window; 2]);
+        pair.now = now;
+        pair.ends = [End::new(connecting, window), End::new(accepting, window)];
+        pair.settle();
+        assert_eq!(pair.ends[0].session.heartbeat(), expected, "{patience:?}");
+        let beat = pair.transmitted_after(0, expected);
+        assert!(beat.header.answer);
+    };
+    check(3 * HEARTBEAT, HEARTBEAT);
+    check(HEARTBEAT, HEARTBEAT / 2);
+    check(Duration::from_millis(20), QUICKEST);
+    check(Duration::ZERO, HEARTBEAT);
 }

@@ -237,7 +237,8 @@ mod tests {
             let front = rest.split_to(1 + place.index(sizes.len() - 1));
             prop_assert_eq!(front.len() + rest.len(), whole.len());
             prop_assert_eq!(front.bytes() + rest.bytes(), whole.bytes());
-            prop_assert_eq!(front.first(), whole.first());
+            prop_assert_eq!(Some(front.first()), whole.frames().next());
+            prop_assert_eq!(Some(rest.first()), rest.frames().next());
             let parts: Vec<_> = front.frames().chain(rest.frames()).collect();
             prop_assert_eq!(parts, whole.frames().collect::<Vec<_>>());
             let parts: Vec<_> = front.sizes().chain(rest.sizes()).collect();
@@ -255,6 +256,42 @@ mod tests {
             [true, true, false, false]
         );
         assert_eq!(of(&[5]), Some(frame.clone().into()));
+    }
+
+    #[test]
+    fn groups_are_equal_if_they_have_the_same_messages() {
+        let of = |frame: &'static [u8], sizes: &[u32]| {
+            Group::of(frame.into(), Sizes::new(sizes.into())).unwrap()
+        };
+        assert_eq!(of(b"abc", &[1, 2]), of(b"abc", &[1, 2]));
+        assert_ne!(of(b"abc", &[1, 2]), of(b"abc", &[2, 1]));
+        assert_ne!(of(b"abc", &[1, 2]), of(b"abd", &[1, 2]));
+        assert_ne!(of(b"abc", &[3]), of(b"abc", &[1, 2]));
+        assert_ne!(of(b"abc", &[3]), of(b"abd", &[3]));
+    }
+
+    #[test]
+    fn builder_without_messages_makes_no_group() {
+        let mut builder = GroupBuilder::default();
+        assert!(builder.take().is_none());
+        let mut message = Message::new("a.b", "x");
+        message.ensure_id();
+        builder.join(message, 9).unwrap();
+        assert!(builder.take().is_some() && builder.take().is_none());
+    }
+
+    #[test]
+    fn message_that_may_not_be_grouped_begins_no_group() {
+        let mut done = Message::new("a.b", "x");
+        done.ensure_id();
+        done.end(1);
+        let mut without_id = Message::new("a.b", "x");
+        without_id.set_cache("");
+        for message in [done, without_id] {
+            let mut builder = GroupBuilder::default();
+            assert!(builder.join(message, 9).is_err());
+            assert!(builder.is_empty());
+        }
     }
 
     #[test]

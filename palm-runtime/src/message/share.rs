@@ -199,6 +199,29 @@ mod tests {
     }
 
     #[test]
+    fn pieces_are_those_of_splitmix64_on_every_version_of_palm() {
+        // A call that is repeated by a worker of another version has to give the same parts. The first outputs
+        // of the published generator for the seed 1.
+        let whole = Share::of_input(7);
+        let pieces = [0, 1].map(|index| whole.piece(index).value());
+        assert_eq!(pieces, [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
+        let mut split = Split::new(whole);
+        assert_eq!([split.piece(), split.piece()].map(Share::value), pieces);
+    }
+
+    #[test]
+    fn share_is_written_behind_what_is_there() {
+        for share in [Share::of_input(0), Share::of_input(300).piece(5)] {
+            let mut out = [b'x'; 64];
+            let end = share.write(&mut out, 3);
+            assert_eq!(&out[..3], b"xxx");
+            assert!(out[end..].iter().all(|&byte| byte == b'x'));
+            let read = Extensions::read(&out[3..end]).and_then(|read| read.share);
+            assert_eq!(read, Some(share));
+        }
+    }
+
+    #[test]
     fn a_repeated_call_gives_the_same_parts() {
         let share = Share::of_input(1).piece(3);
         assert_eq!(share.piece(5), share.piece(5));
