@@ -866,6 +866,53 @@ mod tests {
     }
 
     #[test]
+    fn queue_with_exactly_its_limit_of_bytes_admits_nothing() {
+        let (sender, mut receiver) = queue(limits(100, 1000));
+        assert_eq!(send(&sender, [sized(1, 0, 1, 1000)]), 1);
+        assert_eq!(send(&sender, [sized(2, 0, 1, 0)]), 0);
+        take(&mut receiver, 1);
+        assert_eq!(send(&sender, [sized(1, 1, 1, 999), sized(2, 0, 1, 0)]), 2);
+    }
+
+    #[test]
+    fn value_is_split_only_where_an_eighth_of_the_queue_is_left_for_its_flow() {
+        let large = |flow, first| sized(flow, first, 100, 1);
+        let filled = |count| {
+            let (sender, receiver) = queue(limits(80, 100_000));
+            assert_eq!(send(&sender, (0..count).map(|n| value(1, n))), count);
+            (sender, receiver)
+        };
+        let (sender, _receiver) = filled(55);
+        assert_eq!(send(&sender, [large(1, 55)]), 0);
+        assert!(sender.send(large(1, 55)).now_or_never().is_none());
+        let (sender, _receiver) = filled(54);
+        assert_eq!(send(&sender, [large(1, 54)]), 10);
+        assert_eq!(send(&sender, [large(2, 0)]), 12);
+        // A flow that holds nothing may add what there is.
+        assert_eq!(send(&sender, [large(3, 0)]), 3);
+        assert_eq!(send(&sender, [large(3, 3)]), 0);
+    }
+
+    #[test]
+    fn values_are_sent_as_far_as_they_fit_and_those_of_other_flows_pass_by() {
+        let (sender, _receiver) = queue(limits(80, 100_000));
+        assert_eq!(send(&sender, (0..60).map(|n| value(1, n))), 60);
+        assert_eq!(send(&sender, (60..70).map(|n| value(1, n))), 4);
+        let mut values = vec![value(1, 64), value(2, 0), value(1, 65)];
+        sender.try_send(&mut values).unwrap();
+        assert_eq!(values, [value(1, 64), value(1, 65)]);
+    }
+
+    #[test]
+    fn values_of_alternating_flows_are_all_sent_at_once() {
+        let (sender, mut receiver) = queue(limits(100, 1000));
+        let mut values: Vec<_> = (0..8).map(|n| value(n as u64 % 2, n)).collect();
+        sender.try_send(&mut values).unwrap();
+        assert_eq!(values, []);
+        assert_eq!(take(&mut receiver, 99).len(), 8);
+    }
+
+    #[test]
     fn value_larger_than_the_queue_is_sent_in_parts() {
         let (sender, mut receiver) = queue(limits(10, 1000));
         let mut values = vec![sized(1, 0, 25, 1)];
@@ -1024,6 +1071,22 @@ mod tests {
         drop(waiting.remove(0));
         assert!(waiting[0].is_woken() && !waiting[1].is_woken());
         assert!(waiting[0].poll());
+    }
+
+    #[tokio::test]
+    async fn all_senders_for_which_there_is_capacity_are_woken_at_once() {
+        let (sender, mut receiver) = queue(limits(3, 1000));
+        assert_eq!(send(&sender, [value(1, 0), value(2, 0), value(3, 0)]), 3);
+        let mut waiting: Vec<_> = (4..9)
+            .map(|flow| tokio_test_task(sender.clone(), value(flow, 0)))
+            .collect();
+        for task in &mut waiting {
+            assert!(!task.poll());
+        }
+        take(&mut receiver, 3);
+        let woken: Vec<_> = waiting.iter().map(Task::is_woken).collect();
+        assert_eq!(woken, [true, true, true, false, false]);
+        assert!(waiting[..3].iter_mut().all(Task::poll));
     }
 
     struct Task {

@@ -455,6 +455,16 @@ mod tests {
             (any, registry.add(&names(MAX_CLASSES + 1, 1))),
             (MAX_CLASSES, MAX_CLASSES)
         );
+        // A list whose workers are gone makes room for another one.
+        let mut registry = Registry::default();
+        for number in 0..MAX_CLASSES {
+            registry.add(&names(number, 1));
+        }
+        registry.remove(7);
+        let next = registry.add(&names(MAX_CLASSES, 1));
+        assert_eq!(next, 7);
+        assert!(registry.classes[next].functions.is_some());
+
         let longest = "x".repeat(MAX_NAME_LEN);
         let mut registry = Registry::default();
         let longest = registry.add(&list(&[longest.as_str()]));

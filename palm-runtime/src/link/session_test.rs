@@ -154,6 +154,10 @@ impl Pair {
             self.transmissions += 1;
             self.transmitted[end] += messages;
             self.under_way[end].push_back(transmission);
+            assert!(
+                self.under_way[end].len() < 1000,
+                "the end keeps transmitting"
+            );
         }
     }
 
@@ -834,4 +838,225 @@ fn heartbeat_is_half_of_the_peers_idle_timeout_within_limits() {
     check(HEARTBEAT, HEARTBEAT / 2);
     check(Duration::from_millis(20), QUICKEST);
     check(Duration::ZERO, HEARTBEAT);
+}
+
+#[test]
+fn sides_know_their_session_the_component_and_the_version_that_both_speak() {
+    for (version, common) in [(1, 1), (2, 2), (VERSION, VERSION), (99, VERSION)] {
+        let hello = LinkHello { version, ..hello() };
+        let mut pair = Pair::introduced_by(hello, [window(10, 1000); 2]);
+        let component = |pair: &Pair| [0, 1].map(|end| pair.ends[end].session.component());
+        assert_eq!(component(&pair), [0, 1]);
+        assert_eq!(pair.ends[1].session.version(), LOWEST_VERSION);
+        pair.settle();
+        assert_eq!(component(&pair), [1, 1]);
+        assert_eq!(pair.ends[1].session.version(), common);
+        assert_eq!(pair.ends[0].session.id(), &[1; 16][..]);
+    }
+}
+
+#[test]
+fn sign_of_life_that_came_another_way_counts_unless_it_is_older() {
+    let mut pair = open(10, 1000);
+    let later = pair.now + RETRY;
+    let session = &mut pair.ends[1].session;
+    session.hear(later);
+    assert_eq!(session.heard(), later);
+    session.hear(pair.now);
+    assert_eq!(session.heard(), later);
+}
+
+#[test]
+fn smaller_window_counts_once_what_was_promised_is_used() {
+    let mut pair = open(10, 1000);
+    pair.ends[1].session.set_window(2);
+    assert_eq!(pair.ends[0].session.room(), 10);
+    (0..10).for_each(|_| pair.submit(0, 0));
+    assert_eq!(pair.ends[0].session.unacknowledged(), (10, 80));
+    pair.settle();
+    assert_eq!(pair.ends[0].session.room(), 2);
+}
+
+#[test]
+fn limited_session_receives_no_more_messages_than_its_limit() {
+    let mut pair = Pair::new([window(10, 1000); 2]);
+    pair.ends[1].session.limit(3);
+    pair.exchange();
+    assert_eq!(pair.ends[0].session.room(), 3);
+    (0..5).for_each(|_| pair.submit(0, 0));
+    pair.exchange();
+    pair.exchange();
+    assert_eq!(pair.ends[1].messages.len(), 3);
+    assert_eq!(pair.ends[0].session.take_unsent().len(), 2);
+}
+
+#[test]
+fn peer_is_told_once_that_all_is_in_place() {
+    let mut pair = open(10, 1000);
+    for times in [1, 0] {
+        pair.ends[1].session.set_in_place();
+        let before = pair.transmissions;
+        pair.transmit(1);
+        assert_eq!(pair.transmissions - before, times);
+        pair.deliver(1);
+    }
+    assert_eq!(pair.ends[0].events, [Event::Open, Event::InPlace]);
+}
+
+#[test]
+fn messages_below_a_number_are_taken_back_from_a_peer_that_lacks_them() {
+    let mut pair = open(10, 1000);
+    (0..3).for_each(|_| pair.submit(0, 0));
+    let lacks = |pair: &Pair, number| pair.ends[0].session.lacks_below(number);
+    assert_eq!(pair.ends[0].session.end(), 3);
+    assert!(lacks(&pair, 1) && !lacks(&pair, 0));
+    pair.settle();
+    assert!(!lacks(&pair, 3) && !lacks(&pair, 100));
+    (0..2).for_each(|_| pair.submit(0, 0));
+    assert_eq!(pair.ends[0].session.end(), 5);
+    assert!(!lacks(&pair, 3) && lacks(&pair, 4) && lacks(&pair, 100));
+    let items = pair.ends[0].session.take_unacknowledged_below(4);
+    assert!(items.iter().map(|item| item.group.frame()[7]).eq([3]));
+    assert!(pair.ends[0].session.is_over());
+}
+
+#[test]
+fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_delay() {
+    let mut pair = open(10, 1000);
+    pair.submit(0, 0);
+    let session = &mut pair.ends[0].session;
+    let unsent = session.transmit(pair.now).unwrap();
+    session.unsent();
+    assert_eq!(session.due(), Some(pair.now + ACK_DELAY));
+    let again = session.transmit(pair.now).unwrap();
+    assert_eq!(again.header.first, 0);
+    assert_eq!(again.frames, unsent.frames);
+    // Likewise a header without messages, for which nothing else would ask.
+    pair.ends[0].receive(
+        pair.now,
+        Transmission {
+            header: LinkHeader {
+                answer: true,
+                received: 1,
+                ..header::of(Bytes::from_static(&[1; 16]))
+            },
+            frames: Vec::new(),
+        },
+    );
+    let session = &mut pair.ends[0].session;
+    assert!(session.transmit(pair.now).is_some());
+    assert_eq!(session.transmit(pair.now), None);
+    session.unsent();
+    assert!(session.transmit(pair.now + ACK_DELAY).is_some());
+}
+
+#[test]
+fn messages_that_a_broken_connection_lost_are_transmitted_at_once_over_the_next_one() {
+    let mut pair = open(10, 1000);
+    for end in [0, 1] {
+        pair.submit(end, 0);
+        pair.transmit(end);
+    }
+    pair.cut([0, 0]);
+    pair.transmit(0);
+    let hello = pair.under_way[0][0].header.hello.as_ref();
+    assert_eq!(
+        hello.map(|hello| hello.instance),
+        Some(7),
+        "of this session"
+    );
+    let settled = pair.settle();
+    pair.assert_delivered();
+    assert!(settled.time <= ACK_DELAY, "{settled:?}");
+}
+
+#[test]
+fn peer_that_acknowledges_one_message_after_the_other_is_not_asked() {
+    let mut pair = open(10, 1000);
+    for _ in 0..3 {
+        pair.submit(0, 0);
+        pair.transmit(0);
+    }
+    for _ in 0..2 {
+        pair.deliver(0);
+        pair.now += RETRY - MILLISECOND;
+        assert_eq!(pair.ends[0].session.transmit(pair.now), None);
+        pair.transmit(1);
+        pair.deliver(1);
+        let session = &pair.ends[0].session;
+        assert_eq!(session.acknowledged_at(), pair.now);
+        assert_eq!(session.due(), Some(pair.now + RETRY));
+    }
+}
+
+#[test]
+fn messages_of_a_group_that_arrived_before_are_passed_over() {
+    let mut pair = open(10, 1000);
+    let send = |pair: &mut Pair, number: u64, len: u64| {
+        let Item { group, .. } = group(number, len);
+        let header = LinkHeader {
+            first: number,
+            tags: vec![2 * number],
+            tag_step: 2,
+            sizes: vec![8; len as usize],
+            groups: vec![len],
+            ..header::of(Bytes::from_static(&[1; 16]))
+        };
+        let frames = vec![group.frame().clone()];
+        pair.ends[1].receive(pair.now, Transmission { header, frames });
+    };
+    send(&mut pair, 0, 3);
+    send(&mut pair, 1, 2);
+    send(&mut pair, 2, 3);
+    pair.submitted[0] = 5;
+    pair.assert_delivered();
+}
+
+#[test]
+fn message_that_arrives_again_is_acknowledged_again() {
+    let mut pair = open(10, 1000);
+    pair.submit(0, 0);
+    let message = pair.ends[0].session.transmit(pair.now).unwrap();
+    for _ in 0..2 {
+        pair.ends[1].receive(pair.now, message.clone());
+        let acknowledgement = pair.transmitted_after(1, ACK_DELAY);
+        assert_eq!(acknowledgement.header.received, 1);
+    }
+    assert_eq!(pair.ends[1].messages.len(), 1);
+}
+
+#[test]
+fn messages_behind_a_gap_are_not_acknowledged_one_by_one() {
+    let mut pair = open(10, 1000);
+    for _ in 0..5 {
+        pair.submit(0, 0);
+        pair.transmit(0);
+    }
+    pair.under_way[0].pop_front();
+    let before = pair.transmissions;
+    for _ in 0..4 {
+        pair.deliver(0);
+        pair.transmit(1);
+    }
+    pair.now += ACK_DELAY;
+    pair.transmit(1);
+    assert_eq!(
+        pair.transmissions - before,
+        1,
+        "the missing one is asked for"
+    );
+}
+
+#[test]
+fn session_that_is_closed_after_its_messages_were_acknowledged_is_settled() {
+    let mut pair = open(10, 1000);
+    (0..3).for_each(|_| pair.submit(0, 0));
+    pair.settle();
+    let header = pair.ends[0].session.close();
+    assert!(header.finished && header.closed);
+    let frames = Vec::new();
+    pair.ends[1].receive(pair.now, Transmission { header, frames });
+    let is_settled = true;
+    let last = pair.ends[1].events.last();
+    assert_eq!(last, Some(&Event::Closed { is_settled }));
 }

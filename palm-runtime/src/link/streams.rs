@@ -535,7 +535,11 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::link::session::Window;
+    use crate::message::Sizes;
 
     fn following(topics: &[&str], client: &str) -> Following {
         Following {
@@ -675,6 +679,140 @@ mod tests {
             !streams.has_a_place(2),
             "nobody comes in the place of a client"
         );
+    }
+
+    /// A session whose peer has acknowledged none of so many messages and bytes.
+    fn session(messages: usize, bytes: usize, now: Instant) -> Session {
+        let window = Window {
+            messages: 0,
+            bytes: 0,
+        };
+        let id = Bytes::from_static(&[1; 16]);
+        let mut session = Session::accept(id, 1, 1, window, Duration::from_secs(9), now);
+        if messages > 0 {
+            session.submit(item_of(messages, bytes), now);
+        }
+        session
+    }
+
+    /// Messages of which the last one has all of the bytes.
+    fn item_of(messages: usize, bytes: usize) -> Item {
+        let mut sizes = vec![0; messages];
+        sizes[messages - 1] = bytes as u32;
+        let group = Group::of(vec![0; bytes].into(), Sizes::new(sizes.into()));
+        Item::of(0, 0, group.unwrap())
+    }
+
+    #[test]
+    fn client_that_leaves_many_answers_unread_is_behind_from_exactly_the_limit_on() {
+        let now = Instant::now();
+        let mut streams = Streams::default();
+        streams.add(1, following(&[], "anna"));
+        let is_behind = |streams: &Streams, messages, bytes| {
+            streams.is_behind(1, &session(messages, bytes, now))
+        };
+        assert!(!is_behind(&streams, BEHIND.messages - 1, BEHIND.bytes - 1));
+        assert!(is_behind(&streams, BEHIND.messages, 0));
+        assert!(is_behind(&streams, 1, BEHIND.bytes));
+        assert!(!streams.is_behind(2, &session(BEHIND.messages, 0, now)));
+        // What waits for its next session counts too.
+        streams.park(1, VecDeque::from([item_of(96, 1000)]));
+        assert!(!is_behind(&streams, BEHIND.messages - 97, 0));
+        assert!(is_behind(&streams, BEHIND.messages - 96, 0));
+        assert!(!is_behind(&streams, 1, BEHIND.bytes - 1001));
+        assert!(is_behind(&streams, 1, BEHIND.bytes - 1000));
+        streams.take_parked(1);
+        assert!(!is_behind(&streams, BEHIND.messages - 1, 0));
+    }
+
+    #[test]
+    fn full_backlog_is_drained_below_half_of_its_limit() {
+        let now = Instant::now();
+        let cancelled = str::from_utf8(CANCEL_TOPIC).unwrap();
+        let check = |following: Following, limit: Backlog| {
+            let mut streams = Streams::default();
+            streams.add(1, following);
+            assert!(!streams.drained(1, &session(0, 0, now)), "it was not full");
+            streams.full.insert(1, now);
+            let half = limit.half();
+            for (messages, bytes) in [(half.messages, 0), (1, half.bytes)] {
+                assert!(!streams.drained(1, &session(messages, bytes, now)));
+                assert_eq!(streams.full_since(1), Some(now));
+            }
+            assert!(streams.drained(1, &session(half.messages - 1, half.bytes - 1, now)));
+            assert_eq!(streams.full_since(1), None);
+        };
+        check(following(&["news"], ""), BACKLOG);
+        check(following(&["news"], "anna"), BACKLOG);
+        check(following(&[], "anna"), CLIENT_BACKLOG);
+        assert_eq!(
+            (BACKLOG.half().messages, CLIENT_BACKLOG.half().messages),
+            (5000, 20_000)
+        );
+        assert!(following(&[cancelled], "").backlog_limit().is_none());
+    }
+
+    #[test]
+    fn peer_with_a_full_backlog_is_too_slow_once_its_limit_has_passed_since_it_read() {
+        let now = Instant::now();
+        let limit = Duration::from_secs(10);
+        let moment = Duration::from_millis(1);
+        let is_too_slow = |streams: &Streams, limit, session: &Session, after| {
+            streams.is_too_slow(1, session, limit, now + after)
+        };
+        let mut subscriber = Streams::default();
+        subscriber.add(1, following(&["news"], ""));
+        let unread = session(1, 0, now);
+        assert!(!is_too_slow(&subscriber, Some(limit), &unread, 100 * limit));
+        subscriber.full.insert(1, now);
+        assert!(!is_too_slow(&subscriber, Some(limit), &unread, limit));
+        assert!(is_too_slow(
+            &subscriber,
+            Some(limit),
+            &unread,
+            limit + moment
+        ));
+        assert!(!is_too_slow(&subscriber, None, &unread, 100 * limit));
+        let read = session(1, 0, now + limit);
+        assert!(!is_too_slow(&subscriber, Some(limit), &read, 2 * limit));
+        assert!(is_too_slow(
+            &subscriber,
+            Some(limit),
+            &read,
+            2 * limit + moment
+        ));
+        // A client holds up others for a moment only, whatever the limit of subscribers.
+        let mut client = Streams::default();
+        client.add(1, following(&[], "anna"));
+        client.full.insert(1, now);
+        for limit in [None, Some(limit)] {
+            assert!(!is_too_slow(&client, limit, &unread, CLIENT_STALL));
+            assert!(is_too_slow(&client, limit, &unread, CLIENT_STALL + moment));
+        }
+    }
+
+    #[test]
+    fn answers_belong_to_the_client_that_is_named_before_the_first_slash() {
+        let anna = following(&["news"], "anna");
+        assert!(anna.is_of("anna") && anna.is_of("anna/1/2"));
+        assert!(!anna.is_of("anna2") && !anna.is_of("news") && !anna.is_of(""));
+        assert!(!following(&["news"], "").is_of(""));
+    }
+
+    #[test]
+    fn followers_are_told_to_the_part_that_publishes() {
+        let (sender, mut news) = mpsc::unbounded_channel();
+        let mut streams = Streams {
+            news: Some(sender),
+            ..Streams::default()
+        };
+        streams.add(1, following(&["news"], ""));
+        let Ok(StreamNews::Follows(told)) = news.try_recv() else {
+            panic!("nothing is told");
+        };
+        assert_eq!(told, following(&["news"], ""));
+        assert!(streams.follows(1, &told) && !streams.follows(2, &told));
+        assert!(!streams.follows(1, &following(&["sport"], "")));
     }
 
     #[test]
