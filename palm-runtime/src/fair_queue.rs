@@ -480,8 +480,8 @@ mod tests {
         let usage = |messages| Usage { messages, bytes: 0 };
         let (light, heavy) = (Flow::new(1), Flow { key: 2, weight: 4 });
         let mut queue = FairQueue::default();
-        for _ in 0..100 {
-            queue.push(light, 10, usage(10));
+        for _ in 0..200 {
+            queue.push(light, 1, ONE);
             queue.push(heavy, 10, usage(10));
         }
         let mut served = [0; 2];
@@ -540,6 +540,28 @@ mod tests {
         rest.retain(|&item| item == 2);
         assert_eq!(twos + next.len() + rest.len(), 400);
         assert_eq!(queue.usage(3), ONE);
+    }
+
+    #[test]
+    fn idle_flows_are_forgotten_though_many_others_are_ahead() {
+        let mut queue = queue(&[(1, 1, 10_000)]);
+        let large = Usage {
+            messages: 5000,
+            bytes: 0,
+        };
+        for key in 10..110 {
+            queue.push(Flow::new(key), key, large);
+        }
+        served(&mut queue, 101);
+        for key in 1000..2000 {
+            queue.push(Flow::new(key), key, ONE);
+            served(&mut queue, 2);
+        }
+        assert!(
+            queue.flows.len() <= 101 + IDLE_FLOWS,
+            "{}",
+            queue.flows.len()
+        );
     }
 
     #[test]

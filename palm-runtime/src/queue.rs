@@ -868,6 +868,7 @@ mod tests {
     #[test]
     fn queue_with_exactly_its_limit_of_bytes_admits_nothing() {
         let (sender, mut receiver) = queue(limits(100, 1000));
+        assert_eq!(sender.limit(), 100);
         assert_eq!(send(&sender, [sized(1, 0, 1, 1000)]), 1);
         assert_eq!(send(&sender, [sized(2, 0, 1, 0)]), 0);
         take(&mut receiver, 1);
@@ -885,6 +886,7 @@ mod tests {
         let (sender, _receiver) = filled(55);
         assert_eq!(send(&sender, [large(1, 55)]), 0);
         assert!(sender.send(large(1, 55)).now_or_never().is_none());
+        assert_eq!(sender.gauge().messages(), 55);
         let (sender, _receiver) = filled(54);
         assert_eq!(send(&sender, [large(1, 54)]), 10);
         assert_eq!(send(&sender, [large(2, 0)]), 12);
@@ -1058,7 +1060,7 @@ mod tests {
         let (sender, mut receiver) = queue(limits(2, 1000));
         assert_eq!(send(&sender, [value(1, 0), value(2, 0)]), 2);
         let mut waiting: Vec<_> = (3..9)
-            .map(|flow| tokio_test_task(sender.clone(), value(flow, 0)))
+            .map(|flow| task(sender.clone(), value(flow, 0)))
             .collect();
         for task in &mut waiting {
             assert!(!task.poll());
@@ -1078,7 +1080,7 @@ mod tests {
         let (sender, mut receiver) = queue(limits(3, 1000));
         assert_eq!(send(&sender, [value(1, 0), value(2, 0), value(3, 0)]), 3);
         let mut waiting: Vec<_> = (4..9)
-            .map(|flow| tokio_test_task(sender.clone(), value(flow, 0)))
+            .map(|flow| task(sender.clone(), value(flow, 0)))
             .collect();
         for task in &mut waiting {
             assert!(!task.poll());
@@ -1103,14 +1105,25 @@ mod tests {
         }
     }
 
-    fn tokio_test_task(sender: Sender<Value>, value: Value) -> Task {
-        Task {
-            future: Box::pin(async move { sender.send(value).await }),
-            woken: Arc::default(),
+    fn task(sender: Sender<Value>, value: Value) -> Task {
+        Task::of(async move { sender.send(value).await })
+    }
+
+    impl Woken {
+        /// Whether it was woken since this was asked last.
+        fn take(&self) -> bool {
+            self.0.swap(false, std::sync::atomic::Ordering::SeqCst)
         }
     }
 
     impl Task {
+        fn of(future: impl Future<Output = Result<(), Closed>> + Send + 'static) -> Self {
+            Self {
+                future: Box::pin(future),
+                woken: Arc::default(),
+            }
+        }
+
         fn poll(&mut self) -> bool {
             let waker = self.woken.clone().into();
             let mut context = std::task::Context::from_waker(&waker);
@@ -1138,6 +1151,45 @@ mod tests {
         assert_eq!(waits.await, Err(Closed));
         assert_eq!(values, [value(1, 2)]);
         assert!(sender.is_closed());
+    }
+
+    #[test]
+    fn senders_that_wait_for_a_full_queue_are_woken_when_its_receiver_is_dropped() {
+        let (sender, receiver) = queue(limits(1, 1000));
+        assert_eq!((sender.limit(), sender.is_closed()), (1, false));
+        assert_eq!(send(&sender, [value(1, 0)]), 1);
+        let mut one = task(sender.clone(), value(1, 1));
+        let mut many = Task::of(async move {
+            let mut values = vec![value(1, 2), value(1, 3)];
+            sender.send_all(&mut values).await
+        });
+        assert!(!one.poll() && !many.poll());
+        assert!(!one.is_woken() && !many.is_woken());
+        drop(receiver);
+        assert!(one.is_woken() && many.is_woken());
+        assert!(one.poll() && many.poll());
+    }
+
+    #[test]
+    fn receiver_that_waits_is_woken_by_a_value_and_by_the_end_of_the_last_sender() {
+        let (sender, mut receiver) = queue(limits(10, 1000));
+        let other = sender.clone();
+        let mut recv = Task::of(async move {
+            let mut out = Vec::new();
+            while receiver.recv_many(&mut out, 1).await > 0 {}
+            match out.len() {
+                1 => Ok(()),
+                _ => Err(Closed),
+            }
+        });
+        assert!(!recv.poll() && !recv.is_woken());
+        assert_eq!(send(&sender, [value(1, 0)]), 1);
+        assert!(recv.woken.take());
+        assert!(!recv.poll());
+        drop(sender);
+        assert!(!recv.is_woken(), "there is another sender");
+        drop(other);
+        assert!(recv.is_woken() && recv.poll());
     }
 
     #[tokio::test]

@@ -745,10 +745,9 @@ mod tests {
         check(following(&["news"], ""), BACKLOG);
         check(following(&["news"], "anna"), BACKLOG);
         check(following(&[], "anna"), CLIENT_BACKLOG);
-        assert_eq!(
-            (BACKLOG.half().messages, CLIENT_BACKLOG.half().messages),
-            (5000, 20_000)
-        );
+        let half = |limit: Backlog| (limit.half().messages, limit.half().bytes >> 20);
+        assert_eq!(half(BACKLOG), (5000, 32));
+        assert_eq!(half(CLIENT_BACKLOG), (20_000, 128));
         assert!(following(&[cancelled], "").backlog_limit().is_none());
     }
 
