@@ -906,6 +906,19 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_in_the_queue_is_received_without_waiting() {
+        let (sender, mut receiver) = queue(limits(100, 1000));
+        let mut out = Vec::new();
+        receiver.try_recv_all(&mut out);
+        assert_eq!(out, []);
+        assert_eq!(send(&sender, [sized(1, 0, 40, 1), value(2, 0)]), 41);
+        receiver.try_recv_all(&mut out);
+        out.sort_by_key(|value| value.flow);
+        assert_eq!(out, [sized(1, 0, 40, 1), value(2, 0)]);
+        assert_eq!(sender.gauge().messages(), 0);
+    }
+
+    #[test]
     fn values_of_alternating_flows_are_all_sent_at_once() {
         let (sender, mut receiver) = queue(limits(100, 1000));
         let mut values: Vec<_> = (0..8).map(|n| value(n as u64 % 2, n)).collect();

@@ -496,7 +496,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Faults cost a bounded time and number of transmissions, and no message.
     #[test]
@@ -600,6 +600,7 @@ fn what_has_not_been_sent_goes_over_the_next_session() {
     pair.submitted[0] = 2;
     pair.settle();
     pair.assert_delivered();
+    assert_eq!(pair.transmitted[0], 2, "those under way are not sent again");
     assert!(pair.ends[1].events.contains(&Event::Finished));
 
     // Who goes before all is acknowledged does not say that all has been dealt with.
@@ -1059,4 +1060,41 @@ fn session_that_is_closed_after_its_messages_were_acknowledged_is_settled() {
     let is_settled = true;
     let last = pair.ends[1].events.last();
     assert_eq!(last, Some(&Event::Closed { is_settled }));
+}
+
+#[test]
+fn headers_that_acknowledge_nothing_postpone_no_question_and_are_no_progress() {
+    let mut pair = open(10, 1000);
+    let begin = pair.now;
+    pair.submit(0, 0);
+    pair.transmit(0);
+    pair.under_way[0].clear();
+    for _ in 0..4 {
+        pair.now += RETRY / 5;
+        let header = header::of(Bytes::from_static(&[1; 16]));
+        let frames = Vec::new();
+        pair.ends[0].receive(pair.now, Transmission { header, frames });
+        assert_eq!(pair.ends[0].session.heard(), pair.now);
+        assert_eq!(pair.ends[0].session.acknowledged_at(), begin);
+        assert_eq!(pair.ends[0].session.due(), Some(begin + RETRY));
+    }
+}
+
+#[test]
+fn messages_of_a_group_are_acknowledged_one_by_one() {
+    let mut pair = open(10, 1000);
+    pair.submit_group(0, 3);
+    pair.submit_group(0, 2);
+    pair.transmit(0);
+    for (received, left) in [(1, 4), (2, 3), (4, 1), (5, 0)] {
+        let header = LinkHeader {
+            received,
+            ..header::of(Bytes::from_static(&[1; 16]))
+        };
+        let frames = Vec::new();
+        pair.ends[0].receive(pair.now, Transmission { header, frames });
+        let session = &pair.ends[0].session;
+        assert_eq!(session.unacknowledged(), (left, 8 * left));
+    }
+    assert!(pair.ends[0].session.is_acknowledged());
 }
