@@ -583,15 +583,41 @@ fn publisher_waits_for_a_dead_subscriber_no_longer_than_the_idle_timeout() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     world.kill_remote(0, false);
-    for _ in 0..10_000 {
+    for _ in 1..10_000 {
         world.publish("news");
     }
+    assert!(world.links.state().streams.full_since(1).is_none());
+    world.publish("news");
     assert!(world.links.state().streams.full_since(1).is_some());
     world.run(OPTIONS().patience + 3 * TICK);
     assert!(world.links.state().streams.full_since(1).is_none());
     assert_eq!(world.links.state().peers.len(), 4);
     assert_eq!(world.remotes[1].received.len(), 10_000);
     world.assert_heals();
+}
+
+#[test]
+fn publisher_waits_for_the_next_subscriber_at_the_backlog_of_one_that_left() {
+    let mut world = World::new();
+    world.run(Duration::from_secs(1));
+    let remote = &mut world.remotes[0];
+    let header = remote.session.close();
+    let frames = [remote.route.clone(), header::encode(&header)];
+    remote.lives = false;
+    world
+        .links
+        .receive(std::iter::once(frames.into_iter().collect()));
+    let is_full = |world: &World| world.links.state().streams.full_since(1).is_some();
+    for _ in 1..10_000 {
+        world.publish("news");
+    }
+    assert!(!is_full(&world));
+    world.publish("news");
+    assert!(
+        is_full(&world),
+        "the publisher waits for its next subscriber"
+    );
+    assert_eq!(world.links.state().streams.parked(1), 10_000);
 }
 
 #[test]
@@ -654,15 +680,13 @@ fn client_that_stops_does_not_stop_the_publisher() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     world.kill_remote(2, false);
-    for _ in 0..30_000 {
+    for _ in 1..40_000 {
         world.publish("anna/1");
     }
     let is_full = |world: &World| world.links.state().streams.full_since(3).is_some();
     assert!(!is_full(&world));
     // More than any client may leave unread: it is waited for, for a moment.
-    for _ in 0..10_000 {
-        world.publish("anna/1");
-    }
+    world.publish("anna/1");
     assert!(is_full(&world));
     world.wait(CLIENT_STALL_LIMIT);
     assert!(!is_full(&world));

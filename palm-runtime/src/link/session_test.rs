@@ -802,11 +802,10 @@ fn messages_within_credit_are_accepted_and_one_beyond_is_refused() {
         let mut pair = Pair::new([window; 2]);
         pair.settle();
         let header = header::of(Bytes::from_static(&[1; 16]));
-        let frames = sizes.iter().map(|&size| vec![0; size].into()).collect();
+        let frames = sizes.iter().map(|&size| vec![0; size].into());
         let mut events = Vec::new();
-        let Transmission { header, frames } = Transmission { header, frames };
         let session = &mut pair.ends[1].session;
-        session.receive(pair.now, &header, frames.into_iter(), &mut events);
+        session.receive(pair.now, &header, frames, &mut events);
         let refused = |event: &Event| matches!(event, Event::Refused(_));
         assert_eq!(events.iter().any(refused), !is_accepted, "{sizes:?}");
         assert_eq!(session.is_over(), !is_accepted);
