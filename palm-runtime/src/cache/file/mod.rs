@@ -16,6 +16,7 @@ mod writer;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -99,10 +100,16 @@ impl FileStoreBuilder {
     pub fn open(self) -> Result<FileStore, OpenStoreError> {
         let is_new = !exists(&self.path)?;
         let (path, memory_bytes) = (self.path.clone(), self.memory_bytes);
+        let was_opened = AtomicBool::new(false);
         let open = move || {
-            Database::builder()
-                .set_cache_size(memory_bytes)
-                .create(&path)
+            let mut builder = Database::builder();
+            builder.set_cache_size(memory_bytes);
+            // A file that has been removed when it is opened again is an error: a new one would be an empty
+            // cache.
+            match was_opened.swap(true, Ordering::Relaxed) {
+                false => builder.create(&path),
+                true => builder.open(&path),
+            }
         };
         let opened = self.open_by(Box::new(open));
         if opened.is_err() && is_new {
@@ -396,7 +403,7 @@ fn end_after(ttl: Option<Duration>) -> Result<Option<u64>, CacheError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use redb::backends::FileBackend;
 
@@ -531,6 +538,26 @@ mod tests {
         let store = FileStore::open(&path).unwrap();
         assert_eq!(store.get("b").await.unwrap(), Some(value));
         assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_removed_is_not_replaced_when_it_is_opened_again() {
+        let (_folder, path) = file();
+        let store = FileStore::open(&path).unwrap();
+        store.set("k", "v".into(), None).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let failure = store.0.slot.reopen().unwrap_err();
+        let text = chain(&failure);
+        assert!(text.contains("cannot be opened"), "{text}");
+        assert!(text.contains("No such file or directory"), "{text}");
+        for refused in [
+            store.get("k").await.unwrap_err(),
+            store.set("k", "v".into(), None).await.unwrap_err(),
+        ] {
+            let text = chain(&refused);
+            assert!(text.contains("No such file or directory"), "{text}");
+        }
+        assert!(!path.exists());
     }
 
     #[tokio::test]
