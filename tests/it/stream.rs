@@ -328,6 +328,6 @@ fn a_component_that_nobody_could_reach_does_not_start() {
         let master = Master::new("master").bind(ANY).links_only(true);
         let error = master.link_options(link).spawn().await.unwrap_err();
         let text = super::setup::chain(&error);
-        assert!(text.contains("`links_only`"), "{text}");
+        assert!(text.contains("`.links_only(true)`"), "{text}");
     });
 }
