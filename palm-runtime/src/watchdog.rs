@@ -129,7 +129,7 @@ impl<F: Future> Future for Watched<F> {
 
 /// A method that keeps its thread.
 #[derive(Debug, PartialEq, Eq)]
-struct Held {
+struct HeldThread {
     method: MethodId,
     elapsed: Duration,
 }
@@ -155,7 +155,7 @@ impl Watchdog {
             let place = Arc::as_ptr(slot) as usize;
             (place, slot.0.load(Ordering::Relaxed))
         });
-        for Held { method, elapsed } in self.held(numbers, now) {
+        for HeldThread { method, elapsed } in self.held(numbers, now) {
             let name = registry().methods.get(method.0 as usize).cloned();
             let Some((component, function)) = name else {
                 continue;
@@ -170,7 +170,11 @@ impl Watchdog {
         !slots.is_empty()
     }
 
-    fn held(&mut self, numbers: impl Iterator<Item = (usize, u64)>, now: Instant) -> Vec<Held> {
+    fn held(
+        &mut self,
+        numbers: impl Iterator<Item = (usize, u64)>,
+        now: Instant,
+    ) -> Vec<HeldThread> {
         let mut held = Vec::new();
         let mut seen = HashMap::new();
         for (place, number) in numbers {
@@ -189,7 +193,7 @@ impl Watchdog {
                 let warned = self.warned.get(&method);
                 if warned.is_none_or(|at| now.saturating_duration_since(*at) >= QUIET) {
                     self.warned.insert(method, now);
-                    held.push(Held { method, elapsed });
+                    held.push(HeldThread { method, elapsed });
                 }
             }
             seen.insert(place, (number, since, is_warned));

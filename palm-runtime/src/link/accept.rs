@@ -29,7 +29,7 @@ use super::options::LinkOptions;
 use super::reports::{Reports, listed};
 use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
 use super::streams::{Following, Origin, Streams};
-use super::workers::Held;
+use super::workers::PausedFlows;
 use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::by_number::ByNumber;
 use crate::fair_queue::MAX_WEIGHT;
@@ -190,7 +190,7 @@ pub(super) struct State {
     /// Whether there are further tasks, for whom there was no room beyond so many that wait.
     pub(super) blocked: Option<usize>,
     /// Clients of which enough tasks wait.
-    pub(super) held: Held,
+    pub(super) paused_flows: PausedFlows,
     /// Whether somebody waits until all tasks are done.
     pub(super) tells_of_the_end: bool,
     pub(super) streams: Streams,
@@ -360,7 +360,7 @@ impl Links {
                 dispatch,
                 failed: Vec::new(),
                 blocked: None,
-                held: Held::default(),
+                paused_flows: PausedFlows::default(),
                 tells_of_the_end: false,
                 streams: Streams::default(),
                 inputs: inputs.clone(),
@@ -927,7 +927,7 @@ impl Links {
         if has_room {
             state.blocked = None;
         }
-        let has_room = state.held.resume(&state.dispatch) || has_room;
+        let has_room = state.paused_flows.resume(&state.dispatch) || has_room;
         if changed || is_done || has_failed || has_room {
             self.changed.notify_one();
         }

@@ -24,15 +24,15 @@ const AHEAD: Usage = Usage {
 /// How many clients with so many are looked at, at a time, to find those with fewer.
 const LOOKED_AT: usize = 16;
 
-/// Clients of which no further tasks are accepted for now.
+/// Clients from which no further tasks are accepted until workers have finished some.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct PausedFlows {
     flows: VecDeque<FlowKey>,
-    /// Those that were among them.
+    /// Clients from which tasks are accepted again, until they are reported.
     resumed: Vec<FlowKey>,
 }
 
-impl Held {
+impl PausedFlows {
     /// Finds clients of which further tasks are accepted. Returns whether there are any.
     pub(super) fn resume(&mut self, dispatch: &Dispatch) -> bool {
         let is_low =
@@ -151,9 +151,12 @@ impl Links {
             state.assign(now);
             let ahead = state.dispatch.untried_of(flow.key);
             let is_ahead = ahead.messages >= AHEAD.messages || ahead.bytes >= AHEAD.bytes;
-            if is_ahead && !state.held.flows.contains(&flow.key) {
-                state.held.resumed.retain(|resumed| *resumed != flow.key);
-                state.held.flows.push_back(flow.key);
+            if is_ahead && !state.paused_flows.flows.contains(&flow.key) {
+                state
+                    .paused_flows
+                    .resumed
+                    .retain(|resumed| *resumed != flow.key);
+                state.paused_flows.flows.push_back(flow.key);
                 held.push(flow.key);
             }
         }
@@ -162,7 +165,7 @@ impl Links {
 
     /// Clients that were held, and of which further tasks are accepted.
     pub(crate) fn take_resumed(&self) -> Vec<FlowKey> {
-        std::mem::take(&mut self.state().held.resumed)
+        std::mem::take(&mut self.state().paused_flows.resumed)
     }
 
     /// Takes up to `most` groups of tasks, while workers have room for them, and tasks until `ahead` wait; the

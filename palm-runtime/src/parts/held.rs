@@ -52,9 +52,9 @@ pub(super) enum Keep {
 /// How long a message waits for the next step, if that has never been there and its caller can be told.
 pub(super) const GRACE: Duration = Duration::from_secs(3);
 
-/// The messages that wait, by topic, each topic in order.
+/// Publications that are kept until a subscriber arrives: by topic, each topic in order.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct PendingPublications {
     limits: HoldLimits,
     topics: BTreeMap<ByteString, VecDeque<Waiting>>,
     /// All that wait by age, and some that no longer do.
@@ -66,7 +66,7 @@ pub(super) struct Held {
     bytes: usize,
 }
 
-impl Held {
+impl PendingPublications {
     pub(super) fn new(limits: HoldLimits) -> Self {
         Self {
             limits,
@@ -241,8 +241,8 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn held(messages: usize, bytes: usize) -> Held {
-        Held::new(HoldLimits {
+    fn held(messages: usize, bytes: usize) -> PendingPublications {
+        PendingPublications::new(HoldLimits {
             time: Duration::from_secs(10),
             messages,
             bytes,
@@ -256,11 +256,16 @@ mod tests {
     }
 
     /// What is dropped for a message.
-    fn push(held: &mut Held, now: Instant, topic: &str, frame: impl Into<Bytes>) -> String {
+    fn push(
+        held: &mut PendingPublications,
+        now: Instant,
+        topic: &str,
+        frame: impl Into<Bytes>,
+    ) -> String {
         text(&held.push(now, topic.into(), frame.into(), Keep::Long))
     }
 
-    fn released(held: &mut Held, prefix: &str) -> String {
+    fn released(held: &mut PendingPublications, prefix: &str) -> String {
         text(&held.release(prefix.as_bytes()))
     }
 
@@ -330,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_publisher_that_keeps_nothing_returns_each_message() {
-        let mut held = Held::new(HoldLimits {
+        let mut held = PendingPublications::new(HoldLimits {
             time: Duration::ZERO,
             ..HoldLimits::default()
         });

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 pub use super::held::HoldLimits;
 
 use super::doubt::{self, Arrivals, Doubts};
-use super::held::{Held, Keep, Publication};
+use super::held::{Keep, PendingPublications, Publication};
 use super::ready::{READY_PREFIX, Ready};
 use super::sent::RecentlySent;
 use super::whereabouts::IntoAddress;
@@ -174,7 +174,7 @@ impl<S: Shape> Outbound for PubService<S> {
             tells_others: self.tells_others,
             was_followed: false,
             unfollowed: Unfollowed::default(),
-            held: Held::new(self.hold),
+            held: PendingPublications::new(self.hold),
             recent: RecentlySent::default(),
             publish: opened.publish,
             name: opened.context.name.as_str().into(),
@@ -368,7 +368,7 @@ struct Publisher<S> {
     /// Whether a component has ever followed the component's own name.
     was_followed: bool,
     unfollowed: Unfollowed,
-    held: Held,
+    held: PendingPublications,
     recent: RecentlySent,
     publish: Publish,
     name: ByteString,
