@@ -29,6 +29,7 @@ use crate::link::liveness;
 use crate::message::{Deadline, Message, Share};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::{Envelope, Inlet, OpenError, Outbound, Outlet, Pace, Setup, Shared};
+use crate::places::{self, Scope};
 use crate::unknown_log::UnknownLog;
 use crate::watchdog::{MethodId, Watched};
 
@@ -156,6 +157,7 @@ impl<C: Callable> Outbound for Executor<C> {
                 .collect(),
             functions: opened.functions,
             found: None,
+            scope: None,
             finisher: Arc::new(Finisher {
                 unknown: Mutex::default(),
                 context: opened.context,
@@ -196,7 +198,7 @@ impl<C: Callable> Running<C> {
         let mut spare = None;
         loop {
             running.wait_for_place(concurrency).await;
-            let free = concurrency - running.tasks.len();
+            let free = running.free_places(concurrency);
             let most = if pends { free } else { usize::MAX };
             if inlet.recv_many(&mut batch, pace.messages().min(most)).await == 0 {
                 break;
@@ -245,7 +247,8 @@ impl<C: Callable> Running<C> {
                     running.flush().await;
                 }
                 let method = running.methods[begun.index];
-                match poll_once(method, future.as_mut()).await {
+                let polled = poll_once(method, &mut running.scope, future.as_mut());
+                match polled.await {
                     Poll::Ready(outcome) => {
                         spare = Some(future);
                         now = Instant::now();
@@ -285,8 +288,16 @@ fn surface_panic(ended: Result<(), JoinError>) {
     }
 }
 
-async fn poll_once<F: Future>(method: MethodId, mut future: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|context| Poll::Ready(method.poll(|| future.as_mut().poll(context)))).await
+async fn poll_once<F: Future>(
+    method: MethodId,
+    scope: &mut Option<Scope>,
+    mut future: Pin<&mut F>,
+) -> Poll<F::Output> {
+    poll_fn(|context| {
+        let poll = || method.poll(|| future.as_mut().poll(context));
+        Poll::Ready(places::enter(scope, poll))
+    })
+    .await
 }
 
 struct Running<C> {
@@ -297,6 +308,8 @@ struct Running<C> {
     methods: Vec<MethodId>,
     /// What was asked for last, at which step, and which function that is.
     found: Option<(String, i64, usize)>,
+    /// That of calls by the name which the last one had.
+    scope: Option<Scope>,
     finisher: Arc<Finisher>,
     order: Order,
     /// Cancelled when the call before has delivered, where the order is kept.
@@ -474,6 +487,14 @@ impl<C: Callable> Running<C> {
         }
         let found = self.look_up(message)?;
         if let Found::Function(index) = found {
+            let name = message.step().map_or("", |step| step.server);
+            if self.scope.as_ref().is_none_or(|scope| scope.name != name) {
+                self.scope = Some(Scope {
+                    name: name.into(),
+                    places: self.finisher.shared.places.clone(),
+                    keeps_order: self.order == Order::Kept,
+                });
+            }
             self.found = Some((message.function().to_owned(), message.stage(), index));
         }
         Ok(found)
@@ -515,15 +536,26 @@ impl<C: Callable> Running<C> {
         while let Some(ended) = self.tasks.try_join_next() {
             surface_panic(ended);
         }
-        self.tasks.len() < concurrency
+        self.free_places(concurrency) > 0
     }
 
-    /// Waits until fewer than `concurrency` calls go on.
+    /// How many further calls may begin.
+    fn free_places(&self, concurrency: usize) -> usize {
+        let places = concurrency + self.finisher.shared.places.lent();
+        places.saturating_sub(self.tasks.len())
+    }
+
+    /// Waits until fewer than `concurrency` calls go on, besides those that have lent their places.
     async fn wait_for_place(&mut self, concurrency: usize) {
+        if self.has_place(concurrency) {
+            return;
+        }
+        let mut lent = self.finisher.shared.places.subscribe();
         while !self.has_place(concurrency) {
             self.flush().await;
-            if let Some(ended) = self.tasks.join_next().await {
-                surface_panic(ended);
+            tokio::select! {
+                Some(ended) = self.tasks.join_next() => surface_panic(ended),
+                _ = lent.changed() => {}
             }
         }
     }
@@ -569,7 +601,12 @@ impl<C: Callable> Running<C> {
         call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
     ) {
         let method = self.methods[begun.index];
-        let call = Watched { method, call };
+        let scope = self.scope.clone();
+        let call = Watched {
+            method,
+            scope,
+            call,
+        };
         let (started, counters) = (begun.started, begun.counters.clone());
         let deadline = begun.deadline;
         let max_runtime = C::FUNCTIONS.get(begun.index).and_then(|it| it.max_runtime);

@@ -30,6 +30,7 @@ mod offers;
 pub mod part;
 pub mod parts;
 mod payload;
+mod places;
 mod queue;
 mod registration;
 mod router;

@@ -35,6 +35,7 @@ use crate::message::{Group, Message, Split};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::offers::Offers;
 use crate::parts::{BypassSender, OnDemand, OnDemandSocket, Outstanding, Pushed};
+use crate::places::Places;
 use crate::queue::{self, QueueGauge, Queued, Releases};
 use crate::socket::{
     Address, AddressError, Peers, ReservedPort, SocketClosed, SocketError, SocketOptions,
@@ -530,6 +531,8 @@ pub(crate) struct Shared {
     /// Who is given tasks, where anybody is.
     pub(crate) workers: OnceLock<Peers>,
     pub(crate) outstanding: Outstanding,
+    /// The places that calls lend while they wait for other calls of this component.
+    pub(crate) places: Arc<Places>,
     pub(crate) offers: Offers,
     pub(crate) streams: Streams,
     pub(crate) cancellations: Cancellations,
@@ -584,6 +587,7 @@ impl Shared {
             callers: OnceLock::new(),
             workers: OnceLock::new(),
             outstanding: Outstanding::default(),
+            places: Arc::default(),
             offers: Offers::default(),
             streams: Streams::default(),
             cancellations: Cancellations::default(),

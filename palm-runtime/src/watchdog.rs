@@ -12,6 +12,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::places::{self, Scope};
+
 /// How long a poll may take until it is warned of.
 const LIMIT: Duration = Duration::from_secs(1);
 
@@ -111,10 +113,11 @@ impl MethodId {
     }
 }
 
-/// A call whose polls are watched.
+/// A call whose polls are watched, in its scope.
 #[derive(Debug)]
 pub(crate) struct Watched<F> {
     pub(crate) method: MethodId,
+    pub(crate) scope: Option<Scope>,
     pub(crate) call: Pin<Box<F>>,
 }
 
@@ -122,8 +125,13 @@ impl<F: Future> Future for Watched<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { method, call } = &mut *self;
-        method.poll(|| call.as_mut().poll(context))
+        let Self {
+            method,
+            scope,
+            call,
+        } = &mut *self;
+        let poll = || method.poll(|| call.as_mut().poll(context));
+        places::enter(scope, poll)
     }
 }
 

@@ -42,6 +42,7 @@ mod limits;
 mod link;
 mod liveness;
 mod methods;
+mod nested;
 mod network;
 mod other_languages;
 mod parts;

@@ -151,6 +151,15 @@ pub enum CallError {
         /// That step, as `server.function`.
         answered: String,
     },
+    /// A method has called its own component, whose answers leave in the order of the calls: the inner call could
+    /// only be answered after the outer one, which waits for it. Nothing waits for the answer any more.
+    #[error(
+        "a method of the component that runs `{function}` waits for it, but answers leave there in the order of the calls, so that the inner call could only be answered after the outer one: call the other method directly, or let a worker do it"
+    )]
+    Deadlock {
+        /// What was called.
+        function: String,
+    },
     /// Whether all answers of a job have come cannot be known: a component on their way is of old, or has
     /// no links, and does not tell. [`Job::messages`](crate::Job::messages) says how many there will be.
     #[error(
@@ -220,6 +229,12 @@ impl CallError {
             step,
             answered: answered.to_owned(),
         })
+    }
+
+    pub(super) fn deadlock(steps: &Steps) -> Self {
+        Self::Deadlock {
+            function: steps.to_string(),
+        }
     }
 
     pub(super) fn timeout(steps: &Steps, waited: Duration, cause: Option<String>) -> Self {

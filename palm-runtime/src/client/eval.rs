@@ -2,6 +2,7 @@
 
 use std::future::IntoFuture;
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::error::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
 use crate::link::connection::Resend;
 use crate::message::{Deadline, Share};
+use crate::places::{Deadlock, Lending};
 
 /// One call, made by [`Client::eval`]: await it.
 #[must_use = "a call is not made until it is awaited"]
@@ -98,9 +100,12 @@ impl<'a, Output> Eval<'a, Output> {
             };
             answer.ok_or_else(none)?.map_err(|error| *error)
         };
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(Ok(payload)) => CallError::answer::<Output>(payload, || steps.to_string()),
-            Ok(Err(error)) => Err(error),
+        let exchange = pin!(exchange);
+        let callee = steps.iter().next().map_or("", |step| step.server);
+        match tokio::time::timeout(timeout, Lending::new(callee, exchange)).await {
+            Ok(Ok(Ok(payload))) => CallError::answer::<Output>(payload, || steps.to_string()),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(Deadlock)) => Err(CallError::deadlock(&steps)),
             Err(_) => Err(CallError::timeout(&steps, waited, client.wait_cause())),
         }
     }

@@ -24,6 +24,7 @@ use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::link::connection::Resend;
 use crate::message::{Deadline, Group, GroupBuilder, Share};
 use crate::part::BATCH;
+use crate::places::{self, Deadlock};
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::SocketClosed;
 
@@ -82,6 +83,8 @@ pub struct Job<'a, Output = Bytes> {
     completed: u64,
     /// Whether something was sent or taken since `idle` was set.
     progress: bool,
+    /// The place of the call that polls it, if that runs where the first step does.
+    waiting: places::Waiting,
     output: PhantomData<fn() -> Output>,
     /// The last field: its calls are given up before the client may end with it.
     client: Client,
@@ -251,6 +254,7 @@ impl<'a, Output> Job<'a, Output> {
             lost: Vec::new().into_iter(),
             completed: 0,
             progress: true,
+            waiting: places::Waiting::default(),
             output: PhantomData,
         }
     }
@@ -624,6 +628,31 @@ impl<Output: Answer> Stream for Job<'_, Output> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let job = self.get_mut();
+        if let Poll::Ready(answer) = job.poll_answered(context) {
+            job.waiting.end();
+            return Poll::Ready(answer);
+        }
+        let steps = job.steps.as_ref();
+        let callee = steps.and_then(|steps| steps.iter().next());
+        match job.waiting.begin(callee.map_or("", |step| step.server)) {
+            Ok(()) => Poll::Pending,
+            Err(Deadlock) => {
+                let error = CallError::Deadlock {
+                    function: job.called(),
+                };
+                job.end();
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+}
+
+impl<Output: Answer> Job<'_, Output> {
+    fn poll_answered(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Output::Value, CallError>>> {
+        let job = self;
         if let Some(error) = job.failed.take() {
             job.end();
             return Poll::Ready(Some(Err(error)));

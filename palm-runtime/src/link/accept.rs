@@ -557,7 +557,8 @@ impl Links {
             if let Some(peer) = state.peers.get(&key)
                 && peer.is_there()
             {
-                let room = peer.session.room();
+                let (room, lent) = (peer.session.room(), peer.session.peer_lent());
+                state.dispatch.set_lent(key, lent);
                 state.dispatch.set_room(key, room);
             }
         } else if state.acknowledged(key) {

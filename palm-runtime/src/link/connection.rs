@@ -374,6 +374,13 @@ impl Link {
         self.connecting.cause().or_else(|| self.refused.get())
     }
 
+    /// Reports to the master how many tasks of this worker wait for other calls of it, so that as many more run.
+    pub(crate) fn set_lent(&self, tasks: usize) {
+        let mut state = self.state();
+        state.set_lent(tasks);
+        state.flush(Instant::now());
+    }
+
     /// Whether there is a connection just now.
     pub(crate) fn is_connected(&self) -> bool {
         self.state().is_connected()
@@ -731,6 +738,7 @@ impl Link {
             ..self.hello.clone()
         };
         state.session = begin(&hello, window, self.options.heartbeat, now);
+        state.session.set_lent(state.pace.lent as u32);
         state.session.limit(state.left);
         for item in std::mem::take(&mut state.waiting) {
             state.session.submit(item, now);
@@ -949,6 +957,15 @@ impl State {
         self.pace.forget(now);
     }
 
+    fn set_lent(&mut self, tasks: usize) {
+        self.pace.lent = tasks as u64;
+        self.session
+            .set_lent(u32::try_from(tasks).unwrap_or(u32::MAX));
+        if !self.draining {
+            self.session.set_window(self.pace.window());
+        }
+    }
+
     fn ended(&mut self, tasks: u64, now: Instant) {
         if tasks > 0 {
             self.pace.ended(tasks, now);
@@ -1035,6 +1052,8 @@ impl ResultGroups {
 #[derive(Debug)]
 struct Pace {
     concurrency: u64,
+    /// How many tasks wait for other calls, so that as many more run.
+    lent: u64,
     prefetch: Prefetch,
     /// Tasks that are here.
     tasks: u64,
@@ -1048,6 +1067,7 @@ impl Pace {
     fn new(concurrency: u64, prefetch: Prefetch, now: Instant) -> Self {
         Self {
             concurrency: concurrency.max(1),
+            lent: 0,
             prefetch,
             tasks: 0,
             since: now,
@@ -1088,7 +1108,7 @@ impl Pace {
                 (tasks as u64).min(MOST_AHEAD)
             }
         };
-        self.concurrency + ahead
+        self.concurrency + self.lent + ahead
     }
 }
 

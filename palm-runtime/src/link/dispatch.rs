@@ -284,6 +284,8 @@ struct Worker {
     class: ClassId,
     /// How many tasks it runs at once; 0: unknown.
     concurrency: usize,
+    /// How many of its tasks wait for other calls, so that it runs as many more.
+    lent: usize,
     /// How many tasks it has.
     load: usize,
     /// How many more it accepts.
@@ -304,9 +306,17 @@ impl Worker {
         self.is_there && self.room > 0 && self.alone.is_none()
     }
 
+    /// How many tasks it runs at once now; 0: unknown.
+    fn runs(&self) -> usize {
+        match self.concurrency {
+            0 => 0,
+            concurrency => concurrency + self.lent,
+        }
+    }
+
     /// Whether it begins a further task at once, as far as is known.
     fn begins_at_once(&self) -> bool {
-        self.concurrency == 0 || self.load < self.concurrency
+        self.concurrency == 0 || self.load < self.runs()
     }
 
     /// Its place among the workers that may be assigned a task.
@@ -484,6 +494,7 @@ impl Dispatch {
             name: name.clone(),
             class: registry.add(functions),
             concurrency: concurrency as usize,
+            lent: 0,
             load: 0,
             room: 0,
             turn: 0,
@@ -534,6 +545,11 @@ impl Dispatch {
     /// Sets how many more tasks a worker accepts.
     pub(crate) fn set_room(&mut self, key: WorkerKey, room: u64) {
         self.change(key, |worker| worker.room = room);
+    }
+
+    /// Sets how many tasks of a worker wait for other calls.
+    pub(crate) fn set_lent(&mut self, key: WorkerKey, tasks: u32) {
+        self.change(key, |worker| worker.lent = tasks as usize);
     }
 
     /// Sorts the waiting tasks into pools again, since the workers that can run them have changed.
@@ -740,7 +756,7 @@ impl Dispatch {
         let worker = self.workers.get(&key)?;
         let mut most = usize::try_from(worker.room).unwrap_or(usize::MAX).min(fair);
         if (choice == Choice::BeginsAtOnce || worker.is_stalled) && worker.concurrency > 0 {
-            most = most.min(worker.concurrency - worker.load);
+            most = most.min(worker.runs().saturating_sub(worker.load));
         }
         let pool = &mut self.pools[index];
         let (flow, untried) = pool.untried.pop()?;
@@ -1016,9 +1032,10 @@ impl Dispatch {
             return;
         };
         let (name, class) = (worker.name.clone(), worker.class);
-        let (concurrency, alone) = (worker.concurrency, worker.alone);
+        let (concurrency, alone) = (worker.runs(), worker.alone);
         self.change(key, |worker| {
             worker.is_there = false;
+            worker.lent = 0;
             worker.load = 0;
             worker.alone = None;
             worker.is_reserved = false;

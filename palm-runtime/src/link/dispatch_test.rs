@@ -956,6 +956,25 @@ fn reservation_ends_with_its_worker() {
 }
 
 #[test]
+fn worker_whose_tasks_wait_for_other_calls_begins_as_many_more() {
+    let mut rig = Rig::empty();
+    rig.connect(0, &["work"], 2, 9);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned().len(), 2);
+    rig.passed(STALL);
+    rig.call("work", 2);
+    assert_eq!(rig.assigned(), [], "it has stalled");
+    rig.set_lent(0, 1);
+    assert_eq!(rig.assigned(), [(0, 3)]);
+    assert_eq!(rig.assigned(), []);
+    rig.set_lent(0, u32::MAX);
+    assert_eq!(rig.assigned(), [(0, 4)]);
+    rig.set_lent(0, 0);
+    rig.call("work", 1);
+    assert_eq!(rig.assigned(), []);
+}
+
+#[test]
 fn stalled_worker_prefetches_no_more() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 2, 4);

@@ -189,6 +189,9 @@ pub(crate) struct Session {
     peer_in_place: bool,
     /// Flags that the peer has not been told of yet.
     notice_due: bool,
+    /// How many tasks of this side, a worker, wait for other calls of its master; and of the peer.
+    lent: u32,
+    peer_lent: u32,
     peer_draining: bool,
     peer_finished: bool,
 }
@@ -256,6 +259,8 @@ impl Session {
             in_place: false,
             peer_in_place: false,
             notice_due: false,
+            lent: 0,
+            peer_lent: 0,
             peer_draining: false,
             peer_finished: false,
         }
@@ -340,6 +345,16 @@ impl Session {
     /// How many messages the peer may be ahead from now on. What it was promised it keeps.
     pub(crate) fn set_window(&mut self, messages: u64) {
         self.inbox.window.messages = messages;
+    }
+
+    /// Reports how many tasks of this side wait for other calls of its master.
+    pub(crate) fn set_lent(&mut self, tasks: u32) {
+        self.notice_due |= std::mem::replace(&mut self.lent, tasks) != tasks;
+    }
+
+    /// How many tasks of the peer, a worker, wait for other calls of this component.
+    pub(crate) fn peer_lent(&self) -> u32 {
+        self.peer_lent
     }
 
     /// Takes no more than `messages` in all.
@@ -459,6 +474,7 @@ impl Session {
         credit.messages = credit.messages.max(header.credit_messages);
         credit.bytes = credit.bytes.max(header.credit_bytes);
         self.answer_due |= header.answer;
+        self.peer_lent = header.lent;
 
         let Some(groups) = unpack(&header.sizes, &header.groups, frames) else {
             return self.refuse("its messages are not of the sizes that it tells", events);
@@ -588,6 +604,7 @@ impl Session {
             draining: self.draining,
             finished: self.finishing && self.outbox.is_transmitted(),
             in_place: self.in_place,
+            lent: self.lent,
             ..header::of(self.id.clone())
         }
     }

@@ -328,6 +328,20 @@ fn a_peer_that_drains_is_told_of_the_end() {
 }
 
 #[test]
+fn number_of_lent_places_is_reported_when_it_changes() {
+    let mut pair = Pair::new([window(1, 1); 2]);
+    pair.settle();
+    for lent in [2, 2, 1, 0] {
+        let is_new = pair.ends[1].session.peer_lent() != lent;
+        pair.ends[0].session.set_lent(lent);
+        pair.transmit(0);
+        assert_eq!(pair.under_way[0].len(), usize::from(is_new));
+        pair.settle();
+        assert_eq!(pair.ends[1].session.peer_lent(), lent);
+    }
+}
+
+#[test]
 fn a_peer_that_was_restarted_has_forgotten() {
     let mut pair = Pair::new([window(2, 1000), window(10, 1000)]);
     pair.settle();

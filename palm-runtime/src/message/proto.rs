@@ -642,6 +642,10 @@ pub struct LinkHeader {
     /// connection; nothing else in such a header counts. From version 3 on.
     #[prost(bool, tag = "20")]
     pub alive: bool,
+    /// How many tasks of a worker wait for other calls of its master: it begins as many more than `concurrency`
+    /// in its `hello` says.
+    #[prost(uint32, tag = "21")]
+    pub lent: u32,
 }
 /// Introduces the side that connects.
 #[derive(Clone, PartialEq, ::prost::Message)]

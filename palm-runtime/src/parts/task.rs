@@ -162,9 +162,16 @@ impl Inbound for TaskConnection {
             }
             std::future::pending().await
         };
+        let lent = async {
+            let mut lent = opened.shared.places.subscribe();
+            while lent.changed().await.is_ok() {
+                link.set_lent(*lent.borrow_and_update());
+            }
+        };
         tokio::select! {
             // In this task, so that tasks go on without waking another one.
             ended = link.drive() => ended?,
+            () = lent => {}
             () = in_place => {}
             () = drain => {}
             () = forward.run(tasks) => {}
