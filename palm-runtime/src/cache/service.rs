@@ -151,7 +151,7 @@ pub(crate) async fn handle(
         }
         Some(Verb::Store) => {
             let request = message.payload().clone();
-            return operations::handle(store, repeated, request).await;
+            return operations::handle(store, shared, repeated, request).await;
         }
         Some(Verb::Cancel) => {
             shared.cancellations.cancel(message.payload());
@@ -172,7 +172,7 @@ pub(crate) async fn handle(
 }
 
 /// The value of a key; the peers that the descriptor lists are those of this moment.
-async fn value(
+pub(super) async fn value(
     store: &ComponentStore,
     shared: &Shared,
     key: &str,
