@@ -94,7 +94,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
                 format!("{name}.{function}")
             };
             let steps: Vec<_> = names.iter().enumerate().map(step).collect();
-            let mut call = client.job(steps, [payload]);
+            let mut call = client.job(steps, [payload]).messages(1);
             if kind == FailureKind::DeadlineExceeded {
                 call = call.deadline(BRIEF);
             }
@@ -413,7 +413,7 @@ fn a_hub_without_workers_says_so_at_the_deadline() {
         let last = last.spawn().await.unwrap();
         let client = connect_through(&first, &last).await;
         let steps = First::MARK.then(Hand::MARK).then(Last::MARK);
-        let mut call = client.job(&steps, ["x"]).deadline(BRIEF);
+        let mut call = client.job(&steps, ["x"]).deadline(BRIEF).messages(1);
         let answer = soon("an error", call.next()).await.unwrap();
         let Err(CallError::Remote(error)) = answer else {
             panic!("answered {answer:?}");

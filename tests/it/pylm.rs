@@ -142,7 +142,8 @@ async fn unavailable(client: &Client, steps: &[&str]) -> RemoteError {
     let error = async {
         // What is on its way to a worker of pylm that ends is lost, or to who subscribes too late.
         loop {
-            let mut call = client.job(steps, ["x"]).deadline(BRIEF).timeout(2 * BRIEF);
+            let call = client.job(steps, ["x"]).messages(1);
+            let mut call = call.deadline(BRIEF).timeout(2 * BRIEF);
             if let Some(Err(CallError::Remote(error))) = call.next().await {
                 return error;
             }
@@ -161,7 +162,7 @@ async fn fail_everywhere(client: &Client, steps: &[&str], answer: &str, ours: &[
         for (function, payload, kind) in FAILURES.into_iter().chain([LATE]) {
             let failing = with(steps, *position, function);
             let at_fault = failing[*position].clone();
-            let mut call = client.job(failing, [payload]);
+            let mut call = client.job(failing, [payload]).messages(1);
             if kind == FailureKind::DeadlineExceeded {
                 call = call.deadline(BRIEF);
             }
