@@ -5,6 +5,7 @@
 //! `executor` the parts that there are, `component` the compositions, and `client` the other side.
 
 mod alone;
+mod budget;
 mod by_number;
 pub mod cache;
 pub mod callable;

@@ -1,8 +1,8 @@
 //! The bounded queue between two parts. Several flows share it: the receiver gets their values by fair
 //! queueing ([`FairQueue`]), and one flow cannot fill it.
 //!
-//! The bound on a flow is a dynamic threshold (Choudhury, Hahne: "Dynamic Queue Length Thresholds for
-//! Shared-Memory Packet Switches", 1998): what a flow holds is at most [`THRESHOLD`] times what is free. So
+//! The bound on a flow is a dynamic threshold (see [`budget`](crate::budget)): what a flow holds is at most four
+//! times what is free. So
 //! a flow alone uses 80 % of the queue, several flows have equal parts, and a new flow finds capacity.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +13,7 @@ use std::task::{Poll, Waker, ready};
 use smallvec::SmallVec;
 use tokio::task::coop;
 
+use crate::budget;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 
 /// How much a queue holds before senders have to wait.
@@ -33,9 +34,6 @@ impl Default for QueueLimits {
         }
     }
 }
-
-/// A flow holds at most so many times what is free.
-const THRESHOLD: usize = 4;
 
 /// Messages that are taken of a flow at once while other flows have some.
 const QUANTUM: usize = 16;
@@ -211,12 +209,10 @@ impl<T> Shared<T> {
 
 /// How much more a flow may hold, of a limit of which `total` is taken, `own` by the flow itself.
 fn capacity_left(limit: usize, total: usize, own: usize, has_flows: bool) -> usize {
-    let free = limit.saturating_sub(total);
-    if !has_flows {
-        return free;
+    match has_flows {
+        true => budget::capacity_left(limit, total, own),
+        false => limit.saturating_sub(total),
     }
-    // The largest `x` with own + x <= THRESHOLD * (free - x).
-    THRESHOLD.saturating_mul(free).saturating_sub(own) / (THRESHOLD + 1)
 }
 
 /// What a flow may add.

@@ -14,23 +14,31 @@
 //!   role. News of closed connections only make this faster: nothing depends on them.
 //! - A lost peer may return to its session until the session expires ([`LinkOptions::resume_limit`]). Its
 //!   session ends earlier if others have to wait for it, or if the limit of sessions is reached.
+//!
+//! Messages that have come and were not passed on yet are bounded in total, calls and results apart
+//! ([`LinkOptions::max_unread_bytes`]). Further ones of a peer that has its part of that are dropped as if its
+//! connection had lost them, and requested again once there is capacity. What is kept of a peer's `hello` counts
+//! against a limit too.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prost::Message as _;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::dispatch::{Dispatch, Failed, Loss};
 use super::header::{self, is_header};
 use super::options::LinkOptions;
 use super::reports::{Reports, listed};
-use super::session::{Event, Item, LOWEST_VERSION, Session, Window, messages};
+use super::session::{Event, Item, LOWEST_VERSION, Session, Window, held_bytes, messages};
 use super::streams::{Following, Origin, Streams};
 use super::workers::PausedFlows;
 use super::{CLIENT, SUBSCRIBER, WORKER};
+use crate::budget::{Ledger, LimitLog};
 use crate::by_number::ByNumber;
 use crate::fair_queue::MAX_WEIGHT;
 use crate::message::Group;
@@ -47,6 +55,16 @@ const WINDOW: Window = Window {
     messages: 4096,
     bytes: 8 * 1024 * 1024,
 };
+
+/// How many bytes a `hello` has at most: a worker's functions, names and topics.
+const MAX_HELLO_BYTES: usize = 1024 * 1024;
+
+/// How many bytes the `hello`s of all sessions keep in memory, about.
+const MAX_HELLOS_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a session, and a function of a worker, take of memory besides the bytes of their `hello`, about.
+const SESSION_OVERHEAD: usize = 2048;
+const FUNCTION_OVERHEAD: usize = 64;
 
 /// Longest name that is kept, in bytes.
 pub(super) const LONGEST_NAME: usize = 256;
@@ -204,6 +222,17 @@ pub(super) struct State {
     /// Who may have something to be sent.
     pub(super) stirred: Vec<PeerKey>,
     events: Vec<Event>,
+    /// Calls, and results of workers, that have come and were not passed on yet, by session.
+    unread_calls: Ledger<PeerKey>,
+    unread_results: Ledger<PeerKey>,
+    unread_log: LimitLog,
+    /// How many bytes of tasks workers may have, how many they have had since all were counted, and whether they
+    /// may be counted again.
+    pub(super) max_task_bytes: usize,
+    pub(super) tasks_held: usize,
+    pub(super) may_recount_tasks: bool,
+    /// What sessions keep of their `hello`s.
+    hellos: Ledger<PeerKey>,
     /// Clients that have opened a session since this was taken.
     returned: Vec<Arc<str>>,
     reports: Reports,
@@ -218,6 +247,14 @@ enum Ending {
     Replaced,
     /// The peer is gone, or too slow.
     Expired,
+}
+
+/// Returns memory of a table that has become much smaller.
+pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+    const LEAST: usize = 64;
+    if table.capacity() > LEAST.max(4 * table.len()) * 2 {
+        table.shrink_to(LEAST.max(2 * table.len()));
+    }
 }
 
 /// What becomes of a peer at a tick.
@@ -344,6 +381,9 @@ impl Peer {
 impl Links {
     pub(crate) fn new(options: LinkOptions) -> Self {
         let dispatch = Dispatch::new(options.max_attempts);
+        let unread = options.max_unread_bytes;
+        let backlog = options.max_backlog_bytes;
+        let max_task_bytes = options.max_task_bytes;
         let inputs = Arc::<Lane>::default();
         Self {
             options,
@@ -362,13 +402,20 @@ impl Links {
                 blocked: None,
                 paused_flows: PausedFlows::default(),
                 tells_of_the_end: false,
-                streams: Streams::default(),
+                streams: Streams::new(backlog),
                 inputs: inputs.clone(),
                 drains: false,
                 in_place: false,
                 settled_at: None,
                 stirred: Vec::new(),
                 events: Vec::new(),
+                unread_calls: Ledger::new(unread),
+                unread_results: Ledger::new(unread),
+                unread_log: LimitLog::default(),
+                max_task_bytes,
+                tasks_held: 0,
+                may_recount_tasks: true,
+                hellos: Ledger::new(MAX_HELLOS_BYTES),
                 returned: Vec::new(),
                 reports: Reports::default(),
             }),
@@ -499,8 +546,25 @@ impl Links {
             return;
         };
         let mut events = std::mem::take(&mut state.events);
-        peer.session.receive(now, &header, frames, &mut events);
         let is_worker = matches!(peer.role, Role::Worker { .. });
+        let unread = match is_worker {
+            true => &state.unread_results,
+            false => &state.unread_calls,
+        };
+        let was_held_back = peer.session.is_held_back();
+        peer.session.set_capacity(unread.capacity(&key), now);
+        peer.session.receive(now, &header, frames, &mut events);
+        if peer.session.is_held_back()
+            && !was_held_back
+            && let Some(times) = state.unread_log.record(now)
+        {
+            tracing::warn!(
+                peer = %peer.name,
+                times,
+                used_bytes = unread.used(),
+                "holding back messages of a peer: too many bytes wait to be handled"
+            );
+        }
         let weight = peer.weight;
         if header.hello.is_none() && !peer.is_there() && !peer.session.is_over() {
             // The peer was silent, and has kept its session.
@@ -515,6 +579,7 @@ impl Links {
                     let worked = state.results(key, item, &mut groups);
                     finished += worked.finished;
                     self.strays.fetch_add(worked.strays, Ordering::Relaxed);
+                    state.unread_results.add(NO_PEER, held(&worked.made));
                     self.results.give(NO_PEER, 1, worked.made);
                 }
                 Event::Messages(Item { group, .. }) => groups.push(group),
@@ -546,11 +611,12 @@ impl Links {
             }
         }
         state.events = events;
-        let lane = if is_worker {
-            &self.results
+        let (lane, unread) = if is_worker {
+            (&self.results, &mut state.unread_results)
         } else {
-            &*self.inputs
+            (&*self.inputs, &mut state.unread_calls)
         };
+        unread.add(key, held(&groups));
         lane.give(key, weight, groups);
         if is_worker {
             state.dispatch.unload(key, finished, now);
@@ -597,20 +663,33 @@ impl Links {
             // The caller answers by `closed`.
             return Ok(());
         }
+        let hello_bytes = hello.encoded_len();
+        if hello_bytes > MAX_HELLO_BYTES {
+            let reason = format!(
+                "the hello has {hello_bytes} bytes, and at most {MAX_HELLO_BYTES} are kept"
+            );
+            return refuse(Kind::Protocol, reason);
+        }
         let following = match Following::of(hello) {
             Ok(following) => following,
             Err(reason) => return refuse(Kind::Protocol, reason),
         };
         state.vacate(route, now);
         let name: Arc<str> = short(&hello.name).into();
-        // Pending publications of a lost subscriber are for the next one of its name.
-        let inherited = state.inherit(&name, &following);
-        let predecessor = state.predecessor(&name, &following);
         if state.peers.len() >= self.options.max_sessions && !state.evict() {
             return refuse(Kind::Crowded, "there are too many links".to_owned());
         }
         state.last_key += 1;
         let key = state.last_key;
+        let kept = hello_bytes + SESSION_OVERHEAD + hello.functions.len() * FUNCTION_OVERHEAD;
+        if !state.hellos.capacity(&key).admits(kept) || !state.streams.admits_news(&following) {
+            let reason = "the links here keep too many functions and topics".to_owned();
+            return refuse(Kind::Crowded, reason);
+        }
+        state.hellos.add(key, kept);
+        // Pending publications of a lost subscriber are for the next one of its name.
+        let inherited = state.inherit(&name, &following);
+        let predecessor = state.predecessor(&name, &following);
         // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
         let role = if hello.role == WORKER {
@@ -713,9 +792,16 @@ impl Links {
             peers,
             stirred,
             streams,
+            unread_calls,
+            unread_results,
             ..
         } = &mut *state;
         for (key, messages, bytes) in messages {
+            let held = held_bytes(messages as usize, bytes as usize);
+            // They count also after their session has ended.
+            if !unread_calls.release(&key, held) {
+                unread_results.release(&key, held);
+            }
             if let Some(peer) = peers.get_mut(&key) {
                 match &mut peer.role {
                     Role::Worker { .. } => peer.session.consume(messages, bytes),
@@ -806,9 +892,21 @@ impl Links {
             peers,
             stirred,
             streams,
+            unread_calls,
+            unread_results,
             ..
         } = &mut *state;
+        streams.recount(|key| peers.get(&key).map(|peer| &peer.session));
         for (&key, peer) in peers {
+            if peer.session.is_held_back() {
+                let unread = match peer.role {
+                    Role::Worker { .. } => &*unread_results,
+                    Role::Stream { .. } => &*unread_calls,
+                };
+                if peer.session.set_capacity(unread.capacity(&key), now) {
+                    peer.stir(stirred);
+                }
+            }
             let is_waited_for = streams.full_since(key).is_some();
             match peer.fate(&self.options, is_waited_for, now) {
                 Fate::Stays => {}
@@ -852,6 +950,12 @@ impl Links {
         } = &mut *state;
         dispatch.expire(now, failed);
         state.reports.tick(now);
+        state.may_recount_tasks = true;
+        shrink(&mut state.peers);
+        shrink(&mut state.sessions);
+        shrink(&mut state.routes);
+        shrink(&mut state.callers);
+        state.streams.shrink();
         state.assign(now);
         self.flush(&mut state, now);
         vanished
@@ -887,6 +991,7 @@ impl Links {
             output.send(peer.route.clone(), &header, Vec::new());
         }
         peers.clear();
+        state.hellos.clear();
         state.there = 0;
         state.output = Output::None;
     }
@@ -909,7 +1014,7 @@ impl Links {
                 let header = &transmission.header;
                 if !output.send(route, header, transmission.frames) {
                     // The socket's queue is full: again at the next tick, or when the peer is heard of.
-                    peer.session.unsent();
+                    peer.session.unsent(transmission.header.first);
                     break;
                 }
             }
@@ -1107,6 +1212,7 @@ impl State {
     /// has no other one.
     fn remove(&mut self, key: PeerKey, ending: Ending) -> Option<Arc<str>> {
         let mut peer = self.peers.remove(&key)?;
+        self.hellos.release_all(&key);
         if self.routes.get(&peer.route) == Some(&key) {
             self.routes.remove(&peer.route);
         }
@@ -1275,6 +1381,12 @@ fn not_served(role: &str) -> String {
         CLIENT => "clients call a server or master, and this component is neither: give the `db_address` of one of these".to_owned(),
         _ => format!("this component has no links for the role `{role}`"),
     }
+}
+
+/// How many bytes messages keep in memory, about.
+fn held(groups: &[Group]) -> usize {
+    let bytes = groups.iter().map(Group::bytes).sum();
+    held_bytes(groups.iter().map(Group::len).sum(), bytes)
 }
 
 pub(super) fn short(text: &str) -> &str {

@@ -977,10 +977,11 @@ impl State {
 
     fn flush(&mut self, now: Instant) {
         while let Some(transmission) = self.session.transmit(now) {
+            let first = transmission.header.first;
             let header = header::encode(&transmission.header);
             if !self.send(header, transmission.frames) {
-                // There is no connection, or no room: again when there is, or later.
-                self.session.unsent();
+                // There is no connection, or its queue is full: it is sent again when that has changed.
+                self.session.unsent(first);
                 break;
             }
         }

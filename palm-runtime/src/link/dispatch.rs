@@ -32,6 +32,7 @@ use smallvec::SmallVec;
 
 use super::functions::{self, ClassId, Eligibility, FunctionId, Registry, UNKNOWN};
 use super::reports::{calls, no_worker};
+use super::session::held_bytes;
 use crate::by_number::ByNumber;
 use crate::error::CallFailure;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
@@ -467,6 +468,16 @@ impl Dispatch {
         let is_full =
             self.untried.messages >= BACKLOG.messages || self.untried.bytes >= BACKLOG.bytes;
         !is_full && (self.has_room() || self.waiting() < ahead)
+    }
+
+    /// How many bytes the tasks keep that workers have or have had, about. Looks at all of them.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let tasks = self.tasks.values().map(|task| (1, task.frame.len()));
+        let groups = self.together.values().map(|held| &held.group);
+        let groups = groups.map(|group| (group.len(), group.bytes()));
+        let held = tasks.chain(groups);
+        held.map(|(messages, bytes)| held_bytes(messages, bytes))
+            .sum()
     }
 
     /// What the workers can do for a task.

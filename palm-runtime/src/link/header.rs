@@ -11,6 +11,10 @@ const PROTOCOL: u32 = u32::from_le_bytes(*b"PLK1");
 /// How each header begins: the field `protocol`, which goes first.
 const BEGINNING: &[u8] = b"\x0dPLK1";
 
+/// How many bytes a header has at most: those of a `hello`, and numbers of 256 messages. Read, its functions can
+/// take fifty times as many bytes.
+const MAX_HEADER_BYTES: usize = 2 * 1024 * 1024;
+
 /// The length of a session's id, in bytes.
 pub(crate) const SESSION_LEN: usize = 16;
 
@@ -20,8 +24,11 @@ pub(crate) fn is_header(frame: &[u8]) -> bool {
     frame.starts_with(BEGINNING)
 }
 
-/// Reads a header. `None`: it is none, or it names no session.
+/// Reads a header. `None`: it is none, is too long, or names no session.
 pub(crate) fn decode(frame: Bytes) -> Option<LinkHeader> {
+    if frame.len() > MAX_HEADER_BYTES {
+        return None;
+    }
     let header = LinkHeader::decode(frame).ok()?;
     let is_one = header.protocol == PROTOCOL && header.session.len() == SESSION_LEN;
     is_one.then_some(header)
@@ -69,6 +76,11 @@ mod tests {
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK1\xff")), None);
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK2")), None);
         assert_eq!(decode(Bytes::new()), None);
+        let mut long = encode(&session(SESSION_LEN)).to_vec();
+        // Field 100, as bytes.
+        long.extend(b"\xa2\x06\x80\x80\x80\x01");
+        long.resize(long.len() + MAX_HEADER_BYTES, 0);
+        assert_eq!(decode(long.into()), None);
     }
 
     #[test]

@@ -40,6 +40,18 @@ pub struct LinkOptions {
     pub max_attempts: u32,
     /// How many sessions there may be at once. Default: 10 000.
     pub max_sessions: usize,
+    /// How many bytes of calls that have come over links may wait to be passed on, and how many of results of
+    /// workers, of all peers together. A peer has at most four times what is free, and 8 MiB; beyond that its
+    /// messages are dropped on arrival, and requested again once there is capacity. A message that is larger than
+    /// all of it is accepted if no other waits. Default: 512 MiB.
+    pub max_unread_bytes: usize,
+    /// How many bytes of tasks may be with workers, all of them together, that have no result yet. Further ones wait
+    /// in their queue. Default: 512 MiB.
+    pub max_task_bytes: usize,
+    /// How many bytes of publications and answers may wait for subscribers and clients that have not acknowledged
+    /// them, of all peers together. A peer has at most four times what is free; beyond that it counts as one with
+    /// a full backlog, see [`slow_limit`](Self::slow_limit). Default: 1 GiB.
+    pub max_backlog_bytes: usize,
 }
 
 impl Default for LinkOptions {
@@ -54,6 +66,9 @@ impl Default for LinkOptions {
             pushed_limit: None,
             max_attempts: 3,
             max_sessions: 10_000,
+            max_unread_bytes: 512 * 1024 * 1024,
+            max_task_bytes: 512 * 1024 * 1024,
+            max_backlog_bytes: 1024 * 1024 * 1024,
         }
     }
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::header;
 use super::pack::{Packed, pack, unpack};
+use crate::budget::Capacity;
 use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
@@ -92,6 +93,14 @@ impl Item {
         self.tag = self.tag.wrapping_add(self.step.wrapping_mul(count as u64));
         front
     }
+}
+
+/// What a message takes of memory besides its bytes, about.
+const MESSAGE_OVERHEAD: usize = 256;
+
+/// How many bytes so many messages with so many bytes keep in memory, about.
+pub(crate) fn held_bytes(messages: usize, bytes: usize) -> usize {
+    bytes.saturating_add(messages.saturating_mul(MESSAGE_OVERHEAD))
 }
 
 /// How many messages these are.
@@ -183,6 +192,10 @@ pub(crate) struct Session {
     resend_due: bool,
     /// When what is missing was asked for last.
     resend_asked: Option<Instant>,
+    /// How many bytes of messages may be received now.
+    capacity: Capacity,
+    /// The size of the first message for which there was no capacity. The peer sends it again when it is asked to.
+    held_back: Option<usize>,
     draining: bool,
     finishing: bool,
     in_place: bool,
@@ -254,6 +267,8 @@ impl Session {
             ack_due: None,
             resend_due: false,
             resend_asked: None,
+            capacity: Capacity::MAX,
+            held_back: None,
             draining: false,
             finishing: false,
             in_place: false,
@@ -357,6 +372,25 @@ impl Session {
         self.peer_lent
     }
 
+    /// Limits what is received from now on. Messages beyond it are dropped as if the connection had lost them:
+    /// the peer keeps them, and [`set_capacity`](Self::set_capacity) asks for them as soon as there is capacity for
+    /// the first. Returns whether it does.
+    pub(crate) fn set_capacity(&mut self, capacity: Capacity, now: Instant) -> bool {
+        self.capacity = capacity;
+        let is_resumed = self.held_back.is_some_and(|bytes| capacity.admits(bytes));
+        if is_resumed {
+            self.held_back = None;
+            self.resend_due = true;
+            self.resend_asked = Some(now);
+        }
+        is_resumed
+    }
+
+    /// Whether messages were dropped since there was no capacity for them.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.held_back.is_some()
+    }
+
     /// Takes no more than `messages` in all.
     pub(crate) fn limit(&mut self, messages: u64) {
         self.inbox.limit = messages;
@@ -426,10 +460,9 @@ impl Session {
         }
     }
 
-    /// A transmission could not be sent: it is made again later, with what was transmitted since the last
-    /// acknowledgement.
-    pub(crate) fn unsent(&mut self) {
-        self.outbox.rewind();
+    /// The transmission whose first message is number `first` could not be sent: it is made again later.
+    pub(crate) fn unsent(&mut self, first: u64) {
+        self.outbox.rewind_to(first);
         self.answer_due = true;
     }
 
@@ -501,6 +534,12 @@ impl Session {
             if seen > 0 {
                 item.split_to(seen as usize);
             }
+            let cost = held_bytes(item.len(), item.group.bytes());
+            if !self.capacity.take(cost) {
+                self.held_back = Some(cost);
+                break;
+            }
+            self.held_back = None;
             if !self.inbox.take(&item.group) {
                 return self.refuse("it sends more than it has credit for", events);
             }
@@ -515,7 +554,8 @@ impl Session {
             self.ack_due.get_or_insert(now + ACK_DELAY);
         }
         let is_asked = |asked: Instant| now.saturating_duration_since(asked) < RETRY;
-        if header.first > received && !self.resend_asked.is_some_and(is_asked) {
+        let is_gap = header.first > received && self.held_back.is_none();
+        if is_gap && !self.resend_asked.is_some_and(is_asked) {
             self.resend_asked = Some(now);
             self.resend_due = true;
         }
@@ -853,6 +893,18 @@ impl Outbox {
             messages: self.base,
             bytes: self.base_bytes,
         };
+    }
+
+    /// Sends number `first` next, of those that are kept.
+    fn rewind_to(&mut self, first: u64) {
+        self.rewind();
+        while let Some(item) = self.items.get(self.place)
+            && self.next.messages + item.len() as u64 <= first
+        {
+            self.next.messages += item.len() as u64;
+            self.next.bytes += item.group.bytes() as u64;
+            self.place += 1;
+        }
     }
 
     /// What goes out together now, as places in `items`.

@@ -210,6 +210,9 @@ impl Pair {
     /// Runs without faults until all messages are acknowledged. Returns how long that took, and how many
     /// transmissions.
     fn settle(&mut self) -> Settled {
+        for end in &mut self.ends {
+            end.session.set_capacity(Capacity::MAX, self.now);
+        }
         let (begin, transmissions) = (self.now, self.transmissions);
         for _ in 0..1000 {
             self.exchange();
@@ -445,6 +448,11 @@ enum Step {
     Full {
         end: usize,
     },
+    /// There is capacity for so many bytes of messages, until this changes.
+    Limit {
+        end: usize,
+        bytes: usize,
+    },
     Wait {
         milliseconds: u64,
     },
@@ -469,7 +477,8 @@ fn step() -> impl Strategy<Value = Step> {
         24 => regular_step(),
         1 => end.clone().prop_map(|end| Step::Lose { end }),
         1 => end.clone().prop_map(|end| Step::Repeat { end }),
-        1 => end.prop_map(|end| Step::Full { end }),
+        1 => end.clone().prop_map(|end| Step::Full { end }),
+        2 => (end, 0..3000_usize).prop_map(|(end, bytes)| Step::Limit { end, bytes }),
         1 => [0..4_usize, 0..4_usize].prop_map(|keep| Step::Cut { keep }),
         1 => (1..3000_u64).prop_map(|milliseconds| Step::Wait { milliseconds }),
     ]
@@ -500,9 +509,16 @@ impl Pair {
             Step::Cut { keep } => self.cut(keep),
             Step::Full { end } => {
                 let session = &mut self.ends[end].session;
-                if session.transmit(self.now).is_some() {
-                    session.unsent();
+                if let Some(transmission) = session.transmit(self.now) {
+                    session.unsent(transmission.header.first);
                 }
+            }
+            Step::Limit { end, bytes } => {
+                let capacity = Capacity {
+                    bytes,
+                    admits_any_size: false,
+                };
+                self.ends[end].session.set_capacity(capacity, self.now);
             }
             Step::Wait { milliseconds } => self.now += Duration::from_millis(milliseconds),
         }

@@ -13,8 +13,9 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::CLIENT;
-use super::accept::{LONGEST_NAME, Links, PeerKey, State};
-use super::session::{Item, Session, messages};
+use super::accept::{LONGEST_NAME, Links, PeerKey, State, shrink};
+use super::session::{Item, Session, held_bytes, messages};
+use crate::budget::{self, Budget, Reservation};
 use crate::cancel::CANCEL_TOPIC;
 use crate::message::Group;
 use crate::message::proto::{self, LinkHello};
@@ -41,6 +42,12 @@ const BEHIND: Backlog = Backlog {
     bytes: 16 * 1024 * 1024,
 };
 
+/// However little is free of [`LinkOptions::max_backlog_bytes`](super::LinkOptions), a peer may have so many bytes.
+const LEAST_BACKLOG_BYTES: usize = 64 * 1024;
+
+/// How many bytes of news of peers the part that publishes may leave unread, while it waits for subscribers.
+const MAX_NEWS_BYTES: usize = 16 * 1024 * 1024;
+
 /// How many topics one peer may follow.
 const MOST_TOPICS: usize = 64;
 
@@ -57,6 +64,19 @@ struct Backlog {
 impl Backlog {
     fn reaches(self, limit: Self) -> bool {
         self.messages >= limit.messages || self.bytes >= limit.bytes
+    }
+
+    /// With at most so many bytes.
+    fn at_most(self, bytes: usize) -> Self {
+        Self {
+            bytes: self.bytes.min(bytes),
+            ..self
+        }
+    }
+
+    /// What it keeps in memory, about.
+    fn held(self) -> usize {
+        held_bytes(self.messages, self.bytes)
     }
 
     fn half(self) -> Self {
@@ -76,6 +96,12 @@ pub(crate) struct Following {
 }
 
 impl Following {
+    /// What it keeps in memory, about.
+    fn held(&self) -> usize {
+        let topics: usize = self.topics.iter().map(String::len).sum();
+        held_bytes(1 + self.topics.len(), topics + self.client.len())
+    }
+
     /// What a peer says that it follows.
     pub(super) fn of(hello: &LinkHello) -> Result<Self, String> {
         let topics = &hello.topics;
@@ -146,10 +172,13 @@ impl Origin {
 #[derive(Debug)]
 pub(crate) enum StreamNews {
     /// A peer follows this from now on.
-    Follows(Following),
+    Follows(Following, NewsReservation),
     /// Publications of a subscriber that is gone, which no other subscriber has received.
     Undelivered(Vec<Delivery>),
 }
+
+/// What unread news takes of [`MAX_NEWS_BYTES`].
+pub(crate) type NewsReservation = Option<Reservation<()>>;
 
 /// Messages to be published.
 #[derive(Debug, Clone)]
@@ -179,8 +208,12 @@ impl Follower {
 }
 
 /// Who follows what.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streams {
+    /// How many bytes may wait for all peers together.
+    max_backlog: usize,
+    /// How many wait, about: what was acknowledged since the last [`recount`](Self::recount) is still counted.
+    held: usize,
     /// Whether there is a part that publishes.
     pub(super) publishes: bool,
     followers: HashMap<PeerKey, Follower>,
@@ -193,6 +226,13 @@ pub(super) struct Streams {
     full: HashMap<PeerKey, Instant>,
     /// To the part that publishes.
     news: Option<mpsc::UnboundedSender<StreamNews>>,
+    unread_news: Budget<()>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
 }
 
 /// The client of a topic: what stands in front of the first slash.
@@ -201,6 +241,51 @@ fn client_of(topic: &str) -> &str {
 }
 
 impl Streams {
+    /// `max_backlog`: how many bytes may wait for all peers together.
+    pub(super) fn new(max_backlog: usize) -> Self {
+        Self {
+            max_backlog,
+            held: 0,
+            publishes: false,
+            followers: HashMap::new(),
+            topics: HashMap::new(),
+            clients: HashMap::new(),
+            callers: HashMap::new(),
+            full: HashMap::new(),
+            news: None,
+            unread_news: Budget::new(MAX_NEWS_BYTES),
+        }
+    }
+
+    /// Whether a peer with this may be added now.
+    pub(super) fn admits_news(&self, following: &Following) -> bool {
+        self.news.is_none() || self.unread_news.reserve(&(), following.held()).is_some()
+    }
+
+    /// Counts what waits for peers again; to be called every tick. `session`: the session of a peer.
+    pub(super) fn recount<'a>(&mut self, session: impl Fn(PeerKey) -> Option<&'a Session>) {
+        let backlogs = self.followers.iter().filter_map(|(&key, follower)| {
+            let backlog = follower.backlog(session(key)?);
+            Some(backlog.held())
+        });
+        self.held = backlogs.sum();
+    }
+
+    /// Returns memory that it took for more peers than there are.
+    pub(super) fn shrink(&mut self) {
+        shrink(&mut self.followers);
+        shrink(&mut self.topics);
+        shrink(&mut self.clients);
+        shrink(&mut self.callers);
+    }
+
+    /// How many bytes may wait for any single peer.
+    fn backlog_share(&self) -> usize {
+        let free = self.max_backlog.saturating_sub(self.held);
+        let share = free.saturating_mul(budget::THRESHOLD);
+        share.max(LEAST_BACKLOG_BYTES)
+    }
+
     pub(super) fn add(&mut self, key: PeerKey, following: Following) {
         for (index, topic) in following.topics.iter().enumerate() {
             let place = self.topics.entry(topic.clone()).or_default();
@@ -211,8 +296,9 @@ impl Streams {
             place.push(key);
         }
         if let Some(news) = &self.news {
+            let reservation = self.unread_news.reserve(&(), following.held());
             // Without a taker the component has stopped.
-            let _ = news.send(StreamNews::Follows(following.clone()));
+            let _ = news.send(StreamNews::Follows(following.clone(), reservation));
         }
         let follower = Follower {
             following,
@@ -360,7 +446,8 @@ impl Streams {
     /// Whether a client is to make no further calls for now.
     pub(super) fn is_behind(&self, key: PeerKey, session: &Session) -> bool {
         let follower = self.followers.get(&key);
-        follower.is_some_and(|follower| follower.backlog(session).reaches(BEHIND))
+        let limit = BEHIND.at_most(self.backlog_share());
+        follower.is_some_and(|follower| follower.backlog(session).reaches(limit))
     }
 
     /// Since when a peer's backlog is full, if it is.
@@ -397,6 +484,7 @@ impl Streams {
         let follower = self.followers.get(&key);
         let is_full = follower.is_some_and(|it| {
             let limit = it.following.backlog_limit().unwrap_or(BACKLOG);
+            let limit = limit.at_most(self.backlog_share());
             it.backlog(session).reaches(limit.half())
         });
         if !is_full {
@@ -501,17 +589,21 @@ impl State {
         let targets = run.first().map(|first| self.streams.targets(&first.topic));
         let targets = targets.unwrap_or_default();
         for &(key, tag) in &targets {
+            let share = self.streams.backlog_share();
             let follower = self.streams.followers.get_mut(&key);
             let (Some(follower), Some(peer)) = (follower, self.peers.get_mut(&key)) else {
                 continue;
             };
             let limit = follower.following.backlog_limit();
+            let limit = limit.map(|limit| limit.at_most(share));
             if limit.is_none() && follower.backlog(&peer.session).reaches(BACKLOG) {
                 // Cancellations: the calls run to their end.
                 continue;
             }
             let groups = run.iter().map(|delivery| &delivery.group);
             let items = groups.clone().map(|group| Item::of(tag, 0, group.clone()));
+            let held = |group: &Group| held_bytes(group.len(), group.bytes());
+            self.streams.held += groups.clone().map(held).sum::<usize>();
             match &mut follower.parked {
                 Some(parked) => {
                     let size = &mut follower.parked_size;
@@ -613,7 +705,7 @@ mod tests {
         };
         streams.add(1, following(&["news", "sport"], "anna"));
         streams.add(2, following(&["sport"], ""));
-        while let Ok(StreamNews::Follows(_)) = news.try_recv() {}
+        while let Ok(StreamNews::Follows(..)) = news.try_recv() {}
         let item = |tag: u64| Item::new(tag, vec![tag as u8].into());
         // Items for the client, and for topics that it does not follow, have no caller to be answered.
         let items = (0..4).map(item).chain([item(u64::MAX)]).collect();

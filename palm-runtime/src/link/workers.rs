@@ -10,7 +10,7 @@ use super::accept::{Links, Peer, PeerKey, State};
 #[cfg(feature = "http")]
 use super::dispatch::UNKNOWN_GRACE;
 use super::dispatch::{Dispatch, Failed, Reach};
-use super::session::{Item, RETURNS_VERSION, TASK_STEP};
+use super::session::{Item, RETURNS_VERSION, TASK_STEP, held_bytes};
 use crate::fair_queue::{Flow, FlowKey, Usage};
 use crate::message::{Group, Message};
 
@@ -237,15 +237,27 @@ fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Group> {
 }
 
 impl State {
-    /// Gives tasks that wait to workers that have room.
+    /// Assigns tasks that wait to workers with credit, while not too many bytes of tasks are with workers.
     pub(super) fn assign(&mut self, now: Instant) {
-        while let Some((key, first, group)) = self.dispatch.assign(now) {
+        while self.admits_tasks()
+            && let Some((key, first, group)) = self.dispatch.assign(now)
+        {
+            self.tasks_held += held_bytes(group.len(), group.bytes());
             if let Some(peer) = self.peers.get_mut(&key) {
                 let item = Item::of(TASK_STEP * first, TASK_STEP, group);
                 peer.session.submit(item, now);
                 peer.stir(&mut self.stirred);
             }
         }
+    }
+
+    /// Whether workers may be assigned further tasks. Tasks that have ended are still counted until the limit is
+    /// reached; then all are counted again, at most once in a tick.
+    fn admits_tasks(&mut self) -> bool {
+        if self.tasks_held >= self.max_task_bytes && std::mem::take(&mut self.may_recount_tasks) {
+            self.tasks_held = self.dispatch.held_bytes();
+        }
+        self.tasks_held < self.max_task_bytes
     }
 
     /// A worker has sent results. Those that count are added to `groups`.
@@ -382,7 +394,11 @@ mod tests {
 
     impl Rig {
         fn new(versions: &[u32]) -> Self {
-            let links = Links::new(LinkOptions::default());
+            Self::with_options(versions, LinkOptions::default())
+        }
+
+        fn with_options(versions: &[u32], options: LinkOptions) -> Self {
+            let links = Links::new(options);
             links.state().output = Output::Recorded(VecDeque::new());
             assert!(links.give_tasks());
             let results = links.take_results().unwrap();
@@ -545,5 +561,25 @@ mod tests {
             [false, false]
         );
         assert_eq!(doubts(VERSION, &[(2, share), (3, share)]), [false, false]);
+    }
+
+    #[test]
+    fn tasks_with_workers_are_bounded_in_bytes() {
+        let mut options = LinkOptions::default();
+        options.max_task_bytes = 500_000;
+        let mut rig = Rig::with_options(&[VERSION], options);
+        let message = || Message::new("master.work", vec![0; 100_000]).into_frame();
+        let mut tasks: VecDeque<_> = (0..9).map(|_| (Flow::new(1), message().into())).collect();
+        assert_eq!(rig.links.submit(&mut tasks, usize::MAX, usize::MAX), 9);
+        rig.exchange();
+        let tags: Vec<_> = rig.workers[0].tasks.iter().map(|task| task.tag).collect();
+        assert_eq!(tags.len(), 5);
+        for tag in &tags[..3] {
+            rig.workers[0].send(tag | 1, "result");
+        }
+        rig.exchange();
+        rig.links.tick();
+        rig.exchange();
+        assert_eq!(rig.workers[0].tasks.len(), 8);
     }
 }

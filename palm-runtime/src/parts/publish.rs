@@ -206,7 +206,7 @@ impl<S: Shape> Outbound for PubService<S> {
                     publisher.take_notice().await?;
                 }
                 Some(news) = next(&mut followed) => match news {
-                    StreamNews::Follows(following) => publisher.follow(&following).await?,
+                    StreamNews::Follows(following, _reservation) => publisher.follow(&following).await?,
                     StreamNews::Undelivered(deliveries) => publisher.undelivered(deliveries),
                 },
                 () = shared.streams.in_place(), if !is_in_place => {
