@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::options::{Kill, SocketOptions};
 use super::{Address, Frames, SocketClosed, TrySendError};
+use crate::budget::LimitLog;
 
 /// The kinds of sockets that palm uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,9 @@ pub(super) struct Socket {
     /// The longest wait before connecting anew.
     pause: Duration,
     connections: Mutex<HashMap<Address, AbortOnDropHandle<()>>>,
+    max_connections: usize,
+    /// Closes connections beyond that, of a socket that binds.
+    limiter: OnceLock<AbortOnDropHandle<()>>,
     kill: Kill,
 }
 
@@ -63,6 +67,8 @@ impl Socket {
             closed: AtomicBool::new(false),
             pause: options.reconnect.1,
             connections: Mutex::default(),
+            max_connections: options.max_connections,
+            limiter: OnceLock::new(),
             kill: options.kill.clone(),
         }
     }
@@ -71,6 +77,13 @@ impl Socket {
     pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
         if let Some(path) = address.ipc_path() {
             refuse_path_in_use(path).await?;
+        }
+        if self.limiter.get().is_none() {
+            let (native, monitor) = (self.native.clone_shared(), self.native.monitor());
+            let limiter = limit_connections(native, monitor, self.max_connections);
+            let _ = self
+                .limiter
+                .set(AbortOnDropHandle::new(tokio::spawn(limiter)));
         }
         let endpoint = self
             .native
@@ -450,6 +463,42 @@ async fn keep_connecting(
             }
             Ok(_) | Err(MonitorRecvError::Lagged(_)) => {}
             Err(_) => return,
+        }
+    }
+}
+
+/// Closes connections as they come while there are more than `most`.
+async fn limit_connections(socket: omq_tokio::Socket, mut monitor: MonitorStream, most: usize) {
+    let mut log = LimitLog::default();
+    loop {
+        let mut surplus = Vec::new();
+        match monitor.recv().await {
+            Ok(MonitorEvent::HandshakeSucceeded { peer, .. }) => {
+                if socket.ready_peer_count() > most {
+                    surplus.push(peer.connection_id);
+                }
+            }
+            Ok(_) => continue,
+            Err(MonitorRecvError::Lagged(_)) => {
+                let Ok(connections) = socket.connections().await else {
+                    return;
+                };
+                let mut ids: Vec<_> = connections.iter().map(|it| it.connection_id).collect();
+                ids.sort_unstable();
+                surplus.extend(ids.into_iter().skip(most));
+            }
+            Err(_) => return,
+        }
+        for connection in surplus {
+            // It may have been closed by its peer.
+            let _ = socket.disconnect_peer(connection).await;
+            if let Some(times) = log.record(Instant::now()) {
+                tracing::warn!(
+                    times,
+                    connections = most,
+                    "closing connections: the socket has as many as `SocketOptions::max_connections` admits"
+                );
+            }
         }
     }
 }

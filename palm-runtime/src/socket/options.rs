@@ -19,6 +19,9 @@ pub struct SocketOptions {
     pub handshake_timeout: Duration,
     /// Peers that may be introducing themselves at once; further ones are turned away. Default: 4096.
     pub max_handshakes: usize,
+    /// Connections that a socket that binds has at most; further ones are closed, and their peers try again. Each
+    /// takes about 140 KiB without any message, most of it for [`queue_len`](Self::queue_len). Default: 16 384.
+    pub max_connections: usize,
     /// First and longest wait before connecting anew; between, it doubles. Default: 50 ms and 1 s.
     pub reconnect: (Duration, Duration),
     /// Interval of ZMTP heartbeats. Default: none. A peer that computes without letting its sockets
@@ -41,6 +44,7 @@ impl Default for SocketOptions {
             max_message_bytes: 256 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 4096,
+            max_connections: 16_384,
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
             heartbeat: None,
             subscriber_patience: Duration::from_secs(10),

@@ -267,6 +267,11 @@ pub struct Responder {
 }
 
 impl Responder {
+    /// The routing id of the peer, and the frames in front of its request's delimiter.
+    pub(crate) fn envelope(&self) -> &[Bytes] {
+        &self.envelope
+    }
+
     /// Replies, if the peer is still there and takes replies.
     ///
     /// # Errors
