@@ -5,13 +5,13 @@
 //! follow what it publishes under [`CANCEL_TOPIC`]. Part 2 of the protocol, see `proto/README.md`.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use tokio::sync::{Notify, broadcast};
 
 use crate::message::Message;
@@ -28,8 +28,9 @@ const MEMORY: Duration = Duration::from_secs(60);
 const CALLS: usize = 10_000;
 /// Longest topic, in bytes; those of our clients have less.
 const LONGEST: usize = 256;
-/// How many cancellations wait to be passed on.
+/// How many lists of cancellations wait to be passed on, and how many topics one has at most.
 const RELAYED: usize = 1024;
+const RELAYED_TOPICS: usize = 256;
 
 /// The calls that were cancelled lately.
 #[derive(Debug)]
@@ -41,10 +42,16 @@ pub(crate) struct Cancellations {
     relay: broadcast::Sender<Bytes>,
 }
 
+/// Stands for a topic. Two topics with the same number are as good as impossible, and no peer can choose them,
+/// since the hash has a random key. Texts would be small allocations that outlive the large ones of the clients
+/// that they belong to, and keep the allocator from returning those.
+type TopicHash = u64;
+
 #[derive(Debug, Default)]
 struct Recent {
-    topics: HashSet<ByteString>,
-    order: VecDeque<(Instant, ByteString)>,
+    hasher: RandomState,
+    topics: HashSet<TopicHash>,
+    order: VecDeque<(Instant, TopicHash)>,
 }
 
 impl Default for Cancellations {
@@ -96,8 +103,11 @@ impl Cancellations {
         }
         self.any.store(true, Ordering::Release);
         self.changed.notify_waiters();
-        // Nobody may be there to pass it on.
-        let _ = self.relay.send(news.join("\n").into());
+        // What waits to be passed on is bounded by the number of lists, so these are short.
+        for news in news.chunks(RELAYED_TOPICS) {
+            // Without a receiver it is not passed on.
+            let _ = self.relay.send(news.join("\n").into());
+        }
     }
 
     /// Whether the call that a message belongs to was cancelled.
@@ -113,7 +123,7 @@ impl Cancellations {
         let recent = self.recent.lock();
         let recent = recent.unwrap_or_else(PoisonError::into_inner);
         let client = topic.find('/').map(|slash| &topic[..=slash]);
-        recent.topics.contains(topic) || client.is_some_and(|all| recent.topics.contains(all))
+        recent.has(topic) || client.is_some_and(|all| recent.has(all))
     }
 
     /// Waits until the call is cancelled. Cancel safe.
@@ -136,11 +146,16 @@ impl Cancellations {
 }
 
 impl Recent {
+    fn has(&self, topic: &str) -> bool {
+        self.topics.contains(&self.hasher.hash_one(topic))
+    }
+
     /// Whether it was there.
     fn remove(&mut self, topic: &str) -> bool {
-        let is_there = self.topics.remove(topic);
+        let topic = self.hasher.hash_one(topic);
+        let is_there = self.topics.remove(&topic);
         if is_there {
-            self.order.retain(|(_, other)| other != topic);
+            self.order.retain(|(_, other)| *other != topic);
         }
         is_there
     }
@@ -153,12 +168,12 @@ impl Recent {
             let (_, oldest) = self.order.pop_front().expect("it was looked at");
             self.topics.remove(&oldest);
         }
-        if self.topics.contains(topic) {
-            return false;
+        let topic = self.hasher.hash_one(topic);
+        let is_new = self.topics.insert(topic);
+        if is_new {
+            self.order.push_back((now, topic));
         }
-        let topic = ByteString::from(topic);
-        self.order.push_back((now, topic.clone()));
-        self.topics.insert(topic)
+        is_new
     }
 }
 

@@ -28,6 +28,10 @@ const SCALE: u64 = 1 << 16;
 /// forgotten.
 const IDLE_FLOWS: usize = 64;
 
+/// With more flows than this, an idle one keeps no memory for items: small allocations that outlive a client keep
+/// the allocator from returning what lies below them.
+const FLOWS_WITH_MEMORY: usize = 4;
+
 /// A flow, as it comes with each item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flow {
@@ -181,6 +185,7 @@ impl<T> FairQueue<T> {
     /// Removes the next item: the first one of the flow whose virtual time is lowest.
     pub(crate) fn pop(&mut self) -> Option<(Flow, T)> {
         let key = self.next_flow()?;
+        let has_many_flows = self.flows.len() > FLOWS_WITH_MEMORY;
         let queue = self.flows.get_mut(&key)?;
         let (item, usage) = queue.items.pop_front()?;
         queue.usage.subtract(usage);
@@ -193,6 +198,9 @@ impl<T> FairQueue<T> {
             weight: queue.weight,
         };
         if queue.items.is_empty() {
+            if has_many_flows {
+                queue.items = VecDeque::new();
+            }
             self.busy_flows -= 1;
             if self.busy_flows == 0 {
                 // The next flow competes with none of those served before.
@@ -257,6 +265,9 @@ impl<T> FairQueue<T> {
                 !queue.items.is_empty() || queue.is_paused || queue.time > now
             };
             self.flows.retain(|_, queue| busy(queue));
+            if self.flows.capacity() > 4 * (self.flows.len() + IDLE_FLOWS) {
+                self.flows.shrink_to(2 * IDLE_FLOWS);
+            }
         }
     }
 

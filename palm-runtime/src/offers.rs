@@ -6,46 +6,103 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prost::Message as _;
+use prost::Message;
 
 use crate::message::proto::{Descriptor, Function};
 
-/// How many functions are remembered.
+/// How many functions are registered at most, and how many bytes their names, documentation and types have. All
+/// of them are in the descriptor of the master, which clients read, so it stays short.
 const MAX_FUNCTIONS: usize = 10_000;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many bytes one function has at most.
+const MAX_FUNCTION_BYTES: usize = 64 * 1024;
+
+/// How many bytes a worker's descriptor has at most. Read, it can take fifty times as many.
+const MAX_DESCRIPTOR_BYTES: usize = 1024 * 1024;
+
+/// Why functions of a worker are not listed.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum OfferError {
+    #[error("the offer is not a descriptor")]
+    Decode(#[from] prost::DecodeError),
+    #[error("the descriptor has {bytes} bytes, and at most {MAX_DESCRIPTOR_BYTES} are read")]
+    TooLarge { bytes: usize },
+    #[error(
+        "{functions} functions are not listed: at most {MAX_FUNCTIONS} are, with {MAX_BYTES} bytes \
+         in total and {MAX_FUNCTION_BYTES} bytes each"
+    )]
+    Full { functions: usize },
+}
 
 /// The functions that workers have registered, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Offers(Mutex<Arc<BTreeMap<String, Function>>>);
+pub(crate) struct Offers(Mutex<Registered>);
+
+#[derive(Debug, Default)]
+struct Registered {
+    functions: Arc<BTreeMap<String, Function>>,
+    /// Of all functions, as they are encoded.
+    bytes: usize,
+}
+
+/// What came of an offer.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Offered {
+    /// Whether the list has changed.
+    pub(crate) is_new: bool,
+    /// Why it does not have all functions.
+    pub(crate) refused: Option<OfferError>,
+}
 
 impl Offers {
-    /// Registers the functions of a worker's descriptor. Returns whether there is something new in it.
-    pub(crate) fn add(&self, descriptor: &[u8]) -> Result<bool, prost::DecodeError> {
+    /// Registers the functions of a worker's descriptor, as far as there is capacity for them.
+    pub(crate) fn add(&self, descriptor: &[u8]) -> Result<Offered, OfferError> {
+        if descriptor.len() > MAX_DESCRIPTOR_BYTES {
+            let bytes = descriptor.len();
+            return Err(OfferError::TooLarge { bytes });
+        }
         let descriptor = Descriptor::decode(descriptor)?;
-        let functions = self.0.lock();
-        let mut functions = functions.unwrap_or_else(PoisonError::into_inner);
+        let registered = self.0.lock();
+        let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
+        let Registered { functions, bytes } = &mut *registered;
         let mut is_new = false;
+        let mut refused = 0;
         for function in descriptor.functions {
             let known = functions.get(&function.name);
-            if known == Some(&function) || known.is_none() && functions.len() >= MAX_FUNCTIONS {
+            if known == Some(&function) {
                 continue;
             }
-            Arc::make_mut(&mut functions).insert(function.name.clone(), function);
+            let is_further = known.is_none();
+            let old = known.map_or(0, Message::encoded_len);
+            let new = function.encoded_len();
+            let total = *bytes - old + new;
+            let is_full = is_further && functions.len() >= MAX_FUNCTIONS;
+            if is_full || new > MAX_FUNCTION_BYTES || total > MAX_BYTES {
+                refused += 1;
+                continue;
+            }
+            *bytes = total;
+            Arc::make_mut(functions).insert(function.name.clone(), function);
             is_new = true;
         }
-        Ok(is_new)
+        let refused = (refused > 0).then_some(OfferError::Full { functions: refused });
+        Ok(Offered { is_new, refused })
     }
 
     /// What is known now.
     pub(crate) fn functions(&self) -> Arc<BTreeMap<String, Function>> {
-        let functions = self.0.lock();
-        functions.unwrap_or_else(PoisonError::into_inner).clone()
+        let registered = self.0.lock();
+        let registered = registered.unwrap_or_else(PoisonError::into_inner);
+        registered.functions.clone()
     }
 
     /// Whether a call of this function has exactly one result, as far as its workers have registered it.
     pub(crate) fn has_one_result(&self, name: &str) -> bool {
-        let functions = self.0.lock();
-        let functions = functions.unwrap_or_else(PoisonError::into_inner);
-        functions.get(name).is_some_and(|function| !function.many)
+        let registered = self.0.lock();
+        let registered = registered.unwrap_or_else(PoisonError::into_inner);
+        let function = registered.functions.get(name);
+        function.is_some_and(|function| !function.many)
     }
 }
 
@@ -67,12 +124,72 @@ mod tests {
             }
             .encode_to_vec()
         };
-        assert_eq!(offers.add(&descriptor(&["foo", "bar"])), Ok(true));
-        assert_eq!(offers.add(&descriptor(&["bar", "baz"])), Ok(true));
-        assert_eq!(offers.add(&descriptor(&["foo"])), Ok(false));
+        let added = |is_new| {
+            let refused = None;
+            Ok(Offered { is_new, refused })
+        };
+        assert_eq!(offers.add(&descriptor(&["foo", "bar"])), added(true));
+        assert_eq!(offers.add(&descriptor(&["bar", "baz"])), added(true));
+        assert_eq!(offers.add(&descriptor(&["foo"])), added(false));
         assert!(offers.add(&[0xff]).is_err());
         let names: Vec<_> = offers.functions().keys().cloned().collect();
         assert_eq!(names, ["bar", "baz", "foo"]);
+    }
+
+    /// A descriptor with functions whose documentation has so many bytes each.
+    fn documented(names: impl IntoIterator<Item = usize>, doc_bytes: usize) -> Vec<u8> {
+        let function = |number: usize| Function {
+            name: format!("f{number}"),
+            doc: "d".repeat(doc_bytes),
+            ..Function::default()
+        };
+        let functions = names.into_iter().map(function).collect();
+        Descriptor {
+            functions,
+            ..Descriptor::default()
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn functions_beyond_the_limits_are_refused() {
+        let offers = Offers::default();
+        let long = documented([0], MAX_FUNCTION_BYTES);
+        let full = |functions| Some(OfferError::Full { functions });
+        let offered = offers.add(&long).unwrap();
+        assert_eq!((offered.is_new, offered.refused), (false, full(1)));
+        let huge = documented([0], MAX_DESCRIPTOR_BYTES);
+        assert!(matches!(
+            offers.add(&huge),
+            Err(OfferError::TooLarge { .. })
+        ));
+        let bytes = || {
+            offers
+                .functions()
+                .values()
+                .map(Message::encoded_len)
+                .sum::<usize>()
+        };
+        let mut refused = 0;
+        for number in 0..100 {
+            let offered = offers.add(&documented([number], 60_000)).unwrap();
+            refused += usize::from(offered.refused.is_some());
+        }
+        let listed = offers.functions().len();
+        assert!(
+            bytes() <= MAX_BYTES && bytes() > MAX_BYTES - 60_100,
+            "{}",
+            bytes()
+        );
+        assert_eq!(listed + refused, 100);
+        // A function that is offered again with less returns its bytes.
+        for number in 0..listed {
+            assert!(offers.add(&documented([number], 0)).unwrap().is_new);
+        }
+        assert!(bytes() < 1000);
+        let many = documented(0..MAX_FUNCTIONS + 10, 0);
+        assert_eq!(offers.add(&many).unwrap().refused, full(10));
+        assert_eq!(offers.functions().len(), MAX_FUNCTIONS);
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub(super) async fn handle(
             Some(Operation::Watch(watch)) => {
                 self::watch(store, watch).await.map_err(Refusal::cache)
             }
-            Some(operation) if request.id.is_empty() => {
+            // What only reads is not remembered: it may be done twice, and its answer may be large.
+            Some(operation) if request.id.is_empty() || only_reads(&operation) => {
                 let outcome = carry_out(store, shared, operation).await;
                 let outcome = outcome.map_err(Refusal::cache)?;
                 Ok(Handled::Reply(wire::encode(outcome)))
@@ -87,6 +88,13 @@ pub(super) async fn handle(
         Err(Refusal::told(reply, ServiceError::Panicked(panic)))
     })
     .await
+}
+
+fn only_reads(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Get(_) | Operation::Scan(_) | Operation::Watch(_)
+    )
 }
 
 fn malformed(why: &str) -> Refusal {

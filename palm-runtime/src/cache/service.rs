@@ -12,7 +12,11 @@ pub(crate) use super::repeated::Repeated;
 use super::{CacheError, ComponentStore, operations};
 use crate::component::descriptor;
 use crate::message::{Message, new_id};
+use crate::offers::OfferError;
 use crate::part::Shared;
+
+/// How many bytes a list of cancelled calls has at most. Clients remember 4096 calls.
+const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
 
 const FOUND: u8 = b'1';
 const ABSENT: u8 = b'0';
@@ -96,14 +100,24 @@ pub(crate) enum ServiceError {
     UnknownVerb(String),
     #[error("{0}")]
     Malformed(String),
+    #[error("a list of cancelled calls has {bytes} bytes, and at most {MAX_CANCEL_BYTES} are read")]
+    LongList { bytes: usize },
     #[error("the key is not UTF-8")]
     Key(#[from] std::str::Utf8Error),
-    #[error("the offer is no descriptor")]
-    Offer(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    #[error("the component's descriptor cannot be read")]
+    Descriptor(#[from] prost::DecodeError),
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error("the store {0}")]
     Panicked(#[source] crate::error::CallFailure),
+}
+
+/// The beginning of a name, as errors show it.
+fn short(name: &str) -> String {
+    const LONGEST: usize = 256;
+    name[..name.floor_char_boundary(LONGEST)].to_owned()
 }
 
 /// Carries out one request, whatever it is: what cannot be carried out is answered too, and the error
@@ -123,7 +137,7 @@ pub(crate) async fn handle(
         .function()
         .split('.')
         .nth(1)
-        .ok_or_else(|| ServiceError::NoVerb(message.function().to_owned()))?;
+        .ok_or_else(|| ServiceError::NoVerb(short(message.function())))?;
     let reply = match Verb::parse(verb) {
         Some(Verb::Get) => value(store, shared, key(&message)?)
             .await?
@@ -154,19 +168,29 @@ pub(crate) async fn handle(
             return operations::handle(store, shared, repeated, request).await;
         }
         Some(Verb::Cancel) => {
+            let bytes = message.payload().len();
+            if bytes > MAX_CANCEL_BYTES {
+                return Err(ServiceError::LongList { bytes }.into());
+            }
             shared.cancellations.cancel(message.payload());
             Bytes::new()
         }
         Some(Verb::Offer) => {
-            // Only who has workers lists what they can do.
-            if shared.workers.get().is_some() && shared.offers.add(message.payload())? {
-                let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
-                let descriptor = descriptor::listing(&descriptor, &shared.offers.functions())?;
-                store.configure([(descriptor::KEY.to_owned(), descriptor)]);
+            // Only a component that has workers lists what they can do.
+            if shared.workers.get().is_some() {
+                let offered = shared.offers.add(message.payload())?;
+                if offered.is_new {
+                    let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
+                    let descriptor = descriptor::listing(&descriptor, &shared.offers.functions())?;
+                    store.configure([(descriptor::KEY.to_owned(), descriptor)]);
+                }
+                if let Some(refused) = offered.refused {
+                    return Err(refused.into());
+                }
             }
             Bytes::from_static(b"1")
         }
-        None => return Err(ServiceError::UnknownVerb(verb.to_owned()).into()),
+        None => return Err(ServiceError::UnknownVerb(short(verb)).into()),
     };
     Ok(Handled::Reply(reply))
 }
@@ -285,5 +309,37 @@ mod tests {
         check(&store, &ask(Verb::Delete, "name", ""), Err(own)).await;
         let long = "the value has 11 bytes, the limit is 10";
         check(&store, &ask(Verb::Set, "k", "12345678901"), Err(long)).await;
+    }
+
+    #[tokio::test]
+    async fn answers_to_reads_are_not_remembered() {
+        use prost::Message as _;
+
+        use crate::message::proto::cache_request::Operation;
+        use crate::message::proto::{CacheGet, CacheReply, CacheRequest};
+
+        let (store, shared) = (store(), Shared::new(LinkOptions::default()));
+        let repeated = Repeated::default();
+        let key = "k".to_owned();
+        let get = CacheRequest {
+            id: "1".into(),
+            operation: Some(Operation::Get(CacheGet { key })),
+        };
+        let frames = [request(
+            "server",
+            "client",
+            Verb::Store,
+            "",
+            get.encode_to_vec().into(),
+        )];
+        for value in ["first", "second"] {
+            store.set("k", value.into(), None).await.unwrap();
+            let handled = handle(&store, &shared, &repeated, &frames).await;
+            let Ok(Handled::Reply(reply)) = handled else {
+                panic!("{handled:?} in the place of a reply");
+            };
+            let outcome = CacheReply::decode(reply).unwrap().outcome;
+            assert_eq!(outcome, Some(super::super::wire::found(Some(value.into()))));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The cache service: a component's keys, for its peers.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::MissedTickBehavior;
 
 use super::whereabouts::{Given, IntoAddress};
+use crate::budget::{Budget, LimitLog, Reservation};
 use crate::cache::service::{self, Handled, Poll, Refusal, Repeated, ServiceError};
 use crate::cache::{CacheError, ComponentStore};
 use crate::callable::catch_panic;
@@ -18,12 +19,26 @@ use crate::link::accept::TICK;
 use crate::link::is_header;
 use crate::metrics::PartCounters;
 use crate::part::{Binding, Bypass, FLUSH_TIMEOUT, OpenError, Setup, Shared, Stop};
-use crate::socket::{Reply, Responder, RouterDepartures, SocketClosed};
+use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
+use crate::unknown_log::UnknownLog;
 
-/// Requests that are carried out at once, and that wait here for that; further ones are lost, and their
+/// Requests that are carried out at once, and that wait here for that; further ones are dropped, and their
 /// peers ask again. (They cannot wait in the socket, where links would have to wait behind them.)
 const CONCURRENCY: usize = 256;
 const WAITING: usize = 10_000;
+
+/// How many bytes of requests are kept until their replies are made, those of watchers included. One connection has
+/// at most four times what is free.
+const MAX_REQUEST_BYTES: usize = 256 * 1024 * 1024;
+
+/// What a request takes of memory besides its bytes, about.
+const REQUEST_OVERHEAD: usize = 1024;
+
+/// How many bytes of replies may wait to be sent. One connection has at most four times what is free.
+const MAX_REPLY_BYTES: usize = 512 * 1024 * 1024;
+
+/// Smaller replies are not counted: the queue of a connection has at most 1000 of them.
+const SMALL_REPLY: usize = 256;
 
 /// A tick that comes so late shows that this process was stopped, or its thread held by a method.
 const HELD: Duration = Duration::from_millis(500);
@@ -114,6 +129,14 @@ impl Bypass for CacheService {
         let shared = &*shared;
         let links = &shared.links;
         let repeated = &Repeated::default();
+        let requests = Budget::new(MAX_REQUEST_BYTES);
+        let replies = &Replies {
+            budget: Budget::new(MAX_REPLY_BYTES),
+            log: Mutex::default(),
+            counters,
+        };
+        let mut dropped_log = LimitLog::default();
+        let refusal_log = &Mutex::<UnknownLog>::default();
         let mut running = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
@@ -130,11 +153,11 @@ impl Bypass for CacheService {
                     biased;
                     () = stop.stopped() => break,
                     Some(waits) = running.next() => {
-                        if let Some((poll, responder)) = waits {
+                        if let Some((poll, request)) = waits {
                             if watching.len() < WATCHERS {
-                                watching.push(watch(poll, responder, store, counters, &stop));
+                                watching.push(watch(poll, request, store, replies, &stop));
                             } else {
-                                respond(responder, poll.crowded(), counters);
+                                replies.send(request.responder, poll.crowded());
                             }
                         }
                         None
@@ -157,7 +180,23 @@ impl Bypass for CacheService {
                         }
                         None
                     }
-                    request = reply.recv_or_other(is_header, &mut others) => request?,
+                    request = reply.recv_or_other(is_header, &mut others) => {
+                        let request = request?;
+                        request.and_then(|(frames, responder)| {
+                            let request = Pending::new(frames, responder, &requests);
+                            if request.is_none() {
+                                counters.count_dropped(1);
+                                if let Some(times) = dropped_log.record(Instant::now()) {
+                                    tracing::warn!(
+                                        times,
+                                        limit_bytes = MAX_REQUEST_BYTES,
+                                        "dropping cache requests: too many bytes of requests are kept"
+                                    );
+                                }
+                            }
+                            request
+                        })
+                    }
                 }
             };
             if !others.is_empty() {
@@ -169,18 +208,20 @@ impl Bypass for CacheService {
                     others.clear();
                 }
             }
-            let Some((frames, responder)) = received else {
+            let Some(request) = received else {
                 continue;
             };
             if running.len() >= CONCURRENCY {
                 if waiting.len() < WAITING {
-                    waiting.push_back((frames, responder));
+                    waiting.push_back(request);
                 } else {
                     counters.count_dropped(1);
                 }
                 continue;
             }
             running.push(async move {
+                let mut request = request;
+                let frames = std::mem::take(&mut request.frames);
                 counters.count(1, frames.iter().map(Bytes::len).sum());
                 let handled = service::handle(store, shared, repeated, &frames);
                 let handled = catch_panic(handled, |panic| {
@@ -188,26 +229,27 @@ impl Bypass for CacheService {
                 });
                 let answer = match handled.await {
                     Ok(Handled::Reply(answer)) => answer,
-                    Ok(Handled::Waits(poll)) => return Some((poll, responder)),
+                    Ok(Handled::Waits(poll)) => return Some((poll, request)),
                     Err(Refusal { reply, error }) => {
                         counters.count_error();
                         let cause = chain(&error);
+                        let mut log = refusal_log.lock().unwrap_or_else(PoisonError::into_inner);
                         if let ServiceError::Cache(CacheError::Store(_)) = error {
                             // The component has logged that its store fails.
                             tracing::debug!("a cache request was not carried out: {cause}");
-                        } else {
+                        } else if log.record(Instant::now(), &cause).is_some() {
                             tracing::warn!("a cache request was not carried out: {cause}");
                         }
                         reply
                     }
                 };
-                respond(responder, answer, counters);
+                replies.send(request.responder, answer);
                 None
             });
         }
         while let Some(waits) = running.next().await {
-            if let Some((poll, responder)) = waits {
-                respond(responder, poll.crowded(), counters);
+            if let Some((poll, request)) = waits {
+                replies.send(request.responder, poll.crowded());
             }
         }
         while watching.next().await.is_some() {}
@@ -228,18 +270,69 @@ async fn gone(departures: &mut Option<RouterDepartures>) -> Result<Bytes, Socket
 /// Answers a watcher when something has changed, or it has waited long enough, or the component stops.
 async fn watch(
     poll: Poll,
-    responder: Responder,
+    request: Pending,
     store: &ComponentStore,
-    counters: &PartCounters,
+    replies: &Replies<'_>,
     stop: &Stop,
 ) {
     let answer = poll.answer(store, stop.stopped()).await;
-    respond(responder, answer, counters);
+    replies.send(request.responder, answer);
 }
 
-fn respond(responder: Responder, answer: Bytes, counters: &PartCounters) {
-    if responder.reply(answer).is_err() {
-        counters.count_dropped(1);
-        tracing::warn!("a peer reads none of the replies of the cache; one is lost");
+/// A request that has no reply yet.
+#[derive(Debug)]
+struct Pending {
+    frames: Frames,
+    responder: Responder,
+    _reservation: Reservation<Bytes>,
+}
+
+impl Pending {
+    /// `None`: too many bytes of requests are kept.
+    fn new(frames: Frames, responder: Responder, requests: &Budget<Bytes>) -> Option<Self> {
+        let envelope = responder.envelope();
+        let frame_bytes = |frames: &[Bytes]| frames.iter().map(Bytes::len).sum::<usize>();
+        let bytes = frame_bytes(&frames) + frame_bytes(envelope) + REQUEST_OVERHEAD;
+        let reservation = requests.reserve(&peer(envelope), bytes)?;
+        Some(Self {
+            frames,
+            responder,
+            _reservation: reservation,
+        })
+    }
+}
+
+/// The routing id of the connection that an envelope names.
+fn peer(envelope: &[Bytes]) -> Bytes {
+    envelope.first().cloned().unwrap_or_default()
+}
+
+/// Sends replies, as far as peers read them.
+struct Replies<'a> {
+    budget: Budget<Bytes>,
+    log: Mutex<LimitLog>,
+    counters: &'a PartCounters,
+}
+
+impl Replies<'_> {
+    fn send(&self, responder: Responder, reply: Bytes) {
+        let reply = match reply.len() {
+            0..SMALL_REPLY => Some(reply),
+            bytes => {
+                let reservation = self.budget.reserve(&peer(responder.envelope()), bytes);
+                reservation.map(|reservation| reservation.keep_with(reply))
+            }
+        };
+        if reply.is_some_and(|reply| responder.reply(reply).is_ok()) {
+            return;
+        }
+        self.counters.count_dropped(1);
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = log.record(Instant::now()) {
+            tracing::warn!(
+                times,
+                "dropping replies of the cache: peers do not read those that they have requested"
+            );
+        }
     }
 }
