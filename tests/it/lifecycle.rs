@@ -769,6 +769,29 @@ impl Process {
         assert!(status.success());
     }
 
+    /// How many bytes the process takes: `Pss`, its part of what it shares with others, or `Rss`, with all of that.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn memory(&self, what: &str) -> usize {
+        self.proc_kilobytes("smaps_rollup", what)
+    }
+
+    /// The most bytes that the process has taken so far, with what it shares with others.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak(&self) -> usize {
+        self.proc_kilobytes("status", "VmHWM")
+    }
+
+    #[cfg(target_os = "linux")]
+    fn proc_kilobytes(&self, file: &str, key: &str) -> usize {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kilobytes.unwrap().trim().parse::<usize>().unwrap() * 1024
+    }
+
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the end of the process", || {
@@ -890,6 +913,10 @@ fn role() {
                         .bind(at("db_address"))
                         .concurrency(16);
                     return server.start().await.map(|()| None);
+                }
+                #[cfg(target_os = "linux")]
+                memory if memory.starts_with("memory_") => {
+                    super::memory::component(memory, at("db_address")).await
                 }
                 other => panic!("no role `{other}`"),
             };

@@ -41,6 +41,8 @@ mod lifecycle;
 mod limits;
 mod link;
 mod liveness;
+#[cfg(target_os = "linux")]
+mod memory;
 mod methods;
 mod nested;
 mod network;

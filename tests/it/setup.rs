@@ -70,16 +70,30 @@ pub(crate) fn check(body: impl Future<Output = ()>) {
     );
 }
 
+/// [`check`] for a test that takes longer.
+pub(crate) fn check_for(limit: Duration, body: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    check_within(limit, builder.worker_threads(2), body);
+}
+
 /// [`check`] on a runtime that is set up in a certain way.
 pub(crate) fn check_on(builder: &mut tokio::runtime::Builder, body: impl Future<Output = ()>) {
+    check_within(LIMIT, builder, body);
+}
+
+fn check_within(
+    limit: Duration,
+    builder: &mut tokio::runtime::Builder,
+    body: impl Future<Output = ()>,
+) {
     watch_panics();
     // The threads of the runtime are known by the test.
     let test = std::thread::current();
     let test = test.name().unwrap_or_default();
     let runtime = builder.thread_name(test).enable_all().build().unwrap();
-    let done = runtime.block_on(async { tokio::time::timeout(LIMIT, body).await.is_ok() });
+    let done = runtime.block_on(async { tokio::time::timeout(limit, body).await.is_ok() });
     runtime.shutdown_background();
-    assert!(done, "not done within {LIMIT:?}");
+    assert!(done, "not done within {limit:?}");
     let panics = panics_of(test);
     assert!(panics.is_empty(), "a task panicked: {panics:#?}");
 }
