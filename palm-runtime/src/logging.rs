@@ -266,7 +266,7 @@ mod tests {
                 "`wran` is not a level, did you mean `warn`?",
             ),
             ("palm=inof", "error parsing level filter"),
-            ("palm=debug=1", "invalid filter directive"),
+            ("palm=debug=1", "error parsing level filter"),
         ] {
             for (palm, rust, name) in [(value, "", VARIABLE), ("", value, FALLBACK_VARIABLE)] {
                 let (filter, report) = check(palm, rust);
