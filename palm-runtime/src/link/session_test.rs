@@ -956,7 +956,7 @@ fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_
     pair.submit(0, 0);
     let session = &mut pair.ends[0].session;
     let unsent = session.transmit(pair.now).unwrap();
-    session.unsent();
+    session.unsent(0);
     assert_eq!(session.due(), Some(pair.now + ACK_DELAY));
     let again = session.transmit(pair.now).unwrap();
     assert_eq!(again.header.first, 0);
@@ -976,7 +976,7 @@ fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_
     let session = &mut pair.ends[0].session;
     assert!(session.transmit(pair.now).is_some());
     assert_eq!(session.transmit(pair.now), None);
-    session.unsent();
+    session.unsent(1);
     assert!(session.transmit(pair.now + ACK_DELAY).is_some());
 }
 

@@ -898,7 +898,7 @@ mod tests {
             ..Streams::default()
         };
         streams.add(1, following(&["news"], ""));
-        let Ok(StreamNews::Follows(told)) = news.try_recv() else {
+        let Ok(StreamNews::Follows(told, _)) = news.try_recv() else {
             panic!("nothing is told");
         };
         assert_eq!(told, following(&["news"], ""));
