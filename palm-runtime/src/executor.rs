@@ -433,8 +433,11 @@ impl<C: Callable> Running<C> {
             }
             Err(failure) => return Work::Done(Outcome::Failed(failure), begun),
         };
-        begun.count(&self.functions[begun.index], waited);
         let info = &C::FUNCTIONS[begun.index];
+        if info.at_most_once && !begun.header.run_task_once() {
+            return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
+        }
+        begun.count(&self.functions[begun.index], waited);
         let context = info
             .takes_context
             .then(|| Context::new(self.finisher.context.clone(), begun.header.detached()));

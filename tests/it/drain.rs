@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::component::WorkerBuilder;
 use palm::prelude::*;
-use palm::{CallError, ComponentHandle};
+use palm::{CallError, ComponentHandle, FailureKind};
 
 use super::link::Line;
 use super::setup::{ANY, Gate, check, connect, eventually, soon, unbound};
@@ -51,6 +51,12 @@ impl ThreadGate {
 impl Gated {
     #[palm::method]
     async fn wait(&self, payload: Bytes) -> Bytes {
+        self.gate.pass().await;
+        payload
+    }
+
+    #[palm::method(at_most_once)]
+    async fn once(&self, payload: Bytes) -> Bytes {
         self.gate.pass().await;
         payload
     }
@@ -182,6 +188,33 @@ fn running_tasks_of_a_worker_at_its_drain_limit_are_run_by_another() {
             assert!(error.to_string().contains("Executor"), "{error}");
         }));
     }
+}
+
+#[test]
+fn running_task_that_must_not_run_twice_fails_at_the_drain_limit() {
+    check(async {
+        let master = master(ANY, LONG).await;
+        let gates = [Gate::closed(), Gate::closed()];
+        let first = worker(master.db_address(), &gates[0], SHORT);
+        let first = first.spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let calls = calls(&client, "master.once", 1);
+        gates[0].arrived(1).await;
+        gates[1].open();
+        let second = worker(master.db_address(), &gates[1], LONG);
+        let _second = second.spawn().await.unwrap();
+        soon("the end", first.shutdown()).await.unwrap_err();
+        for call in calls {
+            let answer = soon("an error", call).await.unwrap();
+            let Err(CallError::Remote(error)) = answer else {
+                panic!("{answer:?}");
+            };
+            assert_eq!(error.kind, FailureKind::Unavailable);
+            assert!(error.message.contains("must not be run twice"), "{error}");
+        }
+        assert_eq!(gates[1].count(), 0);
+        gates[0].open();
+    });
 }
 
 #[test]

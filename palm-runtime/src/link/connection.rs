@@ -425,7 +425,7 @@ impl Link {
 
     /// Returns all tasks to the master that have no last result yet. Returns how many those were.
     pub(crate) fn return_all(&self) -> usize {
-        self.return_tasks(Progress::revoke)
+        self.return_tasks(Progress::give_back)
     }
 
     fn return_tasks(&self, revoke: impl Fn(&Progress) -> bool) -> usize {

@@ -129,6 +129,8 @@ pub(super) struct Progress {
     is_done: AtomicBool,
     /// A result was dropped that the master has not got.
     has_lost_result: AtomicBool,
+    /// It has begun, and no other worker may run it: it is never returned, and ends with the worker's session.
+    runs_once: AtomicBool,
 }
 
 impl Progress {
@@ -139,7 +141,19 @@ impl Progress {
             references: AtomicU32::new(1),
             is_done: AtomicBool::new(false),
             has_lost_result: AtomicBool::new(false),
+            runs_once: AtomicBool::new(false),
         }
+    }
+
+    /// No other worker may run it from now on. Returns `false` if it is returned by now, and must not run here.
+    fn run_once(&self) -> bool {
+        self.runs_once.store(true, Ordering::SeqCst);
+        !self.is(Phase::Over)
+    }
+
+    /// Revokes it wherever it is. Returns whether it is to be returned to the master.
+    pub(super) fn give_back(&self) -> bool {
+        self.revoke() && !self.runs_once.load(Ordering::SeqCst)
     }
 
     fn is(&self, phase: Phase) -> bool {
@@ -224,6 +238,7 @@ impl Progress {
         match self.revoke() {
             false => Outcome::Over,
             true if is_complete => Outcome::Ended,
+            true if self.runs_once.load(Ordering::SeqCst) => Outcome::Over,
             true => Outcome::Returned,
         }
     }
@@ -300,6 +315,11 @@ impl Task {
     /// The task is about to run; `false` if it is returned by now, and must not.
     pub(crate) fn begin(&self) -> bool {
         self.entry().is_none_or(|entry| entry.progress.begin())
+    }
+
+    /// No other worker may run the task, which has begun. Returns `false` if it is returned by now, and must not run.
+    pub(crate) fn run_once(&self) -> bool {
+        self.entry().is_none_or(|entry| entry.progress.run_once())
     }
 
     /// The task is done without a further result.
@@ -379,6 +399,21 @@ mod tests {
         begun.add_reference();
         assert_eq!(begun.drop_reference(Kind::Message), Outcome::Open);
         assert_eq!(begun.drop_reference(Kind::Message), Outcome::Returned);
+    }
+
+    #[test]
+    fn begun_task_that_must_not_run_twice_is_never_returned() {
+        let running = || {
+            let task = Progress::new();
+            assert!(task.begin() && task.run_once());
+            task
+        };
+        assert!(!running().give_back());
+        assert_eq!(running().drop_reference(Kind::Message), Outcome::Over);
+        assert_eq!(running().submit(Kind::LastResult), Outcome::Ended);
+        let returned = Progress::new();
+        assert!(returned.begin() && returned.give_back());
+        assert!(!returned.run_once(), "another worker has it");
     }
 
     #[test]

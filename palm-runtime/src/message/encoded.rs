@@ -444,6 +444,11 @@ impl Message {
         self.0.task.as_ref().is_none_or(Task::begin)
     }
 
+    /// No other worker may run the task that it belongs to, if any. Returns `false` if the task is returned by now.
+    pub(crate) fn run_task_once(&self) -> bool {
+        self.0.task.as_ref().is_none_or(Task::run_once)
+    }
+
     /// Whether the task that it belongs to, if any, was returned to the master.
     pub(crate) fn is_returned(&self) -> bool {
         self.0.task.as_ref().is_some_and(Task::is_over)
