@@ -24,6 +24,7 @@ mod function;
 pub mod http;
 mod link;
 pub mod logging;
+mod memory;
 mod message;
 mod metrics;
 mod network;

@@ -209,6 +209,8 @@ pub(super) struct State {
     pub(super) blocked: Option<usize>,
     /// Clients of which enough tasks wait.
     pub(super) paused_flows: PausedFlows,
+    /// How many sessions have ended since this was last read.
+    ended: usize,
     /// Whether somebody waits until all tasks are done.
     pub(super) tells_of_the_end: bool,
     pub(super) streams: Streams,
@@ -401,6 +403,7 @@ impl Links {
                 failed: Vec::new(),
                 blocked: None,
                 paused_flows: PausedFlows::default(),
+                ended: 0,
                 tells_of_the_end: false,
                 streams: Streams::new(backlog),
                 inputs: inputs.clone(),
@@ -458,6 +461,11 @@ impl Links {
     /// Returns the number of sessions, including those of peers that may still come back.
     pub(crate) fn sessions(&self) -> usize {
         self.state().peers.len()
+    }
+
+    /// Returns how many sessions have ended since the last call.
+    pub(crate) fn take_ended(&self) -> usize {
+        std::mem::take(&mut self.state().ended)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -1212,6 +1220,7 @@ impl State {
     /// has no other one.
     fn remove(&mut self, key: PeerKey, ending: Ending) -> Option<Arc<str>> {
         let mut peer = self.peers.remove(&key)?;
+        self.ended += 1;
         self.hellos.release_all(&key);
         if self.routes.get(&peer.route) == Some(&key) {
             self.routes.remove(&peer.route);

@@ -17,6 +17,7 @@ use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
 use crate::link::accept::TICK;
 use crate::link::is_header;
+use crate::memory::Trimmer;
 use crate::metrics::PartCounters;
 use crate::part::{Binding, Bypass, FLUSH_TIMEOUT, OpenError, Setup, Shared, Stop};
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
@@ -145,6 +146,7 @@ impl Bypass for CacheService {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = Instant::now();
+        let mut trimmer = Trimmer::default();
         loop {
             let received = if running.len() < CONCURRENCY && !waiting.is_empty() {
                 waiting.pop_front()
@@ -172,6 +174,9 @@ impl Bypass for CacheService {
                     _ = ticks.tick(), if departures.is_some() => {
                         if std::mem::replace(&mut ticked, Instant::now()).elapsed() > HELD {
                             links.was_held();
+                        }
+                        if trimmer.is_due(links.take_ended(), ticked) {
+                            tokio::task::spawn_blocking(palm_malloc::return_freed_memory);
                         }
                         links.report_wait(shared.wait_cause());
                         for client in links.tick() {

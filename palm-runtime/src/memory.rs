@@ -1,0 +1,57 @@
+//! When freed memory is returned to the system: after many peers have left.
+//!
+//! What the connections of peers took is spread over the allocator's pages, between what lives on. It serves the next
+//! peers, so it is returned only when no peer has left for a while.
+
+use std::time::{Duration, Instant};
+
+/// So many sessions have to end before memory is returned.
+const MANY: usize = 64;
+
+/// How long none may have ended: until then connections are still being closed.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Decides when freed memory is returned. The owner gives the time.
+#[derive(Debug, Default)]
+pub(crate) struct Trimmer {
+    /// Sessions that have ended since memory was last returned.
+    ended: usize,
+    /// When one was last noted.
+    last: Option<Instant>,
+}
+
+impl Trimmer {
+    /// Notes how many sessions have ended since the last call. Returns whether memory is to be returned now.
+    pub(crate) fn is_due(&mut self, ended: usize, now: Instant) -> bool {
+        if ended > 0 {
+            self.ended += ended;
+            self.last = Some(now);
+        }
+        let is_quiet = self
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) >= QUIET);
+        let is_due = is_quiet && self.ended >= MANY;
+        if is_due {
+            *self = Self::default();
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_returned_once_when_many_sessions_have_ended_and_none_for_a_while() {
+        let mut trimmer = Trimmer::default();
+        let begin = Instant::now();
+        assert!(!trimmer.is_due(0, begin + QUIET));
+        assert!(!trimmer.is_due(MANY - 1, begin));
+        assert!(!trimmer.is_due(0, begin + QUIET), "they are too few");
+        assert!(!trimmer.is_due(1, begin + QUIET), "one has just ended");
+        assert!(!trimmer.is_due(0, begin + QUIET * 2 - Duration::from_millis(1)));
+        assert!(trimmer.is_due(0, begin + QUIET * 2));
+        assert!(!trimmer.is_due(0, begin + QUIET * 4));
+    }
+}
