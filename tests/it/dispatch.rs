@@ -11,7 +11,7 @@ use palm::testing::Cluster;
 use palm::{CallError, ComponentHandle, FailureKind, Message};
 
 use super::lifecycle::Process;
-use super::setup::{ANY, address, check, connect, options, soon};
+use super::setup::{ANY, address, check, connect, finally, options, soon};
 
 #[derive(Clone, Copy)]
 struct Images;
@@ -229,6 +229,11 @@ fn job_beside_a_legacy_worker_completes_if_its_function_is_registered() {
         let client = connect("master", &master).await;
         assert_eq!(client.eval("master.render", "x").await.unwrap(), "x");
         let legacy = legacy_worker(&master).await;
+        // Until it is connected no worker has the function.
+        finally("the legacy worker", async {
+            while client.eval("master.unknown", "x").await.is_err() {}
+        })
+        .await;
         for _ in 0..5 {
             let job = client.job("master.render", (0..200).map(|it| it.to_string()));
             let answers = soon("the job", job.collect::<Vec<_>>()).await;
