@@ -217,12 +217,14 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_listed_with_their_options() {
-        let mut settings = Settings::default();
-        settings.queue = QueueLimits {
-            messages: 0,
-            bytes: 0,
+        let settings = Settings {
+            queue: QueueLimits {
+                messages: 0,
+                bytes: 0,
+            },
+            advertised_host: Some("tcp://node7".to_owned()),
+            ..Settings::default()
         };
-        settings.advertised_host = Some("tcp://node7".to_owned());
         let mut mistakes = of(&settings);
         mistakes.check_name("my shop");
         check(
@@ -237,13 +239,15 @@ mod tests {
 
     #[test]
     fn links_that_cannot_work_are_refused() {
-        let mut settings = Settings::default();
-        settings.link = LinkOptions {
-            patience: Duration::ZERO,
-            heartbeat: Duration::ZERO,
-            max_sessions: 0,
-            max_attempts: 0,
-            ..LinkOptions::default()
+        let mut settings = Settings {
+            link: LinkOptions {
+                patience: Duration::ZERO,
+                heartbeat: Duration::ZERO,
+                max_sessions: 0,
+                max_attempts: 0,
+                ..LinkOptions::default()
+            },
+            ..Settings::default()
         };
         let mistakes = of(&settings).0;
         let fields = ["patience", "heartbeat", "max_sessions", "max_attempts"];

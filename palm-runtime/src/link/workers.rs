@@ -565,8 +565,10 @@ mod tests {
 
     #[test]
     fn tasks_with_workers_are_bounded_in_bytes() {
-        let mut options = LinkOptions::default();
-        options.max_task_bytes = 500_000;
+        let options = LinkOptions {
+            max_task_bytes: 500_000,
+            ..LinkOptions::default()
+        };
         let mut rig = Rig::with_options(&[VERSION], options);
         let message = || Message::new("master.work", vec![0; 100_000]).into_frame();
         let mut tasks: VecDeque<_> = (0..9).map(|_| (Flow::new(1), message().into())).collect();
