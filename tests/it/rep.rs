@@ -126,7 +126,7 @@ fn a_request_is_acknowledged_where_the_route_does_not_block() {
 #[test]
 fn a_request_whose_part_gives_no_answer_gets_an_empty_one() {
     check(async {
-        let mut template = ServerTemplate::new("to a push");
+        let mut template = ServerTemplate::new("to-a-push");
         template
             .register_inbound(RepService::bind(ANY), "Rep")
             .route("Push")
