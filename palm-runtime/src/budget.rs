@@ -1,6 +1,6 @@
 //! Budgets for memory that peers make a component keep, bounded per holder and in total.
 //!
-//! A holder is whoever the bytes are kept for: a session, or a connection. What one holder may have is a dynamic
+//! A holder is a session or a connection, for which the bytes are kept. What one holder may have is a dynamic
 //! threshold (Choudhury, Hahne, 1998, as in [`queue`](crate::queue)): at most [`THRESHOLD`] times what is free. So a
 //! holder alone uses 80 % of a budget, several have equal parts, and a new holder finds capacity however many
 //! bytes others keep.

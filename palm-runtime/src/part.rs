@@ -691,7 +691,7 @@ impl Streams {
 #[derive(Debug, Clone)]
 pub(crate) struct LegacyAddress {
     pub(crate) address: Result<Address, AddressError>,
-    /// Whether nobody has given it.
+    /// Whether the user has left it open.
     pub(crate) is_default: bool,
 }
 

@@ -3,7 +3,7 @@
 //! A component runs a limited number of calls at once. A method that calls its own component, as a worker its
 //! master, would hold a place while it waits for the inner call, which needs one: as many such calls as there are
 //! places would wait for each other for ever. So a call lends its place as long as it waits. The executor begins
-//! another one, and a worker's master is told that the worker runs one more.
+//! another one, and a worker reports to its master that it runs one more.
 //!
 //! An executor publishes the [`Scope`] of the call that it polls in a thread-local. What a client waits with, a
 //! [`Lending`], finds there whether the component that it calls is the one that runs it. Calls made in tasks that

@@ -407,7 +407,7 @@ fn child_is_asked() {
             assert_eq!(listening(), 3 + number, "{key}");
         }
 
-        // So does whoever asks the handle.
+        // So does a call of the handle.
         assert!(hub.address("pub_address").is_some());
         eventually("the port of the hub", || listening() == 7).await;
         drop((worker, client));

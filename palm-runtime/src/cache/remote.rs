@@ -363,7 +363,7 @@ impl Remote {
         }
     }
 
-    /// Sends a request, and again while there is no answer: after a second, then at intervals that double up to
+    /// Sends a request, and repeats it until it is answered: after a second, then at intervals that double up to
     /// `longest`. The answer to any of the attempts counts, since a store may need longer than one lasts.
     async fn ask_again(
         &self,

@@ -264,7 +264,7 @@ impl<'a, Output> Job<'a, Output> {
     /// That is known if calls and answers go over links ([`ClientBuilder`](crate::ClientBuilder)), and all
     /// components in between have links. A job that cannot know it fails with [`CallError::Completion`]: before it
     /// sends anything, if the client has no link or the first component has workers without one that run a
-    /// function which nobody has registered; otherwise when such an answer arrives.
+    /// function which no worker has registered; otherwise when such an answer arrives.
     ///
     /// Say it where several components follow the same stream: their answers to the same argument would
     /// count as one that came twice.

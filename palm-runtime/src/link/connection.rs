@@ -980,7 +980,7 @@ impl State {
             let first = transmission.header.first;
             let header = header::encode(&transmission.header);
             if !self.send(header, transmission.frames) {
-                // There is no connection, or its queue is full: it is sent again when that has changed.
+                // Without a connection, or with a full queue: the link sends the header again later.
                 self.session.unsent(first);
                 break;
             }
