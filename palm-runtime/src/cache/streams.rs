@@ -36,12 +36,12 @@ impl Scan {
 }
 
 impl Watch {
-    /// Receives the next change. It never returns `None`.
+    /// Receives the next change. It never returns `None`. A watcher that has missed changes receives
+    /// [`Change::Lagged`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service does not answer, or the watcher is behind
-    /// ([`Lagged`](CacheError::Lagged)). The next call goes on with the watch.
+    /// [`CacheError`] if the cache service does not answer. The next call goes on with the watch.
     ///
     /// # Cancel safety
     ///
