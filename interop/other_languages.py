@@ -23,7 +23,7 @@ PACKAGES = 'g++ make pkg-config protobuf-compiler libprotobuf-dev libzmq3-dev cp
 # Apart from the ports of run.py.
 OFFSET = 12000
 PATIENCE = 60
-LINE = re.compile(r"b'(cpp|python|[0-9a-f-]{36}) processed a message'")
+LINE = re.compile(r"b'(cpp|python|MyWorker@[^ ]+) processed a message'")
 
 
 def build():

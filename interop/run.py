@@ -29,7 +29,7 @@ CACHED = [(1, "b' cached data '")]
 # The components in the order in which they are started, and what the client prints, line by line.
 EXAMPLES = {
     'server': (['server'], [(1, "Client got:  b'you sent me a message'")]),
-    'parallel': (['master'] + WORKERS, [(10, r"b'[0-9a-f-]{36} processed a message'")]),
+    'parallel': (['master'] + WORKERS, [(10, r"b'(MyWorker@[^ ]+|[0-9a-f-]{36}) processed a message'")]),
     'cache': (['master'] + WORKERS, CACHED + [(10, r"b'worker[12] cached data a message'")]),
     'scatter': (['master'] + WORKERS, CACHED + [(30, r"b'worker[12] cached data a message'")]),
     'gather': (['master'] + WORKERS,
