@@ -704,16 +704,6 @@ impl LegacyAddress {
     }
 }
 
-/// When a socket for legacy peers is bound.
-#[derive(Debug)]
-pub(crate) enum LegacyBind {
-    Now(Address),
-    /// When a peer first asks for its address.
-    WhenAsked(ReservedPort),
-    /// The component has links only.
-    Never,
-}
-
 /// What a part finds when it is opened.
 #[derive(Debug)]
 pub struct Setup<'a> {
@@ -745,31 +735,38 @@ impl Setup<'_> {
         self.options
     }
 
-    /// When and where a socket for legacy peers is to be bound. `option` is how the address is given.
-    pub(crate) fn legacy_bind_address(
+    /// Binds a socket for legacy peers, now or when one first asks for its address under `key`, which is also how
+    /// the address is given; never if the component has links only.
+    pub(crate) async fn bind_legacy(
         &mut self,
-        option: &'static str,
+        key: &'static str,
         legacy: &LegacyAddress,
-    ) -> Result<LegacyBind, SocketError> {
-        let address = self.bind_address(option, &legacy.address)?;
+        socket: Peers,
+    ) -> Result<(), SocketError> {
+        let address = self.bind_address(key, &legacy.address)?;
         if self.links_only {
-            return Ok(LegacyBind::Never);
-        }
-        if !legacy.is_default || !self.shared.links.options().enabled {
-            return Ok(LegacyBind::Now(address));
+            return Ok(());
         }
         if let Some(network) = &self.options.network {
             address.check(network)?;
         }
-        match ReservedPort::new(&address) {
-            Ok(Some(port)) => Ok(LegacyBind::WhenAsked(port)),
-            Ok(None) => Ok(LegacyBind::Now(address)),
-            Err(source) => Err(SocketError::Bind { address, source }),
+        if legacy.is_default && self.shared.links.options().enabled {
+            match ReservedPort::new(&address) {
+                Ok(Some(port)) => {
+                    self.bind_when_asked(key, port, socket);
+                    return Ok(());
+                }
+                Ok(None) => {}
+                Err(source) => return Err(SocketError::Bind { address, source }),
+            }
         }
+        let bound = socket.bind(&address, self.options).await?;
+        self.announce(key, &bound);
+        Ok(())
     }
 
     /// Binds `socket` when a peer first asks for its address under `key`.
-    pub(crate) fn bind_when_asked(&mut self, key: &'static str, port: ReservedPort, socket: Peers) {
+    fn bind_when_asked(&mut self, key: &'static str, port: ReservedPort, socket: Peers) {
         let address = port.address();
         if let (Some(network), Some(host)) = (&self.options.network, address.host()) {
             network.note(host, address);

@@ -19,7 +19,7 @@ use crate::executor::{Addressee, Executor, Order};
 use crate::http::{Gateway, Listener};
 use crate::message::{Message, new_id};
 use crate::network::NetworkTrust;
-use crate::part::{Binding, InboundHooks};
+use crate::part::{Binding, InboundHooks, LegacyAddress};
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
 use crate::parts::{
@@ -138,13 +138,7 @@ impl<C, K: Kind> Builder<C, K> {
     fn check(&self) -> std::result::Result<(), StartError> {
         let mut mistakes = Mistakes::default();
         let is_worker = K::KIND == kind::Worker::KIND;
-        if is_worker {
-            if self.name.is_empty() {
-                mistakes.add("its name is empty: leave out `.name(\"\")`, and it gets one");
-            }
-        } else {
-            mistakes.check_name(&self.name);
-        }
+        mistakes.check_name(Some(K::KIND), &self.name);
         if self.concurrency == 0 {
             mistakes.add("with `.concurrency(0)` no call could run: it has to be at least 1");
         }
@@ -259,7 +253,7 @@ impl<C: Callable> Compose for Builder<C, kind::Server> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         self.check()?;
         let pull_address = self.beside("pull", &self.pull_address)?;
-        let pull = PullService::bind(pull_address).unless_given(self.pull_address.is_some());
+        let pull = PullService::at(pull_address);
         let mut parts = self.calling_parts(false)?;
         parts
             .template
@@ -299,7 +293,7 @@ impl<C: Shape> Compose for Builder<C, kind::Master> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         self.check()?;
         let pull_address = self.beside("pull", &self.pull_address)?;
-        let pull = PullService::bind(pull_address).unless_given(self.pull_address.is_some());
+        let pull = PullService::at(pull_address);
         let mut parts = self.worker_parts()?;
         let pull = pull.hooks(parts.scatter());
         parts
@@ -433,10 +427,8 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     fn worker_parts(self) -> std::result::Result<CommonParts<C>, StartError> {
         let push_address = self.beside("worker_push", &self.worker_push_address)?;
         let pull_address = self.beside("worker_pull", &self.worker_pull_address)?;
-        let push =
-            WorkerPushService::bind(push_address).unless_given(self.worker_push_address.is_some());
-        let pull =
-            WorkerPullService::bind(pull_address).unless_given(self.worker_pull_address.is_some());
+        let push = WorkerPushService::at(push_address);
+        let pull = WorkerPullService::at(pull_address);
         #[cfg(feature = "http")]
         let http = self.http.clone();
         let mut parts = self.publishing_parts(false)?;
@@ -473,8 +465,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         })?;
         let pub_address = self.beside("pub", &self.pub_address)?;
         let state = State::new(self.component);
-        let publish = PubService::with_hooks(pub_address, state.clone())
-            .unless_given(self.pub_address.is_some())
+        let publish = PubService::at(pub_address, state.clone())
             .pipelined_or(self.pipelined, tells_others)
             .hold(self.hold);
         let mut template = ServerTemplate::with_settings(K::KIND, self.name, self.settings);
@@ -491,16 +482,20 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         given.map_err(|error| self.address_error(error.into()))
     }
 
-    /// The address that was given, or a free one beside `db_address`.
+    /// The address for legacy peers that was given, or a free one beside `db_address`.
     fn beside(
         &self,
         suffix: &str,
         given: &Option<Given>,
-    ) -> std::result::Result<Address, StartError> {
-        match given.clone() {
-            Some(given) => given.map_err(|error| self.address_error(error.into())),
-            None => Ok(self.db_address()?.sibling(suffix)),
-        }
+    ) -> std::result::Result<LegacyAddress, StartError> {
+        let address = match given.clone() {
+            Some(given) => given.map_err(|error| self.address_error(error.into()))?,
+            None => self.db_address()?.sibling(suffix),
+        };
+        Ok(LegacyAddress {
+            address: Ok(address),
+            is_default: given.is_none(),
+        })
     }
 
     /// The streams that the component follows. [`check`](Self::check) has refused what they cannot be.

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::StartError;
 use super::settings::Settings;
+use super::{ComponentKind, StartError};
 use crate::part::Binding;
 
 /// Why a component cannot work as it is configured: every mistake, with the names of the options or parts and
@@ -57,9 +57,13 @@ impl Mistakes {
         })
     }
 
-    /// The name of a component that clients call, or others follow.
-    pub(super) fn check_name(&mut self, name: &str) {
-        if name.is_empty() || name.contains([' ', '.']) {
+    /// The name of a component: clients call it by that, and others follow it, unless it is a worker.
+    pub(super) fn check_name(&mut self, kind: Option<ComponentKind>, name: &str) {
+        if kind == Some(ComponentKind::Worker) {
+            if name.is_empty() {
+                self.add("its name is empty: leave out `.name(\"\")`, and it gets one");
+            }
+        } else if name.is_empty() || name.contains([' ', '.']) {
             self.add(format!(
                 "`{name}` cannot be a name: it needs at least one character, and neither a space nor a dot"
             ));
@@ -226,7 +230,7 @@ mod tests {
             ..Settings::default()
         };
         let mut mistakes = of(&settings);
-        mistakes.check_name("my shop");
+        mistakes.check_name(None, "my shop");
         check(
             mistakes,
             "cannot start `shop`: 4 mistakes: (1) `messages` of `.queue_limits(..)` is 0, so nothing would pass: \

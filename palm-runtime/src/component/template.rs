@@ -538,14 +538,7 @@ impl ServerTemplate {
     /// Refuses what cannot work: all mistakes at once.
     fn check(&self) -> std::result::Result<(), StartError> {
         let mut mistakes = Mistakes::default();
-        // Of a worker, it says only who did something.
-        if self.kind == Some(ComponentKind::Worker) {
-            if self.name.is_empty() {
-                mistakes.add("its name is empty: leave out `.name(\"\")`, and it gets one");
-            }
-        } else {
-            mistakes.check_name(&self.name);
-        }
+        mistakes.check_name(self.kind, &self.name);
         mistakes.check_settings(&self.settings);
         if self.entries.is_empty() {
             mistakes.add("it has no parts: register at least one");

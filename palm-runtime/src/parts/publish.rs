@@ -23,8 +23,7 @@ use crate::link::{Delivery, Following, StreamNews};
 use crate::message::{FrameMemory, Group, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{
-    BATCH, Binding, Envelope, Inlet, LegacyAddress, LegacyBind, OpenError, Outbound, Outlet, Setup,
-    Shared,
+    BATCH, Binding, Envelope, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup, Shared,
 };
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
@@ -81,20 +80,18 @@ impl PubService {
 impl<S: Shape> PubService<S> {
     /// Binds `address`, with the hooks `gather` and `handle_stream` of `state`.
     pub fn with_hooks(address: impl IntoAddress, state: Arc<State<S>>) -> Self {
+        Self::at(LegacyAddress::given(address.into_address()), state)
+    }
+
+    pub(crate) fn at(address: LegacyAddress, state: Arc<State<S>>) -> Self {
         Self {
-            address: LegacyAddress::given(address.into_address()),
+            address,
             state,
             pipelined: None,
             tells_others: false,
             hold: HoldLimits::default(),
             opened: None,
         }
-    }
-
-    /// Binds when a legacy peer asks, unless the address was given.
-    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
-        self.address.is_default = !is_given;
-        self
     }
 
     /// Whether messages go to the component's followers (`true`), or back to their client (`false`), whatever
@@ -135,19 +132,10 @@ impl<S: Shape> Outbound for PubService<S> {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let publish = match setup.legacy_bind_address("pub_address", &self.address)? {
-            LegacyBind::Now(address) => {
-                let (publish, bound) = Publish::bind(&address, setup.options).await?;
-                setup.announce("pub_address", &bound);
-                publish
-            }
-            LegacyBind::WhenAsked(port) => {
-                let publish = Publish::idle(setup.options).await?;
-                setup.bind_when_asked("pub_address", port, publish.peers());
-                publish
-            }
-            LegacyBind::Never => Publish::idle(setup.options).await?,
-        };
+        let publish = Publish::idle(setup.options).await?;
+        setup
+            .bind_legacy("pub_address", &self.address, publish.peers())
+            .await?;
         self.opened = Some(Opened {
             publish,
             followed: setup.shared.links.publish_here(),

@@ -5,7 +5,7 @@ use super::linked::{Calls, LinkedPull, Senders};
 use super::whereabouts::{IntoAddress, Opened, Whereabouts};
 use crate::error::BoxError;
 use crate::part::{
-    Binding, Inbound, InboundHooks, LegacyAddress, LegacyBind, NoHooks, OpenError, Outlet, Setup,
+    Binding, Inbound, InboundHooks, LegacyAddress, NoHooks, OpenError, Outlet, Setup,
 };
 use crate::socket::{Pull, SocketClosed};
 
@@ -40,8 +40,12 @@ pub struct PullService<H = NoHooks> {
 impl PullService {
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
+        Self::at(LegacyAddress::given(address.into_address()))
+    }
+
+    pub(crate) fn at(address: LegacyAddress) -> Self {
         Self {
-            address: LegacyAddress::given(address.into_address()),
+            address,
             hooks: NoHooks,
             opened: None,
         }
@@ -49,12 +53,6 @@ impl PullService {
 }
 
 impl<H> PullService<H> {
-    /// Binds when a legacy peer asks, unless the address was given.
-    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
-        self.address.is_default = !is_given;
-        self
-    }
-
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullService<G> {
         PullService {
@@ -75,19 +73,10 @@ impl<H: InboundHooks> Inbound for PullService<H> {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let pull = match setup.legacy_bind_address("pull_address", &self.address)? {
-            LegacyBind::Now(address) => {
-                let (pull, bound) = Pull::bind(&address, setup.options).await?;
-                setup.announce("pull_address", &bound);
-                pull
-            }
-            LegacyBind::WhenAsked(port) => {
-                let pull = Pull::idle(setup.options);
-                setup.bind_when_asked("pull_address", port, pull.peers());
-                pull
-            }
-            LegacyBind::Never => Pull::idle(setup.options),
-        };
+        let pull = Pull::idle(setup.options);
+        setup
+            .bind_legacy("pull_address", &self.address, pull.peers())
+            .await?;
         // Of several such parts the first one counts.
         let _ = setup.shared.callers.set(pull.peers());
         let linked = setup.shared.links.take_inputs();

@@ -7,7 +7,7 @@ use super::whereabouts::{IntoAddress, Opened};
 use super::workers::{Tasks, take_results};
 use crate::error::BoxError;
 use crate::link::accept::Incoming;
-use crate::part::{Binding, Inlet, LegacyAddress, LegacyBind, OpenError, Outbound, Outlet, Setup};
+use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Pull, Push};
 
 /// Gives each message to one of the workers that connect, takes their results, and sends these on along
@@ -108,32 +108,14 @@ impl Outbound for PushPullService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let push = match setup.legacy_bind_address("worker_push_address", &self.push_address)? {
-            LegacyBind::Now(address) => {
-                let (push, bound) = Push::bind(&address, setup.options).await?;
-                setup.announce("worker_push_address", &bound);
-                push
-            }
-            LegacyBind::WhenAsked(port) => {
-                let push = Push::idle(setup.options);
-                setup.bind_when_asked("worker_push_address", port, push.peers());
-                push
-            }
-            LegacyBind::Never => Push::idle(setup.options),
-        };
-        let pull = match setup.legacy_bind_address("worker_pull_address", &self.pull_address)? {
-            LegacyBind::Now(address) => {
-                let (pull, bound) = Pull::bind(&address, setup.options).await?;
-                setup.announce("worker_pull_address", &bound);
-                pull
-            }
-            LegacyBind::WhenAsked(port) => {
-                let pull = Pull::idle(setup.options);
-                setup.bind_when_asked("worker_pull_address", port, pull.peers());
-                pull
-            }
-            LegacyBind::Never => Pull::idle(setup.options),
-        };
+        let push = Push::idle(setup.options);
+        setup
+            .bind_legacy("worker_push_address", &self.push_address, push.peers())
+            .await?;
+        let pull = Pull::idle(setup.options);
+        setup
+            .bind_legacy("worker_pull_address", &self.pull_address, pull.peers())
+            .await?;
         setup.shared.outstanding.open();
         // Of several such parts the first one counts.
         let _ = setup.shared.workers.set(push.peers());

@@ -24,8 +24,8 @@ use crate::link::dispatch::{Failed, Reach};
 use crate::message::{Group, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
-    BATCH, Binding, Envelope, Inbound, Inlet, LegacyAddress, LegacyBind, NoHooks, OpenError,
-    Outbound, Outlet, Setup, Shared, Stop,
+    BATCH, Binding, Envelope, Inbound, Inlet, LegacyAddress, NoHooks, OpenError, Outbound, Outlet,
+    Setup, Shared, Stop,
 };
 use crate::socket::{Pull, Push, SocketClosed, TrySendError};
 
@@ -136,16 +136,14 @@ pub struct WorkerPushService {
 }
 
 impl WorkerPushService {
-    /// Binds when a legacy peer asks, unless the address was given.
-    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
-        self.address.is_default = !is_given;
-        self
-    }
-
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
+        Self::at(LegacyAddress::given(address.into_address()))
+    }
+
+    pub(crate) fn at(address: LegacyAddress) -> Self {
         Self {
-            address: LegacyAddress::given(address.into_address()),
+            address,
             opened: None,
         }
     }
@@ -164,19 +162,10 @@ impl Outbound for WorkerPushService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let push = match setup.legacy_bind_address("worker_push_address", &self.address)? {
-            LegacyBind::Now(address) => {
-                let (push, bound) = Push::bind(&address, setup.options).await?;
-                setup.announce("worker_push_address", &bound);
-                push
-            }
-            LegacyBind::WhenAsked(port) => {
-                let push = Push::idle(setup.options);
-                setup.bind_when_asked("worker_push_address", port, push.peers());
-                push
-            }
-            LegacyBind::Never => Push::idle(setup.options),
-        };
+        let push = Push::idle(setup.options);
+        setup
+            .bind_legacy("worker_push_address", &self.address, push.peers())
+            .await?;
         setup.shared.outstanding.open();
         // Of several such parts the first one counts.
         let _ = setup.shared.workers.set(push.peers());
@@ -747,16 +736,14 @@ pub struct WorkerPullService {
 }
 
 impl WorkerPullService {
-    /// Binds when a legacy peer asks, unless the address was given.
-    pub(crate) fn unless_given(mut self, is_given: bool) -> Self {
-        self.address.is_default = !is_given;
-        self
-    }
-
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
+        Self::at(LegacyAddress::given(address.into_address()))
+    }
+
+    pub(crate) fn at(address: LegacyAddress) -> Self {
         Self {
-            address: LegacyAddress::given(address.into_address()),
+            address,
             opened: None,
         }
     }
@@ -775,19 +762,10 @@ impl Inbound for WorkerPullService {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let pull = match setup.legacy_bind_address("worker_pull_address", &self.address)? {
-            LegacyBind::Now(address) => {
-                let (pull, bound) = Pull::bind(&address, setup.options).await?;
-                setup.announce("worker_pull_address", &bound);
-                pull
-            }
-            LegacyBind::WhenAsked(port) => {
-                let pull = Pull::idle(setup.options);
-                setup.bind_when_asked("worker_pull_address", port, pull.peers());
-                pull
-            }
-            LegacyBind::Never => Pull::idle(setup.options),
-        };
+        let pull = Pull::idle(setup.options);
+        setup
+            .bind_legacy("worker_pull_address", &self.address, pull.peers())
+            .await?;
         let linked = setup.shared.links.take_results();
         self.opened = Some((pull, linked, whereabouts::Opened::of(setup)));
         Ok(())
