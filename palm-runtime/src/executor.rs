@@ -544,7 +544,7 @@ impl<C: Callable> Running<C> {
 
     /// How many further calls may begin.
     fn free_places(&self, concurrency: usize) -> usize {
-        let places = concurrency + self.finisher.shared.places.lent();
+        let places = concurrency + self.finisher.shared.places.lent() as usize;
         places.saturating_sub(self.tasks.len())
     }
 

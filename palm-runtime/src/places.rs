@@ -18,7 +18,7 @@ use bytestring::ByteString;
 use tokio::sync::watch;
 
 /// How many places a component lends at most.
-const MAX_LENT: usize = 1000;
+const MAX_LENT: u32 = 1000;
 
 thread_local! {
     /// That of the call that this thread polls.
@@ -27,22 +27,22 @@ thread_local! {
 
 /// How many places the calls of a component lend.
 #[derive(Debug, Default)]
-pub(crate) struct Places(watch::Sender<usize>);
+pub(crate) struct Places(watch::Sender<u32>);
 
 impl Places {
-    pub(crate) fn lent(&self) -> usize {
+    pub(crate) fn lent(&self) -> u32 {
         *self.0.borrow()
     }
 
     /// Follows [`lent`](Self::lent).
-    pub(crate) fn subscribe(&self) -> watch::Receiver<usize> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u32> {
         self.0.subscribe()
     }
 
     fn lend(self: &Arc<Self>) -> Option<LentPlace> {
         let is_lent = self.0.send_if_modified(|lent| {
             let lends = *lent < MAX_LENT;
-            *lent += usize::from(lends);
+            *lent += u32::from(lends);
             lends
         });
         is_lent.then(|| LentPlace(self.clone()))
@@ -196,7 +196,7 @@ mod tests {
         let (places, _) = scope(false);
         let lent: Vec<_> = (0..=MAX_LENT).map(|_| places.lend()).collect();
         assert_eq!(places.lent(), MAX_LENT);
-        assert!(lent[MAX_LENT].is_none());
+        assert!(lent[MAX_LENT as usize].is_none());
         drop(lent);
         assert_eq!(places.lent(), 0);
     }

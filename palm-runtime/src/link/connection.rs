@@ -375,7 +375,7 @@ impl Link {
     }
 
     /// Reports to the master how many tasks of this worker wait for other calls of it, so that as many more run.
-    pub(crate) fn set_lent(&self, tasks: usize) {
+    pub(crate) fn set_lent(&self, tasks: u32) {
         let mut state = self.state();
         state.set_lent(tasks);
         state.flush(Instant::now());
@@ -738,7 +738,7 @@ impl Link {
             ..self.hello.clone()
         };
         state.session = begin(&hello, window, self.options.heartbeat, now);
-        state.session.set_lent(state.pace.lent as u32);
+        state.session.set_lent(state.pace.lent);
         state.session.limit(state.left);
         for item in std::mem::take(&mut state.waiting) {
             state.session.submit(item, now);
@@ -957,10 +957,9 @@ impl State {
         self.pace.forget(now);
     }
 
-    fn set_lent(&mut self, tasks: usize) {
-        self.pace.lent = tasks as u64;
-        self.session
-            .set_lent(u32::try_from(tasks).unwrap_or(u32::MAX));
+    fn set_lent(&mut self, tasks: u32) {
+        self.pace.lent = tasks;
+        self.session.set_lent(tasks);
         if !self.draining {
             self.session.set_window(self.pace.window());
         }
@@ -1054,7 +1053,7 @@ impl ResultGroups {
 struct Pace {
     concurrency: u64,
     /// How many tasks wait for other calls, so that as many more run.
-    lent: u64,
+    lent: u32,
     prefetch: Prefetch,
     /// Tasks that are here.
     tasks: u64,
@@ -1109,7 +1108,7 @@ impl Pace {
                 (tasks as u64).min(MOST_AHEAD)
             }
         };
-        self.concurrency + self.lent + ahead
+        self.concurrency + u64::from(self.lent) + ahead
     }
 }
 

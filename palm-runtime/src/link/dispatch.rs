@@ -560,7 +560,12 @@ impl Dispatch {
 
     /// Sets how many tasks of a worker wait for other calls.
     pub(crate) fn set_lent(&mut self, key: WorkerKey, tasks: u32) {
-        self.change(key, |worker| worker.lent = tasks as usize);
+        let tasks = tasks as usize;
+        // Every header says it, and it seldom changes.
+        let worker = self.workers.get(&key);
+        if worker.is_some_and(|worker| worker.lent != tasks) {
+            self.change(key, |worker| worker.lent = tasks);
+        }
     }
 
     /// Sorts the waiting tasks into pools again, since the workers that can run them have changed.
