@@ -11,7 +11,6 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -195,30 +194,6 @@ impl<K: Eq + Hash> AsRef<[u8]> for Reserved<K> {
     }
 }
 
-/// Limits a log line about a limit that is reached to one in [`LOG_INTERVAL`]. No clock, time is an argument.
-#[derive(Debug, Default)]
-pub(crate) struct LimitLog {
-    logged: Option<Instant>,
-    suppressed: u64,
-}
-
-/// The shortest time between two log lines about one limit.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-impl LimitLog {
-    /// A limit was reached. If that is to be logged, returns how often it was since the last line, this time
-    /// included.
-    pub(crate) fn record(&mut self, now: Instant) -> Option<u64> {
-        self.suppressed += 1;
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < LOG_INTERVAL;
-        if self.logged.is_some_and(is_recent) {
-            return None;
-        }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,16 +254,5 @@ mod tests {
         assert_eq!(budget.used(), 700);
         drop(clone);
         assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn limit_is_logged_once_per_interval_with_a_count() {
-        let mut log = LimitLog::default();
-        let now = Instant::now();
-        assert_eq!(log.record(now), Some(1));
-        for _ in 0..9 {
-            assert_eq!(log.record(now), None);
-        }
-        assert_eq!(log.record(now + LOG_INTERVAL), Some(10));
     }
 }

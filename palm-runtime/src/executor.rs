@@ -26,11 +26,11 @@ use crate::context::{ComponentContext, Context};
 use crate::error::{BoxError, CallFailure, FailureKind};
 use crate::fair_queue::Flow;
 use crate::link::liveness;
+use crate::log_limit::UnknownLog;
 use crate::message::{Deadline, Message, Share};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::part::{Envelope, Inlet, OpenError, Outbound, Outlet, Pace, Setup, Shared};
 use crate::places::{self, Scope};
-use crate::unknown_log::UnknownLog;
 use crate::watchdog::{MethodId, Watched};
 
 /// How long calls may keep the thread before others that run on it get their turn.

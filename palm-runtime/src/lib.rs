@@ -23,6 +23,7 @@ mod function;
 #[cfg(feature = "http")]
 pub mod http;
 mod link;
+mod log_limit;
 pub mod logging;
 mod memory;
 mod message;
@@ -39,7 +40,6 @@ mod router;
 pub mod socket;
 pub mod testing;
 mod together;
-mod unknown_log;
 mod wait_cause;
 mod watchdog;
 

@@ -38,9 +38,10 @@ use super::session::{Event, Item, LOWEST_VERSION, Session, Window, held_bytes, m
 use super::streams::{Following, Origin, Streams};
 use super::workers::PausedFlows;
 use super::{CLIENT, SUBSCRIBER, WORKER};
-use crate::budget::{Ledger, LimitLog};
+use crate::budget::Ledger;
 use crate::by_number::ByNumber;
 use crate::fair_queue::MAX_WEIGHT;
+use crate::log_limit::LimitLog;
 use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{Function, LinkHeader, LinkHello, LinkRefusal};

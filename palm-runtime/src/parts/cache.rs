@@ -10,18 +10,18 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::MissedTickBehavior;
 
 use super::whereabouts::{Given, IntoAddress};
-use crate::budget::{Budget, LimitLog, Reservation};
+use crate::budget::{Budget, Reservation};
 use crate::cache::service::{self, Handled, Poll, Refusal, Repeated, ServiceError};
 use crate::cache::{CacheError, ComponentStore};
 use crate::callable::catch_panic;
 use crate::error::{BoxError, chain};
 use crate::link::accept::TICK;
 use crate::link::is_header;
+use crate::log_limit::{LimitLog, UnknownLog};
 use crate::memory::Trimmer;
 use crate::metrics::PartCounters;
 use crate::part::{Binding, Bypass, FLUSH_TIMEOUT, OpenError, Setup, Shared, Stop};
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
-use crate::unknown_log::UnknownLog;
 
 /// Requests that are carried out at once, and that wait here for that; further ones are dropped, and their
 /// peers ask again. (They cannot wait in the socket, where links would have to wait behind them.)

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::options::{Kill, SocketOptions};
 use super::{Address, Frames, SocketClosed, TrySendError};
-use crate::budget::LimitLog;
+use crate::log_limit::LimitLog;
 
 /// The kinds of sockets that palm uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
