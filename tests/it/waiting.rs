@@ -215,6 +215,13 @@ async fn blocking(body: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(body).await.unwrap();
 }
 
+/// A master in a process of its own, which has started.
+fn open_master(at: &str) -> Terminal {
+    let mut master = Terminal::open("master", at);
+    master.expect(&["INFO", "master `images` at", at], CAUSE_SOON);
+    master
+}
+
 #[test]
 fn nothing_listens() {
     let at = unbound();
@@ -309,40 +316,29 @@ fn client_is_pointed_at_what_it_cannot_call() {
 
 #[test]
 fn master_has_no_workers() {
-    check(async {
-        let at = unbound();
-        blocking(move || {
-            let mut master = Terminal::open("master", &at);
-            master.expect(&["INFO", "master `images` at", &at], CAUSE_SOON);
-            let cause = ["no worker is connected (1 call waits)"];
-            let mut client = Terminal::open("client of images", &at);
-            master.expect(&["WARN", cause[0], "start a worker"], CAUSE_SOON);
-            client.expect(&["WARN", "waiting for `images`", cause[0]], CAUSE_SOON);
-            // The master's error and the client's timeout come at the same time.
-            let error = ["@error", "`images.resize`", "no worker is connected"];
-            client.expect(&error, CAUSE_SOON);
-        })
-        .await;
-    });
+    let at = unbound();
+    let mut master = open_master(&at);
+    let cause = ["no worker is connected (1 call waits)"];
+    let mut client = Terminal::open("client of images", &at);
+    master.expect(&["WARN", cause[0], "start a worker"], CAUSE_SOON);
+    client.expect(&["WARN", "waiting for `images`", cause[0]], CAUSE_SOON);
+    // The master's error and the client's timeout come at the same time.
+    let error = ["@error", "`images.resize`", "no worker is connected"];
+    client.expect(&error, CAUSE_SOON);
 }
 
 #[test]
 fn follower_is_missing() {
-    check(async {
-        let at = unbound();
-        blocking(move || {
-            let mut server = Terminal::open("server", &at);
-            server.expect(&["INFO", "server `upper` at", &at], CAUSE_SOON);
-            let cause = ["no component `count` follows `upper`", "start it with"];
-            check_client("client of two steps", &at, &cause);
-            let _sender = Terminal::open("send of two steps", &at);
-            server.expect(
-                &["WARN", "no component follows `upper`", "start"],
-                CAUSE_SOON,
-            );
-        })
-        .await;
-    });
+    let at = unbound();
+    let mut server = Terminal::open("server", &at);
+    server.expect(&["INFO", "server `upper` at", &at], CAUSE_SOON);
+    let cause = ["no component `count` follows `upper`", "start it with"];
+    check_client("client of two steps", &at, &cause);
+    let _sender = Terminal::open("send of two steps", &at);
+    server.expect(
+        &["WARN", "no component follows `upper`", "start"],
+        CAUSE_SOON,
+    );
 }
 
 #[test]
@@ -376,55 +372,43 @@ fn port_is_in_use() {
 /// What operators see of workers, once each.
 #[test]
 fn workers_that_come_and_go_are_logged_once() {
-    check(async {
-        let at = unbound();
-        blocking(move || {
-            let mut master = Terminal::open("master", &at);
-            master.expect(&["INFO", "master `images` at", &at], CAUSE_SOON);
-            let mut worker = Terminal::open("worker", &at);
-            let joined = format!("joined `images` at {at}");
-            worker.expect(&["Resizer@", "INFO", &joined, "resize"], CAUSE_SOON);
-            master.expect(
-                &["INFO", "worker connected", "Resizer@", "resize"],
-                CAUSE_SOON,
-            );
-            worker.terminate();
-            master.expect(&["INFO", "worker draining", "Resizer@"], CAUSE_SOON);
-            master.expect(&["INFO", "worker left", "Resizer@"], CAUSE_SOON);
-            let mut killed = Terminal::open("worker", &at);
-            killed.expect(&["joined"], CAUSE_SOON);
-            drop(killed);
-            master.expect(&["WARN", "worker lost", "Resizer@"], 2 * CAUSE_SOON);
-            for event in ["worker draining", "worker left", "worker lost"] {
-                assert_eq!(master.count(&[event]), 1, "{:#?}", master.seen);
-            }
-            assert_eq!(master.count(&["worker connected"]), 2, "{:#?}", master.seen);
-            // Operators do not see a worker's second link, over which it receives cancellations.
-            assert_eq!(master.count(&["subscriber"]), 0, "{:#?}", master.seen);
-        })
-        .await;
-    });
+    let at = unbound();
+    let mut master = open_master(&at);
+    let mut worker = Terminal::open("worker", &at);
+    let joined = format!("joined `images` at {at}");
+    worker.expect(&["Resizer@", "INFO", &joined, "resize"], CAUSE_SOON);
+    master.expect(
+        &["INFO", "worker connected", "Resizer@", "resize"],
+        CAUSE_SOON,
+    );
+    worker.terminate();
+    master.expect(&["INFO", "worker draining", "Resizer@"], CAUSE_SOON);
+    master.expect(&["INFO", "worker left", "Resizer@"], CAUSE_SOON);
+    let mut killed = Terminal::open("worker", &at);
+    killed.expect(&["joined"], CAUSE_SOON);
+    drop(killed);
+    master.expect(&["WARN", "worker lost", "Resizer@"], 2 * CAUSE_SOON);
+    for event in ["worker draining", "worker left", "worker lost"] {
+        assert_eq!(master.count(&[event]), 1, "{:#?}", master.seen);
+    }
+    assert_eq!(master.count(&["worker connected"]), 2, "{:#?}", master.seen);
+    // Operators do not see a worker's second link, over which it receives cancellations.
+    assert_eq!(master.count(&["subscriber"]), 0, "{:#?}", master.seen);
 }
 
 /// A connection that is lost later on is explained as well.
 #[test]
 fn lost_connection_is_explained_in_the_log_and_in_the_error() {
-    check(async {
-        let at = unbound();
-        blocking(move || {
-            let mut master = Terminal::open("master", &at);
-            master.expect(&["INFO", "master `images` at", &at], CAUSE_SOON);
-            let mut worker = Terminal::open("worker", &at);
-            worker.expect(&["joined"], CAUSE_SOON);
-            drop(master);
-            worker.expect(
-                &["WARN", "waiting for", &at, "connection refused"],
-                CAUSE_SOON,
-            );
-            let mut master = Terminal::open("master", &at);
-            master.expect(&["INFO", "worker connected"], 2 * CAUSE_SOON);
-            worker.expect(&["INFO", "connected to", &at], CAUSE_SOON);
-        })
-        .await;
-    });
+    let at = unbound();
+    let master = open_master(&at);
+    let mut worker = Terminal::open("worker", &at);
+    worker.expect(&["joined"], CAUSE_SOON);
+    drop(master);
+    worker.expect(
+        &["WARN", "waiting for", &at, "connection refused"],
+        CAUSE_SOON,
+    );
+    let mut master = Terminal::open("master", &at);
+    master.expect(&["INFO", "worker connected"], 2 * CAUSE_SOON);
+    worker.expect(&["INFO", "connected to", &at], CAUSE_SOON);
 }

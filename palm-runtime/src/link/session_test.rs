@@ -525,6 +525,17 @@ impl Pair {
     }
 }
 
+/// Takes the steps, and then lets all messages arrive. Returns how many were missing before that.
+fn run(steps: Vec<Step>, messages: [u64; 2], bytes: [u64; 2]) -> (Pair, usize, Settled) {
+    let windows = [window(messages[0], bytes[0]), window(messages[1], bytes[1])];
+    let mut pair = Pair::new(windows);
+    steps.into_iter().for_each(|step| pair.take(step));
+    let missing = pair.missing();
+    let settled = pair.settle();
+    pair.assert_delivered();
+    (pair, missing, settled)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -535,12 +546,7 @@ proptest! {
         messages in [1..6_u64, 1..6_u64],
         bytes in [1..1000_u64, 1..1000_u64],
     ) {
-        let windows = [window(messages[0], bytes[0]), window(messages[1], bytes[1])];
-        let mut pair = Pair::new(windows);
-        steps.into_iter().for_each(|step| pair.take(step));
-        let missing = pair.missing();
-        let settled = pair.settle();
-        pair.assert_delivered();
+        let (pair, missing, settled) = run(steps, messages, bytes);
         // A header with credit that is lost is made up for by the next heartbeat.
         prop_assert!(settled.time <= HEARTBEAT + RETRY, "{settled:?}");
         prop_assert!(settled.transmissions <= 2 * missing + 12, "{settled:?} for {missing}");
@@ -555,12 +561,7 @@ proptest! {
         messages in [1..6_u64, 1..6_u64],
         bytes in [1..1000_u64, 1..1000_u64],
     ) {
-        let windows = [window(messages[0], bytes[0]), window(messages[1], bytes[1])];
-        let mut pair = Pair::new(windows);
-        steps.into_iter().for_each(|step| pair.take(step));
-        let missing = pair.missing();
-        let settled = pair.settle();
-        pair.assert_delivered();
+        let (pair, missing, settled) = run(steps, messages, bytes);
         prop_assert_eq!(pair.transmitted, pair.submitted.map(|submitted| submitted as usize));
         // The last acknowledgement waits for a message that it can go with.
         prop_assert!(settled.time <= ACK_DELAY, "{settled:?}");

@@ -36,7 +36,7 @@ impl Publish {
         Ok((Self::new(socket).await?, bound))
     }
 
-    /// One that nobody ever reaches.
+    /// One that is not bound: no subscriber reaches it, unless it is bound later ([`Peers::bind`]).
     pub(crate) async fn idle(options: &SocketOptions) -> Result<Self, SocketError> {
         Ok(Self::new(Socket::new(Kind::Publish, options)).await?)
     }

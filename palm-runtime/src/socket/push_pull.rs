@@ -97,7 +97,7 @@ impl Push {
         Ok((Self::new(socket), bound))
     }
 
-    /// One that nobody ever reaches.
+    /// One that is not bound: no peer reaches it, unless it is bound later ([`Peers::bind`]).
     pub(crate) fn idle(options: &SocketOptions) -> Self {
         Self::new(Socket::new(Kind::Push, options))
     }
@@ -187,7 +187,7 @@ impl Pull {
         Ok((Self::new(socket), bound))
     }
 
-    /// One that nobody ever reaches.
+    /// One that is not bound: no peer reaches it, unless it is bound later ([`Peers::bind`]).
     pub(crate) fn idle(options: &SocketOptions) -> Self {
         Self::new(Socket::new(Kind::Pull, options))
     }
