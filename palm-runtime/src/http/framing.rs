@@ -31,10 +31,8 @@ enum State {
     Preface(usize),
     Http2,
     Line(Line),
-    /// In a body, of which so many bytes are left.
-    Body(u64),
-    /// In a chunk, likewise.
-    Chunk(u64),
+    /// In a body or a chunk of it, of which so many bytes are left, and what follows.
+    Content(u64, Line),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +83,7 @@ impl Framing {
     fn is_in_chunk(&self) -> bool {
         matches!(
             self.state,
-            State::Line(Line::ChunkSize | Line::ChunkEnd) | State::Chunk(_)
+            State::Line(Line::ChunkSize | Line::ChunkEnd) | State::Content(_, Line::ChunkEnd)
         )
     }
 
@@ -103,19 +101,11 @@ impl Framing {
                     self.line(line, byte).map_err(|Refused| at)?;
                     1
                 }
-                State::Body(left) => {
+                State::Content(left, next) => {
                     let skipped = left.min((bytes.len() - at) as u64);
                     self.state = match left - skipped {
-                        0 => State::Line(Line::Request),
-                        left => State::Body(left),
-                    };
-                    skipped as usize
-                }
-                State::Chunk(left) => {
-                    let skipped = left.min((bytes.len() - at) as u64);
-                    self.state = match left - skipped {
-                        0 => State::Line(Line::ChunkEnd),
-                        left => State::Chunk(left),
+                        0 => State::Line(next),
+                        left => State::Content(left, next),
                     };
                     skipped as usize
                 }
@@ -169,7 +159,7 @@ impl Framing {
             Line::Request => State::Line(Line::Header),
             Line::Header if is_empty => match self.body.take() {
                 None | Some(Body::Len(0)) => State::Line(Line::Request),
-                Some(Body::Len(len)) => State::Body(len),
+                Some(Body::Len(len)) => State::Content(len, Line::Request),
                 Some(Body::Chunked) => State::Line(Line::ChunkSize),
             },
             Line::Header => {
@@ -178,7 +168,7 @@ impl Framing {
             }
             Line::ChunkSize => match self.chunk_size()? {
                 0 => State::Line(Line::Trailer),
-                len => State::Chunk(len),
+                len => State::Content(len, Line::ChunkEnd),
             },
             Line::ChunkEnd if is_empty => State::Line(Line::ChunkSize),
             Line::ChunkEnd => return Err(Refused),
