@@ -28,7 +28,7 @@ use crate::support::Process;
 /// Calls that are made at the end, half of them to each route.
 const CALLS: usize = 2_000;
 
-/// How long the cluster may take to settle. Sessions of killed clients end after `patience` and `resume_limit`,
+/// How long the cluster may take to settle. Sessions of killed clients end after `idle_timeout` and `session_expiry`,
 /// 10 s together.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(40);
 

@@ -113,14 +113,14 @@ impl Worker {
 /// Links that notice soon that a peer is stopped or cut off, so that the others do not wait for long.
 pub(crate) fn links() -> LinkOptions {
     let mut link = LinkOptions::default();
-    link.patience = Duration::from_secs(2);
+    link.idle_timeout = Duration::from_secs(2);
     link
 }
 
 /// Likewise, and sessions of peers that do not come back end soon, so that a soak sees it.
 fn brief_links() -> LinkOptions {
     let mut link = links();
-    link.resume_limit = Duration::from_secs(8);
+    link.session_expiry = Duration::from_secs(8);
     link
 }
 

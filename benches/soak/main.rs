@@ -253,7 +253,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
 /// A consumer that is stopped for less than the idle timeout, while a producer has more messages than any queue
 /// holds. One that is stopped for longer is lost, and its backlog with it.
 async fn stopped(seconds: u64, messages: usize) {
-    let idle_timeout = palm::LinkOptions::default().patience;
+    let idle_timeout = palm::LinkOptions::default().idle_timeout;
     assert!(
         Duration::from_secs(seconds) < idle_timeout,
         "a consumer without a sign of life for {idle_timeout:?} is lost"

@@ -37,7 +37,7 @@ use crate::watchdog::{MethodId, Watched};
 const TURN: Duration = Duration::from_micros(200);
 
 /// How long results wait for further ones that go on together with them.
-const PATIENCE: Duration = Duration::from_micros(20);
+const BATCH_DELAY: Duration = Duration::from_micros(20);
 
 /// The function that each component has.
 const ECHO: FunctionInfo = FunctionInfo::new(
@@ -591,7 +591,7 @@ impl<C: Callable> Running<C> {
                 self.oldest = begun.started;
             }
             self.done.push(Envelope::new(message, begun.flow, now));
-            if now.duration_since(self.oldest) > PATIENCE {
+            if now.duration_since(self.oldest) > BATCH_DELAY {
                 self.flush().await;
             }
         }

@@ -592,8 +592,8 @@ impl Shared {
             streams: Streams::default(),
             cancellations: Cancellations::default(),
             pushed: links
-                .pushed_limit
-                .map(|limit| Mutex::new(Pushed::new(limit, links.max_attempts))),
+                .ack_wait
+                .map(|limit| Mutex::new(Pushed::new(limit, links.max_deliver))),
             links: Links::new(links),
             unplaced: Unplaced::default(),
             on_demand: OnDemand::default(),

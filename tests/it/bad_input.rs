@@ -465,7 +465,7 @@ fn a_subscriber_that_reads_nothing() {
     check(async {
         let gate = Gate::closed();
         let mut patient = options();
-        patient.subscriber_patience = Duration::from_secs(1);
+        patient.slow_consumer_timeout = Duration::from_secs(1);
         let server = Victim { gate }
             .bind(ANY)
             .socket_options(patient)

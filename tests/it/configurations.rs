@@ -167,13 +167,13 @@ fn all_mistakes_of_a_component_are_reported_at_once() {
 fn limits_of_zero_are_refused() {
     check(async {
         let mut link = LinkOptions::default();
-        link.patience = Duration::ZERO;
-        link.max_attempts = 0;
+        link.idle_timeout = Duration::ZERO;
+        link.max_deliver = 0;
         refused(
             palm::Master::new("shop").bind(ANY).link_options(link).spawn(),
-            "cannot start `shop`: 2 mistakes: (1) `patience` of `.link_options(..)` is zero, so every peer would \
+            "cannot start `shop`: 2 mistakes: (1) `idle_timeout` of `.link_options(..)` is zero, so every peer would \
              count as lost at once: it has to be longer than the network is ever slow, such as 15 s; (2) \
-             `max_attempts` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
+             `max_deliver` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
         )
         .await;
     });

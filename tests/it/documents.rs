@@ -338,10 +338,10 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
                 client.time("connect_timeout")
             ),
             format!("window, {} by default", client.count("window")),
-            format!("no answer has come for {}", job.time("PATIENCE")),
+            format!("no answer has come for {}", job.time("ANSWER_TIMEOUT")),
             format!(
                 "for up to {} for its descriptor",
-                client.time("DESCRIPTOR_PATIENCE")
+                client.time("DESCRIPTOR_TIMEOUT")
             ),
             format!(
                 "waits up to {} for components",
@@ -353,16 +353,16 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
             ),
             format!("(`.hold(..)`, {} by default)", held.time("time")),
             format!(
-                "`max_attempts` workers ({} by default)",
-                link.count("max_attempts")
+                "`max_deliver` workers ({} by default)",
+                link.count("max_deliver")
             ),
             format!(
-                "no sign of life for `patience` ({} by default)",
-                link.time("patience")
+                "no sign of life for `idle_timeout` ({} by default)",
+                link.time("idle_timeout")
             ),
             format!(
-                "for longer than `resume_limit` ({} by default)",
-                link.time("resume_limit")
+                "for longer than `session_expiry` ({} by default)",
+                link.time("session_expiry")
             ),
             format!(
                 "{} after its connection was closed",
@@ -447,7 +447,7 @@ fn the_architecture_states_the_bounds_of_queues() {
                 vec![
                     doubt.count("ANSWERS"),
                     doubt.bytes("BYTES"),
-                    doubt.time("PATIENCE"),
+                    doubt.time("STALE_TIMEOUT"),
                 ],
             ),
             ("memory of large frames", vec![memory.bytes("KEPT")]),
@@ -541,12 +541,15 @@ fn the_architecture_states_the_bounds_of_queues() {
         "ARCHITECTURE.md",
         &[
             format!(
-                "waits for it for `slow_limit` ({})",
-                link.time("slow_limit")
+                "waits for it for `slow_consumer_timeout` ({})",
+                link.time("slow_consumer_timeout")
             ),
-            format!("(`LinkOptions::patience`, {})", link.time("patience")),
-            format!("`resume_limit` ({};", link.time("resume_limit")),
-            format!("`max_attempts` workers ({})", link.count("max_attempts")),
+            format!(
+                "(`LinkOptions::idle_timeout`, {})",
+                link.time("idle_timeout")
+            ),
+            format!("`session_expiry` ({};", link.time("session_expiry")),
+            format!("`max_deliver` workers ({})", link.count("max_deliver")),
         ],
     );
 }
@@ -571,9 +574,12 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
                 "with `answer` after {} without sending",
                 link.time("heartbeat")
             ),
-            format!("heard nothing for its patience, {},", link.time("patience")),
-            format!("ours do for {} after the peer", link.time("resume_limit")),
-            format!("has {} to return", link.time("resume_limit")),
+            format!(
+                "received nothing for its idle timeout, {},",
+                link.time("idle_timeout")
+            ),
+            format!("ours do for {} after the peer", link.time("session_expiry")),
+            format!("has {} to return", link.time("session_expiry")),
             format!("or alone after {}", session.time("ACK_DELAY")),
             format!("every {} until something arrives", session.time("RETRY")),
             format!("waits for {} before it publishes", accept.time("SETTLING")),
@@ -622,7 +628,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
         "proto/README.md says one minute"
     );
     assert_eq!(
-        repeated.time("PATIENCE"),
+        repeated.time("RECORD_EXPIRY"),
         "120 s",
         "proto/README.md says two minutes"
     );
@@ -671,7 +677,7 @@ fn the_chapter_on_http_states_the_limits_of_the_program() {
             ("the time of a request", vec![gateway.time("timeout")]),
             (
                 "waiting for a worker",
-                vec![gateway.time("worker_patience")],
+                vec![gateway.time("no_worker_timeout")],
             ),
             ("a result ", vec![gateway.bytes("response_bytes")]),
             ("results of a stream", vec![gateway.bytes("RESULTS")]),
@@ -681,7 +687,10 @@ fn the_chapter_on_http_states_the_limits_of_the_program() {
             ),
         ],
     );
-    assert_eq!(answering.time("ANSWER_TIMEOUT"), posted.time("PATIENCE"));
+    assert_eq!(
+        answering.time("ANSWER_TIMEOUT"),
+        posted.time("BODY_TIMEOUT")
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// Longest wait for a process to be done.
-const PATIENCE: Duration = Duration::from_secs(60);
+const EXAMPLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn server() {
@@ -256,9 +256,9 @@ fn spawn_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> 
 
 /// Waits for a process, which has to succeed.
 async fn done(name: &str, process: Child) -> Output {
-    let output = timeout(PATIENCE, process.wait_with_output()).await;
+    let output = timeout(EXAMPLE_TIMEOUT, process.wait_with_output()).await;
     let output = output
-        .unwrap_or_else(|_| panic!("`{name}` is not done within {PATIENCE:?}"))
+        .unwrap_or_else(|_| panic!("`{name}` is not done within {EXAMPLE_TIMEOUT:?}"))
         .unwrap();
     assert!(output.status.success(), "`{name}`: {output:#?}");
     output

@@ -60,7 +60,7 @@ impl Echo {
 fn quick() -> LinkOptions {
     let mut options = LinkOptions::default();
     options.heartbeat = Duration::from_millis(200);
-    options.patience = Duration::from_millis(800);
+    options.idle_timeout = Duration::from_millis(800);
     options
 }
 
@@ -86,7 +86,7 @@ fn numbers(count: usize) -> Vec<String> {
 async fn job(client: &Client, function: &str, count: usize) {
     let job = client.job(function, numbers(count)).messages(count as u64);
     let answers = job.map(|answer| String::from_utf8(answer.unwrap().into()).unwrap());
-    // After faults a link may wait for its patience, or its peer's.
+    // After faults a link may wait for its idle timeout, or its peer's.
     let answers = tokio::time::timeout(Duration::from_secs(40), answers.collect());
     let mut answers: Vec<_> = answers.await.expect("all answers in time");
     answers.sort();

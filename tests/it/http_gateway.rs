@@ -283,7 +283,7 @@ fn what_takes_too_long_is_given_up() {
 fn without_a_worker_nobody_waits_long() {
     check(async {
         // A task that is pushed to a worker in the moment of its end is lost with it.
-        let gateway = Gateway::new().worker_patience(Duration::from_millis(100));
+        let gateway = Gateway::new().no_worker_timeout(Duration::from_millis(100));
         let gateway = gateway.timeout(Duration::from_secs(1));
         let master = Master::new("shop").bind(ANY).gateway(HERE, &gateway);
         let master = master.spawn().await.unwrap();

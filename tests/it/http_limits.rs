@@ -424,7 +424,7 @@ fn a_call_whose_client_has_gone_is_given_up() {
 #[test]
 fn a_request_waits_for_a_worker_that_comes_in_time() {
     check(async {
-        let gateway = Gateway::new().worker_patience(seconds(10.0));
+        let gateway = Gateway::new().no_worker_timeout(seconds(10.0));
         let master = Master::new("master").bind(ANY).gateway(PORT, &gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
         let url = master.address("http_address").unwrap().to_owned();

@@ -198,7 +198,7 @@ fn a_request_is_answered_504_at_the_timeout_of_the_gateway() {
 #[test]
 fn a_request_without_a_worker_is_answered_503_after_the_worker_patience() {
     check(async {
-        let gateway = Gateway::new().worker_patience(LIMIT);
+        let gateway = Gateway::new().no_worker_timeout(LIMIT);
         let master = Master::new("master").bind(ANY);
         let master = master.gateway("127.0.0.1:0", &gateway);
         let master = master.spawn().await.unwrap();
@@ -227,7 +227,7 @@ async fn call_in_a_process(links: LinkOptions) -> (ComponentHandle, Process, Cli
 fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
     check(async {
         let mut links = LinkOptions::default();
-        links.patience = LIMIT;
+        links.idle_timeout = LIMIT;
         let (master, process, _client) = call_in_a_process(links).await;
         let (_hand, gate) = hand(&master).await;
         // A client, and two of each worker.
@@ -246,7 +246,7 @@ fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
 fn tasks_of_a_killed_worker_are_redelivered_after_the_grace() {
     check(async {
         let mut links = LinkOptions::default();
-        links.grace = LIMIT;
+        links.reconnect_grace = LIMIT;
         let (master, process, _client) = call_in_a_process(links).await;
         let (_hand, gate) = hand(&master).await;
         // A client, and two of each worker.
@@ -260,7 +260,7 @@ fn tasks_of_a_killed_worker_are_redelivered_after_the_grace() {
 fn tasks_of_a_silent_legacy_worker_are_redelivered_after_their_limit() {
     check(async {
         let mut links = LinkOptions::default();
-        links.pushed_limit = Some(LIMIT);
+        links.ack_wait = Some(LIMIT);
         let master = master(links).await;
         let mut legacy = LinkOptions::default();
         legacy.enabled = false;

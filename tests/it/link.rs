@@ -80,7 +80,7 @@ impl Hand {
 fn quick() -> LinkOptions {
     let mut options = LinkOptions::default();
     options.heartbeat = Duration::from_millis(200);
-    options.patience = Duration::from_millis(800);
+    options.idle_timeout = Duration::from_millis(800);
     options
 }
 
@@ -400,7 +400,7 @@ fn workers_with_and_without_a_link_share_the_work() {
 fn what_a_worker_without_a_link_does_not_do_in_time_another_one_does() {
     check(async {
         let mut options = quick();
-        options.pushed_limit = Some(Duration::from_millis(200));
+        options.ack_wait = Some(Duration::from_millis(200));
         let master = Master::new("master").bind(ANY).link_options(options);
         let master = master.spawn().await.unwrap();
         let mut old = LinkOptions::default();

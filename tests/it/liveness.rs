@@ -43,7 +43,7 @@ impl Keeps {
 fn quick() -> LinkOptions {
     let mut options = LinkOptions::default();
     options.heartbeat = Duration::from_millis(150);
-    options.patience = Duration::from_millis(600);
+    options.idle_timeout = Duration::from_millis(600);
     options
 }
 

@@ -65,7 +65,7 @@ impl Hand {
 
 fn options() -> LinkOptions {
     let mut options = LinkOptions::default();
-    options.patience = IDLE_TIMEOUT;
+    options.idle_timeout = IDLE_TIMEOUT;
     options
 }
 

@@ -162,12 +162,15 @@ fn peer_that_sends_more_bytes_than_its_credit_is_refused() {
 fn peer_is_told_the_idle_timeout_of_the_component() {
     check(async {
         let mut links = LinkOptions::default();
-        links.patience = std::time::Duration::from_millis(1234);
+        links.idle_timeout = std::time::Duration::from_millis(1234);
         let (server, _) = counting(links).await;
         let (_client, header) = RawClient::connect(&server, "raw").await;
-        let Some(LinkWelcome { patience_ms, .. }) = header.welcome else {
+        let Some(LinkWelcome {
+            idle_timeout_ms, ..
+        }) = header.welcome
+        else {
             panic!("{header:?}");
         };
-        assert_eq!(patience_ms, 1234);
+        assert_eq!(idle_timeout_ms, 1234);
     });
 }

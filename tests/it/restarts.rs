@@ -326,7 +326,7 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
 /// A short idle timeout.
 fn impatient() -> LinkOptions {
     let mut links = LinkOptions::default();
-    links.patience = Duration::from_millis(500);
+    links.idle_timeout = Duration::from_millis(500);
     links
 }
 

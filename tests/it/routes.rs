@@ -340,7 +340,7 @@ fn a_client_that_is_told_another_last_component_gets_the_errors_of_the_first() {
 fn callers_are_told_when_the_only_follower_does_not_return() {
     check(async {
         let mut link = LinkOptions::default();
-        link.resume_limit = Duration::from_millis(500);
+        link.session_expiry = Duration::from_millis(500);
         let first = First.bind(ANY).link_options(link).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(first.db_address());
         let second = second.spawn().await.unwrap();

@@ -177,7 +177,7 @@ fn a_slow_subscriber_slows_its_publisher() {
 fn a_subscriber_that_takes_nothing_for_too_long_is_dropped_where_that_is_asked_for() {
     check(async {
         let mut link = LinkOptions::default();
-        link.slow_limit = Some(Duration::from_millis(300));
+        link.slow_consumer_timeout = Some(Duration::from_millis(300));
         let (first, first_gate) = first(link).await;
         let gate = Gate::closed();
         let next = next(ANY, first.db_address(), &gate).await;
@@ -219,7 +219,7 @@ fn subscribers_with_and_without_links_follow_the_same() {
 fn the_calls_of_a_client_that_has_vanished_are_cancelled() {
     check(async {
         let mut link = LinkOptions::default();
-        link.resume_limit = Duration::from_millis(300);
+        link.session_expiry = Duration::from_millis(300);
         let gate = Gate::closed();
         let server = First { gate: gate.clone() }.bind(ANY).link_options(link);
         let server = server.concurrency(1).spawn().await.unwrap();

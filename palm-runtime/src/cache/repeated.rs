@@ -17,7 +17,7 @@ pub(super) const ID_BYTES: usize = 64;
 
 /// How many requests are remembered, and for how long. Clients ask again each second, for a minute.
 const LEN: usize = 100_000;
-const PATIENCE: Duration = Duration::from_secs(120);
+const RECORD_EXPIRY: Duration = Duration::from_secs(120);
 
 /// What came of a request: what is to be remembered, or what may come out differently next time,
 /// since nothing was changed.
@@ -52,7 +52,7 @@ impl Repeated {
         let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Requests { answers, order } = &mut *requests;
         while let Some((since, _)) = order.front()
-            && (order.len() >= LEN || now.duration_since(*since) > PATIENCE)
+            && (order.len() >= LEN || now.duration_since(*since) > RECORD_EXPIRY)
         {
             if let Some((_, id)) = order.pop_front() {
                 answers.remove(&id);
@@ -85,7 +85,7 @@ mod tests {
         check(&repeated, "2", Err("differs".into()), "differs").await;
         check(&repeated, "2", Ok("done".into()), "done").await;
         check(&repeated, "2", Err("differs".into()), "done").await;
-        tokio::time::advance(PATIENCE + Duration::from_secs(1)).await;
+        tokio::time::advance(RECORD_EXPIRY + Duration::from_secs(1)).await;
         check(&repeated, "1", Ok("second".into()), "second").await;
         assert_eq!(repeated.0.lock().unwrap().answers.len(), 1);
     }

@@ -15,7 +15,7 @@ use crate::socket::Request;
 const BATCH: usize = 256;
 
 /// How long the component may take to say that it has heard.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tells the first component which calls were given up, ahead of all that is queued for it. One of old
 /// would not understand.
@@ -32,7 +32,7 @@ pub(super) async fn tell(
             continue;
         };
         let message = service::request(&descriptor.name, "", Verb::Cancel, &list, Bytes::new());
-        if let Err(error) = request.request(message, PATIENCE).await {
+        if let Err(error) = request.request(message, CANCEL_TIMEOUT).await {
             tracing::debug!(%error, "the component was not told of calls that were given up");
         }
     }

@@ -35,7 +35,7 @@ use crate::wait_cause::{Connecting, WaitCause};
 const GIVEN_UP: usize = 4096;
 
 /// How long the component may take to tell what it is.
-const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(2);
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Calls the functions of a cluster.
 ///
@@ -343,7 +343,7 @@ impl ClientBuilder {
             let request = directory.request().clone();
             Cache::there(request, &self.server, &id, timeout, session)
         };
-        let known = Known::new(cache(DESCRIPTOR_PATIENCE, ""), self.check_functions);
+        let known = Known::new(cache(DESCRIPTOR_TIMEOUT, ""), self.check_functions);
         if !self.this_config {
             known.ask().await;
         }
@@ -395,11 +395,11 @@ impl ClientBuilder {
         const HOST_TIMEOUT: Duration = Duration::from_secs(1);
         let given = [&self.push_address, &self.sub_address, &self.answered_by];
         let given = given.into_iter().flatten().flatten();
-        let patience = HOST_TIMEOUT.min(self.connect_timeout);
+        let limit = HOST_TIMEOUT.min(self.connect_timeout);
         let checks = std::iter::once(db_address)
             .chain(given)
             .map(|address| async move {
-                let found = find_host(address, patience).await;
+                let found = find_host(address, limit).await;
                 found.map_err(|fault| ConnectError::HostNotFound {
                     address: address.to_string(),
                     cause: fault.to_string(),

@@ -103,12 +103,12 @@ struct Window {
     /// Of those that are taken.
     failed: u64,
     forgiven: u64,
-    patience: Timer,
-    /// What was received when `patience` was set.
+    timer: Timer,
+    /// What was received when `timer` was set.
     waiting_at: Option<u64>,
 }
 
-const PATIENCE: Duration = Duration::from_millis(200);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A timer that needs a runtime only once it is set.
 #[derive(Default)]
@@ -159,9 +159,9 @@ impl Window {
         }
         if self.waiting_at != Some(received) {
             self.waiting_at = Some(received);
-            self.patience.set(Instant::now() + PATIENCE);
+            self.timer.set(Instant::now() + ANSWER_TIMEOUT);
         }
-        ready!(self.patience.poll(context));
+        ready!(self.timer.poll(context));
         self.waiting_at = None;
         self.forgiven += under_way;
         if untaken < self.len {
@@ -240,7 +240,7 @@ impl<'a, Output> Job<'a, Output> {
                 taken: 0,
                 failed: 0,
                 forgiven: 0,
-                patience: Timer::default(),
+                timer: Timer::default(),
                 waiting_at: None,
             },
             answers: Answers {

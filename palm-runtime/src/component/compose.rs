@@ -320,7 +320,7 @@ impl<C: Shape> Compose for Builder<C, kind::Hub> {
 impl<C: Callable> Compose for Builder<C, kind::Worker> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         /// How long a method waits for its master's cache.
-        const CACHE_PATIENCE: Duration = Duration::from_secs(10);
+        const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
         self.check()?;
         let db_address = self.db_address()?;
@@ -351,7 +351,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let (tasks, results) = to_master(&directory, sockets, options);
 
         let request = directory.request().clone();
-        let cache = Cache::there(request, "_", &id, CACHE_PATIENCE, "");
+        let cache = Cache::there(request, "_", &id, CACHE_TIMEOUT, "");
         let executor = Executor::new(State::new(self.component))
             .concurrency(self.concurrency)
             .order(Order::AsDone)

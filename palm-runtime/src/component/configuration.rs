@@ -119,9 +119,9 @@ impl Mistakes {
             );
         }
         if link.enabled {
-            if link.patience == no_time {
+            if link.idle_timeout == no_time {
                 self.add(
-                    "`patience` of `.link_options(..)` is zero, so every peer would count as lost at once: it \
+                    "`idle_timeout` of `.link_options(..)` is zero, so every peer would count as lost at once: it \
                      has to be longer than the network is ever slow, such as 15 s",
                 );
             }
@@ -137,9 +137,9 @@ impl Mistakes {
                      false if there are to be no links",
                 );
             }
-            if link.max_attempts == 0 {
+            if link.max_deliver == 0 {
                 self.add(
-                    "`max_attempts` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
+                    "`max_deliver` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
                 );
             }
         }
@@ -245,16 +245,16 @@ mod tests {
     fn links_that_cannot_work_are_refused() {
         let mut settings = Settings {
             link: LinkOptions {
-                patience: Duration::ZERO,
+                idle_timeout: Duration::ZERO,
                 heartbeat: Duration::ZERO,
                 max_sessions: 0,
-                max_attempts: 0,
+                max_deliver: 0,
                 ..LinkOptions::default()
             },
             ..Settings::default()
         };
         let mistakes = of(&settings).0;
-        let fields = ["patience", "heartbeat", "max_sessions", "max_attempts"];
+        let fields = ["idle_timeout", "heartbeat", "max_sessions", "max_deliver"];
         assert_eq!(mistakes.len(), fields.len());
         for (mistake, field) in mistakes.iter().zip(fields) {
             assert!(mistake.starts_with(&format!("`{field}` of `.link_options(..)` is ")));

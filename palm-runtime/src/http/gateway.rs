@@ -35,7 +35,7 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayOptions {
     pub(crate) timeout: Duration,
-    pub(crate) worker_patience: Duration,
+    pub(crate) no_worker_timeout: Duration,
     pub(crate) request_bytes: usize,
     pub(crate) response_bytes: usize,
     pub(crate) memory_bytes: usize,
@@ -144,7 +144,7 @@ impl Gateway {
     pub fn new() -> Self {
         Self::with(GatewayOptions {
             timeout: Duration::from_secs(30),
-            worker_patience: Duration::from_secs(1),
+            no_worker_timeout: Duration::from_secs(1),
             request_bytes: 128 * 1024 * 1024,
             response_bytes: 128 * 1024 * 1024,
             memory_bytes: 1024 * 1024 * 1024,
@@ -183,8 +183,8 @@ impl Gateway {
     /// How long a request waits for a worker to connect while there is none; then it is answered by 503.
     /// Default: 1 s.
     #[must_use]
-    pub fn worker_patience(self, patience: Duration) -> Self {
-        self.set(|options| options.worker_patience = patience)
+    pub fn no_worker_timeout(self, timeout: Duration) -> Self {
+        self.set(|options| options.no_worker_timeout = timeout)
     }
 
     /// Largest body of a request, in bytes; a larger one is answered by 413. Default: 128 MiB.

@@ -11,14 +11,14 @@ use tokio::time::{Sleep, sleep};
 
 use super::slow_reader::PIECE;
 
-/// A connection whose writes fail if the peer takes longer than `patience` for [`PIECE`] bytes, or for what is left
+/// A connection whose writes fail if the peer takes longer than `timeout` for [`PIECE`] bytes, or for what is left
 /// to be written. It is beneath TLS, which has a buffer of its own.
 ///
 /// A write that does not wait is free: the clock runs from the first one that waits until everything is flushed.
 #[derive(Debug)]
 pub(super) struct Patient {
     stream: TcpStream,
-    patience: Duration,
+    timeout: Duration,
     /// Runs while `is_waiting`; kept, since it may wait often.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
@@ -27,10 +27,10 @@ pub(super) struct Patient {
 }
 
 impl Patient {
-    pub(super) fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, timeout: Duration) -> Self {
         Self {
             stream,
-            patience,
+            timeout,
             timer: None,
             is_waiting: false,
             written: 0,
@@ -50,19 +50,19 @@ impl Patient {
             }
             return Poll::Ready(written);
         }
-        let patience = self.patience;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
         if !self.is_waiting {
             self.is_waiting = true;
             self.written = 0;
-            timer.set(sleep(patience));
+            timer.set(sleep(timeout));
         }
         ready!(timer.as_mut().poll(context));
         // Otherwise the system would keep what it has for a peer that takes nothing.
         if let Err(error) = self.stream.set_zero_linger() {
             tracing::debug!(%error, "a connection cannot be reset");
         }
-        let message = format!("the peer has read less than {PIECE} bytes for {patience:?}");
+        let message = format!("the peer has read less than {PIECE} bytes for {timeout:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 }

@@ -14,7 +14,7 @@ use super::problem::Problem;
 /// Largest body, in bytes.
 const LIMIT: usize = 128 * 1024 * 1024;
 /// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A body that is meant to be a message.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl PostedMessage {
             return Err(problem.header(header::ALLOW, allow).into_response());
         }
         let read = body::read(request.into_body(), LIMIT, memory);
-        match timeout(PATIENCE, read).await {
+        match timeout(BODY_TIMEOUT, read).await {
             Ok(Ok((body, held))) => Ok(Self { body, held }),
             Ok(Err(error)) => Err(Problem::from(error).into_response()),
             Err(_) => Err(Problem::slow_body().into_response()),

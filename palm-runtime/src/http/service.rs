@@ -284,7 +284,7 @@ async fn until_there_is_a_worker(gateway: &Gateway, until: Instant) -> Result<()
     if component.workers_seen.load(Ordering::Relaxed) == generation {
         return Ok(());
     }
-    let until = until.min(Instant::now() + gateway.0.options.worker_patience);
+    let until = until.min(Instant::now() + gateway.0.options.no_worker_timeout);
     match timeout_at(until, shared.worker_connected()).await {
         Ok(Ok(())) => {
             component.workers_seen.store(generation, Ordering::Relaxed);

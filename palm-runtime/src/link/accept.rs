@@ -10,9 +10,9 @@
 //! - An unknown session whose `hello` repeats an `instance` belongs to an earlier run of this component. It is
 //!   answered by `closed` and never adopted.
 //! - One connection carries one session. A `hello` for another session on the same connection ends the first.
-//! - A peer that shows no sign of life for the idle timeout ([`LinkOptions::patience`]) is lost, whatever its
+//! - A peer that shows no sign of life for the idle timeout ([`LinkOptions::idle_timeout`]) is lost, whatever its
 //!   role. News of closed connections only make this faster: nothing depends on them.
-//! - A lost peer may return to its session until the session expires ([`LinkOptions::resume_limit`]). Its
+//! - A lost peer may return to its session until the session expires ([`LinkOptions::session_expiry`]). Its
 //!   session ends earlier if others have to wait for it, or if the limit of sessions is reached.
 //!
 //! Messages that have come and were not passed on yet are bounded in total, calls and results apart
@@ -361,7 +361,7 @@ impl Peer {
     /// Whether it is lost or expired. `is_waited_for`: whether a full backlog of its makes others wait.
     fn fate(&self, options: &LinkOptions, is_waited_for: bool, now: Instant) -> Fate {
         let since = |begin: Instant| now.saturating_duration_since(begin);
-        let is_silent = since(self.session.heard()) > options.patience;
+        let is_silent = since(self.session.heard()) > options.idle_timeout;
         let is_gone_for = |limit: Duration| self.gone.is_some_and(|gone| since(gone) > limit);
         let makes_calls = matches!(
             self.role,
@@ -373,9 +373,9 @@ impl Peer {
         match self.lost {
             // Its answers have no receiver any more.
             _ if makes_calls && is_gone_for(CLIENT_RECONNECT_GRACE) => Fate::Expired,
-            Some(lost) if since(lost) > options.resume_limit => Fate::Expired,
+            Some(lost) if since(lost) > options.session_expiry => Fate::Expired,
             Some(_) if is_silent && is_waited_for => Fate::Expired,
-            None if is_silent || is_gone_for(options.grace) => Fate::Lost,
+            None if is_silent || is_gone_for(options.reconnect_grace) => Fate::Lost,
             _ => Fate::Stays,
         }
     }
@@ -383,7 +383,7 @@ impl Peer {
 
 impl Links {
     pub(crate) fn new(options: LinkOptions) -> Self {
-        let dispatch = Dispatch::new(options.max_attempts);
+        let dispatch = Dispatch::new(options.max_deliver);
         let unread = options.max_unread_bytes;
         let backlog = options.max_backlog_bytes;
         let max_task_bytes = options.max_task_bytes;
@@ -727,9 +727,15 @@ impl Links {
             },
         };
         let (instance, _) = uuid::Uuid::new_v4().as_u64_pair();
-        let patience = self.options.patience;
-        let mut session =
-            Session::accept(id.clone(), instance, self.component, window, patience, now);
+        let idle_timeout = self.options.idle_timeout;
+        let mut session = Session::accept(
+            id.clone(),
+            instance,
+            self.component,
+            window,
+            idle_timeout,
+            now,
+        );
         if hello.role != WORKER {
             if hello.again {
                 state.settled_at.get_or_insert(now + SETTLING);
@@ -922,7 +928,7 @@ impl Links {
                 Fate::Lost => lost.push(key),
                 Fate::Expired => expired.push(key),
             }
-            if streams.is_too_slow(key, &peer.session, self.options.slow_limit, now) {
+            if streams.is_too_slow(key, &peer.session, self.options.slow_consumer_timeout, now) {
                 let (name, backlog) = (&peer.name, peer.session.unacknowledged());
                 tracing::error!(
                     peer = %name,

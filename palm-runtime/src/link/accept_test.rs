@@ -12,9 +12,9 @@ use crate::link::session::{Transmission, VERSION};
 
 const OPTIONS: fn() -> LinkOptions = || LinkOptions {
     heartbeat: Duration::from_secs(3),
-    patience: Duration::from_secs(10),
-    grace: Duration::from_millis(250),
-    resume_limit: Duration::from_secs(20),
+    idle_timeout: Duration::from_secs(10),
+    reconnect_grace: Duration::from_millis(250),
+    session_expiry: Duration::from_secs(20),
     ..LinkOptions::default()
 };
 
@@ -348,7 +348,7 @@ impl World {
     /// When nothing goes wrong any more: no session is left but those of living peers, and each living peer
     /// receives each publication once, and in order.
     fn assert_heals(&mut self) {
-        self.run(OPTIONS().patience + OPTIONS().grace + 2 * TICK);
+        self.run(OPTIONS().idle_timeout + OPTIONS().reconnect_grace + 2 * TICK);
         self.assert_consistent();
         assert_eq!(
             self.sessions(),
@@ -387,7 +387,7 @@ impl World {
             assert!(numbers.by_ref().eq(wanted), "`{}`", remote.hello.name);
         }
         // Lost sessions expire.
-        self.run(OPTIONS().resume_limit);
+        self.run(OPTIONS().session_expiry);
         assert_eq!(self.links.state().peers.len(), self.living());
         self.assert_consistent();
     }
@@ -477,11 +477,11 @@ fn silent_peer_is_lost_after_the_idle_timeout_whatever_its_role() {
     for index in 0..world.remotes.len() {
         world.kill_remote(index, false);
     }
-    world.run(OPTIONS().patience - Duration::from_secs(4));
+    world.run(OPTIONS().idle_timeout - Duration::from_secs(4));
     assert_eq!(world.sessions(), world.remotes.len());
     world.run(Duration::from_secs(4) + 2 * TICK);
     assert_eq!(world.sessions(), 0);
-    world.run(OPTIONS().resume_limit);
+    world.run(OPTIONS().session_expiry);
     assert_eq!(world.links.state().peers.len(), 0);
     world.vanished.sort();
     assert_eq!(world.vanished, ["anna", "bert"]);
@@ -507,7 +507,7 @@ fn client_with_another_session_has_not_vanished() {
     world.run(Duration::from_secs(1));
     // No news of the closed connection arrives, so that the old session stays for a while.
     world.restart_remote(2, false);
-    world.run(OPTIONS().patience + OPTIONS().resume_limit + Duration::from_secs(1));
+    world.run(OPTIONS().idle_timeout + OPTIONS().session_expiry + Duration::from_secs(1));
     assert_eq!(world.links.state().peers.len(), world.living());
     assert_eq!(world.vanished, [""; 0]);
 }
@@ -524,7 +524,7 @@ fn subscriber_restarted_before_its_death_is_known_receives_what_it_lacks_once() 
     for _ in 0..3 {
         world.publish("news");
     }
-    world.run(OPTIONS().patience + Duration::from_secs(1));
+    world.run(OPTIONS().idle_timeout + Duration::from_secs(1));
     let mut received = world.remotes[0].received.clone();
     received.sort();
     let all: Vec<_> = (1..=6).map(|number| format!("news {number}")).collect();
@@ -545,7 +545,7 @@ fn twin_of_a_lost_subscriber_receives_nothing_twice() {
     world.run(Duration::from_secs(1));
     world.kill_remote(0, false);
     world.publish("news");
-    world.run(OPTIONS().patience + Duration::from_secs(1));
+    world.run(OPTIONS().idle_timeout + Duration::from_secs(1));
     assert_eq!(world.remotes[5].received, ["news 1", "news 2"]);
     world.assert_heals();
 }
@@ -574,7 +574,7 @@ fn sign_of_life_over_another_connection_keeps_a_session() {
         "the follower is lost, the worker is not"
     );
     world.assert_consistent();
-    world.run(OPTIONS().patience + 2 * TICK);
+    world.run(OPTIONS().idle_timeout + 2 * TICK);
     assert_eq!(world.sessions(), 3);
 }
 
@@ -589,7 +589,7 @@ fn publisher_waits_for_a_dead_subscriber_no_longer_than_the_idle_timeout() {
     assert!(world.links.state().streams.full_since(1).is_none());
     world.publish("news");
     assert!(world.links.state().streams.full_since(1).is_some());
-    world.run(OPTIONS().patience + 3 * TICK);
+    world.run(OPTIONS().idle_timeout + 3 * TICK);
     assert!(world.links.state().streams.full_since(1).is_none());
     assert_eq!(world.links.state().peers.len(), 4);
     assert_eq!(world.remotes[1].received.len(), 10_000);
@@ -624,7 +624,7 @@ fn publisher_waits_for_the_next_subscriber_at_the_backlog_of_one_that_left() {
 fn slow_subscriber_is_disconnected_after_the_timeout_and_one_that_reads_is_not() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
-    let limit = OPTIONS().slow_limit.unwrap();
+    let limit = OPTIONS().slow_consumer_timeout.unwrap();
     // Both say that they live; one of them takes nothing.
     let beat = |world: &mut World, time: Duration| {
         let end = world.now + time;
@@ -703,7 +703,7 @@ fn lost_sessions_make_room_for_new_ones() {
     for index in 0..5 {
         world.kill_remote(index, false);
     }
-    world.run(OPTIONS().patience + 2 * TICK);
+    world.run(OPTIONS().idle_timeout + 2 * TICK);
     assert_eq!((world.sessions(), world.links.state().peers.len()), (0, 5));
     let mut links = Links::new(LinkOptions {
         max_sessions: 5,

@@ -679,7 +679,7 @@ impl Link {
         let mut messages = Vec::new();
         loop {
             let now = Instant::now();
-            if now.saturating_duration_since(planned) > HELD.min(self.options.patience / 4) {
+            if now.saturating_duration_since(planned) > HELD.min(self.options.idle_timeout / 4) {
                 // This side was held up, and has not read its socket: the silence is its own.
                 begin = now;
             }
@@ -690,14 +690,14 @@ impl Link {
                 // Who is not connected need not be heard of.
                 let silent = state.is_connected().then(|| {
                     let heard = state.session.heard().max(begin);
-                    heard + self.options.patience
+                    heard + self.options.idle_timeout
                 });
                 if silent.is_some_and(|silent| silent <= now) {
                     return Ok(());
                 }
                 let due = [state.session.due(), state.pause, silent];
                 let due = due.into_iter().flatten().min();
-                let due = due.map_or(now + self.options.patience, |due| due.max(now));
+                let due = due.map_or(now + self.options.idle_timeout, |due| due.max(now));
                 self.life.driven(due, state.session.heartbeat());
                 due
             };

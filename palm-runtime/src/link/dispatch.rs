@@ -17,7 +17,7 @@
 //! at once, so only its oldest `concurrency` unfinished tasks can have caused its death: these count a death,
 //! the others do not. Redelivered tasks are never prefetched, so that they are begun whenever they are with a
 //! lost worker, whatever results were lost with it. A task with one death left is a suspect. It runs alone on
-//! its worker, so that a poison message is the only one to reach `max_attempts`, and fails.
+//! its worker, so that a poison message is the only one to reach `max_deliver`, and fails.
 //!
 //! Tasks that arrive as a group are assigned and answered as a group, and cost about as much as one, unless
 //! something else happens to them.
@@ -406,7 +406,7 @@ pub(crate) struct Dispatch {
     ready: Vec<Ready>,
     last_task: TaskId,
     turn: u64,
-    max_attempts: usize,
+    max_deliver: usize,
     /// Whether there are workers without links, which run any function.
     has_legacy: bool,
     /// Since when functions are called that no worker has ever listed.
@@ -414,8 +414,8 @@ pub(crate) struct Dispatch {
 }
 
 impl Dispatch {
-    /// `max_attempts`: how many workers may be lost with a task.
-    pub(crate) fn new(max_attempts: u32) -> Self {
+    /// `max_deliver`: how many workers may be lost with a task.
+    pub(crate) fn new(max_deliver: u32) -> Self {
         Self {
             tasks: ByNumber::default(),
             together: BTreeMap::new(),
@@ -428,7 +428,7 @@ impl Dispatch {
             ready: Vec::new(),
             last_task: 0,
             turn: 0,
-            max_attempts: max_attempts.max(1) as usize,
+            max_deliver: max_deliver.max(1) as usize,
             has_legacy: false,
             unknown: HashMap::new(),
         }
@@ -631,7 +631,7 @@ impl Dispatch {
         };
         task.is_waiting = true;
         let deaths = task.deaths.len();
-        let is_suspect = deaths > 0 && deaths + 1 >= self.max_attempts;
+        let is_suspect = deaths > 0 && deaths + 1 >= self.max_deliver;
         let (was_lost, function) = (task.was_lost, task.function);
         let pool = self.pool(function);
         pool.waiting += 1;
@@ -1092,7 +1092,7 @@ impl Dispatch {
             let may_have_run = is_begun || loss != Loss::Left;
             let failure = if may_have_run && self.registry.is_at_most_once(class, task.function) {
                 format!("worker `{name}` was lost ({loss}), and the task must not be run twice")
-            } else if task.deaths.len() >= self.max_attempts {
+            } else if task.deaths.len() >= self.max_deliver {
                 let deaths = task.deaths.iter().map(Death::to_string);
                 let deaths = deaths.collect::<Vec<_>>().join(", ");
                 let attempts = task.deaths.len();

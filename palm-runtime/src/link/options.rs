@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How the links of a component behave: how soon a peer counts as gone, and how often a task is tried.
 ///
 /// A peer that is killed is noticed at once, by its connection; one that is cut off or stopped, after
-/// [`patience`](Self::patience), whatever its role. Both ends need not have the same options.
+/// [`idle_timeout`](Self::idle_timeout), whatever its role. Both ends need not have the same options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkOptions {
@@ -13,31 +13,31 @@ pub struct LinkOptions {
     /// go over PUSH, PULL, PUB and SUB as in pylm, which lose what is with a worker that dies, or on a
     /// connection that breaks.
     pub enabled: bool,
-    /// How long who connects is silent if it has nothing to say; less where the other side's patience asks
+    /// How long who connects is silent if it has nothing to say; less if the idle timeout of the other side asks
     /// for it. Default: 7 s. 1000 idle workers cost their master less than 1 % of a processor then.
     pub heartbeat: Duration,
     /// How long a peer may be silent until it counts as gone. Default: 15 s.
-    pub patience: Duration,
+    pub idle_timeout: Duration,
     /// How long a worker whose connection is gone has to come back before its tasks are given to
     /// others. Default: 250 ms.
-    pub grace: Duration,
+    pub reconnect_grace: Duration,
     /// How long a lost peer may take to return to its session, while its publications wait for it, or for the
     /// next subscriber of its name. Default: 30 s. It is shorter in two cases: a client whose connection was
     /// closed has 3 s, after which its calls are cancelled, and a subscriber with a full backlog has
-    /// [`patience`](Self::patience), since others wait for it.
-    pub resume_limit: Duration,
+    /// [`idle_timeout`](Self::idle_timeout), since others wait for it.
+    pub session_expiry: Duration,
     /// How long a subscriber that is alive may read nothing while its backlog is full (10 000 messages or
     /// 64 MiB), before it is disconnected as a slow consumer and its backlog is dropped. Until then it slows
     /// down the publisher. `None`: without a limit. Default: 60 s.
-    pub slow_limit: Option<Duration>,
+    pub slow_consumer_timeout: Option<Duration>,
     /// After how long without a result a task that was pushed to a worker without a link, as one of pylm, is
     /// given to another one, which may be the same; the first result counts, so functions with several lose
     /// some of them. Default: never, since it cannot be known what has become of such a worker.
-    pub pushed_limit: Option<Duration>,
+    pub ack_wait: Option<Duration>,
     /// How many workers may be lost after they have begun a task, until it ends with an error. The last attempt
     /// runs alone on its worker, so that a message that kills its workers does no harm to others; with 1 there is
     /// no such attempt. Default: 3.
-    pub max_attempts: u32,
+    pub max_deliver: u32,
     /// How many sessions there may be at once. Default: 10 000.
     pub max_sessions: usize,
     /// How many bytes of calls that have come over links may wait to be passed on, and how many of results of
@@ -50,7 +50,7 @@ pub struct LinkOptions {
     pub max_task_bytes: usize,
     /// How many bytes of publications and answers may wait for subscribers and clients that have not acknowledged
     /// them, of all peers together. A peer has at most four times what is free; beyond that it counts as one with
-    /// a full backlog, see [`slow_limit`](Self::slow_limit). Default: 1 GiB.
+    /// a full backlog, see [`slow_consumer_timeout`](Self::slow_consumer_timeout). Default: 1 GiB.
     pub max_backlog_bytes: usize,
 }
 
@@ -59,12 +59,12 @@ impl Default for LinkOptions {
         Self {
             enabled: true,
             heartbeat: Duration::from_secs(7),
-            patience: Duration::from_secs(15),
-            grace: Duration::from_millis(250),
-            resume_limit: Duration::from_secs(30),
-            slow_limit: Some(Duration::from_secs(60)),
-            pushed_limit: None,
-            max_attempts: 3,
+            idle_timeout: Duration::from_secs(15),
+            reconnect_grace: Duration::from_millis(250),
+            session_expiry: Duration::from_secs(30),
+            slow_consumer_timeout: Some(Duration::from_secs(60)),
+            ack_wait: None,
+            max_deliver: 3,
             max_sessions: 10_000,
             max_unread_bytes: 512 * 1024 * 1024,
             max_task_bytes: 512 * 1024 * 1024,

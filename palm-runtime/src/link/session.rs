@@ -42,7 +42,7 @@ const ACK_DELAY: Duration = Duration::from_millis(20);
 /// it is asked for again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Whatever a peer's patience is, it is not told more often that nothing happens.
+/// Shortest interval of heartbeats, however short the peer's idle timeout is.
 const QUICKEST: Duration = Duration::from_millis(50);
 
 /// By how much the tags of tasks in a row differ, see `proto/README.md`.
@@ -162,7 +162,7 @@ enum Side {
         instance: u64,
         /// Identifies this run of the component, see `LinkWelcome`.
         component: u64,
-        patience: Duration,
+        idle_timeout: Duration,
         welcome_due: bool,
     },
 }
@@ -228,24 +228,24 @@ impl Session {
     }
 
     /// The side that is connected to. `instance` and `component` are random numbers: one for the session, the
-    /// other for this run of the component. A peer that is silent for longer than `patience` is given up by
+    /// other for this run of the component. A peer that is silent for longer than `idle_timeout` is given up by
     /// the session's owner.
     pub(crate) fn accept(
         id: Bytes,
         instance: u64,
         component: u64,
         window: Window,
-        patience: Duration,
+        idle_timeout: Duration,
         now: Instant,
     ) -> Self {
         let side = Side::Accepts {
             instance,
             component,
-            patience,
+            idle_timeout,
             welcome_due: false,
         };
         // It is the peer that has to be heard of.
-        Self::new(id, side, window, patience, now)
+        Self::new(id, side, window, idle_timeout, now)
     }
 
     fn new(id: Bytes, side: Side, window: Window, heartbeat: Duration, now: Instant) -> Self {
@@ -595,9 +595,9 @@ impl Session {
                     *instance = Some(welcome.instance);
                     *component = welcome.component;
                     self.peer_version = welcome.version;
-                    if welcome.patience_ms > 0 {
-                        let patience = Duration::from_millis(welcome.patience_ms.into());
-                        let wanted = (patience / 2).max(QUICKEST);
+                    if welcome.idle_timeout_ms > 0 {
+                        let idle_timeout = Duration::from_millis(welcome.idle_timeout_ms.into());
+                        let wanted = (idle_timeout / 2).max(QUICKEST);
                         self.heartbeat = self.heartbeat.min(wanted);
                     }
                     greeted.get_or_insert(self.heard);
@@ -686,7 +686,7 @@ impl Session {
             Side::Accepts {
                 instance,
                 component,
-                patience,
+                idle_timeout,
                 welcome_due,
             } => {
                 if !self.open {
@@ -695,7 +695,7 @@ impl Session {
                 welcome = std::mem::take(welcome_due).then_some(LinkWelcome {
                     version: VERSION.min(self.peer_version),
                     instance: *instance,
-                    patience_ms: u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+                    idle_timeout_ms: u32::try_from(idle_timeout.as_millis()).unwrap_or(u32::MAX),
                     component: *component,
                 });
             }

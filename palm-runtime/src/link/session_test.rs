@@ -851,17 +851,21 @@ fn messages_within_credit_are_accepted_and_one_beyond_is_refused() {
 
 #[test]
 fn heartbeat_is_half_of_the_peers_idle_timeout_within_limits() {
-    let check = |patience: Duration, expected: Duration| {
+    let check = |idle_timeout: Duration, expected: Duration| {
         let now = Instant::now();
         let id = Bytes::from_static(&[1; 16]);
         let window = window(10, 1000);
         let connecting = Session::connect(id.clone(), hello(), window, HEARTBEAT, now);
-        let accepting = Session::accept(id, 7, 1, window, patience, now);
+        let accepting = Session::accept(id, 7, 1, window, idle_timeout, now);
         let mut pair = Pair::new([window; 2]);
         pair.now = now;
         pair.ends = [End::new(connecting, window), End::new(accepting, window)];
         pair.settle();
-        assert_eq!(pair.ends[0].session.heartbeat(), expected, "{patience:?}");
+        assert_eq!(
+            pair.ends[0].session.heartbeat(),
+            expected,
+            "{idle_timeout:?}"
+        );
         let beat = pair.transmitted_after(0, expected);
         assert!(beat.header.answer);
     };

@@ -697,7 +697,7 @@ pub struct LinkWelcome {
     pub instance: u64,
     /// After how many milliseconds of silence this side gives the other up. 0: it does not say.
     #[prost(uint32, tag = "3")]
-    pub patience_ms: u32,
+    pub idle_timeout_ms: u32,
     /// A random number for this run of the component: the same in all of its sessions, another one after a
     /// restart. 0: unknown.
     #[prost(fixed64, tag = "4")]

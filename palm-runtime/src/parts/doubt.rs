@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::socket::Subscriber;
 
 /// How long an answer waits for a new subscription, unless what is held waits for less.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const STALE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How many answers, and how many bytes of them, wait under one topic: of more, none is dropped, but
 /// the doubt ends, so that a slow subscriber slows its stream.
 const ANSWERS: usize = 1000;
@@ -195,7 +195,7 @@ mod tests {
             let doubtful = doubts.about(now, &topic, &subscribers, arrivals);
             found.push(doubtful);
             if doubtful {
-                doubts.wait(now + PATIENCE, topic.clone(), 10);
+                doubts.wait(now + STALE_TIMEOUT, topic.clone(), 10);
             } else {
                 doubts.answered(now, &topic, &subscribers, arrivals);
             }
@@ -246,7 +246,7 @@ mod tests {
                 connected: Instant::now(),
             }];
             doubts.answered(Instant::now(), &"topic".into(), &subscribers, None);
-            doubts.wait(Instant::now() + PATIENCE, "topic".into(), 1000);
+            doubts.wait(Instant::now() + STALE_TIMEOUT, "topic".into(), 1000);
             doubts
         };
         let mut doubts = doubtful();

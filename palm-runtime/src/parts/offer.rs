@@ -37,7 +37,7 @@ impl Bypass for OfferConnection {
 
     async fn run(self, stop: Stop) -> Result<(), BoxError> {
         /// How long an answer is waited for. A master of old answers too, with nothing.
-        const PATIENCE: Duration = Duration::from_secs(1);
+        const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
         let (store, shared) = self.opened.expect("a part is opened before it runs");
         let request = self.directory.request();
@@ -48,7 +48,7 @@ impl Bypass for OfferConnection {
             loop {
                 peers.connected().await?;
                 let body: Bytes = service::request("_", "", Verb::Offer, "", descriptor.clone());
-                if request.request(body, PATIENCE).await.is_ok() {
+                if request.request(body, REQUEST_TIMEOUT).await.is_ok() {
                     peers.disconnected().await?;
                 }
             }

@@ -292,7 +292,7 @@ async fn next(followed: &mut Option<mpsc::UnboundedReceiver<StreamNews>>) -> Opt
 /// How long a component that stops waits for somebody to subscribe to what it holds.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
-/// What came of a message that may need neither hooks nor patience.
+/// What came of a message that may need neither hooks nor waiting.
 enum Plainly {
     Sent,
     /// There is no room for it.
@@ -616,7 +616,7 @@ impl<S: Shape> Publisher<S> {
         let now = Instant::now();
         let len = frame.len();
         if doubtful {
-            let until = now + doubt::PATIENCE.min(self.held.time());
+            let until = now + doubt::STALE_TIMEOUT.min(self.held.time());
             self.doubts.wait(until, topic.clone(), len);
         }
         self.plain = None;
@@ -766,7 +766,7 @@ impl<S: Shape> Publisher<S> {
             }
             self.take_notice().await?;
         }
-        while let Some(topic) = self.doubts.expire(Instant::now() + doubt::PATIENCE) {
+        while let Some(topic) = self.doubts.expire(Instant::now() + doubt::STALE_TIMEOUT) {
             self.publish_in_doubt(&topic).await?;
         }
         let dropped = self.held.release(b"");

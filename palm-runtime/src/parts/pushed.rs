@@ -14,7 +14,7 @@ const ANSWERED: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Pushed {
     limit: Duration,
-    max_attempts: u32,
+    max_deliver: u32,
     last: u64,
     tasks: HashMap<u64, Task>,
     /// When each was pushed last; some have a result by now.
@@ -41,11 +41,11 @@ pub(super) struct Due {
 }
 
 impl Pushed {
-    /// A task is given to another one after `limit`, up to `max_attempts` in all.
-    pub(crate) fn new(limit: Duration, max_attempts: u32) -> Self {
+    /// A task is given to another one after `limit`, up to `max_deliver` in all.
+    pub(crate) fn new(limit: Duration, max_deliver: u32) -> Self {
         Self {
             limit,
-            max_attempts: max_attempts.max(1),
+            max_deliver: max_deliver.max(1),
             last: 0,
             tasks: HashMap::new(),
             ages: VecDeque::new(),
@@ -115,7 +115,7 @@ impl Pushed {
             && let Some((_, number)) = self.ages.pop_front()
             && let Some(task) = self.tasks.get(&number)
         {
-            if task.attempts < self.max_attempts {
+            if task.attempts < self.max_deliver {
                 due.again.push(task.frame.clone());
             } else {
                 due.failed.push(task.frame.clone());

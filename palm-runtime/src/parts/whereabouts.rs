@@ -95,9 +95,9 @@ impl Directory {
 
     /// Asks once for `key`; what is told may be empty. `None`: no answer.
     async fn ask_bytes(&self, key: &str) -> Option<Bytes> {
-        const PATIENCE: Duration = Duration::from_secs(1);
+        const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
         let body = service::request("_", &self.client, Verb::Get, key, Bytes::new());
-        let answer = self.request.request(body, PATIENCE).await.ok();
+        let answer = self.request.request(body, REQUEST_TIMEOUT).await.ok();
         self.has_answered.store(answer.is_some(), Ordering::Relaxed);
         answer
     }

@@ -534,7 +534,7 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
             // Wait for slow subscribers rather than drop; the system ends the connection of one
             // that stopped.
             native.xpub_nodrop = true;
-            native.tcp_user_timeout = Some(options.subscriber_patience);
+            native.tcp_user_timeout = Some(options.slow_consumer_timeout);
             native.monitor_capacity = 16 * 1024;
             SocketType::Pub
         }

@@ -30,7 +30,7 @@ pub struct SocketOptions {
     pub heartbeat: Option<Duration>,
     /// How long a publisher waits for a subscriber that stopped reading before it drops it.
     /// Meanwhile its other subscribers wait too, as ZeroMQ has one queue for all. Default: 10 s.
-    pub subscriber_patience: Duration,
+    pub slow_consumer_timeout: Duration,
     /// Of the component whose sockets these are.
     pub(crate) kill: Kill,
     /// Which addresses that component may bind. A socket of no component may bind any.
@@ -47,7 +47,7 @@ impl Default for SocketOptions {
             max_connections: 16_384,
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
             heartbeat: None,
-            subscriber_patience: Duration::from_secs(10),
+            slow_consumer_timeout: Duration::from_secs(10),
             kill: Kill::default(),
             network: None,
         }

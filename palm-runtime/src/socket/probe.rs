@@ -102,15 +102,15 @@ pub(crate) async fn probe(address: &Address) -> Result<(), ConnectFault> {
     }
 }
 
-/// Reports a host that is not found for as long as `patience`, or at once that there is one. A name server that does
+/// Reports a host that is not found for as long as `limit`, or at once that there is one. A name server that does
 /// not answer is not a fault. Cancel safe.
-pub(crate) async fn find_host(address: &Address, patience: Duration) -> Result<(), ConnectFault> {
+pub(crate) async fn find_host(address: &Address, limit: Duration) -> Result<(), ConnectFault> {
     const INTERVAL: Duration = Duration::from_millis(200);
     let Some((host, port)) = address.tcp_parts() else {
         return Ok(());
     };
     let mut fault = None;
-    let found = timeout(patience, async {
+    let found = timeout(limit, async {
         while let Err(error @ ConnectFault::HostNotFound { .. }) = resolve(host, port).await {
             fault = Some(error);
             tokio::time::sleep(INTERVAL).await;
@@ -242,13 +242,13 @@ mod tests {
         let text = fault("tcp://nowhere.invalid:5559").await;
         check(&text, "`nowhere.invalid`");
         let unknown = address("tcp://nowhere.invalid:5559");
-        let patience = Duration::from_millis(300);
-        let found = find_host(&unknown, patience).await;
+        let limit = Duration::from_millis(300);
+        let found = find_host(&unknown, limit).await;
         if let Err(fault) = found {
             assert!(matches!(fault, ConnectFault::HostNotFound { .. }));
         }
         let known = address("tcp://127.0.0.1:5559");
-        assert_eq!(find_host(&known, patience).await, Ok(()));
+        assert_eq!(find_host(&known, limit).await, Ok(()));
     }
 
     #[cfg(unix)]

@@ -13,7 +13,7 @@ use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendEr
 
 /// Sends each message to all who asked for its topic, and knows what they asked for.
 ///
-/// Waits for slow subscribers, for at most [`SocketOptions::subscriber_patience`].
+/// Waits for slow subscribers, for at most [`SocketOptions::slow_consumer_timeout`].
 #[derive(Debug)]
 pub struct Publish {
     socket: Arc<Socket>,

@@ -927,7 +927,7 @@ async fn publish_to_group(core: Arc<Core>, mut group: Group<XPubSocket>) {
                 let Some(frames) = frames else { return };
                 core.room.notify_waiters();
                 let sent = group.open.socket.send(message(frames, None));
-                let sent = tokio::time::timeout(core.options.subscriber_patience, sent).await;
+                let sent = tokio::time::timeout(core.options.slow_consumer_timeout, sent).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     break;
                 }
@@ -1132,10 +1132,10 @@ async fn connect<'a, S: zeromq::Socket>(
 ) -> Option<Connected<'a>> {
     // The crate tries again when nobody is there, after 50 ms and then ever more rarely: it begins
     // anew before that takes too long.
-    let patience = (core.options.reconnect.1 * 2).min(core.options.handshake_timeout);
+    let timeout = (core.options.reconnect.1 * 2).min(core.options.handshake_timeout);
     let address = address.to_string();
     tokio::select! {
-        connected = tokio::time::timeout(patience, socket.connect(&address)) => {
+        connected = tokio::time::timeout(timeout, socket.connect(&address)) => {
             connected.ok()?.ok()?;
         }
         () = core.closing.cancelled(), if line_is_empty => return None,

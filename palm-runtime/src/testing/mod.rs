@@ -25,7 +25,7 @@
 //! | at random | [`Faults::random`] |
 //!
 //! With the default [`LinkOptions`](crate::LinkOptions) a worker that is held counts as gone after 12 s; a
-//! test of what happens then sets a shorter patience.
+//! test of what happens then sets a shorter idle timeout.
 
 mod cluster;
 mod direct;

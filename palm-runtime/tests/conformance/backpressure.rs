@@ -308,10 +308,10 @@ fn topic(topic: &'static str) -> Bytes {
     Bytes::from_static(topic.as_bytes())
 }
 
-/// Publishes more than all buffers hold; only after some patience does it go on.
+/// Publishes more than all buffers hold; only after some timeout does it go on.
 async fn a_stalled_subscriber_is_dropped(address: &Address) {
     const COUNT: usize = 1_000;
-    let options = few(|options| options.subscriber_patience = Duration::from_secs(1));
+    let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(1));
     let (mut publish, mut stalled, mut subscribe) =
         with_a_stalled_subscriber(address, &options, "topic", "").await;
     let sending = tokio::spawn(async move {
@@ -343,7 +343,7 @@ fn a_local_subscriber_that_stops_reading_costs_the_others_nothing_and_is_dropped
 #[test]
 fn a_subscriber_that_stops_reading_does_not_hold_up_other_topics() {
     check(async {
-        let options = few(|options| options.subscriber_patience = Duration::from_secs(60));
+        let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(60));
         let (publish, _stalled, mut subscribe) =
             with_a_stalled_subscriber(&any_tcp(), &options, "stalled", "other").await;
         let mut count = 0;
@@ -368,7 +368,7 @@ fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
     check(async {
         let places = Places::new();
         for address in places.both("a") {
-            let options = few(|options| options.subscriber_patience = Duration::from_secs(60));
+            let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(60));
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
             subscribe.subscribe("").await.unwrap();
@@ -395,7 +395,7 @@ fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
 #[test]
 fn a_subscriber_that_pauses_for_less_than_the_patience_is_kept() {
     check_within(Duration::from_secs(60), async {
-        let options = few(|options| options.subscriber_patience = Duration::from_secs(4));
+        let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(4));
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
         subscribe.subscribe("").await.unwrap();

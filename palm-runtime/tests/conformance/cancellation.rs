@@ -110,9 +110,9 @@ fn no_sender_is_forgotten_among_those_that_give_up() {
                 let push = push.clone();
                 tokio::spawn(async move {
                     for number in 0..100 {
-                        let patience = Duration::from_micros(50 * (1 + number % 20));
+                        let timeout = Duration::from_micros(50 * (1 + number % 20));
                         let message = numbered(sender * 1_000 + number as usize, 1024);
-                        while tokio::time::timeout(patience, push.send(message.clone()))
+                        while tokio::time::timeout(timeout, push.send(message.clone()))
                             .await
                             .is_err()
                         {}
@@ -139,7 +139,7 @@ fn a_dropped_publication_is_sent_to_nobody() {
     check(async {
         let options = options(|options| {
             options.queue_len = 16;
-            options.subscriber_patience = Duration::from_secs(60);
+            options.slow_consumer_timeout = Duration::from_secs(60);
         });
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
         let mut slow = RawPeer::introduced(&bound, "SUB").await;

@@ -5,7 +5,7 @@
 pub(crate) const EXPECTED_TO_FAIL: &[(&str, &str)] = &[
     (
         "backpressure::a_local_subscriber_that_stops_reading_costs_the_others_nothing_and_is_dropped",
-        "the patience is TCP's; on ipc a publisher waits until the subscriber reads or dies",
+        "the timeout is TCP's; on ipc a publisher waits until the subscriber reads or dies",
     ),
     (
         "backpressure::a_subscriber_that_stops_reading_does_not_hold_up_other_topics",

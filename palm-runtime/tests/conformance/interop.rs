@@ -479,12 +479,8 @@ fn a_request_finds_a_killed_rep_of_libzmq_again() {
             peer.begin("echo 1000");
             // What goes to the one that is dead, before that is noticed, has no answer.
             let asking = async {
-                let patience = Duration::from_millis(200);
-                while request
-                    .request(numbered(round, 64), patience)
-                    .await
-                    .is_err()
-                {}
+                let timeout = Duration::from_millis(200);
+                while request.request(numbered(round, 64), timeout).await.is_err() {}
             };
             soon("an answer", asking).await;
             ask(&request, numbered(round, 64)).await;

@@ -211,7 +211,7 @@ fn a_peer_without_a_heartbeat_is_given_up() {
         let mut dead = RawPeer::introduced(&bound, "PUSH").await;
         let mut alive = RawPeer::introduced(&bound, "PUSH").await;
         let living = tokio::spawn(async move {
-            // Ten heartbeats are more than the patience of any sane setting.
+            // Ten heartbeats are more than the timeout of any sane setting.
             for _ in 0..10 {
                 let (_, ping) = soon("a heartbeat", alive.frame()).await.unwrap();
                 assert!(ping.starts_with(b"\x04PING"), "{ping:?}");
