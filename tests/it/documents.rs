@@ -578,7 +578,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
                 "received nothing for its idle timeout, {},",
                 link.time("idle_timeout")
             ),
-            format!("ours do for {} after the peer", link.time("session_expiry")),
+            format!("palm does for {} after the peer", link.time("session_expiry")),
             format!("has {} to return", link.time("session_expiry")),
             format!("or alone after {}", session.time("ACK_DELAY")),
             format!("every {} until something arrives", session.time("RETRY")),
@@ -587,7 +587,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
                 "{} after its connection was closed",
                 accept.time("CLIENT_RECONNECT_GRACE")
             ),
-            format!("remembers the last {} for a minute", cancel.count("CALLS")),
+            format!("remembers the last {} cancelled calls for a minute", cancel.count("CALLS")),
             format!("by their names, {} of them", offers.count("MAX_FUNCTIONS")),
             format!(
                 "{} of them and {} at most",
@@ -603,13 +603,13 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
             format!("`id` of at most {} bytes", repeated.count("ID_BYTES")),
             format!("two minutes, {} of them", repeated.count("LEN")),
             format!(
-                "(ours keep {} of all keys, up to {})",
+                "(palm keeps {} of all keys, up to {})",
                 changes.count("LEN"),
                 changes.bytes("BYTES")
             ),
-            format!("No more than {} messages", pack.count("MOST")),
+            format!("`sizes` has at most {} entries", pack.count("MOST")),
             format!(
-                "messages of {} and less that follow each other into common frames of {}",
+                "consecutive messages of {} or less into common frames of at most {}",
                 bytes(group.number("SMALL")),
                 bytes(group.number("SHARED")),
             ),
