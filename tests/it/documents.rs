@@ -443,20 +443,20 @@ fn the_architecture_states_the_bounds_of_queues() {
                 vec![routes.count("MAX_LINKS"), routes.count("MAX_ROUTES")],
             ),
             (
-                "answers in doubt",
+                "answers under a possibly stale subscription",
                 vec![
                     doubt.count("ANSWERS"),
                     doubt.bytes("BYTES"),
                     doubt.time("STALE_TIMEOUT"),
                 ],
             ),
-            ("memory of large frames", vec![memory.bytes("KEPT")]),
+            ("pooled memory of large frames", vec![memory.bytes("KEPT")]),
             (
                 "results that wait for the end of a call",
                 vec![executor.bytes("COLLECTED")],
             ),
             (
-                "calls that were given up",
+                "cancelled calls",
                 vec![
                     cancel.count("CALLS"),
                     cancel.count("RELAYED"),
@@ -475,7 +475,7 @@ fn the_architecture_states_the_bounds_of_queues() {
                 "tasks that wait in a master",
                 [workers.limit("AHEAD"), dispatch.limit("BACKLOG")].concat(),
             ),
-            ("results on their way from a worker", accept.limit("WINDOW")),
+            ("results under way from a worker", accept.limit("WINDOW")),
             (
                 "calls of a client over its link",
                 [accept.limit("WINDOW"), streams.limit("BEHIND")].concat(),
@@ -489,7 +489,7 @@ fn the_architecture_states_the_bounds_of_queues() {
                 streams.limit("BEHIND"),
             ),
             (
-                "answers of calls that run already",
+                "answers of calls that already run",
                 [
                     streams.limit("CLIENT_BACKLOG"),
                     vec![streams.time("CLIENT_STALL")],
@@ -499,11 +499,11 @@ fn the_architecture_states_the_bounds_of_queues() {
             ("sessions of links", vec![link.count("max_sessions")]),
             ("watchers that wait", vec![cache.count("WATCHERS")]),
             (
-                "changes that watchers",
+                "changes that are kept for watchers",
                 vec![changes.count("LEN"), changes.bytes("BYTES")],
             ),
             (
-                "cache requests that must not be done twice",
+                "cache requests that must not run twice",
                 vec![repeated.count("LEN")],
             ),
             ("changes of a cache in a file", vec![file.count("QUEUE")]),
@@ -532,7 +532,7 @@ fn the_architecture_states_the_bounds_of_queues() {
                 ],
             ),
             (
-                "what waits in a line of a test",
+                "bytes in a fault-injecting proxy",
                 vec![relay.count("MAX_CONNECTIONS")],
             ),
         ],
@@ -578,7 +578,10 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
                 "received nothing for its idle timeout, {},",
                 link.time("idle_timeout")
             ),
-            format!("palm does for {} after the peer", link.time("session_expiry")),
+            format!(
+                "palm does for {} after the peer",
+                link.time("session_expiry")
+            ),
             format!("has {} to return", link.time("session_expiry")),
             format!("or alone after {}", session.time("ACK_DELAY")),
             format!("every {} until something arrives", session.time("RETRY")),
@@ -587,7 +590,10 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
                 "{} after its connection was closed",
                 accept.time("CLIENT_RECONNECT_GRACE")
             ),
-            format!("remembers the last {} cancelled calls for a minute", cancel.count("CALLS")),
+            format!(
+                "remembers the last {} cancelled calls for a minute",
+                cancel.count("CALLS")
+            ),
             format!("by their names, {} of them", offers.count("MAX_FUNCTIONS")),
             format!(
                 "{} of them and {} at most",
