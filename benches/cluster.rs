@@ -442,7 +442,7 @@ async fn palm_throughput(client: &Client, steps: &str, payload_bytes: usize, cou
     let start = Instant::now();
     let mut job = client
         .job(steps, std::iter::repeat_n(payload, count))
-        .messages(count as u64);
+        .expect_answers(count as u64);
     while let Some(answer) = job.next().await {
         answer.expect("it answers");
     }
@@ -831,7 +831,7 @@ async fn typed_throughput(client: &Client, count: usize) -> f64 {
     let start = Instant::now();
     let mut job = client
         .job(Step::TYPED, std::iter::repeat_n(&record, count))
-        .messages(count as u64);
+        .expect_answers(count as u64);
     while let Some(answer) = job.next().await {
         let Json(answer) = answer.expect("it answers");
         assert_eq!(answer.id, record.id);
@@ -845,7 +845,7 @@ async fn by_hand_throughput(client: &Client, count: usize) -> f64 {
     let payloads = std::iter::repeat_n(&record, count).map(write);
     let mut job = client
         .job("server.by_hand", payloads)
-        .messages(count as u64);
+        .expect_answers(count as u64);
     while let Some(answer) = job.next().await {
         let answer = read(&answer.expect("it answers"));
         assert_eq!(answer.id, record.id);

@@ -181,7 +181,7 @@ async fn endure(count: u64) -> palm::Result<()> {
 
     let client = Client::connect("server", &*address).await?;
     let payloads = (0..count).map(|number| number.to_be_bytes().to_vec());
-    let mut job = client.job(Echo::FOO, payloads).messages(count);
+    let mut job = client.job(Echo::FOO, payloads).expect_answers(count);
     let mut seen = vec![0_u64; usize::try_from(count.div_ceil(64)).expect("it fits into memory")];
     let start = Instant::now();
     let mut received = 0;

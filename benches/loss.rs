@@ -115,7 +115,7 @@ async fn job(client: &Client, calls: Vec<String>) {
     let mut missing = calls.clone();
     missing.sort();
     let count = calls.len() as u64;
-    let mut job = client.job("server.sleep", calls).messages(count);
+    let mut job = client.job("server.sleep", calls).expect_answers(count);
     while let Some(answer) = job.next().await {
         let answer = answer.expect("it answers");
         let answer = std::str::from_utf8(&answer).expect("it answers text");

@@ -70,7 +70,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
                 println!("{}", python(&data));
             }
             let messages = repeat_n("a message", 10);
-            let mut answers = client.job(MyWorker::FOO, messages).messages(10);
+            let mut answers = client.job(MyWorker::FOO, messages).expect_answers(10);
             while let Some(answer) = answers.try_next().await? {
                 println!("{}", python(&answer));
             }

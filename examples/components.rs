@@ -74,7 +74,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
         Role::Client => {
             let client = Client::connect("server", ports.at(5559)).await?;
             let messages = repeat_n("a message", 10);
-            let mut answers = client.job(MyWorker::FOO, messages).messages(10);
+            let mut answers = client.job(MyWorker::FOO, messages).expect_answers(10);
             while let Some(answer) = answers.try_next().await? {
                 println!("{}", python(answer.as_bytes()));
             }

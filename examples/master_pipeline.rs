@@ -93,7 +93,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
                 .await?;
             let steps = [MyWorker::FOO, MyPipeline::FOO];
             let messages = repeat_n("a message", 10);
-            let mut answers = client.job(steps, messages).messages(10);
+            let mut answers = client.job(steps, messages).expect_answers(10);
             while let Some(answer) = answers.try_next().await? {
                 println!("{}", python(&answer));
             }

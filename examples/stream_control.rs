@@ -120,7 +120,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
                 .await?;
             let steps = [MyServer::FOO, EvenPipeline::FOO];
             let messages = repeat_n("a message", 10);
-            let mut answers = client.job(steps, messages).messages(5);
+            let mut answers = client.job(steps, messages).expect_answers(5);
             while let Some(answer) = answers.try_next().await? {
                 println!("Client got:  {}", python(&answer));
             }

@@ -191,7 +191,7 @@ pub use palm_runtime::{WithProgress, progress};
 ///
 /// let client = Client::connect("squares", master.db_address()).await?;
 /// let numbers = (0..500).map(|number| number.to_string());
-/// let mut job = client.job(Squares::SQUARE, numbers).messages(500);
+/// let mut job = client.job(Squares::SQUARE, numbers).expect_answers(500);
 /// let squares = async {
 ///     let mut squares = 0;
 ///     while let Some(square) = job.next().await {

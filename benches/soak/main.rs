@@ -104,7 +104,7 @@ async fn calls(client: Client, steps: &'static str, end: Instant, times: u8) -> 
         if times > 1 {
             // A stream that is copied: how many answers there will be has to be said.
             job = client.job(steps, (0..20_000).map(|call| call.to_string()));
-            job = job.messages(20_000 * u64::from(times)).timeout(LAST);
+            job = job.expect_answers(20_000 * u64::from(times)).timeout(LAST);
         }
         let mut answered = Vec::new();
         while let Some(answer) = job.next().await {

@@ -480,7 +480,7 @@ fn a_subscriber_that_reads_nothing() {
         // It asks for everything.
         reads_nothing.write(&message(&[b"\x01"])).await.unwrap();
         let payloads = std::iter::repeat_n(Bytes::from(vec![0; 100_000]), 1000);
-        let job = client.job("victim.echo", payloads).messages(1000);
+        let job = client.job("victim.echo", payloads).expect_answers(1000);
         let answers: Vec<_> = soon("the answers to the others", job.collect()).await;
         assert!(answers.iter().all(Result::is_ok));
     });

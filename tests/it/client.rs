@@ -153,7 +153,9 @@ fn a_job_takes_answers_while_it_sends() {
             let number = answers.recv().await?;
             Some((number.to_string(), answers))
         });
-        let mut job = client.job_stream("server.echo", payloads).messages(50);
+        let mut job = client
+            .job_stream("server.echo", payloads)
+            .expect_answers(50);
         for number in 0..50 {
             let answer = soon("an answer", job.next()).await.unwrap().unwrap();
             assert_eq!(answer, number.to_string());
@@ -166,17 +168,19 @@ fn a_job_takes_answers_while_it_sends() {
 fn a_job_ends_after_its_messages() {
     check(async {
         let (_handle, server, client) = server_and_client().await;
-        let job = client.job("server.echo", numbers(0..5000)).messages(5000);
+        let job = client
+            .job("server.echo", numbers(0..5000))
+            .expect_answers(5000);
         assert_eq!(collect(job).await, numbers(0..5000));
-        let job = client.job(Server::THRICE, ["x", "y"]).messages(6);
+        let job = client.job(Server::THRICE, ["x", "y"]).expect_answers(6);
         assert_eq!(collect(job).await, ["x", "x", "x", "y", "y", "y"]);
         let job = client
             .job(Server::NOTHING.untyped(), numbers(0..100))
-            .messages(0);
+            .expect_answers(0);
         assert_eq!(collect(job).await, [""; 0]);
         let received = || server.silent.load(Ordering::Relaxed) == 100;
         eventually("all of the messages that nobody answers", received).await;
-        let job = client.job("server.echo", [""; 0]).messages(0);
+        let job = client.job("server.echo", [""; 0]).expect_answers(0);
         assert_eq!(collect(job).await, [""; 0]);
     });
 }
@@ -189,7 +193,7 @@ fn a_job_may_end_before_all_of_its_answers() {
             .window(10)
             .connect();
         let client = soon("connecting", client).await.unwrap();
-        let job = client.job("server.echo", numbers(0..500)).messages(5);
+        let job = client.job("server.echo", numbers(0..500)).expect_answers(5);
         assert_eq!(
             collect(job.timeout(Duration::from_secs(3))).await,
             numbers(0..5)
@@ -211,7 +215,7 @@ fn a_job_without_answers_ends_by_its_timeout() {
         let timeout = Duration::from_millis(300);
         let mut job = client
             .job(Server::NOTHING.untyped(), ["x", "y"])
-            .messages(2)
+            .expect_answers(2)
             .timeout(timeout);
         let start = Instant::now();
         let error = soon("the end of the job", job.next())
@@ -229,7 +233,7 @@ fn a_job_without_answers_ends_by_its_timeout() {
         // It is the time between two answers that counts.
         let mut job = client
             .job("server.echo", ["x"])
-            .messages(2)
+            .expect_answers(2)
             .timeout(timeout);
         assert_eq!(soon("an answer", job.next()).await.unwrap().unwrap(), "x");
         let error = soon("the end of the job", job.next())
@@ -305,7 +309,9 @@ fn a_job_that_is_not_polled_sends_no_more_than_its_window() {
         echo(&client, "before").await;
         let received = || handle.metrics().part("Pull").unwrap().messages - 1;
 
-        let mut job = client.job("server.echo", numbers(0..1000)).messages(1000);
+        let mut job = client
+            .job("server.echo", numbers(0..1000))
+            .expect_answers(1000);
         tokio::time::sleep(STALLED).await;
         assert_eq!((job.sent(), received()), (0, 0), "before the first poll");
         let first = poll_immediate(job.next()).await;
@@ -325,7 +331,9 @@ fn two_jobs_at_once_do_not_mix() {
         let job = async |name: &str| {
             let payloads = (0..2000).map(|number| format!("{name} {number}"));
             let payloads: Vec<_> = payloads.collect();
-            let job = client.job("server.later", payloads.clone()).messages(2000);
+            let job = client
+                .job("server.later", payloads.clone())
+                .expect_answers(2000);
             assert_eq!(collect(job).await, payloads);
         };
         tokio::join!(job("one"), job("another"), job("a third"));
@@ -341,7 +349,9 @@ fn an_eval_does_not_wait_for_a_job_that_is_half_consumed() {
             .connect();
         let client = soon("connecting", client).await.unwrap();
         // Three answers to each of the messages of the window.
-        let mut job = client.job(Server::THRICE, numbers(0..1000)).messages(3000);
+        let mut job = client
+            .job(Server::THRICE, numbers(0..1000))
+            .expect_answers(3000);
         for _ in 0..10 {
             soon("an answer", job.next()).await.unwrap().unwrap();
         }
@@ -413,7 +423,10 @@ fn answers_are_found_among_those_that_look_like_them() {
     check(async {
         let mut fake = FakeServer::new().await;
         let client = fake.client.clone();
-        let eval = client.eval("fake.foo", "x").cache("my id").into_future();
+        let eval = client
+            .eval("fake.foo", "x")
+            .message_id("my id")
+            .into_future();
         let mut eval = Box::pin(eval);
         let message = tokio::select! {
             answer = &mut eval => panic!("{answer:?}"),
@@ -439,7 +452,7 @@ fn answers_are_found_among_those_that_look_like_them() {
             .await;
         assert_eq!(soon("the answer", eval).await.unwrap(), "the answer");
 
-        let mut job = client.job("fake.foo", ["y"]).messages(2);
+        let mut job = client.job("fake.foo", ["y"]).expect_answers(2);
         assert!(poll_immediate(job.next()).await.is_none());
         let message = fake.receive().await;
         assert_ne!(message.client(), topic);
@@ -689,7 +702,9 @@ fn what_was_sent_is_delivered_though_the_program_ends() {
             runtime.block_on(async {
                 let client = Client::connect("server", &db_address).await.unwrap();
                 let payloads = std::iter::repeat_n(vec![0; 1000], 5000);
-                let job = client.job(Server::NOTHING.untyped(), payloads).messages(0);
+                let job = client
+                    .job(Server::NOTHING.untyped(), payloads)
+                    .expect_answers(0);
                 assert_eq!(job.collect::<Vec<_>>().await.len(), 0);
             });
         };
@@ -723,7 +738,7 @@ fn a_plain_thread_calls_without_async() {
             let borrowed = ["one".to_owned(), "two".to_owned()];
             let job = client
                 .job("server.echo", borrowed.iter().map(String::as_str))
-                .messages(2);
+                .expect_answers(2);
             assert_eq!(job.map(Result::unwrap).collect::<Vec<_>>(), ["one", "two"]);
             let mut job = client.job(Server::NOTHING.untyped(), ["x"]);
             assert!(job.next().is_none());
@@ -745,8 +760,12 @@ fn a_plain_thread_calls_without_async() {
                 }
             });
             // Two jobs in turn, and a call between.
-            let mut one = client.job("server.echo", numbers(0..100)).messages(100);
-            let mut other = client.job("server.echo", numbers(100..200)).messages(100);
+            let mut one = client
+                .job("server.echo", numbers(0..100))
+                .expect_answers(100);
+            let mut other = client
+                .job("server.echo", numbers(100..200))
+                .expect_answers(100);
             for number in 0..100 {
                 assert_eq!(one.next().unwrap().unwrap(), number.to_string());
                 assert_eq!(other.next().unwrap().unwrap(), (number + 100).to_string());
@@ -864,7 +883,7 @@ async fn give_up(client: &Client, steps: &str, gate: &Gate, dropped: &Gate) {
     dropped.arrived(1).await;
 
     // One runs, the others are queued behind it.
-    let mut job = client.job(steps, numbers(0..50)).messages(50);
+    let mut job = client.job(steps, numbers(0..50)).expect_answers(50);
     let arrived = async {
         tokio::select! {
             answer = job.next() => panic!("answered {answer:?}"),

@@ -467,7 +467,7 @@ fn job_is_refused_before_it_sends_if_an_unregistered_worker_may_run_its_function
         })
         .await;
         // The number of its answers is given, or the function is registered as one with a single result.
-        let counted = client.job("arch.elsewhere", ["x"; 10]).messages(10);
+        let counted = client.job("arch.elsewhere", ["x"; 10]).expect_answers(10);
         assert_eq!(counted.count().await, 10);
         check_jobs("alongside a legacy worker", &master, "arch.same", ALL).await;
     });

@@ -146,7 +146,7 @@ fn a_pipeline_that_returns_nothing_ends_the_stream() {
             ["first.echo", "middle.long_only"],
             ["short", "long enough to pass"],
         );
-        let answers: Vec<_> = soon("one answer", job.messages(1).collect()).await;
+        let answers: Vec<_> = soon("one answer", job.expect_answers(1).collect()).await;
         assert_eq!(*answers[0].as_ref().unwrap(), "long enough to pass");
         assert_eq!(middle.metrics().function("long_only").unwrap().calls, 2);
     });
@@ -315,7 +315,9 @@ fn a_mux_worker_gives_many_answers_or_none() {
         let master = Master::new("master").bind(ANY).spawn().await.unwrap();
         let _worker = Splitter.connect(master.db_address()).spawn().await.unwrap();
         let client = connect("master", &master).await;
-        let job = client.job(Splitter::SPLIT, ["a b c", "", "d"]).messages(4);
+        let job = client
+            .job(Splitter::SPLIT, ["a b c", "", "d"])
+            .expect_answers(4);
         let answers: Vec<_> = soon("four answers", job.collect()).await;
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, ["a", "b", "c", "d"]);
@@ -577,7 +579,7 @@ fn a_limit_on_messages_ends_start() {
         let client = soon("connecting", Client::connect("master", &at))
             .await
             .unwrap();
-        let job = client.job(Hand::MARK, vec!["x"; 5]).messages(5);
+        let job = client.job(Hand::MARK, vec!["x"; 5]).expect_answers(5);
         let answers: Vec<_> = soon("five answers", job.collect()).await;
         assert!(
             answers
@@ -627,7 +629,7 @@ fn a_limit_on_messages_ends_followers() {
             let _hand = hand.spawn().await.unwrap();
             let client = connect_through(&first, &component).await;
             let steps = ["first.mark".to_owned(), format!("{name}.mark")];
-            let job = client.job(steps, vec!["x"; 4]).messages(4);
+            let job = client.job(steps, vec!["x"; 4]).expect_answers(4);
             let answers: Vec<_> = soon("four answers", job.collect()).await;
             for answer in answers {
                 assert_eq!(answer.unwrap(), format!("x first {mark}"));
@@ -821,7 +823,9 @@ fn a_hub_shapes_its_stream() {
             .await
             .unwrap();
         let client = connect_through(&first, &hub).await;
-        let job = client.job(["first.echo", "hub.mark"], ["x"]).messages(3);
+        let job = client
+            .job(["first.echo", "hub.mark"], ["x"])
+            .expect_answers(3);
         let answers: Vec<_> = soon("three answers", job.collect()).await;
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, ["1 hand", "3a", "3b"]);

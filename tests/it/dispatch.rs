@@ -245,7 +245,7 @@ fn job_beside_a_legacy_worker_completes_if_its_function_is_registered() {
         // Only the legacy worker has the function, so its number of results is unknown.
         let eval = client.eval("master.unknown", "x");
         assert_eq!(eval.await.unwrap(), "legacy x");
-        let job = client.job("master.unknown", ["x", "y"]).messages(2);
+        let job = client.job("master.unknown", ["x", "y"]).expect_answers(2);
         assert_eq!(job.collect::<Vec<_>>().await.len(), 2);
         legacy.abort();
     });

@@ -94,7 +94,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
                 format!("{name}.{function}")
             };
             let steps: Vec<_> = names.iter().enumerate().map(step).collect();
-            let mut call = client.job(steps, [payload]).messages(1);
+            let mut call = client.job(steps, [payload]).expect_answers(1);
             if kind == FailureKind::DeadlineExceeded {
                 call = call.deadline(BRIEF);
             }
@@ -199,7 +199,7 @@ fn the_other_calls_of_a_job_go_on() {
             3 => "three".to_owned(),
             _ => number.to_string(),
         });
-        let job = client.job(First::NUMBER, payloads).messages(100);
+        let job = client.job(First::NUMBER, payloads).expect_answers(100);
         let answers: Vec<_> = soon("the answers", job.collect::<Vec<_>>()).await;
         assert_eq!(answers.len(), 100);
         for (number, answer) in answers.into_iter().enumerate() {
@@ -249,7 +249,10 @@ fn what_is_late_is_dropped_and_not_begun() {
         let busy = Busy { gate: gate.clone() };
         let busy = busy.bind(ANY).concurrency(1).spawn().await.unwrap();
         let client = connect_through(&busy, &busy).await;
-        let mut calls = client.job(Busy::PASS, [(); 3]).deadline(BRIEF).messages(3);
+        let mut calls = client
+            .job(Busy::PASS, [(); 3])
+            .deadline(BRIEF)
+            .expect_answers(3);
         for _ in 0..3 {
             let answer = soon("an error", calls.next()).await.unwrap();
             let Err(CallError::Remote(error)) = answer else {
@@ -277,7 +280,7 @@ fn methods_can_see_how_much_time_is_left() {
         let left = eval.timeout(Duration::from_secs(1000)).into_future();
         let left = soon("an answer", left).await.unwrap();
         assert!(["Some(999)", "Some(998)"].contains(&&*left), "{left}");
-        let mut job = client.job(Busy::TIME_LEFT, [()]).messages(1);
+        let mut job = client.job(Busy::TIME_LEFT, [()]).expect_answers(1);
         assert_eq!(
             soon("an answer", job.next()).await.unwrap().unwrap(),
             "None"
@@ -293,7 +296,7 @@ fn a_master_without_workers_says_so_at_the_deadline() {
         let mut calls = client
             .job(Hand::MARK, ["x", "y"])
             .deadline(BRIEF)
-            .messages(2);
+            .expect_answers(2);
         for _ in 0..2 {
             let answer = soon("an error", calls.next()).await.unwrap();
             let Err(CallError::Remote(error)) = answer else {
@@ -413,7 +416,7 @@ fn a_hub_without_workers_says_so_at_the_deadline() {
         let last = last.spawn().await.unwrap();
         let client = connect_through(&first, &last).await;
         let steps = First::MARK.then(Hand::MARK).then(Last::MARK);
-        let mut call = client.job(&steps, ["x"]).deadline(BRIEF).messages(1);
+        let mut call = client.job(&steps, ["x"]).deadline(BRIEF).expect_answers(1);
         let answer = soon("an error", call.next()).await.unwrap();
         let Err(CallError::Remote(error)) = answer else {
             panic!("answered {answer:?}");

@@ -84,7 +84,9 @@ fn numbers(count: usize) -> Vec<String> {
 
 /// Makes so many calls, and sees that each is answered once.
 async fn job(client: &Client, function: &str, count: usize) {
-    let job = client.job(function, numbers(count)).messages(count as u64);
+    let job = client
+        .job(function, numbers(count))
+        .expect_answers(count as u64);
     let answers = job.map(|answer| String::from_utf8(answer.unwrap().into()).unwrap());
     // After faults a link may wait for its idle timeout, or its peer's.
     let answers = tokio::time::timeout(Duration::from_secs(40), answers.collect());

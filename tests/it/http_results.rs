@@ -83,7 +83,7 @@ fn results_that_no_request_waits_for_are_dropped_and_nobody_elses_are() {
         assert_eq!(words, (200, "one".to_owned()));
         let part = |name: &str| master.metrics().part(name).unwrap().clone();
         let client = connect("server", &master).await;
-        let mut job = client.job("server.words", ["four"]).messages(1);
+        let mut job = client.job("server.words", ["four"]).expect_answers(1);
         let answer = soon("an answer", futures_util::StreamExt::next(&mut job)).await;
         assert_eq!(answer.unwrap().unwrap(), "four");
         // The other words would be held for subscribers that never come, in the place of clients' results.

@@ -173,7 +173,7 @@ fn so_many_requests_are_under_way_at_once() {
         let texts = (0..100).map(|number| number.to_string());
         let answers = client
             .job(Hands::WAIT, texts)
-            .messages(100)
+            .expect_answers(100)
             .collect::<Vec<_>>();
         let open = async {
             gate.arrived(40).await;

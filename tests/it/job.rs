@@ -229,10 +229,10 @@ fn job_without_links_is_refused_before_it_sends_if_no_number_of_answers_is_given
         let mut job = client.job("several.odd", ["1"]);
         let error = soon("an error", job.next()).await.unwrap().unwrap_err();
         assert!(matches!(error, CallError::Completion { .. }), "{error}");
-        assert!(error.to_string().contains(".messages(n)"));
+        assert!(error.to_string().contains(".expect_answers(n)"));
         assert_eq!(job.sent(), 0);
         assert!(soon("the end", job.next()).await.is_none());
-        let mut job = client.job("several.odd", ["1"]).messages(1);
+        let mut job = client.job("several.odd", ["1"]).expect_answers(1);
         assert_eq!(soon("an answer", job.next()).await.unwrap().unwrap(), "1");
     });
 }
@@ -291,7 +291,9 @@ fn next_loses_no_answer_when_its_future_is_dropped() {
         let server = Several.bind(ANY).spawn().await.unwrap();
         let client = connect("several", &server).await;
         let numbers: Vec<_> = (0..500).map(|number| number.to_string()).collect();
-        let mut job = client.job(Several::ECHOED, numbers.clone()).messages(500);
+        let mut job = client
+            .job(Several::ECHOED, numbers.clone())
+            .expect_answers(500);
         let mut answers = Vec::new();
         let mut dropped = 0;
         // A future is dropped after each poll that has no answer.

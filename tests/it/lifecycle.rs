@@ -105,7 +105,9 @@ fn numbers(count: usize) -> Vec<String> {
 
 /// All answers of a job that goes on by itself.
 fn collect(client: &Client, function: &str, count: usize) -> tokio::task::JoinHandle<Vec<String>> {
-    let job = client.job(function, numbers(count)).messages(count as u64);
+    let job = client
+        .job(function, numbers(count))
+        .expect_answers(count as u64);
     let answer = |answer: Result<Bytes, _>| String::from_utf8(answer.unwrap().into()).unwrap();
     tokio::spawn(job.map(answer).collect())
 }
@@ -264,7 +266,9 @@ fn a_master_waits_no_longer_than_its_limit_for_functions_that_give_nothing() {
     check(async {
         let (master, hand, _) = master_and_hand(1).await;
         let client = connect("master", &master).await;
-        let job = client.job(Hand::NOTHING.untyped(), numbers(10)).messages(0);
+        let job = client
+            .job(Hand::NOTHING.untyped(), numbers(10))
+            .expect_answers(0);
         assert_eq!(soon("the end of the job", job.count()).await, 0);
         let called = || hand.metrics().function("nothing").unwrap().working.count() == 10;
         eventually("the calls", called).await;
@@ -277,7 +281,7 @@ fn a_master_waits_for_tasks_though_others_gave_many_results() {
     check(async {
         let (master, _hand, gate) = master_and_hand(8).await;
         let client = connect("master", &master).await;
-        let many = client.job(Hand::THRICE, numbers(10)).messages(30);
+        let many = client.job(Hand::THRICE, numbers(10)).expect_answers(30);
         assert_eq!(soon("the answers", many.count()).await, 30);
         let answers = collect(&client, "master.gated", 5);
         gate.arrived(5).await;
@@ -603,7 +607,7 @@ fn metrics_count_calls_and_not_results() {
     check(async {
         let (master, hand, _) = master_and_hand(1).await;
         let client = connect("master", &master).await;
-        let job = client.job(Hand::THRICE, numbers(10)).messages(30);
+        let job = client.job(Hand::THRICE, numbers(10)).expect_answers(30);
         assert_eq!(soon("the answers", job.count()).await, 30);
         let counted = || hand.metrics().part("Push").unwrap().messages == 30;
         eventually("all results counted", counted).await;

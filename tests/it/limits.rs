@@ -313,7 +313,9 @@ fn a_queue_holds_no_more_messages_than_its_limit() {
         let slow = Slow { gate: gate.clone() }.bind(ANY).concurrency(1);
         let slow = slow.queue_limits(limits).spawn().await.unwrap();
         let client = connect("slow", &slow).await;
-        let job = client.job("slow.gated", vec!["x"; 1000]).messages(1000);
+        let job = client
+            .job("slow.gated", vec!["x"; 1000])
+            .expect_answers(1000);
         let answers = tokio::spawn(job.count());
         gate.arrived(1).await;
         let queued = || slow.metrics().part("Executor").unwrap().queued_messages;

@@ -117,7 +117,7 @@ struct Answers {
 impl Answers {
     fn of(client: &Client, function: &str, payloads: Vec<String>) -> Self {
         let count = payloads.len() as u64;
-        let job = client.job(function, payloads).messages(count);
+        let job = client.job(function, payloads).expect_answers(count);
         let (sender, seen) = watch::channel(0);
         let all = tokio::spawn(async move {
             let mut answers = Vec::new();
@@ -335,10 +335,10 @@ fn calls_with_many_results_and_with_none_end_a_task() {
         let master = master().await;
         let (hand, gate) = hand(master.db_address(), 1).await;
         let client = connect("master", &master).await;
-        let job = client.job("master.nothing", numbers(50)).messages(0);
+        let job = client.job("master.nothing", numbers(50)).expect_answers(0);
         assert_eq!(soon("the job", job.count()).await, 0);
         gate.arrived(50).await;
-        let job = client.job("master.thrice", numbers(50)).messages(150);
+        let job = client.job("master.thrice", numbers(50)).expect_answers(150);
         assert_eq!(soon("the job", job.count()).await, 150);
         // With nothing under way, nobody waits for anything.
         let begin = std::time::Instant::now();

@@ -846,7 +846,7 @@ fn a_method_that_keeps_its_thread_keeps_no_peer_from_being_answered() {
         let client = client.connect().await.unwrap();
         for round in 1..=10 {
             let job = client.job(Keeps::STEP, ["short", "long"].map(Bytes::from));
-            let job = tokio::spawn(job.messages(2).count());
+            let job = tokio::spawn(job.expect_answers(2).count());
             begun.arrived(round).await;
             soon("what the cache has", client.get("name"))
                 .await

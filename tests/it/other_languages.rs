@@ -72,7 +72,7 @@ async fn until_all_answered(client: &Client, workers: &[&str]) {
     let mut seen = BTreeSet::new();
     let all = async {
         while seen != expected {
-            let answers = client.job(Ours::FOO, ["a message"; 20]).messages(20);
+            let answers = client.job(Ours::FOO, ["a message"; 20]).expect_answers(20);
             seen.extend(answers.try_collect::<Vec<_>>().await.unwrap());
             assert!(seen.is_subset(&expected), "{seen:?}");
         }
@@ -141,7 +141,7 @@ async fn tell_errors(language: &str) {
     let client = connect("server", &master).await;
     let calls = ["server.foo", "server.missing", "server.foo"];
     for function in calls {
-        let mut answers = client.job(function, ["x"]).messages(1);
+        let mut answers = client.job(function, ["x"]).expect_answers(1);
         let answer = soon("an answer", answers.next()).await.unwrap();
         if function == "server.foo" {
             assert_eq!(answer.unwrap(), format!("{language} processed x"));

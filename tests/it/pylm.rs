@@ -142,7 +142,7 @@ async fn unavailable(client: &Client, steps: &[&str]) -> RemoteError {
     let error = async {
         // What is on its way to a worker of pylm that ends is lost, or to who subscribes too late.
         loop {
-            let call = client.job(steps, ["x"]).messages(1);
+            let call = client.job(steps, ["x"]).expect_answers(1);
             let mut call = call.deadline(BRIEF).timeout(2 * BRIEF);
             if let Some(Err(CallError::Remote(error))) = call.next().await {
                 return error;
@@ -162,7 +162,7 @@ async fn fail_everywhere(client: &Client, steps: &[&str], answer: &str, ours: &[
         for (function, payload, kind) in FAILURES.into_iter().chain([LATE]) {
             let failing = with(steps, *position, function);
             let at_fault = failing[*position].clone();
-            let mut call = client.job(failing, [payload]).messages(1);
+            let mut call = client.job(failing, [payload]).expect_answers(1);
             if kind == FailureKind::DeadlineExceeded {
                 call = call.deadline(BRIEF);
             }
@@ -347,7 +347,7 @@ fn what_pylm_tells_nothing_of_is_not_checked() {
         for (function, answer) in [("master.mrk", "0"), ("master.mark", "x pylm")] {
             let eval = client.eval(function, "x").into_future();
             assert_eq!(soon("an answer", eval).await.unwrap(), answer);
-            let mut job = client.job(function, ["x"]).messages(1);
+            let mut job = client.job(function, ["x"]).expect_answers(1);
             assert_eq!(
                 soon("an answer", job.next()).await.unwrap().unwrap(),
                 answer

@@ -132,7 +132,7 @@ fn a_client_finds_the_last_component_whatever_is_set_on_the_way() {
             let told = told.answered_by(third.db_address()).connect();
             let told = soon("connecting", told).await.unwrap();
             assert_eq!(told.eval(&steps, "ab").await.unwrap(), "ABAB!");
-            let job = client.job(&two, ["x"; 3]).messages(3);
+            let job = client.job(&two, ["x"; 3]).expect_answers(3);
             assert_eq!(sorted(all(job).await), ["XX"; 3]);
         }
     });
@@ -226,7 +226,7 @@ fn an_answer_of_an_earlier_step_is_an_error() {
             };
             assert_eq!((*step, &**answered), (0, "first.upper"));
             assert!(error.to_string().contains(".answered_by(..)"), "{error}");
-            let answers = all(client.job(&steps, ["x", "y"]).messages(2)).await;
+            let answers = all(client.job(&steps, ["x", "y"]).expect_answers(2)).await;
             assert_eq!(answers.len(), 2);
             for answer in answers {
                 assert!(matches!(answer, Err(CallError::Unfinished { step: 0, .. })));
@@ -413,7 +413,7 @@ fn a_job_over_a_feed_that_pauses_goes_on() {
             let job = client.job_stream(First::UPPER, feed);
             let job = job.timeout(Duration::from_millis(300));
             let job = match messages {
-                Some(messages) => job.messages(messages),
+                Some(messages) => job.expect_answers(messages),
                 None => job,
             };
             let answers: Vec<_> = soon("the end", job.map(Result::unwrap).collect()).await;

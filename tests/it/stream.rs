@@ -208,7 +208,7 @@ fn subscribers_with_and_without_links_follow_the_same() {
         for last in [&linked, &other] {
             let client = client_of(first.db_address(), last.db_address()).await;
             let job = client.job("first.pass next.pass", payloads(3000));
-            let answers = job.messages(3000).count();
+            let answers = job.expect_answers(3000).count();
             assert_eq!(soon("all answers", answers).await, 3000);
         }
         eventually("the work of both", || gate.count() == 12_000).await;

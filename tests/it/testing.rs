@@ -378,7 +378,7 @@ fn many_results_of_a_mux_worker() {
             .await
             .unwrap();
         let client = cluster.client().await.unwrap();
-        let job = client.job(Splitter::SPLIT, ["a b", "c"]).messages(3);
+        let job = client.job(Splitter::SPLIT, ["a b", "c"]).expect_answers(3);
         let words: Vec<_> = job.map(Result::unwrap).collect().await;
         assert_eq!(words, ["a", "b", "c"]);
         cluster.shutdown().await.unwrap();

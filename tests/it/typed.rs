@@ -320,7 +320,7 @@ fn a_job_takes_and_gives_values() {
         let orders: Vec<_> = (0..500).map(|count| Order::of("pen", count)).collect();
         let more: Vec<_> = orders.iter().cloned().map(Order::more).collect();
         let values = async |job: palm::Job<'_, Json<Order>>| {
-            let answers: Vec<_> = soon("the answers", job.messages(500).collect()).await;
+            let answers: Vec<_> = soon("the answers", job.expect_answers(500).collect()).await;
             let values = answers.into_iter().map(|answer| answer.unwrap().0);
             values.collect::<Vec<_>>()
         };
@@ -334,7 +334,7 @@ fn a_job_takes_and_gives_values() {
         // Many answers to one call.
         let job = client.job(Shop::ITERATOR, [&orders]);
         assert_eq!(values(job).await, more);
-        let job = client.job(Shop::STREAM, [3, 0]).messages(4);
+        let job = client.job(Shop::STREAM, [3, 0]).expect_answers(4);
         let answers: Vec<_> = soon("the answers", job.collect()).await;
         let counts = answers.into_iter().map(|answer| match answer {
             Ok(Protobuf(parcel)) => parcel.count.to_string(),
@@ -362,7 +362,7 @@ fn a_plain_thread_calls_with_types() {
             assert_eq!(parcel.unwrap().0.count, 1);
             client.send(Shop::HEARS, 7).unwrap();
             let orders = [order.clone(), more];
-            let job = client.job(Shop::MESSAGE_PACK, &orders).messages(2);
+            let job = client.job(Shop::MESSAGE_PACK, &orders).expect_answers(2);
             let counts = job.map(|answer| answer.unwrap().0.count);
             assert_eq!(counts.collect::<Vec<_>>(), [2, 3]);
 
@@ -373,7 +373,7 @@ fn a_plain_thread_calls_with_types() {
             let wrong = Function::<(), Json<u8>>::new("shop", "text");
             let error = client.eval(wrong, ()).unwrap_err();
             assert!(matches!(error, CallError::Decode { .. }), "{error}");
-            let mut job = client.job(Shop::JSON.untyped(), ["{}"]).messages(1);
+            let mut job = client.job(Shop::JSON.untyped(), ["{}"]).expect_answers(1);
             let error = job.next().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Remote(_)), "{error}");
         };
@@ -474,7 +474,7 @@ fn a_payload_that_does_not_decode_is_told_with_type_and_place() {
             goes_on(&client).await;
         }
         let payloads = ["{}", "{\"item\":\"x\",\"count\":1}"];
-        let job = client.job(json.untyped(), payloads).messages(2);
+        let job = client.job(json.untyped(), payloads).expect_answers(2);
         let answers: Vec<_> = soon("the answers", job.collect()).await;
         assert!(matches!(answers[0], Err(CallError::Remote(_))));
         assert_eq!(
@@ -501,7 +501,7 @@ fn a_result_that_cannot_be_written_is_a_failure() {
         );
         goes_on(&client).await;
         // Among many, it is one of them.
-        let job = client.job(Shop::SOME_UNWRITABLE, [()]).messages(3);
+        let job = client.job(Shop::SOME_UNWRITABLE, [()]).expect_answers(3);
         let answers: Vec<_> = soon("the answers", job.collect()).await;
         let written: Vec<_> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(written, [true, false, true]);
@@ -570,7 +570,7 @@ fn an_answer_of_another_type_than_said_is_told_with_the_type() {
         assert!(!error.is_transient());
 
         let said = Function::<String, Json<u8>>::new("shop", "echo");
-        let job = client.job(said, ["1", "256", "3"]).messages(3);
+        let job = client.job(said, ["1", "256", "3"]).expect_answers(3);
         let answers: Vec<_> = soon("the answers", job.collect()).await;
         let [Ok(Json(1)), Err(CallError::Decode { .. }), Ok(Json(3))] = answers[..] else {
             panic!("{answers:?}");
@@ -634,7 +634,7 @@ fn steps_that_fit_run_in_a_row() {
         let total: Json<u32> = answer(client.eval(&route, &order)).await.unwrap();
         assert_eq!(total, Json(40));
         let orders = (0..100).map(|count| Order::of("pen", count));
-        let job = client.job(&route, orders).messages(100);
+        let job = client.job(&route, orders).expect_answers(100);
         let totals: Vec<_> = soon("the answers", job.collect()).await;
         let totals = totals.into_iter().map(|total| total.unwrap().0);
         assert!(totals.eq((1..=100).map(|count| count * 10)));

@@ -6,7 +6,7 @@
 //!
 //! let client = Client::connect("server", "tcp://127.0.0.1:5559")?;
 //! println!("{:?}", client.eval("server.foo", "a message")?);
-//! for answer in client.job("server.foo", ["one", "two"]).messages(2) {
+//! for answer in client.job("server.foo", ["one", "two"]).expect_answers(2) {
 //!     println!("{:?}", answer?);
 //! }
 //! # Ok(())
@@ -280,9 +280,9 @@ pub struct Job<'a, Output = Bytes> {
 }
 
 impl<Output> Job<'_, Output> {
-    /// How many answers there will be; see [`crate::Job::messages`].
-    pub fn messages(mut self, messages: u64) -> Self {
-        self.job = self.job.messages(messages);
+    /// How many answers there will be; see [`crate::Job::expect_answers`].
+    pub fn expect_answers(mut self, answers: u64) -> Self {
+        self.job = self.job.expect_answers(answers);
         self
     }
 

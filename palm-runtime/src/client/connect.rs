@@ -47,7 +47,7 @@ const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// let client = Client::connect("server", "tcp://127.0.0.1:5559").await?;
 /// let answer = client.eval("server.foo", "a message").await?;
-/// let mut job = client.job("server.foo", (0..10).map(|n| n.to_string())).messages(10);
+/// let mut job = client.job("server.foo", (0..10).map(|n| n.to_string())).expect_answers(10);
 /// while let Some(answer) = job.next().await {
 ///     println!("{:?}", answer?);
 /// }
@@ -692,7 +692,7 @@ impl Client {
     /// Calls a function, or several in a row, with each of many arguments; answers come as a stream,
     /// in the order in which they are done, while arguments are still being sent.
     ///
-    /// Say how many answers there will be with [`Job::messages`]. A call that fails is one of them
+    /// Say how many answers there will be with [`Job::expect_answers`]. A call that fails is one of them
     /// ([`CallError::Remote`]); the others go on. An argument that cannot be sent ends the job.
     pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer>, I>(
         &self,

@@ -161,9 +161,9 @@ pub enum CallError {
         function: String,
     },
     /// Whether all answers of a job have come cannot be known: a component on their way is of old, or has
-    /// no links, and does not tell. [`Job::messages`](crate::Job::messages) says how many there will be.
+    /// no links, and does not tell. [`Job::expect_answers`](crate::Job::expect_answers) says how many there will be.
     #[error(
-        "whether all answers of `{function}` have come is not known, since a component on their way does not tell: say how many there will be by `.messages(n)`"
+        "whether all answers of `{function}` have come is not known, since a component on their way does not tell: say how many there will be by `.expect_answers(n)`"
     )]
     Completion {
         /// What was called.

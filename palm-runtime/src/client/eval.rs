@@ -59,7 +59,7 @@ impl<'a, Output> Eval<'a, Output> {
     }
 
     /// The id of the message, in its field `cache`. Default: one of its own.
-    pub fn cache(mut self, id: impl Into<String>) -> Self {
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into().into());
         self
     }

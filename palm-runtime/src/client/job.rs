@@ -34,7 +34,7 @@ use crate::socket::SocketClosed;
 /// [`window`](crate::ClientBuilder::window) messages are under way, a function that answers only some
 /// messages aside: where no answer comes for 200 ms, what is under way counts as answered. While nobody
 /// polls the stream nothing is sent. It ends when all that was made of its payloads has come back, or after
-/// [`messages`](Self::messages) answers, or by being dropped: then components are told, do not begin what is
+/// [`expect_answers`](Self::expect_answers) answers, or by being dropped: then components are told, do not begin what is
 /// queued of it, and drop methods that await.
 ///
 /// If an answer is due and none came for [`timeout`](Self::timeout), each input that is not complete fails by a
@@ -186,7 +186,7 @@ pub struct Progress {
     pub total: Option<u64>,
     /// Arguments that were sent.
     pub sent: u64,
-    /// Of those, the ones of which nothing more comes. Where that is not known ([`Job::messages`], or a
+    /// Of those, the ones of which nothing more comes. Where that is not known ([`Job::expect_answers`], or a
     /// component of old on the way), the answers that came.
     pub done: u64,
     /// Of those, the ones that failed.
@@ -268,8 +268,8 @@ impl<'a, Output> Job<'a, Output> {
     ///
     /// Say it where several components follow the same stream: their answers to the same argument would
     /// count as one that came twice.
-    pub fn messages(mut self, messages: u64) -> Self {
-        self.left = Some(messages);
+    pub fn expect_answers(mut self, answers: u64) -> Self {
+        self.left = Some(answers);
         self
     }
 
@@ -289,7 +289,7 @@ impl<'a, Output> Job<'a, Output> {
     }
 
     /// The id of each message, in its field `cache`. Default: each has one of its own.
-    pub fn cache(mut self, id: impl Into<String>) -> Self {
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
         self.id = id.into();
         self.same_id = true;
         self

@@ -111,7 +111,7 @@ async fn call(client: palm::Client) -> palm::Result<()> {
     let _: String = images.size("an image").await?;
     let _: String = images.r#type().await?;
     images.forget().await?;
-    assert_stream(images.tiles(&[1, 2]).messages(2));
+    assert_stream(images.tiles(&[1, 2]).expect_answers(2));
     Ok(())
 }
 
