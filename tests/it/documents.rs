@@ -338,7 +338,7 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
                 client.time("connect_timeout")
             ),
             format!("window, {} by default", client.count("window")),
-            format!("no answer has come for {}", job.time("ANSWER_TIMEOUT")),
+            format!("no answer has arrived for {}", job.time("ANSWER_TIMEOUT")),
             format!(
                 "for up to {} for its descriptor",
                 client.time("DESCRIPTOR_TIMEOUT")
