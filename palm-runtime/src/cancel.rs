@@ -20,22 +20,22 @@ use crate::message::Message;
 pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 
 /// How a line of a list begins that takes a cancellation back.
-const RESTORES: char = '+';
+const RESTORE_PREFIX: char = '+';
 
 /// How long a cancellation is remembered: longer than messages wait in queues, as a rule.
-const MEMORY: Duration = Duration::from_secs(60);
+const CANCEL_EXPIRY: Duration = Duration::from_secs(60);
 /// How many are remembered.
-const CALLS: usize = 10_000;
+const MAX_CANCELLED: usize = 10_000;
 /// Longest topic, in bytes; those of our clients have less.
-const LONGEST: usize = 256;
+const MAX_TOPIC_BYTES: usize = 256;
 /// How many lists of cancellations wait to be passed on, and how many topics one has at most.
-const RELAYED: usize = 1024;
-const RELAYED_TOPICS: usize = 256;
+const MAX_RELAYED_LISTS: usize = 1024;
+const MAX_LIST_TOPICS: usize = 256;
 
 /// The calls that were cancelled lately.
 #[derive(Debug)]
 pub(crate) struct Cancellations {
-    recent: Mutex<Recent>,
+    recent: Mutex<RecentCancellations>,
     /// Whether there has been any: most components never see one.
     any: AtomicBool,
     changed: Notify,
@@ -48,7 +48,7 @@ pub(crate) struct Cancellations {
 type TopicHash = u64;
 
 #[derive(Debug, Default)]
-struct Recent {
+struct RecentCancellations {
     hasher: RandomState,
     topics: HashSet<TopicHash>,
     order: VecDeque<(Instant, TopicHash)>,
@@ -60,7 +60,7 @@ impl Default for Cancellations {
             recent: Mutex::default(),
             any: AtomicBool::new(false),
             changed: Notify::new(),
-            relay: broadcast::channel(RELAYED).0,
+            relay: broadcast::channel(MAX_RELAYED_LISTS).0,
         }
     }
 }
@@ -70,7 +70,7 @@ impl Cancellations {
     /// Calls that it has cancelled itself stay cancelled.
     pub(crate) fn restore(&self, client: &str) {
         if self.any.load(Ordering::Acquire) {
-            self.cancel(format!("{RESTORES}{client}/").as_bytes());
+            self.cancel(format!("{RESTORE_PREFIX}{client}/").as_bytes());
         }
     }
 
@@ -86,12 +86,12 @@ impl Cancellations {
                 let Ok(topic) = str::from_utf8(topic) else {
                     continue;
                 };
-                if !(1..=LONGEST).contains(&topic.len()) {
+                if !(1..=MAX_TOPIC_BYTES).contains(&topic.len()) {
                     continue;
                 }
-                let is_new = match topic.strip_prefix(RESTORES) {
+                let is_new = match topic.strip_prefix(RESTORE_PREFIX) {
                     Some(restored) => recent.remove(restored),
-                    None => recent.add(now, topic),
+                    None => recent.insert(now, topic),
                 };
                 if is_new {
                     news.push(topic);
@@ -104,7 +104,7 @@ impl Cancellations {
         self.any.store(true, Ordering::Release);
         self.changed.notify_waiters();
         // What waits to be passed on is bounded by the number of lists, so these are short.
-        for news in news.chunks(RELAYED_TOPICS) {
+        for news in news.chunks(MAX_LIST_TOPICS) {
             // Without a receiver it is not passed on.
             let _ = self.relay.send(news.join("\n").into());
         }
@@ -140,12 +140,12 @@ impl Cancellations {
     }
 
     /// What is to be passed on from now on.
-    pub(crate) fn relay(&self) -> Relay {
-        Relay(self.relay.subscribe())
+    pub(crate) fn relay(&self) -> CancellationRelay {
+        CancellationRelay(self.relay.subscribe())
     }
 }
 
-impl Recent {
+impl RecentCancellations {
     fn has(&self, topic: &str) -> bool {
         self.topics.contains(&self.hasher.hash_one(topic))
     }
@@ -161,9 +161,9 @@ impl Recent {
     }
 
     /// Whether it is new.
-    fn add(&mut self, now: Instant, topic: &str) -> bool {
+    fn insert(&mut self, now: Instant, topic: &str) -> bool {
         while let Some((since, _)) = self.order.front()
-            && (self.order.len() >= CALLS || now.duration_since(*since) > MEMORY)
+            && (self.order.len() >= MAX_CANCELLED || now.duration_since(*since) > CANCEL_EXPIRY)
         {
             let (_, oldest) = self.order.pop_front().expect("it was looked at");
             self.topics.remove(&oldest);
@@ -179,9 +179,9 @@ impl Recent {
 
 /// The cancellations that are to be passed on.
 #[derive(Debug)]
-pub(crate) struct Relay(broadcast::Receiver<Bytes>);
+pub(crate) struct CancellationRelay(broadcast::Receiver<Bytes>);
 
-impl Relay {
+impl CancellationRelay {
     /// The next list of calls. Waits for ever once there will be none. Cancel safe.
     pub(crate) async fn next(&mut self) -> Bytes {
         loop {
@@ -246,17 +246,17 @@ mod tests {
 
     #[test]
     fn memory_has_bounds() {
-        let mut recent = Recent::default();
+        let mut recent = RecentCancellations::default();
         let now = Instant::now();
-        for number in 0..2 * CALLS {
-            assert!(recent.add(now, &number.to_string()));
+        for number in 0..2 * MAX_CANCELLED {
+            assert!(recent.insert(now, &number.to_string()));
         }
-        assert_eq!(recent.topics.len(), CALLS);
-        assert!(recent.add(now + 2 * MEMORY, "later"));
+        assert_eq!(recent.topics.len(), MAX_CANCELLED);
+        assert!(recent.insert(now + 2 * CANCEL_EXPIRY, "later"));
         assert_eq!((recent.topics.len(), recent.order.len()), (1, 1));
 
         let cancellations = Cancellations::default();
-        cancellations.cancel("x".repeat(LONGEST + 1).as_bytes());
+        cancellations.cancel("x".repeat(MAX_TOPIC_BYTES + 1).as_bytes());
         assert!(!cancellations.any.load(Ordering::Acquire));
     }
 }

@@ -26,11 +26,11 @@ const SCALE: u64 = 1 << 16;
 
 /// How many idle flows are remembered beyond the busy ones before those that have been caught up with are
 /// forgotten.
-const IDLE_FLOWS: usize = 64;
+const MAX_IDLE_FLOWS: usize = 64;
 
 /// With more flows than this, an idle one keeps no memory for items: small allocations that outlive a client keep
 /// the allocator from returning what lies below them.
-const FLOWS_WITH_MEMORY: usize = 4;
+const MAX_FLOWS_WITH_MEMORY: usize = 4;
 
 /// A flow, as it comes with each item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl<T> FairQueue<T> {
     /// what it had cost.
     pub(crate) fn restore(&mut self, flow: Flow, item: T, usage: Usage) {
         self.insert(flow, usage, |items| items.push_front((item, usage)));
-        let (current, was_ready) = self.unready(flow.key);
+        let (current, was_ready) = self.remove_from_order(flow.key);
         if let Some(queue) = self.flows.get_mut(&flow.key) {
             let weight = u64::from(queue.weight.clamp(1, MAX_WEIGHT));
             let refund = usage.cost() * SCALE / weight;
@@ -139,7 +139,7 @@ impl<T> FairQueue<T> {
             // As before the item was removed: a flow that comes now must not start behind the refund.
             self.time = self.time.min(queue.time);
         }
-        self.reready(flow.key, current, was_ready);
+        self.restore_order(flow.key, current, was_ready);
     }
 
     fn insert(&mut self, flow: Flow, usage: Usage, put: impl FnOnce(&mut VecDeque<(T, Usage)>)) {
@@ -166,14 +166,14 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes a flow out of the order, so that its virtual time may be changed.
-    fn unready(&mut self, key: FlowKey) -> (bool, bool) {
+    fn remove_from_order(&mut self, key: FlowKey) -> (bool, bool) {
         let is_current = self.current == Some(key);
         let time = self.flows.get(&key).map_or(0, |queue| queue.time);
         let was_ready = !is_current && self.ready.remove(&(time, key));
         (is_current, was_ready)
     }
 
-    fn reready(&mut self, key: FlowKey, is_current: bool, was_ready: bool) {
+    fn restore_order(&mut self, key: FlowKey, is_current: bool, was_ready: bool) {
         if !is_current
             && was_ready
             && let Some(queue) = self.flows.get(&key)
@@ -185,7 +185,7 @@ impl<T> FairQueue<T> {
     /// Removes the next item: the first one of the flow whose virtual time is lowest.
     pub(crate) fn pop(&mut self) -> Option<(Flow, T)> {
         let key = self.next_flow()?;
-        let has_many_flows = self.flows.len() > FLOWS_WITH_MEMORY;
+        let has_many_flows = self.flows.len() > MAX_FLOWS_WITH_MEMORY;
         let queue = self.flows.get_mut(&key)?;
         let (item, usage) = queue.items.pop_front()?;
         queue.usage.subtract(usage);
@@ -259,14 +259,14 @@ impl<T> FairQueue<T> {
 
     /// Forgets empty flows which the queue's virtual time has passed: they would start there anyway.
     fn forget_idle(&mut self) {
-        if self.flows.len() > 2 * self.busy_flows + IDLE_FLOWS {
+        if self.flows.len() > 2 * self.busy_flows + MAX_IDLE_FLOWS {
             let now = self.time;
             let busy = |queue: &FlowQueue<T>| {
                 !queue.items.is_empty() || queue.is_paused || queue.time > now
             };
             self.flows.retain(|_, queue| busy(queue));
-            if self.flows.capacity() > 4 * (self.flows.len() + IDLE_FLOWS) {
-                self.flows.shrink_to(2 * IDLE_FLOWS);
+            if self.flows.capacity() > 4 * (self.flows.len() + MAX_IDLE_FLOWS) {
+                self.flows.shrink_to(2 * MAX_IDLE_FLOWS);
             }
         }
     }
@@ -531,14 +531,14 @@ mod tests {
         assert_eq!(served(&mut queue, 1), [1]);
         queue.set_paused(3, true);
         let mut twos = 0;
-        for key in 100..100 + 2 * IDLE_FLOWS as u64 {
+        for key in 100..100 + 2 * MAX_IDLE_FLOWS as u64 {
             queue.push(Flow::new(key), key, ONE);
             let mut next = served(&mut queue, 2);
             next.sort_unstable();
             assert_eq!(next, [2, key]);
             twos += 1;
         }
-        assert!(queue.flows.len() <= IDLE_FLOWS + 4);
+        assert!(queue.flows.len() <= MAX_IDLE_FLOWS + 4);
         queue.push(Flow::new(3), 3, ONE);
         queue.push(Flow::new(1), 1, ONE);
         // The first flow has had 200 messages at once, the second one less.
@@ -569,7 +569,7 @@ mod tests {
             served(&mut queue, 2);
         }
         assert!(
-            queue.flows.len() <= 101 + IDLE_FLOWS,
+            queue.flows.len() <= 101 + MAX_IDLE_FLOWS,
             "{}",
             queue.flows.len()
         );
@@ -582,7 +582,7 @@ mod tests {
             queue.push(Flow::new(key), key, ONE);
             served(&mut queue, 5);
         }
-        assert!(queue.flows.len() <= 2 * 4 + IDLE_FLOWS + 1);
+        assert!(queue.flows.len() <= 2 * 4 + MAX_IDLE_FLOWS + 1);
     }
 
     #[test]
@@ -655,7 +655,7 @@ mod tests {
             queue.push(Flow::new(key), key, ONE);
             queue.pop();
         }
-        assert!(queue.flows.len() <= IDLE_FLOWS + 2);
+        assert!(queue.flows.len() <= MAX_IDLE_FLOWS + 2);
     }
 
     #[derive(Debug, Clone)]

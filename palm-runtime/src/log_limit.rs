@@ -10,7 +10,7 @@ const LIMIT_INTERVAL: Duration = Duration::from_secs(10);
 const FUNCTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many functions are remembered; peers choose their names.
-const MAX_FUNCTIONS: usize = 256;
+const MAX_LOGGED_FUNCTIONS: usize = 256;
 
 /// Limits one log line, by default that a limit is reached, to one in a while.
 #[derive(Debug)]
@@ -61,9 +61,9 @@ impl UnknownLog {
     /// A call of `function`. Returns how many others were not logged before, if this one is to be.
     pub(crate) fn record(&mut self, now: Instant, function: &str) -> Option<u64> {
         if !self.functions.contains_key(function) {
-            if self.functions.len() >= MAX_FUNCTIONS {
+            if self.functions.len() >= MAX_LOGGED_FUNCTIONS {
                 self.functions.retain(|_, log| log.is_recent(now));
-                if self.functions.len() >= MAX_FUNCTIONS {
+                if self.functions.len() >= MAX_LOGGED_FUNCTIONS {
                     return None;
                 }
             }
@@ -97,7 +97,7 @@ mod tests {
     fn names_that_peers_make_up_are_forgotten() {
         let mut log = UnknownLog::default();
         let start = Instant::now();
-        for number in 0..MAX_FUNCTIONS {
+        for number in 0..MAX_LOGGED_FUNCTIONS {
             assert_eq!(log.record(start, &number.to_string()), Some(0));
         }
         assert_eq!(log.record(start, "more"), None);

@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 /// So many sessions have to end before memory is returned.
-const MANY: usize = 64;
+const MIN_ENDED_SESSIONS: usize = 64;
 
 /// How long none may have ended: until then connections are still being closed.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Decides when freed memory is returned. The owner gives the time.
 #[derive(Debug, Default)]
@@ -29,8 +29,8 @@ impl Trimmer {
         }
         let is_quiet = self
             .last
-            .is_some_and(|last| now.saturating_duration_since(last) >= QUIET);
-        let is_due = is_quiet && self.ended >= MANY;
+            .is_some_and(|last| now.saturating_duration_since(last) >= QUIET_INTERVAL);
+        let is_due = is_quiet && self.ended >= MIN_ENDED_SESSIONS;
         if is_due {
             *self = Self::default();
         }
@@ -46,12 +46,18 @@ mod tests {
     fn memory_is_returned_once_when_many_sessions_have_ended_and_none_for_a_while() {
         let mut trimmer = Trimmer::default();
         let begin = Instant::now();
-        assert!(!trimmer.is_due(0, begin + QUIET));
-        assert!(!trimmer.is_due(MANY - 1, begin));
-        assert!(!trimmer.is_due(0, begin + QUIET), "they are too few");
-        assert!(!trimmer.is_due(1, begin + QUIET), "one has just ended");
-        assert!(!trimmer.is_due(0, begin + QUIET * 2 - Duration::from_millis(1)));
-        assert!(trimmer.is_due(0, begin + QUIET * 2));
-        assert!(!trimmer.is_due(0, begin + QUIET * 4));
+        assert!(!trimmer.is_due(0, begin + QUIET_INTERVAL));
+        assert!(!trimmer.is_due(MIN_ENDED_SESSIONS - 1, begin));
+        assert!(
+            !trimmer.is_due(0, begin + QUIET_INTERVAL),
+            "they are too few"
+        );
+        assert!(
+            !trimmer.is_due(1, begin + QUIET_INTERVAL),
+            "one has just ended"
+        );
+        assert!(!trimmer.is_due(0, begin + QUIET_INTERVAL * 2 - Duration::from_millis(1)));
+        assert!(trimmer.is_due(0, begin + QUIET_INTERVAL * 2));
+        assert!(!trimmer.is_due(0, begin + QUIET_INTERVAL * 4));
     }
 }

@@ -63,18 +63,18 @@ pub(crate) fn queue<T: Queued>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) 
         messages: limits.messages.max(1),
         bytes: limits.bytes.max(1),
     };
-    let state = State {
+    let state = QueueState {
         values: FairQueue::default(),
         limits,
-        for_room: BTreeMap::new(),
-        for_release: BTreeMap::new(),
+        capacity_waiters: BTreeMap::new(),
+        release_waiters: BTreeMap::new(),
         last_waiter: 0,
         releases: 0,
         receiver: None,
         senders: 1,
         is_closed: false,
     };
-    let shared = Arc::new(Shared(Mutex::new(state)));
+    let shared = Arc::new(SharedQueue(Mutex::new(state)));
     let receiver = Receiver {
         shared: shared.clone(),
         made_room: false,
@@ -88,13 +88,13 @@ pub(crate) fn queue<T: Queued>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) 
 
 /// Values of one flow that were sent at once.
 #[derive(Debug)]
-struct Batch<T> {
+struct QueueEntry<T> {
     /// So that a value that was sent alone is not allocated.
     first: Option<T>,
     rest: VecDeque<T>,
 }
 
-impl<T> Batch<T> {
+impl<T> QueueEntry<T> {
     fn one(value: T) -> Self {
         Self {
             first: Some(value),
@@ -121,21 +121,27 @@ impl<T> Batch<T> {
 
 /// What a receiver counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
+enum TakeUnit {
     /// Values with several messages are split.
     Messages,
     Values,
 }
 
-impl<T: Queued> Batch<T> {
+impl<T: Queued> QueueEntry<T> {
     /// Takes up to `most` of a batch with the usage `whole`; returns how many, and their usage.
-    fn take(&mut self, out: &mut Vec<T>, most: usize, whole: Usage, unit: Unit) -> (usize, Usage) {
+    fn take(
+        &mut self,
+        out: &mut Vec<T>,
+        most: usize,
+        whole: Usage,
+        unit: TakeUnit,
+    ) -> (usize, Usage) {
         if whole.messages <= most {
             let before = out.len();
             out.extend(self.drain());
             let count = match unit {
-                Unit::Messages => whole.messages,
-                Unit::Values => out.len() - before,
+                TakeUnit::Messages => whole.messages,
+                TakeUnit::Values => out.len() - before,
             };
             return (count, whole);
         }
@@ -144,7 +150,7 @@ impl<T: Queued> Batch<T> {
             && let Some(value) = self.front_mut()
         {
             let usage = value.usage();
-            if unit == Unit::Messages && count + usage.messages > most {
+            if unit == TakeUnit::Messages && count + usage.messages > most {
                 if let Some(part) = value.split_to(most - count) {
                     taken.add(part.usage());
                     count = most;
@@ -157,8 +163,8 @@ impl<T: Queued> Batch<T> {
             }
             taken.add(usage);
             count += match unit {
-                Unit::Messages => usage.messages,
-                Unit::Values => 1,
+                TakeUnit::Messages => usage.messages,
+                TakeUnit::Values => 1,
             };
             out.extend(self.pop_front());
         }
@@ -168,7 +174,7 @@ impl<T: Queued> Batch<T> {
 
 /// A sender that waits until its flow has capacity.
 #[derive(Debug)]
-struct RoomWaiter {
+struct CapacityWaiter {
     flow: FlowKey,
     usage: Usage,
     waker: Waker,
@@ -176,13 +182,13 @@ struct RoomWaiter {
 }
 
 #[derive(Debug)]
-struct State<T> {
-    values: FairQueue<Batch<T>>,
+struct QueueState<T> {
+    values: FairQueue<QueueEntry<T>>,
     limits: Usage,
     /// First come, first served, among those whose flows have capacity.
-    for_room: BTreeMap<u64, RoomWaiter>,
+    capacity_waiters: BTreeMap<u64, CapacityWaiter>,
     /// Woken whenever values leave.
-    for_release: BTreeMap<u64, Waker>,
+    release_waiters: BTreeMap<u64, Waker>,
     last_waiter: u64,
     /// How often values have left.
     releases: u64,
@@ -199,10 +205,10 @@ fn wake(wakers: impl IntoIterator<Item = Waker>) {
 }
 
 #[derive(Debug)]
-struct Shared<T>(Mutex<State<T>>);
+struct SharedQueue<T>(Mutex<QueueState<T>>);
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+impl<T> SharedQueue<T> {
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -217,7 +223,7 @@ fn capacity_left(limit: usize, total: usize, own: usize, has_flows: bool) -> usi
 
 /// What a flow may add.
 #[derive(Debug, Clone, Copy)]
-struct Room {
+struct FlowCapacity {
     messages: usize,
     bytes: usize,
     /// Whether one value may have more bytes.
@@ -227,7 +233,7 @@ struct Room {
     admits_parts: bool,
 }
 
-impl Room {
+impl FlowCapacity {
     fn admits(self, usage: Usage, values: usize) -> bool {
         usage.messages <= self.messages
             && (usage.bytes <= self.bytes || values == 1 && self.admits_any_size)
@@ -242,15 +248,15 @@ impl Room {
     }
 }
 
-impl<T> State<T> {
+impl<T> QueueState<T> {
     /// What a flow may add, once `extra` was added.
-    fn room(&self, flow: FlowKey, extra: Usage, has_flows: bool) -> Room {
+    fn capacity(&self, flow: FlowKey, extra: Usage, has_flows: bool) -> FlowCapacity {
         let (limits, mut total, own) = (self.limits, self.values.total(), self.values.usage(flow));
         total.add(extra);
         let left = |limit, total, own| capacity_left(limit, total, own, has_flows);
         let messages = left(limits.messages, total.messages, own.messages);
         let has_any = total.messages < limits.messages && total.bytes < limits.bytes;
-        Room {
+        FlowCapacity {
             messages: match has_any {
                 true => messages.max(usize::from(own.messages == 0)),
                 false => 0,
@@ -262,36 +268,36 @@ impl<T> State<T> {
     }
 
     /// Wakes the senders whose flows have capacity, as far as it suffices for all of them.
-    fn wake_for_room(&mut self, wakers: &mut Wakers, has_flows: bool) {
-        if self.for_room.is_empty() {
+    fn wake_for_capacity(&mut self, wakers: &mut Wakers, has_flows: bool) {
+        if self.capacity_waiters.is_empty() {
             return;
         }
-        let mut waiters = std::mem::take(&mut self.for_room);
+        let mut waiters = std::mem::take(&mut self.capacity_waiters);
         // What the senders that are woken will add.
         let mut extra = Usage::default();
         for waiter in waiters.values_mut() {
             if self.values.total().messages + extra.messages >= self.limits.messages {
                 break;
             }
-            let room = self.room(waiter.flow, extra, has_flows);
-            if waiter.is_woken || room.admits_some(waiter.usage) {
+            let capacity = self.capacity(waiter.flow, extra, has_flows);
+            if waiter.is_woken || capacity.admits_some(waiter.usage) {
                 extra.add(waiter.usage);
                 if !std::mem::replace(&mut waiter.is_woken, true) {
                     wakers.push(waiter.waker.clone());
                 }
             }
         }
-        self.for_room = waiters;
+        self.capacity_waiters = waiters;
     }
 }
 
-impl<T: Queued> State<T> {
-    fn room_now(&self, flow: FlowKey) -> Room {
-        self.room(flow, Usage::default(), T::HAS_FLOWS)
+impl<T: Queued> QueueState<T> {
+    fn capacity_now(&self, flow: FlowKey) -> FlowCapacity {
+        self.capacity(flow, Usage::default(), T::HAS_FLOWS)
     }
 
-    fn push(&mut self, flow: Flow, batch: Batch<T>, usage: Usage) -> Option<Waker> {
-        self.values.push(flow, batch, usage);
+    fn push(&mut self, flow: Flow, entry: QueueEntry<T>, usage: Usage) -> Option<Waker> {
+        self.values.push(flow, entry, usage);
         self.receiver.take()
     }
 
@@ -302,19 +308,19 @@ impl<T: Queued> State<T> {
         let (run, count, usage) = self.fitting(flow.key, values.iter());
         if run < values.len() || count < run {
             let is_stuck = run == values.len() && count == 0;
-            let room = self.room_now(flow.key);
-            if is_stuck && !(room.admits_parts && room.messages > 0) {
+            let capacity = self.capacity_now(flow.key);
+            if is_stuck && !(capacity.admits_parts && capacity.messages > 0) {
                 return None;
             }
             return self.send_some(values);
         }
         if count == 1 {
             let value = values.pop()?;
-            return self.push(flow, Batch::one(value), usage);
+            return self.push(flow, QueueEntry::one(value), usage);
         }
         // The next batch will be as large.
         let values = std::mem::replace(values, Vec::with_capacity(count));
-        self.push(flow, Batch::many(values.into()), usage)
+        self.push(flow, QueueEntry::many(values.into()), usage)
     }
 
     fn send_some(&mut self, values: &mut Vec<T>) -> Option<Waker> {
@@ -328,13 +334,13 @@ impl<T: Queued> State<T> {
                 continue;
             }
             let (run, count, usage) = self.fitting(flow.key, left.iter());
-            let batch = match count {
+            let entry = match count {
                 0 => None,
-                1 => left.pop_front().map(Batch::one),
-                _ => Some(Batch::many(left.drain(..count).collect())),
+                1 => left.pop_front().map(QueueEntry::one),
+                _ => Some(QueueEntry::many(left.drain(..count).collect())),
             };
-            if let Some(batch) = batch {
-                receiver = receiver.or(self.push(flow, batch, usage));
+            if let Some(entry) = entry {
+                receiver = receiver.or(self.push(flow, entry, usage));
             }
             if count < run {
                 full.push(flow.key);
@@ -348,17 +354,17 @@ impl<T: Queued> State<T> {
 
     /// Adds a part of the first value, if that has more messages than its flow may hold.
     fn send_part(&mut self, flow: Flow, values: &mut VecDeque<T>) -> Option<Waker> {
-        let room = self.room_now(flow.key);
+        let capacity = self.capacity_now(flow.key);
         let first = values.front_mut()?;
-        if room.messages == 0 || !room.admits_some(first.usage()) {
+        if capacity.messages == 0 || !capacity.admits_some(first.usage()) {
             return None;
         }
-        let part = match first.split_to(room.messages) {
+        let part = match first.split_to(capacity.messages) {
             Some(part) => part,
             None => values.pop_front()?,
         };
         let usage = part.usage();
-        self.push(flow, Batch::one(part), usage)
+        self.push(flow, QueueEntry::one(part), usage)
     }
 
     /// How many values in front belong to the flow, for how many of them there is capacity, and the usage of
@@ -371,13 +377,13 @@ impl<T: Queued> State<T> {
     where
         T: 'a,
     {
-        let room = self.room_now(flow);
+        let capacity = self.capacity_now(flow);
         let (mut run, mut count, mut usage) = (0, 0, Usage::default());
         for value in values.take_while(|value| value.flow().key == flow) {
             if run == count {
                 let mut more = usage;
                 more.add(value.usage());
-                if room.admits(more, count + 1) {
+                if capacity.admits(more, count + 1) {
                     count += 1;
                     usage = more;
                 }
@@ -388,7 +394,7 @@ impl<T: Queued> State<T> {
     }
 
     /// Takes up to `most`, of each flow in turn.
-    fn take(&mut self, out: &mut Vec<T>, most: usize, unit: Unit) -> usize {
+    fn take(&mut self, out: &mut Vec<T>, most: usize, unit: TakeUnit) -> usize {
         let before = out.len();
         let mut left = most;
         while left > 0 {
@@ -396,7 +402,7 @@ impl<T: Queued> State<T> {
                 0 | 1 => left,
                 _ => left.min(QUANTUM),
             };
-            let take = |batch: &mut Batch<T>, usage| batch.take(out, quantum, usage, unit);
+            let take = |entry: &mut QueueEntry<T>, usage| entry.take(out, quantum, usage, unit);
             let Some((_, count)) = self.values.pop_part(take) else {
                 break;
             };
@@ -408,7 +414,7 @@ impl<T: Queued> State<T> {
 
 #[derive(Debug)]
 pub(crate) struct Sender<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedQueue<T>>,
     limit: usize,
 }
 
@@ -449,9 +455,9 @@ impl<T: Queued> Sender<T> {
     pub(crate) async fn send(&self, value: T) -> Result<(), Closed> {
         let flow = value.flow().key;
         let mut next = self.try_send_one(value)?;
-        let mut waiter = Waiter::new(&self.shared);
+        let mut waiter = SendWaiter::new(&self.shared);
         while let Some(value) = next {
-            waiter.for_room(flow, value.usage()).await;
+            waiter.for_capacity(flow, value.usage()).await;
             next = self.try_send_one(value)?;
         }
         Ok(())
@@ -464,11 +470,11 @@ impl<T: Queued> Sender<T> {
             return Err(Closed);
         }
         let (flow, usage) = (value.flow(), value.usage());
-        let room = state.room_now(flow.key);
-        let (part, rest) = if room.admits(usage, 1) {
+        let capacity = state.capacity_now(flow.key);
+        let (part, rest) = if capacity.admits(usage, 1) {
             (value, None)
-        } else if room.messages > 0 && room.admits_some(usage) {
-            match value.split_to(room.messages) {
+        } else if capacity.messages > 0 && capacity.admits_some(usage) {
+            match value.split_to(capacity.messages) {
                 Some(part) => (part, Some(value)),
                 None => (value, None),
             }
@@ -476,7 +482,7 @@ impl<T: Queued> Sender<T> {
             return Ok(Some(value));
         };
         let usage = part.usage();
-        let receiver = state.push(flow, Batch::one(part), usage);
+        let receiver = state.push(flow, QueueEntry::one(part), usage);
         drop(state);
         wake(receiver);
         Ok(rest)
@@ -511,17 +517,17 @@ impl<T: Queued> Sender<T> {
     /// How many messages of a flow there is capacity for now; at most, since other senders may be first.
     pub(crate) fn room(&self, flow: FlowKey) -> (usize, Releases) {
         let state = self.shared.lock();
-        let room = match state.is_closed {
+        let capacity = match state.is_closed {
             // They will be refused.
             true => usize::MAX,
-            false => state.room_now(flow).messages,
+            false => state.capacity_now(flow).messages,
         };
-        (room, Releases(state.releases))
+        (capacity, Releases(state.releases))
     }
 
     /// Waits until values have left since, or the receiver is gone. Cancel safe.
     pub(crate) async fn released(&self, since: Releases) {
-        Waiter::new(&self.shared).for_release(since).await;
+        SendWaiter::new(&self.shared).for_release(since).await;
     }
 }
 
@@ -544,17 +550,17 @@ impl<T: Send + 'static> Sender<T> {
 }
 
 /// A place among those that wait, which it leaves when it is dropped.
-struct Waiter<'a, T: Queued> {
-    shared: &'a Shared<T>,
+struct SendWaiter<'a, T: Queued> {
+    shared: &'a SharedQueue<T>,
     id: Option<u64>,
 }
 
-impl<'a, T: Queued> Waiter<'a, T> {
-    fn new(shared: &'a Shared<T>) -> Self {
+impl<'a, T: Queued> SendWaiter<'a, T> {
+    fn new(shared: &'a SharedQueue<T>) -> Self {
         Self { shared, id: None }
     }
 
-    fn id(&mut self, state: &mut State<T>) -> u64 {
+    fn id(&mut self, state: &mut QueueState<T>) -> u64 {
         *self.id.get_or_insert_with(|| {
             state.last_waiter += 1;
             state.last_waiter
@@ -562,20 +568,20 @@ impl<'a, T: Queued> Waiter<'a, T> {
     }
 
     /// Waits until a flow may have capacity for a value, or the receiver is gone.
-    async fn for_room(&mut self, flow: FlowKey, usage: Usage) {
+    async fn for_capacity(&mut self, flow: FlowKey, usage: Usage) {
         poll_fn(|context| {
             let mut state = self.shared.lock();
-            if state.is_closed || state.room_now(flow).admits_some(usage) {
+            if state.is_closed || state.capacity_now(flow).admits_some(usage) {
                 return Poll::Ready(());
             }
             let id = self.id(&mut state);
-            let waiter = RoomWaiter {
+            let waiter = CapacityWaiter {
                 flow,
                 usage,
                 waker: context.waker().clone(),
                 is_woken: false,
             };
-            state.for_room.insert(id, waiter);
+            state.capacity_waiters.insert(id, waiter);
             Poll::Pending
         })
         .await;
@@ -588,24 +594,28 @@ impl<'a, T: Queued> Waiter<'a, T> {
                 return Poll::Ready(());
             }
             let id = self.id(&mut state);
-            state.for_release.insert(id, context.waker().clone());
+            state.release_waiters.insert(id, context.waker().clone());
             Poll::Pending
         })
         .await;
     }
 }
 
-impl<T: Queued> Drop for Waiter<'_, T> {
+impl<T: Queued> Drop for SendWaiter<'_, T> {
     fn drop(&mut self) {
         let Some(id) = self.id else {
             return;
         };
         let mut state = self.shared.lock();
-        state.for_release.remove(&id);
+        state.release_waiters.remove(&id);
         let mut wakers = Wakers::new();
-        if state.for_room.remove(&id).is_some_and(|it| it.is_woken) {
+        if state
+            .capacity_waiters
+            .remove(&id)
+            .is_some_and(|it| it.is_woken)
+        {
             // What was meant for it may be enough for others.
-            state.wake_for_room(&mut wakers, T::HAS_FLOWS);
+            state.wake_for_capacity(&mut wakers, T::HAS_FLOWS);
         }
         drop(state);
         wake(wakers);
@@ -613,20 +623,24 @@ impl<T: Queued> Drop for Waiter<'_, T> {
 }
 
 /// So many values have left: finds the senders that can go on.
-fn released<T: Queued>(state: &mut State<T>, count: usize, made_room: &mut bool) -> Wakers {
+fn note_release<T: Queued>(
+    state: &mut QueueState<T>,
+    count: usize,
+    made_room: &mut bool,
+) -> Wakers {
     let mut wakers = Wakers::new();
     if count > 0 {
         state.releases += 1;
-        *made_room |= !state.for_room.is_empty() || !state.for_release.is_empty();
-        wakers.extend(std::mem::take(&mut state.for_release).into_values());
-        state.wake_for_room(&mut wakers, T::HAS_FLOWS);
+        *made_room |= !state.capacity_waiters.is_empty() || !state.release_waiters.is_empty();
+        wakers.extend(std::mem::take(&mut state.release_waiters).into_values());
+        state.wake_for_capacity(&mut wakers, T::HAS_FLOWS);
     }
     wakers
 }
 
 #[derive(Debug)]
 pub(crate) struct Receiver<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedQueue<T>>,
     /// Whether somebody has waited for room that was made.
     made_room: bool,
 }
@@ -642,15 +656,15 @@ impl<T: Queued> Receiver<T> {
     /// sender is left and the queue is empty. A value that cannot be split may exceed `max`. Cancel safe:
     /// nothing is lost.
     pub(crate) async fn recv_many(&mut self, out: &mut Vec<T>, max: usize) -> usize {
-        self.recv(out, max, Unit::Messages).await
+        self.recv(out, max, TakeUnit::Messages).await
     }
 
     /// [`recv_many`](Self::recv_many) of up to `max` values, which are not split.
     pub(crate) async fn recv_values(&mut self, out: &mut Vec<T>, max: usize) -> usize {
-        self.recv(out, max, Unit::Values).await
+        self.recv(out, max, TakeUnit::Values).await
     }
 
-    async fn recv(&mut self, out: &mut Vec<T>, max: usize, unit: Unit) -> usize {
+    async fn recv(&mut self, out: &mut Vec<T>, max: usize, unit: TakeUnit) -> usize {
         poll_fn(|context| {
             let coop = ready!(coop::poll_proceed(context));
             let mut state = self.shared.lock();
@@ -666,7 +680,7 @@ impl<T: Queued> Receiver<T> {
                 return Poll::Pending;
             }
             coop.made_progress();
-            let wakers = released(&mut state, count, &mut self.made_room);
+            let wakers = note_release(&mut state, count, &mut self.made_room);
             drop(state);
             wake(wakers);
             Poll::Ready(count)
@@ -677,8 +691,8 @@ impl<T: Queued> Receiver<T> {
     /// Takes what is there.
     pub(crate) fn try_recv_all(&mut self, out: &mut Vec<T>) {
         let mut state = self.shared.lock();
-        let count = state.take(out, usize::MAX, Unit::Values);
-        let wakers = released(&mut state, count, &mut self.made_room);
+        let count = state.take(out, usize::MAX, TakeUnit::Values);
+        let wakers = note_release(&mut state, count, &mut self.made_room);
         drop(state);
         wake(wakers);
     }
@@ -688,7 +702,7 @@ impl<T: Queued> Receiver<T> {
         let mut state = self.shared.lock();
         for value in values.rev() {
             let (flow, usage) = (value.flow(), value.usage());
-            state.values.restore(flow, Batch::one(value), usage);
+            state.values.restore(flow, QueueEntry::one(value), usage);
         }
     }
 
@@ -709,11 +723,11 @@ impl<T> Drop for Receiver<T> {
         let mut state = self.shared.lock();
         state.is_closed = true;
         let values = std::mem::take(&mut state.values);
-        let for_room = std::mem::take(&mut state.for_room);
-        let for_release = std::mem::take(&mut state.for_release);
+        let capacity_waiters = std::mem::take(&mut state.capacity_waiters);
+        let release_waiters = std::mem::take(&mut state.release_waiters);
         drop(state);
-        wake(for_room.into_values().map(|waiter| waiter.waker));
-        wake(for_release.into_values());
+        wake(capacity_waiters.into_values().map(|waiter| waiter.waker));
+        wake(release_waiters.into_values());
         drop(values);
     }
 }
@@ -722,7 +736,7 @@ trait Gauge: Send + Sync {
     fn usage(&self) -> Usage;
 }
 
-impl<T: Send> Gauge for Shared<T> {
+impl<T: Send> Gauge for SharedQueue<T> {
     fn usage(&self) -> Usage {
         self.lock().values.total()
     }

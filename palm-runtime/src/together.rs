@@ -16,24 +16,24 @@ use futures_util::task::AtomicWaker;
 use tokio::task::coop::has_budget_remaining;
 
 /// How often futures have their turn until other tasks have theirs.
-const TURNS: usize = 32;
+const MAX_ROUNDS: usize = 32;
 
 /// Set while futures have their turn.
 const RUNNING: u64 = 1 << 63;
 
 /// Futures that share a task. Ends with the last of them.
 pub(crate) struct Together {
-    members: Vec<Option<Member>>,
-    woken: Arc<Woken>,
+    members: Vec<Option<TaskGroupMember>>,
+    woken: Arc<WokenSet>,
 }
 
-struct Member {
+struct TaskGroupMember {
     future: BoxFuture<'static, ()>,
     waker: Waker,
 }
 
 #[derive(Debug)]
-struct Woken {
+struct WokenSet {
     /// A bit for each member that was woken, and [`RUNNING`].
     bits: AtomicU64,
     task: AtomicWaker,
@@ -43,7 +43,7 @@ struct Woken {
 #[derive(Debug)]
 struct MemberWaker {
     bit: u64,
-    woken: Arc<Woken>,
+    woken: Arc<WokenSet>,
 }
 
 impl Wake for MemberWaker {
@@ -68,14 +68,14 @@ impl Together {
     ///
     /// When there are more than [`MOST`](Self::MOST).
     pub(crate) fn new(futures: impl IntoIterator<Item = BoxFuture<'static, ()>>) -> Self {
-        let woken = Arc::new(Woken {
+        let woken = Arc::new(WokenSet {
             bits: AtomicU64::new(0),
             task: AtomicWaker::new(),
         });
         let member = |(index, future)| {
             let (bit, woken) = (1_u64 << index, woken.clone());
             let waker = Arc::new(MemberWaker { bit, woken }).into();
-            Some(Member { future, waker })
+            Some(TaskGroupMember { future, waker })
         };
         let members: Vec<_> = futures.into_iter().enumerate().map(member).collect();
         assert!(members.len() <= Self::MOST, "there is a bit for each");
@@ -91,18 +91,18 @@ impl Future for Together {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Self { members, woken } = &mut *self;
         woken.task.register(context.waker());
-        for _ in 0..TURNS {
+        for _ in 0..MAX_ROUNDS {
             let mut bits = woken.bits.swap(RUNNING, Ordering::AcqRel) & !RUNNING;
             if bits == 0 {
                 break;
             }
             while bits != 0 {
-                let place = &mut members[bits.trailing_zeros() as usize];
+                let member_slot = &mut members[bits.trailing_zeros() as usize];
                 bits &= bits - 1;
-                if let Some(Member { future, waker }) = place
+                if let Some(TaskGroupMember { future, waker }) = member_slot
                     && let Poll::Ready(()) = future.as_mut().poll(&mut Context::from_waker(waker))
                 {
-                    *place = None;
+                    *member_slot = None;
                 }
             }
             if !has_budget_remaining() {

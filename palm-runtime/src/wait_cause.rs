@@ -53,7 +53,7 @@ pub(crate) struct Connecting {
     address: Address,
     cause: WaitCause,
     /// Held by the one wait of several that looks for the cause.
-    one: tokio::sync::Mutex<()>,
+    prober: tokio::sync::Mutex<()>,
 }
 
 impl Connecting {
@@ -61,7 +61,7 @@ impl Connecting {
         Self {
             address: address.clone(),
             cause: WaitCause::default(),
-            one: tokio::sync::Mutex::default(),
+            prober: tokio::sync::Mutex::default(),
         }
     }
 
@@ -90,7 +90,7 @@ impl Connecting {
     /// safe.
     pub(crate) async fn explain(&self, unanswered: impl Fn() -> String) -> Infallible {
         sleep(SHORT_WAIT).await;
-        let _one = self.one.lock().await;
+        let _one = self.prober.lock().await;
         let mut pause = PROBE_INTERVAL.0;
         loop {
             let begun = Instant::now();

@@ -2,7 +2,7 @@
 //! [`liveness`](crate::link::liveness).
 //!
 //! Each thread that polls calls has a slot with one number, which it changes before and after each poll. If a
-//! number stays the same for longer than [`LIMIT`], and names a method, the method keeps its thread. So a poll
+//! number stays the same for longer than [`POLL_LIMIT`], and names a method, the method keeps its thread. So a poll
 //! costs two stores, and no look at the clock.
 
 use std::collections::HashMap;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use crate::places::{self, Scope};
 
 /// How long a poll may take until it is warned of.
-const LIMIT: Duration = Duration::from_secs(1);
+const POLL_LIMIT: Duration = Duration::from_secs(1);
 
 /// How soon the same method is warned of again.
-const QUIET: Duration = Duration::from_secs(60);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often slots are looked at.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
@@ -33,9 +33,9 @@ pub(crate) struct MethodId(u32);
 
 /// What one thread polls: 0 in the bits of the method if nothing.
 #[derive(Debug, Default)]
-struct Slot(AtomicU64);
+struct PollSlot(AtomicU64);
 
-impl Slot {
+impl PollSlot {
     /// Publishes that a method is polled; returns what was before, for [`end`](Self::end).
     fn begin(&self, method: MethodId) -> u64 {
         // Only its own thread writes.
@@ -57,21 +57,21 @@ impl Slot {
 
 /// All slots and methods of the process.
 #[derive(Debug, Default)]
-struct Registry {
-    slots: Vec<Arc<Slot>>,
+struct MethodRegistry {
+    slots: Vec<Arc<PollSlot>>,
     methods: Vec<(String, &'static str)>,
     ids: HashMap<(String, &'static str), MethodId>,
 }
 
-static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
+static REGISTRY: LazyLock<Mutex<MethodRegistry>> = LazyLock::new(Mutex::default);
 
-fn registry() -> MutexGuard<'static, Registry> {
+fn registry() -> MutexGuard<'static, MethodRegistry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
-    static SLOT: Arc<Slot> = {
-        let slot = Arc::<Slot>::default();
+    static SLOT: Arc<PollSlot> = {
+        let slot = Arc::<PollSlot>::default();
         registry().slots.push(slot.clone());
         slot
     };
@@ -93,7 +93,7 @@ impl MethodId {
 
     /// Polls the method.
     pub(crate) fn poll<T>(self, poll: impl FnOnce() -> T) -> T {
-        struct End<'a>(&'a Slot, u64);
+        struct End<'a>(&'a PollSlot, u64);
         impl Drop for End<'_> {
             fn drop(&mut self) {
                 self.0.end(self.1);
@@ -137,7 +137,7 @@ impl<F: Future> Future for Watched<F> {
 
 /// A method that keeps its thread.
 #[derive(Debug, PartialEq, Eq)]
-struct HeldThread {
+struct BlockedThread {
     method: MethodId,
     elapsed: Duration,
 }
@@ -163,7 +163,7 @@ impl Watchdog {
             let place = Arc::as_ptr(slot) as usize;
             (place, slot.0.load(Ordering::Relaxed))
         });
-        for HeldThread { method, elapsed } in self.held(numbers, now) {
+        for BlockedThread { method, elapsed } in self.held(numbers, now) {
             let name = registry().methods.get(method.0 as usize).cloned();
             let Some((component, function)) = name else {
                 continue;
@@ -182,7 +182,7 @@ impl Watchdog {
         &mut self,
         numbers: impl Iterator<Item = (usize, u64)>,
         now: Instant,
-    ) -> Vec<HeldThread> {
+    ) -> Vec<BlockedThread> {
         let mut held = Vec::new();
         let mut seen = HashMap::new();
         for (place, number) in numbers {
@@ -193,15 +193,15 @@ impl Watchdog {
             let elapsed = now.saturating_duration_since(since);
             let method = (number & METHOD_MASK).checked_sub(1);
             if let Some(method) = method
-                && elapsed >= LIMIT
+                && elapsed >= POLL_LIMIT
                 && !is_warned
             {
                 is_warned = true;
                 let method = MethodId(method as u32);
                 let warned = self.warned.get(&method);
-                if warned.is_none_or(|at| now.saturating_duration_since(*at) >= QUIET) {
+                if warned.is_none_or(|at| now.saturating_duration_since(*at) >= REPEAT_INTERVAL) {
                     self.warned.insert(method, now);
-                    held.push(HeldThread { method, elapsed });
+                    held.push(BlockedThread { method, elapsed });
                 }
             }
             seen.insert(place, (number, since, is_warned));
@@ -218,7 +218,7 @@ mod tests {
     const METHOD: MethodId = MethodId(7);
 
     /// What a watchdog finds at such times in a slot that is changed in between.
-    fn check(watchdog: &mut Watchdog, slot: &Slot, now: Instant) -> Vec<Duration> {
+    fn check(watchdog: &mut Watchdog, slot: &PollSlot, now: Instant) -> Vec<Duration> {
         let number = slot.0.load(Ordering::Relaxed);
         let held = watchdog.held(std::iter::once((1, number)), now);
         assert!(held.iter().all(|held| held.method == METHOD));
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn method_that_keeps_its_thread_is_warned_of_once_a_minute() {
-        let (mut watchdog, slot) = (Watchdog::default(), Slot::default());
+        let (mut watchdog, slot) = (Watchdog::default(), PollSlot::default());
         let begin = Instant::now();
         let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
         let before = slot.begin(METHOD);
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn quick_polls_and_idle_threads_are_not_warned_of() {
-        let (mut watchdog, slot) = (Watchdog::default(), Slot::default());
+        let (mut watchdog, slot) = (Watchdog::default(), PollSlot::default());
         let begin = Instant::now();
         for second in 0..10 {
             let before = slot.begin(METHOD);
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn outer_method_is_watched_again_after_one_within_it() {
-        let slot = Slot::default();
+        let slot = PollSlot::default();
         let outer = slot.begin(METHOD);
         let inner = slot.begin(MethodId(8));
         slot.end(inner);

@@ -371,7 +371,7 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
             ),
             format!(
                 "fails after {} with `UnknownFunction`",
-                dispatch.time("UNKNOWN_GRACE")
+                dispatch.time("UNKNOWN_FUNCTION_TIMEOUT")
             ),
             format!(
                 "`drain_limit` ({} by default)",
@@ -459,8 +459,8 @@ fn the_architecture_states_the_bounds_of_queues() {
             (
                 "cancelled calls",
                 vec![
-                    cancel.count("CALLS"),
-                    cancel.count("RELAYED"),
+                    cancel.count("MAX_CANCELLED"),
+                    cancel.count("MAX_RELAYED_LISTS"),
                     client.count("GIVEN_UP"),
                 ],
             ),
@@ -470,30 +470,34 @@ fn the_architecture_states_the_bounds_of_queues() {
             ),
             (
                 "tasks with a worker over its link",
-                vec![connection.count("MOST_AHEAD")],
+                vec![connection.count("MAX_PREFETCH")],
             ),
             (
                 "tasks that wait in a master",
-                [workers.limit("AHEAD"), dispatch.limit("BACKLOG")].concat(),
+                [
+                    workers.limit("MAX_WAITING_PER_CLIENT"),
+                    dispatch.limit("MAX_WAITING"),
+                ]
+                .concat(),
             ),
             ("results under way from a worker", accept.limit("WINDOW")),
             (
                 "calls of a client over its link",
-                [accept.limit("WINDOW"), streams.limit("BEHIND")].concat(),
+                [accept.limit("WINDOW"), streams.limit("PAUSE_BACKLOG")].concat(),
             ),
             (
                 "publications for a subscriber over its link",
-                streams.limit("BACKLOG"),
+                streams.limit("SUBSCRIBER_BACKLOG"),
             ),
             (
                 "answers for a client over its link",
-                streams.limit("BEHIND"),
+                streams.limit("PAUSE_BACKLOG"),
             ),
             (
                 "answers of calls that already run",
                 [
                     streams.limit("CLIENT_BACKLOG"),
-                    vec![streams.time("CLIENT_STALL")],
+                    vec![streams.time("CLIENT_STALL_TIMEOUT")],
                 ]
                 .concat(),
             ),
@@ -523,7 +527,7 @@ fn the_architecture_states_the_bounds_of_queues() {
             ),
             (
                 "names of functions that no worker has",
-                vec![dispatch.count("MAX_UNKNOWN")],
+                vec![dispatch.count("MAX_UNKNOWN_NAMES")],
             ),
             (
                 "requests of REP and HTTP peers",
@@ -585,7 +589,10 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
             ),
             format!("has {} to return", link.time("session_expiry")),
             format!("or alone after {}", session.time("ACK_DELAY")),
-            format!("every {} until something arrives", session.time("RETRY")),
+            format!(
+                "every {} until something arrives",
+                session.time("RETRY_INTERVAL")
+            ),
             format!("waits for {} before it publishes", accept.time("SETTLING")),
             format!(
                 "{} after its connection was closed",
@@ -593,7 +600,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
             ),
             format!(
                 "remembers the last {} cancelled calls for a minute",
-                cancel.count("CALLS")
+                cancel.count("MAX_CANCELLED")
             ),
             format!("by their names, {} of them", offers.count("MAX_FUNCTIONS")),
             format!(
@@ -614,7 +621,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
                 changes.count("LEN"),
                 changes.bytes("BYTES")
             ),
-            format!("`sizes` has at most {} entries", pack.count("MOST")),
+            format!("`sizes` has at most {} entries", pack.count("MAX_MESSAGES")),
             format!(
                 "consecutive messages of {} or less into common frames of at most {}",
                 bytes(group.number("SMALL")),
@@ -640,7 +647,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
         "proto/README.md says two minutes"
     );
     assert_eq!(
-        cancel.time("MEMORY"),
+        cancel.time("CANCEL_EXPIRY"),
         "60 s",
         "proto/README.md says a minute"
     );

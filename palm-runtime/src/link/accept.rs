@@ -3,7 +3,7 @@
 //!
 //! One state behind one lock, which is never held across a wait: the service that owns the socket and the
 //! parts that send and receive messages call it, and every caller transmits what has become due. Tasks are
-//! in [`workers`](super::workers), publications in [`streams`](super::streams).
+//! in [`workers`](super::workers), publications in [`subscriptions`](super::streams).
 //!
 //! A session exists only as long as a peer may use it. These rules keep out sessions that no peer knows:
 //!
@@ -30,12 +30,14 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::dispatch::{Dispatch, Failed, Loss};
+use super::dispatch::{Dispatch, Failed, WorkerLoss};
 use super::header::{self, is_header};
 use super::options::LinkOptions;
-use super::reports::{Reports, listed};
-use super::session::{Event, Item, LOWEST_VERSION, Session, Window, held_bytes, messages};
-use super::streams::{Following, Origin, Streams};
+use super::reports::{PeerLog, listed};
+use super::session::{
+    CreditWindow, MIN_VERSION, Session, SessionEvent, TaggedBatch, memory_bytes, message_count,
+};
+use super::streams::{Following, PeerOrigin, SubscriptionTable};
 use super::workers::PausedFlows;
 use super::{CLIENT, SUBSCRIBER, WORKER};
 use crate::budget::Ledger;
@@ -52,7 +54,7 @@ use crate::socket::{Frames, RouterSender, TrySendError};
 mod tests;
 
 /// How much one peer may send ahead of what the component has taken.
-const WINDOW: Window = Window {
+const WINDOW: CreditWindow = CreditWindow {
     messages: 4096,
     bytes: 8 * 1024 * 1024,
 };
@@ -68,7 +70,7 @@ const SESSION_OVERHEAD: usize = 2048;
 const FUNCTION_OVERHEAD: usize = 64;
 
 /// Longest name that is kept, in bytes.
-pub(super) const LONGEST_NAME: usize = 256;
+pub(super) const MAX_NAME_BYTES: usize = 256;
 
 /// How often idle and slow peers are looked for.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -103,29 +105,29 @@ pub(crate) enum Incoming {
 
 /// Messages of one kind that come over links, for the one part that takes them.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct InboundChannel {
     sender: mpsc::UnboundedSender<Incoming>,
-    taker: Mutex<Option<mpsc::UnboundedReceiver<Incoming>>>,
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<Incoming>>>,
 }
 
-impl Default for Lane {
+impl Default for InboundChannel {
     fn default() -> Self {
-        let (sender, taker) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::unbounded_channel();
         Self {
             sender,
-            taker: Mutex::new(Some(taker)),
+            receiver: Mutex::new(Some(receiver)),
         }
     }
 }
 
-impl Lane {
-    fn take(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
-        let taker = self.taker.lock();
-        taker.unwrap_or_else(PoisonError::into_inner).take()
+impl InboundChannel {
+    fn take_receiver(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
+        let receiver = self.receiver.lock();
+        receiver.unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Gives what came of a peer to the taker; without one the component has stopped.
-    fn give(&self, peer: PeerKey, weight: u32, groups: Vec<Group>) {
+    fn send(&self, peer: PeerKey, weight: u32, groups: Vec<Group>) {
         if !groups.is_empty() {
             let _ = self.sender.send(Incoming::Messages {
                 peer,
@@ -141,8 +143,8 @@ impl Lane {
     }
 
     fn is_taken(&self) -> bool {
-        let taker = self.taker.lock();
-        taker.unwrap_or_else(PoisonError::into_inner).is_none()
+        let receiver = self.receiver.lock();
+        receiver.unwrap_or_else(PoisonError::into_inner).is_none()
     }
 }
 
@@ -150,10 +152,10 @@ impl Lane {
 #[derive(Debug)]
 pub(crate) struct Links {
     options: LinkOptions,
-    /// Identifies this run of the component in each `welcome`.
+    /// Identifies this run of the component in each `accept_hello`.
     component: u64,
-    state: Mutex<State>,
-    pub(super) workers: watch::Sender<Workers>,
+    state: Mutex<ServerState>,
+    pub(super) workers: watch::Sender<WorkerCount>,
     /// Tasks that have no answer yet.
     pub(super) outstanding: AtomicUsize,
     /// Results that were dropped since they belong to no task of their worker, and are not counted yet.
@@ -161,9 +163,9 @@ pub(crate) struct Links {
     /// Told when there is room for tasks, a worker comes or goes, a task fails, or the last one is done.
     pub(super) changed: Notify,
     /// Told when what is published, or still comes in, may have got less.
-    pub(super) flowed: Notify,
-    results: Lane,
-    pub(super) inputs: Arc<Lane>,
+    pub(super) progressed: Notify,
+    results: InboundChannel,
+    pub(super) inputs: Arc<InboundChannel>,
     /// What time it is in a test; `None`: the system's.
     #[cfg(test)]
     time: Mutex<Option<Instant>>,
@@ -171,14 +173,14 @@ pub(crate) struct Links {
 
 /// How many workers are there, how often that has changed, and when it did last.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Workers {
+pub(super) struct WorkerCount {
     pub(super) count: usize,
     pub(super) generation: u64,
     pub(super) since: Option<Instant>,
 }
 
-impl Workers {
-    fn turn(&mut self, count: usize, now: Instant) -> bool {
+impl WorkerCount {
+    fn update(&mut self, count: usize, now: Instant) -> bool {
         let is_new = self.count != count;
         self.count = count;
         self.generation += u64::from(is_new);
@@ -190,13 +192,13 @@ impl Workers {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) output: Output,
+pub(super) struct ServerState {
+    pub(super) output: ServerOutput,
     /// Whether there is a part that gives tasks.
-    pub(super) gives_tasks: bool,
-    pub(super) peers: ByNumber<Peer>,
+    pub(super) has_task_source: bool,
+    pub(super) peers: ByNumber<LinkPeer>,
     /// How many workers are not lost.
-    pub(super) there: usize,
+    pub(super) connected_workers: usize,
     /// By the session's id.
     sessions: HashMap<Bytes, PeerKey>,
     /// By the connection that the session uses.
@@ -207,24 +209,24 @@ pub(super) struct State {
     pub(super) dispatch: Dispatch,
     pub(super) failed: Vec<Failed>,
     /// Whether there are further tasks, for whom there was no room beyond so many that wait.
-    pub(super) blocked: Option<usize>,
+    pub(super) blocked_beyond: Option<usize>,
     /// Clients of which enough tasks wait.
     pub(super) paused_flows: PausedFlows,
     /// How many sessions have ended since this was last read.
-    ended: usize,
+    ended_sessions: usize,
     /// Whether somebody waits until all tasks are done.
-    pub(super) tells_of_the_end: bool,
-    pub(super) streams: Streams,
-    pub(super) inputs: Arc<Lane>,
+    pub(super) reports_completion: bool,
+    pub(super) subscriptions: SubscriptionTable,
+    pub(super) inputs: Arc<InboundChannel>,
     /// Whether the component takes no more inputs.
-    drains: bool,
+    is_draining: bool,
     /// Whether all that the component follows itself is in place.
-    in_place: bool,
+    subscriptions_ready: bool,
     /// Until when those who were here before a restart have time to come back.
     pub(super) settled_at: Option<Instant>,
     /// Who may have something to be sent.
-    pub(super) stirred: Vec<PeerKey>,
-    events: Vec<Event>,
+    pub(super) scheduled: Vec<PeerKey>,
+    events: Vec<SessionEvent>,
     /// Calls, and results of workers, that have come and were not passed on yet, by session.
     unread_calls: Ledger<PeerKey>,
     unread_results: Ledger<PeerKey>,
@@ -235,15 +237,15 @@ pub(super) struct State {
     pub(super) tasks_held: usize,
     pub(super) may_recount_tasks: bool,
     /// What sessions keep of their `hello`s.
-    hellos: Ledger<PeerKey>,
+    hello_memory: Ledger<PeerKey>,
     /// Clients that have opened a session since this was taken.
-    returned: Vec<Arc<str>>,
-    reports: Reports,
+    returned_clients: Vec<Arc<str>>,
+    peer_log: PeerLog,
 }
 
 /// Why a session is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+enum SessionEnd {
     /// The peer, or this side, has closed it.
     Closed,
     /// The peer goes on in another session.
@@ -262,30 +264,30 @@ pub(super) fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, 
 
 /// What becomes of a peer at a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum PeerFate {
     Stays,
     Lost,
     Expired,
 }
 
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct LinkPeer {
     key: PeerKey,
     /// The session's.
     id: Bytes,
     /// Whether it may have something to be sent.
-    is_stirred: bool,
+    is_scheduled: bool,
     pub(super) name: Arc<str>,
-    role: Role,
+    role: PeerRole,
     /// Its part of what clients share.
     weight: u32,
     pub(super) session: Session,
     /// The connection that it uses: the routing id.
     route: Bytes,
     /// When its connection was closed, if it was.
-    gone: Option<Instant>,
+    disconnected_at: Option<Instant>,
     /// When it was lost, if it was: see the module's documentation.
-    lost: Option<Instant>,
+    lost_at: Option<Instant>,
     /// A subscriber that was there, with the same name and topics, when this one came, and the number of the next
     /// message for it then. If that one turns out to have been dead, what it lacks below that number is for this
     /// one, which has received the rest itself.
@@ -293,7 +295,7 @@ pub(super) struct Peer {
 }
 
 #[derive(Debug)]
-enum Role {
+enum PeerRole {
     Worker {
         /// What it can do, until it has joined.
         functions: Vec<Function>,
@@ -302,9 +304,9 @@ enum Role {
         /// How many results it has sent for tasks that it does not have.
         strays: u64,
     },
-    Stream {
+    Consumer {
         /// What came of it and was taken, while it was not to send more.
-        owed: (u64, u64),
+        withheld_credit: (u64, u64),
         /// Whether its answers are backed up, so that its calls are not begun for now.
         is_paused: bool,
         /// Whether all that it sends has arrived.
@@ -314,19 +316,23 @@ enum Role {
     },
 }
 
-impl Peer {
-    pub(super) fn stir(&mut self, stirred: &mut Vec<PeerKey>) {
-        if !std::mem::replace(&mut self.is_stirred, true) {
-            stirred.push(self.key);
+impl LinkPeer {
+    pub(super) fn schedule(&mut self, scheduled: &mut Vec<PeerKey>) {
+        if !std::mem::replace(&mut self.is_scheduled, true) {
+            scheduled.push(self.key);
         }
     }
 
     /// Returns credit for consumed messages, and begins the calls that have come. Both wait while the client's
     /// own answers are backed up, so that a client that does not read cannot keep calling, or fill queues that
     /// it shares with others.
-    pub(super) fn settle(&mut self, streams: &Streams, inputs: &Lane) {
-        let Role::Stream {
-            owed,
+    pub(super) fn return_credit(
+        &mut self,
+        subscriptions: &SubscriptionTable,
+        inputs: &InboundChannel,
+    ) {
+        let PeerRole::Consumer {
+            withheld_credit,
             is_paused,
             makes_calls: true,
             ..
@@ -334,13 +340,13 @@ impl Peer {
         else {
             return;
         };
-        let is_behind = streams.is_behind(self.key, &self.session);
-        if *is_paused != is_behind {
-            *is_paused = is_behind;
-            inputs.pause(self.key, is_behind);
+        let is_backlogged = subscriptions.is_backlogged(self.key, &self.session);
+        if *is_paused != is_backlogged {
+            *is_paused = is_backlogged;
+            inputs.pause(self.key, is_backlogged);
         }
-        if owed.0 > 0 && !is_behind {
-            let (messages, bytes) = std::mem::take(owed);
+        if withheld_credit.0 > 0 && !is_backlogged {
+            let (messages, bytes) = std::mem::take(withheld_credit);
             self.session.consume(messages, bytes);
         }
     }
@@ -348,35 +354,36 @@ impl Peer {
     /// Of a worker: how many results it has sent for tasks that it does not have.
     pub(super) fn strays(&mut self) -> Option<&mut u64> {
         match &mut self.role {
-            Role::Worker { strays, .. } => Some(strays),
-            Role::Stream { .. } => None,
+            PeerRole::Worker { strays, .. } => Some(strays),
+            PeerRole::Consumer { .. } => None,
         }
     }
 
     /// Whether it is not lost.
-    pub(super) fn is_there(&self) -> bool {
-        self.lost.is_none()
+    pub(super) fn is_alive(&self) -> bool {
+        self.lost_at.is_none()
     }
 
     /// Whether it is lost or expired. `is_waited_for`: whether a full backlog of its makes others wait.
-    fn fate(&self, options: &LinkOptions, is_waited_for: bool, now: Instant) -> Fate {
+    fn fate(&self, options: &LinkOptions, is_waited_for: bool, now: Instant) -> PeerFate {
         let since = |begin: Instant| now.saturating_duration_since(begin);
-        let is_silent = since(self.session.heard()) > options.idle_timeout;
-        let is_gone_for = |limit: Duration| self.gone.is_some_and(|gone| since(gone) > limit);
+        let is_silent = since(self.session.last_heard()) > options.idle_timeout;
+        let is_gone_for =
+            |limit: Duration| self.disconnected_at.is_some_and(|gone| since(gone) > limit);
         let makes_calls = matches!(
             self.role,
-            Role::Stream {
+            PeerRole::Consumer {
                 makes_calls: true,
                 ..
             }
         );
-        match self.lost {
+        match self.lost_at {
             // Its answers have no receiver any more.
-            _ if makes_calls && is_gone_for(CLIENT_RECONNECT_GRACE) => Fate::Expired,
-            Some(lost) if since(lost) > options.session_expiry => Fate::Expired,
-            Some(_) if is_silent && is_waited_for => Fate::Expired,
-            None if is_silent || is_gone_for(options.reconnect_grace) => Fate::Lost,
-            _ => Fate::Stays,
+            _ if makes_calls && is_gone_for(CLIENT_RECONNECT_GRACE) => PeerFate::Expired,
+            Some(lost) if since(lost) > options.session_expiry => PeerFate::Expired,
+            Some(_) if is_silent && is_waited_for => PeerFate::Expired,
+            None if is_silent || is_gone_for(options.reconnect_grace) => PeerFate::Lost,
+            _ => PeerFate::Stays,
         }
     }
 }
@@ -387,31 +394,31 @@ impl Links {
         let unread = options.max_unread_bytes;
         let backlog = options.max_backlog_bytes;
         let max_task_bytes = options.max_task_bytes;
-        let inputs = Arc::<Lane>::default();
+        let inputs = Arc::<InboundChannel>::default();
         Self {
             options,
             component: uuid::Uuid::new_v4().as_u64_pair().0,
-            state: Mutex::new(State {
-                output: Output::None,
-                gives_tasks: false,
+            state: Mutex::new(ServerState {
+                output: ServerOutput::None,
+                has_task_source: false,
                 peers: ByNumber::default(),
-                there: 0,
+                connected_workers: 0,
                 sessions: HashMap::new(),
                 routes: HashMap::new(),
                 callers: HashMap::new(),
                 last_key: 0,
                 dispatch,
                 failed: Vec::new(),
-                blocked: None,
+                blocked_beyond: None,
                 paused_flows: PausedFlows::default(),
-                ended: 0,
-                tells_of_the_end: false,
-                streams: Streams::new(backlog),
+                ended_sessions: 0,
+                reports_completion: false,
+                subscriptions: SubscriptionTable::new(backlog),
                 inputs: inputs.clone(),
-                drains: false,
-                in_place: false,
+                is_draining: false,
+                subscriptions_ready: false,
                 settled_at: None,
-                stirred: Vec::new(),
+                scheduled: Vec::new(),
                 events: Vec::new(),
                 unread_calls: Ledger::new(unread),
                 unread_results: Ledger::new(unread),
@@ -419,16 +426,16 @@ impl Links {
                 max_task_bytes,
                 tasks_held: 0,
                 may_recount_tasks: true,
-                hellos: Ledger::new(MAX_HELLOS_BYTES),
-                returned: Vec::new(),
-                reports: Reports::default(),
+                hello_memory: Ledger::new(MAX_HELLOS_BYTES),
+                returned_clients: Vec::new(),
+                peer_log: PeerLog::default(),
             }),
             workers: watch::Sender::default(),
             outstanding: AtomicUsize::new(0),
             strays: AtomicUsize::new(0),
             changed: Notify::new(),
-            flowed: Notify::new(),
-            results: Lane::default(),
+            progressed: Notify::new(),
+            results: InboundChannel::default(),
             inputs,
             #[cfg(test)]
             time: Mutex::default(),
@@ -451,7 +458,7 @@ impl Links {
     /// Logs why calls wait for workers, if they have for a while; to be called every [`TICK`].
     pub(crate) fn report_wait(&self, cause: Option<String>) {
         let now = self.now();
-        self.state().reports.wait(cause, now);
+        self.state().peer_log.wait(cause, now);
     }
 
     /// Why calls that were given to the dispatch wait for workers, if any do.
@@ -466,26 +473,26 @@ impl Links {
 
     /// Returns how many sessions have ended since the last call.
     pub(crate) fn take_ended(&self) -> usize {
-        std::mem::take(&mut self.state().ended)
+        std::mem::take(&mut self.state().ended_sessions)
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, ServerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the part that takes results takes them from; the first one, where there are several.
     pub(crate) fn take_results(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
-        self.results.take()
+        self.results.take_receiver()
     }
 
     /// What the part that takes calls of clients takes them from; the first one, where there are several.
     pub(crate) fn take_inputs(&self) -> Option<mpsc::UnboundedReceiver<Incoming>> {
-        self.inputs.take()
+        self.inputs.take_receiver()
     }
 
     /// Sends over `router` from now on.
     pub(crate) fn serve_on(&self, router: RouterSender) {
-        self.state().output = Output::Router(router);
+        self.state().output = ServerOutput::Router(router);
     }
 
     /// To which roles links are offered: those for which there are parts.
@@ -504,14 +511,14 @@ impl Links {
         let now = self.now();
         let mut state = self.state();
         for frames in messages {
-            self.receive_one(&mut state, frames, now);
+            self.receive_frames(&mut state, frames, now);
         }
         state.assign(now);
         self.flush(&mut state, now);
-        std::mem::take(&mut state.returned)
+        std::mem::take(&mut state.returned_clients)
     }
 
-    fn receive_one(&self, state: &mut State, mut frames: Frames, now: Instant) {
+    fn receive_frames(&self, state: &mut ServerState, mut frames: Frames, now: Instant) {
         debug_assert!(frames.len() >= 2 && is_header(&frames[1]));
         let mut frames = frames.drain(..);
         let (Some(route), Some(first)) = (frames.next(), frames.next()) else {
@@ -523,16 +530,16 @@ impl Links {
         };
         let id = header.session.clone();
         if header.alive {
-            state.hear(&id, now);
+            state.record_life_sign(&id, now);
             return;
         }
         if let Some(hello) = &header.hello
-            && let Err(refusal) = self.welcome(state, &id, &route, hello, now)
+            && let Err(refusal) = self.accept_hello(state, &id, &route, hello, now)
         {
             let reason = &refusal.reason;
             tracing::warn!(
-                role = short(&hello.role),
-                peer = short(&hello.name),
+                role = truncate_name(&hello.role),
+                peer = truncate_name(&hello.name),
                 "link refused: {reason}"
             );
             let header = LinkHeader {
@@ -555,7 +562,7 @@ impl Links {
             return;
         };
         let mut events = std::mem::take(&mut state.events);
-        let is_worker = matches!(peer.role, Role::Worker { .. });
+        let is_worker = matches!(peer.role, PeerRole::Worker { .. });
         let unread = match is_worker {
             true => &state.unread_results,
             false => &state.unread_calls,
@@ -575,47 +582,49 @@ impl Links {
             );
         }
         let weight = peer.weight;
-        if header.hello.is_none() && !peer.is_there() && !peer.session.is_over() {
+        if header.hello.is_none() && !peer.is_alive() && !peer.session.is_over() {
             // The peer was silent, and has kept its session.
-            state.rejoin(key, now);
+            state.restore(key, now);
         }
         let mut groups = Vec::new();
         let mut finished = 0;
         for event in events.drain(..) {
             match event {
-                Event::Open => state.rejoin(key, now),
-                Event::Messages(item) if is_worker => {
-                    let worked = state.results(key, item, &mut groups);
-                    finished += worked.finished;
-                    self.strays.fetch_add(worked.strays, Ordering::Relaxed);
-                    state.unread_results.add(NO_PEER, held(&worked.made));
-                    self.results.give(NO_PEER, 1, worked.made);
+                SessionEvent::Opened => state.restore(key, now),
+                SessionEvent::Messages(item) if is_worker => {
+                    let outcome = state.results(key, item, &mut groups);
+                    finished += outcome.finished;
+                    self.strays.fetch_add(outcome.strays, Ordering::Relaxed);
+                    state
+                        .unread_results
+                        .add(NO_PEER, memory_of(&outcome.created));
+                    self.results.send(NO_PEER, 1, outcome.created);
                 }
-                Event::Messages(Item { group, .. }) => groups.push(group),
-                Event::Draining => state.drained(key),
-                Event::Finished => {
-                    if let Some(Role::Stream { finished, .. }) = state.role(key) {
+                SessionEvent::Messages(TaggedBatch { group, .. }) => groups.push(group),
+                SessionEvent::Draining => state.peer_is_draining(key),
+                SessionEvent::Finished => {
+                    if let Some(PeerRole::Consumer { finished, .. }) = state.role(key) {
                         *finished = true;
-                        self.flowed.notify_waiters();
+                        self.progressed.notify_waiters();
                     }
                 }
-                Event::Forgotten | Event::InPlace => {}
-                Event::Closed { .. } => {
-                    state.report_end(key, "left", now);
-                    if !state.park(key, now) {
-                        state.remove(key, Ending::Closed);
+                SessionEvent::Forgotten | SessionEvent::SubscriptionsReady => {}
+                SessionEvent::Closed { .. } => {
+                    state.log_end(key, "left", now);
+                    if !state.retain(key, now) {
+                        state.remove(key, SessionEnd::Closed);
                     }
-                    self.flowed.notify_waiters();
+                    self.progressed.notify_waiters();
                 }
-                Event::Refused(refusal) => {
+                SessionEvent::Refused(refusal) => {
                     let reason = refusal.reason;
                     let name = state.peers.get(&key).map(|peer| peer.name.clone());
                     let name = name.unwrap_or_default();
                     tracing::warn!(peer = %name, "link ended: {reason}");
-                    state.stir(key);
+                    state.schedule(key);
                     self.flush(state, now);
-                    state.remove(key, Ending::Closed);
-                    self.flowed.notify_waiters();
+                    state.remove(key, SessionEnd::Closed);
+                    self.progressed.notify_waiters();
                 }
             }
         }
@@ -625,28 +634,28 @@ impl Links {
         } else {
             (&*self.inputs, &mut state.unread_calls)
         };
-        unread.add(key, held(&groups));
-        lane.give(key, weight, groups);
+        unread.add(key, memory_of(&groups));
+        lane.send(key, weight, groups);
         if is_worker {
-            state.dispatch.unload(key, finished, now);
+            state.dispatch.remove_load(key, finished, now);
             if let Some(peer) = state.peers.get(&key)
-                && peer.is_there()
+                && peer.is_alive()
             {
-                let (room, lent) = (peer.session.room(), peer.session.peer_lent());
-                state.dispatch.set_lent(key, lent);
-                state.dispatch.set_room(key, room);
+                let (room, lent) = (peer.session.credit(), peer.session.peer_lent_slots());
+                state.dispatch.set_lent_slots(key, lent);
+                state.dispatch.set_credit(key, room);
             }
-        } else if state.acknowledged(key) {
-            self.flowed.notify_waiters();
+        } else if state.handle_acknowledgement(key) {
+            self.progressed.notify_waiters();
         }
-        state.stir(key);
+        state.schedule(key);
     }
 
     /// Finds the session of a peer that introduces itself, or opens one. Opens none if the peer means a session
     /// of an earlier run.
-    fn welcome(
+    fn accept_hello(
         &self,
-        state: &mut State,
+        state: &mut ServerState,
         id: &Bytes,
         route: &Bytes,
         hello: &LinkHello,
@@ -660,12 +669,12 @@ impl Links {
         if !is_served {
             return refuse(Kind::Role, not_served(&hello.role));
         }
-        if hello.version < LOWEST_VERSION {
-            let reason = format!("version {LOWEST_VERSION} of the link is the lowest one");
+        if hello.version < MIN_VERSION {
+            let reason = format!("version {MIN_VERSION} of the link is the lowest one");
             return refuse(Kind::Version, reason);
         }
         if let Some(&key) = state.sessions.get(id) {
-            state.connect(key, route, now);
+            state.attach(key, route, now);
             return Ok(());
         }
         if hello.instance != 0 {
@@ -683,33 +692,35 @@ impl Links {
             Ok(following) => following,
             Err(reason) => return refuse(Kind::Protocol, reason),
         };
-        state.vacate(route, now);
-        let name: Arc<str> = short(&hello.name).into();
+        state.end_session_on(route, now);
+        let name: Arc<str> = truncate_name(&hello.name).into();
         if state.peers.len() >= self.options.max_sessions && !state.evict() {
             return refuse(Kind::Crowded, "there are too many links".to_owned());
         }
         state.last_key += 1;
         let key = state.last_key;
         let kept = hello_bytes + SESSION_OVERHEAD + hello.functions.len() * FUNCTION_OVERHEAD;
-        if !state.hellos.capacity(&key).admits(kept) || !state.streams.admits_news(&following) {
+        if !state.hello_memory.capacity(&key).admits(kept)
+            || !state.subscriptions.admits_news(&following)
+        {
             let reason = "the links here keep too many functions and topics".to_owned();
             return refuse(Kind::Crowded, reason);
         }
-        state.hellos.add(key, kept);
+        state.hello_memory.add(key, kept);
         // Pending publications of a lost subscriber are for the next one of its name.
-        let inherited = state.inherit(&name, &following);
+        let retained = state.take_retained_of(&name, &following);
         let predecessor = state.predecessor(&name, &following);
         // A slice would keep the whole frame, which may be large.
         let id = Bytes::copy_from_slice(id);
         let role = if hello.role == WORKER {
-            Role::Worker {
+            PeerRole::Worker {
                 functions: hello.functions.clone(),
                 concurrency: hello.concurrency,
                 strays: 0,
             }
         } else {
-            Role::Stream {
-                owed: (0, 0),
+            PeerRole::Consumer {
+                withheld_credit: (0, 0),
                 is_paused: false,
                 finished: hello.role == SUBSCRIBER,
                 makes_calls: hello.role == CLIENT,
@@ -717,11 +728,11 @@ impl Links {
         };
         if hello.role == CLIENT {
             *state.callers.entry(name.clone()).or_default() += 1;
-            state.returned.push(name.clone());
+            state.returned_clients.push(name.clone());
         }
         let window = match hello.role == SUBSCRIBER {
             false => WINDOW,
-            true => Window {
+            true => CreditWindow {
                 messages: 0,
                 bytes: 0,
             },
@@ -740,36 +751,36 @@ impl Links {
             if hello.again {
                 state.settled_at.get_or_insert(now + SETTLING);
             }
-            if state.in_place {
-                session.set_in_place();
+            if state.subscriptions_ready {
+                session.set_subscriptions_ready();
             }
-            if state.drains {
+            if state.is_draining {
                 session.drain();
             }
-            for item in inherited {
+            for item in retained {
                 session.submit(item, now);
             }
-            state.streams.add(key, following);
-            state.streams.set_origin(key, Origin::of(hello));
-            match state.streams.has_a_place(key) {
-                _ if hello.role == CLIENT => state.reports.client_connected(&name, now),
+            state.subscriptions.add(key, following);
+            state.subscriptions.set_origin(key, PeerOrigin::of(hello));
+            match state.subscriptions.is_retained(key) {
+                _ if hello.role == CLIENT => state.peer_log.client_connected(&name, now),
                 true => tracing::info!(subscriber = %name, "subscriber connected"),
                 // It receives answers, or news of cancelled calls, as workers and clients do besides.
                 false => tracing::debug!(peer = %name, "subscriber connected"),
             }
         }
-        let peer = Peer {
+        let peer = LinkPeer {
             key,
             id: id.clone(),
-            is_stirred: false,
+            is_scheduled: false,
             name,
             role,
             weight: hello.weight.clamp(1, MAX_WEIGHT),
             session,
             route: route.clone(),
-            gone: None,
+            disconnected_at: None,
             // Until it has joined.
-            lost: Some(now),
+            lost_at: Some(now),
             predecessor,
         };
         state.sessions.insert(id, key);
@@ -779,11 +790,11 @@ impl Links {
     }
 
     /// Whether there are parts for a role.
-    fn serves(&self, state: &State, role: &str) -> bool {
+    fn serves(&self, state: &ServerState, role: &str) -> bool {
         match role {
-            WORKER => state.gives_tasks && self.results.is_taken(),
-            CLIENT => state.streams.publishes && self.inputs.is_taken(),
-            SUBSCRIBER => state.streams.publishes,
+            WORKER => state.has_task_source && self.results.is_taken(),
+            CLIENT => state.subscriptions.has_publisher && self.inputs.is_taken(),
+            SUBSCRIBER => state.subscriptions.has_publisher,
             _ => false,
         }
     }
@@ -795,7 +806,7 @@ impl Links {
         if let Some(key) = state.routes.remove(route)
             && let Some(peer) = state.peers.get_mut(&key)
         {
-            peer.gone.get_or_insert(now);
+            peer.disconnected_at.get_or_insert(now);
         }
     }
 
@@ -803,30 +814,32 @@ impl Links {
     pub(crate) fn passed_on(&self, messages: impl Iterator<Item = (PeerKey, u64, u64)>) {
         let now = self.now();
         let mut state = self.state();
-        let State {
+        let ServerState {
             peers,
-            stirred,
-            streams,
+            scheduled,
+            subscriptions,
             unread_calls,
             unread_results,
             ..
         } = &mut *state;
         for (key, messages, bytes) in messages {
-            let held = held_bytes(messages as usize, bytes as usize);
+            let held = memory_bytes(messages as usize, bytes as usize);
             // They count also after their session has ended.
             if !unread_calls.release(&key, held) {
                 unread_results.release(&key, held);
             }
             if let Some(peer) = peers.get_mut(&key) {
                 match &mut peer.role {
-                    Role::Worker { .. } => peer.session.consume(messages, bytes),
-                    Role::Stream { owed, .. } => {
-                        owed.0 += messages;
-                        owed.1 += bytes;
-                        peer.settle(streams, &self.inputs);
+                    PeerRole::Worker { .. } => peer.session.consume(messages, bytes),
+                    PeerRole::Consumer {
+                        withheld_credit, ..
+                    } => {
+                        withheld_credit.0 += messages;
+                        withheld_credit.1 += bytes;
+                        peer.return_credit(subscriptions, &self.inputs);
                     }
                 }
-                peer.stir(stirred);
+                peer.schedule(scheduled);
             }
         }
         self.flush(&mut state, now);
@@ -836,12 +849,14 @@ impl Links {
     pub(crate) fn drain_inputs(&self) {
         let now = self.now();
         let mut state = self.state();
-        state.drains = true;
-        let State { peers, stirred, .. } = &mut *state;
+        state.is_draining = true;
+        let ServerState {
+            peers, scheduled, ..
+        } = &mut *state;
         for peer in peers.values_mut() {
-            if let Role::Stream { .. } = peer.role {
+            if let PeerRole::Consumer { .. } = peer.role {
                 peer.session.drain();
-                peer.stir(stirred);
+                peer.schedule(scheduled);
             }
         }
         self.flush(&mut state, now);
@@ -849,12 +864,12 @@ impl Links {
 
     /// Waits until all that clients have sent is here, once they were told to stop. Cancel safe.
     pub(crate) async fn inputs_drained(&self) {
-        self.until(|state| {
+        self.wait_until(|state| {
             state.peers.values().all(|peer| match peer.role {
-                Role::Worker { .. } => true,
+                PeerRole::Worker { .. } => true,
                 // One whose connection is gone has a moment to come back.
-                Role::Stream { finished, .. } => {
-                    finished || !peer.is_there() || peer.session.is_over()
+                PeerRole::Consumer { finished, .. } => {
+                    finished || !peer.is_alive() || peer.session.is_over()
                 }
             })
         })
@@ -863,10 +878,10 @@ impl Links {
 
     /// Waits until those that are connected have all that was published for them. Cancel safe.
     pub(crate) async fn delivered(&self) {
-        self.until(|state| {
+        self.wait_until(|state| {
             state.peers.values().all(|peer| match peer.role {
-                Role::Worker { .. } => true,
-                Role::Stream { .. } => peer.session.is_acknowledged() || !peer.is_there(),
+                PeerRole::Worker { .. } => true,
+                PeerRole::Consumer { .. } => peer.session.is_acknowledged() || !peer.is_alive(),
             })
         })
         .await;
@@ -876,24 +891,26 @@ impl Links {
     pub(crate) fn set_in_place(&self) {
         let now = self.now();
         let mut state = self.state();
-        state.in_place = true;
-        let State { peers, stirred, .. } = &mut *state;
+        state.subscriptions_ready = true;
+        let ServerState {
+            peers, scheduled, ..
+        } = &mut *state;
         for peer in peers.values_mut() {
-            peer.session.set_in_place();
-            peer.stir(stirred);
+            peer.session.set_subscriptions_ready();
+            peer.schedule(scheduled);
         }
         self.flush(&mut state, now);
     }
 
     /// Waits until something is so, looking whenever messages have flowed. Cancel safe.
-    pub(super) async fn until(&self, done: impl Fn(&State) -> bool) {
+    pub(super) async fn wait_until(&self, done: impl Fn(&ServerState) -> bool) {
         loop {
-            let mut flowed = std::pin::pin!(self.flowed.notified());
-            flowed.as_mut().enable();
+            let mut progressed = std::pin::pin!(self.progressed.notified());
+            progressed.as_mut().enable();
             if done(&self.state()) {
                 return;
             }
-            flowed.await;
+            progressed.await;
         }
     }
 
@@ -903,32 +920,37 @@ impl Links {
         let now = self.now();
         let mut state = self.state();
         let (mut lost, mut expired) = (Vec::new(), Vec::new());
-        let State {
+        let ServerState {
             peers,
-            stirred,
-            streams,
+            scheduled,
+            subscriptions,
             unread_calls,
             unread_results,
             ..
         } = &mut *state;
-        streams.recount(|key| peers.get(&key).map(|peer| &peer.session));
+        subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
         for (&key, peer) in peers {
             if peer.session.is_held_back() {
                 let unread = match peer.role {
-                    Role::Worker { .. } => &*unread_results,
-                    Role::Stream { .. } => &*unread_calls,
+                    PeerRole::Worker { .. } => &*unread_results,
+                    PeerRole::Consumer { .. } => &*unread_calls,
                 };
                 if peer.session.set_capacity(unread.capacity(&key), now) {
-                    peer.stir(stirred);
+                    peer.schedule(scheduled);
                 }
             }
-            let is_waited_for = streams.full_since(key).is_some();
+            let is_waited_for = subscriptions.full_since(key).is_some();
             match peer.fate(&self.options, is_waited_for, now) {
-                Fate::Stays => {}
-                Fate::Lost => lost.push(key),
-                Fate::Expired => expired.push(key),
+                PeerFate::Stays => {}
+                PeerFate::Lost => lost.push(key),
+                PeerFate::Expired => expired.push(key),
             }
-            if streams.is_too_slow(key, &peer.session, self.options.slow_consumer_timeout, now) {
+            if subscriptions.is_slow_consumer(
+                key,
+                &peer.session,
+                self.options.slow_consumer_timeout,
+                now,
+            ) {
                 let (name, backlog) = (&peer.name, peer.session.unacknowledged());
                 tracing::error!(
                     peer = %name,
@@ -939,38 +961,40 @@ impl Links {
                 let reason =
                     "slow consumer: the backlog is full, and nothing of it was read in time";
                 peer.session.refuse_as(Kind::Slow, reason);
-                peer.stir(stirred);
+                peer.schedule(scheduled);
                 expired.push(key);
             }
-            if peer.gone.is_none() && peer.session.due().is_some_and(|due| due <= now) {
-                peer.stir(stirred);
+            if peer.disconnected_at.is_none()
+                && peer.session.timeout().is_some_and(|due| due <= now)
+            {
+                peer.schedule(scheduled);
             }
         }
         if !lost.is_empty() {
             // A stop does not wait for them.
-            self.flowed.notify_waiters();
+            self.progressed.notify_waiters();
         }
         for key in lost {
-            state.lose(key, now);
+            state.mark_lost(key, now);
         }
         // Refusals are sent before their sessions are forgotten.
         self.flush(&mut state, now);
         let mut vanished = Vec::new();
         for key in expired {
-            vanished.extend(state.remove(key, Ending::Expired));
-            self.flowed.notify_waiters();
+            vanished.extend(state.remove(key, SessionEnd::Expired));
+            self.progressed.notify_waiters();
         }
-        let State {
+        let ServerState {
             dispatch, failed, ..
         } = &mut *state;
         dispatch.expire(now, failed);
-        state.reports.tick(now);
+        state.peer_log.tick(now);
         state.may_recount_tasks = true;
         shrink(&mut state.peers);
         shrink(&mut state.sessions);
         shrink(&mut state.routes);
         shrink(&mut state.callers);
-        state.streams.shrink();
+        state.subscriptions.shrink();
         state.assign(now);
         self.flush(&mut state, now);
         vanished
@@ -980,7 +1004,7 @@ impl Links {
     pub(crate) fn was_held(&self) {
         let now = self.now();
         for peer in self.state().peers.values_mut() {
-            peer.session.hear(now);
+            peer.session.record_life_sign(now);
         }
     }
 
@@ -988,65 +1012,65 @@ impl Links {
     /// Clients that are not told so send again what has no answer yet.
     pub(crate) fn close(&self, is_complete: bool) {
         let mut state = self.state();
-        let is_complete = is_complete && state.has_nothing_left();
-        let drains = state.drains;
-        let State { peers, output, .. } = &mut *state;
+        let is_complete = is_complete && state.has_delivered_all();
+        let is_draining = state.is_draining;
+        let ServerState { peers, output, .. } = &mut *state;
         for peer in peers.values_mut() {
             let mut header = peer.session.close();
             // What it sent after it was told to finish was not accepted.
             let is_finished = match peer.role {
-                Role::Worker { .. } => true,
-                Role::Stream {
+                PeerRole::Worker { .. } => true,
+                PeerRole::Consumer {
                     finished,
                     makes_calls,
                     ..
-                } => finished || !makes_calls || !drains,
+                } => finished || !makes_calls || !is_draining,
             };
             header.finished &= is_complete && is_finished;
             output.send(peer.route.clone(), &header, Vec::new());
         }
         peers.clear();
-        state.hellos.clear();
-        state.there = 0;
-        state.output = Output::None;
+        state.hello_memory.clear();
+        state.connected_workers = 0;
+        state.output = ServerOutput::None;
     }
 
     /// Transmits what is due, and wakes those who wait for what has changed.
-    pub(super) fn flush(&self, state: &mut State, now: Instant) {
-        let State {
+    pub(super) fn flush(&self, state: &mut ServerState, now: Instant) {
+        let ServerState {
             peers,
             output,
-            stirred,
+            scheduled,
             ..
         } = state;
-        for key in stirred.drain(..) {
+        for key in scheduled.drain(..) {
             let Some(peer) = peers.get_mut(&key) else {
                 continue;
             };
-            peer.is_stirred = false;
+            peer.is_scheduled = false;
             while let Some(transmission) = peer.session.transmit(now) {
                 let route = peer.route.clone();
                 let header = &transmission.header;
                 if !output.send(route, header, transmission.frames) {
                     // The socket's queue is full: again at the next tick, or when the peer is heard of.
-                    peer.session.unsent(transmission.header.first);
+                    peer.session.retry_from(transmission.header.first);
                     break;
                 }
             }
         }
-        let there = state.there;
+        let there = state.connected_workers;
         let outstanding = state.dispatch.outstanding();
         let changed = self
             .workers
-            .send_if_modified(|workers| workers.turn(there, now));
+            .send_if_modified(|workers| workers.update(there, now));
         let before = self.outstanding.swap(outstanding, Ordering::AcqRel);
-        let is_done = state.tells_of_the_end && outstanding == 0 && before > 0;
+        let is_done = state.reports_completion && outstanding == 0 && before > 0;
         let has_failed = !state.failed.is_empty();
         let dispatch = &state.dispatch;
         let accepts = |ahead: usize| dispatch.accepts(ahead.div_ceil(2));
-        let has_room = state.blocked.is_some_and(accepts);
+        let has_room = state.blocked_beyond.is_some_and(accepts);
         if has_room {
-            state.blocked = None;
+            state.blocked_beyond = None;
         }
         let has_room = state.paused_flows.resume(&state.dispatch) || has_room;
         if changed || is_done || has_failed || has_room {
@@ -1055,85 +1079,86 @@ impl Links {
     }
 }
 
-impl State {
+impl ServerState {
     /// A peer may have something to be sent.
-    pub(super) fn stir(&mut self, key: PeerKey) {
+    pub(super) fn schedule(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.stir(&mut self.stirred);
+            peer.schedule(&mut self.scheduled);
         }
     }
 
-    fn role(&mut self, key: PeerKey) -> Option<&mut Role> {
+    fn role(&mut self, key: PeerKey) -> Option<&mut PeerRole> {
         self.peers.get_mut(&key).map(|peer| &mut peer.role)
     }
 
-    fn rejoin(&mut self, key: PeerKey, now: Instant) {
+    fn restore(&mut self, key: PeerKey, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            if peer.lost.take().is_none() {
+            if peer.lost_at.take().is_none() {
                 return;
             }
-            if let Role::Worker {
+            if let PeerRole::Worker {
                 functions,
                 concurrency,
                 ..
             } = &mut peer.role
             {
-                self.there += 1;
+                self.connected_workers += 1;
                 let functions = std::mem::take(functions);
                 let (key, name) = (peer.key, &peer.name);
-                if self.dispatch.knows(key) {
+                if self.dispatch.has_worker(key) {
                     tracing::info!(worker = %name, "worker connected again");
                 } else {
                     let functions = listed(functions.iter());
                     tracing::info!(worker = %name, functions, "worker connected");
                 }
-                self.dispatch.join(key, name, &functions, *concurrency, now);
+                self.dispatch
+                    .connect(key, name, &functions, *concurrency, now);
             }
         }
     }
 
-    fn lose(&mut self, key: PeerKey, now: Instant) {
+    fn mark_lost(&mut self, key: PeerKey, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.lost = Some(now);
-            if let Role::Worker { .. } = peer.role {
-                let loss = match peer.gone {
-                    Some(_) => Loss::Disconnected,
+            peer.lost_at = Some(now);
+            if let PeerRole::Worker { .. } = peer.role {
+                let loss = match peer.disconnected_at {
+                    Some(_) => WorkerLoss::Disconnected,
                     None => {
-                        let silent = now.saturating_duration_since(peer.session.heard());
-                        Loss::Silent(Duration::from_secs(silent.as_secs()))
+                        let silent = now.saturating_duration_since(peer.session.last_heard());
+                        WorkerLoss::Silent(Duration::from_secs(silent.as_secs()))
                     }
                 };
                 tracing::warn!(worker = %peer.name, "worker lost ({loss}), redelivering its tasks");
-                self.there -= 1;
-                self.dispatch.lose(peer.key, loss, &mut self.failed);
+                self.connected_workers -= 1;
+                self.dispatch.lose_worker(peer.key, loss, &mut self.failed);
             } else {
-                self.report_end(key, "lost", now);
+                self.log_end(key, "lost", now);
             }
         }
-        self.hand_over(key, now);
+        self.redeliver_to_successor(key, now);
     }
 
     /// Logs that a peer has left or is lost.
-    fn report_end(&mut self, key: PeerKey, how: &str, now: Instant) {
+    fn log_end(&mut self, key: PeerKey, how: &str, now: Instant) {
         let Some(peer) = self.peers.get(&key) else {
             return;
         };
         let name = &peer.name;
         match peer.role {
-            Role::Worker { .. } => tracing::info!(worker = %name, "worker {how}"),
-            Role::Stream {
+            PeerRole::Worker { .. } => tracing::info!(worker = %name, "worker {how}"),
+            PeerRole::Consumer {
                 makes_calls: true, ..
-            } => self.reports.client_ended(name, how, now),
-            Role::Stream { .. } if self.streams.has_a_place(key) => {
+            } => self.peer_log.client_ended(name, how, now),
+            PeerRole::Consumer { .. } if self.subscriptions.is_retained(key) => {
                 tracing::info!(subscriber = %name, "subscriber {how}");
             }
-            Role::Stream { .. } => tracing::debug!(peer = %name, "peer {how}"),
+            PeerRole::Consumer { .. } => tracing::debug!(peer = %name, "peer {how}"),
         }
     }
 
     /// Gives the messages that a lost subscriber lacks to its successor, if there is one: a subscriber that was
     /// restarted before the death of its first process was known.
-    fn hand_over(&mut self, key: PeerKey, now: Instant) {
+    fn redeliver_to_successor(&mut self, key: PeerKey, now: Instant) {
         let successor = self.peers.values().find_map(|peer| match peer.predecessor {
             Some((predecessor, number)) if predecessor == key => Some((peer.key, number)),
             _ => None,
@@ -1142,75 +1167,77 @@ impl State {
             return;
         };
         let lost = self.peers.get_mut(&key);
-        let Some(lost) = lost.filter(|lost| lost.session.lacks_below(number)) else {
+        let Some(lost) = lost.filter(|lost| lost.session.has_unacknowledged_below(number)) else {
             return;
         };
         let items = lost.session.take_unacknowledged_below(number);
-        self.remove(key, Ending::Replaced);
+        self.remove(key, SessionEnd::Replaced);
         if let Some(peer) = self.peers.get_mut(&successor) {
-            tracing::info!(peer = %peer.name, messages = messages(&items), "redelivering to a restarted subscriber");
+            tracing::info!(peer = %peer.name, messages = message_count(&items), "redelivering to a restarted subscriber");
             peer.predecessor = None;
             items
                 .into_iter()
                 .for_each(|item| peer.session.submit(item, now));
-            peer.stir(&mut self.stirred);
+            peer.schedule(&mut self.scheduled);
         }
     }
 
     /// The last subscriber of this name that follows the same topics, and the number of its next message.
     fn predecessor(&self, name: &str, following: &Following) -> Option<(PeerKey, u64)> {
-        if name.is_empty() || !following.has_a_place() {
+        if name.is_empty() || !following.is_retained() {
             return None;
         }
         let same = self.peers.values().filter(|peer| {
-            &*peer.name == name && peer.is_there() && self.streams.follows(peer.key, following)
+            &*peer.name == name
+                && peer.is_alive()
+                && self.subscriptions.follows(peer.key, following)
         });
         let last = same.max_by_key(|peer| peer.key)?;
-        Some((last.key, last.session.end()))
+        Some((last.key, last.session.next_number()))
     }
 
     /// Whether no task is without an answer, and nothing is pending for a follower.
-    fn has_nothing_left(&self) -> bool {
-        let has_pending = |peer: &Peer| {
-            self.streams.has_a_place(peer.key)
-                && (!peer.session.is_acknowledged() || self.streams.parked(peer.key) > 0)
+    fn has_delivered_all(&self) -> bool {
+        let has_pending = |peer: &LinkPeer| {
+            self.subscriptions.is_retained(peer.key)
+                && (!peer.session.is_acknowledged() || self.subscriptions.retained(peer.key) > 0)
         };
         self.dispatch.outstanding() == 0 && !self.peers.values().any(has_pending)
     }
 
     /// Notes that the process of a session's peer lives.
-    fn hear(&mut self, id: &Bytes, now: Instant) {
+    fn record_life_sign(&mut self, id: &Bytes, now: Instant) {
         let key = self.sessions.get(id).copied();
         if let Some(peer) = key.and_then(|key| self.peers.get_mut(&key)) {
-            peer.session.hear(now);
+            peer.session.record_life_sign(now);
         }
     }
 
     /// A session goes on over this connection.
-    fn connect(&mut self, key: PeerKey, route: &Bytes, now: Instant) {
+    fn attach(&mut self, key: PeerKey, route: &Bytes, now: Instant) {
         if self.routes.get(route) != Some(&key) {
-            self.vacate(route, now);
+            self.end_session_on(route, now);
         }
         if let Some(peer) = self.peers.get_mut(&key) {
             if peer.route != *route {
                 self.routes.remove(&peer.route);
                 peer.route = route.clone();
             }
-            peer.gone = None;
+            peer.disconnected_at = None;
             self.routes.insert(route.clone(), key);
         }
     }
 
     /// Ends the session that a connection carries: its peer uses the connection for another one. A subscriber's
     /// pending publications stay, since it is about to introduce itself again.
-    fn vacate(&mut self, route: &Bytes, now: Instant) {
+    fn end_session_on(&mut self, route: &Bytes, now: Instant) {
         let Some(&key) = self.routes.get(route) else {
             return;
         };
         let name = self.peers.get(&key).map(|peer| peer.name.clone());
         tracing::debug!(peer = %name.unwrap_or_default(), "session replaced by another one");
-        if !self.park(key, now) {
-            self.remove(key, Ending::Replaced);
+        if !self.retain(key, now) {
+            self.remove(key, SessionEnd::Replaced);
         }
         self.routes.remove(route);
     }
@@ -1218,28 +1245,30 @@ impl State {
     /// Ends the session of the peer that was lost first, so that there is room for another. Returns whether
     /// there was one.
     fn evict(&mut self) -> bool {
-        let lost = self.peers.values().filter(|peer| !peer.is_there());
-        let first = lost.min_by_key(|peer| peer.lost).map(|peer| peer.key);
-        first.map(|key| self.remove(key, Ending::Expired)).is_some()
+        let lost = self.peers.values().filter(|peer| !peer.is_alive());
+        let first = lost.min_by_key(|peer| peer.lost_at).map(|peer| peer.key);
+        first
+            .map(|key| self.remove(key, SessionEnd::Expired))
+            .is_some()
     }
 
     /// Forgets a peer. Returns the id of a client that has vanished: one that has not closed its session, and
     /// has no other one.
-    fn remove(&mut self, key: PeerKey, ending: Ending) -> Option<Arc<str>> {
+    fn remove(&mut self, key: PeerKey, ending: SessionEnd) -> Option<Arc<str>> {
         let mut peer = self.peers.remove(&key)?;
-        self.ended += 1;
-        self.hellos.release_all(&key);
+        self.ended_sessions += 1;
+        self.hello_memory.release_all(&key);
         if self.routes.get(&peer.route) == Some(&key) {
             self.routes.remove(&peer.route);
         }
         self.sessions.remove(&peer.id);
         match peer.role {
-            Role::Worker { .. } => {
-                self.there -= usize::from(peer.is_there());
-                self.dispatch.forget(peer.key, &mut self.failed);
+            PeerRole::Worker { .. } => {
+                self.connected_workers -= usize::from(peer.is_alive());
+                self.dispatch.remove_worker(peer.key, &mut self.failed);
                 None
             }
-            Role::Stream {
+            PeerRole::Consumer {
                 makes_calls,
                 is_paused,
                 ..
@@ -1248,22 +1277,22 @@ impl State {
                     self.inputs.pause(peer.key, false);
                 }
                 let (messages, _) = peer.session.unacknowledged();
-                let messages = messages + self.streams.parked(peer.key);
-                if messages > 0 && ending == Ending::Expired {
+                let messages = messages + self.subscriptions.retained(peer.key);
+                if messages > 0 && ending == SessionEnd::Expired {
                     let name = &peer.name;
-                    if self.streams.has_a_place(peer.key) {
+                    if self.subscriptions.is_retained(peer.key) {
                         tracing::warn!(peer = %name, messages, "dropping the backlog of a lost subscriber");
                     } else {
                         // Usually its process has ended.
                         tracing::info!(peer = %name, messages, "dropping the answers of a lost client");
                     }
                     let mut items = peer.session.take_unacknowledged();
-                    items.extend(self.streams.take_parked(peer.key));
-                    self.streams.return_backlog(peer.key, items);
+                    items.extend(self.subscriptions.take_retained(peer.key));
+                    self.subscriptions.return_backlog(peer.key, items);
                 }
-                self.streams.remove(peer.key);
+                self.subscriptions.remove(peer.key);
                 let is_last = makes_calls && self.forget_caller(&peer.name);
-                (is_last && ending == Ending::Expired).then_some(peer.name)
+                (is_last && ending == SessionEnd::Expired).then_some(peer.name)
             }
         }
     }
@@ -1282,23 +1311,23 @@ impl State {
     }
 
     /// A peer drains: it accepts only what it has given credit for.
-    fn drained(&mut self, key: PeerKey) {
+    fn peer_is_draining(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.get_mut(&key) {
             let unsent = match peer.role {
-                Role::Worker { .. } => VecDeque::new(),
-                Role::Stream { .. } => peer.session.take_unsent(),
+                PeerRole::Worker { .. } => VecDeque::new(),
+                PeerRole::Consumer { .. } => peer.session.take_unsent(),
             };
             match peer.role {
-                Role::Worker { .. } => tracing::info!(worker = %peer.name, "worker draining"),
-                Role::Stream { .. } if self.streams.has_a_place(peer.key) => {
+                PeerRole::Worker { .. } => tracing::info!(worker = %peer.name, "worker draining"),
+                PeerRole::Consumer { .. } if self.subscriptions.is_retained(peer.key) => {
                     tracing::info!(subscriber = %peer.name, "subscriber draining");
                 }
-                Role::Stream { .. } => tracing::debug!(peer = %peer.name, "peer draining"),
+                PeerRole::Consumer { .. } => tracing::debug!(peer = %peer.name, "peer draining"),
             }
-            if self.streams.has_a_place(peer.key) {
-                self.streams.park(peer.key, unsent);
+            if self.subscriptions.is_retained(peer.key) {
+                self.subscriptions.retain(peer.key, unsent);
             } else {
-                self.streams.remove(peer.key);
+                self.subscriptions.remove(peer.key);
             }
             peer.session.finish();
         }
@@ -1306,16 +1335,16 @@ impl State {
 
     /// Keeps the pending publications of a subscriber that has left, until its session expires. Returns whether
     /// the peer may have any.
-    fn park(&mut self, key: PeerKey, now: Instant) -> bool {
+    fn retain(&mut self, key: PeerKey, now: Instant) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
-        let may_return =
-            matches!(peer.role, Role::Stream { .. }) && self.streams.has_a_place(peer.key);
-        if may_return && !self.drains {
+        let may_return = matches!(peer.role, PeerRole::Consumer { .. })
+            && self.subscriptions.is_retained(peer.key);
+        if may_return && !self.is_draining {
             let unacknowledged = peer.session.take_unacknowledged();
-            self.streams.park(peer.key, unacknowledged);
-            peer.lost = Some(now);
+            self.subscriptions.retain(peer.key, unacknowledged);
+            peer.lost_at = Some(now);
             return true;
         }
         false
@@ -1323,40 +1352,40 @@ impl State {
 
     /// Removes the lost subscriber of this name that follows the same topics, and returns what it has not
     /// acknowledged and its pending publications.
-    fn inherit(&mut self, name: &str, following: &Following) -> VecDeque<Item> {
-        if name.is_empty() || !following.has_a_place() {
+    fn take_retained_of(&mut self, name: &str, following: &Following) -> VecDeque<TaggedBatch> {
+        if name.is_empty() || !following.is_retained() {
             return VecDeque::new();
         }
-        let streams = &self.streams;
-        let heir = |peer: &&Peer| {
+        let subscriptions = &self.subscriptions;
+        let heir = |peer: &&LinkPeer| {
             &*peer.name == name
-                && (!peer.is_there() || peer.gone.is_some())
-                && streams.follows(peer.key, following)
+                && (!peer.is_alive() || peer.disconnected_at.is_some())
+                && subscriptions.follows(peer.key, following)
         };
         let Some(key) = self.peers.values().find(heir).map(|peer| peer.key) else {
             return VecDeque::new();
         };
         let peer = self.peers.get_mut(&key).expect("it was just there");
         let mut items = peer.session.take_unacknowledged();
-        items.extend(self.streams.take_parked(peer.key));
-        self.remove(key, Ending::Replaced);
+        items.extend(self.subscriptions.take_retained(peer.key));
+        self.remove(key, SessionEnd::Replaced);
         items
     }
 
     /// A stream's peer may have acknowledged something. Tells whether somebody may have waited for that.
-    fn acknowledged(&mut self, key: PeerKey) -> bool {
+    fn handle_acknowledgement(&mut self, key: PeerKey) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else {
             return false;
         };
-        peer.settle(&self.streams, &self.inputs);
+        peer.return_credit(&self.subscriptions, &self.inputs);
         let session = &peer.session;
-        self.streams.drained(peer.key, session) || session.is_acknowledged()
+        self.subscriptions.has_drained(peer.key, session) || session.is_acknowledged()
     }
 }
 
 /// Where headers and the messages behind them go.
 #[derive(Debug)]
-pub(super) enum Output {
+pub(super) enum ServerOutput {
     /// Nowhere: the component does not run yet, or any more.
     None,
     Router(RouterSender),
@@ -1364,7 +1393,7 @@ pub(super) enum Output {
     Recorded(VecDeque<Frames>),
 }
 
-impl Output {
+impl ServerOutput {
     fn is_some(&self) -> bool {
         !matches!(self, Self::None)
     }
@@ -1391,7 +1420,7 @@ impl Output {
 
 /// Why a peer of this role is refused.
 fn not_served(role: &str) -> String {
-    let role = short(role);
+    let role = truncate_name(role);
     match role {
         WORKER => "workers connect to a master or hub, and this component is neither: give the `db_address` of one of these".to_owned(),
         CLIENT => "clients call a server or master, and this component is neither: give the `db_address` of one of these".to_owned(),
@@ -1400,11 +1429,11 @@ fn not_served(role: &str) -> String {
 }
 
 /// How many bytes messages keep in memory, about.
-fn held(groups: &[Group]) -> usize {
+fn memory_of(groups: &[Group]) -> usize {
     let bytes = groups.iter().map(Group::bytes).sum();
-    held_bytes(groups.iter().map(Group::len).sum(), bytes)
+    memory_bytes(groups.iter().map(Group::len).sum(), bytes)
 }
 
-pub(super) fn short(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST_NAME)]
+pub(super) fn truncate_name(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
 }

@@ -50,7 +50,7 @@ impl Remote {
 
     fn begin(hello: &LinkHello, now: Instant) -> Session {
         let id = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        let window = Window {
+        let window = CreditWindow {
             messages: 100,
             bytes: 1_000_000,
         };
@@ -78,14 +78,16 @@ impl Remote {
         self.session.receive(now, &header, frames, &mut events);
         for event in events {
             match event {
-                Event::Open => self.is_open = true,
-                Event::Messages(item) => {
+                SessionEvent::Opened => self.is_open = true,
+                SessionEvent::Messages(item) => {
                     let bytes = item.group.bytes() as u64;
                     self.session.consume(item.len() as u64, bytes);
                     let text = |frame: Bytes| String::from_utf8(frame.to_vec()).unwrap();
                     self.received.extend(item.group.frames().map(text));
                 }
-                Event::Forgotten | Event::Closed { .. } | Event::Refused(_) => {
+                SessionEvent::Forgotten
+                | SessionEvent::Closed { .. }
+                | SessionEvent::Refused(_) => {
                     let again = self.is_open;
                     let hello = LinkHello {
                         again,
@@ -94,14 +96,16 @@ impl Remote {
                     self.session = Self::begin(&hello, now);
                     self.renewals += 1;
                 }
-                Event::Draining | Event::Finished | Event::InPlace => {}
+                SessionEvent::Draining
+                | SessionEvent::Finished
+                | SessionEvent::SubscriptionsReady => {}
             }
         }
     }
 }
 
 /// Whether the component learns that a connection was closed.
-type IsTold = bool;
+type IsReported = bool;
 
 struct World {
     now: Instant,
@@ -157,7 +161,7 @@ impl World {
     fn component(now: Instant) -> (Links, mpsc::UnboundedReceiver<Incoming>) {
         let links = Links::new(OPTIONS());
         *links.time.lock().unwrap() = Some(now);
-        links.state().output = Output::Recorded(VecDeque::new());
+        links.state().output = ServerOutput::Recorded(VecDeque::new());
         assert!(links.give_tasks());
         let _ = links.take_results();
         let inputs = links.take_inputs().unwrap();
@@ -172,30 +176,30 @@ impl World {
     }
 
     /// A connection breaks, with all that was on it.
-    fn cut(&mut self, index: usize, is_told: IsTold) {
+    fn cut(&mut self, index: usize, is_reported: IsReported) {
         let remote = &mut self.remotes[index];
         remote.sent.clear();
         remote.arriving.clear();
-        if is_told && remote.lives {
+        if is_reported && remote.lives {
             self.links.gone(&remote.route);
         }
     }
 
-    fn break_connection(&mut self, index: usize, is_told: IsTold) {
-        self.cut(index, is_told);
+    fn break_connection(&mut self, index: usize, is_reported: IsReported) {
+        self.cut(index, is_reported);
         self.remotes[index].session.reconnected();
         self.connect(index);
     }
 
-    fn restart_remote(&mut self, index: usize, is_told: IsTold) {
-        self.cut(index, is_told);
+    fn restart_remote(&mut self, index: usize, is_reported: IsReported) {
+        self.cut(index, is_reported);
         let hello = self.remotes[index].hello.clone();
         self.remotes[index] = Remote::new(hello, self.now);
         self.connect(index);
     }
 
-    fn kill_remote(&mut self, index: usize, is_told: IsTold) {
-        self.cut(index, is_told);
+    fn kill_remote(&mut self, index: usize, is_reported: IsReported) {
+        self.cut(index, is_reported);
         self.remotes[index].lives = false;
     }
 
@@ -232,13 +236,13 @@ impl World {
         }
         let frame = Bytes::from_static(b"call");
         let session = &mut self.remotes[index].session;
-        session.submit(Item::new(0, frame), self.now);
+        session.submit(TaggedBatch::new(0, frame), self.now);
     }
 
     /// Brings what the component has sent onto the connections.
     fn route(&mut self) {
         let mut state = self.links.state();
-        let Output::Recorded(sent) = &mut state.output else {
+        let ServerOutput::Recorded(sent) = &mut state.output else {
             panic!("it is recorded");
         };
         for frames in std::mem::take(sent) {
@@ -329,20 +333,21 @@ impl World {
         }
         let mut callers = BTreeMap::<Arc<str>, u32>::new();
         for peer in state.peers.values() {
-            if matches!(peer.role, Role::Stream { makes_calls, .. } if makes_calls) {
+            if matches!(peer.role, PeerRole::Consumer { makes_calls, .. } if makes_calls) {
                 *callers.entry(peer.name.clone()).or_default() += 1;
             }
         }
         let counted: BTreeMap<_, _> = state.callers.clone().into_iter().collect();
         assert_eq!(counted, callers);
         let workers = state.peers.values();
-        let workers = workers.filter(|it| matches!(it.role, Role::Worker { .. }) && it.is_there());
-        assert_eq!(state.there, workers.count());
+        let workers =
+            workers.filter(|it| matches!(it.role, PeerRole::Worker { .. }) && it.is_alive());
+        assert_eq!(state.connected_workers, workers.count());
     }
 
     fn sessions(&self) -> usize {
         let state = self.links.state();
-        state.peers.values().filter(|it| it.is_there()).count()
+        state.peers.values().filter(|it| it.is_alive()).count()
     }
 
     /// When nothing goes wrong any more: no session is left but those of living peers, and each living peer
@@ -586,11 +591,11 @@ fn publisher_waits_for_a_dead_subscriber_no_longer_than_the_idle_timeout() {
     for _ in 1..10_000 {
         world.publish("news");
     }
-    assert!(world.links.state().streams.full_since(1).is_none());
+    assert!(world.links.state().subscriptions.full_since(1).is_none());
     world.publish("news");
-    assert!(world.links.state().streams.full_since(1).is_some());
+    assert!(world.links.state().subscriptions.full_since(1).is_some());
     world.run(OPTIONS().idle_timeout + 3 * TICK);
-    assert!(world.links.state().streams.full_since(1).is_none());
+    assert!(world.links.state().subscriptions.full_since(1).is_none());
     assert_eq!(world.links.state().peers.len(), 4);
     assert_eq!(world.remotes[1].received.len(), 10_000);
     world.assert_heals();
@@ -607,7 +612,7 @@ fn publisher_waits_for_the_next_subscriber_at_the_backlog_of_one_that_left() {
     world
         .links
         .receive(std::iter::once(frames.into_iter().collect()));
-    let is_full = |world: &World| world.links.state().streams.full_since(1).is_some();
+    let is_full = |world: &World| world.links.state().subscriptions.full_since(1).is_some();
     for _ in 1..10_000 {
         world.publish("news");
     }
@@ -617,7 +622,7 @@ fn publisher_waits_for_the_next_subscriber_at_the_backlog_of_one_that_left() {
         is_full(&world),
         "the publisher waits for its next subscriber"
     );
-    assert_eq!(world.links.state().streams.parked(1), 10_000);
+    assert_eq!(world.links.state().subscriptions.retained(1), 10_000);
 }
 
 #[test]
@@ -683,7 +688,7 @@ fn client_that_stops_does_not_stop_the_publisher() {
     for _ in 1..40_000 {
         world.publish("anna/1");
     }
-    let is_full = |world: &World| world.links.state().streams.full_since(3).is_some();
+    let is_full = |world: &World| world.links.state().subscriptions.full_since(3).is_some();
     assert!(!is_full(&world));
     // More than any client may leave unread: it is waited for, for a moment.
     world.publish("anna/1");
@@ -736,9 +741,9 @@ enum Step {
     ToRemote(usize),
     Publish(&'static str),
     Call(usize),
-    Cut(usize, IsTold),
-    RestartRemote(usize, IsTold),
-    KillRemote(usize, IsTold),
+    Cut(usize, IsReported),
+    RestartRemote(usize, IsReported),
+    KillRemote(usize, IsReported),
     BeginAgain(usize),
     RestartComponent,
     Wait(u64),

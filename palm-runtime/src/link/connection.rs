@@ -11,10 +11,11 @@ use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use super::header;
-use super::liveness::Life;
+use super::liveness::LinkLiveness;
 use super::options::LinkOptions;
 use super::session::{
-    Event, Item, LIVENESS_VERSION, RETURNS_VERSION, Session, TASK_STEP, VERSION, Window, messages,
+    CreditWindow, LIVENESS_VERSION, RETURNS_VERSION, Session, SessionEvent, TASK_TAG_STEP,
+    TaggedBatch, VERSION, message_count,
 };
 use super::streams::Following;
 use super::task::{Outcome, Progress, Received, Task, TaskGroup};
@@ -30,23 +31,23 @@ use crate::wait_cause::{Connecting, WaitCause};
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How many messages, and bytes, may wait until the other side has them.
-const OUTBOX: (usize, usize) = (10_000, 64 * 1024 * 1024);
+const OUTBOX_LIMIT: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
 /// How long the tasks that a worker holds besides those it runs should take, and how many may be.
-const AHEAD: Duration = Duration::from_millis(10);
-const MOST_AHEAD: u64 = 1000;
+const PREFETCH_TIME: Duration = Duration::from_millis(10);
+const MAX_PREFETCH: u64 = 1000;
 
 /// How long the goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a peer that is not connected is waited for until what it has not acknowledged is given up.
 const DISCONNECTED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A timer that comes so late shows that this process was stopped, or its thread held by a method.
-const HELD: Duration = Duration::from_millis(500);
+const STALL_THRESHOLD: Duration = Duration::from_millis(500);
 
 /// How long after a refusal to try again.
-const AGAIN: Duration = Duration::from_secs(1);
+const REFUSED_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How many tasks a worker holds besides those that it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,10 +170,10 @@ pub(crate) struct Link {
     hello: LinkHello,
     /// The socket, for who receives from it.
     dealer: tokio::sync::Mutex<Option<Dealer>>,
-    state: Mutex<State>,
+    state: Mutex<ClientState>,
     /// Told when something has changed that one who waits may wait for.
     changed: Notify,
-    life: Arc<Life>,
+    liveness: Arc<LinkLiveness>,
     arrivals: mpsc::UnboundedSender<Vec<Arrival>>,
     connecting: Connecting,
     /// Why the other side has refused the last session.
@@ -180,33 +181,33 @@ pub(crate) struct Link {
 }
 
 #[derive(Debug)]
-struct State {
+struct ClientState {
     dealer: Option<DealerSender>,
     session: Session,
     /// How many sessions there have been.
-    number: u64,
-    pace: Pace,
+    session_number: u64,
+    pace: PrefetchWindow,
     /// How many tasks may still come, of all sessions; what has come in this session.
-    left: u64,
-    taken: u64,
-    draining: bool,
+    task_limit: u64,
+    received_tasks: u64,
+    is_draining: bool,
     /// Whether tasks that arrive are returned at once.
     is_returning: bool,
     /// Whether the other side will send no more.
-    finished: bool,
+    peer_finished: bool,
     /// Whether the other side takes no more in this session.
-    ending: bool,
+    peer_is_draining: bool,
     /// What goes over the next session.
-    waiting: VecDeque<Item>,
+    next_session: VecDeque<TaggedBatch>,
     /// Whether the last session is over and what was in it is lost.
     is_lost: bool,
     /// Not before then a new session begins.
-    pause: Option<Instant>,
+    retry_at: Option<Instant>,
     /// Whether the first session is open.
     is_open: bool,
-    events: Vec<Event>,
+    events: Vec<SessionEvent>,
     tasks: OpenTasks,
-    life: Arc<Life>,
+    liveness: Arc<LinkLiveness>,
 }
 
 /// The tasks of a worker that may have no outcome yet.
@@ -316,36 +317,36 @@ impl Link {
             ..LinkHello::default()
         };
         let now = Instant::now();
-        let pace = Pace::new(concurrency as u64, prefetch, now);
-        let session = begin(&hello, pace.window(), options.heartbeat, now);
-        let life = Life::new(address, sockets);
+        let pace = PrefetchWindow::new(concurrency as u64, prefetch, now);
+        let session = new_session(&hello, pace.window(), options.heartbeat, now);
+        let liveness = LinkLiveness::new(address, sockets);
         let link = Self {
             address: address.clone(),
             sockets: sockets.clone(),
             options,
             hello,
             dealer: tokio::sync::Mutex::new(None),
-            state: Mutex::new(State {
+            state: Mutex::new(ClientState {
                 dealer: None,
                 session,
-                number: 1,
+                session_number: 1,
                 pace,
-                left: u64::MAX,
-                taken: 0,
-                draining: false,
+                task_limit: u64::MAX,
+                received_tasks: 0,
+                is_draining: false,
                 is_returning: false,
-                finished: false,
-                ending: false,
-                waiting: VecDeque::new(),
+                peer_finished: false,
+                peer_is_draining: false,
+                next_session: VecDeque::new(),
                 is_lost: false,
-                pause: None,
+                retry_at: None,
                 is_open: false,
                 events: Vec::new(),
                 tasks: OpenTasks::default(),
-                life: life.clone(),
+                liveness: liveness.clone(),
             }),
             changed: Notify::new(),
-            life,
+            liveness,
             arrivals,
             connecting: Connecting::new(address),
             refused: WaitCause::default(),
@@ -353,15 +354,15 @@ impl Link {
         (Arc::new(link), received)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClientState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes no more than `messages` in all.
     pub(crate) fn limit(&self, messages: u64) {
         let mut state = self.state();
-        state.left = messages;
-        state.session.limit(messages);
+        state.task_limit = messages;
+        state.session.set_limit(messages);
     }
 
     /// Where the other side is.
@@ -388,7 +389,7 @@ impl Link {
 
     /// Waits until the other side has answered once. Cancel safe.
     pub(crate) async fn opened(&self) {
-        self.until(|state| state.is_open).await;
+        self.wait_until(|state| state.is_open).await;
     }
 
     /// Each of the tasks that arrived together and are to run here, and its message.
@@ -405,12 +406,12 @@ impl Link {
         let component = state.session.component();
         let tasks = received.each(group).map(|(task, _)| task);
         let tasks = TaskGroup::new(self.clone(), component, tasks);
-        if received.session != state.number || state.session.is_over() {
+        if received.session != state.session_number || state.session.is_over() {
             for entry in tasks.entries() {
                 entry.progress.revoke();
             }
         } else {
-            state.arrived(&tasks, now);
+            state.register(&tasks, now);
         }
         drop(state);
         let tasks = tasks.tasks().zip(group.frames());
@@ -435,10 +436,10 @@ impl Link {
             return 0;
         }
         state.is_returning = true;
-        let revoked = state.tasks.revoke(state.number, revoke);
+        let revoked = state.tasks.revoke(state.session_number, revoke);
         let count = revoked.len();
         for task in revoked {
-            state.give_back(task);
+            state.return_task(task);
         }
         state.flush(now);
         count
@@ -447,7 +448,7 @@ impl Link {
     /// Takes no more than what is under way.
     pub(crate) fn drain(&self) {
         let mut state = self.state();
-        state.draining = true;
+        state.is_draining = true;
         state.session.drain();
         state.flush(Instant::now());
         // Who waits for something to do looks again.
@@ -457,28 +458,31 @@ impl Link {
 
     /// Waits until the other side sends no more: it has said so, or there is none. Cancel safe.
     pub(crate) async fn drained(&self) {
-        self.until(|state| state.finished || (state.draining && !state.is_connected()))
-            .await;
+        self.wait_until(|state| {
+            state.peer_finished || (state.is_draining && !state.is_connected())
+        })
+        .await;
     }
 
     /// Waits until the other side has said that it sends no more; for as long as it takes until that is heard.
     /// Cancel safe.
     pub(crate) async fn finished(&self) {
-        self.until(|state| state.finished || state.session.is_over())
+        self.wait_until(|state| state.peer_finished || state.session.is_over())
             .await;
     }
 
     /// Waits until the other side has all that was given to it. Cancel safe.
     pub(crate) async fn acknowledged(&self) {
-        self.until(|state| {
-            state.waiting.is_empty() && (state.session.is_over() || state.session.is_acknowledged())
+        self.wait_until(|state| {
+            state.next_session.is_empty()
+                && (state.session.is_over() || state.session.is_acknowledged())
         })
         .await;
     }
 
     /// Whether there is room for what is to be sent.
     pub(crate) fn has_room(&self) -> bool {
-        self.state().has_room()
+        self.state().has_capacity()
     }
 
     /// [`acknowledged`](Self::acknowledged), or until the other side has not been connected for a while.
@@ -486,8 +490,8 @@ impl Link {
     pub(crate) async fn acknowledged_or_gone(&self) {
         let gone = async {
             loop {
-                self.until(|state| !state.is_connected()).await;
-                let connected = self.until(State::is_connected);
+                self.wait_until(|state| !state.is_connected()).await;
+                let connected = self.wait_until(ClientState::is_connected);
                 let back = tokio::time::timeout(DISCONNECTED_TIMEOUT, connected);
                 if back.await.is_err() {
                     return;
@@ -502,18 +506,18 @@ impl Link {
 
     /// Waits until there is room for what is to be sent. Cancel safe.
     pub(crate) async fn room(&self) {
-        self.until(State::has_room).await;
+        self.wait_until(ClientState::has_capacity).await;
     }
 
     /// Sends messages. What one session does not bring goes over the next one, as `resend` says.
     pub(crate) fn send_all(&self, resend: Resend, messages: impl Iterator<Item = Group>) {
         let now = Instant::now();
         let mut state = self.state();
-        let is_closed = state.ending || state.session.is_over();
+        let is_closed = state.peer_is_draining || state.session.is_over();
         for group in messages {
-            let item = Item::of(resend.tag(), 0, group);
+            let item = TaggedBatch::of(resend.tag(), 0, group);
             if is_closed {
-                state.waiting.push_back(item);
+                state.next_session.push_back(item);
             } else {
                 state.session.submit(item, now);
             }
@@ -526,14 +530,14 @@ impl Link {
         let now = Instant::now();
         let mut state = self.state();
         for message in messages {
-            if message.session == state.number {
+            if message.session == state.session_number {
                 state.session.consume(message.messages, message.bytes);
             }
         }
         state.flush(now);
     }
 
-    async fn until(&self, done: impl Fn(&State) -> bool) {
+    async fn wait_until(&self, done: impl Fn(&ClientState) -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -548,7 +552,7 @@ impl Link {
     pub(crate) fn submit(
         &self,
         results: impl Iterator<Item = Message>,
-        together: &mut ResultGroups,
+        batcher: &mut ResultGroups,
     ) -> usize {
         let now = Instant::now();
         let mut state = self.state();
@@ -563,7 +567,7 @@ impl Link {
                     continue;
                 }
                 // The master that wanted it is gone, and whoever asked it asks again.
-                Some((task, _)) if task.session != state.number => continue,
+                Some((task, _)) if task.session != state.session_number => continue,
                 // The task was returned.
                 Some((_, Outcome::Over)) => continue,
                 Some((task, Outcome::Open)) => (task.tag, false),
@@ -577,17 +581,17 @@ impl Link {
                     (task.tag, false)
                 }
             };
-            together.add((tag, is_last), result, &mut items);
+            batcher.add((tag, is_last), result, &mut items);
         }
-        items.extend(together.take());
+        items.extend(batcher.take());
         let bytes = items.iter().map(|item| item.group.bytes()).sum();
         for item in items {
             state.submit(item, now);
         }
         for task in returned {
-            state.give_back(task);
+            state.return_task(task);
         }
-        state.ended(ended, now);
+        state.finish_tasks(ended, now);
         state.flush(now);
         bytes
     }
@@ -595,16 +599,16 @@ impl Link {
     /// The last reference to a task was dropped: it is ended without a further result, or returned.
     pub(super) fn settle(&self, task: Received, outcome: Outcome, now: Instant) {
         let mut state = self.state();
-        if task.session != state.number {
+        if task.session != state.session_number {
             return;
         }
         if outcome == Outcome::Ended {
             state.session.consume(1, task.bytes);
-            let item = Item::new(task.tag | 1, Bytes::new());
+            let item = TaggedBatch::new(task.tag | 1, Bytes::new());
             state.submit(item, now);
-            state.ended(1, now);
+            state.finish_tasks(1, now);
         } else {
-            state.give_back(task);
+            state.return_task(task);
         }
         state.flush(now);
     }
@@ -617,7 +621,7 @@ impl Link {
     /// [`SocketError::Connect`] when the address is none to connect to.
     pub(crate) async fn drive(&self) -> Result<(), SocketError> {
         let mut slot = self.dealer.lock().await;
-        let _driven = self.life.drive();
+        let _driven = self.liveness.drive();
         loop {
             let dealer = match &mut *slot {
                 Some(dealer) => dealer,
@@ -630,7 +634,7 @@ impl Link {
             let sender = dealer.sender();
             let conversed = tokio::select! {
                 biased;
-                conversed = self.converse(dealer) => conversed,
+                conversed = self.drive_connection(dealer) => conversed,
                 never = self.explain_disconnections(&sender) => match never {},
             };
             if conversed.is_err() {
@@ -671,7 +675,7 @@ impl Link {
     }
 
     /// Talks to the master until it has been silent for too long.
-    async fn converse(&self, dealer: &mut Dealer) -> Result<(), SocketClosed> {
+    async fn drive_connection(&self, dealer: &mut Dealer) -> Result<(), SocketClosed> {
         let mut begin = Instant::now();
         let mut planned = begin;
         let sender = dealer.sender();
@@ -679,26 +683,28 @@ impl Link {
         let mut messages = Vec::new();
         loop {
             let now = Instant::now();
-            if now.saturating_duration_since(planned) > HELD.min(self.options.idle_timeout / 4) {
+            if now.saturating_duration_since(planned)
+                > STALL_THRESHOLD.min(self.options.idle_timeout / 4)
+            {
                 // This side was held up, and has not read its socket: the silence is its own.
                 begin = now;
             }
             let due = {
                 let mut state = self.state();
-                self.renew(&mut state, now);
+                self.renew_session(&mut state, now);
                 state.flush(now);
                 // Who is not connected need not be heard of.
                 let silent = state.is_connected().then(|| {
-                    let heard = state.session.heard().max(begin);
+                    let heard = state.session.last_heard().max(begin);
                     heard + self.options.idle_timeout
                 });
                 if silent.is_some_and(|silent| silent <= now) {
                     return Ok(());
                 }
-                let due = [state.session.due(), state.pause, silent];
+                let due = [state.session.timeout(), state.retry_at, silent];
                 let due = due.into_iter().flatten().min();
                 let due = due.map_or(now + self.options.idle_timeout, |due| due.max(now));
-                self.life.driven(due, state.session.heartbeat());
+                self.liveness.driven(due, state.session.heartbeat());
                 due
             };
             planned = due;
@@ -723,28 +729,31 @@ impl Link {
     }
 
     /// Begins a new session where the last one is over.
-    fn renew(&self, state: &mut State, now: Instant) {
-        if !state.session.is_over() || state.draining || state.pause.is_some_and(|end| end > now) {
+    fn renew_session(&self, state: &mut ClientState, now: Instant) {
+        if !state.session.is_over()
+            || state.is_draining
+            || state.retry_at.is_some_and(|end| end > now)
+        {
             return;
         }
-        state.pause = None;
-        state.number += 1;
-        state.ending = false;
-        state.left = state.left.saturating_sub(state.taken);
-        state.taken = 0;
+        state.retry_at = None;
+        state.session_number += 1;
+        state.peer_is_draining = false;
+        state.task_limit = state.task_limit.saturating_sub(state.received_tasks);
+        state.received_tasks = 0;
         let window = state.pace.window();
         let hello = LinkHello {
             again: state.is_open,
             ..self.hello.clone()
         };
-        state.session = begin(&hello, window, self.options.heartbeat, now);
-        state.session.set_lent(state.pace.lent);
-        state.session.limit(state.left);
-        for item in std::mem::take(&mut state.waiting) {
+        state.session = new_session(&hello, window, self.options.heartbeat, now);
+        state.session.set_lent_slots(state.pace.lent);
+        state.session.set_limit(state.task_limit);
+        for item in std::mem::take(&mut state.next_session) {
             state.session.submit(item, now);
         }
         if std::mem::take(&mut state.is_lost) {
-            self.give(vec![Arrival::Renewed]);
+            self.deliver(vec![Arrival::Renewed]);
         }
     }
 
@@ -768,17 +777,17 @@ impl Link {
             state.session.receive(now, &header, frames, &mut events);
             for event in events.drain(..) {
                 match event {
-                    Event::Open => {
+                    SessionEvent::Opened => {
                         state.is_open = true;
                         self.refused.clear();
                         state.show_life();
                     }
-                    Event::Messages(item) => {
+                    SessionEvent::Messages(item) => {
                         let messages = item.len() as u64;
-                        state.taken += messages;
+                        state.received_tasks += messages;
                         state.pace.began(messages, now);
                         let received = Received {
-                            session: state.number,
+                            session: state.session_number,
                             tag: item.tag,
                             step: item.step,
                             messages,
@@ -793,38 +802,38 @@ impl Link {
                             arrivals.push(Arrival::Messages(received, item.group));
                         }
                     }
-                    Event::InPlace => arrivals.push(Arrival::InPlace),
-                    Event::Draining => state.end(),
-                    Event::Finished => state.finished = true,
-                    Event::Forgotten => {
+                    SessionEvent::SubscriptionsReady => arrivals.push(Arrival::InPlace),
+                    SessionEvent::Draining => state.handle_draining(),
+                    SessionEvent::Finished => state.peer_finished = true,
+                    SessionEvent::Forgotten => {
                         tracing::info!("`{}` begins anew, and so does the link", self.address);
-                        state.over(false, now);
+                        state.end_session(false, now);
                     }
-                    Event::Closed { is_settled } => {
+                    SessionEvent::Closed { is_settled } => {
                         tracing::info!("`{}` has closed the link", self.address);
                         // Results of one master mean nothing to the next.
                         let is_settled = is_settled && self.hello.role != WORKER;
-                        state.over(is_settled, now);
+                        state.end_session(is_settled, now);
                     }
-                    Event::Refused(refusal) => {
+                    SessionEvent::Refused(refusal) => {
                         let reason = refusal.reason;
                         if self.refused.set(&reason) {
                             tracing::warn!("`{}` has closed the link: {reason}", self.address);
                         }
-                        state.over(false, now);
-                        state.pause = Some(now + AGAIN);
+                        state.end_session(false, now);
+                        state.retry_at = Some(now + REFUSED_RETRY_DELAY);
                     }
                 }
             }
             state.events = events;
         }
         state.flush(now);
-        self.give(arrivals);
+        self.deliver(arrivals);
         self.changed.notify_waiters();
     }
 
     /// Gives on what has come; without a receiver the component has stopped.
-    fn give(&self, arrivals: Vec<Arrival>) {
+    fn deliver(&self, arrivals: Vec<Arrival>) {
         if !arrivals.is_empty() {
             let _ = self.arrivals.send(arrivals);
         }
@@ -837,7 +846,7 @@ impl Link {
             let header = state.session.close();
             state.send(header::encode(&header), Vec::new());
         }
-        state.life.set_session(None);
+        state.liveness.set_session(None);
         state.dealer = None;
     }
 
@@ -845,7 +854,7 @@ impl Link {
     pub(crate) async fn close(&self) {
         let dealer = self.dealer.lock().await.take();
         let limit = match self.state().is_connected() {
-            true => GOODBYE,
+            true => CLOSE_TIMEOUT,
             false => Duration::ZERO,
         };
         self.say_goodbye();
@@ -855,50 +864,51 @@ impl Link {
     }
 }
 
-fn begin(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant) -> Session {
+fn new_session(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant) -> Session {
     let id = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
-    let window = Window {
+    let window = CreditWindow {
         messages: window,
         bytes: WINDOW_BYTES,
     };
     Session::connect(id, hello.clone(), window, heartbeat, now)
 }
 
-impl State {
+impl ClientState {
     /// The session is open: its peer is shown that this process lives if its task cannot run.
     fn show_life(&self) {
         let session = &self.session;
         let knows_it = session.version() >= LIVENESS_VERSION;
         let session = knows_it.then(|| (session.id().clone(), session.heartbeat()));
-        self.life.set_session(session);
+        self.liveness.set_session(session);
     }
 
     fn is_connected(&self) -> bool {
         self.dealer.as_ref().is_some_and(DealerSender::has_peer)
     }
 
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         let (unacknowledged, bytes) = self.session.unacknowledged();
-        unacknowledged + messages(&self.waiting) < OUTBOX.0 && bytes < OUTBOX.1
+        unacknowledged + message_count(&self.next_session) < OUTBOX_LIMIT.0
+            && bytes < OUTBOX_LIMIT.1
     }
 
     /// The other side takes no more: what it has no credit for goes over the next session.
-    fn end(&mut self) {
-        self.ending = true;
+    fn handle_draining(&mut self) {
+        self.peer_is_draining = true;
         let unsent = self.session.take_unsent();
-        self.waiting.extend(unsent);
+        self.next_session.extend(unsent);
         self.session.finish();
     }
 
     /// Sends a result of a worker, or the end of a task.
-    fn submit(&mut self, item: Item, now: Instant) {
-        if !self.ending && !self.session.is_over() {
+    fn submit(&mut self, item: TaggedBatch, now: Instant) {
+        if !self.peer_is_draining && !self.session.is_over() {
             self.session.submit(item, now);
         }
     }
 
     /// Tasks have arrived in this session. Revokes those that must not run here.
-    fn arrived(&mut self, tasks: &Arc<TaskGroup>, now: Instant) {
+    fn register(&mut self, tasks: &Arc<TaskGroup>, now: Instant) {
         for entry in tasks.entries() {
             let task = entry.received();
             if self.tasks.resume(task, tasks.component()) {
@@ -907,7 +917,7 @@ impl State {
                 self.pace.returned(1);
             } else if self.is_returning {
                 entry.progress.revoke();
-                self.give_back(task);
+                self.return_task(task);
             }
         }
         if self.is_returning {
@@ -918,31 +928,34 @@ impl State {
     }
 
     /// Returns a task to the master, which gives it to another worker.
-    fn give_back(&mut self, task: Received) {
+    fn return_task(&mut self, task: Received) {
         if self.session.is_over() {
             return;
         }
         self.pace.returned(1);
         if self.session.version() < RETURNS_VERSION {
             // The end of the session returns all of its tasks; while this side drains, that comes anyway.
-            if !self.draining {
+            if !self.is_draining {
                 let header = self.session.close();
                 self.send(header::encode(&header), Vec::new());
-                self.over(false, Instant::now());
+                self.end_session(false, Instant::now());
             }
             return;
         }
         self.session.consume(1, task.bytes);
-        self.submit(Item::new(task.tag & !1, Bytes::new()), Instant::now());
+        self.submit(
+            TaggedBatch::new(task.tag & !1, Bytes::new()),
+            Instant::now(),
+        );
     }
 
     /// The session is over, and with it what was to be done; unless all that was acknowledged has been.
-    fn over(&mut self, is_settled: bool, now: Instant) {
-        self.life.set_session(None);
-        self.tasks.session_is_over(self.number);
+    fn end_session(&mut self, is_settled: bool, now: Instant) {
+        self.liveness.set_session(None);
+        self.tasks.session_is_over(self.session_number);
         let mut untransmitted = self.session.take_unsent();
         let mut waiting = self.session.take_unacknowledged();
-        untransmitted.append(&mut self.waiting);
+        untransmitted.append(&mut self.next_session);
         if !is_settled {
             // The results of a worker are not wanted any more.
             waiting.retain(|item| item.tag == Resend::ByLink.tag());
@@ -952,23 +965,23 @@ impl State {
             self.is_lost = true;
         }
         waiting.append(&mut untransmitted);
-        self.waiting = waiting;
-        self.finished |= self.draining;
+        self.next_session = waiting;
+        self.peer_finished |= self.is_draining;
         self.pace.forget(now);
     }
 
     fn set_lent(&mut self, tasks: u32) {
         self.pace.lent = tasks;
-        self.session.set_lent(tasks);
-        if !self.draining {
+        self.session.set_lent_slots(tasks);
+        if !self.is_draining {
             self.session.set_window(self.pace.window());
         }
     }
 
-    fn ended(&mut self, tasks: u64, now: Instant) {
+    fn finish_tasks(&mut self, tasks: u64, now: Instant) {
         if tasks > 0 {
             self.pace.ended(tasks, now);
-            if !self.draining {
+            if !self.is_draining {
                 self.session.set_window(self.pace.window());
             }
         }
@@ -980,7 +993,7 @@ impl State {
             let header = header::encode(&transmission.header);
             if !self.send(header, transmission.frames) {
                 // Without a connection, or with a full queue: the link sends the header again later.
-                self.session.unsent(first);
+                self.session.retry_from(first);
                 break;
             }
         }
@@ -1006,13 +1019,13 @@ pub(crate) struct ResultGroups {
 }
 
 /// How many results go together.
-const MOST_TOGETHER: usize = 256;
+const MAX_BATCH_RESULTS: usize = 256;
 
 impl ResultGroups {
     /// Adds a result, the last one of its task or not. What it does not go together with goes to `out`, and so
     /// does the result where it goes alone.
-    fn add(&mut self, (tag, is_last): (u64, bool), result: Message, out: &mut Vec<Item>) {
-        let next = self.tag + TASK_STEP * self.builder.len() as u64;
+    fn add(&mut self, (tag, is_last): (u64, bool), result: Message, out: &mut Vec<TaggedBatch>) {
+        let next = self.tag + TASK_TAG_STEP * self.builder.len() as u64;
         let result = if is_last && tag == next {
             self.join(tag, result)
         } else {
@@ -1029,28 +1042,28 @@ impl ResultGroups {
         };
         if let Err(result) = result {
             let frame = result.into_frame_in(&mut self.memory);
-            out.push(Item::new(tag, frame));
+            out.push(TaggedBatch::new(tag, frame));
         }
     }
 
     fn join(&mut self, tag: u64, result: Message) -> Result<(), Message> {
         let is_first = self.builder.is_empty();
-        self.builder.join(result, MOST_TOGETHER)?;
+        self.builder.join(result, MAX_BATCH_RESULTS)?;
         if is_first {
             self.tag = tag;
         }
         Ok(())
     }
 
-    fn take(&mut self) -> Option<Item> {
+    fn take(&mut self) -> Option<TaggedBatch> {
         let group = self.builder.take()?;
-        Some(Item::of(self.tag, TASK_STEP, group))
+        Some(TaggedBatch::of(self.tag, TASK_TAG_STEP, group))
     }
 }
 
 /// How fast a worker is, and so how many tasks it should hold.
 #[derive(Debug)]
-struct Pace {
+struct PrefetchWindow {
     concurrency: u64,
     /// How many tasks wait for other calls, so that as many more run.
     lent: u32,
@@ -1063,7 +1076,7 @@ struct Pace {
     seconds: f64,
 }
 
-impl Pace {
+impl PrefetchWindow {
     fn new(concurrency: u64, prefetch: Prefetch, now: Instant) -> Self {
         Self {
             concurrency: concurrency.max(1),
@@ -1104,8 +1117,8 @@ impl Pace {
         let ahead = match self.prefetch {
             Prefetch::Fixed(tasks) => tasks,
             Prefetch::Measured => {
-                let tasks = AHEAD.as_secs_f64() / self.seconds.max(1e-9);
-                (tasks as u64).min(MOST_AHEAD)
+                let tasks = PREFETCH_TIME.as_secs_f64() / self.seconds.max(1e-9);
+                (tasks as u64).min(MAX_PREFETCH)
             }
         };
         self.concurrency + u64::from(self.lent) + ahead
@@ -1127,7 +1140,7 @@ mod tests {
         Received {
             session,
             tag,
-            step: TASK_STEP,
+            step: TASK_TAG_STEP,
             messages: 1,
             bytes: 3,
         }
@@ -1178,7 +1191,7 @@ mod tests {
 
     fn window_after(tasks: u64, each: Duration) -> u64 {
         let mut now = Instant::now();
-        let mut pace = Pace::new(2, Prefetch::Measured, now);
+        let mut pace = PrefetchWindow::new(2, Prefetch::Measured, now);
         for _ in 0..tasks {
             pace.began(1, now);
             now += each;
@@ -1193,15 +1206,18 @@ mod tests {
         assert_eq!(window_after(100, Duration::from_millis(11)), 2);
         assert_eq!(window_after(100, Duration::from_millis(6)), 2 + 1);
         assert!((98..=102).contains(&window_after(100, Duration::from_micros(100))));
-        assert_eq!(window_after(100, Duration::from_nanos(100)), 2 + MOST_AHEAD);
-        let pace = Pace::new(3, Prefetch::Fixed(5), Instant::now());
+        assert_eq!(
+            window_after(100, Duration::from_nanos(100)),
+            2 + MAX_PREFETCH
+        );
+        let pace = PrefetchWindow::new(3, Prefetch::Fixed(5), Instant::now());
         assert_eq!(pace.window(), 8);
     }
 
     #[test]
     fn idle_time_is_no_work() {
         let mut now = Instant::now();
-        let mut pace = Pace::new(1, Prefetch::Measured, now);
+        let mut pace = PrefetchWindow::new(1, Prefetch::Measured, now);
         for _ in 0..100 {
             now += Duration::from_secs(10);
             pace.began(1, now);

@@ -2,13 +2,13 @@
 //!
 //! No I/O and no clock. Tasks enter by [`submit`](Dispatch::submit) and leave by [`assign`](Dispatch::assign);
 //! results are reported by [`results`](Dispatch::results), [`result`](Dispatch::result) and
-//! [`finish`](Dispatch::finish), returned tasks by [`give_back`](Dispatch::give_back), lost workers by
+//! [`finish`](Dispatch::finish), returned tasks by [`return_task`](Dispatch::give_back), lost workers by
 //! [`lose`](Dispatch::lose). Each task ends exactly once: finished, or in a list of [`Failed`].
 //!
-//! **Scheduling.** Functions that the same workers can run share a [`Pool`] of waiting tasks, see
+//! **Scheduling.** Functions that the same workers can run share a [`TaskPool`] of waiting tasks, see
 //! [`functions`](super::functions). Pools take turns; within a pool clients share the workers fairly
 //! ([`FairQueue`]), and the least-loaded worker with credit receives the next task, round-robin on ties. A
-//! worker that has finished nothing for [`STALL`] receives no task beyond those it begins at once.
+//! worker that has finished nothing for [`STALL_TIMEOUT`] receives no task beyond those it begins at once.
 //!
 //! **Redelivery.** Tasks of a lost worker are redelivered before untried ones. The first result of a
 //! redelivered task counts, also that of a worker that was only thought to be lost.
@@ -30,9 +30,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::functions::{self, ClassId, Eligibility, FunctionId, Registry, UNKNOWN};
+use super::functions::{self, ClassId, Eligibility, FunctionId, FunctionTable, UNKNOWN_FUNCTION};
 use super::reports::{calls, no_worker};
-use super::session::held_bytes;
+use super::session::memory_bytes;
 use crate::by_number::ByNumber;
 use crate::error::CallFailure;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
@@ -51,31 +51,31 @@ pub(crate) type WorkerKey = u64;
 pub(crate) type TaskId = u64;
 
 /// How many tasks of a client are assigned at once while tasks of other clients wait.
-const FAIR_BATCH: usize = 16;
+const MAX_FAIR_BATCH: usize = 16;
 
 /// How many tasks may wait here at most, and their bytes. So many wait only if workers are idle that cannot run
 /// them.
-const BACKLOG: Usage = Usage {
+const MAX_WAITING: Usage = Usage {
     messages: 10_000,
     bytes: 64 * 1024 * 1024,
 };
 
 /// How long a worker may finish nothing until no further tasks are prefetched by it.
-const STALL: Duration = Duration::from_secs(1);
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a call of a function that no worker has ever listed waits for one that does.
-pub(super) const UNKNOWN_GRACE: Duration = Duration::from_secs(1);
+pub(super) const UNKNOWN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many names of such functions are remembered.
-const MAX_UNKNOWN: usize = 1000;
+const MAX_UNKNOWN_NAMES: usize = 1000;
 
 /// How long a worker is kept free of further tasks so that a suspect can run alone on it. If none gets idle
 /// by then, the suspect runs alongside the tasks of one.
-const RESERVATION: Duration = Duration::from_secs(5);
+const RESERVATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a worker was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub(crate) enum WorkerLoss {
     /// Its connection was closed, as when its process dies.
     Disconnected,
     /// It showed no sign of life for so long.
@@ -84,7 +84,7 @@ pub(crate) enum Loss {
     Left,
 }
 
-impl std::fmt::Display for Loss {
+impl std::fmt::Display for WorkerLoss {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Disconnected => formatter.write_str("connection closed"),
@@ -96,12 +96,12 @@ impl std::fmt::Display for Loss {
 
 /// A worker that was lost while it had begun a task.
 #[derive(Debug, Clone)]
-struct Death {
+struct WorkerDeath {
     worker: Arc<str>,
-    loss: Loss,
+    loss: WorkerLoss,
 }
 
-impl std::fmt::Display for Death {
+impl std::fmt::Display for WorkerDeath {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "`{}` ({})", self.worker, self.loss)
     }
@@ -109,16 +109,16 @@ impl std::fmt::Display for Death {
 
 /// A task that was assigned at least once.
 #[derive(Debug)]
-struct Task {
+struct DispatchedTask {
     frame: Bytes,
     function: FunctionId,
-    expiry: Expiry,
+    expiry: TaskExpiry,
     /// How many results were passed on.
     passed_on: u64,
     /// The workers that it was assigned to.
-    holders: SmallVec<[Holder; 1]>,
+    holders: SmallVec<[TaskHolder; 1]>,
     /// The workers that were lost after they had begun it.
-    deaths: Vec<Death>,
+    deaths: Vec<WorkerDeath>,
     /// Whether a worker was lost with it, begun or not.
     was_lost: bool,
     /// Whether it waits for a worker.
@@ -126,7 +126,7 @@ struct Task {
 }
 
 #[derive(Debug)]
-struct Holder {
+struct TaskHolder {
     key: WorkerKey,
     /// When it was assigned, in the order of all assignments.
     sequence: u64,
@@ -136,12 +136,12 @@ struct Holder {
     is_lost: bool,
 }
 
-impl Task {
+impl DispatchedTask {
     fn new(frame: Bytes, function: FunctionId) -> Self {
         Self {
             frame,
             function,
-            expiry: Expiry::Unread,
+            expiry: TaskExpiry::Unread,
             passed_on: 0,
             holders: SmallVec::new(),
             deaths: Vec::new(),
@@ -153,8 +153,8 @@ impl Task {
     /// Whether a result of this worker, if it is the last one too, is the only one of the task, and no other
     /// worker has to be considered.
     fn is_only_result(&self, key: WorkerKey) -> bool {
-        let is_alone = matches!(&self.holders[..], [holder] if holder.key == key);
-        is_alone && self.passed_on == 0 && !self.was_lost
+        let is_only_holder = matches!(&self.holders[..], [holder] if holder.key == key);
+        is_only_holder && self.passed_on == 0 && !self.was_lost
     }
 
     fn assign(&mut self, key: WorkerKey, sequence: u64) {
@@ -165,7 +165,7 @@ impl Task {
             holder.is_lost = false;
             return;
         }
-        self.holders.push(Holder {
+        self.holders.push(TaskHolder {
             key,
             sequence,
             results: 0,
@@ -176,7 +176,7 @@ impl Task {
 
 /// Tasks with consecutive ids that one worker has, of which each gets one result.
 #[derive(Debug)]
-struct HeldGroup {
+struct AssignedBatch {
     group: Group,
     function: FunctionId,
     key: WorkerKey,
@@ -187,7 +187,7 @@ struct HeldGroup {
     left: usize,
 }
 
-impl HeldGroup {
+impl AssignedBatch {
     fn new(group: Group, function: FunctionId, key: WorkerKey, sequence: u64) -> Self {
         Self {
             done: SmallVec::from_elem(0, group.len().div_ceil(64)),
@@ -211,14 +211,14 @@ impl HeldGroup {
 
 /// The deadline of a waiting task, read from its message once, and only if it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expiry {
+enum TaskExpiry {
     Unread,
     Never,
     At(Deadline),
 }
 
-impl Expiry {
-    fn of(frame: Bytes) -> Self {
+impl TaskExpiry {
+    fn read(frame: Bytes) -> Self {
         let deadline = Message::decode(frame).unwrap_or_default().deadline();
         deadline.map_or(Self::Never, Self::At)
     }
@@ -226,7 +226,7 @@ impl Expiry {
     /// Whether a deadline has passed: that of the messages, or the earliest of several.
     fn has_passed(&mut self, now: Deadline, frames: impl Iterator<Item = Bytes>) -> bool {
         if *self == Self::Unread {
-            let deadlines = frames.filter_map(|frame| match Self::of(frame) {
+            let deadlines = frames.filter_map(|frame| match Self::read(frame) {
                 Self::At(deadline) => Some(deadline),
                 _ => None,
             });
@@ -238,10 +238,10 @@ impl Expiry {
 
 /// Tasks that no worker has had.
 #[derive(Debug)]
-struct Untried {
+struct UntriedTasks {
     group: Group,
     function: FunctionId,
-    expiry: Expiry,
+    expiry: TaskExpiry,
 }
 
 fn usage(group: &Group) -> Usage {
@@ -253,7 +253,7 @@ fn usage(group: &Group) -> Usage {
 
 /// Waiting tasks that the same workers can run.
 #[derive(Debug, Default)]
-struct Pool {
+struct TaskPool {
     eligibility: Eligibility,
     /// How many tasks wait in it.
     waiting: usize,
@@ -263,12 +263,12 @@ struct Pool {
     lost: VecDeque<TaskId>,
     /// Tasks that workers have returned.
     returned: VecDeque<TaskId>,
-    untried: FairQueue<Untried>,
+    untried: FairQueue<UntriedTasks>,
     /// The worker that receives no further tasks until it is idle, and since when.
     reserved: Option<(WorkerKey, Instant)>,
 }
 
-impl Pool {
+impl TaskPool {
     fn shares_workers(&self, other: &Eligibility) -> bool {
         self.eligibility.iter().any(|class| other.contains(class))
     }
@@ -280,38 +280,38 @@ impl Pool {
 }
 
 #[derive(Debug)]
-struct Worker {
+struct WorkerState {
     name: Arc<str>,
     class: ClassId,
     /// How many tasks it runs at once; 0: unknown.
     concurrency: usize,
     /// How many of its tasks wait for other calls, so that it runs as many more.
-    lent: usize,
+    lent_slots: usize,
     /// How many tasks it has.
     load: usize,
     /// How many more it accepts.
-    room: u64,
+    credit: u64,
     /// When it was last assigned a task, in the order of all assignments.
-    turn: u64,
-    is_there: bool,
+    last_sequence: u64,
+    is_connected: bool,
     /// When it last finished a task, or was assigned one while it had none.
     progress: Instant,
     is_stalled: bool,
     /// The suspect that it runs, and receives no other task until that is done.
-    alone: Option<TaskId>,
+    exclusive_task: Option<TaskId>,
     is_reserved: bool,
 }
 
-impl Worker {
+impl WorkerState {
     fn can_receive(&self) -> bool {
-        self.is_there && self.room > 0 && self.alone.is_none()
+        self.is_connected && self.credit > 0 && self.exclusive_task.is_none()
     }
 
     /// How many tasks it runs at once now; 0: unknown.
     fn runs(&self) -> usize {
         match self.concurrency {
             0 => 0,
-            concurrency => concurrency + self.lent,
+            concurrency => concurrency + self.lent_slots,
         }
     }
 
@@ -321,45 +321,45 @@ impl Worker {
     }
 
     /// Its place among the workers that may be assigned a task.
-    fn place(&self, key: WorkerKey) -> Option<Place> {
+    fn ready_entry(&self, key: WorkerKey) -> Option<ReadyEntry> {
         let is_ready =
             self.can_receive() && !self.is_reserved && (!self.is_stalled || self.begins_at_once());
-        is_ready.then_some((self.load, self.turn, key))
+        is_ready.then_some((self.load, self.last_sequence, key))
     }
 }
 
 /// A worker's load, when it was last assigned a task, and its key.
-type Place = (usize, u64, WorkerKey);
+type ReadyEntry = (usize, u64, WorkerKey);
 
 /// Workers of a class that may be assigned a task, the next one in front: sorted, since the place of a worker
 /// that was assigned one is usually at the end or close to it.
 #[derive(Debug, Default)]
-struct Ready {
-    places: VecDeque<Place>,
+struct ReadyWorkers {
+    entries: VecDeque<ReadyEntry>,
     /// How many workers of the class run a suspect alone.
-    alone: usize,
+    exclusive: usize,
 }
 
-impl Ready {
-    fn first(&self) -> Option<&Place> {
-        self.places.front()
+impl ReadyWorkers {
+    fn first(&self) -> Option<&ReadyEntry> {
+        self.entries.front()
     }
 
-    fn insert(&mut self, place: Place) {
-        let index = self.places.partition_point(|other| *other < place);
-        self.places.insert(index, place);
+    fn insert(&mut self, entry: ReadyEntry) {
+        let index = self.entries.partition_point(|other| *other < entry);
+        self.entries.insert(index, entry);
     }
 
-    fn remove(&mut self, place: &Place) {
-        if let Ok(index) = self.places.binary_search(place) {
-            self.places.remove(index);
+    fn remove(&mut self, entry: &ReadyEntry) {
+        if let Ok(index) = self.entries.binary_search(entry) {
+            self.entries.remove(index);
         }
     }
 }
 
 /// Which workers a task may be assigned to, of those that are ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
+enum WorkerChoice {
     Any,
     /// Those that begin it at once.
     BeginsAtOnce,
@@ -389,23 +389,23 @@ pub(crate) enum Reach {
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     /// Those that were assigned alone, or redelivered.
-    tasks: ByNumber<Task>,
+    tasks: ByNumber<DispatchedTask>,
     /// Those that were assigned as a group, by the id of the first one.
-    together: BTreeMap<TaskId, HeldGroup>,
+    batches: BTreeMap<TaskId, AssignedBatch>,
     /// How many tasks are in these groups and have no result.
-    in_groups: usize,
+    batched_tasks: usize,
     /// Tasks that no worker has had.
     untried: Usage,
-    registry: Registry,
+    functions: FunctionTable,
     /// By eligibility; the tasks in the first one wait until a worker connects that can run them.
-    pools: Vec<Pool>,
+    pools: Vec<TaskPool>,
     /// The pool whose turn it was last.
     last_pool: usize,
-    workers: ByNumber<Worker>,
+    workers: ByNumber<WorkerState>,
     /// By class.
-    ready: Vec<Ready>,
+    ready: Vec<ReadyWorkers>,
     last_task: TaskId,
-    turn: u64,
+    last_sequence: u64,
     max_deliver: usize,
     /// Whether there are workers without links, which run any function.
     has_legacy: bool,
@@ -418,16 +418,16 @@ impl Dispatch {
     pub(crate) fn new(max_deliver: u32) -> Self {
         Self {
             tasks: ByNumber::default(),
-            together: BTreeMap::new(),
-            in_groups: 0,
+            batches: BTreeMap::new(),
+            batched_tasks: 0,
             untried: Usage::default(),
-            registry: Registry::default(),
-            pools: vec![Pool::default()],
+            functions: FunctionTable::default(),
+            pools: vec![TaskPool::default()],
             last_pool: 0,
             workers: ByNumber::default(),
             ready: Vec::new(),
             last_task: 0,
-            turn: 0,
+            last_sequence: 0,
             max_deliver: max_deliver.max(1) as usize,
             has_legacy: false,
             unknown: HashMap::new(),
@@ -436,11 +436,11 @@ impl Dispatch {
 
     /// Tasks that have not ended.
     pub(crate) fn outstanding(&self) -> usize {
-        self.tasks.len() + self.in_groups + self.untried.messages
+        self.tasks.len() + self.batched_tasks + self.untried.messages
     }
 
     /// Whether a worker could be assigned a task that it can run.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn has_credit(&self) -> bool {
         self.ready.iter().any(|ready| ready.first().is_some())
     }
 
@@ -465,34 +465,34 @@ impl Dispatch {
 
     /// Whether further tasks are accepted: a worker could be assigned one, or fewer than `ahead` wait.
     pub(crate) fn accepts(&self, ahead: usize) -> bool {
-        let is_full =
-            self.untried.messages >= BACKLOG.messages || self.untried.bytes >= BACKLOG.bytes;
-        !is_full && (self.has_room() || self.waiting() < ahead)
+        let is_full = self.untried.messages >= MAX_WAITING.messages
+            || self.untried.bytes >= MAX_WAITING.bytes;
+        !is_full && (self.has_credit() || self.waiting() < ahead)
     }
 
     /// How many bytes the tasks keep that workers have or have had, about. Looks at all of them.
     pub(crate) fn held_bytes(&self) -> usize {
         let tasks = self.tasks.values().map(|task| (1, task.frame.len()));
-        let groups = self.together.values().map(|held| &held.group);
+        let groups = self.batches.values().map(|held| &held.group);
         let groups = groups.map(|group| (group.len(), group.bytes()));
         let held = tasks.chain(groups);
-        held.map(|(messages, bytes)| held_bytes(messages, bytes))
+        held.map(|(messages, bytes)| memory_bytes(messages, bytes))
             .sum()
     }
 
     /// What the workers can do for a task.
     pub(crate) fn reach(&mut self, task: &Bytes) -> Reach {
-        let function = self.registry.resolve(task);
-        let pool = &self.pools[self.registry.eligibility(function)];
+        let function = self.functions.resolve(task);
+        let pool = &self.pools[self.functions.eligibility(function)];
         if pool.eligibility.is_empty() {
             return Reach::Nobody;
         }
-        let first = self.pick(&pool.eligibility, Choice::Any);
+        let first = self.pick(&pool.eligibility, WorkerChoice::Any);
         first.map_or(Reach::Full, |(load, ..)| Reach::Load(load))
     }
 
     /// A worker is connected; for the first time with what it has said of itself.
-    pub(crate) fn join(
+    pub(crate) fn connect(
         &mut self,
         key: WorkerKey,
         name: &Arc<str>,
@@ -500,32 +500,32 @@ impl Dispatch {
         concurrency: u32,
         now: Instant,
     ) {
-        let registry = &mut self.registry;
-        let worker = self.workers.entry(key).or_insert_with(|| Worker {
+        let table = &mut self.functions;
+        let worker = self.workers.entry(key).or_insert_with(|| WorkerState {
             name: name.clone(),
-            class: registry.add(functions),
+            class: table.add(functions),
             concurrency: concurrency as usize,
-            lent: 0,
+            lent_slots: 0,
             load: 0,
-            room: 0,
-            turn: 0,
-            is_there: false,
+            credit: 0,
+            last_sequence: 0,
+            is_connected: false,
             progress: now,
             is_stalled: false,
-            alone: None,
+            exclusive_task: None,
             is_reserved: false,
         });
-        if worker.is_there {
+        if worker.is_connected {
             return;
         }
         let class = worker.class;
         self.ready
-            .resize_with(self.registry.classes(), Ready::default);
+            .resize_with(self.functions.classes(), ReadyWorkers::default);
         // A worker that returns has the credit that it had.
-        self.change(key, |worker| worker.is_there = true);
+        self.change(key, |worker| worker.is_connected = true);
         self.unknown.clear();
-        if self.registry.connect(class) {
-            self.regroup();
+        if self.functions.connect(class) {
+            self.rebuild_pools();
         }
     }
 
@@ -534,65 +534,65 @@ impl Dispatch {
         self.has_legacy = has_legacy;
     }
 
-    fn change(&mut self, key: WorkerKey, change: impl FnOnce(&mut Worker)) {
+    fn change(&mut self, key: WorkerKey, change: impl FnOnce(&mut WorkerState)) {
         if let Some(worker) = self.workers.get_mut(&key) {
             let ready = &mut self.ready[worker.class];
-            let before = worker.place(key);
-            ready.alone -= usize::from(worker.alone.is_some());
+            let before = worker.ready_entry(key);
+            ready.exclusive -= usize::from(worker.exclusive_task.is_some());
             change(worker);
-            ready.alone += usize::from(worker.alone.is_some());
-            let after = worker.place(key);
+            ready.exclusive += usize::from(worker.exclusive_task.is_some());
+            let after = worker.ready_entry(key);
             if before != after {
-                if let Some(place) = before {
-                    ready.remove(&place);
+                if let Some(entry) = before {
+                    ready.remove(&entry);
                 }
-                if let Some(place) = after {
-                    ready.insert(place);
+                if let Some(entry) = after {
+                    ready.insert(entry);
                 }
             }
         }
     }
 
     /// Sets how many more tasks a worker accepts.
-    pub(crate) fn set_room(&mut self, key: WorkerKey, room: u64) {
-        self.change(key, |worker| worker.room = room);
+    pub(crate) fn set_credit(&mut self, key: WorkerKey, credit: u64) {
+        self.change(key, |worker| worker.credit = credit);
     }
 
     /// Sets how many tasks of a worker wait for other calls.
-    pub(crate) fn set_lent(&mut self, key: WorkerKey, tasks: u32) {
+    pub(crate) fn set_lent_slots(&mut self, key: WorkerKey, tasks: u32) {
         let tasks = tasks as usize;
         // Every header says it, and it seldom changes.
         let worker = self.workers.get(&key);
-        if worker.is_some_and(|worker| worker.lent != tasks) {
-            self.change(key, |worker| worker.lent = tasks);
+        if worker.is_some_and(|worker| worker.lent_slots != tasks) {
+            self.change(key, |worker| worker.lent_slots = tasks);
         }
     }
 
     /// Sorts the waiting tasks into pools again, since the workers that can run them have changed.
-    fn regroup(&mut self) {
+    fn rebuild_pools(&mut self) {
         let reserved = self.workers.iter().filter(|(_, worker)| worker.is_reserved);
         for key in reserved.map(|(&key, _)| key).collect::<Vec<_>>() {
             self.change(key, |worker| worker.is_reserved = false);
         }
-        let pools = self.registry.rebuild().into_iter();
-        let pools = pools.map(|eligibility| Pool {
+        let pools = self.functions.rebuild().into_iter();
+        let pools = pools.map(|eligibility| TaskPool {
             eligibility,
-            ..Pool::default()
+            ..TaskPool::default()
         });
         let old = std::mem::replace(&mut self.pools, pools.collect());
         self.last_pool = 0;
         for mut pool in old {
             for (flow, mut untried) in pool.untried.drain() {
-                if untried.function == UNKNOWN {
-                    untried.function = self.registry.resolve(&untried.group.first());
+                if untried.function == UNKNOWN_FUNCTION {
+                    untried.function = self.functions.resolve(&untried.group.first());
                 }
                 self.enqueue(flow, untried);
             }
             for queue in pool.redelivered() {
                 for id in std::mem::take(queue) {
                     if let Some(task) = self.tasks.get_mut(&id) {
-                        if task.function == UNKNOWN {
-                            task.function = self.registry.resolve(&task.frame);
+                        if task.function == UNKNOWN_FUNCTION {
+                            task.function = self.functions.resolve(&task.frame);
                         }
                         self.redeliver(id);
                     }
@@ -601,23 +601,23 @@ impl Dispatch {
         }
     }
 
-    fn pool(&mut self, function: FunctionId) -> &mut Pool {
-        &mut self.pools[self.registry.eligibility(function)]
+    fn pool(&mut self, function: FunctionId) -> &mut TaskPool {
+        &mut self.pools[self.functions.eligibility(function)]
     }
 
     /// Receives tasks of a client, which then wait for a worker.
     pub(crate) fn submit(&mut self, group: Group, flow: Flow) {
         self.untried.messages += group.len();
         self.untried.bytes += group.bytes();
-        let untried = Untried {
-            function: self.registry.resolve(&group.first()),
+        let untried = UntriedTasks {
+            function: self.functions.resolve(&group.first()),
             group,
-            expiry: Expiry::Unread,
+            expiry: TaskExpiry::Unread,
         };
         self.enqueue(flow, untried);
     }
 
-    fn enqueue(&mut self, flow: Flow, untried: Untried) {
+    fn enqueue(&mut self, flow: Flow, untried: UntriedTasks) {
         let pool = self.pool(untried.function);
         pool.waiting += untried.group.len();
         let usage = usage(&untried.group);
@@ -670,28 +670,28 @@ impl Dispatch {
             .iter()
             .any(|pool| !pool.lost.is_empty() && pool.shares_workers(eligibility));
         let choice = match are_lost_first {
-            true => Choice::BeginsAtOnce,
-            false => Choice::Any,
+            true => WorkerChoice::BeginsAtOnce,
+            false => WorkerChoice::Any,
         };
         let (.., key) = self.pick(eligibility, choice)?;
         let pool = &mut self.pools[index];
         let again = pool.lost.pop_front();
         if let Some(id) = again.or_else(|| pool.returned.pop_front()) {
-            return Some(self.assign_again(id, key, now));
+            return Some(self.reassign(id, key, now));
         }
         self.assign_untried(index, key, choice, now)
     }
 
     /// The next worker of those that can run a task.
-    fn pick(&self, eligibility: &Eligibility, choice: Choice) -> Option<Place> {
+    fn pick(&self, eligibility: &Eligibility, choice: WorkerChoice) -> Option<ReadyEntry> {
         let first = |&class: &ClassId| {
             let ready = &self.ready[class];
             match choice {
-                Choice::Any => ready.first(),
-                Choice::Idle => ready.first().filter(|(load, ..)| *load == 0),
-                Choice::BeginsAtOnce => ready.places.iter().find(|(.., key)| {
+                WorkerChoice::Any => ready.first(),
+                WorkerChoice::Idle => ready.first().filter(|(load, ..)| *load == 0),
+                WorkerChoice::BeginsAtOnce => ready.entries.iter().find(|(.., key)| {
                     let worker = self.workers.get(key);
-                    worker.is_some_and(Worker::begins_at_once)
+                    worker.is_some_and(WorkerState::begins_at_once)
                 }),
             }
         };
@@ -699,15 +699,10 @@ impl Dispatch {
     }
 
     /// Assigns a task that waits again.
-    fn assign_again(
-        &mut self,
-        id: TaskId,
-        key: WorkerKey,
-        now: Instant,
-    ) -> (WorkerKey, TaskId, Group) {
-        self.load(key, 1, now);
+    fn reassign(&mut self, id: TaskId, key: WorkerKey, now: Instant) -> (WorkerKey, TaskId, Group) {
+        self.add_load(key, 1, now);
         let task = self.tasks.get_mut(&id).expect("it waits");
-        task.assign(key, self.turn);
+        task.assign(key, self.last_sequence);
         let (function, group) = (task.function, task.frame.clone().into());
         self.pool(function).waiting -= 1;
         (key, id, group)
@@ -718,15 +713,17 @@ impl Dispatch {
         let pool = &self.pools[index];
         let id = *pool.suspects.front()?;
         let classes = pool.eligibility.iter();
-        let alone: usize = classes.map(|&class| self.ready[class].alone).sum();
-        if alone >= (self.registry.connected(&pool.eligibility) / 2).max(1) {
+        let exclusive: usize = classes.map(|&class| self.ready[class].exclusive).sum();
+        if exclusive >= (self.functions.connected(&pool.eligibility) / 2).max(1) {
             return None;
         }
-        let idle = self.pick(&pool.eligibility, Choice::Idle);
+        let idle = self.pick(&pool.eligibility, WorkerChoice::Idle);
         let waits = pool.reserved.and_then(|(key, since)| {
             let worker = self.workers.get(&key)?;
-            let is_due = worker.load == 0 || now.saturating_duration_since(since) >= RESERVATION;
-            (worker.is_reserved && worker.is_there).then_some((is_due && worker.room > 0, key))
+            let is_due =
+                worker.load == 0 || now.saturating_duration_since(since) >= RESERVATION_TIMEOUT;
+            (worker.is_reserved && worker.is_connected)
+                .then_some((is_due && worker.credit > 0, key))
         });
         let key = match (idle, waits) {
             (Some((.., key)), _) | (None, Some((true, key))) => key,
@@ -740,18 +737,19 @@ impl Dispatch {
             self.change(key, |worker| worker.is_reserved = false);
         }
         self.pools[index].suspects.pop_front();
-        self.change(key, |worker| worker.alone = Some(id));
-        Some(self.assign_again(id, key, now))
+        self.change(key, |worker| worker.exclusive_task = Some(id));
+        Some(self.reassign(id, key, now))
     }
 
     /// Lets the worker with the fewest tasks receive no others, so that it gets idle.
     fn reserve(&mut self, index: usize, now: Instant) {
         let eligibility = &self.pools[index].eligibility;
         let workers = self.workers.iter().filter(|(_, worker)| {
-            let is_free = worker.is_there && worker.alone.is_none() && !worker.is_reserved;
+            let is_free =
+                worker.is_connected && worker.exclusive_task.is_none() && !worker.is_reserved;
             is_free && eligibility.contains(&worker.class)
         });
-        let least = workers.min_by_key(|(key, worker)| (worker.load, worker.turn, **key));
+        let least = workers.min_by_key(|(key, worker)| (worker.load, worker.last_sequence, **key));
         if let Some((&key, _)) = least {
             self.change(key, |worker| worker.is_reserved = true);
             self.pools[index].reserved = Some((key, now));
@@ -764,31 +762,33 @@ impl Dispatch {
         &mut self,
         index: usize,
         key: WorkerKey,
-        choice: Choice,
+        choice: WorkerChoice,
         now: Instant,
     ) -> Option<(WorkerKey, TaskId, Group)> {
         let pool = &self.pools[index];
         let fair = self.fair_share(&pool.eligibility, pool.waiting);
         let worker = self.workers.get(&key)?;
-        let mut most = usize::try_from(worker.room).unwrap_or(usize::MAX).min(fair);
-        if (choice == Choice::BeginsAtOnce || worker.is_stalled) && worker.concurrency > 0 {
+        let mut most = usize::try_from(worker.credit)
+            .unwrap_or(usize::MAX)
+            .min(fair);
+        if (choice == WorkerChoice::BeginsAtOnce || worker.is_stalled) && worker.concurrency > 0 {
             most = most.min(worker.runs().saturating_sub(worker.load));
         }
         let pool = &mut self.pools[index];
         let (flow, untried) = pool.untried.pop()?;
-        let Untried {
+        let UntriedTasks {
             mut group,
             function,
             expiry,
         } = untried;
         let rest_of_flow = usize::from(pool.untried.usage(flow.key).messages > 0);
         if pool.untried.busy_flows() > rest_of_flow {
-            most = most.min(FAIR_BATCH);
+            most = most.min(MAX_FAIR_BATCH);
         }
         let count = group.len().min(most).max(1);
         if count < group.len() {
             let front = group.split_to(count);
-            let rest = Untried {
+            let rest = UntriedTasks {
                 group: std::mem::replace(&mut group, front),
                 function,
                 expiry,
@@ -801,15 +801,15 @@ impl Dispatch {
         self.untried.bytes -= group.bytes();
         let id = self.last_task + 1;
         self.last_task += count as u64;
-        self.load(key, count, now);
+        self.add_load(key, count, now);
         if count == 1 {
-            let mut task = Task::new(group.first(), function);
-            task.assign(key, self.turn);
+            let mut task = DispatchedTask::new(group.first(), function);
+            task.assign(key, self.last_sequence);
             self.tasks.insert(id, task);
         } else {
-            self.in_groups += count;
-            let together = HeldGroup::new(group.clone(), function, key, self.turn);
-            self.together.insert(id, together);
+            self.batched_tasks += count;
+            let batch = AssignedBatch::new(group.clone(), function, key, self.last_sequence);
+            self.batches.insert(id, batch);
         }
         Some((key, id, group))
     }
@@ -818,7 +818,7 @@ impl Dispatch {
     fn fair_share(&self, eligibility: &Eligibility, waiting: usize) -> usize {
         let (mut least, mut next, mut workers) = (None, None, 0);
         for &class in eligibility {
-            let ready = &self.ready[class].places;
+            let ready = &self.ready[class].entries;
             workers += ready.len();
             for &(load, ..) in ready.iter().take(2) {
                 match least {
@@ -841,29 +841,29 @@ impl Dispatch {
     }
 
     /// A worker was assigned tasks.
-    fn load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
-        self.turn += 1;
-        let turn = self.turn;
+    fn add_load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
+        self.last_sequence += 1;
+        let sequence = self.last_sequence;
         self.change(key, |worker| {
             if worker.load == 0 {
                 worker.progress = now;
             }
             worker.load += tasks;
-            worker.room = worker.room.saturating_sub(tasks as u64);
-            worker.turn = turn;
+            worker.credit = worker.credit.saturating_sub(tasks as u64);
+            worker.last_sequence = sequence;
         });
     }
 
     /// A worker has sent one result, the last one, for each of several consecutive tasks. Returns for how many
     /// of them, from the first one on, nothing else is to be considered: these count, and
-    /// [`unload`](Self::unload) is to be called for them. The others are to be reported one by one.
-    pub(crate) fn results(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
+    /// [`remove_load`](Self::unload) is to be called for them. The others are to be reported one by one.
+    pub(crate) fn finish_range(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
         let mut counted = 0;
         while counted < tasks {
             let id = first.wrapping_add(counted as u64);
             let left = tasks - counted;
-            let ended = match self.results_of_group(key, id, left) {
-                0 => usize::from(self.only_result(key, id)),
+            let ended = match self.finish_in_batch(key, id, left) {
+                0 => usize::from(self.finish_single(key, id)),
                 ended => ended,
             };
             if ended == 0 {
@@ -876,28 +876,28 @@ impl Dispatch {
 
     /// Ends up to `most` tasks of one group, from this one on. Returns how many: none if one of them is not the
     /// worker's, or has ended.
-    fn results_of_group(&mut self, key: WorkerKey, id: TaskId, most: usize) -> usize {
-        let Some((&begin, together)) = self.together.range_mut(..=id).next_back() else {
+    fn finish_in_batch(&mut self, key: WorkerKey, id: TaskId, most: usize) -> usize {
+        let Some((&begin, batch)) = self.batches.range_mut(..=id).next_back() else {
             return 0;
         };
         let index = (id - begin) as usize;
-        let end = together.group.len().min(index.saturating_add(most));
-        let is_new = |index: usize| !together.is_done(index);
-        if together.key != key || index >= end || !(index..end).all(is_new) {
+        let end = batch.group.len().min(index.saturating_add(most));
+        let is_new = |index: usize| !batch.is_done(index);
+        if batch.key != key || index >= end || !(index..end).all(is_new) {
             return 0;
         }
         for index in index..end {
-            together.finish(index);
+            batch.finish(index);
         }
-        self.in_groups -= end - index;
-        if together.left == 0 {
-            self.together.remove(&begin);
+        self.batched_tasks -= end - index;
+        if batch.left == 0 {
+            self.batches.remove(&begin);
         }
         end - index
     }
 
     /// Ends a task if this worker is the only one that it was assigned to, and this its only result.
-    fn only_result(&mut self, key: WorkerKey, id: TaskId) -> bool {
+    fn finish_single(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Entry::Occupied(task) = self.tasks.entry(id) else {
             return false;
         };
@@ -909,28 +909,28 @@ impl Dispatch {
     }
 
     /// Splits the group that a task is in, if it is in one.
-    fn take_apart(&mut self, id: TaskId) {
-        let Some((&first, together)) = self.together.range(..=id).next_back() else {
+    fn split_batch(&mut self, id: TaskId) {
+        let Some((&first, batch)) = self.batches.range(..=id).next_back() else {
             return;
         };
-        if id - first >= together.group.len() as u64 {
+        if id - first >= batch.group.len() as u64 {
             return;
         }
-        let together = self.together.remove(&first).expect("it was just there");
-        self.in_groups -= together.left;
-        for (index, frame) in together.group.frames().enumerate() {
-            if !together.is_done(index) {
-                let mut task = Task::new(frame, together.function);
-                task.assign(together.key, together.sequence);
+        let batch = self.batches.remove(&first).expect("it was just there");
+        self.batched_tasks -= batch.left;
+        for (index, frame) in batch.group.frames().enumerate() {
+            if !batch.is_done(index) {
+                let mut task = DispatchedTask::new(frame, batch.function);
+                task.assign(batch.key, batch.sequence);
                 self.tasks.insert(first + index as u64, task);
             }
         }
     }
 
     /// A task, taken out of the group that it may be in.
-    fn task(&mut self, id: TaskId) -> Option<&mut Task> {
+    fn task(&mut self, id: TaskId) -> Option<&mut DispatchedTask> {
         if !self.tasks.contains_key(&id) {
-            self.take_apart(id);
+            self.split_batch(id);
         }
         self.tasks.get_mut(&id)
     }
@@ -941,12 +941,13 @@ impl Dispatch {
         if id == 0 || id > self.last_task {
             return true;
         }
-        let is_holder = |task: &mut Task| task.holders.iter().any(|holder| holder.key == key);
+        let is_holder =
+            |task: &mut DispatchedTask| task.holders.iter().any(|holder| holder.key == key);
         !self.task(id).is_none_or(is_holder)
     }
 
     /// A worker has sent a result. Returns whether it counts: it is the first of its kind.
-    pub(crate) fn result(&mut self, key: WorkerKey, id: TaskId) -> bool {
+    pub(crate) fn record_result(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Some(task) = self.task(id) else {
             return false;
         };
@@ -971,7 +972,7 @@ impl Dispatch {
     }
 
     /// A worker has sent all results of a task. Returns whether that counts: then it has one task less, for
-    /// which [`unload`](Self::unload) is to be called.
+    /// which [`remove_load`](Self::unload) is to be called.
     pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {
         if self.task(id).is_none() {
             return false;
@@ -993,7 +994,7 @@ impl Dispatch {
             }
         }
         for holder in task.holders {
-            self.end_alone(holder.key, id);
+            self.end_exclusive(holder.key, id);
             if holder.key != key && !holder.is_lost {
                 self.change(holder.key, |worker| {
                     worker.load = worker.load.saturating_sub(1);
@@ -1004,14 +1005,14 @@ impl Dispatch {
     }
 
     /// A worker may receive other tasks again, if it ran this one alone.
-    fn end_alone(&mut self, key: WorkerKey, id: TaskId) {
+    fn end_exclusive(&mut self, key: WorkerKey, id: TaskId) {
         self.change(key, |worker| {
-            worker.alone.take_if(|alone| *alone == id);
+            worker.exclusive_task.take_if(|task| *task == id);
         });
     }
 
     /// A worker has finished so many tasks.
-    pub(crate) fn unload(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
+    pub(crate) fn remove_load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
         if tasks > 0 {
             self.change(key, |worker| {
                 worker.load = worker.load.saturating_sub(tasks);
@@ -1023,11 +1024,11 @@ impl Dispatch {
 
     /// A worker returns a task that it has not finished and will not: it is redelivered, and no death is
     /// counted. Returns whether the worker had it.
-    pub(crate) fn give_back(&mut self, key: WorkerKey, id: TaskId) -> bool {
+    pub(crate) fn return_task(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Some(task) = self.task(id) else {
             return false;
         };
-        let is_holder = |holder: &Holder| holder.key == key;
+        let is_holder = |holder: &TaskHolder| holder.key == key;
         let Some(index) = task.holders.iter().position(is_holder) else {
             return false;
         };
@@ -1035,7 +1036,7 @@ impl Dispatch {
             // It was redelivered when the worker was lost.
             return true;
         }
-        self.end_alone(key, id);
+        self.end_exclusive(key, id);
         self.change(key, |worker| worker.load = worker.load.saturating_sub(1));
         self.redeliver(id);
         true
@@ -1043,27 +1044,32 @@ impl Dispatch {
 
     /// A worker is lost: its tasks are redelivered. A result that it sends all the same counts, if it is the
     /// first.
-    pub(crate) fn lose(&mut self, key: WorkerKey, loss: Loss, failed: &mut Vec<Failed>) {
-        let Some(worker) = self.workers.get(&key).filter(|worker| worker.is_there) else {
+    pub(crate) fn lose_worker(
+        &mut self,
+        key: WorkerKey,
+        loss: WorkerLoss,
+        failed: &mut Vec<Failed>,
+    ) {
+        let Some(worker) = self.workers.get(&key).filter(|worker| worker.is_connected) else {
             return;
         };
         let (name, class) = (worker.name.clone(), worker.class);
-        let (concurrency, alone) = (worker.runs(), worker.alone);
+        let (concurrency, exclusive) = (worker.runs(), worker.exclusive_task);
         self.change(key, |worker| {
-            worker.is_there = false;
-            worker.lent = 0;
+            worker.is_connected = false;
+            worker.lent_slots = 0;
             worker.load = 0;
-            worker.alone = None;
+            worker.exclusive_task = None;
             worker.is_reserved = false;
             worker.is_stalled = false;
         });
-        if self.registry.disconnect(class) {
-            self.regroup();
+        if self.functions.disconnect(class) {
+            self.rebuild_pools();
         }
-        let together = self.together.iter();
-        let together = together.filter(|(_, together)| together.key == key);
-        for first in together.map(|(&first, _)| first).collect::<Vec<_>>() {
-            self.take_apart(first);
+        let batch = self.batches.iter();
+        let batch = batch.filter(|(_, batch)| batch.key == key);
+        for first in batch.map(|(&first, _)| first).collect::<Vec<_>>() {
+            self.split_batch(first);
         }
         // Rare, so the tasks of a worker are not indexed.
         let mut held = Vec::new();
@@ -1080,20 +1086,20 @@ impl Dispatch {
             concurrency => concurrency,
         };
         for (index, (_, id)) in held.into_iter().enumerate() {
-            let is_begun = alone.map_or(index < begun, |alone| alone == id);
+            let is_begun = exclusive.map_or(index < begun, |task| task == id);
             let task = self.tasks.get_mut(&id).expect("a worker had it");
             task.was_lost = true;
             if is_begun {
                 let worker = name.clone();
-                task.deaths.push(Death { worker, loss });
+                task.deaths.push(WorkerDeath { worker, loss });
             }
             // Results may have been lost as well, so that a task behind others may have been begun, unless the
             // worker has said goodbye.
-            let may_have_run = is_begun || loss != Loss::Left;
-            let failure = if may_have_run && self.registry.is_at_most_once(class, task.function) {
+            let may_have_run = is_begun || loss != WorkerLoss::Left;
+            let failure = if may_have_run && self.functions.is_at_most_once(class, task.function) {
                 format!("worker `{name}` was lost ({loss}), and the task must not be run twice")
             } else if task.deaths.len() >= self.max_deliver {
-                let deaths = task.deaths.iter().map(Death::to_string);
+                let deaths = task.deaths.iter().map(WorkerDeath::to_string);
                 let deaths = deaths.collect::<Vec<_>>().join(", ");
                 let attempts = task.deaths.len();
                 format!("{attempts} workers were lost while they ran it: {deaths}")
@@ -1110,18 +1116,18 @@ impl Dispatch {
     }
 
     /// A worker has left, or its session has ended.
-    pub(crate) fn forget(&mut self, key: WorkerKey, failed: &mut Vec<Failed>) {
-        self.lose(key, Loss::Left, failed);
+    pub(crate) fn remove_worker(&mut self, key: WorkerKey, failed: &mut Vec<Failed>) {
+        self.lose_worker(key, WorkerLoss::Left, failed);
         if let Some(worker) = self.workers.remove(&key) {
-            self.registry.remove(worker.class);
+            self.functions.remove(worker.class);
         }
     }
 
     /// Removes the waiting tasks whose deadline has passed, and the calls of functions that no worker has; and
     /// looks for workers that have stalled. To be called regularly.
     pub(crate) fn expire(&mut self, now: Instant, failed: &mut Vec<Failed>) {
-        let is_stalled = |worker: &Worker| {
-            worker.load > 0 && now.saturating_duration_since(worker.progress) >= STALL
+        let is_stalled = |worker: &WorkerState| {
+            worker.load > 0 && now.saturating_duration_since(worker.progress) >= STALL_TIMEOUT
         };
         let changed = self.workers.iter();
         let changed = changed.filter(|(_, worker)| worker.is_stalled != is_stalled(worker));
@@ -1131,7 +1137,7 @@ impl Dispatch {
         let today = Deadline::after(Duration::ZERO);
         let mut pools = std::mem::take(&mut self.pools);
         for (index, pool) in pools.iter_mut().enumerate() {
-            let is_absent = index == 0;
+            let is_unassignable = index == 0;
             let mut ended = 0;
             let (tasks, total) = (&mut self.tasks, &mut self.untried);
             let mut late = Vec::new();
@@ -1148,7 +1154,7 @@ impl Dispatch {
                     return false;
                 };
                 untried.group = rest;
-                untried.expiry = Expiry::Unread;
+                untried.expiry = TaskExpiry::Unread;
                 true
             });
             for queue in pool.redelivered() {
@@ -1167,9 +1173,9 @@ impl Dispatch {
             }
             pool.waiting -= ended;
             for frame in late {
-                let failure = if !is_absent {
+                let failure = if !is_unassignable {
                     CallFailure::late()
-                } else if self.registry.has_workers() {
+                } else if self.functions.has_workers() {
                     let name = functions::name(&frame).unwrap_or_default();
                     CallFailure::unavailable(
                         format!("no worker that has `{name}` is connected").into(),
@@ -1186,7 +1192,7 @@ impl Dispatch {
 
     /// Removes the calls of functions that no worker has ever listed, after a while.
     fn expire_unknown(&mut self, now: Instant, failed: &mut Vec<Failed>) {
-        if self.pools[0].waiting == 0 || self.has_legacy || !self.registry.has_workers() {
+        if self.pools[0].waiting == 0 || self.has_legacy || !self.functions.has_workers() {
             self.unknown.clear();
             return;
         }
@@ -1194,9 +1200,9 @@ impl Dispatch {
         let mut is_due = |frame: &Bytes| {
             let name = functions::name(frame).unwrap_or_default();
             if let Some(since) = unknown.get(name) {
-                return now.saturating_duration_since(*since) >= UNKNOWN_GRACE;
+                return now.saturating_duration_since(*since) >= UNKNOWN_FUNCTION_TIMEOUT;
             }
-            if unknown.len() >= MAX_UNKNOWN {
+            if unknown.len() >= MAX_UNKNOWN_NAMES {
                 unknown.clear();
             }
             unknown.insert(name.into(), now);
@@ -1205,7 +1211,7 @@ impl Dispatch {
         let pool = &mut self.pools[0];
         let mut frames = Vec::new();
         pool.untried.retain(|_, untried| {
-            if untried.function != UNKNOWN || !is_due(&untried.group.first()) {
+            if untried.function != UNKNOWN_FUNCTION || !is_due(&untried.group.first()) {
                 return true;
             }
             total.messages -= untried.group.len();
@@ -1215,7 +1221,9 @@ impl Dispatch {
         });
         for queue in pool.redelivered() {
             queue.retain(|id| {
-                let is_unknown = |task: &mut Task| task.function == UNKNOWN && is_due(&task.frame);
+                let is_unknown = |task: &mut DispatchedTask| {
+                    task.function == UNKNOWN_FUNCTION && is_due(&task.frame)
+                };
                 if !tasks.get_mut(id).is_some_and(is_unknown) {
                     return true;
                 }
@@ -1226,14 +1234,14 @@ impl Dispatch {
         pool.waiting -= frames.len();
         for frame in frames {
             let name = functions::name(&frame).unwrap_or_default();
-            let hint = nearest(name, &self.registry.names());
+            let hint = nearest(name, &self.functions.names());
             let failure = CallFailure::unknown(format!("no worker has `{name}`; {hint}").into());
             failed.push(Failed { frame, failure });
         }
     }
 
     /// Whether a worker has been connected before.
-    pub(crate) fn knows(&self, key: WorkerKey) -> bool {
+    pub(crate) fn has_worker(&self, key: WorkerKey) -> bool {
         self.workers.contains_key(&key)
     }
 
@@ -1243,7 +1251,7 @@ impl Dispatch {
         if waiting == 0 || self.has_legacy {
             return None;
         }
-        Some(match self.registry.has_workers() {
+        Some(match self.functions.has_workers() {
             true => format!(
                 "no worker is connected that has the function ({})",
                 calls(waiting)
@@ -1253,43 +1261,44 @@ impl Dispatch {
     }
 
     /// Whether tasks wait that no connected worker can run.
-    pub(crate) fn has_absent(&self) -> bool {
+    pub(crate) fn has_unassignable(&self) -> bool {
         self.pools[0].waiting > 0
     }
 
     /// Takes out the tasks that no worker with a link can run, for workers without links. Tasks that a worker
     /// may have died of stay.
-    pub(crate) fn take_absent(&mut self) -> Vec<(Flow, Group)> {
+    pub(crate) fn take_unassignable(&mut self) -> Vec<(Flow, Group)> {
         let pool = &mut self.pools[0];
         if pool.waiting == 0 {
             return Vec::new();
         }
-        let mut absent = Vec::new();
+        let mut unassignable = Vec::new();
         for queue in [&mut pool.lost, &mut pool.returned] {
             queue.retain(|id| {
-                let is_innocent = |task: &Task| task.is_waiting && task.deaths.is_empty();
+                let is_innocent = |task: &DispatchedTask| task.is_waiting && task.deaths.is_empty();
                 if !self.tasks.get(id).is_some_and(is_innocent) {
                     return true;
                 }
                 let task = self.tasks.remove(id);
-                absent.extend(task.map(|task| (Flow::new(0), task.frame.into())));
+                unassignable.extend(task.map(|task| (Flow::new(0), task.frame.into())));
                 false
             });
         }
-        pool.waiting -= absent.len();
-        for (flow, Untried { group, .. }) in pool.untried.drain() {
+        pool.waiting -= unassignable.len();
+        for (flow, UntriedTasks { group, .. }) in pool.untried.drain() {
             pool.waiting -= group.len();
             self.untried.messages -= group.len();
             self.untried.bytes -= group.bytes();
-            absent.push((flow, group));
+            unassignable.push((flow, group));
         }
-        absent
+        unassignable
     }
 }
 
 /// The messages of a group whose deadline has passed, and the others.
 fn expired(group: &Group, now: Deadline) -> (Vec<Bytes>, Option<Group>) {
-    let has_passed = |frame: &Bytes| Expiry::Unread.has_passed(now, std::iter::once(frame.clone()));
+    let has_passed =
+        |frame: &Bytes| TaskExpiry::Unread.has_passed(now, std::iter::once(frame.clone()));
     let (passed, rest): (Vec<_>, Vec<_>) = group.frames().partition(has_passed);
     let sizes = rest.iter().map(|frame| frame.len() as u32).collect();
     (passed, Group::of(rest.concat().into(), Sizes::new(sizes)))

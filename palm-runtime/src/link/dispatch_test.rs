@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::FailureKind;
 
-const MAX_ATTEMPTS: u32 = 3;
+const MAX_DELIVER: u32 = 3;
 
 fn functions(names: &[&str]) -> Vec<Function> {
     let function = |name: &&str| Function {
@@ -41,7 +41,7 @@ impl std::ops::DerefMut for Rig {
 impl Rig {
     fn empty() -> Self {
         Self {
-            dispatch: Dispatch::new(MAX_ATTEMPTS),
+            dispatch: Dispatch::new(MAX_DELIVER),
             now: Instant::now(),
         }
     }
@@ -49,21 +49,22 @@ impl Rig {
     /// Workers `0..`, each with this much room, whose concurrency is unknown.
     fn new(rooms: &[u64]) -> Self {
         let mut rig = Self::empty();
-        for (key, &room) in rooms.iter().enumerate() {
-            rig.connect(key as u64, &["work", "once"], 0, room);
+        for (key, &credit) in rooms.iter().enumerate() {
+            rig.connect(key as u64, &["work", "once"], 0, credit);
         }
         rig
     }
 
-    fn connect(&mut self, key: WorkerKey, names: &[&str], concurrency: u32, room: u64) {
+    fn connect(&mut self, key: WorkerKey, names: &[&str], concurrency: u32, credit: u64) {
         let (name, now) = (format!("w{key}").into(), self.now);
         let functions = functions(names);
-        self.dispatch.join(key, &name, &functions, concurrency, now);
-        self.dispatch.set_room(key, room);
+        self.dispatch
+            .connect(key, &name, &functions, concurrency, now);
+        self.dispatch.set_credit(key, credit);
     }
 
-    fn rejoin(&mut self, key: WorkerKey, room: u64) {
-        self.connect(key, &["ignored"], 0, room);
+    fn reconnect(&mut self, key: WorkerKey, credit: u64) {
+        self.connect(key, &["ignored"], 0, credit);
     }
 
     fn call(&mut self, function: &str, count: usize) {
@@ -102,17 +103,17 @@ impl Rig {
     fn done(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let finished = self.dispatch.finish(key, id);
         let now = self.now;
-        self.dispatch.unload(key, usize::from(finished), now);
+        self.dispatch.remove_load(key, usize::from(finished), now);
         finished
     }
 
     fn lost(&mut self, key: WorkerKey) -> Vec<String> {
-        self.lost_by(key, Loss::Disconnected)
+        self.lost_by(key, WorkerLoss::Disconnected)
     }
 
-    fn lost_by(&mut self, key: WorkerKey, loss: Loss) -> Vec<String> {
+    fn lost_by(&mut self, key: WorkerKey, loss: WorkerLoss) -> Vec<String> {
         let mut failed = Vec::new();
-        self.dispatch.lose(key, loss, &mut failed);
+        self.dispatch.lose_worker(key, loss, &mut failed);
         texts(failed)
     }
 
@@ -144,11 +145,11 @@ fn tasks_go_to_the_least_loaded_worker_round_robin_on_ties() {
     let mut rig = Rig::new(&[2, 1, 2]);
     rig.call("work", 6);
     assert_eq!(rig.assigned(), [(0, 1), (1, 2), (2, 3), (0, 4), (2, 5)]);
-    assert!(!rig.has_room());
+    assert!(!rig.has_credit());
     // The worker that is done receives the next one.
-    assert!(rig.result(1, 2));
+    assert!(rig.record_result(1, 2));
     assert!(rig.done(1, 2));
-    rig.set_room(1, 1);
+    rig.set_credit(1, 1);
     assert_eq!(rig.assigned(), [(1, 6)]);
     assert_eq!(rig.outstanding(), 5);
 }
@@ -160,7 +161,7 @@ fn tasks_of_a_lost_worker_are_redelivered_before_untried_ones() {
     assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
     assert_eq!(rig.lost(0), [""; 0]);
     assert_eq!((rig.waiting(), rig.outstanding()), (3, 3));
-    rig.set_room(1, 5);
+    rig.set_credit(1, 5);
     assert_eq!(rig.assigned(), [(1, 1), (1, 2), (1, 3)]);
     assert_eq!((rig.waiting(), rig.outstanding()), (0, 3));
 }
@@ -170,21 +171,21 @@ fn first_result_of_a_redelivered_task_counts() {
     let mut rig = Rig::new(&[1, 0]);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
-    assert!(rig.result(0, 1));
+    assert!(rig.record_result(0, 1));
     rig.lost(0);
-    rig.set_room(1, 1);
+    rig.set_credit(1, 1);
     assert_eq!(rig.assigned(), [(1, 1)]);
     // The result that was passed on is not passed on again; the next one is, whichever worker sends it.
-    assert!(!rig.result(1, 1));
-    assert!(rig.result(0, 1));
-    assert!(!rig.result(1, 1));
+    assert!(!rig.record_result(1, 1));
+    assert!(rig.record_result(0, 1));
+    assert!(!rig.record_result(1, 1));
     assert!(!rig.done(0, 1), "it has no task less: it was lost");
-    assert!(!rig.result(1, 1), "it is done");
+    assert!(!rig.record_result(1, 1), "it is done");
     assert!(!rig.done(1, 1));
     assert_eq!(rig.outstanding(), 0);
     // A worker that was only thought to be lost receives tasks again, and so does the other one.
-    rig.rejoin(0, 1);
-    rig.set_room(1, 1);
+    rig.reconnect(0, 1);
+    rig.set_credit(1, 1);
     rig.call("work", 2);
     assert_eq!(rig.assigned().len(), 2);
 }
@@ -195,7 +196,7 @@ fn worker_that_returns_with_the_same_room_receives_tasks_again() {
     rig.lost(0);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), []);
-    rig.rejoin(0, 1);
+    rig.reconnect(0, 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
 }
 
@@ -206,10 +207,10 @@ fn waiting_task_may_be_answered_by_a_lost_worker() {
     rig.assigned();
     rig.lost(0);
     assert_eq!(rig.waiting(), 2);
-    assert!(rig.result(0, 1));
+    assert!(rig.record_result(0, 1));
     rig.done(0, 1);
     assert_eq!((rig.waiting(), rig.outstanding()), (1, 1));
-    rig.set_room(1, 2);
+    rig.set_credit(1, 2);
     assert_eq!(rig.assigned(), [(1, 2)]);
 }
 
@@ -218,9 +219,9 @@ fn task_at_its_last_attempt_fails_with_the_workers_and_how_they_were_lost() {
     let mut rig = Rig::new(&[1, 1, 1]);
     rig.call("work", 1);
     let losses = [
-        Loss::Disconnected,
-        Loss::Silent(Duration::from_secs(15)),
-        Loss::Left,
+        WorkerLoss::Disconnected,
+        WorkerLoss::Silent(Duration::from_secs(15)),
+        WorkerLoss::Left,
     ];
     for (key, loss) in [(0, losses[0]), (1, losses[1])] {
         assert_eq!(rig.assigned(), [(key, 1)]);
@@ -231,7 +232,7 @@ fn task_at_its_last_attempt_fails_with_the_workers_and_how_they_were_lost() {
                     `w1` (no sign of life for 15s), `w2` (left)";
     assert_eq!(rig.lost_by(2, losses[2]), [expected]);
     assert_eq!(rig.outstanding(), 0);
-    assert!(!rig.result(0, 1), "too late");
+    assert!(!rig.record_result(0, 1), "too late");
 }
 
 #[test]
@@ -247,7 +248,7 @@ fn at_most_once_task_fails_unless_its_worker_left_before_it_began() {
     rig.call("once", 2);
     assert_eq!(rig.assigned(), [(1, 3), (1, 4)]);
     let mut failed = Vec::new();
-    rig.forget(1, &mut failed);
+    rig.remove_worker(1, &mut failed);
     let expected = "worker `w1` was lost (left), and the task must not be run twice";
     assert_eq!(texts(failed), [expected]);
     rig.connect(2, &["once"], 1, 2);
@@ -259,9 +260,9 @@ fn worker_answers_only_for_tasks_that_it_has() {
     let mut rig = Rig::new(&[1, 1]);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
-    assert!(!rig.result(1, 1));
+    assert!(!rig.record_result(1, 1));
     assert!(!rig.done(1, 1));
-    assert!(!rig.give_back(1, 1));
+    assert!(!rig.return_task(1, 1));
     assert_eq!(rig.outstanding(), 1);
     let strays = [(1, 1), (0, 0), (0, 2), (0, 1)].map(|(key, id)| rig.is_stray(key, id));
     assert_eq!(strays, [true, true, true, false]);
@@ -301,7 +302,7 @@ fn worker_with_fewer_tasks_receives_more_of_a_group() {
     let mut rig = Rig::new(&[100, 0]);
     rig.group(1, 10);
     assert_eq!(rig.assigned_groups(), [(0, 1, 10)]);
-    rig.set_room(1, 100);
+    rig.set_credit(1, 100);
     rig.group(1, 10);
     assert_eq!(rig.assigned_groups(), [(1, 11, 10)]);
 }
@@ -312,13 +313,13 @@ fn results_of_consecutive_tasks_count_at_once() {
     rig.group(1, 4);
     rig.group(1, 4);
     assert_eq!(rig.assigned_groups(), [(0, 1, 4), (0, 5, 4)]);
-    assert_eq!(rig.results(1, 1, 4), 0, "another worker has them");
-    assert_eq!(rig.results(0, 1, 2), 2);
-    assert_eq!(rig.results(0, 2, 2), 0, "the second one is done");
+    assert_eq!(rig.finish_range(1, 1, 4), 0, "another worker has them");
+    assert_eq!(rig.finish_range(0, 1, 2), 2);
+    assert_eq!(rig.finish_range(0, 2, 2), 0, "the second one is done");
     assert_eq!(rig.outstanding(), 6);
-    assert_eq!(rig.results(0, 3, 4), 4, "of both groups");
-    assert_eq!(rig.results(0, 7, 9), 2, "there are no more");
-    assert_eq!((rig.outstanding(), rig.together.len()), (0, 0));
+    assert_eq!(rig.finish_range(0, 3, 4), 4, "of both groups");
+    assert_eq!(rig.finish_range(0, 7, 9), 2, "there are no more");
+    assert_eq!((rig.outstanding(), rig.batches.len()), (0, 0));
 }
 
 #[test]
@@ -326,15 +327,15 @@ fn rest_of_a_group_of_a_lost_worker_is_redelivered() {
     let mut rig = Rig::new(&[6, 0]);
     rig.group(1, 6);
     assert_eq!(rig.assigned_groups(), [(0, 1, 6)]);
-    assert_eq!(rig.results(0, 2, 2), 2);
+    assert_eq!(rig.finish_range(0, 2, 2), 2);
     assert_eq!(rig.lost(0), [""; 0]);
-    rig.set_room(1, 9);
+    rig.set_credit(1, 9);
     assert_eq!(rig.assigned(), [(1, 1), (1, 4), (1, 5), (1, 6)]);
     // The worker that was thought to be lost is first with one.
-    assert_eq!(rig.results(0, 4, 1), 0);
-    assert!(rig.result(0, 4));
+    assert_eq!(rig.finish_range(0, 4, 1), 0);
+    assert!(rig.record_result(0, 4));
     rig.done(0, 4);
-    assert!(!rig.result(1, 4));
+    assert!(!rig.record_result(1, 4));
     assert_eq!(rig.outstanding(), 3);
     assert_eq!(rig.workers[&1].load, 3);
 }
@@ -345,11 +346,11 @@ fn task_of_a_group_may_have_several_results() {
     rig.group(1, 3);
     rig.assigned();
     for _ in 0..2 {
-        assert!(rig.result(0, 2));
+        assert!(rig.record_result(0, 2));
     }
     assert!(rig.done(0, 2));
-    assert_eq!(rig.results(0, 1, 1), 1);
-    assert_eq!(rig.results(0, 1, 1), 0);
+    assert_eq!(rig.finish_range(0, 1, 1), 1);
+    assert_eq!(rig.finish_range(0, 1, 1), 0);
     assert_eq!(rig.outstanding(), 1);
 }
 
@@ -358,16 +359,20 @@ fn only_result_ends_a_task_at_once_unless_another_worker_or_result_is_to_be_cons
     let mut rig = Rig::new(&[4, 0]);
     rig.call("work", 4);
     rig.assigned();
-    assert_eq!(rig.results(1, 1, 1), 0, "another worker has it");
-    assert_eq!(rig.results(0, 0, 1), 0, "no task has this id");
-    assert_eq!(rig.results(0, u64::MAX, 2), 0);
-    assert!(rig.result(0, 2));
-    assert_eq!(rig.results(0, 1, 4), 1, "the second one has another result");
-    assert_eq!(rig.results(0, 1, 1), 0, "it has ended");
-    rig.give_back(0, 3);
-    assert_eq!(rig.results(0, 3, 1), 0, "no worker has it");
+    assert_eq!(rig.finish_range(1, 1, 1), 0, "another worker has it");
+    assert_eq!(rig.finish_range(0, 0, 1), 0, "no task has this id");
+    assert_eq!(rig.finish_range(0, u64::MAX, 2), 0);
+    assert!(rig.record_result(0, 2));
+    assert_eq!(
+        rig.finish_range(0, 1, 4),
+        1,
+        "the second one has another result"
+    );
+    assert_eq!(rig.finish_range(0, 1, 1), 0, "it has ended");
+    rig.return_task(0, 3);
+    assert_eq!(rig.finish_range(0, 3, 1), 0, "no worker has it");
     rig.lost(0);
-    assert_eq!(rig.results(0, 4, 1), 0, "it waits for another worker");
+    assert_eq!(rig.finish_range(0, 4, 1), 0, "it waits for another worker");
     assert_eq!(rig.outstanding(), 3);
 }
 
@@ -388,7 +393,7 @@ fn waiting_tasks_fail_at_their_deadline() {
     assert_eq!(rig.passed(Duration::ZERO), vec![expected.clone(); 2]);
     assert_eq!((rig.waiting(), rig.outstanding()), (1, 1));
     assert_eq!(rig.untried.bytes, frames[1].len());
-    rig.set_room(0, 9);
+    rig.set_credit(0, 9);
     assert_eq!(rig.assigned(), [(0, 1)]);
     assert_eq!(rig.untried, Usage::default());
 
@@ -447,7 +452,7 @@ fn tasks_of_one_function_do_not_wait_behind_those_of_another() {
     rig.connect(1, &["parse"], 0, 1);
     rig.call("render", 300);
     rig.assigned();
-    assert!(rig.has_room() && rig.accepts(0), "for the other function");
+    assert!(rig.has_credit() && rig.accepts(0), "for the other function");
     rig.call("parse", 1);
     assert_eq!(rig.assigned(), [(1, 2)]);
     assert_eq!(rig.waiting(), 299);
@@ -459,17 +464,17 @@ fn backlog_for_busy_workers_is_bounded_also_beside_idle_ones() {
     let mut rig = Rig::empty();
     rig.connect(0, &["render"], 0, 0);
     rig.connect(1, &["parse"], 0, 1);
-    rig.call("render", BACKLOG.messages - 1);
+    rig.call("render", MAX_WAITING.messages - 1);
     assert!(rig.accepts(0));
     rig.call("render", 1);
     assert!(!rig.accepts(usize::MAX));
 
     let mut rig = Rig::empty();
     rig.connect(1, &["parse"], 0, 1);
-    let large = "x".repeat(BACKLOG.bytes / 2 - 20);
+    let large = "x".repeat(MAX_WAITING.bytes / 2 - 20);
     rig.call_of(1, "render", &large);
     rig.call_of(1, "render", &large[1..]);
-    assert_eq!(rig.untried.bytes, BACKLOG.bytes - 1);
+    assert_eq!(rig.untried.bytes, MAX_WAITING.bytes - 1);
     assert!(rig.accepts(1));
     let mut rig = Rig::empty();
     rig.connect(1, &["parse"], 0, 1);
@@ -485,7 +490,7 @@ fn pools_of_unlike_functions_take_turns() {
     rig.connect(1, &["b"], 0, 0);
     rig.call("a", 3);
     rig.call("b", 3);
-    rig.set_room(0, 6);
+    rig.set_credit(0, 6);
     let now = rig.now;
     let names = std::iter::from_fn(|| rig.assign(now))
         .map(|(_, _, group)| functions::name(&group.first()).unwrap().to_owned());
@@ -501,14 +506,18 @@ fn waiting_tasks_are_for_workers_that_connect_later() {
     rig.connect(0, &["parse"], 0, 9);
     rig.call("render", 1);
     assert_eq!(rig.assigned(), []);
-    assert!(rig.has_absent() && rig.waiting() == 0);
+    assert!(rig.has_unassignable() && rig.waiting() == 0);
     rig.connect(1, &["render"], 0, 9);
     assert_eq!(rig.assigned(), [(1, 1), (1, 2)]);
-    assert!(!rig.has_absent());
+    assert!(!rig.has_unassignable());
     // Tasks of the last worker that has a function wait for the next one.
     rig.lost(1);
     assert_eq!((rig.assigned(), rig.waiting()), (vec![], 0));
-    assert_eq!(rig.passed(10 * UNKNOWN_GRACE), [], "it was known before");
+    assert_eq!(
+        rig.passed(10 * UNKNOWN_FUNCTION_TIMEOUT),
+        [],
+        "it was known before"
+    );
     rig.connect(2, &["render", "more"], 0, 9);
     assert_eq!(rig.assigned(), [(2, 1), (2, 2)]);
 }
@@ -518,17 +527,20 @@ fn function_that_no_worker_has_listed_fails_after_a_grace() {
     let mut rig = Rig::empty();
     rig.call("rendr", 2);
     for _ in 0..2 {
-        let failed = rig.passed(10 * UNKNOWN_GRACE);
+        let failed = rig.passed(10 * UNKNOWN_FUNCTION_TIMEOUT);
         assert_eq!(failed, [], "no worker is connected");
     }
     rig.connect(0, &["render"], 0, 9);
     assert_eq!(rig.passed(Duration::ZERO), []);
-    assert_eq!(rig.passed(UNKNOWN_GRACE - Duration::from_millis(1)), []);
+    assert_eq!(
+        rig.passed(UNKNOWN_FUNCTION_TIMEOUT - Duration::from_millis(1)),
+        []
+    );
     let expected = "no worker has `rendr`; did you mean `render`?".to_owned();
     let expected = (FailureKind::UnknownFunction, expected);
     let failed = rig.passed(Duration::from_millis(1));
     assert_eq!(failed, vec![expected.clone(); 2]);
-    assert_eq!((rig.outstanding(), rig.has_absent()), (0, false));
+    assert_eq!((rig.outstanding(), rig.has_unassignable()), (0, false));
     assert_eq!(rig.untried, Usage::default());
     // Further calls fail at once.
     rig.call("rendr", 1);
@@ -536,21 +548,21 @@ fn function_that_no_worker_has_listed_fails_after_a_grace() {
     // Once none is left, the name is forgotten.
     rig.call("colour", 1);
     rig.passed(Duration::ZERO);
-    assert_eq!(rig.passed(UNKNOWN_GRACE).len(), 1);
+    assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT).len(), 1);
     rig.passed(Duration::ZERO);
     rig.call("rendr", 1);
     assert_eq!(rig.passed(Duration::ZERO), []);
 
     // With workers without links it may be theirs.
     rig.set_legacy(true);
-    assert_eq!(rig.passed(10 * UNKNOWN_GRACE), []);
-    let absent: Vec<_> = rig
-        .take_absent()
+    assert_eq!(rig.passed(10 * UNKNOWN_FUNCTION_TIMEOUT), []);
+    let unassignable: Vec<_> = rig
+        .take_unassignable()
         .into_iter()
         .map(|(flow, _)| flow)
         .collect();
-    assert_eq!(absent, [Flow::new(1)]);
-    assert_eq!((rig.outstanding(), rig.has_absent()), (0, false));
+    assert_eq!(unassignable, [Flow::new(1)]);
+    assert_eq!((rig.outstanding(), rig.has_unassignable()), (0, false));
     assert_eq!(rig.untried, Usage::default());
 }
 
@@ -561,28 +573,28 @@ fn unknown_function_waits_anew_if_a_worker_connects() {
     rig.call("b", 1);
     rig.passed(Duration::ZERO);
     rig.connect(1, &["c"], 0, 9);
-    assert_eq!(rig.passed(UNKNOWN_GRACE), []);
-    assert_eq!(rig.passed(UNKNOWN_GRACE).len(), 1);
+    assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT), []);
+    assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT).len(), 1);
 
     // A task of a worker without a list that was lost, which no other one can run.
     rig.connect(2, &[], 0, 9);
     rig.call("b", 1);
     assert_eq!(rig.assigned(), [(2, 1)]);
     rig.lost(2);
-    assert_eq!(rig.passed(UNKNOWN_GRACE), []);
-    assert_eq!(rig.passed(UNKNOWN_GRACE).len(), 1);
-    assert_eq!((rig.outstanding(), rig.has_absent()), (0, false));
+    assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT), []);
+    assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT).len(), 1);
+    assert_eq!((rig.outstanding(), rig.has_unassignable()), (0, false));
 }
 
 #[test]
 fn names_of_unknown_functions_are_bounded() {
     let mut rig = Rig::empty();
     rig.connect(0, &["a"], 0, 9);
-    for number in 0..MAX_UNKNOWN + 1 {
+    for number in 0..MAX_UNKNOWN_NAMES + 1 {
         rig.call(&format!("f{number}"), 1);
     }
     rig.passed(Duration::ZERO);
-    assert!((1..=MAX_UNKNOWN).contains(&rig.unknown.len()));
+    assert!((1..=MAX_UNKNOWN_NAMES).contains(&rig.unknown.len()));
 }
 
 #[test]
@@ -596,8 +608,12 @@ fn absent_tasks_are_taken_for_workers_without_links_unless_they_are_suspect() {
     assert_eq!(rig.assigned(), [(1, 3)]);
     rig.lost(0);
     rig.call("a", 1);
-    assert_eq!(rig.take_absent().len(), 2, "not the one that had begun");
-    assert!(rig.has_absent());
+    assert_eq!(
+        rig.take_unassignable().len(),
+        2,
+        "not the one that had begun"
+    );
+    assert!(rig.has_unassignable());
     assert_eq!(rig.outstanding(), 2);
     assert_eq!(rig.untried, Usage::default());
 }
@@ -613,7 +629,7 @@ fn reach_says_what_workers_can_do_for_a_task() {
     rig.call("a", 2);
     rig.assigned();
     assert_eq!(rig.reach(&frame("m.a")), Reach::Full);
-    rig.set_room(0, 1);
+    rig.set_credit(0, 1);
     assert_eq!(rig.reach(&frame("m.a")), Reach::Load(2));
 }
 
@@ -631,7 +647,7 @@ fn clients_share_workers_fairly() {
         let message = Message::decode(group.first()).unwrap();
         served.push(message.payload()[0]);
         rig.done(key, id);
-        rig.set_room(0, 1);
+        rig.set_credit(0, 1);
     }
     assert_eq!(&served[..7], b"xyxyxyx");
 }
@@ -641,16 +657,16 @@ fn group_is_given_in_small_parts_while_other_clients_wait() {
     let mut rig = Rig::new(&[0]);
     rig.group(1, 100);
     rig.group(2, 100);
-    rig.set_room(0, 200);
+    rig.set_credit(0, 200);
     let sizes: Vec<_> = rig.assigned_groups();
     let sizes = sizes.into_iter().map(|(_, _, count)| count);
     let sizes: Vec<_> = sizes.collect();
-    assert_eq!(sizes[..12], [FAIR_BATCH; 12]);
+    assert_eq!(sizes[..12], [MAX_FAIR_BATCH; 12]);
     assert_eq!(sizes.iter().sum::<usize>(), 200);
     // Alone, a client has all.
     rig.group(3, 100);
     rig.group(3, 100);
-    rig.set_room(0, 200);
+    rig.set_credit(0, 200);
     assert_eq!(rig.assigned_groups().len(), 2);
 }
 
@@ -658,20 +674,20 @@ fn group_is_given_in_small_parts_while_other_clients_wait() {
 fn returned_task_waits_first_and_counts_no_death() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 4);
-    for _ in 0..MAX_ATTEMPTS + 1 {
+    for _ in 0..MAX_DELIVER + 1 {
         rig.group(1, 4);
         let first = rig.assigned_groups()[0].1;
         rig.connect(1, &["work"], 1, 0);
-        assert_eq!(rig.results(0, first, 1), 1);
-        rig.unload(0, 1, Instant::now());
+        assert_eq!(rig.finish_range(0, first, 1), 1);
+        rig.remove_load(0, 1, Instant::now());
         for id in first + 1..first + 4 {
-            assert!(rig.give_back(0, id));
+            assert!(rig.return_task(0, id));
         }
-        assert!(!rig.give_back(0, first + 1), "it has it no more");
+        assert!(!rig.return_task(0, first + 1), "it has it no more");
         assert_eq!(rig.workers[&0].load, 0);
         assert_eq!((rig.waiting(), rig.outstanding()), (3, 3));
-        rig.set_room(0, 0);
-        rig.set_room(1, 4);
+        rig.set_credit(0, 0);
+        rig.set_credit(1, 4);
         rig.call("work", 1);
         let assigned = rig.assigned();
         let expected: Vec<_> = (first + 1..first + 5).map(|id| (1, id)).collect();
@@ -679,8 +695,8 @@ fn returned_task_waits_first_and_counts_no_death() {
         for (key, id) in assigned {
             rig.done(key, id);
         }
-        rig.set_room(0, 4);
-        rig.set_room(1, 0);
+        rig.set_credit(0, 4);
+        rig.set_credit(1, 0);
     }
     assert_eq!(rig.outstanding(), 0);
 }
@@ -692,11 +708,11 @@ fn task_that_was_redelivered_is_returned_once() {
     rig.assigned();
     rig.lost(0);
     assert!(
-        rig.give_back(0, 1),
+        rig.return_task(0, 1),
         "by a worker that was thought to be lost"
     );
     assert_eq!((rig.waiting(), rig.outstanding()), (1, 1));
-    rig.set_room(1, 2);
+    rig.set_credit(1, 2);
     assert_eq!(rig.assigned(), [(1, 1)]);
     assert_eq!(rig.waiting(), 0);
 }
@@ -741,7 +757,7 @@ fn redelivered_task_is_not_prefetched() {
     rig.connect(1, &["work"], 1, 0);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
-    rig.set_room(1, 5);
+    rig.set_credit(1, 5);
     rig.call("work", 2);
     assert_eq!(rig.assigned(), [(1, 2), (1, 3)]);
     rig.lost(0);
@@ -774,9 +790,9 @@ fn with_suspect() -> Rig {
 fn suspect_runs_alone_on_an_idle_worker() {
     let mut rig = with_suspect();
     rig.call("work", 6);
-    rig.set_room(0, 4);
+    rig.set_credit(0, 4);
     assert_eq!(rig.assigned(), [(0, 1)], "and nothing else");
-    rig.set_room(1, 2);
+    rig.set_credit(1, 2);
     assert_eq!(rig.assigned(), [(1, 2), (1, 3)]);
     assert!(rig.done(0, 1));
     assert_eq!(rig.assigned(), [(0, 4), (0, 5), (0, 6)]);
@@ -788,30 +804,30 @@ fn worker_is_reserved_for_a_suspect_if_none_is_idle() {
     // The suspect waits: no worker has credit. Both receive tasks of a group that was there before.
     rig.tasks.get_mut(&1).unwrap().deaths.clear();
     let deaths = vec![
-        Death {
+        WorkerDeath {
             worker: "w8".into(),
-            loss: Loss::Left
+            loss: WorkerLoss::Left
         };
         2
     ];
     rig.pools[1].suspects.clear();
     rig.call("work", 3);
-    rig.set_room(0, 1);
-    rig.set_room(1, 2);
+    rig.set_credit(0, 1);
+    rig.set_credit(1, 2);
     assert_eq!(rig.assigned(), [(0, 2), (1, 3), (1, 4)]);
     rig.tasks.get_mut(&1).unwrap().deaths = deaths;
     rig.pools[1].suspects.push_back(1);
 
     rig.call("work", 4);
-    rig.set_room(0, 4);
-    assert_eq!(rig.assigned(), [], "the other one has no room");
-    rig.set_room(1, 1);
+    rig.set_credit(0, 4);
+    assert_eq!(rig.assigned(), [], "the other one has no credit");
+    rig.set_credit(1, 1);
     assert_eq!(rig.assigned(), [(1, 5)], "the first one is reserved");
     // Idle before it is its turn: it is released.
     rig.done(1, 3);
     rig.done(1, 4);
     rig.done(1, 5);
-    rig.set_room(1, 4);
+    rig.set_credit(1, 4);
     assert_eq!(rig.assigned(), [(1, 1), (0, 6), (0, 7), (0, 8)]);
 }
 
@@ -829,7 +845,7 @@ fn reserved_worker_runs_the_suspect_once_it_is_idle() {
     rig.call("work", 2);
     assert_eq!(rig.assigned(), [(2, 2), (2, 3)]);
     rig.lost(1);
-    rig.set_room(2, 8);
+    rig.set_credit(2, 8);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), []);
     rig.done(2, 2);
@@ -853,10 +869,10 @@ fn suspect_runs_beside_other_tasks_if_no_worker_gets_idle() {
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(2, 2)]);
     rig.lost(1);
-    rig.set_room(2, 8);
+    rig.set_credit(2, 8);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), []);
-    rig.passed(RESERVATION - Duration::from_millis(1));
+    rig.passed(RESERVATION_TIMEOUT - Duration::from_millis(1));
     assert_eq!(rig.assigned(), []);
     rig.passed(Duration::from_millis(1));
     assert_eq!(rig.assigned(), [(2, 1)]);
@@ -881,11 +897,11 @@ fn suspects_leave_half_of_the_workers_to_others() {
     for key in 2..6 {
         rig.connect(key, &["work"], 3, 3);
     }
-    let alone = rig.assigned();
-    let alone = alone
+    let exclusive = rig.assigned();
+    let exclusive = exclusive
         .iter()
-        .filter(|(key, _)| rig.workers[key].alone.is_some());
-    assert_eq!(alone.count(), 2, "of four workers");
+        .filter(|(key, _)| rig.workers[key].exclusive_task.is_some());
+    assert_eq!(exclusive.count(), 2, "of four workers");
 }
 
 #[test]
@@ -914,17 +930,17 @@ fn single_worker_runs_several_suspects_one_by_one() {
 #[test]
 fn returned_suspect_is_still_one_and_frees_its_worker() {
     let mut rig = with_suspect();
-    rig.set_room(0, 4);
+    rig.set_credit(0, 4);
     assert_eq!(rig.assigned(), [(0, 1)]);
-    rig.give_back(0, 1);
+    rig.return_task(0, 1);
     rig.call("work", 2);
     let assigned = rig.assigned();
     assert_eq!(assigned, [(0, 1)], "alone again");
-    rig.give_back(0, 1);
-    rig.set_room(0, 0);
-    rig.set_room(1, 2);
+    rig.return_task(0, 1);
+    rig.set_credit(0, 0);
+    rig.set_credit(1, 2);
     assert_eq!(rig.assigned(), [(1, 1)]);
-    rig.set_room(0, 1);
+    rig.set_credit(0, 1);
     assert_eq!(rig.assigned(), [(0, 2)]);
 }
 
@@ -951,7 +967,7 @@ fn reservation_ends_with_its_worker() {
     rig.connect(4, &["other"], 1, 1);
     assert!(!rig.workers[&3].is_reserved);
     rig.done(3, 3);
-    rig.set_room(3, 1);
+    rig.set_credit(3, 1);
     assert_eq!(rig.assigned(), [(3, 1)]);
 }
 
@@ -961,15 +977,15 @@ fn worker_whose_tasks_wait_for_other_calls_begins_as_many_more() {
     rig.connect(0, &["work"], 2, 9);
     rig.call("work", 2);
     assert_eq!(rig.assigned().len(), 2);
-    rig.passed(STALL);
+    rig.passed(STALL_TIMEOUT);
     rig.call("work", 2);
     assert_eq!(rig.assigned(), [], "it has stalled");
-    rig.set_lent(0, 1);
+    rig.set_lent_slots(0, 1);
     assert_eq!(rig.assigned(), [(0, 3)]);
     assert_eq!(rig.assigned(), []);
-    rig.set_lent(0, u32::MAX);
+    rig.set_lent_slots(0, u32::MAX);
     assert_eq!(rig.assigned(), [(0, 4)]);
-    rig.set_lent(0, 0);
+    rig.set_lent_slots(0, 0);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), []);
 }
@@ -980,29 +996,29 @@ fn stalled_worker_prefetches_no_more() {
     rig.connect(0, &["work"], 2, 4);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
-    rig.passed(STALL - Duration::from_millis(1));
+    rig.passed(STALL_TIMEOUT - Duration::from_millis(1));
     assert!(!rig.workers[&0].is_stalled);
     rig.passed(Duration::from_millis(1));
     rig.group(1, 9);
     assert_eq!(rig.assigned_groups(), [(0, 2, 1)], "what it begins at once");
     rig.done(0, 1);
-    rig.set_room(0, 3);
+    rig.set_credit(0, 3);
     assert_eq!(rig.assigned_groups(), [(0, 3, 3)]);
     // An idle worker has not stalled, however long it is idle.
     for id in 2..6 {
         rig.done(0, id);
     }
-    rig.passed(100 * STALL);
-    rig.set_room(0, 4);
+    rig.passed(100 * STALL_TIMEOUT);
+    rig.set_credit(0, 4);
     assert_eq!(rig.assigned_groups(), [(0, 6, 4)]);
-    rig.passed(STALL / 2);
-    rig.set_room(0, 1);
+    rig.passed(STALL_TIMEOUT / 2);
+    rig.set_credit(0, 1);
     assert_eq!(rig.assigned_groups(), [(0, 10, 1)]);
     // The concurrency of others is unknown, and so is whether they stand still.
     rig.connect(1, &["work"], 0, 2);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(1, 11)]);
-    rig.passed(STALL);
+    rig.passed(STALL_TIMEOUT);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(1, 12)]);
 }
@@ -1022,7 +1038,7 @@ fn group_is_not_begun_beyond_the_concurrency_while_redelivered_tasks_wait() {
     let group = Group::of(frame.repeat(8).into(), sizes).unwrap();
     rig.submit(group, Flow::new(1));
     assert_eq!(rig.assigned_groups(), [(2, 3, 2)]);
-    rig.set_room(1, 9);
+    rig.set_credit(1, 9);
     assert_eq!(rig.assigned_groups()[0], (1, 1, 1));
 }
 
@@ -1050,10 +1066,10 @@ fn worker_that_is_assigned_tasks_and_finishes_none_stalls() {
     rig.connect(0, &["work"], 2, 9);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
-    rig.passed(STALL / 2);
+    rig.passed(STALL_TIMEOUT / 2);
     rig.call("work", 2);
     assert_eq!(rig.assigned(), [(0, 2), (0, 3)]);
-    rig.passed(STALL / 2);
+    rig.passed(STALL_TIMEOUT / 2);
     assert!(rig.workers[&0].is_stalled);
     // One that finishes a task now and then does not.
     rig.done(0, 1);
@@ -1061,11 +1077,11 @@ fn worker_that_is_assigned_tasks_and_finishes_none_stalls() {
     for id in [2, 3] {
         rig.call("work", 1);
         rig.assigned();
-        rig.passed(STALL / 2);
+        rig.passed(STALL_TIMEOUT / 2);
         assert!(!rig.workers[&0].is_stalled);
         rig.done(0, id);
     }
-    rig.passed(STALL / 2);
+    rig.passed(STALL_TIMEOUT / 2);
     assert!(!rig.workers[&0].is_stalled);
 }
 
@@ -1088,8 +1104,8 @@ fn with_one_attempt_a_lost_task_fails_and_a_returned_one_does_not_run_alone() {
     rig.connect(0, &["work"], 2, 2);
     rig.call("work", 2);
     assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
-    rig.give_back(0, 1);
-    rig.set_room(0, 1);
+    rig.return_task(0, 1);
+    rig.set_credit(0, 1);
     assert_eq!(rig.assigned(), [(0, 1)], "beside the other one");
     assert_eq!(rig.lost(0).len(), 2);
     assert_eq!(rig.outstanding(), 0);
@@ -1116,20 +1132,20 @@ fn task_is_as_old_as_its_last_assignment() {
     assert_eq!(rig.assigned(), [(0, 1)]);
     rig.lost(0);
     rig.call("work", 1);
-    rig.rejoin(0, 0);
+    rig.reconnect(0, 0);
     // Returned by another worker, so that it goes behind one that was assigned before.
     rig.connect(1, &["work"], 1, 1);
     assert_eq!(rig.assigned(), [(1, 1)]);
-    rig.set_room(0, 1);
+    rig.set_credit(0, 1);
     assert_eq!(rig.assigned(), [(0, 2)]);
-    rig.give_back(1, 1);
+    rig.return_task(1, 1);
     rig.done(0, 2);
     rig.call("work", 1);
-    rig.set_room(0, 1);
+    rig.set_credit(0, 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
-    rig.set_room(0, 1);
+    rig.set_credit(0, 1);
     let sequences: Vec<_> = rig.tasks[&1].holders.iter().map(|it| it.sequence).collect();
-    assert_eq!(sequences, [rig.turn]);
+    assert_eq!(sequences, [rig.last_sequence]);
 }
 
 #[test]
@@ -1157,13 +1173,13 @@ fn worker_that_is_alone_or_reserved_is_not_reserved() {
     rig.connect(7, &["d"], 1, 0);
     for key in 1..6 {
         let now = rig.now;
-        rig.dispatch.load(key, 2, now);
+        rig.dispatch.add_load(key, 2, now);
     }
-    rig.set_room(0, 1);
+    rig.set_credit(0, 1);
     assert_eq!(rig.assigned().len(), 1);
-    assert!(rig.workers[&0].alone.is_some());
+    assert!(rig.workers[&0].exclusive_task.is_some());
     for key in 1..6 {
-        rig.set_room(key, 9);
+        rig.set_credit(key, 9);
     }
     assert_eq!(rig.assigned(), []);
     let reserved: BTreeSet<_> = rig.pools.iter().filter_map(|it| it.reserved).collect();
@@ -1183,7 +1199,7 @@ enum Step {
     Connect {
         list: usize,
         concurrency: u32,
-        room: u64,
+        credit: u64,
     },
     /// Of the worker's tasks, one gets its result.
     Finish {
@@ -1234,7 +1250,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..NAMES.len(), 0..3_u64, 1..10_usize)
             .prop_map(|(function, client, len)| Step::Submit { function, client, len }),
         2 => (0..LISTS.len(), 0..4_u32, 0..12_u64)
-            .prop_map(|(list, concurrency, room)| Step::Connect { list, concurrency, room }),
+            .prop_map(|(list, concurrency, credit)| Step::Connect { list, concurrency, credit }),
         6 => (worker.clone(), task.clone()).prop_map(|(worker, task)| Step::Finish { worker, task }),
         2 => worker.clone().prop_map(|worker| Step::FinishRun { worker }),
         1 => (worker.clone(), task.clone()).prop_map(|(worker, task)| Step::Return { worker, task }),
@@ -1258,13 +1274,13 @@ struct ModelWorker {
     key: WorkerKey,
     list: &'static [&'static str],
     concurrency: usize,
-    room: u64,
-    is_there: bool,
+    credit: u64,
+    is_connected: bool,
     /// In the order in which they were assigned.
     held: Vec<TaskId>,
     /// Those that it had when it was lost.
     before: Vec<TaskId>,
-    alone: Option<TaskId>,
+    exclusive_task: Option<TaskId>,
 }
 
 /// What is to come of it, beside the dispatch itself.
@@ -1314,18 +1330,18 @@ impl Model {
         self.tasks.extend(vec![task; len]);
     }
 
-    fn connect(&mut self, list: &'static [&'static str], concurrency: u32, room: u64) {
+    fn connect(&mut self, list: &'static [&'static str], concurrency: u32, credit: u64) {
         self.last_key += 1;
-        self.rig.connect(self.last_key, list, concurrency, room);
+        self.rig.connect(self.last_key, list, concurrency, credit);
         self.workers.push(ModelWorker {
             key: self.last_key,
             list,
             concurrency: concurrency as usize,
-            room,
-            is_there: true,
+            credit,
+            is_connected: true,
             held: Vec::new(),
             before: Vec::new(),
-            alone: None,
+            exclusive_task: None,
         });
     }
 
@@ -1333,10 +1349,10 @@ impl Model {
         let now = self.rig.now;
         while let Some((key, first, group)) = self.rig.assign(now) {
             let worker = self.workers.iter_mut().find(|it| it.key == key).unwrap();
-            assert!(worker.is_there, "it is lost");
-            assert!(worker.room >= group.len() as u64, "it has no room");
-            assert_eq!(worker.alone, None, "it runs a suspect");
-            worker.room -= group.len() as u64;
+            assert!(worker.is_connected, "it is lost");
+            assert!(worker.credit >= group.len() as u64, "it has no credit");
+            assert_eq!(worker.exclusive_task, None, "it runs a suspect");
+            worker.credit -= group.len() as u64;
             for (id, frame) in (first..).zip(group.frames()) {
                 let number = number_of(&frame);
                 let task = &self.tasks[number];
@@ -1348,10 +1364,13 @@ impl Model {
                 );
                 let can_run = worker.list.is_empty() || task.function == "echo";
                 assert!(can_run || worker.list.contains(&task.function), "{task:?}");
-                if task.deaths > 0 && task.deaths + 1 >= MAX_ATTEMPTS as usize {
-                    worker.alone = Some(id);
+                if task.deaths > 0 && task.deaths + 1 >= MAX_DELIVER as usize {
+                    worker.exclusive_task = Some(id);
                     let is_idle = worker.held.is_empty();
-                    assert!(is_idle || self.ticked >= RESERVATION, "it is not alone");
+                    assert!(
+                        is_idle || self.ticked >= RESERVATION_TIMEOUT,
+                        "it is not alone"
+                    );
                 } else if task.deaths > 0 && worker.concurrency > 0 {
                     assert!(worker.held.len() < worker.concurrency, "it is prefetched");
                 }
@@ -1367,7 +1386,7 @@ impl Model {
         assert_eq!(self.rig.outstanding(), open);
         let waiting: usize = self.rig.pools.iter().map(|pool| pool.waiting).sum();
         assert_eq!(waiting, open - held.len());
-        for worker in self.workers.iter().filter(|worker| worker.is_there) {
+        for worker in self.workers.iter().filter(|worker| worker.is_connected) {
             assert_eq!(self.rig.workers[&worker.key].load, worker.held.len());
         }
     }
@@ -1378,14 +1397,14 @@ impl Model {
         for worker in &mut self.workers {
             worker.held.retain(|id| self.numbers[id] != number);
             let ends = |id: &mut TaskId| self.numbers[id] == number;
-            worker.alone.take_if(ends);
+            worker.exclusive_task.take_if(ends);
         }
     }
 
     fn finish(&mut self, index: usize, id: TaskId) {
         let (key, number) = (self.workers[index].key, self.numbers[&id]);
         let is_new = !self.tasks[number].has_ended;
-        assert_eq!(self.rig.result(key, id), is_new);
+        assert_eq!(self.rig.record_result(key, id), is_new);
         let holds = self.workers[index].held.contains(&id);
         assert_eq!(self.rig.done(key, id), is_new && holds);
         if is_new {
@@ -1393,11 +1412,11 @@ impl Model {
         }
     }
 
-    fn lose(&mut self, index: usize, loss: Loss, failed: Vec<Failed>) {
+    fn lose(&mut self, index: usize, loss: WorkerLoss, failed: Vec<Failed>) {
         let worker = &mut self.workers[index];
-        worker.is_there = false;
+        worker.is_connected = false;
         let held = std::mem::take(&mut worker.held);
-        let alone = worker.alone.take();
+        let exclusive = worker.exclusive_task.take();
         worker.before.extend(&held);
         let begun = match worker.concurrency {
             0 => held.len(),
@@ -1406,11 +1425,12 @@ impl Model {
         let mut failures = BTreeSet::new();
         for (position, id) in held.iter().enumerate() {
             let number = self.numbers[id];
-            let is_begun = alone.map_or(position < begun, |alone| alone == *id);
+            let is_begun = exclusive.map_or(position < begun, |task| task == *id);
             let task = &mut self.tasks[number];
             task.deaths += usize::from(is_begun);
             let once = task.function == "once" && worker.list.contains(&"once");
-            if once && (is_begun || loss != Loss::Left) || task.deaths >= MAX_ATTEMPTS as usize {
+            if once && (is_begun || loss != WorkerLoss::Left) || task.deaths >= MAX_DELIVER as usize
+            {
                 failures.insert(number);
             }
         }
@@ -1434,18 +1454,18 @@ impl Model {
             Step::Connect {
                 list,
                 concurrency,
-                room,
+                credit,
             } if workers < 6 => {
-                self.connect(LISTS[list], concurrency, room);
+                self.connect(LISTS[list], concurrency, credit);
             }
             Step::Finish { worker, task } => {
                 if let Some(index) = at(worker)
                     && let Some(&id) = self.workers[index].held.get(task)
                 {
                     self.finish(index, id);
-                    self.workers[index].room += 1;
-                    let (key, room) = (self.workers[index].key, self.workers[index].room);
-                    self.rig.set_room(key, room);
+                    self.workers[index].credit += 1;
+                    let (key, credit) = (self.workers[index].key, self.workers[index].credit);
+                    self.rig.set_credit(key, credit);
                 }
             }
             Step::FinishRun { worker } => {
@@ -1458,9 +1478,9 @@ impl Model {
                     .take_while(|(id, at)| **id == *at)
                     .count();
                 let key = self.workers[index].key;
-                let counted = self.rig.results(key, first, run);
+                let counted = self.rig.finish_range(key, first, run);
                 let now = self.rig.now;
-                self.rig.unload(key, counted, now);
+                self.rig.remove_load(key, counted, now);
                 for id in &held[..counted] {
                     self.end(self.numbers[id]);
                 }
@@ -1473,30 +1493,34 @@ impl Model {
                     && let Some(&id) = self.workers[index].held.get(task)
                 {
                     let worker = &mut self.workers[index];
-                    assert!(self.rig.give_back(worker.key, id));
+                    assert!(self.rig.return_task(worker.key, id));
                     worker.held.retain(|it| *it != id);
-                    worker.alone.take_if(|alone| *alone == id);
+                    worker.exclusive_task.take_if(|task| *task == id);
                 }
             }
             Step::Lose { worker, loss } => {
                 let Some(index) = at(worker) else { return };
-                let losses = [Loss::Disconnected, Loss::Silent(Duration::ZERO), Loss::Left];
+                let losses = [
+                    WorkerLoss::Disconnected,
+                    WorkerLoss::Silent(Duration::ZERO),
+                    WorkerLoss::Left,
+                ];
                 let mut failed = Vec::new();
                 self.rig
-                    .lose(self.workers[index].key, losses[loss], &mut failed);
+                    .lose_worker(self.workers[index].key, losses[loss], &mut failed);
                 self.lose(index, losses[loss], failed);
             }
             Step::Rejoin { worker } => {
                 let Some(index) = at(worker) else { return };
-                self.workers[index].is_there = true;
+                self.workers[index].is_connected = true;
                 let worker = &self.workers[index];
-                self.rig.connect(worker.key, worker.list, 0, worker.room);
+                self.rig.connect(worker.key, worker.list, 0, worker.credit);
             }
             Step::Forget { worker } => {
                 let Some(index) = at(worker) else { return };
                 let mut failed = Vec::new();
-                self.rig.forget(self.workers[index].key, &mut failed);
-                self.lose(index, Loss::Left, failed);
+                self.rig.remove_worker(self.workers[index].key, &mut failed);
+                self.lose(index, WorkerLoss::Left, failed);
                 self.workers.remove(index);
             }
             Step::Late { worker, task } => {
@@ -1572,7 +1596,7 @@ proptest! {
     ) {
         let mut rig = Rig::empty();
         let mut last_key = 0;
-        let room = u64::from(concurrency) + prefetch;
+        let credit = u64::from(concurrency) + prefetch;
         // What each worker has not finished, what it has and has not said, and how much more it accepts.
         let mut running: Vec<RunningWorker> = Vec::new();
         for number in 0..60 {
@@ -1582,8 +1606,8 @@ proptest! {
         for (worker, event) in choices.iter().cycle().take(10_000) {
             while running.len() < workers {
                 last_key += 1;
-                rig.connect(last_key, &["work"], concurrency, room);
-                running.push((last_key, VecDeque::new(), Vec::new(), room));
+                rig.connect(last_key, &["work"], concurrency, credit);
+                running.push((last_key, VecDeque::new(), Vec::new(), credit));
             }
             let now = rig.now;
             while let Some((key, first, group)) = rig.assign(now) {
@@ -1598,17 +1622,17 @@ proptest! {
             let deadly = queue.iter().take(begun).any(|(_, number)| poison.contains(number));
             match event % 4 {
                 0 if deadly => {
-                    rig.lose(*key, Loss::Disconnected, &mut failed);
+                    rig.lose_worker(*key, WorkerLoss::Disconnected, &mut failed);
                     running.remove(index);
                 }
                 1 => {
                     for id in std::mem::take(unsaid) {
-                        prop_assert!(rig.result(*key, id));
+                        prop_assert!(rig.record_result(*key, id));
                         prop_assert!(rig.done(*key, id));
                         *left += 1;
                     }
                     let (key, left) = (*key, *left);
-                    rig.set_room(key, left);
+                    rig.set_credit(key, left);
                 }
                 _ => {
                     let at = usize::from(*event) % begun.max(1);

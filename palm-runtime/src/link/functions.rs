@@ -14,14 +14,14 @@ use crate::function::step_at;
 use crate::message::proto::Function;
 use crate::message::{Message, steps};
 
-/// A function name that a worker has listed. [`ANY`] and [`UNKNOWN`] stand for none.
+/// A function name that a worker has listed. [`ANY_FUNCTION`] and [`UNKNOWN_FUNCTION`] stand for none.
 pub(super) type FunctionId = u64;
 
 /// What every worker can run: `echo`, and messages that no function is called with.
-pub(super) const ANY: FunctionId = 0;
+pub(super) const ANY_FUNCTION: FunctionId = 0;
 
 /// A function that no worker has listed.
-pub(super) const UNKNOWN: FunctionId = 1;
+pub(super) const UNKNOWN_FUNCTION: FunctionId = 1;
 
 /// Index of a class: workers with the same list of functions.
 pub(super) type ClassId = usize;
@@ -39,7 +39,7 @@ const MAX_NAME_LEN: usize = 256;
 const MAX_CLASSES: usize = 256;
 
 #[derive(Debug, Default)]
-struct Class {
+struct WorkerClass {
     /// Sorted, and whether the function must not be run twice; `None`: the workers run any function.
     functions: Option<Box<[(FunctionId, bool)]>>,
     /// How many workers have this list, and how many of these are connected.
@@ -49,21 +49,21 @@ struct Class {
 
 /// The functions that workers have listed.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub(super) struct FunctionTable {
     ids: HashMap<Box<str>, FunctionId>,
     last_id: FunctionId,
-    classes: Vec<Class>,
+    classes: Vec<WorkerClass>,
     /// By function: index of the eligibility that [`rebuild`](Self::rebuild) returned.
     eligibilities: ByNumber<usize>,
     /// The steps and the stage of the last task that called a listed function: usually those of the next one.
     last: Option<(Box<str>, i64, FunctionId)>,
 }
 
-impl Default for Registry {
+impl Default for FunctionTable {
     fn default() -> Self {
         Self {
             ids: HashMap::new(),
-            last_id: UNKNOWN,
+            last_id: UNKNOWN_FUNCTION,
             classes: Vec::new(),
             eligibilities: ByNumber::default(),
             last: None,
@@ -71,12 +71,12 @@ impl Default for Registry {
     }
 }
 
-impl Registry {
+impl FunctionTable {
     /// Adds a worker that is not connected yet, and returns its class. One without functions runs any.
     pub(super) fn add(&mut self, functions: &[Function]) -> ClassId {
         let functions = self.intern(functions);
-        let is_used = |class: &Class| class.workers > 0;
-        let same = |class: &Class| is_used(class) && class.functions == functions;
+        let is_used = |class: &WorkerClass| class.workers > 0;
+        let same = |class: &WorkerClass| is_used(class) && class.functions == functions;
         let found = self.classes.iter().position(same);
         let class = found.unwrap_or_else(|| self.add_class(functions));
         self.classes[class].workers += 1;
@@ -87,12 +87,12 @@ impl Registry {
         let used = self.classes.iter().filter(|class| class.workers > 0);
         let is_crowded = used.clone().count() >= MAX_CLASSES;
         if is_crowded && used.clone().any(|class| class.functions.is_none()) {
-            let is_any = |class: &Class| class.workers > 0 && class.functions.is_none();
+            let is_any = |class: &WorkerClass| class.workers > 0 && class.functions.is_none();
             return self.classes.iter().position(is_any).unwrap_or_default();
         }
-        let class = Class {
+        let class = WorkerClass {
             functions: functions.filter(|_| !is_crowded),
-            ..Class::default()
+            ..WorkerClass::default()
         };
         if let Some(free) = self.classes.iter().position(|class| class.workers == 0) {
             self.classes[free] = class;
@@ -209,8 +209,8 @@ impl Registry {
         for &function in self.ids.values() {
             by_function.entry(function).or_insert(unlisted.clone());
         }
-        by_function.insert(ANY, all);
-        by_function.insert(UNKNOWN, unlisted);
+        by_function.insert(ANY_FUNCTION, all);
+        by_function.insert(UNKNOWN_FUNCTION, unlisted);
 
         let mut indexes = HashMap::from([(Eligibility::new(), 0)]);
         let mut eligibilities = vec![Eligibility::new()];
@@ -231,7 +231,7 @@ impl Registry {
     pub(super) fn resolve(&mut self, frame: &bytes::Bytes) -> FunctionId {
         let Ok((steps, stage)) = steps(frame) else {
             // A worker answers it with an error.
-            return ANY;
+            return ANY_FUNCTION;
         };
         if let Some((last_steps, last_stage, id)) = &self.last
             && (*last_stage, &**last_steps) == (stage, steps)
@@ -239,7 +239,7 @@ impl Registry {
             return *id;
         }
         let Ok(step) = step_at(steps, stage) else {
-            return ANY;
+            return ANY_FUNCTION;
         };
         if let Some(&id) = self.ids.get(step.function) {
             self.last = Some((steps.into(), stage, id));
@@ -247,15 +247,15 @@ impl Registry {
         }
         let is_done = || Message::decode(frame.clone()).is_ok_and(|message| message.is_done());
         if step.function == "echo" || is_done() {
-            return ANY;
+            return ANY_FUNCTION;
         }
-        UNKNOWN
+        UNKNOWN_FUNCTION
     }
 
     /// Index of a function's eligibility, as [`rebuild`](Self::rebuild) has returned them.
     pub(super) fn eligibility(&self, function: FunctionId) -> usize {
         let known = self.eligibilities.get(&function);
-        let known = known.or_else(|| self.eligibilities.get(&UNKNOWN));
+        let known = known.or_else(|| self.eligibilities.get(&UNKNOWN_FUNCTION));
         known.copied().unwrap_or_default()
     }
 
@@ -304,68 +304,68 @@ mod tests {
 
     /// The classes that a call of each function can go to.
     fn eligible(
-        registry: &mut Registry,
+        table: &mut FunctionTable,
         built: &[Eligibility],
         functions: &[&str],
     ) -> Vec<Vec<usize>> {
         let of = |name: &&str| {
-            let function = registry.resolve(&call(&format!("m.{name}")));
-            built[registry.eligibility(function)].to_vec()
+            let function = table.resolve(&call(&format!("m.{name}")));
+            built[table.eligibility(function)].to_vec()
         };
         functions.iter().map(of).collect()
     }
 
     #[test]
     fn workers_with_the_same_list_in_any_order_are_one_class() {
-        let mut registry = Registry::default();
-        assert_eq!(registry.add(&list(&["a", "b"])), 0);
-        assert_eq!(registry.add(&list(&["b", "a", "b"])), 0);
-        assert_eq!(registry.add(&list(&["a"])), 1);
-        assert_eq!(registry.add(&[]), 2);
-        assert_eq!(registry.add(&[]), 2);
+        let mut table = FunctionTable::default();
+        assert_eq!(table.add(&list(&["a", "b"])), 0);
+        assert_eq!(table.add(&list(&["b", "a", "b"])), 0);
+        assert_eq!(table.add(&list(&["a"])), 1);
+        assert_eq!(table.add(&[]), 2);
+        assert_eq!(table.add(&[]), 2);
         // A class without workers makes way for another list.
-        registry.remove(1);
-        assert_eq!(registry.add(&list(&["c"])), 1);
-        assert_eq!(registry.add(&list(&["a"])), 3);
-        assert_eq!(registry.classes(), 4);
+        table.remove(1);
+        assert_eq!(table.add(&list(&["c"])), 1);
+        assert_eq!(table.add(&list(&["a"])), 3);
+        assert_eq!(table.classes(), 4);
     }
 
     #[test]
     fn remembered_task_is_resolved_as_any_other_after_its_name_was_forgotten() {
-        let mut registry = Registry::default();
-        let class = registry.add(&list(&["a"]));
-        let listed = registry.resolve(&call("m.a"));
-        assert_eq!([listed, registry.resolve(&call("m.a"))], [UNKNOWN + 1; 2]);
+        let mut table = FunctionTable::default();
+        let class = table.add(&list(&["a"]));
+        let listed = table.resolve(&call("m.a"));
+        assert_eq!(
+            [listed, table.resolve(&call("m.a"))],
+            [UNKNOWN_FUNCTION + 1; 2]
+        );
         let mut steps = Message::new("m.a m.b".to_owned(), "x");
-        assert_eq!(registry.resolve(&steps.clone().into_frame()), listed);
+        assert_eq!(table.resolve(&steps.clone().into_frame()), listed);
         steps.set_stage(1);
-        assert_eq!(registry.resolve(&steps.into_frame()), UNKNOWN);
-        assert_eq!(registry.resolve(&call("m.a")), listed);
-        registry.remove(class);
-        registry.forget_names();
-        assert_eq!(registry.resolve(&call("m.a")), UNKNOWN);
+        assert_eq!(table.resolve(&steps.into_frame()), UNKNOWN_FUNCTION);
+        assert_eq!(table.resolve(&call("m.a")), listed);
+        table.remove(class);
+        table.forget_names();
+        assert_eq!(table.resolve(&call("m.a")), UNKNOWN_FUNCTION);
     }
 
     #[test]
     fn function_is_eligible_for_connected_workers_that_list_it_or_list_none() {
-        let mut registry = Registry::default();
-        let (ab, bc) = (
-            registry.add(&list(&["a", "b"])),
-            registry.add(&list(&["b", "c"])),
-        );
-        let any = registry.add(&[]);
-        assert!(registry.connect(ab) && registry.connect(bc) && !registry.connect(ab));
-        let built = registry.rebuild();
+        let mut table = FunctionTable::default();
+        let (ab, bc) = (table.add(&list(&["a", "b"])), table.add(&list(&["b", "c"])));
+        let any = table.add(&[]);
+        assert!(table.connect(ab) && table.connect(bc) && !table.connect(ab));
+        let built = table.rebuild();
         let names = ["a", "b", "c", "d", "echo"];
         assert_eq!(
-            eligible(&mut registry, &built, &names),
+            eligible(&mut table, &built, &names),
             [vec![ab], vec![ab, bc], vec![bc], vec![], vec![ab, bc]]
         );
-        assert_eq!(registry.names(), ["a", "b", "c"]);
-        assert!(registry.connect(any) && registry.disconnect(bc) && !registry.disconnect(ab));
-        let built = registry.rebuild();
+        assert_eq!(table.names(), ["a", "b", "c"]);
+        assert!(table.connect(any) && table.disconnect(bc) && !table.disconnect(ab));
+        let built = table.rebuild();
         assert_eq!(
-            eligible(&mut registry, &built, &names),
+            eligible(&mut table, &built, &names),
             [
                 vec![ab, any],
                 vec![ab, any],
@@ -374,29 +374,25 @@ mod tests {
                 vec![ab, any]
             ]
         );
-        assert_eq!(registry.names(), ["a", "b"]);
-        assert_eq!(registry.connected(&SmallVec::from_slice(&[ab, any])), 2);
-        assert!(registry.disconnect(ab) && registry.has_workers());
-        assert!(registry.disconnect(any) && !registry.has_workers());
+        assert_eq!(table.names(), ["a", "b"]);
+        assert_eq!(table.connected(&SmallVec::from_slice(&[ab, any])), 2);
+        assert!(table.disconnect(ab) && table.has_workers());
+        assert!(table.disconnect(any) && !table.has_workers());
     }
 
     #[test]
     fn uniform_workers_have_one_eligibility() {
-        let mut registry = Registry::default();
-        let class = registry.add(&list(&["a", "b", "c"]));
-        registry.connect(class);
-        assert_eq!(
-            registry.rebuild().len(),
-            2,
-            "and that of what nobody can run"
-        );
+        let mut table = FunctionTable::default();
+        let class = table.add(&list(&["a", "b", "c"]));
+        table.connect(class);
+        assert_eq!(table.rebuild().len(), 2, "and that of what nobody can run");
     }
 
     #[test]
     fn messages_without_a_function_to_call_are_for_any_worker() {
-        let mut registry = Registry::default();
-        let class = registry.add(&list(&["a"]));
-        registry.connect(class);
+        let mut table = FunctionTable::default();
+        let class = table.add(&list(&["a"]));
+        table.connect(class);
         let mut failed = Message::new("m.b", "x");
         failed.end(0);
         for frame in [
@@ -405,69 +401,69 @@ mod tests {
             Bytes::from_static(b"\xff"),
             failed.into_frame(),
         ] {
-            assert_eq!(registry.resolve(&frame), ANY);
+            assert_eq!(table.resolve(&frame), ANY_FUNCTION);
         }
-        assert_eq!(registry.resolve(&call("m.b")), UNKNOWN);
-        assert_eq!(registry.resolve(&call("m.b m.a")), UNKNOWN);
+        assert_eq!(table.resolve(&call("m.b")), UNKNOWN_FUNCTION);
+        assert_eq!(table.resolve(&call("m.b m.a")), UNKNOWN_FUNCTION);
         let mut second = Message::new("m.b m.a", "x");
         second.set_stage(1);
-        assert_eq!(registry.resolve(&second.into_frame()), UNKNOWN + 1);
+        assert_eq!(table.resolve(&second.into_frame()), UNKNOWN_FUNCTION + 1);
     }
 
     #[test]
     fn at_most_once_is_known_of_each_class_and_function() {
-        let mut registry = Registry::default();
-        let class = registry.add(&list(&["a", "once"]));
-        let any = registry.add(&[]);
-        let once = registry.resolve(&call("m.once"));
-        assert!(registry.is_at_most_once(class, once));
-        assert!(!registry.is_at_most_once(any, once));
-        let function = registry.resolve(&call("m.a"));
-        assert!(!registry.is_at_most_once(class, function));
-        assert!(!registry.is_at_most_once(class, UNKNOWN));
+        let mut table = FunctionTable::default();
+        let class = table.add(&list(&["a", "once"]));
+        let any = table.add(&[]);
+        let once = table.resolve(&call("m.once"));
+        assert!(table.is_at_most_once(class, once));
+        assert!(!table.is_at_most_once(any, once));
+        let function = table.resolve(&call("m.a"));
+        assert!(!table.is_at_most_once(class, function));
+        assert!(!table.is_at_most_once(class, UNKNOWN_FUNCTION));
     }
 
     #[test]
     fn names_and_classes_are_bounded() {
-        let mut registry = Registry::default();
+        let mut table = FunctionTable::default();
         let names = |from: usize, count: usize| {
             let names: Vec<_> = (from..from + count).map(|it| format!("f{it}")).collect();
             list(&names.iter().map(String::as_str).collect::<Vec<_>>())
         };
-        let first = registry.add(&names(0, MAX_NAMES));
-        assert!(registry.classes[first].functions.is_some());
-        let second = registry.add(&names(MAX_NAMES, 1));
-        assert!(registry.classes[second].functions.is_none());
+        let first = table.add(&names(0, MAX_NAMES));
+        assert!(table.classes[first].functions.is_some());
+        let second = table.add(&names(MAX_NAMES, 1));
+        assert!(table.classes[second].functions.is_none());
         // Those of workers that are gone are forgotten first.
-        registry.remove(first);
-        let third = registry.add(&names(MAX_NAMES, MAX_NAMES));
-        assert!(registry.classes[third].functions.is_some());
-        assert_eq!(registry.ids.len(), MAX_NAMES);
+        table.remove(first);
+        let third = table.add(&names(MAX_NAMES, MAX_NAMES));
+        assert!(table.classes[third].functions.is_some());
+        assert_eq!(table.ids.len(), MAX_NAMES);
 
-        let long = registry.add(&list(&["x".repeat(MAX_NAME_LEN + 1).as_str()]));
-        assert!(registry.classes[long].functions.is_none());
-        let mut registry = Registry::default();
+        let long = table.add(&list(&["x".repeat(MAX_NAME_LEN + 1).as_str()]));
+        assert!(table.classes[long].functions.is_none());
+        let mut table = FunctionTable::default();
         for number in 0..MAX_CLASSES {
-            assert_eq!(registry.add(&names(number, 1)), number);
+            assert_eq!(table.add(&names(number, 1)), number);
         }
-        let any = registry.add(&names(MAX_CLASSES, 1));
+        let any = table.add(&names(MAX_CLASSES, 1));
         assert_eq!(
-            (any, registry.add(&names(MAX_CLASSES + 1, 1))),
+            (any, table.add(&names(MAX_CLASSES + 1, 1))),
             (MAX_CLASSES, MAX_CLASSES)
         );
         // A list whose workers are gone makes room for another one.
-        let mut registry = Registry::default();
+        let mut table = FunctionTable::default();
         for number in 0..MAX_CLASSES {
-            registry.add(&names(number, 1));
+            table.add(&names(number, 1));
         }
-        registry.remove(7);
-        let next = registry.add(&names(MAX_CLASSES, 1));
+        table.remove(7);
+        let next = table.add(&names(MAX_CLASSES, 1));
         assert_eq!(next, 7);
-        assert!(registry.classes[next].functions.is_some());
+        assert!(table.classes[next].functions.is_some());
 
         let longest = "x".repeat(MAX_NAME_LEN);
-        let mut registry = Registry::default();
-        let longest = registry.add(&list(&[longest.as_str()]));
-        assert!(registry.classes[longest].functions.is_some());
+        let mut table = FunctionTable::default();
+        let longest = table.add(&list(&[longest.as_str()]));
+        assert!(table.classes[longest].functions.is_some());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A method that keeps its thread may keep the task from running that drives a link, on a runtime with one
 //! thread always. Its peer would take the process for dead, and give its tasks to others. So a link publishes
-//! by when it will be driven again ([`Life`]). If that time passes, the thread `palm-liveness` sends a header
+//! by when it will be driven again ([`LinkLiveness`]). If that time passes, the thread `palm-liveness` sends a header
 //! with `alive` over a connection of its own, as often as heartbeats, until the link is driven again. As long
 //! as all is well nothing is sent, and the thread wakes about twice a second.
 //!
@@ -21,25 +21,25 @@ use crate::socket::{Address, Dealer, Frames, SocketOptions};
 use crate::watchdog::{self, Watchdog};
 
 /// How late a link may be driven, unless its heartbeat is quicker.
-const LATENESS: Duration = Duration::from_secs(1);
+const MAX_LATENESS: Duration = Duration::from_secs(1);
 
 /// The thread looks no more often than this.
-const QUICKEST: Duration = Duration::from_millis(25);
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
 /// How long the thread waits if there is nothing to watch.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// No task drives the link.
 const NEVER: u64 = u64::MAX;
 
 /// What is known of a link without asking the task that drives it.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct LinkLiveness {
     address: Address,
     sockets: SocketOptions,
     /// When the link is late, in milliseconds since [`START`].
     late_at: AtomicU64,
-    sign: Mutex<Option<Sign>>,
+    sign: Mutex<Option<LifeSign>>,
     is_registered: AtomicBool,
     /// Whether the thread shows signs of life for it.
     is_shown: AtomicBool,
@@ -47,7 +47,7 @@ pub(super) struct Life {
 
 /// What is sent, and how often.
 #[derive(Debug, Clone)]
-struct Sign {
+struct LifeSign {
     header: Bytes,
     interval: Duration,
 }
@@ -59,7 +59,7 @@ fn milliseconds(at: Instant) -> u64 {
     u64::try_from(since).unwrap_or(NEVER - 1)
 }
 
-impl Life {
+impl LinkLiveness {
     pub(super) fn new(address: &Address, sockets: &SocketOptions) -> Arc<Self> {
         Arc::new(Self {
             address: address.clone(),
@@ -72,14 +72,14 @@ impl Life {
     }
 
     /// A task drives the link from now on, until the guard is dropped.
-    pub(super) fn drive(self: &Arc<Self>) -> Drive<'_> {
+    pub(super) fn drive(self: &Arc<Self>) -> DriveGuard<'_> {
         watch(self);
-        Drive(self)
+        DriveGuard(self)
     }
 
     /// The link will be driven again at `due` at the latest, unless its task cannot run.
     pub(super) fn driven(&self, due: Instant, heartbeat: Duration) {
-        let late_at = due + LATENESS.min(heartbeat / 2);
+        let late_at = due + MAX_LATENESS.min(heartbeat / 2);
         self.late_at.store(milliseconds(late_at), Ordering::Relaxed);
     }
 
@@ -90,17 +90,17 @@ impl Life {
                 alive: true,
                 ..header::of(session)
             });
-            Sign { header, interval }
+            LifeSign { header, interval }
         });
         *self.sign() = sign;
     }
 
-    fn sign(&self) -> MutexGuard<'_, Option<Sign>> {
+    fn sign(&self) -> MutexGuard<'_, Option<LifeSign>> {
         self.sign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What to send if the link is late.
-    fn late(&self, now: Instant) -> Option<Sign> {
+    fn late(&self, now: Instant) -> Option<LifeSign> {
         let late_at = self.late_at.load(Ordering::Relaxed);
         if late_at == NEVER || milliseconds(now) < late_at {
             return None;
@@ -111,7 +111,7 @@ impl Life {
     /// How long it is until the link may be late.
     fn due_in(&self, now: Instant) -> Duration {
         match self.late_at.load(Ordering::Relaxed) {
-            NEVER => IDLE,
+            NEVER => IDLE_INTERVAL,
             late_at => Duration::from_millis(late_at.saturating_sub(milliseconds(now)) + 1),
         }
     }
@@ -119,9 +119,9 @@ impl Life {
 
 /// A task drives a link.
 #[derive(Debug)]
-pub(super) struct Drive<'a>(&'a Life);
+pub(super) struct DriveGuard<'a>(&'a LinkLiveness);
 
-impl Drop for Drive<'_> {
+impl Drop for DriveGuard<'_> {
     fn drop(&mut self) {
         self.0.late_at.store(NEVER, Ordering::Relaxed);
     }
@@ -129,20 +129,20 @@ impl Drop for Drive<'_> {
 
 /// The links of the process, and the thread that watches them.
 #[derive(Debug, Default)]
-struct Registry {
-    links: Vec<Weak<Life>>,
+struct LivenessRegistry {
+    links: Vec<Weak<LinkLiveness>>,
     /// The process that has the thread: a fork has none.
     process: Option<u32>,
     wake: Arc<Notify>,
 }
 
-static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
+static REGISTRY: LazyLock<Mutex<LivenessRegistry>> = LazyLock::new(Mutex::default);
 
-fn registry() -> MutexGuard<'static, Registry> {
+fn registry() -> MutexGuard<'static, LivenessRegistry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn watch(life: &Arc<Life>) {
+fn watch(life: &Arc<LinkLiveness>) {
     if !life.is_registered.swap(true, Ordering::AcqRel) {
         registry().links.push(Arc::downgrade(life));
     }
@@ -183,7 +183,7 @@ async fn look_after_links(wake: &Notify) {
     let mut looked_at = None::<Instant>;
     loop {
         let now = Instant::now();
-        let mut next = IDLE;
+        let mut next = IDLE_INTERVAL;
         let links = {
             let mut registry = registry();
             registry.links.retain(|life| life.strong_count() > 0);
@@ -208,18 +208,18 @@ async fn look_after_links(wake: &Notify) {
             next = next.min(watchdog::INTERVAL);
         }
         tokio::select! {
-            () = tokio::time::sleep(next.max(QUICKEST)) => {}
+            () = tokio::time::sleep(next.max(MIN_CHECK_INTERVAL)) => {}
             () = wake.notified() => {}
         }
     }
 }
 
 /// Shows signs of life until the link is driven again.
-async fn show(life: Arc<Life>) {
+async fn show(life: Arc<LinkLiveness>) {
     if let Ok(dealer) = Dealer::connect(&life.address, &life.sockets).await {
         tracing::debug!(address = %life.address, "the task of a link cannot run: showing life for it");
         let mut sent = None::<Instant>;
-        while let Some(Sign { header, interval }) = life.late(Instant::now()) {
+        while let Some(LifeSign { header, interval }) = life.late(Instant::now()) {
             if sent.is_none_or(|at| at.elapsed() >= interval) {
                 let frames: Frames = std::iter::once(header).collect();
                 // It comes to nothing without a connection.
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn link_shows_life_only_while_it_is_driven_late_and_has_a_session() {
         let address = "tcp://127.0.0.1:9".parse().expect("it is an address");
-        let life = Life::new(&address, &SocketOptions::default());
+        let life = LinkLiveness::new(&address, &SocketOptions::default());
         let begin = Instant::now();
         let later = begin + Duration::from_secs(100);
         let heartbeat = Duration::from_secs(7);
@@ -250,9 +250,9 @@ mod tests {
         assert!(life.late(later).is_none(), "it has no session");
         life.set_session(Some((vec![7; header::SESSION_LEN].into(), heartbeat)));
         assert!(life.late(begin + heartbeat).is_none());
-        assert!(life.late(begin + heartbeat + LATENESS / 2).is_none());
+        assert!(life.late(begin + heartbeat + MAX_LATENESS / 2).is_none());
         let sign = life
-            .late(begin + heartbeat + 2 * LATENESS)
+            .late(begin + heartbeat + 2 * MAX_LATENESS)
             .expect("it is late");
         let header = header::decode(sign.header).expect("it is a header");
         assert!(header.alive && sign.interval == heartbeat);
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn quick_heartbeat_makes_a_link_late_sooner() {
         let address = "tcp://127.0.0.1:9".parse().expect("it is an address");
-        let life = Life::new(&address, &SocketOptions::default());
+        let life = LinkLiveness::new(&address, &SocketOptions::default());
         let begin = Instant::now();
         let heartbeat = Duration::from_millis(200);
         let _drive = life.drive();

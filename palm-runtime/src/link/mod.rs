@@ -1,7 +1,7 @@
 //! Delivery with acknowledgement, credit and redelivery, between components of ours.
 //!
 //! Start with [`session`]: what two ends tell each other, as a state machine without I/O. [`dispatch`]
-//! decides which worker gets which task, and what becomes of the tasks of one that dies, [`streams`] who
+//! decides which worker gets which task, and what becomes of the tasks of one that dies, [`subscriptions`] who
 //! gets what is published; they know no I/O either. [`accept`] is the side that is connected to, on a
 //! ROUTER, [`connection`] the one that connects, on a DEALER. [`liveness`] shows that a process lives whose
 //! links cannot be driven for a while.

@@ -7,14 +7,14 @@ use smallvec::SmallVec;
 use crate::message::{Group, SHARED, SMALL, Sizes};
 
 /// How many messages a peer may put into the frames behind one header.
-const MOST: usize = 4096;
+const MAX_MESSAGES: usize = 4096;
 
 /// The messages of one header.
-pub(super) type Messages = SmallVec<[Group; 4]>;
+pub(super) type UnpackedBatches = SmallVec<[Group; 4]>;
 
 /// Messages as they follow a header.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Packed {
+pub(super) struct PackedFrames {
     /// The size of each message; none where each has a frame of its own.
     pub(super) sizes: Vec<u64>,
     /// How many go the same way each time; none where each goes its own.
@@ -23,7 +23,7 @@ pub(super) struct Packed {
 }
 
 /// The frames for these messages, of which small ones that follow each other have common ones.
-pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone) -> Packed {
+pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone) -> PackedFrames {
     let is_small = |group: &Group| group.bytes() <= SMALL;
     let mut frames = Vec::new();
     let mut rest = groups.clone();
@@ -48,9 +48,9 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone)
         }
         frames.push(shared.into());
     }
-    let mut packed = Packed {
+    let mut packed = PackedFrames {
         frames,
-        ..Packed::default()
+        ..PackedFrames::default()
     };
     let messages: usize = groups.clone().map(Group::len).sum();
     if packed.frames.len() < messages {
@@ -69,15 +69,15 @@ pub(super) fn unpack(
     sizes: &[u64],
     groups: &[u64],
     mut frames: impl Iterator<Item = Bytes>,
-) -> Option<Messages> {
+) -> Option<UnpackedBatches> {
     if sizes.is_empty() {
         let is_plain = groups.is_empty();
         return is_plain.then(|| frames.map(Group::from).collect());
     }
-    if sizes.len() > MOST || groups.len() > MOST {
+    if sizes.len() > MAX_MESSAGES || groups.len() > MAX_MESSAGES {
         return None;
     }
-    let mut messages = Messages::with_capacity(if groups.is_empty() {
+    let mut messages = UnpackedBatches::with_capacity(if groups.is_empty() {
         sizes.len()
     } else {
         groups.len()
@@ -130,8 +130,8 @@ mod tests {
         Group::of(vec![1; sizes.bytes()].into(), sizes).unwrap()
     }
 
-    fn check_unpacked(packed: Packed, groups: &[Group]) {
-        let Packed {
+    fn check_unpacked(packed: PackedFrames, groups: &[Group]) {
+        let PackedFrames {
             sizes,
             groups: told,
             frames,
@@ -191,8 +191,8 @@ mod tests {
         check(&[3, 4], &[7, 1], false);
         check(&[3, 4], &[4, 3], false);
         check(&[u64::MAX], &[7], false);
-        check(&[0; MOST], &[], true);
-        check(&[0; MOST + 1], &[], false);
+        check(&[0; MAX_MESSAGES], &[], true);
+        check(&[0; MAX_MESSAGES + 1], &[], false);
         check_groups(&[3, 4, 5], &[2, 1], &[7, 5], true);
         check_groups(&[3, 4, 5], &[2, 1], &[12], true);
         check_groups(&[3, 4, 5], &[2, 1], &[3, 9], false);
@@ -201,8 +201,18 @@ mod tests {
         check_groups(&[3, 4, 5], &[0, 3], &[12], false);
         check_groups(&[3, 4, 5], &[u64::MAX], &[12], false);
         check_groups(&[], &[1], &[12], false);
-        check_groups(&[1; MOST], &[1; MOST], &[MOST], true);
-        check_groups(&[1; MOST], &[1; MOST + 1], &[MOST], false);
+        check_groups(
+            &[1; MAX_MESSAGES],
+            &[1; MAX_MESSAGES],
+            &[MAX_MESSAGES],
+            true,
+        );
+        check_groups(
+            &[1; MAX_MESSAGES],
+            &[1; MAX_MESSAGES + 1],
+            &[MAX_MESSAGES],
+            false,
+        );
         check_groups(&[u64::MAX, 1], &[2], &[0], false);
     }
 

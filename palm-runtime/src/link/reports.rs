@@ -6,28 +6,28 @@
 
 use std::time::{Duration, Instant};
 
-use super::accept::short;
+use super::accept::truncate_name;
 use crate::message::proto::Function;
 
 /// How many events of clients are logged one by one in each period.
 const MAX_CLIENT_EVENTS: u32 = 10;
-const CLIENT_PERIOD: Duration = Duration::from_secs(10);
+const CLIENT_EVENT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long calls wait for a worker until that is logged.
-const WORKER_WAIT: Duration = Duration::from_millis(500);
+const NO_WORKER_LOG_DELAY: Duration = Duration::from_millis(500);
 
 /// How many functions of a worker are logged by name.
-const MAX_FUNCTIONS: usize = 10;
+const MAX_LISTED_FUNCTIONS: usize = 10;
 
 /// What was logged lately.
 #[derive(Debug, Default)]
-pub(super) struct Reports {
-    clients: ClientReports,
+pub(super) struct PeerLog {
+    clients: ClientEventLog,
     /// Since when calls wait for a worker, and whether that is logged.
     waiting: Option<(Instant, bool)>,
 }
 
-impl Reports {
+impl PeerLog {
     pub(super) fn client_connected(&mut self, name: &str, now: Instant) {
         match self.clients.connected(now) {
             true => tracing::info!(client = name, "client connected"),
@@ -64,7 +64,7 @@ impl Reports {
             return None;
         };
         let (since, is_logged) = self.waiting.get_or_insert((now, false));
-        if *is_logged || now.saturating_duration_since(*since) < WORKER_WAIT {
+        if *is_logged || now.saturating_duration_since(*since) < NO_WORKER_LOG_DELAY {
             return None;
         }
         *is_logged = true;
@@ -74,7 +74,7 @@ impl Reports {
 
 /// Which events of clients are logged one by one.
 #[derive(Debug, Default)]
-struct ClientReports {
+struct ClientEventLog {
     /// When the period has begun.
     begun: Option<Instant>,
     logged: u32,
@@ -83,7 +83,7 @@ struct ClientReports {
     ended: u64,
 }
 
-impl ClientReports {
+impl ClientEventLog {
     /// Whether the event is one of the first of its period.
     fn is_logged(&mut self, now: Instant) -> bool {
         self.begun.get_or_insert(now);
@@ -106,7 +106,7 @@ impl ClientReports {
     /// At the end of a period: how many further clients have connected, and how many have left, if any.
     fn due(&mut self, now: Instant) -> Option<(u64, u64)> {
         let begun = self.begun?;
-        if now.saturating_duration_since(begun) < CLIENT_PERIOD {
+        if now.saturating_duration_since(begun) < CLIENT_EVENT_INTERVAL {
             return None;
         }
         let Self {
@@ -130,9 +130,11 @@ pub(super) fn calls(waiting: usize) -> String {
 
 /// The functions of a worker, for the log.
 pub(crate) fn listed<'a>(functions: impl ExactSizeIterator<Item = &'a Function>) -> String {
-    let more = functions.len().saturating_sub(MAX_FUNCTIONS);
-    let names = functions.take(MAX_FUNCTIONS);
-    let names: Vec<_> = names.map(|function| short(&function.name)).collect();
+    let more = functions.len().saturating_sub(MAX_LISTED_FUNCTIONS);
+    let names = functions.take(MAX_LISTED_FUNCTIONS);
+    let names: Vec<_> = names
+        .map(|function| truncate_name(&function.name))
+        .collect();
     match more {
         0 => names.join(", "),
         more => format!("{} and {more} more", names.join(", ")),
@@ -145,7 +147,7 @@ mod tests {
 
     #[test]
     fn thousands_of_clients_are_counted() {
-        let (mut clients, begin) = (ClientReports::default(), Instant::now());
+        let (mut clients, begin) = (ClientEventLog::default(), Instant::now());
         let mut logged = 0;
         for _ in 0..5000 {
             logged += u32::from(clients.connected(begin));
@@ -153,31 +155,37 @@ mod tests {
         }
         assert_eq!(logged, MAX_CLIENT_EVENTS);
         assert_eq!(clients.due(begin), None);
-        let end = begin + CLIENT_PERIOD;
+        let end = begin + CLIENT_EVENT_INTERVAL;
         assert_eq!(clients.due(end), Some((4995, 4995)));
-        assert_eq!(clients.due(end + CLIENT_PERIOD), None);
+        assert_eq!(clients.due(end + CLIENT_EVENT_INTERVAL), None);
         assert!(clients.connected(end));
     }
 
     #[test]
     fn few_clients_are_logged_one_by_one() {
-        let (mut clients, begin) = (ClientReports::default(), Instant::now());
+        let (mut clients, begin) = (ClientEventLog::default(), Instant::now());
         assert!(clients.connected(begin) && clients.ended(begin));
-        assert_eq!(clients.due(begin + CLIENT_PERIOD), None);
+        assert_eq!(clients.due(begin + CLIENT_EVENT_INTERVAL), None);
     }
 
     #[test]
     fn wait_for_a_worker_is_logged_once() {
-        let (mut reports, begin) = (Reports::default(), Instant::now());
+        let (mut reports, begin) = (PeerLog::default(), Instant::now());
         let cause = |count| Some(format!("no worker is connected ({count} calls wait)"));
         assert_eq!(reports.is_new_wait(cause(1), begin), None);
-        let due = begin + WORKER_WAIT;
+        let due = begin + NO_WORKER_LOG_DELAY;
         assert_eq!(reports.is_new_wait(cause(2), due), cause(2));
-        assert_eq!(reports.is_new_wait(cause(3), due + WORKER_WAIT), None);
-        assert_eq!(reports.is_new_wait(None, due + WORKER_WAIT), None);
-        let again = due + 2 * WORKER_WAIT;
+        assert_eq!(
+            reports.is_new_wait(cause(3), due + NO_WORKER_LOG_DELAY),
+            None
+        );
+        assert_eq!(reports.is_new_wait(None, due + NO_WORKER_LOG_DELAY), None);
+        let again = due + 2 * NO_WORKER_LOG_DELAY;
         assert_eq!(reports.is_new_wait(cause(1), again), None);
-        assert_eq!(reports.is_new_wait(cause(1), again + WORKER_WAIT), cause(1));
+        assert_eq!(
+            reports.is_new_wait(cause(1), again + NO_WORKER_LOG_DELAY),
+            cause(1)
+        );
     }
 
     #[test]

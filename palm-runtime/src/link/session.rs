@@ -2,7 +2,7 @@
 //! that may break at any time.
 //!
 //! No I/O and no clock: frames and the time go in ([`Session::receive`]), frames and events come out
-//! ([`Session::transmit`], [`Event`]). Whoever owns it sends what it wants to transmit whenever
+//! ([`Session::transmit`], [`SessionEvent`]). Whoever owns it sends what it wants to transmit whenever
 //! something happened, and at [`Session::due`].
 //!
 //! Numbers never begin again within a session, so that a header can be lost, repeated or late without
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::header;
-use super::pack::{Packed, pack, unpack};
+use super::pack::{PackedFrames, pack, unpack};
 use crate::budget::Capacity;
 use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
@@ -24,7 +24,7 @@ use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 
 /// The highest and the lowest version of the link that this implementation speaks.
 pub(crate) const VERSION: u32 = 3;
-pub(crate) const LOWEST_VERSION: u32 = 1;
+pub(crate) const MIN_VERSION: u32 = 1;
 
 /// The first version whose workers return tasks that they will not do.
 pub(crate) const RETURNS_VERSION: u32 = 3;
@@ -33,28 +33,28 @@ pub(crate) const RETURNS_VERSION: u32 = 3;
 pub(crate) const LIVENESS_VERSION: u32 = 3;
 
 /// From this version on messages go in groups.
-const GROUPS_VERSION: u32 = 2;
+const BATCHES_VERSION: u32 = 2;
 
 /// How long an acknowledgement waits for a message that it can go with.
 const ACK_DELAY: Duration = Duration::from_millis(20);
 
 /// How long an introduction, a request for what is missing, or an acknowledgement is waited for before
 /// it is asked for again.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Shortest interval of heartbeats, however short the peer's idle timeout is.
-const QUICKEST: Duration = Duration::from_millis(50);
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// By how much the tags of tasks in a row differ, see `proto/README.md`.
-pub(crate) const TASK_STEP: u64 = 2;
+pub(crate) const TASK_TAG_STEP: u64 = 2;
 
 /// How much is transmitted at once.
-const BATCH: usize = 256;
-const BATCH_BYTES: usize = 1024 * 1024;
+const MAX_TRANSMISSION_MESSAGES: usize = 256;
+const MAX_TRANSMISSION_BYTES: usize = 1024 * 1024;
 
 /// Messages of a session that go the same way, each with a number of its own: usually one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct TaggedBatch {
     /// What the first one belongs to; the session does not look at it.
     pub(crate) tag: u64,
     /// By how much the tag of each next one is larger.
@@ -63,7 +63,7 @@ pub(crate) struct Item {
     pub(crate) group: Group,
 }
 
-impl Item {
+impl TaggedBatch {
     /// One message.
     pub(crate) fn new(tag: u64, frame: Bytes) -> Self {
         Self::of(tag, 0, frame.into())
@@ -99,22 +99,22 @@ impl Item {
 const MESSAGE_OVERHEAD: usize = 256;
 
 /// How many bytes so many messages with so many bytes keep in memory, about.
-pub(crate) fn held_bytes(messages: usize, bytes: usize) -> usize {
+pub(crate) fn memory_bytes(messages: usize, bytes: usize) -> usize {
     bytes.saturating_add(messages.saturating_mul(MESSAGE_OVERHEAD))
 }
 
 /// How many messages these are.
-pub(crate) fn messages<'a>(items: impl IntoIterator<Item = &'a Item>) -> usize {
-    items.into_iter().map(Item::len).sum()
+pub(crate) fn message_count<'a>(items: impl IntoIterator<Item = &'a TaggedBatch>) -> usize {
+    items.into_iter().map(TaggedBatch::len).sum()
 }
 
 /// What has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum SessionEvent {
     /// The peer has introduced itself: for the first time, or on a new connection.
-    Open,
+    Opened,
     /// Messages, the next ones in order.
-    Messages(Item),
+    Messages(TaggedBatch),
     /// The peer takes no more than what is under way.
     Draining,
     /// All that the peer will ever send has arrived.
@@ -122,7 +122,7 @@ pub(crate) enum Event {
     /// The peer knows nothing of this session any more. It is over.
     Forgotten,
     /// All that the peer follows itself is in place.
-    InPlace,
+    SubscriptionsReady,
     /// The peer has closed the session. It is over.
     Closed {
         /// Whether it has dealt with all that it has acknowledged, and this side has all that came of it.
@@ -141,7 +141,7 @@ pub(crate) struct Transmission {
 
 /// How much a peer may send ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(crate) struct CreditWindow {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
 }
@@ -156,7 +156,7 @@ enum Side {
         /// Which run of the component the other side is; 0: unknown.
         component: u64,
         /// When the introduction was sent last; `None` where it is due.
-        greeted: Option<Instant>,
+        hello_sent: Option<Instant>,
     },
     Accepts {
         instance: u64,
@@ -173,38 +173,38 @@ pub(crate) struct Session {
     id: Bytes,
     side: Side,
     /// Whether the peer has introduced itself on the connection that there is.
-    open: bool,
+    is_open: bool,
     /// The highest version that the peer knows.
     peer_version: u32,
-    over: bool,
+    is_over: bool,
     refusal: Option<LinkRefusal>,
     outbox: Outbox,
     inbox: Inbox,
     heartbeat: Duration,
-    heard: Instant,
-    spoke: Instant,
+    last_heard: Instant,
+    last_sent: Instant,
     /// When the peer last acknowledged something, there was nothing to acknowledge, or it was asked.
-    progress: Instant,
+    progress_at: Instant,
     /// When the peer last acknowledged a message, or the session began.
     acknowledged_at: Instant,
     answer_due: bool,
     ack_due: Option<Instant>,
     resend_due: bool,
     /// When what is missing was asked for last.
-    resend_asked: Option<Instant>,
+    resend_asked_at: Option<Instant>,
     /// How many bytes of messages may be received now.
     capacity: Capacity,
     /// The size of the first message for which there was no capacity. The peer sends it again when it is asked to.
     held_back: Option<usize>,
-    draining: bool,
-    finishing: bool,
-    in_place: bool,
-    peer_in_place: bool,
+    is_draining: bool,
+    is_finishing: bool,
+    subscriptions_ready: bool,
+    peer_subscriptions_ready: bool,
     /// Flags that the peer has not been told of yet.
     notice_due: bool,
     /// How many tasks of this side, a worker, wait for other calls of its master; and of the peer.
-    lent: u32,
-    peer_lent: u32,
+    lent_slots: u32,
+    peer_lent_slots: u32,
     peer_draining: bool,
     peer_finished: bool,
 }
@@ -214,7 +214,7 @@ impl Session {
     pub(crate) fn connect(
         id: Bytes,
         hello: LinkHello,
-        window: Window,
+        window: CreditWindow,
         heartbeat: Duration,
         now: Instant,
     ) -> Self {
@@ -222,7 +222,7 @@ impl Session {
             hello,
             instance: None,
             component: 0,
-            greeted: None,
+            hello_sent: None,
         };
         Self::new(id, side, window, heartbeat, now)
     }
@@ -234,7 +234,7 @@ impl Session {
         id: Bytes,
         instance: u64,
         component: u64,
-        window: Window,
+        window: CreditWindow,
         idle_timeout: Duration,
         now: Instant,
     ) -> Self {
@@ -248,34 +248,34 @@ impl Session {
         Self::new(id, side, window, idle_timeout, now)
     }
 
-    fn new(id: Bytes, side: Side, window: Window, heartbeat: Duration, now: Instant) -> Self {
+    fn new(id: Bytes, side: Side, window: CreditWindow, heartbeat: Duration, now: Instant) -> Self {
         Self {
             id,
             side,
-            open: false,
-            peer_version: LOWEST_VERSION,
-            over: false,
+            is_open: false,
+            peer_version: MIN_VERSION,
+            is_over: false,
             refusal: None,
             outbox: Outbox::default(),
             inbox: Inbox::new(window),
             heartbeat,
-            heard: now,
-            spoke: now,
-            progress: now,
+            last_heard: now,
+            last_sent: now,
+            progress_at: now,
             acknowledged_at: now,
             answer_due: false,
             ack_due: None,
             resend_due: false,
-            resend_asked: None,
+            resend_asked_at: None,
             capacity: Capacity::MAX,
             held_back: None,
-            draining: false,
-            finishing: false,
-            in_place: false,
-            peer_in_place: false,
+            is_draining: false,
+            is_finishing: false,
+            subscriptions_ready: false,
+            peer_subscriptions_ready: false,
             notice_due: false,
-            lent: 0,
-            peer_lent: 0,
+            lent_slots: 0,
+            peer_lent_slots: 0,
             peer_draining: false,
             peer_finished: false,
         }
@@ -287,10 +287,10 @@ impl Session {
     }
 
     /// Queues messages. They are sent as soon as the peer has credit for them.
-    pub(crate) fn submit(&mut self, item: Item, now: Instant) {
-        debug_assert!(!self.finishing, "nothing comes after the end");
+    pub(crate) fn submit(&mut self, item: TaggedBatch, now: Instant) {
+        debug_assert!(!self.is_finishing, "nothing comes after the end");
         if self.outbox.items.is_empty() {
-            self.progress = now;
+            self.progress_at = now;
         }
         self.outbox.push(item);
     }
@@ -313,8 +313,8 @@ impl Session {
     }
 
     /// How many further messages the peer has credit for.
-    pub(crate) fn room(&self) -> u64 {
-        if self.over || self.finishing {
+    pub(crate) fn credit(&self) -> u64 {
+        if self.is_over || self.is_finishing {
             return 0;
         }
         let end = self.outbox.end();
@@ -332,13 +332,13 @@ impl Session {
     }
 
     /// When the peer last showed a sign of life.
-    pub(crate) fn heard(&self) -> Instant {
-        self.heard
+    pub(crate) fn last_heard(&self) -> Instant {
+        self.last_heard
     }
 
     /// Notes a sign of life that came another way than by [`receive`](Self::receive).
-    pub(crate) fn hear(&mut self, now: Instant) {
-        self.heard = self.heard.max(now);
+    pub(crate) fn record_life_sign(&mut self, now: Instant) {
+        self.last_heard = self.last_heard.max(now);
     }
 
     /// When the peer last acknowledged a message, or the session began.
@@ -348,7 +348,7 @@ impl Session {
 
     /// Whether nothing more happens in this session.
     pub(crate) fn is_over(&self) -> bool {
-        self.over
+        self.is_over
     }
 
     /// Messages that came in have been dealt with: the peer may send as many more.
@@ -363,13 +363,13 @@ impl Session {
     }
 
     /// Reports how many tasks of this side wait for other calls of its master.
-    pub(crate) fn set_lent(&mut self, tasks: u32) {
-        self.notice_due |= std::mem::replace(&mut self.lent, tasks) != tasks;
+    pub(crate) fn set_lent_slots(&mut self, tasks: u32) {
+        self.notice_due |= std::mem::replace(&mut self.lent_slots, tasks) != tasks;
     }
 
     /// How many tasks of the peer, a worker, wait for other calls of this component.
-    pub(crate) fn peer_lent(&self) -> u32 {
-        self.peer_lent
+    pub(crate) fn peer_lent_slots(&self) -> u32 {
+        self.peer_lent_slots
     }
 
     /// Limits what is received from now on. Messages beyond it are dropped as if the connection had lost them:
@@ -381,7 +381,7 @@ impl Session {
         if is_resumed {
             self.held_back = None;
             self.resend_due = true;
-            self.resend_asked = Some(now);
+            self.resend_asked_at = Some(now);
         }
         is_resumed
     }
@@ -392,51 +392,51 @@ impl Session {
     }
 
     /// Takes no more than `messages` in all.
-    pub(crate) fn limit(&mut self, messages: u64) {
+    pub(crate) fn set_limit(&mut self, messages: u64) {
         self.inbox.limit = messages;
     }
 
     /// Takes no more than what is under way, and tells the peer.
     pub(crate) fn drain(&mut self) {
         self.inbox.window.messages = 0;
-        self.draining = true;
+        self.is_draining = true;
         self.notice_due = true;
     }
 
     /// Sends nothing more than what is queued, and tells the peer.
     pub(crate) fn finish(&mut self) {
-        self.finishing = true;
+        self.is_finishing = true;
         self.notice_due = true;
     }
 
     /// All that this side follows itself is in place, and the peer is told.
-    pub(crate) fn set_in_place(&mut self) {
-        self.notice_due |= !std::mem::replace(&mut self.in_place, true);
+    pub(crate) fn set_subscriptions_ready(&mut self) {
+        self.notice_due |= !std::mem::replace(&mut self.subscriptions_ready, true);
     }
 
     /// Takes back what has never been sent.
-    pub(crate) fn take_unsent(&mut self) -> VecDeque<Item> {
+    pub(crate) fn take_unsent(&mut self) -> VecDeque<TaggedBatch> {
         self.outbox.split_off(self.outbox.sent)
     }
 
     /// Takes back what the peer has not acknowledged, of a session that nobody goes on with.
-    pub(crate) fn take_unacknowledged(&mut self) -> VecDeque<Item> {
-        self.over = true;
+    pub(crate) fn take_unacknowledged(&mut self) -> VecDeque<TaggedBatch> {
+        self.is_over = true;
         self.outbox.split_off(self.outbox.base)
     }
 
     /// Number of the next message that is submitted.
-    pub(crate) fn end(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.outbox.end()
     }
 
     /// Whether the peer has not acknowledged all messages below this number.
-    pub(crate) fn lacks_below(&self, number: u64) -> bool {
+    pub(crate) fn has_unacknowledged_below(&self, number: u64) -> bool {
         self.outbox.base < number.min(self.outbox.end())
     }
 
     /// Removes the unacknowledged messages below this number, and ends the session.
-    pub(crate) fn take_unacknowledged_below(&mut self, number: u64) -> VecDeque<Item> {
+    pub(crate) fn take_unacknowledged_below(&mut self, number: u64) -> VecDeque<TaggedBatch> {
         self.outbox.split_off(number);
         self.take_unacknowledged()
     }
@@ -444,7 +444,7 @@ impl Session {
     /// The last header: nothing more comes from here. It says whether all has been dealt with, for which
     /// the peer has to have acknowledged all.
     pub(crate) fn close(&mut self) -> LinkHeader {
-        self.over = true;
+        self.is_over = true;
         LinkHeader {
             closed: true,
             finished: self.is_acknowledged(),
@@ -454,14 +454,14 @@ impl Session {
 
     /// There is another connection: the side that connects has to introduce itself again.
     pub(crate) fn reconnected(&mut self) {
-        if let Side::Connects { greeted, .. } = &mut self.side {
-            *greeted = None;
-            self.open = false;
+        if let Side::Connects { hello_sent, .. } = &mut self.side {
+            *hello_sent = None;
+            self.is_open = false;
         }
     }
 
     /// The transmission whose first message is number `first` could not be sent: it is made again later.
-    pub(crate) fn unsent(&mut self, first: u64) {
+    pub(crate) fn retry_from(&mut self, first: u64) {
         self.outbox.rewind_to(first);
         self.answer_due = true;
     }
@@ -472,22 +472,22 @@ impl Session {
         now: Instant,
         header: &LinkHeader,
         frames: impl Iterator<Item = Bytes>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<SessionEvent>,
     ) {
-        if self.over {
+        if self.is_over {
             return;
         }
-        self.heard = now;
+        self.last_heard = now;
         if let Some(refusal) = &header.refusal {
-            self.over = true;
-            events.push(Event::Refused(refusal.clone()));
+            self.is_over = true;
+            events.push(SessionEvent::Refused(refusal.clone()));
             return;
         }
-        if !self.introduced(header, events) {
+        if !self.receive_introduction(header, events) {
             if header.closed {
                 // The answer to `hello`: the peer knows of no such session.
-                self.over = true;
-                events.push(Event::Forgotten);
+                self.is_over = true;
+                events.push(SessionEvent::Forgotten);
             }
             return;
         }
@@ -497,17 +497,17 @@ impl Session {
         if header.hello.is_some() || header.welcome.is_some() || header.resend {
             self.outbox.rewind();
         }
-        if self.outbox.acknowledged_now {
+        if self.outbox.has_progressed {
             self.acknowledged_at = now;
         }
-        if self.outbox.items.is_empty() || self.outbox.acknowledged_now {
-            self.progress = now;
+        if self.outbox.items.is_empty() || self.outbox.has_progressed {
+            self.progress_at = now;
         }
         let credit = &mut self.outbox.credit;
         credit.messages = credit.messages.max(header.credit_messages);
         credit.bytes = credit.bytes.max(header.credit_bytes);
         self.answer_due |= header.answer;
-        self.peer_lent = header.lent;
+        self.peer_lent_slots = header.lent;
 
         let Some(groups) = unpack(&header.sizes, &header.groups, frames) else {
             return self.refuse("its messages are not of the sizes that it tells", events);
@@ -524,7 +524,7 @@ impl Session {
         let mut number = header.first;
         for (index, group) in groups.into_iter().enumerate() {
             let tag = tags.get(index).copied().unwrap_or_default();
-            let mut item = Item::of(tag, header.tag_step, group);
+            let mut item = TaggedBatch::of(tag, header.tag_step, group);
             let seen = self.inbox.received.messages.checked_sub(number);
             number += item.len() as u64;
             // Seen before, or something is missing in between.
@@ -534,7 +534,7 @@ impl Session {
             if seen > 0 {
                 item.split_to(seen as usize);
             }
-            let cost = held_bytes(item.len(), item.group.bytes());
+            let cost = memory_bytes(item.len(), item.group.bytes());
             if !self.capacity.take(cost) {
                 self.held_back = Some(cost);
                 break;
@@ -543,53 +543,57 @@ impl Session {
             if !self.inbox.take(&item.group) {
                 return self.refuse("it sends more than it has credit for", events);
             }
-            events.push(Event::Messages(item));
+            events.push(SessionEvent::Messages(item));
         }
         let received = self.inbox.received.messages;
         if received != before {
-            self.resend_asked = None;
+            self.resend_asked_at = None;
         }
         if received != before || (end < received || header.first < before) {
             // What came again came since the peer does not know that it has arrived.
             self.ack_due.get_or_insert(now + ACK_DELAY);
         }
-        let is_asked = |asked: Instant| now.saturating_duration_since(asked) < RETRY;
+        let is_asked = |asked: Instant| now.saturating_duration_since(asked) < RETRY_INTERVAL;
         let is_gap = header.first > received && self.held_back.is_none();
-        if is_gap && !self.resend_asked.is_some_and(is_asked) {
-            self.resend_asked = Some(now);
+        if is_gap && !self.resend_asked_at.is_some_and(is_asked) {
+            self.resend_asked_at = Some(now);
             self.resend_due = true;
         }
-        if header.in_place && !std::mem::replace(&mut self.peer_in_place, true) {
-            events.push(Event::InPlace);
+        if header.in_place && !std::mem::replace(&mut self.peer_subscriptions_ready, true) {
+            events.push(SessionEvent::SubscriptionsReady);
         }
         if header.draining && !self.peer_draining {
             self.peer_draining = true;
-            events.push(Event::Draining);
+            events.push(SessionEvent::Draining);
         }
         if header.finished && received == end && !self.peer_finished {
             self.peer_finished = true;
-            events.push(Event::Finished);
+            events.push(SessionEvent::Finished);
         }
         if header.closed {
-            self.over = true;
+            self.is_over = true;
             let is_settled = header.finished && received == end;
-            events.push(Event::Closed { is_settled });
+            events.push(SessionEvent::Closed { is_settled });
         }
     }
 
     /// Handles introductions. Returns whether the rest of the header counts.
-    fn introduced(&mut self, header: &LinkHeader, events: &mut Vec<Event>) -> bool {
+    fn receive_introduction(
+        &mut self,
+        header: &LinkHeader,
+        events: &mut Vec<SessionEvent>,
+    ) -> bool {
         match &mut self.side {
             Side::Connects {
                 instance,
                 component,
-                greeted,
+                hello_sent,
                 ..
             } => {
                 if let Some(welcome) = &header.welcome {
                     if instance.is_some_and(|instance| instance != welcome.instance) {
-                        self.over = true;
-                        events.push(Event::Forgotten);
+                        self.is_over = true;
+                        events.push(SessionEvent::Forgotten);
                         return false;
                     }
                     *instance = Some(welcome.instance);
@@ -597,30 +601,30 @@ impl Session {
                     self.peer_version = welcome.version;
                     if welcome.idle_timeout_ms > 0 {
                         let idle_timeout = Duration::from_millis(welcome.idle_timeout_ms.into());
-                        let wanted = (idle_timeout / 2).max(QUICKEST);
+                        let wanted = (idle_timeout / 2).max(MIN_HEARTBEAT_INTERVAL);
                         self.heartbeat = self.heartbeat.min(wanted);
                     }
-                    greeted.get_or_insert(self.heard);
-                    self.open = true;
-                    events.push(Event::Open);
+                    hello_sent.get_or_insert(self.last_heard);
+                    self.is_open = true;
+                    events.push(SessionEvent::Opened);
                 }
             }
             Side::Accepts { welcome_due, .. } => {
                 if let Some(hello) = &header.hello {
                     self.peer_version = hello.version;
                     *welcome_due = true;
-                    self.open = true;
-                    events.push(Event::Open);
+                    self.is_open = true;
+                    events.push(SessionEvent::Opened);
                 }
             }
         }
         // What comes before is of an earlier connection.
-        self.open
+        self.is_open
     }
 
-    fn refuse(&mut self, reason: &str, events: &mut Vec<Event>) {
+    fn refuse(&mut self, reason: &str, events: &mut Vec<SessionEvent>) {
         let refusal = self.refuse_as(Kind::Protocol, reason);
-        events.push(Event::Refused(refusal));
+        events.push(SessionEvent::Refused(refusal));
     }
 
     /// Does not go on, and tells the peer why.
@@ -629,7 +633,7 @@ impl Session {
             kind: kind.into(),
             reason: reason.to_owned(),
         };
-        self.over = true;
+        self.is_over = true;
         self.refusal = Some(refusal.clone());
         refusal
     }
@@ -641,10 +645,10 @@ impl Session {
             received: self.inbox.received.messages,
             credit_messages: credit.messages,
             credit_bytes: credit.bytes,
-            draining: self.draining,
-            finished: self.finishing && self.outbox.is_transmitted(),
-            in_place: self.in_place,
-            lent: self.lent,
+            draining: self.is_draining,
+            finished: self.is_finishing && self.outbox.is_transmitted(),
+            in_place: self.subscriptions_ready,
+            lent: self.lent_slots,
             ..header::of(self.id.clone())
         }
     }
@@ -659,7 +663,7 @@ impl Session {
             let frames = Vec::new();
             return Some(Transmission { header, frames });
         }
-        if self.over {
+        if self.is_over {
             return None;
         }
         let mut hello_due = None;
@@ -668,15 +672,15 @@ impl Session {
             Side::Connects {
                 hello,
                 instance,
-                greeted,
+                hello_sent,
                 ..
             } => {
-                let waits = |greeted| now.saturating_duration_since(greeted) < RETRY;
-                if !self.open {
-                    if greeted.is_some_and(waits) {
+                let waits = |hello_sent| now.saturating_duration_since(hello_sent) < RETRY_INTERVAL;
+                if !self.is_open {
+                    if hello_sent.is_some_and(waits) {
                         return None;
                     }
-                    *greeted = Some(now);
+                    *hello_sent = Some(now);
                     hello_due = Some(LinkHello {
                         instance: instance.unwrap_or_default(),
                         ..hello.clone()
@@ -689,7 +693,7 @@ impl Session {
                 idle_timeout,
                 welcome_due,
             } => {
-                if !self.open {
+                if !self.is_open {
                     return None;
                 }
                 welcome = std::mem::take(welcome_due).then_some(LinkWelcome {
@@ -701,8 +705,12 @@ impl Session {
             }
         }
         let first = self.outbox.next.messages;
-        let items = if self.open { self.outbox.next() } else { 0..0 };
-        let probe = self.open && self.probe_at().is_some_and(|at| at <= now);
+        let items = if self.is_open {
+            self.outbox.next()
+        } else {
+            0..0
+        };
+        let probe = self.is_open && self.probe_at().is_some_and(|at| at <= now);
         let due = hello_due.is_some()
             || welcome.is_some()
             || !items.is_empty()
@@ -716,18 +724,18 @@ impl Session {
             return None;
         }
         let items = self.outbox.items.range(items);
-        let Packed {
+        let PackedFrames {
             sizes,
             mut groups,
             frames,
         } = pack(items.clone().map(|item| &item.group));
-        if self.peer_version < GROUPS_VERSION {
+        if self.peer_version < BATCHES_VERSION {
             groups.clear();
         }
         let mut tags = Vec::new();
         let mut tag_step = 0;
         if groups.is_empty() {
-            tags.extend(items.flat_map(Item::tags));
+            tags.extend(items.flat_map(TaggedBatch::tags));
         } else {
             tag_step = items
                 .clone()
@@ -751,10 +759,10 @@ impl Session {
             welcome,
             ..self.header()
         };
-        self.inbox.told = self.inbox.credit();
-        self.spoke = now;
+        self.inbox.advertised = self.inbox.credit();
+        self.last_sent = now;
         if probe {
-            self.progress = now;
+            self.progress_at = now;
         }
         self.answer_due = false;
         self.resend_due = false;
@@ -765,9 +773,10 @@ impl Session {
 
     /// When the peer is asked for a sign of life, or whether all has arrived.
     fn probe_at(&self) -> Option<Instant> {
-        let unanswered = (self.outbox.sent > self.outbox.base).then(|| self.progress + RETRY);
+        let unanswered =
+            (self.outbox.sent > self.outbox.base).then(|| self.progress_at + RETRY_INTERVAL);
         let heartbeat = match self.side {
-            Side::Connects { .. } => Some(self.spoke + self.heartbeat),
+            Side::Connects { .. } => Some(self.last_sent + self.heartbeat),
             // It answers.
             Side::Accepts { .. } => None,
         };
@@ -775,20 +784,20 @@ impl Session {
     }
 
     /// When there may be something to transmit, though nothing happens until then.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        if self.over {
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        if self.is_over {
             return None;
         }
-        let greeting = match self.side {
+        let hello = match self.side {
             Side::Connects {
-                greeted: Some(greeted),
+                hello_sent: Some(hello_sent),
                 ..
-            } if !self.open => Some(greeted + RETRY),
+            } if !self.is_open => Some(hello_sent + RETRY_INTERVAL),
             _ => None,
         };
-        let probe = self.open.then(|| self.probe_at()).flatten();
-        let again = (self.open && self.answer_due).then(|| self.spoke + ACK_DELAY);
-        [greeting, probe, again, self.ack_due]
+        let probe = self.is_open.then(|| self.probe_at()).flatten();
+        let again = (self.is_open && self.answer_due).then(|| self.last_sent + ACK_DELAY);
+        [hello, probe, again, self.ack_due]
             .into_iter()
             .flatten()
             .min()
@@ -797,7 +806,7 @@ impl Session {
 
 /// So many messages, and so many bytes of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Count {
+struct Offset {
     messages: u64,
     bytes: u64,
 }
@@ -806,25 +815,25 @@ struct Count {
 #[derive(Debug, Default)]
 struct Outbox {
     /// From number `base` on.
-    items: VecDeque<Item>,
+    items: VecDeque<TaggedBatch>,
     /// Of all of them.
     messages: usize,
     bytes: usize,
     /// The place of `next` among them.
-    place: usize,
+    next_index: usize,
     base: u64,
     base_bytes: u64,
     /// What goes next, and the bytes of all before it.
-    next: Count,
+    next: Offset,
     /// The highest number that was ever sent, and one.
     sent: u64,
-    credit: Count,
+    credit: Offset,
     /// Whether the last acknowledgement told anything new.
-    acknowledged_now: bool,
+    has_progressed: bool,
 }
 
 impl Outbox {
-    fn push(&mut self, item: Item) {
+    fn push(&mut self, item: TaggedBatch) {
         self.messages += item.len();
         self.bytes += item.group.bytes();
         self.items.push_back(item);
@@ -843,14 +852,14 @@ impl Outbox {
         if received > self.sent {
             return false;
         }
-        self.acknowledged_now = received > self.base;
+        self.has_progressed = received > self.base;
         while self.base < received {
             let left = (received - self.base) as usize;
             let first = self.items.front_mut().expect("it was sent, so it is there");
             let item = if left < first.len() {
                 first.split_to(left)
             } else {
-                self.place = self.place.saturating_sub(1);
+                self.next_index = self.next_index.saturating_sub(1);
                 self.items.pop_front().expect("it was just there")
             };
             self.messages -= item.len();
@@ -865,7 +874,7 @@ impl Outbox {
     }
 
     /// Takes out what has this number or a later one.
-    fn split_off(&mut self, number: u64) -> VecDeque<Item> {
+    fn split_off(&mut self, number: u64) -> VecDeque<TaggedBatch> {
         let mut left = number.saturating_sub(self.base) as usize;
         let mut index = 0;
         while let Some(item) = self.items.get_mut(index)
@@ -879,7 +888,7 @@ impl Outbox {
             index += 1;
         }
         let items = self.items.split_off(index);
-        self.messages -= messages(&items);
+        self.messages -= message_count(&items);
         self.bytes -= items.iter().map(|item| item.group.bytes()).sum::<usize>();
         if self.next.messages > self.end() {
             self.rewind();
@@ -888,8 +897,8 @@ impl Outbox {
     }
 
     fn rewind(&mut self) {
-        self.place = 0;
-        self.next = Count {
+        self.next_index = 0;
+        self.next = Offset {
             messages: self.base,
             bytes: self.base_bytes,
         };
@@ -898,26 +907,29 @@ impl Outbox {
     /// Sends number `first` next, of those that are kept.
     fn rewind_to(&mut self, first: u64) {
         self.rewind();
-        while let Some(item) = self.items.get(self.place)
+        while let Some(item) = self.items.get(self.next_index)
             && self.next.messages + item.len() as u64 <= first
         {
             self.next.messages += item.len() as u64;
             self.next.bytes += item.group.bytes() as u64;
-            self.place += 1;
+            self.next_index += 1;
         }
     }
 
     /// What goes out together now, as places in `items`.
     fn next(&mut self) -> Range<usize> {
-        let first = self.place;
+        let first = self.next_index;
         let (mut count, mut bytes) = (0, 0);
-        while let Some(item) = self.items.get_mut(self.place) {
+        while let Some(item) = self.items.get_mut(self.next_index) {
             // Of several, as many as there is credit for.
             let mut fit = 0;
             for size in item.group.sizes() {
                 let has_credit = self.next.messages < self.credit.messages
                     && self.next.bytes < self.credit.bytes;
-                if !has_credit || count == BATCH || bytes >= BATCH_BYTES {
+                if !has_credit
+                    || count == MAX_TRANSMISSION_MESSAGES
+                    || bytes >= MAX_TRANSMISSION_BYTES
+                {
                     break;
                 }
                 bytes += size;
@@ -931,55 +943,55 @@ impl Outbox {
             }
             if fit < item.len() {
                 let front = item.split_to(fit);
-                self.items.insert(self.place, front);
+                self.items.insert(self.next_index, front);
             }
-            self.place += 1;
+            self.next_index += 1;
         }
         self.sent = self.sent.max(self.next.messages);
-        first..self.place
+        first..self.next_index
     }
 }
 
 /// What has arrived, and how much more may.
 #[derive(Debug)]
 struct Inbox {
-    received: Count,
-    consumed: Count,
-    window: Window,
+    received: Offset,
+    consumed: Offset,
+    window: CreditWindow,
     /// How many messages the peer may send in all.
     limit: u64,
     /// The credit that the peer has been told of.
-    told: Count,
+    advertised: Offset,
 }
 
 impl Inbox {
-    fn new(window: Window) -> Self {
+    fn new(window: CreditWindow) -> Self {
         Self {
-            received: Count::default(),
-            consumed: Count::default(),
+            received: Offset::default(),
+            consumed: Offset::default(),
             window,
             limit: u64::MAX,
-            told: Count::default(),
+            advertised: Offset::default(),
         }
     }
 
     /// What is promised is kept.
-    fn credit(&self) -> Count {
-        let Count { messages, bytes } = self.consumed;
-        Count {
+    fn credit(&self) -> Offset {
+        let Offset { messages, bytes } = self.consumed;
+        Offset {
             messages: self
-                .told
+                .advertised
                 .messages
                 .max((messages + self.window.messages).min(self.limit)),
-            bytes: self.told.bytes.max(bytes + self.window.bytes),
+            bytes: self.advertised.bytes.max(bytes + self.window.bytes),
         }
     }
 
     /// Takes the next messages. Tells whether there was credit for them.
     fn take(&mut self, group: &Group) -> bool {
-        let Count { messages, bytes } = &mut self.received;
+        let Offset { messages, bytes } = &mut self.received;
         for size in group.sizes() {
-            if *messages >= self.told.messages || *bytes >= self.told.bytes {
+            if *messages >= self.advertised.messages || *bytes >= self.advertised.bytes {
                 return false;
             }
             *messages += 1;
@@ -991,11 +1003,15 @@ impl Inbox {
     /// Whether the peer may soon have to wait for credit that there is.
     fn is_credit_due(&self) -> bool {
         let credit = self.credit();
-        let low = |received: u64, told: u64, credit: u64| {
-            credit > told && told.saturating_sub(received) <= credit.saturating_sub(received) / 2
+        let low = |received: u64, advertised: u64, credit: u64| {
+            credit > advertised
+                && advertised.saturating_sub(received) <= credit.saturating_sub(received) / 2
         };
-        low(self.received.messages, self.told.messages, credit.messages)
-            || low(self.received.bytes, self.told.bytes, credit.bytes)
+        low(
+            self.received.messages,
+            self.advertised.messages,
+            credit.messages,
+        ) || low(self.received.bytes, self.advertised.bytes, credit.bytes)
     }
 }
 

@@ -11,29 +11,29 @@ use crate::message::Sizes;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-fn window(messages: u64, bytes: u64) -> Window {
-    Window { messages, bytes }
+fn window(messages: u64, bytes: u64) -> CreditWindow {
+    CreditWindow { messages, bytes }
 }
 
-fn item(number: u64, bytes: usize) -> Item {
+fn item(number: u64, bytes: usize) -> TaggedBatch {
     let mut frame = number.to_be_bytes().to_vec();
     frame.resize(frame.len().max(bytes), 0);
-    Item::new(2 * number, frame.into())
+    TaggedBatch::new(2 * number, frame.into())
 }
 
 /// Several in a row.
-fn group(number: u64, len: u64) -> Item {
+fn group(number: u64, len: u64) -> TaggedBatch {
     let frames = (number..number + len).map(u64::to_be_bytes);
     let frame: Vec<u8> = frames.flatten().collect();
     let group = Group::of(frame.into(), Sizes::new(vec![8; len as usize].into())).unwrap();
-    Item::of(2 * number, 2, group)
+    TaggedBatch::of(2 * number, 2, group)
 }
 
 /// An end of a session, and what it is told.
 struct End {
     session: Session,
-    window: Window,
-    events: Vec<Event>,
+    window: CreditWindow,
+    events: Vec<SessionEvent>,
     /// Messages that came in, with their tags.
     messages: Vec<(u64, Bytes)>,
     /// Of them, how many have been dealt with.
@@ -41,7 +41,7 @@ struct End {
 }
 
 impl End {
-    fn new(session: Session, window: Window) -> Self {
+    fn new(session: Session, window: CreditWindow) -> Self {
         Self {
             session,
             window,
@@ -58,7 +58,7 @@ impl End {
             .receive(now, &header, frames.into_iter(), &mut events);
         for event in events {
             match event {
-                Event::Messages(Item { tag, step, group }) => {
+                SessionEvent::Messages(TaggedBatch { tag, step, group }) => {
                     let numbers = 0..group.len() as u64;
                     let tags = numbers.map(|index| tag + index * step);
                     self.messages.extend(tags.zip(group.frames()));
@@ -110,11 +110,11 @@ fn hello() -> LinkHello {
 }
 
 impl Pair {
-    fn new(windows: [Window; 2]) -> Self {
+    fn new(windows: [CreditWindow; 2]) -> Self {
         Self::introduced_by(hello(), windows)
     }
 
-    fn introduced_by(hello: LinkHello, windows: [Window; 2]) -> Self {
+    fn introduced_by(hello: LinkHello, windows: [CreditWindow; 2]) -> Self {
         let now = Instant::now();
         let id = Bytes::from_static(&[1; 16]);
         let [connects, accepts] = windows;
@@ -222,7 +222,11 @@ impl Pair {
                     transmissions: self.transmissions - transmissions,
                 };
             }
-            let due = self.ends.iter().filter_map(|end| end.session.due()).min();
+            let due = self
+                .ends
+                .iter()
+                .filter_map(|end| end.session.timeout())
+                .min();
             let due = due.expect("an end that waits for its peer asks again");
             assert!(due > self.now, "nothing is transmitted though it is due");
             self.now = due;
@@ -251,8 +255,8 @@ fn messages_arrive_both_ways() {
     }
     pair.settle();
     pair.assert_delivered();
-    assert_eq!(pair.ends[0].events, [Event::Open]);
-    assert_eq!(pair.ends[1].events, [Event::Open]);
+    assert_eq!(pair.ends[0].events, [SessionEvent::Opened]);
+    assert_eq!(pair.ends[1].events, [SessionEvent::Opened]);
 }
 
 /// The tags, and the groups, in which a peer of this version gets two groups of three.
@@ -287,8 +291,12 @@ fn an_idle_session_says_so_now_and_then() {
             headers += pair.under_way[end].len();
             pair.deliver(end);
         }
-        assert!(pair.now.duration_since(pair.ends[1].session.heard()) <= HEARTBEAT);
-        let due = pair.ends.iter().filter_map(|end| end.session.due()).min();
+        assert!(pair.now.duration_since(pair.ends[1].session.last_heard()) <= HEARTBEAT);
+        let due = pair
+            .ends
+            .iter()
+            .filter_map(|end| end.session.timeout())
+            .min();
         pair.now = due.unwrap();
     }
     assert!((18..=24).contains(&headers), "{headers}");
@@ -313,20 +321,26 @@ fn a_peer_that_drains_is_told_of_the_end() {
     pair.submit(1, 0);
     pair.ends[0].session.drain();
     pair.settle();
-    assert_eq!(pair.ends[1].events, [Event::Open, Event::Draining]);
-    assert_eq!(pair.ends[1].session.room(), 1, "what is promised is kept");
+    assert_eq!(
+        pair.ends[1].events,
+        [SessionEvent::Opened, SessionEvent::Draining]
+    );
+    assert_eq!(pair.ends[1].session.credit(), 1, "what is promised is kept");
     pair.ends[1].session.finish();
     pair.settle();
     pair.transmit(1);
     pair.deliver(1);
-    assert_eq!(pair.ends[0].events, [Event::Open, Event::Finished]);
-    assert_eq!(pair.ends[1].session.room(), 0);
+    assert_eq!(
+        pair.ends[0].events,
+        [SessionEvent::Opened, SessionEvent::Finished]
+    );
+    assert_eq!(pair.ends[1].session.credit(), 0);
     let header = pair.ends[0].session.close();
     let frames = Vec::new();
     pair.ends[1].receive(pair.now, Transmission { header, frames });
     assert_eq!(
         pair.ends[1].events.last(),
-        Some(&Event::Closed { is_settled: true })
+        Some(&SessionEvent::Closed { is_settled: true })
     );
 }
 
@@ -335,12 +349,12 @@ fn number_of_lent_places_is_reported_when_it_changes() {
     let mut pair = Pair::new([window(1, 1); 2]);
     pair.settle();
     for lent in [2, 2, 1, 0] {
-        let is_new = pair.ends[1].session.peer_lent() != lent;
-        pair.ends[0].session.set_lent(lent);
+        let is_new = pair.ends[1].session.peer_lent_slots() != lent;
+        pair.ends[0].session.set_lent_slots(lent);
         pair.transmit(0);
         assert_eq!(pair.under_way[0].len(), usize::from(is_new));
         pair.settle();
-        assert_eq!(pair.ends[1].session.peer_lent(), lent);
+        assert_eq!(pair.ends[1].session.peer_lent_slots(), lent);
     }
 }
 
@@ -363,7 +377,10 @@ fn a_peer_that_was_restarted_has_forgotten() {
     pair.deliver(0);
     pair.transmit(1);
     pair.deliver(1);
-    assert_eq!(pair.ends[0].events, [Event::Open, Event::Forgotten]);
+    assert_eq!(
+        pair.ends[0].events,
+        [SessionEvent::Opened, SessionEvent::Forgotten]
+    );
     assert!(pair.ends[0].session.is_over());
 }
 
@@ -376,7 +393,7 @@ fn check_refused(header: impl FnOnce(&mut LinkHeader), frames: usize, expected: 
     let frames = vec![Bytes::new(); frames];
     let header = wrong;
     pair.ends[1].receive(pair.now, Transmission { header, frames });
-    let Some(Event::Refused(refusal)) = pair.ends[1].events.last() else {
+    let Some(SessionEvent::Refused(refusal)) = pair.ends[1].events.last() else {
         panic!("it is not refused");
     };
     assert_eq!(refusal.reason, expected);
@@ -510,7 +527,7 @@ impl Pair {
             Step::Full { end } => {
                 let session = &mut self.ends[end].session;
                 if let Some(transmission) = session.transmit(self.now) {
-                    session.unsent(transmission.header.first);
+                    session.retry_from(transmission.header.first);
                 }
             }
             Step::Limit { end, bytes } => {
@@ -548,7 +565,7 @@ proptest! {
     ) {
         let (pair, missing, settled) = run(steps, messages, bytes);
         // A header with credit that is lost is made up for by the next heartbeat.
-        prop_assert!(settled.time <= HEARTBEAT + RETRY, "{settled:?}");
+        prop_assert!(settled.time <= HEARTBEAT + RETRY_INTERVAL, "{settled:?}");
         prop_assert!(settled.transmissions <= 2 * missing + 12, "{settled:?} for {missing}");
         for end in &pair.ends {
             prop_assert!(!end.session.is_over());
@@ -625,14 +642,15 @@ fn what_has_not_been_sent_goes_over_the_next_session() {
     }
     pair.transmit(0);
     let unsent = pair.ends[0].session.take_unsent();
-    let number = |item: &Item| u64::from_be_bytes(item.group.frame()[..8].try_into().unwrap());
+    let number =
+        |item: &TaggedBatch| u64::from_be_bytes(item.group.frame()[..8].try_into().unwrap());
     assert!(unsent.iter().map(number).eq(2..5));
     pair.ends[0].session.finish();
     pair.submitted[0] = 2;
     pair.settle();
     pair.assert_delivered();
     assert_eq!(pair.transmitted[0], 2, "those under way are not sent again");
-    assert!(pair.ends[1].events.contains(&Event::Finished));
+    assert!(pair.ends[1].events.contains(&SessionEvent::Finished));
 
     // Who goes before all is acknowledged does not say that all has been dealt with.
     pair.ends[1].session.submit(item(0, 0), pair.now);
@@ -641,7 +659,7 @@ fn what_has_not_been_sent_goes_over_the_next_session() {
     pair.ends[0].receive(pair.now, Transmission { header, frames });
     let is_settled = false;
     let last = pair.ends[0].events.last();
-    assert_eq!(last, Some(&Event::Closed { is_settled }));
+    assert_eq!(last, Some(&SessionEvent::Closed { is_settled }));
 }
 
 #[test]
@@ -676,7 +694,7 @@ impl Pair {
     #[track_caller]
     fn transmitted_after(&mut self, end: usize, after: Duration) -> Transmission {
         let session = &mut self.ends[end].session;
-        assert_eq!(session.due(), Some(self.now + after));
+        assert_eq!(session.timeout(), Some(self.now + after));
         assert_eq!(session.transmit(self.now + after - MILLISECOND), None);
         self.now += after;
         let transmission = session.transmit(self.now);
@@ -695,7 +713,7 @@ fn acknowledgement_waits_for_a_message_to_go_with_and_goes_alone_after_its_delay
     assert_eq!((alone.header.received, alone.frames.len()), (1, 0));
     pair.ends[0].receive(pair.now, alone);
     assert!(pair.ends[0].session.is_acknowledged());
-    assert_eq!(pair.ends[1].session.due(), None);
+    assert_eq!(pair.ends[1].session.timeout(), None);
 
     pair.submit(0, 0);
     pair.transmit(0);
@@ -705,7 +723,10 @@ fn acknowledgement_waits_for_a_message_to_go_with_and_goes_alone_after_its_delay
     pair.submit(0, 0);
     pair.transmit(0);
     pair.deliver(0);
-    assert_eq!(pair.ends[1].session.due(), Some(pair.now + ACK_DELAY / 2));
+    assert_eq!(
+        pair.ends[1].session.timeout(),
+        Some(pair.now + ACK_DELAY / 2)
+    );
     pair.submit(1, 0);
     let Some(together) = pair.ends[1].session.transmit(pair.now) else {
         panic!("a message does not wait");
@@ -721,7 +742,7 @@ fn lost_message_is_asked_for_after_the_retry_interval_and_once_in_it() {
     pair.submit(0, 0);
     pair.transmit(0);
     pair.under_way[0].clear();
-    let question = pair.transmitted_after(0, RETRY);
+    let question = pair.transmitted_after(0, RETRY_INTERVAL);
     assert!(question.header.answer && question.frames.is_empty());
     assert_eq!(question.header.first, 1);
     pair.ends[1].receive(pair.now, question.clone());
@@ -730,7 +751,7 @@ fn lost_message_is_asked_for_after_the_retry_interval_and_once_in_it() {
     };
     assert!(request.header.resend && request.header.received == 0);
     // The same gap again, before the message can have arrived.
-    pair.now += RETRY - MILLISECOND;
+    pair.now += RETRY_INTERVAL - MILLISECOND;
     pair.ends[1].receive(pair.now, question.clone());
     let answer = pair.ends[1].session.transmit(pair.now);
     assert!(answer.is_some_and(|answer| !answer.header.resend));
@@ -762,28 +783,28 @@ fn message_lost_in_a_row_is_asked_for_as_soon_as_the_next_one_arrives() {
 fn introduction_is_repeated_after_the_retry_interval() {
     let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
     assert!(pair.ends[0].session.transmit(pair.now).is_some());
-    let again = pair.transmitted_after(0, RETRY);
+    let again = pair.transmitted_after(0, RETRY_INTERVAL);
     assert!(again.header.hello.is_some());
-    assert_eq!(pair.ends[1].session.due(), None);
+    assert_eq!(pair.ends[1].session.timeout(), None);
     pair.ends[1].receive(pair.now, again);
     pair.transmit(1);
     pair.deliver(1);
-    assert_eq!(pair.ends[0].session.due(), Some(pair.now + HEARTBEAT));
+    assert_eq!(pair.ends[0].session.timeout(), Some(pair.now + HEARTBEAT));
 }
 
 #[test]
 fn transmission_has_at_most_its_messages_and_bytes() {
     let mut pair = open(10_000, 1 << 30);
-    (0..BATCH + 1).for_each(|_| pair.submit(0, 0));
+    (0..MAX_TRANSMISSION_MESSAGES + 1).for_each(|_| pair.submit(0, 0));
     let mut next = || pair.ends[0].session.transmit(pair.now).unwrap();
-    assert_eq!(next().header.sizes.len(), BATCH);
+    assert_eq!(next().header.sizes.len(), MAX_TRANSMISSION_MESSAGES);
     assert_eq!(next().frames.len(), 1);
     let mut pair = open(10_000, 1 << 30);
     for bytes in [
-        BATCH_BYTES / 2,
-        BATCH_BYTES / 2,
+        MAX_TRANSMISSION_BYTES / 2,
+        MAX_TRANSMISSION_BYTES / 2,
         5000,
-        BATCH_BYTES - 1,
+        MAX_TRANSMISSION_BYTES - 1,
         5000,
         5000,
     ] {
@@ -829,7 +850,7 @@ fn credit_is_returned_when_half_of_it_is_left() {
 
 #[test]
 fn messages_within_credit_are_accepted_and_one_beyond_is_refused() {
-    let check = |window: Window, sizes: &[usize], is_accepted: bool| {
+    let check = |window: CreditWindow, sizes: &[usize], is_accepted: bool| {
         let mut pair = Pair::new([window; 2]);
         pair.settle();
         let header = header::of(Bytes::from_static(&[1; 16]));
@@ -837,7 +858,7 @@ fn messages_within_credit_are_accepted_and_one_beyond_is_refused() {
         let mut events = Vec::new();
         let session = &mut pair.ends[1].session;
         session.receive(pair.now, &header, frames, &mut events);
-        let refused = |event: &Event| matches!(event, Event::Refused(_));
+        let refused = |event: &SessionEvent| matches!(event, SessionEvent::Refused(_));
         assert_eq!(events.iter().any(refused), !is_accepted, "{sizes:?}");
         assert_eq!(session.is_over(), !is_accepted);
     };
@@ -871,7 +892,7 @@ fn heartbeat_is_half_of_the_peers_idle_timeout_within_limits() {
     };
     check(3 * HEARTBEAT, HEARTBEAT);
     check(HEARTBEAT, HEARTBEAT / 2);
-    check(Duration::from_millis(20), QUICKEST);
+    check(Duration::from_millis(20), MIN_HEARTBEAT_INTERVAL);
     check(Duration::ZERO, HEARTBEAT);
 }
 
@@ -882,7 +903,7 @@ fn sides_know_their_session_the_component_and_the_version_that_both_speak() {
         let mut pair = Pair::introduced_by(hello, [window(10, 1000); 2]);
         let component = |pair: &Pair| [0, 1].map(|end| pair.ends[end].session.component());
         assert_eq!(component(&pair), [0, 1]);
-        assert_eq!(pair.ends[1].session.version(), LOWEST_VERSION);
+        assert_eq!(pair.ends[1].session.version(), MIN_VERSION);
         pair.settle();
         assert_eq!(component(&pair), [1, 1]);
         assert_eq!(pair.ends[1].session.version(), common);
@@ -893,31 +914,31 @@ fn sides_know_their_session_the_component_and_the_version_that_both_speak() {
 #[test]
 fn sign_of_life_that_came_another_way_counts_unless_it_is_older() {
     let mut pair = open(10, 1000);
-    let later = pair.now + RETRY;
+    let later = pair.now + RETRY_INTERVAL;
     let session = &mut pair.ends[1].session;
-    session.hear(later);
-    assert_eq!(session.heard(), later);
-    session.hear(pair.now);
-    assert_eq!(session.heard(), later);
+    session.record_life_sign(later);
+    assert_eq!(session.last_heard(), later);
+    session.record_life_sign(pair.now);
+    assert_eq!(session.last_heard(), later);
 }
 
 #[test]
 fn smaller_window_counts_once_what_was_promised_is_used() {
     let mut pair = open(10, 1000);
     pair.ends[1].session.set_window(2);
-    assert_eq!(pair.ends[0].session.room(), 10);
+    assert_eq!(pair.ends[0].session.credit(), 10);
     (0..10).for_each(|_| pair.submit(0, 0));
     assert_eq!(pair.ends[0].session.unacknowledged(), (10, 80));
     pair.settle();
-    assert_eq!(pair.ends[0].session.room(), 2);
+    assert_eq!(pair.ends[0].session.credit(), 2);
 }
 
 #[test]
 fn limited_session_receives_no_more_messages_than_its_limit() {
     let mut pair = Pair::new([window(10, 1000); 2]);
-    pair.ends[1].session.limit(3);
+    pair.ends[1].session.set_limit(3);
     pair.exchange();
-    assert_eq!(pair.ends[0].session.room(), 3);
+    assert_eq!(pair.ends[0].session.credit(), 3);
     (0..5).for_each(|_| pair.submit(0, 0));
     pair.exchange();
     pair.exchange();
@@ -929,26 +950,29 @@ fn limited_session_receives_no_more_messages_than_its_limit() {
 fn peer_is_told_once_that_all_is_in_place() {
     let mut pair = open(10, 1000);
     for times in [1, 0] {
-        pair.ends[1].session.set_in_place();
+        pair.ends[1].session.set_subscriptions_ready();
         let before = pair.transmissions;
         pair.transmit(1);
         assert_eq!(pair.transmissions - before, times);
         pair.deliver(1);
     }
-    assert_eq!(pair.ends[0].events, [Event::Open, Event::InPlace]);
+    assert_eq!(
+        pair.ends[0].events,
+        [SessionEvent::Opened, SessionEvent::SubscriptionsReady]
+    );
 }
 
 #[test]
 fn messages_below_a_number_are_taken_back_from_a_peer_that_lacks_them() {
     let mut pair = open(10, 1000);
     (0..3).for_each(|_| pair.submit(0, 0));
-    let lacks = |pair: &Pair, number| pair.ends[0].session.lacks_below(number);
-    assert_eq!(pair.ends[0].session.end(), 3);
+    let lacks = |pair: &Pair, number| pair.ends[0].session.has_unacknowledged_below(number);
+    assert_eq!(pair.ends[0].session.next_number(), 3);
     assert!(lacks(&pair, 1) && !lacks(&pair, 0));
     pair.settle();
     assert!(!lacks(&pair, 3) && !lacks(&pair, 100));
     (0..2).for_each(|_| pair.submit(0, 0));
-    assert_eq!(pair.ends[0].session.end(), 5);
+    assert_eq!(pair.ends[0].session.next_number(), 5);
     assert!(!lacks(&pair, 3) && lacks(&pair, 4) && lacks(&pair, 100));
     let items = pair.ends[0].session.take_unacknowledged_below(4);
     assert!(items.iter().map(|item| item.group.frame()[7]).eq([3]));
@@ -961,8 +985,8 @@ fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_
     pair.submit(0, 0);
     let session = &mut pair.ends[0].session;
     let unsent = session.transmit(pair.now).unwrap();
-    session.unsent(0);
-    assert_eq!(session.due(), Some(pair.now + ACK_DELAY));
+    session.retry_from(0);
+    assert_eq!(session.timeout(), Some(pair.now + ACK_DELAY));
     let again = session.transmit(pair.now).unwrap();
     assert_eq!(again.header.first, 0);
     assert_eq!(again.frames, unsent.frames);
@@ -981,7 +1005,7 @@ fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_
     let session = &mut pair.ends[0].session;
     assert!(session.transmit(pair.now).is_some());
     assert_eq!(session.transmit(pair.now), None);
-    session.unsent(1);
+    session.retry_from(1);
     assert!(session.transmit(pair.now + ACK_DELAY).is_some());
 }
 
@@ -1014,13 +1038,13 @@ fn peer_that_acknowledges_one_message_after_the_other_is_not_asked() {
     }
     for _ in 0..2 {
         pair.deliver(0);
-        pair.now += RETRY - MILLISECOND;
+        pair.now += RETRY_INTERVAL - MILLISECOND;
         assert_eq!(pair.ends[0].session.transmit(pair.now), None);
         pair.transmit(1);
         pair.deliver(1);
         let session = &pair.ends[0].session;
         assert_eq!(session.acknowledged_at(), pair.now);
-        assert_eq!(session.due(), Some(pair.now + RETRY));
+        assert_eq!(session.timeout(), Some(pair.now + RETRY_INTERVAL));
     }
 }
 
@@ -1028,7 +1052,7 @@ fn peer_that_acknowledges_one_message_after_the_other_is_not_asked() {
 fn messages_of_a_group_that_arrived_before_are_passed_over() {
     let mut pair = open(10, 1000);
     let send = |pair: &mut Pair, number: u64, len: u64| {
-        let Item { group, .. } = group(number, len);
+        let TaggedBatch { group, .. } = group(number, len);
         let header = LinkHeader {
             first: number,
             tags: vec![2 * number],
@@ -1093,7 +1117,7 @@ fn session_that_is_closed_after_its_messages_were_acknowledged_is_settled() {
     pair.ends[1].receive(pair.now, Transmission { header, frames });
     let is_settled = true;
     let last = pair.ends[1].events.last();
-    assert_eq!(last, Some(&Event::Closed { is_settled }));
+    assert_eq!(last, Some(&SessionEvent::Closed { is_settled }));
 }
 
 #[test]
@@ -1104,13 +1128,13 @@ fn headers_that_acknowledge_nothing_postpone_no_question_and_are_no_progress() {
     pair.transmit(0);
     pair.under_way[0].clear();
     for _ in 0..4 {
-        pair.now += RETRY / 5;
+        pair.now += RETRY_INTERVAL / 5;
         let header = header::of(Bytes::from_static(&[1; 16]));
         let frames = Vec::new();
         pair.ends[0].receive(pair.now, Transmission { header, frames });
-        assert_eq!(pair.ends[0].session.heard(), pair.now);
+        assert_eq!(pair.ends[0].session.last_heard(), pair.now);
         assert_eq!(pair.ends[0].session.acknowledged_at(), begin);
-        assert_eq!(pair.ends[0].session.due(), Some(begin + RETRY));
+        assert_eq!(pair.ends[0].session.timeout(), Some(begin + RETRY_INTERVAL));
     }
 }
 

@@ -13,55 +13,55 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::CLIENT;
-use super::accept::{LONGEST_NAME, Links, PeerKey, State, shrink};
-use super::session::{Item, Session, held_bytes, messages};
+use super::accept::{Links, MAX_NAME_BYTES, PeerKey, ServerState, shrink};
+use super::session::{Session, TaggedBatch, memory_bytes, message_count};
 use crate::budget::{self, Budget, Reservation};
 use crate::cancel::CANCEL_TOPIC;
 use crate::message::Group;
 use crate::message::proto::{self, LinkHello};
 
 /// The backlog of a subscriber at which the publisher waits for it. One message is accepted however large it is.
-const BACKLOG: Backlog = Backlog {
+const SUBSCRIBER_BACKLOG: BacklogSize = BacklogSize {
     messages: 10_000,
     bytes: 64 * 1024 * 1024,
 };
 
 /// The backlog of a client at which the publisher waits for it. Its calls stop being accepted long before, so
 /// only the results of calls that already run get there.
-const CLIENT_BACKLOG: Backlog = Backlog {
+const CLIENT_BACKLOG: BacklogSize = BacklogSize {
     messages: 40_000,
     bytes: 256 * 1024 * 1024,
 };
 
 /// How long a publisher waits for a client with a full backlog that reads nothing.
-const CLIENT_STALL: Duration = Duration::from_secs(1);
+const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The backlog of a client from which on no further calls of it are accepted.
-const BEHIND: Backlog = Backlog {
+const PAUSE_BACKLOG: BacklogSize = BacklogSize {
     messages: 4096,
     bytes: 16 * 1024 * 1024,
 };
 
 /// However little is free of [`LinkOptions::max_backlog_bytes`](super::LinkOptions), a peer may have so many bytes.
-const LEAST_BACKLOG_BYTES: usize = 64 * 1024;
+const MIN_BACKLOG_BYTES: usize = 64 * 1024;
 
 /// How many bytes of news of peers the part that publishes may leave unread, while it waits for subscribers.
 const MAX_NEWS_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many topics one peer may follow.
-const MOST_TOPICS: usize = 64;
+const MAX_TOPICS: usize = 64;
 
 /// How many followers a component lists, and how many bytes the list has at most.
 const MAX_FOLLOWERS: usize = 1000;
 const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Backlog {
+struct BacklogSize {
     messages: usize,
     bytes: usize,
 }
 
-impl Backlog {
+impl BacklogSize {
     fn reaches(self, limit: Self) -> bool {
         self.messages >= limit.messages || self.bytes >= limit.bytes
     }
@@ -75,8 +75,8 @@ impl Backlog {
     }
 
     /// What it keeps in memory, about.
-    fn held(self) -> usize {
-        held_bytes(self.messages, self.bytes)
+    fn memory_bytes(self) -> usize {
+        memory_bytes(self.messages, self.bytes)
     }
 
     fn half(self) -> Self {
@@ -97,18 +97,18 @@ pub(crate) struct Following {
 
 impl Following {
     /// What it keeps in memory, about.
-    fn held(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         let topics: usize = self.topics.iter().map(String::len).sum();
-        held_bytes(1 + self.topics.len(), topics + self.client.len())
+        memory_bytes(1 + self.topics.len(), topics + self.client.len())
     }
 
     /// What a peer says that it follows.
     pub(super) fn of(hello: &LinkHello) -> Result<Self, String> {
         let topics = &hello.topics;
-        let is_too_long = |topic: &String| topic.len() > LONGEST_NAME;
-        if topics.len() > MOST_TOPICS || topics.iter().chain([&hello.client]).any(is_too_long) {
+        let is_too_long = |topic: &String| topic.len() > MAX_NAME_BYTES;
+        if topics.len() > MAX_TOPICS || topics.iter().chain([&hello.client]).any(is_too_long) {
             return Err(format!(
-                "a peer may follow {MOST_TOPICS} topics of {LONGEST_NAME} bytes"
+                "a peer may follow {MAX_TOPICS} topics of {MAX_NAME_BYTES} bytes"
             ));
         }
         Ok(Self {
@@ -124,16 +124,16 @@ impl Following {
 
     /// Whether its publications wait while it is away: not if it only follows cancellations, or the answers of
     /// a client.
-    pub(super) fn has_a_place(&self) -> bool {
+    pub(super) fn is_retained(&self) -> bool {
         self.topics
             .iter()
             .any(|topic| topic.as_bytes() != CANCEL_TOPIC)
     }
 
     /// The backlog at which the publisher waits for it; `None`: what is beyond its backlog is dropped.
-    fn backlog_limit(&self) -> Option<Backlog> {
-        if self.has_a_place() {
-            Some(BACKLOG)
+    fn backlog_limit(&self) -> Option<BacklogSize> {
+        if self.is_retained() {
+            Some(SUBSCRIBER_BACKLOG)
         } else {
             (!self.client.is_empty()).then_some(CLIENT_BACKLOG)
         }
@@ -142,7 +142,7 @@ impl Following {
 
 /// Where a peer comes from, as it says itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct PeerOrigin {
     pub(super) name: String,
     /// The id of a client that makes calls here. An answer whose client takes none anywhere on this component
     /// goes to it: for a client that expects its answers from another component, that is an error.
@@ -151,9 +151,9 @@ pub(super) struct Origin {
     pub(super) db_address: String,
 }
 
-impl Origin {
+impl PeerOrigin {
     pub(super) fn of(hello: &LinkHello) -> Self {
-        let short = |text: &String| match text.len() <= LONGEST_NAME {
+        let short = |text: &String| match text.len() <= MAX_NAME_BYTES {
             true => text.clone(),
             false => String::new(),
         };
@@ -188,48 +188,48 @@ pub(crate) struct Delivery {
 }
 
 #[derive(Debug, Default)]
-struct Follower {
+struct Subscriber {
     following: Following,
-    origin: Origin,
+    origin: PeerOrigin,
     /// What waits for who comes next, once this one takes no more.
-    parked: Option<VecDeque<Item>>,
-    parked_size: Backlog,
+    retained: Option<VecDeque<TaggedBatch>>,
+    retained_size: BacklogSize,
 }
 
-impl Follower {
-    fn backlog(&self, session: &Session) -> Backlog {
+impl Subscriber {
+    fn backlog(&self, session: &Session) -> BacklogSize {
         let (messages, bytes) = session.unacknowledged();
-        let parked = self.parked_size;
-        Backlog {
-            messages: messages + parked.messages,
-            bytes: bytes + parked.bytes,
+        let retained = self.retained_size;
+        BacklogSize {
+            messages: messages + retained.messages,
+            bytes: bytes + retained.bytes,
         }
     }
 }
 
 /// Who follows what.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(super) struct SubscriptionTable {
     /// How many bytes may wait for all peers together.
     max_backlog: usize,
     /// How many wait, about: what was acknowledged since the last [`recount`](Self::recount) is still counted.
-    held: usize,
+    queued_bytes: usize,
     /// Whether there is a part that publishes.
-    pub(super) publishes: bool,
-    followers: HashMap<PeerKey, Follower>,
+    pub(super) has_publisher: bool,
+    subscribers: HashMap<PeerKey, Subscriber>,
     /// With the tag that tells the peer the topic.
     topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
     clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
     /// Clients that call here and take their answers elsewhere, by their id.
     callers: HashMap<String, PeerKey>,
     /// Peers whose backlog is full, and since when.
-    full: HashMap<PeerKey, Instant>,
+    full_since: HashMap<PeerKey, Instant>,
     /// To the part that publishes.
     news: Option<mpsc::UnboundedSender<StreamNews>>,
     unread_news: Budget<()>,
 }
 
-impl Default for Streams {
+impl Default for SubscriptionTable {
     fn default() -> Self {
         Self::new(usize::MAX)
     }
@@ -240,18 +240,18 @@ fn client_of(topic: &str) -> &str {
     topic.split('/').next().unwrap_or(topic)
 }
 
-impl Streams {
+impl SubscriptionTable {
     /// `max_backlog`: how many bytes may wait for all peers together.
     pub(super) fn new(max_backlog: usize) -> Self {
         Self {
             max_backlog,
-            held: 0,
-            publishes: false,
-            followers: HashMap::new(),
+            queued_bytes: 0,
+            has_publisher: false,
+            subscribers: HashMap::new(),
             topics: HashMap::new(),
             clients: HashMap::new(),
             callers: HashMap::new(),
-            full: HashMap::new(),
+            full_since: HashMap::new(),
             news: None,
             unread_news: Budget::new(MAX_NEWS_BYTES),
         }
@@ -259,21 +259,25 @@ impl Streams {
 
     /// Whether a peer with this may be added now.
     pub(super) fn admits_news(&self, following: &Following) -> bool {
-        self.news.is_none() || self.unread_news.reserve(&(), following.held()).is_some()
+        self.news.is_none()
+            || self
+                .unread_news
+                .reserve(&(), following.memory_bytes())
+                .is_some()
     }
 
     /// Counts what waits for peers again; to be called every tick. `session`: the session of a peer.
     pub(super) fn recount<'a>(&mut self, session: impl Fn(PeerKey) -> Option<&'a Session>) {
-        let backlogs = self.followers.iter().filter_map(|(&key, follower)| {
-            let backlog = follower.backlog(session(key)?);
-            Some(backlog.held())
+        let backlogs = self.subscribers.iter().filter_map(|(&key, subscriber)| {
+            let backlog = subscriber.backlog(session(key)?);
+            Some(backlog.memory_bytes())
         });
-        self.held = backlogs.sum();
+        self.queued_bytes = backlogs.sum();
     }
 
     /// Returns memory that it took for more peers than there are.
     pub(super) fn shrink(&mut self) {
-        shrink(&mut self.followers);
+        shrink(&mut self.subscribers);
         shrink(&mut self.topics);
         shrink(&mut self.clients);
         shrink(&mut self.callers);
@@ -281,9 +285,9 @@ impl Streams {
 
     /// How many bytes may wait for any single peer.
     fn backlog_share(&self) -> usize {
-        let free = self.max_backlog.saturating_sub(self.held);
+        let free = self.max_backlog.saturating_sub(self.queued_bytes);
         let share = free.saturating_mul(budget::THRESHOLD);
-        share.max(LEAST_BACKLOG_BYTES)
+        share.max(MIN_BACKLOG_BYTES)
     }
 
     pub(super) fn add(&mut self, key: PeerKey, following: Following) {
@@ -296,32 +300,32 @@ impl Streams {
             place.push(key);
         }
         if let Some(news) = &self.news {
-            let reservation = self.unread_news.reserve(&(), following.held());
+            let reservation = self.unread_news.reserve(&(), following.memory_bytes());
             // Without a taker the component has stopped.
             let _ = news.send(StreamNews::Follows(following.clone(), reservation));
         }
-        let follower = Follower {
+        let subscriber = Subscriber {
             following,
-            ..Follower::default()
+            ..Subscriber::default()
         };
-        self.followers.insert(key, follower);
+        self.subscribers.insert(key, subscriber);
     }
 
     /// Says where a peer that was added comes from.
-    pub(super) fn set_origin(&mut self, key: PeerKey, origin: Origin) {
-        if let Some(follower) = self.followers.get_mut(&key) {
+    pub(super) fn set_origin(&mut self, key: PeerKey, origin: PeerOrigin) {
+        if let Some(subscriber) = self.subscribers.get_mut(&key) {
             if !origin.caller.is_empty() {
                 self.callers.insert(origin.caller.clone(), key);
             }
-            follower.origin = origin;
+            subscriber.origin = origin;
         }
     }
 
     /// A follower as the descriptor lists it: one that follows topics and has a `db_address`.
-    fn described(&self, key: PeerKey) -> Option<proto::Follower> {
-        let Follower {
+    fn descriptor_entry(&self, key: PeerKey) -> Option<proto::Follower> {
+        let Subscriber {
             following, origin, ..
-        } = self.followers.get(&key)?;
+        } = self.subscribers.get(&key)?;
         let topics = following.topics.iter();
         let topics = topics.filter(|topic| topic.as_bytes() != CANCEL_TOPIC);
         let topics: Vec<_> = topics.cloned().collect();
@@ -335,12 +339,13 @@ impl Streams {
 
     /// Returns the backlog of a subscriber that is not coming back to the part that publishes, except for messages
     /// that others follow as well.
-    pub(super) fn return_backlog(&mut self, key: PeerKey, items: VecDeque<Item>) {
-        let (Some(follower), Some(news)) = (self.followers.get(&key), &self.news) else {
+    pub(super) fn return_backlog(&mut self, key: PeerKey, items: VecDeque<TaggedBatch>) {
+        let (Some(subscriber), Some(news)) = (self.subscribers.get(&key), &self.news) else {
             return;
         };
-        let topics = &follower.following.topics;
-        let topic = |item: &Item| topics.get(usize::try_from(item.tag).ok()?.checked_sub(1)?);
+        let topics = &subscriber.following.topics;
+        let topic =
+            |item: &TaggedBatch| topics.get(usize::try_from(item.tag).ok()?.checked_sub(1)?);
         let is_alone = |topic: &String| {
             let followers = self.topics.get(topic);
             topic.as_bytes() != CANCEL_TOPIC && followers.is_some_and(|it| it.len() == 1)
@@ -362,14 +367,14 @@ impl Streams {
     }
 
     pub(super) fn remove(&mut self, key: PeerKey) {
-        self.full.remove(&key);
-        let Some(follower) = self.followers.remove(&key) else {
+        self.full_since.remove(&key);
+        let Some(subscriber) = self.subscribers.remove(&key) else {
             return;
         };
-        if self.callers.get(&follower.origin.caller) == Some(&key) {
-            self.callers.remove(&follower.origin.caller);
+        if self.callers.get(&subscriber.origin.caller) == Some(&key) {
+            self.callers.remove(&subscriber.origin.caller);
         }
-        let Following { topics, client } = follower.following;
+        let Following { topics, client } = subscriber.following;
         for topic in topics {
             if let Some(keys) = self.topics.get_mut(&topic) {
                 keys.retain(|(other, _)| *other != key);
@@ -406,58 +411,58 @@ impl Streams {
         self.callers.contains_key(client_of(topic))
     }
 
-    pub(super) fn has_a_place(&self, key: PeerKey) -> bool {
-        let follower = self.followers.get(&key);
-        follower.is_some_and(|follower| follower.following.has_a_place())
+    pub(super) fn is_retained(&self, key: PeerKey) -> bool {
+        let subscriber = self.subscribers.get(&key);
+        subscriber.is_some_and(|subscriber| subscriber.following.is_retained())
     }
 
     pub(super) fn follows(&self, key: PeerKey, following: &Following) -> bool {
-        let follower = self.followers.get(&key);
-        follower.is_some_and(|follower| follower.following == *following)
+        let subscriber = self.subscribers.get(&key);
+        subscriber.is_some_and(|subscriber| subscriber.following == *following)
     }
 
     /// From now on what is published for a peer waits, behind these, for who comes next; they go in front of
     /// what waits already.
-    pub(super) fn park(&mut self, key: PeerKey, mut items: VecDeque<Item>) {
-        if let Some(follower) = self.followers.get_mut(&key) {
-            items.extend(follower.parked.take().unwrap_or_default());
-            follower.parked_size = Backlog {
-                messages: messages(&items),
+    pub(super) fn retain(&mut self, key: PeerKey, mut items: VecDeque<TaggedBatch>) {
+        if let Some(subscriber) = self.subscribers.get_mut(&key) {
+            items.extend(subscriber.retained.take().unwrap_or_default());
+            subscriber.retained_size = BacklogSize {
+                messages: message_count(&items),
                 bytes: items.iter().map(|item| item.group.bytes()).sum(),
             };
-            follower.parked = Some(items);
+            subscriber.retained = Some(items);
         }
     }
 
     /// How many wait for who comes next.
-    pub(super) fn parked(&self, key: PeerKey) -> usize {
-        let follower = self.followers.get(&key);
-        follower.map_or(0, |follower| follower.parked_size.messages)
+    pub(super) fn retained(&self, key: PeerKey) -> usize {
+        let subscriber = self.subscribers.get(&key);
+        subscriber.map_or(0, |subscriber| subscriber.retained_size.messages)
     }
 
-    pub(super) fn take_parked(&mut self, key: PeerKey) -> VecDeque<Item> {
-        let Some(follower) = self.followers.get_mut(&key) else {
+    pub(super) fn take_retained(&mut self, key: PeerKey) -> VecDeque<TaggedBatch> {
+        let Some(subscriber) = self.subscribers.get_mut(&key) else {
             return VecDeque::new();
         };
-        follower.parked_size = Backlog::default();
-        follower.parked.take().unwrap_or_default()
+        subscriber.retained_size = BacklogSize::default();
+        subscriber.retained.take().unwrap_or_default()
     }
 
     /// Whether a client is to make no further calls for now.
-    pub(super) fn is_behind(&self, key: PeerKey, session: &Session) -> bool {
-        let follower = self.followers.get(&key);
-        let limit = BEHIND.at_most(self.backlog_share());
-        follower.is_some_and(|follower| follower.backlog(session).reaches(limit))
+    pub(super) fn is_backlogged(&self, key: PeerKey, session: &Session) -> bool {
+        let subscriber = self.subscribers.get(&key);
+        let limit = PAUSE_BACKLOG.at_most(self.backlog_share());
+        subscriber.is_some_and(|subscriber| subscriber.backlog(session).reaches(limit))
     }
 
     /// Since when a peer's backlog is full, if it is.
     pub(super) fn full_since(&self, key: PeerKey) -> Option<Instant> {
-        self.full.get(&key).copied()
+        self.full_since.get(&key).copied()
     }
 
     /// Whether a peer with a full backlog has read nothing for so long that others are not to wait for it any
     /// more. `limit`: of a subscriber; `None`: it is waited for.
-    pub(super) fn is_too_slow(
+    pub(super) fn is_slow_consumer(
         &self,
         key: PeerKey,
         session: &Session,
@@ -467,28 +472,28 @@ impl Streams {
         let Some(full_since) = self.full_since(key) else {
             return false;
         };
-        let limit = if self.has_a_place(key) {
+        let limit = if self.is_retained(key) {
             limit
         } else {
-            Some(CLIENT_STALL)
+            Some(CLIENT_STALL_TIMEOUT)
         };
         let since = full_since.max(session.acknowledged_at());
         limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
     }
 
     /// Something may have been taken. Tells whether there is room again where there was none.
-    pub(super) fn drained(&mut self, key: PeerKey, session: &Session) -> bool {
-        if !self.full.contains_key(&key) {
+    pub(super) fn has_drained(&mut self, key: PeerKey, session: &Session) -> bool {
+        if !self.full_since.contains_key(&key) {
             return false;
         }
-        let follower = self.followers.get(&key);
-        let is_full = follower.is_some_and(|it| {
-            let limit = it.following.backlog_limit().unwrap_or(BACKLOG);
+        let subscriber = self.subscribers.get(&key);
+        let is_full = subscriber.is_some_and(|it| {
+            let limit = it.following.backlog_limit().unwrap_or(SUBSCRIBER_BACKLOG);
             let limit = limit.at_most(self.backlog_share());
             it.backlog(session).reaches(limit.half())
         });
         if !is_full {
-            self.full.remove(&key);
+            self.full_since.remove(&key);
         }
         !is_full
     }
@@ -497,18 +502,18 @@ impl Streams {
 impl Links {
     /// There is a part that publishes. Of several the first one does; tells what is followed from now on.
     pub(crate) fn publish_here(&self) -> Option<mpsc::UnboundedReceiver<StreamNews>> {
-        let streams = &mut self.state().streams;
-        if std::mem::replace(&mut streams.publishes, true) {
+        let subscriptions = &mut self.state().subscriptions;
+        if std::mem::replace(&mut subscriptions.has_publisher, true) {
             return None;
         }
         let (sender, news) = mpsc::unbounded_channel();
-        streams.news = Some(sender);
+        subscriptions.news = Some(sender);
         Some(news)
     }
 
     /// Whether a client takes the answers under `topic` here.
     pub(crate) fn has_client(&self, topic: &str) -> bool {
-        let clients = &self.state().streams.clients;
+        let clients = &self.state().subscriptions.clients;
         clients.contains_key(client_of(topic))
     }
 
@@ -516,12 +521,12 @@ impl Links {
     /// [`MAX_FOLLOWERS`], and [`MAX_FOLLOWER_BYTES`].
     pub(crate) fn followers(&self) -> Vec<proto::Follower> {
         let state = self.state();
-        let there = state.peers.iter().filter(|(_, peer)| peer.is_there());
-        let described = there.filter_map(|(&key, _)| state.streams.described(key));
+        let there = state.peers.iter().filter(|(_, peer)| peer.is_alive());
+        let described = there.filter_map(|(&key, _)| state.subscriptions.descriptor_entry(key));
         let mut bytes = 0;
         let mut followers: Vec<_> = described
-            .take_while(|follower| {
-                bytes += follower.encoded_len();
+            .take_while(|subscriber| {
+                bytes += subscriber.encoded_len();
                 bytes <= MAX_FOLLOWER_BYTES
             })
             .take(MAX_FOLLOWERS)
@@ -535,12 +540,12 @@ impl Links {
 
     /// Whether `topic` is that of a client that calls here and takes its answers elsewhere.
     pub(crate) fn is_caller(&self, topic: &str) -> bool {
-        self.state().streams.has_caller(topic)
+        self.state().subscriptions.has_caller(topic)
     }
 
     /// Whether somebody follows `topic`.
     pub(crate) fn is_followed(&self, topic: &str) -> bool {
-        self.state().streams.has(topic)
+        self.state().subscriptions.has(topic)
     }
 
     /// Gives messages to all who follow their topics. What those do not take waits; see
@@ -553,7 +558,7 @@ impl Links {
         let mut state = self.state();
         let mut unheard = Vec::new();
         for run in deliveries.chunk_by(|one, next| one.topic == next.topic) {
-            if !state.publish(run, now) {
+            if !state.publish_run(run, now) {
                 unheard.extend_from_slice(run);
             }
         }
@@ -579,47 +584,56 @@ impl Links {
 
     /// Waits until no peer's backlog is full. Cancel safe.
     pub(crate) async fn room(&self) {
-        self.until(|state| state.streams.full.is_empty()).await;
+        self.wait_until(|state| state.subscriptions.full_since.is_empty())
+            .await;
     }
 }
 
-impl State {
+impl ServerState {
     /// Publishes messages under one topic. Tells whether anybody follows that.
-    fn publish(&mut self, run: &[Delivery], now: Instant) -> bool {
-        let targets = run.first().map(|first| self.streams.targets(&first.topic));
+    fn publish_run(&mut self, run: &[Delivery], now: Instant) -> bool {
+        let targets = run
+            .first()
+            .map(|first| self.subscriptions.targets(&first.topic));
         let targets = targets.unwrap_or_default();
         for &(key, tag) in &targets {
-            let share = self.streams.backlog_share();
-            let follower = self.streams.followers.get_mut(&key);
-            let (Some(follower), Some(peer)) = (follower, self.peers.get_mut(&key)) else {
+            let share = self.subscriptions.backlog_share();
+            let subscriber = self.subscriptions.subscribers.get_mut(&key);
+            let (Some(subscriber), Some(peer)) = (subscriber, self.peers.get_mut(&key)) else {
                 continue;
             };
-            let limit = follower.following.backlog_limit();
+            let limit = subscriber.following.backlog_limit();
             let limit = limit.map(|limit| limit.at_most(share));
-            if limit.is_none() && follower.backlog(&peer.session).reaches(BACKLOG) {
+            if limit.is_none()
+                && subscriber
+                    .backlog(&peer.session)
+                    .reaches(SUBSCRIBER_BACKLOG)
+            {
                 // Cancellations: the calls run to their end.
                 continue;
             }
             let groups = run.iter().map(|delivery| &delivery.group);
-            let items = groups.clone().map(|group| Item::of(tag, 0, group.clone()));
-            let held = |group: &Group| held_bytes(group.len(), group.bytes());
-            self.streams.held += groups.clone().map(held).sum::<usize>();
-            match &mut follower.parked {
-                Some(parked) => {
-                    let size = &mut follower.parked_size;
+            let items = groups
+                .clone()
+                .map(|group| TaggedBatch::of(tag, 0, group.clone()));
+            let held = |group: &Group| memory_bytes(group.len(), group.bytes());
+            self.subscriptions.queued_bytes += groups.clone().map(held).sum::<usize>();
+            match &mut subscriber.retained {
+                Some(retained) => {
+                    let size = &mut subscriber.retained_size;
                     size.messages += groups.clone().map(Group::len).sum::<usize>();
                     size.bytes += groups.map(Group::bytes).sum::<usize>();
-                    parked.extend(items);
+                    retained.extend(items);
                 }
                 None => {
                     items.for_each(|item| peer.session.submit(item, now));
-                    peer.stir(&mut self.stirred);
+                    peer.schedule(&mut self.scheduled);
                 }
             }
-            if limit.is_some_and(|limit| follower.backlog(&peer.session).reaches(limit)) {
-                self.streams.full.entry(key).or_insert(now);
+            if limit.is_some_and(|limit| subscriber.backlog(&peer.session).reaches(limit)) {
+                self.subscriptions.full_since.entry(key).or_insert(now);
             }
-            peer.settle(&self.streams, &self.inputs);
+            peer.return_credit(&self.subscriptions, &self.inputs);
         }
         !targets.is_empty()
     }
@@ -630,7 +644,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::link::session::Window;
+    use crate::link::session::CreditWindow;
     use crate::message::Sizes;
 
     fn following(topics: &[&str], client: &str) -> Following {
@@ -640,34 +654,34 @@ mod tests {
         }
     }
 
-    fn targets(streams: &Streams, topic: &str) -> Vec<(PeerKey, u64)> {
-        let mut targets = streams.targets(topic).to_vec();
+    fn targets(subscriptions: &SubscriptionTable, topic: &str) -> Vec<(PeerKey, u64)> {
+        let mut targets = subscriptions.targets(topic).to_vec();
         targets.sort_unstable();
         targets
     }
 
     #[test]
     fn who_follows_a_topic_gets_it() {
-        let mut streams = Streams::default();
-        streams.add(1, following(&["news", "sport"], ""));
-        streams.add(2, following(&["sport"], ""));
-        streams.add(3, following(&[], "anna"));
-        assert_eq!(targets(&streams, "sport"), [(1, 2), (2, 1)]);
-        assert_eq!(targets(&streams, "news"), [(1, 1)]);
+        let mut subscriptions = SubscriptionTable::default();
+        subscriptions.add(1, following(&["news", "sport"], ""));
+        subscriptions.add(2, following(&["sport"], ""));
+        subscriptions.add(3, following(&[], "anna"));
+        assert_eq!(targets(&subscriptions, "sport"), [(1, 2), (2, 1)]);
+        assert_eq!(targets(&subscriptions, "news"), [(1, 1)]);
         // Topics are followed exactly, and clients with all of their calls.
-        assert_eq!(targets(&streams, "news/today"), []);
-        assert_eq!(targets(&streams, "anna"), [(3, 0)]);
-        assert_eq!(targets(&streams, "anna/17"), [(3, 0)]);
-        assert_eq!(targets(&streams, "anna2/17"), []);
+        assert_eq!(targets(&subscriptions, "news/today"), []);
+        assert_eq!(targets(&subscriptions, "anna"), [(3, 0)]);
+        assert_eq!(targets(&subscriptions, "anna/17"), [(3, 0)]);
+        assert_eq!(targets(&subscriptions, "anna2/17"), []);
         for topic in ["sport", "anna/1", "nobody"] {
-            assert_eq!(streams.has(topic), topic != "nobody");
+            assert_eq!(subscriptions.has(topic), topic != "nobody");
         }
-        streams.remove(1);
-        streams.remove(3);
-        assert_eq!(targets(&streams, "sport"), [(2, 1)]);
-        assert!(!streams.has("news") && !streams.has("anna/17"));
-        streams.remove(2);
-        assert!(streams.topics.is_empty() && streams.clients.is_empty());
+        subscriptions.remove(1);
+        subscriptions.remove(3);
+        assert_eq!(targets(&subscriptions, "sport"), [(2, 1)]);
+        assert!(!subscriptions.has("news") && !subscriptions.has("anna/17"));
+        subscriptions.remove(2);
+        assert!(subscriptions.topics.is_empty() && subscriptions.clients.is_empty());
     }
 
     #[test]
@@ -678,49 +692,49 @@ mod tests {
             client: client.to_owned(),
             ..LinkHello::default()
         };
-        assert_eq!(Origin::of(&hello(CLIENT, "")).caller, "anna");
-        assert_eq!(Origin::of(&hello(CLIENT, "anna")).caller, "");
-        assert_eq!(Origin::of(&hello("subscriber", "")).caller, "");
-        let mut streams = Streams::default();
-        streams.add(1, following(&[], ""));
-        streams.set_origin(1, Origin::of(&hello(CLIENT, "")));
-        assert_eq!(targets(&streams, "anna/17"), [(1, 0)]);
-        assert!(streams.has_caller("anna/17") && !streams.has_caller("bert/17"));
-        assert!(!streams.has("anna/17"));
-        assert!(!streams.clients.contains_key("anna"));
-        streams.add(2, following(&[], "anna"));
-        assert_eq!(targets(&streams, "anna/17"), [(2, 0)]);
-        streams.remove(2);
-        assert_eq!(targets(&streams, "anna/17"), [(1, 0)]);
-        streams.remove(1);
-        assert!(streams.callers.is_empty() && targets(&streams, "anna/17").is_empty());
+        assert_eq!(PeerOrigin::of(&hello(CLIENT, "")).caller, "anna");
+        assert_eq!(PeerOrigin::of(&hello(CLIENT, "anna")).caller, "");
+        assert_eq!(PeerOrigin::of(&hello("subscriber", "")).caller, "");
+        let mut subscriptions = SubscriptionTable::default();
+        subscriptions.add(1, following(&[], ""));
+        subscriptions.set_origin(1, PeerOrigin::of(&hello(CLIENT, "")));
+        assert_eq!(targets(&subscriptions, "anna/17"), [(1, 0)]);
+        assert!(subscriptions.has_caller("anna/17") && !subscriptions.has_caller("bert/17"));
+        assert!(!subscriptions.has("anna/17"));
+        assert!(!subscriptions.clients.contains_key("anna"));
+        subscriptions.add(2, following(&[], "anna"));
+        assert_eq!(targets(&subscriptions, "anna/17"), [(2, 0)]);
+        subscriptions.remove(2);
+        assert_eq!(targets(&subscriptions, "anna/17"), [(1, 0)]);
+        subscriptions.remove(1);
+        assert!(subscriptions.callers.is_empty() && targets(&subscriptions, "anna/17").is_empty());
     }
 
     #[test]
     fn the_backlog_of_a_subscriber_that_is_gone_is_returned_unless_others_follow() {
         let (sender, mut news) = mpsc::unbounded_channel();
-        let mut streams = Streams {
+        let mut subscriptions = SubscriptionTable {
             news: Some(sender),
-            ..Streams::default()
+            ..SubscriptionTable::default()
         };
-        streams.add(1, following(&["news", "sport"], "anna"));
-        streams.add(2, following(&["sport"], ""));
+        subscriptions.add(1, following(&["news", "sport"], "anna"));
+        subscriptions.add(2, following(&["sport"], ""));
         while let Ok(StreamNews::Follows(..)) = news.try_recv() {}
-        let item = |tag: u64| Item::new(tag, vec![tag as u8].into());
+        let item = |tag: u64| TaggedBatch::new(tag, vec![tag as u8].into());
         // Items for the client, and for topics that it does not follow, have no caller to be answered.
         let items = (0..4).map(item).chain([item(u64::MAX)]).collect();
-        streams.return_backlog(1, items);
+        subscriptions.return_backlog(1, items);
         let Ok(StreamNews::Undelivered(undelivered)) = news.try_recv() else {
-            panic!("nothing is returned");
+            panic!("nothing is returned_clients");
         };
         let [Delivery { topic, group }] = &undelivered[..] else {
             panic!("{undelivered:?}");
         };
         assert_eq!((&**topic, &group.frame()[..]), ("news", &[1][..]));
-        streams.return_backlog(2, VecDeque::from([item(1)]));
+        subscriptions.return_backlog(2, VecDeque::from([item(1)]));
         assert!(news.try_recv().is_err());
-        streams.remove(1);
-        streams.return_backlog(2, VecDeque::from([item(1)]));
+        subscriptions.remove(1);
+        subscriptions.return_backlog(2, VecDeque::from([item(1)]));
         assert!(matches!(news.try_recv(), Ok(StreamNews::Undelivered(_))));
     }
 
@@ -731,51 +745,57 @@ mod tests {
             db_address: db_address.to_owned(),
             ..LinkHello::default()
         };
-        let mut streams = Streams::default();
+        let mut subscriptions = SubscriptionTable::default();
         let cancelled = str::from_utf8(CANCEL_TOPIC).unwrap();
-        streams.add(1, following(&["news", cancelled], ""));
-        assert_eq!(streams.described(1), None, "it has no address");
-        streams.set_origin(1, Origin::of(&hello("tcp://127.0.0.1:1")));
+        subscriptions.add(1, following(&["news", cancelled], ""));
+        assert_eq!(subscriptions.descriptor_entry(1), None, "it has no address");
+        subscriptions.set_origin(1, PeerOrigin::of(&hello("tcp://127.0.0.1:1")));
         let expected = proto::Follower {
             name: "next".to_owned(),
             db_address: "tcp://127.0.0.1:1".to_owned(),
             topics: vec!["news".to_owned()],
         };
-        assert_eq!(streams.described(1), Some(expected));
-        streams.set_origin(1, Origin::of(&hello(&"x".repeat(LONGEST_NAME + 1))));
-        assert_eq!(streams.described(1), None, "its address is too long");
+        assert_eq!(subscriptions.descriptor_entry(1), Some(expected));
+        subscriptions.set_origin(1, PeerOrigin::of(&hello(&"x".repeat(MAX_NAME_BYTES + 1))));
+        assert_eq!(
+            subscriptions.descriptor_entry(1),
+            None,
+            "its address is too long"
+        );
         // A worker receives cancellations, and nothing else.
-        streams.add(2, following(&[cancelled], ""));
-        streams.set_origin(2, Origin::of(&hello("tcp://127.0.0.1:2")));
-        assert_eq!(streams.described(2), None);
-        streams.remove(1);
-        assert_eq!(streams.described(1), None);
+        subscriptions.add(2, following(&[cancelled], ""));
+        subscriptions.set_origin(2, PeerOrigin::of(&hello("tcp://127.0.0.1:2")));
+        assert_eq!(subscriptions.descriptor_entry(2), None);
+        subscriptions.remove(1);
+        assert_eq!(subscriptions.descriptor_entry(1), None);
     }
 
     #[test]
     fn what_waits_for_who_comes_next_stays_in_order() {
-        let item = |number: u8| Item::new(0, vec![number].into());
-        let mut streams = Streams::default();
-        streams.add(1, following(&["news"], ""));
-        assert!(streams.has_a_place(1) && streams.follows(1, &following(&["news"], "")));
-        streams.park(1, VecDeque::from([item(2)]));
-        streams.park(1, VecDeque::from([item(0), item(1)]));
-        assert_eq!(streams.parked(1), 3);
-        let numbers = streams
-            .take_parked(1)
+        let item = |number: u8| TaggedBatch::new(0, vec![number].into());
+        let mut subscriptions = SubscriptionTable::default();
+        subscriptions.add(1, following(&["news"], ""));
+        assert!(
+            subscriptions.is_retained(1) && subscriptions.follows(1, &following(&["news"], ""))
+        );
+        subscriptions.retain(1, VecDeque::from([item(2)]));
+        subscriptions.retain(1, VecDeque::from([item(0), item(1)]));
+        assert_eq!(subscriptions.retained(1), 3);
+        let numbers = subscriptions
+            .take_retained(1)
             .into_iter()
             .map(|item| item.group.frame()[0]);
         assert!(numbers.eq(0..3));
-        streams.add(2, following(&[], "anna"));
+        subscriptions.add(2, following(&[], "anna"));
         assert!(
-            !streams.has_a_place(2),
+            !subscriptions.is_retained(2),
             "nobody comes in the place of a client"
         );
     }
 
     /// A session whose peer has acknowledged none of so many messages and bytes.
     fn session(messages: usize, bytes: usize, now: Instant) -> Session {
-        let window = Window {
+        let window = CreditWindow {
             messages: 0,
             bytes: 0,
         };
@@ -788,57 +808,80 @@ mod tests {
     }
 
     /// Messages of which the last one has all of the bytes.
-    fn item_of(messages: usize, bytes: usize) -> Item {
+    fn item_of(messages: usize, bytes: usize) -> TaggedBatch {
         let mut sizes = vec![0; messages];
         sizes[messages - 1] = bytes as u32;
         let group = Group::of(vec![0; bytes].into(), Sizes::new(sizes.into()));
-        Item::of(0, 0, group.unwrap())
+        TaggedBatch::of(0, 0, group.unwrap())
     }
 
     #[test]
     fn client_that_leaves_many_answers_unread_is_behind_from_exactly_the_limit_on() {
         let now = Instant::now();
-        let mut streams = Streams::default();
-        streams.add(1, following(&[], "anna"));
-        let is_behind = |streams: &Streams, messages, bytes| {
-            streams.is_behind(1, &session(messages, bytes, now))
+        let mut subscriptions = SubscriptionTable::default();
+        subscriptions.add(1, following(&[], "anna"));
+        let is_backlogged = |subscriptions: &SubscriptionTable, messages, bytes| {
+            subscriptions.is_backlogged(1, &session(messages, bytes, now))
         };
-        assert!(!is_behind(&streams, BEHIND.messages - 1, BEHIND.bytes - 1));
-        assert!(is_behind(&streams, BEHIND.messages, 0));
-        assert!(is_behind(&streams, 1, BEHIND.bytes));
-        assert!(!streams.is_behind(2, &session(BEHIND.messages, 0, now)));
+        assert!(!is_backlogged(
+            &subscriptions,
+            PAUSE_BACKLOG.messages - 1,
+            PAUSE_BACKLOG.bytes - 1
+        ));
+        assert!(is_backlogged(&subscriptions, PAUSE_BACKLOG.messages, 0));
+        assert!(is_backlogged(&subscriptions, 1, PAUSE_BACKLOG.bytes));
+        assert!(!subscriptions.is_backlogged(2, &session(PAUSE_BACKLOG.messages, 0, now)));
         // What waits for its next session counts too.
-        streams.park(1, VecDeque::from([item_of(96, 1000)]));
-        assert!(!is_behind(&streams, BEHIND.messages - 97, 0));
-        assert!(is_behind(&streams, BEHIND.messages - 96, 0));
-        assert!(!is_behind(&streams, 1, BEHIND.bytes - 1001));
-        assert!(is_behind(&streams, 1, BEHIND.bytes - 1000));
-        streams.take_parked(1);
-        assert!(!is_behind(&streams, BEHIND.messages - 1, 0));
+        subscriptions.retain(1, VecDeque::from([item_of(96, 1000)]));
+        assert!(!is_backlogged(
+            &subscriptions,
+            PAUSE_BACKLOG.messages - 97,
+            0
+        ));
+        assert!(is_backlogged(
+            &subscriptions,
+            PAUSE_BACKLOG.messages - 96,
+            0
+        ));
+        assert!(!is_backlogged(
+            &subscriptions,
+            1,
+            PAUSE_BACKLOG.bytes - 1001
+        ));
+        assert!(is_backlogged(&subscriptions, 1, PAUSE_BACKLOG.bytes - 1000));
+        subscriptions.take_retained(1);
+        assert!(!is_backlogged(
+            &subscriptions,
+            PAUSE_BACKLOG.messages - 1,
+            0
+        ));
     }
 
     #[test]
     fn full_backlog_is_drained_below_half_of_its_limit() {
         let now = Instant::now();
         let cancelled = str::from_utf8(CANCEL_TOPIC).unwrap();
-        let check = |following: Following, limit: Backlog| {
-            let mut streams = Streams::default();
-            streams.add(1, following);
-            assert!(!streams.drained(1, &session(0, 0, now)), "it was not full");
-            streams.full.insert(1, now);
+        let check = |following: Following, limit: BacklogSize| {
+            let mut subscriptions = SubscriptionTable::default();
+            subscriptions.add(1, following);
+            assert!(
+                !subscriptions.has_drained(1, &session(0, 0, now)),
+                "it was not full"
+            );
+            subscriptions.full_since.insert(1, now);
             let half = limit.half();
             for (messages, bytes) in [(half.messages, 0), (1, half.bytes)] {
-                assert!(!streams.drained(1, &session(messages, bytes, now)));
-                assert_eq!(streams.full_since(1), Some(now));
+                assert!(!subscriptions.has_drained(1, &session(messages, bytes, now)));
+                assert_eq!(subscriptions.full_since(1), Some(now));
             }
-            assert!(streams.drained(1, &session(half.messages - 1, half.bytes - 1, now)));
-            assert_eq!(streams.full_since(1), None);
+            assert!(subscriptions.has_drained(1, &session(half.messages - 1, half.bytes - 1, now)));
+            assert_eq!(subscriptions.full_since(1), None);
         };
-        check(following(&["news"], ""), BACKLOG);
-        check(following(&["news"], "anna"), BACKLOG);
+        check(following(&["news"], ""), SUBSCRIBER_BACKLOG);
+        check(following(&["news"], "anna"), SUBSCRIBER_BACKLOG);
         check(following(&[], "anna"), CLIENT_BACKLOG);
-        let half = |limit: Backlog| (limit.half().messages, limit.half().bytes >> 20);
-        assert_eq!(half(BACKLOG), (5000, 32));
+        let half = |limit: BacklogSize| (limit.half().messages, limit.half().bytes >> 20);
+        assert_eq!(half(SUBSCRIBER_BACKLOG), (5000, 32));
         assert_eq!(half(CLIENT_BACKLOG), (20_000, 128));
         assert!(following(&[cancelled], "").backlog_limit().is_none());
     }
@@ -848,37 +891,58 @@ mod tests {
         let now = Instant::now();
         let limit = Duration::from_secs(10);
         let moment = Duration::from_millis(1);
-        let is_too_slow = |streams: &Streams, limit, session: &Session, after| {
-            streams.is_too_slow(1, session, limit, now + after)
-        };
-        let mut subscriber = Streams::default();
+        let is_slow_consumer =
+            |subscriptions: &SubscriptionTable, limit, session: &Session, after| {
+                subscriptions.is_slow_consumer(1, session, limit, now + after)
+            };
+        let mut subscriber = SubscriptionTable::default();
         subscriber.add(1, following(&["news"], ""));
         let unread = session(1, 0, now);
-        assert!(!is_too_slow(&subscriber, Some(limit), &unread, 100 * limit));
-        subscriber.full.insert(1, now);
-        assert!(!is_too_slow(&subscriber, Some(limit), &unread, limit));
-        assert!(is_too_slow(
+        assert!(!is_slow_consumer(
+            &subscriber,
+            Some(limit),
+            &unread,
+            100 * limit
+        ));
+        subscriber.full_since.insert(1, now);
+        assert!(!is_slow_consumer(&subscriber, Some(limit), &unread, limit));
+        assert!(is_slow_consumer(
             &subscriber,
             Some(limit),
             &unread,
             limit + moment
         ));
-        assert!(!is_too_slow(&subscriber, None, &unread, 100 * limit));
+        assert!(!is_slow_consumer(&subscriber, None, &unread, 100 * limit));
         let read = session(1, 0, now + limit);
-        assert!(!is_too_slow(&subscriber, Some(limit), &read, 2 * limit));
-        assert!(is_too_slow(
+        assert!(!is_slow_consumer(
+            &subscriber,
+            Some(limit),
+            &read,
+            2 * limit
+        ));
+        assert!(is_slow_consumer(
             &subscriber,
             Some(limit),
             &read,
             2 * limit + moment
         ));
         // A client holds up others for a moment only, whatever the limit of subscribers.
-        let mut client = Streams::default();
+        let mut client = SubscriptionTable::default();
         client.add(1, following(&[], "anna"));
-        client.full.insert(1, now);
+        client.full_since.insert(1, now);
         for limit in [None, Some(limit)] {
-            assert!(!is_too_slow(&client, limit, &unread, CLIENT_STALL));
-            assert!(is_too_slow(&client, limit, &unread, CLIENT_STALL + moment));
+            assert!(!is_slow_consumer(
+                &client,
+                limit,
+                &unread,
+                CLIENT_STALL_TIMEOUT
+            ));
+            assert!(is_slow_consumer(
+                &client,
+                limit,
+                &unread,
+                CLIENT_STALL_TIMEOUT + moment
+            ));
         }
     }
 
@@ -893,17 +957,17 @@ mod tests {
     #[test]
     fn followers_are_told_to_the_part_that_publishes() {
         let (sender, mut news) = mpsc::unbounded_channel();
-        let mut streams = Streams {
+        let mut subscriptions = SubscriptionTable {
             news: Some(sender),
-            ..Streams::default()
+            ..SubscriptionTable::default()
         };
-        streams.add(1, following(&["news"], ""));
+        subscriptions.add(1, following(&["news"], ""));
         let Ok(StreamNews::Follows(told, _)) = news.try_recv() else {
             panic!("nothing is told");
         };
         assert_eq!(told, following(&["news"], ""));
-        assert!(streams.follows(1, &told) && !streams.follows(2, &told));
-        assert!(!streams.follows(1, &following(&["sport"], "")));
+        assert!(subscriptions.follows(1, &told) && !subscriptions.follows(2, &told));
+        assert!(!subscriptions.follows(1, &following(&["sport"], "")));
     }
 
     #[test]
@@ -912,8 +976,8 @@ mod tests {
             topics: vec!["x".repeat(len); topics],
             ..LinkHello::default()
         };
-        assert!(Following::of(&hello(MOST_TOPICS, LONGEST_NAME)).is_ok());
-        assert!(Following::of(&hello(MOST_TOPICS + 1, 1)).is_err());
-        assert!(Following::of(&hello(1, LONGEST_NAME + 1)).is_err());
+        assert!(Following::of(&hello(MAX_TOPICS, MAX_NAME_BYTES)).is_ok());
+        assert!(Following::of(&hello(MAX_TOPICS + 1, 1)).is_err());
+        assert!(Following::of(&hello(1, MAX_NAME_BYTES + 1)).is_err());
     }
 }

@@ -6,23 +6,23 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::accept::{Links, Peer, PeerKey, State};
+use super::accept::{LinkPeer, Links, PeerKey, ServerState};
 #[cfg(feature = "http")]
-use super::dispatch::UNKNOWN_GRACE;
+use super::dispatch::UNKNOWN_FUNCTION_TIMEOUT;
 use super::dispatch::{Dispatch, Failed, Reach};
-use super::session::{Item, RETURNS_VERSION, TASK_STEP, held_bytes};
+use super::session::{RETURNS_VERSION, TASK_TAG_STEP, TaggedBatch, memory_bytes};
 use crate::fair_queue::{Flow, FlowKey, Usage};
 use crate::message::{Group, Message};
 
 /// How many tasks of a client may wait for workers here, besides those that are submitted at once. Its further
 /// ones wait in the queue of the part that submits tasks.
-const AHEAD: Usage = Usage {
+const MAX_WAITING_PER_CLIENT: Usage = Usage {
     messages: 256,
     bytes: 8 * 1024 * 1024,
 };
 
 /// How many clients with so many are looked at, at a time, to find those with fewer.
-const LOOKED_AT: usize = 16;
+const MAX_CHECKED_FLOWS: usize = 16;
 
 /// Clients from which no further tasks are accepted until workers have finished some.
 #[derive(Debug, Default)]
@@ -35,12 +35,14 @@ pub(super) struct PausedFlows {
 impl PausedFlows {
     /// Finds clients of which further tasks are accepted. Returns whether there are any.
     pub(super) fn resume(&mut self, dispatch: &Dispatch) -> bool {
-        let is_low =
-            |usage: Usage| usage.messages < AHEAD.messages / 2 && usage.bytes < AHEAD.bytes / 2;
+        let is_low = |usage: Usage| {
+            usage.messages < MAX_WAITING_PER_CLIENT.messages / 2
+                && usage.bytes < MAX_WAITING_PER_CLIENT.bytes / 2
+        };
         if is_low(dispatch.untried()) {
             self.resumed.extend(self.flows.drain(..));
         }
-        for _ in 0..self.flows.len().min(LOOKED_AT) {
+        for _ in 0..self.flows.len().min(MAX_CHECKED_FLOWS) {
             let flow = self.flows.pop_front().expect("there are some");
             match is_low(dispatch.untried_of(flow)) {
                 true => self.resumed.push(flow),
@@ -54,7 +56,7 @@ impl PausedFlows {
 impl Links {
     /// There is a part that gives tasks. Of several the first one does; tells whether this is it.
     pub(crate) fn give_tasks(&self) -> bool {
-        !std::mem::replace(&mut self.state().gives_tasks, true)
+        !std::mem::replace(&mut self.state().has_task_source, true)
     }
 
     /// How many workers are there.
@@ -87,7 +89,7 @@ impl Links {
                 return true;
             }
             let since = seen.since.unwrap_or_else(|| self.now());
-            let left = (since + UNKNOWN_GRACE).saturating_duration_since(self.now());
+            let left = (since + UNKNOWN_FUNCTION_TIMEOUT).saturating_duration_since(self.now());
             if left.is_zero() {
                 return false;
             }
@@ -111,14 +113,14 @@ impl Links {
         let mut state = self.state();
         let reach = state.dispatch.reach(task);
         if reach == Reach::Full {
-            state.blocked = Some(0);
+            state.blocked_beyond = Some(0);
         }
         reach
     }
 
     /// Whether tasks wait that only workers without links could run.
     pub(crate) fn have_absent(&self) -> bool {
-        self.state().dispatch.has_absent()
+        self.state().dispatch.has_unassignable()
     }
 
     /// Workers without links are connected, or not any more. Returns the tasks that only they can run.
@@ -128,7 +130,7 @@ impl Links {
         if !has_legacy {
             return Vec::new();
         }
-        state.dispatch.take_absent()
+        state.dispatch.take_unassignable()
     }
 
     /// How many results were dropped since they belong to no task of their worker, since this was last called.
@@ -143,14 +145,15 @@ impl Links {
         let mut state = self.state();
         while let Some((flow, group)) = tasks.pop_front() {
             if !state.dispatch.accepts(usize::MAX) {
-                state.blocked = Some(usize::MAX);
+                state.blocked_beyond = Some(usize::MAX);
                 tasks.push_front((flow, group));
                 break;
             }
             state.dispatch.submit(group, flow);
             state.assign(now);
             let ahead = state.dispatch.untried_of(flow.key);
-            let is_ahead = ahead.messages >= AHEAD.messages || ahead.bytes >= AHEAD.bytes;
+            let is_ahead = ahead.messages >= MAX_WAITING_PER_CLIENT.messages
+                || ahead.bytes >= MAX_WAITING_PER_CLIENT.bytes;
             if is_ahead && !state.paused_flows.flows.contains(&flow.key) {
                 state
                     .paused_flows
@@ -183,7 +186,7 @@ impl Links {
             && let Some((flow, group)) = tasks.pop_front()
         {
             if !state.dispatch.accepts(ahead) {
-                state.blocked = Some(ahead);
+                state.blocked_beyond = Some(ahead);
                 tasks.push_front((flow, group));
                 break;
             }
@@ -197,7 +200,7 @@ impl Links {
 
     /// From now on the end of the last task is one of the [`changed`](Self::changed)s.
     pub(crate) fn tell_of_the_end(&self) {
-        self.state().tells_of_the_end = true;
+        self.state().reports_completion = true;
     }
 
     /// Takes what will come to nothing. There is more after some of the [`changed`](Self::changed)s.
@@ -208,13 +211,13 @@ impl Links {
 
 /// What came of results.
 #[derive(Debug, Default)]
-pub(super) struct Worked {
+pub(super) struct ResultsOutcome {
     /// How many tasks of the worker are done by them.
     pub(super) finished: usize,
     /// How many were dropped since they belong to no task of the worker.
     pub(super) strays: usize,
     /// Messages that were made or changed here, which take no credit of the worker's.
-    pub(super) made: Vec<Group>,
+    pub(super) created: Vec<Group>,
 }
 
 /// What tells the caller that its task is done, if no result of it has come.
@@ -236,17 +239,17 @@ fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Group> {
     Some(result.into_frame().into())
 }
 
-impl State {
+impl ServerState {
     /// Assigns tasks that wait to workers with credit, while not too many bytes of tasks are with workers.
     pub(super) fn assign(&mut self, now: Instant) {
         while self.admits_tasks()
             && let Some((key, first, group)) = self.dispatch.assign(now)
         {
-            self.tasks_held += held_bytes(group.len(), group.bytes());
+            self.tasks_held += memory_bytes(group.len(), group.bytes());
             if let Some(peer) = self.peers.get_mut(&key) {
-                let item = Item::of(TASK_STEP * first, TASK_STEP, group);
+                let item = TaggedBatch::of(TASK_TAG_STEP * first, TASK_TAG_STEP, group);
                 peer.session.submit(item, now);
-                peer.stir(&mut self.stirred);
+                peer.schedule(&mut self.scheduled);
             }
         }
     }
@@ -261,36 +264,43 @@ impl State {
     }
 
     /// A worker has sent results. Those that count are added to `groups`.
-    pub(super) fn results(&mut self, key: PeerKey, item: Item, groups: &mut Vec<Group>) -> Worked {
-        let Item {
+    pub(super) fn results(
+        &mut self,
+        key: PeerKey,
+        item: TaggedBatch,
+        groups: &mut Vec<Group>,
+    ) -> ResultsOutcome {
+        let TaggedBatch {
             mut tag,
             step,
             mut group,
         } = item;
-        let mut worked = Worked::default();
+        let mut outcome = ResultsOutcome::default();
         let is_last = |tag: u64| tag & 1 == 1;
-        let are_last = is_last(tag) && (step == TASK_STEP || group.len() == 1);
+        let are_last = is_last(tag) && (step == TASK_TAG_STEP || group.len() == 1);
         if are_last && group.sizes().all(|it| it > 0) {
-            let finished = self.dispatch.results(key, tag / TASK_STEP, group.len());
-            worked.finished = finished;
+            let finished = self
+                .dispatch
+                .finish_range(key, tag / TASK_TAG_STEP, group.len());
+            outcome.finished = finished;
             if finished == group.len() {
                 groups.push(group);
-                return worked;
+                return outcome;
             }
             if finished > 0 {
                 groups.push(group.split_to(finished));
                 tag += step * finished as u64;
             }
         }
-        let returns_tasks = |peer: &Peer| peer.session.version() >= RETURNS_VERSION;
+        let returns_tasks = |peer: &LinkPeer| peer.session.version() >= RETURNS_VERSION;
         let returns_tasks = self.peers.get(&key).is_some_and(returns_tasks);
         for frame in group.frames() {
-            let task = tag / TASK_STEP;
+            let task = tag / TASK_TAG_STEP;
             let len = frame.len() as u64;
             let is_empty = frame.is_empty();
             let is_stray = self.dispatch.is_stray(key, task);
-            let has_result = !is_stray && !is_empty && self.dispatch.result(key, task);
-            let made = if has_result && !is_last(tag) && !returns_tasks {
+            let has_result = !is_stray && !is_empty && self.dispatch.record_result(key, task);
+            let created = if has_result && !is_last(tag) && !returns_tasks {
                 let begun = self.dispatch.frame(task);
                 begun.and_then(|task| with_doubtful_share(&frame, task))
             } else if !is_stray && is_empty && is_last(tag) {
@@ -298,23 +308,23 @@ impl State {
             } else {
                 None
             };
-            if has_result && made.is_none() {
+            if has_result && created.is_none() {
                 groups.push(frame.into());
             } else if let Some(peer) = self.peers.get_mut(&key) {
                 peer.session.consume(1, len);
             }
-            worked.made.extend(made);
+            outcome.created.extend(created);
             if is_stray {
-                worked.strays += 1;
+                outcome.strays += 1;
             } else if is_last(tag) {
-                worked.finished += usize::from(self.dispatch.finish(key, task));
+                outcome.finished += usize::from(self.dispatch.finish(key, task));
             } else if is_empty && returns_tasks {
-                self.dispatch.give_back(key, task);
+                self.dispatch.return_task(key, task);
             }
             tag = tag.wrapping_add(step);
         }
-        self.warn_of_strays(key, worked.strays);
-        worked
+        self.warn_of_strays(key, outcome.strays);
+        outcome
     }
 
     /// Warns once in a session of results that belong to no task of their worker.
@@ -339,8 +349,8 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::super::accept::{Incoming, Output};
-    use super::super::session::{Event, Session, VERSION, Window};
+    use super::super::accept::{Incoming, ServerOutput};
+    use super::super::session::{CreditWindow, Session, SessionEvent, VERSION};
     use super::super::{LinkOptions, WORKER, header};
     use super::*;
     use crate::message::Share;
@@ -351,7 +361,7 @@ mod tests {
     struct Remote {
         route: Bytes,
         session: Session,
-        tasks: Vec<Item>,
+        tasks: Vec<TaggedBatch>,
     }
 
     impl Remote {
@@ -367,7 +377,7 @@ mod tests {
                 functions: functions.into(),
                 ..LinkHello::default()
             };
-            let window = Window {
+            let window = CreditWindow {
                 messages: 100,
                 bytes: 1_000_000,
             };
@@ -381,7 +391,7 @@ mod tests {
         }
 
         fn send(&mut self, tag: u64, frame: impl Into<Bytes>) {
-            let item = Item::new(tag, frame.into());
+            let item = TaggedBatch::new(tag, frame.into());
             self.session.submit(item, Instant::now());
         }
     }
@@ -399,7 +409,7 @@ mod tests {
 
         fn with_options(versions: &[u32], options: LinkOptions) -> Self {
             let links = Links::new(options);
-            links.state().output = Output::Recorded(VecDeque::new());
+            links.state().output = ServerOutput::Recorded(VecDeque::new());
             assert!(links.give_tasks());
             let results = links.take_results().unwrap();
             let names = ["first", "second", "third"].into_iter();
@@ -427,7 +437,7 @@ mod tests {
                     }
                 }
                 let mut state = self.links.state();
-                let Output::Recorded(sent) = &mut state.output else {
+                let ServerOutput::Recorded(sent) = &mut state.output else {
                     panic!("it is recorded");
                 };
                 let sent: Vec<Frames> = std::mem::take(sent).into();
@@ -441,7 +451,7 @@ mod tests {
                     let mut events = Vec::new();
                     worker.session.receive(now, &header, frames, &mut events);
                     for event in events {
-                        if let Event::Messages(item) = event {
+                        if let SessionEvent::Messages(item) = event {
                             worker.tasks.push(item);
                         }
                     }
