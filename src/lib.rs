@@ -150,7 +150,7 @@ pub use palm_runtime::{WithProgress, progress};
 /// Cluster::new()
 ///     .server(Tee) // its `handle_stream` gives each message the topic `even` or `odd`
 ///     .pipeline_with(Even, |builder| builder.previous("even"))
-///     .behind("tee") // and not behind the pipeline before
+///     .downstream_of("tee") // and not behind the pipeline before
 ///     .pipeline_with(Odd, |builder| builder.previous("odd"))
 ///     .sink(Collect) // behind both: nobody follows them yet
 ///     .start()
@@ -183,8 +183,8 @@ pub use palm_runtime::{WithProgress, progress};
 /// let faults = Faults::seeded(42);
 /// let master = Master::new("squares").bind("tcp://127.0.0.1:0").spawn().await?;
 /// // The workers connect to lines in the place of the master; the client does not.
-/// let first_line = faults.line(master.db_address()).await?;
-/// let second_line = faults.line(master.db_address()).await?;
+/// let first_line = faults.proxy(master.db_address()).await?;
+/// let second_line = faults.proxy(master.db_address()).await?;
 /// let at = first_line.address().to_owned();
 /// let mut first = Restartable::start(move || Squares.connect(&*at).spawn()).await?;
 /// let _second = Squares.connect(second_line.address()).spawn().await?;
@@ -226,10 +226,10 @@ pub use palm_runtime::{WithProgress, progress};
 /// # impl Squares { #[palm::method] fn square(&self, text: String) -> String { text } }
 /// # async fn example() -> palm::Result<()> {
 /// let faults = Faults::new();
-/// let cluster = Cluster::new().lines(&faults).master(Master::new("squares")).worker(Squares);
+/// let cluster = Cluster::new().fault_proxies(&faults).master(Master::new("squares")).worker(Squares);
 /// let cluster = cluster.start().await?;
 /// let calls = async { /* what is tested */ };
-/// let lines = cluster.lines();
+/// let lines = cluster.fault_proxies();
 /// tokio::join!(calls, faults.random(&lines, Duration::from_secs(3)));
 /// // Now all lines are whole.
 /// # Ok(())

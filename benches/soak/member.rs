@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use palm::testing::{Faults, Line};
+use palm::testing::{FaultProxy, Faults};
 
 use crate::support::{ANY, Process};
 
@@ -17,7 +17,7 @@ pub(crate) struct Member {
     /// A variable of its environment.
     variable: Option<(&'static str, PathBuf)>,
     pub(crate) process: Option<Process>,
-    pub(crate) line: Option<Line>,
+    pub(crate) line: Option<FaultProxy>,
 }
 
 impl Member {
@@ -42,7 +42,7 @@ impl Member {
         faults: &Faults,
         variable: Option<(&'static str, PathBuf)>,
     ) -> Self {
-        let line = async |to: &str| faults.line(to).await.expect("there is a port");
+        let line = async |to: &str| faults.proxy(to).await.expect("there is a port");
         let mut member = Self {
             variable,
             role,
@@ -69,7 +69,7 @@ impl Member {
 
     /// Where others connect to.
     pub(crate) fn address(&self) -> &str {
-        self.line.as_ref().map_or(&self.at, Line::address)
+        self.line.as_ref().map_or(&self.at, FaultProxy::address)
     }
 
     pub(crate) fn id(&self) -> u32 {

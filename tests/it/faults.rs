@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use palm::prelude::*;
-use palm::testing::{Cluster, Fault, Faults, Line, LineError, Restartable, until};
+use palm::testing::{Cluster, Fault, FaultProxy, FaultProxyError, Faults, Restartable, until};
 use palm::{CallError, ComponentHandle, LinkOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -98,14 +98,14 @@ async fn job(client: &Client, function: &str, count: usize) {
 /// A target that does what the test says, and a line in front of it.
 struct Target {
     listener: TcpListener,
-    line: Line,
+    line: FaultProxy,
 }
 
 impl Target {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = format!("tcp://{}", listener.local_addr().unwrap());
-        let line = Faults::seeded(1).line(target).await.unwrap();
+        let line = Faults::seeded(1).proxy(target).await.unwrap();
         Self { listener, line }
     }
 
@@ -306,10 +306,10 @@ fn nobody_gets_through_a_line_that_refuses() {
         soon("the cut", target.line.cut()).await;
         assert_eq!(target.line.status().open, 0);
         // Nobody is behind it, and then somebody else is.
-        target.line.lead_to(unbound()).unwrap();
+        target.line.set_target(unbound()).unwrap();
         assert_eq!(read_to_end(&mut target.peer().await).await, b"");
         let other = Target::new().await;
-        target.line.lead_to(other.line.address()).unwrap();
+        target.line.set_target(other.line.address()).unwrap();
         let mut peer = target.peer().await;
         peer.write_all(b"x").await.unwrap();
         let (mut end, _) = soon("a connection", other.listener.accept()).await.unwrap();
@@ -337,11 +337,11 @@ fn a_line_leads_to_tcp_addresses_only() {
     check(async {
         let faults = Faults::seeded(1);
         for target in ["ipc:///tmp/x", ANY, "tcp://*:5555"] {
-            let error = faults.line(target).await.unwrap_err();
-            assert!(matches!(error, LineError::Target { .. }), "{error}");
+            let error = faults.proxy(target).await.unwrap_err();
+            assert!(matches!(error, FaultProxyError::Target { .. }), "{error}");
         }
-        let error = faults.line("127.0.0.1:5555").await.unwrap_err();
-        assert!(matches!(error, LineError::Address(_)), "{error}");
+        let error = faults.proxy("127.0.0.1:5555").await.unwrap_err();
+        assert!(matches!(error, FaultProxyError::Address(_)), "{error}");
     });
 }
 
@@ -350,8 +350,8 @@ fn each_call_is_answered_once_though_lines_fail() {
     check(async {
         let master = master(quick()).await;
         let faults = Faults::seeded(42);
-        let first = faults.line(master.db_address()).await.unwrap();
-        let second = faults.line(master.db_address()).await.unwrap();
+        let first = faults.proxy(master.db_address()).await.unwrap();
+        let second = faults.proxy(master.db_address()).await.unwrap();
         let _first = hand(first.address()).await.unwrap();
         let _second = hand(second.address()).await.unwrap();
         let client = connect("master", &master).await;
@@ -383,7 +383,7 @@ fn each_call_is_answered_once_though_faults_are_random() {
     check(async {
         let faults = Faults::new();
         let cluster = Cluster::new()
-            .lines(&faults)
+            .fault_proxies(&faults)
             .master_with(Master::new("master"), |builder| {
                 builder.link_options(quick())
             });
@@ -394,15 +394,15 @@ fn each_call_is_answered_once_though_faults_are_random() {
             })
         };
         let cluster = add(add(cluster, "anna"), "bert").start().await.unwrap();
-        assert_eq!(cluster.lines().len(), 2);
-        assert!(cluster.line("master").is_none());
+        assert_eq!(cluster.fault_proxies().len(), 2);
+        assert!(cluster.proxy("master").is_none());
         let client = cluster.client().await.unwrap();
         let calls = async {
             for _ in 0..3 {
                 job(&client, "master.short", 1000).await;
             }
         };
-        let lines = cluster.lines();
+        let lines = cluster.fault_proxies();
         tokio::join!(calls, faults.random(&lines, Duration::from_secs(3)));
         for line in lines {
             assert!(line.status().messages() > 0);
@@ -452,7 +452,7 @@ fn what_is_killed_at_a_message_is_done_by_another() {
     check(async {
         let master = master(quick()).await;
         let faults = Faults::seeded(7);
-        let line = faults.line(master.db_address()).await.unwrap();
+        let line = faults.proxy(master.db_address()).await.unwrap();
         let at = line.address().to_owned();
         let first = Restartable::start(move || {
             let at = at.clone();
@@ -557,12 +557,12 @@ fn a_server_comes_back_at_its_port_or_behind_its_line() {
 
         let faults = Faults::seeded(3);
         let mut echo = Restartable::start(|| Echo.bind(ANY).spawn()).await.unwrap();
-        let line = faults.line(echo.handle().unwrap().db_address()).await;
+        let line = faults.proxy(echo.handle().unwrap().db_address()).await;
         let line = line.unwrap();
         let client = Client::connect("echo", line.address()).await.unwrap();
         answers(&client).await;
         let again = soon("the restart", echo.restart()).await.unwrap();
-        line.lead_to(again.db_address()).unwrap();
+        line.set_target(again.db_address()).unwrap();
         answers(&client).await;
     });
 }

@@ -115,7 +115,7 @@ struct Restarted {
     role: &'static str,
     others: Vec<(&'static str, String)>,
     process: Option<Process>,
-    line: palm::testing::Line,
+    line: palm::testing::FaultProxy,
 }
 
 impl Restarted {
@@ -123,7 +123,7 @@ impl Restarted {
         let all: Vec<_> = others.iter().map(|(key, at)| (*key, &**at)).collect();
         let process = Process::run(role, &all).await;
         let line = Faults::seeded(0)
-            .line(&process.addresses["db_address"])
+            .proxy(&process.addresses["db_address"])
             .await;
         Self {
             role,
@@ -151,7 +151,9 @@ impl Restarted {
             Place::Elsewhere => {}
         }
         let process = Process::run(self.role, &all).await;
-        self.line.lead_to(&process.addresses["db_address"]).unwrap();
+        self.line
+            .set_target(&process.addresses["db_address"])
+            .unwrap();
         self.process = Some(process);
     }
 }
@@ -280,7 +282,7 @@ fn an_at_most_once_call_in_a_killed_server_runs_once() {
 fn both_followers_of_a_restarted_step_receive_each_message() {
     check(async {
         let mut step = Restarted::run("relay", Vec::new()).await;
-        let line = Faults::seeded(0).line(step.db_address()).await.unwrap();
+        let line = Faults::seeded(0).proxy(step.db_address()).await.unwrap();
         let follow = async |address: &str| {
             let listens = Listens {
                 first: Gate::closed(),

@@ -418,7 +418,7 @@ fn streams_that_part_and_meet_in_a_sink() {
         let cluster = Cluster::new()
             .server(Tee)
             .pipeline_with(Middle, |builder| builder.previous("short"))
-            .behind("tee")
+            .downstream_of("tee")
             .pipeline_with(Last, |builder| builder.previous("long"))
             .sink(Collect)
             .start()
@@ -551,7 +551,9 @@ fn a_cluster_without_sense_does_not_start() {
                 "needs a master or hub before it in the cluster",
             ),
             (
-                Cluster::new().server(First::default()).behind("first"),
+                Cluster::new()
+                    .server(First::default())
+                    .downstream_of("first"),
                 "cannot start `cluster`: nobody was added who is behind `first`",
             ),
             (

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::faults::{Faults, Line, LineError};
-use super::layout::{Layout, Member};
+use super::faults::{FaultProxy, FaultProxyError, Faults};
+use super::topology::{Topology, TopologyMember};
 use crate::Result;
 use crate::callable::{Callable, Shape};
 use crate::client::{Client, ClientBuilder, ConnectError};
@@ -33,7 +33,7 @@ const ANY: &str = "tcp://127.0.0.1:0";
 /// | sink | all components before it that nobody follows yet |
 /// | worker | the last master or hub before it |
 ///
-/// [`behind`](Self::behind) says otherwise. Each component has the defaults that it has outside of a test: a
+/// [`downstream_of`](Self::downstream_of) says otherwise. Each component has the defaults that it has outside of a test: a
 /// result goes on by the steps of its message, and the client finds the component that does the last one.
 ///
 /// All addresses are free ports of 127.0.0.1. For every kind there are two methods: `server(..)` for a
@@ -44,20 +44,20 @@ const ANY: &str = "tcp://127.0.0.1:0";
 /// An example is at the top of `palm::testing`.
 #[must_use = "a cluster does nothing until `.start().await`"]
 pub struct Cluster {
-    members: Vec<Member>,
+    members: Vec<TopologyMember>,
     spawns: Vec<Spawn>,
     /// Whom the next component is behind.
     behind: Vec<String>,
     connect_timeout: Duration,
-    /// Where lines between components get their random numbers from; without it there are none.
-    lines: Option<Rng>,
+    /// Where fault_proxies between components get their random numbers from; without it there are none.
+    fault_proxies: Option<Rng>,
 }
 
 /// Starts a component at its place.
-type Spawn = Box<dyn FnOnce(Place) -> BoxFuture<'static, Result<ComponentHandle>> + Send>;
+type Spawn = Box<dyn FnOnce(Upstreams) -> BoxFuture<'static, Result<ComponentHandle>> + Send>;
 
 /// What a component is told of the others.
-struct Place {
+struct Upstreams {
     /// The `db_address` of those that it is behind.
     behind: Vec<String>,
 }
@@ -70,7 +70,7 @@ impl Cluster {
             spawns: Vec::new(),
             behind: Vec::new(),
             connect_timeout: Duration::from_secs(10),
-            lines: None,
+            fault_proxies: None,
         }
     }
 
@@ -80,10 +80,10 @@ impl Cluster {
         self
     }
 
-    /// Puts a [`Line`] between each component and each of those that it is behind, in front of the
-    /// `db_address` of the latter: [`ClusterHandle::line`]. Default: there are none.
-    pub fn lines(mut self, faults: &Faults) -> Self {
-        self.lines = Some(faults.fork());
+    /// Puts a [`FaultProxy`] between each component and each of those that it is behind, in front of the
+    /// `db_address` of the latter: [`ClusterHandle::fault_proxy`]. Default: there are none.
+    pub fn fault_proxies(mut self, faults: &Faults) -> Self {
+        self.fault_proxies = Some(faults.fork());
         self
     }
 
@@ -96,11 +96,11 @@ impl Cluster {
     /// Cluster::new()
     ///     .master(Master::new("images"))
     ///     .hub(Hub::new("large"))
-    ///     .behind("images") // not behind `large`
+    ///     .downstream_of("images") // not behind `large`
     ///     .hub(Hub::new("small"))
     /// # ;
     /// ```
-    pub fn behind(mut self, name: impl Into<String>) -> Self {
+    pub fn downstream_of(mut self, name: impl Into<String>) -> Self {
         self.behind.push(name.into());
         self
     }
@@ -202,12 +202,12 @@ impl Cluster {
     fn add<C, K: Kind>(
         mut self,
         builder: Builder<C, K>,
-        place: fn(Builder<C, K>, Place) -> Builder<C, K>,
+        place: fn(Builder<C, K>, Upstreams) -> Builder<C, K>,
     ) -> Self
     where
         Builder<C, K>: Compose + Send + 'static,
     {
-        self.members.push(Member {
+        self.members.push(TopologyMember {
             name: builder.given_name().to_owned(),
             kind: K::KIND,
             behind: std::mem::take(&mut self.behind),
@@ -238,29 +238,29 @@ impl Cluster {
             spawns,
             behind,
             connect_timeout,
-            lines: mut rng,
+            fault_proxies: mut rng,
         } = self;
         if !behind.is_empty() {
             let problem = format!("nobody was added who is behind `{}`", behind.join("`, `"));
             let component = "cluster".to_owned();
             return Err(StartError::Option { component, problem }.into());
         }
-        let layout = Layout::of(&members)?;
+        let topology = Topology::of(&members)?;
         let mut handles: Vec<ComponentHandle> = Vec::new();
-        let mut lines = Vec::new();
+        let mut fault_proxies = Vec::new();
         for (number, spawn) in spawns.into_iter().enumerate() {
             let mut behind = Vec::new();
-            for &before in &layout.behind[number] {
+            for &before in &topology.behind[number] {
                 let mut address = handles[before].db_address().to_owned();
                 if let Some(rng) = &mut rng {
-                    let line = Line::to(&address, rng.fork()).await;
-                    let line = line.map_err(|error| no_line(&members[number], error))?;
-                    address = line.address().to_owned();
-                    lines.push((members[number].name.clone(), line));
+                    let proxy = FaultProxy::new(&address, rng.fork()).await;
+                    let proxy = proxy.map_err(|error| no_proxy(&members[number], error))?;
+                    address = proxy.address().to_owned();
+                    fault_proxies.push((members[number].name.clone(), proxy));
                 }
                 behind.push(address);
             }
-            handles.push(spawn(Place { behind }).await?);
+            handles.push(spawn(Upstreams { behind }).await?);
         }
         let deadline = Instant::now() + connect_timeout;
         for handle in &handles {
@@ -271,24 +271,24 @@ impl Cluster {
             })?;
         }
 
-        let entrance = |(number, member): (usize, &Member)| {
-            member.is_entrance().then(|| Entrance {
+        let entry_point = |(number, member): (usize, &TopologyMember)| {
+            member.is_entry_point().then(|| EntryPoint {
                 name: handles[number].name().to_owned(),
                 db_address: handles[number].db_address().to_owned(),
             })
         };
         Ok(ClusterHandle {
-            entrances: members.iter().enumerate().filter_map(entrance).collect(),
+            entry_points: members.iter().enumerate().filter_map(entry_point).collect(),
             handles,
-            lines,
+            fault_proxies,
         })
     }
 }
 
-fn no_line(member: &Member, error: LineError) -> StartError {
+fn no_proxy(member: &TopologyMember, error: FaultProxyError) -> StartError {
     StartError::Open {
         component: member.name.clone(),
-        part: "line".to_owned(),
+        part: "fault proxy".to_owned(),
         source: OpenError::Custom(error.into()),
     }
 }
@@ -315,14 +315,14 @@ impl fmt::Debug for Cluster {
 pub struct ClusterHandle {
     /// In the order in which they were added.
     handles: Vec<ComponentHandle>,
-    entrances: Vec<Entrance>,
+    entry_points: Vec<EntryPoint>,
     /// With the name of the component that connects through it.
-    lines: Vec<(String, Line)>,
+    fault_proxies: Vec<(String, FaultProxy)>,
 }
 
 /// A component that clients call.
 #[derive(Debug)]
-struct Entrance {
+struct EntryPoint {
     name: String,
     db_address: String,
 }
@@ -341,16 +341,19 @@ impl ClusterHandle {
     ///
     /// Dropping the future closes what it had opened.
     pub async fn client(&self) -> Result<Client, ConnectError> {
-        let entrance = self.entrances.first();
-        let entrance = entrance.expect("a cluster without a server or master does not start");
-        entrance.client().connect().await
+        let entry_point = self.entry_points.first();
+        let entry_point = entry_point.expect("a cluster without a server or master does not start");
+        entry_point.client().connect().await
     }
 
     /// A client of the server or master called `name`, as [`client`](Self::client) makes it, with options:
     /// as a shorter `timeout`. `None` if the cluster has no such component.
     pub fn client_builder(&self, name: &str) -> Option<ClientBuilder> {
-        let entrance = self.entrances.iter().find(|entrance| entrance.name == name);
-        entrance.map(Entrance::client)
+        let entry_point = self
+            .entry_points
+            .iter()
+            .find(|entry_point| entry_point.name == name);
+        entry_point.map(EntryPoint::client)
     }
 
     /// The component called `name`; of several the first one.
@@ -365,15 +368,15 @@ impl ClusterHandle {
 
     /// The line through which the component called `name` reaches the one that it is behind; of several
     /// the first one. It stays when the component is [taken](Self::take), so that one which is started in
-    /// its place may connect through it. `None` without [`Cluster::lines`].
-    pub fn line(&self, name: &str) -> Option<&Line> {
-        let found = self.lines.iter().find(|(behind, _)| behind == name);
-        found.map(|(_, line)| line)
+    /// its place may connect through it. `None` without [`Cluster::fault_proxies`].
+    pub fn fault_proxy(&self, name: &str) -> Option<&FaultProxy> {
+        let found = self.fault_proxies.iter().find(|(behind, _)| behind == name);
+        found.map(|(_, proxy)| proxy)
     }
 
-    /// All lines, in the order in which the components were added.
-    pub fn lines(&self) -> Vec<&Line> {
-        self.lines.iter().map(|(_, line)| line).collect()
+    /// All fault_proxies, in the order in which the components were added.
+    pub fn fault_proxies(&self) -> Vec<&FaultProxy> {
+        self.fault_proxies.iter().map(|(_, proxy)| proxy).collect()
     }
 
     /// Takes the component called `name` out of the cluster, as to shut it down or to
@@ -406,7 +409,7 @@ impl ClusterHandle {
     }
 }
 
-impl Entrance {
+impl EntryPoint {
     fn client(&self) -> ClientBuilder {
         Client::builder(&*self.name, &*self.db_address)
     }

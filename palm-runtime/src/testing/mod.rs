@@ -10,17 +10,17 @@
 //!
 //! # Failures
 //!
-//! [`Faults`] lets things go wrong, from a seed, so that a test that failed can be repeated. A [`Line`] is a
+//! [`Faults`] lets things go wrong, from a seed, so that a test that failed can be repeated. A [`FaultProxy`] is a
 //! TCP proxy in front of an address, to which peers connect in its place: it is cut, held, made late,
-//! or refuses everybody, at once or at the n-th message that passes. [`Cluster::lines`] puts one between
+//! or refuses everybody, at once or at the n-th message that passes. [`Cluster::fault_proxies`] puts one between
 //! all components, and [`Faults::random`] plans what happens to each.
 //! [`ComponentHandle::kill`](crate::ComponentHandle::kill) ends a component as a crash does, and a
 //! [`Restartable`] one comes back.
 //!
 //! | it should happen | write |
 //! |---|---|
-//! | at the n-th message, exactly | [`Line::cut_after`]; or [`Line::hold_after`] and [`Line::held`], then [`Restartable::kill`] or anything else, then [`Line::heal`] |
-//! | about when so much has passed | [`Line::passed`], [`Line::until`] |
+//! | at the n-th message, exactly | [`FaultProxy::cut_after`]; or [`FaultProxy::hold_after`] and [`FaultProxy::held`], then [`Restartable::kill`] or anything else, then [`FaultProxy::heal`] |
+//! | about when so much has passed | [`FaultProxy::passed`], [`FaultProxy::until`] |
 //! | about when a component has done so much | [`Restartable::until`], [`until`] |
 //! | at random | [`Faults::random`] |
 //!
@@ -30,10 +30,11 @@
 mod cluster;
 mod direct;
 mod faults;
-mod layout;
+mod topology;
 
 pub use cluster::{Cluster, ClusterHandle};
 pub use direct::Direct;
 pub use faults::{
-    Fault, FaultPlan, Faults, Line, LineError, LineStatus, Passed, PlannedFault, Restartable, until,
+    Fault, FaultPlan, FaultProxy, FaultProxyError, FaultProxyStatus, Faults, PlannedFault,
+    ProxyTraffic, Restartable, until,
 };

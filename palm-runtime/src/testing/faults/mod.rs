@@ -1,12 +1,12 @@
 //! [`Faults`]: what goes wrong in a cluster, on purpose and from a seed.
 //!
-//! A [`Line`] is what users hold; `relay` carries its bytes, under the orders and counts of `state`,
+//! A [`FaultProxy`] is what users hold; `relay` carries its bytes, under the orders and counts of `state`,
 //! and `messages` finds out where in them a message ends. A [`FaultPlan`] is plain data.
 //! [`Restartable`] kills and restarts a component.
 
-mod line;
-mod messages;
+mod message_counter;
 mod plan;
+mod proxy;
 mod relay;
 mod restartable;
 mod state;
@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-pub use line::{Line, LineError};
 pub use plan::{Fault, FaultPlan, PlannedFault};
+pub use proxy::{FaultProxy, FaultProxyError};
 pub use restartable::{Restartable, until};
-pub use state::{LineStatus, Passed};
+pub use state::{FaultProxyStatus, ProxyTraffic};
 
 /// The variable that [`Faults::new`] takes its seed from.
 const SEED: &str = "PALM_FAULTS_SEED";
@@ -69,18 +69,18 @@ impl Faults {
     }
 
     /// A line in front of `target`, e.g. a component's `db_address`: peers connect to
-    /// [`Line::address`] in its place. Nobody has to be at the target yet.
+    /// [`FaultProxy::address`] in its place. Nobody has to be at the target yet.
     ///
     /// # Errors
     ///
-    /// [`LineError`] when `target` is no `tcp://host:port`, or no port of 127.0.0.1 is free.
+    /// [`FaultProxyError`] when `target` is no `tcp://host:port`, or no port of 127.0.0.1 is free.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
-    pub async fn line(&self, target: impl AsRef<str>) -> Result<Line, LineError> {
+    pub async fn proxy(&self, target: impl AsRef<str>) -> Result<FaultProxy, FaultProxyError> {
         let rng = self.fork();
-        Line::to(target.as_ref(), rng).await
+        FaultProxy::new(target.as_ref(), rng).await
     }
 
     /// A plan of random faults on so many lines, within `duration`, a day at most.
@@ -94,7 +94,7 @@ impl Faults {
     /// # Cancel safety
     ///
     /// Dropping the future makes the lines whole at once.
-    pub async fn random(&self, lines: &[&Line], duration: Duration) {
+    pub async fn random(&self, lines: &[&FaultProxy], duration: Duration) {
         let plan = self.plan(lines.len(), duration);
         tracing::info!("faults from seed {}:\n{plan}", self.seed);
         plan.run(lines).await;

@@ -6,33 +6,33 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::proxy::FaultProxy;
 
-/// No line has more faults in one plan.
+/// No proxy has more faults in one plan.
 const MAX_FAULTS: usize = 10_000;
 
 /// No plan takes longer.
 const LONGEST_PLAN: Duration = Duration::from_secs(86_400);
 
-/// Between two faults of a line.
+/// Between two faults of a proxy.
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 
-/// Longest time that a line is held, delayed or refused.
+/// Longest time that a proxy is held, delayed or refused.
 const LONGEST_FAULT: Duration = Duration::from_millis(500);
 
 /// Largest delay, in milliseconds.
 const LARGEST_DELAY: u64 = 20;
 
-/// Which fault comes when, on which of several lines. [`Faults::plan`](super::Faults::plan) makes it.
+/// Which fault comes when, on which of several proxies. [`Faults::plan`](super::Faults::plan) makes it.
 ///
-/// On each line one fault follows the other, after a pause of at most 300 ms: a cut, or that it is held,
+/// On each proxy one fault follows the other, after a pause of at most 300 ms: a cut, or that it is held,
 /// delayed by up to 20 ms, or refused, for at most 500 ms. Lines do not wait for each other. Every fault
 /// is over when the plan is.
 ///
-/// Its `Display` has a line of text for each fault.
+/// Its `Display` has a proxy of text for each fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultPlan {
-    lines: usize,
+    proxies: usize,
     duration: Duration,
     /// In the order of their begins.
     faults: Vec<PlannedFault>,
@@ -44,28 +44,28 @@ pub struct FaultPlan {
 pub struct PlannedFault {
     /// When it begins, counted from the begin of the plan.
     pub at: Duration,
-    /// The number of the line, from 0 on.
-    pub line: usize,
+    /// The number of the proxy, from 0 on.
+    pub proxy: usize,
     /// What happens.
     pub fault: Fault,
 }
 
-/// What happens to a line.
+/// What happens to a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// All connections end: [`Line::cut`].
+    /// All connections end: [`FaultProxy::cut`].
     Cut,
-    /// Nothing passes for a time: [`Line::hold`].
+    /// Nothing passes for a time: [`FaultProxy::hold`].
     Hold(Duration),
-    /// Chunks are late, from not at all up to `most`, for a time: [`Line::delay`].
+    /// Chunks are late, from not at all up to `most`, for a time: [`FaultProxy::delay`].
     Delay {
         /// The largest delay.
         most: Duration,
         /// How long.
         lasts: Duration,
     },
-    /// Nobody gets through for a time: [`Line::refuse`].
+    /// Nobody gets through for a time: [`FaultProxy::refuse`].
     Refuse(Duration),
 }
 
@@ -91,21 +91,21 @@ impl Fault {
         }
     }
 
-    fn begin(&self, line: &Line) {
+    fn begin(&self, proxy: &FaultProxy) {
         match *self {
-            Self::Cut => drop(line.order_cut()),
-            Self::Hold(_) => line.hold(),
-            Self::Delay { most, .. } => line.delay(Duration::ZERO..=most),
-            Self::Refuse(_) => line.refuse(),
+            Self::Cut => drop(proxy.order_cut()),
+            Self::Hold(_) => proxy.hold(),
+            Self::Delay { most, .. } => proxy.delay(Duration::ZERO..=most),
+            Self::Refuse(_) => proxy.refuse(),
         }
     }
 
-    fn end(&self, line: &Line) {
+    fn end(&self, proxy: &FaultProxy) {
         match self {
             Self::Cut => {}
-            Self::Hold(_) => line.release(),
-            Self::Delay { .. } => line.no_delay(),
-            Self::Refuse(_) => line.accept(),
+            Self::Hold(_) => proxy.release(),
+            Self::Delay { .. } => proxy.no_delay(),
+            Self::Refuse(_) => proxy.accept(),
         }
     }
 }
@@ -129,10 +129,10 @@ fn up_to(rng: &mut Rng, longest: Duration) -> Duration {
 }
 
 impl FaultPlan {
-    pub(super) fn random(mut rng: Rng, lines: usize, duration: Duration) -> Self {
+    pub(super) fn random(mut rng: Rng, proxies: usize, duration: Duration) -> Self {
         let duration = duration.min(LONGEST_PLAN);
         let mut faults = Vec::new();
-        for line in 0..lines {
+        for proxy in 0..proxies {
             let mut now = Duration::ZERO;
             for _ in 0..MAX_FAULTS {
                 let at = now + up_to(&mut rng, LONGEST_PAUSE);
@@ -141,12 +141,12 @@ impl FaultPlan {
                 if now > duration {
                     break;
                 }
-                faults.push(PlannedFault { at, line, fault });
+                faults.push(PlannedFault { at, proxy, fault });
             }
         }
-        faults.sort_by_key(|planned| (planned.at, planned.line));
+        faults.sort_by_key(|planned| (planned.at, planned.proxy));
         Self {
-            lines,
+            proxies,
             duration,
             faults,
         }
@@ -162,38 +162,43 @@ impl FaultPlan {
         &self.faults
     }
 
-    /// Lets it happen, and returns when it is over and the lines are whole.
+    /// Lets it happen, and returns when it is over and the proxies are whole.
     ///
     /// # Panics
     ///
-    /// When there are not as many lines as the plan is for.
+    /// When there are not as many proxies as the plan is for.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future makes the lines whole at once.
-    pub async fn run(&self, lines: &[&Line]) {
-        assert_eq!(lines.len(), self.lines, "the plan is for so many lines");
-        let _whole = HealOnDrop(lines);
+    /// Dropping the future makes the proxies whole at once.
+    pub async fn run(&self, proxies: &[&FaultProxy]) {
+        assert_eq!(
+            proxies.len(),
+            self.proxies,
+            "the plan is for so many proxies"
+        );
+        let _whole = HealOnDrop(proxies);
         let begin = Instant::now();
         for (at, step) in self.steps() {
             tokio::time::sleep_until(begin + at).await;
             match step {
-                Step::Begin(planned) => {
+                PlanStep::Begin(planned) => {
                     tracing::debug!("{planned}");
-                    planned.fault.begin(lines[planned.line]);
+                    planned.fault.begin(proxies[planned.proxy]);
                 }
-                Step::End(planned) => planned.fault.end(lines[planned.line]),
+                PlanStep::End(planned) => planned.fault.end(proxies[planned.proxy]),
             }
         }
         tokio::time::sleep_until(begin + self.duration).await;
     }
 
-    /// The begins and ends in their order. On one line the end of a fault is before the next begin.
-    fn steps(&self) -> Vec<(Duration, Step)> {
+    /// The begins and ends in their order. On one proxy the end of a fault is before the next begin.
+    fn steps(&self) -> Vec<(Duration, PlanStep)> {
         let ends = self.faults.iter();
-        let ends = ends.map(|planned| (planned.at + planned.fault.lasts(), Step::End(*planned)));
+        let ends =
+            ends.map(|planned| (planned.at + planned.fault.lasts(), PlanStep::End(*planned)));
         let begins = self.faults.iter();
-        let begins = begins.map(|planned| (planned.at, Step::Begin(*planned)));
+        let begins = begins.map(|planned| (planned.at, PlanStep::Begin(*planned)));
         let mut steps: Vec<_> = begins.chain(ends).collect();
         steps.sort_by_key(|(at, _)| *at);
         steps
@@ -201,25 +206,25 @@ impl FaultPlan {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum PlanStep {
     Begin(PlannedFault),
     End(PlannedFault),
 }
 
-struct HealOnDrop<'a>(&'a [&'a Line]);
+struct HealOnDrop<'a>(&'a [&'a FaultProxy]);
 
 impl Drop for HealOnDrop<'_> {
     fn drop(&mut self) {
-        for line in self.0 {
-            line.heal();
+        for proxy in self.0 {
+            proxy.heal();
         }
     }
 }
 
 impl fmt::Display for PlannedFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, line, fault } = self;
-        write!(formatter, "at {at:?} line {line} is {fault}")
+        let Self { at, proxy, fault } = self;
+        write!(formatter, "at {at:?} proxy {proxy} is {fault}")
     }
 }
 
@@ -236,8 +241,8 @@ impl fmt::Display for FaultPlan {
 mod tests {
     use super::*;
 
-    fn plan(seed: u64, lines: usize, seconds: u64) -> FaultPlan {
-        FaultPlan::random(Rng::with_seed(seed), lines, Duration::from_secs(seconds))
+    fn plan(seed: u64, proxies: usize, seconds: u64) -> FaultPlan {
+        FaultPlan::random(Rng::with_seed(seed), proxies, Duration::from_secs(seconds))
     }
 
     #[test]
@@ -248,10 +253,10 @@ mod tests {
         // that the numbers come from.
         let text = plan(42, 2, 1).to_string();
         expect_test::expect![[r#"
-            at 76ms line 1 is delayed by up to 17ms for 106ms
-            at 238ms line 0 is refused for 247ms
-            at 345ms line 1 is delayed by up to 15ms for 455ms
-            at 497ms line 0 is held for 272ms
+            at 76ms proxy 1 is delayed by up to 17ms for 106ms
+            at 238ms proxy 0 is refused for 247ms
+            at 345ms proxy 1 is delayed by up to 15ms for 455ms
+            at 497ms proxy 0 is held for 272ms
             at 1s all are whole"#]]
         .assert_eq(&text);
     }
@@ -260,9 +265,12 @@ mod tests {
     fn faults_of_a_line_follow_each_other_and_end_in_time() {
         for seed in 0..100 {
             let plan = plan(seed, 3, 5);
-            for line in 0..3 {
+            for proxy in 0..3 {
                 let mut now = Duration::ZERO;
-                let faults = plan.faults().iter().filter(|planned| planned.line == line);
+                let faults = plan
+                    .faults()
+                    .iter()
+                    .filter(|planned| planned.proxy == proxy);
                 for planned in faults {
                     assert!(planned.at > now);
                     now = planned.at + planned.fault.lasts();

@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::messages::Messages;
-use super::state::{Direction, Orders, State};
+use super::message_counter::MessageCounter;
+use super::state::{Direction, ProxySettings, ProxyState};
 
 /// What is read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -27,7 +27,7 @@ const CHUNKS: usize = 64;
 const MAX_CONNECTIONS: usize = 1024;
 
 /// Runs until it is aborted, which ends all connections.
-pub(super) async fn relay(listener: TcpListener, state: Arc<State>, mut rng: Rng) {
+pub(super) async fn relay(listener: TcpListener, state: Arc<ProxyState>, mut rng: Rng) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -47,10 +47,10 @@ pub(super) async fn relay(listener: TcpListener, state: Arc<State>, mut rng: Rng
     }
 }
 
-async fn connection(peer: TcpStream, state: Arc<State>, rng: Rng) {
+async fn connection(peer: TcpStream, state: Arc<ProxyState>, rng: Rng) {
     // In this order: who refuses does so before it ends the connections that there are.
     let generation = state.generation();
-    if state.orders.borrow().is_refused {
+    if state.settings.borrow().is_refused {
         return;
     }
     let carried = carry(peer, &state, &generation.cut, rng);
@@ -63,16 +63,16 @@ async fn connection(peer: TcpStream, state: Arc<State>, rng: Rng) {
 
 async fn carry(
     peer: TcpStream,
-    state: &Arc<State>,
+    state: &Arc<ProxyState>,
     cut: &CancellationToken,
     mut rng: Rng,
 ) -> io::Result<()> {
-    let mut orders = state.orders.subscribe();
-    let target = passing(&mut orders).await.target;
+    let mut settings = state.settings.subscribe();
+    let target = passing(&mut settings).await.target;
     let target = TcpStream::connect(&*target).await?;
     peer.set_nodelay(true)?;
     target.set_nodelay(true)?;
-    let _open = Open::new(state);
+    let _open = OpenConnection::new(state);
     let (from_peer, to_peer) = peer.into_split();
     let (from_target, to_target) = target.into_split();
     let (up, down) = (Direction::ToTarget, Direction::ToPeers);
@@ -83,17 +83,17 @@ async fn carry(
     Ok(())
 }
 
-/// The orders, as soon as they let anything pass. Cancel safe.
-async fn passing(orders: &mut watch::Receiver<Orders>) -> Orders {
-    let passing = orders.wait_for(Orders::lets_pass).await;
+/// The settings, as soon as they let anything pass. Cancel safe.
+async fn passing(settings: &mut watch::Receiver<ProxySettings>) -> ProxySettings {
+    let passing = settings.wait_for(ProxySettings::lets_pass).await;
     passing.expect("the state outlives its connections").clone()
 }
 
 /// Counts a connection while it is open.
-struct Open<'a>(&'a State);
+struct OpenConnection<'a>(&'a ProxyState);
 
-impl<'a> Open<'a> {
-    fn new(state: &'a State) -> Self {
+impl<'a> OpenConnection<'a> {
+    fn new(state: &'a ProxyState) -> Self {
         state.status.send_modify(|status| {
             status.connections += 1;
             status.open += 1;
@@ -102,7 +102,7 @@ impl<'a> Open<'a> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
         self.0.status.send_modify(|status| status.open -= 1);
     }
@@ -116,20 +116,25 @@ struct Chunk {
 }
 
 /// Whose bytes they are, and what ends them.
-type Way<'a> = (&'a Arc<State>, &'a CancellationToken, Direction);
+type RelayPath<'a> = (&'a Arc<ProxyState>, &'a CancellationToken, Direction);
 
 /// Passes one direction, to its end.
-async fn pass(from: OwnedReadHalf, to: OwnedWriteHalf, way: Way<'_>, rng: Rng) -> io::Result<()> {
+async fn pass(
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    way: RelayPath<'_>,
+    rng: Rng,
+) -> io::Result<()> {
     let (sender, chunks) = mpsc::channel(CHUNKS);
-    let orders = way.0.orders.subscribe();
-    tokio::try_join!(read(from, sender, orders, rng), write(chunks, to, way))?;
+    let settings = way.0.settings.subscribe();
+    tokio::try_join!(read(from, sender, settings, rng), write(chunks, to, way))?;
     Ok(())
 }
 
 async fn read(
     mut from: OwnedReadHalf,
     chunks: mpsc::Sender<Chunk>,
-    orders: watch::Receiver<Orders>,
+    settings: watch::Receiver<ProxySettings>,
     mut rng: Rng,
 ) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK_BYTES];
@@ -138,7 +143,7 @@ async fn read(
         let bytes = from.read(&mut buffer).await;
         let bytes = bytes.map(|count| Bytes::copy_from_slice(&buffer[..count]));
         let is_end = !matches!(&bytes, Ok(bytes) if !bytes.is_empty());
-        let delay = orders.borrow().delay.clone();
+        let delay = settings.borrow().delay.clone();
         let (least, most) = (nanos(*delay.start()), nanos(*delay.end()));
         let delay = Duration::from_nanos(rng.u64(least..=most.max(least)));
         // Within a connection nothing overtakes.
@@ -159,20 +164,20 @@ fn nanos(duration: Duration) -> u64 {
 async fn write(
     mut chunks: mpsc::Receiver<Chunk>,
     mut to: OwnedWriteHalf,
-    (state, cut, direction): Way<'_>,
+    (state, cut, direction): RelayPath<'_>,
 ) -> io::Result<()> {
-    let mut orders = state.orders.subscribe();
-    let mut messages = Messages::new();
+    let mut settings = state.settings.subscribe();
+    let mut messages = MessageCounter::new();
     while let Some(Chunk { due, bytes }) = chunks.recv().await {
         tokio::time::sleep_until(due).await;
-        passing(&mut orders).await;
+        passing(&mut settings).await;
         let mut bytes = bytes?;
         if bytes.is_empty() {
             return to.shutdown().await;
         }
         while !bytes.is_empty() {
             let Some(admitted) = state.admit(cut, &mut messages, &bytes)? else {
-                passing(&mut orders).await;
+                passing(&mut settings).await;
                 continue;
             };
             to.write_all(&bytes[..admitted.bytes]).await?;

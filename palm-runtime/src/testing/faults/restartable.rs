@@ -28,7 +28,7 @@ impl Restartable {
     /// Starts the component; `start` is called again at each [`restart`](Self::restart).
     ///
     /// A component with clients should come back at the same `db_address`: bind it to a fixed port, or let
-    /// peers connect to a [`Line`](super::Line), which [leads](super::Line::lead_to) to the new one then.
+    /// peers connect to a [`FaultProxy`](super::FaultProxy), which [leads](super::FaultProxy::set_target) to the new one then.
     ///
     /// # Errors
     ///

@@ -9,20 +9,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::messages::Messages;
+use super::message_counter::MessageCounter;
 
 /// What a line has seen since it was made, and how it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct LineStatus {
+pub struct FaultProxyStatus {
     /// Connections that were opened, up to the target.
     pub connections: u64,
     /// Those of them that are open.
     pub open: u64,
     /// What has passed from peers to the target.
-    pub to_target: Passed,
+    pub to_target: ProxyTraffic,
     /// What has passed from the target to peers.
-    pub to_peers: Passed,
+    pub to_peers: ProxyTraffic,
     /// How often all connections were ended.
     pub cuts: u64,
     /// Whether nothing passes.
@@ -31,8 +31,8 @@ pub struct LineStatus {
     pub is_refused: bool,
 }
 
-impl LineStatus {
-    /// Messages that have passed, in both directions.
+impl FaultProxyStatus {
+    /// MessageCounter that have passed, in both directions.
     pub fn messages(&self) -> u64 {
         self.to_target.messages + self.to_peers.messages
     }
@@ -41,7 +41,7 @@ impl LineStatus {
 /// What has passed in one direction: the system has taken it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Passed {
+pub struct ProxyTraffic {
     /// ZeroMQ messages, whole ones.
     pub messages: u64,
     /// Bytes of all kinds.
@@ -57,31 +57,31 @@ pub(super) enum Direction {
 
 /// What happens at a certain message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AtMessage {
+pub(super) enum TriggeredFault {
     Cut,
     Hold,
 }
 
 /// What all connections of a line have in common.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) orders: watch::Sender<Orders>,
-    pub(super) status: watch::Sender<LineStatus>,
+pub(super) struct ProxyState {
+    pub(super) settings: watch::Sender<ProxySettings>,
+    pub(super) status: watch::Sender<FaultProxyStatus>,
     /// Whoever takes a message past it does so under this lock, so that none is taken behind the one
     /// that a fault waits for.
-    armed: Mutex<Option<Armed>>,
-    generation: Mutex<Generation>,
+    armed: Mutex<Option<Trigger>>,
+    generation: Mutex<ConnectionGeneration>,
 }
 
 /// The connections between one cut and the next.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Generation {
+pub(super) struct ConnectionGeneration {
     pub(super) cut: CancellationToken,
     pub(super) connections: TaskTracker,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Orders {
+pub(super) struct ProxySettings {
     /// As `host:port`.
     pub(super) target: Arc<str>,
     pub(super) delay: RangeInclusive<Duration>,
@@ -91,7 +91,7 @@ pub(super) struct Orders {
     is_stopped: bool,
 }
 
-impl Orders {
+impl ProxySettings {
     pub(super) fn lets_pass(&self) -> bool {
         !self.is_held && !self.is_stopped
     }
@@ -99,14 +99,14 @@ impl Orders {
 
 /// A fault that waits for a message.
 #[derive(Debug)]
-struct Armed {
+struct Trigger {
     missing: u64,
-    fault: AtMessage,
+    fault: TriggeredFault,
 }
 
-impl State {
+impl ProxyState {
     pub(super) fn new(target: Arc<str>) -> Self {
-        let orders = Orders {
+        let settings = ProxySettings {
             target,
             delay: Duration::ZERO..=Duration::ZERO,
             is_held: false,
@@ -114,35 +114,35 @@ impl State {
             is_stopped: false,
         };
         Self {
-            orders: watch::Sender::new(orders),
+            settings: watch::Sender::new(settings),
             status: watch::Sender::default(),
             armed: Mutex::default(),
             generation: Mutex::default(),
         }
     }
 
-    fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
+    fn armed(&self) -> MutexGuard<'_, Option<Trigger>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn order(&self, order: impl FnOnce(&mut Orders)) {
-        self.orders.send_modify(order);
+    pub(super) fn configure(&self, order: impl FnOnce(&mut ProxySettings)) {
+        self.settings.send_modify(order);
         self.status.send_modify(|status| {
-            // Read under the lock of the status, so that the last one to write has read the last orders.
-            let orders = self.orders.borrow();
-            status.is_held = orders.is_held;
-            status.is_refused = orders.is_refused;
+            // Read under the lock of the status, so that the last one to write has read the last settings.
+            let settings = self.settings.borrow();
+            status.is_held = settings.is_held;
+            status.is_refused = settings.is_refused;
         });
     }
 
-    fn generation_lock(&self) -> MutexGuard<'_, Generation> {
+    fn generation_lock(&self) -> MutexGuard<'_, ConnectionGeneration> {
         self.generation
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connections that the next cut ends.
-    pub(super) fn generation(&self) -> Generation {
+    pub(super) fn generation(&self) -> ConnectionGeneration {
         self.generation_lock().clone()
     }
 
@@ -156,13 +156,13 @@ impl State {
     }
 
     /// Lets `fault` happen after so many messages, in the place of whatever waits already.
-    pub(super) fn arm(&self, missing: u64, fault: AtMessage) {
+    pub(super) fn arm(&self, missing: u64, fault: TriggeredFault) {
         if missing == 0 {
             self.disarm();
-            self.happen(fault);
+            self.inject(fault);
             return;
         }
-        *self.armed() = Some(Armed { missing, fault });
+        *self.armed() = Some(Trigger { missing, fault });
     }
 
     pub(super) fn disarm(&self) {
@@ -171,9 +171,9 @@ impl State {
 
     /// Lets everything pass that is held.
     pub(super) fn release(&self) {
-        self.order(|orders| {
-            orders.is_held = false;
-            orders.is_stopped = false;
+        self.configure(|settings| {
+            settings.is_held = false;
+            settings.is_stopped = false;
         });
     }
 
@@ -182,14 +182,14 @@ impl State {
     pub(super) fn admit(
         self: &Arc<Self>,
         cut: &CancellationToken,
-        messages: &mut Messages,
+        messages: &mut MessageCounter,
         bytes: &[u8],
-    ) -> io::Result<Option<Admitted>> {
+    ) -> io::Result<Option<AdmittedBytes>> {
         let mut armed = self.armed();
-        if !self.orders.borrow().lets_pass() {
+        if !self.settings.borrow().lets_pass() {
             return Ok(None);
         }
-        // After a look at the orders: a fault that cuts does so before it lets pass again.
+        // After a look at the settings: a fault that cuts does so before it lets pass again.
         if cut.is_cancelled() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -200,21 +200,22 @@ impl State {
             waiting.missing -= messages;
             if waiting.missing == 0 {
                 // It happens as soon as the message has passed. Until then, nothing else does.
-                self.orders.send_modify(|orders| orders.is_stopped = true);
-                fault = armed.take().map(|reached| Reached {
+                self.settings
+                    .send_modify(|settings| settings.is_stopped = true);
+                fault = armed.take().map(|reached| FiredTrigger {
                     state: self.clone(),
                     fault: reached.fault,
                 });
             }
         }
-        Ok(Some(Admitted {
+        Ok(Some(AdmittedBytes {
             bytes,
             messages,
             _fault: fault,
         }))
     }
 
-    pub(super) fn count(&self, direction: Direction, admitted: &Admitted) {
+    pub(super) fn count(&self, direction: Direction, admitted: &AdmittedBytes) {
         self.status.send_modify(|status| {
             let passed = match direction {
                 Direction::ToTarget => &mut status.to_target,
@@ -225,40 +226,40 @@ impl State {
         });
     }
 
-    fn happen(&self, fault: AtMessage) {
-        if fault == AtMessage::Cut {
+    fn inject(&self, fault: TriggeredFault) {
+        if fault == TriggeredFault::Cut {
             self.cut();
         }
-        self.order(|orders| {
-            orders.is_held |= fault == AtMessage::Hold;
-            orders.is_stopped = false;
+        self.configure(|settings| {
+            settings.is_held |= fault == TriggeredFault::Hold;
+            settings.is_stopped = false;
         });
     }
 }
 
 /// Bytes that may pass.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct AdmittedBytes {
     pub(super) bytes: usize,
     messages: u64,
     /// What happens behind them, when this is dropped.
-    _fault: Option<Reached>,
+    _fault: Option<FiredTrigger>,
 }
 
 /// A fault whose message is on its way. It happens when this is dropped, also where the connection
 /// ends before the message has passed.
 #[derive(Debug)]
-struct Reached {
-    state: Arc<State>,
-    fault: AtMessage,
+struct FiredTrigger {
+    state: Arc<ProxyState>,
+    fault: TriggeredFault,
 }
 
-impl Drop for Reached {
+impl Drop for FiredTrigger {
     fn drop(&mut self) {
-        let is_stopped = self.state.orders.borrow().is_stopped;
+        let is_stopped = self.state.settings.borrow().is_stopped;
         // Otherwise the line was released meanwhile.
         if is_stopped {
-            self.state.happen(self.fault);
+            self.state.inject(self.fault);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::component::{ComponentKind, StartError};
 
 /// One component, as far as its place is concerned.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct TopologyMember {
     pub(super) name: String,
     pub(super) kind: ComponentKind,
     /// Whom it was told to be behind; empty for the default of its kind.
@@ -13,13 +13,13 @@ pub(super) struct Member {
     pub(super) follows_others: bool,
 }
 
-impl Member {
+impl TopologyMember {
     fn is_worker(&self) -> bool {
         matches!(self.kind, ComponentKind::Worker | ComponentKind::MuxWorker)
     }
 
     /// Whether clients call it.
-    pub(super) fn is_entrance(&self) -> bool {
+    pub(super) fn is_entry_point(&self) -> bool {
         matches!(self.kind, ComponentKind::Server | ComponentKind::Master)
     }
 
@@ -37,20 +37,20 @@ impl Member {
 
 /// Who is behind whom, by number.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct Topology {
     /// Whom each member follows; of a worker, its master.
     pub(super) behind: Vec<Vec<usize>>,
     /// Whether another component follows it. Workers do not.
     is_followed: Vec<bool>,
 }
 
-impl Layout {
-    pub(super) fn of(members: &[Member]) -> Result<Self, StartError> {
-        let mut layout = Self {
+impl Topology {
+    pub(super) fn of(members: &[TopologyMember]) -> Result<Self, StartError> {
+        let mut topology = Self {
             behind: Vec::new(),
             is_followed: vec![false; members.len()],
         };
-        if !members.iter().any(Member::is_entrance) {
+        if !members.iter().any(TopologyMember::is_entry_point) {
             return Err(StartError::Option {
                 component: "cluster".to_owned(),
                 problem: "there is neither a server nor a master in it that a client could call"
@@ -58,24 +58,28 @@ impl Layout {
             });
         }
         for (number, member) in members.iter().enumerate() {
-            let behind = layout.place(member, &members[..number])?;
+            let behind = topology.place(member, &members[..number])?;
             if !member.is_worker() {
                 for &before in &behind {
-                    layout.is_followed[before] = true;
+                    topology.is_followed[before] = true;
                 }
             }
-            layout.behind.push(behind);
+            topology.behind.push(behind);
         }
-        Ok(layout)
+        Ok(topology)
     }
 
-    fn place(&self, member: &Member, before: &[Member]) -> Result<Vec<usize>, StartError> {
+    fn place(
+        &self,
+        member: &TopologyMember,
+        before: &[TopologyMember],
+    ) -> Result<Vec<usize>, StartError> {
         if member.behind.is_empty() {
             return self.default_place(member, before);
         }
         let kind = member.kind;
-        if member.is_entrance() || member.follows_others {
-            let problem = match member.is_entrance() {
+        if member.is_entry_point() || member.follows_others {
+            let problem = match member.is_entry_point() {
                 true => format!("a {kind} is behind nobody"),
                 false => "its options say already whom it follows".to_owned(),
             };
@@ -102,18 +106,22 @@ impl Layout {
         member.behind.iter().map(find).collect()
     }
 
-    fn default_place(&self, member: &Member, before: &[Member]) -> Result<Vec<usize>, StartError> {
-        if member.is_entrance() || member.follows_others {
+    fn default_place(
+        &self,
+        member: &TopologyMember,
+        before: &[TopologyMember],
+    ) -> Result<Vec<usize>, StartError> {
+        if member.is_entry_point() || member.follows_others {
             return Ok(Vec::new());
         }
         let kind = member.kind;
-        let last = |is_meant: fn(&Member) -> bool| {
+        let last = |is_meant: fn(&TopologyMember) -> bool| {
             let last = before.iter().rposition(is_meant);
             last.into_iter().collect::<Vec<_>>()
         };
         let (behind, needs) = match kind {
             ComponentKind::Worker | ComponentKind::MuxWorker => {
-                (last(Member::has_workers), "a master or hub")
+                (last(TopologyMember::has_workers), "a master or hub")
             }
             ComponentKind::Sink => {
                 let is_open =
@@ -148,7 +156,7 @@ mod tests {
                 "hub" => ComponentKind::Hub,
                 _ => ComponentKind::Worker,
             };
-            Member {
+            TopologyMember {
                 name: words.next().unwrap(),
                 kind,
                 behind: words.collect(),
@@ -156,10 +164,10 @@ mod tests {
             }
         };
         let members: Vec<_> = members.iter().map(member).collect();
-        match (Layout::of(&members), expected) {
-            (Ok(layout), Ok(behind)) => assert_eq!(layout.behind, behind),
+        match (Topology::of(&members), expected) {
+            (Ok(topology), Ok(behind)) => assert_eq!(topology.behind, behind),
             (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
-            (layout, _) => panic!("{layout:?} in the place of {expected:?}"),
+            (topology, _) => panic!("{topology:?} in the place of {expected:?}"),
         }
     }
 

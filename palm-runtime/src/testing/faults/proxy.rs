@@ -1,4 +1,4 @@
-//! [`Line`]: a TCP proxy that fails when it is told to.
+//! [`FaultProxy`]: a TCP proxy that fails when it is told to.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -10,11 +10,11 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::relay::relay;
-use super::state::{AtMessage, LineStatus, State};
+use super::state::{FaultProxyStatus, ProxyState, TriggeredFault};
 use crate::socket::{Address, AddressError};
 
 /// A TCP proxy on 127.0.0.1 in front of an address, which fails when it is told to. It is made by
-/// [`Faults::line`](super::Faults::line); dropping it ends its connections.
+/// [`Faults::proxy`](super::Faults::proxy); dropping it ends its connections.
 ///
 /// | order | effect on connections | on new ones | undone by |
 /// |---|---|---|---|
@@ -36,16 +36,16 @@ use crate::socket::{Address, AddressError};
 /// Each connection holds up to 1 MiB in each direction, and reads nothing more while that waits, so that
 /// senders are held up as by any slow network. A line has 1024 connections at once; further ones wait.
 #[derive(Debug)]
-pub struct Line {
+pub struct FaultProxy {
     address: String,
-    state: Arc<State>,
+    state: Arc<ProxyState>,
     _relay: AbortOnDropHandle<()>,
 }
 
-/// Why there is no [`Line`].
+/// Why there is no [`FaultProxy`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LineError {
+pub enum FaultProxyError {
     /// The target is no address.
     #[error("a line has to lead to an address")]
     Address(#[from] AddressError),
@@ -66,24 +66,24 @@ pub enum LineError {
 }
 
 /// `host:port` of an address.
-fn tcp_target(target: &str) -> Result<Arc<str>, LineError> {
+fn tcp_target(target: &str) -> Result<Arc<str>, FaultProxyError> {
     let address: Address = target.parse()?;
     let text = address.to_string();
     match text.strip_prefix("tcp://") {
         Some(target) if address.can_be_connected_to() => Ok(target.into()),
-        _ => Err(LineError::Target {
+        _ => Err(FaultProxyError::Target {
             target: target.to_owned(),
         }),
     }
 }
 
-impl Line {
-    pub(in crate::testing) async fn to(target: &str, rng: Rng) -> Result<Self, LineError> {
-        let bind_error = |source| LineError::Bind {
+impl FaultProxy {
+    pub(in crate::testing) async fn new(target: &str, rng: Rng) -> Result<Self, FaultProxyError> {
+        let bind_error = |source| FaultProxyError::Bind {
             target: target.to_owned(),
             source,
         };
-        let state = Arc::new(State::new(tcp_target(target)?));
+        let state = Arc::new(ProxyState::new(tcp_target(target)?));
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         let relay = tokio::spawn(relay(listener, state.clone(), rng));
@@ -104,10 +104,10 @@ impl Line {
     ///
     /// # Errors
     ///
-    /// [`LineError::Address`] and [`LineError::Target`] when `target` is no `tcp://host:port`.
-    pub fn lead_to(&self, target: impl AsRef<str>) -> Result<(), LineError> {
+    /// [`FaultProxyError::Address`] and [`FaultProxyError::Target`] when `target` is no `tcp://host:port`.
+    pub fn set_target(&self, target: impl AsRef<str>) -> Result<(), FaultProxyError> {
         let target = tcp_target(target.as_ref())?;
-        self.state.order(|orders| orders.target = target);
+        self.state.configure(|settings| settings.target = target);
         Ok(())
     }
 
@@ -131,19 +131,19 @@ impl Line {
     /// directions of all connections. Nothing passes behind that message. Where a `..._after` waits
     /// already, this takes its place; 0 is now.
     pub fn cut_after(&self, messages: u64) {
-        self.state.arm(messages, AtMessage::Cut);
+        self.state.arm(messages, TriggeredFault::Cut);
     }
 
     /// Holds everything: connections stay, and nothing passes in either direction, not even their end. What
     /// is just being written, 16 KiB at most for each direction of a connection, still passes.
     pub fn hold(&self) {
-        self.state.order(|orders| orders.is_held = true);
+        self.state.configure(|settings| settings.is_held = true);
     }
 
     /// [`hold`](Self::hold) behind the message number `messages` from now on, as
     /// [`cut_after`](Self::cut_after) counts. [`held`](Self::held) tells when.
     pub fn hold_after(&self, messages: u64) {
-        self.state.arm(messages, AtMessage::Hold);
+        self.state.arm(messages, TriggeredFault::Hold);
     }
 
     /// Waits until the line is held. Returns at once when it is. Cancel safe.
@@ -160,7 +160,7 @@ impl Line {
     /// overtake each other; within one and the same direction of a connection the order stays. Default: no
     /// delay. What is on its way already is as late as it was.
     pub fn delay(&self, delay: RangeInclusive<Duration>) {
-        self.state.order(|orders| orders.delay = delay);
+        self.state.configure(|settings| settings.delay = delay);
     }
 
     /// Ends the [`delay`](Self::delay).
@@ -170,13 +170,13 @@ impl Line {
 
     /// Lets nobody through: ends all connections, and each new one as soon as it is made.
     pub fn refuse(&self) {
-        self.state.order(|orders| orders.is_refused = true);
+        self.state.configure(|settings| settings.is_refused = true);
         self.state.cut();
     }
 
     /// Lets peers through again; they connect when they try the next time.
     pub fn accept(&self) {
-        self.state.order(|orders| orders.is_refused = false);
+        self.state.configure(|settings| settings.is_refused = false);
     }
 
     /// Makes the line whole: nothing is held, delayed or refused any more, and no `..._after` waits.
@@ -188,13 +188,16 @@ impl Line {
     }
 
     /// What has passed until now, and how the line is.
-    pub fn status(&self) -> LineStatus {
+    pub fn status(&self) -> FaultProxyStatus {
         *self.state.status.borrow()
     }
 
     /// Waits until the line's status is as it should be, and returns it: for so many messages that have
     /// passed, connections that were opened, or cuts. Cancel safe.
-    pub async fn until(&self, mut is_right: impl FnMut(&LineStatus) -> bool) -> LineStatus {
+    pub async fn until(
+        &self,
+        mut is_right: impl FnMut(&FaultProxyStatus) -> bool,
+    ) -> FaultProxyStatus {
         let mut status = self.state.status.subscribe();
         let status = status.wait_for(|status| is_right(status)).await;
         *status.expect("the state lives as long as the line")

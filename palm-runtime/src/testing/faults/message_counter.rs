@@ -14,11 +14,11 @@ const GREETING_BYTES: u8 = 64;
 
 /// One direction of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Messages(At);
+pub(super) struct MessageCounter(StreamPosition);
 
 /// What the next byte is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum At {
+enum StreamPosition {
     /// So many bytes of the greeting are known.
     Greeting(u8),
     Flags,
@@ -35,9 +35,9 @@ enum At {
     Foreign,
 }
 
-impl Messages {
+impl MessageCounter {
     pub(super) fn new() -> Self {
-        Self(At::Greeting(0))
+        Self(StreamPosition::Greeting(0))
     }
 
     /// Takes bytes up to the end of the message number `limit`, or all of them. Returns how many bytes
@@ -57,7 +57,7 @@ impl Messages {
     fn step(&mut self, bytes: &[u8]) -> (usize, bool) {
         let byte = bytes[0];
         match &mut self.0 {
-            At::Greeting(known) => {
+            StreamPosition::Greeting(known) => {
                 let is_right = match *known {
                     0 => byte == 0xff,
                     9 => byte == 0x7f,
@@ -66,26 +66,26 @@ impl Messages {
                 };
                 *known += 1;
                 if !is_right {
-                    self.0 = At::Foreign;
+                    self.0 = StreamPosition::Foreign;
                 } else if *known == GREETING_BYTES {
-                    self.0 = At::Flags;
+                    self.0 = StreamPosition::Flags;
                 }
                 (1, false)
             }
-            At::Flags => {
-                let length = |missing| At::Length {
+            StreamPosition::Flags => {
+                let length = |missing| StreamPosition::Length {
                     missing,
                     length: 0,
                     ends_message: byte & (MORE | COMMAND) == 0,
                 };
                 self.0 = match byte {
-                    _ if byte & !(MORE | LONG | COMMAND) != 0 => At::Foreign,
+                    _ if byte & !(MORE | LONG | COMMAND) != 0 => StreamPosition::Foreign,
                     _ if byte & LONG != 0 => length(8),
                     _ => length(1),
                 };
                 (1, false)
             }
-            At::Length {
+            StreamPosition::Length {
                 missing,
                 length,
                 ends_message,
@@ -99,7 +99,7 @@ impl Messages {
                 self.begin_body(length, ends_message);
                 (1, length == 0 && ends_message)
             }
-            At::Body {
+            StreamPosition::Body {
                 missing,
                 ends_message,
             } => {
@@ -110,14 +110,14 @@ impl Messages {
                 self.begin_body(missing, ends_message);
                 (step, missing == 0 && ends_message)
             }
-            At::Foreign => (bytes.len(), false),
+            StreamPosition::Foreign => (bytes.len(), false),
         }
     }
 
     fn begin_body(&mut self, missing: u64, ends_message: bool) {
         self.0 = match missing {
-            0 => At::Flags,
-            missing => At::Body {
+            0 => StreamPosition::Flags,
+            missing => StreamPosition::Body {
                 missing,
                 ends_message,
             },
@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn check(bytes: &[u8], expected: u64) {
-        let (taken, messages) = Messages::new().take(bytes, u64::MAX);
+        let (taken, messages) = MessageCounter::new().take(bytes, u64::MAX);
         assert_eq!((taken, messages), (bytes.len(), expected));
     }
 
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn taking_ends_with_the_message() {
         let bytes = stream(&[(MORE, 3), (0, 4), (COMMAND, 1), (LONG, 2), (0, 0)]);
-        let mut messages = Messages::new();
+        let mut messages = MessageCounter::new();
         assert_eq!(messages.take(&bytes, 0), (0, 0));
         assert_eq!(messages.take(&bytes, 1), (64 + 5 + 6, 1));
         assert_eq!(messages.take(&bytes[75..], 1), (3 + 11, 1));
@@ -211,7 +211,7 @@ mod tests {
                 .collect();
             let expected = frames.iter().filter(|(flags, _)| flags & (MORE | COMMAND) == 0).count();
             let bytes = stream(&frames);
-            let (mut messages, mut rest, mut count) = (Messages::new(), &bytes[..], 0);
+            let (mut messages, mut rest, mut count) = (MessageCounter::new(), &bytes[..], 0);
             for piece in pieces.into_iter().cycle() {
                 let (taken, ended) = messages.take(&rest[..piece.min(rest.len())], limit);
                 prop_assert!(ended <= limit);
@@ -227,7 +227,7 @@ mod tests {
         #[test]
         fn any_bytes_pass(bytes in prop::collection::vec(any::<u8>(), 0..300), greets in any::<bool>()) {
             let bytes = if greets { [greeting(), bytes].concat() } else { bytes };
-            let (mut whole, mut pieces) = (Messages::new(), Messages::new());
+            let (mut whole, mut pieces) = (MessageCounter::new(), MessageCounter::new());
             let (taken, messages) = whole.take(&bytes, u64::MAX);
             prop_assert_eq!(taken, bytes.len());
             let single: u64 = bytes.chunks(1).map(|byte| pieces.take(byte, u64::MAX).1).sum();
