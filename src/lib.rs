@@ -148,17 +148,17 @@ pub use palm_runtime::{WithProgress, progress};
 /// # impl Collect { #[palm::method] fn mark(&self, text: String) -> String { text } }
 /// # async fn example() -> palm::Result<ClusterHandle> {
 /// Cluster::new()
-///     .server(Tee) // its `handle_stream` gives each message the topic `even` or `odd`
+///     .server(Tee) // its `handle_stream` publishes under the topic `even` or `odd`
 ///     .pipeline_with(Even, |builder| builder.previous("even"))
-///     .downstream_of("tee") // and not behind the pipeline before
+///     .downstream_of("tee") // not of the pipeline before
 ///     .pipeline_with(Odd, |builder| builder.previous("odd"))
-///     .sink(Collect) // behind both: nobody follows them yet
+///     .sink(Collect) // follows both, which have no follower yet
 ///     .start()
 ///     .await
 /// # }
 /// ```
 ///
-/// Lines that fail, and a worker that is killed:
+/// Faults between a master and its workers, one of which is killed:
 ///
 /// ```
 /// use std::time::Duration;
@@ -179,15 +179,15 @@ pub use palm_runtime::{WithProgress, progress};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), palm::BoxError> {
-/// // With `Faults::new()` a failed test is repeated by `PALM_FAULTS_SEED=.. cargo test`.
+/// // With `Faults::new()`, `PALM_FAULTS_SEED=.. cargo test` repeats a failed test.
 /// let faults = Faults::seeded(42);
 /// let master = Master::new("squares").bind("tcp://127.0.0.1:0").spawn().await?;
-/// // The workers connect to lines in the place of the master; the client does not.
-/// let first_line = faults.proxy(master.db_address()).await?;
-/// let second_line = faults.proxy(master.db_address()).await?;
-/// let at = first_line.address().to_owned();
+/// // The workers connect through proxies; the client connects to the master.
+/// let first_proxy = faults.proxy(master.db_address()).await?;
+/// let second_proxy = faults.proxy(master.db_address()).await?;
+/// let at = first_proxy.address().to_owned();
 /// let mut first = Restartable::start(move || Squares.connect(&*at).spawn()).await?;
-/// let _second = Squares.connect(second_line.address()).spawn().await?;
+/// let _second = Squares.connect(second_proxy.address()).spawn().await?;
 ///
 /// let client = Client::connect("squares", master.db_address()).await?;
 /// let numbers = (0..500).map(|number| number.to_string());
@@ -200,12 +200,12 @@ pub use palm_runtime::{WithProgress, progress};
 ///     squares
 /// };
 /// let failures = async {
-///     second_line.delay(Duration::ZERO..=Duration::from_millis(5));
-///     first_line.hold_after(10); // exactly
-///     first_line.held().await;
-///     first.kill().await; // as if its process had died
-///     first_line.heal();
-///     second_line.cut().await;
+///     second_proxy.delay(Duration::ZERO..=Duration::from_millis(5));
+///     first_proxy.hold_after(10);
+///     first_proxy.held().await;
+///     first.kill().await; // as a crash of its process would
+///     first_proxy.heal();
+///     second_proxy.cut().await;
 ///     first.restart().await.map(drop)
 /// };
 /// let (squares, restarted) = tokio::join!(squares, failures);
@@ -215,7 +215,7 @@ pub use palm_runtime::{WithProgress, progress};
 /// # }
 /// ```
 ///
-/// Random faults on all lines of a [`Cluster`](testing::Cluster), for three seconds:
+/// Random faults between all components of a [`Cluster`](testing::Cluster), for three seconds:
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -228,10 +228,10 @@ pub use palm_runtime::{WithProgress, progress};
 /// let faults = Faults::new();
 /// let cluster = Cluster::new().fault_proxies(&faults).master(Master::new("squares")).worker(Squares);
 /// let cluster = cluster.start().await?;
-/// let calls = async { /* what is tested */ };
-/// let lines = cluster.fault_proxies();
-/// tokio::join!(calls, faults.random(&lines, Duration::from_secs(3)));
-/// // Now all lines are whole.
+/// let calls = async { /* the test */ };
+/// let proxies = cluster.fault_proxies();
+/// tokio::join!(calls, faults.random(&proxies, Duration::from_secs(3)));
+/// // Now all proxies are healed.
 /// # Ok(())
 /// # }
 /// ```

@@ -395,7 +395,7 @@ fn each_call_is_answered_once_though_faults_are_random() {
         };
         let cluster = add(add(cluster, "anna"), "bert").start().await.unwrap();
         assert_eq!(cluster.fault_proxies().len(), 2);
-        assert!(cluster.proxy("master").is_none());
+        assert!(cluster.fault_proxy("master").is_none());
         let client = cluster.client().await.unwrap();
         let calls = async {
             for _ in 0..3 {

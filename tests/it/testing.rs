@@ -548,13 +548,13 @@ fn a_cluster_without_sense_does_not_start() {
         for (cluster, expected) in [
             (
                 Cluster::new().server(First::default()).worker(hand()),
-                "needs a master or hub before it in the cluster",
+                "needs a master or hub, added before it",
             ),
             (
                 Cluster::new()
                     .server(First::default())
                     .downstream_of("first"),
-                "cannot start `cluster`: nobody was added who is behind `first`",
+                "cannot start `cluster`: no component was added downstream of `first`",
             ),
             (
                 Cluster::new()

@@ -1,4 +1,7 @@
 //! [`Cluster`]: a whole cluster in one process.
+//!
+//! Components are added to a [`Cluster`], which starts them in that order: `topology` decides which components each
+//! one is downstream of, and their `db_address`es are added to its builder before it starts.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,77 +21,79 @@ use crate::component::{
 };
 use crate::part::OpenError;
 
-/// Any free port of this machine.
+/// A free port of this machine.
 const ANY: &str = "tcp://127.0.0.1:0";
 
-/// A whole cluster in one process, as it is written down; [`start`](Self::start) starts it.
+/// The description of a cluster that runs in one process; [`start`](Self::start) starts it.
 ///
-/// Components are added in the order in which messages pass them, and each has its place behind those
-/// that were added before:
+/// Add components in the order in which messages pass through them. Each is downstream of components that were
+/// added before it:
 ///
-/// | component | is behind |
+/// | component | is downstream of |
 /// |---|---|
-/// | server, master | nobody: clients call it |
-/// | pipeline, hub | the component before it, workers aside |
-/// | sink | all components before it that nobody follows yet |
+/// | server, master | none: clients call it |
+/// | pipeline, hub | the last component before it that is not a worker |
+/// | sink | all components before it that have no follower yet |
 /// | worker | the last master or hub before it |
 ///
-/// [`downstream_of`](Self::downstream_of) says otherwise. Each component has the defaults that it has outside of a test: a
-/// result goes on by the steps of its message, and the client finds the component that does the last one.
+/// [`downstream_of`](Self::downstream_of) overrides the default. Components have the same defaults as outside of tests: a result
+/// follows the steps of its message, and the client finds the component of the last step.
 ///
-/// All addresses are free ports of 127.0.0.1. For every kind there are two methods: `server(..)` for a
-/// component with the default options, and `server_with(.., options)`, where `options` gets the
-/// component's [`Builder`] and returns it. An option that is set there comes before what the cluster would set:
-/// which component a step follows.
+/// All addresses are free ports of 127.0.0.1. Each kind has two methods: `server(..)` adds a component with default
+/// options, and `server_with(.., options)` passes the component's [`Builder`] to `options`. A component that follows
+/// another one by its own options is not connected to the components of the cluster.
 ///
 /// An example is at the top of `palm::testing`.
 #[must_use = "a cluster does nothing until `.start().await`"]
 pub struct Cluster {
     members: Vec<TopologyMember>,
     spawns: Vec<Spawn>,
-    /// Whom the next component is behind.
-    behind: Vec<String>,
+    /// The upstream components of the next component.
+    upstream: Vec<String>,
     connect_timeout: Duration,
-    /// Where fault_proxies between components get their random numbers from; without it there are none.
+    /// The source of random numbers for fault proxies; `None` if there are none.
     fault_proxies: Option<Rng>,
 }
 
-/// Starts a component at its place.
+/// Starts a component that is connected to its upstream components.
 type Spawn = Box<dyn FnOnce(Upstreams) -> BoxFuture<'static, Result<ComponentHandle>> + Send>;
 
-/// What a component is told of the others.
+/// The upstream components of a component that starts.
 struct Upstreams {
-    /// The `db_address` of those that it is behind.
-    behind: Vec<String>,
+    /// The `db_address` of each, or of the fault proxy in front of it.
+    db_addresses: Vec<String>,
 }
 
 impl Cluster {
-    /// A cluster without components.
+    /// Returns a cluster without components.
     pub fn new() -> Self {
         Self {
             members: Vec::new(),
             spawns: Vec::new(),
-            behind: Vec::new(),
+            upstream: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             fault_proxies: None,
         }
     }
 
-    /// How long components may take to find those that they are behind. Default: 10 s.
+    /// Sets how long components may take to connect to their upstream components. Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Puts a [`FaultProxy`] between each component and each of those that it is behind, in front of the
-    /// `db_address` of the latter: [`ClusterHandle::fault_proxy`]. Default: there are none.
+    /// Puts a [`FaultProxy`] between each component and each of its upstream components, in front of the
+    /// `db_address` of the latter.
+    ///
+    /// [`ClusterHandle::fault_proxy`] returns them. Default: none.
     pub fn fault_proxies(mut self, faults: &Faults) -> Self {
         self.fault_proxies = Some(faults.fork());
         self
     }
 
-    /// Says whom the next component is behind: the first one called `name`. A sink may be behind several;
-    /// then call it once for each. Default: see [`Cluster`].
+    /// Puts the next component downstream of the first component called `name`.
+    ///
+    /// A sink may be downstream of several components: call this once for each. Default: see [`Cluster`].
     ///
     /// ```
     /// # use palm::testing::Cluster;
@@ -96,12 +101,12 @@ impl Cluster {
     /// Cluster::new()
     ///     .master(Master::new("images"))
     ///     .hub(Hub::new("large"))
-    ///     .downstream_of("images") // not behind `large`
+    ///     .downstream_of("images") // not of `large`
     ///     .hub(Hub::new("small"))
     /// # ;
     /// ```
     pub fn downstream_of(mut self, name: impl Into<String>) -> Self {
-        self.behind.push(name.into());
+        self.upstream.push(name.into());
         self
     }
 
@@ -119,7 +124,7 @@ impl Cluster {
         self.add(options(server.bind(ANY)), |builder, _| builder)
     }
 
-    /// Adds a master. Its workers come after it.
+    /// Adds a master. Add its workers after it.
     pub fn master<C: Shape>(self, master: impl Bind<Builder = MasterBuilder<C>>) -> Self {
         self.master_with(master, |builder| builder)
     }
@@ -144,13 +149,13 @@ impl Cluster {
         pipeline: impl Bind<Builder = PipelineBuilder<C>>,
         options: impl FnOnce(PipelineBuilder<C>) -> PipelineBuilder<C>,
     ) -> Self {
-        self.add(options(pipeline.bind(ANY)), |builder, place| {
-            let behind = place.behind.into_iter();
-            behind.fold(builder, PipelineBuilder::follow)
+        self.add(options(pipeline.bind(ANY)), |builder, upstreams| {
+            let db_addresses = upstreams.db_addresses.into_iter();
+            db_addresses.fold(builder, PipelineBuilder::follow)
         })
     }
 
-    /// Adds a hub. Its workers come after it.
+    /// Adds a hub. Add its workers after it.
     pub fn hub<C: Shape>(self, hub: impl Bind<Builder = HubBuilder<C>>) -> Self {
         self.hub_with(hub, |builder| builder)
     }
@@ -161,12 +166,15 @@ impl Cluster {
         hub: impl Bind<Builder = HubBuilder<C>>,
         options: impl FnOnce(HubBuilder<C>) -> HubBuilder<C>,
     ) -> Self {
-        self.add(options(hub.bind(ANY)), |builder, place| {
-            place.behind.into_iter().fold(builder, HubBuilder::follow)
+        self.add(options(hub.bind(ANY)), |builder, upstreams| {
+            upstreams
+                .db_addresses
+                .into_iter()
+                .fold(builder, HubBuilder::follow)
         })
     }
 
-    /// Adds a sink, which gathers the streams that nobody follows yet.
+    /// Adds a sink, which follows all components that have no follower yet.
     pub fn sink<C: Callable>(self, sink: impl Bind<Builder = SinkBuilder<C>>) -> Self {
         self.sink_with(sink, |builder| builder)
     }
@@ -177,8 +185,11 @@ impl Cluster {
         sink: impl Bind<Builder = SinkBuilder<C>>,
         options: impl FnOnce(SinkBuilder<C>) -> SinkBuilder<C>,
     ) -> Self {
-        self.add(options(sink.bind(ANY)), |builder, place| {
-            place.behind.into_iter().fold(builder, SinkBuilder::follow)
+        self.add(options(sink.bind(ANY)), |builder, upstreams| {
+            upstreams
+                .db_addresses
+                .into_iter()
+                .fold(builder, SinkBuilder::follow)
         })
     }
 
@@ -187,15 +198,18 @@ impl Cluster {
         self.worker_with(worker, |builder| builder)
     }
 
-    /// Adds a worker, or a mux worker, with options: with a [`name`](Builder::name) it can be found again.
+    /// Adds a worker, or a mux worker, with options. Give it a [`name`](Builder::name) to find it by.
     pub fn worker_with<C: Callable>(
         self,
         worker: impl Connect<Builder = WorkerBuilder<C>>,
         options: impl FnOnce(WorkerBuilder<C>) -> WorkerBuilder<C>,
     ) -> Self {
-        // The address of its master is not known yet.
-        self.add(options(worker.connect(ANY)), |builder, place| {
-            place.behind.into_iter().fold(builder, WorkerBuilder::at)
+        // The address of its master is known only when the master runs.
+        self.add(options(worker.connect(ANY)), |builder, upstreams| {
+            upstreams
+                .db_addresses
+                .into_iter()
+                .fold(builder, WorkerBuilder::at)
         })
     }
 
@@ -210,7 +224,7 @@ impl Cluster {
         self.members.push(TopologyMember {
             name: builder.given_name().to_owned(),
             kind: K::KIND,
-            behind: std::mem::take(&mut self.behind),
+            upstream: std::mem::take(&mut self.upstream),
             follows_others: builder.follows_somebody(),
         });
         self.spawns.push(Box::new(move |at| {
@@ -220,47 +234,51 @@ impl Cluster {
         self
     }
 
-    /// Starts all components, in the order in which they were added. When it returns, each is connected
-    /// to those that it is behind.
+    /// Starts all components in the order in which they were added, and returns once each is connected to its
+    /// upstream components.
     ///
     /// # Errors
     ///
-    /// [`Error::Start`](crate::Error::Start): a component has no place ([`StartError::Option`]), cannot be
-    /// started, or has not found those that it is behind in time ([`StartError::Unconnected`]). Those
-    /// that run by then stop in the background.
+    /// [`Error::Start`](crate::Error::Start) if a component has no fitting upstream component
+    /// ([`StartError::Option`]), cannot be started, or does not connect upstream within
+    /// [`connect_timeout`](Self::connect_timeout) ([`StartError::Unconnected`]). Components that run by then stop
+    /// in the background.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops what has been started, in the background.
+    /// Dropping the future stops the components that were started, in the background.
     pub async fn start(self) -> Result<ClusterHandle> {
         let Self {
             members,
             spawns,
-            behind,
+            upstream,
             connect_timeout,
             fault_proxies: mut rng,
         } = self;
-        if !behind.is_empty() {
-            let problem = format!("nobody was added who is behind `{}`", behind.join("`, `"));
+        if !upstream.is_empty() {
+            let problem = format!(
+                "no component was added downstream of `{}`: call `.downstream_of(..)` before the component",
+                upstream.join("`, `")
+            );
             let component = "cluster".to_owned();
             return Err(StartError::Option { component, problem }.into());
         }
-        let topology = Topology::of(&members)?;
+        let topology = Topology::new(&members)?;
         let mut handles: Vec<ComponentHandle> = Vec::new();
         let mut fault_proxies = Vec::new();
         for (number, spawn) in spawns.into_iter().enumerate() {
-            let mut behind = Vec::new();
-            for &before in &topology.behind[number] {
-                let mut address = handles[before].db_address().to_owned();
+            let mut db_addresses = Vec::new();
+            for &upstream in &topology.upstream[number] {
+                let mut address = handles[upstream].db_address().to_owned();
                 if let Some(rng) = &mut rng {
                     let proxy = FaultProxy::new(&address, rng.fork()).await;
                     let proxy = proxy.map_err(|error| no_proxy(&members[number], error))?;
                     address = proxy.address().to_owned();
                     fault_proxies.push((members[number].name.clone(), proxy));
                 }
-                behind.push(address);
+                db_addresses.push(address);
             }
-            handles.push(spawn(Upstreams { behind }).await?);
+            handles.push(spawn(Upstreams { db_addresses }).await?);
         }
         let deadline = Instant::now() + connect_timeout;
         for handle in &handles {
@@ -304,19 +322,19 @@ impl fmt::Debug for Cluster {
         formatter
             .debug_struct("Cluster")
             .field("members", &self.members)
-            .field("behind", &self.behind)
+            .field("upstream", &self.upstream)
             .finish_non_exhaustive()
     }
 }
 
-/// A cluster that runs. Dropping it tells all of its components to stop: they drain in the background.
+/// A running cluster. Dropping it stops all of its components, which drain in the background.
 #[must_use = "dropping it stops the cluster"]
 #[derive(Debug)]
 pub struct ClusterHandle {
     /// In the order in which they were added.
     handles: Vec<ComponentHandle>,
     entry_points: Vec<EntryPoint>,
-    /// With the name of the component that connects through it.
+    /// Each with the name of the component that connects through it.
     fault_proxies: Vec<(String, FaultProxy)>,
 }
 
@@ -328,26 +346,25 @@ struct EntryPoint {
 }
 
 impl ClusterHandle {
-    /// A client of the first server or master.
+    /// Connects a client to the first server or master.
     ///
-    /// It has the options of [`Client::connect`]; with others it is made by
-    /// [`client_builder`](Self::client_builder).
+    /// The client has the options of [`Client::connect`]; use [`client_builder`](Self::client_builder) to set others.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the component has been stopped.
+    /// [`ConnectError`] if the component was stopped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what it had opened.
+    /// Dropping the future closes the connections that it has opened.
     pub async fn client(&self) -> Result<Client, ConnectError> {
         let entry_point = self.entry_points.first();
         let entry_point = entry_point.expect("a cluster without a server or master does not start");
         entry_point.client().connect().await
     }
 
-    /// A client of the server or master called `name`, as [`client`](Self::client) makes it, with options:
-    /// as a shorter `timeout`. `None` if the cluster has no such component.
+    /// Returns the builder of a client of the server or master called `name`; `None` if the cluster has no such
+    /// component.
     pub fn client_builder(&self, name: &str) -> Option<ClientBuilder> {
         let entry_point = self
             .entry_points
@@ -356,21 +373,25 @@ impl ClusterHandle {
         entry_point.map(EntryPoint::client)
     }
 
-    /// The component called `name`; of several the first one.
+    /// Returns the first component called `name`.
     pub fn handle(&self, name: &str) -> Option<&ComponentHandle> {
         self.handles.iter().find(|handle| handle.name() == name)
     }
 
-    /// All components, in the order in which they were added.
+    /// Returns all components, in the order in which they were added.
     pub fn handles(&self) -> &[ComponentHandle] {
         &self.handles
     }
 
-    /// The line through which the component called `name` reaches the one that it is behind; of several
-    /// the first one. It stays when the component is [taken](Self::take), so that one which is started in
-    /// its place may connect through it. `None` without [`Cluster::fault_proxies`].
+    /// Returns the first proxy through which the component called `name` reaches an upstream component.
+    ///
+    /// The proxy outlives a component that is [taken](Self::take), so that its replacement can connect through it.
+    /// `None` without [`Cluster::fault_proxies`].
     pub fn fault_proxy(&self, name: &str) -> Option<&FaultProxy> {
-        let found = self.fault_proxies.iter().find(|(behind, _)| behind == name);
+        let found = self
+            .fault_proxies
+            .iter()
+            .find(|(downstream, _)| downstream == name);
         found.map(|(_, proxy)| proxy)
     }
 
@@ -379,27 +400,23 @@ impl ClusterHandle {
         self.fault_proxies.iter().map(|(_, proxy)| proxy).collect()
     }
 
-    /// Takes the component called `name` out of the cluster, as to shut it down or to
-    /// [kill](ComponentHandle::kill) it; of several the first one.
-    ///
-    /// What others send to it before they notice that it has gone is lost, as on any network: a master
-    /// may still give a task to a worker whose shutdown is done, and that call ends by its timeout.
+    /// Removes the first component called `name` from the cluster, so that a test can shut it down or
+    /// [kill](ComponentHandle::kill) it.
     pub fn take(&mut self, name: &str) -> Option<ComponentHandle> {
         let place = self.handles.iter().position(|handle| handle.name() == name);
         place.map(|place| self.handles.remove(place))
     }
 
-    /// Shuts all components down, one after the other in the order in which they were added, so that each
-    /// finishes what those before it had. Each takes at most its
-    /// [`drain_limit`](Builder::drain_limit).
+    /// Shuts down all components one after the other, in the order in which they were added, so that each handles
+    /// the messages of those upstream. Each takes at most its [`drain_limit`](Builder::drain_limit).
     ///
     /// # Errors
     ///
-    /// The first [`RunError`]; the components behind are shut down all the same.
+    /// The first [`RunError`]. The remaining components are shut down all the same.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops all of them at once, in the background.
+    /// Dropping the future stops all components at once, in the background.
     pub async fn shutdown(self) -> Result<(), RunError> {
         let mut outcome = Ok(());
         for handle in self.handles {

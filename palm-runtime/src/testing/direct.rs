@@ -1,7 +1,7 @@
-//! [`Direct`]: a component's methods, called without sockets.
+//! [`Direct`]: calls a component's methods without sockets.
 //!
-//! Each call is a run of the [`Executor`] between two queues, one message long, so that there is no
-//! second way in which a method is called.
+//! Each call runs the [`Executor`] on a single message, between two queues, so that methods are called by the same
+//! code as in a component.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,15 +19,14 @@ use crate::part::{BATCH, Envelope};
 use crate::payload::type_name;
 use crate::queue::{QueueLimits, queue};
 
-/// A component whose methods are called where they are, without sockets.
+/// Calls the methods of a component without sockets.
 ///
-/// Calls see and change one value of the component, as remote calls do: those of `&self` methods run
-/// side by side, those of `&mut self` methods one at a time. A method that asks for a
-/// [`Context`](crate::Context) gets one with the component's name from its macro (a worker has its
-/// master's), a message from nobody, and a cache in memory, which is [`cache`](Self::cache).
+/// All calls share one value of the component, as remote calls do: `&self` methods run concurrently, `&mut self`
+/// methods one at a time. The [`Context`](crate::Context) of a method has the component's name from its macro (of a
+/// worker, its master's), a message without a client, and a cache in memory, which [`cache`](Self::cache) returns.
 ///
-/// Hooks (`scatter`, `gather`, `handle_stream`) are not run: they are between components, so test them
-/// in a [`Cluster`](super::Cluster).
+/// Hooks (`scatter`, `gather`, `handle_stream`) do not run. They act between components: test them in a
+/// [`Cluster`](super::Cluster).
 ///
 /// An example is at the top of `palm::testing`.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ pub struct Direct<C> {
 }
 
 impl<C: Callable> Direct<C> {
-    /// Calls the methods of `component`.
+    /// Returns a `Direct` that calls the methods of `component`.
     pub fn new(component: C) -> Self {
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
         let store = Arc::new(store);
@@ -55,41 +54,40 @@ impl<C: Callable> Direct<C> {
         }
     }
 
-    /// How long a call may take. Default: 60 s, as a client's.
+    /// Sets how long a call may take. Default: 60 s, as for a client.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The cache that methods see in their [`Context`](crate::Context): fill it before a call, and look
-    /// at it afterwards. It is in memory, and empty at first.
+    /// Returns the cache that methods find in their [`Context`](crate::Context). It is in memory and initially empty.
     pub fn cache(&self) -> &Cache {
         &self.context.cache
     }
 
-    /// Calls `function` with `argument`, and gives its answer.
+    /// Calls `function` with `argument`, and returns its answer.
     ///
-    /// Of a function that gives many results it is the first one, and the others are not asked for; see
+    /// Returns the first result of a function with several results, and ends the call then; see
     /// [`call_all`](Self::call_all).
     ///
     /// # Errors
     ///
-    /// Those of [`Client::eval`](crate::Client::eval):
+    /// The errors of [`Client::eval`](crate::Client::eval):
     ///
-    /// - [`CallError::Remote`]: the method failed or panicked, could not read its argument, or does not
-    ///   exist. Its [`kind`](crate::RemoteError::kind) tells which.
-    /// - [`CallError::Timeout`]: it is not done within [`timeout`](Self::timeout), or it is done and gave
-    ///   no answer (`None`), which is told at once.
-    /// - [`CallError::Encode`], [`CallError::Decode`]: argument or answer are not what their types say.
+    /// - [`CallError::Remote`]: the method failed, panicked, could not decode its argument, or does not exist;
+    ///   [`kind`](crate::RemoteError::kind) says which.
+    /// - [`CallError::Timeout`]: the method did not return within [`timeout`](Self::timeout), or returned no answer
+    ///   (`None`), in which case the error is returned at once.
+    /// - [`CallError::Encode`], [`CallError::Decode`]: the argument could not be encoded, or the answer not decoded.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, when the method needs one: it is `blocking`, or waits.
+    /// Outside of a tokio runtime, if the method needs one: it is `blocking`, or awaits a timer or I/O.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the method where it waits; one that is `blocking` goes on in its thread.
+    /// Dropping the future drops the method at its current `.await`; a `blocking` method runs on in its thread.
     pub async fn call<Input, Output: Answer>(
         &self,
         function: Function<Input, Output>,
@@ -108,21 +106,22 @@ impl<C: Callable> Direct<C> {
         }
     }
 
-    /// Calls `function` with `argument`, and gives all of its results: any number for a method that gives
-    /// an iterator or a stream, none for one that gives `None`.
+    /// Calls `function` with `argument`, and returns all of its results.
+    ///
+    /// A method that returns an iterator or a stream has any number of results, one that returns `None` has none.
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call), but for an answer that is missing: the first result that is an error.
-    /// To see those around it, use [`results`](Self::results).
+    /// As for [`call`](Self::call), except that no result is not an error. If a result is an error, the first one is
+    /// returned; [`results`](Self::results) returns each result by itself.
     ///
     /// # Panics
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     pub async fn call_all<Input, Output: Answer>(
         &self,
         function: Function<Input, Output>,
@@ -134,20 +133,20 @@ impl<C: Callable> Direct<C> {
             .collect()
     }
 
-    /// [`call_all`](Self::call_all), with each result for itself, as a [`Job`](crate::Job) gives them:
-    /// a method may go on after a result that is an error.
+    /// Calls `function` with `argument`, and returns each result by itself, as a [`Job`](crate::Job) does: further
+    /// results may follow one that is an error.
     ///
     /// # Errors
     ///
-    /// [`CallError::Encode`] and [`CallError::Timeout`], which leave no result.
+    /// [`CallError::Encode`] and [`CallError::Timeout`].
     ///
     /// # Panics
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     pub async fn results<Input, Output: Answer>(
         &self,
         function: Function<Input, Output>,
@@ -158,20 +157,21 @@ impl<C: Callable> Direct<C> {
         Ok(answers.into_iter().map(read).collect())
     }
 
-    /// Calls a function whose answer nobody wants, such as one that gives nothing, and waits until it is
-    /// done. Remotely that is [`Client::send`](crate::Client::send), which waits for nothing.
+    /// Calls `function` with `argument`, waits until it has returned, and discards its results.
+    ///
+    /// The remote equivalent is [`Client::send`](crate::Client::send), which does not wait.
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call), but for an answer that is missing or cannot be read.
+    /// As for [`call`](Self::call), except that results may be missing and are not decoded.
     ///
     /// # Panics
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     ///
     /// # Cancel safety
     ///
-    /// As [`call`](Self::call).
+    /// As for [`call`](Self::call).
     pub async fn run<Input, Output>(
         &self,
         function: Function<Input, Output>,
@@ -204,16 +204,16 @@ impl<C: Callable> Direct<C> {
             })
     }
 
-    /// The messages that an executor makes of one.
+    /// Runs an executor on one message, and returns the messages that it sends.
     async fn execute(&self, message: Message, wanted: Wanted) -> Vec<Message> {
-        // There is no other call whose results could come before: they leave as they are given.
+        // There is only one call, so its results need not be reordered.
         let executor = Executor::new(self.state.clone()).order(Order::AsDone);
         let (outlet, mut results) = queue(QueueLimits::default());
         let (calls, running) = alone(executor, &self.context, &self.store, Some(outlet)).await;
         let call = Envelope::new(message, IN_ORDER, Instant::now());
         let sent = calls.send(call).await;
-        sent.expect("the inlet is here, and has room for one message");
-        // There is no other: the executor ends with this call.
+        sent.expect("the inlet is open, and has capacity for one message");
+        // Closes the queue, so that the executor ends after this call.
         drop(calls);
 
         let mut answers = Vec::new();
@@ -222,14 +222,14 @@ impl<C: Callable> Direct<C> {
                 Wanted::First => 1,
                 Wanted::All => usize::MAX,
             };
-            // The executor holds the other end until it is done.
+            // The executor holds the sending end until it has ended.
             while answers.len() < enough && results.recv_many(&mut answers, BATCH).await > 0 {}
             answers.truncate(enough);
         };
         let run = async {
             let ended = running.await;
-            ended.expect("an executor runs until its inlet has run dry");
-            // What it gave may still be in the queue.
+            ended.expect("an executor runs until its inlet is closed and empty");
+            // Results may still be in the queue.
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -240,14 +240,14 @@ impl<C: Callable> Direct<C> {
     }
 }
 
-/// How many results of a call somebody looks at.
+/// How many results of a call the caller wants.
 #[derive(Debug, Clone, Copy)]
 enum Wanted {
     First,
     All,
 }
 
-/// What the caller gets for the message that comes back.
+/// Decodes the answer to a call.
 fn read<Input, Output: Answer>(
     function: Function<Input, Output>,
     answer: Message,

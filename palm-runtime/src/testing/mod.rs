@@ -1,31 +1,30 @@
-//! Testing what is built with palm: one component without sockets, or a whole cluster in one process.
+//! Tests of components: one component without sockets, or a whole cluster in one process.
 //!
-//! [`Direct`] calls the methods of a component where they are, as a client would see them: arguments
-//! and answers go through the same bytes, errors and panics come back as the same
-//! [`CallError::Remote`](crate::CallError::Remote). [`Cluster`] runs components with their sockets, on
-//! free ports of this machine, each attached to those before it.
+//! [`Direct`] calls the methods of a component in place, with the same results as a client: arguments and answers
+//! pass through the same encoding, and errors and panics are returned as
+//! [`CallError::Remote`](crate::CallError::Remote). [`Cluster`] runs components with their sockets on free ports of
+//! this machine, and connects each to its upstream components.
 //!
-//! Begin with `Direct`: it is exact and takes microseconds. A `Cluster` shows what is between
-//! components: steps that fit each other, work that is spread, hooks, and what is lost at a shutdown.
+//! Start with `Direct`: it is exact, and a call takes microseconds. A `Cluster` tests what happens between
+//! components: whether steps fit each other, the distribution of work, hooks, and shutdowns.
 //!
-//! # Failures
+//! # Faults
 //!
-//! [`Faults`] lets things go wrong, from a seed, so that a test that failed can be repeated. A [`FaultProxy`] is a
-//! TCP proxy in front of an address, to which peers connect in its place: it is cut, held, made late,
-//! or refuses everybody, at once or at the n-th message that passes. [`Cluster::fault_proxies`] puts one between
-//! all components, and [`Faults::random`] plans what happens to each.
-//! [`ComponentHandle::kill`](crate::ComponentHandle::kill) ends a component as a crash does, and a
-//! [`Restartable`] one comes back.
+//! [`Faults`] injects faults from a seed, so that a failed test can be repeated. A [`FaultProxy`] is a TCP proxy in
+//! front of an address, which peers connect to instead. It cuts, holds, delays or refuses connections, at once or
+//! after the n-th message. [`Cluster::fault_proxies`] puts one between all components, and [`Faults::random`]
+//! schedules random faults on each. [`ComponentHandle::kill`](crate::ComponentHandle::kill) ends a component as a
+//! crash does, and a [`Restartable`] starts it again.
 //!
-//! | it should happen | write |
+//! | a fault should happen | use |
 //! |---|---|
-//! | at the n-th message, exactly | [`FaultProxy::cut_after`]; or [`FaultProxy::hold_after`] and [`FaultProxy::held`], then [`Restartable::kill`] or anything else, then [`FaultProxy::heal`] |
-//! | about when so much has passed | [`FaultProxy::passed`], [`FaultProxy::until`] |
-//! | about when a component has done so much | [`Restartable::until`], [`until`] |
+//! | exactly at the n-th message | [`FaultProxy::cut_after`]; or [`FaultProxy::hold_after`] and [`FaultProxy::held`], then [`Restartable::kill`] or anything else, then [`FaultProxy::heal`] |
+//! | after about n messages | [`FaultProxy::passed`], [`FaultProxy::until`] |
+//! | when a component has handled about n calls | [`Restartable::until`], [`until`] |
 //! | at random | [`Faults::random`] |
 //!
-//! With the default [`LinkOptions`](crate::LinkOptions) a worker that is held counts as gone after 12 s; a
-//! test of what happens then sets a shorter idle timeout.
+//! With the default [`LinkOptions`](crate::LinkOptions) a worker whose traffic is held counts as lost after 12 s; set
+//! a shorter `idle_timeout` to test what happens then.
 
 mod cluster;
 mod direct;

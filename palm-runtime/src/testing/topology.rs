@@ -1,15 +1,15 @@
-//! Who is behind whom in a cluster: every rule of it, as a plain function of what was written.
+//! Which component of a cluster is downstream of which others: all rules, as plain functions of the members.
 
 use crate::component::{ComponentKind, StartError};
 
-/// One component, as far as its place is concerned.
+/// A component of a cluster, as far as the topology needs it.
 #[derive(Debug)]
 pub(super) struct TopologyMember {
     pub(super) name: String,
     pub(super) kind: ComponentKind,
-    /// Whom it was told to be behind; empty for the default of its kind.
-    pub(super) behind: Vec<String>,
-    /// Whether its options say whom it follows, outside of the cluster.
+    /// The names of its upstream components as set by the user; empty for the default of its kind.
+    pub(super) upstream: Vec<String>,
+    /// Whether its options name the component that it follows, which is not part of the cluster.
     pub(super) follows_others: bool,
 }
 
@@ -18,7 +18,7 @@ impl TopologyMember {
         matches!(self.kind, ComponentKind::Worker | ComponentKind::MuxWorker)
     }
 
-    /// Whether clients call it.
+    /// Returns whether clients call it.
     pub(super) fn is_entry_point(&self) -> bool {
         matches!(self.kind, ComponentKind::Server | ComponentKind::Master)
     }
@@ -35,78 +35,80 @@ impl TopologyMember {
     }
 }
 
-/// Who is behind whom, by number.
+/// The upstream components of each member, by index.
 #[derive(Debug)]
 pub(super) struct Topology {
-    /// Whom each member follows; of a worker, its master.
-    pub(super) behind: Vec<Vec<usize>>,
-    /// Whether another component follows it. Workers do not.
+    /// The components that each member follows; for a worker, its master.
+    pub(super) upstream: Vec<Vec<usize>>,
+    /// Whether another component, other than a worker, follows the member.
     is_followed: Vec<bool>,
 }
 
 impl Topology {
-    pub(super) fn of(members: &[TopologyMember]) -> Result<Self, StartError> {
+    pub(super) fn new(members: &[TopologyMember]) -> Result<Self, StartError> {
         let mut topology = Self {
-            behind: Vec::new(),
+            upstream: Vec::new(),
             is_followed: vec![false; members.len()],
         };
         if !members.iter().any(TopologyMember::is_entry_point) {
             return Err(StartError::Option {
                 component: "cluster".to_owned(),
-                problem: "there is neither a server nor a master in it that a client could call"
+                problem: "it has neither a server nor a master, so no client could call it"
                     .to_owned(),
             });
         }
         for (number, member) in members.iter().enumerate() {
-            let behind = topology.place(member, &members[..number])?;
+            let upstream = topology.upstream_of(member, &members[..number])?;
             if !member.is_worker() {
-                for &before in &behind {
+                for &before in &upstream {
                     topology.is_followed[before] = true;
                 }
             }
-            topology.behind.push(behind);
+            topology.upstream.push(upstream);
         }
         Ok(topology)
     }
 
-    fn place(
+    fn upstream_of(
         &self,
         member: &TopologyMember,
         before: &[TopologyMember],
     ) -> Result<Vec<usize>, StartError> {
-        if member.behind.is_empty() {
-            return self.default_place(member, before);
+        if member.upstream.is_empty() {
+            return self.default_upstream(member, before);
         }
         let kind = member.kind;
         if member.is_entry_point() || member.follows_others {
             let problem = match member.is_entry_point() {
-                true => format!("a {kind} is behind nobody"),
-                false => "its options say already whom it follows".to_owned(),
+                true => format!("a {kind} has no upstream component"),
+                false => "its options already name the component that it follows".to_owned(),
             };
             return Err(member.error(problem));
         }
-        if kind != ComponentKind::Sink && member.behind.len() > 1 {
-            return Err(member.error(format!("a {kind} is behind one component, not several")));
+        if kind != ComponentKind::Sink && member.upstream.len() > 1 {
+            return Err(member.error(format!("a {kind} has one upstream component, not several")));
         }
         let find = |name: &String| {
             let found = before.iter().position(|other| other.name == *name);
             match found {
-                None => Err(member.error(format!("there is no `{name}` before it"))),
+                None => {
+                    Err(member.error(format!("no component called `{name}` was added before it")))
+                }
                 Some(found) if member.is_worker() && !before[found].has_workers() => Err(member
                     .error(format!(
                         "`{name}` has no workers: it is a {}",
                         before[found].kind
                     ))),
                 Some(found) if before[found].is_worker() => {
-                    Err(member.error(format!("nobody follows a worker, as `{name}` is")))
+                    Err(member.error(format!("`{name}` is a worker, which no component follows")))
                 }
                 Some(found) => Ok(found),
             }
         };
-        member.behind.iter().map(find).collect()
+        member.upstream.iter().map(find).collect()
     }
 
-    fn default_place(
+    fn default_upstream(
         &self,
         member: &TopologyMember,
         before: &[TopologyMember],
@@ -115,11 +117,11 @@ impl Topology {
             return Ok(Vec::new());
         }
         let kind = member.kind;
-        let last = |is_meant: fn(&TopologyMember) -> bool| {
-            let last = before.iter().rposition(is_meant);
+        let last = |is_fitting: fn(&TopologyMember) -> bool| {
+            let last = before.iter().rposition(is_fitting);
             last.into_iter().collect::<Vec<_>>()
         };
-        let (behind, needs) = match kind {
+        let (upstream, needs) = match kind {
             ComponentKind::Worker | ComponentKind::MuxWorker => {
                 (last(TopologyMember::has_workers), "a master or hub")
             }
@@ -128,15 +130,15 @@ impl Topology {
                     |&other: &usize| !before[other].is_worker() && !self.is_followed[other];
                 (
                     (0..before.len()).filter(is_open).collect(),
-                    "a component that nobody follows",
+                    "a component without followers",
                 )
             }
             _ => (last(|other| !other.is_worker()), "a component"),
         };
-        if behind.is_empty() {
-            return Err(member.error(format!("a {kind} needs {needs} before it in the cluster")));
+        if upstream.is_empty() {
+            return Err(member.error(format!("a {kind} needs {needs}, added before it")));
         }
-        Ok(behind)
+        Ok(upstream)
     }
 }
 
@@ -144,7 +146,7 @@ impl Topology {
 mod tests {
     use super::*;
 
-    /// `kind name behind..` for each member; `expected` has the numbers of those that each is behind.
+    /// `kind name upstream..` for each member; `expected` has the indices of the upstream components of each.
     fn check(members: &[&str], expected: Result<&[&[usize]], &str>) {
         let member = |text: &&str| {
             let mut words = text.split(' ').map(str::to_owned);
@@ -159,20 +161,20 @@ mod tests {
             TopologyMember {
                 name: words.next().unwrap(),
                 kind,
-                behind: words.collect(),
+                upstream: words.collect(),
                 follows_others: false,
             }
         };
         let members: Vec<_> = members.iter().map(member).collect();
-        match (Topology::of(&members), expected) {
-            (Ok(topology), Ok(behind)) => assert_eq!(topology.behind, behind),
+        match (Topology::new(&members), expected) {
+            (Ok(topology), Ok(upstream)) => assert_eq!(topology.upstream, upstream),
             (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
-            (topology, _) => panic!("{topology:?} in the place of {expected:?}"),
+            (topology, _) => panic!("{topology:?} instead of {expected:?}"),
         }
     }
 
     #[test]
-    fn each_is_behind_those_before_it() {
+    fn default_upstream_is_the_last_component_of_a_fitting_kind() {
         check(&["server a"], Ok(&[&[]]));
         check(
             &["server a", "pipeline b", "pipeline c"],
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_part_and_meet_where_it_is_said() {
+    fn streams_fork_and_join_at_named_components() {
         check(
             &["server a", "pipeline b", "pipeline c a", "sink d"],
             Ok(&[&[], &[0], &[0], &[1, 2]]),
@@ -220,17 +222,17 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_refused() {
-        let nobody = "cannot start `cluster`: there is neither a server nor a master in it that a client could call";
-        check(&[], Err(nobody));
-        check(&["pipeline a"], Err(nobody));
+    fn members_without_a_fitting_upstream_are_refused() {
+        let no_entry_point = "cannot start `cluster`: it has neither a server nor a master, so no client could call it";
+        check(&[], Err(no_entry_point));
+        check(&["pipeline a"], Err(no_entry_point));
         check(
             &["pipeline a", "server b"],
-            Err("cannot start `a`: a pipeline needs a component before it in the cluster"),
+            Err("cannot start `a`: a pipeline needs a component, added before it"),
         );
         check(
             &["server a", "worker w"],
-            Err("cannot start `w`: a worker needs a master or hub before it in the cluster"),
+            Err("cannot start `w`: a worker needs a master or hub, added before it"),
         );
         check(
             &["server a", "worker w a"],
@@ -238,19 +240,19 @@ mod tests {
         );
         check(
             &["master a", "worker w", "pipeline b w"],
-            Err("cannot start `b`: nobody follows a worker, as `w` is"),
+            Err("cannot start `b`: `w` is a worker, which no component follows"),
         );
         check(
             &["server a", "pipeline b c", "pipeline c"],
-            Err("cannot start `b`: there is no `c` before it"),
+            Err("cannot start `b`: no component called `c` was added before it"),
         );
         check(
             &["server a", "server b a"],
-            Err("cannot start `b`: a server is behind nobody"),
+            Err("cannot start `b`: a server has no upstream component"),
         );
         check(
             &["server a", "server b", "pipeline c a b"],
-            Err("cannot start `c`: a pipeline is behind one component, not several"),
+            Err("cannot start `c`: a pipeline has one upstream component, not several"),
         );
     }
 }

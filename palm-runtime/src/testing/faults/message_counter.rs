@@ -1,25 +1,25 @@
-//! Where in a stream of ZMTP 3 bytes a message ends (RFC 23 and 37).
+//! Finds the ends of messages in a stream of ZMTP 3 bytes (RFC 23 and 37).
 //!
-//! A greeting of 64 bytes, then frames: a byte of flags, a length of 1 byte or of 8, and the body. What
-//! is no ZMTP 3 passes without being counted.
+//! The stream is a greeting of 64 bytes and then frames: a byte of flags, a length of 1 or 8 bytes, and the body.
+//! Bytes of other protocols pass uncounted.
 
 /// Another frame of the same message follows.
 const MORE: u8 = 1;
 /// The length has 8 bytes.
 const LONG: u8 = 2;
-/// The frame is for the sockets, not for their users.
+/// The frame is a command between sockets, not part of a message.
 const COMMAND: u8 = 4;
 
 const GREETING_BYTES: u8 = 64;
 
-/// One direction of one connection.
+/// The position in one direction of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MessageCounter(StreamPosition);
 
-/// What the next byte is part of.
+/// The element that the next byte belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum StreamPosition {
-    /// So many bytes of the greeting are known.
+    /// The greeting, of which this many bytes were read.
     Greeting(u8),
     Flags,
     Length {
@@ -31,7 +31,7 @@ enum StreamPosition {
         missing: u64,
         ends_message: bool,
     },
-    /// It is no ZMTP 3.
+    /// The stream is not ZMTP 3.
     Foreign,
 }
 
@@ -40,8 +40,8 @@ impl MessageCounter {
         Self(StreamPosition::Greeting(0))
     }
 
-    /// Takes bytes up to the end of the message number `limit`, or all of them. Returns how many bytes
-    /// those are, and how many messages end in them.
+    /// Consumes bytes up to the end of the `limit`th message, or all of them. Returns how many bytes were consumed,
+    /// and how many messages end in them.
     pub(super) fn take(&mut self, bytes: &[u8], limit: u64) -> (usize, u64) {
         let (mut taken, mut messages) = (0, 0);
         while messages < limit && taken < bytes.len() {
@@ -52,8 +52,8 @@ impl MessageCounter {
         (taken, messages)
     }
 
-    /// Takes at least one byte of `bytes`, which has one. Returns how many, and whether a message ends
-    /// behind them.
+    /// Consumes at least one byte of `bytes`, which is not empty. Returns how many were consumed, and whether a
+    /// message ends with the last of them.
     fn step(&mut self, bytes: &[u8]) -> (usize, bool) {
         let byte = bytes[0];
         match &mut self.0 {
@@ -143,12 +143,12 @@ mod tests {
             0 => frame.push(u8::try_from(body).unwrap()),
             _ => frame.extend((body as u64).to_be_bytes()),
         }
-        // What is in a body looks like flags.
+        // Bytes of the body look like flags.
         frame.extend(std::iter::repeat_n(0, body));
         frame
     }
 
-    /// A greeting, and behind it frames, as their flags and lengths.
+    /// Returns a greeting and frames with these flags and lengths.
     fn stream(frames: &[(u8, usize)]) -> Vec<u8> {
         let frames = frames.iter().map(|&(flags, body)| frame(flags, body));
         std::iter::once(greeting())
@@ -163,19 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_counted_and_nothing_else() {
+    fn counter_counts_whole_messages_and_no_commands() {
         check(&stream(&[]), 0);
         check(&stream(&[(0, 5)]), 1);
         check(&stream(&[(0, 0), (0, 255), (LONG, 0), (LONG, 70_000)]), 4);
         check(&stream(&[(MORE, 3), (MORE | LONG, 300), (0, 0)]), 1);
         check(&stream(&[(MORE, 0), (0, 1), (0, 1)]), 2);
         check(&stream(&[(COMMAND, 20), (COMMAND | LONG, 300), (0, 1)]), 1);
-        // The last one is not whole.
+        // The last message is incomplete.
         check(&stream(&[(0, 5), (0, 5)])[..77], 1);
     }
 
     #[test]
-    fn what_is_no_zmtp_passes_uncounted() {
+    fn counter_ignores_bytes_of_other_protocols() {
         check(b"", 0);
         check(b"GET / HTTP/1.1\r\n\r\n", 0);
         check(&[0xff; 200], 0);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_ends_with_the_message() {
+    fn counter_stops_at_the_end_of_the_last_message() {
         let bytes = stream(&[(MORE, 3), (0, 4), (COMMAND, 1), (LONG, 2), (0, 0)]);
         let mut messages = MessageCounter::new();
         assert_eq!(messages.take(&bytes, 0), (0, 0));
@@ -200,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_the_bytes_are_split_changes_nothing(
+        fn counter_does_not_depend_on_how_bytes_are_split(
             frames in prop::collection::vec((0u8..8, 0usize..400), 0..20),
             pieces in prop::collection::vec(1usize..100, 1..50),
             limit in 1u64..5,
@@ -225,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_pass(bytes in prop::collection::vec(any::<u8>(), 0..300), greets in any::<bool>()) {
+        fn counter_consumes_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), greets in any::<bool>()) {
             let bytes = if greets { [greeting(), bytes].concat() } else { bytes };
             let (mut whole, mut pieces) = (MessageCounter::new(), MessageCounter::new());
             let (taken, messages) = whole.take(&bytes, u64::MAX);

@@ -1,8 +1,8 @@
-//! [`Faults`]: what goes wrong in a cluster, on purpose and from a seed.
+//! [`Faults`]: fault injection from a seed.
 //!
-//! A [`FaultProxy`] is what users hold; `relay` carries its bytes, under the orders and counts of `state`,
-//! and `messages` finds out where in them a message ends. A [`FaultPlan`] is plain data.
-//! [`Restartable`] kills and restarts a component.
+//! A [`FaultProxy`] (module `proxy`) is what a test holds. `relay` carries the bytes of its connections according
+//! to the settings in `state`, which also counts them; `message_counter` finds the ends of messages in the bytes.
+//! A [`FaultPlan`] is plain data. [`Restartable`] kills and restarts a component.
 
 mod message_counter;
 mod plan;
@@ -21,14 +21,14 @@ pub use proxy::{FaultProxy, FaultProxyError};
 pub use restartable::{Restartable, until};
 pub use state::{FaultProxyStatus, ProxyTraffic};
 
-/// The variable that [`Faults::new`] takes its seed from.
+/// The environment variable from which [`Faults::new`] reads the seed.
 const SEED: &str = "PALM_FAULTS_SEED";
 
-/// Where faults come from: a seed, and the lines and plans that are made from it.
+/// A seeded source of faults: it makes proxies and plans.
 ///
-/// All that is random in them follows from the seed and from the order in which lines and plans are
-/// made: a plan is the same down to the nanosecond, and a line delays what comes on its connections by
-/// the same times. Which message is where at that moment is still up to the machine.
+/// Everything random follows from the seed and from the order in which proxies and plans are made. A plan is the
+/// same down to the nanosecond, and a proxy delays the chunks of its connections by the same times. Which message
+/// a fault meets still depends on the machine.
 ///
 /// An example is at the top of `palm::testing`.
 #[derive(Debug)]
@@ -38,12 +38,13 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Faults from a random seed, or from the one in the environment variable `PALM_FAULTS_SEED`. The
-    /// seed is written to stderr, which tests show when they fail.
+    /// Returns faults from a random seed, or from the seed in the environment variable `PALM_FAULTS_SEED`.
+    ///
+    /// Writes the seed to stderr, which the test harness shows when a test fails.
     ///
     /// # Panics
     ///
-    /// When the variable is set, and no number below 2^64.
+    /// If the variable is set and is not a number below 2^64.
     pub fn new() -> Self {
         match std::env::var(SEED) {
             Ok(seed) => Self::seeded(seed.parse().unwrap_or_else(|_| {
@@ -53,9 +54,9 @@ impl Faults {
         }
     }
 
-    /// Faults from `seed`, which is written to stderr too.
+    /// Returns faults from `seed`, and writes the seed to stderr.
     pub fn seeded(seed: u64) -> Self {
-        // Without it a test that failed cannot be repeated, and few tests have a log.
+        // A failed test cannot be repeated without its seed, and few tests have a log.
         eprintln!("these faults again: {SEED}={seed}, or Faults::seeded({seed})");
         Self {
             seed,
@@ -63,17 +64,18 @@ impl Faults {
         }
     }
 
-    /// The seed.
+    /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// A line in front of `target`, e.g. a component's `db_address`: peers connect to
-    /// [`FaultProxy::address`] in its place. Nobody has to be at the target yet.
+    /// Starts a proxy in front of `target`, such as a component's `db_address`.
+    ///
+    /// Peers connect to [`FaultProxy::address`] instead of the target. The target need not be bound yet.
     ///
     /// # Errors
     ///
-    /// [`FaultProxyError`] when `target` is no `tcp://host:port`, or no port of 127.0.0.1 is free.
+    /// [`FaultProxyError`] if `target` is not of the form `tcp://host:port`, or no port of 127.0.0.1 is free.
     ///
     /// # Cancel safety
     ///
@@ -83,21 +85,22 @@ impl Faults {
         FaultProxy::new(target.as_ref(), rng).await
     }
 
-    /// A plan of random faults on so many lines, within `duration`, a day at most.
-    pub fn plan(&self, lines: usize, duration: Duration) -> FaultPlan {
-        FaultPlan::random(self.fork(), lines, duration)
+    /// Returns a plan of random faults on `proxies` proxies. The plan takes `duration`, at most a day.
+    pub fn plan(&self, proxies: usize, duration: Duration) -> FaultPlan {
+        FaultPlan::random(self.fork(), proxies, duration)
     }
 
-    /// Makes a [`plan`](Self::plan) for `lines` and runs it. It takes `duration`, and leaves the lines
-    /// whole.
+    /// Makes a [`plan`](Self::plan) for `proxies` and runs it, which takes `duration`.
+    ///
+    /// All proxies are healed when this returns.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future makes the lines whole at once.
-    pub async fn random(&self, lines: &[&FaultProxy], duration: Duration) {
-        let plan = self.plan(lines.len(), duration);
-        tracing::info!("faults from seed {}:\n{plan}", self.seed);
-        plan.run(lines).await;
+    /// Dropping the future heals the proxies at once.
+    pub async fn random(&self, proxies: &[&FaultProxy], duration: Duration) {
+        let plan = self.plan(proxies.len(), duration);
+        tracing::info!(seed = self.seed, "running a plan of random faults:\n{plan}");
+        plan.run(proxies).await;
     }
 
     pub(super) fn fork(&self) -> Rng {

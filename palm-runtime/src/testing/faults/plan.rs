@@ -1,4 +1,4 @@
-//! [`FaultPlan`]: which fault comes when, as plain data.
+//! [`FaultPlan`]: a schedule of faults, as plain data.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use tokio::time::Instant;
 
 use super::proxy::FaultProxy;
 
-/// No proxy has more faults in one plan.
+/// The most faults of one proxy in a plan.
 const MAX_FAULTS: usize = 10_000;
 
-/// No plan takes longer.
-const LONGEST_PLAN: Duration = Duration::from_secs(86_400);
+/// The longest duration of a plan.
+const MAX_PLAN: Duration = Duration::from_secs(86_400);
 
-/// Between two faults of a proxy.
-const LONGEST_PAUSE: Duration = Duration::from_millis(300);
+/// The longest pause between two faults of a proxy.
+const MAX_PAUSE: Duration = Duration::from_millis(300);
 
-/// Longest time that a proxy is held, delayed or refused.
-const LONGEST_FAULT: Duration = Duration::from_millis(500);
+/// The longest time that a proxy holds, delays or refuses.
+const MAX_FAULT: Duration = Duration::from_millis(500);
 
-/// Largest delay, in milliseconds.
-const LARGEST_DELAY: u64 = 20;
+/// The longest delay of a chunk, in milliseconds.
+const MAX_DELAY_MILLIS: u64 = 20;
 
-/// Which fault comes when, on which of several proxies. [`Faults::plan`](super::Faults::plan) makes it.
+/// A schedule of faults for several proxies. [`Faults::plan`](super::Faults::plan) makes it.
 ///
-/// On each proxy one fault follows the other, after a pause of at most 300 ms: a cut, or that it is held,
-/// delayed by up to 20 ms, or refused, for at most 500 ms. Lines do not wait for each other. Every fault
-/// is over when the plan is.
+/// The faults of one proxy follow each other after pauses of at most 300 ms: a cut, or traffic that is held,
+/// delayed by up to 20 ms, or refused, for at most 500 ms. Proxies have independent schedules. Every fault ends
+/// within the plan.
 ///
-/// Its `Display` has a proxy of text for each fault.
+/// Its `Display` writes one line for each fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultPlan {
     proxies: usize,
     duration: Duration,
-    /// In the order of their begins.
+    /// Sorted by start time.
     faults: Vec<PlannedFault>,
 }
 
@@ -42,35 +42,35 @@ pub struct FaultPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlannedFault {
-    /// When it begins, counted from the begin of the plan.
+    /// When it starts, counted from the start of the plan.
     pub at: Duration,
-    /// The number of the proxy, from 0 on.
+    /// The index of the proxy.
     pub proxy: usize,
-    /// What happens.
+    /// The fault.
     pub fault: Fault,
 }
 
-/// What happens to a proxy.
+/// A fault of a [`FaultProxy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// All connections end: [`FaultProxy::cut`].
+    /// Closes all connections: [`FaultProxy::cut`].
     Cut,
-    /// Nothing passes for a time: [`FaultProxy::hold`].
+    /// Stops traffic for a time: [`FaultProxy::hold`].
     Hold(Duration),
-    /// Chunks are late, from not at all up to `most`, for a time: [`FaultProxy::delay`].
+    /// Delays chunks by zero up to `most`, for a time: [`FaultProxy::delay`].
     Delay {
         /// The largest delay.
         most: Duration,
         /// How long.
         lasts: Duration,
     },
-    /// Nobody gets through for a time: [`FaultProxy::refuse`].
+    /// Closes all connections, and each new one, for a time: [`FaultProxy::refuse`].
     Refuse(Duration),
 }
 
 impl Fault {
-    /// How long it lasts. A cut is over at once.
+    /// Returns how long the fault lasts: zero for a cut.
     pub fn lasts(&self) -> Duration {
         match *self {
             Self::Cut => Duration::ZERO,
@@ -79,13 +79,13 @@ impl Fault {
     }
 
     fn random(rng: &mut Rng) -> Self {
-        let lasts = up_to(rng, LONGEST_FAULT);
+        let lasts = up_to(rng, MAX_FAULT);
         match rng.u8(..4) {
             0 => Self::Cut,
             1 => Self::Hold(lasts),
             2 => Self::Refuse(lasts),
             _ => Self::Delay {
-                most: Duration::from_millis(rng.u64(1..=LARGEST_DELAY)),
+                most: Duration::from_millis(rng.u64(1..=MAX_DELAY_MILLIS)),
                 lasts,
             },
         }
@@ -93,7 +93,7 @@ impl Fault {
 
     fn begin(&self, proxy: &FaultProxy) {
         match *self {
-            Self::Cut => drop(proxy.order_cut()),
+            Self::Cut => drop(proxy.cut_now()),
             Self::Hold(_) => proxy.hold(),
             Self::Delay { most, .. } => proxy.delay(Duration::ZERO..=most),
             Self::Refuse(_) => proxy.refuse(),
@@ -124,18 +124,18 @@ impl fmt::Display for Fault {
 }
 
 fn up_to(rng: &mut Rng, longest: Duration) -> Duration {
-    // In milliseconds, so that a plan can be read.
+    // In whole milliseconds, so that a plan is easy to read.
     Duration::from_millis(rng.u64(1..=longest.as_millis() as u64))
 }
 
 impl FaultPlan {
     pub(super) fn random(mut rng: Rng, proxies: usize, duration: Duration) -> Self {
-        let duration = duration.min(LONGEST_PLAN);
+        let duration = duration.min(MAX_PLAN);
         let mut faults = Vec::new();
         for proxy in 0..proxies {
             let mut now = Duration::ZERO;
             for _ in 0..MAX_FAULTS {
-                let at = now + up_to(&mut rng, LONGEST_PAUSE);
+                let at = now + up_to(&mut rng, MAX_PAUSE);
                 let fault = Fault::random(&mut rng);
                 now = at + fault.lasts();
                 if now > duration {
@@ -152,32 +152,32 @@ impl FaultPlan {
         }
     }
 
-    /// How long it takes.
+    /// Returns the duration of the plan.
     pub fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// The faults, in the order in which they begin.
+    /// Returns the faults, sorted by start time.
     pub fn faults(&self) -> &[PlannedFault] {
         &self.faults
     }
 
-    /// Lets it happen, and returns when it is over and the proxies are whole.
+    /// Injects the faults, and returns when the plan is over and all proxies are healed.
     ///
     /// # Panics
     ///
-    /// When there are not as many proxies as the plan is for.
+    /// If the number of proxies is not the one that the plan was made for.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future makes the proxies whole at once.
+    /// Dropping the future heals the proxies at once.
     pub async fn run(&self, proxies: &[&FaultProxy]) {
         assert_eq!(
             proxies.len(),
             self.proxies,
-            "the plan is for so many proxies"
+            "the plan was made for this number of proxies"
         );
-        let _whole = HealOnDrop(proxies);
+        let _heal = HealOnDrop(proxies);
         let begin = Instant::now();
         for (at, step) in self.steps() {
             tokio::time::sleep_until(begin + at).await;
@@ -192,7 +192,8 @@ impl FaultPlan {
         tokio::time::sleep_until(begin + self.duration).await;
     }
 
-    /// The begins and ends in their order. On one proxy the end of a fault is before the next begin.
+    /// Returns the starts and ends of all faults, sorted by time. The end of a fault precedes the next start on the
+    /// same proxy.
     fn steps(&self) -> Vec<(Duration, PlanStep)> {
         let ends = self.faults.iter();
         let ends =
@@ -233,7 +234,7 @@ impl fmt::Display for FaultPlan {
         for planned in &self.faults {
             writeln!(formatter, "{planned}")?;
         }
-        write!(formatter, "at {:?} all are whole", self.duration)
+        write!(formatter, "at {:?} all proxies are healed", self.duration)
     }
 }
 
@@ -246,23 +247,22 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_a_plan() {
+    fn plan_is_determined_by_its_seed() {
         assert_eq!(plan(42, 3, 10), plan(42, 3, 10));
         assert_ne!(plan(42, 3, 10), plan(43, 3, 10));
-        // What a seed means stays the same from release to release, within one version of the crate
-        // that the numbers come from.
+        // A seed keeps its plan from release to release, unless the crate of the random numbers changes.
         let text = plan(42, 2, 1).to_string();
         expect_test::expect![[r#"
             at 76ms proxy 1 is delayed by up to 17ms for 106ms
             at 238ms proxy 0 is refused for 247ms
             at 345ms proxy 1 is delayed by up to 15ms for 455ms
             at 497ms proxy 0 is held for 272ms
-            at 1s all are whole"#]]
+            at 1s all proxies are healed"#]]
         .assert_eq(&text);
     }
 
     #[test]
-    fn faults_of_a_line_follow_each_other_and_end_in_time() {
+    fn faults_of_one_proxy_do_not_overlap_and_end_within_the_plan() {
         for seed in 0..100 {
             let plan = plan(seed, 3, 5);
             for proxy in 0..3 {
@@ -276,7 +276,7 @@ mod tests {
                     now = planned.at + planned.fault.lasts();
                 }
                 assert!(now <= plan.duration());
-                assert!(now >= plan.duration() - LONGEST_PAUSE - LONGEST_FAULT);
+                assert!(now >= plan.duration() - MAX_PAUSE - MAX_FAULT);
             }
         }
         assert!(plan(1, 0, 5).faults().is_empty());

@@ -1,4 +1,4 @@
-//! [`FaultProxy`]: a TCP proxy that fails when it is told to.
+//! [`FaultProxy`]: a TCP proxy that injects faults.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -13,28 +13,28 @@ use super::relay::relay;
 use super::state::{FaultProxyStatus, ProxyState, TriggeredFault};
 use crate::socket::{Address, AddressError};
 
-/// A TCP proxy on 127.0.0.1 in front of an address, which fails when it is told to. It is made by
-/// [`Faults::proxy`](super::Faults::proxy); dropping it ends its connections.
+/// A TCP proxy on 127.0.0.1 that injects faults between peers and one target address.
 ///
-/// | order | effect on connections | on new ones | undone by |
+/// [`Faults::proxy`](super::Faults::proxy) makes it. Dropping it closes its connections.
+///
+/// | fault | effect on open connections | on new connections | ended by |
 /// |---|---|---|---|
-/// | [`cut`](Self::cut) | they end | none | |
-/// | [`hold`](Self::hold) | they stay, and nothing passes | they wait | [`release`](Self::release) |
-/// | [`delay`](Self::delay) | each chunk is late by a random time | likewise | [`no_delay`](Self::no_delay) |
-/// | [`refuse`](Self::refuse) | they end | they are closed at once | [`accept`](Self::accept) |
+/// | [`cut`](Self::cut) | are closed | none | |
+/// | [`hold`](Self::hold) | stay open, and no byte passes | wait | [`release`](Self::release) |
+/// | [`delay`](Self::delay) | each chunk is delayed by a random time | likewise | [`no_delay`](Self::no_delay) |
+/// | [`refuse`](Self::refuse) | are closed | are closed at once | [`accept`](Self::accept) |
 ///
-/// [`heal`](Self::heal) undoes all of them.
+/// [`heal`](Self::heal) ends all faults.
 ///
-/// A line covers what is sent to the address that it stands in front of. Peers learn a component's other
-/// addresses from its cache service, and connect to those directly: in front of a `db_address`, a line
-/// has what goes over links, and requests of the cache.
+/// A proxy affects only traffic to its target. Peers read a component's other addresses from its cache service,
+/// and connect to those directly; a proxy in front of a `db_address` carries links and cache requests.
 ///
-/// What is counted are ZeroMQ messages of plain ZMTP 3 connections: whole ones, however many frames they
-/// have, and no commands such as PING. Over a link one message may bring many tasks or results, or none,
-/// as an acknowledgement or heartbeat does. Other bytes pass without being counted.
+/// The proxy counts ZeroMQ messages of plain ZMTP 3 connections: whole messages, whatever their number of frames,
+/// but no commands such as PING. One message of a link can carry many tasks or results, or none if it is an
+/// acknowledgement or a heartbeat. Bytes of other protocols pass uncounted.
 ///
-/// Each connection holds up to 1 MiB in each direction, and reads nothing more while that waits, so that
-/// senders are held up as by any slow network. A line has 1024 connections at once; further ones wait.
+/// Each connection buffers at most 1 MiB per direction and then stops reading, so that senders feel backpressure
+/// as on a slow network. A proxy serves 1024 connections at once; further ones wait.
 #[derive(Debug)]
 pub struct FaultProxy {
     address: String,
@@ -42,30 +42,32 @@ pub struct FaultProxy {
     _relay: AbortOnDropHandle<()>,
 }
 
-/// Why there is no [`FaultProxy`].
+/// The error of [`Faults::proxy`](super::Faults::proxy) and [`FaultProxy::set_target`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FaultProxyError {
-    /// The target is no address.
-    #[error("a line has to lead to an address")]
+    /// The target is not an address.
+    #[error("the target of a fault proxy is not an address")]
     Address(#[from] AddressError),
-    /// The target is nothing that TCP leads to.
-    #[error("a line leads to `tcp://host:port`, not to `{target}`")]
+    /// The target is not a TCP address that can be connected to.
+    #[error(
+        "the target of a fault proxy is `{target}`, and has to be of the form `tcp://host:port`"
+    )]
     Target {
-        /// As it was given.
+        /// The target, as passed by the caller.
         target: String,
     },
     /// No port of this machine could be bound.
-    #[error("no port of 127.0.0.1 for a line to `{target}`")]
+    #[error("cannot bind a port of 127.0.0.1 for a fault proxy in front of `{target}`")]
     Bind {
-        /// As it was given.
+        /// The target, as passed by the caller.
         target: String,
         /// The cause.
         source: io::Error,
     },
 }
 
-/// `host:port` of an address.
+/// Returns `host:port` of an address.
 fn tcp_target(target: &str) -> Result<Arc<str>, FaultProxyError> {
     let address: Address = target.parse()?;
     let text = address.to_string();
@@ -94,71 +96,80 @@ impl FaultProxy {
         })
     }
 
-    /// Where peers connect to, in the place of the target.
+    /// Returns the address that peers connect to instead of the target.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Leads new connections to `target`, e.g. a component that was restarted at another port. Those
-    /// that there are stay.
+    /// Connects new connections to `target`, such as a component that was restarted at another port.
+    ///
+    /// Open connections are not changed.
     ///
     /// # Errors
     ///
-    /// [`FaultProxyError::Address`] and [`FaultProxyError::Target`] when `target` is no `tcp://host:port`.
+    /// [`FaultProxyError::Address`] and [`FaultProxyError::Target`] if `target` is not of the form
+    /// `tcp://host:port`.
     pub fn set_target(&self, target: impl AsRef<str>) -> Result<(), FaultProxyError> {
         let target = tcp_target(target.as_ref())?;
         self.state.configure(|settings| settings.target = target);
         Ok(())
     }
 
-    /// Ends all connections, and returns when they have ended; peers may connect anew meanwhile. What
-    /// waits in the line is lost; what has passed arrives.
+    /// Closes all connections, and returns once they are closed.
+    ///
+    /// Peers may reconnect meanwhile. Bytes in the proxy are lost; bytes that have passed it arrive.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing: they end all the same.
+    /// Dropping the future does not keep the connections from being closed.
     pub async fn cut(&self) {
-        self.order_cut().await;
+        self.cut_now().await;
     }
 
-    /// [`cut`](Self::cut) at once; the future is for who wants to wait.
-    pub(super) fn order_cut(&self) -> impl Future<Output = ()> + use<> {
+    /// Closes all connections, even if the returned future is not polled; the future waits for them.
+    pub(super) fn cut_now(&self) -> impl Future<Output = ()> + use<> {
         let connections = self.state.cut();
         async move { connections.wait().await }
     }
 
-    /// Ends all connections behind the message number `messages` from now on, counted over both
-    /// directions of all connections. Nothing passes behind that message. Where a `..._after` waits
-    /// already, this takes its place; 0 is now.
+    /// Closes all connections after the next `messages` messages, counted over both directions of all
+    /// connections.
+    ///
+    /// No byte passes after the last of these messages. Replaces an earlier `cut_after` or `hold_after` that was not
+    /// triggered yet. With 0, closes them at once.
     pub fn cut_after(&self, messages: u64) {
         self.state.arm(messages, TriggeredFault::Cut);
     }
 
-    /// Holds everything: connections stay, and nothing passes in either direction, not even their end. What
-    /// is just being written, 16 KiB at most for each direction of a connection, still passes.
+    /// Stops all traffic: connections stay open, and no byte passes in either direction, nor does their end.
+    ///
+    /// Bytes that are being written still pass, at most 16 KiB per direction of a connection.
     pub fn hold(&self) {
         self.state.configure(|settings| settings.is_held = true);
     }
 
-    /// [`hold`](Self::hold) behind the message number `messages` from now on, as
-    /// [`cut_after`](Self::cut_after) counts. [`held`](Self::held) tells when.
+    /// Stops all traffic as [`hold`](Self::hold) does, after the next `messages` messages as counted by
+    /// [`cut_after`](Self::cut_after).
+    ///
+    /// [`held`](Self::held) waits until that has happened.
     pub fn hold_after(&self, messages: u64) {
         self.state.arm(messages, TriggeredFault::Hold);
     }
 
-    /// Waits until the line is held. Returns at once when it is. Cancel safe.
+    /// Waits until traffic is held. Returns at once if it is. Cancel safe.
     pub async fn held(&self) {
         self.until(|status| status.is_held).await;
     }
 
-    /// Lets everything pass again, in order, what has waited first.
+    /// Resumes traffic. Held bytes pass first and in order.
     pub fn release(&self) {
         self.state.release();
     }
 
-    /// Delays each chunk, 16 KiB at most, by a random time within `delay`, a day at most. Connections
-    /// overtake each other; within one and the same direction of a connection the order stays. Default: no
-    /// delay. What is on its way already is as late as it was.
+    /// Delays each chunk of at most 16 KiB by a random time within `delay`, at most a day. Default: no delay.
+    ///
+    /// The order within one direction of a connection is kept; connections overtake each other. Chunks that the
+    /// proxy has already read keep their delay.
     pub fn delay(&self, delay: RangeInclusive<Duration>) {
         self.state.configure(|settings| settings.delay = delay);
     }
@@ -168,18 +179,19 @@ impl FaultProxy {
         self.delay(Duration::ZERO..=Duration::ZERO);
     }
 
-    /// Lets nobody through: ends all connections, and each new one as soon as it is made.
+    /// Closes all connections, and each new one as soon as it is accepted.
     pub fn refuse(&self) {
         self.state.configure(|settings| settings.is_refused = true);
         self.state.cut();
     }
 
-    /// Lets peers through again; they connect when they try the next time.
+    /// Serves new connections again. Peers connect at their next attempt.
     pub fn accept(&self) {
         self.state.configure(|settings| settings.is_refused = false);
     }
 
-    /// Makes the line whole: nothing is held, delayed or refused any more, and no `..._after` waits.
+    /// Ends all faults: releases traffic, removes delays, accepts connections, and cancels `cut_after` and
+    /// `hold_after`.
     pub fn heal(&self) {
         self.state.disarm();
         self.no_delay();
@@ -187,24 +199,25 @@ impl FaultProxy {
         self.release();
     }
 
-    /// What has passed until now, and how the line is.
+    /// Returns the traffic so far and the faults that are active.
     pub fn status(&self) -> FaultProxyStatus {
         *self.state.status.borrow()
     }
 
-    /// Waits until the line's status is as it should be, and returns it: for so many messages that have
-    /// passed, connections that were opened, or cuts. Cancel safe.
+    /// Waits until `is_right` returns true for the proxy's status, and returns that status: until a number of
+    /// messages has passed, or of connections was opened, for example. Cancel safe.
     pub async fn until(
         &self,
         mut is_right: impl FnMut(&FaultProxyStatus) -> bool,
     ) -> FaultProxyStatus {
         let mut status = self.state.status.subscribe();
         let status = status.wait_for(|status| is_right(status)).await;
-        *status.expect("the state lives as long as the line")
+        *status.expect("the state lives as long as the proxy")
     }
 
-    /// Waits until so many messages have passed since the line was made, in both directions together. By
-    /// the time it returns there may be more; [`hold_after`](Self::hold_after) is exact. Cancel safe.
+    /// Waits until `messages` messages have passed since the proxy was made, in both directions together.
+    ///
+    /// More may have passed when it returns; [`hold_after`](Self::hold_after) is exact. Cancel safe.
     pub async fn passed(&self, messages: u64) {
         self.until(|status| status.messages() >= messages).await;
     }

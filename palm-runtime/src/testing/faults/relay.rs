@@ -1,4 +1,4 @@
-//! The task of a line: accepts connections, and carries their bytes to the target and back.
+//! The task of a fault proxy: accepts connections, and carries their bytes to the target and back.
 
 use std::io;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 use super::message_counter::MessageCounter;
 use super::state::{Direction, ProxySettings, ProxyState};
 
-/// What is read at once.
-const CHUNK_BYTES: usize = 16 * 1024;
+/// The most bytes that are read at once.
+const MAX_CHUNK_BYTES: usize = 16 * 1024;
 
-/// Chunks that wait in each direction of a connection; with more, nothing is read.
-const CHUNKS: usize = 64;
+/// The most chunks that are buffered in each direction of a connection.
+const MAX_CHUNKS: usize = 64;
 
-/// Further ones wait in the system.
+/// Further connections wait in the backlog of the operating system.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// Runs until it is aborted, which ends all connections.
+/// Serves connections until it is aborted, which closes all of them.
 pub(super) async fn relay(listener: TcpListener, state: Arc<ProxyState>, mut rng: Rng) {
     let mut connections = JoinSet::new();
     loop {
@@ -38,7 +38,7 @@ pub(super) async fn relay(listener: TcpListener, state: Arc<ProxyState>, mut rng
                         connections.spawn(connection(peer, state.clone(), rng.fork()));
                     }
                     Err(error) => {
-                        tracing::warn!("a line of a test cannot accept: {error}");
+                        tracing::warn!(%error, "a fault proxy cannot accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
@@ -48,7 +48,7 @@ pub(super) async fn relay(listener: TcpListener, state: Arc<ProxyState>, mut rng
 }
 
 async fn connection(peer: TcpStream, state: Arc<ProxyState>, rng: Rng) {
-    // In this order: who refuses does so before it ends the connections that there are.
+    // The generation is read first: `refuse` sets its flag before it cuts, so that a connection of the next generation sees it.
     let generation = state.generation();
     if state.settings.borrow().is_refused {
         return;
@@ -57,7 +57,7 @@ async fn connection(peer: TcpStream, state: Arc<ProxyState>, rng: Rng) {
     let carried = generation.cut.run_until_cancelled(carried);
     let carried = generation.connections.track_future(carried).await;
     if let Some(Err(error)) = carried {
-        tracing::debug!("a connection of a line ended: {error}");
+        tracing::debug!(%error, "a connection of a fault proxy ended");
     }
 }
 
@@ -68,7 +68,7 @@ async fn carry(
     mut rng: Rng,
 ) -> io::Result<()> {
     let mut settings = state.settings.subscribe();
-    let target = passing(&mut settings).await.target;
+    let target = until_passing(&mut settings).await.target;
     let target = TcpStream::connect(&*target).await?;
     peer.set_nodelay(true)?;
     target.set_nodelay(true)?;
@@ -83,9 +83,9 @@ async fn carry(
     Ok(())
 }
 
-/// The settings, as soon as they let anything pass. Cancel safe.
-async fn passing(settings: &mut watch::Receiver<ProxySettings>) -> ProxySettings {
-    let passing = settings.wait_for(ProxySettings::lets_pass).await;
+/// Waits until traffic may pass, and returns the settings of that moment. Cancel safe.
+async fn until_passing(settings: &mut watch::Receiver<ProxySettings>) -> ProxySettings {
+    let passing = settings.wait_for(ProxySettings::is_passing).await;
     passing.expect("the state outlives its connections").clone()
 }
 
@@ -108,24 +108,24 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
-/// What has been read, and when it may go on.
+/// Bytes that were read, and the time from which they may be written.
 struct Chunk {
     due: Instant,
-    /// None at the end; an error where the sender broke the connection off.
+    /// Empty at the end of the stream; an error if the sender aborted the connection.
     bytes: io::Result<Bytes>,
 }
 
-/// Whose bytes they are, and what ends them.
+/// The proxy, the token that cuts the connection, and the direction.
 type RelayPath<'a> = (&'a Arc<ProxyState>, &'a CancellationToken, Direction);
 
-/// Passes one direction, to its end.
+/// Relays one direction of a connection until it ends.
 async fn pass(
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
     way: RelayPath<'_>,
     rng: Rng,
 ) -> io::Result<()> {
-    let (sender, chunks) = mpsc::channel(CHUNKS);
+    let (sender, chunks) = mpsc::channel(MAX_CHUNKS);
     let settings = way.0.settings.subscribe();
     tokio::try_join!(read(from, sender, settings, rng), write(chunks, to, way))?;
     Ok(())
@@ -137,7 +137,7 @@ async fn read(
     settings: watch::Receiver<ProxySettings>,
     mut rng: Rng,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut buffer = vec![0; MAX_CHUNK_BYTES];
     let mut due = Instant::now();
     loop {
         let bytes = from.read(&mut buffer).await;
@@ -146,9 +146,9 @@ async fn read(
         let delay = settings.borrow().delay.clone();
         let (least, most) = (nanos(*delay.start()), nanos(*delay.end()));
         let delay = Duration::from_nanos(rng.u64(least..=most.max(least)));
-        // Within a connection nothing overtakes.
+        // Chunks of one direction do not overtake each other.
         due = due.max(Instant::now() + delay);
-        // An error is told when those before it have passed, as on a network.
+        // An error is passed on after the bytes that were read before it, as on a network.
         let sent = chunks.send(Chunk { due, bytes }).await;
         if is_end || sent.is_err() {
             return Ok(());
@@ -157,7 +157,7 @@ async fn read(
 }
 
 fn nanos(duration: Duration) -> u64 {
-    // A day is for ever in a test, and can be added to any time.
+    // A day outlasts any test, and can be added to any `Instant`.
     duration.min(Duration::from_secs(86_400)).as_nanos() as u64
 }
 
@@ -170,14 +170,14 @@ async fn write(
     let mut messages = MessageCounter::new();
     while let Some(Chunk { due, bytes }) = chunks.recv().await {
         tokio::time::sleep_until(due).await;
-        passing(&mut settings).await;
+        until_passing(&mut settings).await;
         let mut bytes = bytes?;
         if bytes.is_empty() {
             return to.shutdown().await;
         }
         while !bytes.is_empty() {
             let Some(admitted) = state.admit(cut, &mut messages, &bytes)? else {
-                passing(&mut settings).await;
+                until_passing(&mut settings).await;
                 continue;
             };
             to.write_all(&bytes[..admitted.bytes]).await?;

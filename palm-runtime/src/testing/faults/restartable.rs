@@ -1,4 +1,4 @@
-//! [`Restartable`]: a component that is killed and comes back.
+//! [`Restartable`]: a component that a test kills and starts again.
 
 use std::fmt;
 use std::io;
@@ -11,14 +11,14 @@ use crate::component::{ComponentHandle, RunError};
 use crate::metrics::Metrics;
 use crate::{Error, Result};
 
-/// How long a component that comes back may wait for its address: another program may use it for a
-/// moment, or the system still closes it.
-const ADDRESS_LIMIT: Duration = Duration::from_secs(5);
+/// How long a restart is retried if the address is in use: the operating system may still be closing it, or
+/// another program may use it for a moment.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often counters are read; nothing tells of them.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often counters are polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A component that can be killed and started again. Dropping it tells the component to stop.
+/// A component that can be killed and started again. Dropping it stops the component.
 pub struct Restartable {
     start: Box<dyn FnMut() -> BoxFuture<'static, Result<ComponentHandle>> + Send>,
     handle: Option<ComponentHandle>,
@@ -27,16 +27,16 @@ pub struct Restartable {
 impl Restartable {
     /// Starts the component; `start` is called again at each [`restart`](Self::restart).
     ///
-    /// A component with clients should come back at the same `db_address`: bind it to a fixed port, or let
-    /// peers connect to a [`FaultProxy`](super::FaultProxy), which [leads](super::FaultProxy::set_target) to the new one then.
+    /// A component with clients should keep its `db_address`: bind it to a fixed port, or connect peers to a
+    /// [`FaultProxy`](super::FaultProxy) and [set its target](super::FaultProxy::set_target) after the restart.
     ///
     /// # Errors
     ///
-    /// What `start` fails with.
+    /// The error of `start`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing running, as far as `start` does.
+    /// Dropping the future drops the one of `start`, and starts nothing else.
     pub async fn start<F, S>(mut start: F) -> Result<Self>
     where
         F: FnMut() -> S + Send + 'static,
@@ -49,7 +49,7 @@ impl Restartable {
         })
     }
 
-    /// The component that runs; `None` after a [`kill`](Self::kill).
+    /// Returns the running component, or `None` after a [`kill`](Self::kill).
     pub fn handle(&self) -> Option<&ComponentHandle> {
         self.handle.as_ref()
     }
@@ -58,30 +58,29 @@ impl Restartable {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing: the component ends in the background.
+    /// Dropping the future does not stop the kill: the component ends in the background.
     pub async fn kill(&mut self) {
         if let Some(handle) = self.handle.take() {
             handle.kill().await;
         }
     }
 
-    /// Starts the component anew; one that runs is killed before. Where its address is still in use it
-    /// tries again, for at most 5 s.
+    /// Kills the component if it runs, and starts it again. Retries for at most 5 s while its address is in use.
     ///
     /// # Errors
     ///
-    /// What `start` fails with. The component is dead then, and may be restarted again.
+    /// The error of `start`. The component does not run then, and can be restarted again.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the component dead.
+    /// Dropping the future leaves the component killed.
     pub async fn restart(&mut self) -> Result<&ComponentHandle> {
         self.kill().await;
-        let deadline = Instant::now() + ADDRESS_LIMIT;
+        let deadline = Instant::now() + RESTART_TIMEOUT;
         let handle = loop {
             match (self.start)().await {
                 Err(error) if is_in_use(&error) && Instant::now() < deadline => {
-                    tokio::time::sleep(10 * LOOK).await;
+                    tokio::time::sleep(10 * POLL_INTERVAL).await;
                 }
                 started => break started?,
             }
@@ -89,8 +88,8 @@ impl Restartable {
         Ok(self.handle.insert(handle))
     }
 
-    /// Waits until the component's counters are as they should be, as [`until`] does. For ever, when it
-    /// is dead. Cancel safe.
+    /// Waits until `is_right` returns true for the component's counters, as [`until`] does; for ever if the component
+    /// does not run. Cancel safe.
     pub async fn until(&self, is_right: impl FnMut(&Metrics) -> bool) -> Metrics {
         match &self.handle {
             Some(handle) => until(handle, is_right).await,
@@ -102,11 +101,11 @@ impl Restartable {
     ///
     /// # Errors
     ///
-    /// [`RunError`] when a part failed, or the component was not done in time.
+    /// [`RunError`] if a part failed, or the component did not drain within its limit.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future lets the component go on to stop.
+    /// Dropping the future does not stop the shutdown.
     pub async fn shutdown(mut self) -> Result<(), RunError> {
         match self.handle.take() {
             Some(handle) => handle.shutdown().await,
@@ -124,9 +123,10 @@ impl fmt::Debug for Restartable {
     }
 }
 
-/// Waits until the counters of a component are as they should be, and returns them: e.g. until it has
-/// begun so many calls of a function. They are read once a millisecond, so there may be more by then.
-/// Cancel safe.
+/// Waits until `is_right` returns true for the counters of a component, and returns them.
+///
+/// A test can wait until a number of calls has begun, for example. Counters are polled once a millisecond, so a
+/// condition on an exact value can be missed. Cancel safe.
 pub async fn until(
     component: &ComponentHandle,
     mut is_right: impl FnMut(&Metrics) -> bool,
@@ -136,11 +136,11 @@ pub async fn until(
         if is_right(&metrics) {
             return metrics;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Whether an address is taken.
+/// Returns whether the error is an address that is in use.
 fn is_in_use(error: &Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {

@@ -1,4 +1,9 @@
-//! What a line is ordered to do, and what it has counted.
+//! The settings, faults and counters of a fault proxy, shared by all of its connections.
+//!
+//! [`ProxySettings`] say whether bytes may pass, and how late. A [`Trigger`] waits for a message:
+//! [`ProxyState::admit`] is called before bytes are written, and returns at most the bytes up to the end of that
+//! message; the fault is injected when the returned [`AdmittedBytes`] are dropped, after they were written.
+//! Invariant: no byte is admitted between these two moments, so a fault happens exactly at its message.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -11,64 +16,63 @@ use tokio_util::task::TaskTracker;
 
 use super::message_counter::MessageCounter;
 
-/// What a line has seen since it was made, and how it is now.
+/// The traffic of a fault proxy since it was made, and the faults that are active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct FaultProxyStatus {
-    /// Connections that were opened, up to the target.
+    /// Connections that were opened as far as the target.
     pub connections: u64,
-    /// Those of them that are open.
+    /// Connections that are open now.
     pub open: u64,
-    /// What has passed from peers to the target.
+    /// Traffic from peers to the target.
     pub to_target: ProxyTraffic,
-    /// What has passed from the target to peers.
+    /// Traffic from the target to peers.
     pub to_peers: ProxyTraffic,
-    /// How often all connections were ended.
+    /// How often all connections were closed by a fault.
     pub cuts: u64,
-    /// Whether nothing passes.
+    /// Whether traffic is held.
     pub is_held: bool,
-    /// Whether nobody gets through.
+    /// Whether connections are refused.
     pub is_refused: bool,
 }
 
 impl FaultProxyStatus {
-    /// MessageCounter that have passed, in both directions.
+    /// Returns the number of messages that have passed in both directions.
     pub fn messages(&self) -> u64 {
         self.to_target.messages + self.to_peers.messages
     }
 }
 
-/// What has passed in one direction: the system has taken it.
+/// The traffic of one direction that was written to a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ProxyTraffic {
-    /// ZeroMQ messages, whole ones.
+    /// Complete ZeroMQ messages.
     pub messages: u64,
-    /// Bytes of all kinds.
+    /// All bytes, those of other protocols included.
     pub bytes: u64,
 }
 
-/// Whose bytes they are.
+/// The direction in which bytes travel.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Direction {
     ToTarget,
     ToPeers,
 }
 
-/// What happens at a certain message.
+/// A fault that happens after a certain message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TriggeredFault {
     Cut,
     Hold,
 }
 
-/// What all connections of a line have in common.
+/// The state that all connections of a fault proxy share.
 #[derive(Debug)]
 pub(super) struct ProxyState {
     pub(super) settings: watch::Sender<ProxySettings>,
     pub(super) status: watch::Sender<FaultProxyStatus>,
-    /// Whoever takes a message past it does so under this lock, so that none is taken behind the one
-    /// that a fault waits for.
+    /// Messages are admitted under this lock, so that none is admitted after the one that triggers a fault.
     armed: Mutex<Option<Trigger>>,
     generation: Mutex<ConnectionGeneration>,
 }
@@ -82,22 +86,22 @@ pub(super) struct ConnectionGeneration {
 
 #[derive(Debug, Clone)]
 pub(super) struct ProxySettings {
-    /// As `host:port`.
+    /// `host:port`.
     pub(super) target: Arc<str>,
     pub(super) delay: RangeInclusive<Duration>,
     pub(super) is_held: bool,
     pub(super) is_refused: bool,
-    /// The message that a fault waits for is on its way, and everything else behind it.
-    is_stopped: bool,
+    /// Whether the message that triggers a fault is being written. No other byte may pass meanwhile.
+    is_triggering: bool,
 }
 
 impl ProxySettings {
-    pub(super) fn lets_pass(&self) -> bool {
-        !self.is_held && !self.is_stopped
+    pub(super) fn is_passing(&self) -> bool {
+        !self.is_held && !self.is_triggering
     }
 }
 
-/// A fault that waits for a message.
+/// A fault and the number of messages until it happens.
 #[derive(Debug)]
 struct Trigger {
     missing: u64,
@@ -111,7 +115,7 @@ impl ProxyState {
             delay: Duration::ZERO..=Duration::ZERO,
             is_held: false,
             is_refused: false,
-            is_stopped: false,
+            is_triggering: false,
         };
         Self {
             settings: watch::Sender::new(settings),
@@ -128,7 +132,7 @@ impl ProxyState {
     pub(super) fn configure(&self, order: impl FnOnce(&mut ProxySettings)) {
         self.settings.send_modify(order);
         self.status.send_modify(|status| {
-            // Read under the lock of the status, so that the last one to write has read the last settings.
+            // Read under the lock of the status, so that the last writer has read the last settings.
             let settings = self.settings.borrow();
             status.is_held = settings.is_held;
             status.is_refused = settings.is_refused;
@@ -141,12 +145,12 @@ impl ProxyState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connections that the next cut ends.
+    /// Returns the connections that the next cut closes.
     pub(super) fn generation(&self) -> ConnectionGeneration {
         self.generation_lock().clone()
     }
 
-    /// Ends all connections. Whoever wants to know when they have ended may wait for what is returned.
+    /// Closes all connections. The returned tracker waits until they are closed.
     pub(super) fn cut(&self) -> TaskTracker {
         let ended = std::mem::take(&mut *self.generation_lock());
         ended.cut.cancel();
@@ -155,7 +159,7 @@ impl ProxyState {
         ended.connections
     }
 
-    /// Lets `fault` happen after so many messages, in the place of whatever waits already.
+    /// Sets the trigger: `fault` happens after `missing` messages. Replaces an earlier trigger.
     pub(super) fn arm(&self, missing: u64, fault: TriggeredFault) {
         if missing == 0 {
             self.disarm();
@@ -169,16 +173,19 @@ impl ProxyState {
         *self.armed() = None;
     }
 
-    /// Lets everything pass that is held.
+    /// Resumes held traffic.
     pub(super) fn release(&self) {
         self.configure(|settings| {
             settings.is_held = false;
-            settings.is_stopped = false;
+            settings.is_triggering = false;
         });
     }
 
-    /// Takes as many of `bytes` as may pass. `None` while nothing may; an error when the connection,
-    /// which `cut` ends, was cut.
+    /// Returns how many of `bytes` may pass now, or `None` if traffic is held.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionAborted` if the connection was cut.
     pub(super) fn admit(
         self: &Arc<Self>,
         cut: &CancellationToken,
@@ -186,10 +193,10 @@ impl ProxyState {
         bytes: &[u8],
     ) -> io::Result<Option<AdmittedBytes>> {
         let mut armed = self.armed();
-        if !self.settings.borrow().lets_pass() {
+        if !self.settings.borrow().is_passing() {
             return Ok(None);
         }
-        // After a look at the settings: a fault that cuts does so before it lets pass again.
+        // Checked after the settings: a fault that cuts cancels the token before it lets bytes pass again.
         if cut.is_cancelled() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -199,9 +206,9 @@ impl ProxyState {
         if let Some(waiting) = &mut *armed {
             waiting.missing -= messages;
             if waiting.missing == 0 {
-                // It happens as soon as the message has passed. Until then, nothing else does.
+                // The fault happens once the message was written. Until then no other byte passes.
                 self.settings
-                    .send_modify(|settings| settings.is_stopped = true);
+                    .send_modify(|settings| settings.is_triggering = true);
                 fault = armed.take().map(|reached| FiredTrigger {
                     state: self.clone(),
                     fault: reached.fault,
@@ -232,7 +239,7 @@ impl ProxyState {
         }
         self.configure(|settings| {
             settings.is_held |= fault == TriggeredFault::Hold;
-            settings.is_stopped = false;
+            settings.is_triggering = false;
         });
     }
 }
@@ -242,12 +249,12 @@ impl ProxyState {
 pub(super) struct AdmittedBytes {
     pub(super) bytes: usize,
     messages: u64,
-    /// What happens behind them, when this is dropped.
+    /// The fault that happens after these bytes, when this is dropped.
     _fault: Option<FiredTrigger>,
 }
 
-/// A fault whose message is on its way. It happens when this is dropped, also where the connection
-/// ends before the message has passed.
+/// A fault whose message is being written. Dropping this injects the fault, also if the connection ended before
+/// the message was written.
 #[derive(Debug)]
 struct FiredTrigger {
     state: Arc<ProxyState>,
@@ -256,9 +263,9 @@ struct FiredTrigger {
 
 impl Drop for FiredTrigger {
     fn drop(&mut self) {
-        let is_stopped = self.state.settings.borrow().is_stopped;
-        // Otherwise the line was released meanwhile.
-        if is_stopped {
+        let is_triggering = self.state.settings.borrow().is_triggering;
+        // Otherwise `release` was called meanwhile.
+        if is_triggering {
             self.state.inject(self.fault);
         }
     }
