@@ -1,13 +1,13 @@
-//! A client leaves a value in the master's cache, and the workers use it.
+//! A client stores a value in the master's cache, and the workers read it.
 //!
 //! ```text
-//! cargo run --example cache               # all of it in one process
-//! cargo run --example cache -- master     # or each in a terminal of its own
+//! cargo run --example cache               # the whole example in one process
+//! cargo run --example cache -- master     # or each component in its own terminal
 //! cargo run --example cache -- worker1
 //! cargo run --example cache -- worker2
 //! cargo run --example cache -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -25,7 +25,7 @@ struct MyWorker;
 impl MyWorker {
     #[palm::method]
     async fn foo(&self, message: Bytes, context: Context) -> Result<Vec<u8>, CacheError> {
-        // A worker's cache is its master's.
+        // The cache of a worker is that of its master.
         let data = context.cache().get("cached").await?.unwrap_or_default();
         Ok([context.name().as_bytes(), &data, &message].concat())
     }
@@ -34,19 +34,19 @@ impl MyWorker {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Spreads messages over workers, and keeps the cache
+    /// Distributes messages to workers, and stores the cache
     Master,
-    /// Processes messages with what is cached
+    /// Processes messages with a cached value
     Worker1,
-    /// Another one of the kind
+    /// Another worker of the same kind
     Worker2,
-    /// Fills the cache, sends 10 messages, takes 10 answers
+    /// Fills the cache, sends 10 messages, receives 10 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("Workers that use what a client has cached.", component).await
+    support::run("Workers read a value that a client has cached.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

@@ -1,11 +1,11 @@
-//! Many calls, one after the other, and what becomes of a lost answer: an error, after a while.
+//! Many calls, one after the other. A lost answer is an error after a timeout.
 //!
 //! ```text
-//! cargo run --example calls              # all of it in one process
-//! cargo run --example calls -- server    # or each in a terminal of its own
+//! cargo run --example calls              # the whole example in one process
+//! cargo run --example calls -- server    # or each component in its own terminal
 //! cargo run --example calls -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -30,7 +30,7 @@ impl MyServer {
 enum Role {
     /// Answers calls
     Server,
-    /// Makes 1000 calls, or gives up when 3 answers are lost
+    /// Makes 1000 calls, or stops after 3 lost answers
     Client,
 }
 

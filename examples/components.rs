@@ -1,13 +1,13 @@
-//! A master put together from its parts.
+//! A master that is built from its parts.
 //!
 //! ```text
-//! cargo run --example components               # all of it in one process
-//! cargo run --example components -- master     # or each in a terminal of its own
+//! cargo run --example components               # the whole example in one process
+//! cargo run --example components -- master     # or each component in its own terminal
 //! cargo run --example components -- worker1
 //! cargo run --example components -- worker2
 //! cargo run --example components -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -19,7 +19,7 @@ use palm::parts::{CacheService, PubService, PullService, WorkerPullService, Work
 use palm::prelude::*;
 use support::{Ports, python};
 
-/// What `Master::new("server")` is made of, more or less.
+/// Approximately the parts of `Master::new("server")`.
 fn master(ports: Ports) -> ServerTemplate {
     let pull = PullService::bind(ports.at(5555));
     let publish = PubService::bind(ports.at(5556));
@@ -51,19 +51,19 @@ impl MyWorker {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Spreads messages over workers
+    /// Distributes messages to workers
     Master,
     /// Processes messages
     Worker1,
-    /// Another one of the kind
+    /// Another worker of the same kind
     Worker2,
-    /// Sends 10 messages, takes 10 answers
+    /// Sends 10 messages, receives 10 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A master that is put together from its parts.", component).await
+    support::run("A master that is built from its parts.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

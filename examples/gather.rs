@@ -1,14 +1,13 @@
-//! A master that makes three messages of each, and changes the last result: its hooks `scatter` and
-//! `gather`.
+//! A master that triples each message and changes the last result, by the hooks `scatter` and `gather`.
 //!
 //! ```text
-//! cargo run --example gather               # all of it in one process
-//! cargo run --example gather -- master     # or each in a terminal of its own
+//! cargo run --example gather               # the whole example in one process
+//! cargo run --example gather -- master     # or each component in its own terminal
 //! cargo run --example gather -- worker1
 //! cargo run --example gather -- worker2
 //! cargo run --example gather -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -48,7 +47,7 @@ struct MyWorker;
 impl MyWorker {
     #[palm::method]
     async fn foo(&self, message: Bytes, context: Context) -> Result<Vec<u8>, CacheError> {
-        // A worker's cache is its master's.
+        // The cache of a worker is that of its master.
         let data = context.cache().get("cached").await?.unwrap_or_default();
         Ok([context.name().as_bytes(), &data, &message].concat())
     }
@@ -57,19 +56,23 @@ impl MyWorker {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Spreads each message over workers three times, and marks the last result
+    /// Sends each message to workers three times, and marks the last result
     Master,
-    /// Processes messages with what is cached
+    /// Processes messages with a cached value
     Worker1,
-    /// Another one of the kind
+    /// Another worker of the same kind
     Worker2,
-    /// Fills the cache, sends 10 messages, takes 30 answers
+    /// Fills the cache, sends 10 messages, receives 30 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A master that changes the last result.", component).await
+    support::run(
+        "A master that triples messages and changes the last result.",
+        component,
+    )
+    .await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

@@ -1,12 +1,12 @@
 //! Functions of all kinds as an HTTP API, described by OpenAPI.
 //!
 //! ```text
-//! cargo run --example http_api                   # all of it in one process
-//! cargo run --example http_api -- master         # or each in a terminal of its own
+//! cargo run --example http_api                   # the whole example in one process
+//! cargo run --example http_api -- master         # or each component in its own terminal
 //! cargo run --example http_api -- worker
 //! cargo run --example http_api -- client         # or: curl http://127.0.0.1:8888/openapi.json
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -22,20 +22,20 @@ struct Texts;
 
 #[palm::worker(server = "texts")]
 impl Texts {
-    /// Greets whom the text names.
+    /// Greets the person with this name.
     #[palm::method]
     fn greet(&self, name: String) -> String {
         format!("Hello, {name}!")
     }
 
-    /// The bytes, the last one first.
+    /// Returns the bytes in reverse order.
     #[palm::method]
     fn reverse(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         bytes.reverse();
         bytes
     }
 
-    /// How many values there are in a JSON value, itself included.
+    /// Counts the values in a JSON value, including itself.
     #[palm::method]
     fn count(&self, Json(value): Json<Value>) -> Json<usize> {
         fn count(value: &Value) -> usize {
@@ -48,20 +48,20 @@ impl Texts {
         Json(count(&value))
     }
 
-    /// The languages that it greets in.
+    /// Lists the languages of the greetings.
     #[palm::method]
     fn languages(&self) -> Json<Vec<&'static str>> {
         Json(vec!["en"])
     }
 
-    /// The words of a text.
+    /// Splits a text into words.
     #[palm::method]
     fn words(&self, text: String) -> impl Iterator<Item = String> + use<> {
         let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
         words.into_iter()
     }
 
-    /// Takes note, and gives nothing.
+    /// Accepts a note, and returns nothing.
     #[palm::method]
     fn note(&self, _text: String) {}
 }
@@ -71,7 +71,7 @@ impl Texts {
 enum Role {
     /// Turns requests into messages
     Master,
-    /// Has the functions
+    /// Runs the functions
     Worker,
     /// Sends some requests, prints the responses
     Client,
@@ -119,7 +119,7 @@ async fn requests(url: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Waits for the master, and for the worker to have told it of its functions.
+/// Waits until the worker has registered its functions at the master.
 async fn until_described(http: &reqwest::Client, url: &str) -> Result<(), BoxError> {
     const PAUSE: Duration = Duration::from_millis(100);
     const TRIES: usize = 200;
@@ -133,5 +133,5 @@ async fn until_described(http: &reqwest::Client, url: &str) -> Result<(), BoxErr
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err("there are no functions to be called".into())
+    Err("the master describes no functions: start the worker".into())
 }

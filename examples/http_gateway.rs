@@ -1,12 +1,12 @@
 //! A master whose functions are called over HTTP.
 //!
 //! ```text
-//! cargo run --example http_gateway               # all of it in one process
-//! cargo run --example http_gateway -- master     # or each in a terminal of its own
+//! cargo run --example http_gateway               # the whole example in one process
+//! cargo run --example http_gateway -- master     # or each component in its own terminal
 //! cargo run --example http_gateway -- worker1
 //! cargo run --example http_gateway -- client     # or: curl http://127.0.0.1:8888/function
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -19,8 +19,9 @@ use palm::parts::{CacheService, HttpGateway, WorkerPullService, WorkerPushServic
 use palm::prelude::*;
 use support::{Ports, python};
 
-/// A master put together from its parts, with a gateway where another has clients' sockets. With those
-/// beside it, it is `Master::new("server").bind(..).http(..)`.
+/// A master with a gateway instead of sockets for clients.
+///
+/// `Master::new("server").bind(..).http(..)` has both.
 fn master(ports: Ports) -> ServerTemplate {
     let gateway = Gateway::new();
     let http = HttpGateway::bind(ports.host(8888), &gateway);
@@ -57,7 +58,7 @@ impl MyWorker {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Turns requests into messages, and spreads them over workers
+    /// Turns requests into messages, and distributes them to workers
     Master,
     /// Processes messages
     Worker1,
@@ -67,7 +68,7 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    support::run("A master behind HTTP.", component).await
+    support::run("A master with an HTTP gateway.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> Result<(), BoxError> {
@@ -88,7 +89,7 @@ async fn component(role: Role, ports: Ports) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The body at `url`, as soon as the server and its worker are there.
+/// Returns the body at `url`, as soon as the master and its worker are connected.
 async fn get(url: &str) -> Result<Bytes, BoxError> {
     const PAUSE: Duration = Duration::from_millis(100);
     const TRIES: usize = 200;

@@ -1,12 +1,12 @@
 //! A master whose worker is reached by HTTP.
 //!
 //! ```text
-//! cargo run --example http_worker                # all of it in one process
-//! cargo run --example http_worker -- web_worker  # or each in a terminal of its own
+//! cargo run --example http_worker                # the whole example in one process
+//! cargo run --example http_worker -- web_worker  # or each component in its own terminal
 //! cargo run --example http_worker -- master
 //! cargo run --example http_worker -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -55,7 +55,7 @@ enum Role {
     WebWorker,
     /// Posts messages to the worker
     Master,
-    /// Sends 10 messages, takes 10 answers
+    /// Sends 10 messages, receives 10 answers
     Client,
 }
 

@@ -1,14 +1,14 @@
-//! A hub: the second step of a stream, spread over workers.
+//! A hub: the second step of a stream, distributed to workers.
 //!
 //! ```text
-//! cargo run --example hub               # all of it in one process
-//! cargo run --example hub -- server     # or each in a terminal of its own
+//! cargo run --example hub               # the whole example in one process
+//! cargo run --example hub -- server     # or each component in its own terminal
 //! cargo run --example hub -- hub
 //! cargo run --example hub -- worker1
 //! cargo run --example hub -- worker2
 //! cargo run --example hub -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -41,13 +41,13 @@ impl MyWorker {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Does the first step
+    /// Runs the first step
     Server,
-    /// Spreads what the server answers over workers
+    /// Distributes the server's results to workers
     Hub,
-    /// Does the second step
+    /// Runs the second step
     Worker1,
-    /// Another one of the kind
+    /// Another worker of the same kind
     Worker2,
     /// Makes one call of both steps
     Client,

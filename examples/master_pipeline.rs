@@ -1,14 +1,14 @@
-//! A master whose results go on to a pipeline.
+//! A master that sends its results to a pipeline.
 //!
 //! ```text
-//! cargo run --example master_pipeline                # all of it in one process
-//! cargo run --example master_pipeline -- master      # or each in a terminal of its own
+//! cargo run --example master_pipeline                # the whole example in one process
+//! cargo run --example master_pipeline -- master      # or each component in its own terminal
 //! cargo run --example master_pipeline -- pipeline
 //! cargo run --example master_pipeline -- worker1
 //! cargo run --example master_pipeline -- worker2
 //! cargo run --example master_pipeline -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -44,21 +44,21 @@ impl MyPipeline {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Spreads messages over workers
+    /// Distributes messages to workers
     Master,
-    /// Does the second step
+    /// Runs the second step
     Pipeline,
-    /// Does the first step
+    /// Runs the first step
     Worker1,
-    /// Another one of the kind
+    /// Another worker of the same kind
     Worker2,
-    /// Sends 10 messages, takes 10 answers
+    /// Sends 10 messages, receives 10 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A master whose results go on to a pipeline.", component).await
+    support::run("A master that sends its results to a pipeline.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

@@ -1,13 +1,13 @@
-//! A master that spreads the messages of a job over its workers.
+//! A master that distributes the messages of a job to its workers.
 //!
 //! ```text
-//! cargo run --example parallel               # all of it in one process
-//! cargo run --example parallel -- master     # or each in a terminal of its own
+//! cargo run --example parallel               # the whole example in one process
+//! cargo run --example parallel -- master     # or each component in its own terminal
 //! cargo run --example parallel -- worker1
 //! cargo run --example parallel -- worker2
 //! cargo run --example parallel -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -31,19 +31,19 @@ impl MyWorker {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Spreads messages over workers
+    /// Distributes messages to workers
     Master,
     /// Processes messages, under its default name
     Worker1,
-    /// Another one of the kind
+    /// Another worker of the same kind
     Worker2,
-    /// Sends 10 messages, takes 10 answers
+    /// Sends 10 messages, receives 10 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A master that spreads messages over workers.", component).await
+    support::run("A master that distributes messages to workers.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

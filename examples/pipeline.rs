@@ -1,12 +1,12 @@
-//! Two steps: what a server answers goes on to a pipeline, and from there to the client.
+//! Two steps: a server sends its results to a pipeline, which answers the client.
 //!
 //! ```text
-//! cargo run --example pipeline                # all of it in one process
-//! cargo run --example pipeline -- server      # or each in a terminal of its own
+//! cargo run --example pipeline                # the whole example in one process
+//! cargo run --example pipeline -- server      # or each component in its own terminal
 //! cargo run --example pipeline -- pipeline
 //! cargo run --example pipeline -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -39,17 +39,17 @@ impl MyPipeline {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Does the first step
+    /// Runs the first step
     Server,
-    /// Does the second step
+    /// Runs the second step
     Pipeline,
-    /// Makes one call of both
+    /// Makes one call of both steps
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A server whose answers go on to a pipeline.", component).await
+    support::run("A server that sends its results to a pipeline.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {
@@ -74,7 +74,7 @@ async fn component(role: Role, ports: Ports) -> palm::Result<()> {
                 .await
         }
         Role::Client => {
-            // Messages go to the first step, answers come from the last one.
+            // The client sends messages to the first step, and receives answers from the last one.
             let client = Client::builder("my_server", ports.at(5555))
                 .sub_address(ports.at(5561))
                 .connect()

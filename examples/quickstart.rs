@@ -13,7 +13,7 @@ struct Resizer;
 
 #[palm::worker(server = "images")]
 impl Resizer {
-    /// Makes a thumbnail, or at least something as short as one.
+    /// Makes a thumbnail, represented by a text.
     #[palm::method]
     async fn thumbnail(&self, image: String, context: Context) -> String {
         format!("{} made {image} small", context.name())
@@ -22,13 +22,13 @@ impl Resizer {
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    // The system picks the ports; workers and clients find them by the one address that they are told.
+    // The system chooses the port; workers and clients need only this address.
     let master = Master::new("images")
         .bind("tcp://127.0.0.1:0")
         .spawn()
         .await?;
     let db_address = master.db_address();
-    println!("the master is at {db_address}");
+    println!("master at {db_address}");
     let anna = Resizer.connect(db_address).name("anna").spawn().await?;
     let bert = Resizer.connect(db_address).name("bert").spawn().await?;
 
@@ -47,7 +47,7 @@ async fn main() -> palm::Result<()> {
         );
     }
 
-    // Whoever is told to stop finishes what it has.
+    // A component that shuts down finishes its work first.
     anna.shutdown().await?;
     bert.shutdown().await?;
     master.shutdown().await?;

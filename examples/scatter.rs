@@ -1,13 +1,13 @@
-//! A master that makes three messages of each: its hook `scatter`.
+//! A master that triples each message, by the hook `scatter`.
 //!
 //! ```text
-//! cargo run --example scatter               # all of it in one process
-//! cargo run --example scatter -- master     # or each in a terminal of its own
+//! cargo run --example scatter               # the whole example in one process
+//! cargo run --example scatter -- master     # or each component in its own terminal
 //! cargo run --example scatter -- worker1
 //! cargo run --example scatter -- worker2
 //! cargo run --example scatter -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -35,7 +35,7 @@ struct MyWorker;
 impl MyWorker {
     #[palm::method]
     async fn foo(&self, message: Bytes, context: Context) -> Result<Vec<u8>, CacheError> {
-        // A worker's cache is its master's.
+        // The cache of a worker is that of its master.
         let data = context.cache().get("cached").await?.unwrap_or_default();
         Ok([context.name().as_bytes(), &data, &message].concat())
     }
@@ -44,19 +44,19 @@ impl MyWorker {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Spreads each message over workers three times
+    /// Sends each message to workers three times
     Master,
-    /// Processes messages with what is cached
+    /// Processes messages with a cached value
     Worker1,
-    /// Another one of the kind
+    /// Another worker of the same kind
     Worker2,
-    /// Fills the cache, sends 10 messages, takes 30 answers
+    /// Fills the cache, sends 10 messages, receives 30 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A master that makes three messages of each.", component).await
+    support::run("A master that triples each message.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

@@ -1,11 +1,11 @@
-//! A server that answers calls itself, and a client that makes one.
+//! A server that answers calls, and a client that makes one.
 //!
 //! ```text
-//! cargo run --example server              # all of it in one process
-//! cargo run --example server -- server    # or each in a terminal of its own
+//! cargo run --example server              # the whole example in one process
+//! cargo run --example server -- server    # or each component in its own terminal
 //! cargo run --example server -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -35,7 +35,7 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A server that answers calls itself.", component).await
+    support::run("A server that answers calls.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

@@ -1,14 +1,14 @@
-//! A stream that is split over two pipelines, and a sink that puts it together again.
+//! A stream that is split between two pipelines, and a sink that merges it again.
 //!
 //! ```text
-//! cargo run --example sink                     # all of it in one process
-//! cargo run --example sink -- server           # or each in a terminal of its own
+//! cargo run --example sink                     # the whole example in one process
+//! cargo run --example sink -- server           # or each component in its own terminal
 //! cargo run --example sink -- even_pipeline
 //! cargo run --example sink -- odd_pipeline
 //! cargo run --example sink -- sink
 //! cargo run --example sink -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -66,21 +66,25 @@ impl MySink {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Does the first step, and sends its answers to one pipeline and the other by turns
+    /// Runs the first step, and sends its results to the two pipelines in turn
     Server,
-    /// Does the second step for every second message
+    /// Runs the second step for every second message
     EvenPipeline,
-    /// Does it for the others
+    /// Runs the second step for the other messages
     OddPipeline,
-    /// Does the third step, for the messages of both pipelines
+    /// Runs the third step, for the results of both pipelines
     Sink,
-    /// Sends 10 messages, takes 10 answers
+    /// Sends 10 messages, receives 10 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("Two pipelines, and a sink that gathers.", component).await
+    support::run(
+        "Two pipelines, and a sink that merges their streams.",
+        component,
+    )
+    .await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

@@ -1,14 +1,13 @@
-//! A server that says where each answer goes: every second one to another pipeline, by its hook
-//! `handle_stream`.
+//! A server that chooses the pipeline of each result, by the hook `handle_stream`.
 //!
 //! ```text
-//! cargo run --example stream_control                     # all of it in one process
-//! cargo run --example stream_control -- server           # or each in a terminal of its own
+//! cargo run --example stream_control                     # the whole example in one process
+//! cargo run --example stream_control -- server           # or each component in its own terminal
 //! cargo run --example stream_control -- even_pipeline
 //! cargo run --example stream_control -- odd_pipeline
 //! cargo run --example stream_control -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -57,7 +56,7 @@ struct OddPipeline;
 
 #[palm::pipeline(name = "my_pipeline")]
 impl OddPipeline {
-    /// Returns nothing, so nothing is published.
+    /// Returns nothing, so the stream ends here.
     #[palm::method]
     fn foo(&self, message: String) {
         tracing::info!("Echo: {message}");
@@ -67,19 +66,23 @@ impl OddPipeline {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Does the first step, and sends its answers to one pipeline and the other by turns
+    /// Runs the first step, and sends its results to the two pipelines in turn
     Server,
-    /// Does the second step for every second message
+    /// Runs the second step for every second message
     EvenPipeline,
-    /// Looks at the others
+    /// Logs the other messages
     OddPipeline,
-    /// Sends 10 messages, takes 5 answers
+    /// Sends 10 messages, receives 5 answers
     Client,
 }
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A server that says where each answer goes.", component).await
+    support::run(
+        "A server that chooses the pipeline of each result.",
+        component,
+    )
+    .await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

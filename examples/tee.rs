@@ -1,13 +1,13 @@
-//! One stream, two pipelines: one gives results, the other one only looks at what passes.
+//! A stream with two followers: one pipeline returns results, the other one only logs messages.
 //!
 //! ```text
-//! cargo run --example tee                       # all of it in one process
-//! cargo run --example tee -- server             # or each in a terminal of its own
+//! cargo run --example tee                       # the whole example in one process
+//! cargo run --example tee -- server             # or each component in its own terminal
 //! cargo run --example tee -- pipeline
 //! cargo run --example tee -- silent_pipeline
 //! cargo run --example tee -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 mod support;
 
@@ -37,12 +37,12 @@ impl MyPipeline {
     }
 }
 
-/// Has the same name as the other pipeline, so that it takes the same calls.
+/// Has the same name as the other pipeline, so that it receives the same calls.
 struct SilentPipeline;
 
 #[palm::pipeline(name = "my_pipeline")]
 impl SilentPipeline {
-    /// Returns nothing, so nothing is published.
+    /// Returns nothing, so the stream ends here.
     #[palm::method]
     fn foo(&self, message: String) {
         tracing::warn!("Just looking at: {message}");
@@ -52,11 +52,11 @@ impl SilentPipeline {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Does the first step
+    /// Runs the first step
     Server,
-    /// Does the second step
+    /// Runs the second step
     Pipeline,
-    /// Looks at what passes
+    /// Logs the same messages
     SilentPipeline,
     /// Makes one call of both steps
     Client,
@@ -64,7 +64,7 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("A stream that goes to two pipelines.", component).await
+    support::run("A stream with two followers.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {

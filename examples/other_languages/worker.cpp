@@ -1,4 +1,4 @@
-// A worker in C++, made of libzmq and protobuf alone. docs/protocol.md says what it does and why.
+// A worker in C++ that uses only libzmq and protobuf. docs/protocol.md explains it.
 #include <csignal>
 #include <iostream>
 #include <optional>
@@ -7,19 +7,19 @@
 #include "palm.pb.h"
 using std::string;
 
-// The functions of this worker; no result where there is none of that name.
+// The functions of this worker; without a result if the name is unknown.
 static std::optional<string> call(const string &function, const string &payload, const string &worker) {
     if (function == "foo") return worker + " processed " + payload;
     return std::nullopt;
 }
 
-// What the master's cache service has under `key`, as soon as the master is there.
+// Returns the value of `key` at the master's cache service; waits for the master.
 static string ask(zmq::context_t &context, const string &db_address, const string &key) {
     palm::PalmMessage request;
     request.set_function("_.get");
     request.set_payload(key);
     for (zmq::message_t reply;;) {
-        zmq::socket_t socket(context, ZMQ_REQ);  // A new one each time: without its reply it is stuck.
+        zmq::socket_t socket(context, ZMQ_REQ);  // A new one each time: a REQ without its reply cannot send again.
         socket.set(zmq::sockopt::linger, 0);
         socket.set(zmq::sockopt::rcvtimeo, 1000);
         socket.connect(db_address);
@@ -30,7 +30,7 @@ static string ask(zmq::context_t &context, const string &db_address, const strin
     }
 }
 
-// The word number `stage` of `function`, or all of it if it has no space; what follows its dot.
+// Returns the function of this step: word number `stage`, or the whole text; the part after its dot.
 static string name(const palm::PalmMessage &task) {
     std::istringstream words(task.function());
     string word;
@@ -39,11 +39,11 @@ static string name(const palm::PalmMessage &task) {
     return word.find('.') == string::npos ? "" : word.substr(word.find('.') + 1);
 }
 
-// The answer to a task: the same message, unknown fields and all, with another payload.
+// Returns the answer to a task: the same message with a new payload; unknown fields are kept.
 static string answer(const string &bytes, const string &worker) {
     palm::PalmMessage task;
-    palm::Extensions had, added;  // Fields of the same message: those that it has, and one to append.
-    if (!task.ParseFromString(bytes)) throw std::runtime_error("what came is no PalmMessage");
+    palm::Extensions had, added;  // Of the task, and to append to its answer.
+    if (!task.ParseFromString(bytes)) throw std::runtime_error("dropping a frame that is not a PalmMessage");
     if (had.ParseFromString(bytes) && had.has_error()) return bytes;  // An earlier step has failed.
     added.mutable_error()->set_component(worker);
     added.mutable_error()->set_step(task.stage());
@@ -68,8 +68,8 @@ int main(int argc, char **argv) {
     zmq::socket_t tasks(context, ZMQ_PULL), answers(context, ZMQ_PUSH);
     answers.connect(ask(context, argv[2], "worker_pull_address"));
     tasks.connect(ask(context, argv[2], "worker_push_address"));
-    answers.set(zmq::sockopt::linger, 2000);  // How long the last answer may take to leave.
-    tasks.set(zmq::sockopt::rcvtimeo, 200);   // How long a signal may go unnoticed.
+    answers.set(zmq::sockopt::linger, 2000);  // Time for the last answer to leave.
+    tasks.set(zmq::sockopt::rcvtimeo, 200);   // A signal is noticed within this time.
     for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { stopping = 1; });
     for (zmq::message_t task; !stopping;) try {
         if (tasks.recv(task)) answers.send(zmq::buffer(answer(task.to_string(), argv[1])));

@@ -1,4 +1,4 @@
-"""A worker in Python, made of pyzmq and protobuf alone. docs/protocol.md says what it does and why."""
+"""A worker in Python that uses only pyzmq and protobuf. docs/protocol.md explains it."""
 import argparse
 import contextlib
 import logging
@@ -18,10 +18,10 @@ FUNCTIONS = {'foo': foo}
 
 
 def ask(context, db_address, key):
-    """What the master's cache service has under `key`, as soon as the master is there."""
+    """Returns the value of `key` at the master's cache service; waits for the master."""
     request = PalmMessage(function='_.get', payload=key.encode())
     while True:
-        with context.socket(zmq.REQ) as socket:  # A new one each time: without its reply it is stuck.
+        with context.socket(zmq.REQ) as socket:  # A new one each time: a REQ without its reply cannot send again.
             socket.linger = 0
             socket.connect(db_address)
             socket.send(request.SerializeToString())
@@ -30,15 +30,15 @@ def ask(context, db_address, key):
 
 
 def name(task):
-    """The word number `stage` of `function`, or all of it if it has no space; what follows its dot."""
+    """Returns the function of this step: word number `stage`, or the whole text; the part after its dot."""
     words, step = task.function.split(), task.stage if ' ' in task.function else 0
     return words[step].partition('.')[2] if 0 <= step < len(words) else ''
 
 
 def answer(data, worker):
-    """The answer to a task: the same message, unknown fields and all, with another payload."""
+    """Returns the answer to a task: the same message with a new payload; unknown fields are kept."""
     task = PalmMessage.FromString(data)
-    with contextlib.suppress(DecodeError):  # The fields that palm adds, out of the same bytes.
+    with contextlib.suppress(DecodeError):  # palm's extensions, parsed from the same bytes.
         if Extensions.FromString(data).HasField('error'):
             return data  # An earlier step has failed.
     error = Error(component=worker, step=task.stage)
@@ -64,13 +64,13 @@ def main():
     tasks.connect(ask(context, options.db_address, 'worker_push_address'))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.append(True))
-    while not stopped:  # It looks five times a second. What cannot be answered yet is not begun.
+    while not stopped:  # Checked five times a second. A task is received only if its answer can be sent.
         if answers.poll(200, zmq.POLLOUT) and tasks.poll(200):
             try:
                 answers.send(answer(tasks.recv(), options.name))
             except DecodeError:
-                logging.warning('what came is no PalmMessage')
-    context.destroy(linger=2000)  # How long the last answer may take to leave.
+                logging.warning('dropping a frame that is not a PalmMessage')
+    context.destroy(linger=2000)  # Time for the last answer to leave.
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-//! What all examples share: the command line, and how the client prints what it got.
+//! The command line of all examples, and the output of their clients.
 
 use std::fmt::Write as _;
 
@@ -6,29 +6,29 @@ use clap::builder::EnumValueParser;
 use clap::{Arg, Command, ValueEnum, value_parser};
 use tokio::task::JoinSet;
 
-/// Where an example's components are: on the ports of pylm's documentation, each shifted.
+/// The ports of an example: those of pylm's documentation, shifted by an offset.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
     offset: u16,
 }
 
 impl Ports {
-    /// The address on the documented port `port`.
+    /// Returns the ZeroMQ address of the documented port `port`.
     #[allow(dead_code, reason = "one role of one example has no such address")]
     pub(crate) fn at(self, port: u16) -> String {
         format!("tcp://{}", self.host(port))
     }
 
-    /// Host and port, for what is no ZeroMQ socket.
+    /// Returns host and port, for HTTP.
     pub(crate) fn host(self, port: u16) -> String {
         format!("127.0.0.1:{}", port + self.offset)
     }
 }
 
-/// Runs the role that the command line names; or all of them in this process, until the last one,
-/// the client, has its answers.
+/// Runs the role that the command line names, or all roles in this process.
 ///
-/// `component` runs one: the client until it has its answers, the others until they are stopped.
+/// `component` runs one role. The last role is the client: the example ends with it, and the others run
+/// until then.
 pub(crate) async fn run<R, F, E>(
     about: &'static str,
     component: impl Fn(R, Ports) -> F,
@@ -51,7 +51,9 @@ where
         .about(about)
         .args([role, offset])
         .get_matches();
-    let offset = *arguments.get_one("port-offset").expect("it has a default");
+    let offset = *arguments
+        .get_one("port-offset")
+        .expect("the option has a default");
     let ports = Ports { offset };
     palm::logging::init();
 
@@ -68,7 +70,7 @@ where
     }
 }
 
-/// Bytes as Python prints them, so that the lines are those of pylm's client.
+/// Formats bytes as Python does, so that the output is that of pylm's client.
 #[allow(dead_code, reason = "not every example prints answers")]
 pub(crate) fn python(bytes: &[u8]) -> String {
     let has_single_only = bytes.contains(&b'\'') && !bytes.contains(&b'"');
@@ -82,7 +84,7 @@ pub(crate) fn python(bytes: &[u8]) -> String {
             b'\\' => text.push_str("\\\\"),
             b'\'' if quote == '\'' => text.push_str("\\'"),
             0x20..0x7f => text.push(byte.into()),
-            _ => write!(text, "\\x{byte:02x}").expect("a String takes all"),
+            _ => write!(text, "\\x{byte:02x}").expect("writing to a String does not fail"),
         }
     }
     text.push(quote);

@@ -1,18 +1,18 @@
-//! Calls that do not compile when they are wrong: both sides share a crate that says what can be called.
+//! Typed calls: component and caller share a crate with the interface, and wrong calls do not compile.
 //!
-//! A worker parses documents for a master; three steps, each in a process of its own, count their words.
-//! The client knows the interfaces and none of the components.
+//! The worker of a master parses documents; three steps, each in a process of its own, count their words.
+//! The client depends on the interfaces, but on none of the components.
 //!
 //! ```text
-//! cargo run --example typed              # all of it in one process
-//! cargo run --example typed -- master    # or each in a terminal of its own
+//! cargo run --example typed              # the whole example in one process
+//! cargo run --example typed -- master    # or each component in its own terminal
 //! cargo run --example typed -- worker
 //! cargo run --example typed -- splitter
 //! cargo run --example typed -- counter
 //! cargo run --example typed -- reporter
 //! cargo run --example typed -- client
 //! ```
-#![expect(clippy::print_stdout, reason = "the client shows what it got")]
+#![expect(clippy::print_stdout, reason = "the client prints its answers")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -75,15 +75,15 @@ impl Reporter for Prose {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Role {
-    /// Spreads documents over workers
+    /// Distributes documents to workers
     Master,
     /// Parses documents
     Worker,
-    /// Does the first step
+    /// Runs the first step
     Splitter,
-    /// Does the second step
+    /// Runs the second step
     Counter,
-    /// Does the third step
+    /// Runs the third step
     Reporter,
     /// Parses a document and counts its words
     Client,
@@ -91,7 +91,7 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> palm::Result<()> {
-    support::run("Calls that do not compile when they are wrong.", component).await
+    support::run("Typed calls by shared interfaces.", component).await
 }
 
 async fn component(role: Role, ports: Ports) -> palm::Result<()> {
@@ -123,15 +123,15 @@ async fn client(ports: Ports) -> palm::Result<()> {
     let Json(document) = documents.parse(text).await?;
     println!("{}", document.title);
 
-    // Answers come from the component that does the last step, which the client finds.
+    // The client finds the component of the last step, and receives the answer from it.
     let steps = Client::connect("splitter", ports.at(5560)).await?;
-    // A document goes in, a text comes out; steps in another order would not compile.
+    // The first step receives a document, and the last one returns a text. Steps in another order would not compile.
     let report = SplitterClient::SPLIT
         .then(CounterClient::COUNT)
         .then(ReporterClient::REPORT);
     println!("{}", steps.eval(&report, document).await?);
 
-    // What fails comes back as an error that says where and why.
+    // The error of a function contains its name and the cause.
     match documents.parse("On nothing").await {
         Err(CallError::Remote(error)) => println!("{}: {}", error.function, error.message),
         other => println!("an error was expected: {other:?}"),

@@ -5,7 +5,7 @@
 //! cargo lambda deploy lambda --enable-function-url
 //! ```
 //!
-//! Its master has an `HttpConnection` to the URL, with the feature `tls`; see `examples/http_worker.rs`.
+//! The master needs an `HttpConnection` to the URL, and the feature `tls`; see `examples/http_worker.rs`.
 
 use palm::prelude::*;
 
@@ -36,9 +36,9 @@ mod tests {
 
     use super::*;
 
-    /// An event as an HTTP API sends it, with a message as its body.
+    /// The event is one of an HTTP API, with a message as its body.
     #[tokio::test]
-    async fn an_event_is_answered() {
+    async fn lambda_event_is_answered_with_the_result() {
         let message = Message::new("images.thumbnail", "abcd").encode();
         let event = json!({
             "version": "2.0",
@@ -62,12 +62,13 @@ mod tests {
             "body": STANDARD.encode(message),
             "isBase64Encoded": true,
         });
-        let request = from_str(&event.to_string()).expect("it is an event");
+        let request = from_str(&event.to_string()).expect("the event is valid");
         let response = Resizer.into_service().oneshot(request).await;
-        let response = response.expect("a worker answers everything");
+        let response = response.expect("the worker is infallible");
         assert_eq!(response.status(), 200);
         let body = axum::body::to_bytes(response.into_body(), 1024).await;
-        let answer = Message::decode(body.expect("it is short")).expect("it is a message");
+        let answer =
+            Message::decode(body.expect("the body is short")).expect("the body is a message");
         assert_eq!(answer.payload(), "ac");
     }
 }

@@ -1,5 +1,6 @@
-//! What the components and the callers of the example `typed` share: the functions that there are, and
-//! what they take and give. In a project it is a crate of its own, as it is here.
+//! The interfaces of the example `typed`: the functions, with the types of their arguments and results.
+//!
+//! Components and callers depend on this crate.
 
 use palm::Json;
 use serde::{Deserialize, Serialize};
@@ -7,45 +8,45 @@ use serde::{Deserialize, Serialize};
 /// A text with a title.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// What stands above it.
+    /// The first line.
     pub title: String,
-    /// The rest.
+    /// The remaining lines.
     pub text: String,
 }
 
-/// How many there are of what.
+/// The size of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Sentences.
+    /// The number of sentences.
     pub sentences: usize,
-    /// Words in all of them.
+    /// The number of words in all sentences.
     pub words: usize,
 }
 
-/// Finds out what a text is about. Workers do it, for the master of this name.
+/// Parses texts. Workers implement it, for the master of this name.
 #[palm::interface(name = "documents")]
 pub trait Documents {
-    /// The document that a text is: its first line is the title.
+    /// Parses a text whose first line is the title.
     async fn parse(&self, text: String) -> Result<Json<Document>, String>;
 }
 
-/// The first step: takes texts apart.
+/// The first step: splits texts.
 #[palm::interface(name = "splitter")]
 pub trait Splitter {
-    /// The sentences of a document.
+    /// Splits a document into sentences.
     fn split(&self, document: Json<Document>) -> Json<Vec<String>>;
 }
 
-/// The second step: counts.
+/// The second step: counts words.
 #[palm::interface(name = "counter")]
 pub trait Counter {
-    /// How many sentences and words these are.
+    /// Counts the sentences and their words.
     fn count(&self, sentences: Json<Vec<String>>) -> Json<Counts>;
 }
 
-/// The third step: puts counts into words.
+/// The third step: reports the counts.
 #[palm::interface(name = "reporter")]
 pub trait Reporter {
-    /// A sentence for people.
+    /// Describes the counts in a sentence.
     async fn report(&self, counts: Json<Counts>) -> String;
 }
