@@ -1,13 +1,13 @@
-"""One component of pylm, on free ports: for the benchmarks, and for the tests of `palm` beside pylm.
+"""One component of pylm, on free ports, for the benchmarks and for the tests of palm with pylm.
 
     components.py server NAME [pipelined] | master NAME | worker DB_ADDRESS
     components.py pipeline NAME PREVIOUS SUB_ADDRESS [to_client]
     components.py parts INBOUND ADDRESS OUTBOUND ADDRESS [PREVIOUS]
     components.py client NAME DB_ADDRESS SUB_ADDRESS FUNCTIONS=PAYLOAD...
 
-Prints its db_address and its pub_address; a worker has neither, and prints two that nobody is at. One from two
-parts, by the names of their classes, prints their addresses; `-` stands for a free one. A client
-makes the calls, whose payloads are in hexadecimal, one after another, and prints a line with each answer.
+Prints its db_address and its pub_address; a worker has neither, and prints two unused addresses. `parts` builds a
+component of two parts, by the names of their classes, and prints their addresses; `-` stands for a free address.
+A client makes the calls one after another (payloads are hexadecimal), and prints each answer on a line.
 """
 import logging
 import socket

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Has clients that are not ours use the HTTP in front of a master.
+"""Tests the HTTP gateway of a master with curl and schemathesis.
 
     interop/http_api.py [--seconds N]
 
-Against the example `http_api`: schemathesis makes requests from /openapi.json, good and bad ones, and checks each
-response against it; curl speaks HTTP/2, reads streams, and sends what schemathesis does not.
-Needs curl, and a network the first time: schemathesis is installed into a virtual environment beside what cargo
-builds. (The file cannot be called `http.py`: Python has a module of that name, which scripts beside it import.)
+Runs the example `http_api`. schemathesis makes valid and invalid requests from /openapi.json, and checks each response
+against it; curl tests HTTP/2, streams, and requests that schemathesis does not make.
+Needs curl and, for the first run, a network: schemathesis is installed into a virtual environment in cargo's target
+directory. (A file called `http.py` would hide the module `http` of Python from the other scripts here.)
 """
 import argparse
 import json
@@ -18,20 +18,20 @@ import sys
 import tempfile
 import time
 
-from run import PATIENCE, ROOT, TARGET, Processes, listening
+from run import TIMEOUT, ROOT, TARGET, Processes, listening
 
 SCHEMATHESIS = 'schemathesis==4.32.5'
 VENV = os.path.join(TARGET, 'schemathesis')
-# Apart from the ports of the other scripts.
+# Distinct from the ports of the other scripts.
 OFFSET = 15000
 HTTP = 8888 + OFFSET
 URL = 'http://127.0.0.1:%d' % HTTP
-# What the worker has.
+# The functions of the worker.
 PATHS = ['/' + name for name in ('count', 'echo', 'greet', 'languages', 'note', 'reverse', 'words')]
 
 
 def schemathesis():
-    """The command, installed where it is not there."""
+    """Returns the command; installs it if necessary."""
     command = os.path.join(VENV, 'bin', 'schemathesis')
     if not os.path.exists(command):
         subprocess.run([sys.executable, '-m', 'venv', VENV], check=True)
@@ -41,7 +41,7 @@ def schemathesis():
 
 
 def curl(path, *options, data=None):
-    """Status, version of HTTP, media type and body of a response; curl's own exit status if there is none."""
+    """Returns status, HTTP version, media type and body of a response; or curl's exit status if it fails."""
     form = '\n%{http_code} %{http_version} %{content_type}'
     command = ['curl', '--silent', '--show-error', '--max-time', '10', '--write-out', form, *options, URL + path]
     if data is not None:
@@ -55,8 +55,8 @@ def curl(path, *options, data=None):
 
 
 def described():
-    """Whether the worker has told of its functions."""
-    deadline = time.monotonic() + PATIENCE
+    """Waits until the worker has registered its functions; returns whether it has."""
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         if listening(HTTP, deadline):
             status, _, _, body = curl('/openapi.json')
@@ -68,7 +68,7 @@ def described():
 
 
 def requests():
-    """By hand: what is sent, and what comes back."""
+    """Yields the name, the response and the expected response of each request by curl."""
     h1, h2 = ['--http1.1'], ['--http2-prior-knowledge']
     lines = ['-H', 'accept: application/x-ndjson']
     events = ['-H', 'accept: text/event-stream']
@@ -122,7 +122,7 @@ def main():
             processes.start('http_api', 'master', False)
             processes.start('http_api', 'worker', False)
             if not described():
-                failed.append('the worker does not tell of its functions')
+                failed.append('the worker does not register its functions')
             else:
                 for name, response, expected in requests():
                     problem = differs(response, expected)
@@ -130,7 +130,7 @@ def main():
                         failed.append('curl: %s: %s' % (name, problem))
                         print(failed[-1], flush=True)
                     passed += not problem
-                # The file of its configuration, which there is none of, and its examples belong to no source tree.
+                # In the temporary folder schemathesis finds no configuration, and stores its examples.
                 done = subprocess.run(
                     [command, 'run', URL + '/openapi.json', '--checks', 'all', '--max-time', str(options.seconds),
                      '--continue-on-failure', '--suppress-health-check', 'all', '--request-timeout', '10',

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Builds the workers of examples/other_languages, and has them work beside ours.
+"""Builds and tests the workers of examples/other_languages.
 
     interop/other_languages.py
 
-First the example `parallel` with three workers, one in C++, one in Python and one of ours: each job has its ten
-answers, and each worker gives some. Then the tests in `tests/it/other_languages.rs`.
-What has to be there says examples/other_languages/README.md; where it is not, root on Debian installs it here.
+Runs the example `parallel` with three workers, in C++, Python and Rust: each job must receive ten answers, and each
+worker must answer. Then runs the tests in `tests/it/other_languages.rs`.
+examples/other_languages/README.md lists the requirements; on Debian, as root, the script installs them.
 """
 import os
 import re
@@ -20,9 +20,9 @@ from run import PORTS, ROOT, Processes, listening
 
 FOLDER = os.path.join(ROOT, 'examples', 'other_languages')
 PACKAGES = 'g++ make pkg-config protobuf-compiler libprotobuf-dev libzmq3-dev cppzmq-dev python3-venv'
-# Apart from the ports of run.py.
+# Distinct from the ports of run.py.
 OFFSET = 12000
-PATIENCE = 60
+TIMEOUT = 60
 LINE = re.compile(r"b'(cpp|python|MyWorker@[^ ]+) processed a message'")
 
 
@@ -41,16 +41,16 @@ def build():
 
 
 def share(log):
-    """Runs clients until each worker has answered; returns how often each did, or what is wrong."""
+    """Runs clients until each worker has answered; returns the number of answers of each, and the problem if any."""
     processes = Processes(None, OFFSET, log)
     at = 'tcp://127.0.0.1:%d' % (PORTS['master'] + OFFSET)
     answers = {}
     try:
-        # Before the master is there: they ask until it answers.
+        # The workers are started before the master: they ask until it answers.
         processes.spawn('cpp', [os.path.join(FOLDER, 'build', 'worker'), 'cpp', at])
         python = os.path.join(FOLDER, 'build', 'venv', 'bin', 'python')
         processes.spawn('python', [python, os.path.join(FOLDER, 'worker.py'), 'python', at])
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         processes.start('parallel', 'master', False)
         if not listening(PORTS['master'] + OFFSET, deadline):
             return None, 'the master does not listen'
@@ -60,7 +60,7 @@ def share(log):
             try:
                 status = client.wait(max(0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                return None, 'within %d s only these have answered: %s' % (PATIENCE, answers)
+                return None, 'within %d s only these have answered: %s' % (TIMEOUT, answers)
             with open(os.path.join(log, 'client')) as out:
                 lines = [LINE.fullmatch(line) for line in out.read().splitlines() if line.startswith("b'")]
             if status != 0 or len(lines) != 10 or not all(lines):
@@ -71,10 +71,10 @@ def share(log):
         foreign = processes.children[:2]
         for worker in foreign:
             worker.terminate()
-        statuses = [worker.wait(PATIENCE) for worker in foreign]
-        return answers, None if statuses == [0, 0] else 'told to stop, they ended with %s' % statuses
+        statuses = [worker.wait(TIMEOUT) for worker in foreign]
+        return answers, None if statuses == [0, 0] else 'after SIGTERM, the workers ended with %s' % statuses
     except subprocess.TimeoutExpired:
-        return None, 'told to stop, a worker does not'
+        return None, 'a worker does not stop after SIGTERM'
     finally:
         processes.stop()
 
@@ -92,7 +92,7 @@ def main():
                 with open(os.path.join(log, name), errors='replace') as out:
                     print('%s:\n%s' % (name, out.read()))
     print('parallel with workers in C++, Python and Rust: %s' % (problem or 'ok, %s' % answers), flush=True)
-    # With `conformance` beside it, `it` is the program that `cargo test` has built.
+    # Together with `conformance`, cargo uses the build of `it` that `cargo test` has made.
     tests = ['cargo', 'test', '--test', 'it', '--test', 'conformance', '--', '--ignored', 'other_languages']
     failed = bool(problem) + bool(subprocess.run(tests, cwd=ROOT).returncode)
     print('%d passed, %d failed' % (2 - failed, failed))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One component of a documented example, played by pylm.
+"""One component of a documented example, implemented with pylm.
 
     roles.py EXAMPLE ROLE [--port-offset N]
 
@@ -35,7 +35,7 @@ class AnswersSent(Server):
 
 
 class Alternating(AnswersSent):
-    """Publishes under the topics even and odd in turn."""
+    """Publishes under the topics even and odd alternately."""
     count = 0
 
     def handle_stream(self, message):
@@ -80,7 +80,7 @@ class Tripling(Master):
 
 
 class Finishing(Tripling):
-    """Says with the thirtieth result that it is the last."""
+    """Replaces the thirtieth result, the last one."""
     count = 0
 
     def gather(self, message):
@@ -116,7 +116,7 @@ def from_parts():
     return template
 
 
-# What speaks HTTP is imported where it is needed: pylm's clients do not wait long for what starts after them.
+# HTTP modules are imported on demand: pylm's clients do not wait long for components that start after them.
 
 def behind_http():
     from pylm.parts.gateways import GatewayDealer, GatewayRouter, HttpGateway
@@ -190,8 +190,8 @@ def component():
     raise SystemExit('no role %s in %s' % (ROLE, EXAMPLE))
 
 
-# The first server's name and db_address, where the answers come from, the functions, and how many messages
-# and answers there are.
+# The name and db_address of the first server, the port that publishes the answers, the functions, and the number of
+# messages and answers.
 CLIENTS = {
     'server': ('my_server', 5555, None, 'my_server.foo', 1, 1),
     'parallel': ('server', 5559, None, 'server.foo', 10, 10),
@@ -221,7 +221,7 @@ def web_worker():
 
 
 def http_client():
-    """A GET, as soon as there is somebody to answer it."""
+    """Sends a GET, and repeats it until the gateway answers."""
     import urllib.error
     import urllib.request
     for _ in range(100):
@@ -230,7 +230,7 @@ def http_client():
                 return print(answer.read())
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.1)
-    raise SystemExit('nobody answers')
+    raise SystemExit('the gateway does not answer')
 
 
 def client():

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the documented examples in all mixes of our components and pylm's, and checks what the client prints.
+"""Runs the documented examples in all mixes of palm's and pylm's components, and checks the output of the client.
 
     interop/run.py --python VENV/bin/python [--only EXAMPLE] [--verbose]
 
-For each example: all ours; all pylm but one role ours; all ours but one role pylm; each with the client started
-last and started first. Then pylm's client against our server, a thousand calls in a row, and ours against pylm's.
-Needs nothing but Python, and pylm where `--python` points (see setup-pylm.sh).
+Each example runs with all components of palm, with one role of palm and the others of pylm, and with one role of pylm
+and the others of palm; each mix with the client started last and first. Then pylm's client makes a thousand calls of a
+palm server. Needs only Python, and pylm for the interpreter of `--python` (see setup-pylm.sh).
 """
 import argparse
 import concurrent.futures
@@ -21,12 +21,12 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 TARGET = os.environ.get('CARGO_TARGET_DIR', os.path.join(ROOT, 'target'))
-PATIENCE = 15
+TIMEOUT = 15
 
 WORKERS = ['worker1', 'worker2']
 PIPELINED = "Client got:  b'and I pipelined you sent me a message'"
 CACHED = [(1, "b' cached data '")]
-# The components in the order in which they are started, and what the client prints, line by line.
+# The components in the order of their start, and the lines that the client prints, with their number.
 EXAMPLES = {
     'server': (['server'], [(1, "Client got:  b'you sent me a message'")]),
     'parallel': (['master'] + WORKERS, [(10, r"b'(MyWorker@[^ ]+|[0-9a-f-]{36}) processed a message'")]),
@@ -46,20 +46,21 @@ EXAMPLES = {
     'http_gateway': (['master', 'worker1'], [(1, "b'acknowledged'")]),
     'http_worker': (['web_worker', 'master'], [(10, "b'a message processed online'")]),
 }
-# Where the components that have one listen, before the offset: the last socket that each binds.
+# The port of the last socket that a component binds, without the offset.
 PORTS = {'server': 5555, 'master': 5559, 'pipeline': 5560, 'even_pipeline': 5560, 'silent_pipeline': 5570,
          'odd_pipeline': 5570, 'sink': 5580, 'hub': 5561, 'web_worker': 8888}
 LOG = re.compile(r'^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - ')
 
 
 def attempts(example, pylm):
-    """pylm's client subscribes at about the time when it sends, and pylm's publishers wait neither for it nor for
-    the next step: two thirds of a fast function's answers are lost between them. Where both are pylm's, that is not
-    ours to mend."""
+    """Returns how often a mix may be tried.
+
+    pylm's client subscribes when it sends, and pylm's publishers wait neither for it nor for the next step, so two
+    thirds of the answers of a fast function are lost between them. palm cannot prevent that if both are pylm's."""
     publisher = {'pipeline': 'pipeline', 'tee': 'pipeline', 'stream_control': 'even_pipeline', 'sink': 'sink',
                  'master_pipeline': 'pipeline', 'hub': 'hub', 'http_worker': 'master'}.get(example, EXAMPLES[example][0][0])
     feeder = EXAMPLES[example][0][0]
-    # One more for a machine that is too busy to start a process in time.
+    # A second attempt, because a busy machine may start a process too late.
     return 8 if 'client' in pylm and {publisher, feeder} & pylm else 2
 
 
@@ -100,12 +101,12 @@ class Processes:
 
 
 def attempt(python, example, order, pylm, offset):
-    """Runs one mix once; returns None, or what is wrong."""
+    """Runs one mix once; returns the problem, or None."""
     roles, expected = EXAMPLES[example]
     with tempfile.TemporaryDirectory() as log:
         processes = Processes(python, offset, log)
         try:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + TIMEOUT
             client = None
             if order == 'client first':
                 client = processes.start(example, 'client', 'client' in pylm)
@@ -116,13 +117,13 @@ def attempt(python, example, order, pylm, offset):
                     return '%s does not listen' % role
             if client is None:
                 if 'server' in roles and 'server' in pylm:
-                    # Its first message goes to whoever has subscribed by then, and it cannot tell.
+                    # pylm's server loses its first message unless the next step has subscribed, and does not report it.
                     time.sleep(0.5)
                 client = processes.start(example, 'client', 'client' in pylm)
             try:
-                status = client.wait(PATIENCE)
+                status = client.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
-                status = 'none: it did not end'
+                status = 'none: the client did not end'
         finally:
             processes.stop()
         with open(os.path.join(log, 'client'), errors='replace') as out:
@@ -153,7 +154,7 @@ def mixes(example):
 
 
 def thousand_calls(python, offset):
-    """pylm's client calls our server, whose function returns at once, 1,000 times in a row."""
+    """Makes 1,000 calls of a palm server by pylm's client, one after another; returns the problem, or None."""
     code = '''
 from pylm.clients import Client
 client = Client('my_server', 'tcp://127.0.0.1:%d')
@@ -166,12 +167,12 @@ print('done')
         processes = Processes(python, offset, log)
         try:
             processes.start('server', 'server', False)
-            if not listening(5555 + offset, time.monotonic() + PATIENCE):
+            if not listening(5555 + offset, time.monotonic() + TIMEOUT):
                 return 'the server does not listen'
             done = subprocess.run([python, '-c', code], capture_output=True, text=True, timeout=180)
             return None if done.stdout.splitlines()[-1:] == ['done'] else done.stdout + done.stderr
         except subprocess.TimeoutExpired:
-            return 'an answer was lost: the client waits for ever'
+            return 'an answer was lost: the client still waits'
         finally:
             processes.stop()
 
@@ -179,11 +180,11 @@ print('done')
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--python', required=True, help='an interpreter that has pylm')
-    parser.add_argument('--only', choices=sorted(EXAMPLES), help='run this example alone')
-    parser.add_argument('--verbose', action='store_true', help='a line for each run, not only for what failed')
+    parser.add_argument('--only', choices=sorted(EXAMPLES), help='run only this example')
+    parser.add_argument('--verbose', action='store_true', help='print a line for each run, not only for failures')
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # What a virtual environment is depends on the path that its interpreter is called by.
+    # Not resolved: Python finds its virtual environment by the path of the interpreter.
     python = os.path.abspath(options.python)
     subprocess.run(['cargo', 'build', '--quiet', '--examples'], cwd=ROOT, check=True)
 
@@ -205,7 +206,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(len(offsets)) as pool:
         for entry, (problem, number, seconds) in zip(runs, pool.map(job, runs)):
             example, order, pylm = entry
-            mix = 'pylm: ' + ', '.join(sorted(pylm)) if pylm else 'all ours'
+            mix = 'pylm: ' + ', '.join(sorted(pylm)) if pylm else 'all palm'
             if problem or options.verbose:
                 verdict = problem or 'ok' + (' at attempt %d' % number if number > 1 else '')
                 print('%-15s %-12s %-60s %5.1f s  %s' % (example, order, mix, seconds, verdict), flush=True)
@@ -213,7 +214,7 @@ def main():
             failed += bool(problem)
     if options.only in (None, 'server'):
         problem = thousand_calls(python, offsets[0])
-        print("pylm's client, 1,000 calls of our server: %s" % (problem or 'ok'), flush=True)
+        print("pylm's client, 1,000 calls of a palm server: %s" % (problem or 'ok'), flush=True)
         passed += not problem
         failed += bool(problem)
     print('%d passed, %d failed' % (passed, failed))

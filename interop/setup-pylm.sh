@@ -3,8 +3,8 @@
 #
 #   interop/setup-pylm.sh VENV [upb|pure]
 #
-# upb (default): a current protobuf, for which pylm's message module is generated anew from proto/palm.proto, since
-# protobuf 4 and later refuse the one it ships. pure: the protobuf of its time, pylm as it is.
+# upb (default): a current protobuf. pylm's message module is generated from proto/palm.proto, because protobuf 4 and
+# later reject the module that pylm contains. pure: unchanged pylm, with a protobuf of its time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:?usage: interop/setup-pylm.sh VENV [upb|pure]}
@@ -26,14 +26,14 @@ esac
 python3 -m venv "$venv"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# pylm comes as source only, and its build wants a setuptools that still has pkg_resources.
+# pylm is distributed as source only, and its build needs a setuptools that still has pkg_resources.
 echo 'setuptools<81' >"$work/constraints"
 PIP_CONSTRAINT=$work/constraints "$venv/bin/pip" install --quiet --disable-pip-version-check \
     pylm==0.14.4 pyzmq==27.3.0 requests "${protobuf[@]}"
 
 if [ "$variant" = upb ]; then
     parts=$("$venv/bin/python" -c 'import os, pylm; print(os.path.join(os.path.dirname(pylm.__file__), "parts"))')
-    # pylm knows the message without a package, in a file of this name.
+    # pylm expects the message without a package, in a file of this name.
     grep -v '^package' proto/palm.proto >"$work/messages.proto"
     "$venv/bin/python" -m grpc_tools.protoc "-I$work" "--python_out=$parts" messages.proto
 fi
