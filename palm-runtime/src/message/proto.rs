@@ -133,7 +133,7 @@ pub mod error {
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
-        /// 
+        ///
         /// The values are not transformed in any way and thus are considered stable
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
         pub fn as_str_name(&self) -> &'static str {
@@ -461,7 +461,7 @@ pub mod cache_failure {
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
-        /// 
+        ///
         /// The values are not transformed in any way and thus are considered stable
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
         pub fn as_str_name(&self) -> &'static str {
@@ -738,7 +738,7 @@ pub mod link_refusal {
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
-        /// 
+        ///
         /// The values are not transformed in any way and thus are considered stable
         /// (if the ProtoBuf definition does not change) and safe for programmatic use.
         pub fn as_str_name(&self) -> &'static str {
