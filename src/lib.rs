@@ -2,20 +2,20 @@
 //!
 //! # Where to start reading
 //!
-//! | you want to | see |
+//! | to | read |
 //! |---|---|
 //! | answer calls | [`macro@server`], [`Bind`] |
-//! | spread calls over workers | [`macro@master`] or [`Master`], [`macro@worker`], [`macro@mux_worker`] |
+//! | distribute calls to workers | [`macro@master`] or [`Master`], [`macro@worker`], [`macro@mux_worker`] |
 //! | process a stream in steps | [`macro@pipeline`], [`macro@sink`], [`macro@hub`] or [`Hub`] |
-//! | call functions | [`Client`], [`blocking::Client`]; at length: [`guide::calls`] |
-//! | share the functions of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
-//! | send values of your own | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
-//! | keep values between calls, share and watch them | [`Cache`], [`KeyValue`]; at length: [`guide::cache`] |
-//! | call functions by HTTP, or be called so | with the feature `http`: `http`, `http_worker`; at length: `guide::http` |
-//! | build a component from its parts | [`ServerTemplate`], [`parts`], [`part`]; of your own: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
-//! | test what you have built | [`testing`] |
+//! | call functions | [`Client`], [`blocking::Client`]; chapter: [`guide::calls`] |
+//! | share the interface of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
+//! | send your own types | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
+//! | store, share and watch values | [`Cache`], [`KeyValue`]; chapter: [`guide::cache`] |
+//! | use HTTP | with the feature `http`: `http`, `http_worker`; chapter: `guide::http` |
+//! | build a component from parts | [`ServerTemplate`], [`parts`], [`part`]; your own parts: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
+//! | test components | [`testing`] |
 //! | write a peer in another language | [`guide::protocol`] |
-//! | see what goes on | [`logging`], [`ComponentHandle::metrics`], [`components`] |
+//! | observe a component | [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
 #[cfg(feature = "json")]
 pub use palm_runtime::Json;
@@ -43,7 +43,7 @@ pub use palm_runtime::{WithProgress, progress};
 
 /// # Examples
 ///
-/// A component's methods, called directly:
+/// Calling the methods of a component directly:
 ///
 /// ```
 /// use palm::prelude::*;
@@ -237,7 +237,7 @@ pub use palm_runtime::{WithProgress, progress};
 /// ```
 pub use palm_runtime::testing;
 
-/// What most programs need: `use palm::prelude::*;`.
+/// The items that most programs need: `use palm::prelude::*;`.
 pub mod prelude {
     #[cfg(feature = "http")]
     pub use palm_runtime::http::IntoHttpWorker;
@@ -247,7 +247,7 @@ pub mod prelude {
     };
 }
 
-/// What takes more than a page to say.
+/// The chapters of the guide.
 pub mod guide {
     #[doc = include_str!("../docs/cache.md")]
     pub mod cache {}
@@ -263,7 +263,7 @@ pub mod guide {
     pub mod protocol {}
 }
 
-/// Makes the methods of an `impl` block callable from afar: a server answers each call itself.
+/// Makes the methods of an `impl` block callable by clients: a server.
 ///
 /// ```
 /// use palm::prelude::*;
@@ -272,10 +272,10 @@ pub mod guide {
 ///     greeting: String,
 /// }
 ///
-/// /// Greets.
+/// /// Greets people.
 /// #[palm::server(name = "greeter")]
 /// impl Greeter {
-///     /// Says hello to whom the payload names.
+///     /// Greets the person with this name.
 ///     #[palm::method]
 ///     fn hello(&self, name: String) -> String {
 ///         format!("{}, {name}!", self.greeting)
@@ -293,38 +293,37 @@ pub mod guide {
 ///
 /// | option | type | default | |
 /// |---|---|---|---|
-/// | `name` | string | needed | the name that clients call it by; without dot and space |
-/// | `crate` | path | `::palm` | where to find this crate, if it has another name |
+/// | `name` | string | required | the name in calls, without dot and space |
+/// | `crate` | path | `::palm` | the path of this crate, if it has another name |
 ///
 /// # Methods
 ///
-/// Only what is marked [`#[palm::method]`](macro@method) can be called. A method
+/// Methods with the attribute [`#[palm::method]`](macro@method) can be called. A method
 ///
-/// - takes `&self`, and then calls run side by side, up to
-///   [`concurrency`](component::Builder::concurrency); or `&mut self`, and then one call runs at a time;
-/// - takes nothing more, or the payload as any [`FromPayload`] type, and then, if it likes, a
-///   [`Context`];
-/// - is `async` or not; one that computes for long is `#[palm::method(blocking)]` and gets a thread;
-/// - returns a payload (any [`IntoPayload`] type); `()` or an `Option`, where nothing is answered if
-///   there is nothing; a `Result<_, E>` of these; or `impl Iterator` or `impl Stream` of them, for many
-///   answers.
+/// - has `&self`, so that calls run concurrently, up to
+///   [`concurrency`](component::Builder::concurrency), or `&mut self`, so that one call runs at a time;
+/// - has no further parameter, or the payload as any [`FromPayload`] type, and optionally a [`Context`];
+/// - is sync or `async`; a long computation is marked `#[palm::method(blocking)]` and runs on a thread of
+///   its own;
+/// - returns a payload (any [`IntoPayload`] type); `()` or an `Option`, which may have no answer; a
+///   `Result<_, E>` of these; or `impl Iterator` or `impl Stream` of them, for many answers.
 ///
-/// `E` is any type that is an error (`std::error::Error`, or else converts to a boxed one, as `String`
-/// does), becomes [`palm::Error`](Error), or has a text (`Display`). It is logged and comes back to the
-/// caller, as a panic does ([`CallError::Remote`]; pylm's clients get the payload `0`).
+/// `E` is any type that is an error or converts to a boxed error (`std::error::Error`, `String`), converts
+/// to [`palm::Error`](Error), or implements `Display`. Errors and panics are logged and returned to the
+/// caller ([`CallError::Remote`]; clients of pylm receive the payload `0`).
 ///
-/// `echo` can be called too, unless a method has that name: it returns its payload.
+/// Every component also has a function `echo`, which returns its payload, unless a method has that name.
 ///
-/// [`#[palm::handle_stream]`](macro@handle_stream) says where each answer goes.
+/// [`#[palm::handle_stream]`](macro@handle_stream) marks the hook that chooses the topic of each answer.
 ///
 /// # What is generated
 ///
-/// The impl block as it is; a constant for each method (`Greeter::HELLO`, a [`Function<String,
-/// String>`](Function)), which names it for [`Client::eval`] and has its types, so that a call that is
-/// misspelt or does not fit does not compile; a `match` over the names ([`callable::Callable`]);
-/// [`Bind`]; and an entry in [`components`].
+/// The unchanged impl block; a constant for each method (`Greeter::HELLO`, a [`Function<String,
+/// String>`](Function)) with its name and types, so that a wrong [call](Client::eval) does not compile; an
+/// implementation of [`callable::Callable`], a `match` over the names; [`Bind`]; and an entry in
+/// [`components`].
 ///
-/// On an `impl` of an [`macro@interface`], all functions can be called, and `name` may be left out.
+/// On an `impl` of an [`macro@interface`], all functions can be called, and `name` is optional.
 ///
 /// ```compile_fail
 /// # use palm::prelude::*;
@@ -338,8 +337,9 @@ pub mod guide {
 /// ```
 pub use palm_macros::server;
 
-/// Makes the methods of an `impl` block a step of a stream: a pipeline takes what the component
-/// before it publishes, and publishes its results.
+/// Makes the methods of an `impl` block a step of a stream: a pipeline.
+///
+/// A pipeline receives the publications of its upstream component, and publishes its results.
 ///
 /// ```
 /// use palm::prelude::*;
@@ -357,14 +357,14 @@ pub use palm_macros::server;
 /// # async fn example() -> palm::Result<()> {
 /// Shout
 ///     .bind("tcp://127.0.0.1:5560")
-///     .follow("tcp://127.0.0.1:5555") // the `db_address` of the component before
+///     .follow("tcp://127.0.0.1:5555") // the `db_address` of the upstream component
 ///     .start()
 ///     .await
 /// # }
 /// ```
 ///
-/// Options, methods and what is generated are those of [`macro@server`]. A method that returns
-/// nothing ends the stream here.
+/// Options, methods and generated items are those of [`macro@server`]. A method that returns nothing ends
+/// the stream.
 ///
 /// ```compile_fail
 /// # struct Shout;
@@ -378,7 +378,7 @@ pub use palm_macros::server;
 /// ```
 pub use palm_macros::pipeline;
 
-/// Makes the methods of an `impl` block the step that gathers several streams.
+/// Makes the methods of an `impl` block a step that merges several streams: a sink.
 ///
 /// ```
 /// use palm::prelude::*;
@@ -403,7 +403,7 @@ pub use palm_macros::pipeline;
 /// # }
 /// ```
 ///
-/// Options, methods and what is generated are those of [`macro@server`].
+/// Options, methods and generated items are those of [`macro@server`].
 ///
 /// ```compile_fail
 /// # struct Collect;
@@ -415,7 +415,7 @@ pub use palm_macros::pipeline;
 /// ```
 pub use palm_macros::sink;
 
-/// Makes the methods of an `impl` block answer the calls that a master or hub spreads.
+/// Makes the methods of an `impl` block run the tasks of a master or hub: a worker.
 ///
 /// ```
 /// use palm::prelude::*;
@@ -439,11 +439,11 @@ pub use palm_macros::sink;
 ///
 /// | option | type | default | |
 /// |---|---|---|---|
-/// | `server` | string | `_`; of an [`macro@interface`], its name | the master's name, for the constants; a worker answers whatever its master gives it |
-/// | `crate` | path | `::palm` | where to find this crate, if it has another name |
+/// | `server` | string | `_`; of an [`macro@interface`], its name | the master's name in the constants; the worker itself ignores the name in a task |
+/// | `crate` | path | `::palm` | the path of this crate, if it has another name |
 ///
-/// Methods and what is generated are those of [`macro@server`], with [`Connect`] for [`Bind`]. Answers
-/// leave as soon as they are done. The cache of a [`Context`] is the master's.
+/// Methods and generated items are those of [`macro@server`], with [`Connect`] instead of [`Bind`]. A
+/// worker sends each answer as soon as it is complete. The cache of a [`Context`] is the master's.
 ///
 /// ```compile_fail
 /// # struct Resizer;
@@ -455,7 +455,7 @@ pub use palm_macros::sink;
 /// ```
 pub use palm_macros::worker;
 
-/// A [`macro@worker`] whose methods all give many results: an iterator or a stream.
+/// A [`macro@worker`] whose methods all return many results: an iterator or a stream.
 ///
 /// ```
 /// use palm::prelude::*;
@@ -475,7 +475,7 @@ pub use palm_macros::worker;
 /// # }
 /// ```
 ///
-/// Options and what is generated are those of [`macro@worker`].
+/// Options and generated items are those of [`macro@worker`].
 ///
 /// ```compile_fail
 /// # struct Splitter;
@@ -487,8 +487,9 @@ pub use palm_macros::worker;
 /// ```
 pub use palm_macros::mux_worker;
 
-/// A worker that is reached by HTTP: its methods become a tower service, which any HTTP server, axum
-/// application or serverless runtime can serve.
+/// Makes the methods of an `impl` block a worker behind HTTP.
+///
+/// The worker becomes a tower service for any HTTP server, axum application or serverless runtime.
 ///
 /// ```no_run
 /// use palm::prelude::*;
@@ -508,12 +509,12 @@ pub use palm_macros::mux_worker;
 /// # }
 /// ```
 ///
-/// Its master has an [`HttpConnection`](parts::HttpConnection) in the place of workers' sockets. What
-/// goes over the wire is described at [`HttpWorker`](http::HttpWorker).
+/// Its master has an [`HttpConnection`](parts::HttpConnection) instead of sockets for workers.
+/// [`HttpWorker`](http::HttpWorker) describes the wire format.
 ///
-/// Options and methods are those of [`macro@worker`], but each method gives one result. The cache of a
-/// [`Context`] is the worker's own, in memory. What is generated implements
-/// [`IntoHttpWorker`](http::IntoHttpWorker) in the place of [`Connect`].
+/// Options and methods are those of [`macro@worker`], but each method returns one result. The cache of a
+/// [`Context`] is the worker's own, in memory. The generated code implements
+/// [`IntoHttpWorker`](http::IntoHttpWorker) instead of [`Connect`].
 ///
 /// ```compile_fail
 /// # struct Splitter;
@@ -528,8 +529,9 @@ pub use palm_macros::mux_worker;
 #[cfg(feature = "http")]
 pub use palm_macros::http_worker;
 
-/// Shapes the streams of a master, which spreads calls over workers. One that shapes nothing is
-/// [`Master::new`].
+/// Adds hooks to a master, which distributes calls to workers.
+///
+/// For a master without hooks, use [`Master::new`].
 ///
 /// ```
 /// use palm::prelude::*;
@@ -549,13 +551,13 @@ pub use palm_macros::http_worker;
 /// # }
 /// ```
 ///
-/// Options are those of [`macro@server`]. Inside go [`macro@scatter`], [`macro@gather`] and
+/// Options are those of [`macro@server`]. The hooks are [`macro@scatter`], [`macro@gather`] and
 /// [`macro@handle_stream`], each at most once.
 ///
 /// # What is generated
 ///
-/// The impl block as it is; the hooks as [`callable::Shape`]; [`Bind`]; and an entry in
-/// [`components`].
+/// The unchanged impl block; an implementation of [`callable::Shape`] with the hooks; [`Bind`]; and an
+/// entry in [`components`].
 ///
 /// ```compile_fail
 /// # struct Tripler;
@@ -567,8 +569,9 @@ pub use palm_macros::http_worker;
 /// ```
 pub use palm_macros::master;
 
-/// Shapes the streams of a hub: a master whose messages come from another component. One that
-/// shapes nothing is [`Hub::new`].
+/// Adds hooks to a hub: a master that receives its messages from an upstream component.
+///
+/// For a hub without hooks, use [`Hub::new`].
 ///
 /// ```
 /// use palm::prelude::*;
@@ -588,7 +591,7 @@ pub use palm_macros::master;
 /// # }
 /// ```
 ///
-/// Options, hooks and what is generated are those of [`macro@master`].
+/// Options, hooks and generated items are those of [`macro@master`].
 ///
 /// ```compile_fail
 /// # struct Filter;
@@ -597,15 +600,17 @@ pub use palm_macros::master;
 /// ```
 pub use palm_macros::hub;
 
-/// Marks a method that can be called, inside of [`macro@server`], [`macro@pipeline`], [`macro@sink`],
-/// [`macro@worker`] or [`macro@mux_worker`].
+/// Marks a method that can be called.
+///
+/// Used inside of [`macro@server`], [`macro@pipeline`], [`macro@sink`], [`macro@worker`],
+/// [`macro@mux_worker`] and `http_worker`.
 ///
 /// | option | type | default | |
 /// |---|---|---|---|
-/// | `name` | string | the method's name | the name that it is called by; not on an `impl` of an [`macro@interface`] |
-/// | `blocking` | flag | off | it computes for long, and gets a thread of its own; not for `async` methods and streams |
-/// | `at_most_once` | flag | off | a call must not run twice: if a worker is lost with it, it fails with [`FailureKind::Unavailable`]; if the component is killed, its clients do not send it again, and it ends with [`CallError::Timeout`]. What this covers: [`guide::calls`] |
-/// | `max_runtime_ms` | number | no limit | how long a call may run, in milliseconds; then it fails with [`FailureKind::DeadlineExceeded`]. A method that awaits is dropped where it does, one that is `blocking` goes on for nobody |
+/// | `name` | string | the method's name | the name of the function; not on an `impl` of an [`macro@interface`] |
+/// | `blocking` | flag | off | runs on a thread of its own, for long computations; not for `async` methods and streams |
+/// | `at_most_once` | flag | off | a call must not run twice: if a worker is lost with it, it fails with [`FailureKind::Unavailable`]; if the component is killed, its clients do not send it again, and it ends with [`CallError::Timeout`]. Details: [`guide::calls`] |
+/// | `max_runtime_ms` | number | no limit | how long a call may run, in milliseconds, before it fails with [`FailureKind::DeadlineExceeded`]. The future of an `async` method is dropped; a `blocking` method continues, and its result is dropped |
 ///
 /// ```
 /// struct Server;
@@ -627,13 +632,13 @@ pub use palm_macros::hub;
 /// ```
 pub use palm_macros::method;
 
-/// Marks the hook that turns a message that came in into those that go on to the workers, inside of
-/// [`macro@master`] or [`macro@hub`].
+/// Marks the hook that turns a received message into the tasks of workers.
 ///
-/// It takes the [`Message`], and a [`Context`] if it likes, and returns any iterator or stream of
-/// messages, or a `Result` of one. See [`macro@master`]. With `&mut self` all that one call yields is
-/// collected before it goes on. When it fails or panics the error is logged and comes back to the
-/// caller, as that of a method does; [`macro@gather`] does not see it.
+/// Used inside of [`macro@master`] and [`macro@hub`]. The hook receives the [`Message`], and optionally a
+/// [`Context`], and returns any iterator or stream of messages, or a `Result` of one. See
+/// [`macro@master`]. With `&mut self`, all messages of one call are collected before they are passed on.
+/// If the hook fails or panics, the error is logged and returned to the caller, as that of a method is;
+/// [`macro@gather`] does not receive it.
 ///
 /// ```compile_fail
 /// #[palm::scatter] // error: it belongs inside of an impl block
@@ -641,12 +646,11 @@ pub use palm_macros::method;
 /// ```
 pub use palm_macros::scatter;
 
-/// Marks the hook that turns a worker's result into those that are published, inside of
-/// [`macro@master`] or [`macro@hub`].
+/// Marks the hook that turns a worker's result into publications.
 ///
-/// It takes the [`Message`], and a [`Context`] if it likes, and returns any iterator or stream of
-/// messages, or a `Result` of one. What one call yields is collected before it goes on. See
-/// [`macro@hub`].
+/// Used inside of [`macro@master`] and [`macro@hub`]. The hook receives the [`Message`], and optionally a
+/// [`Context`], and returns any iterator or stream of messages, or a `Result` of one. All messages of one
+/// call are collected before they are published. See [`macro@hub`].
 ///
 /// ```compile_fail
 /// #[palm::gather] // error: it belongs inside of an impl block
@@ -654,11 +658,11 @@ pub use palm_macros::scatter;
 /// ```
 pub use palm_macros::gather;
 
-/// Marks the hook that says under which topic a message is published, inside of [`macro@server`],
-/// [`macro@pipeline`], [`macro@sink`], [`macro@master`] or [`macro@hub`].
+/// Marks the hook that chooses the topic of a publication.
 ///
-/// It takes the [`Message`], and a [`Context`] if it likes, and returns the topic and the message that
-/// is to be published, or a `Result` of them. A message that goes on to a further step needs the next
+/// Used inside of [`macro@server`], [`macro@pipeline`], [`macro@sink`], [`macro@master`] and
+/// [`macro@hub`]. The hook receives the [`Message`], and optionally a [`Context`], and returns the topic
+/// and the message to publish, or a `Result` of them. A message for a further step needs the next
 /// [`stage`](Message::set_stage).
 ///
 /// ```
@@ -691,8 +695,9 @@ pub use palm_macros::gather;
 /// ```
 pub use palm_macros::handle_stream;
 
-/// Makes a trait the contract of a component, for a crate that both sides share: components implement
-/// it, and a client that is generated calls it.
+/// Makes a trait the interface of a component, in a crate that both sides share.
+///
+/// Components implement the trait, and callers use a generated client.
 ///
 /// ```
 /// use palm::prelude::*;
@@ -717,7 +722,7 @@ pub use palm_macros::handle_stream;
 ///     }
 /// }
 ///
-/// // In a program that calls it, which needs no line of the component:
+/// // In the caller, which does not depend on the component:
 ///
 /// # async fn example() -> palm::Result<()> {
 /// let images = ImagesClient::connect("tcp://127.0.0.1:5559").await?;
@@ -730,25 +735,27 @@ pub use palm_macros::handle_stream;
 ///
 /// | option | type | default | |
 /// |---|---|---|---|
-/// | `name` | string | needed | the name that clients call it by: the server's, or the master's of the workers that implement it |
-/// | `crate` | path | `::palm` | where to find this crate, if it has another name |
+/// | `name` | string | required | the name in calls: that of the server, or of the master of the workers |
+/// | `crate` | path | `::palm` | the path of this crate, if it has another name |
 ///
 /// # Functions
 ///
-/// Each is a method as those of [`macro@server`] are, without a body, and not called `new`, `connect`,
-/// `on` or `client`, which the client has. `#[palm::server]`,
-/// `#[palm::pipeline]`, `#[palm::sink]` and `#[palm::worker]` go on an `impl` of the trait, and all of
-/// its functions can be called. `#[palm::method(blocking)]` may mark them there; their names are
-/// the interface's. The component has the interface's name unless the attribute gives it another.
+/// Each function is a method as in [`macro@server`], without a body. The names `new`, `connect`, `on` and
+/// `client` are reserved for the generated client.
+///
+/// `#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]` or `#[palm::worker]` is put on an `impl` of the
+/// trait, and all of its functions can be called. `#[palm::method(blocking)]` may mark them there; their
+/// names are those of the interface. The component has the name of the interface unless its attribute
+/// sets another one.
 ///
 /// # What is generated
 ///
-/// The trait, where the future of an `async` function is `Send`; and, for `Images`, the client
-/// `ImagesClient`, with a method for each function, which carries its documentation, and a constant
-/// (`ImagesClient::THUMBNAIL`), which can be a step of a [`Route`]. A method that gives one answer
-/// returns an [`Eval`], which is awaited and may be given a timeout; one that gives many a [`Job`]; one
-/// that gives none is sent and not waited for. `ImagesClient::new(client)` uses a client that is
-/// connected, and `.on("other")` calls another component.
+/// The trait, with `Send` futures for `async` functions; and, for `Images`, the client `ImagesClient`. The
+/// client has a documented method for each function, and a constant (`ImagesClient::THUMBNAIL`), which can
+/// be a step of a [`Route`]. A method with one answer returns an [`Eval`], which is awaited and may have a
+/// timeout; a method with many answers returns a [`Job`]; a method without an answer only sends the call.
+/// `ImagesClient::new(client)` shares the connection of a client, and `.on("other")` calls another
+/// component.
 ///
 /// ```compile_fail
 /// # use palm::prelude::*;
@@ -759,13 +766,15 @@ pub use palm_macros::handle_stream;
 /// ```
 pub use palm_macros::interface;
 
-/// Hooks of an inbound part: what becomes of messages before they go on, and what of their answers.
+/// Makes the methods of an `impl` block the hooks of an inbound part.
+///
+/// The hooks transform messages before they are passed on, and their answers.
 ///
 /// ```no_run
 /// use palm::parts::{CacheService, PubService, RepService};
 /// use palm::prelude::*;
 ///
-/// /// Lets each message go on once for each line in it.
+/// /// Splits each message into lines.
 /// struct Lines;
 ///
 /// #[palm::inbound]
@@ -792,15 +801,15 @@ pub use palm_macros::interface;
 ///
 /// # Hooks
 ///
-/// They are known by their names; each may be left out, and other methods are the type's own.
+/// Hooks are found by their names. Each is optional, and other methods are left alone.
 ///
 /// | hook | |
 /// |---|---|
-/// | `fn scatter(&mut self, message: Message) -> ..` | the messages that go on: `Message`, `Option<Message>`, `Vec<Message>`, an iterator or a stream, or a `Result` of these; may be `async`, and take a [`Context`]. It does not see a message that [is done](Message::is_done) |
-/// | `fn handle_feedback(&mut self, feedback: &Bytes)` | what the router answered |
-/// | `fn reply_feedback(&mut self, feedback: Bytes) -> ..` | what the peer is answered, where one waits: whatever is `Into<Bytes>` |
+/// | `fn scatter(&mut self, message: Message) -> ..` | returns the messages to pass on: `Message`, `Option<Message>`, `Vec<Message>`, an iterator or a stream, or a `Result` of these; may be `async`, and have a [`Context`]. Messages that [are done](Message::is_done) bypass it |
+/// | `fn handle_feedback(&mut self, feedback: &Bytes)` | receives the answer of the router |
+/// | `fn reply_feedback(&mut self, feedback: Bytes) -> ..` | returns the answer to a peer that waits, as any `Into<Bytes>` |
 ///
-/// The option `crate = path` says where to find this crate, if it has another name. What is generated
+/// The option `crate = path` sets the path of this crate, if it has another name. The generated code
 /// implements [`part::InboundHooks`].
 ///
 /// ```compile_fail
@@ -813,13 +822,13 @@ pub use palm_macros::interface;
 /// ```
 pub use palm_macros::inbound;
 
-/// An outbound part of your own: what it does with each message.
+/// Makes the method `handle` of an `impl` block an outbound part.
 ///
 /// ```no_run
 /// use palm::parts::{CacheService, Handler, PubService, PullService};
 /// use palm::prelude::*;
 ///
-/// /// Writes payloads to a file, and lets the messages go on without them.
+/// /// Writes payloads to a file, and passes the messages on without them.
 /// struct Archive(tokio::fs::File);
 ///
 /// #[palm::outbound]
@@ -843,17 +852,17 @@ pub use palm_macros::inbound;
 /// # }
 /// ```
 ///
-/// The hook is `handle`, with the parameters and results of `scatter` of [`macro@inbound`]. An error
-/// goes on as the error of the message. What is generated implements [`part::OutboundHooks`].
+/// The hook `handle` has the parameters and results of `scatter` of [`macro@inbound`]. Its error becomes
+/// the error of the message. The generated code implements [`part::OutboundHooks`].
 pub use palm_macros::outbound;
 
-/// What a part beside the router takes, or gives.
+/// Makes a method of an `impl` block a bypass part, which receives or sends bodies alongside the router.
 ///
 /// ```no_run
 /// use palm::parts::{BypassSender, PushBypassConnection, RepBypassService};
 /// use palm::prelude::*;
 ///
-/// /// Answers questions of a protocol of its own, and tells another process that it is there.
+/// /// Answers requests for the time in a time zone.
 /// struct Clock;
 ///
 /// #[palm::bypass]
@@ -866,6 +875,7 @@ pub use palm_macros::outbound;
 ///     }
 /// }
 ///
+/// /// Sends a sign of life every second.
 /// struct Heartbeat;
 ///
 /// #[palm::bypass]
@@ -889,13 +899,13 @@ pub use palm_macros::outbound;
 ///
 /// | hook | |
 /// |---|---|
-/// | `fn recv(&mut self, body: T) -> ..` | takes a body, as any type that a method may take; gives the answer, as a method gives its result; may be `async`. For [`parts::RepBypassService`] and [`parts::PullBypassConnection`] |
-/// | `async fn run(self, sender: BypassSender) -> ..` | gives bodies, until the component stops; returns nothing or a `Result`. For [`parts::PushBypassConnection`] |
+/// | `fn recv(&mut self, body: T) -> ..` | receives a body as any type of a method's parameter, and returns the answer as a method returns its result; may be `async`. For [`parts::RepBypassService`] and [`parts::PullBypassConnection`] |
+/// | `async fn run(self, sender: BypassSender) -> ..` | sends bodies until the component stops; returns nothing or a `Result`. For [`parts::PushBypassConnection`] |
 ///
-/// What is generated implements [`part::BypassInbound`] or [`part::BypassOutbound`].
+/// The generated code implements [`part::BypassInbound`] or [`part::BypassOutbound`].
 pub use palm_macros::bypass;
 
-/// Steps that are written as literals, checked when they are compiled: [`Steps`].
+/// Makes [`Steps`] of literals, whose form is checked at compile time.
 ///
 /// ```
 /// let steps = palm::steps!["first.split", "second.count"];
@@ -913,7 +923,7 @@ macro_rules! steps {
     };
 }
 
-/// What the expansions of the macros name. No promise is made about anything in here.
+/// The items that expanded macros use. Not covered by any stability guarantee.
 #[doc(hidden)]
 pub mod __private {
     pub use palm_macros::steps;
