@@ -1031,6 +1031,69 @@ fn links_of_documents_lead_somewhere() {
     assert_none(&broken, "links that lead nowhere");
 }
 
+/// The spans in backticks of a document's prose.
+fn spans(text: &str) -> Vec<String> {
+    let spans = prose(text).flat_map(|line| line.split('`').skip(1).step_by(2));
+    spans.map(str::to_owned).collect()
+}
+
+/// Names of the form `Type::name` appear in the source, and paths of files lead to a file.
+#[test]
+fn names_in_documents_exist() {
+    let is_word = |char: char| char.is_alphanumeric() || char == '_';
+    let mut words = BTreeSet::new();
+    for folder in [
+        "palm-runtime/src",
+        "palm-macros/src",
+        "src",
+        "tests",
+        "examples",
+    ] {
+        for file in files(folder, "rs") {
+            let text = std::fs::read_to_string(file).unwrap();
+            words.extend(text.split(|char| !is_word(char)).map(str::to_owned));
+        }
+    }
+    let mut unknown = Vec::new();
+    let mut checked = 0;
+    for document in DOCUMENTS {
+        // The changelog names what there was.
+        if document == "CHANGELOG.md" {
+            continue;
+        }
+        for span in spans(&read(document)) {
+            let name = span.split('(').next().unwrap();
+            let is_name = name.contains("::") && name.chars().all(|it| is_word(it) || it == ':');
+            let is_path = [".rs", ".md", ".py", ".proto"]
+                .iter()
+                .any(|end| span.ends_with(end));
+            let exists = if is_name {
+                let mut parts = name.split("::").filter(|part| !part.is_empty());
+                parts.all(|part| words.contains(part))
+            } else if is_path && !span.contains(' ') {
+                // The README names a file of the reader's project, others leave out the folder.
+                let is_project = span == "src/main.rs";
+                let is_source = files("palm-runtime/src", "rs")
+                    .iter()
+                    .any(|it| it.ends_with(&span));
+                let folders = ["", "proto/"];
+                let mut paths = folders
+                    .iter()
+                    .map(|folder| path(&format!("{folder}{span}")));
+                is_project || is_source || paths.any(|path| path.exists())
+            } else {
+                continue;
+            };
+            checked += 1;
+            if !exists {
+                unknown.push(format!("{document}: `{span}`"));
+            }
+        }
+    }
+    assert_none(&unknown, "names that the source does not have");
+    assert!(checked > 100, "only {checked} names were found");
+}
+
 /// Users depend on `palm`; a line that names `palm_runtime` does not compile for them.
 #[test]
 fn documentation_shows_paths_of_palm_alone() {
