@@ -63,7 +63,7 @@ pub use palm_runtime::{WithProgress, progress};
 ///     #[palm::method]
 ///     fn first(&self, text: String) -> Result<String, &'static str> {
 ///         let word = text.split_whitespace().next();
-///         word.map(str::to_owned).ok_or("there is no word")
+///         word.map(str::to_owned).ok_or("the text is empty")
 ///     }
 ///
 ///     #[palm::method]
@@ -82,10 +82,10 @@ pub use palm_runtime::{WithProgress, progress};
 /// assert_eq!(words, ["one", "two"]);
 ///
 /// let Err(CallError::Remote(error)) = splitter.call(Splitter::FIRST, "").await else {
-///     panic!("there is no word to be found");
+///     panic!("an empty text has no first word");
 /// };
 /// assert_eq!(error.kind, FailureKind::Failed);
-/// assert_eq!(error.message, "there is no word");
+/// assert_eq!(error.message, "the text is empty");
 ///
 /// splitter.cache().set("word", "three").await?;
 /// assert_eq!(splitter.call(Splitter::REMEMBERED, ()).await?, "three");

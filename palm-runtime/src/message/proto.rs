@@ -30,7 +30,7 @@ pub struct Extensions {
     /// Why the payload is not a result.
     #[prost(message, optional, tag = "16")]
     pub error: ::core::option::Option<Error>,
-    /// When the answer is no longer of use: microseconds since 1970-01-01T00:00:00Z, without leap
+    /// The time after which the answer is useless: microseconds since 1970-01-01T00:00:00Z, without leap
     /// seconds. 0: never.
     #[prost(fixed64, tag = "17")]
     pub deadline: u64,
@@ -727,7 +727,7 @@ pub mod link_refusal {
         Other = 0,
         /// The component does not serve this role.
         Role = 1,
-        /// There is no common version.
+        /// The versions of the two sides do not overlap.
         Version = 2,
         /// The component has no capacity for another session; try again later.
         Crowded = 3,
