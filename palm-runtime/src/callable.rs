@@ -4,21 +4,18 @@
 //! (`scatter`, `gather`, `handle_stream`). Both see the user's value through [`State`], which gives
 //! `&self` to many calls at once and `&mut self` to one.
 
-use std::fmt::Display;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
-use futures_util::FutureExt;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::context::Context;
-use crate::error::{BoxError, CallFailure};
 use crate::executor::Emitter;
+use crate::failure::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::payload::{FromPayload, IntoPayload, type_name};
 
@@ -506,17 +503,6 @@ pub async fn blocking(function: impl FnOnce() -> Outcome + Send + 'static) -> Ou
     }
 }
 
-/// Awaits a call and turns a panic in it into a failure.
-pub(crate) async fn catch_panic<T>(
-    future: impl Future<Output = T>,
-    failed: impl FnOnce(CallFailure) -> T,
-) -> T {
-    match AssertUnwindSafe(future).catch_unwind().await {
-        Ok(result) => result,
-        Err(panic) => failed(CallFailure::panicked(&*panic)),
-    }
-}
-
 /// A component without functions and hooks of its own, only with a name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plain;
@@ -524,16 +510,4 @@ pub struct Plain;
 impl Shape for Plain {
     const NAME: &'static str = "";
     const EXCLUSIVE: bool = false;
-}
-
-/// Text of a panic's payload.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text: &dyn Display = if let Some(text) = panic.downcast_ref::<&'static str>() {
-        text
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text
-    } else {
-        &"(a value that is no text)"
-    };
-    text.to_string()
 }

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use futures_util::StreamExt as _;
 
 use crate::callable::{Call, Emit, Emitted, IntoOutcome, Outcome};
-use crate::error::{BoxError, CallFailure};
+use crate::failure::{BoxError, CallFailure};
 use crate::message::Message;
 use crate::payload::FromPayload;
 

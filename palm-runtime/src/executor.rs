@@ -19,11 +19,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use crate::callable::{
-    Call, Callable, Emitted, FunctionInfo, Outcome, Receiver, Results, State, catch_panic,
-};
+use crate::callable::{Call, Callable, Emitted, FunctionInfo, Outcome, Receiver, Results, State};
 use crate::context::{ComponentContext, Context};
-use crate::error::{BoxError, CallFailure, FailureKind};
+use crate::failure::{BoxError, CallFailure, FailureKind, catch_panic};
 use crate::fair_queue::Flow;
 use crate::link::liveness;
 use crate::log_limit::UnknownLog;

@@ -17,6 +17,7 @@ pub mod component;
 mod context;
 mod error;
 mod executor;
+mod failure;
 mod fair_queue;
 mod flow;
 mod function;
@@ -59,8 +60,9 @@ pub use component::{
     ServerTemplate, StartError,
 };
 pub use context::Context;
-pub use error::{BoxError, CallFailure, Error, FailureKind, Result};
+pub use error::{Error, Result};
 pub use executor::{Addressee, Executor, Order};
+pub use failure::{BoxError, CallFailure, FailureKind};
 pub use function::{
     Answer, Argument, Feeds, Function, IntoSteps, NoAnswer, Route, Step, StepError, Steps, Untyped,
 };

@@ -25,7 +25,7 @@ use crate::cache::ComponentStore;
 use crate::callable::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::cancel::Cancellations;
 use crate::context::{ComponentContext, Context};
-use crate::error::{BoxError, CallFailure};
+use crate::failure::{BoxError, CallFailure};
 use crate::fair_queue::{Flow, FlowKey, Usage};
 use crate::flow::flow_of;
 use crate::link::LinkOptions;

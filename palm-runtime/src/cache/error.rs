@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::BoxError;
+use crate::failure::BoxError;
 
 /// Why a cache request was not carried out. Over the network it is the same error as it is in the
 /// component that has the store.

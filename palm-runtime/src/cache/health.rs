@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 use super::CacheError;
-use crate::error::chain;
+use crate::failure::chain;
 
 /// What a request asks of a store. Each fails and recovers on its own: on a full disk, values can be read, and
 /// deletions may succeed while nothing can be set.

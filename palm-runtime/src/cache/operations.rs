@@ -9,7 +9,7 @@ use super::changes::Cursor;
 use super::repeated::{ID_BYTES, Repeated};
 use super::service::{self, ServiceError};
 use super::{CacheError, Change, Changes, ComponentStore, PageLimits, Position, wire};
-use crate::callable::catch_panic;
+use crate::failure::catch_panic;
 use crate::message::proto::cache_reply::Outcome;
 use crate::message::proto::cache_request::Operation;
 use crate::message::proto::{CacheRequest, CacheWatch};

@@ -111,7 +111,7 @@ pub(crate) enum ServiceError {
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error("the store {0}")]
-    Panicked(#[source] crate::error::CallFailure),
+    Panicked(#[source] crate::failure::CallFailure),
 }
 
 /// The beginning of a name, as errors show it.

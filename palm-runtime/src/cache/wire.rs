@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::{CacheError, Change, Entry, Page, Position, Swap};
-use crate::error::chain;
+use crate::failure::chain;
 use crate::message::proto::cache_failure::Kind;
 use crate::message::proto::cache_reply::Outcome;
 use crate::message::proto::cache_request::Operation;

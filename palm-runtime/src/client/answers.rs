@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::CallError;
 use super::inputs::{Counted, Inputs, Part};
 use super::way::CloseOnDrop;
-use crate::error::chain;
+use crate::failure::chain;
 use crate::fair_queue::Usage;
 use crate::message::{self, Answered, Share};
 use crate::part::BATCH;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::{BoxError, FailureKind};
+use crate::failure::{BoxError, FailureKind};
 use crate::function::{Answer, StepError, Steps, unfinished_step};
 use crate::message::RemoteError;
 use crate::payload::type_name;

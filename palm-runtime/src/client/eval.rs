@@ -15,7 +15,7 @@ use super::answers::{Topic, Waiting};
 use super::connect::extensions;
 use super::inputs::Inputs;
 use super::{CallError, Client};
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
 use crate::link::connection::Resend;
 use crate::message::{Deadline, Share};

@@ -19,7 +19,7 @@ use super::answers::{Given, Received, Topic, Waiting, lock};
 use super::connect::extensions;
 use super::inputs::Inputs;
 use super::{CallError, Client};
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::link::connection::Resend;
 use crate::message::{Deadline, Group, GroupBuilder, Share};

@@ -13,8 +13,8 @@ use super::thread::start_on;
 use crate::cache::Cache;
 use crate::callable::{Callable, Emit, Plain, Shape, State};
 use crate::context::Context;
-use crate::error::CallFailure;
 use crate::executor::{Addressee, Executor, Order};
+use crate::failure::CallFailure;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
 use crate::message::{Message, new_id};

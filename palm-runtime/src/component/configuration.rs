@@ -199,7 +199,7 @@ impl Mistakes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
+    use crate::failure::chain;
     use crate::link::LinkOptions;
     use crate::queue::QueueLimits;
 

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::template::RunningPart;
-use crate::callable::catch_panic;
-use crate::error::BoxError;
+use crate::failure::BoxError;
+use crate::failure::catch_panic;
 use crate::part::{FLUSH_TIMEOUT, Stop};
 use crate::socket::Kill;
 use crate::together::Together;
@@ -237,7 +237,7 @@ async fn run(parts: &mut Parts) -> Result<(), RunError> {
     parts.stop.token.cancel();
     match &outcome {
         Ok(()) => tracing::info!("draining"),
-        Err(error) => tracing::error!("{}", crate::error::chain(error)),
+        Err(error) => tracing::error!("{}", crate::failure::chain(error)),
     }
     let outcome = outcome.and(parts.drain().await);
     tracing::info!("{} stopped", parts.component);

@@ -21,7 +21,7 @@ use super::thread::start_on;
 use super::{ComponentKind, descriptor};
 use crate::cache::{Cache, ComponentStore};
 use crate::context::ComponentContext;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::network::{ExposedError, NetworkTrust};
 use crate::part::{

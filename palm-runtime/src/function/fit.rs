@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use crate::Json;
 #[cfg(feature = "messagepack")]
 use crate::MessagePack;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::payload::{FromPayload, IntoPayload, Protobuf};
 
 /// What a function takes of which nothing is known but its name: any payload.

@@ -13,7 +13,7 @@ use super::content::Content;
 use super::gateway::Gateway;
 use super::guard::single;
 use super::problem::Problem;
-use crate::error::FailureKind;
+use crate::failure::FailureKind;
 use crate::function::{Steps, nearest, nearest_first};
 use crate::message::proto::{Extensions, Function, Trace};
 use crate::message::{Deadline, Message, RemoteError};

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::body::BodyError;
 use crate::client::CallError;
-use crate::error::FailureKind;
+use crate::failure::FailureKind;
 use crate::message::{Message, RemoteError};
 
 /// The media type of a problem.

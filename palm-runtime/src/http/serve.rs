@@ -27,7 +27,7 @@ use super::guard::Guard;
 use super::patient::Patient;
 use super::slow_reader::{StreamExecutor, in_pieces};
 use crate::component::Signals;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::network::NetworkTrust;
 
 /// Requests of one HTTP/2 connection that are handled at once.

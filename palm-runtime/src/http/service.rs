@@ -22,7 +22,7 @@ use super::gateway::{Gateway, PendingCall};
 use super::guard::{ForeignNavigation, single};
 use super::problem::Problem;
 use super::{openapi, stream};
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::message::{Message, RemoteError, new_id};
 
 /// How much longer than its deadline a call is waited for, since components know the deadline too.

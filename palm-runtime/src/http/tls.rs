@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::patient::Patient;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 
 /// Why TLS cannot be spoken with the given certificates or key. It names the file, if there is one, and what was
 /// found in it.
@@ -272,7 +272,7 @@ fn kind_of(kind: SectionKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
+    use crate::failure::chain;
 
     const CERTIFICATE: &str = include_str!("../../../tests/it/tls/certificate.pem");
     const STRANGER: &str = include_str!("../../../tests/it/tls/stranger.pem");

@@ -18,8 +18,8 @@ use super::session::{
     TaggedBatch, VERSION, message_count,
 };
 use super::streams::Following;
-use super::task::{Outcome, Progress, Received, Task, TaskGroup};
 use super::{SUBSCRIBER, WORKER};
+use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, Received};
 use crate::message::proto::{Function, LinkHello};
 use crate::message::{FrameMemory, Group, GroupBuilder, Message};
 use crate::socket::{
@@ -214,7 +214,7 @@ struct ClientState {
 #[derive(Debug, Default)]
 struct OpenTasks {
     /// Those that arrived, of all sessions; some are gone by now.
-    groups: Vec<Weak<TaskGroup>>,
+    groups: Vec<Weak<LeasedTasks>>,
     /// How many groups there may be until those that are gone are taken out.
     most: usize,
     /// The run of the master that the tasks are of, and the highest tag that arrived of it.
@@ -223,7 +223,7 @@ struct OpenTasks {
 }
 
 impl OpenTasks {
-    fn add(&mut self, group: &Arc<TaskGroup>) {
+    fn add(&mut self, group: &Arc<LeasedTasks>) {
         if self.groups.len() >= self.most {
             self.groups.retain(|group| group.strong_count() > 0);
             self.most = 2 * self.groups.len() + 16;
@@ -232,7 +232,7 @@ impl OpenTasks {
     }
 
     /// Revokes the tasks of a session for which `revoke` says so, and returns what they are.
-    fn revoke(&self, session: u64, revoke: impl Fn(&Progress) -> bool) -> Vec<Received> {
+    fn revoke(&self, session: u64, revoke: impl Fn(&LeaseState) -> bool) -> Vec<Received> {
         let mut revoked = Vec::new();
         for group in self.groups.iter().filter_map(Weak::upgrade) {
             for entry in group.entries() {
@@ -247,7 +247,7 @@ impl OpenTasks {
 
     /// A session is over: what is prefetched in it must not run. What runs may be sent again.
     fn session_is_over(&self, session: u64) {
-        self.revoke(session, Progress::revoke_waiting);
+        self.revoke(session, LeaseState::revoke_waiting);
     }
 
     /// Whether a task that arrives from this run of the master is here already: the master has lost sight of
@@ -400,12 +400,12 @@ impl Link {
         self: &Arc<Self>,
         received: Received,
         group: &Group,
-    ) -> impl Iterator<Item = (Task, Bytes)> + use<> {
+    ) -> impl Iterator<Item = (Lease, Bytes)> + use<> {
         let now = Instant::now();
         let mut state = self.state();
         let component = state.session.component();
         let tasks = received.each(group).map(|(task, _)| task);
-        let tasks = TaskGroup::new(self.clone(), component, tasks);
+        let tasks = LeasedTasks::new(self.clone(), component, tasks);
         if received.session != state.session_number || state.session.is_over() {
             for entry in tasks.entries() {
                 entry.progress.revoke();
@@ -421,15 +421,15 @@ impl Link {
     /// Returns all tasks to the master that are not begun, and those that still arrive. Returns how many were
     /// here. A master of an earlier version gets them back when the link closes, unless they are done by then.
     pub(crate) fn return_waiting(&self) -> usize {
-        self.return_tasks(Progress::revoke_waiting)
+        self.return_tasks(LeaseState::revoke_waiting)
     }
 
     /// Returns all tasks to the master that have no last result yet. Returns how many those were.
     pub(crate) fn return_all(&self) -> usize {
-        self.return_tasks(Progress::give_back)
+        self.return_tasks(LeaseState::give_back)
     }
 
-    fn return_tasks(&self, revoke: impl Fn(&Progress) -> bool) -> usize {
+    fn return_tasks(&self, revoke: impl Fn(&LeaseState) -> bool) -> usize {
         let now = Instant::now();
         let mut state = self.state();
         if state.session.is_over() || state.session.version() < RETURNS_VERSION {
@@ -560,7 +560,7 @@ impl Link {
         let mut returned = Vec::new();
         let mut items = Vec::new();
         for mut result in results {
-            let (tag, is_last) = match result.take_task().map(Task::submit) {
+            let (tag, is_last) = match result.take_task().map(Lease::submit) {
                 // The master accepts results only for tasks that it has given.
                 None => {
                     tracing::error!("bug in palm: a worker's message belongs to no task");
@@ -569,14 +569,14 @@ impl Link {
                 // The master that wanted it is gone, and whoever asked it asks again.
                 Some((task, _)) if task.session != state.session_number => continue,
                 // The task was returned.
-                Some((_, Outcome::Over)) => continue,
-                Some((task, Outcome::Open)) => (task.tag, false),
-                Some((task, Outcome::Ended)) => {
+                Some((_, LeaseOutcome::Over)) => continue,
+                Some((task, LeaseOutcome::Open)) => (task.tag, false),
+                Some((task, LeaseOutcome::Ended)) => {
                     state.session.consume(1, task.bytes);
                     ended += 1;
                     (task.tag | 1, true)
                 }
-                Some((task, Outcome::Returned)) => {
+                Some((task, LeaseOutcome::Returned)) => {
                     returned.push(task);
                     (task.tag, false)
                 }
@@ -594,23 +594,6 @@ impl Link {
         state.finish_tasks(ended, now);
         state.flush(now);
         bytes
-    }
-
-    /// The last reference to a task was dropped: it is ended without a further result, or returned.
-    pub(super) fn settle(&self, task: Received, outcome: Outcome, now: Instant) {
-        let mut state = self.state();
-        if task.session != state.session_number {
-            return;
-        }
-        if outcome == Outcome::Ended {
-            state.session.consume(1, task.bytes);
-            let item = TaggedBatch::new(task.tag | 1, Bytes::new());
-            state.submit(item, now);
-            state.finish_tasks(1, now);
-        } else {
-            state.return_task(task);
-        }
-        state.flush(now);
     }
 
     /// Keeps the link up, and lets tasks come out; does not end as long as there is a component. Of
@@ -908,7 +891,7 @@ impl ClientState {
     }
 
     /// Tasks have arrived in this session. Revokes those that must not run here.
-    fn register(&mut self, tasks: &Arc<TaskGroup>, now: Instant) {
+    fn register(&mut self, tasks: &Arc<LeasedTasks>, now: Instant) {
         for entry in tasks.entries() {
             let task = entry.received();
             if self.tasks.resume(task, tasks.component()) {
@@ -1125,6 +1108,24 @@ impl PrefetchWindow {
     }
 }
 
+impl Lessor for Link {
+    fn settle(&self, task: Received, outcome: LeaseOutcome, now: Instant) {
+        let mut state = self.state();
+        if task.session != state.session_number {
+            return;
+        }
+        if outcome == LeaseOutcome::Ended {
+            state.session.consume(1, task.bytes);
+            let item = TaggedBatch::new(task.tag | 1, Bytes::new());
+            state.submit(item, now);
+            state.finish_tasks(1, now);
+        } else {
+            state.return_task(task);
+        }
+        state.flush(now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1151,7 +1152,7 @@ mod tests {
         let (master, restarted) = (5, 6);
         let mut open = OpenTasks::default();
         let group = [task(1, 2), task(1, 4), task(1, 6)];
-        let group = TaskGroup::new(worker(), master, group.into_iter());
+        let group = LeasedTasks::new(worker(), master, group.into_iter());
         for entry in group.entries() {
             assert!(!open.resume(entry.received(), master));
         }
@@ -1175,16 +1176,16 @@ mod tests {
     #[test]
     fn prefetched_tasks_are_revoked_and_running_ones_are_not() {
         let mut open = OpenTasks::default();
-        let group = TaskGroup::new(worker(), 5, [task(1, 2), task(1, 4)].into_iter());
+        let group = LeasedTasks::new(worker(), 5, [task(1, 2), task(1, 4)].into_iter());
         open.add(&group);
         let tasks: Vec<_> = group.tasks().collect();
         assert!(tasks[0].begin());
-        assert_eq!(open.revoke(1, Progress::revoke_waiting), [task(1, 4)]);
-        assert_eq!(open.revoke(1, Progress::revoke_waiting), []);
-        assert_eq!(open.revoke(1, Progress::revoke), [task(1, 2)]);
+        assert_eq!(open.revoke(1, LeaseState::revoke_waiting), [task(1, 4)]);
+        assert_eq!(open.revoke(1, LeaseState::revoke_waiting), []);
+        assert_eq!(open.revoke(1, LeaseState::revoke), [task(1, 2)]);
         drop(tasks);
         open.most = 0;
-        let next = TaskGroup::new(worker(), 5, [task(1, 6)].into_iter());
+        let next = LeasedTasks::new(worker(), 5, [task(1, 6)].into_iter());
         open.add(&next);
         assert_eq!(open.groups.len(), 1, "tasks that are gone are forgotten");
     }

@@ -34,7 +34,7 @@ use super::functions::{self, ClassId, Eligibility, FunctionId, FunctionTable, UN
 use super::reports::{calls, no_worker};
 use super::session::memory_bytes;
 use crate::by_number::ByNumber;
-use crate::error::CallFailure;
+use crate::failure::CallFailure;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 use crate::function::nearest;
 use crate::message::proto::Function;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::FailureKind;
+use crate::failure::FailureKind;
 
 const MAX_DELIVER: u32 = 3;
 

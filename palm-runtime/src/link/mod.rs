@@ -18,7 +18,6 @@ mod pack;
 pub(crate) mod reports;
 mod session;
 mod streams;
-pub(crate) mod task;
 mod workers;
 
 pub(crate) use header::is_header;

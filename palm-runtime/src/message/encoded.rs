@@ -10,12 +10,12 @@ use uuid::Uuid;
 use super::Deadline;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
+use super::lease::Lease;
 use super::memory::FrameMemory;
 use super::proto::{End, Extensions, PalmMessage, Share, Trace};
 use super::share;
-use crate::error::{CallFailure, chain};
+use crate::failure::{CallFailure, chain};
 use crate::function::{Step, StepError, has_next_step, step_at};
-use crate::link::task::Task;
 
 /// What the payload becomes when a call or a hook fails, for peers of old: the one byte `0`.
 const FAILED: Bytes = Bytes::from_static(b"0");
@@ -54,7 +54,7 @@ pub(super) struct Fields {
     /// Fields that we do not know, still encoded.
     pub(super) unknown: Bytes,
     /// What it belongs to, at a worker. It does not go over the wire.
-    pub(super) task: Option<Task>,
+    pub(super) task: Option<Lease>,
 }
 
 /// Text of a message. A place in the frame costs no reference to it, of which there would be four.
@@ -422,12 +422,12 @@ impl Message {
     }
 
     /// Says that this message, and all that is made of it, belongs to a task.
-    pub(crate) fn belongs_to(&mut self, task: Task) {
-        self.0.task = Some(task);
+    pub(crate) fn belongs_to(&mut self, lease: Lease) {
+        self.0.task = Some(lease);
     }
 
     /// Takes the task that it belongs to.
-    pub(crate) fn take_task(&mut self) -> Option<Task> {
+    pub(crate) fn take_task(&mut self) -> Option<Lease> {
         self.0.task.take()
     }
 
@@ -441,17 +441,17 @@ impl Message {
     /// The task that it belongs to, if any, is about to run; `false` if the task was returned to the master
     /// and must not.
     pub(crate) fn begin_task(&self) -> bool {
-        self.0.task.as_ref().is_none_or(Task::begin)
+        self.0.task.as_ref().is_none_or(Lease::begin)
     }
 
     /// No other worker may run the task that it belongs to, if any. Returns `false` if the task is returned by now.
     pub(crate) fn run_task_once(&self) -> bool {
-        self.0.task.as_ref().is_none_or(Task::run_once)
+        self.0.task.as_ref().is_none_or(Lease::run_once)
     }
 
     /// Whether the task that it belongs to, if any, was returned to the master.
     pub(crate) fn is_returned(&self) -> bool {
-        self.0.task.as_ref().is_some_and(Task::is_over)
+        self.0.task.as_ref().is_some_and(Lease::is_over)
     }
 
     /// The task that it belongs to, if any, is done without a further result.

@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 use super::proto::{Error, Extensions, error::Kind};
-use crate::error::{CallFailure, FailureKind};
+use crate::failure::{CallFailure, FailureKind};
 use crate::function::step_at;
 
 /// What went wrong in a component, as its caller gets it.

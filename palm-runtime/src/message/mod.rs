@@ -10,6 +10,7 @@ mod error;
 #[cfg(test)]
 mod generated_test;
 mod group;
+pub(crate) mod lease;
 mod memory;
 // As it was generated.
 #[rustfmt::skip]

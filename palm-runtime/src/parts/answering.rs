@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::intake::{handle_feedback, scatter};
 use super::whereabouts::Opened;
-use crate::error::chain;
+use crate::failure::chain;
 use crate::flow::flow_of;
 use crate::message::Message;
 use crate::part::{InboundHooks, Outlet};

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::future::pending;
 
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
-use crate::callable::{Outcome, catch_panic};
-use crate::error::{BoxError, CallFailure};
+use crate::callable::Outcome;
+use crate::failure::{BoxError, CallFailure, catch_panic};
 use crate::fair_queue::Usage;
 use crate::part::{BATCH, Binding, Bypass, BypassInbound, BypassOutbound, OpenError, Setup, Stop};
 use crate::queue::{QueueLimits, Queued, Receiver, Sender, queue};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::whereabouts::{Directory, Opened, Whereabouts};
 use crate::cancel::CANCEL_TOPIC;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::link::connection::{Arrival, Introduction, Link};
 use crate::link::{Following, SUBSCRIBER};
 use crate::part::{BATCH, Bypass, OpenError, Setup, Stop};

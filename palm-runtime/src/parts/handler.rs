@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::callable::{Emit, catch_panic};
+use crate::callable::Emit;
 use crate::context::{ComponentContext, Context};
-use crate::error::BoxError;
 use crate::executor::log_failure;
+use crate::failure::{BoxError, catch_panic};
 use crate::message::{Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::by_number::ByNumber;
-use crate::callable::{Emit, catch_panic};
+use crate::callable::Emit;
 use crate::context::{ComponentContext, Context};
+use crate::failure::catch_panic;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 use crate::flow::FlowCache;
 use crate::link::accept::PeerKey;
-use crate::link::task::Received;
+use crate::message::lease::Received;
 use crate::message::{Group, Message, Split};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet, Shared};

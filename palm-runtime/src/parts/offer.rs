@@ -9,7 +9,7 @@ use super::whereabouts::Directory;
 use crate::cache::ComponentStore;
 use crate::cache::service::{self, Verb};
 use crate::component::descriptor;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
 
 /// Tells a master the functions of its component, each time that it is connected anew.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
-use crate::error::chain;
+use crate::failure::chain;
 use crate::socket::{Peers, ReservedPort, SocketOptions};
 
 /// The sockets of a component that are not bound yet.

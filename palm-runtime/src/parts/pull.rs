@@ -3,7 +3,7 @@
 use super::intake::{Ids, Intake, passes_on};
 use super::linked::{Calls, LinkedPull, Senders};
 use super::whereabouts::{IntoAddress, Opened, Whereabouts};
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::part::{
     Binding, Inbound, InboundHooks, LegacyAddress, NoHooks, OpenError, Outlet, Setup,
 };

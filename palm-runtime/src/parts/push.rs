@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Binding, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Push, SocketClosed};

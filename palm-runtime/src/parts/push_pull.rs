@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::answers::Answers;
 use super::whereabouts::{IntoAddress, Opened};
 use super::workers::{Tasks, take_results};
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::link::accept::Incoming;
 use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Pull, Push};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
 use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, Reply, Responder, SocketClosed};
 

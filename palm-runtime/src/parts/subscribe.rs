@@ -9,7 +9,7 @@ use super::ready::{Ready, STREAMS, ready_topic, until_in_place};
 use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
 use crate::cancel::CANCEL_TOPIC;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::link::connection::{self, Arrivals, Introduction, Link};
 use crate::link::{Following, SUBSCRIBER};
 use crate::message::new_id;

@@ -15,7 +15,7 @@ use super::whereabouts::{Directory, Opened};
 use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
 use crate::component::descriptor;
-use crate::error::{BoxError, chain};
+use crate::failure::{BoxError, chain};
 use crate::flow::IN_ORDER;
 use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, ResultGroups};
 use crate::link::reports::listed;

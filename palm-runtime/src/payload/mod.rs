@@ -15,7 +15,7 @@ mod tests;
 
 use bytes::Bytes;
 
-use crate::error::BoxError;
+use crate::failure::BoxError;
 
 #[cfg(feature = "json")]
 pub use json::Json;

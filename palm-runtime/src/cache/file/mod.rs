@@ -409,7 +409,7 @@ mod tests {
 
     use super::*;
     use crate::cache::Change;
-    use crate::error::chain;
+    use crate::failure::chain;
 
     fn file() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::{Database, DatabaseError};
 
 use crate::cache::CacheError;
-use crate::callable::panic_text;
+use crate::failure::panic_text;
 
 type Open = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 

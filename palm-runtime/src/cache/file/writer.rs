@@ -212,7 +212,7 @@ impl Commits {
                 // It is tried again with the next request.
                 let reopened = self.slot.reopen();
                 if let Err(failure) = reopened {
-                    tracing::debug!("{}", crate::error::chain(&failure));
+                    tracing::debug!("{}", crate::failure::chain(&failure));
                 }
                 self.pause(frees, begin.elapsed());
                 for answer in answers {

@@ -326,7 +326,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::error::chain;
+    use crate::failure::chain;
 
     /// Accepts connections and never answers.
     async fn silent() -> (TcpListener, String) {

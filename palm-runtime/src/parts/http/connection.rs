@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-use crate::error::{BoxError, CallFailure, FailureKind, chain};
 use crate::executor::log_failure;
+use crate::failure::{BoxError, CallFailure, FailureKind, chain};
 use crate::message::proto::Extensions;
 use crate::message::{Deadline, Message};
 use crate::metrics::PartCounters;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::flow::flow_of;
 use crate::http::{Bound, Component, Gateway, Listener};
 use crate::message::Message;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
 use super::super::whereabouts::Opened;
 use super::gateway::bind_http;
-use crate::error::BoxError;
+use crate::failure::BoxError;
 use crate::http::{Bound, Listener, Memory, PostedMessage, no_answer};
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, SocketClosed};

@@ -1,12 +1,12 @@
-//! A task at a worker: from its arrival until it is ended or returned to the master.
+//! The lease of a task at a worker: from its arrival until it is ended or returned to the master.
 //!
-//! Every message that is made of a task holds a [`Task`], a counted reference. A task has one outcome: it is
-//! *ended*, by its last result or by [`Task::finish`] if it has none; or it is *returned*, and the master gives
-//! it to another worker. Dropping references ends nothing: a task whose last reference is dropped without an
-//! end is returned. So a path that drops messages (the drain limit, a failed part, a panic, a runtime that
-//! shuts down) cannot report a task as done. The technique is that of tarpc's `ResponseGuard`.
+//! Each message that is made of a task holds a [`Lease`], a counted reference. A task has one outcome: it is
+//! *ended*, by its last result or by [`Lease::finish`] if it has none; or it is *returned*, and the master
+//! redelivers it to another worker. Dropping references ends nothing: a task whose last reference is dropped
+//! without an end is returned. So a path that drops messages (the drain limit, a failed part, a panic, a runtime
+//! that shuts down) cannot report a task as done. The technique is that of tarpc's `ResponseGuard`.
 //!
-//! [`Progress`] decides, without I/O; the [`Link`] tells the master.
+//! [`LeaseState`] decides, without I/O; the [`Lessor`], which is the link, reports to the master.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -15,20 +15,25 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::connection::Link;
-use crate::message::Group;
+use super::Group;
+
+/// What a task came from, and where its outcome is reported.
+pub(crate) trait Lessor: Send + Sync {
+    /// The last reference to a task was dropped: the task is ended without a further result, or returned.
+    fn settle(&self, task: Received, outcome: LeaseOutcome, now: Instant);
+}
 
 /// A reference to the task that a message of a worker belongs to. Clones count as further references.
-pub(crate) struct Task {
+pub(crate) struct Lease {
     /// `None` once the reference is given up.
-    group: Option<Arc<TaskGroup>>,
+    group: Option<Arc<LeasedTasks>>,
     index: u32,
-    kind: Kind,
+    kind: LeaseKind,
 }
 
 /// What the message is that holds a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum LeaseKind {
     /// The task's own message, or a copy of it.
     Message,
     /// One of several results.
@@ -38,33 +43,33 @@ enum Kind {
 }
 
 /// Tasks that arrived together.
-pub(super) struct TaskGroup {
-    link: Arc<Link>,
+pub(crate) struct LeasedTasks {
+    lessor: Arc<dyn Lessor>,
     /// The run of the master that they are of.
     component: u64,
-    tasks: SmallVec<[Entry; 1]>,
+    tasks: SmallVec<[LeasedTask; 1]>,
 }
 
 /// One task of a group.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct LeasedTask {
     received: Received,
     /// The session of the link in which the master expects the result. It changes when the master sends a task
     /// again that still runs here.
     session: AtomicU64,
-    pub(super) progress: Progress,
+    pub(crate) progress: LeaseState,
 }
 
 /// A task, or messages that go the same way, as they came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
     /// Which of the link's sessions it came in.
-    pub(super) session: u64,
+    pub(crate) session: u64,
     /// Of the first one.
-    pub(super) tag: u64,
-    pub(super) step: u64,
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
+    pub(crate) tag: u64,
+    pub(crate) step: u64,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Received {
@@ -109,7 +114,7 @@ enum Phase {
 
 /// What becomes of a task when a reference to it is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum LeaseOutcome {
     /// Further references exist.
     Open,
     /// It is done.
@@ -122,7 +127,7 @@ pub(super) enum Outcome {
 
 /// The state machine of one task.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct LeaseState {
     phase: AtomicU8,
     references: AtomicU32,
     /// It has no further result.
@@ -133,7 +138,7 @@ pub(super) struct Progress {
     runs_once: AtomicBool,
 }
 
-impl Progress {
+impl LeaseState {
     /// A task with one reference.
     fn new() -> Self {
         Self {
@@ -152,7 +157,7 @@ impl Progress {
     }
 
     /// Revokes it wherever it is. Returns whether it is to be returned to the master.
-    pub(super) fn give_back(&self) -> bool {
+    pub(crate) fn give_back(&self) -> bool {
         self.revoke() && !self.runs_once.load(Ordering::SeqCst)
     }
 
@@ -161,12 +166,12 @@ impl Progress {
     }
 
     /// Whether it is prefetched.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.is(Phase::Waiting)
     }
 
     /// Whether it runs.
-    pub(super) fn is_begun(&self) -> bool {
+    pub(crate) fn is_begun(&self) -> bool {
         self.is(Phase::Begun)
     }
 
@@ -176,12 +181,12 @@ impl Progress {
     }
 
     /// Revokes it unless it is begun. Returns whether it is over by that.
-    pub(super) fn revoke_waiting(&self) -> bool {
+    pub(crate) fn revoke_waiting(&self) -> bool {
         self.change(Phase::Waiting, Phase::Over)
     }
 
     /// Revokes it wherever it is. Returns whether it is over by that.
-    pub(super) fn revoke(&self) -> bool {
+    pub(crate) fn revoke(&self) -> bool {
         self.phase.swap(Phase::Over as u8, Ordering::AcqRel) != Phase::Over as u8
     }
 
@@ -206,8 +211,8 @@ impl Progress {
     }
 
     /// A reference is dropped.
-    fn drop_reference(&self, kind: Kind) -> Outcome {
-        if kind == Kind::Result {
+    fn drop_reference(&self, kind: LeaseKind) -> LeaseOutcome {
+        if kind == LeaseKind::Result {
             self.has_lost_result.store(true, Ordering::Relaxed);
         }
         self.release()
@@ -215,93 +220,93 @@ impl Progress {
 
     /// A message goes to the master, and its reference with it. The last result ends the task whatever else
     /// refers to it: all results before it were sent before it.
-    fn submit(&self, kind: Kind) -> Outcome {
-        if kind != Kind::LastResult {
+    fn submit(&self, kind: LeaseKind) -> LeaseOutcome {
+        if kind != LeaseKind::LastResult {
             return self.release();
         }
         self.is_last_reference();
         match self.revoke() {
-            true => Outcome::Ended,
-            false => Outcome::Over,
+            true => LeaseOutcome::Ended,
+            false => LeaseOutcome::Over,
         }
     }
 
-    fn release(&self) -> Outcome {
+    fn release(&self) -> LeaseOutcome {
         if !self.is_last_reference() {
             return match self.is(Phase::Over) {
-                true => Outcome::Over,
-                false => Outcome::Open,
+                true => LeaseOutcome::Over,
+                false => LeaseOutcome::Open,
             };
         }
         let is_done = self.is_done.load(Ordering::Relaxed);
         let is_complete = is_done && !self.has_lost_result.load(Ordering::Relaxed);
         match self.revoke() {
-            false => Outcome::Over,
-            true if is_complete => Outcome::Ended,
-            true if self.runs_once.load(Ordering::SeqCst) => Outcome::Over,
-            true => Outcome::Returned,
+            false => LeaseOutcome::Over,
+            true if is_complete => LeaseOutcome::Ended,
+            true if self.runs_once.load(Ordering::SeqCst) => LeaseOutcome::Over,
+            true => LeaseOutcome::Returned,
         }
     }
 }
 
-impl Entry {
+impl LeasedTask {
     /// The task as it came in, in the session in which its result is expected.
-    pub(super) fn received(&self) -> Received {
+    pub(crate) fn received(&self) -> Received {
         Received {
             session: self.session.load(Ordering::Acquire),
             ..self.received
         }
     }
 
-    pub(super) fn tag(&self) -> u64 {
+    pub(crate) fn tag(&self) -> u64 {
         self.received.tag
     }
 
     /// The master has sent it again, in another session, while it runs.
-    pub(super) fn move_to(&self, session: u64) {
+    pub(crate) fn move_to(&self, session: u64) {
         self.session.store(session, Ordering::Release);
     }
 }
 
-impl TaskGroup {
+impl LeasedTasks {
     /// Tasks that came over `link`, without their messages.
-    pub(super) fn new(
-        link: Arc<Link>,
+    pub(crate) fn new(
+        lessor: Arc<dyn Lessor>,
         component: u64,
         tasks: impl Iterator<Item = Received>,
     ) -> Arc<Self> {
-        let entry = |received: Received| Entry {
+        let entry = |received: Received| LeasedTask {
             received,
             session: AtomicU64::new(received.session),
-            progress: Progress::new(),
+            progress: LeaseState::new(),
         };
         Arc::new(Self {
-            link,
+            lessor,
             component,
             tasks: tasks.map(entry).collect(),
         })
     }
 
-    pub(super) fn component(&self) -> u64 {
+    pub(crate) fn component(&self) -> u64 {
         self.component
     }
 
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[LeasedTask] {
         &self.tasks
     }
 
     /// The first reference to each task.
-    pub(super) fn tasks(self: Arc<Self>) -> impl Iterator<Item = Task> {
-        (0..self.tasks.len() as u32).map(move |index| Task {
+    pub(crate) fn tasks(self: Arc<Self>) -> impl Iterator<Item = Lease> {
+        (0..self.tasks.len() as u32).map(move |index| Lease {
             group: Some(self.clone()),
             index,
-            kind: Kind::Message,
+            kind: LeaseKind::Message,
         })
     }
 }
 
-impl Task {
-    fn entry(&self) -> Option<&Entry> {
+impl Lease {
+    fn entry(&self) -> Option<&LeasedTask> {
         let group = self.group.as_ref()?;
         group.tasks.get(self.index as usize)
     }
@@ -331,23 +336,23 @@ impl Task {
 
     /// The message that holds this reference is one of the task's results.
     pub(crate) fn set_result(&mut self) {
-        self.kind = Kind::Result;
+        self.kind = LeaseKind::Result;
     }
 
     /// The message that holds this reference is the task's last result.
     pub(crate) fn set_last_result(&mut self) {
-        self.kind = Kind::LastResult;
+        self.kind = LeaseKind::LastResult;
     }
 
     /// The message that holds this reference goes to the master. Returns the task and its outcome.
-    pub(super) fn submit(mut self) -> (Received, Outcome) {
+    pub(crate) fn submit(mut self) -> (Received, LeaseOutcome) {
         let group = self.group.take().expect("it is submitted once");
         let entry = &group.tasks[self.index as usize];
         (entry.received(), entry.progress.submit(self.kind))
     }
 }
 
-impl Clone for Task {
+impl Clone for Lease {
     fn clone(&self) -> Self {
         if let Some(entry) = self.entry() {
             entry.progress.add_reference();
@@ -360,28 +365,30 @@ impl Clone for Task {
     }
 }
 
-impl Drop for Task {
+impl Drop for Lease {
     fn drop(&mut self) {
         let Some(group) = self.group.take() else {
             return;
         };
         let entry = &group.tasks[self.index as usize];
         let outcome = entry.progress.drop_reference(self.kind);
-        if matches!(outcome, Outcome::Ended | Outcome::Returned) {
-            group.link.settle(entry.received(), outcome, Instant::now());
+        if matches!(outcome, LeaseOutcome::Ended | LeaseOutcome::Returned) {
+            group
+                .lessor
+                .settle(entry.received(), outcome, Instant::now());
         }
     }
 }
 
-impl std::fmt::Debug for TaskGroup {
+impl std::fmt::Debug for LeasedTasks {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_list().entries(&self.tasks).finish()
     }
 }
 
-impl std::fmt::Debug for Task {
+impl std::fmt::Debug for Lease {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.entry().map(Entry::received).fmt(formatter)
+        self.entry().map(LeasedTask::received).fmt(formatter)
     }
 }
 
@@ -391,79 +398,94 @@ mod tests {
 
     #[test]
     fn task_without_a_result_is_returned_when_it_is_dropped() {
-        let waiting = Progress::new();
-        assert_eq!(waiting.drop_reference(Kind::Message), Outcome::Returned);
+        let waiting = LeaseState::new();
+        assert_eq!(
+            waiting.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Returned
+        );
 
-        let begun = Progress::new();
+        let begun = LeaseState::new();
         assert!(begun.begin());
         begun.add_reference();
-        assert_eq!(begun.drop_reference(Kind::Message), Outcome::Open);
-        assert_eq!(begun.drop_reference(Kind::Message), Outcome::Returned);
+        assert_eq!(begun.drop_reference(LeaseKind::Message), LeaseOutcome::Open);
+        assert_eq!(
+            begun.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Returned
+        );
     }
 
     #[test]
     fn begun_task_that_must_not_run_twice_is_never_returned() {
         let running = || {
-            let task = Progress::new();
+            let task = LeaseState::new();
             assert!(task.begin() && task.run_once());
             task
         };
         assert!(!running().give_back());
-        assert_eq!(running().drop_reference(Kind::Message), Outcome::Over);
-        assert_eq!(running().submit(Kind::LastResult), Outcome::Ended);
-        let returned = Progress::new();
+        assert_eq!(
+            running().drop_reference(LeaseKind::Message),
+            LeaseOutcome::Over
+        );
+        assert_eq!(running().submit(LeaseKind::LastResult), LeaseOutcome::Ended);
+        let returned = LeaseState::new();
         assert!(returned.begin() && returned.give_back());
         assert!(!returned.run_once(), "another worker has it");
     }
 
     #[test]
     fn last_result_ends_the_task_though_references_remain() {
-        let task = Progress::new();
+        let task = LeaseState::new();
         assert!(task.begin());
         task.add_reference();
-        assert_eq!(task.submit(Kind::LastResult), Outcome::Ended);
+        assert_eq!(task.submit(LeaseKind::LastResult), LeaseOutcome::Ended);
         // A thread that cannot be stopped goes on, and its results do not count.
         task.add_reference();
-        assert_eq!(task.submit(Kind::Result), Outcome::Over);
-        assert_eq!(task.drop_reference(Kind::Message), Outcome::Over);
+        assert_eq!(task.submit(LeaseKind::Result), LeaseOutcome::Over);
+        assert_eq!(task.drop_reference(LeaseKind::Message), LeaseOutcome::Over);
     }
 
     #[test]
     fn last_result_that_is_dropped_returns_the_task() {
-        let task = Progress::new();
+        let task = LeaseState::new();
         assert!(task.begin());
-        assert_eq!(task.drop_reference(Kind::LastResult), Outcome::Returned);
+        assert_eq!(
+            task.drop_reference(LeaseKind::LastResult),
+            LeaseOutcome::Returned
+        );
     }
 
     #[test]
     fn task_that_yields_nothing_ends_after_its_results() {
-        let nothing = Progress::new();
+        let nothing = LeaseState::new();
         assert!(nothing.begin());
         nothing.finish();
-        assert_eq!(nothing.drop_reference(Kind::Message), Outcome::Ended);
+        assert_eq!(
+            nothing.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Ended
+        );
 
-        let many = Progress::new();
+        let many = LeaseState::new();
         assert!(many.begin());
         many.add_reference();
         many.add_reference();
         many.finish();
-        assert_eq!(many.drop_reference(Kind::Message), Outcome::Open);
-        assert_eq!(many.submit(Kind::Result), Outcome::Open);
-        assert_eq!(many.submit(Kind::Result), Outcome::Ended);
+        assert_eq!(many.drop_reference(LeaseKind::Message), LeaseOutcome::Open);
+        assert_eq!(many.submit(LeaseKind::Result), LeaseOutcome::Open);
+        assert_eq!(many.submit(LeaseKind::Result), LeaseOutcome::Ended);
     }
 
     #[test]
     fn task_with_a_lost_result_is_returned_unless_its_last_one_is_submitted() {
-        for (last, outcome) in [(false, Outcome::Returned), (true, Outcome::Ended)] {
-            let task = Progress::new();
+        for (last, outcome) in [(false, LeaseOutcome::Returned), (true, LeaseOutcome::Ended)] {
+            let task = LeaseState::new();
             assert!(task.begin());
             task.add_reference();
-            assert_eq!(task.drop_reference(Kind::Result), Outcome::Open);
+            assert_eq!(task.drop_reference(LeaseKind::Result), LeaseOutcome::Open);
             let ended = match last {
-                true => task.submit(Kind::LastResult),
+                true => task.submit(LeaseKind::LastResult),
                 false => {
                     task.finish();
-                    task.drop_reference(Kind::Message)
+                    task.drop_reference(LeaseKind::Message)
                 }
             };
             assert_eq!(ended, outcome);
@@ -472,16 +494,19 @@ mod tests {
 
     #[test]
     fn revoked_task_does_not_begin_and_a_begun_one_is_not_prefetched() {
-        let waiting = Progress::new();
+        let waiting = LeaseState::new();
         assert!(waiting.revoke_waiting() && !waiting.revoke_waiting());
         assert!(!waiting.begin());
-        assert_eq!(waiting.drop_reference(Kind::Message), Outcome::Over);
+        assert_eq!(
+            waiting.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Over
+        );
 
-        let begun = Progress::new();
+        let begun = LeaseState::new();
         assert!(begun.begin() && begun.is_begun());
         assert!(!begun.revoke_waiting());
         assert!(begun.revoke() && !begun.revoke());
         assert!(!begun.is_begun());
-        assert_eq!(begun.submit(Kind::LastResult), Outcome::Over);
+        assert_eq!(begun.submit(LeaseKind::LastResult), LeaseOutcome::Over);
     }
 }
