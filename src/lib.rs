@@ -941,7 +941,7 @@ pub mod __private {
     pub use palm_runtime::{
         Argument, Bind, BoxError, CallError, CallFailure, Client, ComponentKind, Connect,
         ConnectError, Context, Eval, FromPayload, Function, Job, Message, NoAnswer, Registration,
-        Stream, check, inventory,
+        Stream, inventory, macro_support as check,
     };
     pub use palm_runtime::{ByteString, Bytes};
     pub use std::sync::Arc;

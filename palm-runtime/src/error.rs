@@ -2,7 +2,7 @@
 
 use crate::cache::{CacheError, OpenStoreError};
 use crate::client::{CallError, ConnectError};
-use crate::component::{RunError, StartError};
+use crate::component_error::{RunError, StartError};
 use crate::failure::chain;
 
 /// What a program that starts components or calls them can run into; each operation has its own

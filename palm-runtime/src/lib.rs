@@ -4,17 +4,17 @@
 //! wire, `socket` is the network, `part` and `router` are what a component is made of, `parts` and
 //! `executor` the parts that there are, `component` the compositions, and `client` the other side.
 
-mod alone;
 mod budget;
 mod by_number;
 pub mod cache;
-pub mod callable;
 mod cancel;
-#[doc(hidden)]
-pub mod check;
 mod client;
 pub mod component;
+mod component_error;
+mod component_kind;
+mod component_state;
 mod context;
+mod discovery;
 mod error;
 mod executor;
 mod failure;
@@ -26,11 +26,13 @@ pub mod http;
 mod link;
 mod log_limit;
 pub mod logging;
+#[doc(hidden)]
+pub mod macro_support;
 mod memory;
 mod message;
+mod method;
 mod metrics;
 mod network;
-mod offers;
 pub mod part;
 pub mod parts;
 mod payload;
@@ -38,11 +40,26 @@ mod places;
 mod queue;
 mod registration;
 mod router;
+mod signals;
 pub mod socket;
+mod stop;
 pub mod testing;
 mod together;
 mod wait_cause;
 mod watchdog;
+
+/// What the macros implement on a user's type, and the executor and the parts call.
+///
+/// [`Callable`](callable::Callable) is a table of functions with a dispatch; [`Shape`](callable::Shape) has the hooks
+/// that shape a stream (`scatter`, `gather`, `handle_stream`). Both see the user's value through
+/// [`State`](callable::State), which gives `&self` to many calls at once and `&mut self` to one.
+pub mod callable {
+    pub use crate::executor::{Call, Callable};
+    pub use crate::method::{
+        Emit, Emitted, FunctionInfo, IntoMessages, IntoOutcome, IntoPublication, Outcome, Plain,
+        Receiver, Results, Shape, Shared, State, blocking,
+    };
+}
 
 pub use cache::{
     Cache, CacheError, CacheLimits, Change, Changes, Entry, KeyValue, MemoryStore, OpenStoreError,
@@ -55,10 +72,9 @@ pub use cache::{RedisStore, RedisStoreBuilder};
 pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, Progress, blocking};
 #[cfg(feature = "progress")]
 pub use client::{WithProgress, progress};
-pub use component::{
-    Bind, ComponentHandle, ComponentKind, ConfigurationError, Connect, Hub, Master, RunError,
-    ServerTemplate, StartError,
-};
+pub use component::{Bind, ComponentHandle, Connect, Hub, Master, ServerTemplate};
+pub use component_error::{ConfigurationError, RunError, StartError};
+pub use component_kind::ComponentKind;
 pub use context::Context;
 pub use error::{Error, Result};
 pub use executor::{Addressee, Executor, Order};

@@ -1,7 +1,7 @@
 //! What is linked into this program. The only file that names `inventory`.
 
-use crate::callable::FunctionInfo;
-use crate::component::ComponentKind;
+use crate::component_kind::ComponentKind;
+use crate::method::FunctionInfo;
 
 /// A component that a macro has declared somewhere in this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,12 @@ use prost::Message as _;
 
 use super::changes::Cursor;
 use super::repeated::{ID_BYTES, Repeated};
-use super::service::{self, ServiceError};
+use super::service::{LiveKeys, ServiceError};
 use super::{CacheError, Change, Changes, ComponentStore, PageLimits, Position, wire};
 use crate::failure::catch_panic;
 use crate::message::proto::cache_reply::Outcome;
 use crate::message::proto::cache_request::Operation;
 use crate::message::proto::{CacheRequest, CacheWatch};
-use crate::part::Shared;
 
 /// Longest wait for a change, whatever a peer asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -56,7 +55,7 @@ impl Refusal {
 /// that this service does not know the verb.
 pub(super) async fn handle(
     store: &ComponentStore,
-    shared: &Shared,
+    live: &impl LiveKeys,
     repeated: &Repeated,
     payload: Bytes,
 ) -> Result<Handled, Refusal> {
@@ -75,11 +74,11 @@ pub(super) async fn handle(
             }
             // What only reads is not remembered: it may be done twice, and its answer may be large.
             Some(operation) if request.id.is_empty() || only_reads(&operation) => {
-                let outcome = carry_out(store, shared, operation).await;
+                let outcome = carry_out(store, live, operation).await;
                 let outcome = outcome.map_err(Refusal::cache)?;
                 Ok(Handled::Reply(wire::encode(outcome)))
             }
-            Some(operation) => once(store, shared, repeated, &request.id, operation).await,
+            Some(operation) => once(store, live, repeated, &request.id, operation).await,
         }
     };
     catch_panic(handled, |panic| {
@@ -107,7 +106,7 @@ fn malformed(why: &str) -> Refusal {
 /// Carries out what must not be done twice.
 async fn once(
     store: &ComponentStore,
-    shared: &Shared,
+    live: &impl LiveKeys,
     repeated: &Repeated,
     id: &Bytes,
     operation: Operation,
@@ -115,7 +114,7 @@ async fn once(
     let mut refused = None;
     let reply = repeated
         .once(id, || async {
-            match carry_out(store, shared, operation).await {
+            match carry_out(store, live, operation).await {
                 // Nothing was changed, so that it may come out differently next time.
                 Ok(outcome @ Outcome::Differs(_)) => Err(wire::encode(outcome)),
                 Ok(outcome) => Ok(wire::encode(outcome)),
@@ -135,11 +134,11 @@ async fn once(
 
 async fn carry_out(
     store: &ComponentStore,
-    shared: &Shared,
+    live: &impl LiveKeys,
     operation: Operation,
 ) -> Result<Outcome, CacheError> {
     Ok(match operation {
-        Operation::Get(get) => wire::found(service::value(store, shared, &get.key).await?),
+        Operation::Get(get) => wire::found(live.value(store, &get.key).await?),
         Operation::Set(set) => {
             let ttl = wire::ttl(set.ttl_ms);
             store.set(&set.key, set.value, ttl).await?;

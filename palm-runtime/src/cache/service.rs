@@ -10,13 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(crate) use super::operations::{Handled, Poll, Refusal};
 pub(crate) use super::repeated::Repeated;
 use super::{CacheError, ComponentStore, operations};
-use crate::component::descriptor;
 use crate::message::{Message, new_id};
-use crate::offers::OfferError;
-use crate::part::Shared;
-
-/// How many bytes a list of cancelled calls has at most. Clients remember 4096 calls.
-const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
 
 const FOUND: u8 = b'1';
 const ABSENT: u8 = b'0';
@@ -30,10 +24,6 @@ pub(crate) enum Verb {
     Delete,
     /// What the four above cannot do.
     Store,
-    /// Not of the cache: the calls, one topic a line, whose caller has given up.
-    Cancel,
-    /// Likewise: what a worker can do, as its descriptor.
-    Offer,
 }
 
 impl Verb {
@@ -44,30 +34,20 @@ impl Verb {
             Self::Set => "set",
             Self::Delete => "delete",
             Self::Store => "store",
-            Self::Cancel => "cancel",
-            Self::Offer => "offer",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        const ALL: [Verb; 7] = [
-            Verb::Get,
-            Verb::Find,
-            Verb::Set,
-            Verb::Delete,
-            Verb::Store,
-            Verb::Cancel,
-            Verb::Offer,
-        ];
+        const ALL: [Verb; 5] = [Verb::Get, Verb::Find, Verb::Set, Verb::Delete, Verb::Store];
         ALL.into_iter().find(|verb| verb.name() == name)
     }
 }
 
-/// The message that asks for `verb`. Only `set` has a key and a value; `store` and `offer` have only a value.
+/// The frame that requests `verb`. Only `set` has a key and a value; `store` has only a value.
 pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: Bytes) -> Bytes {
     let function = format!("{server}.{}", verb.name());
     let mut message = match verb {
-        Verb::Set | Verb::Store | Verb::Offer => Message::new(function, value),
+        Verb::Set | Verb::Store => Message::new(function, value),
         _ => Message::new(function, Bytes::copy_from_slice(key.as_bytes())),
     };
     if verb == Verb::Set {
@@ -100,16 +80,12 @@ pub(crate) enum ServiceError {
     UnknownVerb(String),
     #[error("{0}")]
     Malformed(String),
-    #[error("a list of cancelled calls has {bytes} bytes, and at most {MAX_CANCEL_BYTES} are read")]
-    LongList { bytes: usize },
     #[error("the key is not UTF-8")]
     Key(#[from] std::str::Utf8Error),
     #[error(transparent)]
-    Offer(#[from] OfferError),
-    #[error("the component's descriptor cannot be read")]
-    Descriptor(#[from] prost::DecodeError),
-    #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Control(#[from] crate::failure::BoxError),
     #[error("the store {0}")]
     Panicked(#[source] crate::failure::CallFailure),
 }
@@ -120,29 +96,42 @@ fn short(name: &str) -> String {
     name[..name.floor_char_boundary(LONGEST)].to_owned()
 }
 
-/// Carries out one request, whatever it is: what cannot be carried out is answered too, and the error
-/// says why.
+/// Values that a component computes when they are requested.
+pub(crate) trait LiveKeys: Sync {
+    /// The value of `key`, computed or stored.
+    fn value(
+        &self,
+        store: &ComponentStore,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
+}
+
+/// The message of a request.
+pub(crate) fn decode(frames: &[Bytes]) -> Result<Message, ServiceError> {
+    match frames {
+        [frame] => Ok(Message::decode(frame.clone())?),
+        _ => Err(ServiceError::Frames(frames.len())),
+    }
+}
+
+/// The verb of a request. As with pylm, only the word after the first dot counts.
+pub(crate) fn verb(message: &Message) -> Result<&str, ServiceError> {
+    let function = message.function();
+    let verb = function.split('.').nth(1);
+    verb.ok_or_else(|| ServiceError::NoVerb(short(function)))
+}
+
+/// Carries out one request. A request that is refused is answered too, and the error says why.
 pub(crate) async fn handle(
     store: &ComponentStore,
-    shared: &Shared,
+    live: &impl LiveKeys,
     repeated: &Repeated,
-    frames: &[Bytes],
+    message: &Message,
 ) -> Result<Handled, Refusal> {
-    let [frame] = frames else {
-        return Err(ServiceError::Frames(frames.len()).into());
-    };
-    let message = Message::decode(frame.clone())?;
-    // As with pylm, only the word after the first dot counts.
-    let verb = message
-        .function()
-        .split('.')
-        .nth(1)
-        .ok_or_else(|| ServiceError::NoVerb(short(message.function())))?;
+    let verb = verb(message)?;
     let reply = match Verb::parse(verb) {
-        Some(Verb::Get) => value(store, shared, key(&message)?)
-            .await?
-            .unwrap_or_default(),
-        Some(Verb::Find) => match value(store, shared, key(&message)?).await? {
+        Some(Verb::Get) => live.value(store, key(message)?).await?.unwrap_or_default(),
+        Some(Verb::Find) => match live.value(store, key(message)?).await? {
             Some(value) => {
                 let mut reply = BytesMut::with_capacity(1 + value.len());
                 reply.put_u8(FOUND);
@@ -160,66 +149,16 @@ pub(crate) async fn handle(
             key.into_bytes()
         }
         Some(Verb::Delete) => {
-            store.delete(key(&message)?).await?;
+            store.delete(key(message)?).await?;
             message.payload().clone()
         }
         Some(Verb::Store) => {
             let request = message.payload().clone();
-            return operations::handle(store, shared, repeated, request).await;
-        }
-        Some(Verb::Cancel) => {
-            let bytes = message.payload().len();
-            if bytes > MAX_CANCEL_BYTES {
-                return Err(ServiceError::LongList { bytes }.into());
-            }
-            shared.cancellations.cancel(message.payload());
-            Bytes::new()
-        }
-        Some(Verb::Offer) => {
-            // Only a component that has workers lists what they can do.
-            if shared.workers.get().is_some() {
-                let offered = shared.offers.add(message.payload())?;
-                if offered.is_new {
-                    let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
-                    let descriptor = descriptor::listing(&descriptor, &shared.offers.functions())?;
-                    store.configure([(descriptor::KEY.to_owned(), descriptor)]);
-                }
-                if let Some(refused) = offered.refused {
-                    return Err(refused.into());
-                }
-            }
-            Bytes::from_static(b"1")
+            return operations::handle(store, live, repeated, request).await;
         }
         None => return Err(ServiceError::UnknownVerb(short(verb)).into()),
     };
     Ok(Handled::Reply(reply))
-}
-
-/// The value of a key; the peers that the descriptor lists are those of this moment.
-pub(super) async fn value(
-    store: &ComponentStore,
-    shared: &Shared,
-    key: &str,
-) -> Result<Option<Bytes>, CacheError> {
-    if key == descriptor::WAIT_KEY {
-        return Ok(shared.wait_cause().map(Bytes::from));
-    }
-    if key.ends_with("_address") {
-        shared.on_demand.bind(key).await;
-    }
-    let value = store.get(key).await?;
-    Ok(match value {
-        Some(value) if key == descriptor::KEY => {
-            let followers = shared.links.followers();
-            let unregistered_workers = shared.any_legacy_worker().await;
-            Some(descriptor::with_peers(
-                value,
-                followers,
-                unregistered_workers,
-            ))
-        }
-        value => value,
-    })
 }
 
 fn key(message: &Message) -> Result<&str, std::str::Utf8Error> {
@@ -232,7 +171,19 @@ mod tests {
 
     use super::*;
     use crate::cache::{CacheLimits, MemoryStore};
-    use crate::link::LinkOptions;
+
+    /// No key is computed.
+    struct Stored;
+
+    impl LiveKeys for Stored {
+        async fn value(
+            &self,
+            store: &ComponentStore,
+            key: &str,
+        ) -> Result<Option<Bytes>, CacheError> {
+            store.get(key).await
+        }
+    }
 
     fn store() -> ComponentStore {
         let limits = CacheLimits {
@@ -245,8 +196,11 @@ mod tests {
     }
 
     async fn check(store: &ComponentStore, frames: &[Bytes], expected: Result<&str, &str>) {
-        let (shared, repeated) = (Shared::new(LinkOptions::default()), Repeated::default());
-        match (handle(store, &shared, &repeated, frames).await, expected) {
+        let handled = async {
+            let message = decode(frames)?;
+            handle(store, &Stored, &Repeated::default(), &message).await
+        };
+        match (handled.await, expected) {
             (Ok(Handled::Reply(reply)), Ok(expected)) => assert_eq!(reply, expected),
             (Err(refusal), Err(expected)) => {
                 assert_eq!(refusal.error.to_string(), expected);
@@ -318,7 +272,7 @@ mod tests {
         use crate::message::proto::cache_request::Operation;
         use crate::message::proto::{CacheGet, CacheReply, CacheRequest};
 
-        let (store, shared) = (store(), Shared::new(LinkOptions::default()));
+        let store = store();
         let repeated = Repeated::default();
         let key = "k".to_owned();
         let get = CacheRequest {
@@ -334,7 +288,8 @@ mod tests {
         )];
         for value in ["first", "second"] {
             store.set("k", value.into(), None).await.unwrap();
-            let handled = handle(&store, &shared, &repeated, &frames).await;
+            let message = decode(&frames).unwrap();
+            let handled = handle(&store, &Stored, &repeated, &message).await;
             let Ok(Handled::Reply(reply)) = handled else {
                 panic!("{handled:?} in the place of a reply");
             };

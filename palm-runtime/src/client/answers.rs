@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::CallError;
 use super::inputs::{Counted, Inputs, Part};
 use super::way::CloseOnDrop;
+use crate::discovery::Readiness;
 use crate::failure::chain;
 use crate::fair_queue::Usage;
 use crate::message::{self, Answered, Share};
 use crate::part::BATCH;
-use crate::parts::Ready;
 use crate::queue::{self, Queued};
 use crate::socket::{Publication, Subscribe};
 
@@ -368,14 +368,14 @@ impl Answers {
 pub(super) async fn read(
     mut subscribe: Subscribe,
     answers: Arc<Answers>,
-    ready: watch::Sender<Option<Ready>>,
+    ready: watch::Sender<Option<Readiness>>,
 ) {
     let answers = CloseOnDrop(answers);
     let mut publications = Vec::new();
     while subscribe.recv_many(&mut publications, BATCH).await.is_ok() {
         let mut came = Vec::new();
         for Publication { topic, body } in publications.drain(..) {
-            if let Some(said) = Ready::of(&topic, body.as_ref()) {
+            if let Some(said) = Readiness::from_publication(&topic, body.as_ref()) {
                 ready.send_replace(Some(said));
                 continue;
             }

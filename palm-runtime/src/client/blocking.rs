@@ -23,8 +23,8 @@ use tokio::runtime::Runtime;
 
 use super::{CallError, ClientBuilder, ConnectError};
 use crate::cache::{CacheError, Change, Entry, Swap};
+use crate::discovery::IntoAddress;
 use crate::function::{Answer, Argument, IntoSteps};
-use crate::parts::IntoAddress;
 use crate::payload::IntoPayload;
 use crate::socket::SocketError;
 

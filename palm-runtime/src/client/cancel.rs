@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::mpsc;
 
 use super::known::Known;
-use crate::cache::service::{self, Verb};
+use crate::discovery::ControlVerb;
 use crate::socket::Request;
 
 /// Calls that are told of at once.
@@ -31,7 +30,7 @@ pub(super) async fn tell(
         let Some(descriptor) = known.descriptor() else {
             continue;
         };
-        let message = service::request(&descriptor.name, "", Verb::Cancel, &list, Bytes::new());
+        let message = ControlVerb::Cancel.request(&descriptor.name, list.into());
         if let Err(error) = request.request(message, CANCEL_TIMEOUT).await {
             tracing::debug!(%error, "the component was not told of calls that were given up");
         }

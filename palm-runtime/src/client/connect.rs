@@ -18,15 +18,15 @@ use super::routes::{Answering, Linking, Opened, Routes};
 use super::way::Way;
 use super::{CallError, ConnectError, Eval, Job, Reader, pending};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
-use crate::component::ComponentKind;
+use crate::component_kind::ComponentKind;
+use crate::discovery::{
+    Directory, Endpoint, IntoAddress, ParsedAddress, ready_topic, unfit, until_in_place,
+};
 use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::link::connection::Resend;
 use crate::link::{CLIENT, LinkOptions, SUBSCRIBER};
 use crate::message::proto::Descriptor;
 use crate::message::{Content, Deadline, FrameMemory, Share, new_id};
-use crate::parts::{
-    Directory, Given, IntoAddress, Whereabouts, ready_topic, unfit, until_in_place,
-};
 use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe, find_host};
 use crate::wait_cause::{Connecting, WaitCause};
@@ -93,16 +93,16 @@ struct Open {
 #[derive(Debug)]
 pub struct ClientBuilder {
     server: String,
-    db_address: Given,
-    push_address: Option<Given>,
-    sub_address: Option<Given>,
+    db_address: ParsedAddress,
+    push_address: Option<ParsedAddress>,
+    sub_address: Option<ParsedAddress>,
     this_config: bool,
     session: Option<String>,
     timeout: Duration,
     connect_timeout: Duration,
     window: usize,
     check_functions: bool,
-    answered_by: Option<Given>,
+    answered_by: Option<ParsedAddress>,
     weight: u32,
     link: LinkOptions,
     options: SocketOptions,
@@ -237,8 +237,9 @@ impl ClientBuilder {
         let (given_up, topics) = mpsc::channel(GIVEN_UP);
         let answers = Answers::new(id.clone(), given_up);
         let mut tasks = Vec::new();
-        let may_link =
-            |address: &Option<Given>| self.link.enabled && !self.this_config && address.is_none();
+        let may_link = |address: &Option<ParsedAddress>| {
+            self.link.enabled && !self.this_config && address.is_none()
+        };
 
         // Who gives the address of a socket wants that.
         let first = match may_link(&self.push_address) {
@@ -564,17 +565,17 @@ impl Told {
     async fn place(
         &self,
         key: &'static str,
-        given: Option<Given>,
-    ) -> Result<(Whereabouts, Address), ConnectError> {
+        given: Option<ParsedAddress>,
+    ) -> Result<(Endpoint, Address), ConnectError> {
         if let Some(given) = given {
             let address = given.clone().map_err(SocketError::from)?;
-            return Ok((Whereabouts::Given(given), address));
+            return Ok((Endpoint::Static(given), address));
         }
         let value = self.tell(key).await?;
         let teller = self.directory.request().address();
         match value.parse::<Address>() {
             Ok(address) => Ok((
-                Whereabouts::Told(self.directory.clone(), key),
+                Endpoint::Discovered(self.directory.clone(), key),
                 address.as_told_by(teller),
             )),
             Err(_) => Err(ConnectError::BadAddress {

@@ -7,7 +7,7 @@ use prost::Message as _;
 
 use super::CallError;
 use crate::cache::Cache;
-use crate::component::descriptor::KEY;
+use crate::discovery::descriptor::KEY;
 use crate::function::{Steps, nearest};
 use crate::message::proto::Descriptor;
 

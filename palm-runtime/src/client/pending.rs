@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answers::Answers;
-use crate::component::descriptor::WAIT_KEY;
-use crate::parts::Directory;
+use crate::discovery::Directory;
+use crate::discovery::descriptor::WAIT_KEY;
 use crate::wait_cause::WaitCause;
 
 /// How often it is looked whether calls wait.

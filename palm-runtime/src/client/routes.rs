@@ -19,11 +19,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answers::Answers;
 use super::way::{self, Way};
 use super::{CallError, Reader};
+use crate::discovery::{Directory, Readiness, until_in_place};
 use crate::function::Steps;
 use crate::link::connection::{Introduction, Link};
 use crate::link::{Following, LinkOptions, SUBSCRIBER};
 use crate::message::proto::Descriptor;
-use crate::parts::{Directory, Ready, until_in_place};
 use crate::socket::{Address, SocketOptions};
 use crate::together::Together;
 use crate::wait_cause::WaitCause;
@@ -76,7 +76,7 @@ pub(super) struct Linking {
 pub(super) struct Opened {
     pub(super) link: Arc<Link>,
     reader: Reader,
-    said: watch::Receiver<Option<Ready>>,
+    said: watch::Receiver<Option<Readiness>>,
 }
 
 impl Linking {
@@ -117,7 +117,7 @@ impl Linking {
 
 impl Opened {
     /// Waits until the component has answered, and has in place what it follows itself. Cancel safe.
-    pub(super) async fn ready(mut said: watch::Receiver<Option<Ready>>) -> bool {
+    pub(super) async fn ready(mut said: watch::Receiver<Option<Readiness>>) -> bool {
         if said.wait_for(Option::is_some).await.is_err() {
             return false;
         }
@@ -125,7 +125,7 @@ impl Opened {
         true
     }
 
-    pub(super) fn said(&self) -> watch::Receiver<Option<Ready>> {
+    pub(super) fn said(&self) -> watch::Receiver<Option<Readiness>> {
         self.said.clone()
     }
 

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::answers::{Answers, CameTogether};
+use crate::discovery::Readiness;
 use crate::link::connection::{Arrival, Arrivals, Link, Resend};
 use crate::message::{self, Group};
 use crate::part::BATCH;
-use crate::parts::Ready;
 use crate::socket::{Push, SocketClosed, TrySendError};
 
 /// How calls go out.
@@ -91,7 +91,7 @@ pub(super) async fn read(
     mut arrivals: Arrivals,
     answers: Arc<Answers>,
     calls: watch::Receiver<Option<Way>>,
-    ready: watch::Sender<Option<Ready>>,
+    ready: watch::Sender<Option<Readiness>>,
     last: Option<String>,
 ) {
     // However this ends, also with its runtime, no further answer comes. There may be other last components.
@@ -111,7 +111,7 @@ pub(super) async fn read(
                         }
                     }
                     Arrival::InPlace => {
-                        ready.send_replace(Some(Ready::InPlace));
+                        ready.send_replace(Some(Readiness::InPlace));
                     }
                     Arrival::Renewed => {
                         answers.deliver(std::mem::take(&mut came)).await;
@@ -166,6 +166,6 @@ impl Drop for CloseOnDrop {
 }
 
 /// The other side has answered.
-fn said_open(ready: &watch::Sender<Option<Ready>>) {
-    ready.send_if_modified(|said| said.is_none() && said.replace(Ready::Heard).is_none());
+fn said_open(ready: &watch::Sender<Option<Readiness>>) {
+    ready.send_if_modified(|said| said.is_none() && said.replace(Readiness::Heard).is_none());
 }

@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 
 use super::kind::{Calls, Follows, HasWorkers, Kind, Publishes, Pulls, Sink, Worker};
 use super::settings::{Settings, settings_methods};
-use crate::callable::Shape;
+use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::executor::default_concurrency;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
 use crate::link::connection::Prefetch;
-use crate::parts::{Given, HoldLimits, IntoAddress};
+use crate::method::Shape;
+use crate::parts::HoldLimits;
 use crate::payload::type_name;
 
 /// The options of a component, and the start of it.
@@ -25,15 +26,15 @@ use crate::payload::type_name;
 pub struct Builder<C, K> {
     pub(super) component: C,
     pub(super) name: String,
-    pub(super) db_address: Given,
+    pub(super) db_address: ParsedAddress,
     pub(super) settings: Settings,
     pub(super) concurrency: usize,
     pub(super) prefetch: Prefetch,
-    pub(super) pull_address: Option<Given>,
-    pub(super) push_address: Option<Given>,
-    pub(super) pub_address: Option<Given>,
-    pub(super) worker_pull_address: Option<Given>,
-    pub(super) worker_push_address: Option<Given>,
+    pub(super) pull_address: Option<ParsedAddress>,
+    pub(super) push_address: Option<ParsedAddress>,
+    pub(super) pub_address: Option<ParsedAddress>,
+    pub(super) worker_pull_address: Option<ParsedAddress>,
+    pub(super) worker_push_address: Option<ParsedAddress>,
     pub(super) sources: Vec<StreamSource>,
     /// The topic to follow, where the source does not bring its own.
     pub(super) previous: Option<String>,
@@ -58,13 +59,13 @@ pub(super) struct StreamSource {
 #[derive(Debug, Clone)]
 pub(super) enum Publisher {
     /// At this `pub_address`.
-    At(Given),
+    At(ParsedAddress),
     /// By the component with this `db_address`, which tells where.
-    Of(Given),
+    Of(ParsedAddress),
 }
 
 impl Publisher {
-    pub(super) fn address(&self) -> &Given {
+    pub(super) fn address(&self) -> &ParsedAddress {
         match self {
             Self::At(address) | Self::Of(address) => address,
         }
@@ -116,17 +117,17 @@ pub trait Connect: Sized {
 /// A builder that can be made of a component.
 pub trait FromComponent<C> {
     #[doc(hidden)]
-    fn from_component(component: C, db_address: Given) -> Self;
+    fn from_component(component: C, db_address: ParsedAddress) -> Self;
 }
 
 impl<C: Shape, K: Kind> FromComponent<C> for Builder<C, K> {
-    fn from_component(component: C, db_address: Given) -> Self {
+    fn from_component(component: C, db_address: ParsedAddress) -> Self {
         Self::new(component, C::NAME.to_owned(), db_address)
     }
 }
 
 impl<C, K: Kind> Builder<C, K> {
-    pub(super) fn new(component: C, name: String, db_address: Given) -> Self {
+    pub(super) fn new(component: C, name: String, db_address: ParsedAddress) -> Self {
         // A worker's name says who did something; the constant is its master's.
         let name = match K::KIND {
             Worker::KIND => worker_name(&type_name::<C>()),

@@ -7,28 +7,30 @@ use super::builder::{Bind, Builder, FromComponent, Publisher};
 use super::configuration::Mistakes;
 use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
-use super::signal::until_stopped;
-use super::template::{ServerTemplate, StartError};
+use super::template::ServerTemplate;
 use super::thread::start_on;
+use super::until_signal::until_stopped;
 use crate::cache::Cache;
-use crate::callable::{Callable, Emit, Plain, Shape, State};
+use crate::component_error::StartError;
 use crate::context::Context;
+use crate::discovery::{Directory, Endpoint, ParsedAddress};
+use crate::error::{Error, Result};
+use crate::executor::Callable;
 use crate::executor::{Addressee, Executor, Order};
 use crate::failure::CallFailure;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
 use crate::message::{Message, new_id};
+use crate::method::{Emit, Plain, Shape, State};
 use crate::network::NetworkTrust;
 use crate::part::{Binding, InboundHooks, LegacyAddress};
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
 use crate::parts::{
-    CacheService, CancelConnection, Directory, Given, OfferConnection, PubService, PullConnection,
-    PullService, PushConnection, SubConnection, TaskOptions, Whereabouts, WorkerPullService,
-    WorkerPushService, to_master,
+    CacheService, CancelConnection, OfferConnection, PubService, PullConnection, PullService,
+    PushConnection, SubConnection, TaskOptions, WorkerPullService, WorkerPushService, to_master,
 };
 use crate::socket::{Address, SocketError};
-use crate::{Error, Result};
 
 /// A master that spreads calls over its workers, and shapes nothing.
 ///
@@ -57,7 +59,7 @@ impl Bind for Master {
 }
 
 impl FromComponent<Master> for Builder<Plain, kind::Master> {
-    fn from_component(component: Master, db_address: Given) -> Self {
+    fn from_component(component: Master, db_address: ParsedAddress) -> Self {
         Self::new(Plain, component.name, db_address)
     }
 }
@@ -81,7 +83,7 @@ impl Bind for Hub {
 }
 
 impl FromComponent<Hub> for Builder<Plain, kind::Hub> {
-    fn from_component(component: Hub, db_address: Given) -> Self {
+    fn from_component(component: Hub, db_address: ParsedAddress) -> Self {
         Self::new(Plain, component.name, db_address)
     }
 }
@@ -235,9 +237,9 @@ impl<C, K: Kind> Builder<C, K> {
 /// An address that a component connects to: one place, not one to bind.
 fn check_connected(
     mistakes: &mut Mistakes,
-    kind: super::ComponentKind,
+    kind: crate::component_kind::ComponentKind,
     option: &str,
-    address: &Given,
+    address: &ParsedAddress,
     peer: &str,
 ) {
     match address {
@@ -328,9 +330,9 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let directory = Directory::connect(&db_address, &id, &self.settings.socket)
             .await
             .map_err(|source| self.address_error(source))?;
-        let place = |given: &Option<Given>, key| match given {
-            Some(given) => Whereabouts::Given(given.clone()),
-            None => Whereabouts::Told(directory.clone(), key),
+        let place = |given: &Option<ParsedAddress>, key| match given {
+            Some(given) => Endpoint::Static(given.clone()),
+            None => Endpoint::Discovered(directory.clone(), key),
         };
         // Names are the master's: it pushes where workers pull.
         let pull_from = place(&self.push_address, "worker_push_address");
@@ -486,7 +488,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     fn beside(
         &self,
         suffix: &str,
-        given: &Option<Given>,
+        given: &Option<ParsedAddress>,
     ) -> std::result::Result<LegacyAddress, StartError> {
         let address = match given.clone() {
             Some(given) => given.map_err(|error| self.address_error(error.into()))?,

@@ -4,38 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::settings::Settings;
-use super::{ComponentKind, StartError};
+use crate::component_error::{ConfigurationError, StartError};
+use crate::component_kind::ComponentKind;
 use crate::part::Binding;
-
-/// Why a component cannot work as it is configured: every mistake, with the names of the options or parts and
-/// what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigurationError {
-    mistakes: Vec<String>,
-}
-
-impl ConfigurationError {
-    /// The mistakes, one sentence each. There is at least one.
-    pub fn mistakes(&self) -> &[String] {
-        &self.mistakes
-    }
-}
-
-impl std::fmt::Display for ConfigurationError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let [mistake] = &*self.mistakes {
-            return formatter.write_str(mistake);
-        }
-        write!(formatter, "{} mistakes", self.mistakes.len())?;
-        for (index, mistake) in self.mistakes.iter().enumerate() {
-            let before = if index == 0 { ": " } else { "; " };
-            write!(formatter, "{before}({}) {mistake}", index + 1)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigurationError {}
 
 /// The mistakes that were found.
 #[derive(Debug, Default)]
@@ -53,7 +24,7 @@ impl Mistakes {
         }
         Err(StartError::Configuration {
             component: component.to_owned(),
-            source: ConfigurationError { mistakes: self.0 },
+            source: ConfigurationError::new(self.0),
         })
     }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::RunError;
 use crate::cache::CacheHealth;
+use crate::component_error::RunError;
+use crate::component_state::ComponentState;
 use crate::metrics::{Counters, Metrics};
-use crate::part::Shared;
 use crate::socket::Kill;
 
 /// A component that runs. Dropping the handle tells it to stop: it drains in the background.
@@ -19,7 +19,7 @@ pub struct ComponentHandle {
     pub(super) name: String,
     pub(super) addresses: BTreeMap<String, String>,
     pub(super) counters: Arc<Counters>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ComponentState>,
     pub(super) cache_health: Arc<CacheHealth>,
     pub(super) stop: CancellationToken,
     pub(super) kill: Kill,

@@ -8,28 +8,22 @@ mod builder;
 mod compose;
 mod configuration;
 mod description;
-pub(crate) mod descriptor;
 mod handle;
 mod kind;
 mod run;
 mod settings;
-mod signal;
 mod template;
 mod thread;
+mod until_signal;
 
 pub use builder::{Bind, Builder, Connect, FromComponent};
 pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
-pub use configuration::ConfigurationError;
 pub use description::Description;
 pub use handle::ComponentHandle;
 pub(crate) use kind::Kind;
 pub use kind::{
-    ComponentKind, HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder,
-    WorkerBuilder,
+    HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
 };
-pub use run::RunError;
 pub use settings::Settings;
-#[cfg(feature = "http")]
-pub(crate) use signal::Signals;
-pub use template::{InboundEntry, OutboundEntry, ServerTemplate, StartError};
+pub use template::{InboundEntry, OutboundEntry, ServerTemplate};

@@ -1,7 +1,5 @@
 //! The tasks of a running component: their one owner starts, stops and awaits them.
 
-use std::time::Duration;
-
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -10,38 +8,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::template::RunningPart;
+use crate::component_error::RunError;
 use crate::failure::BoxError;
 use crate::failure::catch_panic;
-use crate::part::{FLUSH_TIMEOUT, Stop};
 use crate::socket::Kill;
+use crate::stop::{FLUSH_TIMEOUT, Stop};
 use crate::together::Together;
-
-/// Why a component stopped before it was told to.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// A part failed.
-    #[error("`{component}` stopped: its part `{part}` failed")]
-    Part {
-        /// The component's name.
-        component: String,
-        /// The part's name.
-        part: String,
-        /// The cause.
-        source: BoxError,
-    },
-    /// The component did not finish what it had within its drain limit. A worker has returned the rest to its
-    /// master; clients send their calls again.
-    #[error("`{component}` was not done {limit:?} after it was told to stop: {parts} did not end")]
-    Drain {
-        /// The component's name.
-        component: String,
-        /// Its drain limit.
-        limit: Duration,
-        /// The parts that were not done.
-        parts: String,
-    },
-}
 
 /// A part that does not run any more.
 struct Ended {

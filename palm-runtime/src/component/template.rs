@@ -11,28 +11,29 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::configuration::{ConfigurationError, Mistakes};
+use super::configuration::Mistakes;
 use super::description::{Description, PartDescription};
 use super::handle::ComponentHandle;
 use super::run::{Parts, supervise};
 use super::settings::{Settings, settings_methods};
-use super::signal::until_stopped;
 use super::thread::start_on;
-use super::{ComponentKind, descriptor};
+use super::until_signal::until_stopped;
 use crate::cache::{Cache, ComponentStore};
+use crate::component_error::StartError;
+use crate::component_kind::ComponentKind;
+use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
+use crate::discovery::descriptor;
+use crate::error::{Error, Result};
 use crate::failure::BoxError;
 use crate::metrics::{Counters, PartCounters, PartEntry};
 use crate::network::{ExposedError, NetworkTrust};
-use crate::part::{
-    Binding, Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Shared, Stop,
-};
+use crate::part::{Binding, Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop};
 use crate::parts::{CacheService, WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
 use crate::queue::queue;
 use crate::router::{self, Entry, PartKind};
 use crate::socket::{Kill, SocketError};
-use crate::{Error, Result};
 
 /// A component from its parts: who feeds whom.
 ///
@@ -210,80 +211,6 @@ impl<P: Bypass> ErasedBypass for P {
     fn run(self: Box<Self>, stop: Stop) -> RunningPart {
         Bypass::run(*self, stop).boxed()
     }
-}
-
-/// Why a component could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// It cannot work as it is configured. Nothing was opened.
-    ///
-    /// Refused are: a name that is empty or has a space or dot; limits and timeouts of zero; addresses that are
-    /// malformed, that two parts are to be bound to, or that can only be bound where it connects; a pipeline or
-    /// hub with no component or two to follow, a sink with one of them twice, a follower of itself; and in a
-    /// [`ServerTemplate`] two parts of one name, routes to parts that do not exist or that form a circle, inbound
-    /// parts without a route, outbound parts that no route leads to, two cache services, a
-    /// [`WorkerPushService`](crate::parts::WorkerPushService) without a
-    /// [`WorkerPullService`](crate::parts::WorkerPullService), and no parts at all.
-    #[error("cannot start `{component}`")]
-    Configuration {
-        /// The component's name.
-        component: String,
-        /// All mistakes.
-        source: ConfigurationError,
-    },
-    /// A part could not be opened.
-    #[error("cannot start `{component}`: its part `{part}` does not open")]
-    Open {
-        /// The component's name.
-        component: String,
-        /// The part's name.
-        part: String,
-        /// The cause.
-        source: OpenError,
-    },
-    /// Other hosts can reach an address that it was to bind, and nothing says that the network is trusted.
-    #[error("cannot start `{component}`: its `{option}` is open to the network")]
-    Exposed {
-        /// The component's name.
-        component: String,
-        /// The option or key of the address, such as `db_address`.
-        option: &'static str,
-        /// Which address it is, and what to do.
-        source: ExposedError,
-    },
-    /// There is no thread for it, where it was to have its own.
-    #[error("cannot start `{component}`: it gets no thread of its own")]
-    Thread {
-        /// The component's name.
-        component: String,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// An option is missing or does not fit the others.
-    #[error("cannot start `{component}`: {problem}")]
-    Option {
-        /// The component's name.
-        component: String,
-        /// What is wrong, and what to do.
-        problem: String,
-    },
-    /// The `db_address` is no address, or cannot be used.
-    #[error("cannot start `{component}`")]
-    Address {
-        /// The component's name.
-        component: String,
-        /// The cause.
-        source: crate::socket::SocketError,
-    },
-    /// It runs in a cluster that is tested, and is not connected to whom it is behind.
-    #[error("`{component}` is not connected to the components before it after {waited:?}")]
-    Unconnected {
-        /// The component's name.
-        component: String,
-        /// How long it was waited for.
-        waited: Duration,
-    },
 }
 
 impl StartError {
@@ -574,7 +501,7 @@ impl ServerTemplate {
             cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
         });
 
-        let shared = Arc::new(Shared::new(self.settings.link.clone()));
+        let shared = Arc::new(ComponentState::new(self.settings.link.clone()));
         // Options may be those of several components.
         let kill = Kill::default();
         self.settings.socket.kill = kill.clone();
@@ -647,14 +574,14 @@ impl ServerTemplate {
         let has_workers = shared.workers.get().is_some();
         let links = shared.links.offered().into_iter().map(str::to_owned);
         let links = links.collect();
-        let offer = descriptor::Offer {
+        let offer = descriptor::Advertisement {
             addresses: &bound,
             functions: &described,
             is_incomplete: has_workers,
             links,
         };
         let descriptor = descriptor::encode(self.kind, &self.name, offer);
-        if shared.offers.add(&descriptor).is_err() {
+        if shared.functions.add(&descriptor).is_err() {
             tracing::error!("bug in palm: a descriptor that cannot be read");
         }
         store.configure([(descriptor::KEY.to_owned(), descriptor)]);

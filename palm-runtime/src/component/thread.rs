@@ -5,8 +5,8 @@ use std::io;
 use tokio::sync::oneshot;
 
 use super::handle::ComponentHandle;
-use super::template::StartError;
-use crate::{Error, Result};
+use crate::component_error::StartError;
+use crate::error::{Error, Result};
 
 /// Starts a component where the caller is, or on a thread of its own with a runtime of its own, which
 /// lasts as long as the component.

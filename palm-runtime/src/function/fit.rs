@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-#[cfg(feature = "json")]
-use crate::Json;
-#[cfg(feature = "messagepack")]
-use crate::MessagePack;
 use crate::failure::BoxError;
+#[cfg(feature = "json")]
+use crate::payload::Json;
+#[cfg(feature = "messagepack")]
+use crate::payload::MessagePack;
 use crate::payload::{FromPayload, IntoPayload, Protobuf};
 
 /// What a function takes of which nothing is known but its name: any payload.

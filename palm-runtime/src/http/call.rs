@@ -138,7 +138,7 @@ impl Asked {
             return Ok(());
         }
         let name = self.first_function();
-        let functions = component.shared.offers.functions();
+        let functions = component.shared.functions.functions();
         let names: Vec<_> = functions.keys().map(String::as_str).collect();
         let detail = format!("no worker has `{name}`; {}", nearest(name, &names));
         let problem = Problem::new(StatusCode::NOT_FOUND, detail);
@@ -259,7 +259,7 @@ fn list(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
         return problem;
     };
     let name = name.rsplit('.').next().unwrap_or(name);
-    let functions = component.shared.offers.functions();
+    let functions = component.shared.functions.functions();
     let callable = functions.values().filter(|function| has_path(function));
     let names = nearest_first(name, callable.map(|function| &*function.name));
     problem.with("functions", names)

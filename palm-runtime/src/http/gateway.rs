@@ -12,10 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::GatewayService;
 use super::body::{BodyError, Held, Memory};
 use super::problem::Problem;
+use crate::component_state::ComponentState;
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
-use crate::part::Shared;
-use crate::parts::{GatewayDealer, GatewayRouter};
 
 /// HTTP in front of a component: a path names a function, the body is its payload, the response its
 /// result.
@@ -63,13 +62,13 @@ pub(crate) struct Inner {
 #[derive(Debug)]
 pub(crate) struct Component {
     pub(crate) name: String,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ComponentState>,
     /// The generation of the workers' connections in which there was one.
     pub(super) workers_seen: AtomicU64,
 }
 
 impl Component {
-    pub(crate) fn new(name: &str, shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(name: &str, shared: &Arc<ComponentState>) -> Self {
         Self {
             name: name.to_owned(),
             shared: shared.clone(),
@@ -219,16 +218,6 @@ impl Gateway {
         self.set(|options| options.title = Some(title.into()))
     }
 
-    /// The part that brings requests in.
-    pub fn router(&self) -> GatewayRouter {
-        GatewayRouter::new(self.clone())
-    }
-
-    /// The part that gives results back to requests. Messages that are no request's go on along its route.
-    pub fn dealer(&self) -> GatewayDealer {
-        GatewayDealer::new(self.clone())
-    }
-
     /// Takes requests: a tower service, to be mounted in an application, or served.
     pub fn service(&self) -> GatewayService {
         GatewayService::new(self.clone())
@@ -257,7 +246,7 @@ impl Inner {
 
     /// The function that a step names, where a component has told of it.
     pub(crate) fn function(&self, name: &str) -> Option<Function> {
-        let offers = self.component.get()?.shared.offers.functions();
+        let offers = self.component.get()?.shared.functions.functions();
         offers.get(name).cloned()
     }
 

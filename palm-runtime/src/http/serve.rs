@@ -26,9 +26,9 @@ use super::framing::Checked;
 use super::guard::Guard;
 use super::patient::Patient;
 use super::slow_reader::{StreamExecutor, in_pieces};
-use crate::component::Signals;
 use crate::failure::BoxError;
 use crate::network::NetworkTrust;
+use crate::signals::Signals;
 
 /// Requests of one HTTP/2 connection that are handled at once.
 const STREAMS: u32 = 1000;

@@ -15,13 +15,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::body::Memory;
 use super::posted::{PostedMessage, no_answer};
-use crate::alone::alone;
 use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
-use crate::callable::{Callable, Results, State};
 use crate::context::ComponentContext;
+use crate::executor::Callable;
+use crate::executor::standalone;
 use crate::executor::{Addressee, Executor, Order, default_concurrency};
 use crate::failure::{BoxError, chain};
 use crate::message::Message;
+use crate::method::{Results, State};
 use crate::part::Envelope;
 use crate::queue::Sender;
 
@@ -113,7 +114,7 @@ impl<C: Callable> HttpWorker<C> {
             name: C::NAME.to_owned(),
             cache: Cache::here(store.clone()),
         });
-        let (calls, running) = alone(executor, &context, &store, None).await;
+        let (calls, running) = standalone(executor, &context, &store, None).await;
         let executor = async move {
             if let Err(error) = running.await {
                 tracing::error!("{}", chain(&*error));

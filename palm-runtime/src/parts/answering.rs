@@ -8,8 +8,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
+use super::context::PartContext;
 use super::intake::{handle_feedback, scatter};
-use super::whereabouts::Opened;
 use crate::failure::chain;
 use crate::flow::flow_of;
 use crate::message::Message;
@@ -65,7 +65,7 @@ pub(super) struct Answering<H> {
     pub(super) hooks: H,
     /// How long a request may take once it has been taken.
     pub(super) answer_timeout: Duration,
-    pub(super) opened: Opened,
+    pub(super) opened: PartContext,
     pub(super) outlet: Outlet,
 }
 

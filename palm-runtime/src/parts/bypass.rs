@@ -5,12 +5,14 @@ use std::future::Future;
 use bytes::Bytes;
 use futures_util::future::pending;
 
-use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
-use crate::callable::Outcome;
+use super::context::PartContext;
+use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::{BoxError, CallFailure, catch_panic};
-use crate::fair_queue::Usage;
-use crate::part::{BATCH, Binding, Bypass, BypassInbound, BypassOutbound, OpenError, Setup, Stop};
-use crate::queue::{QueueLimits, Queued, Receiver, Sender, queue};
+use crate::method::Outcome;
+use crate::part::{
+    BATCH, Binding, Bypass, BypassInbound, BypassOutbound, BypassSender, OpenError, Setup, Stop,
+};
+use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::{Pull, Push, Reply};
 
 /// Answers REQ peers beside the router, with what [`BypassInbound::recv`] gives for each request: a
@@ -57,9 +59,9 @@ use crate::socket::{Pull, Push, Reply};
 /// With `#[palm::bypass]` the same is `fn recv(&mut self, _: Bytes) -> String`.
 #[derive(Debug)]
 pub struct RepBypassService<H> {
-    address: Given,
+    address: ParsedAddress,
     hooks: H,
-    opened: Option<(Reply, Opened)>,
+    opened: Option<(Reply, PartContext)>,
 }
 
 impl<H: BypassInbound> RepBypassService<H> {
@@ -82,7 +84,7 @@ impl<H: BypassInbound> Bypass for RepBypassService<H> {
         let address = setup.bind_address("bypass_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("bypass_address", &bound);
-        self.opened = Some((reply, Opened::of(setup)));
+        self.opened = Some((reply, PartContext::new(setup)));
         Ok(())
     }
 
@@ -166,16 +168,16 @@ async fn recv<H: BypassInbound>(hooks: &mut H, body: Bytes) -> Outcome {
 /// ```
 #[derive(Debug)]
 pub struct PullBypassConnection<H> {
-    whereabouts: Whereabouts,
+    endpoint: Endpoint,
     hooks: H,
-    opened: Option<Opened>,
+    opened: Option<PartContext>,
 }
 
 impl<H: BypassInbound> PullBypassConnection<H> {
     /// Connects to `address`, where a PUSH socket binds.
     pub fn connect(address: impl IntoAddress, hooks: H) -> Self {
         Self {
-            whereabouts: Whereabouts::Given(address.into_address()),
+            endpoint: Endpoint::Static(address.into_address()),
             hooks,
             opened: None,
         }
@@ -184,13 +186,13 @@ impl<H: BypassInbound> PullBypassConnection<H> {
 
 impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(self.whereabouts.open(setup)?);
+        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
         Ok(())
     }
 
     async fn run(mut self, stop: Stop) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
-        let address = self.whereabouts.locate().await?;
+        let address = self.endpoint.locate().await?;
         let mut pull = Pull::connect(&address, &opened.options).await?;
         let mut bodies = Vec::new();
         loop {
@@ -242,11 +244,11 @@ impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
 /// ```
 #[derive(Debug)]
 pub struct PushBypassConnection<P = NoProducer> {
-    whereabouts: Whereabouts,
+    endpoint: Endpoint,
     producer: P,
     sender: BypassSender,
     bodies: Receiver<Bytes>,
-    opened: Option<Opened>,
+    opened: Option<PartContext>,
 }
 
 /// Nothing is pushed but what senders are given.
@@ -259,39 +261,12 @@ impl BypassOutbound for NoProducer {
     }
 }
 
-impl Queued for Bytes {
-    const HAS_FLOWS: bool = false;
-
-    fn usage(&self) -> Usage {
-        Usage {
-            messages: 1,
-            bytes: self.len(),
-        }
-    }
-}
-
-/// Gives bytes to a [`PushBypassConnection`]. Clones give to the same.
-#[derive(Debug, Clone)]
-pub struct BypassSender(Sender<Bytes>);
-
-impl BypassSender {
-    /// Sends `body` as one frame; waits while 1000 messages or 64 MiB wait for the peer. Tells whether
-    /// the part is still there.
-    ///
-    /// # Cancel safety
-    ///
-    /// What is not queued is dropped with the future.
-    pub async fn send(&self, body: impl Into<Bytes>) -> bool {
-        self.0.send(body.into()).await.is_ok()
-    }
-}
-
 impl PushBypassConnection {
     /// Connects to `address`, where a PULL socket binds.
     pub fn connect(address: impl IntoAddress) -> Self {
         let (sender, bodies) = queue(QueueLimits::default());
         Self {
-            whereabouts: Whereabouts::Given(address.into_address()),
+            endpoint: Endpoint::Static(address.into_address()),
             producer: NoProducer,
             sender: BypassSender(sender),
             bodies,
@@ -304,7 +279,7 @@ impl<P> PushBypassConnection<P> {
     /// Runs `producer`, as long as the component runs.
     pub fn producer<Q: BypassOutbound>(self, producer: Q) -> PushBypassConnection<Q> {
         PushBypassConnection {
-            whereabouts: self.whereabouts,
+            endpoint: self.endpoint,
             producer,
             sender: self.sender,
             bodies: self.bodies,
@@ -320,20 +295,20 @@ impl<P> PushBypassConnection<P> {
 
 impl<P: BypassOutbound> Bypass for PushBypassConnection<P> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(self.whereabouts.open(setup)?);
+        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
         Ok(())
     }
 
     async fn run(self, stop: Stop) -> Result<(), BoxError> {
         let Self {
-            whereabouts,
+            endpoint,
             producer,
             sender,
             mut bodies,
             opened,
         } = self;
         let opened = opened.expect("a part is opened before it runs");
-        let address = whereabouts.locate().await?;
+        let address = endpoint.locate().await?;
         let push = Push::connect(&address, &opened.options).await?;
         let mut batch = Vec::new();
         let forward = async {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::whereabouts::{Directory, Opened, Whereabouts};
+use super::context::PartContext;
 use crate::cancel::CANCEL_TOPIC;
+use crate::discovery::{Directory, Endpoint};
 use crate::failure::BoxError;
 use crate::link::connection::{Arrival, Introduction, Link};
 use crate::link::{Following, SUBSCRIBER};
@@ -13,15 +14,15 @@ use crate::socket::{Publication, Subscribe};
 /// Follows the cancellations that a master publishes.
 #[derive(Debug)]
 pub(crate) struct CancelConnection {
-    whereabouts: Whereabouts,
-    opened: Option<Opened>,
+    endpoint: Endpoint,
+    opened: Option<PartContext>,
 }
 
 impl CancelConnection {
     /// To where a master publishes.
-    pub(crate) fn to(whereabouts: Whereabouts) -> Self {
+    pub(crate) fn to(endpoint: Endpoint) -> Self {
         Self {
-            whereabouts,
+            endpoint,
             opened: None,
         }
     }
@@ -29,8 +30,8 @@ impl CancelConnection {
 
 impl CancelConnection {
     /// The master, if it publishes over links, as soon as that is known. Cancel safe.
-    async fn linked(&self, opened: &Opened) -> Option<Arc<Directory>> {
-        let Whereabouts::Told(directory, _) = &self.whereabouts else {
+    async fn linked(&self, opened: &PartContext) -> Option<Arc<Directory>> {
+        let Endpoint::Discovered(directory, _) = &self.endpoint else {
             return None;
         };
         if !opened.shared.links.options().enabled {
@@ -45,7 +46,7 @@ impl CancelConnection {
     async fn follow_over_link(
         &self,
         directory: &Directory,
-        opened: &Opened,
+        opened: &PartContext,
     ) -> Result<(), BoxError> {
         let following = Following {
             topics: vec![String::from_utf8_lossy(CANCEL_TOPIC).into_owned()],
@@ -81,7 +82,7 @@ impl Bypass for CancelConnection {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(self.whereabouts.open(setup)?);
+        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
         Ok(())
     }
 
@@ -92,11 +93,11 @@ impl Bypass for CancelConnection {
             if let Some(directory) = self.linked(&opened).await {
                 self.follow_over_link(&directory, &opened).await?;
             }
-            if !self.whereabouts.exists().await {
+            if !self.endpoint.exists().await {
                 // A master that is composed by hand may publish nothing.
                 return std::future::pending().await;
             }
-            Ok::<_, BoxError>(self.whereabouts.locate().await?)
+            Ok::<_, BoxError>(self.endpoint.locate().await?)
         };
         let address = tokio::select! {
             () = stop.stopped() => return Ok(()),
@@ -104,7 +105,7 @@ impl Bypass for CancelConnection {
         };
         let mut subscribe = Subscribe::connect(&address, &opened.options).await?;
         subscribe.subscribe(CANCEL_TOPIC).await?;
-        let _following = self.whereabouts.follow(subscribe.peers(), address, |_| {});
+        let _following = self.endpoint.follow(subscribe.peers(), address, |_| {});
         let take = async {
             let mut publications = Vec::new();
             loop {

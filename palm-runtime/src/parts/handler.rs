@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::callable::Emit;
 use crate::context::{ComponentContext, Context};
 use crate::executor::log_failure;
 use crate::failure::{BoxError, catch_panic};
 use crate::message::{Message, Split};
+use crate::method::Emit;
 use crate::metrics::PartCounters;
 use crate::part::{
     EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Pace, Setup,
@@ -176,7 +176,7 @@ struct Yielded<'a> {
     count: u64,
 }
 
-impl crate::callable::EmitQueue for Yielded<'_> {
+impl crate::method::EmitQueue for Yielded<'_> {
     fn send(&mut self, message: Message) -> futures_core::future::BoxFuture<'_, ()> {
         self.count += 1;
         if let Some(last) = &mut self.last {

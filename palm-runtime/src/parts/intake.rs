@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::by_number::ByNumber;
-use crate::callable::Emit;
+use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
 use crate::failure::catch_panic;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
@@ -21,8 +21,9 @@ use crate::flow::FlowCache;
 use crate::link::accept::PeerKey;
 use crate::message::lease::Received;
 use crate::message::{Group, Message, Split};
+use crate::method::Emit;
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet, Shared};
+use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
 use crate::queue::{Queued, Releases};
 use crate::socket::{Pull, SocketClosed};
 
@@ -151,7 +152,7 @@ pub(super) struct Intake<H> {
     /// Messages that go on at once.
     batch: Vec<Envelope>,
     /// Where workers register their functions, if their results arrive.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<ComponentState>>,
 }
 
 /// A message, or several that go the same way, and where they came from.
@@ -352,7 +353,7 @@ impl<H: InboundHooks> Intake<H> {
     }
 
     /// What arrives are results of workers, which may have registered how many results a function has.
-    pub(super) fn of_workers(self, shared: Arc<Shared>) -> Self {
+    pub(super) fn of_workers(self, shared: Arc<ComponentState>) -> Self {
         Self {
             shared: Some(shared),
             ..self
@@ -512,7 +513,7 @@ impl<H: InboundHooks> Intake<H> {
     fn is_only_result(&self, message: &Message) -> bool {
         self.shared.as_ref().is_some_and(|shared| {
             let function = message.step().map_or("", |step| step.function);
-            shared.offers.has_one_result(function)
+            shared.functions.has_one_result(function)
         })
     }
 

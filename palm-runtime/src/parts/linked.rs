@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::intake::{Arrival, PassedOn, Receipt, Source};
+use crate::component_state::ComponentState;
 use crate::fair_queue::Flow;
 use crate::link::accept::Incoming;
-use crate::part::Shared;
 use crate::socket::{Pull, SocketClosed};
 
 /// Whose messages come over a link.
@@ -24,7 +24,7 @@ pub(super) enum Senders {
 pub(super) struct Linked {
     incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
     senders: Senders,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ComponentState>,
 }
 
 impl Linked {
@@ -83,7 +83,7 @@ impl LinkedPull {
         pull: Pull,
         incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
         senders: Senders,
-        shared: Arc<Shared>,
+        shared: Arc<ComponentState>,
     ) -> Self {
         let linked = Linked {
             incoming,

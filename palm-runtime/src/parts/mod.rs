@@ -29,8 +29,9 @@
 mod answering;
 mod answers;
 mod bypass;
-mod cache;
 mod cancel;
+mod context;
+mod control;
 mod doubt;
 mod handler;
 mod held;
@@ -39,25 +40,21 @@ mod http;
 mod intake;
 mod linked;
 mod offer;
-mod on_demand;
 mod publish;
 mod pull;
 mod push;
 mod push_pull;
-mod pushed;
-mod ready;
 mod reply;
 mod sent;
 mod subscribe;
 mod task;
-mod whereabouts;
 mod workers;
 
-pub use bypass::{
-    BypassSender, NoProducer, PullBypassConnection, PushBypassConnection, RepBypassService,
-};
-pub use cache::CacheService;
+pub use crate::discovery::IntoAddress;
+pub use crate::part::BypassSender;
+pub use bypass::{NoProducer, PullBypassConnection, PushBypassConnection, RepBypassService};
 pub(crate) use cancel::CancelConnection;
+pub use control::CacheService;
 pub use handler::Handler;
 #[cfg(feature = "http")]
 pub use http::{
@@ -65,18 +62,11 @@ pub use http::{
     MessageService, Retry,
 };
 pub(crate) use offer::OfferConnection;
-pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub use publish::{HoldLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
 pub use push_pull::PushPullService;
-pub(crate) use pushed::Pushed;
-pub(crate) use ready::{Ready, ready_topic, until_in_place};
 pub use reply::{RepConnection, RepService};
 pub use subscribe::SubConnection;
 pub(crate) use task::{TaskOptions, to_master};
-pub(crate) use whereabouts::Given;
-pub use whereabouts::IntoAddress;
-pub(crate) use whereabouts::{Directory, Whereabouts, unfit};
-pub(crate) use workers::Outstanding;
 pub use workers::{WorkerPullService, WorkerPushService};

@@ -3,20 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::whereabouts::Directory;
 use crate::cache::ComponentStore;
-use crate::cache::service::{self, Verb};
-use crate::component::descriptor;
+use crate::component_state::ComponentState;
+use crate::discovery::{ControlVerb, Directory, descriptor};
 use crate::failure::BoxError;
-use crate::part::{Bypass, OpenError, Setup, Shared, Stop};
+use crate::part::{Bypass, OpenError, Setup, Stop};
 
 /// Tells a master the functions of its component, each time that it is connected anew.
 #[derive(Debug)]
 pub(crate) struct OfferConnection {
     directory: Arc<Directory>,
-    opened: Option<(Arc<ComponentStore>, Arc<Shared>)>,
+    opened: Option<(Arc<ComponentStore>, Arc<ComponentState>)>,
 }
 
 impl OfferConnection {
@@ -47,7 +44,7 @@ impl Bypass for OfferConnection {
             shared.streams.in_place().await;
             loop {
                 peers.connected().await?;
-                let body: Bytes = service::request("_", "", Verb::Offer, "", descriptor.clone());
+                let body = ControlVerb::Offer.request("_", descriptor.clone());
                 if request.request(body, REQUEST_TIMEOUT).await.is_ok() {
                     peers.disconnected().await?;
                 }

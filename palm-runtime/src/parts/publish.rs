@@ -11,19 +11,20 @@ pub use super::held::HoldLimits;
 
 use super::doubt::{self, Arrivals, Doubts};
 use super::held::{Keep, PendingPublications, Publication};
-use super::ready::{READY_PREFIX, Ready};
 use super::sent::RecentlySent;
-use super::whereabouts::IntoAddress;
-use crate::callable::{Emit, Plain, Shape, State};
 use crate::cancel::CANCEL_TOPIC;
+use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
+use crate::discovery::IntoAddress;
+use crate::discovery::{READY_PREFIX, Readiness};
 use crate::failure::{BoxError, CallFailure, catch_panic};
 use crate::function::has_next_step;
 use crate::link::{Delivery, Following, StreamNews};
 use crate::message::{FrameMemory, Group, Message, Split};
+use crate::method::{Emit, Plain, Shape, State};
 use crate::metrics::PartCounters;
 use crate::part::{
-    BATCH, Binding, Envelope, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup, Shared,
+    BATCH, Binding, Envelope, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup,
 };
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
@@ -66,7 +67,7 @@ struct Opened {
     /// What is followed over links from now on, for the first such part.
     followed: Option<mpsc::UnboundedReceiver<StreamNews>>,
     context: Arc<ComponentContext>,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
 }
 
@@ -361,7 +362,7 @@ struct Publisher<S> {
     publish: Publish,
     name: ByteString,
     context: Arc<ComponentContext>,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
 }
 
@@ -704,17 +705,17 @@ impl<S: Shape> Publisher<S> {
     /// Tells a subscriber whether all is in place, and again as soon as it is.
     async fn say_ready(&mut self, topic: Bytes) -> Result<(), SocketClosed> {
         let ready = if self.shared.streams.are_in_place() {
-            Ready::InPlace
+            Readiness::InPlace
         } else {
             self.heard.push(topic.clone());
-            Ready::Heard
+            Readiness::Heard
         };
         self.publish.send(topic, ready.body()).await
     }
 
     async fn streams_are_in_place(&mut self) -> Result<(), SocketClosed> {
         for topic in std::mem::take(&mut self.heard) {
-            self.publish.send(topic, Ready::InPlace.body()).await?;
+            self.publish.send(topic, Readiness::InPlace.body()).await?;
         }
         Ok(())
     }

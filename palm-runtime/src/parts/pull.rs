@@ -1,8 +1,9 @@
 //! PULL: messages of whoever pushes.
 
+use super::context::PartContext;
 use super::intake::{Ids, Intake, passes_on};
 use super::linked::{Calls, LinkedPull, Senders};
-use super::whereabouts::{IntoAddress, Opened, Whereabouts};
+use crate::discovery::{Endpoint, IntoAddress};
 use crate::failure::BoxError;
 use crate::part::{
     Binding, Inbound, InboundHooks, LegacyAddress, NoHooks, OpenError, Outlet, Setup,
@@ -34,7 +35,7 @@ use crate::socket::{Pull, SocketClosed};
 pub struct PullService<H = NoHooks> {
     address: LegacyAddress,
     hooks: H,
-    opened: Option<(Calls, Opened)>,
+    opened: Option<(Calls, PartContext)>,
 }
 
 impl PullService {
@@ -82,7 +83,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         let linked = setup.shared.links.take_inputs();
         let shared = setup.shared.clone();
         let calls = Calls(LinkedPull::new(pull, linked, Senders::Clients, shared));
-        self.opened = Some((calls, Opened::of(setup)));
+        self.opened = Some((calls, PartContext::new(setup)));
         Ok(())
     }
 
@@ -127,26 +128,26 @@ impl<H: InboundHooks> Inbound for PullService<H> {
 /// ```
 #[derive(Debug)]
 pub struct PullConnection<H = NoHooks> {
-    whereabouts: Whereabouts,
+    endpoint: Endpoint,
     ids: Ids,
     hooks: H,
-    opened: Option<Opened>,
+    opened: Option<PartContext>,
 }
 
 impl PullConnection {
     /// Connects to `address`. Each message gets an id in `cache` where that is empty.
     pub fn connect(address: impl IntoAddress) -> Self {
         Self {
-            whereabouts: Whereabouts::Given(address.into_address()),
+            endpoint: Endpoint::Static(address.into_address()),
             ids: Ids::Given,
             hooks: NoHooks,
             opened: None,
         }
     }
 
-    pub(crate) fn to_master(whereabouts: Whereabouts) -> Self {
+    pub(crate) fn to_master(endpoint: Endpoint) -> Self {
         Self {
-            whereabouts,
+            endpoint,
             ids: Ids::LeftAlone,
             hooks: NoHooks,
             opened: None,
@@ -163,7 +164,7 @@ impl<H> PullConnection<H> {
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> PullConnection<G> {
         PullConnection {
-            whereabouts: self.whereabouts,
+            endpoint: self.endpoint,
             ids: self.ids,
             hooks,
             opened: None,
@@ -177,7 +178,7 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(self.whereabouts.open(setup)?);
+        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
         if self.is_worker() {
             setup.shared.streams.expect_one_more();
         }
@@ -189,12 +190,12 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
         let opened = self.opened.expect("a part is opened before it runs");
         let address = tokio::select! {
             () = outlet.stopped() => return Ok(()),
-            address = self.whereabouts.locate() => address?,
+            address = self.endpoint.locate() => address?,
         };
         let mut pull = Pull::connect(&address, &opened.options).await?;
         tracing::info!("pulls from {address}");
         let peers = pull.peers();
-        let _following = self.whereabouts.follow(peers.clone(), address, |_| {});
+        let _following = self.endpoint.follow(peers.clone(), address, |_| {});
         let shared = opened.shared;
         let intake = Intake::new(
             self.hooks,

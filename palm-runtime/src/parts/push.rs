@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
+use super::context::PartContext;
+use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::BoxError;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Binding, Inlet, OpenError, Outbound, Outlet, Setup};
@@ -29,7 +30,7 @@ use crate::socket::{Push, SocketClosed};
 /// ```
 #[derive(Debug)]
 pub struct PushService {
-    address: Given,
+    address: ParsedAddress,
     opened: Option<(Push, Arc<PartCounters>)>,
 }
 
@@ -93,19 +94,19 @@ impl Outbound for PushService {
 /// ```
 #[derive(Debug)]
 pub struct PushConnection {
-    whereabouts: Whereabouts,
-    opened: Option<Opened>,
+    endpoint: Endpoint,
+    opened: Option<PartContext>,
 }
 
 impl PushConnection {
     /// Connects to `address`.
     pub fn connect(address: impl IntoAddress) -> Self {
-        Self::to(Whereabouts::Given(address.into_address()))
+        Self::to(Endpoint::Static(address.into_address()))
     }
 
-    pub(crate) fn to(whereabouts: Whereabouts) -> Self {
+    pub(crate) fn to(endpoint: Endpoint) -> Self {
         Self {
-            whereabouts,
+            endpoint,
             opened: None,
         }
     }
@@ -117,7 +118,7 @@ impl Outbound for PushConnection {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(self.whereabouts.open(setup)?);
+        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
         Ok(())
     }
 
@@ -127,11 +128,11 @@ impl Outbound for PushConnection {
         let address = tokio::select! {
             // Without an address nothing was pulled either, so nothing is left to push.
             () = stop.stopped() => return Ok(()),
-            address = self.whereabouts.locate() => address?,
+            address = self.endpoint.locate() => address?,
         };
         let push = Push::connect(&address, &opened.options).await?;
         tracing::info!("pushes to {address}");
-        let _following = self.whereabouts.follow(push.peers(), address, |_| {});
+        let _following = self.endpoint.follow(push.peers(), address, |_| {});
         push_all(&mut inlet, &push, &opened.counters).await?;
         push.close(inlet.linger()).await;
         Ok(())

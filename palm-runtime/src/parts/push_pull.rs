@@ -3,8 +3,9 @@
 use tokio::sync::mpsc;
 
 use super::answers::Answers;
-use super::whereabouts::{IntoAddress, Opened};
+use super::context::PartContext;
 use super::workers::{Tasks, take_results};
+use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
 use crate::link::accept::Incoming;
 use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
@@ -81,7 +82,7 @@ struct Sides {
     /// Whether tasks go over links as well.
     is_linked: bool,
     linked: Option<mpsc::UnboundedReceiver<Incoming>>,
-    opened: Opened,
+    opened: PartContext,
 }
 
 impl PushPullService {
@@ -125,7 +126,7 @@ impl Outbound for PushPullService {
             pull,
             is_linked: links.give_tasks(),
             linked: links.take_results(),
-            opened: Opened::of(setup),
+            opened: PartContext::new(setup),
         });
         Ok(())
     }

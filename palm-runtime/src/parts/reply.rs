@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
-use super::whereabouts::{Given, IntoAddress, Opened, Whereabouts};
+use super::context::PartContext;
+use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::BoxError;
 use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, Reply, Responder, SocketClosed};
@@ -57,10 +58,10 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed};
 /// ```
 #[derive(Debug)]
 pub struct RepService<H = NoHooks> {
-    address: Given,
+    address: ParsedAddress,
     hooks: H,
     answer_timeout: Duration,
-    opened: Option<(Reply, Opened)>,
+    opened: Option<(Reply, PartContext)>,
 }
 
 impl RepService {
@@ -107,7 +108,7 @@ impl<H: InboundHooks> Inbound for RepService<H> {
         let address = setup.bind_address("rep_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("rep_address", &bound);
-        self.opened = Some((reply, Opened::of(setup)));
+        self.opened = Some((reply, PartContext::new(setup)));
         Ok(())
     }
 
@@ -132,17 +133,17 @@ impl<H: InboundHooks> Inbound for RepService<H> {
 /// ```
 #[derive(Debug)]
 pub struct RepConnection<H = NoHooks> {
-    whereabouts: Whereabouts,
+    endpoint: Endpoint,
     hooks: H,
     answer_timeout: Duration,
-    opened: Option<Opened>,
+    opened: Option<PartContext>,
 }
 
 impl RepConnection {
     /// Connects to `address`.
     pub fn connect(address: impl IntoAddress) -> Self {
         Self {
-            whereabouts: Whereabouts::Given(address.into_address()),
+            endpoint: Endpoint::Static(address.into_address()),
             hooks: NoHooks,
             answer_timeout: ANSWER_TIMEOUT,
             opened: None,
@@ -165,7 +166,7 @@ impl<H> RepConnection<H> {
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> RepConnection<G> {
         RepConnection {
-            whereabouts: self.whereabouts,
+            endpoint: self.endpoint,
             hooks,
             answer_timeout: self.answer_timeout,
             opened: None,
@@ -175,13 +176,13 @@ impl<H> RepConnection<H> {
 
 impl<H: InboundHooks> Inbound for RepConnection<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(self.whereabouts.open(setup)?);
+        self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
-        let address = self.whereabouts.locate().await?;
+        let address = self.endpoint.locate().await?;
         let reply = Reply::connect(&address, &opened.options).await?;
         tracing::info!("answers requests from {address}");
         answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
@@ -192,7 +193,7 @@ async fn answer_all<H: InboundHooks>(
     mut reply: Reply,
     hooks: H,
     answer_timeout: Duration,
-    opened: Opened,
+    opened: PartContext,
     outlet: Outlet,
 ) -> Result<(), BoxError> {
     let linger = outlet.stop.linger();

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::context::PartContext;
 use super::intake::{Arrival, Ids, Intake, PassedOn, Receipt, Source, passes_on};
-use super::ready::{Ready, STREAMS, ready_topic, until_in_place};
-use super::whereabouts::{Directory, IntoAddress, Opened, Whereabouts};
 use crate::cache::ComponentStore;
 use crate::cancel::CANCEL_TOPIC;
+use crate::component_state::ComponentState;
+use crate::discovery::{Directory, Endpoint, IntoAddress};
+use crate::discovery::{Readiness, STREAMS, ready_topic, until_in_place};
 use crate::failure::BoxError;
 use crate::link::connection::{self, Arrivals, Introduction, Link};
 use crate::link::{Following, SUBSCRIBER};
 use crate::message::new_id;
 use crate::metrics::PartCounters;
-use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup, Shared};
+use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
 
 /// Takes the messages that a component publishes under the topic `previous`, and no other that
@@ -46,31 +48,31 @@ use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe}
 /// ```
 #[derive(Debug)]
 pub struct SubConnection<H = NoHooks> {
-    whereabouts: Whereabouts,
+    endpoint: Endpoint,
     /// The topic; `None` for the name that is told where the address is.
     previous: Option<String>,
     /// The key under which peers are told where it is connected.
     key: Option<String>,
     hooks: H,
-    opened: Option<(Opened, Arc<ComponentStore>)>,
+    opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
 impl SubConnection {
     /// Connects to the publisher at `address`, for the topic `previous`.
     pub fn connect(address: impl IntoAddress, previous: impl Into<String>) -> Self {
         Self::to(
-            Whereabouts::Given(address.into_address()),
+            Endpoint::Static(address.into_address()),
             Some(previous.into()),
         )
     }
 
     pub(crate) fn follow(directory: Arc<Directory>, previous: Option<String>) -> Self {
-        Self::to(Whereabouts::Told(directory, "pub_address"), previous)
+        Self::to(Endpoint::Discovered(directory, "pub_address"), previous)
     }
 
-    fn to(whereabouts: Whereabouts, previous: Option<String>) -> Self {
+    fn to(endpoint: Endpoint, previous: Option<String>) -> Self {
         Self {
-            whereabouts,
+            endpoint,
             previous,
             key: None,
             hooks: NoHooks,
@@ -89,7 +91,7 @@ impl<H> SubConnection<H> {
     /// Runs `hooks` on each message.
     pub fn hooks<G: InboundHooks>(self, hooks: G) -> SubConnection<G> {
         SubConnection {
-            whereabouts: self.whereabouts,
+            endpoint: self.endpoint,
             previous: self.previous,
             key: self.key,
             hooks,
@@ -165,8 +167,8 @@ impl<H: InboundHooks> SubConnection<H> {
 }
 
 /// Where a link is offered, as soon as that is known. Cancel safe.
-async fn offering(whereabouts: &Whereabouts) -> Option<Arc<Directory>> {
-    let Whereabouts::Told(directory, _) = whereabouts else {
+async fn offering(endpoint: &Endpoint) -> Option<Arc<Directory>> {
+    let Endpoint::Discovered(directory, _) = endpoint else {
         // Who gives the address of a socket wants that.
         return None;
     };
@@ -179,7 +181,7 @@ struct LinkedTopic {
     link: Arc<Link>,
     arrivals: Arrivals,
     in_place: watch::Sender<bool>,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
 }
 
 impl LinkedTopic {
@@ -246,8 +248,8 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let opened = self.whereabouts.open(setup)?;
-        if let (Some(key), Whereabouts::Given(Ok(address))) = (&self.key, &self.whereabouts) {
+        let opened = PartContext::connecting(setup, &self.endpoint)?;
+        if let (Some(key), Endpoint::Static(Ok(address))) = (&self.key, &self.endpoint) {
             setup.announced.insert(key.clone(), address.to_string());
         }
         setup.shared.streams.expect_one_more();
@@ -260,13 +262,13 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         let is_enabled = opened.is_some_and(|(it, _)| it.shared.links.options().enabled);
         let offering = async {
             match is_enabled {
-                true => offering(&self.whereabouts).await,
+                true => offering(&self.endpoint).await,
                 false => None,
             }
         };
         let directory = tokio::select! {
             () = outlet.stopped() => {
-                let cause = self.whereabouts.wait_cause();
+                let cause = self.endpoint.wait_cause();
                 if let Some(cause) = cause {
                     tracing::warn!("stopped before it was connected upstream: {cause}");
                 }
@@ -279,12 +281,12 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         }
         let (opened, store) = self.opened.expect("a part is opened before it runs");
         let locate = async {
-            let topic = match (self.previous, &self.whereabouts) {
+            let topic = match (self.previous, &self.endpoint) {
                 (Some(topic), _) => topic,
-                (None, Whereabouts::Told(directory, _)) => directory.tell("name").await,
-                (None, Whereabouts::Given(_)) => String::new(),
+                (None, Endpoint::Discovered(directory, _)) => directory.tell("name").await,
+                (None, Endpoint::Static(_)) => String::new(),
             };
-            Ok::<_, AddressError>((topic, self.whereabouts.locate().await?))
+            Ok::<_, AddressError>((topic, self.endpoint.locate().await?))
         };
         let (topic, address) = tokio::select! {
             () = outlet.stopped() => return Ok(()),
@@ -300,7 +302,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         };
         announce(&address);
         let peers = subscribe.peers();
-        let _following = self.whereabouts.follow(peers.clone(), address, announce);
+        let _following = self.endpoint.follow(peers.clone(), address, announce);
         let (ready, saying) = watch::channel(None);
         let mut source = Topic {
             subscribe,
@@ -338,8 +340,8 @@ struct Topic {
     subscribe: Subscribe,
     topic: String,
     /// What the publisher says of the subscription.
-    ready: watch::Sender<Option<Ready>>,
-    shared: Arc<Shared>,
+    ready: watch::Sender<Option<Readiness>>,
+    shared: Arc<ComponentState>,
     publications: Vec<Publication>,
     counters: Arc<PartCounters>,
 }
@@ -351,7 +353,7 @@ impl Topic {
             if topic != self.topic {
                 if let (CANCEL_TOPIC, Some(list)) = (&*topic, &body) {
                     self.shared.cancellations.cancel(list);
-                } else if let Some(said) = Ready::of(&topic, body.as_ref()) {
+                } else if let Some(said) = Readiness::from_publication(&topic, body.as_ref()) {
                     self.ready.send_replace(Some(said));
                 }
                 continue;

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::watch;
 
-use super::whereabouts::{Directory, Opened};
+use super::context::PartContext;
 use super::{PullConnection, PushConnection};
 use crate::cache::ComponentStore;
-use crate::component::descriptor;
+use crate::discovery::Directory;
+use crate::discovery::descriptor;
 use crate::failure::{BoxError, chain};
 use crate::flow::IN_ORDER;
 use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, ResultGroups};
@@ -48,7 +49,7 @@ pub(crate) struct TaskConnection {
     options: TaskOptions,
     sockets: PullConnection,
     way: watch::Sender<Option<Way>>,
-    opened: Option<(Opened, Arc<ComponentStore>)>,
+    opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
 /// Gives results in the way in which tasks come.
@@ -56,7 +57,7 @@ pub(crate) struct TaskConnection {
 pub(crate) struct ResultConnection {
     sockets: PushConnection,
     way: watch::Receiver<Option<Way>>,
-    opened: Option<Opened>,
+    opened: Option<PartContext>,
 }
 
 /// Both sides of a worker whose master has this cache service; `sockets` are for a master of old.
@@ -95,7 +96,7 @@ impl Inbound for TaskConnection {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some((Opened::of(setup), setup.store.clone()));
+        self.opened = Some((PartContext::new(setup), setup.store.clone()));
         self.sockets.open(setup).await
     }
 
@@ -184,7 +185,7 @@ impl Inbound for TaskConnection {
 /// Passes tasks on that have come over a link.
 struct Forward<'a> {
     link: &'a Arc<Link>,
-    opened: &'a Opened,
+    opened: &'a PartContext,
     outlet: &'a Outlet,
     batch: Vec<Envelope>,
 }
@@ -252,7 +253,7 @@ impl Outbound for ResultConnection {
     }
 
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some(Opened::of(setup));
+        self.opened = Some(PartContext::new(setup));
         self.sockets.open(setup).await
     }
 

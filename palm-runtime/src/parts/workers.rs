@@ -2,19 +2,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::Answers;
+use super::context::PartContext;
 use super::intake::{Arrival, Ids, Intake, PassedOn, Receipt, Source};
 use super::linked::{LinkedPull, Senders};
-use super::pushed::Due;
-use super::whereabouts::{self, IntoAddress};
+use crate::component_state::ComponentState;
+use crate::component_state::{InFlightTasks, OverdueTasks};
+use crate::discovery::IntoAddress;
 use crate::executor::log_failure;
 use crate::failure::{BoxError, CallFailure, FailureKind};
 use crate::fair_queue::Flow;
@@ -25,78 +25,9 @@ use crate::message::{Group, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Binding, Envelope, Inbound, Inlet, LegacyAddress, NoHooks, OpenError, Outbound, Outlet,
-    Setup, Shared, Stop,
+    Setup, Stop,
 };
 use crate::socket::{Pull, Push, SocketClosed, TrySendError};
-
-/// How many tasks are with workers, as far as counting results tells. A function that gives several
-/// makes it too low while its tasks are out, one that gives none too high.
-///
-/// The parts of a component share it, so that those that push tasks and those that take results stop
-/// together.
-#[derive(Debug, Default)]
-pub(crate) struct Outstanding {
-    tasks: AtomicU64,
-    /// Parts by which further tasks can go out.
-    pushing: AtomicU64,
-    changed: Notify,
-    /// Told whenever results come back.
-    fewer: Notify,
-}
-
-impl Outstanding {
-    /// One more part pushes tasks, until it is [`close`](Self::close)d.
-    pub(super) fn open(&self) {
-        self.pushing.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn went_out(&self) {
-        self.tasks.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn came_back(&self, results: usize) {
-        let results = results as u64;
-        let less = |tasks: u64| Some(tasks.saturating_sub(results));
-        let tasks = &self.tasks;
-        let before = tasks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        if before.is_ok_and(|before| before <= results) {
-            self.changed.notify_one();
-        }
-        self.fewer.notify_one();
-    }
-
-    pub(super) fn close(&self) {
-        self.pushing.fetch_sub(1, Ordering::Release);
-        self.changed.notify_one();
-    }
-
-    /// How many tasks are out.
-    fn tasks(&self) -> u64 {
-        self.tasks.load(Ordering::Relaxed)
-    }
-
-    /// Waits until all tasks have gone out and come back. Whether tasks of workers without a link are done
-    /// is not known if their functions may yield nothing, so this wait ends in time for the rest of the drain.
-    async fn done(&self, stop: &Stop) {
-        let limit = stop.linger / 10 * 9;
-        let waited = timeout(limit, stop.within(self.all_back())).await;
-        if !matches!(waited, Ok(Some(()))) && self.tasks() > 0 {
-            stop.set_incomplete();
-            let tasks = self.tasks();
-            tracing::warn!(tasks, "tasks without a result are given up, or have none");
-        }
-    }
-
-    async fn all_back(&self) {
-        loop {
-            let closed = self.pushing.load(Ordering::Acquire) == 0;
-            if closed && self.tasks() == 0 {
-                return;
-            }
-            self.changed.notified().await;
-        }
-    }
-}
 
 /// Gives each task to one of the workers that connect to it, in turn. Announced as
 /// `worker_push_address`.
@@ -211,7 +142,7 @@ pub(super) struct Opened {
     is_linked: bool,
     /// The component's.
     name: String,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
 }
 
@@ -229,7 +160,7 @@ pub(super) struct Tasks<'a> {
     pub(super) links: Option<&'a Links>,
     /// The component's.
     pub(super) name: &'a str,
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a ComponentState,
     pub(super) counters: &'a PartCounters,
     pub(super) outlet: &'a Outlet,
     /// Where results are awaited; otherwise who waits for an answer has an empty one at once.
@@ -244,7 +175,7 @@ impl Tasks<'_> {
     /// which are told when their links close, and send it again.
     pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let stop = inlet.stop.clone();
-        self.shared.unplaced.set_upstream(inlet.queue.gauge());
+        self.shared.unassigned.set_upstream(inlet.queue.gauge());
         tokio::select! {
             biased;
             pushed = self.push_until_dry(inlet) => return pushed,
@@ -493,7 +424,7 @@ impl Tasks<'_> {
     ) -> Result<Option<Bytes>, SocketClosed> {
         let is_alone = others.count == 0 && self.links.is_none_or(|links| links.workers() == 0);
         let waiting = tasks.iter().map(|(_, group)| group.len()).sum::<usize>();
-        let _unplaced = is_alone.then(|| self.shared.unplaced.hold(waiting + 1));
+        let _unplaced = is_alone.then(|| self.shared.unassigned.hold(waiting + 1));
         let task = if may_push { self.numbered(task) } else { task };
         // Views of the same memory.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
@@ -507,7 +438,7 @@ impl Tasks<'_> {
             if may_push {
                 self.push.send(task.clone()).await
             } else {
-                self.shared.outstanding.fewer.notified().await;
+                self.shared.outstanding.fewer().await;
                 Ok(())
             }
         };
@@ -576,7 +507,7 @@ impl Tasks<'_> {
     }
 
     /// Waits for tasks that have had no result for too long. Cancel safe.
-    async fn due(&self) -> Due {
+    async fn due(&self) -> OverdueTasks {
         /// How soon a task that was pushed meanwhile is thought of.
         const LOOK: Duration = Duration::from_millis(100);
         loop {
@@ -591,14 +522,14 @@ impl Tasks<'_> {
                 .pushed()
                 .map(|mut pushed| pushed.due(Instant::now()));
             if let Some(due) = due
-                && due != Due::default()
+                && due != OverdueTasks::default()
             {
                 return due;
             }
         }
     }
 
-    async fn push_again(&self, due: Due, tasks: &mut Waiting) {
+    async fn push_again(&self, due: OverdueTasks, tasks: &mut Waiting) {
         let count = due.again.len();
         if count > 0 {
             tracing::warn!(
@@ -703,13 +634,13 @@ impl Others {
         Ok(is_new)
     }
 
-    fn have_room(&self, outstanding: &Outstanding) -> bool {
+    fn have_room(&self, outstanding: &InFlightTasks) -> bool {
         outstanding.tasks() < PUSHED * self.count
     }
 
     /// Whether one of them should receive the next task, and not a worker with a link: the one with the fewest
     /// tasks does, in turn on ties.
-    fn are_next(&mut self, outstanding: &Outstanding, reach: Reach) -> bool {
+    fn are_next(&mut self, outstanding: &InFlightTasks, reach: Reach) -> bool {
         let Reach::Load(load) = reach else {
             return true;
         };
@@ -728,11 +659,7 @@ impl Others {
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: LegacyAddress,
-    opened: Option<(
-        Pull,
-        Option<mpsc::UnboundedReceiver<Incoming>>,
-        whereabouts::Opened,
-    )>,
+    opened: Option<(Pull, Option<mpsc::UnboundedReceiver<Incoming>>, PartContext)>,
 }
 
 impl WorkerPullService {
@@ -767,7 +694,7 @@ impl Inbound for WorkerPullService {
             .bind_legacy("worker_pull_address", &self.address, pull.peers())
             .await?;
         let linked = setup.shared.links.take_results();
-        self.opened = Some((pull, linked, whereabouts::Opened::of(setup)));
+        self.opened = Some((pull, linked, PartContext::new(setup)));
         Ok(())
     }
 
@@ -780,7 +707,7 @@ impl Inbound for WorkerPullService {
 /// Takes results and sends them on, until the component stops and all tasks that are out have come back.
 pub(super) async fn take_results(
     pull: Pull,
-    opened: whereabouts::Opened,
+    opened: PartContext,
     answers: Option<&Answers>,
     linked: Option<mpsc::UnboundedReceiver<Incoming>>,
     mut outlet: Outlet,

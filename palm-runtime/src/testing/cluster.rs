@@ -12,13 +12,15 @@ use tokio::time::Instant;
 
 use super::faults::{FaultProxy, FaultProxyError, Faults};
 use super::topology::{Topology, TopologyMember};
-use crate::Result;
-use crate::callable::{Callable, Shape};
 use crate::client::{Client, ClientBuilder, ConnectError};
 use crate::component::{
     Bind, Builder, ComponentHandle, Compose, Connect, HubBuilder, Kind, MasterBuilder,
-    PipelineBuilder, RunError, ServerBuilder, SinkBuilder, StartError, WorkerBuilder,
+    PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
 };
+use crate::component_error::{RunError, StartError};
+use crate::error::Result;
+use crate::executor::Callable;
+use crate::method::Shape;
 use crate::part::OpenError;
 
 /// A free port of this machine.

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::alone::alone;
 use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
-use crate::callable::{Callable, State};
 use crate::client::CallError;
 use crate::context::ComponentContext;
+use crate::executor::Callable;
+use crate::executor::standalone;
 use crate::executor::{Executor, Order};
 use crate::flow::IN_ORDER;
 use crate::function::{Answer, Argument, Function};
 use crate::message::Message;
+use crate::method::State;
 use crate::part::{BATCH, Envelope};
 use crate::payload::type_name;
 use crate::queue::{QueueLimits, queue};
@@ -209,7 +210,7 @@ impl<C: Callable> Direct<C> {
         // There is only one call, so its results need not be reordered.
         let executor = Executor::new(self.state.clone()).order(Order::AsDone);
         let (outlet, mut results) = queue(QueueLimits::default());
-        let (calls, running) = alone(executor, &self.context, &self.store, Some(outlet)).await;
+        let (calls, running) = standalone(executor, &self.context, &self.store, Some(outlet)).await;
         let call = Envelope::new(message, IN_ORDER, Instant::now());
         let sent = calls.send(call).await;
         sent.expect("the inlet is open, and has capacity for one message");

@@ -1,6 +1,7 @@
 //! Which component of a cluster is downstream of which others: all rules, as plain functions of the members.
 
-use crate::component::{ComponentKind, StartError};
+use crate::component_error::StartError;
+use crate::component_kind::ComponentKind;
 
 /// A component of a cluster, as far as the topology needs it.
 #[derive(Debug)]

@@ -15,12 +15,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
+use crate::component_state::ComponentState;
 use crate::executor::log_failure;
 use crate::failure::{BoxError, CallFailure, FailureKind, chain};
 use crate::message::proto::Extensions;
 use crate::message::{Deadline, Message};
 use crate::metrics::PartCounters;
-use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup, Shared};
+use crate::part::{BATCH, Envelope, Inlet, OpenError, Outbound, Outlet, Setup};
 
 #[cfg(feature = "tls")]
 type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
@@ -384,7 +385,7 @@ struct Poster {
     response_bytes: usize,
     retry: Retry,
     component: String,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
 }
 
 impl Poster {

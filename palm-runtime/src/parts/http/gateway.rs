@@ -94,6 +94,18 @@ impl GatewayRouter {
     }
 }
 
+impl Gateway {
+    /// The part that brings requests in.
+    pub fn router(&self) -> GatewayRouter {
+        GatewayRouter::new(self.clone())
+    }
+
+    /// The part that gives results back to requests. Messages that are no request's go on along its route.
+    pub fn dealer(&self) -> GatewayDealer {
+        GatewayDealer::new(self.clone())
+    }
+}
+
 impl Inbound for GatewayRouter {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         attach(&self.gateway, setup);

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
-use super::super::whereabouts::Opened;
+use super::super::context::PartContext;
 use super::gateway::bind_http;
 use crate::failure::BoxError;
 use crate::http::{Bound, Listener, Memory, PostedMessage, no_answer};
@@ -47,7 +47,7 @@ pub struct HttpService<H = NoHooks> {
     answer_timeout: Duration,
     service: MessageService,
     receiver: mpsc::Receiver<Posted>,
-    opened: Option<(Option<Bound>, Opened)>,
+    opened: Option<(Option<Bound>, PartContext)>,
 }
 
 type Answer = (Bytes, Handled);
@@ -130,7 +130,7 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
             }
             None => None,
         };
-        self.opened = Some((bound, Opened::of(setup)));
+        self.opened = Some((bound, PartContext::new(setup)));
         Ok(())
     }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::component::{ComponentHandle, RunError};
+use crate::component::ComponentHandle;
+use crate::component_error::RunError;
+use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::{Error, Result};
 
 /// How long a restart is retried if the address is in use: the operating system may still be closing it, or
 /// another program may use it for a moment.

@@ -23,7 +23,7 @@ const MAX_DESCRIPTOR_BYTES: usize = 1024 * 1024;
 
 /// Why functions of a worker are not listed.
 #[derive(Debug, PartialEq, thiserror::Error)]
-pub(crate) enum OfferError {
+pub(crate) enum RegistrationError {
     #[error("the offer is not a descriptor")]
     Decode(#[from] prost::DecodeError),
     #[error("the descriptor has {bytes} bytes, and at most {MAX_DESCRIPTOR_BYTES} are read")]
@@ -37,10 +37,10 @@ pub(crate) enum OfferError {
 
 /// The functions that workers have registered, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Offers(Mutex<Registered>);
+pub(crate) struct FunctionRegistry(Mutex<RegisteredFunctions>);
 
 #[derive(Debug, Default)]
-struct Registered {
+struct RegisteredFunctions {
     functions: Arc<BTreeMap<String, Function>>,
     /// Of all functions, as they are encoded.
     bytes: usize,
@@ -48,24 +48,24 @@ struct Registered {
 
 /// What came of an offer.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Offered {
+pub(crate) struct RegistrationOutcome {
     /// Whether the list has changed.
     pub(crate) is_new: bool,
     /// Why it does not have all functions.
-    pub(crate) refused: Option<OfferError>,
+    pub(crate) refused: Option<RegistrationError>,
 }
 
-impl Offers {
+impl FunctionRegistry {
     /// Registers the functions of a worker's descriptor, as far as there is capacity for them.
-    pub(crate) fn add(&self, descriptor: &[u8]) -> Result<Offered, OfferError> {
+    pub(crate) fn add(&self, descriptor: &[u8]) -> Result<RegistrationOutcome, RegistrationError> {
         if descriptor.len() > MAX_DESCRIPTOR_BYTES {
             let bytes = descriptor.len();
-            return Err(OfferError::TooLarge { bytes });
+            return Err(RegistrationError::TooLarge { bytes });
         }
         let descriptor = Descriptor::decode(descriptor)?;
         let registered = self.0.lock();
         let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
-        let Registered { functions, bytes } = &mut *registered;
+        let RegisteredFunctions { functions, bytes } = &mut *registered;
         let mut is_new = false;
         let mut refused = 0;
         for function in descriptor.functions {
@@ -86,8 +86,8 @@ impl Offers {
             Arc::make_mut(functions).insert(function.name.clone(), function);
             is_new = true;
         }
-        let refused = (refused > 0).then_some(OfferError::Full { functions: refused });
-        Ok(Offered { is_new, refused })
+        let refused = (refused > 0).then_some(RegistrationError::Full { functions: refused });
+        Ok(RegistrationOutcome { is_new, refused })
     }
 
     /// What is known now.
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn functions_of_all_workers_are_listed_once() {
-        let offers = Offers::default();
+        let offers = FunctionRegistry::default();
         let descriptor = |names: &[&str]| {
             let function = |name: &&str| Function {
                 name: (*name).to_owned(),
@@ -126,7 +126,7 @@ mod tests {
         };
         let added = |is_new| {
             let refused = None;
-            Ok(Offered { is_new, refused })
+            Ok(RegistrationOutcome { is_new, refused })
         };
         assert_eq!(offers.add(&descriptor(&["foo", "bar"])), added(true));
         assert_eq!(offers.add(&descriptor(&["bar", "baz"])), added(true));
@@ -153,15 +153,15 @@ mod tests {
 
     #[test]
     fn functions_beyond_the_limits_are_refused() {
-        let offers = Offers::default();
+        let offers = FunctionRegistry::default();
         let long = documented([0], MAX_FUNCTION_BYTES);
-        let full = |functions| Some(OfferError::Full { functions });
+        let full = |functions| Some(RegistrationError::Full { functions });
         let offered = offers.add(&long).unwrap();
         assert_eq!((offered.is_new, offered.refused), (false, full(1)));
         let huge = documented([0], MAX_DESCRIPTOR_BYTES);
         assert!(matches!(
             offers.add(&huge),
-            Err(OfferError::TooLarge { .. })
+            Err(RegistrationError::TooLarge { .. })
         ));
         let bytes = || {
             offers
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn function_has_one_result_if_it_is_registered_so() {
-        let offers = Offers::default();
+        let offers = FunctionRegistry::default();
         let function = |name: &str, many| Function {
             name: name.to_owned(),
             many,

@@ -10,36 +10,32 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use crate::cache::ComponentStore;
-use crate::callable::{Emit, EmitQueue, FunctionInfo, Outcome};
-use crate::cancel::Cancellations;
+use crate::component_state::{ComponentState, OnDemandSocket};
 use crate::context::{ComponentContext, Context};
 use crate::failure::{BoxError, CallFailure};
 use crate::fair_queue::{Flow, FlowKey, Usage};
 use crate::flow::flow_of;
-use crate::link::LinkOptions;
-use crate::link::accept::Links;
-use crate::link::reports::no_worker;
 use crate::message::{Group, Message, Split};
+use crate::method::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::metrics::{FunctionCounters, PartCounters};
-use crate::offers::Offers;
-use crate::parts::{BypassSender, OnDemand, OnDemandSocket, Outstanding, Pushed};
-use crate::places::Places;
-use crate::queue::{self, QueueGauge, Queued, Releases};
-use crate::socket::{
-    Address, AddressError, Peers, ReservedPort, SocketClosed, SocketError, SocketOptions,
-};
+use crate::queue::{self, Queued, Releases};
+use crate::socket::{Address, AddressError, Peers, ReservedPort, SocketError, SocketOptions};
+pub use crate::stop::Stop;
+
+mod bypass_sender;
+
+pub use bypass_sender::BypassSender;
 
 /// Messages that a part takes from a socket or a queue at once.
 pub(crate) const BATCH: usize = 256;
@@ -523,170 +519,6 @@ impl InboundHooks for NoHooks {
     const TAKES_FEEDBACK: bool = false;
 }
 
-/// What the parts of a component know of each other.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// Who pushes messages to the component, where anybody does.
-    pub(crate) callers: OnceLock<Peers>,
-    /// Who is given tasks, where anybody is.
-    pub(crate) workers: OnceLock<Peers>,
-    pub(crate) outstanding: Outstanding,
-    /// The places that calls lend while they wait for other calls of this component.
-    pub(crate) places: Arc<Places>,
-    pub(crate) offers: Offers,
-    pub(crate) streams: Streams,
-    pub(crate) cancellations: Cancellations,
-    pub(crate) links: Links,
-    /// Tasks of workers without a link, where those are given to others after a while.
-    pub(crate) pushed: Option<Mutex<Pushed>>,
-    pub(crate) unplaced: Unplaced,
-    pub(crate) on_demand: OnDemand,
-}
-
-/// Tasks that wait because no worker is connected at all.
-#[derive(Debug, Default)]
-pub(crate) struct Unplaced {
-    /// Those that the part that gives tasks has accepted.
-    tasks: AtomicUsize,
-    /// The queue in which further ones wait.
-    upstream: OnceLock<QueueGauge>,
-}
-
-/// While this is held, tasks wait.
-#[derive(Debug)]
-pub(crate) struct UnplacedTasks<'a>(&'a Unplaced);
-
-impl Unplaced {
-    /// Further tasks wait in this queue. Of several the first one counts.
-    pub(crate) fn set_upstream(&self, queue: QueueGauge) {
-        let _ = self.upstream.set(queue);
-    }
-
-    pub(crate) fn hold(&self, tasks: usize) -> UnplacedTasks<'_> {
-        self.tasks.store(tasks, Ordering::Relaxed);
-        UnplacedTasks(self)
-    }
-
-    fn count(&self) -> usize {
-        match self.tasks.load(Ordering::Relaxed) {
-            0 => 0,
-            tasks => tasks + self.upstream.get().map_or(0, QueueGauge::messages),
-        }
-    }
-}
-
-impl Drop for UnplacedTasks<'_> {
-    fn drop(&mut self) {
-        self.0.tasks.store(0, Ordering::Relaxed);
-    }
-}
-
-impl Shared {
-    pub(crate) fn new(links: LinkOptions) -> Self {
-        Self {
-            callers: OnceLock::new(),
-            workers: OnceLock::new(),
-            outstanding: Outstanding::default(),
-            places: Arc::default(),
-            offers: Offers::default(),
-            streams: Streams::default(),
-            cancellations: Cancellations::default(),
-            pushed: links
-                .ack_wait
-                .map(|limit| Mutex::new(Pushed::new(limit, links.max_deliver))),
-            links: Links::new(links),
-            unplaced: Unplaced::default(),
-            on_demand: OnDemand::default(),
-        }
-    }
-
-    /// Why calls wait for workers, if any do.
-    pub(crate) fn wait_cause(&self) -> Option<String> {
-        match self.unplaced.count() {
-            0 => self.links.wait_cause(),
-            calls => Some(no_worker(calls)),
-        }
-    }
-
-    /// Tasks of workers without a link, where those are given to others after a while.
-    pub(crate) fn pushed(&self) -> Option<MutexGuard<'_, Pushed>> {
-        let pushed = self.pushed.as_ref()?.lock();
-        Some(pushed.unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// A number that changes with each worker that comes or goes.
-    #[cfg(feature = "http")]
-    pub(crate) fn workers_generation(&self) -> u64 {
-        let pushed_to = self.workers.get().map_or(0, Peers::generation);
-        pushed_to.wrapping_add(self.links.generation())
-    }
-
-    /// Waits until a worker is connected, where there can be any. Cancel safe.
-    #[cfg(feature = "http")]
-    pub(crate) async fn worker_connected(&self) -> Result<(), SocketClosed> {
-        let Some(pushed_to) = self.workers.get() else {
-            return Ok(());
-        };
-        tokio::select! {
-            connected = pushed_to.connected() => connected,
-            () = self.links.connected() => Ok(()),
-        }
-    }
-
-    /// Whether a worker without a link is connected. Cancel safe.
-    pub(crate) async fn any_legacy_worker(&self) -> bool {
-        match self.workers.get() {
-            Some(pushed_to) => pushed_to.any().await.unwrap_or(false),
-            None => false,
-        }
-    }
-
-    /// Whether a worker may run the function of `task`: `false` if all workers that are connected have registered their
-    /// functions, and none this one. Cancel safe.
-    #[cfg(feature = "http")]
-    pub(crate) async fn may_run(&self, task: &Bytes) -> bool {
-        // Legacy workers register nothing.
-        let has_workers = self.workers.get().is_some();
-        !has_workers || self.links.may_run(task).await || self.any_legacy_worker().await
-    }
-
-    /// Whether a worker is connected. Cancel safe.
-    pub(crate) async fn any_worker(&self) -> Result<bool, SocketClosed> {
-        if self.links.workers() > 0 {
-            return Ok(true);
-        }
-        match self.workers.get() {
-            Some(pushed_to) => pushed_to.any().await,
-            None => Ok(false),
-        }
-    }
-}
-
-/// How many of the streams that a component follows are not in place yet.
-#[derive(Debug, Default)]
-pub(crate) struct Streams(watch::Sender<usize>);
-
-impl Streams {
-    pub(crate) fn expect_one_more(&self) {
-        self.0.send_modify(|missing| *missing += 1);
-    }
-
-    pub(crate) fn one_is_in_place(&self) {
-        self.0
-            .send_modify(|missing| *missing = missing.saturating_sub(1));
-    }
-
-    pub(crate) fn are_in_place(&self) -> bool {
-        *self.0.borrow() == 0
-    }
-
-    /// Waits until all of them are in place. Cancel safe.
-    pub(crate) async fn in_place(&self) {
-        // An error would mean that `self` is gone.
-        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
-    }
-}
-
 /// The address of a socket for legacy peers.
 #[derive(Debug, Clone)]
 pub(crate) struct LegacyAddress {
@@ -708,7 +540,7 @@ impl LegacyAddress {
 #[derive(Debug)]
 pub struct Setup<'a> {
     pub(crate) context: &'a Arc<ComponentContext>,
-    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) shared: &'a Arc<ComponentState>,
     pub(crate) store: &'a Arc<ComponentStore>,
     pub(crate) options: &'a SocketOptions,
     pub(crate) advertised_host: Option<&'a str>,
@@ -846,94 +678,6 @@ pub enum OpenError {
     /// Something of the user's own parts.
     #[error(transparent)]
     Custom(#[from] BoxError),
-}
-
-/// The order to stop, as it reaches a part.
-///
-/// From then on the component drains: it accepts nothing, finishes and delivers what it has. Once its drain
-/// limit has passed, parts return what is left to where it came from, and end within 1 s.
-#[derive(Debug, Clone)]
-pub struct Stop {
-    pub(crate) token: CancellationToken,
-    /// The drain limit, which is also how long closing sockets may take to send what is queued.
-    pub(crate) linger: Duration,
-    drain: Arc<Drain>,
-}
-
-/// How the drain of a component goes, for all of its parts.
-#[derive(Debug, Default)]
-struct Drain {
-    /// Cancelled when the drain limit has passed.
-    limit: CancellationToken,
-    /// Whether work was dropped that peers believe to be dealt with.
-    is_incomplete: AtomicBool,
-}
-
-/// How long parts may take, once the drain limit has passed, to return what is left and to say goodbye.
-pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-
-impl Stop {
-    /// The order that a component may get, whose drain takes `limit` at most.
-    pub(crate) fn new(limit: Duration) -> Self {
-        Self {
-            token: CancellationToken::new(),
-            linger: limit,
-            drain: Arc::default(),
-        }
-    }
-
-    /// The same drain, for parts that are told to stop by another token.
-    pub(crate) fn by(&self, token: CancellationToken) -> Self {
-        Self {
-            token,
-            ..self.clone()
-        }
-    }
-
-    /// Waits until the part should stop. Cancel safe.
-    pub async fn stopped(&self) {
-        self.token.cancelled().await;
-    }
-
-    /// How long a closing socket may take to send what is queued.
-    pub fn linger(&self) -> Duration {
-        self.linger
-    }
-
-    /// The drain limit has passed.
-    pub(crate) fn expire(&self) {
-        self.set_incomplete();
-        self.drain.limit.cancel();
-    }
-
-    /// Waits until the drain limit has passed. Cancel safe.
-    pub(crate) async fn expired(&self) {
-        self.drain.limit.cancelled().await;
-    }
-
-    /// Returns what `future` gives, or `None` if the drain limit passes first. Cancel safe if `future` is.
-    pub(crate) async fn within<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        self.drain.limit.run_until_cancelled(future).await
-    }
-
-    /// How long a goodbye may take now.
-    pub(crate) fn flush_time(&self) -> Duration {
-        match self.drain.limit.is_cancelled() {
-            true => self.linger.min(FLUSH_TIMEOUT / 2),
-            false => self.linger,
-        }
-    }
-
-    /// Work was dropped that peers believe to be dealt with: they are told so when links close, and send it
-    /// again.
-    pub(crate) fn set_incomplete(&self) {
-        self.drain.is_incomplete.store(true, Ordering::Release);
-    }
-
-    /// Whether all that the component has acknowledged was dealt with.
-    pub(crate) fn is_complete(&self) -> bool {
-        !self.drain.is_incomplete.load(Ordering::Acquire)
-    }
 }
 
 /// A message on its way from one part to the next.

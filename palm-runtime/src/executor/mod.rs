@@ -6,6 +6,12 @@
 //! own. How many run at once is bounded; answers keep the order of the messages where that is asked
 //! for; a panic is a failed call and no more.
 
+mod callable;
+mod standalone;
+
+pub use callable::{Call, Callable};
+pub(crate) use standalone::standalone;
+
 use std::future::{Future, poll_fn};
 use std::iter;
 use std::pin::Pin;
@@ -19,15 +25,16 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
-use crate::callable::{Call, Callable, Emitted, FunctionInfo, Outcome, Receiver, Results, State};
+use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
 use crate::failure::{BoxError, CallFailure, FailureKind, catch_panic};
 use crate::fair_queue::Flow;
 use crate::link::liveness;
 use crate::log_limit::UnknownLog;
 use crate::message::{Deadline, Message, Share};
+use crate::method::{Emitted, FunctionInfo, Outcome, Receiver, Results, State};
 use crate::metrics::{FunctionCounters, PartCounters};
-use crate::part::{Envelope, Inlet, OpenError, Outbound, Outlet, Pace, Setup, Shared};
+use crate::part::{Envelope, Inlet, OpenError, Outbound, Outlet, Pace, Setup};
 use crate::places::{self, Scope};
 use crate::watchdog::{MethodId, Watched};
 
@@ -78,7 +85,7 @@ pub struct Executor<C> {
 #[derive(Debug)]
 struct Opened {
     context: Arc<ComponentContext>,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
     /// As [`Callable::FUNCTIONS`], then `echo`.
     functions: Vec<Arc<FunctionCounters>>,
@@ -696,7 +703,7 @@ struct Finisher {
     /// Calls of functions that do not exist.
     unknown: Mutex<UnknownLog>,
     context: Arc<ComponentContext>,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
     outlet: Outlet,
 }

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Callable, Executor};
 use crate::cache::ComponentStore;
-use crate::callable::Callable;
+use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
-use crate::executor::Executor;
 use crate::failure::BoxError;
 use crate::link::LinkOptions;
-use crate::part::{Envelope, Inlet, Outbound, Outlet, Setup, Shared, Stop};
+use crate::part::{Envelope, Inlet, Outbound, Outlet, Setup, Stop};
 use crate::queue::{QueueLimits, Sender, queue};
 use crate::socket::SocketOptions;
 
 /// Opens `executor`: calls go to the queue that is returned, and are carried out as long as the future
 /// beside it is polled, which ends when the last sender is gone and all calls are done. Results go to
 /// `results`; where there is none, each call is answered through its envelope.
-pub(crate) async fn alone<C: Callable>(
+pub(crate) async fn standalone<C: Callable>(
     mut executor: Executor<C>,
     context: &Arc<ComponentContext>,
     store: &Arc<ComponentStore>,
@@ -28,7 +28,7 @@ pub(crate) async fn alone<C: Callable>(
 ) {
     let mut setup = Setup {
         context,
-        shared: &Arc::new(Shared::new(LinkOptions::default())),
+        shared: &Arc::new(ComponentState::new(LinkOptions::default())),
         store,
         options: &SocketOptions::default(),
         advertised_host: None,

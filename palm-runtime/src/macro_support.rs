@@ -9,9 +9,10 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 
-use crate::callable::{Call, Emit, Emitted, IntoOutcome, Outcome};
+use crate::executor::Call;
 use crate::failure::{BoxError, CallFailure};
 use crate::message::Message;
+use crate::method::{Emit, Emitted, IntoOutcome, Outcome};
 use crate::payload::FromPayload;
 
 /// A type that can be a component.
@@ -57,7 +58,7 @@ pub trait PalmKind {
     }
 }
 
-impl<E: Into<crate::Error>> PalmKind for ErrorKind<E> {}
+impl<E: Into<crate::error::Error>> PalmKind for ErrorKind<E> {}
 
 /// See [`ErrorKind`].
 pub trait DisplayedKind {
@@ -90,7 +91,7 @@ impl Boxed {
 
 impl Palm {
     /// The failure that the error means.
-    pub fn failure<E: Into<crate::Error>>(self, error: E) -> CallFailure {
+    pub fn failure<E: Into<crate::error::Error>>(self, error: E) -> CallFailure {
         CallFailure::failed(error.into().into())
     }
 }

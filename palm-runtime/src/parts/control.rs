@@ -1,4 +1,7 @@
-//! The cache service: a component's keys, for its peers.
+//! The control service: the one owner of the ROUTER at a component's `db_address`.
+//!
+//! It passes each message on: headers of links to the link server, requests of the cache to the cache's service, and
+//! carries out the component's own verbs, `cancel` and `offer`. Users know it as [`CacheService`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,10 +12,11 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::MissedTickBehavior;
 
-use super::whereabouts::{Given, IntoAddress};
 use crate::budget::{Budget, Reservation};
-use crate::cache::service::{self, Handled, Poll, Refusal, Repeated, ServiceError};
+use crate::cache::service::{self, Handled, LiveKeys, Poll, Refusal, Repeated, ServiceError};
 use crate::cache::{CacheError, ComponentStore};
+use crate::component_state::ComponentState;
+use crate::discovery::{ControlVerb, IntoAddress, ParsedAddress, RegistrationError, descriptor};
 use crate::failure::catch_panic;
 use crate::failure::{BoxError, chain};
 use crate::link::accept::TICK;
@@ -20,8 +24,12 @@ use crate::link::is_header;
 use crate::log_limit::{LimitLog, UnknownLog};
 use crate::memory::Trimmer;
 use crate::metrics::PartCounters;
-use crate::part::{Binding, Bypass, FLUSH_TIMEOUT, OpenError, Setup, Shared, Stop};
+use crate::part::{Binding, Bypass, OpenError, Setup};
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
+use crate::stop::{FLUSH_TIMEOUT, Stop};
+
+/// How many bytes a list of cancelled calls has at most. Clients remember 4096 calls.
+const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
 
 /// Requests that are carried out at once, and that wait here for that; further ones are dropped, and their
 /// peers ask again. (They cannot wait in the socket, where links would have to wait behind them.)
@@ -74,7 +82,7 @@ const WATCHERS: usize = 1024;
 /// ```
 #[derive(Debug)]
 pub struct CacheService {
-    address: Given,
+    address: ParsedAddress,
     opened: Option<Opened>,
 }
 
@@ -82,7 +90,7 @@ pub struct CacheService {
 struct Opened {
     reply: Reply,
     store: Arc<ComponentStore>,
-    shared: Arc<Shared>,
+    shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
 }
 
@@ -228,7 +236,7 @@ impl Bypass for CacheService {
                 let mut request = request;
                 let frames = std::mem::take(&mut request.frames);
                 counters.count(1, frames.iter().map(Bytes::len).sum());
-                let handled = service::handle(store, shared, repeated, &frames);
+                let handled = handle(store, shared, repeated, &frames);
                 let handled = catch_panic(handled, |panic| {
                     Err(Refusal::from(ServiceError::Panicked(panic)))
                 });
@@ -269,6 +277,94 @@ async fn gone(departures: &mut Option<RouterDepartures>) -> Result<Bytes, Socket
     match departures {
         Some(departures) => departures.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Why one of the component's own verbs was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum ControlError {
+    #[error("a list of cancelled calls has {bytes} bytes, and at most {MAX_CANCEL_BYTES} are read")]
+    LongList { bytes: usize },
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    #[error("the component's descriptor cannot be read")]
+    Descriptor(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+/// Carries out one request: a verb of the component itself, or one of its cache.
+async fn handle(
+    store: &ComponentStore,
+    state: &ComponentState,
+    repeated: &Repeated,
+    frames: &[Bytes],
+) -> Result<Handled, Refusal> {
+    let message = service::decode(frames)?;
+    let Some(verb) = ControlVerb::parse(service::verb(&message)?) else {
+        return service::handle(store, state, repeated, &message).await;
+    };
+    let carried_out = match verb {
+        ControlVerb::Cancel => cancel(state, message.payload()),
+        ControlVerb::Offer => register(store, state, message.payload()).await,
+    };
+    match carried_out {
+        Ok(reply) => Ok(Handled::Reply(reply)),
+        Err(error) => Err(ServiceError::Control(error.into()).into()),
+    }
+}
+
+fn cancel(state: &ComponentState, topics: &Bytes) -> Result<Bytes, ControlError> {
+    let bytes = topics.len();
+    if bytes > MAX_CANCEL_BYTES {
+        return Err(ControlError::LongList { bytes });
+    }
+    state.cancellations.cancel(topics);
+    Ok(Bytes::new())
+}
+
+/// Registers the functions of a worker. Only a component that has workers lists them.
+async fn register(
+    store: &ComponentStore,
+    state: &ComponentState,
+    worker: &Bytes,
+) -> Result<Bytes, ControlError> {
+    if state.workers.get().is_some() {
+        let registered = state.functions.add(worker)?;
+        if registered.is_new {
+            let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
+            let descriptor = descriptor::listing(&descriptor, &state.functions.functions())?;
+            store.configure([(descriptor::KEY.to_owned(), descriptor)]);
+        }
+        if let Some(refused) = registered.refused {
+            return Err(refused.into());
+        }
+    }
+    Ok(Bytes::from_static(b"1"))
+}
+
+impl LiveKeys for ComponentState {
+    async fn value(&self, store: &ComponentStore, key: &str) -> Result<Option<Bytes>, CacheError> {
+        if key == descriptor::WAIT_KEY {
+            return Ok(self.wait_cause().map(Bytes::from));
+        }
+        if key.ends_with("_address") {
+            self.on_demand.bind(key).await;
+        }
+        let value = store.get(key).await?;
+        Ok(match value {
+            // The peers that the descriptor lists are those of this moment.
+            Some(value) if key == descriptor::KEY => {
+                let followers = self.links.followers();
+                let unregistered_workers = self.any_legacy_worker().await;
+                Some(descriptor::with_peers(
+                    value,
+                    followers,
+                    unregistered_workers,
+                ))
+            }
+            value => value,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where a connection connects to: an address that was given, or one that is asked for.
+//! The directory of a component: its descriptor and addresses, as its cache service reports them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,61 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 
+use super::descriptor;
 use crate::cache::service::{self, Verb};
-use crate::component::descriptor;
-use crate::context::ComponentContext;
 use crate::link::{CLIENT, WORKER};
 use crate::message::proto::Descriptor;
-use crate::metrics::PartCounters;
-use crate::part::{OpenError, Setup, Shared};
-use crate::socket::{Address, AddressError, Peers, Request, SocketError, SocketOptions};
+use crate::socket::{Address, Request, SocketError, SocketOptions};
 use crate::wait_cause::{Connecting, WaitCause};
-
-/// What can stand for an address: text, or an [`Address`].
-pub trait IntoAddress {
-    /// The address.
-    ///
-    /// # Errors
-    ///
-    /// [`AddressError`] when the text is no address.
-    fn into_address(self) -> Result<Address, AddressError>;
-}
-
-impl IntoAddress for Address {
-    fn into_address(self) -> Result<Address, AddressError> {
-        Ok(self)
-    }
-}
-
-impl IntoAddress for &Address {
-    fn into_address(self) -> Result<Address, AddressError> {
-        Ok(self.clone())
-    }
-}
-
-impl IntoAddress for &str {
-    fn into_address(self) -> Result<Address, AddressError> {
-        self.parse()
-    }
-}
-
-impl IntoAddress for String {
-    fn into_address(self) -> Result<Address, AddressError> {
-        self.parse()
-    }
-}
-
-impl IntoAddress for &String {
-    fn into_address(self) -> Result<Address, AddressError> {
-        self.parse()
-    }
-}
-
-/// An address as it was given, its mistake included: that is told when the part is opened.
-pub(crate) type Given = Result<Address, AddressError>;
 
 /// The cache service of a component, as the place where its addresses are found.
 #[derive(Debug)]
@@ -152,7 +104,7 @@ impl Directory {
         !told.is_empty()
     }
 
-    async fn ask_address(&self, key: &str) -> Option<Address> {
+    pub(super) async fn ask_address(&self, key: &str) -> Option<Address> {
         let address: Address = self.ask(key).await?.parse().ok()?;
         Some(address.as_told_by(self.request.address()))
     }
@@ -162,7 +114,7 @@ impl Directory {
         self.until_told(key, || self.ask(key)).await
     }
 
-    async fn until_told<T, F: Future<Output = Option<T>>>(
+    pub(super) async fn until_told<T, F: Future<Output = Option<T>>>(
         &self,
         key: &str,
         ask: impl Fn() -> F,
@@ -203,122 +155,4 @@ pub(crate) fn named(descriptor: &Descriptor, address: &Address) -> String {
         kind => kind.replace('_', " "),
     };
     format!("`{}` at {address} is a {kind}", descriptor.name)
-}
-
-/// Where a connection connects to.
-#[derive(Debug, Clone)]
-pub(crate) enum Whereabouts {
-    Given(Given),
-    /// A component tells it under a key of its cache.
-    Told(Arc<Directory>, &'static str),
-}
-
-/// What a part keeps from when it was opened until it runs.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) options: SocketOptions,
-    pub(super) context: Arc<ComponentContext>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) counters: Arc<PartCounters>,
-}
-
-impl Opened {
-    pub(super) fn of(setup: &Setup<'_>) -> Self {
-        Self {
-            options: setup.options.clone(),
-            context: setup.context.clone(),
-            shared: setup.shared.clone(),
-            counters: setup.counters(),
-        }
-    }
-}
-
-impl Whereabouts {
-    /// Checks the address, if there is one, and takes what the part needs later on.
-    pub(super) fn open(&self, setup: &Setup<'_>) -> Result<Opened, OpenError> {
-        if let Self::Given(given) = self {
-            given.clone().map_err(SocketError::from)?;
-        }
-        Ok(Opened::of(setup))
-    }
-
-    /// Why the address is not known yet, if that is known.
-    pub(super) fn wait_cause(&self) -> Option<Arc<str>> {
-        match self {
-            Self::Given(_) => None,
-            Self::Told(directory, _) => directory.wait_cause(),
-        }
-    }
-
-    /// The address, as soon as it is known. Cancel safe.
-    pub(crate) async fn locate(&self) -> Result<Address, AddressError> {
-        match self {
-            Self::Given(given) => given.clone(),
-            Self::Told(directory, key) => {
-                let ask = || directory.ask_address(key);
-                Ok(directory.until_told(key, ask).await)
-            }
-        }
-    }
-
-    /// Whether there is such a place at all, as soon as that is known. Cancel safe.
-    pub(crate) async fn exists(&self) -> bool {
-        match self {
-            Self::Given(_) => true,
-            Self::Told(directory, key) => directory.has(key).await,
-        }
-    }
-
-    /// Keeps a socket connected to whoever is at the whereabouts: a component that was restarted may
-    /// be at another port, which `moved` is then told. Ends with the handle.
-    pub(crate) fn follow(
-        &self,
-        peers: Peers,
-        current: Address,
-        moved: impl Fn(&Address) + Send + 'static,
-    ) -> Option<AbortOnDropHandle<()>> {
-        let Self::Told(directory, key) = self else {
-            // The socket itself reconnects to an address that does not change.
-            return None;
-        };
-        let follow = follow(directory.clone(), key, peers, current, moved);
-        Some(AbortOnDropHandle::new(tokio::spawn(
-            follow.in_current_span(),
-        )))
-    }
-}
-
-async fn follow(
-    directory: Arc<Directory>,
-    key: &str,
-    peers: Peers,
-    mut current: Address,
-    moved: impl Fn(&Address),
-) {
-    const INTERVAL: Duration = Duration::from_millis(500);
-    loop {
-        match tokio::time::timeout(INTERVAL, peers.connected()).await {
-            Ok(Ok(())) => {
-                if peers.disconnected().await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            // The socket is closed.
-            Ok(Err(_)) => return,
-            Err(_) => {}
-        }
-        let Some(told) = directory.ask_address(key).await else {
-            continue;
-        };
-        if told != current {
-            tracing::info!("{key} has moved from `{current}` to `{told}`");
-            if let Err(error) = peers.move_to(&current, &told).await {
-                tracing::warn!(%error, "cannot follow");
-                return;
-            }
-            moved(&told);
-            current = told;
-        }
-    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-pub(super) const READY_PREFIX: &[u8] = b"\0palm.ready.";
+pub(crate) const READY_PREFIX: &[u8] = b"\0palm.ready.";
 
 /// A publisher of pylm says nothing; it has heard a subscription when it had this time for it.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -24,13 +24,13 @@ pub(crate) fn ready_topic(id: &str) -> Bytes {
 
 /// What a publisher says under such a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ready {
+pub(crate) enum Readiness {
     /// It has heard, but what it follows itself is not in place yet.
     Heard,
     InPlace,
 }
 
-impl Ready {
+impl Readiness {
     pub(crate) fn body(self) -> Bytes {
         match self {
             Self::Heard => Bytes::from_static(b"heard"),
@@ -39,7 +39,7 @@ impl Ready {
     }
 
     /// What a publication says, if it is under such a topic.
-    pub(crate) fn of(topic: &[u8], body: Option<&Bytes>) -> Option<Self> {
+    pub(crate) fn from_publication(topic: &[u8], body: Option<&Bytes>) -> Option<Self> {
         if !topic.starts_with(READY_PREFIX) {
             return None;
         }
@@ -51,10 +51,10 @@ impl Ready {
 }
 
 /// Waits until the publisher says that all is in place, or can be taken to mean that. Cancel safe.
-pub(crate) async fn until_in_place(mut said: watch::Receiver<Option<Ready>>) {
+pub(crate) async fn until_in_place(mut said: watch::Receiver<Option<Readiness>>) {
     let heard = timeout(SILENCE, said.wait_for(Option::is_some)).await;
-    if heard.is_ok_and(|heard| heard.is_ok_and(|said| *said == Some(Ready::Heard))) {
-        let in_place = said.wait_for(|said| *said == Some(Ready::InPlace));
+    if heard.is_ok_and(|heard| heard.is_ok_and(|said| *said == Some(Readiness::Heard))) {
+        let in_place = said.wait_for(|said| *said == Some(Readiness::InPlace));
         if timeout(STREAMS, in_place).await.is_err() {
             tracing::warn!("a component further on still waits for a stream that it follows");
         }
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    async fn check(says: &[Ready], after: Duration, waited: Duration) {
+    async fn check(says: &[Readiness], after: Duration, waited: Duration) {
         let (said, saying) = watch::channel(None);
         let start = Instant::now();
         let say = async {
@@ -87,9 +87,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_publisher_is_waited_for_as_long_as_it_makes_sense() {
         let soon = Duration::from_millis(10);
-        check(&[Ready::InPlace], soon, soon).await;
-        check(&[Ready::Heard, Ready::InPlace], soon, 2 * soon).await;
-        check(&[Ready::Heard], soon, soon + STREAMS).await;
+        check(&[Readiness::InPlace], soon, soon).await;
+        check(&[Readiness::Heard, Readiness::InPlace], soon, 2 * soon).await;
+        check(&[Readiness::Heard], soon, soon + STREAMS).await;
         check(&[], soon, SILENCE).await;
     }
 }

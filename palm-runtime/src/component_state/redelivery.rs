@@ -12,11 +12,11 @@ const ANSWERED: usize = 10_000;
 
 /// The tasks that are out, and those whose further results are not wanted.
 #[derive(Debug)]
-pub(crate) struct Pushed {
+pub(crate) struct PushedTasks {
     limit: Duration,
     max_deliver: u32,
     last: u64,
-    tasks: HashMap<u64, Task>,
+    tasks: HashMap<u64, PushedTask>,
     /// When each was pushed last; some have a result by now.
     ages: VecDeque<(Instant, u64)>,
     /// Those that were given to several and have a result, the oldest in front.
@@ -24,7 +24,7 @@ pub(crate) struct Pushed {
 }
 
 #[derive(Debug)]
-struct Task {
+struct PushedTask {
     frame: Bytes,
     attempts: u32,
     pushed: Instant,
@@ -33,14 +33,14 @@ struct Task {
 
 /// Tasks that have had no result for too long.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Due {
+pub(crate) struct OverdueTasks {
     /// They go to another worker.
-    pub(super) again: Vec<Bytes>,
+    pub(crate) again: Vec<Bytes>,
     /// They have been with too many.
-    pub(super) failed: Vec<Bytes>,
+    pub(crate) failed: Vec<Bytes>,
 }
 
-impl Pushed {
+impl PushedTasks {
     /// A task is given to another one after `limit`, up to `max_deliver` in all.
     pub(crate) fn new(limit: Duration, max_deliver: u32) -> Self {
         Self {
@@ -54,14 +54,14 @@ impl Pushed {
     }
 
     /// A number for a task. Never 0.
-    pub(super) fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
     /// A task was pushed.
-    pub(super) fn push(&mut self, now: Instant, number: u64, frame: Bytes) {
-        let task = self.tasks.entry(number).or_insert(Task {
+    pub(crate) fn push(&mut self, now: Instant, number: u64, frame: Bytes) {
+        let task = self.tasks.entry(number).or_insert(PushedTask {
             frame,
             attempts: 0,
             pushed: now,
@@ -74,7 +74,7 @@ impl Pushed {
 
     /// A result has come. Tells whether it counts: not, where the task was given to several, and one of them
     /// has given a result before.
-    pub(super) fn result(&mut self, number: u64) -> bool {
+    pub(crate) fn result(&mut self, number: u64) -> bool {
         let Some(task) = self.tasks.get_mut(&number) else {
             // Further results of a task that only one has had.
             return true;
@@ -97,9 +97,9 @@ impl Pushed {
     }
 
     /// When the next one has been out for too long.
-    pub(super) fn next_due(&mut self) -> Option<Instant> {
+    pub(crate) fn next_due(&mut self) -> Option<Instant> {
         while let Some(&(pushed, number)) = self.ages.front() {
-            let is_out = |task: &Task| !task.is_answered && task.pushed == pushed;
+            let is_out = |task: &PushedTask| !task.is_answered && task.pushed == pushed;
             if self.tasks.get(&number).is_some_and(is_out) {
                 return Some(pushed + self.limit);
             }
@@ -109,8 +109,8 @@ impl Pushed {
     }
 
     /// Those that have been out for too long.
-    pub(super) fn due(&mut self, now: Instant) -> Due {
-        let mut due = Due::default();
+    pub(crate) fn due(&mut self, now: Instant) -> OverdueTasks {
+        let mut due = OverdueTasks::default();
         while self.next_due().is_some_and(|at| at <= now)
             && let Some((_, number)) = self.ages.pop_front()
             && let Some(task) = self.tasks.get(&number)
@@ -133,9 +133,9 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn due(again: &[&'static str], failed: &[&'static str]) -> Due {
+    fn due(again: &[&'static str], failed: &[&'static str]) -> OverdueTasks {
         let frames = |frames: &[&'static str]| frames.iter().map(|&it| Bytes::from(it)).collect();
-        Due {
+        OverdueTasks {
             again: frames(again),
             failed: frames(failed),
         }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_has_no_result_in_time_goes_to_another_worker() {
-        let mut pushed = Pushed::new(LIMIT, 2);
+        let mut pushed = PushedTasks::new(LIMIT, 2);
         let start = Instant::now();
         pushed.push(start, 1, "one".into());
         pushed.push(start + LIMIT / 2, 2, "two".into());
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_was_with_too_many_fails() {
-        let mut pushed = Pushed::new(LIMIT, 2);
+        let mut pushed = PushedTasks::new(LIMIT, 2);
         let start = Instant::now();
         for attempt in 0..2 {
             assert_eq!(pushed.next_due(), None);

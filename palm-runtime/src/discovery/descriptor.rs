@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::callable::{FunctionInfo, Results};
-use crate::component::ComponentKind;
+use crate::component_kind::ComponentKind;
 use crate::message::proto::{Address, Descriptor, Follower, Function};
+use crate::method::{FunctionInfo, Results};
 
 /// The key of the cache service.
 pub(crate) const KEY: &str = "palm";
@@ -16,17 +16,17 @@ pub(crate) const KEY: &str = "palm";
 pub(crate) const WAIT_KEY: &str = "palm.wait";
 
 /// What a component has for its peers.
-pub(super) struct Offer<'a> {
-    pub(super) addresses: &'a BTreeMap<String, String>,
-    pub(super) functions: &'a [FunctionInfo],
+pub(crate) struct Advertisement<'a> {
+    pub(crate) addresses: &'a BTreeMap<String, String>,
+    pub(crate) functions: &'a [FunctionInfo],
     /// Whether there may be more functions than these.
-    pub(super) is_incomplete: bool,
+    pub(crate) is_incomplete: bool,
     /// To which roles it offers links.
-    pub(super) links: Vec<String>,
+    pub(crate) links: Vec<String>,
 }
 
 /// The value under [`KEY`].
-pub(super) fn encode(kind: Option<ComponentKind>, name: &str, offer: Offer<'_>) -> Vec<u8> {
+pub(crate) fn encode(kind: Option<ComponentKind>, name: &str, offer: Advertisement<'_>) -> Vec<u8> {
     let addresses = offer.addresses.iter().map(|(key, address)| Address {
         key: key.clone(),
         address: address.clone(),

@@ -1,25 +1,4 @@
-//! SIGTERM and Ctrl-C.
-
-use super::handle::ComponentHandle;
-use crate::{Error, Result};
-
-/// Starts a component and waits until it stops, by itself or by a signal, which counts from the beginning;
-/// a second signal ends it at once.
-pub(super) async fn until_stopped(
-    start: impl Future<Output = Result<ComponentHandle>>,
-) -> Result<()> {
-    let mut signals = Signals::listen();
-    let mut handle = start.await?;
-    tokio::select! {
-        ended = handle.ended() => return ended.map_err(Error::Run),
-        () = signals.next() => {}
-    }
-    handle.stop.cancel();
-    tokio::select! {
-        ended = handle.ended() => ended.map_err(Error::Run),
-        () = signals.next() => Ok(()),
-    }
-}
+//! The signals that stop a program: SIGTERM and SIGINT (Ctrl-C).
 
 #[cfg(unix)]
 pub(crate) struct Signals {

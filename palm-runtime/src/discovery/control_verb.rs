@@ -1,0 +1,36 @@
+//! The verbs at a component's `db_address` that are not of its cache.
+
+use bytes::Bytes;
+
+use crate::message::{Message, new_id};
+
+/// A request to a component itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ControlVerb {
+    /// Cancels calls, one topic a line.
+    Cancel,
+    /// Registers the functions of a worker, as its descriptor.
+    Offer,
+}
+
+impl ControlVerb {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Offer => "offer",
+        }
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Cancel, Self::Offer]
+            .into_iter()
+            .find(|verb| verb.name() == name)
+    }
+
+    /// The frame that requests this of the component `server`.
+    pub(crate) fn request(self, server: &str, payload: Bytes) -> Bytes {
+        let mut message = Message::new(format!("{server}.{}", self.name()), payload);
+        message.set_pipeline(new_id());
+        message.into_frame()
+    }
+}

@@ -1,0 +1,152 @@
+//! The address that a connection connects to: static, or discovered at the component upstream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use super::Directory;
+use crate::socket::{Address, AddressError, Peers};
+
+/// What can stand for an address: text, or an [`Address`].
+pub trait IntoAddress {
+    /// The address.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`] when the text is no address.
+    fn into_address(self) -> Result<Address, AddressError>;
+}
+
+impl IntoAddress for Address {
+    fn into_address(self) -> Result<Address, AddressError> {
+        Ok(self)
+    }
+}
+
+impl IntoAddress for &Address {
+    fn into_address(self) -> Result<Address, AddressError> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoAddress for &str {
+    fn into_address(self) -> Result<Address, AddressError> {
+        self.parse()
+    }
+}
+
+impl IntoAddress for String {
+    fn into_address(self) -> Result<Address, AddressError> {
+        self.parse()
+    }
+}
+
+impl IntoAddress for &String {
+    fn into_address(self) -> Result<Address, AddressError> {
+        self.parse()
+    }
+}
+
+/// An address as the user wrote it; one that does not parse is reported when the component starts.
+pub(crate) type ParsedAddress = Result<Address, AddressError>;
+
+/// Where a connection connects to.
+#[derive(Debug, Clone)]
+pub(crate) enum Endpoint {
+    /// An address that the user has set.
+    Static(ParsedAddress),
+    /// The component whose directory this is reports it, under this key.
+    Discovered(Arc<Directory>, &'static str),
+}
+
+impl Endpoint {
+    /// Checks the address, if it is static.
+    pub(crate) fn check(&self) -> Result<(), AddressError> {
+        match self {
+            Self::Static(address) => address.clone().map(drop),
+            Self::Discovered(..) => Ok(()),
+        }
+    }
+
+    /// Why the address is not known yet, if that is known.
+    pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Static(_) => None,
+            Self::Discovered(directory, _) => directory.wait_cause(),
+        }
+    }
+
+    /// The address, as soon as it is known. Cancel safe.
+    pub(crate) async fn locate(&self) -> Result<Address, AddressError> {
+        match self {
+            Self::Static(given) => given.clone(),
+            Self::Discovered(directory, key) => {
+                let ask = || directory.ask_address(key);
+                Ok(directory.until_told(key, ask).await)
+            }
+        }
+    }
+
+    /// Whether there is such a place at all, as soon as that is known. Cancel safe.
+    pub(crate) async fn exists(&self) -> bool {
+        match self {
+            Self::Static(_) => true,
+            Self::Discovered(directory, key) => directory.has(key).await,
+        }
+    }
+
+    /// Keeps a socket connected to whoever is at the whereabouts: a component that was restarted may
+    /// be at another port, which `moved` is then told. Ends with the handle.
+    pub(crate) fn follow(
+        &self,
+        peers: Peers,
+        current: Address,
+        moved: impl Fn(&Address) + Send + 'static,
+    ) -> Option<AbortOnDropHandle<()>> {
+        let Self::Discovered(directory, key) = self else {
+            // The socket itself reconnects to an address that does not change.
+            return None;
+        };
+        let follow = follow(directory.clone(), key, peers, current, moved);
+        Some(AbortOnDropHandle::new(tokio::spawn(
+            follow.in_current_span(),
+        )))
+    }
+}
+
+async fn follow(
+    directory: Arc<Directory>,
+    key: &str,
+    peers: Peers,
+    mut current: Address,
+    moved: impl Fn(&Address),
+) {
+    const INTERVAL: Duration = Duration::from_millis(500);
+    loop {
+        match tokio::time::timeout(INTERVAL, peers.connected()).await {
+            Ok(Ok(())) => {
+                if peers.disconnected().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            // The socket is closed.
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+        let Some(told) = directory.ask_address(key).await else {
+            continue;
+        };
+        if told != current {
+            tracing::info!("{key} has moved from `{current}` to `{told}`");
+            if let Err(error) = peers.move_to(&current, &told).await {
+                tracing::warn!(%error, "cannot follow");
+                return;
+            }
+            moved(&told);
+            current = told;
+        }
+    }
+}
