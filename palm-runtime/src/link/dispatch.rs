@@ -1,9 +1,11 @@
-//! Which worker receives which task, and what becomes of the tasks of a worker that is lost.
+//! Assigns tasks to workers by least load, and redelivers the tasks of lost workers.
 //!
-//! No I/O and no clock. Tasks enter by [`submit`](Dispatch::submit) and leave by [`assign`](Dispatch::assign);
-//! results are reported by [`results`](Dispatch::results), [`result`](Dispatch::result) and
-//! [`finish`](Dispatch::finish), returned tasks by [`return_task`](Dispatch::give_back), lost workers by
-//! [`lose`](Dispatch::lose). Each task ends exactly once: finished, or in a list of [`Failed`].
+//! [`Dispatch`] owns every task from its submission until its end. It does no I/O and reads no clock. Tasks enter by
+//! [`submit`](Dispatch::submit) and leave by [`assign`](Dispatch::assign); results are reported by
+//! [`finish_range`](Dispatch::finish_range), [`record_result`](Dispatch::record_result) and
+//! [`finish`](Dispatch::finish), returned tasks by [`return_task`](Dispatch::return_task), lost workers by
+//! [`lose_worker`](Dispatch::lose_worker), and time by [`expire`](Dispatch::expire). **Invariant:** each task ends
+//! exactly once, finished or in a list of [`Failed`].
 //!
 //! **Scheduling.** Functions that the same workers can run share a [`TaskPool`] of waiting tasks, see
 //! [`functions`](super::functions). Pools take turns; within a pool clients share the workers fairly
@@ -11,16 +13,16 @@
 //! worker that has finished nothing for [`STALL_TIMEOUT`] receives no task beyond those it begins at once.
 //!
 //! **Redelivery.** Tasks of a lost worker are redelivered before untried ones. The first result of a
-//! redelivered task counts, also that of a worker that was only thought to be lost.
+//! redelivered task counts, even from a worker that was wrongly considered lost.
 //!
 //! **Poison messages.** A worker begins its tasks in the order in which they were sent, at most `concurrency`
 //! at once, so only its oldest `concurrency` unfinished tasks can have caused its death: these count a death,
-//! the others do not. Redelivered tasks are never prefetched, so that they are begun whenever they are with a
-//! lost worker, whatever results were lost with it. A task with one death left is a suspect. It runs alone on
-//! its worker, so that a poison message is the only one to reach `max_deliver`, and fails.
+//! the others do not. Redelivered tasks are never prefetched, so that a lost worker has begun all that it had,
+//! whatever results were lost with it. A task with one delivery left is a suspect. It runs exclusively on
+//! its worker, so that only a poison message reaches `max_deliver`, and fails.
 //!
-//! Tasks that arrive as a group are assigned and answered as a group, and cost about as much as one, unless
-//! something else happens to them.
+//! **Batches.** Tasks that arrive as a batch are assigned and answered as one [`AssignedBatch`], which costs about
+//! as much as one task. A batch is split into single tasks once one of them is lost, returned, or has several results.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -44,33 +46,32 @@ use crate::message::{Deadline, Group, Message, Sizes};
 #[path = "dispatch_test.rs"]
 mod tests;
 
-/// A session with a worker.
+/// Identifies the session with a worker.
 pub(crate) type WorkerKey = u64;
 
-/// A task, as master and worker refer to it. Never 0.
+/// Identifies a task between master and worker. Never 0.
 pub(crate) type TaskId = u64;
 
-/// How many tasks of a client are assigned at once while tasks of other clients wait.
+/// How many tasks of a client are assigned in one batch while tasks of other clients wait.
 const MAX_FAIR_BATCH: usize = 16;
 
-/// How many tasks may wait here at most, and their bytes. So many wait only if workers are idle that cannot run
-/// them.
+/// The limit on waiting untried tasks. It is reached only if the idle workers cannot run the tasks that wait.
 const MAX_WAITING: Usage = Usage {
     messages: 10_000,
     bytes: 64 * 1024 * 1024,
 };
 
-/// How long a worker may finish nothing until no further tasks are prefetched by it.
+/// How long a worker may finish no task before it prefetches no more.
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a call of a function that no worker has ever listed waits for one that does.
+/// How long a call of a function that no worker has ever registered waits for a worker that does.
 pub(super) const UNKNOWN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many names of such functions are remembered.
+/// How many unknown function names are remembered with the start of their wait.
 const MAX_UNKNOWN_NAMES: usize = 1000;
 
-/// How long a worker is kept free of further tasks so that a suspect can run alone on it. If none gets idle
-/// by then, the suspect runs alongside the tasks of one.
+/// How long a worker is reserved for a suspect while it still runs other tasks. A suspect whose worker is not idle by
+/// then runs alongside these.
 const RESERVATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a worker was lost.
@@ -78,7 +79,7 @@ const RESERVATION_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum WorkerLoss {
     /// Its connection was closed, as when its process dies.
     Disconnected,
-    /// It showed no sign of life for so long.
+    /// It showed no sign of life for this long.
     Silent(Duration),
     /// It closed its session.
     Left,
@@ -94,7 +95,7 @@ impl std::fmt::Display for WorkerLoss {
     }
 }
 
-/// A worker that was lost while it had begun a task.
+/// The loss of a worker that had begun a task.
 #[derive(Debug, Clone)]
 struct WorkerDeath {
     worker: Arc<str>,
@@ -107,30 +108,31 @@ impl std::fmt::Display for WorkerDeath {
     }
 }
 
-/// A task that was assigned at least once.
+/// A task that was assigned at least once, alone or as part of a batch that was split.
 #[derive(Debug)]
 struct DispatchedTask {
     frame: Bytes,
     function: FunctionId,
     expiry: TaskExpiry,
-    /// How many results were passed on.
+    /// How many results were passed on to the caller.
     passed_on: u64,
-    /// The workers that it was assigned to.
+    /// The workers that the task was assigned to.
     holders: SmallVec<[TaskHolder; 1]>,
-    /// The workers that were lost after they had begun it.
+    /// The workers that were lost after they had begun the task.
     deaths: Vec<WorkerDeath>,
-    /// Whether a worker was lost with it, begun or not.
+    /// Whether a worker was lost that had the task, begun or prefetched.
     was_lost: bool,
-    /// Whether it waits for a worker.
+    /// Whether the task waits for a worker again.
     is_waiting: bool,
 }
 
+/// A worker that a task was assigned to.
 #[derive(Debug)]
 struct TaskHolder {
     key: WorkerKey,
-    /// When it was assigned, in the order of all assignments.
+    /// The position of the assignment among all assignments.
     sequence: u64,
-    /// How many results this worker has sent.
+    /// How many results of the task this worker has sent.
     results: u64,
     /// Whether the worker was lost since.
     is_lost: bool,
@@ -150,8 +152,7 @@ impl DispatchedTask {
         }
     }
 
-    /// Whether a result of this worker, if it is the last one too, is the only one of the task, and no other
-    /// worker has to be considered.
+    /// Returns whether a last result of this worker is the only result of the task, and no other worker has the task.
     fn is_only_result(&self, key: WorkerKey) -> bool {
         let is_only_holder = matches!(&self.holders[..], [holder] if holder.key == key);
         is_only_holder && self.passed_on == 0 && !self.was_lost
@@ -160,7 +161,7 @@ impl DispatchedTask {
     fn assign(&mut self, key: WorkerKey, sequence: u64) {
         self.is_waiting = false;
         if let Some(holder) = self.holders.iter_mut().find(|holder| holder.key == key) {
-            // It was only thought to be lost.
+            // The worker had been considered lost, and has returned.
             holder.sequence = sequence;
             holder.is_lost = false;
             return;
@@ -174,16 +175,16 @@ impl DispatchedTask {
     }
 }
 
-/// Tasks with consecutive ids that one worker has, of which each gets one result.
+/// A batch of tasks with consecutive ids at one worker, each of which gets one result.
 #[derive(Debug)]
 struct AssignedBatch {
     group: Group,
     function: FunctionId,
     key: WorkerKey,
     sequence: u64,
-    /// A bit for each: whether it has its result.
+    /// One bit for each task: whether it is done.
     done: SmallVec<[u64; 4]>,
-    /// How many have none.
+    /// How many tasks are not done.
     left: usize,
 }
 
@@ -209,7 +210,7 @@ impl AssignedBatch {
     }
 }
 
-/// The deadline of a waiting task, read from its message once, and only if it waits.
+/// The deadline of a waiting task. It is decoded from the message once, and only if the task waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TaskExpiry {
     Unread,
@@ -223,7 +224,7 @@ impl TaskExpiry {
         deadline.map_or(Self::Never, Self::At)
     }
 
-    /// Whether a deadline has passed: that of the messages, or the earliest of several.
+    /// Returns whether the earliest deadline of the messages has passed.
     fn has_passed(&mut self, now: Deadline, frames: impl Iterator<Item = Bytes>) -> bool {
         if *self == Self::Unread {
             let deadlines = frames.filter_map(|frame| match Self::read(frame) {
@@ -236,7 +237,7 @@ impl TaskExpiry {
     }
 }
 
-/// Tasks that no worker has had.
+/// A batch of tasks that were never assigned.
 #[derive(Debug)]
 struct UntriedTasks {
     group: Group,
@@ -255,16 +256,16 @@ fn usage(group: &Group) -> Usage {
 #[derive(Debug, Default)]
 struct TaskPool {
     eligibility: Eligibility,
-    /// How many tasks wait in it.
+    /// How many tasks wait in the pool.
     waiting: usize,
-    /// Tasks that may be poison messages, and run alone.
+    /// Tasks with one delivery left, which may be poison messages and run exclusively.
     suspects: VecDeque<TaskId>,
     /// Other tasks of lost workers.
     lost: VecDeque<TaskId>,
     /// Tasks that workers have returned.
     returned: VecDeque<TaskId>,
     untried: FairQueue<UntriedTasks>,
-    /// The worker that receives no further tasks until it is idle, and since when.
+    /// The worker that is reserved for the next suspect, and since when.
     reserved: Option<(WorkerKey, Instant)>,
 }
 
@@ -273,7 +274,7 @@ impl TaskPool {
         self.eligibility.iter().any(|class| other.contains(class))
     }
 
-    /// The queues of redelivered tasks.
+    /// Returns the queues of redelivered tasks.
     fn redelivered(&mut self) -> [&mut VecDeque<TaskId>; 3] {
         [&mut self.suspects, &mut self.lost, &mut self.returned]
     }
@@ -283,22 +284,23 @@ impl TaskPool {
 struct WorkerState {
     name: Arc<str>,
     class: ClassId,
-    /// How many tasks it runs at once; 0: unknown.
+    /// How many tasks the worker runs at once; 0 if unknown.
     concurrency: usize,
-    /// How many of its tasks wait for other calls, so that it runs as many more.
+    /// How many of its tasks wait for other calls, so that the worker runs as many more.
     lent_slots: usize,
-    /// How many tasks it has.
+    /// How many tasks the worker has.
     load: usize,
-    /// How many more it accepts.
+    /// How many further tasks the worker accepts.
     credit: u64,
-    /// When it was last assigned a task, in the order of all assignments.
+    /// The position of its last assignment among all assignments: the round-robin order of workers with equal load.
     last_sequence: u64,
     is_connected: bool,
-    /// When it last finished a task, or was assigned one while it had none.
+    /// When the worker last finished a task, or received one while it had none.
     progress: Instant,
     is_stalled: bool,
-    /// The suspect that it runs, and receives no other task until that is done.
+    /// The suspect that the worker runs. Until it is done, the worker receives no other task.
     exclusive_task: Option<TaskId>,
+    /// Whether the worker is reserved for a suspect, and receives no other task.
     is_reserved: bool,
 }
 
@@ -307,7 +309,7 @@ impl WorkerState {
         self.is_connected && self.credit > 0 && self.exclusive_task.is_none()
     }
 
-    /// How many tasks it runs at once now; 0: unknown.
+    /// Returns how many tasks the worker runs at once now; 0 if unknown.
     fn runs(&self) -> usize {
         match self.concurrency {
             0 => 0,
@@ -315,12 +317,12 @@ impl WorkerState {
         }
     }
 
-    /// Whether it begins a further task at once, as far as is known.
+    /// Returns whether the worker begins a further task at once, or its concurrency is unknown.
     fn begins_at_once(&self) -> bool {
         self.concurrency == 0 || self.load < self.runs()
     }
 
-    /// Its place among the workers that may be assigned a task.
+    /// Returns the worker's entry among those that may be assigned a task, or `None`.
     fn ready_entry(&self, key: WorkerKey) -> Option<ReadyEntry> {
         let is_ready =
             self.can_receive() && !self.is_reserved && (!self.is_stalled || self.begins_at_once());
@@ -328,15 +330,16 @@ impl WorkerState {
     }
 }
 
-/// A worker's load, when it was last assigned a task, and its key.
+/// A worker's load, the position of its last assignment, and its key.
 type ReadyEntry = (usize, u64, WorkerKey);
 
-/// Workers of a class that may be assigned a task, the next one in front: sorted, since the place of a worker
-/// that was assigned one is usually at the end or close to it.
+/// The workers of a class that may be assigned a task, sorted: least loaded first, round-robin on ties.
+///
+/// A sorted deque, since a worker that receives a task moves to the end or close to it.
 #[derive(Debug, Default)]
 struct ReadyWorkers {
     entries: VecDeque<ReadyEntry>,
-    /// How many workers of the class run a suspect alone.
+    /// How many workers of the class run a suspect.
     exclusive: usize,
 }
 
@@ -357,64 +360,64 @@ impl ReadyWorkers {
     }
 }
 
-/// Which workers a task may be assigned to, of those that are ready.
+/// Which ready workers a task may be assigned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WorkerChoice {
     Any,
-    /// Those that begin it at once.
+    /// Workers that begin the task at once.
     BeginsAtOnce,
-    /// Those that have no other task.
+    /// Workers without any task.
     Idle,
 }
 
-/// A task that will not be run.
+/// A task that ends without a result of a worker.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) frame: Bytes,
     pub(crate) failure: CallFailure,
 }
 
-/// What the workers with links can do for a task.
+/// Whether a task can be assigned to a worker with a link now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// The next worker for it has so many tasks.
+    /// The least-loaded worker that can run the task has this many tasks.
     Load(usize),
-    /// The workers that can run it have no room.
+    /// The workers that can run the task have no credit.
     Full,
-    /// No connected worker can run it.
+    /// No connected worker can run the task.
     Nobody,
 }
 
-/// The tasks that are with workers, or wait for one.
+/// All tasks of a master that have not ended: those with workers, and those that wait for one.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
-    /// Those that were assigned alone, or redelivered.
+    /// Tasks that were assigned one by one, or redelivered.
     tasks: ByNumber<DispatchedTask>,
-    /// Those that were assigned as a group, by the id of the first one.
+    /// Tasks that were assigned as batches, by the id of the first one.
     batches: BTreeMap<TaskId, AssignedBatch>,
-    /// How many tasks are in these groups and have no result.
+    /// How many tasks of `batches` are not done.
     batched_tasks: usize,
-    /// Tasks that no worker has had.
+    /// The tasks that were never assigned.
     untried: Usage,
     functions: FunctionTable,
-    /// By eligibility; the tasks in the first one wait until a worker connects that can run them.
+    /// The waiting tasks, by eligibility. Those of the first pool wait until a worker connects that can run them.
     pools: Vec<TaskPool>,
-    /// The pool whose turn it was last.
+    /// The pool that was served last.
     last_pool: usize,
     workers: ByNumber<WorkerState>,
-    /// By class.
+    /// The workers that may be assigned tasks, by class.
     ready: Vec<ReadyWorkers>,
     last_task: TaskId,
     last_sequence: u64,
     max_deliver: usize,
-    /// Whether there are workers without links, which run any function.
+    /// Whether legacy workers are connected, which run any function.
     has_legacy: bool,
-    /// Since when functions are called that no worker has ever listed.
+    /// Functions that no worker has ever registered, and when a call of them was first seen.
     unknown: HashMap<Box<str>, Instant>,
 }
 
 impl Dispatch {
-    /// `max_deliver`: how many workers may be lost with a task.
+    /// Creates a dispatch in which a task fails once `max_deliver` workers were lost while they ran it.
     pub(crate) fn new(max_deliver: u32) -> Self {
         Self {
             tasks: ByNumber::default(),
@@ -434,27 +437,27 @@ impl Dispatch {
         }
     }
 
-    /// Tasks that have not ended.
+    /// Returns the number of tasks that have not ended.
     pub(crate) fn outstanding(&self) -> usize {
         self.tasks.len() + self.batched_tasks + self.untried.messages
     }
 
-    /// Whether a worker could be assigned a task that it can run.
+    /// Returns whether any worker may be assigned a task.
     pub(crate) fn has_credit(&self) -> bool {
         self.ready.iter().any(|ready| ready.first().is_some())
     }
 
-    /// How many tasks wait for workers that have no room.
+    /// Returns how many tasks wait for credit of connected workers.
     pub(crate) fn waiting(&self) -> usize {
         self.pools[1..].iter().map(|pool| pool.waiting).sum()
     }
 
-    /// How many tasks wait that no worker has had, and their bytes.
+    /// Returns how many untried tasks wait, and their bytes.
     pub(crate) fn untried(&self) -> Usage {
         self.untried
     }
 
-    /// How many of them are of a flow, and their bytes.
+    /// Returns how many untried tasks of a flow wait, and their bytes.
     pub(crate) fn untried_of(&self, flow: FlowKey) -> Usage {
         let mut usage = Usage::default();
         for pool in &self.pools {
@@ -463,14 +466,14 @@ impl Dispatch {
         usage
     }
 
-    /// Whether further tasks are accepted: a worker could be assigned one, or fewer than `ahead` wait.
+    /// Returns whether further tasks are accepted: a worker may be assigned one, or fewer than `ahead` wait.
     pub(crate) fn accepts(&self, ahead: usize) -> bool {
         let is_full = self.untried.messages >= MAX_WAITING.messages
             || self.untried.bytes >= MAX_WAITING.bytes;
         !is_full && (self.has_credit() || self.waiting() < ahead)
     }
 
-    /// How many bytes the tasks keep that workers have or have had, about. Looks at all of them.
+    /// Estimates the memory that assigned tasks occupy. Visits all of them.
     pub(crate) fn held_bytes(&self) -> usize {
         let tasks = self.tasks.values().map(|task| (1, task.frame.len()));
         let groups = self.batches.values().map(|held| &held.group);
@@ -480,7 +483,7 @@ impl Dispatch {
             .sum()
     }
 
-    /// What the workers can do for a task.
+    /// Returns whether a task could be assigned now.
     pub(crate) fn reach(&mut self, task: &Bytes) -> Reach {
         let function = self.functions.resolve(task);
         let pool = &self.pools[self.functions.eligibility(function)];
@@ -491,7 +494,7 @@ impl Dispatch {
         first.map_or(Reach::Full, |(load, ..)| Reach::Load(load))
     }
 
-    /// A worker is connected; for the first time with what it has said of itself.
+    /// Adds a worker that has connected, or that has returned, in which case the other arguments are ignored.
     pub(crate) fn connect(
         &mut self,
         key: WorkerKey,
@@ -521,7 +524,7 @@ impl Dispatch {
         let class = worker.class;
         self.ready
             .resize_with(self.functions.classes(), ReadyWorkers::default);
-        // A worker that returns has the credit that it had.
+        // A worker that returns keeps its credit.
         self.change(key, |worker| worker.is_connected = true);
         self.unknown.clear();
         if self.functions.connect(class) {
@@ -529,7 +532,7 @@ impl Dispatch {
         }
     }
 
-    /// Workers without links, which run any function, are connected, or not any more.
+    /// Sets whether legacy workers are connected, which run any function.
     pub(crate) fn set_legacy(&mut self, has_legacy: bool) {
         self.has_legacy = has_legacy;
     }
@@ -553,7 +556,7 @@ impl Dispatch {
         }
     }
 
-    /// Sets how many more tasks a worker accepts.
+    /// Sets how many further tasks a worker accepts.
     pub(crate) fn set_credit(&mut self, key: WorkerKey, credit: u64) {
         self.change(key, |worker| worker.credit = credit);
     }
@@ -561,14 +564,14 @@ impl Dispatch {
     /// Sets how many tasks of a worker wait for other calls.
     pub(crate) fn set_lent_slots(&mut self, key: WorkerKey, tasks: u32) {
         let tasks = tasks as usize;
-        // Every header says it, and it seldom changes.
+        // Every header carries the number, and it seldom changes.
         let worker = self.workers.get(&key);
         if worker.is_some_and(|worker| worker.lent_slots != tasks) {
             self.change(key, |worker| worker.lent_slots = tasks);
         }
     }
 
-    /// Sorts the waiting tasks into pools again, since the workers that can run them have changed.
+    /// Sorts the waiting tasks into new pools, after the eligible workers of functions have changed.
     fn rebuild_pools(&mut self) {
         let reserved = self.workers.iter().filter(|(_, worker)| worker.is_reserved);
         for key in reserved.map(|(&key, _)| key).collect::<Vec<_>>() {
@@ -605,7 +608,7 @@ impl Dispatch {
         &mut self.pools[self.functions.eligibility(function)]
     }
 
-    /// Receives tasks of a client, which then wait for a worker.
+    /// Accepts tasks of a client, which then wait for a worker.
     pub(crate) fn submit(&mut self, group: Group, flow: Flow) {
         self.untried.messages += group.len();
         self.untried.bytes += group.bytes();
@@ -624,7 +627,7 @@ impl Dispatch {
         pool.untried.push(flow, untried, usage);
     }
 
-    /// Lets a task wait for another worker, before those that no worker has had.
+    /// Queues a task for another worker, ahead of the untried tasks.
     fn redeliver(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
@@ -643,7 +646,7 @@ impl Dispatch {
         queue.push_back(id);
     }
 
-    /// The next tasks that are assigned, with the id of the first one, and the worker that receives them.
+    /// Assigns the next task or batch. Returns the worker, the id of the first task and the messages.
     pub(crate) fn assign(&mut self, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
         let pools = self.pools.len() - 1;
         for offset in 0..pools {
@@ -664,7 +667,7 @@ impl Dispatch {
             return Some(assigned);
         }
         let eligibility = &self.pools[index].eligibility;
-        // A worker that still prefetches never gets to the redelivered tasks.
+        // A worker that keeps prefetching untried tasks would never have a free slot for redelivered ones.
         let are_lost_first = self
             .pools
             .iter()
@@ -682,7 +685,7 @@ impl Dispatch {
         self.assign_untried(index, key, choice, now)
     }
 
-    /// The next worker of those that can run a task.
+    /// Returns the least-loaded ready worker among those that are eligible.
     fn pick(&self, eligibility: &Eligibility, choice: WorkerChoice) -> Option<ReadyEntry> {
         let first = |&class: &ClassId| {
             let ready = &self.ready[class];
@@ -698,17 +701,17 @@ impl Dispatch {
         eligibility.iter().filter_map(first).min().copied()
     }
 
-    /// Assigns a task that waits again.
+    /// Assigns a redelivered task.
     fn reassign(&mut self, id: TaskId, key: WorkerKey, now: Instant) -> (WorkerKey, TaskId, Group) {
         self.add_load(key, 1, now);
-        let task = self.tasks.get_mut(&id).expect("it waits");
+        let task = self.tasks.get_mut(&id).expect("a waiting task exists");
         task.assign(key, self.last_sequence);
         let (function, group) = (task.function, task.frame.clone().into());
         self.pool(function).waiting -= 1;
         (key, id, group)
     }
 
-    /// Assigns a suspect to a worker that has no other task, or reserves a worker for it.
+    /// Assigns a suspect to an idle worker, or reserves a worker for it.
     fn assign_suspect(&mut self, index: usize, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
         let pool = &self.pools[index];
         let id = *pool.suspects.front()?;
@@ -741,7 +744,7 @@ impl Dispatch {
         Some(self.reassign(id, key, now))
     }
 
-    /// Lets the worker with the fewest tasks receive no others, so that it gets idle.
+    /// Reserves the least-loaded worker for a suspect, so that it becomes idle.
     fn reserve(&mut self, index: usize, now: Instant) {
         let eligibility = &self.pools[index].eligibility;
         let workers = self.workers.iter().filter(|(_, worker)| {
@@ -756,8 +759,8 @@ impl Dispatch {
         }
     }
 
-    /// Assigns as many tasks of the next client as its worker has room for, and as are fair to other workers
-    /// and clients.
+    /// Assigns tasks of the next client: as many as the worker has credit for and as leave fair shares to other
+    /// workers and clients.
     fn assign_untried(
         &mut self,
         index: usize,
@@ -814,7 +817,7 @@ impl Dispatch {
         Some((key, id, group))
     }
 
-    /// How many of the waiting tasks the next worker may have, so that others get as many.
+    /// Returns how many waiting tasks the least-loaded worker may receive, so that the loads become equal.
     fn fair_share(&self, eligibility: &Eligibility, waiting: usize) -> usize {
         let (mut least, mut next, mut workers) = (None, None, 0);
         for &class in eligibility {
@@ -840,7 +843,7 @@ impl Dispatch {
         ahead + rest.div_ceil(workers.max(1))
     }
 
-    /// A worker was assigned tasks.
+    /// Records that a worker was assigned tasks.
     fn add_load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
         self.last_sequence += 1;
         let sequence = self.last_sequence;
@@ -854,9 +857,12 @@ impl Dispatch {
         });
     }
 
-    /// A worker has sent one result, the last one, for each of several consecutive tasks. Returns for how many
-    /// of them, from the first one on, nothing else is to be considered: these count, and
-    /// [`remove_load`](Self::unload) is to be called for them. The others are to be reported one by one.
+    /// Ends several consecutive tasks, for each of which a worker has sent one result, its last.
+    ///
+    /// Returns how many tasks ended, from the first one on. The caller passes on their results, and calls
+    /// [`remove_load`](Self::remove_load) for them. The results of the others need
+    /// [`record_result`](Self::record_result) and [`finish`](Self::finish), since another worker or an earlier result
+    /// is involved.
     pub(crate) fn finish_range(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
         let mut counted = 0;
         while counted < tasks {
@@ -874,8 +880,8 @@ impl Dispatch {
         counted
     }
 
-    /// Ends up to `most` tasks of one group, from this one on. Returns how many: none if one of them is not the
-    /// worker's, or has ended.
+    /// Ends up to `most` tasks of one batch, from this one on. Returns how many: 0 if the batch is with another worker,
+    /// or one of them has ended.
     fn finish_in_batch(&mut self, key: WorkerKey, id: TaskId, most: usize) -> usize {
         let Some((&begin, batch)) = self.batches.range_mut(..=id).next_back() else {
             return 0;
@@ -896,7 +902,7 @@ impl Dispatch {
         end - index
     }
 
-    /// Ends a task if this worker is the only one that it was assigned to, and this its only result.
+    /// Ends a task that was assigned to this worker only and has no earlier result. Returns whether it did.
     fn finish_single(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Entry::Occupied(task) = self.tasks.entry(id) else {
             return false;
@@ -908,7 +914,7 @@ impl Dispatch {
         is_only
     }
 
-    /// Splits the group that a task is in, if it is in one.
+    /// Splits the batch that contains a task, if there is one, into single tasks.
     fn split_batch(&mut self, id: TaskId) {
         let Some((&first, batch)) = self.batches.range(..=id).next_back() else {
             return;
@@ -916,7 +922,7 @@ impl Dispatch {
         if id - first >= batch.group.len() as u64 {
             return;
         }
-        let batch = self.batches.remove(&first).expect("it was just there");
+        let batch = self.batches.remove(&first).expect("the batch was found");
         self.batched_tasks -= batch.left;
         for (index, frame) in batch.group.frames().enumerate() {
             if !batch.is_done(index) {
@@ -927,7 +933,7 @@ impl Dispatch {
         }
     }
 
-    /// A task, taken out of the group that it may be in.
+    /// Returns a task. Splits its batch if it is part of one.
     fn task(&mut self, id: TaskId) -> Option<&mut DispatchedTask> {
         if !self.tasks.contains_key(&id) {
             self.split_batch(id);
@@ -935,8 +941,7 @@ impl Dispatch {
         self.tasks.get_mut(&id)
     }
 
-    /// Whether the worker was never assigned this task, as far as is known: of a task that has ended, only the
-    /// id is.
+    /// Returns whether the worker was certainly never assigned this task. Of an ended task only the id is known.
     pub(crate) fn is_stray(&mut self, key: WorkerKey, id: TaskId) -> bool {
         if id == 0 || id > self.last_task {
             return true;
@@ -946,7 +951,7 @@ impl Dispatch {
         !self.task(id).is_none_or(is_holder)
     }
 
-    /// A worker has sent a result. Returns whether it counts: it is the first of its kind.
+    /// Records a result of a worker. Returns whether it counts: no other worker has sent as many results before.
     pub(crate) fn record_result(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Some(task) = self.task(id) else {
             return false;
@@ -960,19 +965,21 @@ impl Dispatch {
         is_new
     }
 
-    /// The message of a task that has not ended, and was assigned.
+    /// Returns the message of an assigned task that has not ended.
     pub(crate) fn frame(&mut self, id: TaskId) -> Option<&Bytes> {
         self.task(id).map(|task| &task.frame)
     }
 
-    /// The message of a task that has not ended, if no result of it was passed on.
+    /// Returns the message of a task that has not ended, if none of its results was passed on.
     pub(crate) fn unanswered(&mut self, id: TaskId) -> Option<Bytes> {
         let task = self.task(id).filter(|task| task.passed_on == 0);
         task.map(|task| task.frame.clone())
     }
 
-    /// A worker has sent all results of a task. Returns whether that counts: then it has one task less, for
-    /// which [`remove_load`](Self::unload) is to be called.
+    /// Ends a task of which a worker has sent all results.
+    ///
+    /// Returns whether the task counted towards the worker's load: then the caller calls
+    /// [`remove_load`](Self::remove_load).
     pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {
         if self.task(id).is_none() {
             return false;
@@ -1004,14 +1011,14 @@ impl Dispatch {
         has_load
     }
 
-    /// A worker may receive other tasks again, if it ran this one alone.
+    /// Lets a worker receive other tasks again, if it ran this one exclusively.
     fn end_exclusive(&mut self, key: WorkerKey, id: TaskId) {
         self.change(key, |worker| {
             worker.exclusive_task.take_if(|task| *task == id);
         });
     }
 
-    /// A worker has finished so many tasks.
+    /// Records that a worker has finished tasks.
     pub(crate) fn remove_load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
         if tasks > 0 {
             self.change(key, |worker| {
@@ -1022,8 +1029,9 @@ impl Dispatch {
         }
     }
 
-    /// A worker returns a task that it has not finished and will not: it is redelivered, and no death is
-    /// counted. Returns whether the worker had it.
+    /// Redelivers a task that a worker returns unfinished, without counting a death.
+    ///
+    /// Returns whether the worker had the task.
     pub(crate) fn return_task(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Some(task) = self.task(id) else {
             return false;
@@ -1033,7 +1041,7 @@ impl Dispatch {
             return false;
         };
         if task.holders.remove(index).is_lost {
-            // It was redelivered when the worker was lost.
+            // The task was redelivered when the worker was lost.
             return true;
         }
         self.end_exclusive(key, id);
@@ -1042,8 +1050,9 @@ impl Dispatch {
         true
     }
 
-    /// A worker is lost: its tasks are redelivered. A result that it sends all the same counts, if it is the
-    /// first.
+    /// Redelivers the tasks of a lost worker. Tasks that may not be redelivered are added to `failed`.
+    ///
+    /// A result that the worker still sends counts if it is the first one.
     pub(crate) fn lose_worker(
         &mut self,
         key: WorkerKey,
@@ -1071,7 +1080,7 @@ impl Dispatch {
         for first in batch.map(|(&first, _)| first).collect::<Vec<_>>() {
             self.split_batch(first);
         }
-        // Rare, so the tasks of a worker are not indexed.
+        // Losses are rare, so tasks are not indexed by worker.
         let mut held = Vec::new();
         for (&id, task) in &mut self.tasks {
             let mut holders = task.holders.iter_mut();
@@ -1087,14 +1096,14 @@ impl Dispatch {
         };
         for (index, (_, id)) in held.into_iter().enumerate() {
             let is_begun = exclusive.map_or(index < begun, |task| task == id);
-            let task = self.tasks.get_mut(&id).expect("a worker had it");
+            let task = self.tasks.get_mut(&id).expect("the task was found above");
             task.was_lost = true;
             if is_begun {
                 let worker = name.clone();
                 task.deaths.push(WorkerDeath { worker, loss });
             }
-            // Results may have been lost as well, so that a task behind others may have been begun, unless the
-            // worker has said goodbye.
+            // A task behind others may have been begun too, if results were lost with the worker. A worker that left
+            // has delivered its results.
             let may_have_run = is_begun || loss != WorkerLoss::Left;
             let failure = if may_have_run && self.functions.is_at_most_once(class, task.function) {
                 format!("worker `{name}` was lost ({loss}), and the task must not be run twice")
@@ -1107,7 +1116,7 @@ impl Dispatch {
                 self.redeliver(id);
                 continue;
             };
-            let task = self.tasks.remove(&id).expect("it was just there");
+            let task = self.tasks.remove(&id).expect("the task was found above");
             failed.push(Failed {
                 frame: task.frame,
                 failure: CallFailure::unavailable(failure.into()),
@@ -1115,7 +1124,7 @@ impl Dispatch {
         }
     }
 
-    /// A worker has left, or its session has ended.
+    /// Removes a worker that has left, or whose session has expired.
     pub(crate) fn remove_worker(&mut self, key: WorkerKey, failed: &mut Vec<Failed>) {
         self.lose_worker(key, WorkerLoss::Left, failed);
         if let Some(worker) = self.workers.remove(&key) {
@@ -1123,8 +1132,9 @@ impl Dispatch {
         }
     }
 
-    /// Removes the waiting tasks whose deadline has passed, and the calls of functions that no worker has; and
-    /// looks for workers that have stalled. To be called regularly.
+    /// Fails waiting tasks whose deadline has passed and calls of unknown functions, and detects stalled workers.
+    ///
+    /// The owner calls it in regular intervals.
     pub(crate) fn expire(&mut self, now: Instant, failed: &mut Vec<Failed>) {
         let is_stalled = |worker: &WorkerState| {
             worker.load > 0 && now.saturating_duration_since(worker.progress) >= STALL_TIMEOUT
@@ -1190,7 +1200,7 @@ impl Dispatch {
         self.expire_unknown(now, failed);
     }
 
-    /// Removes the calls of functions that no worker has ever listed, after a while.
+    /// Fails the calls of functions that no worker has registered within [`UNKNOWN_FUNCTION_TIMEOUT`].
     fn expire_unknown(&mut self, now: Instant, failed: &mut Vec<Failed>) {
         if self.pools[0].waiting == 0 || self.has_legacy || !self.functions.has_workers() {
             self.unknown.clear();
@@ -1240,12 +1250,12 @@ impl Dispatch {
         }
     }
 
-    /// Whether a worker has been connected before.
+    /// Returns whether the worker was connected before.
     pub(crate) fn has_worker(&self, key: WorkerKey) -> bool {
         self.workers.contains_key(&key)
     }
 
-    /// Why tasks wait that no connected worker can run, if there are any.
+    /// Explains why tasks wait that no connected worker can run, if there are any.
     pub(crate) fn wait_cause(&self) -> Option<String> {
         let waiting = self.pools[0].waiting;
         if waiting == 0 || self.has_legacy {
@@ -1260,13 +1270,14 @@ impl Dispatch {
         })
     }
 
-    /// Whether tasks wait that no connected worker can run.
+    /// Returns whether tasks wait that no connected worker can run.
     pub(crate) fn has_unassignable(&self) -> bool {
         self.pools[0].waiting > 0
     }
 
-    /// Takes out the tasks that no worker with a link can run, for workers without links. Tasks that a worker
-    /// may have died of stay.
+    /// Removes and returns the tasks that no connected worker can run, for legacy workers.
+    ///
+    /// Tasks that may have caused the loss of a worker stay.
     pub(crate) fn take_unassignable(&mut self) -> Vec<(Flow, Group)> {
         let pool = &mut self.pools[0];
         if pool.waiting == 0 {
@@ -1295,7 +1306,7 @@ impl Dispatch {
     }
 }
 
-/// The messages of a group whose deadline has passed, and the others.
+/// Splits a batch into the messages whose deadline has passed, and the others.
 fn expired(group: &Group, now: Deadline) -> (Vec<Bytes>, Option<Group>) {
     let has_passed =
         |frame: &Bytes| TaskExpiry::Unread.has_passed(now, std::iter::once(frame.clone()));

@@ -1,4 +1,4 @@
-//! Tests of the scheduling of tasks: at the bounds, and against models with random workers and faults.
+//! Tests of scheduling and redelivery: at the bounds, and against models with random workers and faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ fn functions(names: &[&str]) -> Vec<Function> {
     names.iter().map(function).collect()
 }
 
-/// A dispatch, and what time it is.
+/// A dispatch and its clock.
 struct Rig {
     dispatch: Dispatch,
     now: Instant,
@@ -46,10 +46,10 @@ impl Rig {
         }
     }
 
-    /// Workers `0..`, each with this much room, whose concurrency is unknown.
-    fn new(rooms: &[u64]) -> Self {
+    /// Workers `0..` with this credit each, whose concurrency is unknown.
+    fn new(credits: &[u64]) -> Self {
         let mut rig = Self::empty();
-        for (key, &credit) in rooms.iter().enumerate() {
+        for (key, &credit) in credits.iter().enumerate() {
             rig.connect(key as u64, &["work", "once"], 0, credit);
         }
         rig
@@ -86,7 +86,7 @@ impl Rig {
         self.dispatch.submit(group, Flow::new(client));
     }
 
-    /// Which worker is assigned how many tasks from which on, until none is.
+    /// Assigns all batches. Returns for each the worker, the id of the first task, and the number of tasks.
     fn assigned_groups(&mut self) -> Vec<(WorkerKey, TaskId, usize)> {
         let now = self.now;
         std::iter::from_fn(|| self.dispatch.assign(now))
@@ -94,7 +94,7 @@ impl Rig {
             .collect()
     }
 
-    /// Which worker is assigned which task, until none is.
+    /// Assigns all tasks. Returns for each batch the worker and the id of the first task.
     fn assigned(&mut self) -> Vec<(WorkerKey, TaskId)> {
         let groups = self.assigned_groups().into_iter();
         groups.map(|(key, id, _)| (key, id)).collect()
@@ -141,12 +141,12 @@ fn with_deadline(function: &'static str, deadline: Duration) -> Bytes {
 }
 
 #[test]
-fn tasks_go_to_the_least_loaded_worker_round_robin_on_ties() {
+fn dispatch_assigns_tasks_to_the_least_loaded_worker_round_robin_on_ties() {
     let mut rig = Rig::new(&[2, 1, 2]);
     rig.call("work", 6);
     assert_eq!(rig.assigned(), [(0, 1), (1, 2), (2, 3), (0, 4), (2, 5)]);
     assert!(!rig.has_credit());
-    // The worker that is done receives the next one.
+    // The worker that has finished its task receives the next one.
     assert!(rig.record_result(1, 2));
     assert!(rig.done(1, 2));
     rig.set_credit(1, 1);
@@ -155,7 +155,7 @@ fn tasks_go_to_the_least_loaded_worker_round_robin_on_ties() {
 }
 
 #[test]
-fn tasks_of_a_lost_worker_are_redelivered_before_untried_ones() {
+fn dispatch_redelivers_tasks_of_a_lost_worker_before_untried_ones() {
     let mut rig = Rig::new(&[2, 0]);
     rig.call("work", 3);
     assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
@@ -175,15 +175,18 @@ fn first_result_of_a_redelivered_task_counts() {
     rig.lost(0);
     rig.set_credit(1, 1);
     assert_eq!(rig.assigned(), [(1, 1)]);
-    // The result that was passed on is not passed on again; the next one is, whichever worker sends it.
+    // A first result counts once; the next second result counts too, whichever worker sends it.
     assert!(!rig.record_result(1, 1));
     assert!(rig.record_result(0, 1));
     assert!(!rig.record_result(1, 1));
-    assert!(!rig.done(0, 1), "it has no task less: it was lost");
-    assert!(!rig.record_result(1, 1), "it is done");
+    assert!(
+        !rig.done(0, 1),
+        "the task of a lost worker counts for no load"
+    );
+    assert!(!rig.record_result(1, 1), "the task has ended");
     assert!(!rig.done(1, 1));
     assert_eq!(rig.outstanding(), 0);
-    // A worker that was only thought to be lost receives tasks again, and so does the other one.
+    // A worker that was wrongly considered lost receives tasks again, and so does the other one.
     rig.reconnect(0, 1);
     rig.set_credit(1, 1);
     rig.call("work", 2);
@@ -191,7 +194,7 @@ fn first_result_of_a_redelivered_task_counts() {
 }
 
 #[test]
-fn worker_that_returns_with_the_same_room_receives_tasks_again() {
+fn worker_that_returns_keeps_its_credit_and_receives_tasks_again() {
     let mut rig = Rig::new(&[1]);
     rig.lost(0);
     rig.call("work", 1);
@@ -201,7 +204,7 @@ fn worker_that_returns_with_the_same_room_receives_tasks_again() {
 }
 
 #[test]
-fn waiting_task_may_be_answered_by_a_lost_worker() {
+fn result_of_a_lost_worker_ends_a_waiting_task() {
     let mut rig = Rig::new(&[1, 0]);
     rig.call("work", 2);
     rig.assigned();
@@ -215,7 +218,7 @@ fn waiting_task_may_be_answered_by_a_lost_worker() {
 }
 
 #[test]
-fn task_at_its_last_attempt_fails_with_the_workers_and_how_they_were_lost() {
+fn failure_after_max_deliver_names_the_lost_workers_and_causes() {
     let mut rig = Rig::new(&[1, 1, 1]);
     rig.call("work", 1);
     let losses = [
@@ -232,7 +235,7 @@ fn task_at_its_last_attempt_fails_with_the_workers_and_how_they_were_lost() {
                     `w1` (no sign of life for 15s), `w2` (left)";
     assert_eq!(rig.lost_by(2, losses[2]), [expected]);
     assert_eq!(rig.outstanding(), 0);
-    assert!(!rig.record_result(0, 1), "too late");
+    assert!(!rig.record_result(0, 1), "the task has failed");
 }
 
 #[test]
@@ -256,7 +259,7 @@ fn at_most_once_task_fails_unless_its_worker_left_before_it_began() {
 }
 
 #[test]
-fn worker_answers_only_for_tasks_that_it_has() {
+fn results_of_tasks_that_a_worker_does_not_have_do_not_count() {
     let mut rig = Rig::new(&[1, 1]);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(0, 1)]);
@@ -267,11 +270,11 @@ fn worker_answers_only_for_tasks_that_it_has() {
     let strays = [(1, 1), (0, 0), (0, 2), (0, 1)].map(|(key, id)| rig.is_stray(key, id));
     assert_eq!(strays, [true, true, true, false]);
     rig.done(0, 1);
-    assert!(!rig.is_stray(0, 1), "it may have been its own");
+    assert!(!rig.is_stray(0, 1), "of an ended task only the id is known");
 }
 
 #[test]
-fn group_is_shared_among_workers_with_room() {
+fn batch_is_shared_among_workers_with_credit() {
     let mut rig = Rig::new(&[100, 100, 3]);
     rig.group(1, 20);
     assert_eq!(
@@ -282,7 +285,7 @@ fn group_is_shared_among_workers_with_room() {
 }
 
 #[test]
-fn group_is_shared_among_unlike_workers_with_room() {
+fn batch_is_shared_among_eligible_workers_of_different_classes() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 0, 100);
     rig.connect(1, &["work", "other"], 0, 100);
@@ -291,14 +294,14 @@ fn group_is_shared_among_unlike_workers_with_room() {
     assert_eq!(rig.assigned_groups(), [(0, 1, 5), (1, 6, 5)]);
     rig.call("other", 6);
     rig.assigned_groups();
-    // The one with fewer receives more, up to as many as the other, and half of the rest.
+    // The worker with fewer tasks receives as many as the other one has more, and half of the rest.
     rig.connect(3, &["work"], 0, 100);
     rig.group(1, 12);
     assert_eq!(rig.assigned_groups()[0], (3, 17, 8));
 }
 
 #[test]
-fn worker_with_fewer_tasks_receives_more_of_a_group() {
+fn least_loaded_worker_receives_more_of_a_batch() {
     let mut rig = Rig::new(&[100, 0]);
     rig.group(1, 10);
     assert_eq!(rig.assigned_groups(), [(0, 1, 10)]);
@@ -308,22 +311,22 @@ fn worker_with_fewer_tasks_receives_more_of_a_group() {
 }
 
 #[test]
-fn results_of_consecutive_tasks_count_at_once() {
+fn results_of_consecutive_tasks_end_their_batches() {
     let mut rig = Rig::new(&[8, 0]);
     rig.group(1, 4);
     rig.group(1, 4);
     assert_eq!(rig.assigned_groups(), [(0, 1, 4), (0, 5, 4)]);
-    assert_eq!(rig.finish_range(1, 1, 4), 0, "another worker has them");
+    assert_eq!(rig.finish_range(1, 1, 4), 0, "another worker has the tasks");
     assert_eq!(rig.finish_range(0, 1, 2), 2);
-    assert_eq!(rig.finish_range(0, 2, 2), 0, "the second one is done");
+    assert_eq!(rig.finish_range(0, 2, 2), 0, "the second task has ended");
     assert_eq!(rig.outstanding(), 6);
-    assert_eq!(rig.finish_range(0, 3, 4), 4, "of both groups");
-    assert_eq!(rig.finish_range(0, 7, 9), 2, "there are no more");
+    assert_eq!(rig.finish_range(0, 3, 4), 4, "of both batches");
+    assert_eq!(rig.finish_range(0, 7, 9), 2, "only two tasks are left");
     assert_eq!((rig.outstanding(), rig.batches.len()), (0, 0));
 }
 
 #[test]
-fn rest_of_a_group_of_a_lost_worker_is_redelivered() {
+fn unfinished_part_of_a_batch_of_a_lost_worker_is_redelivered() {
     let mut rig = Rig::new(&[6, 0]);
     rig.group(1, 6);
     assert_eq!(rig.assigned_groups(), [(0, 1, 6)]);
@@ -331,7 +334,7 @@ fn rest_of_a_group_of_a_lost_worker_is_redelivered() {
     assert_eq!(rig.lost(0), [""; 0]);
     rig.set_credit(1, 9);
     assert_eq!(rig.assigned(), [(1, 1), (1, 4), (1, 5), (1, 6)]);
-    // The worker that was thought to be lost is first with one.
+    // The worker that was considered lost sends a result first.
     assert_eq!(rig.finish_range(0, 4, 1), 0);
     assert!(rig.record_result(0, 4));
     rig.done(0, 4);
@@ -341,7 +344,7 @@ fn rest_of_a_group_of_a_lost_worker_is_redelivered() {
 }
 
 #[test]
-fn task_of_a_group_may_have_several_results() {
+fn task_of_a_batch_may_have_several_results() {
     let mut rig = Rig::new(&[3]);
     rig.group(1, 3);
     rig.assigned();
@@ -355,24 +358,28 @@ fn task_of_a_group_may_have_several_results() {
 }
 
 #[test]
-fn only_result_ends_a_task_at_once_unless_another_worker_or_result_is_to_be_considered() {
+fn finish_range_stops_at_tasks_with_other_workers_or_earlier_results() {
     let mut rig = Rig::new(&[4, 0]);
     rig.call("work", 4);
     rig.assigned();
-    assert_eq!(rig.finish_range(1, 1, 1), 0, "another worker has it");
+    assert_eq!(rig.finish_range(1, 1, 1), 0, "another worker has the task");
     assert_eq!(rig.finish_range(0, 0, 1), 0, "no task has this id");
     assert_eq!(rig.finish_range(0, u64::MAX, 2), 0);
     assert!(rig.record_result(0, 2));
     assert_eq!(
         rig.finish_range(0, 1, 4),
         1,
-        "the second one has another result"
+        "the second task has an earlier result"
     );
     assert_eq!(rig.finish_range(0, 1, 1), 0, "it has ended");
     rig.return_task(0, 3);
-    assert_eq!(rig.finish_range(0, 3, 1), 0, "no worker has it");
+    assert_eq!(rig.finish_range(0, 3, 1), 0, "the task was returned");
     rig.lost(0);
-    assert_eq!(rig.finish_range(0, 4, 1), 0, "it waits for another worker");
+    assert_eq!(
+        rig.finish_range(0, 4, 1),
+        0,
+        "the task waits for another worker"
+    );
     assert_eq!(rig.outstanding(), 3);
 }
 
@@ -397,7 +404,7 @@ fn waiting_tasks_fail_at_their_deadline() {
     assert_eq!(rig.assigned(), [(0, 1)]);
     assert_eq!(rig.untried, Usage::default());
 
-    // A redelivered one as well, but none that is with a worker.
+    // A redelivered task fails at its deadline too, but no task that is with a worker.
     rig.submit(late.into(), Flow::new(1));
     assert_eq!(rig.assigned(), [(0, 2)]);
     assert_eq!(rig.passed(Duration::ZERO), []);
@@ -408,7 +415,7 @@ fn waiting_tasks_fail_at_their_deadline() {
 }
 
 #[test]
-fn failure_at_the_deadline_says_which_workers_are_missing() {
+fn failure_at_the_deadline_names_the_missing_workers() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 0, 1);
     rig.connect(1, &["other"], 0, 1);
@@ -427,7 +434,7 @@ fn failure_at_the_deadline_says_which_workers_are_missing() {
 }
 
 #[test]
-fn task_is_assigned_only_to_workers_that_have_its_function() {
+fn dispatch_assigns_a_task_only_to_workers_that_have_its_function() {
     let mut rig = Rig::empty();
     rig.connect(0, &["render"], 0, 9);
     rig.connect(1, &["parse"], 0, 9);
@@ -435,10 +442,10 @@ fn task_is_assigned_only_to_workers_that_have_its_function() {
     assert_eq!(rig.assigned(), [(0, 1), (0, 2), (0, 3)]);
     rig.call("parse", 2);
     assert_eq!(rig.assigned(), [(1, 4), (1, 5)]);
-    // Every worker has `echo`.
+    // Every worker can run `echo`.
     rig.call("echo", 2);
     assert_eq!(rig.assigned(), [(1, 6), (0, 7)]);
-    // A worker without a list has any function.
+    // A worker that lists no functions runs any.
     rig.connect(2, &[], 0, 2);
     rig.call("render", 1);
     rig.call("whatever", 1);
@@ -452,7 +459,10 @@ fn tasks_of_one_function_do_not_wait_behind_those_of_another() {
     rig.connect(1, &["parse"], 0, 1);
     rig.call("render", 300);
     rig.assigned();
-    assert!(rig.has_credit() && rig.accepts(0), "for the other function");
+    assert!(
+        rig.has_credit() && rig.accepts(0),
+        "workers of the other function have credit"
+    );
     rig.call("parse", 1);
     assert_eq!(rig.assigned(), [(1, 2)]);
     assert_eq!(rig.waiting(), 299);
@@ -460,7 +470,7 @@ fn tasks_of_one_function_do_not_wait_behind_those_of_another() {
 }
 
 #[test]
-fn backlog_for_busy_workers_is_bounded_also_beside_idle_ones() {
+fn waiting_tasks_of_busy_workers_are_bounded_though_others_are_idle() {
     let mut rig = Rig::empty();
     rig.connect(0, &["render"], 0, 0);
     rig.connect(1, &["parse"], 0, 1);
@@ -484,7 +494,7 @@ fn backlog_for_busy_workers_is_bounded_also_beside_idle_ones() {
 }
 
 #[test]
-fn pools_of_unlike_functions_take_turns() {
+fn pools_of_different_functions_take_turns() {
     let mut rig = Rig::empty();
     rig.connect(0, &["a", "b"], 0, 0);
     rig.connect(1, &["b"], 0, 0);
@@ -500,7 +510,7 @@ fn pools_of_unlike_functions_take_turns() {
 }
 
 #[test]
-fn waiting_tasks_are_for_workers_that_connect_later() {
+fn waiting_tasks_are_assigned_to_workers_that_connect_later() {
     let mut rig = Rig::empty();
     rig.call("render", 1);
     rig.connect(0, &["parse"], 0, 9);
@@ -510,20 +520,20 @@ fn waiting_tasks_are_for_workers_that_connect_later() {
     rig.connect(1, &["render"], 0, 9);
     assert_eq!(rig.assigned(), [(1, 1), (1, 2)]);
     assert!(!rig.has_unassignable());
-    // Tasks of the last worker that has a function wait for the next one.
+    // After the loss of the last worker with a function, its tasks wait for the next one.
     rig.lost(1);
     assert_eq!((rig.assigned(), rig.waiting()), (vec![], 0));
     assert_eq!(
         rig.passed(10 * UNKNOWN_FUNCTION_TIMEOUT),
         [],
-        "it was known before"
+        "a worker has had the function"
     );
     rig.connect(2, &["render", "more"], 0, 9);
     assert_eq!(rig.assigned(), [(2, 1), (2, 2)]);
 }
 
 #[test]
-fn function_that_no_worker_has_listed_fails_after_a_grace() {
+fn call_of_an_unknown_function_fails_after_its_timeout() {
     let mut rig = Rig::empty();
     rig.call("rendr", 2);
     for _ in 0..2 {
@@ -545,7 +555,7 @@ fn function_that_no_worker_has_listed_fails_after_a_grace() {
     // Further calls fail at once.
     rig.call("rendr", 1);
     assert_eq!(rig.passed(Duration::ZERO), vec![expected]);
-    // Once none is left, the name is forgotten.
+    // The name is forgotten once no call of it waits.
     rig.call("colour", 1);
     rig.passed(Duration::ZERO);
     assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT).len(), 1);
@@ -553,7 +563,7 @@ fn function_that_no_worker_has_listed_fails_after_a_grace() {
     rig.call("rendr", 1);
     assert_eq!(rig.passed(Duration::ZERO), []);
 
-    // With workers without links it may be theirs.
+    // A legacy worker may have the function.
     rig.set_legacy(true);
     assert_eq!(rig.passed(10 * UNKNOWN_FUNCTION_TIMEOUT), []);
     let unassignable: Vec<_> = rig
@@ -567,7 +577,7 @@ fn function_that_no_worker_has_listed_fails_after_a_grace() {
 }
 
 #[test]
-fn unknown_function_waits_anew_if_a_worker_connects() {
+fn wait_for_an_unknown_function_restarts_when_a_worker_connects() {
     let mut rig = Rig::empty();
     rig.connect(0, &["a"], 0, 9);
     rig.call("b", 1);
@@ -576,7 +586,7 @@ fn unknown_function_waits_anew_if_a_worker_connects() {
     assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT), []);
     assert_eq!(rig.passed(UNKNOWN_FUNCTION_TIMEOUT).len(), 1);
 
-    // A task of a worker without a list that was lost, which no other one can run.
+    // The task of a lost worker without a list, whose function no other worker has.
     rig.connect(2, &[], 0, 9);
     rig.call("b", 1);
     assert_eq!(rig.assigned(), [(2, 1)]);
@@ -587,7 +597,7 @@ fn unknown_function_waits_anew_if_a_worker_connects() {
 }
 
 #[test]
-fn names_of_unknown_functions_are_bounded() {
+fn remembered_names_of_unknown_functions_are_bounded() {
     let mut rig = Rig::empty();
     rig.connect(0, &["a"], 0, 9);
     for number in 0..MAX_UNKNOWN_NAMES + 1 {
@@ -598,7 +608,7 @@ fn names_of_unknown_functions_are_bounded() {
 }
 
 #[test]
-fn absent_tasks_are_taken_for_workers_without_links_unless_they_are_suspect() {
+fn unassignable_tasks_are_taken_for_legacy_workers_unless_they_are_suspects() {
     let mut rig = Rig::empty();
     rig.connect(0, &["a"], 1, 9);
     rig.connect(1, &["b"], 1, 9);
@@ -619,7 +629,7 @@ fn absent_tasks_are_taken_for_workers_without_links_unless_they_are_suspect() {
 }
 
 #[test]
-fn reach_says_what_workers_can_do_for_a_task() {
+fn reach_reports_load_missing_credit_and_missing_workers() {
     let mut rig = Rig::empty();
     let frame = |name| Message::new(name, "x").into_frame();
     assert_eq!(rig.reach(&frame("m.a")), Reach::Nobody);
@@ -634,7 +644,7 @@ fn reach_says_what_workers_can_do_for_a_task() {
 }
 
 #[test]
-fn clients_share_workers_fairly() {
+fn dispatch_serves_clients_fairly() {
     let mut rig = Rig::new(&[1]);
     rig.group(1, 100);
     for _ in 0..3 {
@@ -653,7 +663,7 @@ fn clients_share_workers_fairly() {
 }
 
 #[test]
-fn group_is_given_in_small_parts_while_other_clients_wait() {
+fn batch_is_assigned_in_small_parts_while_other_clients_wait() {
     let mut rig = Rig::new(&[0]);
     rig.group(1, 100);
     rig.group(2, 100);
@@ -663,7 +673,7 @@ fn group_is_given_in_small_parts_while_other_clients_wait() {
     let sizes: Vec<_> = sizes.collect();
     assert_eq!(sizes[..12], [MAX_FAIR_BATCH; 12]);
     assert_eq!(sizes.iter().sum::<usize>(), 200);
-    // Alone, a client has all.
+    // A single client uses all workers.
     rig.group(3, 100);
     rig.group(3, 100);
     rig.set_credit(0, 200);
@@ -671,7 +681,7 @@ fn group_is_given_in_small_parts_while_other_clients_wait() {
 }
 
 #[test]
-fn returned_task_waits_first_and_counts_no_death() {
+fn returned_task_is_redelivered_first_and_counts_no_death() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 4);
     for _ in 0..MAX_DELIVER + 1 {
@@ -683,7 +693,10 @@ fn returned_task_waits_first_and_counts_no_death() {
         for id in first + 1..first + 4 {
             assert!(rig.return_task(0, id));
         }
-        assert!(!rig.return_task(0, first + 1), "it has it no more");
+        assert!(
+            !rig.return_task(0, first + 1),
+            "the task was returned before"
+        );
         assert_eq!(rig.workers[&0].load, 0);
         assert_eq!((rig.waiting(), rig.outstanding()), (3, 3));
         rig.set_credit(0, 0);
@@ -730,7 +743,7 @@ fn only_begun_tasks_count_a_death() {
         match key {
             0 => assert_eq!(ids, [(0, 1, 6)]),
             1 => assert_eq!(ids, [(1, 1, 1), (1, 2, 1)]),
-            // Those have one attempt left, and run one by one.
+            // These have one delivery left, and run one by one.
             2 => assert_eq!(ids, [(2, 1, 1)]),
             3 => assert_eq!(ids, [(3, 2, 1)]),
             4 => assert_eq!(ids, [(4, 3, 1), (4, 4, 1)]),
@@ -751,7 +764,7 @@ fn only_begun_tasks_count_a_death() {
 }
 
 #[test]
-fn redelivered_task_is_not_prefetched() {
+fn dispatch_never_prefetches_redelivered_tasks() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 1);
     rig.connect(1, &["work"], 1, 0);
@@ -762,14 +775,18 @@ fn redelivered_task_is_not_prefetched() {
     assert_eq!(rig.assigned(), [(1, 2), (1, 3)]);
     rig.lost(0);
     rig.call("work", 1);
-    assert_eq!(rig.assigned(), [], "nor are others before it");
+    assert_eq!(
+        rig.assigned(),
+        [],
+        "nor are untried tasks prefetched ahead of it"
+    );
     rig.done(1, 2);
     assert_eq!(rig.assigned(), []);
     rig.done(1, 3);
     assert_eq!(rig.assigned(), [(1, 1), (1, 4)]);
 }
 
-/// Two workers of concurrency 2, and a suspect that waits, `1`.
+/// Two workers of concurrency 2, and a waiting suspect with the id 1.
 fn with_suspect() -> Rig {
     let mut rig = Rig::empty();
     for key in [8, 9] {
@@ -787,7 +804,7 @@ fn with_suspect() -> Rig {
 }
 
 #[test]
-fn suspect_runs_alone_on_an_idle_worker() {
+fn suspect_runs_exclusively_on_an_idle_worker() {
     let mut rig = with_suspect();
     rig.call("work", 6);
     rig.set_credit(0, 4);
@@ -801,7 +818,7 @@ fn suspect_runs_alone_on_an_idle_worker() {
 #[test]
 fn worker_is_reserved_for_a_suspect_if_none_is_idle() {
     let mut rig = with_suspect();
-    // The suspect waits: no worker has credit. Both receive tasks of a group that was there before.
+    // The suspect waits, since no worker has credit. Both workers receive tasks of an earlier batch.
     rig.tasks.get_mut(&1).unwrap().deaths.clear();
     let deaths = vec![
         WorkerDeath {
@@ -820,10 +837,10 @@ fn worker_is_reserved_for_a_suspect_if_none_is_idle() {
 
     rig.call("work", 4);
     rig.set_credit(0, 4);
-    assert_eq!(rig.assigned(), [], "the other one has no credit");
+    assert_eq!(rig.assigned(), [], "the other worker has no credit");
     rig.set_credit(1, 1);
-    assert_eq!(rig.assigned(), [(1, 5)], "the first one is reserved");
-    // Idle before it is its turn: it is released.
+    assert_eq!(rig.assigned(), [(1, 5)], "the first worker is reserved");
+    // Another worker becomes idle first, and the reservation ends.
     rig.done(1, 3);
     rig.done(1, 4);
     rig.done(1, 5);
@@ -840,7 +857,7 @@ fn reserved_worker_runs_the_suspect_once_it_is_idle() {
     rig.lost(0);
     rig.connect(1, &["work"], 1, 1);
     assert_eq!(rig.assigned(), [(1, 1)]);
-    // Its worker is lost while the next one is busy.
+    // The suspect's worker is lost while the next one is busy.
     rig.connect(2, &["work"], 4, 2);
     rig.call("work", 2);
     assert_eq!(rig.assigned(), [(2, 2), (2, 3)]);
@@ -857,7 +874,7 @@ fn reserved_worker_runs_the_suspect_once_it_is_idle() {
 }
 
 #[test]
-fn suspect_runs_beside_other_tasks_if_no_worker_gets_idle() {
+fn suspect_runs_alongside_other_tasks_if_no_worker_becomes_idle() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 1);
     rig.call("work", 1);
@@ -876,7 +893,7 @@ fn suspect_runs_beside_other_tasks_if_no_worker_gets_idle() {
     assert_eq!(rig.assigned(), []);
     rig.passed(Duration::from_millis(1));
     assert_eq!(rig.assigned(), [(2, 1)]);
-    // It is the only suspect then.
+    // It is the only suspect.
     assert_eq!(rig.lost(2).len(), 1);
     assert!(rig.tasks[&2].deaths.is_empty());
     rig.connect(3, &["work"], 4, 8);
@@ -922,20 +939,20 @@ fn single_worker_runs_several_suspects_one_by_one() {
         assert!(rig.done(2, id));
     }
     assert_eq!(rig.assigned(), [(2, 3)]);
-    // A suspect that is returned is one still.
+    // A returned suspect stays a suspect.
     rig.done(2, 3);
     assert_eq!(rig.outstanding(), 0);
 }
 
 #[test]
-fn returned_suspect_is_still_one_and_frees_its_worker() {
+fn returned_suspect_stays_a_suspect_and_frees_its_worker() {
     let mut rig = with_suspect();
     rig.set_credit(0, 4);
     assert_eq!(rig.assigned(), [(0, 1)]);
     rig.return_task(0, 1);
     rig.call("work", 2);
     let assigned = rig.assigned();
-    assert_eq!(assigned, [(0, 1)], "alone again");
+    assert_eq!(assigned, [(0, 1)], "exclusively again");
     rig.return_task(0, 1);
     rig.set_credit(0, 0);
     rig.set_credit(1, 2);
@@ -963,7 +980,7 @@ fn reservation_ends_with_its_worker() {
     rig.lost(2);
     assert_eq!(rig.assigned(), []);
     assert!(rig.workers[&3].is_reserved && !rig.workers[&2].is_reserved);
-    // The workers change, so that all tasks are sorted again.
+    // The workers change, so that the pools are rebuilt.
     rig.connect(4, &["other"], 1, 1);
     assert!(!rig.workers[&3].is_reserved);
     rig.done(3, 3);
@@ -972,14 +989,14 @@ fn reservation_ends_with_its_worker() {
 }
 
 #[test]
-fn worker_whose_tasks_wait_for_other_calls_begins_as_many_more() {
+fn worker_with_lent_slots_begins_as_many_further_tasks() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 2, 9);
     rig.call("work", 2);
     assert_eq!(rig.assigned().len(), 2);
     rig.passed(STALL_TIMEOUT);
     rig.call("work", 2);
-    assert_eq!(rig.assigned(), [], "it has stalled");
+    assert_eq!(rig.assigned(), [], "the worker has stalled");
     rig.set_lent_slots(0, 1);
     assert_eq!(rig.assigned(), [(0, 3)]);
     assert_eq!(rig.assigned(), []);
@@ -991,7 +1008,7 @@ fn worker_whose_tasks_wait_for_other_calls_begins_as_many_more() {
 }
 
 #[test]
-fn stalled_worker_prefetches_no_more() {
+fn stalled_worker_prefetches_no_tasks() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 2, 4);
     rig.call("work", 1);
@@ -1000,11 +1017,15 @@ fn stalled_worker_prefetches_no_more() {
     assert!(!rig.workers[&0].is_stalled);
     rig.passed(Duration::from_millis(1));
     rig.group(1, 9);
-    assert_eq!(rig.assigned_groups(), [(0, 2, 1)], "what it begins at once");
+    assert_eq!(
+        rig.assigned_groups(),
+        [(0, 2, 1)],
+        "the tasks that it begins at once"
+    );
     rig.done(0, 1);
     rig.set_credit(0, 3);
     assert_eq!(rig.assigned_groups(), [(0, 3, 3)]);
-    // An idle worker has not stalled, however long it is idle.
+    // An idle worker never stalls.
     for id in 2..6 {
         rig.done(0, id);
     }
@@ -1014,7 +1035,7 @@ fn stalled_worker_prefetches_no_more() {
     rig.passed(STALL_TIMEOUT / 2);
     rig.set_credit(0, 1);
     assert_eq!(rig.assigned_groups(), [(0, 10, 1)]);
-    // The concurrency of others is unknown, and so is whether they stand still.
+    // A worker of unknown concurrency may begin its next task at any time.
     rig.connect(1, &["work"], 0, 2);
     rig.call("work", 1);
     assert_eq!(rig.assigned(), [(1, 11)]);
@@ -1024,14 +1045,14 @@ fn stalled_worker_prefetches_no_more() {
 }
 
 #[test]
-fn group_is_not_begun_beyond_the_concurrency_while_redelivered_tasks_wait() {
+fn batch_is_limited_to_free_slots_while_redelivered_tasks_wait() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 1);
     rig.connect(1, &["work", "other"], 4, 1);
     rig.call("work", 2);
     assert_eq!(rig.assigned(), [(0, 1), (1, 2)]);
     rig.lost(0);
-    // A redelivered task waits for a worker that has no room; so does not prefetch what shares its workers.
+    // A redelivered task waits for credit, so workers that it shares with other tasks prefetch none of these.
     rig.connect(2, &["other"], 2, 9);
     let frame = Message::new("master.other", "x").into_frame();
     let sizes = Sizes::new(vec![frame.len() as u32; 8].into());
@@ -1043,7 +1064,7 @@ fn group_is_not_begun_beyond_the_concurrency_while_redelivered_tasks_wait() {
 }
 
 #[test]
-fn rest_of_a_group_fails_at_its_own_deadline() {
+fn rest_of_a_batch_fails_at_its_own_deadline() {
     let mut rig = Rig::new(&[0]);
     let deadlines = [Duration::ZERO, Duration::from_millis(20)];
     let frames = deadlines.map(|it| with_deadline("master.work", it));
@@ -1071,7 +1092,7 @@ fn worker_that_is_assigned_tasks_and_finishes_none_stalls() {
     assert_eq!(rig.assigned(), [(0, 2), (0, 3)]);
     rig.passed(STALL_TIMEOUT / 2);
     assert!(rig.workers[&0].is_stalled);
-    // One that finishes a task now and then does not.
+    // A worker that keeps finishing tasks does not stall.
     rig.done(0, 1);
     assert!(!rig.workers[&0].is_stalled);
     for id in [2, 3] {
@@ -1086,7 +1107,7 @@ fn worker_that_is_assigned_tasks_and_finishes_none_stalls() {
 }
 
 #[test]
-fn redelivered_task_of_an_unlisted_function_is_for_a_worker_that_lists_it() {
+fn redelivered_task_of_an_unknown_function_is_assigned_to_a_worker_that_registers_it() {
     let mut rig = Rig::empty();
     rig.connect(0, &[], 1, 1);
     rig.call("late", 1);
@@ -1098,7 +1119,7 @@ fn redelivered_task_of_an_unlisted_function_is_for_a_worker_that_lists_it() {
 }
 
 #[test]
-fn with_one_attempt_a_lost_task_fails_and_a_returned_one_does_not_run_alone() {
+fn max_deliver_of_1_fails_lost_tasks_and_has_no_suspects() {
     let mut rig = Rig::empty();
     rig.dispatch = Dispatch::new(1);
     rig.connect(0, &["work"], 2, 2);
@@ -1106,7 +1127,7 @@ fn with_one_attempt_a_lost_task_fails_and_a_returned_one_does_not_run_alone() {
     assert_eq!(rig.assigned(), [(0, 1), (0, 2)]);
     rig.return_task(0, 1);
     rig.set_credit(0, 1);
-    assert_eq!(rig.assigned(), [(0, 1)], "beside the other one");
+    assert_eq!(rig.assigned(), [(0, 1)], "alongside the other task");
     assert_eq!(rig.lost(0).len(), 2);
     assert_eq!(rig.outstanding(), 0);
 }
@@ -1125,7 +1146,7 @@ fn redelivered_tasks_of_other_workers_do_not_stop_prefetching() {
 }
 
 #[test]
-fn task_is_as_old_as_its_last_assignment() {
+fn order_of_a_task_is_that_of_its_last_assignment() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 2);
     rig.call("work", 1);
@@ -1133,7 +1154,7 @@ fn task_is_as_old_as_its_last_assignment() {
     rig.lost(0);
     rig.call("work", 1);
     rig.reconnect(0, 0);
-    // Returned by another worker, so that it goes behind one that was assigned before.
+    // The task is returned and assigned again, so it counts as younger than an earlier one.
     rig.connect(1, &["work"], 1, 1);
     assert_eq!(rig.assigned(), [(1, 1)]);
     rig.set_credit(0, 1);
@@ -1149,7 +1170,7 @@ fn task_is_as_old_as_its_last_assignment() {
 }
 
 #[test]
-fn worker_that_is_alone_or_reserved_is_not_reserved() {
+fn worker_with_a_suspect_or_a_reservation_is_not_reserved_again() {
     let mut rig = Rig::empty();
     // Two suspects of one function and one of another.
     for key in [8, 9] {
@@ -1161,7 +1182,7 @@ fn worker_that_is_alone_or_reserved_is_not_reserved() {
         assert_eq!(rig.assigned().len(), 3);
         rig.lost(key);
     }
-    // An idle worker for the first one; the others have tasks.
+    // The first suspect has an idle worker; the other workers have tasks.
     for key in 0..6 {
         let names: &[_] = if key < 5 {
             &["a", "b", "c"]
@@ -1184,7 +1205,7 @@ fn worker_that_is_alone_or_reserved_is_not_reserved() {
     assert_eq!(rig.assigned(), []);
     let reserved: BTreeSet<_> = rig.pools.iter().filter_map(|it| it.reserved).collect();
     let keys: BTreeSet<_> = reserved.iter().map(|(key, _)| *key).collect();
-    assert_eq!(keys.len(), 2, "one for each function");
+    assert_eq!(keys.len(), 2, "one worker for each function");
     assert!(!keys.contains(&0));
     assert_eq!(rig.workers.values().filter(|it| it.is_reserved).count(), 2);
 }
@@ -1201,12 +1222,12 @@ enum Step {
         concurrency: u32,
         credit: u64,
     },
-    /// Of the worker's tasks, one gets its result.
+    /// The worker finishes one of its tasks.
     Finish {
         worker: usize,
         task: usize,
     },
-    /// The oldest ones get their results at once.
+    /// The worker finishes its oldest tasks in one batch.
     FinishRun {
         worker: usize,
     },
@@ -1224,7 +1245,7 @@ enum Step {
     Forget {
         worker: usize,
     },
-    /// A worker that was lost sends a result all the same.
+    /// A lost worker still sends a result.
     Late {
         worker: usize,
         task: usize,
@@ -1276,23 +1297,23 @@ struct ModelWorker {
     concurrency: usize,
     credit: u64,
     is_connected: bool,
-    /// In the order in which they were assigned.
+    /// The worker's tasks, in the order of their assignment.
     held: Vec<TaskId>,
-    /// Those that it had when it was lost.
+    /// The tasks that the worker had when it was lost.
     before: Vec<TaskId>,
     exclusive_task: Option<TaskId>,
 }
 
-/// What is to come of it, beside the dispatch itself.
+/// A model of the expected state, alongside the dispatch.
 struct Model {
     rig: Rig,
     workers: Vec<ModelWorker>,
-    /// By the number in the payload.
+    /// The tasks, by the number in their payload.
     tasks: Vec<ModelTask>,
-    /// Which number a task has.
+    /// The number of each task id.
     numbers: BTreeMap<TaskId, usize>,
     last_key: WorkerKey,
-    /// How much time has passed since a suspect began to wait, at most.
+    /// An upper bound of the time for which a suspect has waited.
     ticked: Duration,
 }
 
@@ -1349,9 +1370,12 @@ impl Model {
         let now = self.rig.now;
         while let Some((key, first, group)) = self.rig.assign(now) {
             let worker = self.workers.iter_mut().find(|it| it.key == key).unwrap();
-            assert!(worker.is_connected, "it is lost");
+            assert!(worker.is_connected, "a lost worker receives no task");
             assert!(worker.credit >= group.len() as u64, "it has no credit");
-            assert_eq!(worker.exclusive_task, None, "it runs a suspect");
+            assert_eq!(
+                worker.exclusive_task, None,
+                "a worker with a suspect receives no task"
+            );
             worker.credit -= group.len() as u64;
             for (id, frame) in (first..).zip(group.frames()) {
                 let number = number_of(&frame);
@@ -1369,10 +1393,13 @@ impl Model {
                     let is_idle = worker.held.is_empty();
                     assert!(
                         is_idle || self.ticked >= RESERVATION_TIMEOUT,
-                        "it is not alone"
+                        "a suspect runs exclusively"
                     );
                 } else if task.deaths > 0 && worker.concurrency > 0 {
-                    assert!(worker.held.len() < worker.concurrency, "it is prefetched");
+                    assert!(
+                        worker.held.len() < worker.concurrency,
+                        "redelivered tasks are not prefetched"
+                    );
                 }
                 worker.held.push(id);
             }
@@ -1393,7 +1420,7 @@ impl Model {
 
     fn end(&mut self, number: usize) {
         let has_ended = std::mem::replace(&mut self.tasks[number].has_ended, true);
-        assert!(!has_ended, "it ends twice");
+        assert!(!has_ended, "the task ends twice");
         for worker in &mut self.workers {
             worker.held.retain(|id| self.numbers[id] != number);
             let ends = |id: &mut TaskId| self.numbers[id] == number;
@@ -1534,7 +1561,7 @@ impl Model {
             }
             Step::Tick { milliseconds } => {
                 self.ticked += Duration::from_millis(milliseconds);
-                // Nothing has a deadline, and all functions but of workers that are gone were listed.
+                // No task has a deadline; unknown functions are those that only removed workers have listed.
                 let failed = self.rig.passed(Duration::from_millis(milliseconds));
                 self.reconcile(failed.len());
             }
@@ -1542,32 +1569,32 @@ impl Model {
         }
     }
 
-    /// Calls of functions that no worker has listed have failed: those are not looked at one by one.
+    /// Accepts that calls of unknown functions have failed, without checking each.
     fn reconcile(&mut self, failed: usize) {
         assert_eq!(failed, 0);
     }
 }
 
-/// The key of a worker, its tasks that are not finished, those of which it has not sent the result, and its room.
+/// The key of a worker, its unfinished tasks, its finished tasks whose result is not sent, and its credit.
 type RunningWorker = (WorkerKey, VecDeque<(TaskId, usize)>, Vec<TaskId>, u64);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Each task ends exactly once, is only with workers that have its function and room for it, counts a death
-    /// only if it was begun, and runs alone before its last attempt.
+    /// Each task ends exactly once, is only assigned to workers with its function and with credit, counts a death
+    /// only if it was begun, and runs exclusively for its last delivery.
     #[test]
-    fn each_task_ends_once_whatever_happens_to_workers(
+    fn dispatch_ends_each_task_once_whatever_happens_to_workers(
         steps in prop::collection::vec(step(), 0..120)
     ) {
         let mut model = Model::new();
-        // All functions are known.
+        // All functions are registered.
         model.connect(LISTS[0], 1, 0);
         for step in steps {
             model.step(step);
             model.assign();
         }
-        // In the end all is done by workers that can do anything.
+        // In the end workers that run any function finish all tasks.
         for _ in 0..2 {
             model.connect(&[], 2, 1_000_000);
         }
@@ -1586,7 +1613,7 @@ proptest! {
         prop_assert!(model.tasks.iter().all(|task| task.has_ended));
     }
 
-    /// Workers die of some tasks, with the results that they have not sent yet, and are started again: no other
+    /// Poison messages kill workers, together with their unsent results, and the workers restart: no other
     /// task fails.
     #[test]
     fn only_poison_messages_fail(
@@ -1597,7 +1624,7 @@ proptest! {
         let mut rig = Rig::empty();
         let mut last_key = 0;
         let credit = u64::from(concurrency) + prefetch;
-        // What each worker has not finished, what it has and has not said, and how much more it accepts.
+        // The running workers: see [`RunningWorker`].
         let mut running: Vec<RunningWorker> = Vec::new();
         for number in 0..60 {
             rig.call_of(number % 3, "work", &number.to_string());
@@ -1647,7 +1674,7 @@ proptest! {
         }
         let failed: BTreeSet<_> = failed.iter().map(|it| number_of(&it.frame)).collect();
         prop_assert!(failed.is_subset(&poison), "{failed:?}");
-        // Some choices never let a worker die, or speak.
+        // Some random choices never let a worker die, or never let it send a result.
         let kinds: BTreeSet<_> = choices.iter().map(|(_, event)| event % 4).collect();
         if kinds.len() == 4 && workers == 1 {
             prop_assert_eq!(failed, poison);

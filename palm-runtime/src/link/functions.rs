@@ -1,9 +1,9 @@
-//! The function registry of a master: which workers can run which functions.
+//! Which workers can run which functions: the eligibility of workers for the [`dispatch`](super::dispatch).
 //!
 //! Workers with the same list of functions form a class. The functions that the same connected classes can
-//! run share an [`Eligibility`], so the number of eligibilities follows from how different the workers are,
-//! not from how many workers or functions there are: with uniform workers there is one. The registry is
-//! rebuilt only when the first worker of a class connects or the last one is lost.
+//! run share an [`Eligibility`], so the number of eligibilities depends on how different the workers are,
+//! not on the number of workers or functions: uniform workers have one. [`FunctionTable::rebuild`] is needed
+//! only when the first worker of a class connects or its last one is lost.
 
 use std::collections::HashMap;
 
@@ -14,48 +14,49 @@ use crate::function::step_at;
 use crate::message::proto::Function;
 use crate::message::{Message, steps};
 
-/// A function name that a worker has listed. [`ANY_FUNCTION`] and [`UNKNOWN_FUNCTION`] stand for none.
+/// The interned name of a function that a worker has listed, or [`ANY_FUNCTION`] or [`UNKNOWN_FUNCTION`].
 pub(super) type FunctionId = u64;
 
-/// What every worker can run: `echo`, and messages that no function is called with.
+/// Stands for messages that every worker can handle: calls of `echo`, and messages that call no function.
 pub(super) const ANY_FUNCTION: FunctionId = 0;
 
-/// A function that no worker has listed.
+/// Stands for all functions that no worker has listed.
 pub(super) const UNKNOWN_FUNCTION: FunctionId = 1;
 
-/// Index of a class: workers with the same list of functions.
+/// The index of a class of workers with the same list of functions.
 pub(super) type ClassId = usize;
 
 /// The classes whose workers can run some functions, in ascending order.
 pub(super) type Eligibility = SmallVec<[ClassId; 4]>;
 
-/// How many names are known at once; a worker whose list does not fit counts as one that runs any function.
+/// How many names are interned at once. A worker whose list does not fit counts as one that runs any function.
 const MAX_NAMES: usize = 10_000;
 
-/// The longest name that is known, in bytes.
+/// The longest name that is interned, in bytes.
 const MAX_NAME_LEN: usize = 256;
 
-/// How many different lists there may be; a worker with a further one counts as one that runs any function.
+/// How many different lists are distinguished. A worker with a further list counts as one that runs any function.
 const MAX_CLASSES: usize = 256;
 
 #[derive(Debug, Default)]
 struct WorkerClass {
-    /// Sorted, and whether the function must not be run twice; `None`: the workers run any function.
+    /// The functions, sorted, each with whether it is `at_most_once`; `None` if the workers run any function.
     functions: Option<Box<[(FunctionId, bool)]>>,
-    /// How many workers have this list, and how many of these are connected.
+    /// How many workers have this list.
     workers: usize,
+    /// How many of these workers are connected.
     connected: usize,
 }
 
-/// The functions that workers have listed.
+/// The functions that workers have listed, and the classes of workers that can run each.
 #[derive(Debug)]
 pub(super) struct FunctionTable {
     ids: HashMap<Box<str>, FunctionId>,
     last_id: FunctionId,
     classes: Vec<WorkerClass>,
-    /// By function: index of the eligibility that [`rebuild`](Self::rebuild) returned.
+    /// By function, the index of its eligibility in the list that [`rebuild`](Self::rebuild) returned.
     eligibilities: ByNumber<usize>,
-    /// The steps and the stage of the last task that called a listed function: usually those of the next one.
+    /// The steps, stage and function of the last resolved task, which the next one usually shares.
     last: Option<(Box<str>, i64, FunctionId)>,
 }
 
@@ -72,7 +73,7 @@ impl Default for FunctionTable {
 }
 
 impl FunctionTable {
-    /// Adds a worker that is not connected yet, and returns its class. One without functions runs any.
+    /// Adds a worker that is not connected yet, and returns its class. A worker without a list runs any function.
     pub(super) fn add(&mut self, functions: &[Function]) -> ClassId {
         let functions = self.intern(functions);
         let is_used = |class: &WorkerClass| class.workers > 0;
@@ -102,7 +103,7 @@ impl FunctionTable {
         self.classes.len() - 1
     }
 
-    /// A sorted list of ids; `None` for a list that stands for any function.
+    /// Returns the list as sorted ids; `None` if it stands for any function.
     fn intern(&mut self, functions: &[Function]) -> Option<Box<[(FunctionId, bool)]>> {
         let is_new = |function: &&Function| !self.ids.contains_key(&*function.name);
         let fits = |new: usize, known: usize| known + new <= MAX_NAMES;
@@ -114,7 +115,7 @@ impl FunctionTable {
         if is_long || !fits(new, self.ids.len()) {
             tracing::warn!(
                 functions = functions.len(),
-                "a worker lists too many functions, or too long names: it is given any task"
+                "a worker lists too many functions or too long names: it receives tasks of any function"
             );
             return None;
         }
@@ -135,7 +136,7 @@ impl FunctionTable {
         (!list.is_empty()).then(|| list.into())
     }
 
-    /// Forgets the names that no present worker lists.
+    /// Forgets the names that are on no worker's list.
     fn forget_names(&mut self) {
         let classes = &self.classes;
         let is_listed = |id: FunctionId| {
@@ -147,47 +148,46 @@ impl FunctionTable {
         self.last = None;
     }
 
-    /// A worker of the class has connected. Returns whether the eligibilities are to be rebuilt.
+    /// Records that a worker of the class has connected. Returns whether the eligibilities are to be rebuilt.
     pub(super) fn connect(&mut self, class: ClassId) -> bool {
         self.classes[class].connected += 1;
         self.classes[class].connected == 1
     }
 
-    /// A worker of the class was lost. Returns whether the eligibilities are to be rebuilt.
+    /// Records that a worker of the class was lost. Returns whether the eligibilities are to be rebuilt.
     pub(super) fn disconnect(&mut self, class: ClassId) -> bool {
         self.classes[class].connected -= 1;
         self.classes[class].connected == 0
     }
 
-    /// A worker of the class, which is not connected, will not return.
+    /// Removes a worker of the class, which is not connected.
     pub(super) fn remove(&mut self, class: ClassId) {
         self.classes[class].workers -= 1;
     }
 
-    /// How many workers of these classes are connected.
+    /// Returns how many workers of these classes are connected.
     pub(super) fn connected(&self, eligibility: &Eligibility) -> usize {
         let classes = eligibility.iter().map(|&class| &self.classes[class]);
         classes.map(|class| class.connected).sum()
     }
 
-    /// Whether any worker is connected.
+    /// Returns whether any worker is connected.
     pub(super) fn has_workers(&self) -> bool {
         self.classes.iter().any(|class| class.connected > 0)
     }
 
-    /// The number of classes; their ids are below it.
+    /// Returns the number of classes, which is above all class ids.
     pub(super) fn classes(&self) -> usize {
         self.classes.len()
     }
 
-    /// Whether workers of the class must not run a function that another worker may have begun.
+    /// Returns whether workers of the class declare the function as `at_most_once`.
     pub(super) fn is_at_most_once(&self, class: ClassId, function: FunctionId) -> bool {
         let list = self.classes[class].functions.as_deref().unwrap_or_default();
         position(list, function).is_some_and(|index| list[index].1)
     }
 
-    /// Returns the different eligibilities. The first one is empty: it is that of the functions that no
-    /// connected worker can run.
+    /// Returns the different eligibilities. The first one is empty, for functions that no connected worker can run.
     pub(super) fn rebuild(&mut self) -> Vec<Eligibility> {
         let connected = || {
             let classes = self.classes.iter().enumerate();
@@ -227,10 +227,10 @@ impl FunctionTable {
         eligibilities
     }
 
-    /// The function that a task calls.
+    /// Returns the function that a task calls.
     pub(super) fn resolve(&mut self, frame: &bytes::Bytes) -> FunctionId {
         let Ok((steps, stage)) = steps(frame) else {
-            // A worker answers it with an error.
+            // Any worker answers a malformed message with an error.
             return ANY_FUNCTION;
         };
         if let Some((last_steps, last_stage, id)) = &self.last
@@ -252,14 +252,14 @@ impl FunctionTable {
         UNKNOWN_FUNCTION
     }
 
-    /// Index of a function's eligibility, as [`rebuild`](Self::rebuild) has returned them.
+    /// Returns the index of a function's eligibility in the list that [`rebuild`](Self::rebuild) returned.
     pub(super) fn eligibility(&self, function: FunctionId) -> usize {
         let known = self.eligibilities.get(&function);
         let known = known.or_else(|| self.eligibilities.get(&UNKNOWN_FUNCTION));
         known.copied().unwrap_or_default()
     }
 
-    /// The names that connected workers list, sorted.
+    /// Returns the names that connected workers list, sorted.
     pub(super) fn names(&self) -> Vec<&str> {
         let is_connected = |id: FunctionId| {
             let classes = self.classes.iter().filter(|class| class.connected > 0);
@@ -277,7 +277,7 @@ fn position(list: &[(FunctionId, bool)], function: FunctionId) -> Option<usize> 
     list.binary_search_by_key(&function, |(id, _)| *id).ok()
 }
 
-/// The name of the function that a task calls; `None` if it names none.
+/// Returns the name of the function that a task calls, if it names one.
 pub(super) fn name(frame: &[u8]) -> Option<&str> {
     let (steps, stage) = steps(frame).ok()?;
     Some(step_at(steps, stage).ok()?.function)
@@ -302,7 +302,7 @@ mod tests {
         Message::new(function.to_owned(), "x").into_frame()
     }
 
-    /// The classes that a call of each function can go to.
+    /// Returns the classes whose workers can run each function.
     fn eligible(
         table: &mut FunctionTable,
         built: &[Eligibility],
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(table.add(&list(&["a"])), 1);
         assert_eq!(table.add(&[]), 2);
         assert_eq!(table.add(&[]), 2);
-        // A class without workers makes way for another list.
+        // The id of a class without workers is reused.
         table.remove(1);
         assert_eq!(table.add(&list(&["c"])), 1);
         assert_eq!(table.add(&list(&["a"])), 3);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn remembered_task_is_resolved_as_any_other_after_its_name_was_forgotten() {
+    fn last_resolved_function_is_unknown_after_its_name_was_forgotten() {
         let mut table = FunctionTable::default();
         let class = table.add(&list(&["a"]));
         let listed = table.resolve(&call("m.a"));
@@ -385,11 +385,11 @@ mod tests {
         let mut table = FunctionTable::default();
         let class = table.add(&list(&["a", "b", "c"]));
         table.connect(class);
-        assert_eq!(table.rebuild().len(), 2, "and that of what nobody can run");
+        assert_eq!(table.rebuild().len(), 2, "and the empty one");
     }
 
     #[test]
-    fn messages_without_a_function_to_call_are_for_any_worker() {
+    fn messages_that_call_no_function_are_for_any_worker() {
         let mut table = FunctionTable::default();
         let class = table.add(&list(&["a"]));
         table.connect(class);
@@ -434,7 +434,7 @@ mod tests {
         assert!(table.classes[first].functions.is_some());
         let second = table.add(&names(MAX_NAMES, 1));
         assert!(table.classes[second].functions.is_none());
-        // Those of workers that are gone are forgotten first.
+        // Names of removed workers are forgotten first.
         table.remove(first);
         let third = table.add(&names(MAX_NAMES, MAX_NAMES));
         assert!(table.classes[third].functions.is_some());
@@ -451,7 +451,7 @@ mod tests {
             (any, table.add(&names(MAX_CLASSES + 1, 1))),
             (MAX_CLASSES, MAX_CLASSES)
         );
-        // A list whose workers are gone makes room for another one.
+        // A list without workers makes capacity for another one.
         let mut table = FunctionTable::default();
         for number in 0..MAX_CLASSES {
             table.add(&names(number, 1));

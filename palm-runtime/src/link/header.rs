@@ -1,30 +1,31 @@
-//! A link's ZeroMQ messages: a header, and the messages that it brings, see [`pack`](super::pack).
+//! The header that begins each ZeroMQ message of a link. The frames of its messages follow, see
+//! [`pack`](super::pack).
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use crate::message::proto::LinkHeader;
 
-/// What `protocol` has to be.
+/// The value of the field `protocol`.
 const PROTOCOL: u32 = u32::from_le_bytes(*b"PLK1");
 
-/// How each header begins: the field `protocol`, which goes first.
-const BEGINNING: &[u8] = b"\x0dPLK1";
+/// The first bytes of each header: the encoded field `protocol`.
+const PREFIX: &[u8] = b"\x0dPLK1";
 
-/// How many bytes a header has at most: those of a `hello`, and numbers of 256 messages. Read, its functions can
-/// take fifty times as many bytes.
+/// The largest header, in bytes: a `hello`, and the numbers of 256 messages. Decoded, its list of functions can take
+/// fifty times as much memory.
 const MAX_HEADER_BYTES: usize = 2 * 1024 * 1024;
 
 /// The length of a session's id, in bytes.
 pub(crate) const SESSION_LEN: usize = 16;
 
-/// Whether a frame is a header, as far as its beginning tells: no request begins so, since the
-/// delimiter of those is empty, and what stands in front of it is a number or a routing id.
+/// Returns whether a frame begins like a header. No request does: it begins with an empty delimiter, or with a number
+/// or routing id ahead of that.
 pub(crate) fn is_header(frame: &[u8]) -> bool {
-    frame.starts_with(BEGINNING)
+    frame.starts_with(PREFIX)
 }
 
-/// Reads a header. `None`: it is none, is too long, or names no session.
+/// Decodes a header. Returns `None` if the frame is malformed, too long, or names no session.
 pub(crate) fn decode(frame: Bytes) -> Option<LinkHeader> {
     if frame.len() > MAX_HEADER_BYTES {
         return None;
@@ -34,7 +35,7 @@ pub(crate) fn decode(frame: Bytes) -> Option<LinkHeader> {
     is_one.then_some(header)
 }
 
-/// A header that says nothing but which session it is of.
+/// Returns a header in which only the session is set.
 pub(crate) fn of(session: Bytes) -> LinkHeader {
     LinkHeader {
         protocol: PROTOCOL,
@@ -43,7 +44,7 @@ pub(crate) fn of(session: Bytes) -> LinkHeader {
     }
 }
 
-/// A header as a frame.
+/// Encodes a header.
 pub(crate) fn encode(header: &LinkHeader) -> Bytes {
     let frame = Bytes::from(header.encode_to_vec());
     debug_assert!(is_header(&frame));
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_told_from_requests() {
+    fn header_is_distinguished_from_requests() {
         let header = LinkHeader {
             first: 3,
             ..of(Bytes::from_static(&[7; SESSION_LEN]))
@@ -70,23 +71,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_none() {
+    fn malformed_or_oversized_header_is_rejected() {
         let session = |len: usize| of(vec![0; len].into());
         assert_eq!(decode(encode(&session(15))), None);
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK1\xff")), None);
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK2")), None);
         assert_eq!(decode(Bytes::new()), None);
         let mut long = encode(&session(SESSION_LEN)).to_vec();
-        // Field 100, as bytes.
+        // The unknown field 100, of type bytes.
         long.extend(b"\xa2\x06\x80\x80\x80\x01");
         long.resize(long.len() + MAX_HEADER_BYTES, 0);
         assert_eq!(decode(long.into()), None);
     }
 
     #[test]
-    fn fields_of_a_later_version_are_passed_over() {
+    fn unknown_fields_of_a_later_version_are_ignored() {
         let header = of(Bytes::from_static(&[7; SESSION_LEN]));
-        // Field 100, with the number 1.
+        // The unknown field 100, with the value 1.
         let frame = [&encode(&header)[..], b"\xa0\x06\x01"].concat();
         assert_eq!(decode(frame.into()), Some(header));
     }

@@ -1,28 +1,30 @@
-//! The messages behind a header: small ones share a frame, which costs a copy and saves all that a frame
-//! costs on its way, several times as much.
+//! Framing of the messages that follow a header: consecutive small messages share a frame.
+//!
+//! Sharing costs one copy, and saves the cost of a frame in each socket and system call, which is several times as
+//! high. [`pack`] and [`unpack`] are inverse; the section on links in `proto/README.md` specifies the encoding.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::message::{Group, SHARED, SMALL, Sizes};
 
-/// How many messages a peer may put into the frames behind one header.
+/// How many messages may follow one header.
 const MAX_MESSAGES: usize = 4096;
 
-/// The messages of one header.
+/// The messages and batches that follow one header.
 pub(super) type UnpackedBatches = SmallVec<[Group; 4]>;
 
-/// Messages as they follow a header.
+/// Messages as frames, with the fields of the header that describe them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PackedFrames {
-    /// The size of each message; none where each has a frame of its own.
+    /// The size of each message; empty if each message has a frame of its own.
     pub(super) sizes: Vec<u64>,
-    /// How many go the same way each time; none where each goes its own.
+    /// The number of messages in each batch; empty if no batch has several.
     pub(super) groups: Vec<u64>,
     pub(super) frames: Vec<Bytes>,
 }
 
-/// The frames for these messages, of which small ones that follow each other have common ones.
+/// Packs messages into frames. Large messages are not copied.
 pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone) -> PackedFrames {
     let is_small = |group: &Group| group.bytes() <= SMALL;
     let mut frames = Vec::new();
@@ -63,8 +65,8 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone)
     packed
 }
 
-/// Takes the messages out of the frames again. `None`: they have not these sizes, or are too many, or those of
-/// a group are not in one frame.
+/// Unpacks the messages of frames. Returns `None` if the frames do not have these sizes, hold too many messages, or
+/// split a batch.
 pub(super) fn unpack(
     sizes: &[u64],
     groups: &[u64],
@@ -133,14 +135,14 @@ mod tests {
     fn check_unpacked(packed: PackedFrames, groups: &[Group]) {
         let PackedFrames {
             sizes,
-            groups: told,
+            groups: lengths,
             frames,
         } = packed;
-        let unpacked = unpack(&sizes, &told, frames.into_iter());
+        let unpacked = unpack(&sizes, &lengths, frames.into_iter());
         assert_eq!(unpacked.as_deref(), Some(groups));
     }
 
-    /// How long the frames are that messages of these sizes are in.
+    /// Checks the lengths of the frames into which messages of these sizes are packed.
     fn check_frames(sizes: &[usize], expected: &[usize]) {
         let messages = singles(sizes);
         let packed = pack(messages.iter());
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn small_ones_that_follow_each_other_share_a_frame() {
+    fn consecutive_small_messages_share_a_frame() {
         check_frames(&[], &[]);
         check_frames(&[10], &[10]);
         check_frames(&[10, 20], &[30]);
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn large_ones_are_not_copied() {
+    fn large_messages_are_not_copied() {
         let messages = singles(&[1, 2, SMALL + 1]);
         let packed = pack(messages.iter());
         assert_eq!(packed.frames[1].as_ptr(), messages[2].frame().as_ptr());
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_other_sizes_are_none() {
+    fn frames_that_do_not_match_their_sizes_are_rejected() {
         let check_groups = |sizes: &[u64], groups: &[u64], frames: &[usize], expected: bool| {
             let unpacked = unpack(sizes, groups, of(frames).into_iter());
             assert_eq!(unpacked.is_some(), expected, "{sizes:?} in {frames:?}");
@@ -218,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(
+        fn packed_messages_are_unpacked_unchanged(
             sizes in prop::collection::vec(prop::collection::vec(0_u32..3000, 1..9), 0..30),
         ) {
             let groups: Vec<_> = sizes.iter().map(|sizes| group(sizes)).collect();

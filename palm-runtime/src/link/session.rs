@@ -1,13 +1,18 @@
-//! One session of a link: numbered messages both ways, acknowledged, within credit, over a connection
-//! that may break at any time.
+//! The state machine of a link: one session, which delivers messages both ways, in order and each once, while
+//! the connections below it break and are replaced.
 //!
-//! No I/O and no clock: frames and the time go in ([`Session::receive`]), frames and events come out
-//! ([`Session::transmit`], [`SessionEvent`]). Whoever owns it sends what it wants to transmit whenever
-//! something happened, and at [`Session::due`].
+//! A session owns the messages that its peer has not acknowledged ([`Outbox`]) and the position up to which it
+//! has received ([`Inbox`]). It does no I/O and reads no clock, as quinn's `Connection`: the owner passes in the
+//! headers that arrive ([`Session::receive`]) and the messages to send ([`Session::submit`]), and after each of
+//! these, and at [`Session::timeout`], calls [`Session::transmit`] until that returns `None`. What happened is
+//! reported as [`SessionEvent`]s.
 //!
-//! Numbers never begin again within a session, so that a header can be lost, repeated or late without
-//! harm: acknowledgements and credit are absolute, messages that were seen are passed over, and a gap is
-//! answered by asking for what is missing (go-back-n). See the section on links in `proto/README.md`.
+//! **Invariant.** Each message has a number, and numbers never restart within a session. Acknowledgements and
+//! credit are absolute numbers that only grow. So a header may be lost, repeated or delayed without harm: the
+//! receiver skips messages that it has, and answers a gap by requesting everything from the first missing message
+//! on (go-back-N). Credit is never revoked, so a message within it is always accepted, as with QUIC's `MAX_DATA`.
+//!
+//! The section on links in `proto/README.md` specifies the wire.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,59 +27,59 @@ use crate::message::Group;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 
-/// The highest and the lowest version of the link that this implementation speaks.
+/// The highest version of the link protocol that this implementation speaks.
 pub(crate) const VERSION: u32 = 3;
+
+/// The lowest version of the link protocol that is accepted.
 pub(crate) const MIN_VERSION: u32 = 1;
 
-/// The first version whose workers return tasks that they will not do.
+/// The first version in which workers return tasks that they will not run.
 pub(crate) const RETURNS_VERSION: u32 = 3;
 
-/// The first version in which `alive` is a sign of life.
+/// The first version in which a header with `alive` is a sign of life.
 pub(crate) const LIVENESS_VERSION: u32 = 3;
 
-/// From this version on messages go in groups.
+/// The first version in which several messages travel as one batch.
 const BATCHES_VERSION: u32 = 2;
 
-/// How long an acknowledgement waits for a message that it can go with.
+/// How long an acknowledgement is delayed, so that it can travel with a message.
 const ACK_DELAY: Duration = Duration::from_millis(20);
 
-/// How long an introduction, a request for what is missing, or an acknowledgement is waited for before
-/// it is asked for again.
+/// The interval at which a `hello`, a request for missing messages, or a request for an acknowledgement is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Shortest interval of heartbeats, however short the peer's idle timeout is.
+/// The shortest interval between heartbeats, however short the peer's idle timeout is.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// By how much the tags of tasks in a row differ, see `proto/README.md`.
+/// The distance between the tags of consecutive tasks: the lowest bit marks the last result, see `proto/README.md`.
 pub(crate) const TASK_TAG_STEP: u64 = 2;
 
-/// How much is transmitted at once.
+/// How many messages and bytes follow one header at most.
 const MAX_TRANSMISSION_MESSAGES: usize = 256;
 const MAX_TRANSMISSION_BYTES: usize = 1024 * 1024;
 
-/// Messages of a session that go the same way, each with a number of its own: usually one.
+/// One message or several that travel as one, each with a number and a tag of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TaggedBatch {
-    /// What the first one belongs to; the session does not look at it.
+    /// The tag of the first message. It tells the owners what the message belongs to; the session only carries it.
     pub(crate) tag: u64,
-    /// By how much the tag of each next one is larger.
+    /// The distance between the tags of consecutive messages.
     pub(crate) step: u64,
-    /// The messages.
     pub(crate) group: Group,
 }
 
 impl TaggedBatch {
-    /// One message.
+    /// Creates a batch of one message.
     pub(crate) fn new(tag: u64, frame: Bytes) -> Self {
         Self::of(tag, 0, frame.into())
     }
 
-    /// Several messages. All that are submitted to a session have the same step.
+    /// Creates a batch. All batches that are submitted to a session have the same step.
     pub(crate) fn of(tag: u64, step: u64, group: Group) -> Self {
         Self { tag, step, group }
     }
 
-    /// How many messages it has.
+    /// Returns the number of messages.
     pub(crate) fn len(&self) -> usize {
         self.group.len()
     }
@@ -84,7 +89,7 @@ impl TaggedBatch {
         (0..self.len() as u64).map(move |index| tag.wrapping_add(step.wrapping_mul(index)))
     }
 
-    /// Takes the first `count` messages out, of which there are more.
+    /// Splits off the first `count` messages. The batch must have more.
     fn split_to(&mut self, count: usize) -> Self {
         let front = Self {
             group: self.group.split_to(count),
@@ -95,72 +100,72 @@ impl TaggedBatch {
     }
 }
 
-/// What a message takes of memory besides its bytes, about.
+/// An estimate of the memory that a message occupies besides its bytes.
 const MESSAGE_OVERHEAD: usize = 256;
 
-/// How many bytes so many messages with so many bytes keep in memory, about.
+/// Estimates the memory that messages occupy, from their number and the sum of their bytes.
 pub(crate) fn memory_bytes(messages: usize, bytes: usize) -> usize {
     bytes.saturating_add(messages.saturating_mul(MESSAGE_OVERHEAD))
 }
 
-/// How many messages these are.
+/// Counts the messages of several batches.
 pub(crate) fn message_count<'a>(items: impl IntoIterator<Item = &'a TaggedBatch>) -> usize {
     items.into_iter().map(TaggedBatch::len).sum()
 }
 
-/// What has happened.
+/// What a session reports to its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SessionEvent {
-    /// The peer has introduced itself: for the first time, or on a new connection.
+    /// The peer has introduced itself, for the first time or on a new connection.
     Opened,
-    /// Messages, the next ones in order.
+    /// The next messages in order have arrived.
     Messages(TaggedBatch),
-    /// The peer takes no more than what is under way.
+    /// The peer drains: it accepts no messages beyond its credit.
     Draining,
-    /// All that the peer will ever send has arrived.
+    /// The last message that the peer will send has arrived.
     Finished,
-    /// The peer knows nothing of this session any more. It is over.
+    /// The peer does not know this session any more, which is over.
     Forgotten,
-    /// All that the peer follows itself is in place.
+    /// The peer has established its own subscriptions.
     SubscriptionsReady,
-    /// The peer has closed the session. It is over.
+    /// The peer has closed the session, which is over.
     Closed {
-        /// Whether it has dealt with all that it has acknowledged, and this side has all that came of it.
+        /// Whether the peer has handled all messages that it acknowledged, and all of its own have arrived.
         is_settled: bool,
     },
-    /// The peer, or this side, does not go on. The session is over.
+    /// The peer or this side has refused to continue the session, which is over.
     Refused(LinkRefusal),
 }
 
-/// What is to be sent: a header, and the messages behind it.
+/// A header and the frames of the messages that follow it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Transmission {
     pub(crate) header: LinkHeader,
     pub(crate) frames: Vec<Bytes>,
 }
 
-/// How much a peer may send ahead.
+/// How much a peer may send ahead of what was consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CreditWindow {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
 }
 
-/// Which end of the link this is.
+/// What differs between the two ends of a link.
 #[derive(Debug)]
 enum Side {
     Connects {
         hello: LinkHello,
-        /// What the other side has called its memory of the session.
+        /// The number by which the peer identifies its state of the session, once it has answered.
         instance: Option<u64>,
-        /// Which run of the component the other side is; 0: unknown.
+        /// The number that identifies the peer's run; 0 if unknown.
         component: u64,
-        /// When the introduction was sent last; `None` where it is due.
+        /// When the last `hello` was sent; `None` if one is due.
         hello_sent: Option<Instant>,
     },
     Accepts {
         instance: u64,
-        /// Identifies this run of the component, see `LinkWelcome`.
+        /// The number that identifies this run of the component, see `LinkWelcome`.
         component: u64,
         idle_timeout: Duration,
         welcome_due: bool,
@@ -172,9 +177,9 @@ enum Side {
 pub(crate) struct Session {
     id: Bytes,
     side: Side,
-    /// Whether the peer has introduced itself on the connection that there is.
+    /// Whether the peer has introduced itself on the current connection.
     is_open: bool,
-    /// The highest version that the peer knows.
+    /// The highest version that the peer speaks.
     peer_version: u32,
     is_over: bool,
     refusal: Option<LinkRefusal>,
@@ -183,26 +188,26 @@ pub(crate) struct Session {
     heartbeat: Duration,
     last_heard: Instant,
     last_sent: Instant,
-    /// When the peer last acknowledged something, there was nothing to acknowledge, or it was asked.
+    /// When the peer last acknowledged a message, had none to acknowledge, or was probed.
     progress_at: Instant,
-    /// When the peer last acknowledged a message, or the session began.
+    /// When the peer last acknowledged a message; at first, when the session began.
     acknowledged_at: Instant,
     answer_due: bool,
     ack_due: Option<Instant>,
     resend_due: bool,
-    /// When what is missing was asked for last.
+    /// When missing messages were last requested.
     resend_asked_at: Option<Instant>,
-    /// How many bytes of messages may be received now.
+    /// How many bytes of messages the owner accepts.
     capacity: Capacity,
-    /// The size of the first message for which there was no capacity. The peer sends it again when it is asked to.
+    /// The size of the first message that was dropped for lack of capacity. The peer resends it on request.
     held_back: Option<usize>,
     is_draining: bool,
     is_finishing: bool,
     subscriptions_ready: bool,
     peer_subscriptions_ready: bool,
-    /// Flags that the peer has not been told of yet.
+    /// Whether flags of this side have changed since the last header.
     notice_due: bool,
-    /// How many tasks of this side, a worker, wait for other calls of its master; and of the peer.
+    /// How many of this worker's tasks wait for other calls of its master, and how many of the peer's.
     lent_slots: u32,
     peer_lent_slots: u32,
     peer_draining: bool,
@@ -210,7 +215,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The side that connects, which introduces itself by `hello`.
+    /// Creates the connecting end, which introduces itself by `hello`.
     pub(crate) fn connect(
         id: Bytes,
         hello: LinkHello,
@@ -227,9 +232,10 @@ impl Session {
         Self::new(id, side, window, heartbeat, now)
     }
 
-    /// The side that is connected to. `instance` and `component` are random numbers: one for the session, the
-    /// other for this run of the component. A peer that is silent for longer than `idle_timeout` is given up by
-    /// the session's owner.
+    /// Creates the accepting end.
+    ///
+    /// `instance` and `component` are random numbers that identify the session and this run of the component. The
+    /// owner ends the session of a peer that is silent for longer than `idle_timeout`; the session announces it.
     pub(crate) fn accept(
         id: Bytes,
         instance: u64,
@@ -244,7 +250,7 @@ impl Session {
             idle_timeout,
             welcome_due: false,
         };
-        // It is the peer that has to be heard of.
+        // The accepting end sends no heartbeats of its own: it answers those of the peer.
         Self::new(id, side, window, idle_timeout, now)
     }
 
@@ -281,38 +287,37 @@ impl Session {
         }
     }
 
-    /// What the session is called.
     pub(crate) fn id(&self) -> &Bytes {
         &self.id
     }
 
-    /// Queues messages. They are sent as soon as the peer has credit for them.
+    /// Queues messages, which are sent once the peer has granted credit for them.
     pub(crate) fn submit(&mut self, item: TaggedBatch, now: Instant) {
-        debug_assert!(!self.is_finishing, "nothing comes after the end");
+        debug_assert!(!self.is_finishing, "no message is submitted after `finish`");
         if self.outbox.items.is_empty() {
             self.progress_at = now;
         }
         self.outbox.push(item);
     }
 
-    /// The version of the link that both sides speak; the lowest one until the peer has introduced itself.
+    /// Returns the version that both ends speak: the lowest one until the peer has introduced itself.
     pub(crate) fn version(&self) -> u32 {
         VERSION.min(self.peer_version)
     }
 
-    /// Identifies the run of the component that this side connects to; 0: unknown.
+    /// Returns the number that identifies the run of the accepting component; 0 if unknown.
     pub(crate) fn component(&self) -> u64 {
         match self.side {
             Side::Connects { component, .. } | Side::Accepts { component, .. } => component,
         }
     }
 
-    /// How long this side is silent at most, as its peer wants it.
+    /// Returns the longest silence of this side: its own interval, or less if the peer's idle timeout requires it.
     pub(crate) fn heartbeat(&self) -> Duration {
         self.heartbeat
     }
 
-    /// How many further messages the peer has credit for.
+    /// Returns how many further messages the peer accepts.
     pub(crate) fn credit(&self) -> u64 {
         if self.is_over || self.is_finishing {
             return 0;
@@ -321,60 +326,61 @@ impl Session {
         self.outbox.credit.messages.saturating_sub(end)
     }
 
-    /// Messages that are queued, or sent and not acknowledged, and their bytes.
+    /// Returns the number of messages that are queued or unacknowledged, and their bytes.
     pub(crate) fn unacknowledged(&self) -> (usize, usize) {
         (self.outbox.messages, self.outbox.bytes)
     }
 
-    /// Whether the peer has got all that there was to send.
+    /// Returns whether the peer has acknowledged all messages.
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.outbox.items.is_empty()
     }
 
-    /// When the peer last showed a sign of life.
+    /// Returns when the peer last showed a sign of life.
     pub(crate) fn last_heard(&self) -> Instant {
         self.last_heard
     }
 
-    /// Notes a sign of life that came another way than by [`receive`](Self::receive).
+    /// Records a sign of life that arrived by another way than [`receive`](Self::receive).
     pub(crate) fn record_life_sign(&mut self, now: Instant) {
         self.last_heard = self.last_heard.max(now);
     }
 
-    /// When the peer last acknowledged a message, or the session began.
+    /// Returns when the peer last acknowledged a message, or the session began.
     pub(crate) fn acknowledged_at(&self) -> Instant {
         self.acknowledged_at
     }
 
-    /// Whether nothing more happens in this session.
+    /// Returns whether the session has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Messages that came in have been dealt with: the peer may send as many more.
+    /// Returns credit for messages that were consumed.
     pub(crate) fn consume(&mut self, messages: u64, bytes: u64) {
         self.inbox.consumed.messages += messages;
         self.inbox.consumed.bytes += bytes;
     }
 
-    /// How many messages the peer may be ahead from now on. What it was promised it keeps.
+    /// Sets how many messages the peer may send ahead. Credit that was granted before is not revoked.
     pub(crate) fn set_window(&mut self, messages: u64) {
         self.inbox.window.messages = messages;
     }
 
-    /// Reports how many tasks of this side wait for other calls of its master.
+    /// Sets how many tasks of this worker wait for other calls of its master, and reports it to the peer.
     pub(crate) fn set_lent_slots(&mut self, tasks: u32) {
         self.notice_due |= std::mem::replace(&mut self.lent_slots, tasks) != tasks;
     }
 
-    /// How many tasks of the peer, a worker, wait for other calls of this component.
+    /// Returns how many tasks of the peer, a worker, wait for other calls of this component.
     pub(crate) fn peer_lent_slots(&self) -> u32 {
         self.peer_lent_slots
     }
 
-    /// Limits what is received from now on. Messages beyond it are dropped as if the connection had lost them:
-    /// the peer keeps them, and [`set_capacity`](Self::set_capacity) asks for them as soon as there is capacity for
-    /// the first. Returns whether it does.
+    /// Limits the bytes that are received from now on. Returns whether dropped messages are requested again.
+    ///
+    /// Messages beyond the limit are dropped as if the connection had lost them, and the peer keeps them. A later
+    /// call that admits the first of them requests them again.
     pub(crate) fn set_capacity(&mut self, capacity: Capacity, now: Instant) -> bool {
         self.capacity = capacity;
         let is_resumed = self.held_back.is_some_and(|bytes| capacity.admits(bytes));
@@ -386,63 +392,62 @@ impl Session {
         is_resumed
     }
 
-    /// Whether messages were dropped since there was no capacity for them.
+    /// Returns whether messages were dropped for lack of capacity.
     pub(crate) fn is_held_back(&self) -> bool {
         self.held_back.is_some()
     }
 
-    /// Takes no more than `messages` in all.
+    /// Limits the credit of the whole session to `messages`.
     pub(crate) fn set_limit(&mut self, messages: u64) {
         self.inbox.limit = messages;
     }
 
-    /// Takes no more than what is under way, and tells the peer.
+    /// Stops granting credit, and reports to the peer that this side drains.
     pub(crate) fn drain(&mut self) {
         self.inbox.window.messages = 0;
         self.is_draining = true;
         self.notice_due = true;
     }
 
-    /// Sends nothing more than what is queued, and tells the peer.
+    /// Declares the queued messages to be the last ones.
     pub(crate) fn finish(&mut self) {
         self.is_finishing = true;
         self.notice_due = true;
     }
 
-    /// All that this side follows itself is in place, and the peer is told.
+    /// Reports to the peer that this side has established its own subscriptions.
     pub(crate) fn set_subscriptions_ready(&mut self) {
         self.notice_due |= !std::mem::replace(&mut self.subscriptions_ready, true);
     }
 
-    /// Takes back what has never been sent.
+    /// Removes and returns the messages that were never sent.
     pub(crate) fn take_unsent(&mut self) -> VecDeque<TaggedBatch> {
         self.outbox.split_off(self.outbox.sent)
     }
 
-    /// Takes back what the peer has not acknowledged, of a session that nobody goes on with.
+    /// Ends the session; removes and returns the unacknowledged messages.
     pub(crate) fn take_unacknowledged(&mut self) -> VecDeque<TaggedBatch> {
         self.is_over = true;
         self.outbox.split_off(self.outbox.base)
     }
 
-    /// Number of the next message that is submitted.
+    /// Returns the number that the next submitted message will have.
     pub(crate) fn next_number(&self) -> u64 {
         self.outbox.end()
     }
 
-    /// Whether the peer has not acknowledged all messages below this number.
+    /// Returns whether messages with a lower number are unacknowledged.
     pub(crate) fn has_unacknowledged_below(&self, number: u64) -> bool {
         self.outbox.base < number.min(self.outbox.end())
     }
 
-    /// Removes the unacknowledged messages below this number, and ends the session.
+    /// Ends the session; removes and returns the unacknowledged messages with a lower number.
     pub(crate) fn take_unacknowledged_below(&mut self, number: u64) -> VecDeque<TaggedBatch> {
         self.outbox.split_off(number);
         self.take_unacknowledged()
     }
 
-    /// The last header: nothing more comes from here. It says whether all has been dealt with, for which
-    /// the peer has to have acknowledged all.
+    /// Ends the session and returns its last header, which reports whether all messages were acknowledged.
     pub(crate) fn close(&mut self) -> LinkHeader {
         self.is_over = true;
         LinkHeader {
@@ -452,7 +457,7 @@ impl Session {
         }
     }
 
-    /// There is another connection: the side that connects has to introduce itself again.
+    /// Notes that the connection was replaced: the connecting end introduces itself again.
     pub(crate) fn reconnected(&mut self) {
         if let Side::Connects { hello_sent, .. } = &mut self.side {
             *hello_sent = None;
@@ -460,13 +465,16 @@ impl Session {
         }
     }
 
-    /// The transmission whose first message is number `first` could not be sent: it is made again later.
+    /// Notes that a transmission could not be sent, whose first message has the number `first`. It is repeated after
+    /// [`ACK_DELAY`], or when the owner calls [`transmit`](Self::transmit) for another reason.
     pub(crate) fn retry_from(&mut self, first: u64) {
         self.outbox.rewind_to(first);
         self.answer_due = true;
     }
 
-    /// Takes what came from the peer.
+    /// Receives a header and the frames of its messages, and appends what has happened to `events`.
+    ///
+    /// A header that violates the protocol refuses the session.
     pub(crate) fn receive(
         &mut self,
         now: Instant,
@@ -485,14 +493,17 @@ impl Session {
         }
         if !self.receive_introduction(header, events) {
             if header.closed {
-                // The answer to `hello`: the peer knows of no such session.
+                // The peer answers `hello` by `closed` if it does not know the session.
                 self.is_over = true;
                 events.push(SessionEvent::Forgotten);
             }
             return;
         }
         if !self.outbox.acknowledge(header.received) {
-            return self.refuse("it acknowledges what was not sent", events);
+            let (received, sent) = (header.received, self.outbox.sent);
+            let reason =
+                format!("peer acknowledged {received} messages, but only {sent} were sent");
+            return self.refuse(&reason, events);
         }
         if header.hello.is_some() || header.welcome.is_some() || header.resend {
             self.outbox.rewind();
@@ -510,15 +521,18 @@ impl Session {
         self.peer_lent_slots = header.lent;
 
         let Some(groups) = unpack(&header.sizes, &header.groups, frames) else {
-            return self.refuse("its messages are not of the sizes that it tells", events);
+            let reason = "the frames do not have the sizes that the header lists";
+            return self.refuse(reason, events);
         };
         let tags = &header.tags;
         if !tags.is_empty() && tags.len() != groups.len() {
-            return self.refuse("it has not one tag for each message", events);
+            let (tags, groups) = (tags.len(), groups.len());
+            let reason = format!("the header lists {tags} tags for {groups} messages or batches");
+            return self.refuse(&reason, events);
         }
         let messages: usize = groups.iter().map(Group::len).sum();
         let Some(end) = header.first.checked_add(messages as u64) else {
-            return self.refuse("its numbers are too large", events);
+            return self.refuse("message numbers exceed 64 bits", events);
         };
         let before = self.inbox.received.messages;
         let mut number = header.first;
@@ -527,7 +541,7 @@ impl Session {
             let mut item = TaggedBatch::of(tag, header.tag_step, group);
             let seen = self.inbox.received.messages.checked_sub(number);
             number += item.len() as u64;
-            // Seen before, or something is missing in between.
+            // Skips batches that were received before, and those behind a gap.
             let Some(seen) = seen.filter(|&seen| seen < item.len() as u64) else {
                 continue;
             };
@@ -541,7 +555,11 @@ impl Session {
             }
             self.held_back = None;
             if !self.inbox.take(&item.group) {
-                return self.refuse("it sends more than it has credit for", events);
+                let Offset { messages, bytes } = self.inbox.advertised;
+                let reason = format!(
+                    "peer exceeded its credit of {messages} messages and {bytes} bytes in this session"
+                );
+                return self.refuse(&reason, events);
             }
             events.push(SessionEvent::Messages(item));
         }
@@ -550,7 +568,7 @@ impl Session {
             self.resend_asked_at = None;
         }
         if received != before || (end < received || header.first < before) {
-            // What came again came since the peer does not know that it has arrived.
+            // A peer repeats messages because it does not know that they have arrived.
             self.ack_due.get_or_insert(now + ACK_DELAY);
         }
         let is_asked = |asked: Instant| now.saturating_duration_since(asked) < RETRY_INTERVAL;
@@ -577,7 +595,7 @@ impl Session {
         }
     }
 
-    /// Handles introductions. Returns whether the rest of the header counts.
+    /// Handles `hello` and `welcome`. Returns whether the rest of the header is to be handled.
     fn receive_introduction(
         &mut self,
         header: &LinkHeader,
@@ -618,7 +636,7 @@ impl Session {
                 }
             }
         }
-        // What comes before is of an earlier connection.
+        // Headers that arrive before the introduction belong to an earlier connection.
         self.is_open
     }
 
@@ -627,7 +645,7 @@ impl Session {
         events.push(SessionEvent::Refused(refusal));
     }
 
-    /// Does not go on, and tells the peer why.
+    /// Ends the session and reports the reason to the peer.
     pub(crate) fn refuse_as(&mut self, kind: Kind, reason: &str) -> LinkRefusal {
         let refusal = LinkRefusal {
             kind: kind.into(),
@@ -653,7 +671,7 @@ impl Session {
         }
     }
 
-    /// What is to be sent now, if anything. Ask again until there is nothing more.
+    /// Returns the next header to send with its messages, or `None` if nothing is due.
     pub(crate) fn transmit(&mut self, now: Instant) -> Option<Transmission> {
         if let Some(refusal) = self.refusal.take() {
             let header = LinkHeader {
@@ -771,19 +789,18 @@ impl Session {
         Some(Transmission { header, frames })
     }
 
-    /// When the peer is asked for a sign of life, or whether all has arrived.
+    /// Returns when the peer is probed: asked for a sign of life, or for an acknowledgement that is overdue.
     fn probe_at(&self) -> Option<Instant> {
         let unanswered =
             (self.outbox.sent > self.outbox.base).then(|| self.progress_at + RETRY_INTERVAL);
         let heartbeat = match self.side {
             Side::Connects { .. } => Some(self.last_sent + self.heartbeat),
-            // It answers.
             Side::Accepts { .. } => None,
         };
         unanswered.into_iter().chain(heartbeat).min()
     }
 
-    /// When there may be something to transmit, though nothing happens until then.
+    /// Returns when [`transmit`](Self::transmit) is to be called next if nothing happens before.
     pub(crate) fn timeout(&self) -> Option<Instant> {
         if self.is_over {
             return None;
@@ -804,31 +821,35 @@ impl Session {
     }
 }
 
-/// So many messages, and so many bytes of them.
+/// A position in the stream of messages of one direction: their number and bytes since the session began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Offset {
     messages: u64,
     bytes: u64,
 }
 
-/// What is to be sent, and what has not been acknowledged yet.
+/// The messages to send, until the peer acknowledges them.
+///
+/// Numbers below `base` are acknowledged; those from `base` to `next` are under way; those from `next` on are to be
+/// sent, as far as `credit` admits. A retransmission only moves `next` back.
 #[derive(Debug, Default)]
 struct Outbox {
-    /// From number `base` on.
+    /// The unacknowledged messages, the first of which has the number `base`.
     items: VecDeque<TaggedBatch>,
-    /// Of all of them.
+    /// How many messages and bytes are in `items`.
     messages: usize,
     bytes: usize,
-    /// The place of `next` among them.
+    /// The index in `items` of the batch at `next`.
     next_index: usize,
     base: u64,
     base_bytes: u64,
-    /// What goes next, and the bytes of all before it.
+    /// The position of the next message to send.
     next: Offset,
-    /// The highest number that was ever sent, and one.
+    /// The number behind the last message that was ever sent.
     sent: u64,
+    /// The position up to which the peer accepts messages.
     credit: Offset,
-    /// Whether the last acknowledgement told anything new.
+    /// Whether the last header acknowledged further messages.
     has_progressed: bool,
 }
 
@@ -847,7 +868,7 @@ impl Outbox {
         self.next.messages == self.end()
     }
 
-    /// Tells whether that can be.
+    /// Removes the messages below the number `received`. Returns `false` if they were not all sent.
     fn acknowledge(&mut self, received: u64) -> bool {
         if received > self.sent {
             return false;
@@ -855,12 +876,14 @@ impl Outbox {
         self.has_progressed = received > self.base;
         while self.base < received {
             let left = (received - self.base) as usize;
-            let first = self.items.front_mut().expect("it was sent, so it is there");
+            let first = self.items.front_mut();
+            let first = first.expect("unacknowledged messages are kept");
             let item = if left < first.len() {
                 first.split_to(left)
             } else {
                 self.next_index = self.next_index.saturating_sub(1);
-                self.items.pop_front().expect("it was just there")
+                let whole = self.items.pop_front();
+                whole.expect("the outbox has a first batch")
             };
             self.messages -= item.len();
             self.bytes -= item.group.bytes();
@@ -873,7 +896,7 @@ impl Outbox {
         true
     }
 
-    /// Takes out what has this number or a later one.
+    /// Removes and returns the messages with this number or a higher one.
     fn split_off(&mut self, number: u64) -> VecDeque<TaggedBatch> {
         let mut left = number.saturating_sub(self.base) as usize;
         let mut index = 0;
@@ -904,7 +927,7 @@ impl Outbox {
         };
     }
 
-    /// Sends number `first` next, of those that are kept.
+    /// Moves back to the batch that ends behind the number `first`.
     fn rewind_to(&mut self, first: u64) {
         self.rewind();
         while let Some(item) = self.items.get(self.next_index)
@@ -916,12 +939,12 @@ impl Outbox {
         }
     }
 
-    /// What goes out together now, as places in `items`.
+    /// Advances over the messages of the next transmission, and returns their indices in `items`.
     fn next(&mut self) -> Range<usize> {
         let first = self.next_index;
         let (mut count, mut bytes) = (0, 0);
         while let Some(item) = self.items.get_mut(self.next_index) {
-            // Of several, as many as there is credit for.
+            // A batch is split where credit or the transmission ends.
             let mut fit = 0;
             for size in item.group.sizes() {
                 let has_credit = self.next.messages < self.credit.messages
@@ -952,15 +975,15 @@ impl Outbox {
     }
 }
 
-/// What has arrived, and how much more may.
+/// The positions of the receiving direction: received, consumed, and granted as credit.
 #[derive(Debug)]
 struct Inbox {
     received: Offset,
     consumed: Offset,
     window: CreditWindow,
-    /// How many messages the peer may send in all.
+    /// The number of messages for which credit is granted in the whole session.
     limit: u64,
-    /// The credit that the peer has been told of.
+    /// The credit that the last header advertised.
     advertised: Offset,
 }
 
@@ -975,7 +998,7 @@ impl Inbox {
         }
     }
 
-    /// What is promised is kept.
+    /// Returns the credit to advertise: the window beyond the consumed messages, and never less than before.
     fn credit(&self) -> Offset {
         let Offset { messages, bytes } = self.consumed;
         Offset {
@@ -987,7 +1010,7 @@ impl Inbox {
         }
     }
 
-    /// Takes the next messages. Tells whether there was credit for them.
+    /// Advances over the next messages. Returns `false` if they exceed the advertised credit.
     fn take(&mut self, group: &Group) -> bool {
         let Offset { messages, bytes } = &mut self.received;
         for size in group.sizes() {
@@ -1000,7 +1023,7 @@ impl Inbox {
         true
     }
 
-    /// Whether the peer may soon have to wait for credit that there is.
+    /// Returns whether credit is to be advertised at once, because the peer has used half of what it could have.
     fn is_credit_due(&self) -> bool {
         let credit = self.credit();
         let low = |received: u64, advertised: u64, credit: u64| {

@@ -1,4 +1,4 @@
-//! Two sessions over a channel that does everything to what passes but change it.
+//! Tests of two sessions over a channel that loses, delays and repeats transmissions, but never alters one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn item(number: u64, bytes: usize) -> TaggedBatch {
     TaggedBatch::new(2 * number, frame.into())
 }
 
-/// Several in a row.
+/// A batch of consecutive messages.
 fn group(number: u64, len: u64) -> TaggedBatch {
     let frames = (number..number + len).map(u64::to_be_bytes);
     let frame: Vec<u8> = frames.flatten().collect();
@@ -29,14 +29,14 @@ fn group(number: u64, len: u64) -> TaggedBatch {
     TaggedBatch::of(2 * number, 2, group)
 }
 
-/// An end of a session, and what it is told.
+/// One end of a session, with the events and messages that it has received.
 struct End {
     session: Session,
     window: CreditWindow,
     events: Vec<SessionEvent>,
-    /// Messages that came in, with their tags.
+    /// The received messages, with their tags.
     messages: Vec<(u64, Bytes)>,
-    /// Of them, how many have been dealt with.
+    /// How many of the messages were consumed.
     consumed: usize,
 }
 
@@ -66,7 +66,7 @@ impl End {
                 event => self.events.push(event),
             }
         }
-        // What waits here is never more than was promised, give or take one message in bytes.
+        // The unconsumed messages never exceed the window; in bytes, by less than one message.
         let waiting = &self.messages[self.consumed..];
         assert!(waiting.len() as u64 <= self.window.messages);
         let bytes = waiting.iter().map(|(_, frame)| frame.len() as u64);
@@ -83,18 +83,18 @@ impl End {
     }
 }
 
-/// Both ends, and what is under way between them.
+/// Both ends, and the transmissions under way between them.
 struct Pair {
     now: Instant,
     ends: [End; 2],
     under_way: [VecDeque<Transmission>; 2],
     submitted: [u64; 2],
     transmissions: usize,
-    /// How many messages were transmitted, those that were transmitted again included.
+    /// How many messages were transmitted, retransmissions included.
     transmitted: [usize; 2],
 }
 
-/// What it took to settle.
+/// The time and the transmissions that it took to settle.
 #[derive(Debug, Clone, Copy)]
 struct Settled {
     time: Duration,
@@ -161,14 +161,14 @@ impl Pair {
         }
     }
 
-    /// Delivers the oldest message of `end`.
+    /// Delivers the oldest transmission of `end`.
     fn deliver(&mut self, end: usize) {
         if let Some(transmission) = self.under_way[end].pop_front() {
             self.ends[1 - end].receive(self.now, transmission);
         }
     }
 
-    /// The connection is gone, with what was under way from each end's message `keep` on.
+    /// Replaces the connection. Only the first `keep` transmissions under way from each end still arrive.
     fn cut(&mut self, keep: [usize; 2]) {
         for (under_way, keep) in self.under_way.iter_mut().zip(keep) {
             under_way.truncate(keep);
@@ -176,7 +176,7 @@ impl Pair {
         self.ends[0].session.reconnected();
     }
 
-    /// Delivers and consumes everything without faults, until nothing more happens at this time.
+    /// Delivers and consumes all messages without faults, until both ends are idle at this time.
     fn exchange(&mut self) {
         let before = self.transmissions;
         let submitted = self.submitted.iter().sum::<u64>() as usize;
@@ -207,8 +207,7 @@ impl Pair {
         })
     }
 
-    /// Runs without faults until all messages are acknowledged. Returns how long that took, and how many
-    /// transmissions.
+    /// Runs without faults until all messages are acknowledged.
     fn settle(&mut self) -> Settled {
         for end in &mut self.ends {
             end.session.set_capacity(Capacity::MAX, self.now);
@@ -247,7 +246,7 @@ impl Pair {
 }
 
 #[test]
-fn messages_arrive_both_ways() {
+fn session_delivers_messages_both_ways() {
     let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
     for _ in 0..25 {
         pair.submit(0, 0);
@@ -259,8 +258,8 @@ fn messages_arrive_both_ways() {
     assert_eq!(pair.ends[1].events, [SessionEvent::Opened]);
 }
 
-/// The tags, and the groups, in which a peer of this version gets two groups of three.
-fn told_of_groups(version: u32) -> (Vec<u64>, Vec<u64>) {
+/// Returns the tags and the batch sizes of the header that brings two batches of three to a peer of this version.
+fn header_of_batches(version: u32) -> (Vec<u64>, Vec<u64>) {
     let hello = LinkHello { version, ..hello() };
     let mut pair = Pair::introduced_by(hello, [window(10, 1000), window(10, 1000)]);
     pair.settle();
@@ -268,20 +267,20 @@ fn told_of_groups(version: u32) -> (Vec<u64>, Vec<u64>) {
     pair.submit_group(1, 3);
     pair.transmit(1);
     let header = &pair.under_way[1][0].header;
-    let told = (header.tags.clone(), header.groups.clone());
+    let sent = (header.tags.clone(), header.groups.clone());
     pair.settle();
     pair.assert_delivered();
-    told
+    sent
 }
 
 #[test]
-fn groups_are_for_peers_that_know_them() {
-    assert_eq!(told_of_groups(2), (vec![0, 6], vec![3, 3]));
-    assert_eq!(told_of_groups(1), (vec![0, 2, 4, 6, 8, 10], vec![]));
+fn batches_are_split_for_peers_of_version_1() {
+    assert_eq!(header_of_batches(2), (vec![0, 6], vec![3, 3]));
+    assert_eq!(header_of_batches(1), (vec![0, 2, 4, 6, 8, 10], vec![]));
 }
 
 #[test]
-fn an_idle_session_says_so_now_and_then() {
+fn idle_session_sends_heartbeats() {
     let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
     pair.settle();
     let (begin, mut headers) = (pair.now, 0);
@@ -303,19 +302,19 @@ fn an_idle_session_says_so_now_and_then() {
 }
 
 #[test]
-fn a_header_without_messages_shows_that_some_are_missing() {
+fn header_without_messages_reveals_that_some_were_lost() {
     let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
     pair.settle();
     pair.submit(1, 0);
     pair.transmit(1);
-    // Lost, though the connection goes on.
+    // The transmission is lost on a connection that persists.
     pair.under_way[1].clear();
     pair.settle();
     pair.assert_delivered();
 }
 
 #[test]
-fn a_peer_that_drains_is_told_of_the_end() {
+fn draining_peer_is_notified_when_its_peer_has_finished() {
     let mut pair = Pair::new([window(2, 1000), window(10, 1000)]);
     pair.settle();
     pair.submit(1, 0);
@@ -325,7 +324,11 @@ fn a_peer_that_drains_is_told_of_the_end() {
         pair.ends[1].events,
         [SessionEvent::Opened, SessionEvent::Draining]
     );
-    assert_eq!(pair.ends[1].session.credit(), 1, "what is promised is kept");
+    assert_eq!(
+        pair.ends[1].session.credit(),
+        1,
+        "granted credit is not revoked"
+    );
     pair.ends[1].session.finish();
     pair.settle();
     pair.transmit(1);
@@ -345,7 +348,7 @@ fn a_peer_that_drains_is_told_of_the_end() {
 }
 
 #[test]
-fn number_of_lent_places_is_reported_when_it_changes() {
+fn number_of_lent_slots_is_reported_when_it_changes() {
     let mut pair = Pair::new([window(1, 1); 2]);
     pair.settle();
     for lent in [2, 2, 1, 0] {
@@ -359,13 +362,13 @@ fn number_of_lent_places_is_reported_when_it_changes() {
 }
 
 #[test]
-fn a_peer_that_was_restarted_has_forgotten() {
+fn restarted_peer_has_forgotten_the_session() {
     let mut pair = Pair::new([window(2, 1000), window(10, 1000)]);
     pair.settle();
     let id = Bytes::from_static(&[1; 16]);
     let accepting = Session::accept(id, 8, 1, window(10, 1000), 3 * HEARTBEAT, pair.now);
     pair.ends[1] = End::new(accepting, window(10, 1000));
-    // Without an introduction it says nothing.
+    // It sends nothing before the peer has introduced itself.
     pair.submit(0, 0);
     pair.transmit(0);
     pair.deliver(0);
@@ -384,7 +387,7 @@ fn a_peer_that_was_restarted_has_forgotten() {
     assert!(pair.ends[0].session.is_over());
 }
 
-/// What a peer that breaks the rules is told.
+/// Checks the refusal that a peer receives which violates the protocol.
 fn check_refused(header: impl FnOnce(&mut LinkHeader), frames: usize, expected: &str) {
     let mut pair = Pair::new([window(2, 1000), window(3, 1000)]);
     pair.settle();
@@ -398,38 +401,42 @@ fn check_refused(header: impl FnOnce(&mut LinkHeader), frames: usize, expected: 
     };
     assert_eq!(refusal.reason, expected);
     assert_eq!(refusal.kind(), Kind::Protocol);
-    // It is told, once.
-    let told = pair.ends[1].session.transmit(pair.now).unwrap();
-    assert_eq!(told.header.refusal.as_ref(), Some(refusal));
+    // The refusal is sent once.
+    let sent = pair.ends[1].session.transmit(pair.now).unwrap();
+    assert_eq!(sent.header.refusal.as_ref(), Some(refusal));
     assert_eq!(pair.ends[1].session.transmit(pair.now), None);
 }
 
 #[test]
-fn peers_that_break_the_rules_are_refused() {
-    check_refused(|_| (), 4, "it sends more than it has credit for");
+fn peer_that_violates_the_protocol_is_refused() {
+    check_refused(
+        |_| (),
+        4,
+        "peer exceeded its credit of 3 messages and 1000 bytes in this session",
+    );
     check_refused(
         |header| header.received = 1,
         0,
-        "it acknowledges what was not sent",
+        "peer acknowledged 1 messages, but only 0 were sent",
     );
     check_refused(
         |header| header.tags = vec![1],
         2,
-        "it has not one tag for each message",
+        "the header lists 1 tags for 2 messages or batches",
     );
     check_refused(
         |header| header.sizes = vec![1],
         2,
-        "its messages are not of the sizes that it tells",
+        "the frames do not have the sizes that the header lists",
     );
     check_refused(
         |header| header.first = u64::MAX,
         1,
-        "its numbers are too large",
+        "message numbers exceed 64 bits",
     );
 }
 
-/// What may happen.
+/// A step of a random scenario.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Submit {
@@ -446,11 +453,11 @@ enum Step {
     Deliver {
         end: usize,
     },
-    /// The oldest message that is under way comes to nothing.
+    /// The oldest transmission under way is lost.
     Lose {
         end: usize,
     },
-    /// It comes twice.
+    /// The oldest transmission under way is duplicated.
     Repeat {
         end: usize,
     },
@@ -461,11 +468,11 @@ enum Step {
     Cut {
         keep: [usize; 2],
     },
-    /// The socket takes nothing more.
+    /// The socket's queue is full, so that a transmission fails.
     Full {
         end: usize,
     },
-    /// There is capacity for so many bytes of messages, until this changes.
+    /// From now on the end accepts this many bytes of messages.
     Limit {
         end: usize,
         bytes: usize,
@@ -475,7 +482,7 @@ enum Step {
     },
 }
 
-/// What happens on a connection without faults, in a shorter time than that of a retry.
+/// A step on a connection without faults, in less time than the retry interval.
 fn regular_step() -> impl Strategy<Value = Step> {
     let end = 0..2_usize;
     prop_oneof![
@@ -502,7 +509,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Pair {
-    /// How many messages have not arrived.
+    /// Returns the number of messages that have not arrived.
     fn missing(&self) -> usize {
         let missing = |end: usize| self.submitted[end] as usize - self.ends[1 - end].messages.len();
         missing(0) + missing(1)
@@ -542,7 +549,7 @@ impl Pair {
     }
 }
 
-/// Takes the steps, and then lets all messages arrive. Returns how many were missing before that.
+/// Takes the steps, and then delivers all messages. Also returns how many had not arrived before.
 fn run(steps: Vec<Step>, messages: [u64; 2], bytes: [u64; 2]) -> (Pair, usize, Settled) {
     let windows = [window(messages[0], bytes[0]), window(messages[1], bytes[1])];
     let mut pair = Pair::new(windows);
@@ -556,15 +563,15 @@ fn run(steps: Vec<Step>, messages: [u64; 2], bytes: [u64; 2]) -> (Pair, usize, S
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Faults cost a bounded time and number of transmissions, and no message.
+    /// Faults cost a bounded time and a bounded number of transmissions, and lose no message.
     #[test]
-    fn each_message_arrives_once_and_in_order(
+    fn session_delivers_each_message_once_and_in_order_despite_faults(
         steps in prop::collection::vec(step(), 0..200),
         messages in [1..6_u64, 1..6_u64],
         bytes in [1..1000_u64, 1..1000_u64],
     ) {
         let (pair, missing, settled) = run(steps, messages, bytes);
-        // A header with credit that is lost is made up for by the next heartbeat.
+        // The next heartbeat makes up for a lost header with credit.
         prop_assert!(settled.time <= HEARTBEAT + RETRY_INTERVAL, "{settled:?}");
         prop_assert!(settled.transmissions <= 2 * missing + 12, "{settled:?} for {missing}");
         for end in &pair.ends {
@@ -573,20 +580,20 @@ proptest! {
     }
 
     #[test]
-    fn without_faults_each_message_is_transmitted_once_and_waits_for_no_timer(
+    fn session_without_faults_transmits_each_message_once_and_waits_for_no_timer(
         steps in prop::collection::vec(regular_step(), 0..200),
         messages in [1..6_u64, 1..6_u64],
         bytes in [1..1000_u64, 1..1000_u64],
     ) {
         let (pair, missing, settled) = run(steps, messages, bytes);
         prop_assert_eq!(pair.transmitted, pair.submitted.map(|submitted| submitted as usize));
-        // The last acknowledgement waits for a message that it can go with.
+        // The last acknowledgement is delayed, to travel with a message.
         prop_assert!(settled.time <= ACK_DELAY, "{settled:?}");
         prop_assert!(settled.transmissions <= 2 * missing + 4, "{settled:?} for {missing}");
     }
 
     #[test]
-    fn headers_that_say_anything_do_no_harm(
+    fn session_survives_arbitrary_headers_and_transmits_no_more_for_them(
         headers in prop::collection::vec(
             (
                 (0..4_u64, any::<u64>(), 0..4_u64, any::<u64>()),
@@ -633,8 +640,8 @@ proptest! {
 }
 
 #[test]
-fn what_has_not_been_sent_goes_over_the_next_session() {
-    // There is credit for two of the five.
+fn unsent_messages_are_removed_for_the_next_session() {
+    // The credit suffices for two of the five messages.
     let mut pair = Pair::new([window(10, 1000), window(2, 1000)]);
     pair.settle();
     for _ in 0..5 {
@@ -652,7 +659,7 @@ fn what_has_not_been_sent_goes_over_the_next_session() {
     assert_eq!(pair.transmitted[0], 2, "those under way are not sent again");
     assert!(pair.ends[1].events.contains(&SessionEvent::Finished));
 
-    // Who goes before all is acknowledged does not say that all has been dealt with.
+    // A session that is closed before all of its messages are acknowledged is not settled.
     pair.ends[1].session.submit(item(0, 0), pair.now);
     let header = pair.ends[1].session.close();
     let frames = Vec::new();
@@ -663,7 +670,7 @@ fn what_has_not_been_sent_goes_over_the_next_session() {
 }
 
 #[test]
-fn what_was_not_acknowledged_is_taken_back() {
+fn unacknowledged_messages_are_removed_when_the_session_ends() {
     let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
     pair.settle();
     for _ in 0..3 {
@@ -690,7 +697,7 @@ fn open(messages: u64, bytes: u64) -> Pair {
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 impl Pair {
-    /// Nothing is transmitted by `end` until `after`, which it knows itself; returns what is transmitted then.
+    /// Asserts that `end` transmits nothing until `after`, which is its timeout; returns the transmission.
     #[track_caller]
     fn transmitted_after(&mut self, end: usize, after: Duration) -> Transmission {
         let session = &mut self.ends[end].session;
@@ -704,7 +711,7 @@ impl Pair {
 }
 
 #[test]
-fn acknowledgement_waits_for_a_message_to_go_with_and_goes_alone_after_its_delay() {
+fn acknowledgement_travels_with_a_message_or_alone_after_its_delay() {
     let mut pair = open(10, 1000);
     pair.submit(0, 0);
     pair.transmit(0);
@@ -737,7 +744,7 @@ fn acknowledgement_waits_for_a_message_to_go_with_and_goes_alone_after_its_delay
 }
 
 #[test]
-fn lost_message_is_asked_for_after_the_retry_interval_and_once_in_it() {
+fn lost_message_is_requested_once_per_retry_interval() {
     let mut pair = open(10, 1000);
     pair.submit(0, 0);
     pair.transmit(0);
@@ -767,7 +774,7 @@ fn lost_message_is_asked_for_after_the_retry_interval_and_once_in_it() {
 }
 
 #[test]
-fn message_lost_in_a_row_is_asked_for_as_soon_as_the_next_one_arrives() {
+fn gap_is_requested_as_soon_as_a_later_message_arrives() {
     let mut pair = open(10, 1000);
     for _ in 0..3 {
         pair.submit(0, 0);
@@ -780,7 +787,7 @@ fn message_lost_in_a_row_is_asked_for_as_soon_as_the_next_one_arrives() {
 }
 
 #[test]
-fn introduction_is_repeated_after_the_retry_interval() {
+fn hello_is_repeated_after_the_retry_interval() {
     let mut pair = Pair::new([window(10, 1000), window(10, 1000)]);
     assert!(pair.ends[0].session.transmit(pair.now).is_some());
     let again = pair.transmitted_after(0, RETRY_INTERVAL);
@@ -793,7 +800,7 @@ fn introduction_is_repeated_after_the_retry_interval() {
 }
 
 #[test]
-fn transmission_has_at_most_its_messages_and_bytes() {
+fn transmission_is_limited_in_messages_and_bytes() {
     let mut pair = open(10_000, 1 << 30);
     (0..MAX_TRANSMISSION_MESSAGES + 1).for_each(|_| pair.submit(0, 0));
     let mut next = || pair.ends[0].session.transmit(pair.now).unwrap();
@@ -822,7 +829,7 @@ fn transmission_has_at_most_its_messages_and_bytes() {
     assert_eq!(pair.ends[0].session.transmit(pair.now), None);
 }
 
-/// How many transmissions it takes to send `messages` of 8 bytes one way.
+/// Returns the number of transmissions that it takes to send `messages` of 8 bytes one way.
 fn transmissions(messages: usize, window: u64, bytes: u64) -> usize {
     let mut pair = open(window, bytes);
     (0..messages).for_each(|_| pair.submit(0, 0));
@@ -833,7 +840,7 @@ fn transmissions(messages: usize, window: u64, bytes: u64) -> usize {
 
 #[test]
 fn credit_is_returned_when_half_of_it_is_left() {
-    // One with messages and one with credit for each window.
+    // One transmission of messages and one of credit for each window.
     assert_eq!(transmissions(1000, 100, 1 << 20), 20);
     assert_eq!(transmissions(1000, 10_000, 800), 20);
     let mut pair = open(10, 1 << 20);
@@ -864,7 +871,7 @@ fn messages_within_credit_are_accepted_and_one_beyond_is_refused() {
     };
     check(window(3, 1000), &[8; 3], true);
     check(window(3, 1000), &[8; 4], false);
-    // The message that reaches the limit may exceed it.
+    // The message that reaches the byte limit may exceed it.
     check(window(10, 100), &[99, 500], true);
     check(window(10, 100), &[100, 0], false);
     check(window(10, 100), &[500, 0], false);
@@ -897,7 +904,7 @@ fn heartbeat_is_half_of_the_peers_idle_timeout_within_limits() {
 }
 
 #[test]
-fn sides_know_their_session_the_component_and_the_version_that_both_speak() {
+fn both_ends_know_their_session_the_component_and_the_common_version() {
     for (version, common) in [(1, 1), (2, 2), (VERSION, VERSION), (99, VERSION)] {
         let hello = LinkHello { version, ..hello() };
         let mut pair = Pair::introduced_by(hello, [window(10, 1000); 2]);
@@ -912,7 +919,7 @@ fn sides_know_their_session_the_component_and_the_version_that_both_speak() {
 }
 
 #[test]
-fn sign_of_life_that_came_another_way_counts_unless_it_is_older() {
+fn sign_of_life_from_elsewhere_counts_unless_it_is_older() {
     let mut pair = open(10, 1000);
     let later = pair.now + RETRY_INTERVAL;
     let session = &mut pair.ends[1].session;
@@ -923,7 +930,7 @@ fn sign_of_life_that_came_another_way_counts_unless_it_is_older() {
 }
 
 #[test]
-fn smaller_window_counts_once_what_was_promised_is_used() {
+fn smaller_window_takes_effect_once_the_granted_credit_is_used() {
     let mut pair = open(10, 1000);
     pair.ends[1].session.set_window(2);
     assert_eq!(pair.ends[0].session.credit(), 10);
@@ -947,7 +954,7 @@ fn limited_session_receives_no_more_messages_than_its_limit() {
 }
 
 #[test]
-fn peer_is_told_once_that_all_is_in_place() {
+fn established_subscriptions_are_reported_once() {
     let mut pair = open(10, 1000);
     for times in [1, 0] {
         pair.ends[1].session.set_subscriptions_ready();
@@ -963,7 +970,7 @@ fn peer_is_told_once_that_all_is_in_place() {
 }
 
 #[test]
-fn messages_below_a_number_are_taken_back_from_a_peer_that_lacks_them() {
+fn unacknowledged_messages_below_a_number_are_removed() {
     let mut pair = open(10, 1000);
     (0..3).for_each(|_| pair.submit(0, 0));
     let lacks = |pair: &Pair, number| pair.ends[0].session.has_unacknowledged_below(number);
@@ -980,7 +987,7 @@ fn messages_below_a_number_are_taken_back_from_a_peer_that_lacks_them() {
 }
 
 #[test]
-fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_delay() {
+fn transmission_that_failed_is_repeated_within_the_acknowledgement_delay() {
     let mut pair = open(10, 1000);
     pair.submit(0, 0);
     let session = &mut pair.ends[0].session;
@@ -990,7 +997,7 @@ fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_
     let again = session.transmit(pair.now).unwrap();
     assert_eq!(again.header.first, 0);
     assert_eq!(again.frames, unsent.frames);
-    // Likewise a header without messages, for which nothing else would ask.
+    // Also a header without messages, which no other timer would repeat.
     pair.ends[0].receive(
         pair.now,
         Transmission {
@@ -1010,7 +1017,7 @@ fn transmission_that_could_not_be_sent_is_made_again_within_the_acknowledgement_
 }
 
 #[test]
-fn messages_that_a_broken_connection_lost_are_transmitted_at_once_over_the_next_one() {
+fn messages_lost_with_a_connection_are_retransmitted_at_once_on_the_next_one() {
     let mut pair = open(10, 1000);
     for end in [0, 1] {
         pair.submit(end, 0);
@@ -1030,7 +1037,7 @@ fn messages_that_a_broken_connection_lost_are_transmitted_at_once_over_the_next_
 }
 
 #[test]
-fn peer_that_acknowledges_one_message_after_the_other_is_not_asked() {
+fn peer_that_keeps_acknowledging_messages_is_not_probed() {
     let mut pair = open(10, 1000);
     for _ in 0..3 {
         pair.submit(0, 0);
@@ -1049,7 +1056,7 @@ fn peer_that_acknowledges_one_message_after_the_other_is_not_asked() {
 }
 
 #[test]
-fn messages_of_a_group_that_arrived_before_are_passed_over() {
+fn messages_of_a_batch_that_arrived_before_are_skipped() {
     let mut pair = open(10, 1000);
     let send = |pair: &mut Pair, number: u64, len: u64| {
         let TaggedBatch { group, .. } = group(number, len);
@@ -1085,7 +1092,7 @@ fn message_that_arrives_again_is_acknowledged_again() {
 }
 
 #[test]
-fn messages_behind_a_gap_are_not_acknowledged_one_by_one() {
+fn messages_behind_a_gap_cause_no_acknowledgements() {
     let mut pair = open(10, 1000);
     for _ in 0..5 {
         pair.submit(0, 0);
@@ -1102,7 +1109,7 @@ fn messages_behind_a_gap_are_not_acknowledged_one_by_one() {
     assert_eq!(
         pair.transmissions - before,
         1,
-        "the missing one is asked for"
+        "the missing message is requested"
     );
 }
 
@@ -1121,7 +1128,7 @@ fn session_that_is_closed_after_its_messages_were_acknowledged_is_settled() {
 }
 
 #[test]
-fn headers_that_acknowledge_nothing_postpone_no_question_and_are_no_progress() {
+fn headers_without_acknowledgements_neither_postpone_a_probe_nor_count_as_progress() {
     let mut pair = open(10, 1000);
     let begin = pair.now;
     pair.submit(0, 0);
@@ -1139,7 +1146,7 @@ fn headers_that_acknowledge_nothing_postpone_no_question_and_are_no_progress() {
 }
 
 #[test]
-fn messages_of_a_group_are_acknowledged_one_by_one() {
+fn batch_may_be_acknowledged_in_parts() {
     let mut pair = open(10, 1000);
     pair.submit_group(0, 3);
     pair.submit_group(0, 2);

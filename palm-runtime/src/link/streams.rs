@@ -1,8 +1,11 @@
-//! Publications over links: who follows which topic, and the backlog of peers that are slow or away.
+//! Subscriptions: which peer receives which publications, and the backlog of slow or disconnected peers.
 //!
-//! A publisher waits for subscribers with a full backlog, so that they slow down their upstream; one that reads
-//! nothing for too long is disconnected as a slow consumer. Answers to clients wait per client: the publisher
-//! does not wait for a client, unless a single call gives more results than any client may leave unread.
+//! [`SubscriptionTable`] owns the topics of subscribers and the ids of clients. The messages themselves wait in the
+//! peers' sessions, or are retained here while a subscriber is disconnected. **Backpressure:** the publisher waits
+//! while any subscriber's backlog is full, which slows down everything upstream. A subscriber that reads nothing for
+//! `slow_consumer_timeout` is disconnected as a slow consumer, as in NATS. Answers wait per client: a client with a
+//! large backlog may make no further calls ([`PAUSE_BACKLOG`]), and the publisher waits for it only if calls that run
+//! already return more than [`CLIENT_BACKLOG`], and not for long.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -20,38 +23,38 @@ use crate::cancel::CANCEL_TOPIC;
 use crate::message::Group;
 use crate::message::proto::{self, LinkHello};
 
-/// The backlog of a subscriber at which the publisher waits for it. One message is accepted however large it is.
+/// The backlog of a subscriber at which the publisher waits for it. A single message of any size is accepted.
 const SUBSCRIBER_BACKLOG: BacklogSize = BacklogSize {
     messages: 10_000,
     bytes: 64 * 1024 * 1024,
 };
 
-/// The backlog of a client at which the publisher waits for it. Its calls stop being accepted long before, so
-/// only the results of calls that already run get there.
+/// The backlog of a client at which the publisher waits for it. The client's calls are paused long before, so
+/// only the results of calls that already run reach it.
 const CLIENT_BACKLOG: BacklogSize = BacklogSize {
     messages: 40_000,
     bytes: 256 * 1024 * 1024,
 };
 
-/// How long a publisher waits for a client with a full backlog that reads nothing.
+/// How long a publisher waits for a client with a full backlog that reads nothing. Then the client is disconnected.
 const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The backlog of a client from which on no further calls of it are accepted.
+/// The backlog of a client at which its calls are paused: no further ones are accepted.
 const PAUSE_BACKLOG: BacklogSize = BacklogSize {
     messages: 4096,
     bytes: 16 * 1024 * 1024,
 };
 
-/// However little is free of [`LinkOptions::max_backlog_bytes`](super::LinkOptions), a peer may have so many bytes.
+/// The backlog that a peer may have however little is free of [`LinkOptions::max_backlog_bytes`](super::LinkOptions).
 const MIN_BACKLOG_BYTES: usize = 64 * 1024;
 
-/// How many bytes of news of peers the part that publishes may leave unread, while it waits for subscribers.
+/// How many bytes of subscription events the publisher may leave unread while it waits for subscribers.
 const MAX_NEWS_BYTES: usize = 16 * 1024 * 1024;
 
-/// How many topics one peer may follow.
+/// How many topics a peer may subscribe to.
 const MAX_TOPICS: usize = 64;
 
-/// How many followers a component lists, and how many bytes the list has at most.
+/// How many downstream components a descriptor lists, and how many bytes the list may have.
 const MAX_FOLLOWERS: usize = 1000;
 const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
 
@@ -66,7 +69,7 @@ impl BacklogSize {
         self.messages >= limit.messages || self.bytes >= limit.bytes
     }
 
-    /// With at most so many bytes.
+    /// Returns this limit with at most `bytes`.
     fn at_most(self, bytes: usize) -> Self {
         Self {
             bytes: self.bytes.min(bytes),
@@ -74,7 +77,7 @@ impl BacklogSize {
         }
     }
 
-    /// What it keeps in memory, about.
+    /// Estimates the memory that the messages occupy.
     fn memory_bytes(self) -> usize {
         memory_bytes(self.messages, self.bytes)
     }
@@ -87,8 +90,8 @@ impl BacklogSize {
     }
 }
 
-/// What a peer follows: topics, each exactly, and the answers to a client, under its id and under what
-/// goes on with a slash.
+/// What a peer subscribes to: exact topics, and the answers to a client, whose topics are its id, or its id and a
+/// slash ahead of the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Following {
     pub(crate) topics: Vec<String>,
@@ -96,19 +99,23 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// What it keeps in memory, about.
+    /// Estimates the memory that the subscription occupies.
     fn memory_bytes(&self) -> usize {
         let topics: usize = self.topics.iter().map(String::len).sum();
         memory_bytes(1 + self.topics.len(), topics + self.client.len())
     }
 
-    /// What a peer says that it follows.
+    /// Reads the subscription of a peer from its `hello`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason for a refusal if there are too many topics, or one is too long.
     pub(super) fn of(hello: &LinkHello) -> Result<Self, String> {
         let topics = &hello.topics;
         let is_too_long = |topic: &String| topic.len() > MAX_NAME_BYTES;
         if topics.len() > MAX_TOPICS || topics.iter().chain([&hello.client]).any(is_too_long) {
             return Err(format!(
-                "a peer may follow {MAX_TOPICS} topics of {MAX_NAME_BYTES} bytes"
+                "a peer may subscribe to {MAX_TOPICS} topics of {MAX_NAME_BYTES} bytes at most"
             ));
         }
         Ok(Self {
@@ -117,20 +124,20 @@ impl Following {
         })
     }
 
-    /// Whether answers under `topic` are its client's.
+    /// Returns whether answers under `topic` are for this client.
     pub(crate) fn is_of(&self, topic: &str) -> bool {
         !self.client.is_empty() && client_of(topic) == self.client
     }
 
-    /// Whether its publications wait while it is away: not if it only follows cancellations, or the answers of
-    /// a client.
+    /// Returns whether publications are retained for the peer while it is disconnected: only if it subscribes to
+    /// topics other than that of cancellations.
     pub(super) fn is_retained(&self) -> bool {
         self.topics
             .iter()
             .any(|topic| topic.as_bytes() != CANCEL_TOPIC)
     }
 
-    /// The backlog at which the publisher waits for it; `None`: what is beyond its backlog is dropped.
+    /// Returns the backlog at which the publisher waits for the peer; `None` if messages beyond it are dropped.
     fn backlog_limit(&self) -> Option<BacklogSize> {
         if self.is_retained() {
             Some(SUBSCRIBER_BACKLOG)
@@ -140,14 +147,14 @@ impl Following {
     }
 }
 
-/// Where a peer comes from, as it says itself.
+/// What a peer reports about itself in its `hello`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PeerOrigin {
     pub(super) name: String,
-    /// The id of a client that makes calls here. An answer whose client takes none anywhere on this component
-    /// goes to it: for a client that expects its answers from another component, that is an error.
+    /// The id of a client that calls this component and receives its answers from another one. An answer for which no
+    /// peer is subscribed is sent to such a client, as an error.
     pub(super) caller: String,
-    /// The component's own; empty: it has none.
+    /// The `db_address` of the peer's component; empty if it has none.
     pub(super) db_address: String,
 }
 
@@ -168,19 +175,19 @@ impl PeerOrigin {
     }
 }
 
-/// What the part that publishes is told.
+/// What is reported to the part that publishes.
 #[derive(Debug)]
 pub(crate) enum StreamNews {
-    /// A peer follows this from now on.
+    /// A peer has subscribed.
     Follows(Following, NewsReservation),
-    /// Publications of a subscriber that is gone, which no other subscriber has received.
+    /// Publications for a lost subscriber, which no other subscriber has received.
     Undelivered(Vec<Delivery>),
 }
 
-/// What unread news takes of [`MAX_NEWS_BYTES`].
+/// The part of [`MAX_NEWS_BYTES`] that an unread event occupies.
 pub(crate) type NewsReservation = Option<Reservation<()>>;
 
-/// Messages to be published.
+/// Messages to publish under one topic.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) topic: ByteString,
@@ -191,7 +198,7 @@ pub(crate) struct Delivery {
 struct Subscriber {
     following: Following,
     origin: PeerOrigin,
-    /// What waits for who comes next, once this one takes no more.
+    /// The publications that are retained for the subscriber's next session, once it accepts no more in this one.
     retained: Option<VecDeque<TaggedBatch>>,
     retained_size: BacklogSize,
 }
@@ -207,24 +214,25 @@ impl Subscriber {
     }
 }
 
-/// Who follows what.
+/// The subscriptions of all peers.
 #[derive(Debug)]
 pub(super) struct SubscriptionTable {
-    /// How many bytes may wait for all peers together.
+    /// The limit on the backlogs of all peers together, in bytes.
     max_backlog: usize,
-    /// How many wait, about: what was acknowledged since the last [`recount`](Self::recount) is still counted.
+    /// An upper bound of these backlogs, in bytes: acknowledged messages are counted until the next
+    /// [`recount`](Self::recount).
     queued_bytes: usize,
-    /// Whether there is a part that publishes.
+    /// Whether the component has a part that publishes.
     pub(super) has_publisher: bool,
     subscribers: HashMap<PeerKey, Subscriber>,
-    /// With the tag that tells the peer the topic.
+    /// The subscribers of each topic, with the tag by which each peer recognises the topic.
     topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
     clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
-    /// Clients that call here and take their answers elsewhere, by their id.
+    /// Clients that call this component and receive their answers from another one, by their id.
     callers: HashMap<String, PeerKey>,
     /// Peers whose backlog is full, and since when.
     full_since: HashMap<PeerKey, Instant>,
-    /// To the part that publishes.
+    /// Reports events to the part that publishes.
     news: Option<mpsc::UnboundedSender<StreamNews>>,
     unread_news: Budget<()>,
 }
@@ -235,13 +243,13 @@ impl Default for SubscriptionTable {
     }
 }
 
-/// The client of a topic: what stands in front of the first slash.
+/// Returns the client id of a topic: the text up to the first slash.
 fn client_of(topic: &str) -> &str {
     topic.split('/').next().unwrap_or(topic)
 }
 
 impl SubscriptionTable {
-    /// `max_backlog`: how many bytes may wait for all peers together.
+    /// Creates an empty table. `max_backlog` limits the backlogs of all peers together, in bytes.
     pub(super) fn new(max_backlog: usize) -> Self {
         Self {
             max_backlog,
@@ -257,7 +265,7 @@ impl SubscriptionTable {
         }
     }
 
-    /// Whether a peer with this may be added now.
+    /// Returns whether a subscription can be added now and reported to the publisher.
     pub(super) fn admits_news(&self, following: &Following) -> bool {
         self.news.is_none()
             || self
@@ -266,7 +274,7 @@ impl SubscriptionTable {
                 .is_some()
     }
 
-    /// Counts what waits for peers again; to be called every tick. `session`: the session of a peer.
+    /// Counts the backlogs again. The owner calls it every tick. `session` looks up the session of a peer.
     pub(super) fn recount<'a>(&mut self, session: impl Fn(PeerKey) -> Option<&'a Session>) {
         let backlogs = self.subscribers.iter().filter_map(|(&key, subscriber)| {
             let backlog = subscriber.backlog(session(key)?);
@@ -275,7 +283,7 @@ impl SubscriptionTable {
         self.queued_bytes = backlogs.sum();
     }
 
-    /// Returns memory that it took for more peers than there are.
+    /// Releases memory of tables that have become much smaller.
     pub(super) fn shrink(&mut self) {
         shrink(&mut self.subscribers);
         shrink(&mut self.topics);
@@ -283,7 +291,7 @@ impl SubscriptionTable {
         shrink(&mut self.callers);
     }
 
-    /// How many bytes may wait for any single peer.
+    /// Returns the backlog that a single peer may have, in bytes.
     fn backlog_share(&self) -> usize {
         let free = self.max_backlog.saturating_sub(self.queued_bytes);
         let share = free.saturating_mul(budget::THRESHOLD);
@@ -301,7 +309,7 @@ impl SubscriptionTable {
         }
         if let Some(news) = &self.news {
             let reservation = self.unread_news.reserve(&(), following.memory_bytes());
-            // Without a taker the component has stopped.
+            // Without a receiver the component has stopped.
             let _ = news.send(StreamNews::Follows(following.clone(), reservation));
         }
         let subscriber = Subscriber {
@@ -311,7 +319,7 @@ impl SubscriptionTable {
         self.subscribers.insert(key, subscriber);
     }
 
-    /// Says where a peer that was added comes from.
+    /// Sets the origin of a peer that was added.
     pub(super) fn set_origin(&mut self, key: PeerKey, origin: PeerOrigin) {
         if let Some(subscriber) = self.subscribers.get_mut(&key) {
             if !origin.caller.is_empty() {
@@ -321,7 +329,7 @@ impl SubscriptionTable {
         }
     }
 
-    /// A follower as the descriptor lists it: one that follows topics and has a `db_address`.
+    /// Returns a peer as the descriptor lists it, if it subscribes to topics and has a `db_address`.
     fn descriptor_entry(&self, key: PeerKey) -> Option<proto::Follower> {
         let Subscriber {
             following, origin, ..
@@ -337,8 +345,8 @@ impl SubscriptionTable {
         })
     }
 
-    /// Returns the backlog of a subscriber that is not coming back to the part that publishes, except for messages
-    /// that others follow as well.
+    /// Returns the backlog of an expired subscriber to the publisher, except for messages that other subscribers
+    /// receive as well.
     pub(super) fn return_backlog(&mut self, key: PeerKey, items: VecDeque<TaggedBatch>) {
         let (Some(subscriber), Some(news)) = (self.subscribers.get(&key), &self.news) else {
             return;
@@ -421,8 +429,8 @@ impl SubscriptionTable {
         subscriber.is_some_and(|subscriber| subscriber.following == *following)
     }
 
-    /// From now on what is published for a peer waits, behind these, for who comes next; they go in front of
-    /// what waits already.
+    /// Retains these messages and later publications for the peer's next session. The messages precede those that are
+    /// retained already.
     pub(super) fn retain(&mut self, key: PeerKey, mut items: VecDeque<TaggedBatch>) {
         if let Some(subscriber) = self.subscribers.get_mut(&key) {
             items.extend(subscriber.retained.take().unwrap_or_default());
@@ -434,7 +442,7 @@ impl SubscriptionTable {
         }
     }
 
-    /// How many wait for who comes next.
+    /// Returns how many messages are retained for a peer.
     pub(super) fn retained(&self, key: PeerKey) -> usize {
         let subscriber = self.subscribers.get(&key);
         subscriber.map_or(0, |subscriber| subscriber.retained_size.messages)
@@ -448,20 +456,21 @@ impl SubscriptionTable {
         subscriber.retained.take().unwrap_or_default()
     }
 
-    /// Whether a client is to make no further calls for now.
+    /// Returns whether a client's backlog pauses its calls.
     pub(super) fn is_backlogged(&self, key: PeerKey, session: &Session) -> bool {
         let subscriber = self.subscribers.get(&key);
         let limit = PAUSE_BACKLOG.at_most(self.backlog_share());
         subscriber.is_some_and(|subscriber| subscriber.backlog(session).reaches(limit))
     }
 
-    /// Since when a peer's backlog is full, if it is.
+    /// Returns since when a peer's backlog is full, if it is.
     pub(super) fn full_since(&self, key: PeerKey) -> Option<Instant> {
         self.full_since.get(&key).copied()
     }
 
-    /// Whether a peer with a full backlog has read nothing for so long that others are not to wait for it any
-    /// more. `limit`: of a subscriber; `None`: it is waited for.
+    /// Returns whether a peer with a full backlog has read nothing for too long, and is to be disconnected.
+    ///
+    /// `limit` is the time that subscribers have; `None` if the publisher waits for them without a limit.
     pub(super) fn is_slow_consumer(
         &self,
         key: PeerKey,
@@ -481,7 +490,7 @@ impl SubscriptionTable {
         limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
     }
 
-    /// Something may have been taken. Tells whether there is room again where there was none.
+    /// Notes that a peer may have acknowledged messages. Returns whether its backlog is no longer full.
     pub(super) fn has_drained(&mut self, key: PeerKey, session: &Session) -> bool {
         if !self.full_since.contains_key(&key) {
             return false;
@@ -500,7 +509,7 @@ impl SubscriptionTable {
 }
 
 impl Links {
-    /// There is a part that publishes. Of several the first one does; tells what is followed from now on.
+    /// Registers the part that publishes, and returns the events for it; `None` if another part is registered.
     pub(crate) fn publish_here(&self) -> Option<mpsc::UnboundedReceiver<StreamNews>> {
         let subscriptions = &mut self.state().subscriptions;
         if std::mem::replace(&mut subscriptions.has_publisher, true) {
@@ -511,14 +520,14 @@ impl Links {
         Some(news)
     }
 
-    /// Whether a client takes the answers under `topic` here.
+    /// Returns whether a client receives the answers under `topic` from this component.
     pub(crate) fn has_client(&self, topic: &str) -> bool {
         let clients = &self.state().subscriptions.clients;
         clients.contains_key(client_of(topic))
     }
 
-    /// The components that follow this one and are connected, as its descriptor lists them: at most
-    /// [`MAX_FOLLOWERS`], and [`MAX_FOLLOWER_BYTES`].
+    /// Returns the connected downstream components, as the descriptor lists them: at most [`MAX_FOLLOWERS`] with
+    /// [`MAX_FOLLOWER_BYTES`].
     pub(crate) fn followers(&self) -> Vec<proto::Follower> {
         let state = self.state();
         let there = state.peers.iter().filter(|(_, peer)| peer.is_alive());
@@ -538,18 +547,19 @@ impl Links {
         followers
     }
 
-    /// Whether `topic` is that of a client that calls here and takes its answers elsewhere.
+    /// Returns whether `topic` is that of a client that calls this component and receives its answers from another.
     pub(crate) fn is_caller(&self, topic: &str) -> bool {
         self.state().subscriptions.has_caller(topic)
     }
 
-    /// Whether somebody follows `topic`.
+    /// Returns whether a peer is subscribed to `topic`.
     pub(crate) fn is_followed(&self, topic: &str) -> bool {
         self.state().subscriptions.has(topic)
     }
 
-    /// Gives messages to all who follow their topics. What those do not take waits; see
-    /// [`room`](Self::room). What nobody follows any more is left.
+    /// Sends messages to the subscribers of their topics, and leaves those without a subscriber in `deliveries`.
+    ///
+    /// Subscribers that are slow have a backlog. Call [`room`](Self::room) before publishing more.
     pub(crate) fn publish(&self, deliveries: &mut Vec<Delivery>) {
         if deliveries.is_empty() {
             return;
@@ -567,14 +577,17 @@ impl Links {
         self.flush(&mut state, now);
     }
 
-    /// Whether [`settled`](Self::settled) would wait.
+    /// Returns whether [`settled`](Self::settled) would wait.
     pub(crate) fn is_settling(&self) -> bool {
         let settled_at = self.state().settled_at;
         settled_at.is_some_and(|at| at > Instant::now())
     }
 
-    /// Waits, after a restart, until those who were here before have had time to come back: what is published
-    /// before then would be missed by some. Cancel safe.
+    /// Waits after a restart until former subscribers have had time to return, so that none misses a publication.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe.
     pub(crate) async fn settled(&self) {
         let settled_at = self.state().settled_at;
         if let Some(at) = settled_at {
@@ -590,7 +603,7 @@ impl Links {
 }
 
 impl ServerState {
-    /// Publishes messages under one topic. Tells whether anybody follows that.
+    /// Publishes messages of one topic. Returns whether the topic has subscribers.
     fn publish_run(&mut self, run: &[Delivery], now: Instant) -> bool {
         let targets = run
             .first()
@@ -609,7 +622,7 @@ impl ServerState {
                     .backlog(&peer.session)
                     .reaches(SUBSCRIBER_BACKLOG)
             {
-                // Cancellations: the calls run to their end.
+                // Only cancellations are dropped: their calls run to completion.
                 continue;
             }
             let groups = run.iter().map(|delivery| &delivery.group);
@@ -661,14 +674,14 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_a_topic_gets_it() {
+    fn publication_is_sent_to_subscribers_of_its_exact_topic_and_answers_to_their_client() {
         let mut subscriptions = SubscriptionTable::default();
         subscriptions.add(1, following(&["news", "sport"], ""));
         subscriptions.add(2, following(&["sport"], ""));
         subscriptions.add(3, following(&[], "anna"));
         assert_eq!(targets(&subscriptions, "sport"), [(1, 2), (2, 1)]);
         assert_eq!(targets(&subscriptions, "news"), [(1, 1)]);
-        // Topics are followed exactly, and clients with all of their calls.
+        // Topics match exactly; a client receives the answers of all of its calls.
         assert_eq!(targets(&subscriptions, "news/today"), []);
         assert_eq!(targets(&subscriptions, "anna"), [(3, 0)]);
         assert_eq!(targets(&subscriptions, "anna/17"), [(3, 0)]);
@@ -685,7 +698,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_its_answers_elsewhere_is_answered_where_it_calls_if_nobody_else_is() {
+    fn answer_without_a_subscriber_is_sent_to_the_client_that_called() {
         let hello = |role: &str, client: &str| LinkHello {
             role: role.to_owned(),
             name: "anna".to_owned(),
@@ -711,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backlog_of_a_subscriber_that_is_gone_is_returned_unless_others_follow() {
+    fn backlog_of_an_expired_subscriber_is_returned_unless_others_are_subscribed() {
         let (sender, mut news) = mpsc::unbounded_channel();
         let mut subscriptions = SubscriptionTable {
             news: Some(sender),
@@ -721,7 +734,7 @@ mod tests {
         subscriptions.add(2, following(&["sport"], ""));
         while let Ok(StreamNews::Follows(..)) = news.try_recv() {}
         let item = |tag: u64| TaggedBatch::new(tag, vec![tag as u8].into());
-        // Items for the client, and for topics that it does not follow, have no caller to be answered.
+        // Answers to a client, and messages with an unknown tag, are not returned.
         let items = (0..4).map(item).chain([item(u64::MAX)]).collect();
         subscriptions.return_backlog(1, items);
         let Ok(StreamNews::Undelivered(undelivered)) = news.try_recv() else {
@@ -739,7 +752,7 @@ mod tests {
     }
 
     #[test]
-    fn followers_are_listed_with_the_topics_of_messages() {
+    fn descriptor_lists_subscribers_with_an_address_and_their_topics() {
         let hello = |db_address: &str| LinkHello {
             name: "next".to_owned(),
             db_address: db_address.to_owned(),
@@ -762,7 +775,7 @@ mod tests {
             None,
             "its address is too long"
         );
-        // A worker receives cancellations, and nothing else.
+        // A worker subscribes to cancellations only.
         subscriptions.add(2, following(&[cancelled], ""));
         subscriptions.set_origin(2, PeerOrigin::of(&hello("tcp://127.0.0.1:2")));
         assert_eq!(subscriptions.descriptor_entry(2), None);
@@ -771,7 +784,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_who_comes_next_stays_in_order() {
+    fn retained_publications_stay_in_order() {
         let item = |number: u8| TaggedBatch::new(0, vec![number].into());
         let mut subscriptions = SubscriptionTable::default();
         subscriptions.add(1, following(&["news"], ""));
@@ -789,11 +802,11 @@ mod tests {
         subscriptions.add(2, following(&[], "anna"));
         assert!(
             !subscriptions.is_retained(2),
-            "nobody comes in the place of a client"
+            "publications of clients are not retained"
         );
     }
 
-    /// A session whose peer has acknowledged none of so many messages and bytes.
+    /// A session with this backlog.
     fn session(messages: usize, bytes: usize, now: Instant) -> Session {
         let window = CreditWindow {
             messages: 0,
@@ -807,7 +820,7 @@ mod tests {
         session
     }
 
-    /// Messages of which the last one has all of the bytes.
+    /// A batch of messages, the last of which has all of the bytes.
     fn item_of(messages: usize, bytes: usize) -> TaggedBatch {
         let mut sizes = vec![0; messages];
         sizes[messages - 1] = bytes as u32;
@@ -816,7 +829,7 @@ mod tests {
     }
 
     #[test]
-    fn client_that_leaves_many_answers_unread_is_behind_from_exactly_the_limit_on() {
+    fn client_is_paused_at_exactly_the_limit_of_its_backlog() {
         let now = Instant::now();
         let mut subscriptions = SubscriptionTable::default();
         subscriptions.add(1, following(&[], "anna"));
@@ -831,7 +844,7 @@ mod tests {
         assert!(is_backlogged(&subscriptions, PAUSE_BACKLOG.messages, 0));
         assert!(is_backlogged(&subscriptions, 1, PAUSE_BACKLOG.bytes));
         assert!(!subscriptions.is_backlogged(2, &session(PAUSE_BACKLOG.messages, 0, now)));
-        // What waits for its next session counts too.
+        // Retained messages count too.
         subscriptions.retain(1, VecDeque::from([item_of(96, 1000)]));
         assert!(!is_backlogged(
             &subscriptions,
@@ -858,7 +871,7 @@ mod tests {
     }
 
     #[test]
-    fn full_backlog_is_drained_below_half_of_its_limit() {
+    fn full_backlog_has_drained_below_half_of_its_limit() {
         let now = Instant::now();
         let cancelled = str::from_utf8(CANCEL_TOPIC).unwrap();
         let check = |following: Following, limit: BacklogSize| {
@@ -887,7 +900,7 @@ mod tests {
     }
 
     #[test]
-    fn peer_with_a_full_backlog_is_too_slow_once_its_limit_has_passed_since_it_read() {
+    fn peer_with_a_full_backlog_is_a_slow_consumer_after_the_timeout_without_reading() {
         let now = Instant::now();
         let limit = Duration::from_secs(10);
         let moment = Duration::from_millis(1);
@@ -926,7 +939,7 @@ mod tests {
             &read,
             2 * limit + moment
         ));
-        // A client holds up others for a moment only, whatever the limit of subscribers.
+        // The time of a client does not depend on the limit of subscribers.
         let mut client = SubscriptionTable::default();
         client.add(1, following(&[], "anna"));
         client.full_since.insert(1, now);
@@ -947,7 +960,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_belong_to_the_client_that_is_named_before_the_first_slash() {
+    fn client_of_an_answer_is_the_topic_up_to_the_first_slash() {
         let anna = following(&["news"], "anna");
         assert!(anna.is_of("anna") && anna.is_of("anna/1/2"));
         assert!(!anna.is_of("anna2") && !anna.is_of("news") && !anna.is_of(""));
@@ -955,23 +968,23 @@ mod tests {
     }
 
     #[test]
-    fn followers_are_told_to_the_part_that_publishes() {
+    fn new_subscriptions_are_reported_to_the_publisher() {
         let (sender, mut news) = mpsc::unbounded_channel();
         let mut subscriptions = SubscriptionTable {
             news: Some(sender),
             ..SubscriptionTable::default()
         };
         subscriptions.add(1, following(&["news"], ""));
-        let Ok(StreamNews::Follows(told, _)) = news.try_recv() else {
-            panic!("nothing is told");
+        let Ok(StreamNews::Follows(reported, _)) = news.try_recv() else {
+            panic!("nothing is reported");
         };
-        assert_eq!(told, following(&["news"], ""));
-        assert!(subscriptions.follows(1, &told) && !subscriptions.follows(2, &told));
+        assert_eq!(reported, following(&["news"], ""));
+        assert!(subscriptions.follows(1, &reported) && !subscriptions.follows(2, &reported));
         assert!(!subscriptions.follows(1, &following(&["sport"], "")));
     }
 
     #[test]
-    fn a_peer_says_what_it_follows_within_limits() {
+    fn subscription_of_a_hello_is_limited() {
         let hello = |topics: usize, len: usize| LinkHello {
             topics: vec!["x".repeat(len); topics],
             ..LinkHello::default()
