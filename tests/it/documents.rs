@@ -49,6 +49,16 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The source files of all of palm's crates but the facade.
+fn sources() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path("")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let crates = names.filter(|name| name.starts_with("palm-"));
+    crates
+        .flat_map(|name| files(&format!("{name}/src"), "rs"))
+        .collect()
+}
+
 /// Fails with all that was found at once.
 #[track_caller]
 fn assert_none(found: &[String], what: &str) {
@@ -160,7 +170,7 @@ fn states(text: &str, value: &str) -> bool {
     })
 }
 
-/// A source file of `palm-runtime`.
+/// A source file, by its path below the `src` of its crate.
 struct Source {
     name: &'static str,
     text: String,
@@ -168,7 +178,10 @@ struct Source {
 
 impl Source {
     fn new(name: &'static str) -> Self {
-        let text = read(&format!("palm-runtime/src/{name}"));
+        let end = format!("src/{name}");
+        let file = sources().into_iter().find(|file| file.ends_with(&end));
+        let file = file.unwrap_or_else(|| panic!("there is no {name}; correct this test"));
+        let text = std::fs::read_to_string(file).unwrap();
         Self { name, text }
     }
 
@@ -236,9 +249,12 @@ impl Source {
 }
 
 /// The variants of an enum, by its source.
-fn variants(source: &str, name: &str) -> BTreeSet<String> {
-    let source = read(source);
-    let (_, body) = source.split_once(&format!("pub enum {name} {{\n")).unwrap();
+fn variants(name: &str) -> BTreeSet<String> {
+    let begin = format!("pub enum {name} {{\n");
+    let sources = sources().into_iter();
+    let mut texts = sources.map(|file| std::fs::read_to_string(file).unwrap());
+    let source = texts.find(|text| text.contains(&begin)).unwrap();
+    let (_, body) = source.split_once(&begin).unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
     let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
     let names = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));
@@ -306,9 +322,9 @@ fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
 
 #[test]
 fn the_guide_lists_all_errors_of_calls() {
-    let errors = variants("palm-runtime/src/client/error.rs", "CallError");
+    let errors = variants("CallError");
     assert_eq!(first_cells("docs/calls.md", "| `CallError` |"), errors);
-    let kinds = variants("palm-runtime/src/error.rs", "FailureKind");
+    let kinds = variants("FailureKind");
     assert_eq!(first_cells("docs/calls.md", "| `FailureKind` |"), kinds);
 }
 
@@ -398,17 +414,17 @@ fn the_architecture_states_the_bounds_of_queues() {
     let routes = Source::new("client/routes.rs");
     let doubt = Source::new("parts/doubt.rs");
     let memory = Source::new("message/memory.rs");
-    let executor = Source::new("executor.rs");
+    let executor = Source::new("executor/mod.rs");
     let cancel = Source::new("cancel.rs");
     let client = Source::new("client/connect.rs");
-    let cache = Source::new("parts/cache.rs");
+    let cache = Source::new("parts/control.rs");
     let link = Source::new("link/options.rs");
     let connection = Source::new("link/connection.rs");
     let changes = Source::new("cache/changes.rs");
     let repeated = Source::new("cache/repeated.rs");
     let file = Source::new("cache/file/writer.rs");
     let redis = Source::new("cache/redis/mod.rs");
-    let offers = Source::new("offers.rs");
+    let offers = Source::new("discovery/function_registry.rs");
     let functions = Source::new("link/functions.rs");
     let dispatch = Source::new("link/dispatch.rs");
     let answering = Source::new("parts/answering.rs");
@@ -562,7 +578,7 @@ fn the_architecture_states_the_bounds_of_queues() {
 #[test]
 fn the_wire_contract_states_the_numbers_of_the_program() {
     let cancel = Source::new("cancel.rs");
-    let offers = Source::new("offers.rs");
+    let offers = Source::new("discovery/function_registry.rs");
     let streams = Source::new("link/streams.rs");
     let held = Source::new("parts/held.rs");
     let repeated = Source::new("cache/repeated.rs");
@@ -629,7 +645,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
             ),
         ],
     );
-    let ready = Source::new("parts/ready.rs");
+    let ready = Source::new("discovery/readiness.rs");
     assert_eq!(
         ready.time("SILENCE"),
         "250 ms",
@@ -779,12 +795,9 @@ fn the_chapter_on_the_cache_states_the_limits_of_the_program() {
 fn documented_defaults_are_those_of_the_program() {
     let mut wrong = Vec::new();
     let mut checked = 0;
-    for file in files("palm-runtime/src", "rs") {
+    for file in sources() {
         let text = std::fs::read_to_string(&file).unwrap();
-        let name = file
-            .strip_prefix(path("palm-runtime/src"))
-            .unwrap()
-            .display();
+        let name = file.strip_prefix(path("")).unwrap().display();
         let mut documentation = String::new();
         let lines: Vec<_> = text.lines().map(str::trim).collect();
         for (index, line) in lines.iter().enumerate() {
@@ -863,7 +876,7 @@ fn the_readme_lists_the_features() {
 #[test]
 fn the_readme_lists_the_environment_variables() {
     let mut read_by_the_program = BTreeSet::new();
-    for file in files("palm-runtime/src", "rs") {
+    for file in sources() {
         let text = std::fs::read_to_string(&file).unwrap();
         if file.to_string_lossy().ends_with("_test.rs") {
             continue;
@@ -937,7 +950,7 @@ fn compile_errors_in_documents_are_those_of_the_compiler() {
 #[test]
 fn texts_of_waits_in_the_guide_are_those_of_the_program() {
     let mut said = read("tests/it/waiting.rs");
-    for file in files("palm-runtime/src", "rs") {
+    for file in sources() {
         said.push_str(&std::fs::read_to_string(file).unwrap());
     }
     let guide = read("docs/calls.md");
@@ -1042,17 +1055,10 @@ fn spans(text: &str) -> Vec<String> {
 fn names_in_documents_exist() {
     let is_word = |char: char| char.is_alphanumeric() || char == '_';
     let mut words = BTreeSet::new();
-    for folder in [
-        "palm-runtime/src",
-        "palm-macros/src",
-        "src",
-        "tests",
-        "examples",
-    ] {
-        for file in files(folder, "rs") {
-            let text = std::fs::read_to_string(file).unwrap();
-            words.extend(text.split(|char| !is_word(char)).map(str::to_owned));
-        }
+    let folders = ["src", "tests", "examples"].map(|folder| files(folder, "rs"));
+    for file in folders.into_iter().flatten().chain(sources()) {
+        let text = std::fs::read_to_string(file).unwrap();
+        words.extend(text.split(|char| !is_word(char)).map(str::to_owned));
     }
     let mut unknown = Vec::new();
     let mut checked = 0;
@@ -1073,9 +1079,7 @@ fn names_in_documents_exist() {
             } else if is_path && !span.contains(' ') {
                 // The README names a file of the reader's project, others leave out the folder.
                 let is_project = span == "src/main.rs";
-                let is_source = files("palm-runtime/src", "rs")
-                    .iter()
-                    .any(|it| it.ends_with(&span));
+                let is_source = sources().iter().any(|file| file.ends_with(&span));
                 let folders = ["", "proto/"];
                 let mut paths = folders
                     .iter()
@@ -1098,15 +1102,13 @@ fn names_in_documents_exist() {
 #[test]
 fn documentation_shows_paths_of_palm_alone() {
     let mut shown = Vec::new();
-    for folder in ["palm-runtime/src", "palm-macros/src", "src"] {
-        for file in files(folder, "rs") {
-            let text = std::fs::read_to_string(&file).unwrap();
-            for (number, line) in (1..).zip(text.lines()) {
-                let line = line.trim_start();
-                let is_documentation = line.starts_with("///") || line.starts_with("//!");
-                if is_documentation && line.contains("palm_runtime") {
-                    shown.push(format!("{}:{number}: {line}", file.display()));
-                }
+    for file in sources().into_iter().chain(files("src", "rs")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim_start();
+            let is_documentation = line.starts_with("///") || line.starts_with("//!");
+            if is_documentation && line.contains("palm_runtime") {
+                shown.push(format!("{}:{number}: {line}", file.display()));
             }
         }
     }
