@@ -1,4 +1,19 @@
+// Links of the documents that this documentation includes lead to files. The first definition of a reference
+// counts, so those before an `include_str` make them lead to the pages of those files.
+//! [architecture#queues]: guide::architecture#queues
+//! [architecture#what-can-be-lost]: guide::architecture#what-can-be-lost
+//! [cache]: guide::cache
+//! [calls]: guide::calls
+//! [calls#errors]: guide::calls#errors
+//! [calls#steps-in-a-row]: guide::calls#steps-in-a-row
+//! [calls#what-may-run-twice]: guide::calls#what-may-run-twice
+//! [http]: guide::http
+//! [protocol]: guide::protocol
+//! [security]: guide::security
+//! [wire]: guide::wire
+//!
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //!
 //! # Where to start reading
 //!
@@ -249,18 +264,44 @@ pub mod prelude {
 
 /// The chapters of the guide.
 pub mod guide {
+    /// [wire#links]: crate::guide::wire#links
+    ///
+    #[doc = include_str!("../ARCHITECTURE.md")]
+    pub mod architecture {}
+
     #[doc = include_str!("../docs/cache.md")]
     pub mod cache {}
 
+    /// [protocol#the-descriptor]: crate::guide::protocol#the-descriptor
+    /// [readme#features]: crate#features
+    /// [wire]: crate::guide::wire
+    /// [wire#links]: crate::guide::wire#links
+    ///
     #[doc = include_str!("../docs/calls.md")]
     pub mod calls {}
 
     #[cfg(feature = "http")]
+    /// [calls#cancelled-calls]: crate::guide::calls#cancelled-calls
+    ///
     #[doc = include_str!("../docs/http.md")]
     pub mod http {}
 
+    /// [wire]: crate::guide::wire
+    /// [wire#links]: crate::guide::wire#links
+    /// [wire#part-1-what-every-peer-speaks]: crate::guide::wire#part-1-what-every-peer-speaks
+    ///
     #[doc = include_str!("../docs/protocol.md")]
     pub mod protocol {}
+
+    /// [architecture#memory]: crate::guide::architecture#memory
+    /// [http#in-your-own-application]: crate::guide::http#in-your-own-application
+    /// [http#web-pages]: crate::guide::http#web-pages
+    ///
+    #[doc = include_str!("../SECURITY.md")]
+    pub mod security {}
+
+    #[doc = include_str!("../proto/README.md")]
+    pub mod wire {}
 }
 
 /// Makes the methods of an `impl` block callable by clients: a server.
