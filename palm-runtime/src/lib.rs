@@ -4,6 +4,8 @@
 //! wire, `socket` is the network, `part` and `router` are what a component is made of, `parts` and
 //! `executor` the parts that there are, `component` the compositions, and `client` the other side.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod budget;
 mod by_number;
 pub mod cache;

@@ -1011,6 +1011,46 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The label and the link of a line such as `[calls]: docs/calls.md`.
+fn definition(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix('[')?.split_once("]: ")
+}
+
+/// Documents are parts of the documentation too, in which a path leads nowhere: `src/lib.rs` defines each of their
+/// references to a file in its own way.
+#[test]
+fn documents_in_the_documentation_link_to_its_pages() {
+    let facade = read("src/lib.rs");
+    let mut dead = Vec::new();
+    for document in DOCUMENTS {
+        let include = format!("include_str!(\"../{document}\")");
+        let Some((before, _)) = facade.split_once(&include) else {
+            continue;
+        };
+        let comments = before.lines().rev().skip(1);
+        let comments = comments.map(|line| line.trim_start().trim_start_matches(['/', '!', ' ']));
+        let defined: BTreeSet<_> = comments
+            .take_while(|line| !line.starts_with("pub mod"))
+            .filter_map(|line| Some(definition(line)?.0))
+            .collect();
+        let text = read(document);
+        for line in prose(&text) {
+            let mut inline = line.split("](").skip(1);
+            let is_file = |link: &str| !link.starts_with("http") && !link.starts_with('#');
+            if inline.any(is_file) {
+                dead.push(format!("{document}: {line}"));
+            }
+            if let Some((label, link)) = definition(line)
+                && is_file(link)
+                && !defined.contains(label)
+            {
+                dead.push(format!("{document}: {line}"));
+            }
+        }
+    }
+    assert_none(&dead, "links that lead nowhere in the documentation");
+}
+
 #[test]
 fn links_of_documents_lead_somewhere() {
     let mut broken = Vec::new();
@@ -1018,8 +1058,9 @@ fn links_of_documents_lead_somewhere() {
         let text = read(document);
         let folder = Path::new(document).parent().unwrap();
         for line in prose(&text) {
-            for link in line.split("](").skip(1) {
-                let link = link.split(')').next().unwrap();
+            let inline = line.split("](").skip(1);
+            let inline = inline.map(|link| link.split(')').next().unwrap());
+            for link in inline.chain(definition(line).map(|(_, link)| link)) {
                 if link.starts_with("http") || link.contains("::") {
                     continue;
                 }
@@ -1143,6 +1184,23 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     blocks
 }
 
+/// Makes projects in `folder` find the unpacked packages of palm's crates, and returns the folder of `palm-cluster`.
+fn use_packages(packages: &Path, folder: &Path) -> PathBuf {
+    let manifest = std::fs::read_to_string(packages.join("Cargo.toml")).unwrap();
+    let (_, patch) = manifest.split_once("[patch.crates-io]").unwrap();
+    let at_path = format!("path = \"{}/", packages.display());
+    let patch = patch.replace("path = \"", &at_path);
+    std::fs::create_dir(folder.join(".cargo")).unwrap();
+    let config = format!("[patch.crates-io]{patch}");
+    std::fs::write(folder.join(".cargo/config.toml"), config).unwrap();
+    let palm = std::fs::read_dir(packages).unwrap().find_map(|entry| {
+        let entry = entry.unwrap();
+        let is_palm = entry.file_name().to_str()?.starts_with("palm-cluster-");
+        is_palm.then(|| entry.path())
+    });
+    palm.expect("the folder has a package of palm-cluster")
+}
+
 /// What the README tells a new user to do, to the letter, but for the place of palm and the port.
 #[test]
 #[ignore = "builds a project of its own, with all dependencies"]
@@ -1171,11 +1229,13 @@ fn readme_project_compiles_and_runs() {
         assert!(done.status.success(), "{commands}\n{output}");
         String::from_utf8(done.stdout).unwrap()
     };
-    // The project is outside of the workspace, so palm is where the README says only for the reader.
-    sh(
-        folder.path(),
-        &create.replace("../palm", env!("CARGO_MANIFEST_DIR")),
-    );
+    // The project is outside of the workspace: the README's `../palm` is this checkout, or the unpacked package.
+    let palm = match std::env::var_os("PALM_PACKAGES") {
+        Some(packages) => use_packages(Path::new(&packages), folder.path()),
+        None => env!("CARGO_MANIFEST_DIR").into(),
+    };
+    let palm = palm.to_str().unwrap();
+    sh(folder.path(), &create.replace("../palm", palm));
     let project = folder.path().join("images");
 
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,5 @@
-//! `proto.rs` is what `proto/palm.proto` says.
+//! `proto.rs` is what `proto/palm.proto` generates. `palm.proto` in this crate's folder is a link to that file, so that
+//! the package contains it.
 //!
 //! `PALM_BLESS=1 cargo test -p palm-runtime generated` rewrites it.
 
@@ -7,9 +8,8 @@ use std::path::Path;
 #[test]
 fn the_generated_code_is_up_to_date() {
     let runtime = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let proto = runtime.join("../proto");
     let out = tempfile::tempdir().unwrap();
-    let files = protox::compile([proto.join("palm.proto")], [&proto]).unwrap();
+    let files = protox::compile([runtime.join("palm.proto")], [runtime]).unwrap();
     prost_build::Config::new()
         .bytes(["."])
         .out_dir(out.path())
