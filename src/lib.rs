@@ -38,6 +38,8 @@ pub use palm_runtime::Json;
 pub use palm_runtime::MessagePack;
 #[cfg(feature = "http")]
 pub use palm_runtime::http;
+#[cfg(feature = "logging")]
+pub use palm_runtime::logging;
 pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, ByteString, Bytes, Cache, CacheError, CacheLimits,
     CallError, CallFailure, Change, Changes, Client, ClientBuilder, ComponentHandle, ComponentKind,
@@ -47,7 +49,7 @@ pub use palm_runtime::{
     OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics, Position, PositionedError,
     Progress, Protobuf, QueueLimits, Registration, RemoteError, Result, Route, RunError, Scan,
     ServerTemplate, StartError, Step, StepError, Steps, Swap, Untyped, Watch, blocking, callable,
-    component, components, logging, part, parts, proto, socket,
+    component, components, part, parts, proto, socket,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};

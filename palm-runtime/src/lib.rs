@@ -27,6 +27,7 @@ mod function;
 pub mod http;
 mod link;
 mod log_limit;
+#[cfg(feature = "logging")]
 pub mod logging;
 #[doc(hidden)]
 pub mod macro_support;

@@ -867,8 +867,8 @@ fn the_readme_lists_the_features() {
         .filter(|feature| feature != "default")
         .collect();
     assert!(
-        manifest.contains("\ndefault = []\n"),
-        "the README says that no feature is on"
+        manifest.contains("\ndefault = [\"logging\"]\n"),
+        "the README says that `logging` is on"
     );
     assert_eq!(first_cells("README.md", "| feature |"), features);
 }
