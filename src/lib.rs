@@ -48,8 +48,8 @@ pub use palm_runtime::{
     IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics, NoAnswer,
     OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics, Position, PositionedError,
     Progress, Protobuf, QueueLimits, Registration, RemoteError, Result, Route, RunError, Scan,
-    ServerTemplate, StartError, Step, StepError, Steps, Swap, Untyped, Watch, blocking, callable,
-    component, components, part, parts, proto, socket,
+    ServerTemplate, StartError, Step, StepError, Steps, Swap, Untyped, Watch, WireFormatError,
+    blocking, callable, component, components, part, parts, proto, socket,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};

@@ -86,7 +86,7 @@ pub use function::{
     Answer, Argument, Feeds, Function, IntoSteps, NoAnswer, Route, Step, StepError, Steps, Untyped,
 };
 pub use link::LinkOptions;
-pub use message::{DecodeError, Message, RemoteError, proto};
+pub use message::{DecodeError, Message, RemoteError, WireFormatError, proto};
 pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
 pub use network::ExposedError;
 #[cfg(feature = "json")]

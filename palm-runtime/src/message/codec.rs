@@ -1,19 +1,18 @@
 //! The bytes of a [`Message`](super::Message), read and written field by field.
 //!
-//! prost's generated code copies text into strings and drops the fields that it does not know. This
-//! codec does neither; it stands on prost's primitives, and a property test holds the two together.
+//! prost's generated code copies text into strings and drops fields that it does not know. This codec does neither.
+//! Property tests compare the two.
 
 use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use prost::encoding::{
-    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,
-    encoded_len_varint, skip_field,
-};
 
 use super::encoded::{Fields, Text};
 use super::error::RemoteError;
 use super::proto::{Extensions, Share};
+use super::wire_format::{
+    WireFormatError, WireType, put_key, put_varint, read_key, read_varint, skip_value, varint_len,
+};
 
 const PIPELINE: u32 = 1;
 const CLIENT: u32 = 2;
@@ -30,7 +29,7 @@ const END: u32 = 20;
 pub enum DecodeError {
     /// The bytes do not follow the protobuf encoding, or end within a field.
     #[error("not a protobuf message")]
-    Malformed(#[source] prost::DecodeError),
+    Malformed(#[from] WireFormatError),
     /// A field that we know has a wire type that it cannot have.
     #[error("field {field} has wire type {wire_type}")]
     WireType {
@@ -75,7 +74,7 @@ impl Layout {
         let mut rest = frame;
         while rest.has_remaining() {
             let start = frame.len() - rest.len();
-            let (field, wire_type) = key(&mut rest)?;
+            let (field, wire_type) = read_key(&mut rest)?;
             let mut chunk = || chunk(field, wire_type, frame, &mut rest);
             match field {
                 PIPELINE => layout.pipeline = chunk()?,
@@ -83,14 +82,13 @@ impl Layout {
                 STAGE => {
                     expect(field, wire_type, WireType::Varint)?;
                     // int64: a negative number is the two's complement in ten bytes.
-                    layout.stage = varint(&mut rest)?.cast_signed();
+                    layout.stage = read_varint(&mut rest)?.cast_signed();
                 }
                 FUNCTION => layout.function = chunk()?,
                 CACHE => layout.cache = chunk()?,
                 PAYLOAD => layout.payload = chunk()?,
                 _ => {
-                    skip_field(wire_type, field, &mut rest, DecodeContext::default())
-                        .map_err(DecodeError::Malformed)?;
+                    skip_value(field, wire_type, &mut rest)?;
                     layout.unknown.push(frame, start..frame.len() - rest.len());
                 }
             }
@@ -187,10 +185,10 @@ pub(crate) fn steps(frame: &[u8]) -> Result<(&str, i64), DecodeError> {
 pub(super) fn tells_of_an_end(unknown: &[u8]) -> bool {
     let mut rest = unknown;
     while !rest.is_empty() {
-        match key(&mut rest) {
+        match read_key(&mut rest) {
             Ok((ERROR | END, _)) | Err(_) => return true,
             Ok((field, wire_type)) => {
-                if skip_field(wire_type, field, &mut rest, DecodeContext::default()).is_err() {
+                if skip_value(field, wire_type, &mut rest).is_err() {
                     return true;
                 }
             }
@@ -239,26 +237,6 @@ fn expect(field: u32, found: WireType, expected: WireType) -> Result<(), DecodeE
     }
 }
 
-/// Reads the key of a field; one byte, as those of ours have, at once.
-fn key(rest: &mut &[u8]) -> Result<(u32, WireType), DecodeError> {
-    if let [byte @ 0x08..0x80, tail @ ..] = *rest
-        && let Ok(wire_type) = WireType::try_from(u64::from(byte & 7))
-    {
-        *rest = tail;
-        return Ok((u32::from(byte >> 3), wire_type));
-    }
-    decode_key(rest).map_err(DecodeError::Malformed)
-}
-
-/// Reads a number; one byte, as most lengths have, at once.
-fn varint(rest: &mut &[u8]) -> Result<u64, DecodeError> {
-    if let [byte @ 0..0x80, tail @ ..] = *rest {
-        *rest = tail;
-        return Ok(u64::from(*byte));
-    }
-    decode_varint(rest).map_err(DecodeError::Malformed)
-}
-
 /// Skips a field that has a length, and tells where in the frame its content is.
 fn chunk(
     field: u32,
@@ -267,7 +245,7 @@ fn chunk(
     rest: &mut &[u8],
 ) -> Result<Range<usize>, DecodeError> {
     expect(field, wire_type, WireType::LengthDelimited)?;
-    let announced = varint(rest)?;
+    let announced = read_varint(rest)?;
     match usize::try_from(announced) {
         Ok(len) if len <= rest.len() => {
             let start = frame.len() - rest.len();
@@ -304,7 +282,7 @@ impl Content<'_> {
             len += delimited_len(text.len());
         }
         if self.stage != 0 {
-            len += 1 + encoded_len_varint(self.stage.cast_unsigned());
+            len += 1 + varint_len(self.stage.cast_unsigned());
         }
         len
     }
@@ -313,8 +291,8 @@ impl Content<'_> {
         put_delimited(out, PIPELINE, self.pipeline);
         put_delimited(out, CLIENT, self.client);
         if self.stage != 0 {
-            encode_key(STAGE, WireType::Varint, out);
-            encode_varint(self.stage.cast_unsigned(), out);
+            put_key(STAGE, WireType::Varint, out);
+            put_varint(self.stage.cast_unsigned(), out);
         }
         put_delimited(out, FUNCTION, self.function);
         put_delimited(out, CACHE, self.cache);
@@ -336,14 +314,14 @@ impl Content<'_> {
 fn delimited_len(len: usize) -> usize {
     match len {
         0 => 0,
-        len => 1 + encoded_len_varint(len as u64) + len,
+        len => 1 + varint_len(len as u64) + len,
     }
 }
 
 fn put_delimited(out: &mut impl BufMut, field: u32, bytes: &[u8]) {
     if !bytes.is_empty() {
-        encode_key(field, WireType::LengthDelimited, out);
-        encode_varint(bytes.len() as u64, out);
+        put_key(field, WireType::LengthDelimited, out);
+        put_varint(bytes.len() as u64, out);
         out.put_slice(bytes);
     }
 }

@@ -18,6 +18,7 @@ pub mod proto;
 mod share;
 #[cfg(test)]
 mod tests;
+mod wire_format;
 
 pub use codec::DecodeError;
 pub(crate) use codec::{Answered, Content, answer, steps};
@@ -29,3 +30,4 @@ pub(crate) use group::{Group, GroupBuilder, SHARED, SMALL, Sizes};
 pub(crate) use memory::FrameMemory;
 pub(crate) use proto::Share;
 pub(crate) use share::Split;
+pub use wire_format::WireFormatError;

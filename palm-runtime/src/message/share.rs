@@ -8,9 +8,9 @@
 //! has a chance of 1 in 2^64.
 
 use prost::Message as _;
-use prost::encoding::{DecodeContext, decode_key, decode_varint, skip_field};
 
 use super::proto::{Extensions, Share};
+use super::wire_format::{read_key, read_varint, skip_value};
 
 /// The field's number, and the key that it begins with.
 const FIELD: u32 = 21;
@@ -51,7 +51,7 @@ impl Share {
             return Some(Self::default());
         }
         bytes = bytes.strip_prefix(&[0x08])?;
-        let input = decode_varint(&mut bytes).ok()?;
+        let input = read_varint(&mut bytes).ok()?;
         bytes.is_empty().then(|| Self::of_input(input))
     }
 
@@ -131,8 +131,8 @@ pub(super) fn replace(unknown: &[u8], share: Option<Share>) -> Vec<u8> {
     let mut rest = unknown;
     while !rest.is_empty() {
         let field = rest;
-        let known = decode_key(&mut rest).and_then(|(number, wire_type)| {
-            skip_field(wire_type, number, &mut rest, DecodeContext::default())?;
+        let known = read_key(&mut rest).and_then(|(number, wire_type)| {
+            skip_value(number, wire_type, &mut rest)?;
             Ok(number)
         });
         let Ok(number) = known else {

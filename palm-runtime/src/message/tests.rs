@@ -3,9 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use prost::Message as _;
-use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::proto::PalmMessage;
+use super::wire_format::{WireType, put_key, put_varint};
 use super::{DecodeError, Message};
 
 fn any_message() -> impl Strategy<Value = PalmMessage> {
@@ -29,18 +29,21 @@ fn any_unknown() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         (field.clone(), any::<u64>()).prop_map(|(field, value)| {
             let mut out = Vec::new();
-            encode_key(field, WireType::Varint, &mut out);
-            encode_varint(value, &mut out);
+            put_key(field, WireType::Varint, &mut out);
+            put_varint(value, &mut out);
             out
         }),
         (field.clone(), prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(field, value)| {
             let mut out = Vec::new();
-            prost::encoding::bytes::encode(field, &value, &mut out);
+            put_key(field, WireType::LengthDelimited, &mut out);
+            put_varint(value.len() as u64, &mut out);
+            out.extend(value);
             out
         }),
         (field, any::<u64>()).prop_map(|(field, value)| {
             let mut out = Vec::new();
-            prost::encoding::fixed64::encode(field, &value, &mut out);
+            put_key(field, WireType::Fixed64, &mut out);
+            out.extend(value.to_le_bytes());
             out
         }),
     ]
@@ -94,13 +97,15 @@ proptest! {
 fn unknown_fields_between_known_ones_are_kept_in_order() {
     let mut frame = Vec::new();
     for index in 0..100_u64 {
-        prost::encoding::uint64::encode(16, &index, &mut frame);
-        prost::encoding::string::encode(4, &"a.b".to_owned(), &mut frame);
+        put_key(16, WireType::Varint, &mut frame);
+        put_varint(index, &mut frame);
+        frame.extend(b"\x22\x03a.b");
     }
     let message = Message::decode(frame.into()).unwrap().with_payload("x");
     let mut expected = BytesMut::new();
     for index in 0..100_u64 {
-        prost::encoding::uint64::encode(16, &index, &mut expected);
+        put_key(16, WireType::Varint, &mut expected);
+        put_varint(index, &mut expected);
     }
     let sent = Message::decode(message.encode()).unwrap();
     assert_eq!(sent.0.unknown, expected);

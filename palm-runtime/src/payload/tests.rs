@@ -142,9 +142,9 @@ fn protobuf_refuses_what_is_too_deep() {
         // Each level says that it is as long as the rest is.
         let mut payload = Vec::new();
         for _ in 0..5000 {
-            let mut level = Vec::new();
-            prost::encoding::encode_key(6, prost::encoding::WireType::LengthDelimited, &mut level);
-            prost::encoding::encode_varint(payload.len() as u64, &mut level);
+            // Field 6, which has a length.
+            let mut level = vec![0x32];
+            prost::encode_length_delimiter(payload.len(), &mut level).unwrap();
             level.extend(payload);
             payload = level;
         }
