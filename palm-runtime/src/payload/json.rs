@@ -1,4 +1,4 @@
-//! [`Json`].
+//! [`Json`]: payloads as JSON.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -6,9 +6,9 @@ use serde::de::DeserializeOwned;
 
 use super::{FromPayload, IntoPayload};
 
-/// A value as JSON (RFC 8259). Feature `json`.
+/// A value that is encoded as JSON (RFC 8259). Feature `json`.
 ///
-/// A method takes and gives it; a caller may pass the value itself.
+/// Methods have parameters and results of this type; callers may pass the value itself.
 ///
 /// ```
 /// use palm::{FromPayload, IntoPayload, Json};

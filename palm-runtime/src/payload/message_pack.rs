@@ -1,4 +1,4 @@
-//! [`MessagePack`].
+//! [`MessagePack`]: payloads as MessagePack.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -6,10 +6,10 @@ use serde::de::DeserializeOwned;
 
 use super::{FromPayload, IntoPayload, PositionedError};
 
-/// A value as MessagePack, structs as maps with names, so that they may grow. Feature `messagepack`.
+/// A value that is encoded as MessagePack. Feature `messagepack`.
 ///
-/// A method takes and gives it; a caller may pass the value itself. Arrays and maps are read down to
-/// 127 levels, as those of JSON are. See
+/// Methods have parameters and results of this type; callers may pass the value itself. Structs are maps of field
+/// names, so that fields can be added. Arrays and maps have up to 127 levels, as in JSON. See
 /// <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 ///
 /// ```
@@ -28,17 +28,17 @@ pub struct MessagePack<T>(
     pub T,
 );
 
-/// As serde_json has it: more levels than that may be more than a thread's stack holds, and a payload
-/// must not end the process. The crate's own limit is higher, and does not count all that it follows.
+/// Levels of arrays and maps, as in serde_json. Deserialization recurses, so a deeper payload could overflow the stack
+/// and abort the process. The crate's own limit is higher and does not count variants of enums.
 const MAX_DEPTH: usize = 127;
 
-/// Refuses what has too many levels. Reads no values, and leaves what is malformed to who does.
+/// Rejects payloads with too many levels. Malformed payloads pass, because deserialization rejects them.
 fn check_depth(payload: &[u8]) -> Result<(), PositionedError> {
     // Each level takes a byte.
     if payload.len() <= MAX_DEPTH {
         return Ok(());
     }
-    // How many values are still to come on each level.
+    // The number of values that are left on each level.
     let mut levels = vec![1_u64];
     let mut rest = payload;
     while let Some(left) = levels.last_mut() {
@@ -50,10 +50,10 @@ fn check_depth(payload: &[u8]) -> Result<(), PositionedError> {
         let Some((bytes, values)) = head(&mut rest) else {
             return Ok(());
         };
-        let Some(behind) = usize::try_from(bytes).ok().and_then(|len| rest.get(len..)) else {
+        let Some(after) = usize::try_from(bytes).ok().and_then(|len| rest.get(len..)) else {
             return Ok(());
         };
-        rest = behind;
+        rest = after;
         if values > 0 {
             if levels.len() > MAX_DEPTH {
                 return Err(PositionedError {
@@ -67,13 +67,13 @@ fn check_depth(payload: &[u8]) -> Result<(), PositionedError> {
     Ok(())
 }
 
-/// How many bytes and how many values follow the marker of a value and its length, which are taken.
+/// Reads the marker and the length of a value. Returns how many bytes and how many values follow.
 fn head(rest: &mut &[u8]) -> Option<(u64, u64)> {
-    let (&marker, behind) = rest.split_first()?;
-    *rest = behind;
+    let (&marker, after) = rest.split_first()?;
+    *rest = after;
     let mut length = |bytes: usize| {
-        let (length, behind) = rest.split_at_checked(bytes)?;
-        *rest = behind;
+        let (length, after) = rest.split_at_checked(bytes)?;
+        *rest = after;
         let digits = length.iter();
         Some(digits.fold(0, |length, &byte| length << 8 | u64::from(byte)))
     };
@@ -84,7 +84,7 @@ fn head(rest: &mut &[u8]) -> Option<(u64, u64)> {
         0xc4 | 0xd9 => (length(1)?, 0),
         0xc5 | 0xda => (length(2)?, 0),
         0xc6 | 0xdb => (length(4)?, 0),
-        // Extensions have their type behind the length.
+        // The type of an extension follows the length.
         0xc7 => (length(1)? + 1, 0),
         0xc8 => (length(2)? + 1, 0),
         0xc9 => (length(4)? + 1, 0),
@@ -97,7 +97,7 @@ fn head(rest: &mut &[u8]) -> Option<(u64, u64)> {
         0xdd => (0, length(4)?),
         0xde => (0, 2 * length(2)?),
         0xdf => (0, 2 * length(4)?),
-        // Small numbers, nothing, truth, and a marker that there is not.
+        // Small integers, nil, booleans, and the unused marker.
         _ => (0, 0),
     })
 }

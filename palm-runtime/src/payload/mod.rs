@@ -1,7 +1,7 @@
-//! What a method may take and give: the conversions between payloads and Rust values.
+//! Conversions between payloads and the parameters and results of methods.
 //!
-//! [`plain`] has the types of bytes and text; [`json`], [`message_pack`] and [`protobuf`] wrap any
-//! value that such a codec knows.
+//! [`plain`] implements [`FromPayload`] and [`IntoPayload`] for bytes and text. [`json`], [`message_pack`] and
+//! [`protobuf`] have a wrapper for the values of one codec each.
 
 #[cfg(feature = "json")]
 mod json;
@@ -23,11 +23,11 @@ pub use json::Json;
 pub use message_pack::MessagePack;
 pub use protobuf::Protobuf;
 
-/// A type that a method can take as its argument, and a client as its answer.
+/// A type that a payload converts into: the parameter of a method, or the result that a client receives.
 ///
-/// Implemented for [`Bytes`] and [`ByteString`](bytestring::ByteString) (views of the message, nothing
-/// is copied), `Vec<u8>`, `String` and `()`, and for what a codec reads: [`Protobuf`], and with the
-/// features of the same names `Json` and `MessagePack`. Implement it for your own types:
+/// Implemented for [`Bytes`] and [`ByteString`](bytestring::ByteString) (views of the message, without a copy),
+/// `Vec<u8>`, `String` and `()`, and for the codecs [`Protobuf`], `Json` (feature `json`) and `MessagePack` (feature
+/// `messagepack`). Implement it for your own types:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -49,41 +49,40 @@ pub use protobuf::Protobuf;
     note = "take `Bytes`, `Vec<u8>`, `String`, `()`, or `Json<T>` or another codec's type, or implement `palm::FromPayload` for the type"
 )]
 pub trait FromPayload: Sized {
-    /// Why bytes are not such a value; it should say where in them it went wrong.
+    /// Why a payload is not a value of this type. The text should say at which position.
     type Error: Into<BoxError>;
 
-    /// Reads the value.
+    /// Decodes a payload.
     ///
     /// # Errors
     ///
-    /// When the bytes are not such a value. The call then fails, and the component goes on.
+    /// Fails if the payload is not a value of this type. The call fails, and the component continues.
     fn from_payload(payload: Bytes) -> Result<Self, Self::Error>;
 }
 
-/// A type that a method can give back, and a client can send.
+/// A type that converts into a payload: the result of a method, or the argument that a client sends.
 ///
-/// Implemented for [`Bytes`] and [`ByteString`](bytestring::ByteString) (nothing is copied),
-/// `Vec<u8>`, `String`, borrowed bytes and text (copied, unless static memory is wrapped by
-/// [`Bytes::from_static`]), and for what a codec writes: [`Protobuf`], and with the features of the same
-/// names `Json` and `MessagePack`.
+/// Implemented for [`Bytes`] and [`ByteString`](bytestring::ByteString) (without a copy), `Vec<u8>`, `String`,
+/// borrowed bytes and text (copied; [`Bytes::from_static`] avoids that for static memory), and for the codecs
+/// [`Protobuf`], `Json` (feature `json`) and `MessagePack` (feature `messagepack`).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a payload that can be sent",
     label = "not a payload",
     note = "send `Bytes`, `Vec<u8>`, `String`, `&str`, `&[u8]`, or `Json<T>` or another codec's type, or implement `palm::IntoPayload` for the type"
 )]
 pub trait IntoPayload {
-    /// Why the value cannot be written.
+    /// Why a value cannot be encoded.
     type Error: Into<BoxError>;
 
-    /// The value as bytes.
+    /// Encodes the value.
     ///
     /// # Errors
     ///
-    /// When the value cannot be written. The call then fails, and nothing is sent.
+    /// Fails if the value cannot be encoded. The call fails, and nothing is sent.
     fn into_payload(self) -> Result<Bytes, Self::Error>;
 }
 
-/// The name of a type as a user would write it: without the paths of modules.
+/// Returns the name of a type without the paths of modules, as a user writes it.
 pub(crate) fn type_name<T: ?Sized>() -> String {
     without_paths(std::any::type_name::<T>())
 }
@@ -103,12 +102,12 @@ fn without_paths(name: &str) -> String {
     short
 }
 
-/// What a codec could not read, and where.
+/// Why a codec rejects a payload, and at which position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at byte {position}")]
 pub struct PositionedError {
-    /// What is wrong.
+    /// The codec's error.
     pub problem: String,
-    /// Bytes from the payload's begin.
+    /// In bytes from the start of the payload.
     pub position: usize,
 }

@@ -1,4 +1,4 @@
-//! Bytes and text, as they are.
+//! Payloads of bytes and text.
 
 use std::convert::Infallible;
 
@@ -39,7 +39,7 @@ impl FromPayload for ByteString {
     }
 }
 
-/// Takes any payload and looks at none of it.
+/// Ignores the payload.
 impl FromPayload for () {
     type Error = Infallible;
 

@@ -1,4 +1,4 @@
-//! [`Protobuf`].
+//! [`Protobuf`]: payloads as protobuf messages.
 
 use std::convert::Infallible;
 
@@ -6,15 +6,15 @@ use bytes::{Buf as _, Bytes};
 
 use super::{FromPayload, IntoPayload, PositionedError};
 
-/// A protobuf message, as prost generates them (0.14).
+/// A protobuf message of a type that prost 0.14 generates.
 ///
-/// A method takes and gives it; a caller may pass the message itself. Fields of the type
-/// [`Bytes`] are views of the payload.
+/// Methods have parameters and results of this type; callers may pass the message itself. Fields of type [`Bytes`] are
+/// views of the payload.
 ///
 /// ```
 /// use palm::{FromPayload, IntoPayload, Protobuf};
 ///
-/// // A message of one string, which prost has ready.
+/// // prost implements `Message` for `String`, as a message of one string.
 /// let payload = Protobuf("hello".to_owned()).into_payload().unwrap();
 /// let Protobuf(text) = Protobuf::<String>::from_payload(payload).unwrap();
 /// assert_eq!(text, "hello");

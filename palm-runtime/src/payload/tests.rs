@@ -1,4 +1,4 @@
-//! Codecs take any bytes, and what one writes it reads.
+//! Codecs accept or reject any bytes without a panic, and decode what they encode.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn types_are_named_as_users_write_them() {
+fn type_names_have_no_module_paths() {
     for (name, short) in [
         ("alloc::string::String", "String"),
         ("&str", "&str"),
@@ -24,7 +24,7 @@ fn types_are_named_as_users_write_them() {
     }
 }
 
-/// A value of every kind that messages are made of.
+/// A message with a field of each kind.
 #[derive(Clone, PartialEq, prost::Message)]
 #[cfg_attr(
     any(feature = "json", feature = "messagepack"),
@@ -41,12 +41,12 @@ struct Value {
     bytes: Vec<u8>,
     #[prost(btree_map = "string, uint32", tag = "5")]
     map: BTreeMap<String, u32>,
-    /// As deep as somebody likes.
+    /// Nested to any depth.
     #[prost(message, repeated, tag = "6")]
     values: Vec<Value>,
 }
 
-/// Finite numbers, since JSON has no others.
+/// With finite numbers, because JSON has no others.
 fn value() -> impl Strategy<Value = Value> {
     let leaf = (
         ".*",
@@ -71,8 +71,8 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Bytes that begin as a value does, with some of them changed, and cut off.
-fn nearly(written: impl Strategy<Value = Bytes>) -> impl Strategy<Value = Bytes> {
+/// An encoded value with some bytes changed, truncated at any position.
+fn corrupted(written: impl Strategy<Value = Bytes>) -> impl Strategy<Value = Bytes> {
     let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..4);
     (written, changes, any::<prop::sample::Index>()).prop_map(|(written, changes, end)| {
         let mut bytes = Vec::from(written);
@@ -87,7 +87,7 @@ fn nearly(written: impl Strategy<Value = Bytes>) -> impl Strategy<Value = Bytes>
     })
 }
 
-/// That reading comes to an end, and an error says where within the payload it is.
+/// Decodes a payload. An error has a position within it.
 fn check_positioned<T: FromPayload<Error = PositionedError>>(payload: Bytes) {
     let len = payload.len();
     if let Err(error) = T::from_payload(payload) {
@@ -106,13 +106,13 @@ fn read<T: FromPayload>(payload: Bytes) -> T {
     T::from_payload(payload).unwrap_or_else(|error| panic!("{}", error.into()))
 }
 
-/// `levels` times `open`.
+/// Repeats `open` for each level.
 #[cfg(any(feature = "json", feature = "messagepack"))]
 fn nested(open: &[u8], levels: usize) -> Bytes {
     open.repeat(levels).into()
 }
 
-/// Reads a payload on a thread with as much stack as those of a runtime have.
+/// Decodes a payload on a thread with the stack size of a runtime's threads.
 fn on_a_small_stack(read: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
     thread.spawn(read).unwrap().join().unwrap();
@@ -120,29 +120,29 @@ fn on_a_small_stack(read: impl FnOnce() + Send + 'static) {
 
 proptest! {
     #[test]
-    fn protobuf_takes_any_bytes(bytes in vec(any::<u8>(), 0..200)) {
+    fn protobuf_accepts_or_rejects_any_bytes(bytes in vec(any::<u8>(), 0..200)) {
         check_positioned::<Protobuf<Value>>(bytes.into());
     }
 
     #[test]
-    fn protobuf_takes_what_is_nearly_a_value(bytes in nearly(value().prop_map(|value| written(Protobuf(value))))) {
+    fn protobuf_accepts_or_rejects_corrupted_values(bytes in corrupted(value().prop_map(|value| written(Protobuf(value))))) {
         check_positioned::<Protobuf<Value>>(bytes);
     }
 
     #[test]
-    fn protobuf_reads_what_it_writes(value in value()) {
+    fn protobuf_decodes_what_it_encodes(value in value()) {
         let found: Protobuf<Value> = read(written(Protobuf(value.clone())));
         prop_assert_eq!(found.0, value);
     }
 }
 
 #[test]
-fn protobuf_refuses_what_is_too_deep() {
+fn protobuf_rejects_too_many_levels() {
     on_a_small_stack(|| {
-        // Each level says that it is as long as the rest is.
+        // Each level contains all further ones.
         let mut payload = Vec::new();
         for _ in 0..5000 {
-            // Field 6, which has a length.
+            // The key of field 6, with the wire type of a length.
             let mut level = vec![0x32];
             prost::encode_length_delimiter(payload.len(), &mut level).unwrap();
             level.extend(payload);
@@ -157,7 +157,7 @@ fn protobuf_refuses_what_is_too_deep() {
 mod message_pack {
     use super::*;
 
-    /// Nothing but values of its own type.
+    /// Contains only values of its own type.
     #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Tree(Vec<Tree>);
 
@@ -169,24 +169,24 @@ mod message_pack {
 
     proptest! {
         #[test]
-        fn takes_any_bytes(bytes in vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_accepted_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
             check_positioned::<MessagePack<Value>>(bytes.clone().into());
             check_positioned::<MessagePack<Tree>>(bytes.into());
         }
 
         #[test]
-        fn takes_what_is_nearly_a_value(bytes in nearly(value().prop_map(|value| written(MessagePack(value))))) {
+        fn corrupted_values_are_accepted_or_rejected(bytes in corrupted(value().prop_map(|value| written(MessagePack(value))))) {
             check_positioned::<MessagePack<Value>>(bytes);
         }
 
         #[test]
-        fn reads_what_it_writes(value in value()) {
+        fn values_are_decoded_as_encoded(value in value()) {
             let found: MessagePack<Value> = read(written(MessagePack(value.clone())));
             prop_assert_eq!(found.0, value);
         }
 
         #[test]
-        fn refuses_whatever_follows(value in value(), more in vec(any::<u8>(), 1..10)) {
+        fn trailing_bytes_are_rejected(value in value(), more in vec(any::<u8>(), 1..10)) {
             let payload = written(MessagePack(value));
             let len = payload.len();
             let error = MessagePack::<Value>::from_payload([payload.as_ref(), &more].concat().into());
@@ -195,16 +195,16 @@ mod message_pack {
     }
 
     #[test]
-    fn refuses_what_is_too_deep() {
+    fn too_many_levels_are_rejected() {
         on_a_small_stack(|| {
-            // An array of one, again and again, for a type that has it, and where nobody looks.
+            // Nested arrays of one element, in a type that has them and in an unknown field.
             let deep = [&nested(b"\x91", 126)[..], b"\x90"].concat();
             read::<MessagePack<Tree>>(deep.into());
             let error = MessagePack::<Tree>::from_payload(nested(b"\x91", 100_000)).unwrap_err();
             assert_eq!(error.to_string(), "more than 127 levels at byte 128");
             let ignored = [&b"\x81\xa4more"[..], &nested(b"\x91", 100_000)].concat();
             check_positioned::<MessagePack<Value>>(ignored.into());
-            // Variants, which the crate does not count.
+            // Variants of enums, which the crate does not count.
             let deep = [&nested(b"\x81\xa3Not", 126)[..], b"\xa4Leaf"].concat();
             read::<MessagePack<Logic>>(deep.into());
             check_positioned::<MessagePack<Logic>>(nested(b"\x81\xa3Not", 100_000));
@@ -212,8 +212,8 @@ mod message_pack {
     }
 
     #[test]
-    fn believes_no_length() {
-        // Four billion elements, bytes and pairs are said to follow.
+    fn announced_lengths_allocate_nothing() {
+        // Markers that announce four billion elements, bytes and pairs.
         for head in [b"\xdd", b"\xdb", b"\xc6", b"\xdf", b"\xc9"] {
             let payload = Bytes::from([&head[..], b"\xff\xff\xff\xff"].concat());
             check_positioned::<MessagePack<Value>>(payload.clone());
@@ -228,7 +228,7 @@ mod message_pack {
 mod json {
     use super::*;
 
-    /// Nothing but values of its own type.
+    /// Contains only values of its own type.
     #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Tree(Vec<Tree>);
 
@@ -246,30 +246,30 @@ mod json {
 
     proptest! {
         #[test]
-        fn takes_any_bytes(bytes in vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_accepted_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
             check::<Value>(bytes.into());
         }
 
         #[test]
-        fn takes_any_text(text in "[\\[\\]{}:,\"0-9a-z\\\\\n. -]{0,60}") {
+        fn any_text_is_accepted_or_rejected(text in "[\\[\\]{}:,\"0-9a-z\\\\\n. -]{0,60}") {
             check::<Value>(text.clone().into());
             check::<Tree>(text.into());
         }
 
         #[test]
-        fn takes_what_is_nearly_a_value(bytes in nearly(value().prop_map(|value| written(Json(value))))) {
+        fn corrupted_values_are_accepted_or_rejected(bytes in corrupted(value().prop_map(|value| written(Json(value))))) {
             check::<Value>(bytes);
         }
 
         #[test]
-        fn reads_what_it_writes(value in value()) {
+        fn values_are_decoded_as_encoded(value in value()) {
             let found: Json<Value> = read(written(Json(value.clone())));
             prop_assert_eq!(found.0, value);
         }
     }
 
     #[test]
-    fn refuses_what_is_too_deep() {
+    fn too_many_levels_are_rejected() {
         on_a_small_stack(|| {
             for open in [&b"["[..], b"{\"values\":[", b"{\"more\":"] {
                 check::<Value>(nested(open, 100_000));
