@@ -1,19 +1,17 @@
-//! A ready-made subscriber for [`tracing`]: one line an event on standard error, `time - name - LEVEL - text`.
+//! A subscriber for [`tracing`] that writes a line for each event to standard error: `time - name - LEVEL - text`.
 //!
 //! ```no_run
 //! palm::logging::init();
 //! ```
 //!
-//! The name is that of the component in which the event happened, otherwise the event's target.
+//! The name is that of the component that logged the event. Outside of components it is the event's target.
 //!
-//! The environment variable `PALM_LOG` sets the level, and `RUST_LOG` does if `PALM_LOG` is unset or empty. Both
-//! have the syntax of [`EnvFilter`]: `debug`, or a level for each target, `warn,my_crate=debug,palm=info`. palm's
-//! own events have targets that begin with `palm`. Default: `info`. The levels are `off`, `error`, `warn`, `info`,
-//! `debug` and `trace`. A filter that cannot be read, such as `PALM_LOG=inof`, is reported on standard error, and
-//! `info` is used.
+//! The environment variable `PALM_LOG` sets the level, or `RUST_LOG` if `PALM_LOG` is unset or empty. Both have the
+//! syntax of [`EnvFilter`]: `debug`, or a level for each target, `warn,my_crate=debug,palm=info`. The targets of palm's
+//! events begin with `palm`. Default: `info`. The levels are `off`, `error`, `warn`, `info`, `debug` and `trace`. A
+//! malformed filter, such as `PALM_LOG=inof`, is reported on standard error and replaced by `info`.
 //!
-//! A component with a level of its own ([`log_level`](crate::component::Builder::log_level)) logs what is at
-//! least that severe, whatever the variables say.
+//! The variables do not apply to a component with its own level ([`log_level`](crate::component::Builder::log_level)).
 
 use std::env;
 use std::ffi::OsString;
@@ -36,16 +34,16 @@ pub const VARIABLE: &str = "PALM_LOG";
 /// The environment variable that sets the level if [`VARIABLE`] is unset or empty.
 pub const FALLBACK_VARIABLE: &str = "RUST_LOG";
 
-/// The names of the levels, as a report of a misspelt one lists them.
+/// The names of the levels, in the order in which reports list them.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Logs the events of this program to standard error, unless the program has a subscriber already.
+/// Installs the subscriber for this program, unless the program has one.
 pub fn init() {
-    // An error means that there is one.
+    // The error of a program that has a subscriber.
     let _ = tracing_subscriber::registry().with(layer()).try_init();
 }
 
-/// Returns the layer that [`init`] installs, for a subscriber of your own.
+/// Returns the layer that [`init`] installs, for use in another subscriber.
 pub fn layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -58,12 +56,12 @@ where
     let format = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .event_format(Line)
-        .with_filter(ByComponent(filter));
-    Components.and_then(format)
+        .event_format(LineFormat)
+        .with_filter(ComponentFilter(filter));
+    RecordComponents.and_then(format)
 }
 
-/// The filter that the environment asks for, and a report of a value that cannot be meant as it is written.
+/// Returns the filter of the environment variables, and a report of a value that is probably a mistake.
 fn filter(variable: impl Fn(&'static str) -> Option<OsString>) -> (EnvFilter, Option<String>) {
     let set = [VARIABLE, FALLBACK_VARIABLE].into_iter().find_map(|name| {
         let value = variable(name).filter(|value| !value.is_empty())?;
@@ -78,7 +76,7 @@ fn filter(variable: impl Fn(&'static str) -> Option<OsString>) -> (EnvFilter, Op
         (EnvFilter::new("info"), Some(report))
     };
     for directive in value.split(',').map(str::trim) {
-        // `EnvFilter` reads a word that is not a level as a target, and then everything else is silent.
+        // `EnvFilter` reads a misspelt level as a target, and then logs nothing else.
         let is_word = directive.chars().all(|char| char.is_ascii_alphanumeric());
         if !is_word || directive.parse::<LevelFilter>().is_ok() {
             continue;
@@ -112,14 +110,14 @@ fn filter(variable: impl Fn(&'static str) -> Option<OsString>) -> (EnvFilter, Op
     }
 }
 
-/// What the span of a component says.
+/// The fields of a component's span.
 #[derive(Debug, Default, Clone)]
-struct Component {
+struct ComponentSpan {
     name: String,
     level: Option<Level>,
 }
 
-impl Visit for Component {
+impl Visit for ComponentSpan {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "name" {
             self.name = value.to_owned();
@@ -139,10 +137,10 @@ fn is_component(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.name() == "component" && metadata.target().starts_with("palm")
 }
 
-/// Remembers what the span of each component says.
-struct Components;
+/// Stores a [`ComponentSpan`] with the span of each component.
+struct RecordComponents;
 
-impl<S> Layer<S> for Components
+impl<S> Layer<S> for RecordComponents
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -155,7 +153,7 @@ where
         if !is_component(attributes.metadata()) {
             return;
         }
-        let mut component = Component::default();
+        let mut component = ComponentSpan::default();
         attributes.record(&mut component);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(component);
@@ -163,19 +161,19 @@ where
     }
 }
 
-fn component_of<S>(context: &Context<'_, S>) -> Option<Component>
+fn component_of<S>(context: &Context<'_, S>) -> Option<ComponentSpan>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let span = context.lookup_current()?;
     span.scope()
-        .find_map(|span| span.extensions().get::<Component>().cloned())
+        .find_map(|span| span.extensions().get::<ComponentSpan>().cloned())
 }
 
-/// A level for each component that has one, and a filter for all else.
-struct ByComponent(EnvFilter);
+/// Applies the level of a component that has one, and a filter to all other events.
+struct ComponentFilter(EnvFilter);
 
-impl<S> Filter<S> for ByComponent
+impl<S> Filter<S> for ComponentFilter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -190,15 +188,15 @@ where
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // A component may want more than all others.
+        // Components may log more than the filter admits, so there is no maximum.
         None
     }
 }
 
-/// `time - name - LEVEL - text`
-struct Line;
+/// Formats an event as `time - name - LEVEL - text`.
+struct LineFormat;
 
-impl<S, N> FormatEvent<S, N> for Line
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -214,7 +212,7 @@ where
             span.scope().find_map(|span| {
                 let extensions = span.extensions();
                 extensions
-                    .get::<Component>()
+                    .get::<ComponentSpan>()
                     .map(|component| component.name.clone())
             })
         });
@@ -234,7 +232,7 @@ where
 mod tests {
     use super::*;
 
-    /// The filter and the report for these values of `PALM_LOG` and `RUST_LOG`.
+    /// Returns the filter and the report for values of `PALM_LOG` and `RUST_LOG`.
     fn check(palm: &str, rust: &str) -> (String, String) {
         let (filter, report) = filter(|name| match name {
             VARIABLE => Some(palm.into()),
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn palm_log_wins_over_rust_log_over_info() {
+    fn palm_log_has_priority_over_rust_log_over_info() {
         assert_eq!(filter(|_| None).0.to_string(), "info");
         let silent = |filter: &str| (filter.to_owned(), String::new());
         assert_eq!(check("", ""), silent("info"));
@@ -258,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_filters_are_reported_and_info_is_used() {
+    fn malformed_filters_are_reported_and_replaced_by_info() {
         for (value, cause) in [
             ("inof", "`inof` is not a level, did you mean `info`?"),
             (
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_not_a_level_is_reported_as_a_target() {
+    fn word_other_than_a_level_is_reported_as_a_target() {
         let (filter, report) = check("verbose", "");
         assert_eq!(filter, "verbose=trace");
         assert_eq!(

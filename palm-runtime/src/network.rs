@@ -1,26 +1,27 @@
-//! Who can reach an address that is bound, and whether the program wants that.
+//! Protection of addresses that other hosts can reach.
 //!
-//! A socket has no keys: every peer that reaches it can join, read and stop others. So a component binds an
-//! address that other hosts can reach only if its program, or its environment, says that the network is
-//! trusted. All sockets of a component ask [`NetworkTrust::check`] before they are bound, and [`reach_of`]
-//! decides.
+//! Sockets have no access control: every peer that reaches an address can join, read messages and stop peers. Therefore
+//! a component binds such an address only if its program, or its environment, declares the network as trusted. Each
+//! socket of a component calls [`NetworkTrust::check`] before it binds an address and [`NetworkTrust::note`] afterwards,
+//! and the component calls [`NetworkTrust::warn`] once all are bound. [`reach_of`] decides.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Says that the network is trusted, if it is `1`.
+/// The environment variable that declares the network as trusted, with the value `1`.
 const VARIABLE: &str = "PALM_TRUST_NETWORK";
 
-/// From where a TCP socket can be reached.
+/// The hosts that can reach a TCP socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
     ThisMachine,
     Network,
 }
 
-/// From where a TCP socket can be reached that is bound to `host`, an address, a name, an interface or `*`.
-/// `localhost` gives the addresses of that name, which the system may have set to any.
+/// Returns which hosts can reach a TCP socket that is bound to `host`: an address, a name, an interface or `*`.
+///
+/// `localhost` returns the addresses of that name, which the system may map to any address.
 fn reach_of(host: &str, localhost: impl FnOnce() -> Vec<IpAddr>) -> Reach {
     let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let host = bare.unwrap_or(host);
@@ -28,7 +29,7 @@ fn reach_of(host: &str, localhost: impl FnOnce() -> Vec<IpAddr>) -> Reach {
     let is_local = match host.parse::<IpAddr>() {
         Ok(ip) => is_loopback(&ip),
         Err(_) if host.eq_ignore_ascii_case("localhost") => localhost().iter().all(is_loopback),
-        // What a name stands for can change, and a name of this host usually stands for its network address.
+        // The address of a name can change, and the name of a host usually has the address of its network interface.
         Err(_) => false,
     };
     match is_local {
@@ -39,7 +40,7 @@ fn reach_of(host: &str, localhost: impl FnOnce() -> Vec<IpAddr>) -> Reach {
 
 fn resolve_localhost() -> Vec<IpAddr> {
     let addresses = ("localhost", 0).to_socket_addrs();
-    // Where it is unknown, binding fails as well, and says so.
+    // If the name is unknown, binding fails too, with that error.
     addresses.map_or_else(|_| Vec::new(), |them| them.map(|it| it.ip()).collect())
 }
 
@@ -47,28 +48,27 @@ fn is_trusted(option: bool, variable: Option<&OsStr>) -> bool {
     option || variable.is_some_and(|value| value == "1")
 }
 
-/// An address that was to be bound can be reached from other hosts, and nothing says that the network is
-/// trusted.
+/// Other hosts could reach an address, and the network is not declared as trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{address}` can be reached from other hosts, and every peer that reaches it can join, read and stop others: \
-     bind {alternative}, or, on a private network that is trusted, say `.trust_network(true)` or set \
+     bind {alternative}, or, on a trusted private network, call `.trust_network(true)` or set \
      `PALM_TRUST_NETWORK=1` in the environment"
 )]
 pub struct ExposedError {
     address: String,
-    /// What to bind instead.
+    /// A text that names addresses to bind instead.
     alternative: String,
 }
 
-/// Whether a component may bind addresses that other hosts can reach, and which of them it has bound.
+/// Records whether a component may bind addresses that other hosts can reach, and which of them it has bound.
 #[derive(Debug, Clone)]
 pub(crate) struct NetworkTrust {
     is_trusted: bool,
     exposed: Arc<Mutex<Vec<String>>>,
 }
 
-/// It says nothing of how a socket behaves.
+/// All values are equal, because they do not affect how a socket behaves.
 impl PartialEq for NetworkTrust {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -78,7 +78,7 @@ impl PartialEq for NetworkTrust {
 impl Eq for NetworkTrust {}
 
 impl NetworkTrust {
-    /// The network is trusted if the option or the environment says so.
+    /// Trusts the network if the option or the environment variable is set.
     pub(crate) fn new(option: bool) -> Self {
         Self {
             is_trusted: is_trusted(option, std::env::var_os(VARIABLE).as_deref()),
@@ -86,8 +86,9 @@ impl NetworkTrust {
         }
     }
 
-    /// Refuses to bind `host`, unless only this machine can reach it or the network is trusted. `address` is what
-    /// was given, `alternative` what to bind instead.
+    /// Rejects a host that other machines can reach, unless the network is trusted.
+    ///
+    /// The error contains `address`, as configured, and the `alternative`.
     pub(crate) fn check(
         &self,
         host: &str,
@@ -103,21 +104,21 @@ impl NetworkTrust {
         })
     }
 
-    /// Takes note of an address that was bound.
+    /// Records an address that was bound.
     pub(crate) fn note(&self, host: &str, address: impl ToString) {
         if reach_of(host, resolve_localhost) == Reach::Network {
             self.exposed().push(address.to_string());
         }
     }
 
-    /// Warns once of all addresses that were bound and that other hosts can reach.
+    /// Logs the recorded addresses that other hosts can reach, and forgets them.
     pub(crate) fn warn(&self) {
         let exposed = std::mem::take(&mut *self.exposed());
         if !exposed.is_empty() {
             let addresses = exposed.join(", ");
             tracing::warn!(
                 addresses,
-                "bound beyond this machine: everybody who reaches these addresses can join, read and stop others"
+                "other hosts can reach bound addresses: every peer that reaches them can join, read and stop others"
             );
         }
     }
@@ -171,7 +172,7 @@ mod tests {
             "lo",
             "node7",
             "localhost.example.org",
-            // Short forms, which some systems expand.
+            // Short forms of addresses, which some systems expand.
             "127.1",
             "0",
             "0x7f.1",
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn localhost_is_what_the_system_says() {
+    fn localhost_has_the_reach_of_its_addresses() {
         for host in ["localhost", "LocalHost"] {
             check_reach(host, &["127.0.0.1", "::1"], Reach::ThisMachine);
             check_reach(host, &["::ffff:127.0.0.1"], Reach::ThisMachine);
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_network_is_trusted_by_the_option_or_the_variable() {
+    fn network_is_trusted_by_the_option_or_the_variable() {
         assert!(is_trusted(true, None));
         assert!(is_trusted(false, Some("1".as_ref())));
         for value in [None, Some(""), Some("0"), Some("true"), Some("11")] {
