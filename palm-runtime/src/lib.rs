@@ -6,6 +6,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(not(any(feature = "omq", feature = "zeromq")))]
+compile_error!(
+    "palm needs a ZeroMQ crate for its sockets: enable its feature `omq`, which is on by default, or `zeromq`"
+);
+
 mod budget;
 mod by_number;
 pub mod cache;

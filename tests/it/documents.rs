@@ -867,8 +867,8 @@ fn the_readme_lists_the_features() {
         .filter(|feature| feature != "default")
         .collect();
     assert!(
-        manifest.contains("\ndefault = [\"logging\"]\n"),
-        "the README says that `logging` is on"
+        manifest.contains("\ndefault = [\"logging\", \"omq\"]\n"),
+        "the README says that `logging` and `omq` are on"
     );
     assert_eq!(first_cells("README.md", "| feature |"), features);
 }

@@ -2,8 +2,8 @@
 //!
 //! This is the only folder that names a ZeroMQ crate. A typed end ([`Push`], [`Pull`], [`Publish`],
 //! [`Subscribe`], [`Request`], [`Reply`], [`Router`], [`Dealer`]) is a thin layer over a `Socket` of
-//! the backend, of which there are two behind one interface: `omq` (the default) and, with the
-//! feature `zeromq`, the crate of that name.
+//! a backend. There are two behind one interface, each with its feature: `omq` (the default) and `zeromq`.
+//! [`SocketOptions::backend`] chooses one for each socket.
 //!
 //! What every end guarantees, whatever the crate beneath does; `tests/conformance` holds each
 //! backend to it:
@@ -18,14 +18,11 @@
 //! - many messages per call and per system call.
 
 mod address;
-#[cfg(not(feature = "zeromq"))]
-#[path = "omq.rs"]
-mod backend;
-#[cfg(feature = "zeromq")]
-#[path = "zeromq.rs"]
 mod backend;
 mod error;
 mod frames;
+#[cfg(feature = "omq")]
+mod omq;
 mod options;
 mod probe;
 mod publish;
@@ -34,8 +31,11 @@ mod request_reply;
 mod reserve;
 mod router_dealer;
 mod subscriptions;
+#[cfg(feature = "zeromq")]
+mod zeromq;
 
 pub use address::{Address, AddressError};
+pub use backend::Backend;
 pub use error::{SocketClosed, SocketError, TrySendError};
 pub use frames::Frames;
 pub(crate) use options::Kill;

@@ -15,20 +15,10 @@ use omq_tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::backend::{Kind, SubscriptionEvent};
 use super::options::{Kill, SocketOptions};
 use super::{Address, Frames, SocketClosed, TrySendError};
 use crate::log_limit::LimitLog;
-
-/// The kinds of sockets that palm uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Push,
-    Pull,
-    Publish,
-    Subscribe,
-    Router,
-    Dealer,
-}
 
 /// A socket of `omq-tokio` with palm's settings.
 #[derive(Debug)]
@@ -350,17 +340,6 @@ fn routing_id(connection_id: u64) -> Bytes {
         .collect()
 }
 
-/// Something happened to the subscriptions of one peer, which the number stands for.
-#[derive(Debug)]
-pub(super) enum SubscriptionEvent {
-    /// With the time at which the peer had connected, as far as that is known.
-    Added(u64, Bytes, Instant),
-    Removed(u64, Bytes),
-    Gone(u64),
-    /// Events were missed: ask for [`Socket::subscription_events`] anew.
-    Missed,
-}
-
 #[derive(Debug)]
 pub(super) struct SubscriptionEvents {
     known: Vec<SubscriptionEvent>,
@@ -599,9 +578,18 @@ mod tests {
     use std::iter;
     use std::sync::{Arc, mpsc};
 
+    use crate::socket::Backend;
+    use crate::socket::backend::Socket;
     use crate::socket::push_pull::peers_there;
 
-    use super::*;
+    use super::{Bytes, Duration, Kind, SocketOptions};
+
+    fn options() -> SocketOptions {
+        SocketOptions {
+            backend: Backend::Omq,
+            ..SocketOptions::default()
+        }
+    }
 
     /// The crate's `recv` does not survive that; see [`close_when_driver_is_gone`].
     #[test]
@@ -615,7 +603,7 @@ mod tests {
                     .build()
                     .unwrap();
                 runtime.block_on(async {
-                    let options = SocketOptions::default();
+                    let options = options();
                     let pull = Arc::new(Socket::new(Kind::Pull, &options));
                     let address = pull.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
                     let push = Socket::new(Kind::Push, &options);
@@ -643,7 +631,7 @@ mod tests {
     /// The crate does not tell the name of who has left; see [`routing_id`].
     #[tokio::test]
     async fn who_leaves_is_called_as_it_was() {
-        let options = SocketOptions::default();
+        let options = options();
         let router = Socket::new(Kind::Router, &options);
         let mut departures = router.departures();
         let address = router.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;

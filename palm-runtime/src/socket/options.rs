@@ -5,12 +5,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Backend;
 use crate::network::NetworkTrust;
 
 /// How a socket behaves towards its peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
+    /// ZeroMQ crate that the socket runs on. Default: [`Backend::Omq`], or the only one that is built.
+    pub backend: Backend,
     /// Messages held per peer and direction before senders have to wait. Default: 1000.
     pub queue_len: u32,
     /// Largest message that is taken from a peer; a larger one ends its connection. Default: 256 MiB.
@@ -40,6 +43,7 @@ pub struct SocketOptions {
 impl Default for SocketOptions {
     fn default() -> Self {
         Self {
+            backend: Backend::default(),
             queue_len: 1000,
             max_message_bytes: 256 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),

@@ -29,6 +29,7 @@ use zeromq::{
     SocketEvent, SocketRecv, SocketSend, XPubSocket, XSubSocket, ZmqMessage,
 };
 
+use super::backend::{Kind, SubscriptionEvent};
 use super::options::SocketOptions;
 use super::{Address, Frames, SocketClosed, TrySendError};
 
@@ -46,17 +47,6 @@ const GRACE: Duration = Duration::from_millis(100);
 
 /// How often to look for peers that were introducing themselves when their socket was closed.
 const LOOKS_AT_THE_END: u32 = 50;
-
-/// The kinds of sockets that palm uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Push,
-    Pull,
-    Publish,
-    Subscribe,
-    Router,
-    Dealer,
-}
 
 /// Any number of sockets of the crate that look like one.
 #[derive(Debug)]
@@ -375,17 +365,6 @@ impl Receiver {
         out.extend(std::iter::from_fn(|| received.try_recv().ok()).take(max));
         out.len() - before
     }
-}
-
-/// Something happened to the subscriptions of one peer, which the number stands for.
-#[derive(Debug)]
-pub(super) enum SubscriptionEvent {
-    /// With the time at which the peer had connected, as far as that is known.
-    Added(u64, Bytes, Instant),
-    Removed(u64, Bytes),
-    Gone(u64),
-    /// Events were missed: ask for [`Socket::subscription_events`] anew.
-    Missed,
 }
 
 #[derive(Debug)]

@@ -4,9 +4,7 @@ use std::error::Error as _;
 use std::io;
 
 use bytes::Bytes;
-use palm_runtime::socket::{
-    Address, Publish, Pull, Push, Reply, Router, SocketError, SocketOptions,
-};
+use palm_runtime::socket::{Address, Publish, Pull, Push, Reply, Router, SocketError};
 
 use super::harness::check;
 use super::setup::{Places, any_tcp, options, recv_one, soon};
@@ -174,7 +172,7 @@ fn an_address_is_free_again_after_close() {
 #[test]
 fn what_cannot_be_connected_to_is_an_error() {
     check(async {
-        let options = SocketOptions::default();
+        let options = options(|_| {});
         for nowhere in ["tcp://127.0.0.1:0", "tcp://*:5555"] {
             let nowhere = nowhere.parse().unwrap();
             let error = Push::connect(&nowhere, &options).await.unwrap_err();

@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::expected::{expected_failure, expected_to_fail};
+use super::expected::expected_failure;
 
 /// How long a test may take unless it says otherwise.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a test that is expected to fail may take. Most of them fail by hanging.
-const LIMIT_OF_A_FAILURE: Duration = Duration::from_secs(5);
+const FAILURE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Set in a process that exists for one test.
 const ALONE: &str = "PALM_CONFORMANCE_ALONE";
@@ -38,30 +38,32 @@ pub(crate) fn check_within<F: Future<Output = ()>>(limit: Duration, body: F) {
         name, here,
         "the body is to be an `async` block of the test itself"
     );
-    match expected_to_fail(name) {
-        Some(_) if alone() => run(name, LIMIT_OF_A_FAILURE, body),
-        Some(reason) => match run_alone(name, None, LIMIT_OF_A_FAILURE) {
-            Ok(()) => panic!(
-                "`{name}` passes, but is expected to fail ({reason}): take it off the list in \
-                 expected.rs"
-            ),
-            Err(failure) => {
-                let expected = expected_failure(name);
-                assert!(
-                    failure.contains(expected),
-                    "`{name}` is expected to fail with `{expected}` ({reason}), and fails otherwise: {failure}"
-                );
-                eprintln!("fails as expected ({reason}): {failure}");
-            }
-        },
-        None => run(name, limit, body),
+    let Some(expected) = expected_failure(name) else {
+        return run(name, limit, body);
+    };
+    if alone() {
+        return run(name, FAILURE_LIMIT, body);
+    }
+    let reason = expected.reason;
+    match run_alone(name, None, FAILURE_LIMIT) {
+        Ok(()) => panic!(
+            "`{name}` passes, but is expected to fail ({reason}): remove it from expected.rs"
+        ),
+        Err(failure) => {
+            let outputs = expected.outputs;
+            assert!(
+                outputs.iter().any(|output| failure.contains(output)),
+                "`{name}` is expected to fail with one of {outputs:?} ({reason}), and fails with: {failure}"
+            );
+            eprintln!("fails as expected ({reason}): {failure}");
+        }
     }
 }
 
 /// [`check`] in a process of its own that may have this many open files.
 pub(crate) fn check_with_open_files<F: Future<Output = ()>>(files: u32, body: F) {
     let name = name_of::<F>();
-    match (alone(), expected_to_fail(name)) {
+    match (alone(), expected_failure(name)) {
         (true, _) | (false, Some(_)) => check(body),
         (false, None) => {
             if let Err(failure) = run_alone(name, Some(files), LIMIT) {

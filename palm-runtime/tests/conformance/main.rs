@@ -1,9 +1,9 @@
 //! Holds the backend of the sockets to what `palm_runtime::socket` promises.
 //!
-//! One suite for both backends: `cargo test -p palm-runtime --test conformance` for the default one,
-//! with `--features zeromq` for the other. [`interop`] is against libzmq: `-- --ignored interop`, with
-//! `PALM_PYTHON`, an interpreter that has pyzmq. What a backend cannot do stands in [`expected`] by
-//! name; the suite fails on the day it can.
+//! One suite tests both backends: `cargo test -p palm-runtime --test conformance` the default one, and
+//! `PALM_CONFORMANCE_BACKEND=zeromq`, with `--features zeromq`, the other. [`interop`] connects to libzmq:
+//! `-- --ignored interop`, with an interpreter that has pyzmq in `PALM_PYTHON`. [`expected`] lists the tests that a
+//! backend fails.
 //!
 //! A test is a body for [`harness::check`]. [`setup`] has what most of them need, [`raw`] a peer that
 //! is written by hand, for what no well-behaved library would do.

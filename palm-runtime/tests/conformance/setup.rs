@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use palm_runtime::socket::{
-    Address, Publication, Publish, Pull, Push, SocketError, SocketOptions, Subscribe,
+    Address, Backend, Publication, Publish, Pull, Push, SocketError, SocketOptions, Subscribe,
     SubscriptionChange, TrySendError,
 };
 use tempfile::TempDir;
@@ -23,9 +23,25 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// The default options with quick reconnection, and what `change` makes of them.
+/// Set to `omq` or `zeromq` to test that backend in place of the default.
+const BACKEND: &str = "PALM_CONFORMANCE_BACKEND";
+
+/// The backend that this run tests.
+pub(crate) fn backend() -> Backend {
+    match std::env::var(BACKEND).as_deref() {
+        Err(_) => Backend::default(),
+        #[cfg(feature = "omq")]
+        Ok("omq") => Backend::Omq,
+        #[cfg(feature = "zeromq")]
+        Ok("zeromq") => Backend::Zeromq,
+        Ok(other) => panic!("{BACKEND} is `{other}`: this test has no such backend"),
+    }
+}
+
+/// Options for the tested backend with short reconnect delays, changed by `change`.
 pub(crate) fn options(change: impl FnOnce(&mut SocketOptions)) -> SocketOptions {
     let mut options = SocketOptions::default();
+    options.backend = backend();
     options.reconnect = (Duration::from_millis(10), Duration::from_millis(100));
     change(&mut options);
     options

@@ -1,0 +1,238 @@
+//! The ZeroMQ crates that sockets run on, behind one interface.
+//!
+//! A [`Socket`] belongs to one of the backends, which [`SocketOptions::backend`] chooses when it is created. Each method
+//! matches on that once, so that the choice costs neither an allocation nor a dynamic call. The typed ends call the
+//! methods in this order: `new`, `bind` or `connect` for each address, `receiver` once, then `send` and the rest, and
+//! `close` last. What each method guarantees is said here, and both backends implement it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+#[cfg(feature = "omq")]
+use super::omq;
+#[cfg(feature = "zeromq")]
+use super::zeromq;
+use super::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
+
+/// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
+///
+/// Default: [`Omq`](Self::Omq), or the only one that is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// `omq-tokio`, which withstands misbehaving peers. Feature `omq`.
+    #[cfg(feature = "omq")]
+    #[default]
+    Omq,
+    /// `zeromq`, which is faster from 4 KB up, for trusted networks: it has no limits on the size of a message and on
+    /// the duration of a handshake. Feature `zeromq`.
+    #[cfg(feature = "zeromq")]
+    #[cfg_attr(not(feature = "omq"), default)]
+    Zeromq,
+}
+
+/// The types of sockets that palm uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Push,
+    Pull,
+    Publish,
+    Subscribe,
+    Router,
+    Dealer,
+}
+
+/// Evaluates an expression for whichever backend a value belongs to.
+macro_rules! either {
+    ($type:ident, $value:expr, $inner:pat => $result:expr) => {
+        match $value {
+            #[cfg(feature = "omq")]
+            $type::Omq($inner) => $result,
+            #[cfg(feature = "zeromq")]
+            $type::Zeromq($inner) => $result,
+        }
+    };
+}
+
+/// Evaluates an expression for whichever backend a value belongs to, and wraps the result in the type of that name.
+macro_rules! each {
+    ($type:ident, $value:expr, $inner:pat => $wrapper:ident($result:expr)) => {
+        match $value {
+            #[cfg(feature = "omq")]
+            $type::Omq($inner) => $wrapper::Omq($result),
+            #[cfg(feature = "zeromq")]
+            $type::Zeromq($inner) => $wrapper::Zeromq($result),
+        }
+    };
+}
+
+/// A socket with palm's settings.
+#[derive(Debug)]
+pub(super) enum Socket {
+    #[cfg(feature = "omq")]
+    Omq(omq::Socket),
+    #[cfg(feature = "zeromq")]
+    Zeromq(zeromq::Socket),
+}
+
+impl Socket {
+    pub(super) fn new(kind: Kind, options: &SocketOptions) -> Self {
+        match options.backend {
+            #[cfg(feature = "omq")]
+            Backend::Omq => Self::Omq(omq::Socket::new(kind, options)),
+            #[cfg(feature = "zeromq")]
+            Backend::Zeromq => Self::Zeromq(zeromq::Socket::new(kind, options)),
+        }
+    }
+
+    /// Binds an address and returns it. A port of 0 is replaced by the one that the system chose.
+    pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
+        either!(Self, self, socket => socket.bind(address).await)
+    }
+
+    /// Connects as soon as a peer listens at the address, and again after each loss of the connection.
+    pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
+        either!(Self, self, socket => socket.connect(address).await)
+    }
+
+    /// Closes the connection to an address, and does not connect to it again.
+    pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
+        either!(Self, self, socket => socket.disconnect(address).await)
+    }
+
+    /// Subscribes to all topics that begin with `prefix`.
+    pub(super) async fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        either!(Self, self, socket => socket.subscribe(prefix).await)
+    }
+
+    /// Revokes one subscription to `prefix`.
+    pub(super) async fn unsubscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        either!(Self, self, socket => socket.unsubscribe(prefix).await)
+    }
+
+    /// Returns whether a peer may be connected that messages can be sent to.
+    pub(super) fn has_peer(&self) -> bool {
+        either!(Self, self, socket => socket.has_peer())
+    }
+
+    /// Sends a message if a queue has capacity, and returns it otherwise.
+    pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+        either!(Self, self, socket => socket.try_send(frames))
+    }
+
+    /// Waits for capacity and sends a message. Cancel safe: the message is queued or it is not.
+    pub(super) async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
+        either!(Self, self, socket => socket.send(frames).await)
+    }
+
+    /// Returns the number of peers that are connected and have completed their handshake.
+    pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
+        either!(Self, self, socket => socket.peers().await)
+    }
+
+    /// Returns a number that changes whenever a peer connects or disconnects.
+    pub(super) fn peers_generation(&self) -> u64 {
+        either!(Self, self, socket => socket.peers_generation())
+    }
+
+    /// Waits until [`peers_generation`](Self::peers_generation) differs from `seen`. Cancel safe.
+    pub(super) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
+        either!(Self, self, socket => socket.peers_changed(seen).await)
+    }
+
+    /// Returns the subscriptions of a publisher's subscribers, from now on.
+    pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
+        Ok(each!(Self, self, socket => SubscriptionEvents(socket.subscription_events().await?)))
+    }
+
+    /// Returns the peers that leave a ROUTER, from now on.
+    pub(super) fn departures(&self) -> Departures {
+        each!(Self, self, socket => Departures(socket.departures()))
+    }
+
+    /// Sends queued messages for at most `linger`, and closes the socket.
+    pub(super) async fn close(&self, linger: Duration) {
+        either!(Self, self, socket => socket.close(linger).await);
+    }
+
+    pub(super) fn receiver(&self) -> Receiver {
+        each!(Self, self, socket => Receiver(socket.receiver()))
+    }
+}
+
+/// The receiving side of a socket.
+#[derive(Debug)]
+pub(super) enum Receiver {
+    #[cfg(feature = "omq")]
+    Omq(omq::Receiver),
+    #[cfg(feature = "zeromq")]
+    Zeromq(zeromq::Receiver),
+}
+
+impl Receiver {
+    /// Waits for a message, and returns up to `max` that have arrived. Cancel safe: no message is lost.
+    pub(super) async fn recv_many(
+        &mut self,
+        out: &mut Vec<Frames>,
+        max: usize,
+    ) -> Result<usize, SocketClosed> {
+        either!(Self, self, receiver => receiver.recv_many(out, max).await)
+    }
+
+    /// Returns up to `max` messages that have arrived.
+    pub(super) fn try_recv_many(&mut self, out: &mut Vec<Frames>, max: usize) -> usize {
+        either!(Self, self, receiver => receiver.try_recv_many(out, max))
+    }
+}
+
+/// The peers that leave a ROUTER.
+#[derive(Debug)]
+pub(super) enum Departures {
+    #[cfg(feature = "omq")]
+    Omq(omq::Departures),
+    #[cfg(feature = "zeromq")]
+    Zeromq(zeromq::Departures),
+}
+
+impl Departures {
+    /// Waits for a peer to leave that did not choose its routing id, and returns that id. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
+        either!(Self, self, departures => departures.next().await)
+    }
+}
+
+/// A change of the subscriptions of one peer, which a number identifies.
+#[derive(Debug)]
+pub(super) enum SubscriptionEvent {
+    /// A peer subscribed to a prefix. The time is that of its connection, if the backend reports it.
+    Added(u64, Bytes, Instant),
+    /// A peer revoked a subscription.
+    Removed(u64, Bytes),
+    /// A peer left, with all of its subscriptions.
+    Gone(u64),
+    /// Events were lost: call [`Socket::subscription_events`] again.
+    Missed,
+}
+
+/// The subscriptions of a publisher's subscribers.
+#[derive(Debug)]
+pub(super) enum SubscriptionEvents {
+    #[cfg(feature = "omq")]
+    Omq(omq::SubscriptionEvents),
+    #[cfg(feature = "zeromq")]
+    Zeromq(zeromq::SubscriptionEvents),
+}
+
+impl SubscriptionEvents {
+    /// Waits for the next event. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<SubscriptionEvent, SocketClosed> {
+        either!(Self, self, events => events.next().await)
+    }
+
+    /// Returns the next event, if there is one.
+    pub(super) fn try_next(&mut self) -> Option<SubscriptionEvent> {
+        either!(Self, self, events => events.try_next())
+    }
+}
