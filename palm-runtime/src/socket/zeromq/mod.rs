@@ -1,0 +1,434 @@
+//! The backend for networks that are trusted: the crate `zeromq`, which is faster from 4 KB up.
+//!
+//! What the crate leaves open is done here, as far as its interface allows; what it does not allow
+//! stands in `tests/conformance/expected.rs`. Its sockets do not reconnect, their queues hold
+//! 100,000 messages or drop them, and a full queue of one peer stops the others. Therefore:
+//!
+//! - a socket of the crate belongs to one task, which alone sends and receives, so that futures of
+//!   users can be dropped at any time;
+//! - each address that is connected to has a socket of its own, and a new one after each loss;
+//! - bound PUSH and PUB accept into one socket after the other, each for the peers that introduce
+//!   themselves at once (mostly one), so that a peer that stalls has a queue of its own;
+//! - messages in the crate's queues carry permits, which come back when they have been written;
+//! - PUB is the crate's XPUB, which waits and shows subscriptions.
+
+mod accept;
+mod bound;
+mod connect;
+mod native;
+mod queues;
+mod subscriptions;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zeromq::{PullSocket, RouterSocket, Socket as _, SocketEvent, SocketRecv, ZmqMessage};
+
+use self::accept::{accept, publish_to_group, receive_from_all, route, send_to_group};
+use self::bound::Bound;
+use self::connect::{Line, keep_connected};
+use self::native::{Open, to_io};
+use self::queues::Queue;
+use self::subscriptions::EVENTS;
+pub(super) use self::subscriptions::SubscriptionEvents;
+use super::backend::{Kind, SubscriptionEvent};
+use super::options::SocketOptions;
+use super::{Address, Frames, SocketClosed, TrySendError};
+
+/// How long tasks get to put away their listeners, even when nothing is to be flushed.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Any number of sockets of the crate that look like one.
+#[derive(Debug)]
+pub(super) struct Socket(Arc<Core>);
+
+/// What a socket shares with its tasks.
+#[derive(Debug)]
+struct Core {
+    kind: Kind,
+    options: SocketOptions,
+    state: Mutex<State>,
+    /// Told whenever a queue may have got room.
+    room: Notify,
+    peers: watch::Sender<Peers>,
+    inbox: mpsc::Sender<Frames>,
+    received: Arc<tokio::sync::Mutex<mpsc::Receiver<Frames>>>,
+    /// Tasks send what they have and end.
+    closing: CancellationToken,
+    /// Tasks end.
+    killed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whom PUSH, DEALER and PUB can send to; the next in turn is the first.
+    queues: VecDeque<Queue>,
+    /// What was queued for a peer that went before the crate had it.
+    left_over: VecDeque<Frames>,
+    /// Whom ROUTER can send to, and how much room there is for each.
+    routes: HashMap<Bytes, Arc<Semaphore>>,
+    outbox: Option<mpsc::UnboundedSender<ZmqMessage>>,
+    events: Option<mpsc::Sender<SubscriptionEvent>>,
+    connections: HashMap<Address, Connection>,
+    /// What SUB has asked for, and how often.
+    wanted: HashMap<Bytes, usize>,
+}
+
+/// Which peers of a ROUTER have left: nobody tells.
+#[derive(Debug)]
+pub(super) struct Departures;
+
+impl Departures {
+    pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
+        std::future::pending().await
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    given_up: CancellationToken,
+    subscriptions: mpsc::UnboundedSender<(Bytes, bool)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Peers {
+    count: usize,
+    generation: u64,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.0.killed.cancel();
+        let tasks = self.0.tasks.clone();
+        self.0.options.kill.close(|| async move {
+            tasks.close();
+            tasks.wait().await;
+        });
+    }
+}
+
+impl Socket {
+    pub(super) fn new(kind: Kind, options: &SocketOptions) -> Self {
+        let (inbox, received) = mpsc::channel(queue_len(options));
+        Self(Arc::new(Core {
+            kind,
+            options: options.clone(),
+            state: Mutex::default(),
+            room: Notify::new(),
+            peers: watch::Sender::default(),
+            inbox,
+            received: Arc::new(tokio::sync::Mutex::new(received)),
+            closing: CancellationToken::new(),
+            killed: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Binds, and tells where: a port of 0 is replaced by the one that the system picked.
+    pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
+        let (bound, address) = Bound::new(address).await?;
+        let core = self.0.clone();
+        match core.kind {
+            Kind::Push => core.clone().spawn(accept(core, bound, send_to_group)),
+            Kind::Publish => core.clone().spawn(accept(core, bound, publish_to_group)),
+            Kind::Pull => {
+                let mut open = Open::<PullSocket>::new();
+                open.socket
+                    .bind_listener(bound.share()?)
+                    .await
+                    .map_err(to_io)?;
+                core.clone().spawn(receive_from_all(core, bound, open));
+            }
+            Kind::Router => {
+                let mut open = Open::<RouterSocket>::new();
+                open.socket
+                    .bind_listener(bound.share()?)
+                    .await
+                    .map_err(to_io)?;
+                let (sender, outbox) = mpsc::unbounded_channel();
+                core.state().outbox = Some(sender);
+                core.clone().spawn(route(core, bound, open, outbox));
+            }
+            Kind::Subscribe | Kind::Dealer => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        Ok(address)
+    }
+
+    /// Connects, now or as soon as there is somebody, and again whenever the connection is lost.
+    pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
+        if self.0.closing.is_cancelled() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let given_up = CancellationToken::new();
+        let (subscriptions, changes) = mpsc::unbounded_channel();
+        let mut state = self.0.state();
+        let wanted = state.wanted.keys().cloned().collect();
+        let connection = Connection {
+            given_up: given_up.clone(),
+            subscriptions,
+        };
+        if let Some(old) = state.connections.insert(address.clone(), connection) {
+            old.given_up.cancel();
+        }
+        drop(state);
+        let line = Line::new(queue_len(&self.0.options), wanted, changes);
+        let keep = keep_connected(self.0.clone(), address.clone(), line);
+        self.0.clone().spawn(async move {
+            given_up.run_until_cancelled(keep).await;
+        });
+        Ok(())
+    }
+
+    pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
+        if let Some(connection) = self.0.state().connections.remove(address) {
+            connection.given_up.cancel();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        self.0.open()?;
+        let mut state = self.0.state();
+        let count = state.wanted.entry(prefix.clone()).or_default();
+        *count += 1;
+        if *count == 1 {
+            state.tell_connections(&prefix, true);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn unsubscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
+        self.0.open()?;
+        let mut state = self.0.state();
+        if let Some(count) = state.wanted.get_mut(&prefix) {
+            *count -= 1;
+            if *count == 0 {
+                state.wanted.remove(&prefix);
+                state.tell_connections(&prefix, false);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+        self.0.open()?;
+        let mut state = self.0.state();
+        match self.0.kind {
+            Kind::Publish => state.try_publish(frames),
+            Kind::Router => state.try_route(frames),
+            _ => state.try_queue(frames),
+        }
+    }
+
+    /// Waits for room. Cancel safe: the message is queued or it is not.
+    pub(super) async fn send(&self, mut frames: Frames) -> Result<(), SocketClosed> {
+        loop {
+            let mut room = std::pin::pin!(self.0.room.notified());
+            // From here on, no notice of room is missed.
+            room.as_mut().enable();
+            match self.try_send(frames) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Closed(closed)) => return Err(closed),
+                Err(TrySendError::Full(returned)) => frames = returned,
+            }
+            tokio::select! {
+                () = room => {}
+                () = self.0.closing.cancelled() => return Err(SocketClosed),
+            }
+        }
+    }
+
+    /// The number of peers that are connected and have introduced themselves.
+    pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
+        self.0.open()?;
+        Ok(self.0.peers.borrow().count)
+    }
+
+    /// Whether there may be somebody to send to.
+    pub(super) fn has_peer(&self) -> bool {
+        self.0.peers.borrow().count > 0
+    }
+
+    /// The crate's ROUTER does not say whose connection is gone.
+    #[expect(clippy::unused_self, reason = "the other backend can tell")]
+    pub(super) fn departures(&self) -> Departures {
+        Departures
+    }
+
+    /// A number that changes with each peer that comes or goes.
+    pub(super) fn peers_generation(&self) -> u64 {
+        self.0.peers.borrow().generation
+    }
+
+    /// Waits until [`peers_generation`](Self::peers_generation) is no longer `seen`. Cancel safe.
+    pub(super) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
+        let mut peers = self.0.peers.subscribe();
+        tokio::select! {
+            biased;
+            _ = peers.wait_for(|peers| peers.generation != seen) => Ok(()),
+            () = self.0.closing.cancelled() => Err(SocketClosed),
+        }
+    }
+
+    /// The subscriptions of the subscribers of a publisher, from now on.
+    pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
+        self.0.open()?;
+        let (sender, events) = mpsc::channel(EVENTS);
+        let mut state = self.0.state();
+        state.events = Some(sender);
+        let now = Instant::now();
+        let added = |queue: &Queue| {
+            let (id, prefixes) = (queue.id, queue.prefixes.clone());
+            prefixes
+                .into_iter()
+                .map(move |prefix| SubscriptionEvent::Added(id, prefix, now))
+        };
+        let known = state.queues.iter().flat_map(added).collect();
+        Ok(SubscriptionEvents {
+            known,
+            events,
+            closing: self.0.closing.clone(),
+        })
+    }
+
+    /// Sends what is queued, for at most `linger`, and closes.
+    pub(super) async fn close(&self, linger: Duration) {
+        self.0.closing.cancel();
+        {
+            let mut state = self.0.state();
+            state.queues.clear();
+            state.outbox = None;
+            state.events = None;
+        }
+        self.0.tasks.close();
+        let linger = linger.max(GRACE);
+        let _ = tokio::time::timeout(linger, self.0.tasks.wait()).await;
+        self.0.killed.cancel();
+        self.0.tasks.wait().await;
+    }
+
+    pub(super) fn receiver(&self) -> Receiver {
+        Receiver {
+            received: self.0.received.clone(),
+            closing: self.0.closing.clone(),
+        }
+    }
+}
+
+/// The receiving side of a socket.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    received: Arc<tokio::sync::Mutex<mpsc::Receiver<Frames>>>,
+    closing: CancellationToken,
+}
+
+impl Receiver {
+    /// Waits for a message and takes up to `max` that are there. Cancel safe: nothing is lost.
+    pub(super) async fn recv_many(
+        &mut self,
+        out: &mut Vec<Frames>,
+        max: usize,
+    ) -> Result<usize, SocketClosed> {
+        let mut received = self.received.lock().await;
+        tokio::select! {
+            biased;
+            count = received.recv_many(out, max) => Ok(count),
+            () = self.closing.cancelled() => Err(SocketClosed),
+        }
+    }
+
+    /// Takes up to `max` messages that are there.
+    pub(super) fn try_recv_many(&mut self, out: &mut Vec<Frames>, max: usize) -> usize {
+        let Ok(mut received) = self.received.try_lock() else {
+            return 0;
+        };
+        let before = out.len();
+        out.extend(std::iter::from_fn(|| received.try_recv().ok()).take(max));
+        out.len() - before
+    }
+}
+
+impl Core {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<(), SocketClosed> {
+        if self.closing.is_cancelled() || self.options.kill.is_ordered() {
+            Err(SocketClosed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn spawn(self: Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        tasks.spawn(async move {
+            self.killed.run_until_cancelled(task).await;
+        });
+    }
+
+    fn peer_came(&self) {
+        self.peers.send_modify(|peers| {
+            peers.count += 1;
+            peers.generation += 1;
+        });
+    }
+
+    fn peer_went(&self) {
+        self.peers.send_modify(|peers| {
+            peers.count = peers.count.saturating_sub(1);
+            peers.generation += 1;
+        });
+    }
+
+    /// Counts a peer that came or went.
+    fn take_notice(&self, event: &SocketEvent) {
+        match event {
+            SocketEvent::Accepted(..) => self.peer_came(),
+            SocketEvent::Disconnected(_) => self.peer_went(),
+            _ => {}
+        }
+    }
+
+    /// Receives one message; dropping this future loses none.
+    async fn receive(&self, socket: &mut (impl SocketRecv + ?Sized)) -> Result<(), Failure> {
+        let Ok(place) = self.inbox.reserve().await else {
+            return Err(Failure);
+        };
+        let message = socket.recv().await.map_err(|_| Failure)?;
+        let frames: Frames = message.into_vecdeque().into_iter().collect();
+        // The crate has no limit of its own: the memory was needed, but is given up again.
+        if frames.iter().map(Bytes::len).sum::<usize>() > self.options.max_message_bytes {
+            return Err(Failure);
+        }
+        if self.kind == Kind::Router {
+            // Before the message can be answered.
+            self.state()
+                .routes
+                .entry(frames[0].clone())
+                .or_insert_with(|| {
+                    let room = queue_len(&self.options);
+                    Arc::new(Semaphore::new(room))
+                });
+        }
+        place.send(frames);
+        Ok(())
+    }
+}
+
+/// A connection that came to its end, one way or the other.
+struct Failure;
+
+fn queue_len(options: &SocketOptions) -> usize {
+    usize::try_from(options.queue_len)
+        .unwrap_or(usize::MAX)
+        .clamp(1, Semaphore::MAX_PERMITS)
+}

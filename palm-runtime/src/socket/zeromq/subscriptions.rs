@@ -1,0 +1,95 @@
+//! The subscriptions of subscribers, and those that a SUB asks for.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zeromq::ZmqMessage;
+
+use super::{Core, State};
+use crate::socket::SocketClosed;
+use crate::socket::backend::SubscriptionEvent;
+
+/// Events of subscriptions that may wait to be taken notice of.
+pub(super) const EVENTS: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(in crate::socket) struct SubscriptionEvents {
+    pub(super) known: Vec<SubscriptionEvent>,
+    pub(super) events: mpsc::Receiver<SubscriptionEvent>,
+    pub(super) closing: CancellationToken,
+}
+
+impl SubscriptionEvents {
+    /// The next event. Cancel safe.
+    pub(in crate::socket) async fn next(&mut self) -> Result<SubscriptionEvent, SocketClosed> {
+        if let Some(event) = self.known.pop() {
+            return Ok(event);
+        }
+        match self.events.recv().await {
+            Some(event) => Ok(event),
+            None if self.closing.is_cancelled() => Err(SocketClosed),
+            None => Ok(SubscriptionEvent::Missed),
+        }
+    }
+
+    /// The next event, if there is one.
+    pub(in crate::socket) fn try_next(&mut self) -> Option<SubscriptionEvent> {
+        if let Some(event) = self.known.pop() {
+            return Some(event);
+        }
+        match self.events.try_recv() {
+            Ok(event) => Some(event),
+            Err(mpsc::error::TryRecvError::Disconnected) if !self.closing.is_cancelled() => {
+                Some(SubscriptionEvent::Missed)
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn take_notice_of_subscription(&self, id: u64, message: ZmqMessage) {
+        let Some(frame) = message.get(0).filter(|_| message.len() == 1) else {
+            return;
+        };
+        let mut state = self.state();
+        let Some(queue) = state.queues.iter_mut().find(|queue| queue.id == id) else {
+            return;
+        };
+        match frame.first() {
+            Some(1) => {
+                let prefix = frame.slice(1..);
+                queue.prefixes.push(prefix.clone());
+                state.tell(SubscriptionEvent::Added(id, prefix, Instant::now()));
+            }
+            Some(0) => {
+                let prefix = frame.slice(1..);
+                if let Some(position) = queue.prefixes.iter().position(|known| *known == prefix) {
+                    queue.prefixes.swap_remove(position);
+                    state.tell(SubscriptionEvent::Removed(id, prefix));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl State {
+    pub(super) fn tell_connections(&self, prefix: &Bytes, wanted: bool) {
+        for connection in self.connections.values() {
+            let _ = connection.subscriptions.send((prefix.clone(), wanted));
+        }
+    }
+
+    /// Tells an event of a subscription. When nobody takes notice for too long, the end of the
+    /// channel says that events were missed.
+    pub(super) fn tell(&mut self, event: SubscriptionEvent) {
+        if let Some(events) = &self.events
+            && events.try_send(event).is_err()
+        {
+            self.events = None;
+        }
+    }
+}
