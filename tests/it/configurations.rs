@@ -130,8 +130,8 @@ fn a_worker_that_is_given_addresses_to_bind_is_refused() {
             .push_address(ANY)
             .pull_address("udp://x");
         let expected = format!(
-            "cannot start `w`: 2 mistakes: (1) {}; (2) `.pull_address(..)`: `udp://x` is no address: only tcp and \
-             ipc are known; write `tcp://host:port` or `ipc://path`",
+            "cannot start `w`: 2 mistakes: (1) {}; (2) `.pull_address(..)`: `udp://x` is not an address: only tcp and \
+             ipc are supported; write `tcp://host:port` or `ipc://path`",
             text("`.push_address(..)`", ANY)
         );
         refused(worker.spawn(), &expected).await;
@@ -155,7 +155,7 @@ fn all_mistakes_of_a_component_are_reported_at_once() {
             "cannot start `my shop`: 5 mistakes: (1) `my shop` cannot be a name: it needs at least one \
              character, and neither a space nor a dot; (2) with `.concurrency(0)` no call could run: it has to \
              be at least 1; (3) `messages` of `.queue_limits(..)` is 0, so nothing would pass: it has to be at \
-             least 1; (4) `pub_address`: `localhost:1` is no address: it has no `://`; write `tcp://host:port` \
+             least 1; (4) `pub_address`: `localhost:1` is not an address: it has no `://`; write `tcp://host:port` \
              or `ipc://path`; (5) `db_address` and `pull_address` are both to be bound to \
              `tcp://127.0.0.1:5001`: give each an address of its own, or port 0 for a free one",
         )
@@ -219,7 +219,7 @@ fn templates_that_cannot_work_are_refused_with_all_mistakes() {
         refused(
             tasks.spawn(),
             "cannot start `shop`: 2 mistakes: (1) `Tasks` gives tasks to workers, and no part receives their \
-             results: register a `WorkerPullService`; (2) the part `Pull` (`pull_address`): `tcp:/x` is no \
+             results: register a `WorkerPullService`; (2) the part `Pull` (`pull_address`): `tcp:/x` is not an \
              address: it has no `://`; write `tcp://host:port` or `ipc://path`",
         )
         .await;

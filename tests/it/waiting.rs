@@ -262,7 +262,7 @@ fn other_program_listens() {
             }
         });
         blocking(move || {
-            let cause = ["does not speak ZeroMQ", "no palm component"];
+            let cause = ["does not speak ZeroMQ", "not a palm component"];
             check_client("client", &at, &cause);
             check_component("worker", &at, &cause);
         })

@@ -576,7 +576,7 @@ impl Told {
         match value.parse::<Address>() {
             Ok(address) => Ok((
                 Endpoint::Discovered(self.directory.clone(), key),
-                address.as_told_by(teller),
+                address.as_published_by(teller),
             )),
             Err(_) => Err(ConnectError::BadAddress {
                 address: self.address(),

@@ -308,8 +308,8 @@ mod tests {
     fn a_malformed_address_is_refused_with_its_option() {
         check(
             bound(false, &[("Pull", "pull_address", "udp://localhost:5555")]),
-            "cannot start `shop`: the part `Pull` (`pull_address`): `udp://localhost:5555` is no address: only \
-             tcp and ipc are known; write `tcp://host:port` or `ipc://path`",
+            "cannot start `shop`: the part `Pull` (`pull_address`): `udp://localhost:5555` is not an address: only \
+             tcp and ipc are supported; write `tcp://host:port` or `ipc://path`",
         );
     }
 }

@@ -106,7 +106,7 @@ impl Directory {
 
     pub(super) async fn ask_address(&self, key: &str) -> Option<Address> {
         let address: Address = self.ask(key).await?.parse().ok()?;
-        Some(address.as_told_by(self.request.address()))
+        Some(address.as_published_by(self.request.address()))
     }
 
     /// The value of `key`, as soon as it is told. Cancel safe.

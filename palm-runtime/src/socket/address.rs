@@ -1,4 +1,4 @@
-//! Where a socket binds or connects, and what peers are told of it.
+//! Addresses of sockets, as they are bound and as peers use them.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::str::FromStr;
@@ -17,9 +17,9 @@ enum Transport {
     Ipc { path: String },
 }
 
-/// Why a text is no [`Address`].
+/// Why a text is not an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no address: {why}; write `tcp://host:port` or `ipc://path`")]
+#[error("`{text}` is not an address: {why}; write `tcp://host:port` or `ipc://path`")]
 pub struct AddressError {
     text: String,
     why: &'static str,
@@ -45,7 +45,7 @@ impl FromStr for Address {
                     "*" => 0,
                     port => port
                         .parse()
-                        .map_err(|_| error("its port is no number up to 65535"))?,
+                        .map_err(|_| error("its port is not a number up to 65535"))?,
                 };
                 let bracketed = host.starts_with('[') && host.ends_with(']');
                 if host.is_empty() || (host.contains(':') && !bracketed) {
@@ -65,7 +65,7 @@ impl FromStr for Address {
             "ipc" => Ok(Self(Transport::Ipc {
                 path: rest.to_owned(),
             })),
-            _ => Err(error("only tcp and ipc are known")),
+            _ => Err(error("only tcp and ipc are supported")),
         }
     }
 }
@@ -85,7 +85,7 @@ impl Address {
         Self(Transport::Tcp { host, port })
     }
 
-    /// The path of an `ipc://` address.
+    /// Returns the path of an `ipc://` address.
     pub(super) fn ipc_path(&self) -> Option<&str> {
         match &self.0 {
             Transport::Ipc { path } => Some(path),
@@ -93,7 +93,7 @@ impl Address {
         }
     }
 
-    /// Whether it names one place: neither any host nor a port that is still to be picked.
+    /// Returns whether the address has a certain host and port, so that a socket can connect to it.
     pub(crate) fn can_be_connected_to(&self) -> bool {
         match &self.0 {
             Transport::Tcp { host, port } => *port != 0 && !Self::is_any_host(host),
@@ -101,7 +101,7 @@ impl Address {
         }
     }
 
-    /// The same host with this port.
+    /// Returns the address with another port.
     pub(super) fn with_port(&self, port: u16) -> Self {
         match &self.0 {
             Transport::Tcp { host, .. } => Self::tcp(host, port),
@@ -109,7 +109,7 @@ impl Address {
         }
     }
 
-    /// The host and port of a `tcp://` address.
+    /// Returns the host and port of a `tcp://` address.
     pub(super) fn tcp_parts(&self) -> Option<(&str, u16)> {
         match &self.0 {
             Transport::Tcp { host, port } => Some((host, *port)),
@@ -117,8 +117,8 @@ impl Address {
         }
     }
 
-    /// Whether not both of the addresses can be bound: they are the same place, or a port of one interface and of
-    /// all interfaces.
+    /// Returns whether only one of two addresses can be bound: they are equal, or one of them has the same port on all
+    /// interfaces.
     pub(crate) fn collides(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (
@@ -136,7 +136,7 @@ impl Address {
         }
     }
 
-    /// The host of a `tcp://` address.
+    /// Returns the host of a `tcp://` address.
     pub(crate) fn host(&self) -> Option<&str> {
         match &self.0 {
             Transport::Tcp { host, .. } => Some(host),
@@ -144,7 +144,7 @@ impl Address {
         }
     }
 
-    /// Refuses what other hosts could reach, if the network is not trusted.
+    /// Rejects an address that other hosts can reach, unless the network is trusted.
     pub(crate) fn check(&self, network: &NetworkTrust) -> Result<(), ExposedError> {
         match &self.0 {
             Transport::Tcp { host, port } => network.check(host, self, || {
@@ -159,8 +159,8 @@ impl Address {
         matches!(host, "*" | "[::]")
     }
 
-    /// Another address to bind beside this one: a free port of the same host, or the path with
-    /// `.suffix` behind it.
+    /// Returns an address for another socket of the same component: a free port of the same host, or the path with
+    /// `.suffix` appended.
     pub fn sibling(&self, suffix: &str) -> Self {
         Self(match &self.0 {
             Transport::Tcp { host, .. } => Transport::Tcp {
@@ -173,8 +173,8 @@ impl Address {
         })
     }
 
-    /// What peers are told of a bound address: one that they can connect to. A wildcard host becomes
-    /// `advertised` or, without that, the address by which this machine reaches others.
+    /// Returns the address that peers connect to. A wildcard host is replaced by `advertised`, or by the address of the
+    /// interface with the default route.
     pub fn for_peers(&self, advertised: Option<&str>) -> Self {
         match &self.0 {
             Transport::Tcp { host, port } if Self::is_any_host(host) => match advertised {
@@ -185,10 +185,11 @@ impl Address {
         }
     }
 
-    /// What a peer told us, made good: pylm passes a wildcard host on as it is, and then the host by
-    /// which we reached `teller` is the best guess.
-    pub fn as_told_by(&self, teller: &Address) -> Self {
-        match (&self.0, &teller.0) {
+    /// Replaces a wildcard host by that of `publisher`, the peer that published this address.
+    ///
+    /// pylm publishes addresses with wildcard hosts. The host that reached the peer is then the best guess.
+    pub fn as_published_by(&self, publisher: &Address) -> Self {
+        match (&self.0, &publisher.0) {
             (Transport::Tcp { host, port }, Transport::Tcp { host: theirs, .. })
                 if Self::is_any_host(host) =>
             {
@@ -199,7 +200,7 @@ impl Address {
     }
 }
 
-/// The address of the interface with the default route. Connecting a UDP socket sends nothing.
+/// Returns the address of the interface with the default route. Connecting a UDP socket sends nothing.
 fn primary_ip() -> IpAddr {
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
         .and_then(|socket| {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_writes() {
+    fn addresses_are_parsed_as_displayed() {
         for text in [
             "tcp://127.0.0.1:5555",
             "tcp://*:0",
@@ -232,21 +233,24 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_is_wrong() {
+    fn address_errors_name_the_mistake() {
         let check = |text: &str, why: &str| {
             assert_eq!(text.parse::<Address>().unwrap_err().why, why);
         };
         check("localhost:5555", "it has no `://`");
         check("tcp://localhost", "it has no port");
-        check("tcp://localhost:http", "its port is no number up to 65535");
+        check(
+            "tcp://localhost:http",
+            "its port is not a number up to 65535",
+        );
         check("tcp://:5555", "it has no host");
         check("tcp://::1:5555", "an IPv6 host goes into brackets");
-        check("udp://localhost:5555", "only tcp and ipc are known");
+        check("udp://localhost:5555", "only tcp and ipc are supported");
         check("ipc://", "it has no path");
     }
 
     #[test]
-    fn peers_are_told_where_to_connect() {
+    fn advertised_addresses_have_a_host() {
         let bound = address("tcp://*:5555");
         assert_eq!(bound.for_peers(Some("node7")), address("tcp://node7:5555"));
         assert!(!bound.for_peers(None).to_string().contains('*'));
@@ -255,7 +259,7 @@ mod tests {
             address("tcp://node1:1")
         );
         assert_eq!(
-            bound.as_told_by(&address("tcp://node2:1")),
+            bound.as_published_by(&address("tcp://node2:1")),
             address("tcp://node2:5555")
         );
         assert_eq!(

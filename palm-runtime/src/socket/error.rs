@@ -1,4 +1,4 @@
-//! What can go wrong with a socket.
+//! The errors of sockets.
 
 use std::io;
 
@@ -9,29 +9,29 @@ use crate::network::ExposedError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {
-    /// The text is no address.
+    /// The text is not an address.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The address could not be bound.
     #[error("cannot bind `{address}`{}", bind_hint(source))]
     Bind {
-        /// What was to be bound.
+        /// The address, as configured.
         address: Address,
-        /// The cause, as the system tells it.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Other hosts can reach the address, and nothing says that the network is trusted.
+    /// Other hosts can reach the address, and the network is not declared as trusted.
     #[error(transparent)]
     Exposed(#[from] ExposedError),
     /// The address is not one that can be connected to.
     #[error("cannot connect to `{address}`")]
     Connect {
-        /// What was to be connected to.
+        /// The address, as configured.
         address: Address,
         /// The cause.
         source: io::Error,
     },
-    /// The threads that sockets run on could not be started.
+    /// The threads of sockets could not be started.
     #[error("cannot start a thread for sockets")]
     Runtime {
         /// The cause.
@@ -42,17 +42,17 @@ pub enum SocketError {
     Closed(#[from] SocketClosed),
 }
 
-/// What is wrong with an address that cannot be bound, and what to do.
+/// Returns what is wrong with an address that cannot be bound, and what the user can do.
 fn bind_hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
             ", another program is bound to it: stop that program, or choose another address"
         }
         io::ErrorKind::AddrNotAvailable => {
-            ", this machine has no such address: give `127.0.0.1`, or an address of one of its interfaces"
+            ", this machine has no such address: bind `127.0.0.1`, or an address of one of its interfaces"
         }
         io::ErrorKind::PermissionDenied => {
-            ", this user may not bind it: choose a port from 1024 on, or a path in a directory that the user can write"
+            ", this user may not bind it: choose a port above 1023, or a path in a directory that the user can write"
         }
         io::ErrorKind::NotFound => ", its directory does not exist: create the directory",
         io::ErrorKind::AlreadyExists => {
@@ -62,16 +62,16 @@ fn bind_hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// The socket is closed: nothing can be sent or received any more.
+/// The socket is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the socket is closed")]
 pub struct SocketClosed;
 
-/// Why nothing was sent just now. The message comes back.
+/// Why a message was not sent. The error contains the message.
 #[derive(Debug, thiserror::Error)]
 pub enum TrySendError<T> {
-    /// No queue to a peer has room, or there is no peer.
-    #[error("no room in the queues of the socket")]
+    /// The queues of all peers are full, or no peer is connected.
+    #[error("the queues of the socket are full, or no peer is connected")]
     Full(T),
     /// The socket is closed.
     #[error(transparent)]

@@ -1,21 +1,20 @@
-//! ZeroMQ sockets with exactly the guarantees that the rest of palm needs.
+//! ZeroMQ sockets with the guarantees that the rest of palm needs.
 //!
 //! This is the only folder that names a ZeroMQ crate. A typed end ([`Push`], [`Pull`], [`Publish`],
 //! [`Subscribe`], [`Request`], [`Reply`], [`Router`], [`Dealer`]) is a thin layer over a `Socket` of
 //! a backend. There are two behind one interface, each with its feature: `omq` (the default) and `zeromq`.
 //! [`SocketOptions::backend`] chooses one for each socket.
 //!
-//! What every end guarantees, whatever the crate beneath does; `tests/conformance` holds each
-//! backend to it:
+//! Every end has these properties on either backend, which `tests/conformance` verifies:
 //!
-//! - queues are bounded, and a full one makes the sender wait; nothing is dropped in silence;
-//! - connecting before the other side binds, and reconnecting for ever, with backoff, subscriptions
-//!   included;
-//! - a closing end flushes what it was given, up to a deadline;
-//! - sending and receiving are cancel safe;
-//! - no peer can stop another, and malformed bytes end only the connection that they came on;
-//! - a limit on the size of a message, and on how long a peer may take to say who it is;
-//! - many messages per call and per system call.
+//! - Queues are bounded. A full queue makes the sender wait, and no message is dropped silently.
+//! - An end connects before the other side binds, and reconnects with backoff for as long as it exists. Subscriptions
+//!   are renewed.
+//! - A closing end sends its queued messages, up to a deadline.
+//! - Sending and receiving are cancel safe.
+//! - No peer can stop another, and malformed bytes close only the connection that they arrived on.
+//! - The size of messages and the duration of handshakes are limited.
+//! - A call, and a system call, transfers many messages.
 
 mod address;
 mod backend;

@@ -1,4 +1,8 @@
-//! The default backend: `omq-tokio`, whose sockets run as tasks of the current tokio runtime.
+//! The backend on the crate `omq-tokio`, whose sockets run as tasks of the current tokio runtime.
+//!
+//! This module adds what the crate leaves open: it reconnects where the crate gives up ([`keep_connecting`]), limits the
+//! connections of a bound socket ([`limit_connections`]), and ends receivers whose runtime is shut down
+//! ([`close_when_driver_is_gone`]). [`configure`] has all settings.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,11 +30,11 @@ pub(super) struct Socket {
     native: omq_tokio::Socket,
     kind: Kind,
     closed: AtomicBool,
-    /// The longest wait before connecting anew.
-    pause: Duration,
+    /// The longest delay before a reconnection.
+    delay: Duration,
     connections: Mutex<HashMap<Address, AbortOnDropHandle<()>>>,
     max_connections: usize,
-    /// Closes connections beyond that, of a socket that binds.
+    /// Closes connections beyond `max_connections`, for a socket that binds.
     limiter: OnceLock<AbortOnDropHandle<()>>,
     kill: Kill,
 }
@@ -41,7 +45,7 @@ impl Drop for Socket {
             let (native, driver) = (self.native.clone(), self.native.clone_shared());
             async move {
                 let _ = native.close_with_linger(Some(Duration::ZERO)).await;
-                // The driver holds the addresses.
+                // The driver holds the bound addresses.
                 let _ = tokio::time::timeout(Duration::from_secs(1), driver_gone(&driver)).await;
             }
         });
@@ -55,7 +59,7 @@ impl Socket {
             native: omq_tokio::Socket::new(socket_type, native),
             kind,
             closed: AtomicBool::new(false),
-            pause: options.reconnect.1,
+            delay: options.reconnect.1,
             connections: Mutex::default(),
             max_connections: options.max_connections,
             limiter: OnceLock::new(),
@@ -63,7 +67,6 @@ impl Socket {
         }
     }
 
-    /// Binds, and tells where: a port of 0 is replaced by the one that the system picked.
     pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
         if let Some(path) = address.ipc_path() {
             refuse_path_in_use(path).await?;
@@ -83,18 +86,17 @@ impl Socket {
         endpoint.to_string().parse().map_err(io::Error::other)
     }
 
-    /// Connects, now or as soon as there is somebody, and again whenever the connection is lost.
     pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
         let endpoint: Endpoint = address.to_string().parse().map_err(to_io)?;
         let monitor = self.native.monitor();
         let connecting = match self.native.connect(endpoint.clone()).await {
             Ok(()) => true,
-            // The name of the host is not known yet.
+            // The host is not found yet.
             Err(omq_tokio::Error::Io(_)) => false,
             Err(error) => return Err(to_io(error)),
         };
         let native = self.native.clone_shared();
-        let keep = keep_connecting(native, monitor, endpoint, connecting, self.pause);
+        let keep = keep_connecting(native, monitor, endpoint, connecting, self.delay);
         let keep = AbortOnDropHandle::new(tokio::spawn(keep));
         self.connections().insert(address.clone(), keep);
         Ok(())
@@ -128,10 +130,9 @@ impl Socket {
             .map_err(|_| SocketClosed)
     }
 
-    /// Whether there may be somebody to send to.
+    /// Returns whether a peer has completed its handshake, for sockets that need one to send.
     ///
-    /// Without this, the crate queues for a peer that has not introduced itself, and drops that queue
-    /// when the introduction fails.
+    /// Without this check, the crate queues messages for a peer during its handshake, and drops them if that fails.
     pub(super) fn has_peer(&self) -> bool {
         !matches!(self.kind, Kind::Push | Kind::Dealer) || self.native.ready_peer_count() > 0
     }
@@ -152,7 +153,6 @@ impl Socket {
         }
     }
 
-    /// Waits for room. Cancel safe: the message is queued or it is not.
     pub(super) async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
         loop {
             if self.kill.is_ordered() {
@@ -170,18 +170,15 @@ impl Socket {
             .map_err(|_| SocketClosed)
     }
 
-    /// The number of peers that are connected and have introduced themselves.
     pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
         let peers = self.native.connections().await.map_err(|_| SocketClosed)?;
         Ok(peers.iter().filter(|peer| peer.peer_info.is_some()).count())
     }
 
-    /// A number that changes with each peer that comes or goes.
     pub(super) fn peers_generation(&self) -> u64 {
         self.native.connections_generation()
     }
 
-    /// Waits until [`peers_generation`](Self::peers_generation) is no longer `seen`. Cancel safe.
     pub(super) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
         match self.native.connections_changed(seen).await {
             Ok(_) => Ok(()),
@@ -189,7 +186,6 @@ impl Socket {
         }
     }
 
-    /// The subscriptions of the subscribers of a publisher, from now on.
     pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
         let (monitor, peers) = self
             .native
@@ -212,17 +208,15 @@ impl Socket {
         })
     }
 
-    /// The peers of a ROUTER that leave from now on.
     pub(super) fn departures(&self) -> Departures {
         Departures(self.native.monitor())
     }
 
-    /// Sends what is queued, for at most `linger`, and closes.
     pub(super) async fn close(&self, linger: Duration) {
         self.closed.store(true, Ordering::Release);
-        // Without any linger, the crate does not wait for its driver, which holds the address.
+        // With a linger of zero, the crate does not wait for its driver, which holds the address.
         let linger = linger.max(Duration::from_millis(1));
-        // The crate consumes a handle to close; the socket is closed for all of them.
+        // The crate consumes one handle to close the socket of all.
         let _ = self.native.clone().close_with_linger(Some(linger)).await;
     }
 
@@ -240,17 +234,17 @@ impl Socket {
     }
 }
 
-/// The receiving side of a socket, with the memory that batches need.
+/// The receiving side of a socket.
 #[derive(Debug)]
 pub(super) struct Receiver {
     socket: omq_tokio::Socket,
+    /// A buffer that batches reuse.
     messages: Vec<Message>,
     /// Ends the task that watches the driver.
     _guard: DropGuard,
 }
 
 impl Receiver {
-    /// Waits for a message and takes up to `max` that are there. Cancel safe: nothing is lost.
     pub(super) async fn recv_many(
         &mut self,
         out: &mut Vec<Frames>,
@@ -266,7 +260,6 @@ impl Receiver {
         Ok(count)
     }
 
-    /// Takes up to `max` messages that are there.
     pub(super) fn try_recv_many(&mut self, out: &mut Vec<Frames>, max: usize) -> usize {
         let count = self.socket.try_recv_many_into(max, &mut self.messages);
         out.extend(self.messages.drain(..).map(frames));
@@ -274,11 +267,11 @@ impl Receiver {
     }
 }
 
-/// Closes the socket as soon as the task that drives it has ended, or its own task is dropped.
+/// Closes a socket once the task that drives it has ended, or this task is dropped.
 ///
-/// Without its driver, the crate's `recv` spins within one poll for ever, unless the socket is closed.
-/// A runtime that is shut down drops the driver while others of its threads may still receive: the
-/// same thread then drops this task as well, and with that they are free.
+/// Without its driver, the crate's `recv` loops within one poll until the socket is closed. A runtime that shuts down
+/// drops the driver while its other threads may still receive. The thread that drops the driver also drops this task,
+/// which ends those loops.
 async fn close_when_driver_is_gone(mut socket: CloseOnDrop, stop: CancellationToken) {
     let Some(native) = &socket.0 else { return };
     if stop
@@ -308,18 +301,17 @@ impl Drop for CloseOnDrop {
             let close = native.close_with_linger(Some(Duration::ZERO));
             let mut close = std::pin::pin!(tokio::task::unconstrained(close));
             let mut context = Context::from_waker(Waker::noop());
-            // Without linger it yields once, and waits for nothing.
+            // With a linger of zero, the future yields once and does not wait.
             while close.as_mut().poll(&mut context).is_pending() {}
         }
     }
 }
 
-/// Which peers of a ROUTER have left.
+/// The peers that leave a ROUTER.
 #[derive(Debug)]
 pub(super) struct Departures(MonitorStream);
 
 impl Departures {
-    /// The routing id of the next one that had not chosen its own. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
         loop {
             match self.0.recv().await {
@@ -333,7 +325,7 @@ impl Departures {
     }
 }
 
-/// The name that the crate gives a peer that has not chosen one: a zero, and the number of the connection.
+/// Returns the routing id that the crate assigns to a peer: a zero, and the number of its connection.
 fn routing_id(connection_id: u64) -> Bytes {
     std::iter::once(0)
         .chain(connection_id.to_be_bytes())
@@ -343,13 +335,12 @@ fn routing_id(connection_id: u64) -> Bytes {
 #[derive(Debug)]
 pub(super) struct SubscriptionEvents {
     known: Vec<SubscriptionEvent>,
-    /// When each peer had connected.
+    /// The time of each connection.
     connected: HashMap<u64, Instant>,
     monitor: MonitorStream,
 }
 
 impl SubscriptionEvents {
-    /// The next event. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<SubscriptionEvent, SocketClosed> {
         if let Some(event) = self.known.pop() {
             return Ok(event);
@@ -395,7 +386,6 @@ impl SubscriptionEvents {
         }
     }
 
-    /// The next event, if there is one.
     pub(super) fn try_next(&mut self) -> Option<SubscriptionEvent> {
         if let Some(event) = self.known.pop() {
             return Some(event);
@@ -416,18 +406,17 @@ impl SubscriptionEvents {
     }
 }
 
-/// Connects anew where the crate gives up: while the name of the host is not known, and after a peer
-/// refused with an ERROR.
+/// Connects again where the crate gives up: while the host is not found, and after a peer sent an ERROR.
 async fn keep_connecting(
     socket: omq_tokio::Socket,
     mut monitor: MonitorStream,
     endpoint: Endpoint,
     mut connecting: bool,
-    pause: Duration,
+    delay: Duration,
 ) {
     loop {
         while !connecting {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(delay).await;
             connecting = match socket.connect(endpoint.clone()).await {
                 Ok(()) => true,
                 Err(omq_tokio::Error::Io(_)) => false,
@@ -446,14 +435,14 @@ async fn keep_connecting(
     }
 }
 
-/// Closes connections as they come while there are more than `most`.
-async fn limit_connections(socket: omq_tokio::Socket, mut monitor: MonitorStream, most: usize) {
+/// Closes new connections while there are more than `max`.
+async fn limit_connections(socket: omq_tokio::Socket, mut monitor: MonitorStream, max: usize) {
     let mut log = LimitLog::default();
     loop {
         let mut surplus = Vec::new();
         match monitor.recv().await {
             Ok(MonitorEvent::HandshakeSucceeded { peer, .. }) => {
-                if socket.ready_peer_count() > most {
+                if socket.ready_peer_count() > max {
                     surplus.push(peer.connection_id);
                 }
             }
@@ -464,30 +453,29 @@ async fn limit_connections(socket: omq_tokio::Socket, mut monitor: MonitorStream
                 };
                 let mut ids: Vec<_> = connections.iter().map(|it| it.connection_id).collect();
                 ids.sort_unstable();
-                surplus.extend(ids.into_iter().skip(most));
+                surplus.extend(ids.into_iter().skip(max));
             }
             Err(_) => return,
         }
         for connection in surplus {
-            // It may have been closed by its peer.
+            // The peer may have closed it.
             let _ = socket.disconnect_peer(connection).await;
             if let Some(times) = log.record(Instant::now()) {
                 tracing::warn!(
                     times,
-                    connections = most,
-                    "closing connections: the socket has as many as `SocketOptions::max_connections` admits"
+                    connections = max,
+                    "closing new connections: the socket has `SocketOptions::max_connections`"
                 );
             }
         }
     }
 }
 
-/// What the crate adds for its own accounting to the size of a message of a few frames.
+/// Bytes that the crate adds to the size of a message of a few frames for its own accounting.
 const ACCOUNTING_BYTES: usize = 1024;
 
-/// How long the system of a peer may take to acknowledge bytes, or to accept any, until the connection counts as
-/// dead: `TCP_USER_TIMEOUT`, RFC 5482. Only for sockets whose messages are sent again on the next connection: a
-/// PUSH would lose them.
+/// Time within which a peer's system has to acknowledge bytes (`TCP_USER_TIMEOUT`, RFC 5482). Afterwards the connection
+/// is closed. It applies only to sockets whose messages are sent again on the next connection: a PUSH would lose them.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
@@ -510,8 +498,8 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
         Kind::Push => SocketType::Push,
         Kind::Pull => SocketType::Pull,
         Kind::Publish => {
-            // Wait for slow subscribers rather than drop; the system ends the connection of one
-            // that stopped.
+            // Messages wait for slow subscribers instead of being dropped. The system closes the connection of a
+            // subscriber that has stopped reading.
             native.xpub_nodrop = true;
             native.tcp_user_timeout = Some(options.slow_consumer_timeout);
             native.monitor_capacity = 16 * 1024;
@@ -531,8 +519,10 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
     (socket_type, native)
 }
 
-/// The crate takes a path over from whoever is bound to it, and from any file. Only a socket that
-/// nobody answers on is a leftover that may be taken.
+/// Rejects the path of a socket in use, or of a file.
+///
+/// The crate replaces whatever has the path. Only a socket without a listener, a remainder of an earlier process, may be
+/// replaced.
 async fn refuse_path_in_use(path: &str) -> io::Result<()> {
     #[cfg(unix)]
     if !path.starts_with('@') {
@@ -544,7 +534,7 @@ async fn refuse_path_in_use(path: &str) -> io::Result<()> {
         }
         match tokio::net::UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            // It has just been given up.
+            // Its process has just removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
@@ -580,7 +570,7 @@ mod tests {
 
     use crate::socket::Backend;
     use crate::socket::backend::Socket;
-    use crate::socket::push_pull::peers_there;
+    use crate::socket::push_pull::wait_for_peers;
 
     use super::{Bytes, Duration, Kind, SocketOptions};
 
@@ -591,9 +581,9 @@ mod tests {
         }
     }
 
-    /// The crate's `recv` does not survive that; see [`close_when_driver_is_gone`].
+    /// The reason for [`close_when_driver_is_gone`](super::close_when_driver_is_gone).
     #[test]
-    fn a_runtime_that_is_dropped_while_sockets_receive_ends() {
+    fn runtime_shuts_down_while_sockets_receive() {
         let (done, ended) = mpsc::channel();
         std::thread::spawn(move || {
             for _ in 0..500 {
@@ -608,7 +598,7 @@ mod tests {
                     let address = pull.bind(&"tcp://127.0.0.1:0".parse().unwrap()).await;
                     let push = Socket::new(Kind::Push, &options);
                     push.connect(&address.unwrap()).await.unwrap();
-                    peers_there(&push, true).await.unwrap();
+                    wait_for_peers(&push, true).await.unwrap();
                     for _ in 0..4 {
                         let mut receiver = pull.receiver();
                         tokio::spawn(async move {
@@ -628,9 +618,9 @@ mod tests {
         assert!(ended.is_ok(), "the runtime's shutdown hangs");
     }
 
-    /// The crate does not tell the name of who has left; see [`routing_id`].
+    /// The crate does not report the routing id of a peer that leaves; see [`routing_id`](super::routing_id).
     #[tokio::test]
-    async fn who_leaves_is_called_as_it_was() {
+    async fn departures_have_the_routing_ids_of_messages() {
         let options = options();
         let router = Socket::new(Kind::Router, &options);
         let mut departures = router.departures();

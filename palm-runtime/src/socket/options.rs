@@ -1,4 +1,4 @@
-//! How a socket behaves; one struct for all kinds.
+//! The options of sockets of all types.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use tokio_util::task::TaskTracker;
 use super::Backend;
 use crate::network::NetworkTrust;
 
-/// How a socket behaves towards its peers.
+/// The options of a socket, of any type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
     /// ZeroMQ crate that the socket runs on. Default: [`Backend::Omq`], or the only one that is built.
     pub backend: Backend,
-    /// Messages held per peer and direction before senders have to wait. Default: 1000.
+    /// Messages that are queued for each peer and direction before senders wait. Default: 1000.
     pub queue_len: u32,
-    /// Largest message that is taken from a peer; a larger one ends its connection. Default: 256 MiB.
+    /// Largest accepted message. A larger one closes the connection. Default: 256 MiB.
     pub max_message_bytes: usize,
-    /// How long a peer may take to introduce itself. Default: 10 s.
+    /// Time within which a peer has to complete its handshake. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// Peers that may be introducing themselves at once; further ones are turned away. Default: 4096.
+    /// Concurrent handshakes. Further connections are rejected. Default: 4096.
     pub max_handshakes: usize,
-    /// Connections that a socket that binds has at most; further ones are closed, and their peers try again. Each
-    /// takes about 140 KiB without any message, most of it for [`queue_len`](Self::queue_len). Default: 16 384.
+    /// Connections of a socket that binds. Further ones are closed, and their peers try again. A connection takes about
+    /// 140 KiB without any message, most of it for [`queue_len`](Self::queue_len). Default: 16 384.
     pub max_connections: usize,
-    /// First and longest wait before connecting anew; between, it doubles. Default: 50 ms and 1 s.
+    /// First and longest delay before a reconnection. The delay doubles in between. Default: 50 ms and 1 s.
     pub reconnect: (Duration, Duration),
-    /// Interval of ZMTP heartbeats. Default: none. A peer that computes without letting its sockets
-    /// run (in pylm: any peer) does not answer them, and what was queued to it is lost when it is
-    /// given up; TCP keep-alive, which is always on, is answered by the peer's system.
+    /// Interval of ZMTP heartbeats. Default: none. A peer that computes without running its sockets, as every pylm peer
+    /// does, does not answer heartbeats, and the messages that are queued for it are lost with the connection. TCP
+    /// keep-alive is always on, and the peer's system answers it.
     pub heartbeat: Option<Duration>,
-    /// How long a publisher waits for a subscriber that stopped reading before it drops it.
-    /// Meanwhile its other subscribers wait too, as ZeroMQ has one queue for all. Default: 10 s.
+    /// Time until a publisher disconnects a subscriber that has stopped reading. Other subscribers wait meanwhile,
+    /// because a publisher has one queue for all. Default: 10 s.
     pub slow_consumer_timeout: Duration,
-    /// Of the component whose sockets these are.
+    /// Of the component that owns the socket.
     pub(crate) kill: Kill,
-    /// Which addresses that component may bind. A socket of no component may bind any.
+    /// The addresses that the component may bind. A socket without a component may bind any.
     pub(crate) network: Option<NetworkTrust>,
 }
 
@@ -58,16 +58,17 @@ impl Default for SocketOptions {
     }
 }
 
-/// The order to a component to end as if its process had died. From then on its sockets take nothing,
-/// since what is dropped while it ends may have a last word; and a socket that is dropped sends nothing of
-/// what it has queued, as it does at other times, for a moment.
+/// An order to a component to end as if its process had crashed.
+///
+/// From then on its sockets accept no messages, because code that is dropped may still send. A dropped socket discards
+/// its queued messages, which it would otherwise send for a moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kill {
     order: CancellationToken,
     closing: TaskTracker,
 }
 
-/// It says nothing of how a socket behaves.
+/// All values are equal, because they do not affect how a socket behaves.
 impl PartialEq for Kill {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -85,23 +86,23 @@ impl Kill {
         self.order.is_cancelled()
     }
 
-    /// What `future` gives, unless the order comes first. Cancel safe if that is.
+    /// Awaits `future`, or returns `None` once the order is given. Cancel safe if `future` is.
     pub(crate) async fn or<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.order.run_until_cancelled(future).await
     }
 
-    /// Lets a socket that is dropped after the order close: [`closed`](Self::closed) waits for it.
+    /// Runs the closing of a socket that is dropped after the order. [`closed`](Self::closed) waits for it.
     pub(super) fn close<F>(&self, closing: impl FnOnce() -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        // Without a runtime its driver is gone, and the socket with it.
+        // Without a runtime, the task that drives the socket has ended, and has closed it.
         if self.is_ordered() && tokio::runtime::Handle::try_current().is_ok() {
             self.closing.spawn(closing());
         }
     }
 
-    /// Waits until the sockets that were dropped have given up their addresses. Cancel safe.
+    /// Waits until the dropped sockets have released their addresses. Cancel safe.
     pub(crate) async fn closed(&self) {
         self.closing.close();
         self.closing.wait().await;

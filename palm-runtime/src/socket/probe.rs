@@ -1,8 +1,8 @@
-//! Why a connection to an address does not come about.
+//! Finds out why a socket cannot connect to an address.
 //!
-//! The crates beneath connect again and again, and do not report why an attempt fails. So this connects once more,
-//! reads the greeting of a ZeroMQ peer (RFC 23/ZMTP), and drops the connection. It introduces itself as no socket,
-//! so that no peer counts it as one.
+//! The backends reconnect without reporting why an attempt fails. [`probe`] opens a connection of its own, reads the
+//! greeting of a ZeroMQ peer (RFC 23/ZMTP), and closes the connection. It sends no READY, so the peer does not count it
+//! as a socket.
 
 use std::io;
 use std::time::Duration;
@@ -13,28 +13,24 @@ use tokio::time::timeout;
 
 use super::Address;
 
-/// How long a host may take to accept a connection.
+/// Time within which a host has to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a peer may take for its greeting, and then to say which kind of socket it is.
+/// Times within which a peer has to send its greeting, and then the type of its socket.
 const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
 const READY_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long a name server may take.
+/// Time within which a name server has to answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 const GREETING_LEN: usize = 64;
 
-/// Why nothing comes of a connection.
+/// Why a socket cannot connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConnectFault {
-    #[error(
-        "host `{host}` not found ({cause}): correct the name, or make it known to the name server"
-    )]
+    #[error("host `{host}` not found ({cause}): correct the name, or add it to the name server")]
     HostNotFound { host: String, cause: String },
-    #[error(
-        "no name server answers the question for host `{0}`: check the network, or give an IP address"
-    )]
+    #[error("no name server answers for host `{0}`: check the network, or use an IP address")]
     NameServer(String),
     #[error(
         "connection refused, nothing listens there: start the component, or correct the address"
@@ -48,10 +44,10 @@ pub(crate) enum ConnectFault {
         "the host accepts no connection within {CONNECT_TIMEOUT:?}: it is down, or a firewall drops the connection"
     )]
     Unreachable,
-    #[error("the program that listens there sends nothing: it is stopped, or no palm component")]
+    #[error("the program that listens there sends nothing: it is stopped, or not a palm component")]
     Silent,
     #[error(
-        "the program that listens there does not speak ZeroMQ, so it is no palm component: correct the address"
+        "the program that listens there does not speak ZeroMQ, so it is not a palm component: correct the address"
     )]
     NotZeroMq,
     #[error(
@@ -63,7 +59,7 @@ pub(crate) enum ConnectFault {
 }
 
 impl ConnectFault {
-    fn of(error: &io::Error) -> Self {
+    fn from_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::NotFound => Self::NoPath,
@@ -72,14 +68,14 @@ impl ConnectFault {
     }
 }
 
-/// Looks whether a component can be connected to at `address`. Cancel safe.
+/// Checks that a component listens at `address`. Cancel safe.
 pub(crate) async fn probe(address: &Address) -> Result<(), ConnectFault> {
     let socket_type = match (address.tcp_parts(), address.ipc_path()) {
         (Some((host, port)), _) => {
             let addresses = resolve(host, port).await?;
             let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(&*addresses)).await;
             let connected = connecting.map_err(|_| ConnectFault::Unreachable)?;
-            greet(connected.map_err(|error| ConnectFault::of(&error))?).await?
+            greet(connected.map_err(|error| ConnectFault::from_io(&error))?).await?
         }
         #[cfg(unix)]
         (None, Some(path)) if !path.starts_with('@') => {
@@ -87,12 +83,12 @@ pub(crate) async fn probe(address: &Address) -> Result<(), ConnectFault> {
             match std::fs::metadata(path) {
                 Ok(file) if !file.file_type().is_socket() => return Err(ConnectFault::NotASocket),
                 Ok(_) => {}
-                Err(error) => return Err(ConnectFault::of(&error)),
+                Err(error) => return Err(ConnectFault::from_io(&error)),
             }
             let connecting = tokio::net::UnixStream::connect(path);
             let connecting = timeout(CONNECT_TIMEOUT, connecting).await;
             let connected = connecting.map_err(|_| ConnectFault::Unreachable)?;
-            greet(connected.map_err(|error| ConnectFault::of(&error))?).await?
+            greet(connected.map_err(|error| ConnectFault::from_io(&error))?).await?
         }
         _ => return Ok(()),
     };
@@ -102,8 +98,9 @@ pub(crate) async fn probe(address: &Address) -> Result<(), ConnectFault> {
     }
 }
 
-/// Reports a host that is not found for as long as `limit`, or at once that there is one. A name server that does
-/// not answer is not a fault. Cancel safe.
+/// Resolves the host of `address`, and fails if it is not found within `limit`.
+///
+/// A name server that does not answer is not a fault. Cancel safe.
 pub(crate) async fn find_host(address: &Address, limit: Duration) -> Result<(), ConnectFault> {
     const INTERVAL: Duration = Duration::from_millis(200);
     let Some((host, port)) = address.tcp_parts() else {
@@ -123,7 +120,7 @@ pub(crate) async fn find_host(address: &Address, limit: Duration) -> Result<(), 
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<std::net::SocketAddr>, ConnectFault> {
-    // IPv6 addresses stand in brackets.
+    // IPv6 addresses are in brackets.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     match timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
         Ok(Ok(addresses)) => Ok(addresses.collect()),
@@ -172,7 +169,7 @@ async fn greet(
     })
 }
 
-/// The property `Socket-Type` of the command READY.
+/// Returns the property `Socket-Type` of a READY command.
 fn socket_type(command: &[u8]) -> Option<&str> {
     let mut rest = command.strip_prefix(b"\x05READY")?;
     while let Some((&name_len, tail)) = rest.split_first() {
@@ -227,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closed_port_refuses() {
+    async fn probe_of_a_closed_port_reports_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bound = listener.local_addr().unwrap();
         drop(listener);
@@ -238,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unknown_host_is_named() {
+    async fn probe_of_an_unknown_host_names_it() {
         let text = fault("tcp://nowhere.invalid:5559").await;
         check(&text, "`nowhere.invalid`");
         let unknown = address("tcp://nowhere.invalid:5559");
@@ -253,7 +250,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn paths_that_lead_nowhere_are_told_apart() {
+    async fn probe_tells_missing_paths_files_and_closed_sockets_apart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         let at = format!("ipc://{}", path.display());
@@ -266,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_programs_are_told_apart() {
+    async fn probe_tells_other_protocols_and_silence_apart() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = format!("tcp://{}", listener.local_addr().unwrap());
         let answer = async {
@@ -277,12 +274,12 @@ mod tests {
         };
         let (text, ()) = tokio::join!(fault(&at), answer);
         check(&text, "does not speak ZeroMQ");
-        // The system accepts the connection, and the program does not read it.
+        // The system accepts the connection, but the program does not read from it.
         check(&fault(&at).await, "sends nothing");
     }
 
     #[test]
-    fn malformed_commands_name_no_socket() {
+    fn malformed_ready_commands_have_no_socket_type() {
         assert_eq!(socket_type(b""), None);
         assert_eq!(socket_type(b"\x05READY"), None);
         assert_eq!(socket_type(b"\x05READY\x0bSocket-Type\0\0\0\x09PUB"), None);

@@ -1,4 +1,4 @@
-//! PUB and SUB: messages to all who asked for their topic.
+//! PUB and SUB: each message goes to all subscribers of its topic.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use super::push_pull::{Peers, bind, connect, connect_to};
 use super::subscriptions::{Subscriber, SubscriptionChange, Subscriptions};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
-/// Sends each message to all who asked for its topic, and knows what they asked for.
+/// The publishing end. It sends each message to the subscribers of its topic, and knows their subscriptions.
 ///
-/// Waits for slow subscribers, for at most [`SocketOptions::slow_consumer_timeout`].
+/// It waits for a slow subscriber for at most [`SocketOptions::slow_consumer_timeout`].
 #[derive(Debug)]
 pub struct Publish {
     socket: Arc<Socket>,
@@ -23,11 +23,11 @@ pub struct Publish {
 }
 
 impl Publish {
-    /// Binds `address`, and tells where.
+    /// Binds `address`, and returns it with the port that the system chose.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Bind`] when the address cannot be bound.
+    /// [`SocketError::Bind`] if the address cannot be bound.
     pub async fn bind(
         address: &Address,
         options: &SocketOptions,
@@ -36,7 +36,7 @@ impl Publish {
         Ok((Self::new(socket).await?, bound))
     }
 
-    /// One that is not bound: no subscriber reaches it, unless it is bound later ([`Peers::bind`]).
+    /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
     pub(crate) async fn idle(options: &SocketOptions) -> Result<Self, SocketError> {
         Ok(Self::new(Socket::new(Kind::Publish, options)).await?)
     }
@@ -51,42 +51,42 @@ impl Publish {
         })
     }
 
-    /// Its subscribers.
     pub(crate) fn peers(&self) -> Peers {
         Peers(self.socket.clone())
     }
 
-    /// Whether somebody gets what is sent under `topic` now.
+    /// Returns whether a message of `topic` has a subscriber.
     pub fn is_subscribed(&self, topic: &[u8]) -> bool {
         self.subscriptions.matches(topic)
     }
 
-    /// Who has asked for exactly `topic`, and not only for a prefix of it.
+    /// Returns the subscribers of exactly `topic`, without those of a shorter prefix.
     pub(crate) fn exact_subscribers(&self, topic: &[u8]) -> &[Subscriber] {
         self.subscriptions.exact(topic)
     }
 
-    /// Takes notice of what happened to the subscriptions until now, and returns one change after
-    /// the other; `None` when there is no further one.
+    /// Returns the next change of the subscriptions, or `None` if there are no further ones.
+    ///
+    /// [`is_subscribed`](Self::is_subscribed) reflects all changes that had arrived.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     pub async fn next_change(&mut self) -> Result<Option<SubscriptionChange>, SocketClosed> {
         while self.changes.is_empty() {
             match self.events.try_next() {
-                Some(event) => self.take_notice(event).await?,
+                Some(event) => self.apply(event).await?,
                 None => return Ok(None),
             }
         }
         Ok(self.changes.pop_front())
     }
 
-    /// Waits for something to happen to the subscriptions; see [`next_change`](Self::next_change).
+    /// Waits for a change of the subscriptions, which [`next_change`](Self::next_change) returns.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
@@ -94,12 +94,12 @@ impl Publish {
     pub async fn changed(&mut self) -> Result<(), SocketClosed> {
         while self.changes.is_empty() {
             let event = self.events.next().await?;
-            self.take_notice(event).await?;
+            self.apply(event).await?;
         }
         Ok(())
     }
 
-    async fn take_notice(&mut self, event: SubscriptionEvent) -> Result<(), SocketClosed> {
+    async fn apply(&mut self, event: SubscriptionEvent) -> Result<(), SocketClosed> {
         match event {
             SubscriptionEvent::Added(peer, prefix, connected) => {
                 self.subscriptions.add(peer, prefix.clone(), connected);
@@ -115,7 +115,7 @@ impl Publish {
                 self.changes.extend(removed);
             }
             SubscriptionEvent::Missed => {
-                // What is there now is told anew.
+                // The new events begin with all current subscriptions.
                 self.events = self.socket.subscription_events().await?;
                 let prefixes = std::mem::take(&mut self.subscriptions).into_prefixes();
                 let removed = prefixes.map(SubscriptionChange::Removed);
@@ -125,30 +125,32 @@ impl Publish {
         Ok(())
     }
 
-    /// Sends one message; waits while a subscriber's queue is full.
+    /// Sends one message. Waits while the queue of a subscriber is full.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// The message is queued for all or for none.
+    /// The message is queued for all subscribers or for none.
     pub async fn send(&self, topic: Bytes, body: Bytes) -> Result<(), SocketClosed> {
         match self.try_send(topic, body) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full((topic, body))) => self.socket.send(two(topic, body)).await,
+            Err(TrySendError::Full((topic, body))) => {
+                self.socket.send(publication(topic, body)).await
+            }
             Err(TrySendError::Closed(closed)) => Err(closed),
         }
     }
 
-    /// Sends one message if all of its subscribers have room for it, and gives it back if not.
+    /// Sends one message if all of its subscribers have capacity.
     ///
     /// # Errors
     ///
-    /// [`TrySendError`] with the message when there is no room.
+    /// [`TrySendError::Full`] with the message if a subscriber has no capacity.
     pub fn try_send(&self, topic: Bytes, body: Bytes) -> Result<(), TrySendError<(Bytes, Bytes)>> {
-        match self.socket.try_send(two(topic, body)) {
+        match self.socket.try_send(publication(topic, body)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mut frames)) => {
                 let body = frames.pop().unwrap_or_default();
@@ -159,22 +161,22 @@ impl Publish {
         }
     }
 
-    /// Sends what is queued, for at most `linger`, and closes.
+    /// Sends queued messages for at most `linger`, and closes the socket.
     pub async fn close(self, linger: Duration) {
         self.socket.close(linger).await;
     }
 }
 
-fn two(topic: Bytes, body: Bytes) -> Frames {
+fn publication(topic: Bytes, body: Bytes) -> Frames {
     [topic, body].into_iter().collect()
 }
 
-/// A message as a subscriber gets it.
+/// A message that a subscriber received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// What it was published under.
+    /// First frame of the message.
     pub topic: Bytes,
-    /// The message; `None` when there was none, or more than one.
+    /// Second frame. `None` if the message has one frame, or more than two.
     pub body: Option<Bytes>,
 }
 
@@ -190,7 +192,7 @@ impl From<Frames> for Publication {
     }
 }
 
-/// Receives what is published under the topics that it asked for.
+/// The subscribing end. It receives messages of the topics that it has subscribed to.
 #[derive(Debug)]
 pub struct Subscribe {
     socket: Arc<Socket>,
@@ -199,11 +201,11 @@ pub struct Subscribe {
 }
 
 impl Subscribe {
-    /// Connects to `address`, now or as soon as somebody is there; asks for nothing yet.
+    /// Connects to `address` as soon as a publisher listens there, without a subscription.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         let socket = connect(Kind::Subscribe, address, options).await?;
         Ok(Self {
@@ -213,42 +215,42 @@ impl Subscribe {
         })
     }
 
-    /// Connects to one more publisher.
+    /// Connects to another publisher, in addition.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect_to(&self, address: &Address) -> Result<(), SocketError> {
         connect_to(&self.socket, address).await
     }
 
-    /// Asks for all topics that begin with `prefix`, also after each reconnection.
+    /// Subscribes to all topics that begin with `prefix`. The subscription lasts over reconnections.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     pub async fn subscribe(&self, prefix: impl Into<Bytes>) -> Result<(), SocketClosed> {
         self.socket.subscribe(prefix.into()).await
     }
 
-    /// Gives up what was asked for.
+    /// Revokes one subscription to `prefix`.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     pub async fn unsubscribe(&self, prefix: impl Into<Bytes>) -> Result<(), SocketClosed> {
         self.socket.unsubscribe(prefix.into()).await
     }
 
-    /// Waits for a message, and takes up to `max` that are there.
+    /// Waits for a message, and appends up to `max` received ones to `out`.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No message is lost.
     pub async fn recv_many(
         &mut self,
         out: &mut Vec<Publication>,
@@ -259,7 +261,7 @@ impl Subscribe {
         Ok(())
     }
 
-    /// Takes up to `max` messages that are there.
+    /// Appends up to `max` received messages to `out`, without waiting.
     pub fn try_recv_many(&mut self, out: &mut Vec<Publication>, max: usize) {
         self.receiver.try_recv_many(&mut self.messages, max);
         out.extend(self.messages.drain(..).map(Publication::from));

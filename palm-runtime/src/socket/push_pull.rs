@@ -1,4 +1,4 @@
-//! PUSH and PULL: messages to one of several peers in turn.
+//! PUSH and PULL: each message goes to one of several peers, in turn.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::backend::{Kind, Receiver, Socket};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
-/// Opens a socket of `kind` that binds `address`, and tells where it is bound.
+/// Opens a socket that binds `address`, and returns the bound address.
 pub(super) async fn bind(
     kind: Kind,
     address: &Address,
@@ -23,7 +23,7 @@ pub(super) async fn bind(
     Ok((socket, bound))
 }
 
-/// Binds a socket, which the network is trusted for.
+/// Binds a socket. The network was checked.
 async fn bind_socket(
     socket: &Socket,
     address: &Address,
@@ -43,7 +43,7 @@ async fn bind_socket(
     }
 }
 
-/// Opens a socket of `kind` that connects to `address`.
+/// Opens a socket that connects to `address`.
 pub(super) async fn connect(
     kind: Kind,
     address: &Address,
@@ -66,8 +66,8 @@ pub(super) async fn connect_to(socket: &Socket, address: &Address) -> Result<(),
     })
 }
 
-/// Waits until at least one peer is there (`wanted`), or none. Cancel safe.
-pub(super) async fn peers_there(socket: &Socket, wanted: bool) -> Result<(), SocketClosed> {
+/// Waits until a peer is connected (`wanted`), or no peer is. Cancel safe.
+pub(super) async fn wait_for_peers(socket: &Socket, wanted: bool) -> Result<(), SocketClosed> {
     loop {
         let seen = socket.peers_generation();
         if (socket.peers().await? > 0) == wanted {
@@ -77,18 +77,18 @@ pub(super) async fn peers_there(socket: &Socket, wanted: bool) -> Result<(), Soc
     }
 }
 
-/// Sends each message to one of its peers in turn. Clones share the socket.
+/// The sending end: each message goes to the next peer with capacity. Clones share the socket.
 #[derive(Debug, Clone)]
 pub struct Push {
     socket: Arc<Socket>,
 }
 
 impl Push {
-    /// Binds `address`, and tells where.
+    /// Binds `address`, and returns it with the port that the system chose.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Bind`] when the address cannot be bound.
+    /// [`SocketError::Bind`] if the address cannot be bound.
     pub async fn bind(
         address: &Address,
         options: &SocketOptions,
@@ -97,16 +97,16 @@ impl Push {
         Ok((Self::new(socket), bound))
     }
 
-    /// One that is not bound: no peer reaches it, unless it is bound later ([`Peers::bind`]).
+    /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
     pub(crate) fn idle(options: &SocketOptions) -> Self {
         Self::new(Socket::new(Kind::Push, options))
     }
 
-    /// Connects to `address`, now or as soon as somebody is there.
+    /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         Ok(Self::new(connect(Kind::Push, address, options).await?))
     }
@@ -117,30 +117,30 @@ impl Push {
         }
     }
 
-    /// Sends one message; waits while no peer is there that has room for it.
+    /// Sends one message. Waits until a connected peer has capacity.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// The message is queued or it is not; no peer suffers.
+    /// The message is queued or it is not. Other messages are not affected.
     pub async fn send(&self, message: Bytes) -> Result<(), SocketClosed> {
         match self.try_send(message) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(message)) => self.socket.send(one(message)).await,
+            Err(TrySendError::Full(message)) => self.socket.send(single(message)).await,
             Err(TrySendError::Closed(closed)) => Err(closed),
         }
     }
 
-    /// Sends one message if a peer has room for it, and gives it back if none has.
+    /// Sends one message if a connected peer has capacity.
     ///
     /// # Errors
     ///
-    /// [`TrySendError`] with the message when there is no room.
+    /// [`TrySendError::Full`] with the message if no peer has capacity.
     pub fn try_send(&self, message: Bytes) -> Result<(), TrySendError<Bytes>> {
-        match self.socket.try_send(one(message)) {
+        match self.socket.try_send(single(message)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(mut frames)) => {
                 Err(TrySendError::Full(frames.pop().unwrap_or_default()))
@@ -153,19 +153,19 @@ impl Push {
         Peers(self.socket.clone())
     }
 
-    /// Sends what is queued, for at most `linger`, and closes.
+    /// Sends queued messages for at most `linger`, and closes the socket.
     pub async fn close(self, linger: Duration) {
         self.socket.close(linger).await;
     }
 }
 
-fn one(frame: Bytes) -> Frames {
+fn single(frame: Bytes) -> Frames {
     std::iter::once(frame).collect()
 }
 
-/// Receives the messages of all of its peers, each in turn.
+/// The receiving end: messages of all peers, each peer in turn.
 ///
-/// A message of several frames counts as as many messages, as in pylm.
+/// Each frame of a message counts as a message of its own, as in pylm.
 #[derive(Debug)]
 pub struct Pull {
     socket: Arc<Socket>,
@@ -174,11 +174,11 @@ pub struct Pull {
 }
 
 impl Pull {
-    /// Binds `address`, and tells where.
+    /// Binds `address`, and returns it with the port that the system chose.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Bind`] when the address cannot be bound.
+    /// [`SocketError::Bind`] if the address cannot be bound.
     pub async fn bind(
         address: &Address,
         options: &SocketOptions,
@@ -187,16 +187,16 @@ impl Pull {
         Ok((Self::new(socket), bound))
     }
 
-    /// One that is not bound: no peer reaches it, unless it is bound later ([`Peers::bind`]).
+    /// Opens a socket that is neither bound nor connected. [`Peers::bind`] binds it later.
     pub(crate) fn idle(options: &SocketOptions) -> Self {
         Self::new(Socket::new(Kind::Pull, options))
     }
 
-    /// Connects to `address`, now or as soon as somebody is there.
+    /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         Ok(Self::new(connect(Kind::Pull, address, options).await?))
     }
@@ -209,15 +209,15 @@ impl Pull {
         }
     }
 
-    /// Waits for a message, and takes up to `max` that are there.
+    /// Waits for a message, and appends up to `max` received ones to `out`.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No message is lost.
     pub async fn recv_many(
         &mut self,
         out: &mut Vec<Bytes>,
@@ -228,7 +228,7 @@ impl Pull {
         Ok(())
     }
 
-    /// Takes up to `max` messages that are there.
+    /// Appends up to `max` received messages to `out`, without waiting.
     pub fn try_recv_many(&mut self, out: &mut Vec<Bytes>, max: usize) {
         self.receiver.try_recv_many(&mut self.messages, max);
         out.extend(self.messages.drain(..).flatten());
@@ -244,17 +244,17 @@ impl Pull {
     }
 }
 
-/// The peers of a connecting socket: whether there are any, and who they are to be.
+/// The peers of a socket: their number, and the addresses that it binds and connects to.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers(pub(super) Arc<Socket>);
 
 impl Peers {
-    /// A number that changes with each peer that comes or goes.
+    /// Returns a number that changes whenever a peer connects or disconnects.
     pub(crate) fn generation(&self) -> u64 {
         self.0.peers_generation()
     }
 
-    /// Binds a socket that was not bound when it was made.
+    /// Binds a socket that was opened without an address.
     pub(crate) async fn bind(
         &self,
         address: &Address,
@@ -263,32 +263,32 @@ impl Peers {
         bind_socket(&self.0, address, options).await
     }
 
-    /// Asks for all topics that begin with `prefix`, where the socket subscribes.
+    /// Subscribes to all topics that begin with `prefix`, for a SUB.
     pub(crate) async fn subscribe(&self, prefix: Bytes) -> Result<(), SocketClosed> {
         self.0.subscribe(prefix).await
     }
 
     /// Waits until a peer is connected. Cancel safe.
     pub(crate) async fn connected(&self) -> Result<(), SocketClosed> {
-        peers_there(&self.0, true).await
+        wait_for_peers(&self.0, true).await
     }
 
-    /// Whether a peer is connected now. Cancel safe.
+    /// Returns whether a peer is connected. Cancel safe.
     pub(crate) async fn any(&self) -> Result<bool, SocketClosed> {
         Ok(self.count().await? > 0)
     }
 
-    /// How many peers are connected now. Cancel safe.
+    /// Returns the number of connected peers. Cancel safe.
     pub(crate) async fn count(&self) -> Result<usize, SocketClosed> {
         self.0.peers().await
     }
 
     /// Waits until no peer is connected. Cancel safe.
     pub(crate) async fn disconnected(&self) -> Result<(), SocketClosed> {
-        peers_there(&self.0, false).await
+        wait_for_peers(&self.0, false).await
     }
 
-    /// Goes over to another peer: connects to `new` and leaves `old`.
+    /// Connects to `new` and disconnects from `old`.
     pub(crate) async fn move_to(&self, old: &Address, new: &Address) -> Result<(), SocketError> {
         connect_to(&self.0, new).await?;
         self.0

@@ -1,9 +1,9 @@
-//! REQ and REP, without their lockstep: many requests at once, each matched to its reply.
+//! REQ and REP without lockstep: many concurrent requests, each matched to its reply.
 //!
-//! A [`Request`] is a DEALER that puts a number and the empty delimiter in front of each request. A
-//! REP socket of any ZeroMQ library, pylm's included, sends back what stands in front of the
-//! delimiter (RFC 28/REQREP), so that a reply finds its request, and a lost one blocks no other. A
-//! [`Reply`] is a ROUTER that does the same for the peers that ask it.
+//! A [`Request`] is a DEALER that sends a number and the empty delimiter before each request. A REP socket of any
+//! ZeroMQ library, pylm's included, returns the frames before the delimiter with its reply (RFC 28/REQREP). The number
+//! identifies the request, so a lost reply does not block others. A [`Reply`] is a ROUTER, and its [`Responder`]s
+//! return these frames to the peers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,14 +20,14 @@ use super::{
     SocketOptions, TrySendError,
 };
 
-/// Why a request has no reply.
+/// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// No reply came in time.
+    /// No reply arrived in time.
     #[error("no reply within {waited:?}")]
     Timeout {
-        /// How long it was waited for.
+        /// The timeout of the request.
         waited: Duration,
     },
     /// The socket is closed.
@@ -35,7 +35,7 @@ pub enum RequestError {
     Closed(#[from] SocketClosed),
 }
 
-/// Sends requests and awaits their replies, any number at once. Clones share the socket.
+/// The requesting end, for any number of concurrent requests. Clones share the socket.
 #[derive(Debug, Clone)]
 pub struct Request(Arc<RequestInner>);
 
@@ -62,24 +62,24 @@ impl Pending {
     }
 }
 
-/// A request that is waited for; forgotten when that ends, however it ends.
-struct Waiting<'a> {
+/// Removes a pending request when its future completes or is dropped.
+struct PendingRequest<'a> {
     id: u64,
     pending: &'a Pending,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.pending.lock().replies.remove(&self.id);
     }
 }
 
 impl Request {
-    /// Connects to `address`, now or as soon as somebody is there.
+    /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         let (socket, receiver) = Dealer::connect(address, options).await?.split();
         let pending = Arc::<Pending>::default();
@@ -92,25 +92,24 @@ impl Request {
         })))
     }
 
-    /// Where it is connected to.
+    /// The address that it connects to.
     pub fn address(&self) -> &Address {
         &self.0.address
     }
 
-    /// Who is at the other end.
     pub(crate) fn peers(&self) -> Peers {
         Peers(self.0.socket.clone())
     }
 
-    /// Sends `body` and waits at most `timeout` for the reply.
+    /// Sends a request and returns its reply.
     ///
     /// # Errors
     ///
-    /// [`RequestError`] when no reply comes in time, or the socket is closed.
+    /// [`RequestError`] if no reply arrives within `timeout`, or the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the reply; the request may be handled all the same.
+    /// Dropping the future drops the reply. The peer may still handle the request.
     pub async fn request(&self, body: Bytes, timeout: Duration) -> Result<Bytes, RequestError> {
         let (sender, reply) = oneshot::channel();
         let id = {
@@ -120,7 +119,7 @@ impl Request {
             pending.replies.insert(id, sender);
             id
         };
-        let _waiting = Waiting {
+        let _request = PendingRequest {
             id,
             pending: &self.0.pending,
         };
@@ -141,7 +140,7 @@ async fn match_replies(mut receiver: Receiver, pending: Arc<Pending>) {
     let mut messages = Vec::new();
     while receiver.recv_many(&mut messages, 256).await.is_ok() {
         for frames in messages.drain(..) {
-            let waiting = match &frames[..] {
+            let pending_reply = match &frames[..] {
                 [id, delimiter, body] if delimiter.is_empty() => id[..]
                     .try_into()
                     .ok()
@@ -149,15 +148,15 @@ async fn match_replies(mut receiver: Receiver, pending: Arc<Pending>) {
                     .map(|sender| (sender, body.clone())),
                 _ => None,
             };
-            // A reply that is late, or that nobody asked for, is dropped.
-            if let Some((sender, body)) = waiting {
+            // A late or unknown reply is dropped.
+            if let Some((sender, body)) = pending_reply {
                 let _ = sender.send(body);
             }
         }
     }
 }
 
-/// Receives requests of any number of peers, and replies to each when it likes.
+/// The replying end, for requests of many peers. Replies may be sent in any order.
 #[derive(Debug)]
 pub struct Reply {
     router: Router,
@@ -165,11 +164,11 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Binds `address`, and tells where.
+    /// Binds `address`, and returns it with the port that the system chose.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Bind`] when the address cannot be bound.
+    /// [`SocketError::Bind`] if the address cannot be bound.
     pub async fn bind(
         address: &Address,
         options: &SocketOptions,
@@ -179,26 +178,26 @@ impl Reply {
         Ok((Self { router, messages }, bound))
     }
 
-    /// Connects to `address`, now or as soon as somebody is there: a REQ that binds, or a DEALER.
+    /// Connects to a REQ or DEALER that binds `address`.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         let router = Router::connect(address, options).await?;
         let messages = Vec::new();
         Ok(Self { router, messages })
     }
 
-    /// Waits for a request. What comes without a delimiter is no request and is passed over.
+    /// Waits for a request. Messages without a delimiter are dropped.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No request is lost.
     pub async fn recv(&mut self) -> Result<(Frames, Responder), SocketClosed> {
         loop {
             let request = self.recv_or_other(|_| false, &mut Vec::new()).await?;
@@ -208,9 +207,10 @@ impl Reply {
         }
     }
 
-    /// As [`recv`](Self::recv), for who has other business with its peers over the same socket: what
-    /// `is_other` says of the second frame of a message. Messages of that kind that come in a row come
-    /// together.
+    /// Waits for a request, or for messages of another kind that peers send to the same socket.
+    ///
+    /// `is_other` recognizes such a message by its second frame. Consecutive ones are appended to `others`, and `None` is
+    /// returned. Cancel safe.
     pub(crate) async fn recv_or_other(
         &mut self,
         is_other: impl Fn(&[u8]) -> bool,
@@ -234,32 +234,32 @@ impl Reply {
         }
     }
 
-    /// A message that has a delimiter.
+    /// Splits a message at its delimiter, if it has one.
     fn request(&self, mut envelope: Frames) -> Option<(Frames, Responder)> {
-        // The first frame names the peer; what follows up to the delimiter is the peer's.
+        // The routing id of the peer, and the peer's own frames, precede the delimiter.
         let delimiter = envelope.iter().skip(1).position(Bytes::is_empty)?;
         let body = envelope.drain(delimiter + 2..).collect();
         let sender = self.router.sender();
         Some((body, Responder { sender, envelope }))
     }
 
-    /// What sends to any peer.
+    /// Returns a sender to all peers.
     pub(crate) fn sender(&self) -> RouterSender {
         self.router.sender()
     }
 
-    /// Who leaves from now on.
+    /// Returns the peers that leave from now on.
     pub(crate) fn departures(&self) -> RouterDepartures {
         self.router.departures()
     }
 
-    /// Sends what is queued, for at most `linger`, and closes.
+    /// Sends queued messages for at most `linger`, and closes the socket.
     pub async fn close(self, linger: Duration) {
         self.router.close(linger).await;
     }
 }
 
-/// Where the reply to one request goes.
+/// Sends the reply to one request.
 #[derive(Debug)]
 pub struct Responder {
     sender: RouterSender,
@@ -267,17 +267,16 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// The routing id of the peer, and the frames in front of its request's delimiter.
+    /// Returns the routing id of the peer, and the frames before the delimiter of its request.
     pub(crate) fn envelope(&self) -> &[Bytes] {
         &self.envelope
     }
 
-    /// Replies, if the peer is still there and takes replies.
+    /// Sends the reply. If the peer has left, the reply is dropped.
     ///
     /// # Errors
     ///
-    /// [`TrySendError::Full`] when the peer leaves so many replies unread that its queue is full;
-    /// this one is then lost.
+    /// [`TrySendError::Full`] with the reply if the peer's queue is full, because it does not read its replies.
     pub fn reply(mut self, body: Bytes) -> Result<(), TrySendError<Bytes>> {
         self.envelope.push(body);
         match self.sender.try_send(self.envelope) {

@@ -1,4 +1,4 @@
-//! A port that is reserved, and at which nothing listens yet.
+//! Ports that are reserved for sockets that are bound later.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,10 +7,10 @@ use tokio::net::TcpSocket;
 
 use super::Address;
 
-/// Keeps a port for a socket that is bound later.
+/// Reserves a port for a socket that is bound later.
 ///
-/// The reservation is bound and does not listen, so connections are refused. Linux lets a second socket with
-/// `SO_REUSEADDR` bind the same port as long as none listens; other systems do not.
+/// The reservation is a bound socket that does not listen, so connections are refused. Linux allows a second socket with
+/// `SO_REUSEADDR` to bind the same port while neither listens. Other systems do not.
 #[derive(Debug)]
 pub(crate) struct ReservedPort {
     address: Address,
@@ -18,8 +18,9 @@ pub(crate) struct ReservedPort {
 }
 
 impl ReservedPort {
-    /// Reserves a free port of the host of `address`. `None`: the port is given, or this system or host is not one
-    /// where ports can be reserved.
+    /// Reserves a free port of the host of `address`.
+    ///
+    /// Returns `None` if the address has a port, or if ports cannot be reserved on this system or for this host.
     pub(crate) fn new(address: &Address) -> io::Result<Option<Self>> {
         let Some((host, 0)) = address.tcp_parts() else {
             return Ok(None);
@@ -44,7 +45,7 @@ impl ReservedPort {
         }))
     }
 
-    /// The host, and the port that is reserved.
+    /// Returns the address with the reserved port.
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }

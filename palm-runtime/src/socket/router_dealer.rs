@@ -1,4 +1,4 @@
-//! ROUTER and DEALER: messages to and from a certain peer.
+//! ROUTER and DEALER: messages to and from a peer that a routing id names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,7 @@ use super::backend::{Departures, Kind, Receiver, Socket};
 use super::push_pull::{bind, connect};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
-/// Receives from many peers, and answers each of them: the first frame of a message says whom it is
-/// from or for.
+/// Receives from many peers and sends to each of them. The first frame of a message is the routing id of its peer.
 #[derive(Debug)]
 pub struct Router {
     socket: Arc<Socket>,
@@ -18,11 +17,11 @@ pub struct Router {
 }
 
 impl Router {
-    /// Binds `address`, and tells where.
+    /// Binds `address`, and returns it with the port that the system chose.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Bind`] when the address cannot be bound.
+    /// [`SocketError::Bind`] if the address cannot be bound.
     pub async fn bind(
         address: &Address,
         options: &SocketOptions,
@@ -35,11 +34,11 @@ impl Router {
         Ok((router, bound))
     }
 
-    /// Connects to `address`, now or as soon as somebody is there.
+    /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         let socket = connect(Kind::Router, address, options).await?;
         Ok(Self {
@@ -48,15 +47,15 @@ impl Router {
         })
     }
 
-    /// Waits for a message, and takes up to `max` that are there.
+    /// Waits for a message, and appends up to `max` received ones to `out`.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No message is lost.
     pub async fn recv_many(
         &mut self,
         out: &mut Vec<Frames>,
@@ -69,34 +68,35 @@ impl Router {
         RouterSender(self.socket.clone())
     }
 
-    /// Who leaves from now on.
+    /// Returns the peers that leave from now on.
     pub(crate) fn departures(&self) -> RouterDepartures {
         RouterDepartures(self.socket.departures())
     }
 
-    /// Sends to the peer that the first frame names, if its queue has room.
+    /// Sends to the peer that the first frame names, if its queue has capacity. A message to a peer that has left is
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// [`TrySendError`] when the queue is full, with the message. A peer that is gone gets nothing,
-    /// and that is no error.
+    /// [`TrySendError::Full`] with the message if the queue is full.
     pub fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         self.sender().try_send(frames)
     }
 
-    /// Sends what is queued, for at most `linger`, and closes.
+    /// Sends queued messages for at most `linger`, and closes the socket.
     pub async fn close(self, linger: Duration) {
         self.socket.close(linger).await;
     }
 }
 
-/// Tells which peers of a [`Router`] have left.
+/// The peers that leave a [`Router`].
 #[derive(Debug)]
 pub(crate) struct RouterDepartures(Departures);
 
 impl RouterDepartures {
-    /// The first frame of the messages of the next peer whose connection is gone. A backend that cannot
-    /// tell, or missed some, says nothing: this is for being quick, and nothing to rely on. Cancel safe.
+    /// Waits for a peer to leave, and returns its routing id. Cancel safe.
+    ///
+    /// Peers may leave unreported, if the backend does not know or has lost events. Use this to act early, not to be sure.
     pub(crate) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
         self.0.next().await
     }
@@ -110,13 +110,13 @@ impl RouterSender {
     pub(crate) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         match self.0.try_send(frames) {
             Err(TrySendError::Full(frames)) => Err(TrySendError::Full(frames)),
-            // Closed, or a peer that has gone: nobody is left to be told.
+            // Either the socket is closed or the peer has left.
             Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
         }
     }
 }
 
-/// Sends to its peers in turn and receives from all of them; the partner of a [`Router`].
+/// Sends to its peers in turn and receives from all of them. The counterpart of a [`Router`].
 #[derive(Debug)]
 pub struct Dealer {
     socket: Arc<Socket>,
@@ -124,11 +124,11 @@ pub struct Dealer {
 }
 
 impl Dealer {
-    /// Connects to `address`, now or as soon as somebody is there.
+    /// Connects to `address` as soon as a peer listens there, and again after each loss of the connection.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when it is no address to connect to.
+    /// [`SocketError::Connect`] if `address` is a wildcard or has no port.
     pub async fn connect(address: &Address, options: &SocketOptions) -> Result<Self, SocketError> {
         let socket = connect(Kind::Dealer, address, options).await?;
         Ok(Self {
@@ -137,24 +137,24 @@ impl Dealer {
         })
     }
 
-    /// Sends one message; waits for room. Cancel safe: it is queued or it is not.
+    /// Waits for capacity and sends one message. Cancel safe: the message is queued or it is not.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     pub async fn send(&self, frames: Frames) -> Result<(), SocketClosed> {
         self.socket.send(frames).await
     }
 
-    /// Waits for a message, and takes up to `max` that are there.
+    /// Waits for a message, and appends up to `max` received ones to `out`.
     ///
     /// # Errors
     ///
-    /// [`SocketClosed`] when the socket is closed.
+    /// [`SocketClosed`] if the socket is closed.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost.
+    /// No message is lost.
     pub async fn recv_many(
         &mut self,
         out: &mut Vec<Frames>,
@@ -167,12 +167,12 @@ impl Dealer {
         DealerSender(self.socket.clone())
     }
 
-    /// Both sides, to be used by two tasks.
+    /// Splits the socket, for two tasks.
     pub(super) fn split(self) -> (Arc<Socket>, Receiver) {
         (self.socket, self.receiver)
     }
 
-    /// Sends what is queued, for at most `linger`, and closes.
+    /// Sends queued messages for at most `linger`, and closes the socket.
     pub async fn close(self, linger: Duration) {
         self.socket.close(linger).await;
     }
@@ -183,22 +183,22 @@ impl Dealer {
 pub(crate) struct DealerSender(Arc<Socket>);
 
 impl DealerSender {
-    /// Sends if somebody is connected and has room, and gives the message back otherwise.
+    /// Sends a message if a connected peer has capacity, and returns it otherwise.
     pub(crate) fn try_send(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         self.0.try_send(frames)
     }
 
-    /// Whether somebody is connected.
+    /// Returns whether a peer is connected.
     pub(crate) fn has_peer(&self) -> bool {
         self.0.has_peer()
     }
 
-    /// A number that changes with each peer that comes or goes.
+    /// Returns a number that changes whenever a peer connects or disconnects.
     pub(crate) fn peers_generation(&self) -> u64 {
         self.0.peers_generation()
     }
 
-    /// Waits until [`peers_generation`](Self::peers_generation) is no longer `seen`. Cancel safe.
+    /// Waits until [`peers_generation`](Self::peers_generation) differs from `seen`. Cancel safe.
     pub(crate) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
         self.0.peers_changed(seen).await
     }

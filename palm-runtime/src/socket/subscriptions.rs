@@ -1,34 +1,34 @@
-//! Which topics the subscribers of a publisher have asked for. No I/O.
+//! The subscriptions of a publisher's subscribers, without I/O.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use bytes::Bytes;
 
-/// What happened to the subscriptions of a publisher.
+/// A change of a publisher's subscriptions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubscriptionChange {
-    /// A subscriber asked for all topics that begin with this; from now on it gets them.
+    /// A subscriber subscribed to all topics that begin with this prefix, and receives them from now on.
     Added(Bytes),
-    /// A subscriber gave this up, or went away.
+    /// A subscriber revoked its subscription to this prefix, or left.
     Removed(Bytes),
 }
 
-/// Somebody who has asked for a topic.
+/// A subscriber, identified by its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subscriber {
-    /// The number of its connection, which no later one has.
+    /// The number of the connection, which no later connection has.
     pub(crate) peer: u64,
-    /// When that was made.
+    /// The time of the connection.
     pub(crate) connected: Instant,
 }
 
-/// The subscriptions of all subscribers. ZeroMQ matches topics by prefix.
+/// The subscriptions of all subscribers. A subscription matches the topics that begin with its prefix.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    /// Who has asked for each prefix; as often as it did.
+    /// The subscribers of each prefix, once for each subscription.
     prefixes: HashMap<Bytes, Vec<Subscriber>>,
-    /// How many prefixes there are of each length, so that a look-up tries no other lengths.
+    /// The number of prefixes of each length, so that a lookup tries only these lengths.
     lens: BTreeMap<usize, usize>,
     peers: HashMap<u64, Vec<Bytes>>,
 }
@@ -40,7 +40,7 @@ impl Subscriptions {
             .any(|(&len, _)| self.prefixes.contains_key(&topic[..len]))
     }
 
-    /// Who has asked for exactly `topic`.
+    /// Returns the subscribers of exactly `topic`.
     pub(super) fn exact(&self, topic: &[u8]) -> &[Subscriber] {
         self.prefixes.get(topic).map_or(&[], Vec::as_slice)
     }
@@ -64,7 +64,7 @@ impl Subscriptions {
         }
     }
 
-    /// Forgets a peer that went away, and tells what it had subscribed to.
+    /// Removes a peer that left, and returns its subscriptions.
     pub(super) fn remove_peer(&mut self, peer: u64) -> Vec<Bytes> {
         let prefixes = self.peers.remove(&peer).unwrap_or_default();
         for prefix in &prefixes {
@@ -73,7 +73,7 @@ impl Subscriptions {
         prefixes
     }
 
-    /// All prefixes that somebody has asked for.
+    /// Returns the prefixes that have subscribers.
     pub(super) fn into_prefixes(self) -> impl Iterator<Item = Bytes> {
         self.prefixes.into_keys()
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_lasts_as_long_as_one_peer_has_it() {
+    fn prefix_matches_until_its_last_subscription_is_removed() {
         let mut subscriptions = Subscriptions::default();
         subscriptions.add(1, SERVER, Instant::now());
         subscriptions.add(1, SERVER, Instant::now());
