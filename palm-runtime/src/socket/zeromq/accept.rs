@@ -12,27 +12,27 @@ use zeromq::{
     XPubSocket, ZmqMessage,
 };
 
-use super::bound::Bound;
-use super::connect::Line;
-use super::native::{LOOK, Open, message};
-use super::{Core, queue_len};
+use super::bound::BoundListener;
+use super::connect::SendQueue;
+use super::native::{NativeSocket, POLL_INTERVAL, message};
+use super::{SocketCore, queue_len};
 
 type Monitor = std::pin::Pin<Box<dyn futures_core::Stream<Item = SocketEvent> + Send>>;
 
 /// Accepts into one socket after the other, each for the peers that introduce themselves at once.
 pub(super) async fn accept<S, F>(
-    core: Arc<Core>,
-    bound: Bound,
-    serve: impl Fn(Arc<Core>, Group<S>) -> F + Send,
+    core: Arc<SocketCore>,
+    bound: BoundListener,
+    serve: impl Fn(Arc<SocketCore>, PeerGroup<S>) -> F + Send,
 ) where
     S: zeromq::Socket + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     while !core.closing.is_cancelled() {
-        let mut open = Open::<S>::new();
-        let mut monitor: Monitor = Box::pin(open.socket.monitor());
+        let mut native = NativeSocket::<S>::new();
+        let mut monitor: Monitor = Box::pin(native.socket.monitor());
         let endpoint = match bound.share() {
-            Ok(listener) => open.socket.bind_listener(listener).await.ok(),
+            Ok(listener) => native.socket.bind_listener(listener).await.ok(),
             Err(_) => None,
         };
         let Some(endpoint) = endpoint else {
@@ -48,12 +48,12 @@ pub(super) async fn accept<S, F>(
             }
         };
         let first = core.closing.run_until_cancelled(first).await.flatten();
-        let _ = open.socket.unbind(endpoint).await;
+        let _ = native.socket.unbind(endpoint).await;
         if let Some(first) = first {
-            core.peer_came();
+            core.peer_connected();
             let names = vec![first];
-            let group = Group {
-                open,
+            let group = PeerGroup {
+                native,
                 monitor,
                 names,
             };
@@ -63,28 +63,28 @@ pub(super) async fn accept<S, F>(
 }
 
 /// A bound socket of the crate and its peers: one of them, mostly.
-pub(super) struct Group<S: zeromq::Socket> {
-    open: Open<S>,
+pub(super) struct PeerGroup<S: zeromq::Socket> {
+    native: NativeSocket<S>,
     monitor: Monitor,
     names: Vec<Bytes>,
 }
 
-impl<S: zeromq::Socket> Drop for Group<S> {
+impl<S: zeromq::Socket> Drop for PeerGroup<S> {
     fn drop(&mut self) {
         // The crate's XPUB keeps its connections otherwise, even when it is dropped.
         for name in self.names.drain(..) {
             if let Ok(name) = PeerIdentity::try_from(name) {
-                self.open.end.0.peer_disconnected(&name);
+                self.native.backend.0.peer_disconnected(&name);
             }
         }
     }
 }
 
-impl<S: zeromq::Socket> Group<S> {
+impl<S: zeromq::Socket> PeerGroup<S> {
     /// Counts the peers of the group that came or went, and says whether one is left.
-    fn take_notice(&mut self, core: &Core, event: Option<SocketEvent>) -> bool {
+    fn apply(&mut self, core: &SocketCore, event: Option<SocketEvent>) -> bool {
         if let Some(event) = &event {
-            core.take_notice(event);
+            core.apply(event);
         }
         match event {
             Some(SocketEvent::Accepted(_, name)) => self.names.push(name.into()),
@@ -96,79 +96,79 @@ impl<S: zeromq::Socket> Group<S> {
 
     /// The crate's XPUB does not tell that a peer went, but it keeps the name of each peer that it
     /// has: a name that is only here is that of one that has gone.
-    fn look(&mut self, core: &Core) -> bool {
+    fn remove_departed(&mut self, core: &SocketCore) -> bool {
         let before = self.names.len();
         self.names.retain(|name| !name.is_unique());
         for _ in self.names.len()..before {
-            core.peer_went();
+            core.peer_disconnected();
         }
         !self.names.is_empty()
     }
 }
 
 /// PUSH, bound.
-pub(super) async fn send_to_group(core: Arc<Core>, mut group: Group<PushSocket>) {
+pub(super) async fn send_to_group(core: Arc<SocketCore>, mut group: PeerGroup<PushSocket>) {
     let changes = mpsc::unbounded_channel().1;
-    let mut line = Line::new(queue_len(&core.options), BTreeSet::new(), changes);
-    let entered = core.enter(line.sender.clone());
+    let mut send_queue = SendQueue::new(queue_len(&core.options), BTreeSet::new(), changes);
+    let registration = core.register(send_queue.sender.clone());
     loop {
         let drained = tokio::select! {
             biased;
             event = group.monitor.next() => {
-                if !group.take_notice(&core, event) {
+                if !group.apply(&core, event) {
                     break;
                 }
                 false
             }
-            sent = line.send_all(&core, &mut group.open.socket) => sent.is_ok(),
+            sent = send_queue.send_all(&core, &mut group.native.socket) => sent.is_ok(),
         };
         if drained {
             // The socket itself owns the backend, too.
-            return group.open.end.written(2).await;
+            return group.native.backend.flushed(2).await;
         }
     }
-    drop(entered);
-    line.queue.close();
+    drop(registration);
+    send_queue.queue.close();
     let mut state = core.state();
-    state.left_over.extend(line.returned.take());
-    while let Ok(frames) = line.queue.try_recv() {
+    state.left_over.extend(send_queue.returned.take());
+    while let Ok(frames) = send_queue.queue.try_recv() {
         state.left_over.push_back(frames);
     }
-    state.place_left_over();
+    state.enqueue_left_over();
 }
 
 /// PUB, bound.
-pub(super) async fn publish_to_group(core: Arc<Core>, mut group: Group<XPubSocket>) {
+pub(super) async fn publish_to_group(core: Arc<SocketCore>, mut group: PeerGroup<XPubSocket>) {
     let (sender, mut queue) = mpsc::channel(queue_len(&core.options));
-    let entered = core.enter(sender);
-    let mut look = tokio::time::interval(LOOK);
+    let registration = core.register(sender);
+    let mut look = tokio::time::interval(POLL_INTERVAL);
     loop {
         tokio::select! {
             biased;
-            received = group.open.socket.recv() => {
+            received = group.native.socket.recv() => {
                 if let Ok(message) = received {
-                    core.take_notice_of_subscription(entered.id, message);
-                } else if !group.look(&core) {
+                    core.apply_subscription(registration.id, message);
+                } else if !group.remove_departed(&core) {
                     return;
                 }
             }
             frames = queue.recv() => {
                 // No further one only when the socket is closing and everything is sent.
                 let Some(frames) = frames else { return };
-                core.room.notify_waiters();
-                let sent = group.open.socket.send(message(frames, None));
+                core.capacity.notify_waiters();
+                let sent = group.native.socket.send(message(frames, None));
                 let sent = tokio::time::timeout(core.options.slow_consumer_timeout, sent).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     break;
                 }
             }
             event = group.monitor.next() => {
-                if !group.take_notice(&core, event) {
+                if !group.apply(&core, event) {
                     return;
                 }
             }
             _ = look.tick() => {
-                if !group.look(&core) {
+                if !group.remove_departed(&core) {
                     return;
                 }
             }
@@ -176,39 +176,43 @@ pub(super) async fn publish_to_group(core: Arc<Core>, mut group: Group<XPubSocke
     }
     // Whoever stopped reading, all peers of this socket lose their connection.
     for _ in &group.names {
-        core.peer_went();
+        core.peer_disconnected();
     }
 }
 
 /// PULL, bound.
-pub(super) async fn receive_from_all(core: Arc<Core>, _bound: Bound, mut open: Open<PullSocket>) {
-    let mut monitor = open.socket.monitor();
+pub(super) async fn receive_from_all(
+    core: Arc<SocketCore>,
+    _bound: BoundListener,
+    mut native: NativeSocket<PullSocket>,
+) {
+    let mut monitor = native.socket.monitor();
     loop {
         tokio::select! {
             biased;
             () = core.closing.cancelled() => break,
-            Some(event) = monitor.next() => core.take_notice(&event),
+            Some(event) = monitor.next() => core.apply(&event),
             // An error is that of one peer, which the crate drops.
-            _ = core.receive(&mut open.socket) => {}
+            _ = core.receive(&mut native.socket) => {}
         }
     }
-    open.socket.unbind_all().await;
+    native.socket.unbind_all().await;
 }
 
 /// ROUTER, bound.
 pub(super) async fn route(
-    core: Arc<Core>,
-    _bound: Bound,
-    mut open: Open<RouterSocket>,
+    core: Arc<SocketCore>,
+    _bound: BoundListener,
+    mut native: NativeSocket<RouterSocket>,
     mut outbox: mpsc::UnboundedReceiver<ZmqMessage>,
 ) {
-    let mut monitor = open.socket.monitor();
-    let (mut sender, mut receiver) = open.socket.split();
+    let mut monitor = native.socket.monitor();
+    let (mut sender, mut receiver) = native.socket.split();
     loop {
         tokio::select! {
             biased;
             Some(event) = monitor.next() => {
-                core.take_notice(&event);
+                core.apply(&event);
                 if let SocketEvent::Disconnected(name) = event {
                     core.state().routes.remove(&name[..]);
                 }
@@ -223,5 +227,5 @@ pub(super) async fn route(
         }
     }
     drop((sender, receiver));
-    open.end.written(1).await;
+    native.backend.flushed(1).await;
 }

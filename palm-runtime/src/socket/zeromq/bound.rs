@@ -9,25 +9,25 @@ use zeromq::Listener;
 use crate::socket::Address;
 
 /// A listener that sockets of the crate can share.
-pub(super) enum Bound {
+pub(super) enum BoundListener {
     Tcp(std::net::TcpListener),
     #[cfg(unix)]
     Ipc(
         std::os::unix::net::UnixListener,
-        #[expect(dead_code, reason = "it deletes the path when it is dropped")] Leftover,
+        #[expect(dead_code, reason = "it deletes the path when it is dropped")] PathGuard,
     ),
 }
 
 /// A path to be deleted in the end.
-struct Leftover(std::path::PathBuf);
+pub(super) struct PathGuard(std::path::PathBuf);
 
-impl Drop for Leftover {
+impl Drop for PathGuard {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-impl Bound {
+impl BoundListener {
     pub(super) async fn new(address: &Address) -> io::Result<(Self, Address)> {
         #[cfg(unix)]
         if let Some(path) = address.ipc_path() {
@@ -68,7 +68,7 @@ impl Bound {
         let temporary = format!("{path}.{}.{number}", std::process::id());
         let listener = UnixListener::bind(&temporary)?;
         std::fs::rename(&temporary, path)?;
-        Ok(Self::Ipc(listener, Leftover(path.into())))
+        Ok(Self::Ipc(listener, PathGuard(path.into())))
     }
 
     pub(super) fn share(&self) -> io::Result<Listener> {

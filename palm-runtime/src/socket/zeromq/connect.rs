@@ -11,39 +11,39 @@ use zeromq::{
     ZmqMessage,
 };
 
-use super::native::{Open, message};
-use super::{Core, Failure, Kind};
+use super::native::{NativeSocket, message};
+use super::{ConnectionLost, Kind, SocketCore};
 use crate::socket::{Address, Frames};
 
 /// Messages of one socket of the crate that may wait in its queue to be written.
-const UNDER_WAY: usize = 128;
+const MAX_UNWRITTEN: usize = 128;
 
 /// What belongs to an address that is connected to, over all connections to it.
-pub(super) struct Line {
+pub(super) struct SendQueue {
     pub(super) sender: mpsc::Sender<Frames>,
     pub(super) queue: mpsc::Receiver<Frames>,
     /// What the crate did not take.
     pub(super) returned: Option<Frames>,
     wanted: BTreeSet<Bytes>,
     changes: mpsc::UnboundedReceiver<(Bytes, bool)>,
-    under_way: Arc<Semaphore>,
+    unwritten: Arc<Semaphore>,
 }
 
-impl Line {
+impl SendQueue {
     pub(super) fn new(
         queue_len: usize,
         wanted: BTreeSet<Bytes>,
         changes: mpsc::UnboundedReceiver<(Bytes, bool)>,
     ) -> Self {
         let (sender, queue) = mpsc::channel(queue_len);
-        let under_way = Arc::new(Semaphore::new(queue_len.min(UNDER_WAY)));
+        let unwritten = Arc::new(Semaphore::new(queue_len.min(MAX_UNWRITTEN)));
         Self {
             sender,
             queue,
             returned: None,
             wanted,
             changes,
-            under_way,
+            unwritten,
         }
     }
 
@@ -51,16 +51,16 @@ impl Line {
     /// when the socket is closing. Dropping this future loses nothing.
     pub(super) async fn send_all(
         &mut self,
-        core: &Core,
+        core: &SocketCore,
         socket: &mut impl SocketSend,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ConnectionLost> {
         loop {
             let permit = self
-                .under_way
+                .unwritten
                 .clone()
                 .acquire_owned()
                 .await
-                .map_err(|_| Failure)?;
+                .map_err(|_| ConnectionLost)?;
             let frames = match self.returned.take() {
                 Some(frames) => frames,
                 None => tokio::select! {
@@ -69,12 +69,12 @@ impl Line {
                     () = core.closing.cancelled() => return Ok(()),
                 },
             };
-            core.room.notify_waiters();
-            // Never waits: the permits are fewer than the places in the crate's queue.
+            core.capacity.notify_waiters();
+            // Never waits: the permits are fewer than the permits in the crate's queue.
             let sent = socket.send(message(frames.clone(), Some(permit))).await;
             if sent.is_err() {
                 self.returned = Some(frames);
-                return Err(Failure);
+                return Err(ConnectionLost);
             }
         }
     }
@@ -94,41 +94,41 @@ impl Line {
 }
 
 /// Connects to an address, again and again.
-pub(super) async fn keep_connected(core: Arc<Core>, address: Address, mut line: Line) {
+pub(super) async fn stay_connected(core: Arc<SocketCore>, address: Address, mut queue: SendQueue) {
     let (shortest, longest) = core.options.reconnect;
-    let mut pause = shortest;
+    let mut delay = shortest;
     loop {
         let connected = match core.kind {
-            Kind::Push => push(&core, &address, &mut line).await,
+            Kind::Push => push(&core, &address, &mut queue).await,
             Kind::Pull => pull(&core, &address).await,
-            Kind::Subscribe => subscribe(&core, &address, &mut line).await,
-            Kind::Dealer => deal(&core, &address, &mut line).await,
+            Kind::Subscribe => subscribe(&core, &address, &mut queue).await,
+            Kind::Dealer => dealer(&core, &address, &mut queue).await,
             Kind::Publish | Kind::Router => return,
         };
-        if core.closing.is_cancelled() && line.queue.is_empty() {
+        if core.closing.is_cancelled() && queue.queue.is_empty() {
             return;
         }
-        pause = if connected {
+        delay = if connected {
             shortest
         } else {
-            (pause * 2).min(longest)
+            (delay * 2).min(longest)
         };
         // Ends do not all come back at the same moment.
         let jitter = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
         tokio::select! {
-            () = tokio::time::sleep(pause + pause * jitter / 1024) => {}
-            () = core.closing.cancelled(), if line.queue.is_empty() => return,
+            () = tokio::time::sleep(delay + delay * jitter / 1024) => {}
+            () = core.closing.cancelled(), if queue.queue.is_empty() => return,
         }
     }
 }
 
 /// Connects one socket; `None` when that takes too long or nobody is there.
 async fn connect<'a, S: zeromq::Socket>(
-    core: &'a Core,
+    core: &'a SocketCore,
     address: &Address,
     socket: &mut S,
-    line_is_empty: bool,
-) -> Option<Connected<'a>> {
+    queue_is_empty: bool,
+) -> Option<ConnectedPeer<'a>> {
     // The crate tries again when nobody is there, after 50 ms and then ever more rarely: it begins
     // anew before that takes too long.
     let timeout = (core.options.reconnect.1 * 2).min(core.options.handshake_timeout);
@@ -137,18 +137,18 @@ async fn connect<'a, S: zeromq::Socket>(
         connected = tokio::time::timeout(timeout, socket.connect(&address)) => {
             connected.ok()?.ok()?;
         }
-        () = core.closing.cancelled(), if line_is_empty => return None,
+        () = core.closing.cancelled(), if queue_is_empty => return None,
     }
-    core.peer_came();
-    Some(Connected(core))
+    core.peer_connected();
+    Some(ConnectedPeer(core))
 }
 
 /// Counts a peer as connected while it lives.
-struct Connected<'a>(&'a Core);
+struct ConnectedPeer<'a>(&'a SocketCore);
 
-impl Drop for Connected<'_> {
+impl Drop for ConnectedPeer<'_> {
     fn drop(&mut self) {
-        self.0.peer_went();
+        self.0.peer_disconnected();
     }
 }
 
@@ -161,67 +161,67 @@ async fn disconnected(monitor: &mut (impl futures_core::Stream<Item = SocketEven
 }
 
 /// PUSH, connecting. Like all of these, says in the end whether it was connected.
-async fn push(core: &Arc<Core>, address: &Address, line: &mut Line) -> bool {
-    let mut open = Open::<PushSocket>::new();
-    let mut monitor = open.socket.monitor();
-    let connected = connect(core, address, &mut open.socket, line.queue.is_empty()).await;
+async fn push(core: &Arc<SocketCore>, address: &Address, queue: &mut SendQueue) -> bool {
+    let mut native = NativeSocket::<PushSocket>::new();
+    let mut monitor = native.socket.monitor();
+    let connected = connect(core, address, &mut native.socket, queue.queue.is_empty()).await;
     let Some(_connected) = connected else {
         return false;
     };
-    let entered = core.enter(line.sender.clone());
+    let registration = core.register(queue.sender.clone());
     let drained = tokio::select! {
         biased;
         () = disconnected(&mut monitor) => false,
-        sent = line.send_all(core, &mut open.socket) => sent.is_ok(),
+        sent = queue.send_all(core, &mut native.socket) => sent.is_ok(),
     };
-    drop(entered);
+    drop(registration);
     if drained {
-        drop(open.socket);
-        open.end.written(1).await;
+        drop(native.socket);
+        native.backend.flushed(1).await;
     }
     true
 }
 
 /// PULL, connecting.
-async fn pull(core: &Core, address: &Address) -> bool {
-    let mut open = Open::<PullSocket>::new();
-    let mut monitor = open.socket.monitor();
-    let Some(_connected) = connect(core, address, &mut open.socket, true).await else {
+async fn pull(core: &SocketCore, address: &Address) -> bool {
+    let mut native = NativeSocket::<PullSocket>::new();
+    let mut monitor = native.socket.monitor();
+    let Some(_connected) = connect(core, address, &mut native.socket, true).await else {
         return false;
     };
     tokio::select! {
         biased;
         () = core.closing.cancelled() => {}
-        () = async { while core.receive(&mut open.socket).await.is_ok() {} } => {}
+        () = async { while core.receive(&mut native.socket).await.is_ok() {} } => {}
         () = disconnected(&mut monitor) => {}
     }
     true
 }
 
 /// SUB: the crate's XSUB, for the sake of topics that are no text.
-async fn subscribe(core: &Core, address: &Address, line: &mut Line) -> bool {
-    let mut open = Open::<XSubSocket>::new();
-    let mut monitor = open.socket.monitor();
-    while let Ok(change) = line.changes.try_recv() {
-        line.change(change);
+async fn subscribe(core: &SocketCore, address: &Address, queue: &mut SendQueue) -> bool {
+    let mut native = NativeSocket::<XSubSocket>::new();
+    let mut monitor = native.socket.monitor();
+    while let Ok(change) = queue.changes.try_recv() {
+        queue.change(change);
     }
-    for prefix in line.wanted.clone() {
+    for prefix in queue.wanted.clone() {
         // The crate keeps these for the peer that it connects to.
-        let _ = open.socket.send(line.change((prefix, true))).await;
+        let _ = native.socket.send(queue.change((prefix, true))).await;
     }
-    let Some(_connected) = connect(core, address, &mut open.socket, true).await else {
+    let Some(_connected) = connect(core, address, &mut native.socket, true).await else {
         return false;
     };
     loop {
         tokio::select! {
             biased;
             () = core.closing.cancelled() => return true,
-            Some(change) = line.changes.recv() => {
-                if open.socket.send(line.change(change)).await.is_err() {
+            Some(change) = queue.changes.recv() => {
+                if native.socket.send(queue.change(change)).await.is_err() {
                     return true;
                 }
             }
-            received = core.receive(&mut open.socket) => {
+            received = core.receive(&mut native.socket) => {
                 if received.is_err() {
                     return true;
                 }
@@ -232,24 +232,24 @@ async fn subscribe(core: &Core, address: &Address, line: &mut Line) -> bool {
 }
 
 /// DEALER.
-async fn deal(core: &Arc<Core>, address: &Address, line: &mut Line) -> bool {
-    let mut open = Open::<DealerSocket>::new();
-    let mut monitor = open.socket.monitor();
-    let connected = connect(core, address, &mut open.socket, line.queue.is_empty()).await;
+async fn dealer(core: &Arc<SocketCore>, address: &Address, queue: &mut SendQueue) -> bool {
+    let mut native = NativeSocket::<DealerSocket>::new();
+    let mut monitor = native.socket.monitor();
+    let connected = connect(core, address, &mut native.socket, queue.queue.is_empty()).await;
     let Some(_connected) = connected else {
         return false;
     };
-    let (mut sender, mut receiver) = open.socket.split();
-    let entered = core.enter(line.sender.clone());
+    let (mut sender, mut receiver) = native.socket.split();
+    let registration = core.register(queue.sender.clone());
     let drained = tokio::select! {
         biased;
         () = async { while core.receive(&mut receiver).await.is_ok() {} } => false,
-        sent = line.send_all(core, &mut sender) => sent.is_ok(),
+        sent = queue.send_all(core, &mut sender) => sent.is_ok(),
         () = disconnected(&mut monitor) => false,
     };
-    drop((entered, sender, receiver));
+    drop((registration, sender, receiver));
     if drained {
-        open.end.written(1).await;
+        native.backend.flushed(1).await;
     }
     true
 }

@@ -31,32 +31,32 @@ use tokio_util::task::TaskTracker;
 use zeromq::{PullSocket, RouterSocket, Socket as _, SocketEvent, SocketRecv, ZmqMessage};
 
 use self::accept::{accept, publish_to_group, receive_from_all, route, send_to_group};
-use self::bound::Bound;
-use self::connect::{Line, keep_connected};
-use self::native::{Open, to_io};
-use self::queues::Queue;
-use self::subscriptions::EVENTS;
+use self::bound::BoundListener;
+use self::connect::{SendQueue, stay_connected};
+use self::native::{NativeSocket, to_io};
+use self::queues::PeerQueue;
+use self::subscriptions::MAX_EVENTS;
 pub(super) use self::subscriptions::SubscriptionEvents;
 use super::backend::{Kind, SubscriptionEvent};
 use super::options::SocketOptions;
 use super::{Address, Frames, SocketClosed, TrySendError};
 
 /// How long tasks get to put away their listeners, even when nothing is to be flushed.
-const GRACE: Duration = Duration::from_millis(100);
+const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Any number of sockets of the crate that look like one.
 #[derive(Debug)]
-pub(super) struct Socket(Arc<Core>);
+pub(super) struct Socket(Arc<SocketCore>);
 
 /// What a socket shares with its tasks.
 #[derive(Debug)]
-struct Core {
+struct SocketCore {
     kind: Kind,
     options: SocketOptions,
-    state: Mutex<State>,
+    state: Mutex<SocketState>,
     /// Told whenever a queue may have got room.
-    room: Notify,
-    peers: watch::Sender<Peers>,
+    capacity: Notify,
+    peers: watch::Sender<PeerCount>,
     inbox: mpsc::Sender<Frames>,
     received: Arc<tokio::sync::Mutex<mpsc::Receiver<Frames>>>,
     /// Tasks send what they have and end.
@@ -67,16 +67,16 @@ struct Core {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SocketState {
     /// Whom PUSH, DEALER and PUB can send to; the next in turn is the first.
-    queues: VecDeque<Queue>,
+    queues: VecDeque<PeerQueue>,
     /// What was queued for a peer that went before the crate had it.
     left_over: VecDeque<Frames>,
     /// Whom ROUTER can send to, and how much room there is for each.
     routes: HashMap<Bytes, Arc<Semaphore>>,
     outbox: Option<mpsc::UnboundedSender<ZmqMessage>>,
     events: Option<mpsc::Sender<SubscriptionEvent>>,
-    connections: HashMap<Address, Connection>,
+    connections: HashMap<Address, ConnectTask>,
     /// What SUB has asked for, and how often.
     wanted: HashMap<Bytes, usize>,
 }
@@ -92,13 +92,13 @@ impl Departures {
 }
 
 #[derive(Debug)]
-struct Connection {
-    given_up: CancellationToken,
+struct ConnectTask {
+    cancelled: CancellationToken,
     subscriptions: mpsc::UnboundedSender<(Bytes, bool)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Peers {
+struct PeerCount {
     count: usize,
     generation: u64,
 }
@@ -117,11 +117,11 @@ impl Drop for Socket {
 impl Socket {
     pub(super) fn new(kind: Kind, options: &SocketOptions) -> Self {
         let (inbox, received) = mpsc::channel(queue_len(options));
-        Self(Arc::new(Core {
+        Self(Arc::new(SocketCore {
             kind,
             options: options.clone(),
             state: Mutex::default(),
-            room: Notify::new(),
+            capacity: Notify::new(),
             peers: watch::Sender::default(),
             inbox,
             received: Arc::new(tokio::sync::Mutex::new(received)),
@@ -133,28 +133,30 @@ impl Socket {
 
     /// Binds, and tells where: a port of 0 is replaced by the one that the system picked.
     pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
-        let (bound, address) = Bound::new(address).await?;
+        let (bound, address) = BoundListener::new(address).await?;
         let core = self.0.clone();
         match core.kind {
             Kind::Push => core.clone().spawn(accept(core, bound, send_to_group)),
             Kind::Publish => core.clone().spawn(accept(core, bound, publish_to_group)),
             Kind::Pull => {
-                let mut open = Open::<PullSocket>::new();
-                open.socket
+                let mut native = NativeSocket::<PullSocket>::new();
+                native
+                    .socket
                     .bind_listener(bound.share()?)
                     .await
                     .map_err(to_io)?;
-                core.clone().spawn(receive_from_all(core, bound, open));
+                core.clone().spawn(receive_from_all(core, bound, native));
             }
             Kind::Router => {
-                let mut open = Open::<RouterSocket>::new();
-                open.socket
+                let mut native = NativeSocket::<RouterSocket>::new();
+                native
+                    .socket
                     .bind_listener(bound.share()?)
                     .await
                     .map_err(to_io)?;
                 let (sender, outbox) = mpsc::unbounded_channel();
                 core.state().outbox = Some(sender);
-                core.clone().spawn(route(core, bound, open, outbox));
+                core.clone().spawn(route(core, bound, native, outbox));
             }
             Kind::Subscribe | Kind::Dealer => return Err(io::ErrorKind::Unsupported.into()),
         }
@@ -166,29 +168,29 @@ impl Socket {
         if self.0.closing.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let given_up = CancellationToken::new();
+        let cancelled = CancellationToken::new();
         let (subscriptions, changes) = mpsc::unbounded_channel();
         let mut state = self.0.state();
         let wanted = state.wanted.keys().cloned().collect();
-        let connection = Connection {
-            given_up: given_up.clone(),
+        let connection = ConnectTask {
+            cancelled: cancelled.clone(),
             subscriptions,
         };
         if let Some(old) = state.connections.insert(address.clone(), connection) {
-            old.given_up.cancel();
+            old.cancelled.cancel();
         }
         drop(state);
-        let line = Line::new(queue_len(&self.0.options), wanted, changes);
-        let keep = keep_connected(self.0.clone(), address.clone(), line);
+        let queue = SendQueue::new(queue_len(&self.0.options), wanted, changes);
+        let keep = stay_connected(self.0.clone(), address.clone(), queue);
         self.0.clone().spawn(async move {
-            given_up.run_until_cancelled(keep).await;
+            cancelled.run_until_cancelled(keep).await;
         });
         Ok(())
     }
 
     pub(super) async fn disconnect(&self, address: &Address) -> io::Result<()> {
         if let Some(connection) = self.0.state().connections.remove(address) {
-            connection.given_up.cancel();
+            connection.cancelled.cancel();
         }
         Ok(())
     }
@@ -199,7 +201,7 @@ impl Socket {
         let count = state.wanted.entry(prefix.clone()).or_default();
         *count += 1;
         if *count == 1 {
-            state.tell_connections(&prefix, true);
+            state.send_subscription(&prefix, true);
         }
         Ok(())
     }
@@ -211,7 +213,7 @@ impl Socket {
             *count -= 1;
             if *count == 0 {
                 state.wanted.remove(&prefix);
-                state.tell_connections(&prefix, false);
+                state.send_subscription(&prefix, false);
             }
         }
         Ok(())
@@ -223,23 +225,23 @@ impl Socket {
         match self.0.kind {
             Kind::Publish => state.try_publish(frames),
             Kind::Router => state.try_route(frames),
-            _ => state.try_queue(frames),
+            _ => state.try_enqueue(frames),
         }
     }
 
     /// Waits for room. Cancel safe: the message is queued or it is not.
     pub(super) async fn send(&self, mut frames: Frames) -> Result<(), SocketClosed> {
         loop {
-            let mut room = std::pin::pin!(self.0.room.notified());
+            let mut capacity = std::pin::pin!(self.0.capacity.notified());
             // From here on, no notice of room is missed.
-            room.as_mut().enable();
+            capacity.as_mut().enable();
             match self.try_send(frames) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Closed(closed)) => return Err(closed),
                 Err(TrySendError::Full(returned)) => frames = returned,
             }
             tokio::select! {
-                () = room => {}
+                () = capacity => {}
                 () = self.0.closing.cancelled() => return Err(SocketClosed),
             }
         }
@@ -257,7 +259,7 @@ impl Socket {
     }
 
     /// The crate's ROUTER does not say whose connection is gone.
-    #[expect(clippy::unused_self, reason = "the other backend can tell")]
+    #[expect(clippy::unused_self, reason = "the other backend reports them")]
     pub(super) fn departures(&self) -> Departures {
         Departures
     }
@@ -280,11 +282,11 @@ impl Socket {
     /// The subscriptions of the subscribers of a publisher, from now on.
     pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
         self.0.open()?;
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
         let mut state = self.0.state();
         state.events = Some(sender);
         let now = Instant::now();
-        let added = |queue: &Queue| {
+        let added = |queue: &PeerQueue| {
             let (id, prefixes) = (queue.id, queue.prefixes.clone());
             prefixes
                 .into_iter()
@@ -308,7 +310,7 @@ impl Socket {
             state.events = None;
         }
         self.0.tasks.close();
-        let linger = linger.max(GRACE);
+        let linger = linger.max(MIN_CLOSE_TIMEOUT);
         let _ = tokio::time::timeout(linger, self.0.tasks.wait()).await;
         self.0.killed.cancel();
         self.0.tasks.wait().await;
@@ -355,8 +357,8 @@ impl Receiver {
     }
 }
 
-impl Core {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SocketCore {
+    fn state(&self) -> MutexGuard<'_, SocketState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -375,14 +377,14 @@ impl Core {
         });
     }
 
-    fn peer_came(&self) {
+    fn peer_connected(&self) {
         self.peers.send_modify(|peers| {
             peers.count += 1;
             peers.generation += 1;
         });
     }
 
-    fn peer_went(&self) {
+    fn peer_disconnected(&self) {
         self.peers.send_modify(|peers| {
             peers.count = peers.count.saturating_sub(1);
             peers.generation += 1;
@@ -390,24 +392,24 @@ impl Core {
     }
 
     /// Counts a peer that came or went.
-    fn take_notice(&self, event: &SocketEvent) {
+    fn apply(&self, event: &SocketEvent) {
         match event {
-            SocketEvent::Accepted(..) => self.peer_came(),
-            SocketEvent::Disconnected(_) => self.peer_went(),
+            SocketEvent::Accepted(..) => self.peer_connected(),
+            SocketEvent::Disconnected(_) => self.peer_disconnected(),
             _ => {}
         }
     }
 
     /// Receives one message; dropping this future loses none.
-    async fn receive(&self, socket: &mut (impl SocketRecv + ?Sized)) -> Result<(), Failure> {
-        let Ok(place) = self.inbox.reserve().await else {
-            return Err(Failure);
+    async fn receive(&self, socket: &mut (impl SocketRecv + ?Sized)) -> Result<(), ConnectionLost> {
+        let Ok(permit) = self.inbox.reserve().await else {
+            return Err(ConnectionLost);
         };
-        let message = socket.recv().await.map_err(|_| Failure)?;
+        let message = socket.recv().await.map_err(|_| ConnectionLost)?;
         let frames: Frames = message.into_vecdeque().into_iter().collect();
         // The crate has no limit of its own: the memory was needed, but is given up again.
         if frames.iter().map(Bytes::len).sum::<usize>() > self.options.max_message_bytes {
-            return Err(Failure);
+            return Err(ConnectionLost);
         }
         if self.kind == Kind::Router {
             // Before the message can be answered.
@@ -415,17 +417,17 @@ impl Core {
                 .routes
                 .entry(frames[0].clone())
                 .or_insert_with(|| {
-                    let room = queue_len(&self.options);
-                    Arc::new(Semaphore::new(room))
+                    let capacity = queue_len(&self.options);
+                    Arc::new(Semaphore::new(capacity))
                 });
         }
-        place.send(frames);
+        permit.send(frames);
         Ok(())
     }
 }
 
 /// A connection that came to its end, one way or the other.
-struct Failure;
+struct ConnectionLost;
 
 fn queue_len(options: &SocketOptions) -> usize {
     usize::try_from(options.queue_len)

@@ -11,18 +11,18 @@ use zeromq::{MultiPeerBackend, ZmqMessage};
 use crate::socket::Frames;
 
 /// How often to look for what the crate gives no notice of.
-pub(super) const LOOK: Duration = Duration::from_millis(200);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How often to look for peers that were introducing themselves when their socket was closed.
-const LOOKS_AT_THE_END: u32 = 50;
+const MAX_SHUTDOWN_POLLS: u32 = 50;
 
 /// The last frame of a message in the crate's queue: its permit comes back with its memory.
-struct UnderWay {
+struct FrameWithPermit {
     frame: Bytes,
     _permit: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for UnderWay {
+impl AsRef<[u8]> for FrameWithPermit {
     fn as_ref(&self) -> &[u8] {
         &self.frame
     }
@@ -32,7 +32,7 @@ pub(super) fn message(frames: Frames, permit: Option<OwnedSemaphorePermit>) -> Z
     let mut frames = frames.into_iter().rev();
     let frame = frames.next().unwrap_or_default();
     let mut message = ZmqMessage::from(match permit {
-        Some(permit) => Bytes::from_owner(UnderWay {
+        Some(permit) => Bytes::from_owner(FrameWithPermit {
             frame,
             _permit: permit,
         }),
@@ -52,26 +52,26 @@ pub(super) fn to_io(error: zeromq::ZmqError) -> io::Error {
 }
 
 /// A socket of the crate, and its end.
-pub(super) struct Open<S: zeromq::Socket> {
+pub(super) struct NativeSocket<S: zeromq::Socket> {
     pub(super) socket: S,
-    pub(super) end: End,
+    pub(super) backend: NativeBackend,
 }
 
-impl<S: zeromq::Socket> Open<S> {
+impl<S: zeromq::Socket> NativeSocket<S> {
     pub(super) fn new() -> Self {
         let socket = S::new();
-        let end = End(socket.backend());
-        Self { socket, end }
+        let backend = NativeBackend(socket.backend());
+        Self { socket, backend }
     }
 }
 
 /// Ends the connections of a socket of the crate when it is dropped; by itself, not each does.
-pub(super) struct End(pub(super) Arc<dyn MultiPeerBackend>);
+pub(super) struct NativeBackend(pub(super) Arc<dyn MultiPeerBackend>);
 
-impl End {
+impl NativeBackend {
     /// Takes no more, and waits until what the crate was given is written. It tells nobody, but each
     /// of its writers is an owner of the backend; `others` are no writers.
-    pub(super) async fn written(&self, others: usize) {
+    pub(super) async fn flushed(&self, others: usize) {
         self.0.shutdown();
         while Arc::strong_count(&self.0) > others {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -79,7 +79,7 @@ impl End {
     }
 }
 
-impl Drop for End {
+impl Drop for NativeBackend {
     fn drop(&mut self) {
         self.0.shutdown();
         // A peer that is just introducing itself would stay connected to nobody.
@@ -88,8 +88,8 @@ impl Drop for End {
         {
             let backend = self.0.clone();
             runtime.spawn(async move {
-                for _ in 0..LOOKS_AT_THE_END {
-                    tokio::time::sleep(LOOK).await;
+                for _ in 0..MAX_SHUTDOWN_POLLS {
+                    tokio::time::sleep(POLL_INTERVAL).await;
                     backend.shutdown();
                     if Arc::strong_count(&backend) == 1 {
                         break;

@@ -7,36 +7,36 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::native::message;
-use super::{Core, Kind, State};
+use super::{Kind, SocketCore, SocketState};
 use crate::socket::backend::SubscriptionEvent;
 use crate::socket::{Frames, TrySendError};
 
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct PeerQueue {
     pub(super) id: u64,
     pub(super) sender: mpsc::Sender<Frames>,
     /// The subscriptions of PUB's peer.
     pub(super) prefixes: Vec<Bytes>,
 }
 
-impl Core {
+impl SocketCore {
     /// Lets messages come to a queue, as long as the result lives.
-    pub(super) fn enter(self: &Arc<Self>, sender: mpsc::Sender<Frames>) -> Entered {
+    pub(super) fn register(self: &Arc<Self>, sender: mpsc::Sender<Frames>) -> QueueRegistration {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         if !self.closing.is_cancelled() {
             let prefixes = Vec::new();
             let mut state = self.state();
-            state.queues.push_back(Queue {
+            state.queues.push_back(PeerQueue {
                 id,
                 sender,
                 prefixes,
             });
-            state.place_left_over();
+            state.enqueue_left_over();
             drop(state);
-            self.room.notify_waiters();
+            self.capacity.notify_waiters();
         }
-        Entered {
+        QueueRegistration {
             core: self.clone(),
             id,
         }
@@ -44,37 +44,37 @@ impl Core {
 }
 
 /// The place of a queue among those that can be sent to.
-pub(super) struct Entered {
-    core: Arc<Core>,
+pub(super) struct QueueRegistration {
+    core: Arc<SocketCore>,
     pub(super) id: u64,
 }
 
-impl Drop for Entered {
+impl Drop for QueueRegistration {
     fn drop(&mut self) {
         let mut state = self.core.state();
         state.queues.retain(|queue| queue.id != self.id);
         if self.core.kind == Kind::Publish {
-            state.tell(SubscriptionEvent::Gone(self.id));
+            state.send_event(SubscriptionEvent::Gone(self.id));
         }
         drop(state);
         // Who waited for this queue must look for another one.
-        self.core.room.notify_waiters();
+        self.core.capacity.notify_waiters();
     }
 }
 
-impl State {
-    pub(super) fn try_queue(&mut self, frames: Frames) -> Result<(), TrySendError<Frames>> {
-        if self.place_left_over() {
-            self.place(frames).map_err(TrySendError::Full)
+impl SocketState {
+    pub(super) fn try_enqueue(&mut self, frames: Frames) -> Result<(), TrySendError<Frames>> {
+        if self.enqueue_left_over() {
+            self.enqueue(frames).map_err(TrySendError::Full)
         } else {
             Err(TrySendError::Full(frames))
         }
     }
 
     /// What is left over goes first; says whether nothing of it is left.
-    pub(super) fn place_left_over(&mut self) -> bool {
+    pub(super) fn enqueue_left_over(&mut self) -> bool {
         while let Some(frames) = self.left_over.pop_front() {
-            if let Err(frames) = self.place(frames) {
+            if let Err(frames) = self.enqueue(frames) {
                 self.left_over.push_front(frames);
                 return false;
             }
@@ -82,7 +82,7 @@ impl State {
         true
     }
 
-    fn place(&mut self, mut frames: Frames) -> Result<(), Frames> {
+    fn enqueue(&mut self, mut frames: Frames) -> Result<(), Frames> {
         for turn in 0..self.queues.len() {
             match self.queues[turn].sender.try_send(frames) {
                 Ok(()) => {
@@ -98,7 +98,7 @@ impl State {
     /// For all who want it, or for none.
     pub(super) fn try_publish(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         let topic = &frames[0];
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for queue in &self.queues {
             if queue
                 .prefixes
@@ -106,17 +106,17 @@ impl State {
                 .any(|prefix| topic.starts_with(prefix))
             {
                 match queue.sender.try_reserve() {
-                    Ok(place) => places.push(place),
+                    Ok(permit) => permits.push(permit),
                     Err(mpsc::error::TrySendError::Closed(())) => {}
                     Err(mpsc::error::TrySendError::Full(())) => {
-                        drop(places);
+                        drop(permits);
                         return Err(TrySendError::Full(frames));
                     }
                 }
             }
         }
-        for place in places {
-            place.send(frames.clone());
+        for permit in permits {
+            permit.send(frames.clone());
         }
         Ok(())
     }

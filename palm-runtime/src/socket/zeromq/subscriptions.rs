@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zeromq::ZmqMessage;
 
-use super::{Core, State};
+use super::{SocketCore, SocketState};
 use crate::socket::SocketClosed;
 use crate::socket::backend::SubscriptionEvent;
 
 /// Events of subscriptions that may wait to be taken notice of.
-pub(super) const EVENTS: usize = 16 * 1024;
+pub(super) const MAX_EVENTS: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(in crate::socket) struct SubscriptionEvents {
@@ -49,8 +49,8 @@ impl SubscriptionEvents {
     }
 }
 
-impl Core {
-    pub(super) fn take_notice_of_subscription(&self, id: u64, message: ZmqMessage) {
+impl SocketCore {
+    pub(super) fn apply_subscription(&self, id: u64, message: ZmqMessage) {
         let Some(frame) = message.get(0).filter(|_| message.len() == 1) else {
             return;
         };
@@ -62,13 +62,13 @@ impl Core {
             Some(1) => {
                 let prefix = frame.slice(1..);
                 queue.prefixes.push(prefix.clone());
-                state.tell(SubscriptionEvent::Added(id, prefix, Instant::now()));
+                state.send_event(SubscriptionEvent::Added(id, prefix, Instant::now()));
             }
             Some(0) => {
                 let prefix = frame.slice(1..);
                 if let Some(position) = queue.prefixes.iter().position(|known| *known == prefix) {
                     queue.prefixes.swap_remove(position);
-                    state.tell(SubscriptionEvent::Removed(id, prefix));
+                    state.send_event(SubscriptionEvent::Removed(id, prefix));
                 }
             }
             _ => {}
@@ -76,8 +76,8 @@ impl Core {
     }
 }
 
-impl State {
-    pub(super) fn tell_connections(&self, prefix: &Bytes, wanted: bool) {
+impl SocketState {
+    pub(super) fn send_subscription(&self, prefix: &Bytes, wanted: bool) {
         for connection in self.connections.values() {
             let _ = connection.subscriptions.send((prefix.clone(), wanted));
         }
@@ -85,7 +85,7 @@ impl State {
 
     /// Tells an event of a subscription. When nobody takes notice for too long, the end of the
     /// channel says that events were missed.
-    pub(super) fn tell(&mut self, event: SubscriptionEvent) {
+    pub(super) fn send_event(&mut self, event: SubscriptionEvent) {
         if let Some(events) = &self.events
             && events.try_send(event).is_err()
         {
