@@ -1,4 +1,4 @@
-//! Sockets that are bound.
+//! The tasks of bound sockets.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,10 @@ use super::{SocketCore, queue_len};
 
 type Monitor = std::pin::Pin<Box<dyn futures_core::Stream<Item = SocketEvent> + Send>>;
 
-/// Accepts into one socket after the other, each for the peers that introduce themselves at once.
+/// Accepts peers into one native socket after the other, and runs `serve` for each of them.
+///
+/// A native socket stops listening once its first peer has completed the handshake. Peers whose handshakes complete in
+/// that moment share it.
 pub(super) async fn accept<S, F>(
     core: Arc<SocketCore>,
     bound: BoundListener,
@@ -36,7 +39,7 @@ pub(super) async fn accept<S, F>(
             Err(_) => None,
         };
         let Some(endpoint) = endpoint else {
-            // Out of file descriptors, most likely.
+            // The process has probably no free file descriptors.
             tokio::time::sleep(core.options.reconnect.1).await;
             continue;
         };
@@ -62,7 +65,7 @@ pub(super) async fn accept<S, F>(
     }
 }
 
-/// A bound socket of the crate and its peers: one of them, mostly.
+/// A native socket that accepted peers, usually one.
 pub(super) struct PeerGroup<S: zeromq::Socket> {
     native: NativeSocket<S>,
     monitor: Monitor,
@@ -71,7 +74,7 @@ pub(super) struct PeerGroup<S: zeromq::Socket> {
 
 impl<S: zeromq::Socket> Drop for PeerGroup<S> {
     fn drop(&mut self) {
-        // The crate's XPUB keeps its connections otherwise, even when it is dropped.
+        // A dropped XPUB of the crate keeps its connections.
         for name in self.names.drain(..) {
             if let Ok(name) = PeerIdentity::try_from(name) {
                 self.native.backend.0.peer_disconnected(&name);
@@ -81,7 +84,7 @@ impl<S: zeromq::Socket> Drop for PeerGroup<S> {
 }
 
 impl<S: zeromq::Socket> PeerGroup<S> {
-    /// Counts the peers of the group that came or went, and says whether one is left.
+    /// Counts a peer that connected or disconnected. Returns whether the group has peers.
     fn apply(&mut self, core: &SocketCore, event: Option<SocketEvent>) -> bool {
         if let Some(event) = &event {
             core.apply(event);
@@ -94,8 +97,10 @@ impl<S: zeromq::Socket> PeerGroup<S> {
         !self.names.is_empty()
     }
 
-    /// The crate's XPUB does not tell that a peer went, but it keeps the name of each peer that it
-    /// has: a name that is only here is that of one that has gone.
+    /// Removes peers that have left, and returns whether the group has others.
+    ///
+    /// The crate's XPUB does not report them, but it drops the names of peers that have left: such a name has no reference
+    /// but the one here.
     fn remove_departed(&mut self, core: &SocketCore) -> bool {
         let before = self.names.len();
         self.names.retain(|name| !name.is_unique());
@@ -106,7 +111,7 @@ impl<S: zeromq::Socket> PeerGroup<S> {
     }
 }
 
-/// PUSH, bound.
+/// Sends the messages of a bound PUSH to a group of peers.
 pub(super) async fn send_to_group(core: Arc<SocketCore>, mut group: PeerGroup<PushSocket>) {
     let changes = mpsc::unbounded_channel().1;
     let mut send_queue = SendQueue::new(queue_len(&core.options), BTreeSet::new(), changes);
@@ -123,7 +128,7 @@ pub(super) async fn send_to_group(core: Arc<SocketCore>, mut group: PeerGroup<Pu
             sent = send_queue.send_all(&core, &mut group.native.socket) => sent.is_ok(),
         };
         if drained {
-            // The socket itself owns the backend, too.
+            // Two owners are no writers: this group and the native socket.
             return group.native.backend.flushed(2).await;
         }
     }
@@ -137,7 +142,7 @@ pub(super) async fn send_to_group(core: Arc<SocketCore>, mut group: PeerGroup<Pu
     state.enqueue_left_over();
 }
 
-/// PUB, bound.
+/// Sends the publications of a bound PUB to a group of subscribers, and reports their subscriptions.
 pub(super) async fn publish_to_group(core: Arc<SocketCore>, mut group: PeerGroup<XPubSocket>) {
     let (sender, mut queue) = mpsc::channel(queue_len(&core.options));
     let registration = core.register(sender);
@@ -153,7 +158,7 @@ pub(super) async fn publish_to_group(core: Arc<SocketCore>, mut group: PeerGroup
                 }
             }
             frames = queue.recv() => {
-                // No further one only when the socket is closing and everything is sent.
+                // The queue ends when the socket is closing and all messages were sent.
                 let Some(frames) = frames else { return };
                 core.capacity.notify_waiters();
                 let sent = group.native.socket.send(message(frames, None));
@@ -174,13 +179,13 @@ pub(super) async fn publish_to_group(core: Arc<SocketCore>, mut group: PeerGroup
             }
         }
     }
-    // Whoever stopped reading, all peers of this socket lose their connection.
+    // The native socket does not report which peer stopped reading, so all peers of the group are disconnected.
     for _ in &group.names {
         core.peer_disconnected();
     }
 }
 
-/// PULL, bound.
+/// Receives the messages of a bound PULL.
 pub(super) async fn receive_from_all(
     core: Arc<SocketCore>,
     _bound: BoundListener,
@@ -192,14 +197,14 @@ pub(super) async fn receive_from_all(
             biased;
             () = core.closing.cancelled() => break,
             Some(event) = monitor.next() => core.apply(&event),
-            // An error is that of one peer, which the crate drops.
+            // An error concerns one peer, which the crate disconnects.
             _ = core.receive(&mut native.socket) => {}
         }
     }
     native.socket.unbind_all().await;
 }
 
-/// ROUTER, bound.
+/// Sends and receives the messages of a bound ROUTER.
 pub(super) async fn route(
     core: Arc<SocketCore>,
     _bound: BoundListener,
@@ -218,9 +223,9 @@ pub(super) async fn route(
                 }
             }
             message = outbox.recv() => match message {
-                // An error says that the peer has gone.
+                // Sending fails if the peer has left.
                 Some(message) => drop(sender.send(message).await),
-                // The socket is closing and everything is sent.
+                // The socket is closing and all messages were sent.
                 None => break,
             },
             _ = core.receive(&mut receiver) => {}

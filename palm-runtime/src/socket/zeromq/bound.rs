@@ -8,7 +8,7 @@ use zeromq::Listener;
 
 use crate::socket::Address;
 
-/// A listener that sockets of the crate can share.
+/// A listener that native sockets share, one after the other.
 pub(super) enum BoundListener {
     Tcp(std::net::TcpListener),
     #[cfg(unix)]
@@ -18,7 +18,7 @@ pub(super) enum BoundListener {
     ),
 }
 
-/// A path to be deleted in the end.
+/// Deletes a path when it is dropped.
 pub(super) struct PathGuard(std::path::PathBuf);
 
 impl Drop for PathGuard {
@@ -45,8 +45,10 @@ impl BoundListener {
         Ok((Self::Tcp(listener.into_std()?), address))
     }
 
-    /// Each time a socket of the crate stops to listen, it deletes the path under which the listener
-    /// was bound. So that is another one, which is moved to the right place.
+    /// Binds a path of the file system.
+    ///
+    /// A native socket that stops listening deletes the path that its listener was bound to. Therefore the listener is
+    /// bound to a temporary path, and its file is renamed.
     #[cfg(unix)]
     async fn ipc(path: &str) -> io::Result<Self> {
         use std::os::unix::fs::FileTypeExt as _;

@@ -1,4 +1,4 @@
-//! Sockets that connect, again and again.
+//! The tasks of connecting sockets, one for each address.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::native::{NativeSocket, message};
 use super::{ConnectionLost, Kind, SocketCore};
 use crate::socket::{Address, Frames};
 
-/// Messages of one socket of the crate that may wait in its queue to be written.
+/// Messages that one native socket may hold unwritten. Fewer than its queue admits, so that sending never waits.
 const MAX_UNWRITTEN: usize = 128;
 
-/// What belongs to an address that is connected to, over all connections to it.
+/// The messages and subscriptions for an address, which outlast each connection to it.
 pub(super) struct SendQueue {
     pub(super) sender: mpsc::Sender<Frames>,
     pub(super) queue: mpsc::Receiver<Frames>,
-    /// What the crate did not take.
+    /// A message that the native socket did not accept.
     pub(super) returned: Option<Frames>,
     wanted: BTreeSet<Bytes>,
     changes: mpsc::UnboundedReceiver<(Bytes, bool)>,
@@ -47,8 +47,8 @@ impl SendQueue {
         }
     }
 
-    /// Sends what comes until the connection ends, which is an error, or until everything is sent
-    /// when the socket is closing. Dropping this future loses nothing.
+    /// Sends queued messages until the connection is lost, which is an error, or until all are sent and the socket is
+    /// closing. Cancel safe: no message is lost.
     pub(super) async fn send_all(
         &mut self,
         core: &SocketCore,
@@ -70,7 +70,7 @@ impl SendQueue {
                 },
             };
             core.capacity.notify_waiters();
-            // Never waits: the permits are fewer than the permits in the crate's queue.
+            // Never waits, because the permits are fewer than the capacity of the crate's queue.
             let sent = socket.send(message(frames.clone(), Some(permit))).await;
             if sent.is_err() {
                 self.returned = Some(frames);
@@ -79,7 +79,7 @@ impl SendQueue {
         }
     }
 
-    /// Takes over one change of what is wanted.
+    /// Applies a change of the subscriptions, and returns the message that requests it.
     fn change(&mut self, (prefix, wanted): (Bytes, bool)) -> ZmqMessage {
         let mut frame = BytesMut::with_capacity(1 + prefix.len());
         frame.put_u8(wanted.into());
@@ -93,7 +93,7 @@ impl SendQueue {
     }
 }
 
-/// Connects to an address, again and again.
+/// Connects to an address, and again with backoff after each loss of the connection.
 pub(super) async fn stay_connected(core: Arc<SocketCore>, address: Address, mut queue: SendQueue) {
     let (shortest, longest) = core.options.reconnect;
     let mut delay = shortest;
@@ -113,7 +113,7 @@ pub(super) async fn stay_connected(core: Arc<SocketCore>, address: Address, mut 
         } else {
             (delay * 2).min(longest)
         };
-        // Ends do not all come back at the same moment.
+        // Jitter, so that the peers of a restarted component do not all reconnect at the same moment.
         let jitter = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
         tokio::select! {
             () = tokio::time::sleep(delay + delay * jitter / 1024) => {}
@@ -122,15 +122,14 @@ pub(super) async fn stay_connected(core: Arc<SocketCore>, address: Address, mut 
     }
 }
 
-/// Connects one socket; `None` when that takes too long or nobody is there.
+/// Connects a native socket. Returns `None` if no peer accepts in time.
 async fn connect<'a, S: zeromq::Socket>(
     core: &'a SocketCore,
     address: &Address,
     socket: &mut S,
     queue_is_empty: bool,
 ) -> Option<ConnectedPeer<'a>> {
-    // The crate tries again when nobody is there, after 50 ms and then ever more rarely: it begins
-    // anew before that takes too long.
+    // The crate retries with delays that grow from 50 ms. A new attempt begins before they get too long.
     let timeout = (core.options.reconnect.1 * 2).min(core.options.handshake_timeout);
     let address = address.to_string();
     tokio::select! {
@@ -143,7 +142,7 @@ async fn connect<'a, S: zeromq::Socket>(
     Some(ConnectedPeer(core))
 }
 
-/// Counts a peer as connected while it lives.
+/// Counts a peer as connected until it is dropped.
 struct ConnectedPeer<'a>(&'a SocketCore);
 
 impl Drop for ConnectedPeer<'_> {
@@ -160,7 +159,7 @@ async fn disconnected(monitor: &mut (impl futures_core::Stream<Item = SocketEven
     }
 }
 
-/// PUSH, connecting. Like all of these, says in the end whether it was connected.
+/// Runs one connection of a PUSH. Returns whether it was established, as the functions below do.
 async fn push(core: &Arc<SocketCore>, address: &Address, queue: &mut SendQueue) -> bool {
     let mut native = NativeSocket::<PushSocket>::new();
     let mut monitor = native.socket.monitor();
@@ -182,7 +181,7 @@ async fn push(core: &Arc<SocketCore>, address: &Address, queue: &mut SendQueue) 
     true
 }
 
-/// PULL, connecting.
+/// Runs one connection of a PULL.
 async fn pull(core: &SocketCore, address: &Address) -> bool {
     let mut native = NativeSocket::<PullSocket>::new();
     let mut monitor = native.socket.monitor();
@@ -198,7 +197,7 @@ async fn pull(core: &SocketCore, address: &Address) -> bool {
     true
 }
 
-/// SUB: the crate's XSUB, for the sake of topics that are no text.
+/// Runs one connection of a SUB, with the crate's XSUB, because its SUB accepts only topics that are text.
 async fn subscribe(core: &SocketCore, address: &Address, queue: &mut SendQueue) -> bool {
     let mut native = NativeSocket::<XSubSocket>::new();
     let mut monitor = native.socket.monitor();
@@ -206,7 +205,7 @@ async fn subscribe(core: &SocketCore, address: &Address, queue: &mut SendQueue) 
         queue.change(change);
     }
     for prefix in queue.wanted.clone() {
-        // The crate keeps these for the peer that it connects to.
+        // The crate keeps these until it has connected.
         let _ = native.socket.send(queue.change((prefix, true))).await;
     }
     let Some(_connected) = connect(core, address, &mut native.socket, true).await else {
@@ -231,7 +230,7 @@ async fn subscribe(core: &SocketCore, address: &Address, queue: &mut SendQueue) 
     }
 }
 
-/// DEALER.
+/// Runs one connection of a DEALER.
 async fn dealer(core: &Arc<SocketCore>, address: &Address, queue: &mut SendQueue) -> bool {
     let mut native = NativeSocket::<DealerSocket>::new();
     let mut monitor = native.socket.monitor();

@@ -1,16 +1,18 @@
-//! The backend for networks that are trusted: the crate `zeromq`, which is faster from 4 KB up.
+//! The backend on the crate `zeromq`, which is faster from 4 KB up, for trusted networks.
 //!
-//! What the crate leaves open is done here, as far as its interface allows; what it does not allow
-//! stands in `tests/conformance/expected.rs`. Its sockets do not reconnect, their queues hold
-//! 100,000 messages or drop them, and a full queue of one peer stops the others. Therefore:
+//! The crate's sockets do not reconnect, their queues hold 100,000 messages or drop them, and a full queue of one peer
+//! blocks the others. A [`Socket`] therefore consists of several sockets of the crate, called native below, each owned by
+//! a task:
 //!
-//! - a socket of the crate belongs to one task, which alone sends and receives, so that futures of
-//!   users can be dropped at any time;
-//! - each address that is connected to has a socket of its own, and a new one after each loss;
-//! - bound PUSH and PUB accept into one socket after the other, each for the peers that introduce
-//!   themselves at once (mostly one), so that a peer that stalls has a queue of its own;
-//! - messages in the crate's queues carry permits, which come back when they have been written;
-//! - PUB is the crate's XPUB, which waits and shows subscriptions.
+//! - Only its task sends and receives on a native socket, so futures of users can be dropped at any time. Queues connect
+//!   the tasks with the [`Socket`] (`queues`).
+//! - Each connected address has a native socket, and a new one after each loss of the connection (`connect`).
+//! - A bound PUSH or PUB accepts into one native socket after the other, each for the peers whose handshakes complete
+//!   together, usually one (`accept`). A peer that stalls then blocks only its own queue.
+//! - A message in a queue of the crate owns a permit, which is released when the message has been written (`native`).
+//! - PUB is the crate's XPUB, which waits for slow subscribers and reports subscriptions (`subscriptions`).
+//!
+//! `tests/conformance/expected.rs` lists what the crate's interface does not allow.
 
 mod accept;
 mod bound;
@@ -41,47 +43,47 @@ use super::backend::{Kind, SubscriptionEvent};
 use super::options::SocketOptions;
 use super::{Address, Frames, SocketClosed, TrySendError};
 
-/// How long tasks get to put away their listeners, even when nothing is to be flushed.
+/// Time in which tasks may close their listeners, even with a linger of zero.
 const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Any number of sockets of the crate that look like one.
+/// A socket that consists of any number of native sockets.
 #[derive(Debug)]
 pub(super) struct Socket(Arc<SocketCore>);
 
-/// What a socket shares with its tasks.
+/// The state that a socket shares with its tasks.
 #[derive(Debug)]
 struct SocketCore {
     kind: Kind,
     options: SocketOptions,
     state: Mutex<SocketState>,
-    /// Told whenever a queue may have got room.
+    /// Notified whenever a queue may have gained capacity.
     capacity: Notify,
     peers: watch::Sender<PeerCount>,
     inbox: mpsc::Sender<Frames>,
     received: Arc<tokio::sync::Mutex<mpsc::Receiver<Frames>>>,
-    /// Tasks send what they have and end.
+    /// Orders tasks to send their queued messages and end.
     closing: CancellationToken,
-    /// Tasks end.
+    /// Orders tasks to end at once.
     killed: CancellationToken,
     tasks: TaskTracker,
 }
 
 #[derive(Debug, Default)]
 struct SocketState {
-    /// Whom PUSH, DEALER and PUB can send to; the next in turn is the first.
+    /// The peers of a PUSH, DEALER or PUB. The first one is next in turn.
     queues: VecDeque<PeerQueue>,
-    /// What was queued for a peer that went before the crate had it.
+    /// Messages of the queues of peers that have left.
     left_over: VecDeque<Frames>,
-    /// Whom ROUTER can send to, and how much room there is for each.
+    /// The peers of a ROUTER by routing id, with their remaining capacity.
     routes: HashMap<Bytes, Arc<Semaphore>>,
     outbox: Option<mpsc::UnboundedSender<ZmqMessage>>,
     events: Option<mpsc::Sender<SubscriptionEvent>>,
     connections: HashMap<Address, ConnectTask>,
-    /// What SUB has asked for, and how often.
+    /// The subscriptions of a SUB, with the number of times that each was requested.
     wanted: HashMap<Bytes, usize>,
 }
 
-/// Which peers of a ROUTER have left: nobody tells.
+/// The peers that leave a ROUTER, which the crate does not report.
 #[derive(Debug)]
 pub(super) struct Departures;
 
@@ -131,7 +133,6 @@ impl Socket {
         }))
     }
 
-    /// Binds, and tells where: a port of 0 is replaced by the one that the system picked.
     pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
         let (bound, address) = BoundListener::new(address).await?;
         let core = self.0.clone();
@@ -163,7 +164,6 @@ impl Socket {
         Ok(address)
     }
 
-    /// Connects, now or as soon as there is somebody, and again whenever the connection is lost.
     pub(super) async fn connect(&self, address: &Address) -> io::Result<()> {
         if self.0.closing.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
@@ -229,11 +229,10 @@ impl Socket {
         }
     }
 
-    /// Waits for room. Cancel safe: the message is queued or it is not.
     pub(super) async fn send(&self, mut frames: Frames) -> Result<(), SocketClosed> {
         loop {
             let mut capacity = std::pin::pin!(self.0.capacity.notified());
-            // From here on, no notice of room is missed.
+            // No notification is missed from here on.
             capacity.as_mut().enable();
             match self.try_send(frames) {
                 Ok(()) => return Ok(()),
@@ -247,29 +246,24 @@ impl Socket {
         }
     }
 
-    /// The number of peers that are connected and have introduced themselves.
     pub(super) async fn peers(&self) -> Result<usize, SocketClosed> {
         self.0.open()?;
         Ok(self.0.peers.borrow().count)
     }
 
-    /// Whether there may be somebody to send to.
     pub(super) fn has_peer(&self) -> bool {
         self.0.peers.borrow().count > 0
     }
 
-    /// The crate's ROUTER does not say whose connection is gone.
     #[expect(clippy::unused_self, reason = "the other backend reports them")]
     pub(super) fn departures(&self) -> Departures {
         Departures
     }
 
-    /// A number that changes with each peer that comes or goes.
     pub(super) fn peers_generation(&self) -> u64 {
         self.0.peers.borrow().generation
     }
 
-    /// Waits until [`peers_generation`](Self::peers_generation) is no longer `seen`. Cancel safe.
     pub(super) async fn peers_changed(&self, seen: u64) -> Result<(), SocketClosed> {
         let mut peers = self.0.peers.subscribe();
         tokio::select! {
@@ -279,7 +273,6 @@ impl Socket {
         }
     }
 
-    /// The subscriptions of the subscribers of a publisher, from now on.
     pub(super) async fn subscription_events(&self) -> Result<SubscriptionEvents, SocketClosed> {
         self.0.open()?;
         let (sender, events) = mpsc::channel(MAX_EVENTS);
@@ -300,7 +293,6 @@ impl Socket {
         })
     }
 
-    /// Sends what is queued, for at most `linger`, and closes.
     pub(super) async fn close(&self, linger: Duration) {
         self.0.closing.cancel();
         {
@@ -332,7 +324,6 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Waits for a message and takes up to `max` that are there. Cancel safe: nothing is lost.
     pub(super) async fn recv_many(
         &mut self,
         out: &mut Vec<Frames>,
@@ -346,7 +337,6 @@ impl Receiver {
         }
     }
 
-    /// Takes up to `max` messages that are there.
     pub(super) fn try_recv_many(&mut self, out: &mut Vec<Frames>, max: usize) -> usize {
         let Ok(mut received) = self.received.try_lock() else {
             return 0;
@@ -391,7 +381,7 @@ impl SocketCore {
         });
     }
 
-    /// Counts a peer that came or went.
+    /// Counts a peer that connected or disconnected.
     fn apply(&self, event: &SocketEvent) {
         match event {
             SocketEvent::Accepted(..) => self.peer_connected(),
@@ -400,19 +390,19 @@ impl SocketCore {
         }
     }
 
-    /// Receives one message; dropping this future loses none.
+    /// Receives one message. Cancel safe: no message is lost.
     async fn receive(&self, socket: &mut (impl SocketRecv + ?Sized)) -> Result<(), ConnectionLost> {
         let Ok(permit) = self.inbox.reserve().await else {
             return Err(ConnectionLost);
         };
         let message = socket.recv().await.map_err(|_| ConnectionLost)?;
         let frames: Frames = message.into_vecdeque().into_iter().collect();
-        // The crate has no limit of its own: the memory was needed, but is given up again.
+        // The crate has no limit, so the memory was needed once. It is freed here.
         if frames.iter().map(Bytes::len).sum::<usize>() > self.options.max_message_bytes {
             return Err(ConnectionLost);
         }
         if self.kind == Kind::Router {
-            // Before the message can be answered.
+            // The route exists before the message can be answered.
             self.state()
                 .routes
                 .entry(frames[0].clone())
@@ -426,7 +416,7 @@ impl SocketCore {
     }
 }
 
-/// A connection that came to its end, one way or the other.
+/// A connection was closed, or its peer has to be disconnected.
 struct ConnectionLost;
 
 fn queue_len(options: &SocketOptions) -> usize {

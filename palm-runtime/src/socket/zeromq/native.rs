@@ -1,4 +1,4 @@
-//! A socket of the crate, its messages, and its end.
+//! Native sockets: creation, messages with permits, and shutdown.
 
 use std::io;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use zeromq::{MultiPeerBackend, ZmqMessage};
 
 use crate::socket::Frames;
 
-/// How often to look for what the crate gives no notice of.
+/// Interval of checks for events that the crate does not report.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often to look for peers that were introducing themselves when their socket was closed.
+/// Number of checks for peers whose handshakes were in progress when their socket was closed.
 const MAX_SHUTDOWN_POLLS: u32 = 50;
 
-/// The last frame of a message in the crate's queue: its permit comes back with its memory.
+/// The last frame of a message in the crate's queue. The permit is released together with the frame.
 struct FrameWithPermit {
     frame: Bytes,
     _permit: OwnedSemaphorePermit,
@@ -51,7 +51,7 @@ pub(super) fn to_io(error: zeromq::ZmqError) -> io::Error {
     }
 }
 
-/// A socket of the crate, and its end.
+/// A socket of the crate, whose connections are closed when it is dropped.
 pub(super) struct NativeSocket<S: zeromq::Socket> {
     pub(super) socket: S,
     pub(super) backend: NativeBackend,
@@ -65,12 +65,15 @@ impl<S: zeromq::Socket> NativeSocket<S> {
     }
 }
 
-/// Ends the connections of a socket of the crate when it is dropped; by itself, not each does.
+/// The part of a native socket that its connections share. Dropping it closes them, which not every socket of the crate
+/// does by itself.
 pub(super) struct NativeBackend(pub(super) Arc<dyn MultiPeerBackend>);
 
 impl NativeBackend {
-    /// Takes no more, and waits until what the crate was given is written. It tells nobody, but each
-    /// of its writers is an owner of the backend; `others` are no writers.
+    /// Stops accepting messages, and waits until the accepted ones are written.
+    ///
+    /// The crate does not report that. Each of its writers owns a reference to the backend until it has finished;
+    /// `others` is the number of references that do not belong to writers.
     pub(super) async fn flushed(&self, others: usize) {
         self.0.shutdown();
         while Arc::strong_count(&self.0) > others {
@@ -82,7 +85,7 @@ impl NativeBackend {
 impl Drop for NativeBackend {
     fn drop(&mut self) {
         self.0.shutdown();
-        // A peer that is just introducing itself would stay connected to nobody.
+        // A peer whose handshake is in progress would stay connected without a reader.
         if Arc::strong_count(&self.0) > 1
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {

@@ -1,4 +1,4 @@
-//! The queues from which sockets of the crate take what they send.
+//! The queues between a socket and the tasks of its native sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +11,17 @@ use super::{Kind, SocketCore, SocketState};
 use crate::socket::backend::SubscriptionEvent;
 use crate::socket::{Frames, TrySendError};
 
+/// The queue of one native socket.
 #[derive(Debug)]
 pub(super) struct PeerQueue {
     pub(super) id: u64,
     pub(super) sender: mpsc::Sender<Frames>,
-    /// The subscriptions of PUB's peer.
+    /// The subscriptions of a PUB's peers.
     pub(super) prefixes: Vec<Bytes>,
 }
 
 impl SocketCore {
-    /// Lets messages come to a queue, as long as the result lives.
+    /// Adds a queue to those that messages are sent to, until the result is dropped.
     pub(super) fn register(self: &Arc<Self>, sender: mpsc::Sender<Frames>) -> QueueRegistration {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -43,7 +44,7 @@ impl SocketCore {
     }
 }
 
-/// The place of a queue among those that can be sent to.
+/// Removes its queue when it is dropped.
 pub(super) struct QueueRegistration {
     core: Arc<SocketCore>,
     pub(super) id: u64,
@@ -57,12 +58,13 @@ impl Drop for QueueRegistration {
             state.send_event(SubscriptionEvent::Gone(self.id));
         }
         drop(state);
-        // Who waited for this queue must look for another one.
+        // Senders that waited for this queue try another one.
         self.core.capacity.notify_waiters();
     }
 }
 
 impl SocketState {
+    /// Queues a message for the next peer with capacity.
     pub(super) fn try_enqueue(&mut self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         if self.enqueue_left_over() {
             self.enqueue(frames).map_err(TrySendError::Full)
@@ -71,7 +73,7 @@ impl SocketState {
         }
     }
 
-    /// What is left over goes first; says whether nothing of it is left.
+    /// Queues the messages of peers that have left. Returns whether all found a queue.
     pub(super) fn enqueue_left_over(&mut self) -> bool {
         while let Some(frames) = self.left_over.pop_front() {
             if let Err(frames) = self.enqueue(frames) {
@@ -95,7 +97,7 @@ impl SocketState {
         Err(frames)
     }
 
-    /// For all who want it, or for none.
+    /// Queues a publication for all of its subscribers, or for none if a queue is full.
     pub(super) fn try_publish(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         let topic = &frames[0];
         let mut permits = Vec::new();
@@ -121,6 +123,7 @@ impl SocketState {
         Ok(())
     }
 
+    /// Queues a message for the peer that its first frame names.
     pub(super) fn try_route(&self, frames: Frames) -> Result<(), TrySendError<Frames>> {
         let Some((route, outbox)) = self.routes.get(&frames[0]).zip(self.outbox.as_ref()) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The subscriptions of subscribers, and those that a SUB asks for.
+//! The subscriptions that a PUB receives, and those that a SUB requests.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{SocketCore, SocketState};
 use crate::socket::SocketClosed;
 use crate::socket::backend::SubscriptionEvent;
 
-/// Events of subscriptions that may wait to be taken notice of.
+/// Events of subscriptions that may be unread. Beyond that, all are read again.
 pub(super) const MAX_EVENTS: usize = 16 * 1024;
 
 #[derive(Debug)]
@@ -22,7 +22,6 @@ pub(in crate::socket) struct SubscriptionEvents {
 }
 
 impl SubscriptionEvents {
-    /// The next event. Cancel safe.
     pub(in crate::socket) async fn next(&mut self) -> Result<SubscriptionEvent, SocketClosed> {
         if let Some(event) = self.known.pop() {
             return Ok(event);
@@ -34,7 +33,6 @@ impl SubscriptionEvents {
         }
     }
 
-    /// The next event, if there is one.
     pub(in crate::socket) fn try_next(&mut self) -> Option<SubscriptionEvent> {
         if let Some(event) = self.known.pop() {
             return Some(event);
@@ -50,6 +48,7 @@ impl SubscriptionEvents {
 }
 
 impl SocketCore {
+    /// Applies a message in which a peer of an XPUB subscribes or unsubscribes.
     pub(super) fn apply_subscription(&self, id: u64, message: ZmqMessage) {
         let Some(frame) = message.get(0).filter(|_| message.len() == 1) else {
             return;
@@ -77,14 +76,15 @@ impl SocketCore {
 }
 
 impl SocketState {
+    /// Requests or revokes a subscription on all connections.
     pub(super) fn send_subscription(&self, prefix: &Bytes, wanted: bool) {
         for connection in self.connections.values() {
             let _ = connection.subscriptions.send((prefix.clone(), wanted));
         }
     }
 
-    /// Tells an event of a subscription. When nobody takes notice for too long, the end of the
-    /// channel says that events were missed.
+    /// Reports an event. If too many are unread, the channel is closed, which the reader sees as
+    /// [`SubscriptionEvent::Missed`].
     pub(super) fn send_event(&mut self, event: SubscriptionEvent) {
         if let Some(events) = &self.events
             && events.try_send(event).is_err()
