@@ -271,17 +271,25 @@ fn kind_of(kind: SectionKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::failure::chain;
 
-    const CERTIFICATE: &str = include_str!("../../../tests/it/tls/certificate.pem");
-    const STRANGER: &str = include_str!("../../../tests/it/tls/stranger.pem");
-    const KEY: &str = include_str!("../../../tests/it/tls/key.pem");
+    // Read when a test runs: a package of this crate has no keys, and its tests build without them.
+    static CERTIFICATE: LazyLock<String> = LazyLock::new(|| pem("certificate.pem"));
+    static STRANGER: LazyLock<String> = LazyLock::new(|| pem("stranger.pem"));
+    static KEY: LazyLock<String> = LazyLock::new(|| pem("key.pem"));
     const OTHER_PEM: &str = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
     const GARBAGE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     const UNFINISHED: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n";
     const ENCRYPTED: &str =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+
+    fn pem(name: &str) -> String {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/tls");
+        std::fs::read_to_string(format!("{folder}/{name}")).unwrap()
+    }
 
     /// What files with these contents are refused with.
     fn refused(certificates: &str, key: &str) -> String {
@@ -299,44 +307,44 @@ mod tests {
 
     #[test]
     fn files_without_a_certificate_and_its_key_are_refused_by_name() {
-        let both = format!("{KEY}{CERTIFICATE}");
-        assert_eq!(refused(CERTIFICATE, KEY), "usable");
+        let both = format!("{}{}", *KEY, *CERTIFICATE);
+        assert_eq!(refused(&CERTIFICATE, &KEY), "usable");
         assert_eq!(refused(&both, &both), "usable");
         let expected = "expected `-----BEGIN CERTIFICATE-----`, found";
         for (certificates, found) in [
             ("", "nothing: it is empty"),
             ("no PEM", "6 bytes that are not PEM"),
-            (KEY, "a private key"),
+            (KEY.as_str(), "a private key"),
             (OTHER_PEM, "a public key"),
         ] {
             let expected = format!("there is no certificate in `/chain.pem`: {expected} {found}");
-            assert_eq!(refused(certificates, KEY), expected);
+            assert_eq!(refused(certificates, &KEY), expected);
         }
         let expected = "expected `-----BEGIN PRIVATE KEY-----`, found";
         for (key, found) in [
             ("", "nothing: it is empty"),
             ("no PEM", "6 bytes that are not PEM"),
-            (CERTIFICATE, "a certificate"),
+            (CERTIFICATE.as_str(), "a certificate"),
             (
                 ENCRYPTED,
                 "an encrypted private key, which has to be decrypted before",
             ),
         ] {
             let expected = format!("there is no private key in `/key.pem`: {expected} {found}");
-            assert_eq!(refused(CERTIFICATE, key), expected);
+            assert_eq!(refused(&CERTIFICATE, key), expected);
         }
-        let keys = format!("{KEY}{KEY}");
+        let keys = KEY.repeat(2);
         let expected = "expected one private key in `/key.pem`, found 2";
-        assert_eq!(refused(CERTIFICATE, &keys), expected);
+        assert_eq!(refused(&CERTIFICATE, &keys), expected);
         for (certificates, expected) in [
             (GARBAGE, "a certificate in `/chain.pem` is malformed: "),
             (UNFINISHED, "`/chain.pem`: the PEM is malformed: "),
             (
-                STRANGER,
+                STRANGER.as_str(),
                 "the key in `/key.pem` cannot be used with the certificate in `/chain.pem`: ",
             ),
         ] {
-            let refused = refused(certificates, KEY);
+            let refused = refused(certificates, &KEY);
             assert!(refused.starts_with(expected), "{refused}");
         }
         let missing = ServerTls::from_files("/nowhere/chain.pem", "/nowhere/key.pem");
@@ -350,7 +358,10 @@ mod tests {
     #[test]
     fn client_that_would_trust_nobody_is_refused() {
         let refused = |pem: &str| chain(&ClientTls::trusting(pem.as_bytes()).unwrap_err());
-        for (pem, found) in [("", "nothing: it is empty"), (KEY, "a private key")] {
+        for (pem, found) in [
+            ("", "nothing: it is empty"),
+            (KEY.as_str(), "a private key"),
+        ] {
             let expected = "there is no certificate in the certificates: \
                             expected `-----BEGIN CERTIFICATE-----`, found";
             assert_eq!(refused(pem), format!("{expected} {found}"));
