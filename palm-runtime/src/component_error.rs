@@ -27,7 +27,7 @@ pub enum StartError {
         source: ConfigurationError,
     },
     /// A part could not be opened.
-    #[error("cannot start `{component}`: its part `{part}` does not open")]
+    #[error("cannot start `{component}`: its part `{part}` cannot be opened")]
     Open {
         /// The component's name.
         component: String,
@@ -36,8 +36,8 @@ pub enum StartError {
         /// The cause.
         source: OpenError,
     },
-    /// Other hosts can reach an address that it was to bind, and nothing says that the network is trusted.
-    #[error("cannot start `{component}`: its `{option}` is open to the network")]
+    /// Other hosts could reach an address that the component binds, and the network is not trusted.
+    #[error("cannot start `{component}`: other hosts could reach its `{option}`")]
     Exposed {
         /// The component's name.
         component: String,
@@ -46,8 +46,8 @@ pub enum StartError {
         /// Which address it is, and what to do.
         source: ExposedError,
     },
-    /// There is no thread for it, where it was to have its own.
-    #[error("cannot start `{component}`: it gets no thread of its own")]
+    /// The component's own thread could not be started.
+    #[error("cannot start `{component}`: its own thread cannot be started")]
     Thread {
         /// The component's name.
         component: String,
@@ -70,8 +70,8 @@ pub enum StartError {
         /// The cause.
         source: crate::socket::SocketError,
     },
-    /// It runs in a cluster that is tested, and is not connected to whom it is behind.
-    #[error("`{component}` is not connected to the components before it after {waited:?}")]
+    /// A component of a test cluster did not connect to its upstream components in time.
+    #[error("`{component}` did not connect to its upstream components within {waited:?}")]
     Unconnected {
         /// The component's name.
         component: String,
@@ -94,9 +94,10 @@ pub enum RunError {
         /// The cause.
         source: BoxError,
     },
-    /// The component did not finish what it had within its drain limit. A worker has returned the rest to its
-    /// master; clients send their calls again.
-    #[error("`{component}` was not done {limit:?} after it was told to stop: {parts} did not end")]
+    /// The component did not drain within its limit.
+    ///
+    /// A worker has returned its remaining tasks to its master; clients send their calls again.
+    #[error("`{component}` did not drain within {limit:?}: {parts} did not end")]
     Drain {
         /// The component's name.
         component: String,

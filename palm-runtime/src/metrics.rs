@@ -48,7 +48,7 @@ pub(crate) struct FunctionCounters {
 
 /// Nanoseconds up to 2^40 (18 minutes), each bucket at most 3 % wide: 9 KiB.
 fn scale() -> Config {
-    Config::new(5, 40).expect("5 is less than 40, and 40 less than 64")
+    Config::new(5, 40).expect("a valid scale: 5 < 40 < 64")
 }
 
 impl FunctionCounters {
@@ -105,21 +105,21 @@ fn record(histogram: &AtomicHistogram, duration: Duration) {
 
 /// All counters of a component, by part and function.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) parts: Vec<PartEntry>,
+pub(crate) struct ComponentCounters {
+    pub(crate) parts: Vec<PartCountersEntry>,
     pub(crate) functions: Vec<Arc<FunctionCounters>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct PartEntry {
+pub(crate) struct PartCountersEntry {
     pub(crate) name: String,
     pub(crate) counters: Arc<PartCounters>,
     pub(crate) queue: Option<QueueGauge>,
 }
 
-impl Counters {
+impl ComponentCounters {
     pub(crate) fn snapshot(&self, sessions: usize) -> Metrics {
-        let part = |entry: &PartEntry| PartMetrics {
+        let part = |entry: &PartCountersEntry| PartMetrics {
             name: entry.name.clone(),
             messages: entry.counters.messages.load(Ordering::Relaxed),
             bytes: entry.counters.bytes.load(Ordering::Relaxed),
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_told_within_three_percent() {
+    fn quantiles_are_exact_within_three_percent() {
         let counters = FunctionCounters::new("foo");
         for micros in 1..=1000 {
             counters.begin(Duration::from_micros(micros));

@@ -15,7 +15,7 @@ pub enum PartKind {
 
 /// One line of the routing table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct RouteEntry {
     pub(crate) name: String,
     pub(crate) kind: PartKind,
     pub(crate) route: Option<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouteError {
     /// Two parts have the same name.
-    #[error("two parts are called `{name}`")]
+    #[error("two parts are called `{name}`: give each a name of its own")]
     NameTaken {
         /// The name.
         name: String,
@@ -44,8 +44,10 @@ pub(crate) enum RouteError {
         /// Where it could lead, as a list.
         outbound: String,
     },
-    /// A route leads to a part that takes no messages.
-    #[error("`{from}` is routed to `{to}`, which is no outbound part; outbound parts: {outbound}")]
+    /// A route leads to a part that cannot receive messages.
+    #[error(
+        "`{from}` is routed to `{to}`, which is not an outbound part; outbound parts: {outbound}"
+    )]
     NotOutbound {
         /// The part with the route.
         from: String,
@@ -54,11 +56,11 @@ pub(crate) enum RouteError {
         /// Where it could lead, as a list.
         outbound: String,
     },
-    /// Outbound parts are routed in a circle.
-    #[error("the routes form a circle: {circle}")]
-    Circle {
-        /// The names, from the first to the first again.
-        circle: String,
+    /// The routes of outbound parts form a cycle.
+    #[error("the routes form a cycle: {cycle}")]
+    Cycle {
+        /// The names of the cycle; the first one is also the last.
+        cycle: String,
     },
     /// An inbound part has no route, so its messages would be lost.
     #[error("`{name}` has no route, so its messages would be lost; outbound parts: {outbound}")]
@@ -79,7 +81,9 @@ pub(crate) enum RouteError {
         loose: String,
     },
     /// A component has one cache service, at its `db_address`.
-    #[error("`{first}` and `{second}` are both a cache service; a component has one")]
+    #[error(
+        "`{first}` and `{second}` are both a cache service: a component has one, so remove the other"
+    )]
     TwoCacheServices {
         /// The name of the first.
         first: String,
@@ -88,9 +92,11 @@ pub(crate) enum RouteError {
     },
 }
 
-/// All mistakes in the routes. Parts that no route leads to are reported only if all routes lead somewhere, since
-/// a misspelt route leaves such a part behind.
-pub(crate) fn check(entries: &[Entry]) -> Vec<RouteError> {
+/// Returns all mistakes of a routing table.
+///
+/// Parts without an incoming route are reported only if there is no other mistake, since a misspelt route also causes
+/// one of these.
+pub(crate) fn check(entries: &[RouteEntry]) -> Vec<RouteError> {
     let mut errors = Vec::new();
     let mut names = HashSet::new();
     for entry in entries {
@@ -104,15 +110,15 @@ pub(crate) fn check(entries: &[Entry]) -> Vec<RouteError> {
             errors.extend(check_route(entries, &entry.name, to));
         }
     }
-    let mut circles = HashSet::new();
+    let mut cycles = HashSet::new();
     for entry in entries {
-        if let Some(circle) = find_circle(entries, entry) {
-            let mut parts = circle.clone();
+        if let Some(cycle) = find_cycle(entries, entry) {
+            let mut parts = cycle.clone();
             parts.sort_unstable();
             parts.dedup();
-            if circles.insert(parts) {
-                let circle = circle.join(" → ");
-                errors.push(RouteError::Circle { circle });
+            if cycles.insert(parts) {
+                let cycle = cycle.join(" → ");
+                errors.push(RouteError::Cycle { cycle });
             }
         }
     }
@@ -129,10 +135,12 @@ pub(crate) fn check(entries: &[Entry]) -> Vec<RouteError> {
     errors
 }
 
-/// Finds parts that messages vanish in or never reach. An outbound part needs no route: its work can be all
-/// that is wanted, and a request that waits for its answer gets that without one.
-fn check_loose_ends(entries: &[Entry], errors: &mut Vec<RouteError>) {
-    let is_loose = |it: &&Entry| it.kind == PartKind::Inbound && it.route.is_none();
+/// Reports inbound parts without a route and outbound parts that no route leads to.
+///
+/// An outbound part needs no route of its own: its work may be all that is wanted, and a request that waits for its
+/// answer receives it without a route.
+fn check_loose_ends(entries: &[RouteEntry], errors: &mut Vec<RouteError>) {
+    let is_loose = |it: &&RouteEntry| it.kind == PartKind::Inbound && it.route.is_none();
     let loose = entries.iter().filter(is_loose);
     errors.extend(loose.map(|loose| RouteError::NoRoute {
         name: loose.name.clone(),
@@ -142,10 +150,10 @@ fn check_loose_ends(entries: &[Entry], errors: &mut Vec<RouteError>) {
         .iter()
         .flat_map(|it| it.route.iter().chain(&it.failures));
     let fed: HashSet<_> = routes.collect();
-    let is_starved = |it: &&Entry| it.kind == PartKind::Outbound && !fed.contains(&it.name);
+    let is_starved = |it: &&RouteEntry| it.kind == PartKind::Outbound && !fed.contains(&it.name);
     let starved = entries.iter().filter(is_starved);
     errors.extend(starved.map(|starved| {
-        let may_feed = |it: &Entry| it.kind != PartKind::Bypass && it.route.is_none();
+        let may_feed = |it: &RouteEntry| it.kind != PartKind::Bypass && it.route.is_none();
         RouteError::NotFed {
             name: starved.name.clone(),
             loose: list(entries, |it| may_feed(it) && it.name != starved.name),
@@ -153,8 +161,8 @@ fn check_loose_ends(entries: &[Entry], errors: &mut Vec<RouteError>) {
     }));
 }
 
-/// The names of some of the parts.
-fn list(entries: &[Entry], is_listed: impl Fn(&Entry) -> bool) -> String {
+/// Returns the names of the parts for which `is_listed` holds, as text.
+fn list(entries: &[RouteEntry], is_listed: impl Fn(&RouteEntry) -> bool) -> String {
     let names = entries.iter().filter(|entry| is_listed(entry));
     let names: Vec<_> = names.map(|entry| format!("`{}`", entry.name)).collect();
     match names.is_empty() {
@@ -163,11 +171,11 @@ fn list(entries: &[Entry], is_listed: impl Fn(&Entry) -> bool) -> String {
     }
 }
 
-fn find<'a>(entries: &'a [Entry], name: &str) -> Option<&'a Entry> {
+fn find<'a>(entries: &'a [RouteEntry], name: &str) -> Option<&'a RouteEntry> {
     entries.iter().find(|entry| entry.name == name)
 }
 
-fn check_route(entries: &[Entry], from: &str, to: &str) -> Option<RouteError> {
+fn check_route(entries: &[RouteEntry], from: &str, to: &str) -> Option<RouteError> {
     let (from, to) = (from.to_owned(), to.to_owned());
     let outbound = || list(entries, |it| it.kind == PartKind::Outbound);
     match find(entries, &to) {
@@ -185,8 +193,8 @@ fn check_route(entries: &[Entry], from: &str, to: &str) -> Option<RouteError> {
     }
 }
 
-/// Whether the route that begins with the part `from` leads to the part at `index`.
-pub(crate) fn leads_to(entries: &[Entry], from: &str, index: usize) -> bool {
+/// Returns whether the route that starts at the part `from` leads to the part at `index`.
+pub(crate) fn leads_to(entries: &[RouteEntry], from: &str, index: usize) -> bool {
     let mut next = Some(from);
     // There are no circles, see `check`.
     while let Some(name) = next {
@@ -198,15 +206,15 @@ pub(crate) fn leads_to(entries: &[Entry], from: &str, index: usize) -> bool {
     false
 }
 
-/// The names of a circle, from the first to the first again, that the routes from `start` on lead into.
-fn find_circle<'a>(entries: &'a [Entry], start: &'a Entry) -> Option<Vec<&'a str>> {
+/// Returns the names of the cycle that the routes from `start` lead into, if any; the first name is also the last.
+fn find_cycle<'a>(entries: &'a [RouteEntry], start: &'a RouteEntry) -> Option<Vec<&'a str>> {
     let mut path = vec![start.name.as_str()];
     let mut next = start.route.as_deref();
     while let Some(name) = next {
         if let Some(begin) = path.iter().position(|known| *known == name) {
-            let mut circle = path[begin..].to_vec();
-            circle.push(name);
-            return Some(circle);
+            let mut cycle = path[begin..].to_vec();
+            cycle.push(name);
+            return Some(cycle);
         }
         path.push(name);
         next = find(entries, name).and_then(|entry| entry.route.as_deref());
@@ -230,7 +238,7 @@ mod tests {
                 Some((name, route)) => (name, Some(route.to_owned())),
                 None => (rest, None),
             };
-            Entry {
+            RouteEntry {
                 name: name.to_owned(),
                 kind: match kind {
                     "in" => PartKind::Inbound,
@@ -248,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_lead_to_outbound_parts_and_not_in_circles() {
+    fn routes_to_missing_parts_and_cycles_are_refused() {
         check_table(
             "in Pull > Executor, out Executor > Pub, out Pub, by Cache",
             Ok(()),
@@ -260,24 +268,27 @@ mod tests {
             "in a > b ! c, out b",
             Err("`a` is routed to `c`, which is not registered; outbound parts: `b`"),
         );
-        check_table("in a > b, in a > b, out b", Err("two parts are called `a`"));
+        check_table(
+            "in a > b, in a > b, out b",
+            Err("two parts are called `a`: give each a name of its own"),
+        );
         check_table(
             "in a > x, out b, out c",
             Err("`a` is routed to `x`, which is not registered; outbound parts: `b`, `c`"),
         );
         check_table(
             "in a > c, by c",
-            Err("`a` is routed to `c`, which is no outbound part; outbound parts: none"),
+            Err("`a` is routed to `c`, which is not an outbound part; outbound parts: none"),
         );
         check_table(
             "in a > b, out b > c, out c > b",
-            Err("the routes form a circle: b → c → b"),
+            Err("the routes form a cycle: b → c → b"),
         );
-        check_table("out b > b", Err("the routes form a circle: b → b"));
+        check_table("out b > b", Err("the routes form a cycle: b → b"));
     }
 
     #[test]
-    fn parts_that_messages_vanish_in_or_never_reach_are_refused() {
+    fn parts_without_an_incoming_or_outgoing_route_are_refused() {
         check_table(
             "in Pull, in Rep > Pub, out Pub",
             Err("`Pull` has no route, so its messages would be lost; outbound parts: `Pub`"),
@@ -301,11 +312,11 @@ mod tests {
     fn all_mistakes_are_reported_at_once() {
         check_table(
             "in a > x, out b > c, out c > b, in d ! a, out c, cache e, cache f",
-            Err("two parts are called `c`\n\
+            Err("two parts are called `c`: give each a name of its own\n\
                 `a` is routed to `x`, which is not registered; outbound parts: `b`, `c`, `c`\n\
-                `d` is routed to `a`, which is no outbound part; outbound parts: `b`, `c`, `c`\n\
-                the routes form a circle: b → c → b\n\
-                `e` and `f` are both a cache service; a component has one"),
+                `d` is routed to `a`, which is not an outbound part; outbound parts: `b`, `c`, `c`\n\
+                the routes form a cycle: b → c → b\n\
+                `e` and `f` are both a cache service: a component has one, so remove the other"),
         );
         check_table(
             "in a, in b > c, out c, out d",
@@ -320,7 +331,9 @@ mod tests {
     fn a_second_cache_service_is_refused() {
         check_table(
             "cache One, by Clock, cache Two",
-            Err("`One` and `Two` are both a cache service; a component has one"),
+            Err(
+                "`One` and `Two` are both a cache service: a component has one, so remove the other",
+            ),
         );
     }
 }

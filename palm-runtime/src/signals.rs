@@ -13,7 +13,7 @@ impl Signals {
         let listen = |kind| match signal(kind) {
             Ok(signal) => Some(signal),
             Err(error) => {
-                tracing::warn!(%error, "cannot listen for a signal");
+                tracing::warn!(%error, "cannot listen for a signal, which will not drain the component");
                 None
             }
         };

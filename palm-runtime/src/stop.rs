@@ -41,8 +41,8 @@ impl Stop {
         }
     }
 
-    /// The same drain, for parts that are told to stop by another token.
-    pub(crate) fn by(&self, token: CancellationToken) -> Self {
+    /// Returns a signal with the same drain that is given by another token.
+    pub(crate) fn with_token(&self, token: CancellationToken) -> Self {
         Self {
             token,
             ..self.clone()

@@ -95,18 +95,18 @@ fn a_follower_of_nobody_of_itself_or_of_one_twice_is_refused() {
         refused(
             Step.bind(A).follow(A).spawn(),
             "cannot start `step`: it follows itself: `.follow(\"tcp://127.0.0.1:5001\")` is its own address; \
-             give that of the component before",
+             set that of the component upstream",
         )
         .await;
         refused(
             End.bind(ANY).follow(A).stream(B, "shop").follow(A).spawn(),
-            "cannot start `end`: the stream `.follow(\"tcp://127.0.0.1:5001\")` is given twice: remove one",
+            "cannot start `end`: the stream `.follow(\"tcp://127.0.0.1:5001\")` is set twice: remove one",
         )
         .await;
         refused(
             Step.bind(ANY).sub_address(A).spawn(),
-            "cannot start `step`: `.previous(\"<topic>\")` has to say what of `tcp://127.0.0.1:5001` it follows, \
-             usually the name of the component there",
+            "cannot start `step`: it follows no topic of `tcp://127.0.0.1:5001`: add `.previous(\"<topic>\")`, usually \
+             with the name of the component there",
         )
         .await;
     });
@@ -117,7 +117,7 @@ fn a_worker_that_is_given_addresses_to_bind_is_refused() {
     check(async {
         let text = |option: &str, address: &str| {
             format!(
-                "{option} is `{address}`, which can only be bound, and a worker connects: give the host and port \
+                "{option} is `{address}`, which can only be bound, and a worker connects: set the host and port \
                  of its master or hub"
             )
         };
@@ -152,12 +152,12 @@ fn all_mistakes_of_a_component_are_reported_at_once() {
             .pub_address("localhost:1");
         refused(
             server.spawn(),
-            "cannot start `my shop`: 5 mistakes: (1) `my shop` cannot be a name: it needs at least one \
+            "cannot start `my shop`: 5 mistakes: (1) `my shop` cannot be a name: a name has at least one \
              character, and neither a space nor a dot; (2) with `.concurrency(0)` no call could run: it has to \
-             be at least 1; (3) `messages` of `.queue_limits(..)` is 0, so nothing would pass: it has to be at \
+             be at least 1; (3) `messages` of `.queue_limits(..)` is 0, so no message could pass: it has to be at \
              least 1; (4) `pub_address`: `localhost:1` is not an address: it has no `://`; write `tcp://host:port` \
-             or `ipc://path`; (5) `db_address` and `pull_address` are both to be bound to \
-             `tcp://127.0.0.1:5001`: give each an address of its own, or port 0 for a free one",
+             or `ipc://path`; (5) `db_address` and `pull_address` both bind \
+             `tcp://127.0.0.1:5001`: set different addresses, or port 0 for a free one",
         )
         .await;
     });
@@ -172,7 +172,7 @@ fn limits_of_zero_are_refused() {
         refused(
             palm::Master::new("shop").bind(ANY).link_options(link).spawn(),
             "cannot start `shop`: 2 mistakes: (1) `idle_timeout` of `.link_options(..)` is zero, so every peer would \
-             count as lost at once: it has to be longer than the network is ever slow, such as 15 s; (2) \
+             count as lost at once: it has to be longer than any delay of the network, such as 15 s; (2) \
              `max_deliver` of `.link_options(..)` is 0, so no task would run: it has to be at least 1",
         )
         .await;
@@ -194,9 +194,9 @@ fn templates_that_cannot_work_are_refused_with_all_mistakes() {
         two.register_bypass(CacheService::bind(A), "Other");
         refused(
             two.spawn(),
-            "cannot start `shop`: 2 mistakes: (1) `One` and `Other` are both a cache service; a component has \
-             one; (2) the part `One` (`db_address`) and the part `Other` (`db_address`) are both to be bound to \
-             `tcp://127.0.0.1:5001`: give each an address of its own, or port 0 for a free one",
+            "cannot start `shop`: 2 mistakes: (1) `One` and `Other` are both a cache service: a component has \
+             one, so remove the other; (2) the part `One` (`db_address`) and the part `Other` (`db_address`) both \
+             bind `tcp://127.0.0.1:5001`: set different addresses, or port 0 for a free one",
         )
         .await;
 
@@ -218,7 +218,7 @@ fn templates_that_cannot_work_are_refused_with_all_mistakes() {
         tasks.register_outbound(WorkerPushService::bind(ANY), "Tasks");
         refused(
             tasks.spawn(),
-            "cannot start `shop`: 2 mistakes: (1) `Tasks` gives tasks to workers, and no part receives their \
+            "cannot start `shop`: 2 mistakes: (1) `Tasks` sends tasks to workers, but no part receives their \
              results: register a `WorkerPullService`; (2) the part `Pull` (`pull_address`): `tcp:/x` is not an \
              address: it has no `://`; write `tcp://host:port` or `ipc://path`",
         )

@@ -366,9 +366,9 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
             ),
             format!(
                 "after {} if no component has ever followed",
-                held.time("GRACE")
+                held.time("NO_FOLLOWER_TIMEOUT")
             ),
-            format!("(`.hold(..)`, {} by default)", held.time("time")),
+            format!("(`.pending_limits(..)`, {} by default)", held.time("time")),
             format!(
                 "`max_deliver` workers ({} by default)",
                 link.count("max_deliver")
@@ -445,7 +445,7 @@ fn the_architecture_states_the_bounds_of_queues() {
                     held.count("messages"),
                     held.bytes("bytes"),
                     held.time("time"),
-                    held.time("GRACE"),
+                    held.time("NO_FOLLOWER_TIMEOUT"),
                 ],
             ),
             (
@@ -462,8 +462,8 @@ fn the_architecture_states_the_bounds_of_queues() {
             (
                 "answers under a possibly stale subscription",
                 vec![
-                    doubt.count("ANSWERS"),
-                    doubt.bytes("BYTES"),
+                    doubt.count("MAX_WITHHELD_ANSWERS"),
+                    doubt.bytes("MAX_WITHHELD_BYTES"),
                     doubt.time("STALE_TIMEOUT"),
                 ],
             ),
@@ -482,7 +482,10 @@ fn the_architecture_states_the_bounds_of_queues() {
             ),
             (
                 "cache requests under way",
-                vec![cache.count("CONCURRENCY"), cache.count("WAITING")],
+                vec![
+                    cache.count("MAX_RUNNING_REQUESTS"),
+                    cache.count("MAX_WAITING_REQUESTS"),
+                ],
             ),
             (
                 "tasks with a worker over its link",
@@ -518,7 +521,7 @@ fn the_architecture_states_the_bounds_of_queues() {
                 .concat(),
             ),
             ("sessions of links", vec![link.count("max_sessions")]),
-            ("watchers that wait", vec![cache.count("WATCHERS")]),
+            ("watchers that wait", vec![cache.count("MAX_WATCHERS")]),
             (
                 "changes that are kept for watchers",
                 vec![changes.count("LEN"), changes.bytes("BYTES")],
@@ -548,7 +551,7 @@ fn the_architecture_states_the_bounds_of_queues() {
             (
                 "requests of REP and HTTP peers",
                 vec![
-                    answering.count("CONCURRENCY"),
+                    answering.count("MAX_REQUESTS"),
                     answering.time("ANSWER_TIMEOUT"),
                 ],
             ),
@@ -647,7 +650,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
     );
     let ready = Source::new("discovery/readiness.rs");
     assert_eq!(
-        ready.time("SILENCE"),
+        ready.time("LEGACY_TIMEOUT"),
         "250 ms",
         "proto/README.md says a quarter of a second"
     );

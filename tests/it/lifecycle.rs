@@ -491,7 +491,11 @@ fn routes_that_do_not_fit_are_refused_by_name() {
         bypass
             .register_inbound(PullService::bind(ANY), "Pull")
             .route("Cache");
-        fails(bypass, &["`Pull`", "`Cache`", "no outbound part", "`Pub`"]).await;
+        fails(
+            bypass,
+            &["`Pull`", "`Cache`", "not an outbound part", "`Pub`"],
+        )
+        .await;
 
         let mut twice = template();
         twice
@@ -626,11 +630,16 @@ fn what_nobody_asks_for_is_counted_as_dropped() {
     check(async {
         let gate = Gate::closed();
         gate.open();
-        let hold = palm::parts::HoldLimits {
+        let limits = palm::parts::PendingLimits {
             time: Duration::from_millis(100),
             ..Default::default()
         };
-        let server = Slow { gate }.bind(ANY).hold(hold).spawn().await.unwrap();
+        let server = Slow { gate }
+            .bind(ANY)
+            .pending_limits(limits)
+            .spawn()
+            .await
+            .unwrap();
         let pull = address(server.address("pull_address").unwrap());
         let push = Push::connect(&pull, &options()).await.unwrap();
         let mut message = Message::new("slow.gated", "x");

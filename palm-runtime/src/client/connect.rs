@@ -512,7 +512,7 @@ impl Told {
     }
 
     async fn tell(&self, key: &'static str) -> Result<String, ConnectError> {
-        self.until_deadline(key, self.directory.tell(key)).await
+        self.until_deadline(key, self.directory.value(key)).await
     }
 
     async fn descriptor(&self) -> Result<Descriptor, ConnectError> {
@@ -528,7 +528,7 @@ impl Told {
         // A legacy component may not have set all of its keys yet.
         let is_callable = is_linked
             || descriptor.version.is_empty()
-            || self.until_deadline(KEY, self.directory.has(KEY)).await?;
+            || self.until_deadline(KEY, self.directory.has_key(KEY)).await?;
         if is_callable {
             return Ok(descriptor);
         }

@@ -27,7 +27,7 @@ pub(super) async fn explain(
             cause.clear();
             continue;
         }
-        match directory.ask(WAIT_KEY).await {
+        match directory.request_value(WAIT_KEY).await {
             Some(text) if cause.set(&text) => {
                 let address = directory.request().address();
                 tracing::warn!("waiting for `{server}` at {address}: {text}");

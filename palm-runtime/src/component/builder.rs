@@ -12,7 +12,7 @@ use crate::executor::default_concurrency;
 use crate::http::{Gateway, Listener};
 use crate::link::connection::Prefetch;
 use crate::method::Shape;
-use crate::parts::HoldLimits;
+use crate::parts::PendingLimits;
 use crate::payload::type_name;
 
 /// The options of a component, and the start of it.
@@ -40,8 +40,8 @@ pub struct Builder<C, K> {
     pub(super) previous: Option<String>,
     /// Whether results go to followers: `None`: by the steps of each message.
     pub(super) pipelined: Option<bool>,
-    pub(super) hold: HoldLimits,
-    /// HTTP in front of it.
+    pub(super) pending_limits: PendingLimits,
+    /// The HTTP gateway, and its listener if the component serves it.
     #[cfg(feature = "http")]
     pub(super) http: Option<(Gateway, Option<Listener>)>,
     pub(super) kind: PhantomData<K>,
@@ -50,24 +50,24 @@ pub struct Builder<C, K> {
 /// A stream that a component follows.
 #[derive(Debug, Clone)]
 pub(super) struct StreamSource {
-    pub(super) publisher: Publisher,
-    /// The topic; `None` where it comes from another option.
+    pub(super) address: StreamAddress,
+    /// The topic; `None` if another option sets it.
     pub(super) previous: Option<String>,
 }
 
 /// Where a stream is published.
 #[derive(Debug, Clone)]
-pub(super) enum Publisher {
-    /// At this `pub_address`.
-    At(ParsedAddress),
+pub(super) enum StreamAddress {
+    /// The `pub_address` of its publisher.
+    Publisher(ParsedAddress),
     /// By the component with this `db_address`, which tells where.
-    Of(ParsedAddress),
+    Component(ParsedAddress),
 }
 
-impl Publisher {
-    pub(super) fn address(&self) -> &ParsedAddress {
+impl StreamAddress {
+    pub(super) fn get(&self) -> &ParsedAddress {
         match self {
-            Self::At(address) | Self::Of(address) => address,
+            Self::Publisher(address) | Self::Component(address) => address,
         }
     }
 }
@@ -75,15 +75,17 @@ impl Publisher {
 /// As its option: for errors.
 impl std::fmt::Display for StreamSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let address = self.publisher.address();
+        let address = self.address.get();
         let address = match address {
             Ok(address) => address.to_string(),
             Err(_) => "..".to_owned(),
         };
-        match (&self.publisher, &self.previous) {
-            (Publisher::Of(_), _) => write!(formatter, "`.follow(\"{address}\")`"),
-            (Publisher::At(_), None) => write!(formatter, "`.sub_address(\"{address}\")`"),
-            (Publisher::At(_), Some(previous)) => {
+        match (&self.address, &self.previous) {
+            (StreamAddress::Component(_), _) => write!(formatter, "`.follow(\"{address}\")`"),
+            (StreamAddress::Publisher(_), None) => {
+                write!(formatter, "`.sub_address(\"{address}\")`")
+            }
+            (StreamAddress::Publisher(_), Some(previous)) => {
                 write!(formatter, "`.stream(\"{address}\", \"{previous}\")`")
             }
         }
@@ -148,7 +150,7 @@ impl<C, K: Kind> Builder<C, K> {
             sources: Vec::new(),
             previous: None,
             pipelined: None,
-            hold: HoldLimits::default(),
+            pending_limits: PendingLimits::default(),
             #[cfg(feature = "http")]
             http: None,
             kind: PhantomData,
@@ -175,8 +177,8 @@ impl<C, K: Kind> Builder<C, K> {
         self
     }
 
-    /// Whether it has been told whom it follows.
-    pub(crate) fn follows_somebody(&self) -> bool {
+    /// Returns whether the options name a component to follow.
+    pub(crate) fn has_sources(&self) -> bool {
         !self.sources.is_empty()
     }
 }
@@ -221,10 +223,10 @@ impl<C, K: Publishes> Builder<C, K> {
         self.pipelined(!to_client)
     }
 
-    /// How long, and how many, results wait for somebody to subscribe to them. Default: 10 s, 10 000
-    /// messages, 64 MiB.
-    pub fn hold(mut self, limits: HoldLimits) -> Self {
-        self.hold = limits;
+    /// Sets the bounds of results that are kept until their topic has a subscriber. Default: 10 s, 10 000 messages,
+    /// 64 MiB.
+    pub fn pending_limits(mut self, limits: PendingLimits) -> Self {
+        self.pending_limits = limits;
         self
     }
 }
@@ -270,7 +272,7 @@ impl<C, K: Follows> Builder<C, K> {
     /// needed, once: a pipeline or hub with two components to follow does not start.
     pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
         self.sources.push(StreamSource {
-            publisher: Publisher::At(address.into_address()),
+            address: StreamAddress::Publisher(address.into_address()),
             previous: None,
         });
         self
@@ -287,7 +289,7 @@ impl<C, K: Follows> Builder<C, K> {
     /// there. A pipeline or hub follows one component, and does not start with two; a sink follows several.
     pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
         self.sources.push(StreamSource {
-            publisher: Publisher::Of(db_address.into_address()),
+            address: StreamAddress::Component(db_address.into_address()),
             previous: None,
         });
         self
@@ -299,7 +301,7 @@ impl<C> Builder<C, Sink> {
     /// `previous`. Call it once for each.
     pub fn stream(mut self, sub_address: impl IntoAddress, previous: impl Into<String>) -> Self {
         self.sources.push(StreamSource {
-            publisher: Publisher::At(sub_address.into_address()),
+            address: StreamAddress::Publisher(sub_address.into_address()),
             previous: Some(previous.into()),
         });
         self
@@ -308,7 +310,7 @@ impl<C> Builder<C, Sink> {
     /// Adds a stream: what the component whose `db_address` this is publishes under its name.
     pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
         self.sources.push(StreamSource {
-            publisher: Publisher::Of(db_address.into_address()),
+            address: StreamAddress::Component(db_address.into_address()),
             previous: None,
         });
         self
@@ -358,13 +360,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_without_a_name_are_named_after_their_process() {
+    fn default_name_of_a_worker_has_its_type_host_and_process() {
         let first = worker_name("Resizer<u8>");
         let process = std::process::id();
         let place = first
             .strip_prefix("Resizer@")
-            .expect("it begins with the type");
-        let (host, number) = place.rsplit_once(':').expect("it has a host");
+            .expect("starts with the type");
+        let (host, number) = place.rsplit_once(':').expect("has a host");
         assert!(!host.is_empty());
         assert_eq!(number, process.to_string());
         assert_eq!(worker_name("Resizer<u8>"), format!("{first}/2"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::builder::{Bind, Builder, FromComponent, Publisher};
+use super::builder::{Bind, Builder, FromComponent, StreamAddress};
 use super::configuration::Mistakes;
 use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
@@ -27,8 +27,9 @@ use crate::part::{Binding, InboundHooks, LegacyAddress};
 #[cfg(feature = "http")]
 use crate::parts::HttpGateway;
 use crate::parts::{
-    CacheService, CancelConnection, OfferConnection, PubService, PullConnection, PullService,
-    PushConnection, SubConnection, TaskOptions, WorkerPullService, WorkerPushService, to_master,
+    CacheService, CancelConnection, PubService, PullConnection, PullService, PushConnection,
+    RegistrationConnection, SubConnection, TaskOptions, WorkerPullService, WorkerPushService,
+    to_master,
 };
 use crate::socket::{Address, SocketError};
 
@@ -206,11 +207,11 @@ impl<C, K: Kind> Builder<C, K> {
             mistakes.check_twice("the stream", sources);
         }
         for source in &self.sources {
-            let (option, own) = match &source.publisher {
-                Publisher::At(_) => ("`.sub_address(..)`", self.pub_address.as_ref()),
-                Publisher::Of(_) => ("`.follow(..)`", Some(&self.db_address)),
+            let (option, own) = match &source.address {
+                StreamAddress::Publisher(_) => ("`.sub_address(..)`", self.pub_address.as_ref()),
+                StreamAddress::Component(_) => ("`.follow(..)`", Some(&self.db_address)),
             };
-            let address = source.publisher.address();
+            let address = source.address.get();
             let peer = "the component that it follows";
             check_connected(mistakes, kind, option, address, peer);
             let Ok(address) = address else {
@@ -221,13 +222,13 @@ impl<C, K: Kind> Builder<C, K> {
                 && address.can_be_connected_to()
             {
                 mistakes.add(format!(
-                    "it follows itself: {source} is its own address; give that of the component before"
+                    "it follows itself: {source} is its own address; set that of the component upstream"
                 ));
             }
             let has_topic = source.previous.is_some() || self.previous.is_some();
-            if matches!(source.publisher, Publisher::At(_)) && !has_topic {
+            if matches!(source.address, StreamAddress::Publisher(_)) && !has_topic {
                 mistakes.add(format!(
-                    "`.previous(\"<topic>\")` has to say what of `{address}` it follows, usually the name of the component there"
+                    "it follows no topic of `{address}`: add `.previous(\"<topic>\")`, usually with the name of the component there"
                 ));
             }
         }
@@ -245,7 +246,7 @@ fn check_connected(
     match address {
         Err(error) => mistakes.add(format!("{option}: {error}")),
         Ok(address) if !address.can_be_connected_to() => mistakes.add(format!(
-            "{option} is `{address}`, which can only be bound, and a {kind} connects: give the host and port of {peer}"
+            "{option} is `{address}`, which can only be bound, and a {kind} connects: set the host and port of {peer}"
         )),
         Ok(_) => {}
     }
@@ -254,7 +255,7 @@ fn check_connected(
 impl<C: Callable> Compose for Builder<C, kind::Server> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         self.check()?;
-        let pull_address = self.beside("pull", &self.pull_address)?;
+        let pull_address = self.legacy_address("pull", &self.pull_address)?;
         let pull = PullService::at(pull_address);
         let mut parts = self.calling_parts(false)?;
         parts
@@ -294,7 +295,7 @@ impl<C: Callable> Compose for Builder<C, kind::Sink> {
 impl<C: Shape> Compose for Builder<C, kind::Master> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
         self.check()?;
-        let pull_address = self.beside("pull", &self.pull_address)?;
+        let pull_address = self.legacy_address("pull", &self.pull_address)?;
         let pull = PullService::at(pull_address);
         let mut parts = self.worker_parts()?;
         let pull = pull.hooks(parts.scatter());
@@ -330,14 +331,14 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let directory = Directory::connect(&db_address, &id, &self.settings.socket)
             .await
             .map_err(|source| self.address_error(source))?;
-        let place = |given: &Option<ParsedAddress>, key| match given {
+        let endpoint = |given: &Option<ParsedAddress>, key| match given {
             Some(given) => Endpoint::Static(given.clone()),
             None => Endpoint::Discovered(directory.clone(), key),
         };
-        // Names are the master's: it pushes where workers pull.
-        let pull_from = place(&self.push_address, "worker_push_address");
-        let push_to = place(&self.pull_address, "worker_pull_address");
-        let cancelled_at = place(&None, "pub_address");
+        // The keys are named from the master's side: it pushes where workers pull.
+        let pull_from = endpoint(&self.push_address, "worker_push_address");
+        let push_to = endpoint(&self.pull_address, "worker_pull_address");
+        let cancelled_at = endpoint(&None, "pub_address");
 
         let options = TaskOptions {
             link: self.settings.link.clone(),
@@ -367,7 +368,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
             .route("Push");
         template.register_outbound(results, "Push");
         template.register_bypass(CancelConnection::to(cancelled_at), "Cancel");
-        template.register_bypass(OfferConnection::to(directory), "Offer");
+        template.register_bypass(RegistrationConnection::to(directory), "Offer");
         Ok(template)
     }
 }
@@ -386,7 +387,7 @@ impl<C: Shape> CommonParts<C> {
 
     /// Puts a gateway in front; tells where results are to be routed, those of requests and others.
     #[cfg(feature = "http")]
-    fn put_behind(&mut self, gateway: &Gateway, listener: Option<Listener>) -> &'static str {
+    fn add_gateway(&mut self, gateway: &Gateway, listener: Option<Listener>) -> &'static str {
         const DEALER: &str = "gateway_dealer";
         self.template
             .register_inbound(gateway.router(), "gateway_router")
@@ -410,13 +411,16 @@ impl<C: Shape> CommonParts<C> {
 }
 
 impl<C: Shape, K: Kind> Builder<C, K> {
-    /// What runs methods and publishes.
-    fn calling_parts(self, tells_others: bool) -> std::result::Result<CommonParts<C>, StartError>
+    /// Returns the parts that run methods and publish their results.
+    fn calling_parts(
+        self,
+        last_step_to_followers: bool,
+    ) -> std::result::Result<CommonParts<C>, StartError>
     where
         C: Callable,
     {
         let concurrency = self.concurrency;
-        let mut parts = self.publishing_parts(tells_others)?;
+        let mut parts = self.publishing_parts(last_step_to_followers)?;
         let executor = Executor::new(parts.state.clone()).concurrency(concurrency);
         parts
             .template
@@ -427,8 +431,8 @@ impl<C: Shape, K: Kind> Builder<C, K> {
 
     /// What gives tasks to workers and publishes their results.
     fn worker_parts(self) -> std::result::Result<CommonParts<C>, StartError> {
-        let push_address = self.beside("worker_push", &self.worker_push_address)?;
-        let pull_address = self.beside("worker_pull", &self.worker_pull_address)?;
+        let push_address = self.legacy_address("worker_push", &self.worker_push_address)?;
+        let pull_address = self.legacy_address("worker_pull", &self.worker_pull_address)?;
         let push = WorkerPushService::at(push_address);
         let pull = WorkerPullService::at(pull_address);
         #[cfg(feature = "http")]
@@ -436,7 +440,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         let mut parts = self.publishing_parts(false)?;
         #[cfg(feature = "http")]
         let results = match http {
-            Some((gateway, listener)) => parts.put_behind(&gateway, listener),
+            Some((gateway, listener)) => parts.add_gateway(&gateway, listener),
             None => "Pub",
         };
         #[cfg(not(feature = "http"))]
@@ -454,7 +458,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
 
     fn publishing_parts(
         self,
-        tells_others: bool,
+        last_step_to_followers: bool,
     ) -> std::result::Result<CommonParts<C>, StartError> {
         let db_address = self.db_address()?;
         // Others default to ports of the same host, and would be complained of first.
@@ -465,11 +469,11 @@ impl<C: Shape, K: Kind> Builder<C, K> {
             option: "db_address",
             source,
         })?;
-        let pub_address = self.beside("pub", &self.pub_address)?;
+        let pub_address = self.legacy_address("pub", &self.pub_address)?;
         let state = State::new(self.component);
         let publish = PubService::at(pub_address, state.clone())
-            .pipelined_or(self.pipelined, tells_others)
-            .hold(self.hold);
+            .pipelined_or(self.pipelined, last_step_to_followers)
+            .pending_limits(self.pending_limits);
         let mut template = ServerTemplate::with_settings(K::KIND, self.name, self.settings);
         template.register_outbound(publish, "Pub");
         Ok(CommonParts {
@@ -484,8 +488,8 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         given.map_err(|error| self.address_error(error.into()))
     }
 
-    /// The address for legacy peers that was given, or a free one beside `db_address`.
-    fn beside(
+    /// Returns the configured address of a socket for legacy peers, or a free one on the host of `db_address`.
+    fn legacy_address(
         &self,
         suffix: &str,
         given: &Option<ParsedAddress>,
@@ -504,12 +508,14 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     async fn streams(&self) -> std::result::Result<Vec<SubConnection>, StartError> {
         let mut streams = Vec::new();
         for source in &self.sources {
-            let address = source.publisher.address().clone();
+            let address = source.address.get().clone();
             let address = address.map_err(|error| self.address_error(error.into()))?;
             let topic = source.previous.clone().or_else(|| self.previous.clone());
-            streams.push(match &source.publisher {
-                Publisher::At(_) => SubConnection::connect(&address, topic.unwrap_or_default()),
-                Publisher::Of(_) => {
+            streams.push(match &source.address {
+                StreamAddress::Publisher(_) => {
+                    SubConnection::connect(&address, topic.unwrap_or_default())
+                }
+                StreamAddress::Component(_) => {
                     let options = &self.settings.socket;
                     let directory = Directory::connect(&address, &new_id(), options)
                         .await
@@ -552,11 +558,11 @@ impl<S: Shape> InboundHooks for Scatter<S> {
         if !S::EXCLUSIVE {
             return S::scatter(&self.0, message, context, emit).await;
         }
-        // The hook holds the lock while it yields. Were it to wait for room meanwhile, and the other
-        // hooks for the lock, nobody would make room.
-        let mut yielded = Vec::new();
-        let hook = S::scatter(&self.0, message, context, &mut Emit::new(&mut yielded)).await;
-        for message in yielded {
+        // An exclusive hook holds the lock of the user's value. Messages are sent after it was released: waiting for
+        // capacity under the lock would deadlock with downstream hooks that need it.
+        let mut emitted = Vec::new();
+        let hook = S::scatter(&self.0, message, context, &mut Emit::new(&mut emitted)).await;
+        for message in emitted {
             emit.send(message).await;
         }
         hook

@@ -32,11 +32,11 @@ impl Mistakes {
     pub(super) fn check_name(&mut self, kind: Option<ComponentKind>, name: &str) {
         if kind == Some(ComponentKind::Worker) {
             if name.is_empty() {
-                self.add("its name is empty: leave out `.name(\"\")`, and it gets one");
+                self.add("its name is empty: remove `.name(\"\")` to use the default name");
             }
         } else if name.is_empty() || name.contains([' ', '.']) {
             self.add(format!(
-                "`{name}` cannot be a name: it needs at least one character, and neither a space nor a dot"
+                "`{name}` cannot be a name: a name has at least one character, and neither a space nor a dot"
             ));
         }
     }
@@ -72,14 +72,14 @@ impl Mistakes {
         for (option, field, is_zero) in zeros {
             if is_zero {
                 self.add(format!(
-                    "`{field}` of `.{option}(..)` is 0, so nothing would pass: it has to be at least 1"
+                    "`{field}` of `.{option}(..)` is 0, so no message could pass: it has to be at least 1"
                 ));
             }
         }
         let no_time = Duration::ZERO;
         if socket.handshake_timeout == no_time {
             self.add(
-                "`handshake_timeout` of `.socket_options(..)` is zero, so no peer could connect: leave the \
+                "`handshake_timeout` of `.socket_options(..)` is zero, so no peer could connect: keep the \
                  default of 10 s",
             );
         }
@@ -93,19 +93,19 @@ impl Mistakes {
             if link.idle_timeout == no_time {
                 self.add(
                     "`idle_timeout` of `.link_options(..)` is zero, so every peer would count as lost at once: it \
-                     has to be longer than the network is ever slow, such as 15 s",
+                     has to be longer than any delay of the network, such as 15 s",
                 );
             }
             if link.heartbeat == no_time {
                 self.add(
-                    "`heartbeat` of `.link_options(..)` is zero, so peers would do nothing else: leave the \
+                    "`heartbeat` of `.link_options(..)` is zero, so peers would only send heartbeats: keep the \
                      default of 7 s",
                 );
             }
             if link.max_sessions == 0 {
                 self.add(
                     "`max_sessions` of `.link_options(..)` is 0, so no peer could connect: set `enabled` to \
-                     false if there are to be no links",
+                     false to disable links",
                 );
             }
             if link.max_deliver == 0 {
@@ -118,7 +118,7 @@ impl Mistakes {
             && (host.is_empty() || host.contains(['/', ' ']))
         {
             self.add(format!(
-                "`.advertised_host(\"{host}\")` is not a host: give a name or an IP address, without `tcp://` \
+                "`.advertised_host(\"{host}\")` is not a host: set a name or an IP address, without `tcp://` \
                  and port"
             ));
         }
@@ -149,7 +149,7 @@ impl Mistakes {
             let others = &bound[..index];
             if let Some((other, _)) = others.iter().find(|(_, other)| other.collides(address)) {
                 self.add(format!(
-                    "{other} and {what} are both to be bound to `{address}`: give each an address of its own, or \
+                    "{other} and {what} both bind `{address}`: set different addresses, or \
                      port 0 for a free one"
                 ));
             }
@@ -161,7 +161,7 @@ impl Mistakes {
         let mut seen = HashSet::new();
         for name in names {
             if !seen.insert(name.clone()) {
-                self.add(format!("{what} {name} is given twice: remove one"));
+                self.add(format!("{what} {name} is set twice: remove one"));
             }
         }
     }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn default_settings_have_no_mistake() {
+    fn default_settings_have_no_mistakes() {
         check(of(&Settings::default()), "");
     }
 
@@ -204,16 +204,16 @@ mod tests {
         mistakes.check_name(None, "my shop");
         check(
             mistakes,
-            "cannot start `shop`: 4 mistakes: (1) `messages` of `.queue_limits(..)` is 0, so nothing would pass: \
-             it has to be at least 1; (2) `bytes` of `.queue_limits(..)` is 0, so nothing would pass: it has to \
-             be at least 1; (3) `.advertised_host(\"tcp://node7\")` is not a host: give a name or an IP address, \
-             without `tcp://` and port; (4) `my shop` cannot be a name: it needs at least one character, and \
+            "cannot start `shop`: 4 mistakes: (1) `messages` of `.queue_limits(..)` is 0, so no message could \
+             pass: it has to be at least 1; (2) `bytes` of `.queue_limits(..)` is 0, so no message could pass: it \
+             has to be at least 1; (3) `.advertised_host(\"tcp://node7\")` is not a host: set a name or an IP address, \
+             without `tcp://` and port; (4) `my shop` cannot be a name: a name has at least one character, and \
              neither a space nor a dot",
         );
     }
 
     #[test]
-    fn links_that_cannot_work_are_refused() {
+    fn link_options_of_zero_are_refused_unless_links_are_disabled() {
         let mut settings = Settings {
             link: LinkOptions {
                 idle_timeout: Duration::ZERO,
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_that_cannot_work_are_refused() {
+    fn socket_options_and_cache_limits_of_zero_are_refused() {
         let mut settings = Settings::default();
         settings.socket.queue_len = 0;
         settings.socket.max_message_bytes = 0;
@@ -268,21 +268,21 @@ mod tests {
     }
 
     #[test]
-    fn two_parts_at_one_address_are_refused_by_name() {
+    fn two_parts_with_one_address_are_refused_by_name() {
         let at = "tcp://127.0.0.1:5555";
         check(
             bound(
                 false,
                 &[("Pull", "pull_address", at), ("Cache", "db_address", at)],
             ),
-            "cannot start `shop`: the part `Pull` (`pull_address`) and the part `Cache` (`db_address`) are both \
-             to be bound to `tcp://127.0.0.1:5555`: give each an address of its own, or port 0 for a free one",
+            "cannot start `shop`: the part `Pull` (`pull_address`) and the part `Cache` (`db_address`) both \
+             bind `tcp://127.0.0.1:5555`: set different addresses, or port 0 for a free one",
         );
         // An interface is part of all of them.
         let any = "tcp://*:5555";
         let mistakes = bound(false, &[("", "pub_address", any), ("", "db_address", at)]);
         assert_eq!(mistakes.0.len(), 1);
-        assert!(mistakes.0[0].starts_with("`pub_address` and `db_address` are both"));
+        assert!(mistakes.0[0].starts_with("`pub_address` and `db_address` both bind"));
         let path = "ipc:///tmp/a";
         let mistakes = bound(
             false,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_address_is_refused_with_its_option() {
+    fn malformed_address_is_refused_with_its_option() {
         check(
             bound(false, &[("Pull", "pull_address", "udp://localhost:5555")]),
             "cannot start `shop`: the part `Pull` (`pull_address`): `udp://localhost:5555` is not an address: only \

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::router::{Entry, PartKind};
+use crate::router::{PartKind, RouteEntry};
 
 /// Who feeds whom in a component: as text by its `Display`, as a drawing by
 /// [`graphviz`](Self::graphviz). Made by [`ServerTemplate::describe`](crate::ServerTemplate::describe).
@@ -34,8 +34,8 @@ pub struct Description {
 /// One part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartDescription {
-    pub(super) entry: Entry,
-    /// The name of its type.
+    pub(super) entry: RouteEntry,
+    /// The name of the type of the part.
     pub(super) type_name: String,
     pub(super) waits: bool,
 }
@@ -47,7 +47,8 @@ impl Description {
     /// `dot -Tsvg` draws it.
     pub fn graphviz(&self) -> String {
         let mut dot = String::new();
-        self.write_graphviz(&mut dot).expect("a String takes all");
+        self.write_graphviz(&mut dot)
+            .expect("writing to a String cannot fail");
         dot
     }
 
@@ -131,7 +132,7 @@ mod tests {
     fn routes_and_failures_are_drawn() {
         let part =
             |name: &str, kind, route: Option<&str>, failures: Option<&str>| PartDescription {
-                entry: Entry {
+                entry: RouteEntry {
                     name: name.to_owned(),
                     kind,
                     route: route.map(str::to_owned),

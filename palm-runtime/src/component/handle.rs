@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::CacheHealth;
 use crate::component_error::RunError;
 use crate::component_state::ComponentState;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::{ComponentCounters, Metrics};
 use crate::socket::Kill;
 
 /// A component that runs. Dropping the handle tells it to stop: it drains in the background.
@@ -18,7 +18,7 @@ use crate::socket::Kill;
 pub struct ComponentHandle {
     pub(super) name: String,
     pub(super) addresses: BTreeMap<String, String>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) counters: Arc<ComponentCounters>,
     pub(super) shared: Arc<ComponentState>,
     pub(super) cache_health: Arc<CacheHealth>,
     pub(super) stop: CancellationToken,

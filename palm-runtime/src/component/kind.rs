@@ -12,7 +12,7 @@ pub trait Kind: Send + Sync + 'static {
 macro_rules! kinds {
     ($($name:ident: $($has:ident),*;)*) => {
         $(
-            #[doc = concat!("A builder with this is for a `", stringify!($name), "`.")]
+            #[doc = concat!("The kind of a `", stringify!($name), "`, as a type parameter of a builder.")]
             #[derive(Debug)]
             pub enum $name {}
 

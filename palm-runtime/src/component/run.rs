@@ -15,29 +15,29 @@ use crate::socket::Kill;
 use crate::stop::{FLUSH_TIMEOUT, Stop};
 use crate::together::Together;
 
-/// A part that does not run any more.
-struct Ended {
+/// A part that has ended.
+struct EndedPart {
     part: String,
     is_bypass: bool,
     result: Result<(), BoxError>,
 }
 
-/// The parts of a component, as tasks.
-pub(super) struct Parts {
+/// The tasks of a component's parts.
+pub(super) struct PartTasks {
     component: String,
     stop: Stop,
     bypass_stop: CancellationToken,
     tasks: JoinSet<()>,
-    /// What is to run in one task.
-    together: Vec<BoxFuture<'static, ()>>,
-    ended: mpsc::UnboundedReceiver<Ended>,
-    ends: mpsc::UnboundedSender<Ended>,
-    /// The names of those that run: that are routed, and the others.
+    /// The futures of parts that will share a task.
+    shared: Vec<BoxFuture<'static, ()>>,
+    ended: mpsc::UnboundedReceiver<EndedPart>,
+    ends: mpsc::UnboundedSender<EndedPart>,
+    /// The names of the running inbound and outbound parts, and of the running bypasses.
     routed: Vec<String>,
     bypasses: Vec<String>,
 }
 
-impl Parts {
+impl PartTasks {
     pub(super) fn new(component: String, stop: Stop) -> Self {
         let (ends, ended) = mpsc::unbounded_channel();
         Self {
@@ -45,7 +45,7 @@ impl Parts {
             stop,
             bypass_stop: CancellationToken::new(),
             tasks: JoinSet::new(),
-            together: Vec::new(),
+            shared: Vec::new(),
             ended,
             ends,
             routed: Vec::new(),
@@ -54,25 +54,25 @@ impl Parts {
     }
 
     pub(super) fn bypass_stop(&self) -> Stop {
-        self.stop.by(self.bypass_stop.clone())
+        self.stop.with_token(self.bypass_stop.clone())
     }
 
-    /// Lets a routed part run: in a task of its own, or in the common one.
-    pub(super) fn run(&mut self, name: &str, is_together: bool, part: RunningPart) {
+    /// Starts an inbound or outbound part, in a task of its own or in the shared one.
+    pub(super) fn run(&mut self, name: &str, shares_task: bool, part: RunningPart) {
         self.routed.push(name.to_owned());
-        self.add(name, false, is_together, part);
+        self.add(name, false, shares_task, part);
     }
 
-    pub(super) fn run_bypass(&mut self, name: &str, is_together: bool, part: RunningPart) {
+    pub(super) fn run_bypass(&mut self, name: &str, shares_task: bool, part: RunningPart) {
         self.bypasses.push(name.to_owned());
-        self.add(name, true, is_together, part);
+        self.add(name, true, shares_task, part);
     }
 
-    fn add(&mut self, name: &str, is_bypass: bool, is_together: bool, part: RunningPart) {
+    fn add(&mut self, name: &str, is_bypass: bool, shares_task: bool, part: RunningPart) {
         let (part_name, ends) = (name.to_owned(), self.ends.clone());
         let part = catch_panic(part, |panic| Err(panic.into()));
         let part = async move {
-            let ended = Ended {
+            let ended = EndedPart {
                 result: part.await,
                 part: part_name,
                 is_bypass,
@@ -80,21 +80,21 @@ impl Parts {
             // An error means that nobody waits for it.
             let _ = ends.send(ended);
         };
-        if is_together {
-            self.together.push(part.boxed());
-            if self.together.len() == Together::MOST {
-                self.run_together();
+        if shares_task {
+            self.shared.push(part.boxed());
+            if self.shared.len() == Together::MOST {
+                self.spawn_shared();
             }
         } else {
             self.tasks.spawn(part.in_current_span());
         }
     }
 
-    /// Lets those run that share a task, of which there will be no more.
-    pub(super) fn run_together(&mut self) {
-        if !self.together.is_empty() {
-            let together = Together::new(self.together.drain(..));
-            self.tasks.spawn(together.in_current_span());
+    /// Spawns the parts that were collected to share a task.
+    pub(super) fn spawn_shared(&mut self) {
+        if !self.shared.is_empty() {
+            let group = Together::new(self.shared.drain(..));
+            self.tasks.spawn(group.in_current_span());
         }
     }
 
@@ -103,7 +103,7 @@ impl Parts {
         if self.routed.is_empty() && self.bypasses.is_empty() {
             return None;
         }
-        let Ended {
+        let EndedPart {
             part,
             is_bypass,
             result,
@@ -182,8 +182,8 @@ impl Parts {
     }
 }
 
-/// Lets the component run until it stops, or is killed.
-pub(super) async fn supervise(mut parts: Parts, kill: Kill) -> Result<(), RunError> {
+/// Runs a component until it has stopped or is killed.
+pub(super) async fn supervise(mut parts: PartTasks, kill: Kill) -> Result<(), RunError> {
     if let Some(outcome) = kill.or(run(&mut parts)).await {
         return outcome;
     }
@@ -191,8 +191,8 @@ pub(super) async fn supervise(mut parts: Parts, kill: Kill) -> Result<(), RunErr
     Ok(())
 }
 
-/// Waits until the component is told to stop, or a part fails; then lets it drain, and ends it.
-async fn run(parts: &mut Parts) -> Result<(), RunError> {
+/// Waits until the component is told to stop, or a part fails, and then drains it.
+async fn run(parts: &mut PartTasks) -> Result<(), RunError> {
     let mut outcome = Ok(());
     let stop = parts.stop.clone();
     loop {

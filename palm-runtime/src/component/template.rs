@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::configuration::Mistakes;
 use super::description::{Description, PartDescription};
 use super::handle::ComponentHandle;
-use super::run::{Parts, supervise};
+use super::run::{PartTasks, supervise};
 use super::settings::{Settings, settings_methods};
 use super::thread::start_on;
 use super::until_signal::until_stopped;
@@ -26,13 +26,13 @@ use crate::context::ComponentContext;
 use crate::discovery::descriptor;
 use crate::error::{Error, Result};
 use crate::failure::BoxError;
-use crate::metrics::{Counters, PartCounters, PartEntry};
+use crate::metrics::{ComponentCounters, PartCounters, PartCountersEntry};
 use crate::network::{ExposedError, NetworkTrust};
 use crate::part::{Binding, Bypass, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop};
 use crate::parts::{CacheService, WorkerPullService, WorkerPushService};
 use crate::payload::type_name;
 use crate::queue::queue;
-use crate::router::{self, Entry, PartKind};
+use crate::router::{self, PartKind, RouteEntry};
 use crate::socket::{Kill, SocketError};
 
 /// A component from its parts: who feeds whom.
@@ -55,9 +55,9 @@ use crate::socket::{Kill, SocketError};
 #[derive(Debug)]
 pub struct ServerTemplate {
     name: String,
-    entries: Vec<Entry>,
-    /// Beside each entry.
-    registrations: Vec<Registration>,
+    entries: Vec<RouteEntry>,
+    /// The registration of each entry.
+    registrations: Vec<PartRegistration>,
     presets: BTreeMap<String, String>,
     /// For one that is composed by hand, none.
     kind: Option<ComponentKind>,
@@ -65,7 +65,7 @@ pub struct ServerTemplate {
     context_cache: Option<Cache>,
 }
 
-struct Registration {
+struct PartRegistration {
     part: AnyPart,
     /// The name of the part's type.
     type_name: String,
@@ -74,7 +74,7 @@ struct Registration {
     log: bool,
 }
 
-impl Registration {
+impl PartRegistration {
     fn binds(&self) -> Vec<Binding> {
         match &self.part {
             AnyPart::Inbound(part) => part.binds(),
@@ -83,20 +83,20 @@ impl Registration {
         }
     }
 
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         match &self.part {
-            AnyPart::Inbound(part) => part.only_passes_on(),
-            AnyPart::Outbound(part) => part.only_passes_on(),
-            AnyPart::Bypass(part) => part.only_passes_on(),
+            AnyPart::Inbound(part) => part.forwards_only(),
+            AnyPart::Outbound(part) => part.forwards_only(),
+            AnyPart::Bypass(part) => part.forwards_only(),
         }
     }
 }
 
-impl std::fmt::Debug for Registration {
+impl std::fmt::Debug for PartRegistration {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             formatter,
-            "Registration(block: {}, log: {})",
+            "PartRegistration(block: {}, log: {})",
             self.block, self.log
         )
     }
@@ -106,21 +106,21 @@ impl std::fmt::Debug for Registration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PartRole {
     Other,
-    /// Gives tasks to workers, whose results another part receives.
-    GivesTasks,
-    /// Receives the results.
-    TakesResults,
-    /// Is the cache service.
+    /// Sends tasks to workers, whose results another part receives.
+    SendsTasks,
+    /// Receives the results of workers.
+    ReceivesResults,
+    /// The cache service.
     Cache,
 }
 
 impl PartRole {
-    fn of<P: Any>(_: &P) -> Self {
+    fn from_part<P: Any>(_: &P) -> Self {
         let part = TypeId::of::<P>();
         if part == TypeId::of::<WorkerPushService>() {
-            Self::GivesTasks
+            Self::SendsTasks
         } else if part == TypeId::of::<WorkerPullService>() {
-            Self::TakesResults
+            Self::ReceivesResults
         } else if part == TypeId::of::<CacheService>() {
             Self::Cache
         } else {
@@ -139,15 +139,15 @@ type Opening<'a> = BoxFuture<'a, std::result::Result<(), OpenError>>;
 pub(super) type RunningPart = BoxFuture<'static, std::result::Result<(), BoxError>>;
 
 trait ErasedInbound: Send {
-    fn only_passes_on(&self) -> bool;
+    fn forwards_only(&self) -> bool;
     fn binds(&self) -> Vec<Binding>;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, outlet: Outlet) -> RunningPart;
 }
 
 impl<P: Inbound> ErasedInbound for P {
-    fn only_passes_on(&self) -> bool {
-        Inbound::only_passes_on(self)
+    fn forwards_only(&self) -> bool {
+        Inbound::forwards_only(self)
     }
 
     fn binds(&self) -> Vec<Binding> {
@@ -164,15 +164,15 @@ impl<P: Inbound> ErasedInbound for P {
 }
 
 trait ErasedOutbound: Send {
-    fn only_passes_on(&self) -> bool;
+    fn forwards_only(&self) -> bool;
     fn binds(&self) -> Vec<Binding>;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, inlet: Inlet, outlet: Outlet) -> RunningPart;
 }
 
 impl<P: Outbound> ErasedOutbound for P {
-    fn only_passes_on(&self) -> bool {
-        Outbound::only_passes_on(self)
+    fn forwards_only(&self) -> bool {
+        Outbound::forwards_only(self)
     }
 
     fn binds(&self) -> Vec<Binding> {
@@ -189,15 +189,15 @@ impl<P: Outbound> ErasedOutbound for P {
 }
 
 trait ErasedBypass: Send {
-    fn only_passes_on(&self) -> bool;
+    fn forwards_only(&self) -> bool;
     fn binds(&self) -> Vec<Binding>;
     fn open<'a>(&'a mut self, setup: &'a mut Setup<'_>) -> Opening<'a>;
     fn run(self: Box<Self>, stop: Stop) -> RunningPart;
 }
 
 impl<P: Bypass> ErasedBypass for P {
-    fn only_passes_on(&self) -> bool {
-        Bypass::only_passes_on(self)
+    fn forwards_only(&self) -> bool {
+        Bypass::forwards_only(self)
     }
 
     fn binds(&self) -> Vec<Binding> {
@@ -239,8 +239,8 @@ impl StartError {
 /// A registered inbound part, and what is still to be said of it.
 #[derive(Debug)]
 pub struct InboundEntry<'a> {
-    entry: &'a mut Entry,
-    registration: &'a mut Registration,
+    entry: &'a mut RouteEntry,
+    registration: &'a mut PartRegistration,
 }
 
 impl InboundEntry<'_> {
@@ -274,8 +274,8 @@ impl InboundEntry<'_> {
 /// A registered outbound part, and what is still to be said of it.
 #[derive(Debug)]
 pub struct OutboundEntry<'a> {
-    entry: &'a mut Entry,
-    registration: &'a mut Registration,
+    entry: &'a mut RouteEntry,
+    registration: &'a mut PartRegistration,
 }
 
 impl OutboundEntry<'_> {
@@ -341,7 +341,7 @@ impl ServerTemplate {
         part: impl Inbound,
         name: impl Into<String>,
     ) -> InboundEntry<'_> {
-        let (type_name, role) = (part_type(&part), PartRole::of(&part));
+        let (type_name, role) = (part_type(&part), PartRole::from_part(&part));
         let part = AnyPart::Inbound(Box::new(part));
         let (entry, registration) = self.register(part, type_name, role, name.into());
         InboundEntry {
@@ -356,7 +356,7 @@ impl ServerTemplate {
         part: impl Outbound,
         name: impl Into<String>,
     ) -> OutboundEntry<'_> {
-        let (type_name, role) = (part_type(&part), PartRole::of(&part));
+        let (type_name, role) = (part_type(&part), PartRole::from_part(&part));
         let part = AnyPart::Outbound(Box::new(part));
         let (entry, registration) = self.register(part, type_name, role, name.into());
         OutboundEntry {
@@ -367,7 +367,7 @@ impl ServerTemplate {
 
     /// Adds a part that runs beside.
     pub fn register_bypass(&mut self, part: impl Bypass, name: impl Into<String>) {
-        let (type_name, role) = (part_type(&part), PartRole::of(&part));
+        let (type_name, role) = (part_type(&part), PartRole::from_part(&part));
         let part = AnyPart::Bypass(Box::new(part));
         self.register(part, type_name, role, name.into());
     }
@@ -375,7 +375,7 @@ impl ServerTemplate {
     /// Who feeds whom, as it is registered by now: to be printed, or drawn.
     pub fn describe(&self) -> Description {
         let parts = self.entries.iter().zip(&self.registrations);
-        let part = |(entry, registration): (&Entry, &Registration)| PartDescription {
+        let part = |(entry, registration): (&RouteEntry, &PartRegistration)| PartDescription {
             entry: entry.clone(),
             type_name: registration.type_name.clone(),
             waits: registration.block,
@@ -392,20 +392,20 @@ impl ServerTemplate {
         type_name: String,
         role: PartRole,
         name: String,
-    ) -> (&mut Entry, &mut Registration) {
+    ) -> (&mut RouteEntry, &mut PartRegistration) {
         let kind = match &part {
             AnyPart::Inbound(_) => PartKind::Inbound,
             AnyPart::Outbound(_) => PartKind::Outbound,
             AnyPart::Bypass(_) => PartKind::Bypass,
         };
-        self.entries.push(Entry {
+        self.entries.push(RouteEntry {
             name,
             kind,
             route: None,
             failures: None,
             is_cache: role == PartRole::Cache,
         });
-        self.registrations.push(Registration {
+        self.registrations.push(PartRegistration {
             part,
             type_name,
             role,
@@ -475,11 +475,11 @@ impl ServerTemplate {
         }
         let parts = || self.entries.iter().zip(&self.registrations);
         let part_with = |role| parts().find(|(_, it)| it.role == role);
-        if let Some((tasks, _)) = part_with(PartRole::GivesTasks)
-            && part_with(PartRole::TakesResults).is_none()
+        if let Some((tasks, _)) = part_with(PartRole::SendsTasks)
+            && part_with(PartRole::ReceivesResults).is_none()
         {
             mistakes.add(format!(
-                "`{}` gives tasks to workers, and no part receives their results: register a `WorkerPullService`",
+                "`{}` sends tasks to workers, but no part receives their results: register a `WorkerPullService`",
                 tasks.name
             ));
         }
@@ -592,14 +592,14 @@ impl ServerTemplate {
         }
         for entry in &self.entries {
             if let Some(route) = &entry.route {
-                tracing::debug!("{} feeds {route}", entry.name);
+                tracing::debug!("{} is routed to {route}", entry.name);
             }
         }
         let name = self.name.clone();
         let (parts, entries) = self.run_parts(&stop, counters);
         tracing::info!("{name} started");
 
-        let counters = Counters {
+        let counters = ComponentCounters {
             parts: entries,
             functions,
         };
@@ -629,7 +629,7 @@ impl ServerTemplate {
     /// The route of results in a component that dispatches tasks: messages that are not tasks bypass the workers.
     fn results_route(&self) -> Option<String> {
         let mut parts = self.entries.iter().zip(&self.registrations);
-        let results = parts.find(|(_, it)| it.role == PartRole::TakesResults);
+        let results = parts.find(|(_, it)| it.role == PartRole::ReceivesResults);
         results.and_then(|(entry, _)| entry.route.clone())
     }
 
@@ -638,7 +638,7 @@ impl ServerTemplate {
         mut self,
         stop: &Stop,
         counters: Vec<Arc<PartCounters>>,
-    ) -> (Parts, Vec<PartEntry>) {
+    ) -> (PartTasks, Vec<PartCountersEntry>) {
         let mut inlets = HashMap::new();
         let mut queues = HashMap::new();
         for entry in &self.entries {
@@ -653,20 +653,23 @@ impl ServerTemplate {
             }
         }
 
-        // Code of a user's may keep its thread, and with that whom it has woken last, which is who takes what it
-        // gives.
-        let all_pass_on = self.registrations.iter().all(Registration::only_passes_on);
-        let left = self.settings.messages.map(AtomicU64::new).map(Arc::new);
+        // Outbound parts share a task only if no part runs user code. User code may block its thread, and with it the
+        // task that it has woken last, which sits in the thread's LIFO slot: the part that receives its results.
+        let all_forward = self
+            .registrations
+            .iter()
+            .all(PartRegistration::forwards_only);
+        let remaining = self.settings.messages.map(AtomicU64::new).map(Arc::new);
         for index in 0..self.entries.len() {
-            let gives_tasks = self.registrations[index].role == PartRole::GivesTasks;
-            if gives_tasks && self.entries[index].route.is_none() {
-                // A part that feeds itself in a circle would never end.
+            let sends_tasks = self.registrations[index].role == PartRole::SendsTasks;
+            if sends_tasks && self.entries[index].route.is_none() {
+                // A part that is routed to itself would never end.
                 let route = self.results_route();
                 let route = route.filter(|to| !router::leads_to(&self.entries, to, index));
                 self.entries[index].route = route;
             }
         }
-        let mut parts = Parts::new(self.name, stop.clone());
+        let mut parts = PartTasks::new(self.name, stop.clone());
         let mut entries = Vec::new();
         for ((entry, registration), counters) in self
             .entries
@@ -681,32 +684,32 @@ impl ServerTemplate {
                 block: registration.block,
                 log: registration.log,
                 part: entry.name.as_str().into(),
-                left: left.clone(),
+                remaining: remaining.clone(),
                 stop: stop.clone(),
             };
             let name = &entry.name;
-            let is_together =
-                registration.only_passes_on() && (all_pass_on || entry.kind != PartKind::Outbound);
+            let shares_task =
+                registration.forwards_only() && (all_forward || entry.kind != PartKind::Outbound);
             match registration.part {
-                AnyPart::Inbound(part) => parts.run(name, is_together, part.run(outlet)),
+                AnyPart::Inbound(part) => parts.run(name, shares_task, part.run(outlet)),
                 AnyPart::Outbound(part) => {
                     let inlet = inlets.remove(name);
                     let inlet = inlet.expect("every outbound part has an inlet");
-                    parts.run(name, is_together, part.run(inlet, outlet));
+                    parts.run(name, shares_task, part.run(inlet, outlet));
                 }
                 AnyPart::Bypass(part) => {
                     let stop = parts.bypass_stop();
-                    parts.run_bypass(name, is_together, part.run(stop));
+                    parts.run_bypass(name, shares_task, part.run(stop));
                 }
             }
-            entries.push(PartEntry {
+            entries.push(PartCountersEntry {
                 queue: queues.get(&entry.name).map(|queue| queue.gauge()),
                 name: entry.name,
                 counters,
             });
         }
-        parts.run_together();
-        // From here on only parts hold queues, so that each ends with those who feed it.
+        parts.spawn_shared();
+        // Only parts hold senders now, so that each queue is closed when the parts upstream have ended.
         (parts, entries)
     }
 }

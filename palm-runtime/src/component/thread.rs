@@ -53,7 +53,10 @@ pub(super) async fn start_on(
         .map_err(|source| no_thread(component.clone(), source))?;
     match handle.await {
         Ok(started) => started,
-        Err(_) => Err(no_thread(component, io::Error::other("it panicked"))),
+        Err(_) => Err(no_thread(
+            component,
+            io::Error::other("the thread panicked"),
+        )),
     }
 }
 

@@ -18,8 +18,8 @@ pub(crate) struct InFlightTasks {
     /// Parts by which further tasks can go out.
     pushing: AtomicU64,
     changed: Notify,
-    /// Told whenever results come back.
-    fewer: Notify,
+    /// Notified when results arrive.
+    results_arrived: Notify,
 }
 
 impl InFlightTasks {
@@ -28,11 +28,11 @@ impl InFlightTasks {
         self.pushing.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn went_out(&self) {
+    pub(crate) fn add(&self) {
         self.tasks.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn came_back(&self, results: usize) {
+    pub(crate) fn subtract(&self, results: usize) {
         let results = results as u64;
         let less = |tasks: u64| Some(tasks.saturating_sub(results));
         let tasks = &self.tasks;
@@ -40,7 +40,7 @@ impl InFlightTasks {
         if before.is_ok_and(|before| before <= results) {
             self.changed.notify_one();
         }
-        self.fewer.notify_one();
+        self.results_arrived.notify_one();
     }
 
     pub(crate) fn close(&self) {
@@ -48,9 +48,9 @@ impl InFlightTasks {
         self.changed.notify_one();
     }
 
-    /// Waits until a result comes back. Cancel safe.
-    pub(crate) async fn fewer(&self) {
-        self.fewer.notified().await;
+    /// Waits until a result arrives. Cancel safe.
+    pub(crate) async fn results_arrived(&self) {
+        self.results_arrived.notified().await;
     }
 
     /// How many tasks are out.
@@ -62,15 +62,18 @@ impl InFlightTasks {
     /// is not known if their functions may yield nothing, so this wait ends in time for the rest of the drain.
     pub(crate) async fn done(&self, stop: &Stop) {
         let limit = stop.linger / 10 * 9;
-        let waited = timeout(limit, stop.within(self.all_back())).await;
+        let waited = timeout(limit, stop.within(self.none_left())).await;
         if !matches!(waited, Ok(Some(()))) && self.tasks() > 0 {
             stop.set_incomplete();
             let tasks = self.tasks();
-            tracing::warn!(tasks, "tasks without a result are given up, or have none");
+            tracing::warn!(
+                tasks,
+                "stopping without the results of tasks at legacy workers, unless their functions have none"
+            );
         }
     }
 
-    async fn all_back(&self) {
+    async fn none_left(&self) {
         loop {
             let closed = self.pushing.load(Ordering::Acquire) == 0;
             if closed && self.tasks() == 0 {

@@ -36,10 +36,10 @@ impl OnDemandSocket {
             key, port, socket, ..
         } = self;
         match socket.bind(port.address(), &self.options).await {
-            Ok(bound) => tracing::info!("{key} is {bound}: a peer without links asks for it"),
+            Ok(bound) => tracing::info!(%bound, "binding {key}: a legacy peer has requested it"),
             Err(error) => {
                 let cause = chain(&error);
-                tracing::warn!("no legacy peer reaches this component by its {key}: {cause}");
+                tracing::warn!("cannot bind {key}, so legacy peers cannot use it: {cause}");
             }
         }
     }

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// How many tasks are remembered that were given to several and have a result, so that another one of them
-/// does not count.
-const ANSWERED: usize = 10_000;
+/// The most answered tasks that are remembered in order to drop further results of other workers.
+const MAX_ANSWERED: usize = 10_000;
 
 /// The tasks that are out, and those whose further results are not wanted.
 #[derive(Debug)]
 pub(crate) struct PushedTasks {
-    limit: Duration,
+    ack_wait: Duration,
     max_deliver: u32,
     last: u64,
     tasks: HashMap<u64, PushedTask>,
@@ -34,17 +33,17 @@ struct PushedTask {
 /// Tasks that have had no result for too long.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct OverdueTasks {
-    /// They go to another worker.
-    pub(crate) again: Vec<Bytes>,
-    /// They have been with too many.
+    /// Tasks to push again.
+    pub(crate) redeliver: Vec<Bytes>,
+    /// Tasks that were pushed `max_deliver` times.
     pub(crate) failed: Vec<Bytes>,
 }
 
 impl PushedTasks {
-    /// A task is given to another one after `limit`, up to `max_deliver` in all.
-    pub(crate) fn new(limit: Duration, max_deliver: u32) -> Self {
+    /// Returns a state that pushes a task again after `ack_wait`, at most `max_deliver` times in total.
+    pub(crate) fn new(ack_wait: Duration, max_deliver: u32) -> Self {
         Self {
-            limit,
+            ack_wait,
             max_deliver: max_deliver.max(1),
             last: 0,
             tasks: HashMap::new(),
@@ -88,7 +87,7 @@ impl PushedTasks {
         }
         task.frame = Bytes::new();
         self.answered.push_back(number);
-        if self.answered.len() > ANSWERED
+        if self.answered.len() > MAX_ANSWERED
             && let Some(oldest) = self.answered.pop_front()
         {
             self.tasks.remove(&oldest);
@@ -101,7 +100,7 @@ impl PushedTasks {
         while let Some(&(pushed, number)) = self.ages.front() {
             let is_out = |task: &PushedTask| !task.is_answered && task.pushed == pushed;
             if self.tasks.get(&number).is_some_and(is_out) {
-                return Some(pushed + self.limit);
+                return Some(pushed + self.ack_wait);
             }
             self.ages.pop_front();
         }
@@ -116,7 +115,7 @@ impl PushedTasks {
             && let Some(task) = self.tasks.get(&number)
         {
             if task.attempts < self.max_deliver {
-                due.again.push(task.frame.clone());
+                due.redeliver.push(task.frame.clone());
             } else {
                 due.failed.push(task.frame.clone());
                 // What comes of it all the same is late.
@@ -131,48 +130,48 @@ impl PushedTasks {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(10);
+    const ACK_WAIT: Duration = Duration::from_secs(10);
 
-    fn due(again: &[&'static str], failed: &[&'static str]) -> OverdueTasks {
+    fn due(redeliver: &[&'static str], failed: &[&'static str]) -> OverdueTasks {
         let frames = |frames: &[&'static str]| frames.iter().map(|&it| Bytes::from(it)).collect();
         OverdueTasks {
-            again: frames(again),
+            redeliver: frames(redeliver),
             failed: frames(failed),
         }
     }
 
     #[test]
-    fn what_has_no_result_in_time_goes_to_another_worker() {
-        let mut pushed = PushedTasks::new(LIMIT, 2);
+    fn task_without_a_result_within_ack_wait_is_redelivered() {
+        let mut pushed = PushedTasks::new(ACK_WAIT, 2);
         let start = Instant::now();
         pushed.push(start, 1, "one".into());
-        pushed.push(start + LIMIT / 2, 2, "two".into());
+        pushed.push(start + ACK_WAIT / 2, 2, "two".into());
         assert!(pushed.result(2));
-        assert!(pushed.result(2), "one that has several results");
-        assert_eq!(pushed.next_due(), Some(start + LIMIT));
-        assert_eq!(pushed.due(start + LIMIT / 2), due(&[], &[]));
-        assert_eq!(pushed.due(start + LIMIT), due(&["one"], &[]));
+        assert!(pushed.result(2), "a task with several results");
+        assert_eq!(pushed.next_due(), Some(start + ACK_WAIT));
+        assert_eq!(pushed.due(start + ACK_WAIT / 2), due(&[], &[]));
+        assert_eq!(pushed.due(start + ACK_WAIT), due(&["one"], &[]));
         assert_eq!(pushed.next_due(), None);
 
-        pushed.push(start + 2 * LIMIT, 1, "one".into());
+        pushed.push(start + 2 * ACK_WAIT, 1, "one".into());
         assert!(pushed.result(1));
-        assert!(!pushed.result(1), "the other one's");
+        assert!(!pushed.result(1), "of the other worker");
         assert_eq!(pushed.next_due(), None);
     }
 
     #[test]
-    fn what_was_with_too_many_fails() {
-        let mut pushed = PushedTasks::new(LIMIT, 2);
+    fn task_fails_after_max_deliver_attempts() {
+        let mut pushed = PushedTasks::new(ACK_WAIT, 2);
         let start = Instant::now();
         for attempt in 0..2 {
             assert_eq!(pushed.next_due(), None);
-            pushed.push(start + attempt * LIMIT, 1, "one".into());
+            pushed.push(start + attempt * ACK_WAIT, 1, "one".into());
             let expected = match attempt {
                 0 => due(&["one"], &[]),
                 _ => due(&[], &["one"]),
             };
-            assert_eq!(pushed.due(start + (attempt + 1) * LIMIT), expected);
+            assert_eq!(pushed.due(start + (attempt + 1) * ACK_WAIT), expected);
         }
-        assert!(!pushed.result(1), "too late");
+        assert!(!pushed.result(1), "after the error");
     }
 }

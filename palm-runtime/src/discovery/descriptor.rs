@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptor_lists_peers_beside_all_else() {
+    fn descriptor_with_peers_keeps_its_other_fields() {
         let plain = Descriptor {
             name: "first".to_owned(),
             links: vec!["client".to_owned()],

@@ -45,8 +45,8 @@ impl Directory {
         &self.request
     }
 
-    /// Asks once for `key`; what is told may be empty. `None`: no answer.
-    async fn ask_bytes(&self, key: &str) -> Option<Bytes> {
+    /// Requests the value of `key` once. The value may be empty; `None` without an answer.
+    async fn request_bytes(&self, key: &str) -> Option<Bytes> {
         const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
         let body = service::request("_", &self.client, Verb::Get, key, Bytes::new());
         let answer = self.request.request(body, REQUEST_TIMEOUT).await.ok();
@@ -59,16 +59,17 @@ impl Directory {
         self.unfit.get().or_else(|| self.connecting.cause())
     }
 
-    /// Waits until the component serves peers of this role: over links, which is `true`, or over the legacy socket
-    /// whose address is under `key`. Reports a component that does not, and asks again, since another one may take
-    /// its place. Cancel safe.
-    pub(crate) async fn offers(&self, role: &'static str, key: &'static str) -> bool {
-        const INTERVAL: Duration = Duration::from_secs(1);
+    /// Waits until the component serves peers of this role.
+    ///
+    /// Returns `true` if it serves them over links, and `false` if only at the legacy socket whose address is under
+    /// `key`. Logs a component that does neither, and asks again, since it may be replaced. Cancel safe.
+    pub(crate) async fn serves_role(&self, role: &'static str, key: &'static str) -> bool {
+        const RETRY_INTERVAL: Duration = Duration::from_secs(1);
         loop {
             let descriptor = self.descriptor().await;
             let is_linked = descriptor.links.iter().any(|offered| offered == role);
             // A legacy component may not have set all of its keys yet.
-            if is_linked || descriptor.version.is_empty() || self.has(key).await {
+            if is_linked || descriptor.version.is_empty() || self.has_key(key).await {
                 self.unfit.clear();
                 return is_linked;
             }
@@ -76,65 +77,73 @@ impl Directory {
             if self.unfit.set(&unfit) {
                 tracing::warn!("waiting: {unfit}");
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 
-    /// Asks once for `key`; what is told may be empty. `None`: no answer, or none that is text.
-    async fn ask_for(&self, key: &str) -> Option<String> {
-        String::from_utf8(self.ask_bytes(key).await?.into()).ok()
+    /// Requests the value of `key` once, as text. It may be empty; `None` without an answer, or if it is not UTF-8.
+    async fn request_text(&self, key: &str) -> Option<String> {
+        String::from_utf8(self.request_bytes(key).await?.into()).ok()
     }
 
     /// What the component tells of itself, once it answers at all; nothing, if it is of old. Cancel safe.
     pub(crate) async fn descriptor(&self) -> Descriptor {
         let key = descriptor::KEY;
-        let told = self.until_told(key, || self.ask_bytes(key)).await;
-        Descriptor::decode(told).unwrap_or_default()
+        let answer = self
+            .poll_until_answered(key, || self.request_bytes(key))
+            .await;
+        Descriptor::decode(answer).unwrap_or_default()
     }
 
-    /// Asks once for `key`. `None`: no answer, or an empty one, or none that is text.
-    pub(crate) async fn ask(&self, key: &str) -> Option<String> {
-        self.ask_for(key).await.filter(|text| !text.is_empty())
+    /// Requests the value of `key` once. `None` without an answer, or if the value is empty or not UTF-8.
+    pub(crate) async fn request_value(&self, key: &str) -> Option<String> {
+        self.request_text(key).await.filter(|text| !text.is_empty())
     }
 
-    /// Whether there is such a key, once the component answers at all: it sets all of its keys before
-    /// it answers the first. Cancel safe.
-    pub(crate) async fn has(&self, key: &str) -> bool {
-        let told = self.until_told(key, || self.ask_for(key)).await;
-        !told.is_empty()
+    /// Waits until the component answers, and returns whether it has a value for `key`. Cancel safe.
+    ///
+    /// A palm component sets all of its keys before it answers the first request.
+    pub(crate) async fn has_key(&self, key: &str) -> bool {
+        let answer = self
+            .poll_until_answered(key, || self.request_text(key))
+            .await;
+        !answer.is_empty()
     }
 
-    pub(super) async fn ask_address(&self, key: &str) -> Option<Address> {
-        let address: Address = self.ask(key).await?.parse().ok()?;
+    pub(super) async fn request_address(&self, key: &str) -> Option<Address> {
+        let address: Address = self.request_value(key).await?.parse().ok()?;
         Some(address.as_published_by(self.request.address()))
     }
 
-    /// The value of `key`, as soon as it is told. Cancel safe.
-    pub(crate) async fn tell(&self, key: &str) -> String {
-        self.until_told(key, || self.ask(key)).await
+    /// Waits until the component has a value for `key`, and returns it. Cancel safe.
+    pub(crate) async fn value(&self, key: &str) -> String {
+        self.poll_until_answered(key, || self.request_value(key))
+            .await
     }
 
-    pub(super) async fn until_told<T, F: Future<Output = Option<T>>>(
+    pub(super) async fn poll_until_answered<T, F: Future<Output = Option<T>>>(
         &self,
         key: &str,
-        ask: impl Fn() -> F,
+        request: impl Fn() -> F,
     ) -> T {
-        let told = async {
+        /// How soon a request without an answer or value is repeated.
+        const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+        let answer = async {
             loop {
-                if let Some(told) = ask().await {
-                    return told;
+                if let Some(answer) = request().await {
+                    return answer;
                 }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         };
         let unanswered = || match self.has_answered.load(Ordering::Relaxed) {
             true => format!("the component there has no `{key}`"),
             false => {
-                "it is connected, but does not answer: it is stopped or busy, or no palm component"
+                "it is connected, but does not answer: it is stopped, busy, or not a palm component"
                     .to_owned()
             }
         };
-        self.connecting.wait_for(told, unanswered).await
+        self.connecting.wait_for(answer, unanswered).await
     }
 }
 

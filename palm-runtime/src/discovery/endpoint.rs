@@ -81,10 +81,10 @@ impl Endpoint {
     /// The address, as soon as it is known. Cancel safe.
     pub(crate) async fn locate(&self) -> Result<Address, AddressError> {
         match self {
-            Self::Static(given) => given.clone(),
+            Self::Static(address) => address.clone(),
             Self::Discovered(directory, key) => {
-                let ask = || directory.ask_address(key);
-                Ok(directory.until_told(key, ask).await)
+                let request = || directory.request_address(key);
+                Ok(directory.poll_until_answered(key, request).await)
             }
         }
     }
@@ -93,7 +93,7 @@ impl Endpoint {
     pub(crate) async fn exists(&self) -> bool {
         match self {
             Self::Static(_) => true,
-            Self::Discovered(directory, key) => directory.has(key).await,
+            Self::Discovered(directory, key) => directory.has_key(key).await,
         }
     }
 
@@ -109,23 +109,23 @@ impl Endpoint {
             // The socket itself reconnects to an address that does not change.
             return None;
         };
-        let follow = follow(directory.clone(), key, peers, current, moved);
+        let follow = reconnect(directory.clone(), key, peers, current, moved);
         Some(AbortOnDropHandle::new(tokio::spawn(
             follow.in_current_span(),
         )))
     }
 }
 
-async fn follow(
+async fn reconnect(
     directory: Arc<Directory>,
     key: &str,
     peers: Peers,
     mut current: Address,
     moved: impl Fn(&Address),
 ) {
-    const INTERVAL: Duration = Duration::from_millis(500);
+    const POLL_INTERVAL: Duration = Duration::from_millis(500);
     loop {
-        match tokio::time::timeout(INTERVAL, peers.connected()).await {
+        match tokio::time::timeout(POLL_INTERVAL, peers.connected()).await {
             Ok(Ok(())) => {
                 if peers.disconnected().await.is_err() {
                     return;
@@ -136,17 +136,17 @@ async fn follow(
             Ok(Err(_)) => return,
             Err(_) => {}
         }
-        let Some(told) = directory.ask_address(key).await else {
+        let Some(found) = directory.request_address(key).await else {
             continue;
         };
-        if told != current {
-            tracing::info!("{key} has moved from `{current}` to `{told}`");
-            if let Err(error) = peers.move_to(&current, &told).await {
-                tracing::warn!(%error, "cannot follow");
+        if found != current {
+            tracing::info!(from = %current, to = %found, "reconnecting: {key} has changed");
+            if let Err(error) = peers.move_to(&current, &found).await {
+                tracing::warn!(%error, "cannot connect to the new {key}");
                 return;
             }
-            moved(&told);
-            current = told;
+            moved(&found);
+            current = found;
         }
     }
 }

@@ -111,8 +111,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_of_all_workers_are_listed_once() {
-        let offers = FunctionRegistry::default();
+    fn registry_lists_functions_of_all_workers_once() {
+        let registry = FunctionRegistry::default();
         let descriptor = |names: &[&str]| {
             let function = |name: &&str| Function {
                 name: (*name).to_owned(),
@@ -128,11 +128,11 @@ mod tests {
             let refused = None;
             Ok(RegistrationOutcome { is_new, refused })
         };
-        assert_eq!(offers.add(&descriptor(&["foo", "bar"])), added(true));
-        assert_eq!(offers.add(&descriptor(&["bar", "baz"])), added(true));
-        assert_eq!(offers.add(&descriptor(&["foo"])), added(false));
-        assert!(offers.add(&[0xff]).is_err());
-        let names: Vec<_> = offers.functions().keys().cloned().collect();
+        assert_eq!(registry.add(&descriptor(&["foo", "bar"])), added(true));
+        assert_eq!(registry.add(&descriptor(&["bar", "baz"])), added(true));
+        assert_eq!(registry.add(&descriptor(&["foo"])), added(false));
+        assert!(registry.add(&[0xff]).is_err());
+        let names: Vec<_> = registry.functions().keys().cloned().collect();
         assert_eq!(names, ["bar", "baz", "foo"]);
     }
 
@@ -152,19 +152,19 @@ mod tests {
     }
 
     #[test]
-    fn functions_beyond_the_limits_are_refused() {
-        let offers = FunctionRegistry::default();
+    fn registry_refuses_functions_above_its_limits() {
+        let registry = FunctionRegistry::default();
         let long = documented([0], MAX_FUNCTION_BYTES);
         let full = |functions| Some(RegistrationError::Full { functions });
-        let offered = offers.add(&long).unwrap();
-        assert_eq!((offered.is_new, offered.refused), (false, full(1)));
+        let outcome = registry.add(&long).unwrap();
+        assert_eq!((outcome.is_new, outcome.refused), (false, full(1)));
         let huge = documented([0], MAX_DESCRIPTOR_BYTES);
         assert!(matches!(
-            offers.add(&huge),
+            registry.add(&huge),
             Err(RegistrationError::TooLarge { .. })
         ));
         let bytes = || {
-            offers
+            registry
                 .functions()
                 .values()
                 .map(Message::encoded_len)
@@ -172,10 +172,10 @@ mod tests {
         };
         let mut refused = 0;
         for number in 0..100 {
-            let offered = offers.add(&documented([number], 60_000)).unwrap();
-            refused += usize::from(offered.refused.is_some());
+            let outcome = registry.add(&documented([number], 60_000)).unwrap();
+            refused += usize::from(outcome.refused.is_some());
         }
-        let listed = offers.functions().len();
+        let listed = registry.functions().len();
         assert!(
             bytes() <= MAX_BYTES && bytes() > MAX_BYTES - 60_100,
             "{}",
@@ -184,17 +184,17 @@ mod tests {
         assert_eq!(listed + refused, 100);
         // A function that is offered again with less returns its bytes.
         for number in 0..listed {
-            assert!(offers.add(&documented([number], 0)).unwrap().is_new);
+            assert!(registry.add(&documented([number], 0)).unwrap().is_new);
         }
         assert!(bytes() < 1000);
         let many = documented(0..MAX_FUNCTIONS + 10, 0);
-        assert_eq!(offers.add(&many).unwrap().refused, full(10));
-        assert_eq!(offers.functions().len(), MAX_FUNCTIONS);
+        assert_eq!(registry.add(&many).unwrap().refused, full(10));
+        assert_eq!(registry.functions().len(), MAX_FUNCTIONS);
     }
 
     #[test]
-    fn function_has_one_result_if_it_is_registered_so() {
-        let offers = FunctionRegistry::default();
+    fn registry_reports_functions_with_one_result() {
+        let registry = FunctionRegistry::default();
         let function = |name: &str, many| Function {
             name: name.to_owned(),
             many,
@@ -204,8 +204,8 @@ mod tests {
             functions: vec![function("one", false), function("several", true)],
             ..Descriptor::default()
         };
-        offers.add(&descriptor.encode_to_vec()).unwrap();
-        let has_one = ["one", "several", "unknown"].map(|name| offers.has_one_result(name));
+        registry.add(&descriptor.encode_to_vec()).unwrap();
+        let has_one = ["one", "several", "unknown"].map(|name| registry.has_one_result(name));
         assert_eq!(has_one, [true, false, false]);
     }
 }

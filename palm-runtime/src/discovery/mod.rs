@@ -17,4 +17,6 @@ pub(crate) use directory::{Directory, unfit};
 pub use endpoint::IntoAddress;
 pub(crate) use endpoint::{Endpoint, ParsedAddress};
 pub(crate) use function_registry::{FunctionRegistry, RegistrationError};
-pub(crate) use readiness::{READY_PREFIX, Readiness, STREAMS, ready_topic, until_in_place};
+pub(crate) use readiness::{
+    READY_PREFIX, Readiness, UPSTREAM_TIMEOUT, ready_topic, until_in_place,
+};

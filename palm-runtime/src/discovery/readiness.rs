@@ -11,11 +11,10 @@ use tokio::time::timeout;
 
 pub(crate) const READY_PREFIX: &[u8] = b"\0palm.ready.";
 
-/// A publisher of pylm says nothing; it has heard a subscription when it had this time for it.
-const SILENCE: Duration = Duration::from_millis(250);
-/// How long the streams that a publisher follows itself are waited for. One of several may be missing
-/// for good.
-pub(crate) const STREAMS: Duration = Duration::from_secs(2);
+/// A legacy publisher does not answer. Its subscription is taken to be active after this time.
+const LEGACY_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long a subscriber waits for the components upstream of its publisher, one of which may be missing for good.
+pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The topic that asks whether all that the subscriber `id` asked for before is in place.
 pub(crate) fn ready_topic(id: &str) -> Bytes {
@@ -50,13 +49,13 @@ impl Readiness {
     }
 }
 
-/// Waits until the publisher says that all is in place, or can be taken to mean that. Cancel safe.
-pub(crate) async fn until_in_place(mut said: watch::Receiver<Option<Readiness>>) {
-    let heard = timeout(SILENCE, said.wait_for(Option::is_some)).await;
-    if heard.is_ok_and(|heard| heard.is_ok_and(|said| *said == Some(Readiness::Heard))) {
-        let in_place = said.wait_for(|said| *said == Some(Readiness::InPlace));
-        if timeout(STREAMS, in_place).await.is_err() {
-            tracing::warn!("a component further on still waits for a stream that it follows");
+/// Waits until the publisher reports that it is connected upstream, or the timeouts have passed. Cancel safe.
+pub(crate) async fn until_in_place(mut readiness: watch::Receiver<Option<Readiness>>) {
+    let heard = timeout(LEGACY_TIMEOUT, readiness.wait_for(Option::is_some)).await;
+    if heard.is_ok_and(|heard| heard.is_ok_and(|readiness| *readiness == Some(Readiness::Heard))) {
+        let in_place = readiness.wait_for(|readiness| *readiness == Some(Readiness::InPlace));
+        if timeout(UPSTREAM_TIMEOUT, in_place).await.is_err() {
+            tracing::warn!("a component downstream is still not connected to its upstream");
         }
     }
 }
@@ -67,29 +66,29 @@ mod tests {
 
     use super::*;
 
-    async fn check(says: &[Readiness], after: Duration, waited: Duration) {
-        let (said, saying) = watch::channel(None);
+    async fn check(reports: &[Readiness], after: Duration, waited: Duration) {
+        let (readiness, reported) = watch::channel(None);
         let start = Instant::now();
-        let say = async {
-            for ready in says {
+        let report = async {
+            for ready in reports {
                 tokio::time::sleep(after).await;
-                said.send_replace(Some(*ready));
+                readiness.send_replace(Some(*ready));
             }
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = until_in_place(saying) => {}
-            () = say => {}
+            () = until_in_place(reported) => {}
+            () = report => {}
         }
         assert_eq!(start.elapsed().as_millis(), waited.as_millis());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_publisher_is_waited_for_as_long_as_it_makes_sense() {
+    async fn wait_for_a_publisher_is_bounded_by_its_answers() {
         let soon = Duration::from_millis(10);
         check(&[Readiness::InPlace], soon, soon).await;
         check(&[Readiness::Heard, Readiness::InPlace], soon, 2 * soon).await;
-        check(&[Readiness::Heard], soon, soon + STREAMS).await;
-        check(&[], soon, SILENCE).await;
+        check(&[Readiness::Heard], soon, soon + UPSTREAM_TIMEOUT).await;
+        check(&[], soon, LEGACY_TIMEOUT).await;
     }
 }

@@ -208,7 +208,7 @@ impl<C: Callable> Running<C> {
             if inlet.recv_many(&mut batch, pace.messages().min(most)).await == 0 {
                 break;
             }
-            inlet.let_in().await;
+            inlet.yield_to_senders().await;
             pends = false;
             // The end of one call is the begin of the next: one look at the clock for each.
             let mut now = Instant::now();

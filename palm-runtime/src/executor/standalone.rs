@@ -53,7 +53,7 @@ pub(crate) async fn standalone<C: Callable>(
         failures: None,
         log: false,
         part: "Executor".into(),
-        left: None,
+        remaining: None,
         stop,
     };
     (calls, executor.run(inlet, outlet))

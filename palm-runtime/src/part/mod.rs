@@ -92,10 +92,11 @@ pub trait Inbound: Send + 'static {
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
-    /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
-    /// component share a task, in which a message goes from one to the next without waking another thread;
-    /// outbound ones only where all parts are of this kind. Default: no.
-    fn only_passes_on(&self) -> bool {
+    /// Returns whether the part only forwards messages, and never blocks its thread for long. Default: no.
+    ///
+    /// Such parts of a component share a task, in which a message passes from one to the next without waking another
+    /// thread. Outbound parts share it only if all parts of the component are of this kind.
+    fn forwards_only(&self) -> bool {
         false
     }
 
@@ -167,10 +168,11 @@ pub trait Outbound: Send + 'static {
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
-    /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
-    /// component share a task, in which a message goes from one to the next without waking another thread;
-    /// outbound ones only where all parts are of this kind. Default: no.
-    fn only_passes_on(&self) -> bool {
+    /// Returns whether the part only forwards messages, and never blocks its thread for long. Default: no.
+    ///
+    /// Such parts of a component share a task, in which a message passes from one to the next without waking another
+    /// thread. Outbound parts share it only if all parts of the component are of this kind.
+    fn forwards_only(&self) -> bool {
         false
     }
 
@@ -235,10 +237,11 @@ pub trait Bypass: Send + 'static {
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
-    /// Whether it does nothing but pass messages on, and never keeps its thread for long. Such parts of a
-    /// component share a task, in which a message goes from one to the next without waking another thread;
-    /// outbound ones only where all parts are of this kind. Default: no.
-    fn only_passes_on(&self) -> bool {
+    /// Returns whether the part only forwards messages, and never blocks its thread for long. Default: no.
+    ///
+    /// Such parts of a component share a task, in which a message passes from one to the next without waking another
+    /// thread. Outbound parts share it only if all parts of the component are of this kind.
+    fn forwards_only(&self) -> bool {
         false
     }
 
@@ -691,8 +694,8 @@ pub struct Envelope {
     pub(crate) feedback: Option<oneshot::Sender<Bytes>>,
     /// Whether the hook `gather` is to see it: not where `scatter` failed.
     pub(crate) gathers: bool,
-    /// All of those that go on together, of which it is the first one.
-    pub(crate) together: Option<Box<Group>>,
+    /// The messages that travel as one, if there are several; `message` is the first of them.
+    pub(crate) group: Option<Box<Group>>,
 }
 
 impl Queued for Envelope {
@@ -703,7 +706,7 @@ impl Queued for Envelope {
     }
 
     fn usage(&self) -> Usage {
-        match &self.together {
+        match &self.group {
             Some(group) => Usage {
                 messages: group.len(),
                 bytes: group.bytes(),
@@ -716,7 +719,7 @@ impl Queued for Envelope {
     }
 
     fn split_to(&mut self, messages: usize) -> Option<Self> {
-        let group = self.together.as_mut()?;
+        let group = self.group.as_mut()?;
         if messages == 0 || messages >= group.len() {
             return None;
         }
@@ -726,7 +729,7 @@ impl Queued for Envelope {
         let first = std::mem::replace(&mut self.message, next);
         Some(Self {
             gathers: self.gathers,
-            ..Self::together(first, front, self.flow, self.since)
+            ..Self::from_group(first, front, self.flow, self.since)
         })
     }
 }
@@ -740,21 +743,21 @@ impl Envelope {
             since,
             feedback: None,
             gathers: true,
-            together: None,
+            group: None,
         }
     }
 
-    /// Messages that go the same way, of which this is the first one.
-    pub(crate) fn together(first: Message, group: Group, flow: Flow, since: Instant) -> Self {
+    /// Returns an envelope with several messages for the same route, of which `first` is the first.
+    pub(crate) fn from_group(first: Message, group: Group, flow: Flow, since: Instant) -> Self {
         Self {
-            together: Some(Box::new(group)),
+            group: Some(Box::new(group)),
             ..Self::new(first, flow, since)
         }
     }
 
-    /// Each of those that are together in an envelope of its own.
-    pub(crate) fn each(self, out: &mut Vec<Self>) {
-        let Some(group) = self.together else {
+    /// Appends an envelope for each message to `out`. Drops malformed messages.
+    pub(crate) fn split_into(self, out: &mut Vec<Self>) {
+        let Some(group) = self.group else {
             return out.push(self);
         };
         let messages = group.frames().filter_map(Message::read);
@@ -802,9 +805,9 @@ impl Inlet {
         let before = out.len();
         loop {
             let received = self.queue.recv_many(out, max.max(1)).await;
-            if out[before..].iter().any(|it| it.together.is_some()) {
+            if out[before..].iter().any(|it| it.group.is_some()) {
                 for envelope in out.split_off(before) {
-                    envelope.each(out);
+                    envelope.split_into(out);
                 }
             }
             if received == 0 || out.len() > before {
@@ -813,8 +816,8 @@ impl Inlet {
         }
     }
 
-    /// Takes up to `max` envelopes, of which those stay together that came so.
-    pub(crate) async fn recv_together(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
+    /// Waits for messages and appends up to `max` envelopes to `out`, without splitting groups.
+    pub(crate) async fn recv_groups(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
         self.queue.recv_values(out, max).await
     }
 
@@ -828,9 +831,8 @@ impl Inlet {
         self.queue.restore(rest);
     }
 
-    /// Lets those have their turn who waited for the room that was made, before code of a user's that may keep
-    /// the thread.
-    pub(crate) async fn let_in(&mut self) {
+    /// Yields to senders that wait for capacity, before user code that may block the thread.
+    pub(crate) async fn yield_to_senders(&mut self) {
         if self.queue.made_room() {
             tokio::task::yield_now().await;
         }
@@ -855,7 +857,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    const SPAN: Duration = Duration::from_millis(1);
+    const TARGET: Duration = Duration::from_millis(1);
 
     /// How many messages to take.
     pub(crate) fn messages(&self) -> usize {
@@ -864,7 +866,7 @@ impl Pace {
 
     /// Whether messages that were begun after such a time go back to the inlet.
     pub(crate) fn is_over(&self, elapsed: Duration) -> bool {
-        elapsed > Self::SPAN
+        elapsed > Self::TARGET
     }
 
     /// Of `taken` messages so many were handled, in this time.
@@ -885,12 +887,12 @@ pub struct Outlet {
     pub(crate) block: bool,
     pub(crate) log: bool,
     pub(crate) part: Arc<str>,
-    pub(crate) left: Option<Arc<AtomicU64>>,
+    pub(crate) remaining: Option<Arc<AtomicU64>>,
     pub(crate) stop: Stop,
 }
 
-/// What the router answers where there is no other answer.
-const DONE: Bytes = Bytes::from_static(b"1");
+/// The router's answer if the outbound part does not answer.
+const NO_ANSWER: Bytes = Bytes::from_static(b"1");
 
 impl Outlet {
     /// Gives one message on; waits while the queue is full. Returns the router's answer: that of the
@@ -913,7 +915,7 @@ impl Outlet {
             tracing::debug!(part = &*self.part, ?message, "message");
         }
         let Some(route) = &self.route else {
-            return DONE;
+            return NO_ANSWER;
         };
         let (feedback, answer) = if self.block {
             let (sender, receiver) = oneshot::channel();
@@ -932,7 +934,7 @@ impl Outlet {
         match answer {
             // No answer: the message came to nothing, e.g. a function that returns nothing.
             Some(answer) => answer.await.unwrap_or_default(),
-            None => DONE,
+            None => NO_ANSWER,
         }
     }
 
@@ -950,18 +952,18 @@ impl Outlet {
             gathers: false,
             ..Envelope::new(message, flow, since)
         };
-        self.give(route, envelope).await;
+        self.send_on(route, envelope).await;
     }
 
     /// Sends on a message that [`is_done`](Message::is_done), and that no part answers: along the ordinary
     /// route, so that it stays in order behind the messages that were sent before it.
     pub(crate) async fn send_done(&self, envelope: Envelope) {
         if let Some(route) = self.route.as_ref().or(self.failures.as_ref()) {
-            self.give(route, envelope).await;
+            self.send_on(route, envelope).await;
         }
     }
 
-    async fn give(&self, route: &queue::Sender<Envelope>, envelope: Envelope) {
+    async fn send_on(&self, route: &queue::Sender<Envelope>, envelope: Envelope) {
         if route.send(envelope).await.is_err() {
             self.warn_of_loss(1);
         }
@@ -1003,8 +1005,8 @@ impl Outlet {
         }
     }
 
-    /// How many messages of a flow there is capacity for; without limit where they go nowhere.
-    pub(crate) fn room(&self, flow: FlowKey) -> (usize, Option<Releases>) {
+    /// Returns for how many messages of a flow there is capacity; unlimited without a route.
+    pub(crate) fn capacity(&self, flow: FlowKey) -> (usize, Option<Releases>) {
         match &self.route {
             Some(route) => {
                 let (room, releases) = route.room(flow);
@@ -1028,7 +1030,7 @@ impl Outlet {
     }
 
     pub(crate) fn log_all(&self, batch: &[Envelope]) {
-        debug_assert!(!self.block, "nobody takes the answers");
+        debug_assert!(!self.block, "answers would be lost");
         if self.log {
             for Envelope { message, .. } in batch {
                 tracing::debug!(part = &*self.part, ?message, "message");
@@ -1036,15 +1038,19 @@ impl Outlet {
         }
     }
 
-    /// Whether so many messages can be given on together.
-    pub(crate) fn takes_together(&self, messages: usize) -> bool {
+    /// Returns whether a group of `messages` messages can be sent without splitting it.
+    pub(crate) fn can_send_group(&self, messages: usize) -> bool {
         !self.log && !self.block && self.has_route() && messages <= self.limit() / 2
     }
 
     fn warn_of_loss(&self, messages: usize) {
         // The part behind ended before its time; the component stops, and says why.
         let part = &*self.part;
-        tracing::warn!(part, messages, "lost: the next part has ended");
+        tracing::warn!(
+            part,
+            messages,
+            "dropping messages: the downstream part has ended"
+        );
     }
 
     /// Whether there is a part behind.
@@ -1062,18 +1068,21 @@ impl Outlet {
         self.stop.stopped().await;
     }
 
-    /// How many more messages the component takes before it stops by itself.
-    pub(crate) fn left(&self) -> usize {
-        let left = self.left.as_ref().map(|left| left.load(Ordering::Relaxed));
+    /// Returns how many more messages the component accepts before it stops by itself.
+    pub(crate) fn remaining(&self) -> usize {
+        let left = self
+            .remaining
+            .as_ref()
+            .map(|left| left.load(Ordering::Relaxed));
         left.map_or(usize::MAX, |left| {
             usize::try_from(left).unwrap_or(usize::MAX)
         })
     }
 
-    /// Takes up to `wanted` of the messages that are [`left`](Self::left), and tells how many. When
-    /// the last one is taken the component begins to stop.
-    pub(crate) fn take(&self, wanted: usize) -> usize {
-        let Some(left) = &self.left else {
+    /// Deducts up to `wanted` messages from those [`remaining`](Self::remaining), and returns how many. Stops the
+    /// component when none remain.
+    pub(crate) fn take_remaining(&self, wanted: usize) -> usize {
+        let Some(left) = &self.remaining else {
             return wanted;
         };
         let wanted = wanted as u64;

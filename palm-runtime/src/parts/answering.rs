@@ -16,17 +16,17 @@ use crate::message::Message;
 use crate::part::{InboundHooks, Outlet};
 use crate::socket::{Frames, SocketClosed};
 
-/// Requests that wait for their answers at once; further ones wait where they come from.
-const CONCURRENCY: usize = 1000;
+/// The most requests that wait for an answer at once. Further ones wait in the socket.
+const MAX_REQUESTS: usize = 1000;
 
 /// How long an answer may take where nothing else is said.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a request is answered that has no answer of its own.
-const NONE: Bytes = Bytes::from_static(b"0");
+/// The answer to a request without a result.
+const NO_ANSWER: Bytes = Bytes::from_static(b"0");
 
 /// A source of requests.
-pub(super) trait Requests: Send {
+pub(super) trait RequestSource: Send {
     type Responder: Respond + Send;
 
     /// Waits for the next one. Cancel safe.
@@ -37,22 +37,22 @@ pub(super) trait Requests: Send {
 
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Handled {
+pub(super) enum RequestOutcome {
     Answered,
     /// It is no message.
     Malformed,
     /// A hook failed on it.
     Failed,
-    /// There was no answer in time.
-    Late,
-    /// Its peer has gone and waits no longer.
+    /// No answer within the timeout.
+    TimedOut,
+    /// The peer has disconnected.
     Abandoned,
 }
 
 /// Where the answer to one request goes.
 pub(super) trait Respond {
-    /// Tells whether the peer takes it.
-    fn respond(self, answer: Bytes, handled: Handled) -> bool;
+    /// Sends the answer. Returns `false` if the peer does not read its answers.
+    fn respond(self, answer: Bytes, handled: RequestOutcome) -> bool;
 
     /// Waits until the peer is gone, if that can be known. Cancel safe.
     fn gone(&mut self) -> impl Future<Output = ()> + Send {
@@ -60,8 +60,8 @@ pub(super) trait Respond {
     }
 }
 
-/// What answers requests.
-pub(super) struct Answering<H> {
+/// The request loop of an inbound part with the hooks `H`.
+pub(super) struct RequestLoop<H> {
     pub(super) hooks: H,
     /// How long a request may take once it has been taken.
     pub(super) answer_timeout: Duration,
@@ -69,12 +69,15 @@ pub(super) struct Answering<H> {
     pub(super) outlet: Outlet,
 }
 
-impl<H: InboundHooks> Answering<H> {
-    /// Takes requests until the component stops, and waits for the answers to those that it has.
-    pub(super) async fn run<R: Requests>(mut self, requests: &mut R) -> Result<(), SocketClosed> {
+impl<H: InboundHooks> RequestLoop<H> {
+    /// Receives requests until the component stops, and waits for the answers to those that it has.
+    pub(super) async fn run<R: RequestSource>(
+        mut self,
+        requests: &mut R,
+    ) -> Result<(), SocketClosed> {
         let outlet = self.outlet.clone();
         let mut waiting = FuturesUnordered::new();
-        while outlet.left() > 0 {
+        while outlet.remaining() > 0 {
             let (frames, responder) = tokio::select! {
                 biased;
                 () = outlet.stopped() => break,
@@ -82,19 +85,19 @@ impl<H: InboundHooks> Answering<H> {
                     self.answer(answer, handled, responder);
                     continue;
                 }
-                request = requests.recv(), if waiting.len() < CONCURRENCY => request?,
+                request = requests.recv(), if waiting.len() < MAX_REQUESTS => request?,
             };
             let mut responder = responder;
-            outlet.take(1);
+            outlet.take_remaining(1);
             let bytes = frames.iter().map(Bytes::len).sum();
             self.opened.counters.count(1, bytes);
             let since = Instant::now();
-            let mut message = match one_message(&frames) {
+            let mut message = match decode_request(&frames) {
                 Ok(message) => message,
                 Err(cause) => {
                     self.opened.counters.count_error();
-                    tracing::warn!("a peer sent what is no message: {cause}");
-                    self.answer(NONE, Handled::Malformed, responder);
+                    tracing::warn!("a peer sent a malformed request: {cause}");
+                    self.answer(NO_ANSWER, RequestOutcome::Malformed, responder);
                     continue;
                 }
             };
@@ -103,9 +106,9 @@ impl<H: InboundHooks> Answering<H> {
                 let flow = flow_of(&message);
                 let answer = scatter(&mut self.hooks, context, message, flow, &outlet, since);
                 let (answer, handled) = match timeout(self.answer_timeout, answer).await {
-                    Ok(Ok(answer)) => (answer, Handled::Answered),
-                    Ok(Err(())) => (NONE, Handled::Failed),
-                    Err(_) => (NONE, Handled::Late),
+                    Ok(Ok(answer)) => (answer, RequestOutcome::Answered),
+                    Ok(Err(())) => (NO_ANSWER, RequestOutcome::Failed),
+                    Err(_) => (NO_ANSWER, RequestOutcome::TimedOut),
                 };
                 self.answer(answer, handled, responder);
             } else {
@@ -116,11 +119,11 @@ impl<H: InboundHooks> Answering<H> {
                     let (answer, handled) = tokio::select! {
                         biased;
                         answer = answer => match answer {
-                            Ok(answer) => (answer, Handled::Answered),
-                            Err(_) => (NONE, Handled::Late),
+                            Ok(answer) => (answer, RequestOutcome::Answered),
+                            Err(_) => (NO_ANSWER, RequestOutcome::TimedOut),
                         },
                         // Dropping the answer's receiver cancels the call.
-                        () = responder.gone() => (NONE, Handled::Abandoned),
+                        () = responder.gone() => (NO_ANSWER, RequestOutcome::Abandoned),
                     };
                     (answer, handled, responder)
                 });
@@ -132,13 +135,13 @@ impl<H: InboundHooks> Answering<H> {
         Ok(())
     }
 
-    fn answer(&mut self, feedback: Bytes, handled: Handled, responder: impl Respond) {
-        if handled == Handled::Late {
+    fn answer(&mut self, feedback: Bytes, handled: RequestOutcome, responder: impl Respond) {
+        if handled == RequestOutcome::TimedOut {
             self.opened.counters.count_error();
             let waited = self.answer_timeout;
-            tracing::warn!("a request had no answer within {waited:?}");
+            tracing::warn!("answering a request with `0`: no result within {waited:?}");
         }
-        if handled == Handled::Abandoned {
+        if handled == RequestOutcome::Abandoned {
             return;
         }
         handle_feedback(&mut self.hooks, &feedback);
@@ -146,20 +149,20 @@ impl<H: InboundHooks> Answering<H> {
         let (answer, handled) = match std::panic::catch_unwind(hook) {
             Ok(answer) => (answer, handled),
             Err(_) => {
-                tracing::error!("reply_feedback panicked");
-                (NONE, Handled::Failed)
+                tracing::error!("`reply_feedback` panicked");
+                (NO_ANSWER, RequestOutcome::Failed)
             }
         };
         if !responder.respond(answer, handled) {
             self.opened.counters.count_dropped(1);
-            tracing::warn!("a peer reads none of its replies; one is lost");
+            tracing::warn!("dropping a reply: the peer does not read its replies");
         }
     }
 }
 
-fn one_message(frames: &[Bytes]) -> Result<Message, String> {
+fn decode_request(frames: &[Bytes]) -> Result<Message, String> {
     match frames {
         [frame] => Message::decode(frame.clone()).map_err(|error| chain(&error)),
-        frames => Err(format!("it has {} frames", frames.len())),
+        frames => Err(format!("it has {} frames instead of one", frames.len())),
     }
 }

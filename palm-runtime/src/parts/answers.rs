@@ -12,16 +12,16 @@ use crate::message::{Group, Message};
 /// Inbound parts that are registered with `block`, by the id of their message. There are no more than
 /// such parts have requests, and some that were given up.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct PendingReplies {
     waiting: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
     /// Whether anybody ever has: then results are looked at.
     any: AtomicBool,
 }
 
-/// How many may wait before those that were given up are looked for.
-const MANY: usize = 4096;
+/// The number of requests above which abandoned ones are removed.
+const SWEEP_THRESHOLD: usize = 4096;
 
-impl Answers {
+impl PendingReplies {
     fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, oneshot::Sender<Bytes>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -29,7 +29,7 @@ impl Answers {
     pub(super) fn expect(&self, message: &Message, answer: oneshot::Sender<Bytes>) {
         self.any.store(true, Ordering::Release);
         let mut waiting = self.waiting();
-        if waiting.len() >= MANY {
+        if waiting.len() >= SWEEP_THRESHOLD {
             waiting.retain(|_, answer| !answer.is_closed());
         }
         waiting.insert(message.cache().to_owned(), answer);

@@ -111,13 +111,13 @@ impl<H: BypassInbound> Bypass for RepBypassService<H> {
                 Outcome::Nothing => Bytes::new(),
                 Outcome::Failed(failure) => {
                     opened.counters.count_error();
-                    tracing::error!("recv {failure}: {}", failure.chain());
+                    tracing::error!("`recv` {failure}: {}", failure.chain());
                     Bytes::new()
                 }
             };
             if responder.reply(answer).is_err() {
                 opened.counters.count_dropped(1);
-                tracing::warn!("a peer reads none of its replies; one is lost");
+                tracing::warn!("dropping a reply: the peer does not read its replies");
             }
         }
         reply.close(stop.linger()).await;
@@ -205,7 +205,7 @@ impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
                 opened.counters.count(1, body.len());
                 if let Outcome::Failed(failure) = recv(&mut self.hooks, body).await {
                     opened.counters.count_error();
-                    tracing::error!("recv {failure}: {}", failure.chain());
+                    tracing::error!("`recv` {failure}: {}", failure.chain());
                 }
             }
         }

@@ -77,7 +77,7 @@ impl CancelConnection {
 }
 
 impl Bypass for CancelConnection {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 

@@ -31,10 +31,10 @@ use crate::stop::{FLUSH_TIMEOUT, Stop};
 /// How many bytes a list of cancelled calls has at most. Clients remember 4096 calls.
 const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
 
-/// Requests that are carried out at once, and that wait here for that; further ones are dropped, and their
-/// peers ask again. (They cannot wait in the socket, where links would have to wait behind them.)
-const CONCURRENCY: usize = 256;
-const WAITING: usize = 10_000;
+/// The most requests that run at once, and that wait for it. Further ones are dropped, and their peers ask again. They
+/// cannot wait in the socket, since messages of links would wait as well.
+const MAX_RUNNING_REQUESTS: usize = 256;
+const MAX_WAITING_REQUESTS: usize = 10_000;
 
 /// How many bytes of requests are kept until their replies are made, those of watchers included. One connection has
 /// at most four times what is free.
@@ -49,12 +49,11 @@ const MAX_REPLY_BYTES: usize = 512 * 1024 * 1024;
 /// Smaller replies are not counted: the queue of a connection has at most 1000 of them.
 const SMALL_REPLY: usize = 256;
 
-/// A tick that comes so late shows that this process was stopped, or its thread held by a method.
-const HELD: Duration = Duration::from_millis(500);
+/// A tick that is this late shows that the process was stopped, or its thread blocked by a method.
+const LATE_TICK: Duration = Duration::from_millis(500);
 
-/// Watchers that may wait at once for a change, besides; further ones are answered at once and come
-/// back after a second.
-const WATCHERS: usize = 1024;
+/// The most watchers that wait for a change at once. Further ones are answered at once and ask again after a second.
+const MAX_WATCHERS: usize = 1024;
 
 /// Answers requests for the component's keys: its configuration, and whatever was set. Announced as
 /// `db_address`. Beside a [`WorkerPushService`](crate::parts::WorkerPushService) and a
@@ -83,11 +82,11 @@ const WATCHERS: usize = 1024;
 #[derive(Debug)]
 pub struct CacheService {
     address: ParsedAddress,
-    opened: Option<Opened>,
+    opened: Option<OpenCacheService>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenCacheService {
     reply: Reply,
     store: Arc<ComponentStore>,
     shared: Arc<ComponentState>,
@@ -105,7 +104,7 @@ impl CacheService {
 }
 
 impl Bypass for CacheService {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -118,7 +117,7 @@ impl Bypass for CacheService {
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("db_address", &bound);
         setup.shared.links.serve_on(reply.sender());
-        self.opened = Some(Opened {
+        self.opened = Some(OpenCacheService {
             reply,
             store: setup.store.clone(),
             shared: setup.shared.clone(),
@@ -128,7 +127,7 @@ impl Bypass for CacheService {
     }
 
     async fn run(self, stop: Stop) -> Result<(), BoxError> {
-        let Opened {
+        let OpenCacheService {
             mut reply,
             store,
             shared,
@@ -139,7 +138,7 @@ impl Bypass for CacheService {
         let links = &shared.links;
         let repeated = &Repeated::default();
         let requests = Budget::new(MAX_REQUEST_BYTES);
-        let replies = &Replies {
+        let replies = &ReplySender {
             budget: Budget::new(MAX_REPLY_BYTES),
             log: Mutex::default(),
             counters,
@@ -156,7 +155,7 @@ impl Bypass for CacheService {
         let mut ticked = Instant::now();
         let mut trimmer = Trimmer::default();
         loop {
-            let received = if running.len() < CONCURRENCY && !waiting.is_empty() {
+            let received = if running.len() < MAX_RUNNING_REQUESTS && !waiting.is_empty() {
                 waiting.pop_front()
             } else {
                 tokio::select! {
@@ -164,7 +163,7 @@ impl Bypass for CacheService {
                     () = stop.stopped() => break,
                     Some(waits) = running.next() => {
                         if let Some((poll, request)) = waits {
-                            if watching.len() < WATCHERS {
+                            if watching.len() < MAX_WATCHERS {
                                 watching.push(watch(poll, request, store, replies, &stop));
                             } else {
                                 replies.send(request.responder, poll.crowded());
@@ -180,7 +179,7 @@ impl Bypass for CacheService {
                         None
                     }
                     _ = ticks.tick(), if departures.is_some() => {
-                        if std::mem::replace(&mut ticked, Instant::now()).elapsed() > HELD {
+                        if std::mem::replace(&mut ticked, Instant::now()).elapsed() > LATE_TICK {
                             links.was_held();
                         }
                         if trimmer.is_due(links.take_ended(), ticked) {
@@ -196,14 +195,14 @@ impl Bypass for CacheService {
                     request = reply.recv_or_other(is_header, &mut others) => {
                         let request = request?;
                         request.and_then(|(frames, responder)| {
-                            let request = Pending::new(frames, responder, &requests);
+                            let request = PendingRequest::new(frames, responder, &requests);
                             if request.is_none() {
                                 counters.count_dropped(1);
                                 if let Some(times) = dropped_log.record(Instant::now()) {
                                     tracing::warn!(
                                         times,
                                         limit_bytes = MAX_REQUEST_BYTES,
-                                        "dropping cache requests: too many bytes of requests are kept"
+                                        "dropping cache requests: the byte budget of requests is exhausted"
                                     );
                                 }
                             }
@@ -224,8 +223,8 @@ impl Bypass for CacheService {
             let Some(request) = received else {
                 continue;
             };
-            if running.len() >= CONCURRENCY {
-                if waiting.len() < WAITING {
+            if running.len() >= MAX_RUNNING_REQUESTS {
+                if waiting.len() < MAX_WAITING_REQUESTS {
                     waiting.push_back(request);
                 } else {
                     counters.count_dropped(1);
@@ -249,9 +248,9 @@ impl Bypass for CacheService {
                         let mut log = refusal_log.lock().unwrap_or_else(PoisonError::into_inner);
                         if let ServiceError::Cache(CacheError::Store(_)) = error {
                             // The component has logged that its store fails.
-                            tracing::debug!("a cache request was not carried out: {cause}");
+                            tracing::debug!("a cache request failed: {cause}");
                         } else if log.record(Instant::now(), &cause).is_some() {
-                            tracing::warn!("a cache request was not carried out: {cause}");
+                            tracing::warn!("a cache request failed: {cause}");
                         }
                         reply
                     }
@@ -304,11 +303,11 @@ async fn handle(
     let Some(verb) = ControlVerb::parse(service::verb(&message)?) else {
         return service::handle(store, state, repeated, &message).await;
     };
-    let carried_out = match verb {
+    let outcome = match verb {
         ControlVerb::Cancel => cancel(state, message.payload()),
         ControlVerb::Offer => register(store, state, message.payload()).await,
     };
-    match carried_out {
+    match outcome {
         Ok(reply) => Ok(Handled::Reply(reply)),
         Err(error) => Err(ServiceError::Control(error.into()).into()),
     }
@@ -371,9 +370,9 @@ impl LiveKeys for ComponentState {
 /// Answers a watcher when something has changed, or it has waited long enough, or the component stops.
 async fn watch(
     poll: Poll,
-    request: Pending,
+    request: PendingRequest,
     store: &ComponentStore,
-    replies: &Replies<'_>,
+    replies: &ReplySender<'_>,
     stop: &Stop,
 ) {
     let answer = poll.answer(store, stop.stopped()).await;
@@ -382,14 +381,14 @@ async fn watch(
 
 /// A request that has no reply yet.
 #[derive(Debug)]
-struct Pending {
+struct PendingRequest {
     frames: Frames,
     responder: Responder,
     _reservation: Reservation<Bytes>,
 }
 
-impl Pending {
-    /// `None`: too many bytes of requests are kept.
+impl PendingRequest {
+    /// Returns `None` if the byte budget of requests is exhausted.
     fn new(frames: Frames, responder: Responder, requests: &Budget<Bytes>) -> Option<Self> {
         let envelope = responder.envelope();
         let frame_bytes = |frames: &[Bytes]| frames.iter().map(Bytes::len).sum::<usize>();
@@ -408,14 +407,14 @@ fn peer(envelope: &[Bytes]) -> Bytes {
     envelope.first().cloned().unwrap_or_default()
 }
 
-/// Sends replies, as far as peers read them.
-struct Replies<'a> {
+/// Sends replies, and drops those of peers that do not read them.
+struct ReplySender<'a> {
     budget: Budget<Bytes>,
     log: Mutex<LimitLog>,
     counters: &'a PartCounters,
 }
 
-impl Replies<'_> {
+impl ReplySender<'_> {
     fn send(&self, responder: Responder, reply: Bytes) {
         let reply = match reply.len() {
             0..SMALL_REPLY => Some(reply),

@@ -16,30 +16,29 @@ use crate::socket::Subscriber;
 
 /// How long an answer waits for a new subscription, unless what is held waits for less.
 pub(super) const STALE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How many answers, and how many bytes of them, wait under one topic: of more, none is dropped, but
-/// the doubt ends, so that a slow subscriber slows its stream.
-const ANSWERS: usize = 1000;
-const BYTES: usize = 1024 * 1024;
-/// Two calls of a client that makes new connections are farther apart than this.
-const NEXT_CALL: Duration = Duration::from_micros(200);
+/// The most answers and bytes that are withheld under one topic. Above them the subscription counts as lasting, so
+/// that a slow subscriber slows down its stream.
+const MAX_WITHHELD_ANSWERS: usize = 1000;
+const MAX_WITHHELD_BYTES: usize = 1024 * 1024;
+/// The shortest interval between two calls of a client that makes new connections for each.
+const MIN_CALL_INTERVAL: Duration = Duration::from_micros(200);
 
-/// How often callers have come or gone; `None` where that is not known, since they call another
-/// component.
-pub(super) type Arrivals = Option<u64>;
+/// A number that changes when a caller connects or disconnects; `None` if callers connect to another component.
+pub(super) type CallerGeneration = Option<u64>;
 
 /// The last answer under a topic.
 #[derive(Debug)]
-struct Last {
+struct LastAnswer {
     at: Instant,
-    arrivals: Arrivals,
+    caller_generation: CallerGeneration,
     recipients: SmallVec<[u64; 2]>,
-    /// They stay for further answers.
-    stay: bool,
-    /// What waits.
-    waiting: Option<Waiting>,
+    /// Whether the recipients keep their subscription for further answers.
+    is_lasting: bool,
+    /// The answers that are withheld since.
+    withheld: Option<WithheldAnswers>,
 }
 
-impl Last {
+impl LastAnswer {
     fn is_all_of(&self, subscribers: &[Subscriber]) -> bool {
         let known = |subscriber: &Subscriber| self.recipients.contains(&subscriber.peer);
         subscribers.iter().all(known)
@@ -48,7 +47,7 @@ impl Last {
 
 /// The answers that wait under a topic.
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
+struct WithheldAnswers {
     until: Instant,
     answers: usize,
     bytes: usize,
@@ -56,34 +55,35 @@ struct Waiting {
 
 /// The last answers, and the topics whose answers wait.
 #[derive(Debug, Default)]
-pub(super) struct Doubts {
-    answered: HashMap<ByteString, Last>,
+pub(super) struct StaleSubscriptions {
+    answered: HashMap<ByteString, LastAnswer>,
     waiting: VecDeque<(Instant, ByteString)>,
 }
 
-impl Doubts {
-    /// Whether an answer to exactly `topic` may be meant for none of its `subscribers`.
-    pub(super) fn about(
+impl StaleSubscriptions {
+    /// Returns whether all `subscribers` of exactly `topic` may be stale, so that an answer has to be withheld.
+    pub(super) fn is_suspect(
         &self,
         now: Instant,
         topic: &str,
         subscribers: &[Subscriber],
-        arrivals: Arrivals,
+        caller_generation: CallerGeneration,
     ) -> bool {
         let Some(last) = self.answered.get(topic) else {
             return false;
         };
-        let may_have_come = arrivals.is_none() || arrivals != last.arrivals;
-        !last.stay
+        let may_have_come =
+            caller_generation.is_none() || caller_generation != last.caller_generation;
+        !last.is_lasting
             && may_have_come
-            && now.duration_since(last.at) > NEXT_CALL
+            && now.duration_since(last.at) > MIN_CALL_INTERVAL
             && last.is_all_of(subscribers)
     }
 
-    /// An answer of `len` bytes to `topic`, which is in doubt, waits, until that.
-    pub(super) fn wait(&mut self, until: Instant, topic: ByteString, len: usize) {
+    /// Records that an answer of `len` bytes to `topic` is withheld until `until`.
+    pub(super) fn withhold(&mut self, until: Instant, topic: ByteString, len: usize) {
         if let Some(last) = self.answered.get_mut(&topic) {
-            last.waiting = Some(Waiting {
+            last.withheld = Some(WithheldAnswers {
                 until,
                 answers: 1,
                 bytes: len,
@@ -92,20 +92,21 @@ impl Doubts {
         }
     }
 
-    /// A further answer of `len` bytes to `topic` is there. Whether the doubt ends with it.
-    pub(super) fn has_enough(&mut self, topic: &str, len: usize) -> bool {
+    /// Adds a further answer of `len` bytes to the withheld ones of `topic`. Returns whether they exceed the bounds and
+    /// must be published.
+    pub(super) fn add_withheld(&mut self, topic: &str, len: usize) -> bool {
         let Some(last) = self.answered.get_mut(topic) else {
             return false;
         };
-        let Some(waiting) = &mut last.waiting else {
+        let Some(waiting) = &mut last.withheld else {
             return false;
         };
         waiting.answers += 1;
         waiting.bytes += len;
-        let enough = waiting.answers > ANSWERS || waiting.bytes > BYTES;
+        let enough = waiting.answers > MAX_WITHHELD_ANSWERS || waiting.bytes > MAX_WITHHELD_BYTES;
         if enough {
-            last.waiting = None;
-            last.stay = true;
+            last.withheld = None;
+            last.is_lasting = true;
         }
         enough
     }
@@ -121,42 +122,42 @@ impl Doubts {
             // Else a new subscription, or nobody any more, has made an end of the doubt.
             if let Some(last) = self.answered.get_mut(&topic)
                 && last
-                    .waiting
+                    .withheld
                     .take_if(|waiting| waiting.until == until)
                     .is_some()
             {
-                last.stay = true;
+                last.is_lasting = true;
                 return Some(topic);
             }
         }
         None
     }
 
-    /// An answer to exactly `topic` goes to `recipients`.
-    pub(super) fn answered(
+    /// Records that an answer to exactly `topic` was sent to `recipients`.
+    pub(super) fn record_answer(
         &mut self,
         now: Instant,
         topic: &ByteString,
         recipients: &[Subscriber],
-        arrivals: Arrivals,
+        caller_generation: CallerGeneration,
     ) {
         let peers = recipients.iter().map(|recipient| recipient.peer);
         // In place, since most answers follow one under the same topic.
         if let Some(last) = self.answered.get_mut(topic) {
-            last.stay &= last.is_all_of(recipients);
-            last.waiting = None;
+            last.is_lasting &= last.is_all_of(recipients);
+            last.withheld = None;
             last.at = now;
-            last.arrivals = arrivals;
+            last.caller_generation = caller_generation;
             last.recipients.clear();
             last.recipients.extend(peers);
             return;
         }
-        let last = Last {
+        let last = LastAnswer {
             at: now,
-            arrivals,
+            caller_generation,
             recipients: peers.collect(),
-            stay: false,
-            waiting: None,
+            is_lasting: false,
+            withheld: None,
         };
         self.answered.insert(topic.clone(), last);
     }
@@ -171,47 +172,47 @@ impl Doubts {
 mod tests {
     use super::*;
 
-    /// Answers under one topic, each with the milliseconds when it is there, how many callers have come
-    /// by then, and who is subscribed; and which of them are in doubt.
-    fn check(answers: &[(u64, Arrivals, &[u64])], expected: &[bool]) {
+    /// Publishes answers under one topic, each with its time in milliseconds, the generation of callers and the
+    /// subscribers. `expected` says which of them are withheld.
+    fn check(answers: &[(u64, CallerGeneration, &[u64])], expected: &[bool]) {
         let start = Instant::now();
-        let mut doubts = Doubts::default();
+        let mut stale = StaleSubscriptions::default();
         let topic = ByteString::from("topic");
         let mut found = Vec::new();
-        for &(millis, arrivals, peers) in answers {
+        for &(millis, caller_generation, peers) in answers {
             let now = start + Duration::from_millis(millis);
-            while doubts.expire(now).is_some() {
+            while stale.expire(now).is_some() {
                 let subscribers = [Subscriber {
                     peer: 1,
                     connected: start,
                 }];
-                doubts.answered(now, &topic, &subscribers, arrivals);
+                stale.record_answer(now, &topic, &subscribers, caller_generation);
             }
             let subscriber = |&peer| Subscriber {
                 peer,
                 connected: start,
             };
             let subscribers: Vec<_> = peers.iter().map(subscriber).collect();
-            let doubtful = doubts.about(now, &topic, &subscribers, arrivals);
-            found.push(doubtful);
-            if doubtful {
-                doubts.wait(now + STALE_TIMEOUT, topic.clone(), 10);
+            let suspect = stale.is_suspect(now, &topic, &subscribers, caller_generation);
+            found.push(suspect);
+            if suspect {
+                stale.withhold(now + STALE_TIMEOUT, topic.clone(), 10);
             } else {
-                doubts.answered(now, &topic, &subscribers, arrivals);
+                stale.record_answer(now, &topic, &subscribers, caller_generation);
             }
         }
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn an_answer_for_a_subscription_that_had_one_is_in_doubt() {
+    fn subscription_with_an_earlier_answer_is_suspect_once_callers_have_changed() {
         check(&[(0, Some(1), &[1]), (5, Some(2), &[1])], &[false, true]);
         check(&[(0, None, &[1]), (5, None, &[1])], &[false, true]);
     }
 
     #[test]
-    fn with_a_new_subscription_there_is_no_doubt() {
-        let answers: &[(u64, Arrivals, &[u64])] = &[
+    fn new_subscription_is_not_suspect() {
+        let answers: &[(u64, CallerGeneration, &[u64])] = &[
             (0, Some(1), &[1]),
             (5, Some(2), &[1, 2]),
             (9, Some(3), &[3]),
@@ -220,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_many_answers_is_not_in_doubt() {
+    fn subscription_is_not_suspect_for_several_answers_of_one_call() {
         check(&[(0, None, &[1]), (0, None, &[1])], &[false, false]);
         check(&[(0, Some(1), &[1]), (5, Some(1), &[1])], &[false, false]);
     }
 
     #[test]
-    fn a_doubt_ends_with_a_new_subscription() {
-        let answers: &[(u64, Arrivals, &[u64])] = &[
+    fn new_subscription_replaces_a_suspect_one() {
+        let answers: &[(u64, CallerGeneration, &[u64])] = &[
             (0, None, &[1]),
             (5, None, &[1]),
             (10, None, &[2]),
@@ -238,28 +239,28 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_ends_when_much_waits() {
-        let doubtful = || {
-            let mut doubts = Doubts::default();
+    fn withheld_answers_are_published_above_their_bounds() {
+        let suspect = || {
+            let mut stale = StaleSubscriptions::default();
             let subscribers = [Subscriber {
                 peer: 1,
                 connected: Instant::now(),
             }];
-            doubts.answered(Instant::now(), &"topic".into(), &subscribers, None);
-            doubts.wait(Instant::now() + STALE_TIMEOUT, "topic".into(), 1000);
-            doubts
+            stale.record_answer(Instant::now(), &"topic".into(), &subscribers, None);
+            stale.withhold(Instant::now() + STALE_TIMEOUT, "topic".into(), 1000);
+            stale
         };
-        let mut doubts = doubtful();
-        assert!((2..=1000).all(|_| !doubts.has_enough("topic", 10)));
-        assert!(doubts.has_enough("topic", 10));
-        assert!(!doubts.has_enough("topic", 10));
-        assert!(doubtful().has_enough("topic", BYTES));
-        assert!(!doubtful().has_enough("other", BYTES));
+        let mut stale = suspect();
+        assert!((2..=1000).all(|_| !stale.add_withheld("topic", 10)));
+        assert!(stale.add_withheld("topic", 10));
+        assert!(!stale.add_withheld("topic", 10));
+        assert!(suspect().add_withheld("topic", MAX_WITHHELD_BYTES));
+        assert!(!suspect().add_withheld("other", MAX_WITHHELD_BYTES));
     }
 
     #[test]
-    fn who_stays_is_in_doubt_once() {
-        let answers: &[(u64, Arrivals, &[u64])] = &[
+    fn lasting_subscription_is_suspect_only_once() {
+        let answers: &[(u64, CallerGeneration, &[u64])] = &[
             (0, None, &[1]),
             (5, None, &[1]),
             (600, None, &[1]),

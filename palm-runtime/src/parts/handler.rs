@@ -98,7 +98,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
         let mut batch = Vec::new();
         let mut pace = Pace::default();
         while inlet.recv_many(&mut batch, pace.messages()).await > 0 {
-            inlet.let_in().await;
+            inlet.yield_to_senders().await;
             let (begin, taken) = (Instant::now(), batch.len());
             let mut handled = 0;
             let mut envelopes = batch.drain(..);
@@ -116,7 +116,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                 let share = share.map(|share| (Split::new(share), message.client_topic()));
                 let context = Context::new(context.clone(), message);
                 let mut answer = Bytes::new();
-                let mut yielded = Yielded {
+                let mut emitted = HandlerEmit {
                     to: EmitToOutlet {
                         outlet: &outlet,
                         flow,
@@ -128,7 +128,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     count: 0,
                 };
                 let message = context.message().clone();
-                let mut emit = Emit::new(&mut yielded);
+                let mut emit = Emit::new(&mut emitted);
                 let handled = if is_done {
                     // An earlier step failed, or has no more to give: this one is left out.
                     emit.send(message).await;
@@ -141,11 +141,11 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                     counters.count_error();
                     log_failure(context.message(), &failure);
                     let failed = context.message().clone().failed(context.name(), &failure);
-                    Emit::new(&mut yielded).send(failed).await;
+                    Emit::new(&mut emitted).send(failed).await;
                 }
-                let is_nothing = yielded.count == 0 && !is_done;
-                if yielded.to.share.is_some() {
-                    yielded.to.finish(|| context.message().clone()).await;
+                let is_nothing = emitted.count == 0 && !is_done;
+                if emitted.to.share.is_some() {
+                    emitted.to.finish(|| context.message().clone()).await;
                 } else if is_nothing && context.message().wants_end() {
                     // Of several, parts behind this one may still make more or fewer.
                     let mut end = context.message().clone().with_payload(Bytes::new());
@@ -169,14 +169,14 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
     }
 }
 
-/// Sends on what a hook yields, and keeps the last of it where somebody waits for it.
-struct Yielded<'a> {
+/// Sends the messages that a hook emits, and keeps the last one if a peer waits for it.
+struct HandlerEmit<'a> {
     to: EmitToOutlet<'a>,
     last: Option<&'a mut Bytes>,
     count: u64,
 }
 
-impl crate::method::EmitQueue for Yielded<'_> {
+impl crate::method::EmitQueue for HandlerEmit<'_> {
     fn send(&mut self, message: Message) -> futures_core::future::BoxFuture<'_, ()> {
         self.count += 1;
         if let Some(last) = &mut self.last {

@@ -12,8 +12,8 @@ use bytestring::ByteString;
 
 /// How long, and how many, messages wait for somebody to ask for their topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HoldLimits {
-    /// How long one waits. Default: 10 s. Zero: none waits.
+pub struct PendingLimits {
+    /// How long a publication is kept. Default: 10 s. Zero: publications are not kept.
     pub time: Duration,
     /// How many wait; of more, the oldest are dropped. Default: 10 000.
     pub messages: usize,
@@ -21,7 +21,7 @@ pub struct HoldLimits {
     pub bytes: usize,
 }
 
-impl Default for HoldLimits {
+impl Default for PendingLimits {
     fn default() -> Self {
         Self {
             time: Duration::from_secs(10),
@@ -32,7 +32,7 @@ impl Default for HoldLimits {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingFrame {
     number: u64,
     frame: Bytes,
 }
@@ -42,22 +42,22 @@ pub(super) type Publication = (ByteString, Bytes);
 
 /// For how long a pending publication is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// For [`HoldLimits::time`].
-    Long,
-    /// For [`GRACE`] at most: then its caller is answered that no component follows.
+pub(super) enum Retention {
+    /// For [`PendingLimits::time`].
+    Full,
+    /// For at most [`NO_FOLLOWER_TIMEOUT`]. The caller then receives the error that no component follows.
     Short,
 }
 
-/// How long a message waits for the next step, if that has never been there and its caller can be told.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
+/// How long a message for the next step is kept if no component has ever followed and its caller can be notified.
+pub(super) const NO_FOLLOWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Publications that are kept until a subscriber arrives: by topic, each topic in order.
 #[derive(Debug)]
 pub(super) struct PendingPublications {
-    limits: HoldLimits,
-    topics: BTreeMap<ByteString, VecDeque<Waiting>>,
-    /// All that wait by age, and some that no longer do.
+    limits: PendingLimits,
+    topics: BTreeMap<ByteString, VecDeque<PendingFrame>>,
+    /// All publications by age, and some that were released.
     ages: VecDeque<(u64, Instant, ByteString)>,
     /// Those among them that are kept for a short time, likewise.
     short: VecDeque<(u64, Instant, ByteString)>,
@@ -67,7 +67,7 @@ pub(super) struct PendingPublications {
 }
 
 impl PendingPublications {
-    pub(super) fn new(limits: HoldLimits) -> Self {
+    pub(super) fn new(limits: PendingLimits) -> Self {
         Self {
             limits,
             topics: BTreeMap::new(),
@@ -84,8 +84,8 @@ impl PendingPublications {
         self.limits.time
     }
 
-    /// Whether a message of `topic` waits, so that later ones have to queue up behind it.
-    pub(super) fn holds(&self, topic: &str) -> bool {
+    /// Returns whether a publication of `topic` is pending, so that later ones must queue after it.
+    pub(super) fn contains(&self, topic: &str) -> bool {
         !self.topics.is_empty() && self.topics.contains_key(topic)
     }
 
@@ -95,7 +95,7 @@ impl PendingPublications {
         now: Instant,
         topic: ByteString,
         frame: Bytes,
-        keep: Keep,
+        keep: Retention,
     ) -> Vec<Publication> {
         if self.limits.time.is_zero() {
             return vec![(topic, frame)];
@@ -105,10 +105,10 @@ impl PendingPublications {
         self.messages += 1;
         self.bytes += frame.len();
         self.ages.push_back((number, now, topic.clone()));
-        if keep == Keep::Short && GRACE < self.limits.time {
+        if keep == Retention::Short && NO_FOLLOWER_TIMEOUT < self.limits.time {
             self.short.push_back((number, now, topic.clone()));
         }
-        let waiting = Waiting { number, frame };
+        let waiting = PendingFrame { number, frame };
         self.topics.entry(topic).or_default().push_back(waiting);
         let mut dropped = Vec::new();
         // One message is always let in, however large it is.
@@ -154,7 +154,7 @@ impl PendingPublications {
         self.messages -= waiting.len();
         self.bytes -= waiting.iter().map(|it| it.frame.len()).sum::<usize>();
         self.forget_released();
-        let with_topic = |it: Waiting| (topic.clone(), it.frame);
+        let with_topic = |it: PendingFrame| (topic.clone(), it.frame);
         waiting.into_iter().map(with_topic).collect()
     }
 
@@ -182,7 +182,9 @@ impl PendingPublications {
     }
 
     fn short_expiry(&self) -> Option<Instant> {
-        self.short.front().map(|(_, since, _)| *since + GRACE)
+        self.short
+            .front()
+            .map(|(_, since, _)| *since + NO_FOLLOWER_TIMEOUT)
     }
 
     fn long_expiry(&self) -> Option<Instant> {
@@ -206,7 +208,7 @@ impl PendingPublications {
                 .binary_search_by_key(&number, |waiting| waiting.number)
                 .ok()?,
         };
-        let Waiting { frame, .. } = queue.remove(place)?;
+        let PendingFrame { frame, .. } = queue.remove(place)?;
         self.messages -= 1;
         self.bytes -= frame.len();
         if queue.is_empty() {
@@ -241,8 +243,8 @@ impl PendingPublications {
 mod tests {
     use super::*;
 
-    fn held(messages: usize, bytes: usize) -> PendingPublications {
-        PendingPublications::new(HoldLimits {
+    fn pending(messages: usize, bytes: usize) -> PendingPublications {
+        PendingPublications::new(PendingLimits {
             time: Duration::from_secs(10),
             messages,
             bytes,
@@ -257,118 +259,127 @@ mod tests {
 
     /// What is dropped for a message.
     fn push(
-        held: &mut PendingPublications,
+        pending: &mut PendingPublications,
         now: Instant,
         topic: &str,
         frame: impl Into<Bytes>,
     ) -> String {
-        text(&held.push(now, topic.into(), frame.into(), Keep::Long))
+        text(&pending.push(now, topic.into(), frame.into(), Retention::Full))
     }
 
-    fn released(held: &mut PendingPublications, prefix: &str) -> String {
-        text(&held.release(prefix.as_bytes()))
+    fn released(pending: &mut PendingPublications, prefix: &str) -> String {
+        text(&pending.release(prefix.as_bytes()))
     }
 
     #[test]
-    fn a_subscription_releases_its_topics_in_order() {
-        let mut held = held(10, 100);
+    fn subscription_releases_its_topics_in_order() {
+        let mut pending = pending(10, 100);
         let now = Instant::now();
         for (topic, frame) in [("ab", "1"), ("b", "2"), ("abc", "3"), ("ab", "4")] {
-            assert_eq!(push(&mut held, now, topic, frame), "");
+            assert_eq!(push(&mut pending, now, topic, frame), "");
         }
-        assert!(held.holds("ab"));
-        assert_eq!(released(&mut held, "ab"), "ab:1 ab:4 abc:3");
-        assert!(!held.holds("ab"));
-        assert_eq!(released(&mut held, ""), "b:2");
-        assert_eq!((held.messages, held.bytes, held.ages.len()), (0, 0, 0));
+        assert!(pending.contains("ab"));
+        assert_eq!(released(&mut pending, "ab"), "ab:1 ab:4 abc:3");
+        assert!(!pending.contains("ab"));
+        assert_eq!(released(&mut pending, ""), "b:2");
+        assert_eq!(
+            (pending.messages, pending.bytes, pending.ages.len()),
+            (0, 0, 0)
+        );
     }
 
     #[test]
-    fn the_oldest_make_room() {
-        let mut held = held(2, 100);
+    fn oldest_publications_are_dropped_above_the_limits() {
+        let mut pending = pending(2, 100);
         let now = Instant::now();
-        assert_eq!(push(&mut held, now, "a", "1"), "");
-        assert_eq!(push(&mut held, now, "b", "2"), "");
-        assert_eq!(push(&mut held, now, "a", "3"), "a:1");
-        assert_eq!(push(&mut held, now, "c", vec![b'x'; 99]), "b:2");
-        assert_eq!(released(&mut held, "a"), "a:3");
-        assert!(!push(&mut held, now, "d", vec![b'x'; 101]).is_empty());
-        assert_eq!(held.release(b"d").len(), 1);
+        assert_eq!(push(&mut pending, now, "a", "1"), "");
+        assert_eq!(push(&mut pending, now, "b", "2"), "");
+        assert_eq!(push(&mut pending, now, "a", "3"), "a:1");
+        assert_eq!(push(&mut pending, now, "c", vec![b'x'; 99]), "b:2");
+        assert_eq!(released(&mut pending, "a"), "a:3");
+        assert!(!push(&mut pending, now, "d", vec![b'x'; 101]).is_empty());
+        assert_eq!(pending.release(b"d").len(), 1);
     }
 
     #[test]
-    fn what_nobody_asks_for_is_dropped_in_time() {
-        let mut held = held(10, 100);
+    fn publications_without_a_subscriber_expire() {
+        let mut pending = pending(10, 100);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        push(&mut held, at(0), "a", "1");
-        push(&mut held, at(5), "a", "2");
-        push(&mut held, at(6), "b", "3");
-        assert_eq!(text(&held.expire(at(9))), "");
-        assert_eq!(text(&held.expire(at(10))), "a:1");
-        assert_eq!(released(&mut held, "b"), "b:3");
-        assert_eq!(held.next_expiry(), Some(at(15)));
-        assert_eq!(text(&held.expire(at(16))), "a:2");
-        assert_eq!(held.next_expiry(), None);
+        push(&mut pending, at(0), "a", "1");
+        push(&mut pending, at(5), "a", "2");
+        push(&mut pending, at(6), "b", "3");
+        assert_eq!(text(&pending.expire(at(9))), "");
+        assert_eq!(text(&pending.expire(at(10))), "a:1");
+        assert_eq!(released(&mut pending, "b"), "b:3");
+        assert_eq!(pending.next_expiry(), Some(at(15)));
+        assert_eq!(text(&pending.expire(at(16))), "a:2");
+        assert_eq!(pending.next_expiry(), None);
     }
 
     #[test]
-    fn a_message_that_is_kept_for_a_short_time_expires_before_older_ones() {
-        let mut held = held(10, 100);
+    fn publication_with_short_retention_expires_before_older_ones() {
+        let mut pending = pending(10, 100);
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        push(&mut held, at(0), "a", "1");
+        push(&mut pending, at(0), "a", "1");
         for (millis, frame) in [(100, "2"), (200, "3")] {
-            let dropped = held.push(at(millis), "a".into(), frame.into(), Keep::Short);
+            let dropped = pending.push(at(millis), "a".into(), frame.into(), Retention::Short);
             assert!(dropped.is_empty());
         }
-        push(&mut held, at(300), "a", "4");
-        assert_eq!(held.next_expiry(), Some(at(3100)));
-        assert_eq!(text(&held.expire(at(3099))), "");
-        assert_eq!(text(&held.expire(at(3100))), "a:2");
-        // What is released expires no more.
-        assert_eq!(released(&mut held, "a"), "a:1 a:3 a:4");
-        assert_eq!(text(&held.expire(at(20_000))), "");
-        assert_eq!((held.messages, held.bytes), (0, 0));
-        assert_eq!(held.next_expiry(), None);
+        push(&mut pending, at(300), "a", "4");
+        assert_eq!(pending.next_expiry(), Some(at(3100)));
+        assert_eq!(text(&pending.expire(at(3099))), "");
+        assert_eq!(text(&pending.expire(at(3100))), "a:2");
+        // Released publications do not expire.
+        assert_eq!(released(&mut pending, "a"), "a:1 a:3 a:4");
+        assert_eq!(text(&pending.expire(at(20_000))), "");
+        assert_eq!((pending.messages, pending.bytes), (0, 0));
+        assert_eq!(pending.next_expiry(), None);
     }
 
     #[test]
-    fn a_publisher_that_keeps_nothing_returns_each_message() {
-        let mut held = PendingPublications::new(HoldLimits {
+    fn publications_are_returned_at_once_if_none_may_be_kept() {
+        let mut pending = PendingPublications::new(PendingLimits {
             time: Duration::ZERO,
-            ..HoldLimits::default()
+            ..PendingLimits::default()
         });
-        assert_eq!(push(&mut held, Instant::now(), "a", "1"), "a:1");
+        assert_eq!(push(&mut pending, Instant::now(), "a", "1"), "a:1");
     }
 
     #[test]
-    fn dropped_topics_leave_no_trace() {
-        let mut held = held(2, 100);
+    fn dropped_publications_free_their_topics_and_ages() {
+        let mut pending = pending(2, 100);
         let now = Instant::now();
         for number in 0..100 {
             let topic = format!("topic {number}").into();
-            held.push(now, topic, "x".into(), Keep::Short);
+            pending.push(now, topic, "x".into(), Retention::Short);
         }
-        assert_eq!((held.topics.len(), held.messages, held.bytes), (2, 2, 2));
-        assert_eq!(held.ages.len(), 2);
-        assert!(!held.holds("topic 97") && held.holds("topic 98"));
-        assert_eq!(held.expire(now + held.time()).len(), 2);
-        assert_eq!((held.topics.len(), held.messages, held.bytes), (0, 0, 0));
-        assert_eq!((held.ages.len(), held.short.len()), (0, 0));
+        assert_eq!(
+            (pending.topics.len(), pending.messages, pending.bytes),
+            (2, 2, 2)
+        );
+        assert_eq!(pending.ages.len(), 2);
+        assert!(!pending.contains("topic 97") && pending.contains("topic 98"));
+        assert_eq!(pending.expire(now + pending.time()).len(), 2);
+        assert_eq!(
+            (pending.topics.len(), pending.messages, pending.bytes),
+            (0, 0, 0)
+        );
+        assert_eq!((pending.ages.len(), pending.short.len()), (0, 0));
     }
 
     #[test]
-    fn many_releases_leave_no_trace() {
-        let mut held = held(10, 100);
+    fn released_publications_free_their_ages() {
+        let mut pending = pending(10, 100);
         let now = Instant::now();
-        push(&mut held, now, "stays", "1");
+        push(&mut pending, now, "stays", "1");
         for _ in 0..1000 {
-            held.push(now, "goes".into(), "2".into(), Keep::Short);
-            held.release(b"goes");
+            pending.push(now, "goes".into(), "2".into(), Retention::Short);
+            pending.release(b"goes");
         }
-        assert!(held.ages.len() < 10, "{}", held.ages.len());
-        assert!(held.short.len() < 10, "{}", held.short.len());
-        assert_eq!(released(&mut held, "stays"), "stays:1");
+        assert!(pending.ages.len() < 10, "{}", pending.ages.len());
+        assert!(pending.short.len() < 10, "{}", pending.short.len());
+        assert_eq!(released(&mut pending, "stays"), "stays:1");
     }
 }

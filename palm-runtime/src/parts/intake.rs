@@ -27,25 +27,25 @@ use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
 use crate::queue::{Queued, Releases};
 use crate::socket::{Pull, SocketClosed};
 
-/// Messages that are still taken from a socket's memory once the component stops.
-const LAST: usize = 10_000;
+/// The most messages that are still received from a socket's buffers once the component stops.
+const MAX_DRAINED_MESSAGES: usize = 10_000;
 
-/// How long peers may take to say that they send no more.
-const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How long peers may take to acknowledge that they stop sending.
+const PEER_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much waits here that came by a socket, until no more is taken from that.
-const STASH: Usage = Usage {
+/// The backlog of messages from sockets above which sockets are not read.
+const MAX_SOCKET_BACKLOG: Usage = Usage {
     messages: 1024,
     bytes: 16 * 1024 * 1024,
 };
 
-/// Messages of a client that go on in its turn while others have some.
-const QUANTUM: usize = 16;
+/// The most messages of a client that are sent in one turn while other clients wait.
+const MAX_TURN_MESSAGES: usize = 16;
 
 /// What is returned to where messages came from, once they have gone on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Receipt {
-    /// A socket, which wants nothing.
+pub(super) enum Origin {
+    /// A socket, which has no credit.
     Socket,
     /// A link that was accepted.
     Peer(PeerKey),
@@ -55,18 +55,18 @@ pub(super) enum Receipt {
 
 /// Messages, or news of those who send them.
 #[derive(Debug)]
-pub(super) enum Arrival {
+pub(super) enum SourceEvent {
     Messages {
         group: Group,
         /// The client's whose link it is; otherwise that of the message.
         flow: Option<Flow>,
-        receipt: Receipt,
+        origin: Origin,
     },
     /// A client does not read its answers, or reads again.
     Paused(FlowKey, bool),
 }
 
-impl Arrival {
+impl SourceEvent {
     pub(super) fn group(&self) -> Option<&Group> {
         match self {
             Self::Messages { group, .. } => Some(group),
@@ -74,82 +74,87 @@ impl Arrival {
         }
     }
 
-    pub(super) fn of_socket(frame: Bytes) -> Self {
+    pub(super) fn from_socket(frame: Bytes) -> Self {
         Self::Messages {
             group: frame.into(),
             flow: None,
-            receipt: Receipt::Socket,
+            origin: Origin::Socket,
         }
     }
 }
 
 /// Messages that have gone on, and where they came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PassedOn {
-    pub(super) receipt: Receipt,
+pub(super) struct ConsumedMessages {
+    pub(super) origin: Origin,
     pub(super) messages: u64,
     pub(super) bytes: u64,
 }
 
-/// Where messages come from.
-pub(super) trait Source: Send {
-    /// Waits for messages; may add none. `max`: how many to take from a socket; from links it takes all that
-    /// there are. Cancel safe.
+/// A source of messages: a socket, links, or both.
+pub(super) trait MessageSource: Send {
+    /// Waits for messages and appends them to `out`; may append none.
+    ///
+    /// Receives at most `max` messages from a socket, and all that have arrived from links. Cancel safe.
     fn recv_many(
         &mut self,
-        out: &mut Vec<Arrival>,
+        out: &mut Vec<SourceEvent>,
         max: usize,
     ) -> impl Future<Output = Result<(), SocketClosed>> + Send;
 
-    /// Takes what is there.
-    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize);
+    /// Appends messages that have already arrived to `out`.
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize);
 
-    /// Returns credit for messages that have gone on.
-    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
+    /// Returns credit for messages that were sent on.
+    fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
         messages.clear();
     }
 
-    /// Tells peers to send no more, and waits until what they have sent is here. Cancel safe.
-    fn drained(&mut self) -> impl Future<Output = ()> + Send {
+    /// Asks peers to stop sending, and waits until all messages that they have sent have arrived. Cancel safe.
+    fn drain_peers(&mut self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }
 
-impl Source for Pull {
-    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
+impl MessageSource for Pull {
+    async fn recv_many(
+        &mut self,
+        out: &mut Vec<SourceEvent>,
+        max: usize,
+    ) -> Result<(), SocketClosed> {
         if max == 0 {
             return std::future::pending().await;
         }
         let mut frames = Vec::new();
         self.recv_many(&mut frames, max).await?;
-        out.extend(frames.into_iter().map(Arrival::of_socket));
+        out.extend(frames.into_iter().map(SourceEvent::from_socket));
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
         let mut frames = Vec::new();
         self.try_recv_many(&mut frames, max);
-        out.extend(frames.into_iter().map(Arrival::of_socket));
+        out.extend(frames.into_iter().map(SourceEvent::from_socket));
     }
 }
 
 /// Whether messages get an id of their own in `cache` where it is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ids {
-    Given,
-    LeftAlone,
+pub(super) enum MessageIds {
+    Assigned,
+    Unchanged,
 }
 
-/// What an intake needs besides its socket.
-pub(super) struct Intake<H> {
+/// The receive loop of an inbound part with the hooks `H`.
+pub(super) struct ReceiveLoop<H> {
     hooks: H,
-    ids: Ids,
+    ids: MessageIds,
     context: Arc<ComponentContext>,
     counters: Arc<PartCounters>,
     outlet: Outlet,
     flows: FlowCache,
-    backlog: Backlog,
-    /// Messages that go on at once.
+    backlog: ReceiveBacklog,
+    /// Messages that are about to be sent.
     batch: Vec<Envelope>,
     /// Where workers register their functions, if their results arrive.
     shared: Option<Arc<ComponentState>>,
@@ -157,12 +162,12 @@ pub(super) struct Intake<H> {
 
 /// A message, or several that go the same way, and where they came from.
 #[derive(Debug)]
-struct Waiting {
+struct BacklogItem {
     envelope: Envelope,
-    receipt: Receipt,
+    origin: Origin,
 }
 
-impl Waiting {
+impl BacklogItem {
     fn usage(&self) -> Usage {
         self.envelope.usage()
     }
@@ -170,39 +175,38 @@ impl Waiting {
     /// Takes up to `most` messages of it, which is never none.
     fn split_to(&mut self, most: usize) -> Option<Self> {
         let envelope = self.envelope.split_to(most)?;
-        let receipt = self.receipt;
-        Some(Self { envelope, receipt })
+        let origin = self.origin;
+        Some(Self { envelope, origin })
     }
 }
 
 /// Messages that cannot go on yet.
 #[derive(Default)]
-struct Backlog {
-    waiting: FairQueue<Option<Waiting>>,
-    /// How much of it came by sockets.
+struct ReceiveBacklog {
+    waiting: FairQueue<Option<BacklogItem>>,
+    /// The part of the backlog that came from sockets.
     by_sockets: Usage,
-    /// Messages that had their turn when there was no capacity for them. They go on before others of
-    /// their flows.
-    stash: Vec<Envelope>,
-    /// Flows for which there was no capacity.
+    /// Messages that were handled when there was no capacity. They are sent before others of their flows.
+    unsent: Vec<Envelope>,
+    /// Flows without capacity in the next queue.
     full: HashSet<FlowKey>,
     /// Clients that do not read their answers.
     unread: HashSet<FlowKey>,
     /// When there was no capacity for the last time.
     releases: Option<Releases>,
-    /// Memory of [`pop`](Self::pop).
-    rooms: ByNumber<usize>,
-    /// For which credit is to be returned.
-    passed_on: Vec<PassedOn>,
+    /// The capacities that [`pop`](Self::pop) has read; kept to reuse the allocation.
+    capacities: ByNumber<usize>,
+    /// Messages for which credit is to be returned.
+    consumed: Vec<ConsumedMessages>,
 }
 
-impl Backlog {
-    /// How many messages may be taken from a socket, of which `left` are to be taken in all, `most` at once.
-    fn socket_room(&self, left: usize, most: usize) -> usize {
-        if self.by_sockets.bytes >= STASH.bytes {
+impl ReceiveBacklog {
+    /// Returns how many messages may be received from a socket: at most `left` in total, and `most` at once.
+    fn socket_capacity(&self, left: usize, most: usize) -> usize {
+        if self.by_sockets.bytes >= MAX_SOCKET_BACKLOG.bytes {
             return 0;
         }
-        let most_waiting = left.min(STASH.messages.min(4 * most));
+        let most_waiting = left.min(MAX_SOCKET_BACKLOG.messages.min(4 * most));
         most_waiting
             .saturating_sub(self.by_sockets.messages)
             .min(most)
@@ -212,9 +216,9 @@ impl Backlog {
         self.waiting.busy_flows() == 0 && self.full.is_empty() && self.unread.is_empty()
     }
 
-    fn push(&mut self, waiting: Waiting) {
+    fn push(&mut self, waiting: BacklogItem) {
         let (flow, usage) = (waiting.envelope.flow, waiting.usage());
-        if waiting.receipt == Receipt::Socket {
+        if waiting.origin == Origin::Socket {
             self.by_sockets.add(usage);
         }
         self.waiting.push(flow, Some(waiting), usage);
@@ -240,13 +244,13 @@ impl Backlog {
 
     /// Messages have gone on: finds the flows that have capacity again.
     fn released(&mut self, outlet: &Outlet) {
-        let mut releases = outlet.try_send_all(&mut self.stash);
-        let stashed: HashSet<_> = self.stash.iter().map(|it| it.flow.key).collect();
+        let mut releases = outlet.try_send_all(&mut self.unsent);
+        let unsent: HashSet<_> = self.unsent.iter().map(|it| it.flow.key).collect();
         let mut full = std::mem::take(&mut self.full);
         full.retain(|flow| {
-            let (room, since) = outlet.room(*flow);
+            let (capacity, since) = outlet.capacity(*flow);
             releases = releases.or(since);
-            let is_full = stashed.contains(flow) || room == 0;
+            let is_full = unsent.contains(flow) || capacity == 0;
             if !is_full && !self.unread.contains(flow) {
                 self.waiting.set_paused(*flow, false);
             }
@@ -256,33 +260,39 @@ impl Backlog {
         self.releases = releases;
     }
 
-    /// Takes up to `max` messages whose turn it is and for which there is capacity.
-    fn pop(&mut self, outlet: &Outlet, max: usize, least_room: usize, out: &mut Vec<Waiting>) {
-        let mut rooms = std::mem::take(&mut self.rooms);
-        rooms.clear();
+    /// Moves up to `max` messages whose turn it is, and for which there is capacity, to `out`.
+    fn pop(
+        &mut self,
+        outlet: &Outlet,
+        max: usize,
+        least_capacity: usize,
+        out: &mut Vec<BacklogItem>,
+    ) {
+        let mut capacities = std::mem::take(&mut self.capacities);
+        capacities.clear();
         let mut left = max;
         while left > 0
             && let Some(flow) = self.waiting.next_flow()
         {
-            let room = match rooms.entry(flow) {
-                Entry::Occupied(room) => room.into_mut(),
+            let capacity = match capacities.entry(flow) {
+                Entry::Occupied(capacity) => capacity.into_mut(),
                 Entry::Vacant(entry) => {
-                    let (room, releases) = outlet.room(flow);
-                    if room < least_room {
+                    let (capacity, releases) = outlet.capacity(flow);
+                    if capacity < least_capacity {
                         self.fill(flow, releases);
                         continue;
                     }
-                    entry.insert(room)
+                    entry.insert(capacity)
                 }
             };
-            if *room == 0 {
-                let (_, releases) = outlet.room(flow);
+            if *capacity == 0 {
+                let (_, releases) = outlet.capacity(flow);
                 self.fill(flow, releases);
                 continue;
             }
-            let mut most = left.min(*room);
+            let mut most = left.min(*capacity);
             if self.waiting.busy_flows() > 1 {
-                most = most.min(QUANTUM);
+                most = most.min(MAX_TURN_MESSAGES);
             }
             let taken = self.waiting.pop_part(|waiting, usage| {
                 let part = match waiting {
@@ -301,29 +311,29 @@ impl Backlog {
                 break;
             };
             let usage = part.usage();
-            if part.receipt == Receipt::Socket {
+            if part.origin == Origin::Socket {
                 self.by_sockets.subtract(usage);
             }
-            *room = room.saturating_sub(usage.messages);
+            *capacity = capacity.saturating_sub(usage.messages);
             left = left.saturating_sub(usage.messages);
             out.push(part);
         }
-        self.rooms = rooms;
+        self.capacities = capacities;
     }
 
-    /// Credit is to be returned for messages.
-    fn settle(&mut self, receipt: Receipt, messages: usize, bytes: usize) {
-        if receipt == Receipt::Socket {
+    /// Adds messages for which credit is to be returned.
+    fn add_consumed(&mut self, origin: Origin, messages: usize, bytes: usize) {
+        if origin == Origin::Socket {
             return;
         }
         let (messages, bytes) = (messages as u64, bytes as u64);
-        match self.passed_on.last_mut() {
-            Some(last) if last.receipt == receipt => {
+        match self.consumed.last_mut() {
+            Some(last) if last.origin == origin => {
                 last.messages += messages;
                 last.bytes += bytes;
             }
-            _ => self.passed_on.push(PassedOn {
-                receipt,
+            _ => self.consumed.push(ConsumedMessages {
+                origin,
                 messages,
                 bytes,
             }),
@@ -331,10 +341,10 @@ impl Backlog {
     }
 }
 
-impl<H: InboundHooks> Intake<H> {
+impl<H: InboundHooks> ReceiveLoop<H> {
     pub(super) fn new(
         hooks: H,
-        ids: Ids,
+        ids: MessageIds,
         context: Arc<ComponentContext>,
         counters: Arc<PartCounters>,
         outlet: Outlet,
@@ -346,37 +356,37 @@ impl<H: InboundHooks> Intake<H> {
             counters,
             outlet,
             flows: FlowCache::default(),
-            backlog: Backlog::default(),
+            backlog: ReceiveBacklog::default(),
             batch: Vec::new(),
             shared: None,
         }
     }
 
-    /// What arrives are results of workers, which may have registered how many results a function has.
-    pub(super) fn of_workers(self, shared: Arc<ComponentState>) -> Self {
+    /// Returns the loop for results of workers, whose registered functions say how many results a task has.
+    pub(super) fn for_results(self, shared: Arc<ComponentState>) -> Self {
         Self {
             shared: Some(shared),
             ..self
         }
     }
 
-    /// Takes messages until the component stops, and then what is in the socket's memory.
-    pub(super) async fn run(mut self, source: &mut impl Source) -> Result<(), SocketClosed> {
-        // A small queue is to hold back as much as it says.
+    /// Receives messages until the component stops, and then those in the socket's buffers.
+    pub(super) async fn run(mut self, source: &mut impl MessageSource) -> Result<(), SocketClosed> {
+        // No batch exceeds the next queue, so that a small queue limits what was received.
         let most = BATCH.min(self.outlet.limit());
         let (mut arrivals, mut next) = (Vec::new(), Vec::new());
         loop {
-            let max = self.outlet.left().min(most);
+            let max = self.outlet.remaining().min(most);
             if max == 0 {
                 // The last message was taken; what else has arrived is for another component.
                 self.outlet.stop.set_incomplete();
-                self.outlet.send_all(&mut self.backlog.stash).await;
+                self.outlet.send_all(&mut self.backlog.unsent).await;
                 return Ok(());
             }
-            if !self.backlog.passed_on.is_empty() {
-                source.passed_on(&mut self.backlog.passed_on);
+            if !self.backlog.consumed.is_empty() {
+                source.return_credit(&mut self.backlog.consumed);
             }
-            let from_socket = self.backlog.socket_room(self.outlet.left(), most);
+            let from_socket = self.backlog.socket_capacity(self.outlet.remaining(), most);
             tokio::select! {
                 biased;
                 () = self.outlet.stopped() => break,
@@ -388,19 +398,23 @@ impl<H: InboundHooks> Intake<H> {
             }
             self.sort(&mut arrivals, max, &mut next);
             if next.is_empty() && self.backlog.waiting.is_ready() {
-                let (max, least_room) = self.turn(max);
-                self.backlog.pop(&self.outlet, max, least_room, &mut next);
+                let (max, least_capacity) = self.turn(max);
+                self.backlog
+                    .pop(&self.outlet, max, least_capacity, &mut next);
             }
             self.handle(&mut next).await;
         }
-        // A peer that does not say in time that it has finished is not waited for.
-        let limit = LAST_WAIT.min(self.outlet.stop.linger);
-        if tokio::time::timeout(limit, source.drained()).await.is_err() {
+        // A peer that does not acknowledge in time may still have sent messages.
+        let limit = PEER_DRAIN_TIMEOUT.min(self.outlet.stop.linger);
+        if tokio::time::timeout(limit, source.drain_peers())
+            .await
+            .is_err()
+        {
             self.outlet.stop.set_incomplete();
         }
-        let mut last = LAST;
+        let mut last = MAX_DRAINED_MESSAGES;
         loop {
-            source.passed_on(&mut self.backlog.passed_on);
+            source.return_credit(&mut self.backlog.consumed);
             source.try_recv_many(&mut arrivals, last.min(BATCH));
             let came = arrivals.len();
             last -= came.min(last);
@@ -414,7 +428,7 @@ impl<H: InboundHooks> Intake<H> {
                 break;
             }
         }
-        source.passed_on(&mut self.backlog.passed_on);
+        source.return_credit(&mut self.backlog.consumed);
         Ok(())
     }
 
@@ -433,12 +447,12 @@ impl<H: InboundHooks> Intake<H> {
 
     /// Sends all that waits, and waits for capacity.
     async fn flush(&mut self) {
-        self.outlet.send_all(&mut self.backlog.stash).await;
+        self.outlet.send_all(&mut self.backlog.unsent).await;
         let waiting = self.backlog.waiting.drain();
         let mut next = waiting.into_iter().filter_map(|(_, it)| it).collect();
         self.backlog.by_sockets = Usage::default();
         self.handle(&mut next).await;
-        self.outlet.send_all(&mut self.backlog.stash).await;
+        self.outlet.send_all(&mut self.backlog.unsent).await;
     }
 
     /// Whether messages can go on together: nothing is to be done with each but to pass it on.
@@ -446,33 +460,33 @@ impl<H: InboundHooks> Intake<H> {
         passes_on::<H>() && !self.outlet.block
     }
 
-    /// Sorts what came by clients. Adds it to `next` if it can go on at once, up to `max` messages.
-    fn sort(&mut self, arrivals: &mut Vec<Arrival>, max: usize, next: &mut Vec<Waiting>) {
+    /// Adds received messages to the backlog, or to `next` if all of them can be sent at once, up to `max` messages.
+    fn sort(&mut self, arrivals: &mut Vec<SourceEvent>, max: usize, next: &mut Vec<BacklogItem>) {
         if arrivals.is_empty() {
             return;
         }
         let since = Instant::now();
-        let messages = |arrival: &Arrival| match arrival {
-            Arrival::Messages { group, .. } => group.len(),
-            Arrival::Paused(..) => usize::MAX / 2,
+        let messages = |arrival: &SourceEvent| match arrival {
+            SourceEvent::Messages { group, .. } => group.len(),
+            SourceEvent::Paused(..) => usize::MAX / 2,
         };
         let messages = arrivals.iter().map(messages);
         let goes_on = self.passes_on()
             && self.backlog.is_empty()
             && messages.fold(0, usize::saturating_add) <= max;
         for arrival in arrivals.drain(..) {
-            let (group, flow, receipt) = match arrival {
-                Arrival::Messages {
+            let (group, flow, origin) = match arrival {
+                SourceEvent::Messages {
                     group,
                     flow,
-                    receipt,
-                } => (group, flow, receipt),
-                Arrival::Paused(flow, is_unread) => {
+                    origin,
+                } => (group, flow, origin),
+                SourceEvent::Paused(flow, is_unread) => {
                     self.backlog.set_unread(flow, is_unread);
                     continue;
                 }
             };
-            let Some(waiting) = self.read(group, flow, receipt, since) else {
+            let Some(waiting) = self.read(group, flow, origin, since) else {
                 continue;
             };
             if goes_on {
@@ -488,25 +502,26 @@ impl<H: InboundHooks> Intake<H> {
         &mut self,
         group: Group,
         flow: Option<Flow>,
-        receipt: Receipt,
+        origin: Origin,
         since: Instant,
-    ) -> Option<Waiting> {
+    ) -> Option<BacklogItem> {
         let first = Message::read(group.first());
         let Some(mut first) = first.or_else(|| (group.len() > 1).then(Message::default)) else {
             self.counters.count_error();
-            self.backlog.settle(receipt, group.len(), group.bytes());
+            self.backlog
+                .add_consumed(origin, group.len(), group.bytes());
             return None;
         };
-        if receipt == Receipt::Socket && !self.is_only_result(&first) {
-            // Such peers keep the share as it is, also if they make several messages of one, or none.
+        if origin == Origin::Socket && !self.is_only_result(&first) {
+            // Legacy peers copy the completion weight, also if they send several results for a task, or none.
             first.doubt_share();
         }
         let flow = flow.unwrap_or_else(|| self.flows.flow_of(&first));
         let envelope = match group.len() {
             1 => Envelope::new(first, flow, since),
-            _ => Envelope::together(first, group, flow, since),
+            _ => Envelope::from_group(first, group, flow, since),
         };
-        Some(Waiting { envelope, receipt })
+        Some(BacklogItem { envelope, origin })
     }
 
     /// Whether a message is a worker's result, and the only one of its task, as the function is registered.
@@ -517,18 +532,18 @@ impl<H: InboundHooks> Intake<H> {
         })
     }
 
-    async fn handle(&mut self, next: &mut Vec<Waiting>) {
+    async fn handle(&mut self, next: &mut Vec<BacklogItem>) {
         if next.is_empty() {
             return;
         }
         let came: usize = next.iter().map(|it| it.usage().messages).sum();
-        let mut left = self.outlet.take(came);
+        let mut left = self.outlet.take_remaining(came);
         self.counters.count_dropped(came - left);
         let (mut count, mut bytes) = (0, 0);
         for mut waiting in next.drain(..) {
             let mut usage = waiting.usage();
             self.backlog
-                .settle(waiting.receipt, usage.messages, usage.bytes);
+                .add_consumed(waiting.origin, usage.messages, usage.bytes);
             if usage.messages > left {
                 let Some(front) = (left > 0).then(|| waiting.split_to(left)).flatten() else {
                     continue;
@@ -551,18 +566,18 @@ impl<H: InboundHooks> Intake<H> {
             for envelope in &self.batch {
                 self.backlog.fill(envelope.flow.key, releases);
             }
-            self.backlog.stash.append(&mut self.batch);
+            self.backlog.unsent.append(&mut self.batch);
         }
     }
 
     async fn handle_one(&mut self, envelope: Envelope) {
-        if envelope.together.is_none() {
+        if envelope.group.is_none() {
             return self.pass_on(envelope).await;
         }
-        if self.goes_together(&envelope) {
+        if self.forwards_group(&envelope) {
             return self.batch.push(envelope);
         }
-        let Some(group) = envelope.together else {
+        let Some(group) = envelope.group else {
             return;
         };
         for frame in group.frames() {
@@ -576,11 +591,11 @@ impl<H: InboundHooks> Intake<H> {
         }
     }
 
-    /// Whether nothing is to be done with any of several messages.
-    fn goes_together(&self, envelope: &Envelope) -> bool {
-        let needs_id = self.ids == Ids::Given && envelope.message.cache().is_empty();
+    /// Returns whether a group can be sent without splitting it.
+    fn forwards_group(&self, envelope: &Envelope) -> bool {
+        let needs_id = self.ids == MessageIds::Assigned && envelope.message.cache().is_empty();
         let messages = envelope.usage().messages;
-        self.passes_on() && self.outlet.takes_together(messages) && !needs_id
+        self.passes_on() && self.outlet.can_send_group(messages) && !needs_id
     }
 
     async fn pass_on(&mut self, envelope: Envelope) {
@@ -591,7 +606,7 @@ impl<H: InboundHooks> Intake<H> {
             ..
         } = envelope;
         if self.passes_on() {
-            if self.ids == Ids::Given {
+            if self.ids == MessageIds::Assigned {
                 message.ensure_id();
             }
             return self.batch.push(Envelope::new(message, flow, since));
@@ -606,7 +621,7 @@ impl<H: InboundHooks> Intake<H> {
                 }
             }
         } else {
-            if self.ids == Ids::Given {
+            if self.ids == MessageIds::Assigned {
                 message.ensure_id();
             }
             self.outlet.send_in(message, flow, since).await
@@ -624,7 +639,7 @@ pub(super) const fn passes_on<H: InboundHooks>() -> bool {
 pub(super) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) {
     let hook = AssertUnwindSafe(|| hooks.handle_feedback(feedback));
     if std::panic::catch_unwind(hook).is_err() {
-        tracing::error!("handle_feedback panicked");
+        tracing::error!("`handle_feedback` panicked");
     }
 }
 
@@ -661,7 +676,7 @@ pub(super) async fn scatter<H: InboundHooks>(
         Err(failure) => {
             let function = context.message().function();
             let cause = failure.chain();
-            tracing::error!(function, "scatter {failure}: {cause}");
+            tracing::error!(function, "`scatter` {failure}: {cause}");
             let mut failed = context.message().clone().failed(context.name(), &failure);
             if let Some((split, _)) = queue.share {
                 failed.set_share(Some(split.rest()));
@@ -691,10 +706,10 @@ mod tests {
 
     #[derive(Default)]
     struct Content {
-        arrivals: Vec<Arrival>,
-        /// How much may be taken from the socket, as asked for last.
+        arrivals: Vec<SourceEvent>,
+        /// The limit for the socket in the last call of `recv_many`.
         max: usize,
-        passed_on: Vec<PassedOn>,
+        consumed: Vec<ConsumedMessages>,
     }
 
     impl Script {
@@ -702,16 +717,16 @@ mod tests {
             self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
-        fn put(&self, arrivals: impl IntoIterator<Item = Arrival>) {
+        fn put(&self, arrivals: impl IntoIterator<Item = SourceEvent>) {
             self.content().arrivals.extend(arrivals);
             self.0.1.notify_one();
         }
 
-        fn passed_on(&self, peer: PeerKey) -> u64 {
+        fn credit_of(&self, peer: PeerKey) -> u64 {
             let content = self.content();
-            let own = |it: &&PassedOn| it.receipt == Receipt::Peer(peer);
+            let own = |it: &&ConsumedMessages| it.origin == Origin::Peer(peer);
             content
-                .passed_on
+                .consumed
                 .iter()
                 .filter(own)
                 .map(|it| it.messages)
@@ -719,10 +734,10 @@ mod tests {
         }
     }
 
-    impl Source for Script {
+    impl MessageSource for Script {
         async fn recv_many(
             &mut self,
-            out: &mut Vec<Arrival>,
+            out: &mut Vec<SourceEvent>,
             max: usize,
         ) -> Result<(), SocketClosed> {
             loop {
@@ -738,12 +753,12 @@ mod tests {
             }
         }
 
-        fn try_recv_many(&mut self, out: &mut Vec<Arrival>, _: usize) {
+        fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, _: usize) {
             out.append(&mut self.content().arrivals);
         }
 
-        fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
-            self.content().passed_on.append(messages);
+        fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
+            self.content().consumed.append(messages);
         }
     }
 
@@ -753,24 +768,24 @@ mod tests {
         message.encode()
     }
 
-    /// Calls of the client with this link.
-    fn of_peer(peer: PeerKey, count: usize) -> impl Iterator<Item = Arrival> {
-        (0..count).map(move |_| Arrival::Messages {
+    /// Calls from the client with this link.
+    fn of_peer(peer: PeerKey, count: usize) -> impl Iterator<Item = SourceEvent> {
+        (0..count).map(move |_| SourceEvent::Messages {
             group: frame(&peer.to_string()).into(),
             flow: Some(Flow::new(peer)),
-            receipt: Receipt::Peer(peer),
+            origin: Origin::Peer(peer),
         })
     }
 
-    fn of_socket(client: &str, count: usize) -> impl Iterator<Item = Arrival> {
-        (0..count).map(move |_| Arrival::of_socket(frame(client)))
+    fn of_socket(client: &str, count: usize) -> impl Iterator<Item = SourceEvent> {
+        (0..count).map(move |_| SourceEvent::from_socket(frame(client)))
     }
 
     struct Running {
         script: Script,
         queue: Receiver<Envelope>,
         stop: CancellationToken,
-        intake: futures_core::future::BoxFuture<'static, Result<(), SocketClosed>>,
+        receive_loop: futures_core::future::BoxFuture<'static, Result<(), SocketClosed>>,
     }
 
     fn intake(messages: usize) -> Running {
@@ -786,7 +801,7 @@ mod tests {
             block: false,
             log: false,
             part: "Pull".into(),
-            left: None,
+            remaining: None,
             stop,
         };
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
@@ -794,9 +809,9 @@ mod tests {
             name: "a".to_owned(),
             cache: Cache::here(Arc::new(store)),
         };
-        let intake = Intake::new(
+        let receive_loop = ReceiveLoop::new(
             NoHooks,
-            Ids::Given,
+            MessageIds::Assigned,
             Arc::new(context),
             Arc::default(),
             outlet,
@@ -807,7 +822,7 @@ mod tests {
             script,
             queue,
             stop: token,
-            intake: Box::pin(async move { intake.run(&mut source).await }),
+            receive_loop: Box::pin(async move { receive_loop.run(&mut source).await }),
         }
     }
 
@@ -815,7 +830,7 @@ mod tests {
         /// Lets the intake do what it can.
         fn settle(&mut self) {
             for _ in 0..100 {
-                assert!((&mut self.intake).now_or_never().is_none());
+                assert!((&mut self.receive_loop).now_or_never().is_none());
             }
         }
 
@@ -834,7 +849,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn client_without_capacity_does_not_hold_back_others() {
+    async fn receive_loop_serves_others_while_a_client_has_no_capacity() {
         let mut running = intake(10);
         running.script.put(of_peer(1, 100));
         running.settle();
@@ -845,7 +860,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_go_on_in_turns_and_all_messages_do() {
+    async fn receive_loop_serves_clients_in_turn_and_sends_all_messages() {
         let mut running = intake(20);
         running.script.put(of_peer(1, 300));
         running.settle();
@@ -866,33 +881,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn credit_is_returned_for_what_has_gone_on() {
+    async fn receive_loop_returns_credit_for_sent_messages() {
         let mut running = intake(10);
         running.script.put(of_peer(1, 100).chain(of_peer(2, 1)));
         running.settle();
-        assert!(running.script.passed_on(1) < 20);
-        assert_eq!(running.script.passed_on(2), 1);
+        assert!(running.script.credit_of(1) < 20);
+        assert_eq!(running.script.credit_of(2), 1);
         while !running.take(5).is_empty() {
             running.settle();
         }
-        assert_eq!(running.script.passed_on(1), 100);
+        assert_eq!(running.script.credit_of(1), 100);
     }
 
     #[tokio::test]
-    async fn client_that_does_not_read_waits_until_it_reads() {
+    async fn receive_loop_pauses_a_client_that_does_not_read_answers() {
         let mut running = intake(100);
-        running.script.put([Arrival::Paused(1, true)]);
+        running.script.put([SourceEvent::Paused(1, true)]);
         running.script.put(of_peer(1, 5).chain(of_peer(2, 5)));
         running.settle();
         assert_eq!(running.take(100), ["2"; 5]);
-        assert_eq!(running.script.passed_on(1), 0);
-        running.script.put([Arrival::Paused(1, false)]);
+        assert_eq!(running.script.credit_of(1), 0);
+        running.script.put([SourceEvent::Paused(1, false)]);
         running.settle();
         assert_eq!(running.take(100), ["1"; 5]);
     }
 
     #[tokio::test]
-    async fn sockets_are_not_read_while_much_of_them_waits() {
+    async fn receive_loop_stops_reading_sockets_above_their_backlog() {
         let mut running = intake(100);
         running.script.put(of_socket("flood", 900));
         running.settle();
@@ -909,23 +924,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_waits_goes_on_when_the_component_stops() {
+    async fn receive_loop_sends_its_backlog_when_the_component_stops() {
         let mut running = intake(10);
-        running.script.put([Arrival::Paused(2, true)]);
+        running.script.put([SourceEvent::Paused(2, true)]);
         running.script.put(of_peer(1, 50).chain(of_peer(2, 50)));
         running.settle();
         running.stop.cancel();
         let mut taken = Vec::new();
         let mut ended = false;
         while !ended {
-            ended = (&mut running.intake).now_or_never().is_some();
+            ended = (&mut running.receive_loop).now_or_never().is_some();
             taken.extend(running.take(100));
         }
         assert_eq!((count(&taken, "1"), count(&taken, "2")), (50, 50));
     }
 
     #[tokio::test]
-    async fn group_goes_on_in_parts_and_stays_in_order() {
+    async fn receive_loop_splits_a_group_and_keeps_its_order() {
         let mut running = intake(20);
         let mut builder = crate::message::GroupBuilder::default();
         for number in 0..90_u8 {
@@ -934,10 +949,10 @@ mod tests {
             message.ensure_id();
             builder.join(message, 100).unwrap();
         }
-        running.script.put([Arrival::Messages {
+        running.script.put([SourceEvent::Messages {
             group: builder.take().unwrap(),
             flow: Some(Flow::new(1)),
-            receipt: Receipt::Peer(1),
+            origin: Origin::Peer(1),
         }]);
         let mut numbers = Vec::new();
         while numbers.len() < 90 {
@@ -946,12 +961,12 @@ mod tests {
             running.queue.recv_many(&mut out, 7).now_or_never();
             for envelope in out {
                 let mut each = Vec::new();
-                envelope.each(&mut each);
+                envelope.split_into(&mut each);
                 numbers.extend(each.iter().map(|it| it.message.payload()[0]));
             }
         }
         assert!(numbers.into_iter().eq(0..90));
         running.settle();
-        assert_eq!(running.script.passed_on(1), 90);
+        assert_eq!(running.script.credit_of(1), 90);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::intake::{Arrival, PassedOn, Receipt, Source};
+use super::intake::{ConsumedMessages, MessageSource, Origin, SourceEvent};
 use crate::component_state::ComponentState;
 use crate::fair_queue::Flow;
 use crate::link::accept::Incoming;
@@ -12,23 +12,23 @@ use crate::socket::{Pull, SocketClosed};
 
 /// Whose messages come over a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Senders {
-    /// The client's that has the link.
+pub(super) enum LinkPeers {
+    /// Clients: all messages of a link belong to the client that opened it.
     Clients,
-    /// Those of several clients, as the results of a worker.
-    Others,
+    /// Workers: a link carries results for several clients.
+    Workers,
 }
 
 /// What comes over links.
 #[derive(Debug)]
-pub(super) struct Linked {
+pub(super) struct LinkInbound {
     incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
-    senders: Senders,
+    senders: LinkPeers,
     pub(super) shared: Arc<ComponentState>,
 }
 
-impl Linked {
-    fn arrival(&self, incoming: Incoming, out: &mut Vec<Arrival>) {
+impl LinkInbound {
+    fn arrival(&self, incoming: Incoming, out: &mut Vec<SourceEvent>) {
         match incoming {
             Incoming::Messages {
                 peer,
@@ -36,22 +36,22 @@ impl Linked {
                 groups,
             } => {
                 let flow = match self.senders {
-                    Senders::Clients => Some(Flow { key: peer, weight }),
-                    Senders::Others => None,
+                    LinkPeers::Clients => Some(Flow { key: peer, weight }),
+                    LinkPeers::Workers => None,
                 };
-                let receipt = Receipt::Peer(peer);
-                out.extend(groups.into_iter().map(|group| Arrival::Messages {
+                let origin = Origin::Peer(peer);
+                out.extend(groups.into_iter().map(|group| SourceEvent::Messages {
                     group,
                     flow,
-                    receipt,
+                    origin,
                 }));
             }
-            Incoming::Paused(peer, is_paused) => out.push(Arrival::Paused(peer, is_paused)),
+            Incoming::Paused(peer, is_paused) => out.push(SourceEvent::Paused(peer, is_paused)),
         }
     }
 
-    /// Waits until there are messages, and takes them all. Cancel safe.
-    async fn recv(&mut self, out: &mut Vec<Arrival>) {
+    /// Waits for messages, and appends all that have arrived. Cancel safe.
+    async fn recv(&mut self, out: &mut Vec<SourceEvent>) {
         let received = match &mut self.incoming {
             Some(incoming) => incoming.recv().await,
             None => None,
@@ -63,8 +63,8 @@ impl Linked {
         self.try_recv(out);
     }
 
-    /// Takes all messages that are there.
-    fn try_recv(&mut self, out: &mut Vec<Arrival>) {
+    /// Appends all messages that have arrived.
+    fn try_recv(&mut self, out: &mut Vec<SourceEvent>) {
         while let Some(Ok(incoming)) = self.incoming.as_mut().map(|it| it.try_recv()) {
             self.arrival(incoming, out);
         }
@@ -73,19 +73,19 @@ impl Linked {
 
 /// A PULL, and beside it what comes over links.
 #[derive(Debug)]
-pub(super) struct LinkedPull {
+pub(super) struct PullAndLinks {
     pub(super) pull: Pull,
-    pub(super) linked: Linked,
+    pub(super) linked: LinkInbound,
 }
 
-impl LinkedPull {
+impl PullAndLinks {
     pub(super) fn new(
         pull: Pull,
         incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
-        senders: Senders,
+        senders: LinkPeers,
         shared: Arc<ComponentState>,
     ) -> Self {
-        let linked = Linked {
+        let linked = LinkInbound {
             incoming,
             senders,
             shared,
@@ -94,28 +94,32 @@ impl LinkedPull {
     }
 }
 
-impl Source for LinkedPull {
-    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
+impl MessageSource for PullAndLinks {
+    async fn recv_many(
+        &mut self,
+        out: &mut Vec<SourceEvent>,
+        max: usize,
+    ) -> Result<(), SocketClosed> {
         let mut pulled = Vec::new();
         tokio::select! {
-            received = Source::recv_many(&mut self.pull, &mut pulled, max) => received?,
+            received = MessageSource::recv_many(&mut self.pull, &mut pulled, max) => received?,
             () = self.linked.recv(out) => {}
         }
         out.append(&mut pulled);
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
         self.linked.try_recv(out);
-        Source::try_recv_many(&mut self.pull, out, max);
+        MessageSource::try_recv_many(&mut self.pull, out, max);
     }
 
-    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
+    fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
         if messages.is_empty() {
             return;
         }
-        let peers = messages.drain(..).filter_map(|it| match it.receipt {
-            Receipt::Peer(peer) => Some((peer, it.messages, it.bytes)),
+        let peers = messages.drain(..).filter_map(|it| match it.origin {
+            Origin::Peer(peer) => Some((peer, it.messages, it.bytes)),
             _ => None,
         });
         self.linked.shared.links.passed_on(peers);
@@ -124,22 +128,26 @@ impl Source for LinkedPull {
 
 /// Calls of clients: pushed, or over links.
 #[derive(Debug)]
-pub(super) struct Calls(pub(super) LinkedPull);
+pub(super) struct CallSource(pub(super) PullAndLinks);
 
-impl Source for Calls {
-    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
+impl MessageSource for CallSource {
+    async fn recv_many(
+        &mut self,
+        out: &mut Vec<SourceEvent>,
+        max: usize,
+    ) -> Result<(), SocketClosed> {
         self.0.recv_many(out, max).await
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
         self.0.try_recv_many(out, max);
     }
 
-    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
-        self.0.passed_on(messages);
+    fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
+        self.0.return_credit(messages);
     }
 
-    async fn drained(&mut self) {
+    async fn drain_peers(&mut self) {
         let links = &self.0.linked.shared.links;
         links.drain_inputs();
         links.inputs_drained().await;

@@ -61,8 +61,8 @@ pub use http::{
     GatewayDealer, GatewayRouter, HttpConnection, HttpError, HttpGateway, HttpService,
     MessageService, Retry,
 };
-pub(crate) use offer::OfferConnection;
-pub use publish::{HoldLimits, PubService};
+pub(crate) use offer::RegistrationConnection;
+pub use publish::{PendingLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
 pub use push_pull::PushPullService;

@@ -11,13 +11,13 @@ use crate::part::{Bypass, OpenError, Setup, Stop};
 
 /// Tells a master the functions of its component, each time that it is connected anew.
 #[derive(Debug)]
-pub(crate) struct OfferConnection {
+pub(crate) struct RegistrationConnection {
     directory: Arc<Directory>,
     opened: Option<(Arc<ComponentStore>, Arc<ComponentState>)>,
 }
 
-impl OfferConnection {
-    /// To the master whose cache service this is.
+impl RegistrationConnection {
+    /// Returns the part; `directory` is that of the master.
     pub(crate) fn to(directory: Arc<Directory>) -> Self {
         Self {
             directory,
@@ -26,7 +26,7 @@ impl OfferConnection {
     }
 }
 
-impl Bypass for OfferConnection {
+impl Bypass for RegistrationConnection {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some((setup.store.clone(), setup.shared.clone()));
         Ok(())

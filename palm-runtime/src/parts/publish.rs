@@ -7,11 +7,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::mpsc;
 
-pub use super::held::HoldLimits;
+pub use super::held::PendingLimits;
 
-use super::doubt::{self, Arrivals, Doubts};
-use super::held::{Keep, PendingPublications, Publication};
-use super::sent::RecentlySent;
+use super::doubt::{self, CallerGeneration, StaleSubscriptions};
+use super::held::{PendingPublications, Publication, Retention};
+use super::sent::ResendBuffer;
 use crate::cancel::CANCEL_TOPIC;
 use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
@@ -55,14 +55,14 @@ pub struct PubService<S = Plain> {
     address: LegacyAddress,
     state: Arc<State<S>>,
     pipelined: Option<bool>,
-    /// Where results of a last step go if `pipelined` is not set.
-    tells_others: bool,
-    hold: HoldLimits,
-    opened: Option<Opened>,
+    /// Whether results of a last step are published to followers if `pipelined` is not set.
+    last_step_to_followers: bool,
+    pending_limits: PendingLimits,
+    opened: Option<OpenPubService>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenPubService {
     publish: Publish,
     /// What is followed over links from now on, for the first such part.
     followed: Option<mpsc::UnboundedReceiver<StreamNews>>,
@@ -89,8 +89,8 @@ impl<S: Shape> PubService<S> {
             address,
             state,
             pipelined: None,
-            tells_others: false,
-            hold: HoldLimits::default(),
+            last_step_to_followers: false,
+            pending_limits: PendingLimits::default(),
             opened: None,
         }
     }
@@ -107,24 +107,27 @@ impl<S: Shape> PubService<S> {
         self
     }
 
-    /// As [`pipelined`](Self::pipelined), if that is set; `tells_others`: where results of a last step go
-    /// otherwise.
-    pub(crate) fn pipelined_or(mut self, pipelined: Option<bool>, tells_others: bool) -> Self {
+    /// Sets [`pipelined`](Self::pipelined), and where results of a last step are published if that is not set.
+    pub(crate) fn pipelined_or(
+        mut self,
+        pipelined: Option<bool>,
+        last_step_to_followers: bool,
+    ) -> Self {
         self.pipelined = pipelined;
-        self.tells_others = tells_others;
+        self.last_step_to_followers = last_step_to_followers;
         self
     }
 
     /// How long, and how many, messages wait for somebody to ask for their topic.
     #[must_use]
-    pub fn hold(mut self, limits: HoldLimits) -> Self {
-        self.hold = limits;
+    pub fn pending_limits(mut self, limits: PendingLimits) -> Self {
+        self.pending_limits = limits;
         self
     }
 }
 
 impl<S: Shape> Outbound for PubService<S> {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         !S::GATHERS && !S::HANDLES_STREAM
     }
 
@@ -137,7 +140,7 @@ impl<S: Shape> Outbound for PubService<S> {
         setup
             .bind_legacy("pub_address", &self.address, publish.peers())
             .await?;
-        self.opened = Some(Opened {
+        self.opened = Some(OpenPubService {
             publish,
             followed: setup.shared.links.publish_here(),
             context: setup.context.clone(),
@@ -154,17 +157,17 @@ impl<S: Shape> Outbound for PubService<S> {
         let mut publisher = Publisher {
             links: followed.is_some(),
             linked: Vec::new(),
-            plain: None,
-            heard: Vec::new(),
+            direct_topic: None,
+            awaiting_ready: Vec::new(),
             memory: FrameMemory::default(),
-            doubts: Doubts::default(),
+            stale: StaleSubscriptions::default(),
             state: self.state,
             pipelined: self.pipelined,
-            tells_others: self.tells_others,
+            last_step_to_followers: self.last_step_to_followers,
             was_followed: false,
-            unfollowed: Unfollowed::default(),
-            held: PendingPublications::new(self.hold),
-            recent: RecentlySent::default(),
+            unfollowed: UnfollowedMessages::default(),
+            pending: PendingPublications::new(self.pending_limits),
+            resend_buffer: ResendBuffer::default(),
             publish: opened.publish,
             name: opened.context.name.as_str().into(),
             context: opened.context,
@@ -177,8 +180,8 @@ impl<S: Shape> Outbound for PubService<S> {
         let (mut batch, mut each) = (Vec::new(), Vec::new());
         loop {
             let expiries = [
-                publisher.held.next_expiry(),
-                publisher.doubts.next_expiry(),
+                publisher.pending.next_expiry(),
+                publisher.stale.next_expiry(),
                 publisher.unfollowed.next_warning(),
             ];
             let expiry = expiries.into_iter().flatten().min();
@@ -192,7 +195,7 @@ impl<S: Shape> Outbound for PubService<S> {
                 biased;
                 changed = publisher.publish.changed() => {
                     changed?;
-                    publisher.take_notice().await?;
+                    publisher.handle_subscriptions().await?;
                 }
                 Some(news) = next(&mut followed) => match news {
                     StreamNews::Follows(following, _reservation) => publisher.follow(&following).await?,
@@ -202,35 +205,35 @@ impl<S: Shape> Outbound for PubService<S> {
                     is_in_place = true;
                     shared.links.set_in_place();
                 }
-                list = cancelled.next() => publisher.pass_on(list).await?,
-                count = inlet.recv_together(&mut batch, BATCH) => {
+                list = cancelled.next() => publisher.publish_cancellations(list).await?,
+                count = inlet.recv_groups(&mut batch, BATCH) => {
                     if count == 0 {
                         break;
                     }
-                    inlet.let_in().await;
+                    inlet.yield_to_senders().await;
                     if publisher.links
                         && shared.links.is_settling()
-                        && batch.iter().any(|it| publisher.may_go_on(&it.message))
+                        && batch.iter().any(|it| publisher.may_have_followers(&it.message))
                     {
                         shared.links.settled().await;
                     }
-                    publisher.take_notice().await?;
+                    publisher.handle_subscriptions().await?;
                     for envelope in batch.drain(..) {
-                        if !publisher.send_together(&envelope) {
-                            envelope.each(&mut each);
+                        if !publisher.send_group(&envelope) {
+                            envelope.split_into(&mut each);
                         }
                         for envelope in each.drain(..) {
                             let gathers = envelope.gathers;
                             let message = envelope.answer(Bytes::new());
                             if gathers {
-                                publisher.take(message).await?;
+                                publisher.publish_message(message).await?;
                             } else {
-                                publisher.direct(message).await?;
+                                publisher.publish_one(message).await?;
                             }
                         }
                     }
                 }
-                () = shared.streams.in_place(), if !publisher.heard.is_empty() => {
+                () = shared.streams.in_place(), if !publisher.awaiting_ready.is_empty() => {
                     publisher.streams_are_in_place().await?;
                 }
                 () = expired => publisher.expire().await?,
@@ -240,11 +243,14 @@ impl<S: Shape> Outbound for PubService<S> {
                 break;
             }
         }
-        if let Some(last) = stop.within(publisher.last_chance(inlet.linger())).await {
+        if let Some(last) = stop
+            .within(publisher.await_last_subscriptions(inlet.linger()))
+            .await
+        {
             last?;
         }
         let _ = stop.within(publisher.deliver()).await;
-        if publisher.held.next_expiry().is_some() {
+        if publisher.pending.next_expiry().is_some() {
             stop.set_incomplete();
         }
         // What a peer has not acknowledged by then, its session says when it is closed.
@@ -254,9 +260,9 @@ impl<S: Shape> Outbound for PubService<S> {
     }
 }
 
-/// Splits the share of a message among what a hook has made of it, as far as that is for the same client; where
-/// nothing is, that is told.
-fn share_among(message: &Message, made: &mut Vec<Message>) {
+/// Splits the completion weight of a message among the messages that a hook has made of it for the same client. If
+/// there are none, adds a message that reports the whole weight.
+fn split_weight(message: &Message, made: &mut Vec<Message>) {
     let Some(share) = message.share() else {
         return;
     };
@@ -290,20 +296,20 @@ async fn next(followed: &mut Option<mpsc::UnboundedReceiver<StreamNews>>) -> Opt
     }
 }
 
-/// How long a component that stops waits for somebody to subscribe to what it holds.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// How long a component that stops waits for subscribers of its pending publications.
+const LAST_SUBSCRIPTIONS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What came of a message that may need neither hooks nor waiting.
-enum Plainly {
+/// The outcome of the fast path for a message.
+enum DirectSend {
     Sent,
     /// There is no room for it.
     Full(Bytes, Bytes),
-    /// It needs more.
-    Not(ByteString, Message),
+    /// The topic needs the general path.
+    Other(ByteString, Message),
 }
 
-/// A topic that somebody has asked for.
-struct PlainTopic {
+/// A topic whose messages are sent on the fast path, and how.
+struct DirectTopic {
     topic: ByteString,
     over_links: bool,
     over_socket: bool,
@@ -311,14 +317,14 @@ struct PlainTopic {
 
 /// Messages for a next step that no component has ever followed for.
 #[derive(Debug, Default)]
-struct Unfollowed {
+struct UnfollowedMessages {
     messages: usize,
     /// When to warn of it; `None`: there are none, or it is done.
     warning: Option<Instant>,
 }
 
-impl Unfollowed {
-    /// How long a component that is started at the same time may take.
+impl UnfollowedMessages {
+    /// How long a component that is started at the same time may take to follow.
     const WARNING_DELAY: Duration = Duration::from_secs(1);
 
     fn add(&mut self, now: Instant) {
@@ -344,21 +350,21 @@ struct Publisher<S> {
     links: bool,
     /// What goes over links, all at once.
     linked: Vec<Delivery>,
-    /// A topic that has subscribers, and whose messages need no more than to be sent: usually that of
-    /// the next message.
-    plain: Option<PlainTopic>,
+    /// The topic of the last message, if the next message to it may use the fast path. Reset whenever subscriptions
+    /// or pending publications change.
+    direct_topic: Option<DirectTopic>,
     memory: FrameMemory,
-    /// Topics whose subscribers wait to be told that all is in place.
-    heard: Vec<Bytes>,
-    doubts: Doubts,
+    /// The `ready` topics of subscribers that wait until this component is connected upstream.
+    awaiting_ready: Vec<Bytes>,
+    stale: StaleSubscriptions,
     state: Arc<State<S>>,
     pipelined: Option<bool>,
-    tells_others: bool,
-    /// Whether a component has ever followed the component's own name.
+    last_step_to_followers: bool,
+    /// Whether a component has ever followed this one.
     was_followed: bool,
-    unfollowed: Unfollowed,
-    held: PendingPublications,
-    recent: RecentlySent,
+    unfollowed: UnfollowedMessages,
+    pending: PendingPublications,
+    resend_buffer: ResendBuffer,
     publish: Publish,
     name: ByteString,
     context: Arc<ComponentContext>,
@@ -367,30 +373,30 @@ struct Publisher<S> {
 }
 
 impl<S: Shape> Publisher<S> {
-    /// Publishes a message, after the hooks.
-    async fn take(&mut self, message: Message) -> Result<(), SocketClosed> {
+    /// Runs the hooks on a message and publishes it.
+    async fn publish_message(&mut self, message: Message) -> Result<(), SocketClosed> {
         if S::GATHERS || S::HANDLES_STREAM {
             return self.gather(message).await;
         }
-        match self.send_plainly(message)? {
-            Plainly::Sent => Ok(()),
-            Plainly::Full(topic, frame) => self.publish.send(topic, frame).await,
-            Plainly::Not(topic, message) => self.send(topic, message).await,
+        match self.try_send_direct(message)? {
+            DirectSend::Sent => Ok(()),
+            DirectSend::Full(topic, frame) => self.publish.send(topic, frame).await,
+            DirectSend::Other(topic, message) => self.send(topic, message).await,
         }
     }
 
-    /// Publishes messages that are together at once, if that is all that there is to do.
-    fn send_together(&mut self, envelope: &Envelope) -> bool {
-        let Some(group) = &envelope.together else {
+    /// Publishes a group without splitting it, if no hook or legacy subscriber needs its messages. Returns whether it did.
+    fn send_group(&mut self, envelope: &Envelope) -> bool {
+        let Some(group) = &envelope.group else {
             return false;
         };
-        // Those of a group have the same steps.
-        if S::GATHERS || S::HANDLES_STREAM || self.may_go_on(&envelope.message) {
+        // The messages of a group have the same steps.
+        if S::GATHERS || S::HANDLES_STREAM || self.may_have_followers(&envelope.message) {
             return false;
         }
         let topic = self.client_topic(&envelope.message);
-        let is_linked = |plain: &PlainTopic| plain.over_links && !plain.over_socket;
-        if !self.plain(&topic, true).is_some_and(is_linked) {
+        let is_linked = |direct: &DirectTopic| direct.over_links && !direct.over_socket;
+        if !self.direct_topic(&topic, true).is_some_and(is_linked) {
             return false;
         }
         self.counters.count(group.len(), group.bytes());
@@ -399,34 +405,34 @@ impl<S: Shape> Publisher<S> {
         true
     }
 
-    /// The topic, if it has subscribers, and its messages need no more than to be sent.
-    fn plain(&mut self, topic: &ByteString, is_client: bool) -> Option<&PlainTopic> {
-        if self.plain.as_ref().map(|plain| &plain.topic) != Some(topic) {
+    /// Returns how to send to `topic` on the fast path; `None` if it needs the general path.
+    fn direct_topic(&mut self, topic: &ByteString, is_client: bool) -> Option<&DirectTopic> {
+        if self.direct_topic.as_ref().map(|direct| &direct.topic) != Some(topic) {
             let over_socket = self.may_leave_by_socket(topic);
             let over_links = self.is_followed(topic);
-            let heard = (over_socket || over_links) && !self.held.holds(topic);
+            let has_subscribers = (over_socket || over_links) && !self.pending.contains(topic);
             let exact = || self.publish.exact_subscribers(topic.as_bytes());
-            // Subscribers of exactly a client's topic may be a client of pylm.
-            if topic.is_empty() || !heard || is_client && !exact().is_empty() {
+            // A subscriber of exactly a client's topic may be a legacy client, whose subscription may be stale.
+            if topic.is_empty() || !has_subscribers || is_client && !exact().is_empty() {
                 return None;
             }
-            self.plain = Some(PlainTopic {
+            self.direct_topic = Some(DirectTopic {
                 topic: topic.clone(),
                 over_links,
                 over_socket,
             });
         }
-        self.plain.as_ref()
+        self.direct_topic.as_ref()
     }
 
-    /// Publishes a message at once, if that is all that there is to do.
-    fn send_plainly(&mut self, message: Message) -> Result<Plainly, SocketClosed> {
+    /// Publishes a message on the fast path if possible.
+    fn try_send_direct(&mut self, message: Message) -> Result<DirectSend, SocketClosed> {
         let (topic, message) = self.default_topic(message);
         let is_client = topic == message.client();
-        let Some(plain) = self.plain(&topic, is_client) else {
-            return Ok(Plainly::Not(topic, message));
+        let Some(direct) = self.direct_topic(&topic, is_client) else {
+            return Ok(DirectSend::Other(topic, message));
         };
-        let (over_links, over_socket) = (plain.over_links, plain.over_socket);
+        let (over_links, over_socket) = (direct.over_links, direct.over_socket);
         let frame = message.into_frame_in(&mut self.memory);
         self.counters.count(1, frame.len());
         if over_links {
@@ -434,11 +440,11 @@ impl<S: Shape> Publisher<S> {
             self.linked.push(Delivery { topic, group });
         }
         if !over_socket {
-            return Ok(Plainly::Sent);
+            return Ok(DirectSend::Sent);
         }
         match self.publish.try_send(topic.into_bytes(), frame) {
-            Ok(()) => Ok(Plainly::Sent),
-            Err(TrySendError::Full((topic, frame))) => Ok(Plainly::Full(topic, frame)),
+            Ok(()) => Ok(DirectSend::Sent),
+            Err(TrySendError::Full((topic, frame))) => Ok(DirectSend::Full(topic, frame)),
             Err(TrySendError::Closed(closed)) => Err(closed),
         }
     }
@@ -459,9 +465,9 @@ impl<S: Shape> Publisher<S> {
             // Those that are left lost their subscriber. Messages that are dropped for them may have to be
             // answered, over links again.
             for Delivery { topic, group } in std::mem::take(&mut self.linked) {
-                self.plain = None;
+                self.direct_topic = None;
                 for frame in group.frames() {
-                    self.hold(topic.clone(), frame, Keep::Long);
+                    self.add_pending(topic.clone(), frame, Retention::Full);
                 }
             }
             self.shared.links.room().await;
@@ -470,16 +476,16 @@ impl<S: Shape> Publisher<S> {
 
     /// Somebody follows something from now on: sends what waited for that.
     async fn follow(&mut self, following: &Following) -> Result<(), SocketClosed> {
-        self.plain = None;
+        self.direct_topic = None;
         let mut released = Vec::new();
         self.was_followed |= following.topics.iter().any(|topic| *topic == *self.name);
         for topic in &following.topics {
-            released.extend(self.held.release_exactly(topic));
+            released.extend(self.pending.release_exactly(topic));
         }
         if !following.client.is_empty() {
-            released.extend(self.held.release_exactly(&following.client));
+            released.extend(self.pending.release_exactly(&following.client));
             let calls = format!("{}/", following.client);
-            released.extend(self.held.release(calls.as_bytes()));
+            released.extend(self.pending.release(calls.as_bytes()));
             self.release_answers(following, &mut released);
         }
         for (topic, frame) in released {
@@ -494,28 +500,28 @@ impl<S: Shape> Publisher<S> {
         if self.pipelined == Some(false) {
             return;
         }
-        for (topic, frame) in self.held.release_exactly(&self.name) {
+        for (topic, frame) in self.pending.release_exactly(&self.name) {
             let mut message = Message::decode(frame.clone()).unwrap_or_default();
             let was_at = message.stage().saturating_sub(1);
             if client.is_of(message.client()) && !has_next_step(message.function(), was_at) {
                 message.set_stage(was_at);
                 released.push((message.client_topic(), message.into_frame()));
             } else {
-                let keep = match client.is_of(message.client()) && !self.was_followed {
-                    true => Keep::Short,
-                    false => Keep::Long,
+                let retention = match client.is_of(message.client()) && !self.was_followed {
+                    true => Retention::Short,
+                    false => Retention::Full,
                 };
-                self.hold(topic, frame, keep);
+                self.add_pending(topic, frame, retention);
             }
         }
     }
 
     async fn gather(&mut self, message: Message) -> Result<(), SocketClosed> {
         if !S::GATHERS {
-            return self.direct(message).await;
+            return self.publish_one(message).await;
         }
         if message.is_rest() {
-            return self.direct(message).await;
+            return self.publish_one(message).await;
         }
         let mut gathered = Vec::new();
         let context = Context::new(self.context.clone(), message.clone());
@@ -525,15 +531,15 @@ impl<S: Shape> Publisher<S> {
             self.log_failure("gather", &message, &failure);
             gathered.push(message.clone().failed(&self.name, &failure));
         }
-        share_among(&message, &mut gathered);
+        split_weight(&message, &mut gathered);
         for message in gathered {
-            self.direct(message).await?;
+            self.publish_one(message).await?;
         }
         Ok(())
     }
 
-    /// Finds the topic of a message and publishes it.
-    async fn direct(&mut self, message: Message) -> Result<(), SocketClosed> {
+    /// Finds the topic of a message and publishes it under that.
+    async fn publish_one(&mut self, message: Message) -> Result<(), SocketClosed> {
         if !S::HANDLES_STREAM || message.is_rest() {
             let (topic, message) = self.default_topic(message);
             return self.send(topic, message).await;
@@ -550,10 +556,10 @@ impl<S: Shape> Publisher<S> {
         self.send(topic, message).await
     }
 
-    /// Whether a message may be for the component's followers.
-    fn may_go_on(&self, message: &Message) -> bool {
+    /// Returns whether a message may be published to followers.
+    fn may_have_followers(&self, message: &Message) -> bool {
         self.pipelined
-            .unwrap_or_else(|| self.tells_others || message.has_next_step())
+            .unwrap_or_else(|| self.last_step_to_followers || message.has_next_step())
     }
 
     /// Whether the client of a message can be answered here: it takes its answers here, or calls here.
@@ -568,7 +574,7 @@ impl<S: Shape> Publisher<S> {
     }
 
     fn default_topic(&self, mut message: Message) -> (ByteString, Message) {
-        let goes_on = self.may_go_on(&message)
+        let goes_on = self.may_have_followers(&message)
             && if message.has_next_step() {
                 // The next step has nothing to do with an error, or with an end.
                 self.was_followed || !message.is_done() || !self.can_answer(&message)
@@ -585,8 +591,8 @@ impl<S: Shape> Publisher<S> {
 
     /// The topic of a message that is for its client.
     fn client_topic(&self, message: &Message) -> ByteString {
-        match &self.plain {
-            Some(plain) if message.is_of(&plain.topic) => plain.topic.clone(),
+        match &self.direct_topic {
+            Some(direct) if message.is_of(&direct.topic) => direct.topic.clone(),
             _ => message.client_topic(),
         }
     }
@@ -595,56 +601,54 @@ impl<S: Shape> Publisher<S> {
         if topic.is_empty() {
             self.counters.count_dropped(1);
             let function = message.function();
-            tracing::warn!(
-                function,
-                "a message names no client, so nobody can be answered"
-            );
+            tracing::warn!(function, "dropping a result: its message names no client");
             return Ok(());
         }
         let is_client = topic == message.client();
-        let doubtful = is_client && self.is_doubtful(&topic);
-        let keep = match !is_client && topic == self.name && !self.was_followed {
-            true if self.can_answer(&message) => Keep::Short,
-            _ => Keep::Long,
+        let is_stale = is_client && self.may_be_stale(&topic);
+        let retention = match !is_client && topic == self.name && !self.was_followed {
+            true if self.can_answer(&message) => Retention::Short,
+            _ => Retention::Full,
         };
         let frame = message.into_frame_in(&mut self.memory);
-        let is_heard = self.publish.is_subscribed(topic.as_bytes()) || self.is_followed(&topic);
-        let unheard = self.held.holds(&topic) || !is_heard;
-        if !doubtful && !unheard {
+        let has_subscribers =
+            self.publish.is_subscribed(topic.as_bytes()) || self.is_followed(&topic);
+        let is_pending = self.pending.contains(&topic) || !has_subscribers;
+        if !is_stale && !is_pending {
             return self.publish(topic, frame).await;
         }
-        tracing::debug!(%topic, doubtful, "held: nobody is subscribed yet, or nobody any more");
+        tracing::debug!(%topic, is_stale, "keeping a publication until a subscriber arrives");
         let now = Instant::now();
         let len = frame.len();
-        if doubtful {
-            let until = now + doubt::STALE_TIMEOUT.min(self.held.time());
-            self.doubts.wait(until, topic.clone(), len);
+        if is_stale {
+            let until = now + doubt::STALE_TIMEOUT.min(self.pending.time());
+            self.stale.withhold(until, topic.clone(), len);
         }
-        self.plain = None;
-        self.hold(topic.clone(), frame, keep);
-        if !doubtful && self.doubts.has_enough(&topic, len) {
-            self.publish_in_doubt(&topic).await?;
+        self.direct_topic = None;
+        self.add_pending(topic.clone(), frame, retention);
+        if !is_stale && self.stale.add_withheld(&topic, len) {
+            self.publish_withheld(&topic).await?;
         }
         Ok(())
     }
 
-    /// Publishes what waited for a new subscription to `topic` that has not come.
-    async fn publish_in_doubt(&mut self, topic: &ByteString) -> Result<(), SocketClosed> {
-        // With no subscriber left, it goes on to wait for one.
+    /// Publishes the withheld answers of `topic` to its current subscribers.
+    async fn publish_withheld(&mut self, topic: &ByteString) -> Result<(), SocketClosed> {
+        // Without a subscriber they stay pending.
         if !self.publish.is_subscribed(topic.as_bytes()) {
             return Ok(());
         }
-        for (topic, frame) in self.held.release(topic.as_bytes()) {
+        for (topic, frame) in self.pending.release(topic.as_bytes()) {
             let recipients = self.publish.exact_subscribers(topic.as_bytes());
             let now = Instant::now();
-            self.recent.record(now, &topic, &frame, recipients);
+            self.resend_buffer.record(now, &topic, &frame, recipients);
             self.publish(topic, frame).await?;
         }
         Ok(())
     }
 
-    /// Tells whoever is behind this component which calls were cancelled.
-    async fn pass_on(&mut self, list: Bytes) -> Result<(), SocketClosed> {
+    /// Publishes a list of cancelled calls to downstream components.
+    async fn publish_cancellations(&mut self, list: Bytes) -> Result<(), SocketClosed> {
         let topic = str::from_utf8(CANCEL_TOPIC).expect("it is text");
         if self.is_followed(topic) {
             let (topic, group) = (topic.into(), list.clone().into());
@@ -657,28 +661,28 @@ impl<S: Shape> Publisher<S> {
         self.publish.send(topic, list).await
     }
 
-    fn arrivals(&self) -> Arrivals {
+    fn caller_generation(&self) -> CallerGeneration {
         self.shared.callers.get().map(Peers::generation)
     }
 
-    /// Whether the subscription that there is may be one that its client is about to close.
-    fn is_doubtful(&self, topic: &ByteString) -> bool {
+    /// Returns whether the current subscriptions of a topic may be stale, so that its answer has to be withheld.
+    fn may_be_stale(&self, topic: &ByteString) -> bool {
         let subscribers = self.publish.exact_subscribers(topic.as_bytes());
         !subscribers.is_empty()
-            && !self.held.time().is_zero()
-            && !self.held.holds(topic)
+            && !self.pending.time().is_zero()
+            && !self.pending.contains(topic)
             && self
-                .doubts
-                .about(Instant::now(), topic, subscribers, self.arrivals())
+                .stale
+                .is_suspect(Instant::now(), topic, subscribers, self.caller_generation())
     }
 
     async fn publish(&mut self, topic: ByteString, frame: Bytes) -> Result<(), SocketClosed> {
         self.counters.count(1, frame.len());
-        let arrivals = self.arrivals();
+        let caller_generation = self.caller_generation();
         let recipients = self.publish.exact_subscribers(topic.as_bytes());
         if !recipients.is_empty() {
-            self.doubts
-                .answered(Instant::now(), &topic, recipients, arrivals);
+            self.stale
+                .record_answer(Instant::now(), &topic, recipients, caller_generation);
         }
         if self.is_followed(&topic) {
             self.linked.push(Delivery {
@@ -702,53 +706,55 @@ impl<S: Shape> Publisher<S> {
             && !(self.links && self.shared.links.has_client(topic))
     }
 
-    /// Tells a subscriber whether all is in place, and again as soon as it is.
-    async fn say_ready(&mut self, topic: Bytes) -> Result<(), SocketClosed> {
+    /// Answers a `ready` subscription: `InPlace` if the component is connected upstream, otherwise `Heard`, and `InPlace`
+    /// as soon as it is.
+    async fn send_ready(&mut self, topic: Bytes) -> Result<(), SocketClosed> {
         let ready = if self.shared.streams.are_in_place() {
             Readiness::InPlace
         } else {
-            self.heard.push(topic.clone());
+            self.awaiting_ready.push(topic.clone());
             Readiness::Heard
         };
         self.publish.send(topic, ready.body()).await
     }
 
     async fn streams_are_in_place(&mut self) -> Result<(), SocketClosed> {
-        for topic in std::mem::take(&mut self.heard) {
+        for topic in std::mem::take(&mut self.awaiting_ready) {
             self.publish.send(topic, Readiness::InPlace.body()).await?;
         }
         Ok(())
     }
 
-    /// Tells new subscribers that they are heard, and sends what waited for them.
-    async fn take_notice(&mut self) -> Result<(), SocketClosed> {
+    /// Handles changes of subscriptions at the PUB socket: answers `ready` topics, and publishes pending publications
+    /// and missed answers to new subscribers.
+    async fn handle_subscriptions(&mut self) -> Result<(), SocketClosed> {
         while let Some(change) = self.publish.next_change().await? {
-            self.plain = None;
+            self.direct_topic = None;
             let prefix = match change {
                 SubscriptionChange::Added(prefix) => {
                     if prefix.starts_with(READY_PREFIX) {
-                        self.say_ready(prefix).await?;
+                        self.send_ready(prefix).await?;
                         continue;
                     }
                     self.was_followed |= prefix == self.name.as_bytes();
-                    for (topic, frame) in self.held.release(&prefix) {
+                    for (topic, frame) in self.pending.release(&prefix) {
                         self.publish(topic, frame).await?;
                     }
                     prefix
                 }
                 SubscriptionChange::Removed(prefix) => {
-                    self.heard.retain(|topic| *topic != prefix);
+                    self.awaiting_ready.retain(|topic| *topic != prefix);
                     if self.publish.exact_subscribers(&prefix).is_empty()
                         && let Ok(topic) = std::str::from_utf8(&prefix)
                     {
-                        self.doubts.forget(topic);
+                        self.stale.forget(topic);
                     }
                     prefix
                 }
             };
             if let [subscriber] = *self.publish.exact_subscribers(&prefix) {
-                for frame in self.recent.missed(&prefix, subscriber) {
-                    tracing::debug!("sent again: its subscriber had gone");
+                for frame in self.resend_buffer.missed(&prefix, subscriber) {
+                    tracing::debug!("resending an answer that went to a stale subscription");
                     self.counters.count(1, frame.len());
                     self.publish.send(prefix.clone(), frame).await?;
                 }
@@ -757,28 +763,28 @@ impl<S: Shape> Publisher<S> {
         Ok(())
     }
 
-    /// When the component stops: gives those whose answers wait a moment to subscribe.
-    async fn last_chance(&mut self, linger: Duration) -> Result<(), SocketClosed> {
-        let until = tokio::time::Instant::now() + linger.min(LAST_CHANCE);
-        while self.held.next_expiry().is_some() {
+    /// Waits for subscribers of pending publications when the component stops, and drops the rest.
+    async fn await_last_subscriptions(&mut self, linger: Duration) -> Result<(), SocketClosed> {
+        let until = tokio::time::Instant::now() + linger.min(LAST_SUBSCRIPTIONS_TIMEOUT);
+        while self.pending.next_expiry().is_some() {
             match tokio::time::timeout_at(until, self.publish.changed()).await {
                 Ok(changed) => changed?,
                 Err(_) => break,
             }
-            self.take_notice().await?;
+            self.handle_subscriptions().await?;
         }
-        while let Some(topic) = self.doubts.expire(Instant::now() + doubt::STALE_TIMEOUT) {
-            self.publish_in_doubt(&topic).await?;
+        while let Some(topic) = self.stale.expire(Instant::now() + doubt::STALE_TIMEOUT) {
+            self.publish_withheld(&topic).await?;
         }
-        let dropped = self.held.release(b"");
-        self.drop_held(dropped);
+        let dropped = self.pending.release(b"");
+        self.drop_pending(dropped);
         Ok(())
     }
 
     async fn expire(&mut self) -> Result<(), SocketClosed> {
         let now = Instant::now();
-        while let Some(topic) = self.doubts.expire(now) {
-            self.publish_in_doubt(&topic).await?;
+        while let Some(topic) = self.stale.expire(now) {
+            self.publish_withheld(&topic).await?;
         }
         if let Some(messages) = self.unfollowed.take_warning(now)
             && !self.was_followed
@@ -786,29 +792,28 @@ impl<S: Shape> Publisher<S> {
             let name = &self.name;
             tracing::warn!(
                 messages,
-                "messages with a further step wait, since no component follows `{name}`: start the component of that step with `.follow(..)`"
+                "messages with a further step are pending because no component follows `{name}`: start the component of that step with `.follow(..)`"
             );
         }
-        let dropped = self.held.expire(now);
-        self.drop_held(dropped);
+        let dropped = self.pending.expire(now);
+        self.drop_pending(dropped);
         Ok(())
     }
 
-    /// Keeps a message until its topic has a subscriber.
-    fn hold(&mut self, topic: ByteString, frame: Bytes, keep: Keep) {
+    /// Keeps a publication until its topic has a subscriber.
+    fn add_pending(&mut self, topic: ByteString, frame: Bytes, retention: Retention) {
         let now = Instant::now();
-        if keep == Keep::Short {
+        if retention == Retention::Short {
             self.unfollowed.add(now);
         }
-        let dropped = self.held.push(now, topic, frame, keep);
+        let dropped = self.pending.push(now, topic, frame, retention);
         if !dropped.is_empty() {
-            self.drop_held(dropped);
+            self.drop_pending(dropped);
         }
     }
 
-    /// Drops messages whose topics had no subscriber in time. The callers of those that were for a next step are
-    /// answered.
-    fn drop_held(&mut self, mut dropped: Vec<Publication>) {
+    /// Drops publications without a subscriber. The callers of those for a further step receive an error.
+    fn drop_pending(&mut self, mut dropped: Vec<Publication>) {
         let (mut lost, mut unfollowed) = (0, 0);
         // An answer may have to wait for its client, and others may be dropped for it, which are not answered:
         // so this has an end.
@@ -823,20 +828,26 @@ impl<S: Shape> Publisher<S> {
                 let (topic, group) = (client, frame.into());
                 self.linked.push(Delivery { topic, group });
             } else if !self.publish.is_subscribed(client.as_bytes()) {
-                dropped.extend(self.held.push(Instant::now(), client, frame, Keep::Long));
+                dropped.extend(
+                    self.pending
+                        .push(Instant::now(), client, frame, Retention::Full),
+                );
             } else if self.publish.try_send(client.into_bytes(), frame).is_err() {
                 lost += 1;
             }
         }
         if lost > 0 {
             self.counters.count_dropped(lost);
-            tracing::warn!(messages = lost, "dropped: no subscriber in time");
+            tracing::warn!(
+                messages = lost,
+                "dropping publications without a subscriber"
+            );
         }
         if unfollowed > 0 {
             let name = &self.name;
             tracing::warn!(
                 messages = unfollowed,
-                "no component follows `{name}`, so messages with a further step were answered by an error"
+                "answering messages with a further step with an error: no component follows `{name}`"
             );
         }
     }
@@ -852,7 +863,7 @@ impl<S: Shape> Publisher<S> {
         }
         // They are taken from the end.
         dropped.reverse();
-        self.drop_held(dropped);
+        self.drop_pending(dropped);
     }
 
     /// The answer to the client of a message that no component follows for, and its topic. `None` if the message
@@ -885,6 +896,6 @@ impl<S: Shape> Publisher<S> {
         self.counters.count_error();
         let function = message.function();
         let cause = failure.chain();
-        tracing::error!(function, "{hook} {failure}: {cause}");
+        tracing::error!(function, "`{hook}` {failure}: {cause}");
     }
 }

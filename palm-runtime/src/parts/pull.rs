@@ -1,8 +1,8 @@
 //! PULL: messages of whoever pushes.
 
 use super::context::PartContext;
-use super::intake::{Ids, Intake, passes_on};
-use super::linked::{Calls, LinkedPull, Senders};
+use super::intake::{MessageIds, ReceiveLoop, passes_on};
+use super::linked::{CallSource, LinkPeers, PullAndLinks};
 use crate::discovery::{Endpoint, IntoAddress};
 use crate::failure::BoxError;
 use crate::part::{
@@ -35,7 +35,7 @@ use crate::socket::{Pull, SocketClosed};
 pub struct PullService<H = NoHooks> {
     address: LegacyAddress,
     hooks: H,
-    opened: Option<(Calls, PartContext)>,
+    opened: Option<(CallSource, PartContext)>,
 }
 
 impl PullService {
@@ -65,7 +65,7 @@ impl<H> PullService<H> {
 }
 
 impl<H: InboundHooks> Inbound for PullService<H> {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         passes_on::<H>()
     }
 
@@ -82,21 +82,21 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         let _ = setup.shared.callers.set(pull.peers());
         let linked = setup.shared.links.take_inputs();
         let shared = setup.shared.clone();
-        let calls = Calls(LinkedPull::new(pull, linked, Senders::Clients, shared));
+        let calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, shared));
         self.opened = Some((calls, PartContext::new(setup)));
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let (mut calls, opened) = self.opened.expect("a part is opened before it runs");
-        let intake = Intake::new(
+        let receive_loop = ReceiveLoop::new(
             self.hooks,
-            Ids::Given,
+            MessageIds::Assigned,
             opened.context,
             opened.counters,
             outlet,
         );
-        intake.run(&mut calls).await?;
+        receive_loop.run(&mut calls).await?;
         calls.0.pull.close().await;
         Ok(())
     }
@@ -129,7 +129,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
 #[derive(Debug)]
 pub struct PullConnection<H = NoHooks> {
     endpoint: Endpoint,
-    ids: Ids,
+    ids: MessageIds,
     hooks: H,
     opened: Option<PartContext>,
 }
@@ -139,7 +139,7 @@ impl PullConnection {
     pub fn connect(address: impl IntoAddress) -> Self {
         Self {
             endpoint: Endpoint::Static(address.into_address()),
-            ids: Ids::Given,
+            ids: MessageIds::Assigned,
             hooks: NoHooks,
             opened: None,
         }
@@ -148,7 +148,7 @@ impl PullConnection {
     pub(crate) fn to_master(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            ids: Ids::LeftAlone,
+            ids: MessageIds::Unchanged,
             hooks: NoHooks,
             opened: None,
         }
@@ -158,7 +158,7 @@ impl PullConnection {
 impl<H> PullConnection<H> {
     /// Whether it takes a master's tasks. Then the master is what its component follows.
     fn is_worker(&self) -> bool {
-        self.ids == Ids::LeftAlone
+        self.ids == MessageIds::Unchanged
     }
 
     /// Runs `hooks` on each message.
@@ -173,7 +173,7 @@ impl<H> PullConnection<H> {
 }
 
 impl<H: InboundHooks> Inbound for PullConnection<H> {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         passes_on::<H>()
     }
 
@@ -193,18 +193,18 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
             address = self.endpoint.locate() => address?,
         };
         let mut pull = Pull::connect(&address, &opened.options).await?;
-        tracing::info!("pulls from {address}");
+        tracing::info!("pulling from {address}");
         let peers = pull.peers();
         let _following = self.endpoint.follow(peers.clone(), address, |_| {});
         let shared = opened.shared;
-        let intake = Intake::new(
+        let receive_loop = ReceiveLoop::new(
             self.hooks,
             self.ids,
             opened.context,
             opened.counters,
             outlet,
         );
-        let in_place = async {
+        let connected = async {
             if is_worker {
                 peers.connected().await?;
                 shared.streams.one_is_in_place();
@@ -212,8 +212,8 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
             std::future::pending::<Result<(), SocketClosed>>().await
         };
         tokio::select! {
-            ended = intake.run(&mut pull) => ended?,
-            failed = in_place => failed?,
+            ended = receive_loop.run(&mut pull) => ended?,
+            failed = connected => failed?,
         }
         pull.close().await;
         Ok(())

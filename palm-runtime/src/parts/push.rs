@@ -45,7 +45,7 @@ impl PushService {
 }
 
 impl Outbound for PushService {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -113,7 +113,7 @@ impl PushConnection {
 }
 
 impl Outbound for PushConnection {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -131,7 +131,7 @@ impl Outbound for PushConnection {
             address = self.endpoint.locate() => address?,
         };
         let push = Push::connect(&address, &opened.options).await?;
-        tracing::info!("pushes to {address}");
+        tracing::info!("pushing to {address}");
         let _following = self.endpoint.follow(push.peers(), address, |_| {});
         push_all(&mut inlet, &push, &opened.counters).await?;
         push.close(inlet.linger()).await;

@@ -2,9 +2,9 @@
 
 use tokio::sync::mpsc;
 
-use super::answers::Answers;
+use super::answers::PendingReplies;
 use super::context::PartContext;
-use super::workers::{Tasks, take_results};
+use super::workers::{TaskPusher, receive_results};
 use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
 use crate::link::accept::Incoming;
@@ -71,12 +71,12 @@ use crate::socket::{Pull, Push};
 pub struct PushPullService {
     push_address: LegacyAddress,
     pull_address: LegacyAddress,
-    opened: Option<Sides>,
+    opened: Option<OpenPushPull>,
 }
 
 /// The sockets, and what comes over links.
 #[derive(Debug)]
-struct Sides {
+struct OpenPushPull {
     push: Push,
     pull: Pull,
     /// Whether tasks go over links as well.
@@ -97,7 +97,7 @@ impl PushPullService {
 }
 
 impl Outbound for PushPullService {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -121,7 +121,7 @@ impl Outbound for PushPullService {
         // Of several such parts the first one counts.
         let _ = setup.shared.workers.set(push.peers());
         let links = &setup.shared.links;
-        self.opened = Some(Sides {
+        self.opened = Some(OpenPushPull {
             push,
             pull,
             is_linked: links.give_tasks(),
@@ -132,7 +132,7 @@ impl Outbound for PushPullService {
     }
 
     async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let Sides {
+        let OpenPushPull {
             push,
             pull,
             is_linked,
@@ -141,24 +141,24 @@ impl Outbound for PushPullService {
         } = self.opened.expect("a part is opened before it runs");
         let (shared, name) = (opened.shared.clone(), opened.context.name.clone());
         let counters = opened.counters.clone();
-        let answers = Answers::default();
+        let replies = PendingReplies::default();
         let linger = inlet.linger();
-        let of_tasks = outlet.clone();
-        let tasks = Tasks {
+        let task_outlet = outlet.clone();
+        let tasks = TaskPusher {
             push: &push,
             name: &name,
             shared: &shared,
             counters: &counters,
-            outlet: &of_tasks,
+            outlet: &task_outlet,
             links: is_linked.then_some(&shared.links),
-            answers: Some(&answers),
+            replies: Some(&replies),
         };
         let push_all = async {
             let pushed = tasks.push_all(&mut inlet).await;
             shared.outstanding.close();
             pushed
         };
-        let results = take_results(pull, opened, Some(&answers), linked, outlet);
+        let results = receive_results(pull, opened, Some(&replies), linked, outlet);
         let (pushed, taken) = tokio::join!(push_all, results);
         pushed?;
         taken?;

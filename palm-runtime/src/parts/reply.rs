@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
+use super::answering::{ANSWER_TIMEOUT, RequestLoop, RequestOutcome, RequestSource, Respond};
 use super::context::PartContext;
 use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::BoxError;
@@ -184,7 +184,7 @@ impl<H: InboundHooks> Inbound for RepConnection<H> {
         let opened = self.opened.expect("a part is opened before it runs");
         let address = self.endpoint.locate().await?;
         let reply = Reply::connect(&address, &opened.options).await?;
-        tracing::info!("answers requests from {address}");
+        tracing::info!("connecting to {address} to answer its requests");
         answer_all(reply, self.hooks, self.answer_timeout, opened, outlet).await
     }
 }
@@ -197,7 +197,7 @@ async fn answer_all<H: InboundHooks>(
     outlet: Outlet,
 ) -> Result<(), BoxError> {
     let linger = outlet.stop.linger();
-    let answering = Answering {
+    let answering = RequestLoop {
         hooks,
         answer_timeout,
         opened,
@@ -208,7 +208,7 @@ async fn answer_all<H: InboundHooks>(
     Ok(())
 }
 
-impl Requests for Reply {
+impl RequestSource for Reply {
     type Responder = Responder;
 
     async fn recv(&mut self) -> Result<(Frames, Responder), SocketClosed> {
@@ -217,8 +217,8 @@ impl Requests for Reply {
 }
 
 impl Respond for Responder {
-    /// What cannot be handled is answered too, as by pylm: a REQ peer waits for it.
-    fn respond(self, answer: Bytes, _: Handled) -> bool {
+    /// Answers failed requests as well, as pylm does: a REQ peer is blocked until it receives an answer.
+    fn respond(self, answer: Bytes, _: RequestOutcome) -> bool {
         self.reply(answer).is_ok()
     }
 }

@@ -13,14 +13,14 @@ use smallvec::SmallVec;
 
 use crate::socket::Subscriber;
 
-/// How long a message may turn out to have missed its subscriber.
-const MEMORY: Duration = Duration::from_secs(2);
-/// How many such messages are remembered, and how many bytes of them.
-const MESSAGES: usize = 1000;
-const BYTES: usize = 16 * 1024 * 1024;
+/// How long an answer is kept.
+const RESEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most answers, and the most bytes of them, that are kept.
+const MAX_MESSAGES: usize = 1000;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
-struct Sent {
+struct SentAnswer {
     at: Instant,
     topic: ByteString,
     frame: Bytes,
@@ -29,12 +29,12 @@ struct Sent {
 
 /// The messages that went out in doubt lately, to subscribers of exactly their topic.
 #[derive(Debug, Default)]
-pub(super) struct RecentlySent {
-    messages: VecDeque<Sent>,
+pub(super) struct ResendBuffer {
+    messages: VecDeque<SentAnswer>,
     bytes: usize,
 }
 
-impl RecentlySent {
+impl ResendBuffer {
     pub(super) fn record(
         &mut self,
         now: Instant,
@@ -43,15 +43,15 @@ impl RecentlySent {
         recipients: &[Subscriber],
     ) {
         self.bytes += frame.len();
-        self.messages.push_back(Sent {
+        self.messages.push_back(SentAnswer {
             at: now,
             topic: topic.clone(),
             frame: frame.clone(),
             recipients: recipients.iter().map(|recipient| recipient.peer).collect(),
         });
         while let Some(oldest) = self.messages.front() {
-            let old = now.duration_since(oldest.at) > MEMORY;
-            if !old && self.messages.len() <= MESSAGES && self.bytes <= BYTES {
+            let old = now.duration_since(oldest.at) > RESEND_TIMEOUT;
+            if !old && self.messages.len() <= MAX_MESSAGES && self.bytes <= MAX_BYTES {
                 break;
             }
             self.bytes -= oldest.frame.len();
@@ -88,35 +88,35 @@ mod tests {
             peer,
             connected: at(millis),
         };
-        let mut recent = RecentlySent::default();
+        let mut buffer = ResendBuffer::default();
         for &(millis, recipient, frame) in sent {
             let recipients = [subscriber_at(recipient, 0)];
-            recent.record(at(millis), &"topic".into(), &frame.into(), &recipients);
+            buffer.record(at(millis), &"topic".into(), &frame.into(), &recipients);
         }
         let subscriber = subscriber_at(subscriber.0, subscriber.1);
-        assert_eq!(recent.missed(b"other", subscriber), Vec::<Bytes>::new());
-        assert_eq!(recent.missed(b"topic", subscriber), missed);
-        assert_eq!(recent.missed(b"topic", subscriber), Vec::<Bytes>::new());
+        assert_eq!(buffer.missed(b"other", subscriber), Vec::<Bytes>::new());
+        assert_eq!(buffer.missed(b"topic", subscriber), missed);
+        assert_eq!(buffer.missed(b"topic", subscriber), Vec::<Bytes>::new());
     }
 
     #[test]
-    fn what_went_to_the_connection_before_is_sent_again() {
+    fn answer_to_the_previous_connection_is_sent_again() {
         check(&[(10, 1, "first"), (30, 1, "second")], (2, 20), &["second"]);
     }
 
     #[test]
-    fn what_the_subscriber_got_is_not_sent_again() {
+    fn answer_that_the_subscriber_received_is_not_sent_again() {
         check(&[(10, 1, "first"), (30, 2, "second")], (2, 20), &[]);
     }
 
     #[test]
-    fn what_is_long_ago_is_forgotten() {
-        let mut recent = RecentlySent::default();
+    fn old_answers_are_forgotten() {
+        let mut buffer = ResendBuffer::default();
         let start = Instant::now();
         for seconds in 0..10 {
             let now = start + Duration::from_secs(seconds);
-            recent.record(now, &"topic".into(), &"frame".into(), &[]);
+            buffer.record(now, &"topic".into(), &"frame".into(), &[]);
         }
-        assert_eq!((recent.messages.len(), recent.bytes), (3, 15));
+        assert_eq!((buffer.messages.len(), buffer.bytes), (3, 15));
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::context::PartContext;
-use super::intake::{Arrival, Ids, Intake, PassedOn, Receipt, Source, passes_on};
+use super::intake::{
+    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent, passes_on,
+};
 use crate::cache::ComponentStore;
 use crate::cancel::CANCEL_TOPIC;
 use crate::component_state::ComponentState;
 use crate::discovery::{Directory, Endpoint, IntoAddress};
-use crate::discovery::{Readiness, STREAMS, ready_topic, until_in_place};
+use crate::discovery::{Readiness, UPSTREAM_TIMEOUT, ready_topic, until_in_place};
 use crate::failure::BoxError;
 use crate::link::connection::{self, Arrivals, Introduction, Link};
 use crate::link::{Following, SUBSCRIBER};
@@ -108,7 +110,7 @@ impl<H: InboundHooks> SubConnection<H> {
             Some(topic) => topic,
             None => tokio::select! {
                 () = outlet.stopped() => return Ok(()),
-                name = directory.tell("name") => name,
+                name = directory.value("name") => name,
             },
         };
         let address = directory.request().address();
@@ -129,27 +131,32 @@ impl<H: InboundHooks> SubConnection<H> {
         let options = opened.shared.links.options().clone();
         let (link, arrivals) = Link::new(address, &opened.options, introduction, options);
         let shared = &opened.shared;
-        let mut source = LinkedTopic {
+        let mut source = LinkTopicSource {
             link: link.clone(),
             arrivals,
             in_place: watch::Sender::new(false),
             shared: shared.clone(),
         };
-        let mut saying = source.in_place.subscribe();
-        let intake = Intake::new(
+        let mut readiness = source.in_place.subscribe();
+        let receive_loop = ReceiveLoop::new(
             self.hooks,
-            Ids::Given,
+            MessageIds::Assigned,
             opened.context,
             opened.counters,
             outlet,
         );
-        let linger = intake.linger();
+        let linger = receive_loop.linger();
         let in_place = async {
             link.opened().await;
-            tracing::info!("follows `{topic}` at {address}");
-            let said = saying.wait_for(|is_in_place| *is_in_place);
-            if tokio::time::timeout(STREAMS, said).await.is_err() {
-                tracing::warn!("a component before `{topic}` still waits for what it follows");
+            tracing::info!("following `{topic}` at {address}");
+            let is_ready = readiness.wait_for(|is_in_place| *is_in_place);
+            if tokio::time::timeout(UPSTREAM_TIMEOUT, is_ready)
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    "a component upstream of `{topic}` is still not connected to its own upstream"
+                );
             }
             shared.streams.one_is_in_place();
             std::future::pending::<()>().await;
@@ -157,7 +164,7 @@ impl<H: InboundHooks> SubConnection<H> {
         tokio::select! {
             // In this task, so that messages go on without waking another one.
             ended = link.drive() => ended?,
-            ended = intake.run(&mut source) => ended?,
+            ended = receive_loop.run(&mut source) => ended?,
             () = in_place => {}
         }
         let _ = tokio::time::timeout(linger, link.acknowledged()).await;
@@ -172,28 +179,28 @@ async fn offering(endpoint: &Endpoint) -> Option<Arc<Directory>> {
         // Who gives the address of a socket wants that.
         return None;
     };
-    let is_offered = directory.offers(SUBSCRIBER, "pub_address").await;
+    let is_offered = directory.serves_role(SUBSCRIBER, "pub_address").await;
     is_offered.then(|| directory.clone())
 }
 
-/// What is published under one topic, over a link.
-struct LinkedTopic {
+/// The publications of one topic over a link.
+struct LinkTopicSource {
     link: Arc<Link>,
     arrivals: Arrivals,
     in_place: watch::Sender<bool>,
     shared: Arc<ComponentState>,
 }
 
-impl LinkedTopic {
-    fn sort(&mut self, arrivals: Vec<connection::Arrival>, out: &mut Vec<Arrival>) {
+impl LinkTopicSource {
+    fn sort(&mut self, arrivals: Vec<connection::Arrival>, out: &mut Vec<SourceEvent>) {
         for arrival in arrivals {
             match arrival {
                 connection::Arrival::Messages(received, group) => {
                     if received.is_of_topic(0) {
-                        out.push(Arrival::Messages {
+                        out.push(SourceEvent::Messages {
                             group,
                             flow: None,
-                            receipt: Receipt::Publisher(received),
+                            origin: Origin::Publisher(received),
                         });
                     } else {
                         self.shared.cancellations.cancel(group.frame());
@@ -209,32 +216,36 @@ impl LinkedTopic {
     }
 }
 
-impl Source for LinkedTopic {
-    async fn recv_many(&mut self, out: &mut Vec<Arrival>, _: usize) -> Result<(), SocketClosed> {
+impl MessageSource for LinkTopicSource {
+    async fn recv_many(
+        &mut self,
+        out: &mut Vec<SourceEvent>,
+        _: usize,
+    ) -> Result<(), SocketClosed> {
         let mut arrivals = Vec::new();
         self.arrivals.recv_many(&mut arrivals, usize::MAX).await;
         self.sort(arrivals, out);
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, _: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, _: usize) {
         let mut arrivals = Vec::new();
         self.arrivals.try_recv_many(&mut arrivals, usize::MAX);
         self.sort(arrivals, out);
     }
 
-    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
+    fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
         if messages.is_empty() {
             return;
         }
         self.link
-            .taken(messages.drain(..).filter_map(|it| match it.receipt {
-                Receipt::Publisher(received) => Some(received.part(it.messages, it.bytes)),
+            .taken(messages.drain(..).filter_map(|it| match it.origin {
+                Origin::Publisher(received) => Some(received.part(it.messages, it.bytes)),
                 _ => None,
             }));
     }
 
-    async fn drained(&mut self) {
+    async fn drain_peers(&mut self) {
         self.link.drain();
         // On a line that is down just now, too: what was taken and not acknowledged would go to who comes next
         // as well.
@@ -243,7 +254,7 @@ impl Source for LinkedTopic {
 }
 
 impl<H: InboundHooks> Inbound for SubConnection<H> {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         passes_on::<H>()
     }
 
@@ -283,7 +294,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         let locate = async {
             let topic = match (self.previous, &self.endpoint) {
                 (Some(topic), _) => topic,
-                (None, Endpoint::Discovered(directory, _)) => directory.tell("name").await,
+                (None, Endpoint::Discovered(directory, _)) => directory.value("name").await,
                 (None, Endpoint::Static(_)) => String::new(),
             };
             Ok::<_, AddressError>((topic, self.endpoint.locate().await?))
@@ -295,7 +306,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         let subscribe = Subscribe::connect(&address, &opened.options).await?;
         subscribe.subscribe(topic.clone()).await?;
         subscribe.subscribe(CANCEL_TOPIC).await?;
-        tracing::info!("subscribed to `{topic}` at {address}");
+        tracing::info!("subscribing to `{topic}` at {address}");
         let announce = move |address: &Address| {
             let key = self.key.clone();
             store.configure(key.map(|key| (key, address.to_string())));
@@ -303,8 +314,8 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         announce(&address);
         let peers = subscribe.peers();
         let _following = self.endpoint.follow(peers.clone(), address, announce);
-        let (ready, saying) = watch::channel(None);
-        let mut source = Topic {
+        let (ready, readiness) = watch::channel(None);
+        let mut source = SocketTopicSource {
             subscribe,
             topic,
             ready,
@@ -312,9 +323,9 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             publications: Vec::new(),
             counters: opened.counters.clone(),
         };
-        let intake = Intake::new(
+        let receive_loop = ReceiveLoop::new(
             self.hooks,
-            Ids::Given,
+            MessageIds::Assigned,
             opened.context,
             opened.counters,
             outlet,
@@ -322,12 +333,12 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         let in_place = async {
             peers.connected().await?;
             peers.subscribe(ready_topic(&new_id())).await?;
-            until_in_place(saying).await;
+            until_in_place(readiness).await;
             opened.shared.streams.one_is_in_place();
             std::future::pending::<Result<(), SocketClosed>>().await
         };
         tokio::select! {
-            ended = intake.run(&mut source) => ended?,
+            ended = receive_loop.run(&mut source) => ended?,
             failed = in_place => failed?,
         }
         source.subscribe.close().await;
@@ -335,8 +346,8 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
     }
 }
 
-/// What is published under exactly one topic.
-struct Topic {
+/// The publications of exactly one topic at a PUB socket.
+struct SocketTopicSource {
     subscribe: Subscribe,
     topic: String,
     /// What the publisher says of the subscription.
@@ -346,8 +357,8 @@ struct Topic {
     counters: Arc<PartCounters>,
 }
 
-impl Topic {
-    fn sort(&mut self, out: &mut Vec<Arrival>) {
+impl SocketTopicSource {
+    fn sort(&mut self, out: &mut Vec<SourceEvent>) {
         for Publication { topic, body } in self.publications.drain(..) {
             // Subscriptions match by prefix.
             if topic != self.topic {
@@ -359,18 +370,24 @@ impl Topic {
                 continue;
             }
             match body {
-                Some(body) => out.push(Arrival::of_socket(body)),
+                Some(body) => out.push(SourceEvent::from_socket(body)),
                 None => {
                     self.counters.count_error();
-                    tracing::warn!("a publication has no body, or more than one");
+                    tracing::warn!(
+                        "dropping a malformed publication: it does not have exactly one body"
+                    );
                 }
             }
         }
     }
 }
 
-impl Source for Topic {
-    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
+impl MessageSource for SocketTopicSource {
+    async fn recv_many(
+        &mut self,
+        out: &mut Vec<SourceEvent>,
+        max: usize,
+    ) -> Result<(), SocketClosed> {
         if max == 0 {
             return std::future::pending().await;
         }
@@ -381,7 +398,7 @@ impl Source for Topic {
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
         self.subscribe.try_recv_many(&mut self.publications, max);
         self.sort(out);
     }

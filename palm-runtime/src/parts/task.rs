@@ -27,7 +27,7 @@ use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, 
 
 /// How a worker and its master exchange tasks and results.
 #[derive(Debug, Clone)]
-enum Way {
+enum WorkerTransport {
     Sockets,
     Link(Arc<Link>),
 }
@@ -48,7 +48,7 @@ pub(crate) struct TaskConnection {
     directory: Arc<Directory>,
     options: TaskOptions,
     sockets: PullConnection,
-    way: watch::Sender<Option<Way>>,
+    transport: watch::Sender<Option<WorkerTransport>>,
     opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct TaskConnection {
 #[derive(Debug)]
 pub(crate) struct ResultConnection {
     sockets: PushConnection,
-    way: watch::Receiver<Option<Way>>,
+    transport: watch::Receiver<Option<WorkerTransport>>,
     opened: Option<PartContext>,
 }
 
@@ -66,17 +66,17 @@ pub(crate) fn to_master(
     sockets: (PullConnection, PushConnection),
     options: TaskOptions,
 ) -> (TaskConnection, ResultConnection) {
-    let way = watch::Sender::new(None);
+    let transport = watch::Sender::new(None);
     let results = ResultConnection {
         sockets: sockets.1,
-        way: way.subscribe(),
+        transport: transport.subscribe(),
         opened: None,
     };
     let tasks = TaskConnection {
         directory: directory.clone(),
         options,
         sockets: sockets.0,
-        way,
+        transport,
         opened: None,
     };
     (tasks, results)
@@ -86,12 +86,17 @@ impl TaskConnection {
     /// Whether the master offers a link, as soon as one answers. Cancel safe.
     async fn may_link(&self) -> bool {
         let TaskOptions { link, may_link, .. } = &self.options;
-        link.enabled && *may_link && self.directory.offers(WORKER, "worker_push_address").await
+        link.enabled
+            && *may_link
+            && self
+                .directory
+                .serves_role(WORKER, "worker_push_address")
+                .await
     }
 }
 
 impl Inbound for TaskConnection {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -104,14 +109,14 @@ impl Inbound for TaskConnection {
         let is_linked = tokio::select! {
             () = outlet.stopped() => {
                 if let Some(cause) = self.directory.wait_cause() {
-                    tracing::warn!("stopped before it was connected to a master: {cause}");
+                    tracing::warn!("stopping before a master was found: {cause}");
                 }
                 return Ok(());
             }
             may_link = self.may_link() => may_link,
         };
         if !is_linked {
-            self.way.send_replace(Some(Way::Sockets));
+            self.transport.send_replace(Some(WorkerTransport::Sockets));
             return self.sockets.run(outlet).await;
         }
         let (opened, store) = self.opened.expect("a part is opened before it runs");
@@ -136,17 +141,18 @@ impl Inbound for TaskConnection {
         };
         let address = self.directory.request().address();
         let (link, tasks) = Link::new(address, &opened.options, worker, link);
-        link.limit(outlet.left() as u64);
-        self.way.send_replace(Some(Way::Link(link.clone())));
-        let forward = Forward {
+        link.limit(outlet.remaining() as u64);
+        self.transport
+            .send_replace(Some(WorkerTransport::Link(link.clone())));
+        let forward = TaskForwarder {
             link: &link,
             opened: &opened,
             outlet: &outlet,
             batch: Vec::new(),
         };
-        let in_place = async {
+        let connected = async {
             link.opened().await;
-            let master = self.directory.tell("name").await;
+            let master = self.directory.value("name").await;
             tracing::info!(functions, "joined `{master}` at {address}");
             opened.shared.streams.one_is_in_place();
             std::future::pending().await
@@ -154,8 +160,8 @@ impl Inbound for TaskConnection {
         let drain = async {
             outlet.stopped().await;
             link.drain();
-            // What the component has taken up to its limit of messages it also runs.
-            if outlet.left() > 0 {
+            // At its limit of messages, the component runs the tasks that it has accepted.
+            if outlet.remaining() > 0 {
                 let tasks = link.return_waiting();
                 if tasks > 0 {
                     tracing::info!(tasks, "returned prefetched tasks to the master");
@@ -173,7 +179,7 @@ impl Inbound for TaskConnection {
             // In this task, so that tasks go on without waking another one.
             ended = link.drive() => ended?,
             () = lent => {}
-            () = in_place => {}
+            () = connected => {}
             () = drain => {}
             () = forward.run(tasks) => {}
             () = outlet.stop.expired() => {}
@@ -182,16 +188,16 @@ impl Inbound for TaskConnection {
     }
 }
 
-/// Passes tasks on that have come over a link.
-struct Forward<'a> {
+/// Sends the tasks of a link to the outlet.
+struct TaskForwarder<'a> {
     link: &'a Arc<Link>,
     opened: &'a PartContext,
     outlet: &'a Outlet,
     batch: Vec<Envelope>,
 }
 
-impl Forward<'_> {
-    /// Ends when the component stops and the master sends no more.
+impl TaskForwarder<'_> {
+    /// Runs until the component stops and the master has acknowledged that it sends no more tasks.
     async fn run(mut self, mut tasks: Arrivals) {
         let mut received = Vec::new();
         let drained = async {
@@ -236,19 +242,19 @@ impl Forward<'_> {
                         task.finish();
                         counters.count_error();
                         let cause = chain(&error);
-                        tracing::warn!("the master sent a malformed task: {cause}");
+                        tracing::warn!("dropping a malformed task: {cause}");
                     }
                 }
             }
         }
-        self.outlet.take(count);
+        self.outlet.take_remaining(count);
         counters.count(count, bytes);
         self.outlet.send_all(&mut self.batch).await;
     }
 }
 
 impl Outbound for ResultConnection {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -258,13 +264,13 @@ impl Outbound for ResultConnection {
     }
 
     async fn run(mut self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let way = self
-            .way
+        let transport = self
+            .transport
             .wait_for(Option::is_some)
             .await
-            .map(|way| way.clone());
-        let link = match way {
-            Ok(Some(Way::Link(link))) => link,
+            .map(|transport| transport.clone());
+        let link = match transport {
+            Ok(Some(WorkerTransport::Link(link))) => link,
             Ok(_) => return self.sockets.run(inlet, outlet).await,
             // The component has stopped before its master was found.
             Err(_) => return Ok(()),
@@ -294,7 +300,7 @@ impl Outbound for ResultConnection {
                 let tasks = link.return_all();
                 tracing::warn!(
                     tasks,
-                    "returned tasks to the master: the drain limit has passed"
+                    "returned running tasks to the master: the drain limit has passed"
                 );
             }
             let acknowledged = link.acknowledged_or_gone();

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::Answers;
+use super::answers::PendingReplies;
 use super::context::PartContext;
-use super::intake::{Arrival, Ids, Intake, PassedOn, Receipt, Source};
-use super::linked::{LinkedPull, Senders};
+use super::intake::{
+    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent,
+};
+use super::linked::{LinkPeers, PullAndLinks};
 use crate::component_state::ComponentState;
 use crate::component_state::{InFlightTasks, OverdueTasks};
 use crate::discovery::IntoAddress;
@@ -63,7 +65,7 @@ use crate::socket::{Pull, Push, SocketClosed, TrySendError};
 #[derive(Debug)]
 pub struct WorkerPushService {
     address: LegacyAddress,
-    opened: Option<Opened>,
+    opened: Option<OpenWorkerPush>,
 }
 
 impl WorkerPushService {
@@ -81,7 +83,7 @@ impl WorkerPushService {
 }
 
 impl Outbound for WorkerPushService {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -100,7 +102,7 @@ impl Outbound for WorkerPushService {
         setup.shared.outstanding.open();
         // Of several such parts the first one counts.
         let _ = setup.shared.workers.set(push.peers());
-        self.opened = Some(Opened {
+        self.opened = Some(OpenWorkerPush {
             is_linked: setup.shared.links.give_tasks(),
             push,
             name: setup.context.name.clone(),
@@ -111,21 +113,21 @@ impl Outbound for WorkerPushService {
     }
 
     async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
-        let Opened {
+        let OpenWorkerPush {
             push,
             is_linked,
             name,
             shared,
             counters,
         } = self.opened.expect("a part is opened before it runs");
-        let tasks = Tasks {
+        let tasks = TaskPusher {
             links: is_linked.then_some(&shared.links),
             push: &push,
             name: &name,
             shared: &shared,
             counters: &counters,
             outlet: &outlet,
-            answers: None,
+            replies: None,
         };
         let result = tasks.push_all(&mut inlet).await;
         shared.outstanding.close();
@@ -136,7 +138,7 @@ impl Outbound for WorkerPushService {
 }
 
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenWorkerPush {
     push: Push,
     /// Whether tasks go over links as well.
     is_linked: bool,
@@ -146,15 +148,14 @@ pub(super) struct Opened {
     counters: Arc<PartCounters>,
 }
 
-/// How many tasks may be with each worker that has no link, where others have one: it says nothing of what
-/// it has room for.
-const PUSHED: u64 = 16;
+/// The most tasks per legacy worker while other workers have links. Legacy workers report no capacity.
+const MAX_TASKS_PER_LEGACY_WORKER: u64 = 16;
 
-/// Tasks that no worker has received yet, each with its client.
-type Waiting = VecDeque<(Flow, Group)>;
+/// Tasks that are not assigned to a worker yet, each with the flow of its client.
+type TaskBacklog = VecDeque<(Flow, Group)>;
 
-/// What gives tasks to workers.
-pub(super) struct Tasks<'a> {
+/// Assigns tasks to workers.
+pub(super) struct TaskPusher<'a> {
     pub(super) push: &'a Push,
     /// Links with workers, where tasks go over those as well.
     pub(super) links: Option<&'a Links>,
@@ -163,13 +164,12 @@ pub(super) struct Tasks<'a> {
     pub(super) shared: &'a ComponentState,
     pub(super) counters: &'a PartCounters,
     pub(super) outlet: &'a Outlet,
-    /// Where results are awaited; otherwise who waits for an answer has an empty one at once.
-    pub(super) answers: Option<&'a Answers>,
+    /// The requests that wait for results; `None` if they are answered by an empty reply at once.
+    pub(super) replies: Option<&'a PendingReplies>,
 }
 
-impl Tasks<'_> {
-    /// Gives tasks until the inlet has run dry, and those that went over links are done. What waits for a
-    /// worker until its deadline is answered with an error.
+impl TaskPusher<'_> {
+    /// Assigns tasks until the inlet is closed and empty and all tasks that were sent over links are done.
     ///
     /// What is left at the drain limit, or when the component stops without a worker, is left to the clients,
     /// which are told when their links close, and send it again.
@@ -179,8 +179,8 @@ impl Tasks<'_> {
         tokio::select! {
             biased;
             pushed = self.push_until_dry(inlet) => return pushed,
-            () = self.no_worker_is_left(&stop) => {
-                tracing::info!("no worker is connected: clients send the rest again");
+            () = self.all_workers_lost(&stop) => {
+                tracing::info!("stopping without a worker: clients send the remaining calls again");
             }
             () = stop.expired() => {}
         }
@@ -188,9 +188,9 @@ impl Tasks<'_> {
         Ok(())
     }
 
-    /// Waits until the component stops, and no worker has been connected for a while. Cancel safe.
-    async fn no_worker_is_left(&self, stop: &Stop) {
-        /// How long a worker that reconnects may be away.
+    /// Waits until the component stops and no worker has been connected for a while. Cancel safe.
+    async fn all_workers_lost(&self, stop: &Stop) {
+        /// How long a worker may take to reconnect.
         const WORKER_TIMEOUT: Duration = Duration::from_millis(500);
         const INTERVAL: Duration = Duration::from_millis(50);
         stop.stopped().await;
@@ -206,7 +206,7 @@ impl Tasks<'_> {
     async fn push_until_dry(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let mut batch = Vec::new();
         let mut tasks = VecDeque::new();
-        let mut others = Others::default();
+        let mut legacy = LegacyWorkers::default();
         let peers = self.push.peers();
         loop {
             let absent = self.links.is_some_and(Links::have_absent);
@@ -214,30 +214,35 @@ impl Tasks<'_> {
                 inlet.set_paused(flow, false);
             }
             let receive = async {
-                match others.count {
-                    0 => inlet.recv_together(&mut batch, BATCH).await,
-                    // Tasks that are not assigned at once wait here, first in, first out between clients.
-                    _ => inlet.recv_many(&mut batch, PUSHED as usize).await,
+                match legacy.count {
+                    0 => inlet.recv_groups(&mut batch, BATCH).await,
+                    // Tasks that are not assigned at once wait here, without fairness between clients. So only few
+                    // are received.
+                    _ => {
+                        inlet
+                            .recv_many(&mut batch, MAX_TASKS_PER_LEGACY_WORKER as usize)
+                            .await
+                    }
                 }
             };
             let received = tokio::select! {
                 biased;
                 received = receive => received,
                 () = self.links_changed() => {
-                    self.fail_lost(&mut tasks, &others).await;
-                    self.take_absent(&mut tasks, &mut others).await?;
-                    self.place(&mut tasks, &mut others, inlet).await?;
+                    self.fail_tasks(&mut tasks, &legacy).await;
+                    self.take_legacy_tasks(&mut tasks, &mut legacy).await?;
+                    self.assign(&mut tasks, &mut legacy, inlet).await?;
                     continue;
                 }
-                connected = peers.connected(), if absent && others.count == 0 => {
+                connected = peers.connected(), if absent && legacy.count == 0 => {
                     connected?;
-                    self.take_absent(&mut tasks, &mut others).await?;
-                    self.place(&mut tasks, &mut others, inlet).await?;
+                    self.take_legacy_tasks(&mut tasks, &mut legacy).await?;
+                    self.assign(&mut tasks, &mut legacy, inlet).await?;
                     continue;
                 }
-                due = self.due() => {
-                    self.push_again(due, &mut tasks).await;
-                    self.place(&mut tasks, &mut others, inlet).await?;
+                due = self.overdue() => {
+                    self.redeliver(due, &mut tasks).await;
+                    self.assign(&mut tasks, &mut legacy, inlet).await?;
                     continue;
                 }
             };
@@ -246,20 +251,20 @@ impl Tasks<'_> {
             }
             let (mut count, mut bytes) = (0, 0);
             for envelope in batch.drain(..) {
-                // Those of a group are not.
-                if envelope.together.is_none() && envelope.message.is_done() {
-                    self.pass_on_done(envelope).await;
+                // The messages of a group are tasks.
+                if envelope.group.is_none() && envelope.message.is_done() {
+                    self.forward_done(envelope).await;
                     continue;
                 }
                 let Envelope {
                     message,
                     flow,
                     feedback,
-                    together,
+                    group,
                     ..
                 } = envelope;
-                match (feedback, self.answers) {
-                    (Some(feedback), Some(answers)) => answers.expect(&message, feedback),
+                match (feedback, self.replies) {
+                    (Some(feedback), Some(replies)) => replies.expect(&message, feedback),
                     (Some(feedback), None) => {
                         // Nobody waits any more: the component stops.
                         let _ = feedback.send(Bytes::new());
@@ -267,7 +272,7 @@ impl Tasks<'_> {
                     (None, _) => {}
                 }
                 let is_cancelled = self.shared.cancellations.concern(&message);
-                let group = match together {
+                let group = match group {
                     Some(group) => *group,
                     None => message.into_frame().into(),
                 };
@@ -282,15 +287,14 @@ impl Tasks<'_> {
                 tasks.push_back((flow, group));
             }
             self.counters.count(count, bytes);
-            self.place(&mut tasks, &mut others, inlet).await?;
+            self.assign(&mut tasks, &mut legacy, inlet).await?;
         }
-        self.linked_are_done().await;
+        self.drain_links().await;
         Ok(())
     }
 
-    /// Sends a message that is not a task on to the part that receives results: an error of an earlier step, or
-    /// the rest of a completion weight.
-    async fn pass_on_done(&self, envelope: Envelope) {
+    /// Forwards a message that is not a task, such as the error of an earlier step, along the route of results.
+    async fn forward_done(&self, envelope: Envelope) {
         let Envelope {
             message,
             flow,
@@ -301,7 +305,7 @@ impl Tasks<'_> {
         } = envelope;
         self.counters.count(1, message.payload().len());
         if let Some(feedback) = feedback {
-            let answer = match self.answers {
+            let answer = match self.replies {
                 Some(_) => message.encode(),
                 None => Bytes::new(),
             };
@@ -315,20 +319,20 @@ impl Tasks<'_> {
         self.outlet.send_done(envelope).await;
     }
 
-    /// Finds a worker for each task.
-    async fn place(
+    /// Assigns each task to a worker, waiting for capacity.
+    async fn assign(
         &self,
-        tasks: &mut Waiting,
-        others: &mut Others,
+        tasks: &mut TaskBacklog,
+        legacy: &mut LegacyWorkers,
         inlet: &mut Inlet,
     ) -> Result<(), SocketClosed> {
-        let mut held = Vec::new();
+        let mut paused = Vec::new();
         while !tasks.is_empty() {
             let linked = self.links.filter(|links| links.workers() > 0);
-            if others.look(self.push).await?
+            if legacy.refresh(self.push).await?
                 && let Some(links) = self.links
             {
-                tasks.extend(links.set_legacy(others.count > 0));
+                tasks.extend(links.set_legacy(legacy.count > 0));
             }
             let mut may_push = true;
             match linked {
@@ -337,9 +341,9 @@ impl Tasks<'_> {
                         continue;
                     }
                 }
-                Some(links) if others.count == 0 => {
-                    links.submit_all(tasks, &mut held);
-                    for flow in held.drain(..) {
+                Some(links) if legacy.count == 0 => {
+                    links.submit_all(tasks, &mut paused);
+                    for flow in paused.drain(..) {
                         inlet.set_paused(flow, true);
                     }
                     if tasks.is_empty() {
@@ -353,8 +357,8 @@ impl Tasks<'_> {
                     };
                     let reach = links.reach(&task);
                     tasks.push_front((flow, task.into()));
-                    may_push = others.have_room(&self.shared.outstanding);
-                    let is_pushed = may_push && others.are_next(&self.shared.outstanding, reach);
+                    may_push = legacy.have_capacity(&self.shared.outstanding);
+                    let is_pushed = may_push && legacy.take_turn(&self.shared.outstanding, reach);
                     if is_pushed && self.try_push_one(tasks)? {
                         continue;
                     }
@@ -364,7 +368,7 @@ impl Tasks<'_> {
                 }
             }
             if let Some((flow, task)) = self.next(tasks)
-                && let Some(task) = self.wait_with(task, may_push, tasks, others).await?
+                && let Some(task) = self.wait_for_worker(task, may_push, tasks, legacy).await?
             {
                 tasks.push_front((flow, task.into()));
             }
@@ -372,21 +376,21 @@ impl Tasks<'_> {
         Ok(())
     }
 
-    /// Takes back the tasks that only workers without links can run, if there are any.
-    async fn take_absent(
+    /// Takes the tasks back from the dispatch that only legacy workers can run, if there are such workers.
+    async fn take_legacy_tasks(
         &self,
-        tasks: &mut Waiting,
-        others: &mut Others,
+        tasks: &mut TaskBacklog,
+        legacy: &mut LegacyWorkers,
     ) -> Result<(), SocketClosed> {
         if let Some(links) = self.links {
-            others.look(self.push).await?;
-            tasks.extend(links.set_legacy(others.count > 0));
+            legacy.refresh(self.push).await?;
+            tasks.extend(links.set_legacy(legacy.count > 0));
         }
         Ok(())
     }
 
-    /// Pushes as many as there is room for; tells whether that was all.
-    fn try_push(&self, tasks: &mut Waiting) -> Result<bool, SocketClosed> {
+    /// Pushes as many tasks as the socket has capacity for. Returns whether all were pushed.
+    fn try_push(&self, tasks: &mut TaskBacklog) -> Result<bool, SocketClosed> {
         while !tasks.is_empty() {
             if !self.try_push_one(tasks)? {
                 return Ok(false);
@@ -395,15 +399,15 @@ impl Tasks<'_> {
         Ok(true)
     }
 
-    /// Pushes the first one; tells whether there was room.
-    fn try_push_one(&self, tasks: &mut Waiting) -> Result<bool, SocketClosed> {
+    /// Pushes the first task. Returns whether the socket had capacity.
+    fn try_push_one(&self, tasks: &mut TaskBacklog) -> Result<bool, SocketClosed> {
         let Some((flow, task)) = self.next(tasks) else {
             return Ok(false);
         };
         let task = self.numbered(task);
         match self.push.try_send(task.clone()) {
             Ok(()) => {
-                self.pushed(task);
+                self.record_push(task);
                 Ok(true)
             }
             Err(TrySendError::Full(task)) => {
@@ -414,15 +418,16 @@ impl Tasks<'_> {
         }
     }
 
-    /// Waits until somebody may have room for a task; gives it back if nobody has got it by then.
-    async fn wait_with(
+    /// Pushes `task` once the socket has capacity, if `may_push`; returns the task if it was not pushed and a worker may
+    /// have capacity now. Answers it with an error if its deadline passes.
+    async fn wait_for_worker(
         &self,
         task: Bytes,
         may_push: bool,
-        tasks: &mut Waiting,
-        others: &Others,
+        tasks: &mut TaskBacklog,
+        legacy: &LegacyWorkers,
     ) -> Result<Option<Bytes>, SocketClosed> {
-        let is_alone = others.count == 0 && self.links.is_none_or(|links| links.workers() == 0);
+        let is_alone = legacy.count == 0 && self.links.is_none_or(|links| links.workers() == 0);
         let waiting = tasks.iter().map(|(_, group)| group.len()).sum::<usize>();
         let _unplaced = is_alone.then(|| self.shared.unassigned.hold(waiting + 1));
         let task = if may_push { self.numbered(task) } else { task };
@@ -438,7 +443,7 @@ impl Tasks<'_> {
             if may_push {
                 self.push.send(task.clone()).await
             } else {
-                self.shared.outstanding.fewer().await;
+                self.shared.outstanding.results_arrived().await;
                 Ok(())
             }
         };
@@ -449,11 +454,11 @@ impl Tasks<'_> {
                 if !may_push {
                     return Ok(Some(task));
                 }
-                self.pushed(task);
+                self.record_push(task);
                 Ok(None)
             }
             () = self.links_changed() => {
-                self.fail_lost(tasks, others).await;
+                self.fail_tasks(tasks, legacy).await;
                 Ok(Some(task))
             }
             () = late => {
@@ -469,8 +474,8 @@ impl Tasks<'_> {
         }
     }
 
-    /// Takes the next task.
-    fn next(&self, tasks: &mut Waiting) -> Option<(Flow, Bytes)> {
+    /// Takes the next task; counts malformed frames as errors.
+    fn next(&self, tasks: &mut TaskBacklog) -> Option<(Flow, Bytes)> {
         next(tasks, |frame| self.is_message(frame))
     }
 
@@ -496,9 +501,9 @@ impl Tasks<'_> {
         }
     }
 
-    /// A task was pushed.
-    fn pushed(&self, task: Bytes) {
-        self.shared.outstanding.went_out();
+    /// Records that a task was pushed.
+    fn record_push(&self, task: Bytes) {
+        self.shared.outstanding.add();
         if let Some(mut pushed) = self.shared.pushed()
             && let Ok(message) = Message::decode(task.clone())
         {
@@ -506,15 +511,15 @@ impl Tasks<'_> {
         }
     }
 
-    /// Waits for tasks that have had no result for too long. Cancel safe.
-    async fn due(&self) -> OverdueTasks {
-        /// How soon a task that was pushed meanwhile is thought of.
-        const LOOK: Duration = Duration::from_millis(100);
+    /// Waits for tasks without a result within `ack_wait`. Cancel safe.
+    async fn overdue(&self) -> OverdueTasks {
+        /// How soon a task that was pushed meanwhile is considered.
+        const POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
             let Some(next) = self.shared.pushed().map(|mut pushed| pushed.next_due()) else {
                 return std::future::pending().await;
             };
-            let look = Instant::now() + LOOK;
+            let look = Instant::now() + POLL_INTERVAL;
             let at = next.map_or(look, |at| at.min(look));
             tokio::time::sleep_until(at.into()).await;
             let due = self
@@ -529,19 +534,19 @@ impl Tasks<'_> {
         }
     }
 
-    async fn push_again(&self, due: OverdueTasks, tasks: &mut Waiting) {
-        let count = due.again.len();
+    async fn redeliver(&self, due: OverdueTasks, tasks: &mut TaskBacklog) {
+        let count = due.redeliver.len();
         if count > 0 {
             tracing::warn!(
                 tasks = count,
-                "redelivering tasks without a result for too long"
+                "redelivering tasks that have no result within `ack_wait`"
             );
         }
-        let again = due.again.into_iter();
-        tasks.extend(again.map(|task| (Flow::new(0), Group::from(task))));
+        let redelivered = due.redeliver.into_iter();
+        tasks.extend(redelivered.map(|task| (Flow::new(0), Group::from(task))));
         for frame in due.failed {
             self.counters.count_error();
-            let failure = "the workers that had it gave no result in time";
+            let failure = "no worker returned a result in time";
             let failure = CallFailure::unavailable(failure.into());
             self.fail(frame, &failure).await;
         }
@@ -555,11 +560,12 @@ impl Tasks<'_> {
         }
     }
 
-    /// Answers the tasks that no worker with a link runs. Of these, other workers may have the functions that
-    /// no worker has listed: such tasks are added to `tasks`.
-    async fn fail_lost(&self, tasks: &mut Waiting, others: &Others) {
+    /// Answers the tasks that no worker with a link can run with an error.
+    ///
+    /// Legacy workers may have functions that no worker has registered: such tasks are added to `tasks`.
+    async fn fail_tasks(&self, tasks: &mut TaskBacklog, legacy: &LegacyWorkers) {
         for Failed { frame, failure } in self.links.map_or_else(Vec::new, Links::take_failed) {
-            if failure.kind() == FailureKind::UnknownFunction && others.count > 0 {
+            if failure.kind() == FailureKind::UnknownFunction && legacy.count > 0 {
                 tasks.push_back((Flow::new(0), frame.into()));
                 continue;
             }
@@ -568,16 +574,16 @@ impl Tasks<'_> {
         }
     }
 
-    async fn linked_are_done(&self) {
-        let (mut tasks, others) = (VecDeque::new(), Others::default());
+    async fn drain_links(&self) {
+        let (mut tasks, legacy) = (VecDeque::new(), LegacyWorkers::default());
         if let Some(links) = self.links {
             links.tell_of_the_end();
             while links.outstanding() > 0 {
                 links.changed().await;
-                self.fail_lost(&mut tasks, &others).await;
+                self.fail_tasks(&mut tasks, &legacy).await;
             }
         }
-        self.fail_lost(&mut tasks, &others).await;
+        self.fail_tasks(&mut tasks, &legacy).await;
     }
 
     /// Answers a task that no worker gets.
@@ -587,17 +593,17 @@ impl Tasks<'_> {
         };
         log_failure(&message, failure);
         let failed = message.failed(self.name, failure);
-        if let Some(answers) = self.answers {
-            answers.answer(&failed.encode());
+        if let Some(replies) = self.replies {
+            replies.answer(&failed.encode());
         }
         let flow = flow_of(&failed);
         self.outlet.send_failed(failed, flow, Instant::now()).await;
     }
 }
 
-/// Takes the next task, also out of a group, of which nobody has looked at any but the first one; what is no
-/// message is left out.
-fn next(tasks: &mut Waiting, is_message: impl Fn(&Bytes) -> bool) -> Option<(Flow, Bytes)> {
+/// Takes the next task, also from a group, and drops malformed frames. Only the first frame of a group was decoded
+/// before.
+fn next(tasks: &mut TaskBacklog, is_message: impl Fn(&Bytes) -> bool) -> Option<(Flow, Bytes)> {
     loop {
         let (flow, mut rest) = tasks.pop_front()?;
         if rest.len() == 1 {
@@ -615,15 +621,16 @@ fn next(tasks: &mut Waiting, is_message: impl Fn(&Bytes) -> bool) -> Option<(Flo
 
 /// Workers that have no link, beside such as have one.
 #[derive(Debug, Default)]
-struct Others {
+struct LegacyWorkers {
+    /// The generation of the socket's peers when they were counted.
     seen: Option<u64>,
     count: u64,
     turn: u64,
 }
 
-impl Others {
-    /// Counts them, if they may have changed. Returns whether that is so.
-    async fn look(&mut self, push: &Push) -> Result<bool, SocketClosed> {
+impl LegacyWorkers {
+    /// Counts the legacy workers if any has connected or disconnected. Returns whether that is so.
+    async fn refresh(&mut self, push: &Push) -> Result<bool, SocketClosed> {
         let peers = push.peers();
         let generation = peers.generation();
         let is_new = self.seen != Some(generation);
@@ -634,13 +641,13 @@ impl Others {
         Ok(is_new)
     }
 
-    fn have_room(&self, outstanding: &InFlightTasks) -> bool {
-        outstanding.tasks() < PUSHED * self.count
+    fn have_capacity(&self, outstanding: &InFlightTasks) -> bool {
+        outstanding.tasks() < MAX_TASKS_PER_LEGACY_WORKER * self.count
     }
 
-    /// Whether one of them should receive the next task, and not a worker with a link: the one with the fewest
-    /// tasks does, in turn on ties.
-    fn are_next(&mut self, outstanding: &InFlightTasks, reach: Reach) -> bool {
+    /// Returns whether a legacy worker receives the next task, and not a worker with a link: the least loaded does, and
+    /// ties are broken in turn.
+    fn take_turn(&mut self, outstanding: &InFlightTasks, reach: Reach) -> bool {
         let Reach::Load(load) = reach else {
             return true;
         };
@@ -677,7 +684,7 @@ impl WorkerPullService {
 }
 
 impl Inbound for WorkerPullService {
-    fn only_passes_on(&self) -> bool {
+    fn forwards_only(&self) -> bool {
         true
     }
 
@@ -700,66 +707,65 @@ impl Inbound for WorkerPullService {
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let (pull, linked, opened) = self.opened.expect("a part is opened before it runs");
-        take_results(pull, opened, None, linked, outlet).await
+        receive_results(pull, opened, None, linked, outlet).await
     }
 }
 
-/// Takes results and sends them on, until the component stops and all tasks that are out have come back.
-pub(super) async fn take_results(
+/// Receives results and sends them on, until the component stops and the results of all tasks have arrived.
+pub(super) async fn receive_results(
     pull: Pull,
     opened: PartContext,
-    answers: Option<&Answers>,
+    replies: Option<&PendingReplies>,
     linked: Option<mpsc::UnboundedReceiver<Incoming>>,
     mut outlet: Outlet,
 ) -> Result<(), BoxError> {
-    // The limit on messages is for what comes in, not for what comes back.
-    outlet.left = None;
+    // The limit of messages counts calls, not results.
+    outlet.remaining = None;
     let component = outlet.stop.clone();
     let token = CancellationToken::new();
-    outlet.stop = component.by(token.clone());
-    let mut source = Results {
+    outlet.stop = component.with_token(token.clone());
+    let mut source = ResultSource {
         counters: opened.counters.clone(),
-        source: LinkedPull::new(pull, linked, Senders::Others, opened.shared.clone()),
-        answers,
+        source: PullAndLinks::new(pull, linked, LinkPeers::Workers, opened.shared.clone()),
+        replies,
     };
-    let intake = Intake::new(
+    let receive_loop = ReceiveLoop::new(
         NoHooks,
-        Ids::LeftAlone,
+        MessageIds::Unchanged,
         opened.context,
         opened.counters,
         outlet,
     )
-    .of_workers(opened.shared.clone());
+    .for_results(opened.shared.clone());
     let stopping = async {
         component.stopped().await;
         opened.shared.outstanding.done(&component).await;
         token.cancel();
     };
-    let (result, ()) = tokio::join!(intake.run(&mut source), stopping);
+    let (result, ()) = tokio::join!(receive_loop.run(&mut source), stopping);
     result?;
     source.source.pull.close().await;
     Ok(())
 }
 
-/// Counts what comes back by the socket: links do that themselves.
-struct Results<'a> {
-    source: LinkedPull,
+/// The source of results. Counts those that arrive at the socket; links count theirs.
+struct ResultSource<'a> {
+    source: PullAndLinks,
     counters: Arc<PartCounters>,
-    answers: Option<&'a Answers>,
+    replies: Option<&'a PendingReplies>,
 }
 
-impl Results<'_> {
-    /// Counts the results that came by the socket, removes those that do not count, and answers the requests that
-    /// wait for one.
-    fn count(&self, results: &mut Vec<Arrival>) {
+impl ResultSource<'_> {
+    /// Counts the results from the socket, drops duplicates of redelivered tasks, and answers waiting requests.
+    fn count(&self, results: &mut Vec<SourceEvent>) {
         let shared = &self.source.linked.shared;
         self.counters.count_dropped(shared.links.take_strays());
         let mut pushed = shared.pushed();
-        // What comes over sockets is in no group.
-        let frame = |result: &Arrival| match result {
-            Arrival::Messages {
+        // Frames from sockets are not grouped.
+        let frame = |result: &SourceEvent| match result {
+            SourceEvent::Messages {
                 group,
-                receipt: Receipt::Socket,
+                origin: Origin::Socket,
                 ..
             } => Some(group.first()),
             _ => None,
@@ -779,29 +785,33 @@ impl Results<'_> {
             }
         });
         drop(pushed);
-        if let Some(answers) = self.answers {
-            answers.answer_all(results.iter().filter_map(Arrival::group));
+        if let Some(replies) = self.replies {
+            replies.answer_all(results.iter().filter_map(SourceEvent::group));
         }
         if came > 0 {
-            shared.outstanding.came_back(came);
+            shared.outstanding.subtract(came);
         }
     }
 }
 
-impl Source for Results<'_> {
-    async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> Result<(), SocketClosed> {
+impl MessageSource for ResultSource<'_> {
+    async fn recv_many(
+        &mut self,
+        out: &mut Vec<SourceEvent>,
+        max: usize,
+    ) -> Result<(), SocketClosed> {
         self.source.recv_many(out, max).await?;
         self.count(out);
         Ok(())
     }
 
-    fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
         self.source.try_recv_many(out, max);
         self.count(out);
     }
 
-    fn passed_on(&mut self, messages: &mut Vec<PassedOn>) {
-        self.source.passed_on(messages);
+    fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
+        self.source.return_credit(messages);
     }
 }
 
@@ -811,7 +821,7 @@ mod tests {
     use crate::message::Sizes;
 
     #[test]
-    fn what_is_no_message_does_not_come_out_of_a_group() {
+    fn next_task_skips_malformed_frames_of_a_group() {
         let group = |frame: &'static [u8]| {
             let sizes = Sizes::new(vec![1; frame.len()].into());
             Group::of(Bytes::from_static(frame), sizes).unwrap()

@@ -227,7 +227,7 @@ impl Cluster {
             name: builder.given_name().to_owned(),
             kind: K::KIND,
             upstream: std::mem::take(&mut self.upstream),
-            follows_others: builder.follows_somebody(),
+            follows_others: builder.has_sources(),
         });
         self.spawns.push(Box::new(move |at| {
             let builder = place(builder, at);

@@ -124,7 +124,7 @@ impl Inbound for GatewayRouter {
         // Each request is a client of its own. Together they are one beside the clients of other parts.
         let flow = flow_of(&Message::new("", ""));
         loop {
-            let max = outlet.left().min(BATCH);
+            let max = outlet.remaining().min(BATCH);
             if max == 0 {
                 break;
             }
@@ -146,7 +146,7 @@ impl Inbound for GatewayRouter {
                 messages.push(message);
             }
             let since = Instant::now();
-            outlet.take(messages.len());
+            outlet.take_remaining(messages.len());
             let bytes = messages.iter().map(|message| message.payload().len()).sum();
             self.counters.count(messages.len(), bytes);
             batch.extend(

@@ -12,7 +12,9 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::super::answering::{ANSWER_TIMEOUT, Answering, Handled, Requests, Respond};
+use super::super::answering::{
+    ANSWER_TIMEOUT, RequestLoop, RequestOutcome, RequestSource, Respond,
+};
 use super::super::context::PartContext;
 use super::gateway::bind_http;
 use crate::failure::BoxError;
@@ -50,7 +52,7 @@ pub struct HttpService<H = NoHooks> {
     opened: Option<(Option<Bound>, PartContext)>,
 }
 
-type Answer = (Bytes, Handled);
+type Answer = (Bytes, RequestOutcome);
 
 /// A body, and who waits for the answer.
 #[derive(Debug)]
@@ -138,7 +140,7 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
         let (bound, opened) = self.opened.expect("a part is opened before it runs");
         let service = self.service;
         let (stop, linger) = (outlet.stop.clone(), outlet.stop.linger());
-        let answering = Answering {
+        let answering = RequestLoop {
             hooks: self.hooks,
             answer_timeout: self.answer_timeout,
             opened,
@@ -169,7 +171,7 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
     }
 }
 
-impl Requests for mpsc::Receiver<Posted> {
+impl RequestSource for mpsc::Receiver<Posted> {
     type Responder = oneshot::Sender<Answer>;
 
     async fn recv(&mut self) -> Result<(Frames, Self::Responder), SocketClosed> {
@@ -179,7 +181,7 @@ impl Requests for mpsc::Receiver<Posted> {
 }
 
 impl Respond for oneshot::Sender<Answer> {
-    fn respond(self, answer: Bytes, handled: Handled) -> bool {
+    fn respond(self, answer: Bytes, handled: RequestOutcome) -> bool {
         // A client that has gone leaves its answer behind, which is its own affair.
         let _ = self.send((answer, handled));
         true
@@ -224,17 +226,17 @@ where
                 return Ok(stopped());
             }
             Ok(match answered.await {
-                Ok((answer, Handled::Answered)) => Response::new(Body::from(answer)),
-                Ok((_, Handled::Malformed)) => {
+                Ok((answer, RequestOutcome::Answered)) => Response::new(Body::from(answer)),
+                Ok((_, RequestOutcome::Malformed)) => {
                     no_answer(StatusCode::BAD_REQUEST, "the body is no PalmMessage")
                 }
-                Ok((_, Handled::Failed)) => {
+                Ok((_, RequestOutcome::Failed)) => {
                     no_answer(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")
                 }
-                Ok((_, Handled::Late)) => {
+                Ok((_, RequestOutcome::TimedOut)) => {
                     no_answer(StatusCode::GATEWAY_TIMEOUT, "there was no answer in time")
                 }
-                Ok((_, Handled::Abandoned)) | Err(_) => stopped(),
+                Ok((_, RequestOutcome::Abandoned)) | Err(_) => stopped(),
             })
         }
         .boxed()
