@@ -1,4 +1,4 @@
-//! Why a component does not start, or stops before it is told to.
+//! The errors of a component that does not start, or that stops because of a failure.
 
 use std::time::Duration;
 
@@ -6,24 +6,32 @@ use crate::failure::BoxError;
 use crate::network::ExposedError;
 use crate::part::OpenError;
 
-/// Why a component could not be started.
+/// The error of a component that could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// It cannot work as it is configured. Nothing was opened.
+    /// The configuration has mistakes. No part was opened.
     ///
-    /// Refused are: a name that is empty or has a space or dot; limits and timeouts of zero; addresses that are
-    /// malformed, that two parts are to be bound to, or that can only be bound where it connects; a pipeline or
-    /// hub with no component or two to follow, a sink with one of them twice, a follower of itself; and in a
-    /// [`ServerTemplate`] two parts of one name, routes to parts that do not exist or that form a circle, inbound
-    /// parts without a route, outbound parts that no route leads to, two cache services, a
-    /// [`WorkerPushService`](crate::parts::WorkerPushService) without a
-    /// [`WorkerPullService`](crate::parts::WorkerPullService), and no parts at all.
+    /// Mistakes of a component are:
+    ///
+    /// - a name that is empty or contains a space or dot;
+    /// - limits and timeouts of zero;
+    /// - addresses that are malformed, that two parts bind, or that can only be bound although the component connects;
+    /// - a pipeline or hub that follows no component or several, a sink that follows one twice, and a component that
+    ///   follows itself.
+    ///
+    /// Further mistakes of a [`ServerTemplate`] are:
+    ///
+    /// - no parts, two parts with one name, or two cache services;
+    /// - routes that lead to missing parts or form a cycle;
+    /// - inbound parts without a route, and outbound parts that no route leads to;
+    /// - a [`WorkerPushService`](crate::parts::WorkerPushService) without a
+    ///   [`WorkerPullService`](crate::parts::WorkerPullService).
     #[error("cannot start `{component}`")]
     Configuration {
         /// The component's name.
         component: String,
-        /// All mistakes.
+        /// All mistakes of the configuration.
         source: ConfigurationError,
     },
     /// A part could not be opened.
@@ -43,7 +51,7 @@ pub enum StartError {
         component: String,
         /// The option or key of the address, such as `db_address`.
         option: &'static str,
-        /// Which address it is, and what to do.
+        /// The address, and what to do.
         source: ExposedError,
     },
     /// The component's own thread could not be started.
@@ -54,15 +62,15 @@ pub enum StartError {
         /// The cause.
         source: std::io::Error,
     },
-    /// An option is missing or does not fit the others.
+    /// An option is missing or contradicts others.
     #[error("cannot start `{component}`: {problem}")]
     Option {
         /// The component's name.
         component: String,
-        /// What is wrong, and what to do.
+        /// The problem, and what to do.
         problem: String,
     },
-    /// The `db_address` is no address, or cannot be used.
+    /// The `db_address` is malformed or cannot be used.
     #[error("cannot start `{component}`")]
     Address {
         /// The component's name.
@@ -75,12 +83,12 @@ pub enum StartError {
     Unconnected {
         /// The component's name.
         component: String,
-        /// How long it was waited for.
+        /// The timeout.
         waited: Duration,
     },
 }
 
-/// Why a component stopped before it was told to.
+/// The error of a component that failed or did not drain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -103,13 +111,12 @@ pub enum RunError {
         component: String,
         /// Its drain limit.
         limit: Duration,
-        /// The parts that were not done.
+        /// The parts that did not end.
         parts: String,
     },
 }
 
-/// Why a component cannot work as it is configured: every mistake, with the names of the options or parts and
-/// what to do.
+/// The mistakes in the configuration of a component, each with its option or part and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigurationError {
     mistakes: Vec<String>,
@@ -120,7 +127,7 @@ impl ConfigurationError {
         Self { mistakes }
     }
 
-    /// The mistakes, one sentence each. There is at least one.
+    /// Returns the mistakes, one sentence each. There is at least one.
     pub fn mistakes(&self) -> &[String] {
         &self.mistakes
     }

@@ -6,19 +6,19 @@
 pub enum ComponentKind {
     /// Answers calls.
     Server,
-    /// A step behind a server, master, hub or other pipeline.
+    /// A step downstream of a server, master, hub or pipeline.
     Pipeline,
-    /// A step that gathers several streams.
+    /// A step that follows several streams.
     Sink,
-    /// Spreads calls over workers.
+    /// Distributes calls to workers.
     Master,
-    /// A step that spreads its messages over workers.
+    /// A step that distributes its messages to workers.
     Hub,
-    /// Does a master's or hub's work.
+    /// Runs the tasks of a master or hub.
     Worker,
-    /// A worker whose functions give many results.
+    /// A worker whose functions have several results.
     MuxWorker,
-    /// Does a master's work, over HTTP.
+    /// Runs the tasks of a master over HTTP.
     HttpWorker,
 }
 

@@ -1,7 +1,7 @@
-//! Counts: what each part and each function has done, cheap enough to be always on.
+//! ComponentCounters and durations of each part and function of a component, which are always collected.
 //!
-//! Counters are atomics that only their part writes, histograms have a fixed size; a snapshot
-//! ([`Metrics`]) reads them without stopping anybody.
+//! ComponentCounters are atomics that only their part writes, and histograms have a fixed size. A snapshot ([`Metrics`]) reads
+//! them without stopping the component.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use histogram::{AtomicHistogram, Config, Histogram};
 
 use crate::queue::QueueGauge;
 
-/// What one part counts.
+/// The counters of a part.
 #[derive(Debug, Default)]
 pub(crate) struct PartCounters {
     messages: AtomicU64,
@@ -36,7 +36,7 @@ impl PartCounters {
     }
 }
 
-/// What the executor counts for one function.
+/// The counters and histograms of a function.
 pub(crate) struct FunctionCounters {
     name: &'static str,
     calls: AtomicU64,
@@ -46,7 +46,7 @@ pub(crate) struct FunctionCounters {
     working: AtomicHistogram,
 }
 
-/// Nanoseconds up to 2^40 (18 minutes), each bucket at most 3 % wide: 9 KiB.
+/// Returns the scale of a histogram: nanoseconds up to 2^40 (18 minutes), with buckets at most 3 % wide, in 9 KiB.
 fn scale() -> Config {
     Config::new(5, 40).expect("a valid scale: 5 < 40 < 64")
 }
@@ -103,7 +103,7 @@ fn record(histogram: &AtomicHistogram, duration: Duration) {
         .expect("the value is within the scale");
 }
 
-/// All counters of a component, by part and function.
+/// All counters of a component.
 #[derive(Debug, Default)]
 pub(crate) struct ComponentCounters {
     pub(crate) parts: Vec<PartCountersEntry>,
@@ -137,82 +137,82 @@ impl ComponentCounters {
     }
 }
 
-/// What a component has counted since it started.
+/// The counters of a component since its start.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Part by part, in the order of registration.
+    /// The parts, in the order of registration.
     pub parts: Vec<PartMetrics>,
-    /// Function by function, in the order of declaration, then `echo`.
+    /// The functions, in the order of declaration, and then `echo`.
     pub functions: Vec<FunctionMetrics>,
-    /// Sessions that peers have with the component over links now, including those of peers that are
-    /// disconnected and may still come back.
+    /// Open sessions of links, including those of disconnected peers that have not expired.
     pub sessions: usize,
 }
 
 impl Metrics {
-    /// The part called `name`.
+    /// Returns the part called `name`.
     pub fn part(&self, name: &str) -> Option<&PartMetrics> {
         self.parts.iter().find(|part| part.name == name)
     }
 
-    /// The function called `name`.
+    /// Returns the function called `name`.
     pub fn function(&self, name: &str) -> Option<&FunctionMetrics> {
         self.functions.iter().find(|function| function.name == name)
     }
 }
 
-/// What one part has counted.
+/// The counters of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartMetrics {
-    /// As registered, e.g. `Pull`.
+    /// The registered name, such as `Pull`.
     pub name: String,
-    /// Messages that it took from or gave to its peers; for an executor, calls.
+    /// Messages that the part has received or sent; for an executor, calls.
     pub messages: u64,
-    /// Bytes of these.
+    /// Bytes of these messages.
     pub bytes: u64,
-    /// What peers sent that is no message, and what could not be done.
+    /// Malformed messages, and messages that could not be handled.
     pub errors: u64,
-    /// Messages that were dropped: nobody subscribed to them in time, or there was no room.
+    /// Messages that were dropped because no subscriber arrived in time, or a queue was full.
     pub dropped: u64,
-    /// Messages that wait for the part now.
+    /// Messages that are queued for the part now.
     pub queued_messages: usize,
-    /// Bytes of these.
+    /// Bytes of the queued messages.
     pub queued_bytes: usize,
 }
 
-/// What an executor has counted for one function.
+/// The counters and durations of one function.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FunctionMetrics {
-    /// The name that it is called by.
+    /// The name by which it is called.
     pub name: &'static str,
-    /// Calls that began.
+    /// Calls that were started.
     pub calls: u64,
     /// Calls that failed.
     pub errors: u64,
-    /// Calls that run now.
+    /// Calls that are running now.
     pub running: u64,
-    /// How long messages waited between their receipt and the call.
+    /// The time between the receipt of a message and the start of its call.
     pub waiting: Durations,
-    /// How long the calls took.
+    /// The run time of calls.
     pub working: Durations,
 }
 
-/// How often which duration occurred.
+/// A histogram of durations.
 #[derive(Clone)]
 pub struct Durations(Histogram);
 
 impl Durations {
-    /// The duration that the fraction `quantile` of all stayed within, e.g. 0.99; within 3 %. `None`
-    /// when nothing was recorded, or for a quantile that is not from 0 to 1.
+    /// Returns the duration at `quantile`, such as 0.99, with an error of at most 3 %.
+    ///
+    /// `None` if nothing was recorded, or `quantile` is not between 0 and 1.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
         let bucket = self.0.quantile_bucket(quantile).ok()??;
         Some(Duration::from_nanos(bucket.end()))
     }
 
-    /// How many were recorded.
+    /// Returns the number of recorded durations.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|bucket| bucket.count()).sum()
     }

@@ -1,25 +1,25 @@
-//! What is linked into this program. The only file that names `inventory`.
+//! The components that are linked into a program. The only file that names `inventory`.
 
 use crate::component_kind::ComponentKind;
 use crate::method::FunctionInfo;
 
-/// A component that a macro has declared somewhere in this program.
+/// A component that is declared by a macro and linked into the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Registration {
     /// The kind of component.
     pub kind: ComponentKind,
-    /// Its name; a worker's is its master's, or `_`.
+    /// The component's name; for a worker the name of its master, or `_`.
     pub name: &'static str,
-    /// The type, as written.
+    /// The type, as written in the source.
     pub type_name: &'static str,
     /// The module that declares it.
     pub declared_at: &'static str,
-    /// The first line of its documentation; empty where there is none.
+    /// The first line of its documentation, or empty.
     pub doc: &'static str,
-    /// The functions that can be called, in the order of declaration.
+    /// Its functions, in the order of declaration.
     pub functions: &'static [FunctionInfo],
-    /// The hooks that it overrides: `scatter`, `gather`, `handle_stream`.
+    /// The hooks that it implements: `scatter`, `gather`, `handle_stream`.
     pub hooks: &'static [&'static str],
 }
 
@@ -48,10 +48,10 @@ impl Registration {
 
 inventory::collect!(Registration);
 
-/// The components that are linked into this program, sorted by name and type.
+/// Returns the components that are linked into this program, sorted by name and type.
 ///
-/// A library of which the program names nothing is not linked, and its components are not listed: say
-/// `use my_workers as _;`.
+/// A library is linked only if the program names it. To list the components of a library that is not used otherwise,
+/// write `use my_workers as _;`.
 pub fn components() -> Vec<&'static Registration> {
     let mut components: Vec<_> = inventory::iter::<Registration>().collect();
     components

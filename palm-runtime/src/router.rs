@@ -1,31 +1,34 @@
-//! Who feeds whom: the routing table, as plain data. No I/O.
+//! The routing table of a component, and its rules. Plain data, without I/O.
+//!
+//! Each registered part is a [`RouteEntry`] with a name, a kind and up to two routes. [`check`] reports all mistakes of
+//! a table; the [`ServerTemplate`](crate::ServerTemplate) turns a valid table into queues.
 
 use std::collections::HashSet;
 
-/// What a part is to the router.
+/// The kind of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartKind {
-    /// Brings messages in.
+    /// Receives messages from peers.
     Inbound,
-    /// Takes messages on.
+    /// Receives messages from other parts.
     Outbound,
-    /// Runs beside.
+    /// Runs without a route.
     Bypass,
 }
 
-/// One line of the routing table.
+/// A part in the routing table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RouteEntry {
     pub(crate) name: String,
     pub(crate) kind: PartKind,
     pub(crate) route: Option<String>,
-    /// Where messages go that an inbound part's hook failed on.
+    /// The route of messages that could not be handled.
     pub(crate) failures: Option<String>,
-    /// Whether it is the component's cache service.
+    /// Whether the part is the component's cache service.
     pub(crate) is_cache: bool,
 }
 
-/// Why a component cannot be made of its parts.
+/// A mistake in the routing table of a component.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouteError {
     /// Two parts have the same name.
@@ -41,7 +44,7 @@ pub(crate) enum RouteError {
         from: String,
         /// Where it leads.
         to: String,
-        /// Where it could lead, as a list.
+        /// The names of all outbound parts.
         outbound: String,
     },
     /// A route leads to a part that cannot receive messages.
@@ -53,7 +56,7 @@ pub(crate) enum RouteError {
         from: String,
         /// Where it leads.
         to: String,
-        /// Where it could lead, as a list.
+        /// The names of all outbound parts.
         outbound: String,
     },
     /// The routes of outbound parts form a cycle.
@@ -67,7 +70,7 @@ pub(crate) enum RouteError {
     NoRoute {
         /// The inbound part.
         name: String,
-        /// Where a route could lead, as a list.
+        /// The names of all outbound parts.
         outbound: String,
     },
     /// No route leads to an outbound part, so it would receive nothing.
@@ -77,7 +80,7 @@ pub(crate) enum RouteError {
     NotFed {
         /// The outbound part.
         name: String,
-        /// From where a route could lead to it, as a list.
+        /// The names of the parts without a route.
         loose: String,
     },
     /// A component has one cache service, at its `db_address`.
@@ -196,7 +199,7 @@ fn check_route(entries: &[RouteEntry], from: &str, to: &str) -> Option<RouteErro
 /// Returns whether the route that starts at the part `from` leads to the part at `index`.
 pub(crate) fn leads_to(entries: &[RouteEntry], from: &str, index: usize) -> bool {
     let mut next = Some(from);
-    // There are no circles, see `check`.
+    // `check` has refused tables with cycles.
     while let Some(name) = next {
         if entries[index].name == name {
             return true;
@@ -226,7 +229,8 @@ fn find_cycle<'a>(entries: &'a [RouteEntry], start: &'a RouteEntry) -> Option<Ve
 mod tests {
     use super::*;
 
-    /// `"in a > b"`, `"in a > b ! c"` where failures go to c, `"out b"`, `"by c"`, `"cache d"`, separated by commas.
+    /// Parts are separated by commas: `in a > b` is an inbound part with a route, `in a > b ! c` one with a route for
+    /// failures, `out b` an outbound part, `by c` a bypass, and `cache d` a cache service.
     fn check_table(table: &str, expected: Result<(), &str>) {
         let entry = |line: &str| {
             let (kind, rest) = line.trim().split_once(' ').unwrap();

@@ -1,4 +1,4 @@
-//! The signals that stop a program: SIGTERM and SIGINT (Ctrl-C).
+//! SIGTERM and Ctrl-C.
 
 #[cfg(unix)]
 pub(crate) struct Signals {
@@ -23,7 +23,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(crate) async fn next(&mut self) {
         async fn wait(signal: &mut Option<tokio::signal::unix::Signal>) {
             let received = match signal {

@@ -1,4 +1,4 @@
-//! How a component stops: the order to its parts, and the drain that follows.
+//! [`Stop`]: the stop signal of a component's parts, and the state of the drain that follows.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,32 +7,32 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// The order to stop, as it reaches a part.
+/// The stop signal of a part.
 ///
-/// From then on the component drains: it accepts nothing, finishes and delivers what it has. Once its drain
-/// limit has passed, parts return what is left to where it came from, and end within 1 s.
+/// After the signal the component drains: it accepts no further messages, and finishes and delivers those that it
+/// has. When the drain limit has passed, parts return unfinished work to their peers and end within 1 s.
 #[derive(Debug, Clone)]
 pub struct Stop {
     pub(crate) token: CancellationToken,
-    /// The drain limit, which is also how long closing sockets may take to send what is queued.
+    /// The drain limit, which is also the time that closing sockets may take to send queued messages.
     pub(crate) linger: Duration,
     drain: Arc<Drain>,
 }
 
-/// How the drain of a component goes, for all of its parts.
+/// The state of a component's drain, shared by its parts.
 #[derive(Debug, Default)]
 struct Drain {
     /// Cancelled when the drain limit has passed.
     limit: CancellationToken,
-    /// Whether work was dropped that peers believe to be dealt with.
+    /// Whether acknowledged work was dropped.
     is_incomplete: AtomicBool,
 }
 
-/// How long parts may take, once the drain limit has passed, to return what is left and to say goodbye.
+/// How long parts may take after the drain limit to return unfinished work and to close their links.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Stop {
-    /// The order that a component may get, whose drain takes `limit` at most.
+    /// Returns the stop signal of a component whose drain takes at most `limit`.
     pub(crate) fn new(limit: Duration) -> Self {
         Self {
             token: CancellationToken::new(),
@@ -54,12 +54,12 @@ impl Stop {
         self.token.cancelled().await;
     }
 
-    /// How long a closing socket may take to send what is queued.
+    /// Returns how long a closing socket may take to send queued messages.
     pub fn linger(&self) -> Duration {
         self.linger
     }
 
-    /// The drain limit has passed.
+    /// Signals that the drain limit has passed.
     pub(crate) fn expire(&self) {
         self.set_incomplete();
         self.drain.limit.cancel();
@@ -70,12 +70,12 @@ impl Stop {
         self.drain.limit.cancelled().await;
     }
 
-    /// Returns what `future` gives, or `None` if the drain limit passes first. Cancel safe if `future` is.
+    /// Returns the output of `future`, or `None` if the drain limit passes first. Cancel safe if `future` is.
     pub(crate) async fn within<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.drain.limit.run_until_cancelled(future).await
     }
 
-    /// How long a goodbye may take now.
+    /// Returns how long closing a link or socket may take now.
     pub(crate) fn flush_time(&self) -> Duration {
         match self.drain.limit.is_cancelled() {
             true => self.linger.min(FLUSH_TIMEOUT / 2),
@@ -83,13 +83,13 @@ impl Stop {
         }
     }
 
-    /// Work was dropped that peers believe to be dealt with: they are told so when links close, and send it
-    /// again.
+    /// Records that acknowledged work was dropped. Links are then closed without `finished`, so that peers send
+    /// their messages again.
     pub(crate) fn set_incomplete(&self) {
         self.drain.is_incomplete.store(true, Ordering::Release);
     }
 
-    /// Whether all that the component has acknowledged was dealt with.
+    /// Returns whether all acknowledged work was finished.
     pub(crate) fn is_complete(&self) -> bool {
         !self.drain.is_incomplete.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! [`Builder`]: the options of a component, those of all kinds in one place.
+//! [`Builder`]: the options of a component, for all kinds in one place.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -15,12 +15,12 @@ use crate::method::Shape;
 use crate::parts::PendingLimits;
 use crate::payload::type_name;
 
-/// The options of a component, and the start of it.
+/// The options of a component of the kind `K`, and its start.
 ///
-/// It comes from [`bind`](Bind::bind), or from [`connect`](Connect::connect) for a worker, both of
-/// which take the one address that is needed. Every other one is for peers without links, and defaults to a
-/// port that the system picks. Such peers find it by asking at `db_address`, and it is opened when one asks
-/// (on Linux; elsewhere when the component starts). Which options there are depends on the kind `K`.
+/// [`bind`](Bind::bind), or [`connect`](Connect::connect) for a worker, returns it, and takes the only address that
+/// has to be set. All other addresses are for legacy peers, and default to ports that the system picks. Legacy peers
+/// request them at `db_address`; a port is opened when the first peer requests it (on Linux; elsewhere when the
+/// component starts).
 #[must_use = "a component does nothing until `.start().await` or `.spawn().await`"]
 #[derive(Debug)]
 pub struct Builder<C, K> {
@@ -36,9 +36,9 @@ pub struct Builder<C, K> {
     pub(super) worker_pull_address: Option<ParsedAddress>,
     pub(super) worker_push_address: Option<ParsedAddress>,
     pub(super) sources: Vec<StreamSource>,
-    /// The topic to follow, where the source does not bring its own.
+    /// The topic to follow, if the source does not set one.
     pub(super) previous: Option<String>,
-    /// Whether results go to followers: `None`: by the steps of each message.
+    /// Whether results are published to followers; `None` if the steps of each message decide.
     pub(super) pipelined: Option<bool>,
     pub(super) pending_limits: PendingLimits,
     /// The HTTP gateway, and its listener if the component serves it.
@@ -55,12 +55,12 @@ pub(super) struct StreamSource {
     pub(super) previous: Option<String>,
 }
 
-/// Where a stream is published.
+/// The address by which a stream is found.
 #[derive(Debug, Clone)]
 pub(super) enum StreamAddress {
     /// The `pub_address` of its publisher.
     Publisher(ParsedAddress),
-    /// By the component with this `db_address`, which tells where.
+    /// The `db_address` of its component, where the `pub_address` is discovered.
     Component(ParsedAddress),
 }
 
@@ -72,7 +72,7 @@ impl StreamAddress {
     }
 }
 
-/// As its option: for errors.
+/// Writes the option that has set the stream, for errors.
 impl std::fmt::Display for StreamSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let address = self.address.get();
@@ -92,14 +92,15 @@ impl std::fmt::Display for StreamSource {
     }
 }
 
-/// A component that others connect to. Implemented by the macros.
+/// A component that peers connect to. Implemented by the macros.
 pub trait Bind: Sized {
-    /// The options of its kind.
+    /// The builder of its kind.
     type Builder: FromComponent<Self>;
 
-    /// Begins to set the component up, with its cache service at `db_address`: the address that
-    /// clients, and workers, are told. Other addresses default to free ports of the same host, which are opened
-    /// when a peer without links asks for them.
+    /// Returns a builder of the component, whose cache service binds `db_address`.
+    ///
+    /// This is the address that clients and workers connect to. Other addresses default to free ports of the same
+    /// host, which are opened when a legacy peer requests them.
     fn bind(self, db_address: impl IntoAddress) -> Self::Builder {
         FromComponent::from_component(self, db_address.into_address())
     }
@@ -107,16 +108,16 @@ pub trait Bind: Sized {
 
 /// A worker, which connects to its master. Implemented by the macros.
 pub trait Connect: Sized {
-    /// Its options.
+    /// The builder of a worker.
     type Builder: FromComponent<Self>;
 
-    /// Begins to set the worker up; `db_address` is its master's.
+    /// Returns a builder of the worker; `db_address` is that of its master.
     fn connect(self, db_address: impl IntoAddress) -> Self::Builder {
         FromComponent::from_component(self, db_address.into_address())
     }
 }
 
-/// A builder that can be made of a component.
+/// A builder that can be made from a component.
 pub trait FromComponent<C> {
     #[doc(hidden)]
     fn from_component(component: C, db_address: ParsedAddress) -> Self;
@@ -130,7 +131,7 @@ impl<C: Shape, K: Kind> FromComponent<C> for Builder<C, K> {
 
 impl<C, K: Kind> Builder<C, K> {
     pub(super) fn new(component: C, name: String, db_address: ParsedAddress) -> Self {
-        // A worker's name says who did something; the constant is its master's.
+        // The name of a worker identifies its process; the constant is the name of its master.
         let name = match K::KIND {
             Worker::KIND => worker_name(&type_name::<C>()),
             _ => name,
@@ -157,8 +158,10 @@ impl<C, K: Kind> Builder<C, K> {
         }
     }
 
-    /// The component's name. Default: the one in its macro; for a worker, its type, host and
-    /// process id, as in `Resizer@node7:4711`, and a number for further ones of the process.
+    /// Sets the component's name. Default: the one in its macro.
+    ///
+    /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`, with a number for further
+    /// workers of the process.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -166,12 +169,12 @@ impl<C, K: Kind> Builder<C, K> {
 
     settings_methods!();
 
-    /// The name that it has by now.
+    /// Returns the current name.
     pub(crate) fn given_name(&self) -> &str {
         &self.name
     }
 
-    /// Where the cache service is, for whoever learns it after the options.
+    /// Replaces the `db_address`.
     pub(crate) fn at(mut self, db_address: impl IntoAddress) -> Self {
         self.db_address = db_address.into_address();
         self
@@ -184,8 +187,7 @@ impl<C, K: Kind> Builder<C, K> {
 }
 
 impl<C, K: Calls> Builder<C, K> {
-    /// How many calls may run at once. Default: as many as there are processors. With 0 the component does not
-    /// start.
+    /// Sets how many calls may run at once. Default: the number of processors. With 0 the component does not start.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls;
         self
@@ -193,7 +195,7 @@ impl<C, K: Calls> Builder<C, K> {
 }
 
 impl<C, K: Pulls> Builder<C, K> {
-    /// Where clients push their messages to.
+    /// Sets the address at which legacy clients push their messages.
     pub fn pull_address(mut self, address: impl IntoAddress) -> Self {
         self.pull_address = Some(address.into_address());
         self
@@ -201,24 +203,24 @@ impl<C, K: Pulls> Builder<C, K> {
 }
 
 impl<C, K: Publishes> Builder<C, K> {
-    /// Where results are published.
+    /// Sets the address at which results are published to legacy peers.
     pub fn pub_address(mut self, address: impl IntoAddress) -> Self {
         self.pub_address = Some(address.into_address());
         self
     }
 
-    /// Whether results go to the components that follow this one (`true`), or back to the client (`false`),
+    /// Sets whether results are published to the components that follow this one (`true`) or to the client (`false`),
     /// whatever steps the message has.
     ///
-    /// Default: by the steps of each message. The result of a step that has a further one goes on, and its
-    /// caller gets an error if no component follows. That of the last step goes to the client; from a pipeline
-    /// or sink whose clients do not take their answers there over a link, it goes to followers.
+    /// Default: the steps of each message decide. The result of a step with a further one is published to followers,
+    /// and its caller receives an error if there are none. The result of the last step is sent to the client; a
+    /// pipeline or sink publishes it to followers if the client does not receive answers from it over a link.
     pub fn pipelined(mut self, pipelined: bool) -> Self {
         self.pipelined = Some(pipelined);
         self
     }
 
-    /// Whether results go back to the client: the opposite of [`pipelined`](Self::pipelined).
+    /// Sets whether results are published to the client: the opposite of [`pipelined`](Self::pipelined).
     pub fn to_client(self, to_client: bool) -> Self {
         self.pipelined(!to_client)
     }
@@ -232,13 +234,13 @@ impl<C, K: Publishes> Builder<C, K> {
 }
 
 impl<C, K: HasWorkers> Builder<C, K> {
-    /// Where tasks are pushed, and workers pull.
+    /// Sets the address at which legacy workers pull tasks.
     pub fn worker_push_address(mut self, address: impl IntoAddress) -> Self {
         self.worker_push_address = Some(address.into_address());
         self
     }
 
-    /// Where results are pulled, and workers push.
+    /// Sets the address at which legacy workers push results.
     pub fn worker_pull_address(mut self, address: impl IntoAddress) -> Self {
         self.worker_pull_address = Some(address.into_address());
         self
@@ -247,20 +249,21 @@ impl<C, K: HasWorkers> Builder<C, K> {
 
 #[cfg(feature = "http")]
 impl<C, K: HasWorkers> Builder<C, K> {
-    /// Serves the functions of its workers over HTTP at `listener`, an address such as
-    /// `"127.0.0.1:8080"`: a path names a function, the body is its payload. The hooks `gather` and
-    /// `handle_stream` see no results of requests. Default: no HTTP.
+    /// Serves the functions of the workers over HTTP at `listener`, an address such as `"127.0.0.1:8080"`.
+    ///
+    /// The path names a function, and the body is its payload. Results of HTTP requests are not passed to the hooks
+    /// `gather` and `handle_stream`. Default: no HTTP.
     pub fn http(self, listener: impl Into<Listener>) -> Self {
         self.gateway(listener, &Gateway::new())
     }
 
-    /// [`http`](Self::http) with options of requests.
+    /// Serves HTTP at `listener`, as [`http`](Self::http) does, with the options of `gateway`.
     pub fn gateway(mut self, listener: impl Into<Listener>, gateway: &Gateway) -> Self {
         self.http = Some((gateway.clone(), Some(listener.into())));
         self
     }
 
-    /// Takes the requests of a gateway whose service is mounted in an application of your own.
+    /// Handles the requests of a gateway whose service is mounted in an application of your own.
     pub fn mounted_gateway(mut self, gateway: &Gateway) -> Self {
         self.http = Some((gateway.clone(), None));
         self
@@ -268,8 +271,9 @@ impl<C, K: HasWorkers> Builder<C, K> {
 }
 
 impl<C, K: Follows> Builder<C, K> {
-    /// Where the component before publishes: its `pub_address`. This, or [`follow`](Self::follow), is
-    /// needed, once: a pipeline or hub with two components to follow does not start.
+    /// Follows the component with this `pub_address`.
+    ///
+    /// Either this or [`follow`](Self::follow) is required, once: a pipeline or hub follows a single component.
     pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
         self.sources.push(StreamSource {
             address: StreamAddress::Publisher(address.into_address()),
@@ -278,15 +282,16 @@ impl<C, K: Follows> Builder<C, K> {
         self
     }
 
-    /// The topic to follow: the name of the component before, unless its `handle_stream` says
-    /// otherwise. Needed with [`sub_address`](Self::sub_address).
+    /// Sets the topic to follow: the name of the component upstream, unless its hook `handle_stream` publishes under
+    /// other topics. Required with [`sub_address`](Self::sub_address).
     pub fn previous(mut self, topic: impl Into<String>) -> Self {
         self.previous = Some(topic.into());
         self
     }
 
-    /// Follows the component whose `db_address` this is: where it publishes, and its name, are asked
-    /// there. A pipeline or hub follows one component, and does not start with two; a sink follows several.
+    /// Follows the component with this `db_address`, where its name and `pub_address` are discovered.
+    ///
+    /// A pipeline or hub follows a single component; a sink follows several.
     pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
         self.sources.push(StreamSource {
             address: StreamAddress::Component(db_address.into_address()),
@@ -297,8 +302,9 @@ impl<C, K: Follows> Builder<C, K> {
 }
 
 impl<C> Builder<C, Sink> {
-    /// Adds a stream: what is published at `sub_address`, a component's `pub_address`, under the topic
-    /// `previous`. Call it once for each.
+    /// Adds a stream to follow: the topic `previous` of the component whose `pub_address` is `sub_address`.
+    ///
+    /// Call this once for each stream.
     pub fn stream(mut self, sub_address: impl IntoAddress, previous: impl Into<String>) -> Self {
         self.sources.push(StreamSource {
             address: StreamAddress::Publisher(sub_address.into_address()),
@@ -307,7 +313,7 @@ impl<C> Builder<C, Sink> {
         self
     }
 
-    /// Adds a stream: what the component whose `db_address` this is publishes under its name.
+    /// Adds a stream to follow: the topic of the component with this `db_address`, which is its name.
     pub fn follow(mut self, db_address: impl IntoAddress) -> Self {
         self.sources.push(StreamSource {
             address: StreamAddress::Component(db_address.into_address()),
@@ -318,29 +324,31 @@ impl<C> Builder<C, Sink> {
 }
 
 impl<C> Builder<C, Worker> {
-    /// How many tasks the worker holds besides those that it runs, so that it need not wait for the next
-    /// one. Default: as many as it does in 10 ms, 1000 at most, and so none where a task takes longer: what
-    /// waits here nobody else does. Only over a link, see [`LinkOptions`](crate::LinkOptions).
+    /// Sets how many tasks the worker fetches besides those that it runs, so that it does not wait for the next one.
+    ///
+    /// Default: as many as it completes in 10 ms, at most 1000, and none if a task takes longer, since other workers
+    /// cannot run prefetched tasks. Only over a link, see [`LinkOptions`](crate::LinkOptions).
     pub fn prefetch(mut self, tasks: u64) -> Self {
         self.prefetch = Prefetch::Fixed(tasks);
         self
     }
 
-    /// Where the master pushes tasks: its `worker_push_address`. Default: asked for at `db_address`.
+    /// Sets the address at which the master pushes tasks, its `worker_push_address`. Default: discovered at `db_address`.
     pub fn push_address(mut self, address: impl IntoAddress) -> Self {
         self.push_address = Some(address.into_address());
         self
     }
 
-    /// Where the master pulls results: its `worker_pull_address`. Default: asked for at `db_address`.
+    /// Sets the address at which the master pulls results, its `worker_pull_address`. Default: discovered at
+    /// `db_address`.
     pub fn pull_address(mut self, address: impl IntoAddress) -> Self {
         self.pull_address = Some(address.into_address());
         self
     }
 }
 
-/// The name of a worker that has been given none: `type_name` with the host and the process, and a number for the
-/// second and further ones of the process. It is for people; a worker's identity is its session.
+/// Returns the default name of a worker: its type, host and process id, with a number for further workers of the
+/// process. Names are for people; a worker is identified by its session.
 fn worker_name(type_name: &str) -> String {
     static NAMES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
     let type_name = type_name.split('<').next().unwrap_or(type_name);

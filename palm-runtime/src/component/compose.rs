@@ -1,4 +1,4 @@
-//! Which parts each kind of component is made of.
+//! The parts and routes of each kind of component.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::parts::{
 };
 use crate::socket::{Address, SocketError};
 
-/// A master that spreads calls over its workers, and shapes nothing.
+/// A master without hooks, which distributes calls to its workers.
 ///
 /// ```no_run
 /// # async fn example() -> palm::Result<()> {
@@ -48,7 +48,7 @@ pub struct Master {
 }
 
 impl Master {
-    /// A master that peers know as `name`.
+    /// Returns a master called `name`.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
         Self { name }
@@ -65,14 +65,14 @@ impl FromComponent<Master> for Builder<Plain, kind::Master> {
     }
 }
 
-/// A hub that spreads the messages of a stream over its workers, and shapes nothing.
+/// A hub without hooks, which distributes the messages of a stream to its workers.
 #[derive(Debug, Clone)]
 pub struct Hub {
     name: String,
 }
 
 impl Hub {
-    /// A hub that peers know as `name`.
+    /// Returns a hub called `name`.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
         Self { name }
@@ -89,9 +89,9 @@ impl FromComponent<Hub> for Builder<Plain, kind::Hub> {
     }
 }
 
-/// A builder that knows the parts of its component.
+/// A builder of a kind of component that can be composed of parts.
 pub trait Compose: Sized {
-    /// The component as a template.
+    /// Returns the component as a template.
     #[doc(hidden)]
     fn compose(
         self,
@@ -102,12 +102,13 @@ impl<C, K: Kind> Builder<C, K>
 where
     Self: Compose + Send + 'static,
 {
-    /// Starts the component; it runs until SIGTERM, Ctrl-C, its limit of messages or an error, and
-    /// finishes what it has. A second signal ends it at once.
+    /// Starts the component, and runs it until SIGTERM, Ctrl-C, its limit of messages or an error.
+    ///
+    /// The component drains before this returns. A second signal ends it at once.
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] when it cannot be started, [`Error::Run`] when a part fails.
+    /// [`Error::Start`] if the component cannot be started, [`Error::Run`] if a part fails or the drain is incomplete.
     ///
     /// # Cancel safety
     ///
@@ -116,16 +117,17 @@ where
         until_stopped(self.spawn()).await
     }
 
-    /// Starts the component, and returns as soon as all of its sockets are bound. A worker, and
-    /// whatever follows another component, goes on to look for it.
+    /// Starts the component, and returns once all of its sockets are bound.
+    ///
+    /// A worker, or a component that follows another one, then connects to its upstream in the background.
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] when it cannot be started. Nothing runs then.
+    /// [`Error::Start`] if the component cannot be started. No part runs then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it is done leaves nothing running.
+    /// No part runs if the future is dropped before it is ready.
     pub async fn spawn(self) -> Result<ComponentHandle> {
         let (own_thread, name) = (self.settings.own_thread, self.name.clone());
         let start = async {
@@ -137,7 +139,7 @@ where
 }
 
 impl<C, K: Kind> Builder<C, K> {
-    /// Refuses what cannot work: all mistakes at once.
+    /// Returns all mistakes of the configuration as one error.
     fn check(&self) -> std::result::Result<(), StartError> {
         let mut mistakes = Mistakes::default();
         let is_worker = K::KIND == kind::Worker::KIND;
@@ -177,7 +179,7 @@ impl<C, K: Kind> Builder<C, K> {
         mistakes.finish(&self.name)
     }
 
-    /// The components that it follows.
+    /// Checks the components that the component follows.
     fn check_sources(&self, mistakes: &mut Mistakes) {
         let kind = K::KIND;
         let follows_one = [kind::Pipeline::KIND, kind::Hub::KIND].contains(&kind);
@@ -235,7 +237,7 @@ impl<C, K: Kind> Builder<C, K> {
     }
 }
 
-/// An address that a component connects to: one place, not one to bind.
+/// Checks an address that the component connects to, which must not be one that can only be bound.
 fn check_connected(
     mistakes: &mut Mistakes,
     kind: crate::component_kind::ComponentKind,
@@ -322,7 +324,7 @@ impl<C: Shape> Compose for Builder<C, kind::Hub> {
 
 impl<C: Callable> Compose for Builder<C, kind::Worker> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        /// How long a method waits for its master's cache.
+        /// How long a method waits for the cache of its master.
         const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
         self.check()?;
@@ -342,7 +344,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
 
         let options = TaskOptions {
             link: self.settings.link.clone(),
-            // Who gives the addresses of the sockets wants those.
+            // A user who sets the addresses of sockets wants these sockets.
             may_link: self.push_address.is_none() && self.pull_address.is_none(),
             concurrency: self.concurrency,
             prefetch: self.prefetch,
@@ -373,7 +375,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
     }
 }
 
-/// The parts that several kinds have in common, and what the rest needs.
+/// A template with the parts that several kinds share, and the values that further parts need.
 struct CommonParts<C> {
     template: ServerTemplate,
     state: Arc<State<C>>,
@@ -385,7 +387,7 @@ impl<C: Shape> CommonParts<C> {
         Scatter(self.state.clone())
     }
 
-    /// Puts a gateway in front; tells where results are to be routed, those of requests and others.
+    /// Adds the parts of an HTTP gateway. Returns the name of the part that results are routed to.
     #[cfg(feature = "http")]
     fn add_gateway(&mut self, gateway: &Gateway, listener: Option<Listener>) -> &'static str {
         const DEALER: &str = "gateway_dealer";
@@ -402,7 +404,7 @@ impl<C: Shape> CommonParts<C> {
         DEALER
     }
 
-    /// The cache service comes last, so that who asks for the addresses finds all of them.
+    /// Adds the cache service. It is the last part, so that peers find the addresses of all others.
     fn finish(mut self) -> std::result::Result<ServerTemplate, StartError> {
         let cache = CacheService::bind(self.db_address);
         self.template.register_bypass(cache, "Cache");
@@ -429,7 +431,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         Ok(parts)
     }
 
-    /// What gives tasks to workers and publishes their results.
+    /// Returns the parts that send tasks to workers and publish their results.
     fn worker_parts(self) -> std::result::Result<CommonParts<C>, StartError> {
         let push_address = self.legacy_address("worker_push", &self.worker_push_address)?;
         let pull_address = self.legacy_address("worker_pull", &self.worker_pull_address)?;
@@ -461,7 +463,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         last_step_to_followers: bool,
     ) -> std::result::Result<CommonParts<C>, StartError> {
         let db_address = self.db_address()?;
-        // Others default to ports of the same host, and would be complained of first.
+        // Checked before the other addresses, which default to ports of the same host.
         let network = NetworkTrust::new(self.settings.trust_network);
         let checked = db_address.check(&network);
         checked.map_err(|source| StartError::Exposed {
@@ -504,7 +506,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         })
     }
 
-    /// The streams that the component follows. [`check`](Self::check) has refused what they cannot be.
+    /// Returns the subscriptions of the component. [`check`](Self::check) has refused invalid ones.
     async fn streams(&self) -> std::result::Result<Vec<SubConnection>, StartError> {
         let mut streams = Vec::new();
         for source in &self.sources {
@@ -527,7 +529,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         Ok(streams)
     }
 
-    /// The one stream that the component follows, registered as its input.
+    /// Returns the only subscription of the component.
     async fn single_stream(&self) -> std::result::Result<SubConnection, StartError> {
         let mut streams = self.streams().await?;
         let stream = streams.pop().expect("there is a source, or an error");
@@ -542,7 +544,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     }
 }
 
-/// The hook `scatter` of a user's type, where an inbound part has its hooks.
+/// The hook `scatter` of the user's type, as hooks of an inbound part.
 struct Scatter<S>(Arc<State<S>>);
 
 impl<S: Shape> InboundHooks for Scatter<S> {

@@ -1,4 +1,4 @@
-//! Whether a component can work as it is configured: all mistakes at once, before anything is opened.
+//! Checks the configuration of a component before any part is opened, and reports all mistakes at once.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::component_error::{ConfigurationError, StartError};
 use crate::component_kind::ComponentKind;
 use crate::part::Binding;
 
-/// The mistakes that were found.
+/// Collects mistakes.
 #[derive(Debug, Default)]
 pub(super) struct Mistakes(Vec<String>);
 
@@ -17,7 +17,7 @@ impl Mistakes {
         self.0.push(mistake.into());
     }
 
-    /// Refuses to start the component if there are any.
+    /// Returns an error if there are mistakes.
     pub(super) fn finish(self, component: &str) -> Result<(), StartError> {
         if self.0.is_empty() {
             return Ok(());
@@ -28,7 +28,7 @@ impl Mistakes {
         })
     }
 
-    /// The name of a component: clients call it by that, and others follow it, unless it is a worker.
+    /// Checks the name of a component. Names of workers are for people, and may contain any character.
     pub(super) fn check_name(&mut self, kind: Option<ComponentKind>, name: &str) {
         if kind == Some(ComponentKind::Worker) {
             if name.is_empty() {
@@ -41,7 +41,7 @@ impl Mistakes {
         }
     }
 
-    /// The options that every component has.
+    /// Checks the options that all components share.
     pub(super) fn check_settings(&mut self, settings: &Settings) {
         let (socket, link) = (&settings.socket, &settings.link);
         let zeros = [
@@ -124,8 +124,8 @@ impl Mistakes {
         }
     }
 
-    /// Addresses that are bound, each with what binds it: a part's name, or an option. Those that are malformed
-    /// are reported, and two at the same place.
+    /// Checks the addresses that are bound, each with the name of its part if it has one. Reports malformed addresses,
+    /// and two parts with the same address.
     pub(super) fn check_bound<'a>(
         &mut self,
         links_only: bool,
@@ -156,7 +156,7 @@ impl Mistakes {
         }
     }
 
-    /// Reports names that are given twice.
+    /// Reports duplicate names.
     pub(super) fn check_twice(&mut self, what: &str, names: impl IntoIterator<Item = String>) {
         let mut seen = HashSet::new();
         for name in names {
@@ -230,7 +230,7 @@ mod tests {
         for (mistake, field) in mistakes.iter().zip(fields) {
             assert!(mistake.starts_with(&format!("`{field}` of `.link_options(..)` is ")));
         }
-        // What is switched off may be anything.
+        // Options of disabled links are not checked.
         settings.link.enabled = false;
         check(of(&settings), "");
         settings.links_only = true;
@@ -278,7 +278,7 @@ mod tests {
             "cannot start `shop`: the part `Pull` (`pull_address`) and the part `Cache` (`db_address`) both \
              bind `tcp://127.0.0.1:5555`: set different addresses, or port 0 for a free one",
         );
-        // An interface is part of all of them.
+        // A wildcard includes every interface.
         let any = "tcp://*:5555";
         let mistakes = bound(false, &[("", "pub_address", any), ("", "db_address", at)]);
         assert_eq!(mistakes.0.len(), 1);

@@ -1,11 +1,12 @@
-//! [`Description`]: a component drawn from its parts.
+//! [`Description`]: the parts and routes of a component, as text and as a drawing.
 
 use std::fmt::{self, Write as _};
 
 use crate::router::{PartKind, RouteEntry};
 
-/// Who feeds whom in a component: as text by its `Display`, as a drawing by
-/// [`graphviz`](Self::graphviz). Made by [`ServerTemplate::describe`](crate::ServerTemplate::describe).
+/// The parts and routes of a component. [`ServerTemplate::describe`](crate::ServerTemplate::describe) returns it.
+///
+/// Its `Display` writes text, and [`graphviz`](Self::graphviz) a drawing.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -31,7 +32,7 @@ pub struct Description {
     pub(super) parts: Vec<PartDescription>,
 }
 
-/// One part of it.
+/// A part of a [`Description`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartDescription {
     pub(super) entry: RouteEntry,
@@ -41,10 +42,9 @@ pub(super) struct PartDescription {
 }
 
 impl Description {
-    /// The same in the language of [Graphviz](https://graphviz.org/doc/info/lang.html): a box a part, an
-    /// arrow a route, a dashed one for what fails.
+    /// Returns the description in the language of [Graphviz](https://graphviz.org/doc/info/lang.html).
     ///
-    /// `dot -Tsvg` draws it.
+    /// Parts are boxes, routes are arrows, and routes for failures are dashed arrows. `dot -Tsvg` draws it.
     pub fn graphviz(&self) -> String {
         let mut dot = String::new();
         self.write_graphviz(&mut dot)
@@ -81,7 +81,7 @@ impl Description {
     }
 }
 
-/// A string of the language.
+/// Quotes a string of the Graphviz language.
 fn quoted(text: &str) -> String {
     let text = text
         .replace('\\', "\\\\")

@@ -1,4 +1,4 @@
-//! [`ComponentHandle`]: a component that runs.
+//! [`ComponentHandle`]: a running component.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::component_state::ComponentState;
 use crate::metrics::{ComponentCounters, Metrics};
 use crate::socket::Kill;
 
-/// A component that runs. Dropping the handle tells it to stop: it drains in the background.
+/// A running component. Dropping the handle stops the component, which drains in the background.
 #[must_use = "dropping the handle stops the component"]
 #[derive(Debug)]
 pub struct ComponentHandle {
@@ -23,37 +23,37 @@ pub struct ComponentHandle {
     pub(super) cache_health: Arc<CacheHealth>,
     pub(super) stop: CancellationToken,
     pub(super) kill: Kill,
-    /// Cancelled when nothing of it runs any more.
+    /// Cancelled when all of its parts have ended.
     pub(super) has_ended: CancellationToken,
     pub(super) outcome: JoinHandle<Result<(), RunError>>,
 }
 
 impl ComponentHandle {
-    /// The component's name.
+    /// Returns the component's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The address of the cache service: the one that clients and workers need.
+    /// Returns the address of the cache service, which clients and workers connect to.
     ///
     /// # Panics
     ///
-    /// When the component has no cache service, as a worker, or a template without that part.
+    /// If the component has no cache service: it is a worker, or a template without that part.
     pub fn db_address(&self) -> &str {
         self.address("db_address")
             .expect("the component has no cache service, hence no `db_address`")
     }
 
-    /// The address that is announced under `key`, e.g. `pull_address`, with its real port.
+    /// Returns the address that is announced under `key`, such as `pull_address`, with its actual port.
     ///
-    /// A socket for legacy peers whose address was not given is bound when a peer asks for it, or when this is
-    /// called: soon after it returns. Peers may connect to it at once, since they try again.
+    /// A socket for legacy peers whose address is not configured is bound when a peer requests it, or soon after this
+    /// was called. Peers may connect at once, since they retry.
     pub fn address(&self, key: &str) -> Option<&str> {
         self.shared.on_demand.bind_soon(key);
         self.addresses.get(key).map(String::as_str)
     }
 
-    /// All addresses that are announced, by key; their sockets are bound as by [`address`](Self::address).
+    /// Returns all announced addresses by key. Their sockets are bound as by [`address`](Self::address).
     pub fn addresses(&self) -> &BTreeMap<String, String> {
         for key in self.addresses.keys() {
             self.shared.on_demand.bind_soon(key);
@@ -61,61 +61,61 @@ impl ComponentHandle {
         &self.addresses
     }
 
-    /// What the component has counted until now.
+    /// Returns a snapshot of the component's counters.
     pub fn metrics(&self) -> Metrics {
         self.counters.snapshot(self.shared.links.sessions())
     }
 
-    /// Why the store of the component's cache fails, as its log says once: with the file or server, and what
-    /// to do. `None` while the last requests of each kind, to read, set, delete and watch, were carried out.
+    /// Returns why the store of the component's cache fails, with the file or server and what to do.
     ///
-    /// Each request that fails ends with that error as well. A worker's methods use the cache of its master.
+    /// `None` if the last read, write, deletion and watch have succeeded. The failure is also logged once, and returned
+    /// by each request that fails. The methods of a worker use the cache of its master.
     pub fn cache_failure(&self) -> Option<String> {
         self.cache_health.failure()
     }
 
-    /// Waits until it is connected to all that it follows; a worker, to its master. Cancel safe.
+    /// Waits until the component is connected to all of its upstream components. Cancel safe.
     pub(crate) async fn in_place(&self) {
         self.shared.streams.in_place().await;
     }
 
-    /// Tells the component to stop: it takes nothing new, finishes and delivers what it has, within
-    /// its drain limit, and ends.
+    /// Stops the component, and returns once it has ended.
+    ///
+    /// The component drains: it accepts no further messages, and finishes and delivers those that it has within its
+    /// drain limit.
     ///
     /// # Errors
     ///
-    /// [`RunError`] when a part failed, or the component was not done in time.
+    /// [`RunError`] if a part failed, or the component did not drain within its limit.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future lets the component go on to stop.
+    /// Dropping the future does not stop the shutdown.
     pub async fn shutdown(self) -> Result<(), RunError> {
         self.stop.cancel();
         self.join().await
     }
 
-    /// Ends the component at once, as if its process had died: for tests of what others do then. Its
-    /// addresses are free when this returns.
+    /// Ends the component at once, as if its process had crashed. Meant for tests of the other components.
     ///
-    /// What is in its queues, hands and sockets is lost: messages that it has taken are not finished,
-    /// answers that were not on the network yet are not sent, nobody is told that it goes, and a cache
-    /// in memory is gone unless a store of yours holds it. What threads do goes on, and comes to nothing:
-    /// methods that are `blocking`, and the changes that a store in a file was given. A method that does
-    /// not await is waited for, for at most the [drain limit](crate::component::Builder::drain_limit).
+    /// Its addresses are free when this returns. Accepted messages and unsent answers are lost, peers are not notified,
+    /// and a cache in memory is lost unless the program holds its store. `blocking` methods and the writes of a file
+    /// store continue in their threads, and their results are dropped. A method that does not await is waited for, at
+    /// most for the [drain limit](crate::component::Builder::drain_limit).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing: the component ends in the background.
+    /// Dropping the future does not stop the kill: the component ends in the background.
     pub async fn kill(mut self) {
         self.kill.order();
         let _ = self.ended().await;
     }
 
-    /// Waits until the component stops by itself: at its limit of messages, or because a part failed.
+    /// Waits until the component stops by itself, at its limit of messages or because a part failed.
     ///
     /// # Errors
     ///
-    /// [`RunError`] when a part failed, or the component was not done in time.
+    /// [`RunError`] if a part failed, or the component did not drain within its limit.
     ///
     /// # Cancel safety
     ///
@@ -124,14 +124,14 @@ impl ComponentHandle {
         self.ended().await
     }
 
-    /// [`join`](Self::join), without giving the handle away. Cancel safe; not to be awaited again
-    /// after it is done.
+    /// Waits until the component has ended, without consuming the handle. Cancel safe. Must not be awaited again once it
+    /// was ready.
     pub(super) async fn ended(&mut self) -> Result<(), RunError> {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is being shut down, and everything with it.
+                // The runtime is shutting down and has aborted the task.
                 Err(_) => Ok(()),
             },
         }

@@ -1,11 +1,11 @@
-//! The kinds of components, and which options each has.
+//! The kinds of components, and the options of each.
 
 use super::Builder;
 use crate::component_kind::ComponentKind;
 
-/// What a builder is for.
+/// The kind of component that a builder makes.
 pub trait Kind: Send + Sync + 'static {
-    /// What it is called in logs.
+    /// The kind as a value.
     const KIND: ComponentKind;
 }
 
@@ -27,11 +27,11 @@ macro_rules! kinds {
 
 /// Runs methods.
 pub trait Calls: Kind {}
-/// Is pushed messages.
+/// Receives messages of clients.
 pub trait Pulls: Kind {}
 /// Follows the topic of one component.
 pub trait Follows: Kind {}
-/// Publishes, to its clients unless it is told otherwise.
+/// Publishes results.
 pub trait Publishes: Kind {}
 /// Has workers.
 pub trait HasWorkers: Kind {}

@@ -1,8 +1,8 @@
-//! The components: which parts each is made of, and its defaults.
+//! The components: the parts that each kind is composed of, its defaults, and its start.
 //!
-//! A [`Builder`] collects the options of a component, in one place for all kinds; its kind decides
-//! which options there are and which parts it is composed of (`compose`), and from there on it is a
-//! [`ServerTemplate`] like any that users make. None has a loop of its own.
+//! A [`Builder`] collects the options of a component, for all kinds in one place. `configuration` checks them, and
+//! `compose` turns the builder into a [`ServerTemplate`] with the parts of its kind. From there on the component is
+//! like one that a user composes by hand. `template` starts it, and `run` owns its tasks until it ends.
 
 mod builder;
 mod compose;

@@ -1,4 +1,8 @@
-//! The tasks of a running component: their one owner starts, stops and awaits them.
+//! The supervisor: owns the tasks of a component, stops them in order, and waits for them.
+//!
+//! [`supervise`] runs until the component is told to stop, or a part fails, and then drains it. Routed parts end by
+//! themselves, from upstream to downstream; bypasses are stopped once all of these have ended. At the drain limit,
+//! [`Stop::expire`] tells the remaining parts to return their work, and [`FLUSH_TIMEOUT`] later they are aborted.
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
@@ -77,7 +81,7 @@ impl PartTasks {
                 part: part_name,
                 is_bypass,
             };
-            // An error means that nobody waits for it.
+            // The receiver is gone if the supervisor was dropped.
             let _ = ends.send(ended);
         };
         if shares_task {
@@ -98,7 +102,7 @@ impl PartTasks {
         }
     }
 
-    /// The next part that ends; `None` when all have.
+    /// Waits for the next part to end; `None` if all have ended.
     async fn next(&mut self) -> Option<Result<(), RunError>> {
         if self.routed.is_empty() && self.bypasses.is_empty() {
             return None;
@@ -114,7 +118,7 @@ impl PartTasks {
         };
         running.retain(|name| *name != part);
         if result.is_err() {
-            // Messages that it had are dropped.
+            // The messages of a failed part are dropped.
             self.stop.set_incomplete();
         }
         Some(result.map_err(|source| RunError::Part {
@@ -124,15 +128,16 @@ impl PartTasks {
         }))
     }
 
-    /// Once they are told to stop: lets all of them finish within the drain limit. Then those that still run
-    /// return what is left and say goodbye, for which they have [`FLUSH_TIMEOUT`]; the rest is ended.
+    /// Waits for all parts to end within the drain limit, after they were told to stop.
+    ///
+    /// Parts that still run then have [`FLUSH_TIMEOUT`] to return their work and close their links, and are aborted.
     pub(super) async fn drain(&mut self) -> Result<(), RunError> {
         let limit = self.stop.linger;
         let mut failures = Vec::new();
         let drained = tokio::time::timeout(limit, self.all_ended(&mut failures));
         if drained.await.is_err() {
             let parts = [&self.routed[..], &self.bypasses].concat();
-            // A bypass that has had no time to stop is not to blame.
+            // Bypasses are stopped after the routed parts, so they are named only if no routed part is left.
             let parts = match self.routed.is_empty() {
                 true => parts,
                 false => self.routed.clone(),
@@ -140,7 +145,7 @@ impl PartTasks {
             self.stop.expire();
             let ended = tokio::time::timeout(FLUSH_TIMEOUT, self.all_ended(&mut failures));
             if ended.await.is_err() {
-                // Without the parts that do not end, peers are told what the others know.
+                // Bypasses close the links although routed parts are still running.
                 self.bypass_stop.cancel();
                 let ended = self.all_ended(&mut failures);
                 let _ = tokio::time::timeout(FLUSH_TIMEOUT, ended).await;
@@ -151,12 +156,12 @@ impl PartTasks {
                 parts: parts.join(", "),
             });
         }
-        // A method that keeps its thread cannot be ended.
+        // A method that blocks its thread cannot be aborted, so this wait is bounded.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.tasks.shutdown()).await;
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Waits until all parts have ended: the others are told to once those that are routed have. Cancel safe.
+    /// Waits until all parts have ended. Stops the bypasses once the routed parts have ended. Cancel safe.
     async fn all_ended(&mut self, failures: &mut Vec<RunError>) {
         loop {
             if self.routed.is_empty() {
@@ -169,8 +174,7 @@ impl PartTasks {
         }
     }
 
-    /// Ends all of them where they are, and with them their sockets. A method that does not await is
-    /// waited for, within the limit.
+    /// Aborts all parts and closes their sockets. Waits for methods that do not await, up to the drain limit.
     async fn kill(&mut self, kill: &Kill) {
         self.bypass_stop.cancel();
         let ended = async {
@@ -201,7 +205,7 @@ async fn run(parts: &mut PartTasks) -> Result<(), RunError> {
             Some(ended) = parts.next() => ended,
             else => break,
         };
-        // Without a part that is routed nothing is left to wait for.
+        // A component stops once its last routed part has ended.
         if outcome.is_err() || parts.routed.is_empty() {
             break;
         }

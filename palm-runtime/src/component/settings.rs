@@ -1,4 +1,4 @@
-//! The options that every component has.
+//! The options that all components share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::link::LinkOptions;
 use crate::queue::QueueLimits;
 use crate::socket::SocketOptions;
 
-/// The options that every component has. Builders and templates have them as methods.
+/// The options that all components share. Builders and templates have them as methods.
 #[derive(Clone)]
 pub struct Settings {
     pub(crate) messages: Option<u64>,
@@ -74,89 +74,89 @@ impl std::fmt::Debug for Settings {
 /// The methods that set [`Settings`], for a type with a field `settings`.
 macro_rules! settings_methods {
     () => {
-        /// How many messages the component takes before it stops by itself, having finished them.
+        /// Sets how many messages the component accepts before it stops by itself. It finishes them first.
         /// Default: no limit.
         pub fn messages(mut self, messages: u64) -> Self {
             self.settings.messages = Some(messages);
             self
         }
 
-        /// Whether the component runs on a thread of its own, its methods included, instead of as tasks
-        /// of the program's runtime. Default: no.
+        /// Sets whether the component, its methods included, runs on a dedicated thread instead of in the program's
+        /// runtime. Default: no.
         ///
-        /// One thread wakes no other, so answers come sooner and cost less; but methods share it with
-        /// the sockets, so mark with `blocking` what keeps a processor busy. On a machine with two
-        /// processors a call took 100 µs instead of 115, and a server did a fifth more per second
+        /// A single thread never waits for another one to wake up, so calls have a lower latency and cost. Methods
+        /// share the thread with the sockets, so mark methods that compute for long with `blocking`. On a machine with
+        /// two processors a call took 100 µs instead of 115 µs, and a server had a fifth more throughput
         /// (`benches/README.md`).
         pub fn own_thread(mut self, own_thread: bool) -> Self {
             self.settings.own_thread = own_thread;
             self
         }
 
-        /// What [`logging`](crate::logging) prints of this component. Default: what it prints of all.
+        /// Sets the level at which [`logging`](crate::logging) logs this component. Default: the level of the program.
         pub fn log_level(mut self, level: ::tracing::Level) -> Self {
             self.settings.log_level = Some(level);
             self
         }
 
-        /// How long the component may take to stop: to finish and deliver what it has. Default: 10 s.
+        /// Sets how long the component may take to drain: to finish and deliver accepted messages. Default: 10 s.
         pub fn drain_limit(mut self, limit: ::std::time::Duration) -> Self {
             self.settings.drain_limit = limit;
             self
         }
 
-        /// The host that peers are told where an address is bound to all interfaces (`tcp://*:…`).
+        /// Sets the host that is announced to peers for addresses that are bound to all interfaces (`tcp://*:…`).
         /// Default: the address of the interface with the default route.
         pub fn advertised_host(mut self, host: impl Into<String>) -> Self {
             self.settings.advertised_host = Some(host.into());
             self
         }
 
-        /// Whether the component may bind addresses that other hosts can reach, such as `tcp://*:5559`.
-        /// Default: no, so that it does not start with one, unless the environment variable
-        /// `PALM_TRUST_NETWORK` is `1`.
+        /// Sets whether the component may bind addresses that other hosts can reach, such as `tcp://*:5559`.
+        /// Default: no, unless the environment variable `PALM_TRUST_NETWORK` is `1`.
         ///
-        /// Addresses have no access control: everybody who reaches one can join the component, read its
-        /// messages and stop its peers. Say it only on a private network whose hosts are trusted; the
-        /// component warns of it when it starts.
+        /// Without trust, a component with such an address does not start. Addresses have no access control: a host
+        /// that reaches one can call the component, read its messages and stop its peers. Trust only a private network
+        /// whose hosts are all trusted. The component logs a warning when it starts.
         pub fn trust_network(mut self, trust: bool) -> Self {
             self.settings.trust_network = trust;
             self
         }
 
-        /// How sockets behave towards peers.
+        /// Sets the options of sockets.
         pub fn socket_options(mut self, options: $crate::socket::SocketOptions) -> Self {
             self.settings.socket = options;
             self
         }
 
-        /// How links behave: how soon a peer counts as gone, and how often a task is tried.
+        /// Sets the options of links, such as the time until a peer counts as lost and the deliveries of a task.
         pub fn link_options(mut self, options: $crate::LinkOptions) -> Self {
             self.settings.link = options;
             self
         }
 
-        /// Whether peers reach the component over links and nothing else: its `db_address` is the only one
-        /// that it has, and the only port ever to be opened. Then peers of pylm, and such as have no links,
-        /// cannot call, follow or work for it. Default: no.
+        /// Sets whether peers reach the component only over links. Default: no.
+        ///
+        /// The `db_address` is then its only address and open port. Legacy peers cannot call it, follow it or work for
+        /// it.
         pub fn links_only(mut self, links_only: bool) -> Self {
             self.settings.links_only = links_only;
             self
         }
 
-        /// How much each queue between two parts holds. Default: 1000 messages, 64 MiB.
+        /// Sets the bound of each queue between two parts. Default: 1000 messages, 64 MiB.
         pub fn queue_limits(mut self, limits: $crate::QueueLimits) -> Self {
             self.settings.queue = limits;
             self
         }
 
-        /// Where the component keeps the keys of its cache. Default: in memory, up to 1 GiB.
+        /// Sets the store of the component's cache. Default: in memory, up to 1 GiB.
         pub fn cache(mut self, store: impl $crate::KeyValue) -> Self {
             self.settings.set_store(store);
             self
         }
 
-        /// How large a key and a value may be. Default: 1 KiB and 128 MiB.
+        /// Sets the largest size of a key and of a value in the cache. Default: 1 KiB and 128 MiB.
         pub fn cache_limits(mut self, limits: $crate::CacheLimits) -> Self {
             self.settings.cache_limits = limits;
             self

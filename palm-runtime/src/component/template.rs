@@ -1,4 +1,8 @@
-//! [`ServerTemplate`]: a component from its parts, and how it starts.
+//! [`ServerTemplate`]: a component composed of parts, and its start.
+//!
+//! The start has the following steps: all mistakes of the configuration are refused; every part is opened, in the
+//! order of registration; the addresses and the descriptor are announced; the routes become bounded queues; every part
+//! starts to run, owned by [`PartTasks`]. If a part cannot be opened, those before it are stopped as in a shutdown.
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
@@ -35,7 +39,7 @@ use crate::queue::queue;
 use crate::router::{self, PartKind, RouteEntry};
 use crate::socket::{Kill, SocketError};
 
-/// A component from its parts: who feeds whom.
+/// A component that is composed of parts and routes.
 ///
 /// ```no_run
 /// # async fn example() -> palm::Result<()> {
@@ -59,7 +63,7 @@ pub struct ServerTemplate {
     /// The registration of each entry.
     registrations: Vec<PartRegistration>,
     presets: BTreeMap<String, String>,
-    /// For one that is composed by hand, none.
+    /// `None` if the component is composed by hand.
     kind: Option<ComponentKind>,
     settings: Settings,
     context_cache: Option<Cache>,
@@ -67,7 +71,7 @@ pub struct ServerTemplate {
 
 struct PartRegistration {
     part: AnyPart,
-    /// The name of the part's type.
+    /// The name of the type of the part.
     type_name: String,
     role: PartRole,
     block: bool,
@@ -102,7 +106,7 @@ impl std::fmt::Debug for PartRegistration {
     }
 }
 
-/// What a part is to the parts beside it, as far as the template has to know.
+/// The role of a part for other parts, if the template needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PartRole {
     Other,
@@ -236,7 +240,7 @@ impl StartError {
     }
 }
 
-/// A registered inbound part, and what is still to be said of it.
+/// The routes and options of a registered inbound part.
 #[derive(Debug)]
 pub struct InboundEntry<'a> {
     entry: &'a mut RouteEntry,
@@ -244,34 +248,35 @@ pub struct InboundEntry<'a> {
 }
 
 impl InboundEntry<'_> {
-    /// The outbound part that its messages go to. It has to have one.
+    /// Sets the outbound part that receives its messages. Required.
     pub fn route(self, outbound: impl Into<String>) -> Self {
         self.entry.route = Some(outbound.into());
         self
     }
 
-    /// The outbound part that receives a message on which the hook `scatter` fails, with the error in it:
-    /// usually the one that publishes, so that the caller learns of it. Default: that of the
-    /// [`route`](Self::route), whose parts pass it on.
+    /// Sets the outbound part that receives a message with the error in it if the hook `scatter` fails.
+    ///
+    /// Usually that is the part that publishes, so that the caller receives the error. Default: that of the
+    /// [`route`](Self::route), whose parts forward the message.
     pub fn failures(self, outbound: impl Into<String>) -> Self {
         self.entry.failures = Some(outbound.into());
         self
     }
 
-    /// Whether it waits for the outbound part's answer to each message. Default: no.
+    /// Sets whether the part waits for the outbound part's answer to each message. Default: no.
     pub fn block(self, block: bool) -> Self {
         self.registration.block = block;
         self
     }
 
-    /// Whether each message is logged, at level DEBUG. Default: no.
+    /// Sets whether each message is logged, at level DEBUG. Default: no.
     pub fn log(self, log: bool) -> Self {
         self.registration.log = log;
         self
     }
 }
 
-/// A registered outbound part, and what is still to be said of it.
+/// The routes and options of a registered outbound part.
 #[derive(Debug)]
 pub struct OutboundEntry<'a> {
     entry: &'a mut RouteEntry,
@@ -279,35 +284,37 @@ pub struct OutboundEntry<'a> {
 }
 
 impl OutboundEntry<'_> {
-    /// The outbound part that its answers go to. Default: nowhere, as for a part that publishes, or whose
-    /// answers go back to an inbound part that [waits](InboundEntry::block) for them.
+    /// Sets the outbound part that receives its answers. Default: none.
+    ///
+    /// A part that publishes needs no route, nor does one whose answers are returned to an inbound part that
+    /// [waits](InboundEntry::block).
     pub fn route(self, outbound: impl Into<String>) -> Self {
         self.entry.route = Some(outbound.into());
         self
     }
 
-    /// The outbound part that receives a message that could not be handled, with the error in it. Default:
-    /// that of the [`route`](Self::route).
+    /// Sets the outbound part that receives a message with the error in it if it could not be handled. Default: that of
+    /// the [`route`](Self::route).
     pub fn failures(self, outbound: impl Into<String>) -> Self {
         self.entry.failures = Some(outbound.into());
         self
     }
 
-    /// Whether each answer is logged, at level DEBUG. Default: no.
+    /// Sets whether each answer is logged, at level DEBUG. Default: no.
     pub fn log(self, log: bool) -> Self {
         self.registration.log = log;
         self
     }
 }
 
-/// The name of a part's type, without what it is generic over.
+/// Returns the name of a part's type without its generic arguments.
 fn part_type<P>(_: &P) -> String {
     let name = type_name::<P>();
     name.split('<').next().unwrap_or(&name).to_owned()
 }
 
 impl ServerTemplate {
-    /// A component without parts, which peers know as `name`.
+    /// Returns a component called `name` without parts.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -328,14 +335,14 @@ impl ServerTemplate {
         }
     }
 
-    /// The cache that methods see, where it is not the component's own.
+    /// Sets the cache that methods use instead of the component's own.
     pub(super) fn set_context_cache(&mut self, cache: Cache) {
         self.context_cache = Some(cache);
     }
 
     settings_methods!();
 
-    /// Adds a part that brings messages in.
+    /// Adds an inbound part.
     pub fn register_inbound(
         &mut self,
         part: impl Inbound,
@@ -350,7 +357,7 @@ impl ServerTemplate {
         }
     }
 
-    /// Adds a part that takes messages on.
+    /// Adds an outbound part.
     pub fn register_outbound(
         &mut self,
         part: impl Outbound,
@@ -365,14 +372,14 @@ impl ServerTemplate {
         }
     }
 
-    /// Adds a part that runs beside.
+    /// Adds a bypass.
     pub fn register_bypass(&mut self, part: impl Bypass, name: impl Into<String>) {
         let (type_name, role) = (part_type(&part), PartRole::from_part(&part));
         let part = AnyPart::Bypass(Box::new(part));
         self.register(part, type_name, role, name.into());
     }
 
-    /// Who feeds whom, as it is registered by now: to be printed, or drawn.
+    /// Returns the registered parts and routes, to print or draw them.
     pub fn describe(&self) -> Description {
         let parts = self.entries.iter().zip(&self.registrations);
         let part = |(entry, registration): (&RouteEntry, &PartRegistration)| PartDescription {
@@ -416,18 +423,20 @@ impl ServerTemplate {
         (&mut self.entries[last], &mut self.registrations[last])
     }
 
-    /// Sets a key of the component's configuration, which peers read and cannot change. `name`, and
-    /// the addresses that parts announce, are set anyway; what is set here goes before them.
+    /// Sets a key of the component's configuration, which peers can read and not change.
+    ///
+    /// `name` and the addresses that parts announce are always set; a preset overrides them.
     pub fn preset_cache(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.presets.insert(key.into(), value.into());
     }
 
-    /// Starts the component; it runs until SIGTERM, Ctrl-C, its limit of [`messages`](Self::messages)
-    /// or an error, and finishes what it has. A second signal ends it at once.
+    /// Starts the component, and runs it until SIGTERM, Ctrl-C, its limit of [`messages`](Self::messages) or an error.
+    ///
+    /// The component drains before this returns. A second signal ends it at once.
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] when it cannot be started, [`Error::Run`] when a part fails.
+    /// [`Error::Start`] if the component cannot be started, [`Error::Run`] if a part fails or the drain is incomplete.
     ///
     /// # Cancel safety
     ///
@@ -436,22 +445,22 @@ impl ServerTemplate {
         until_stopped(self.spawn()).await
     }
 
-    /// Starts the component, and returns as soon as all of its sockets are bound.
+    /// Starts the component, and returns once all of its sockets are bound.
     ///
     /// # Errors
     ///
-    /// [`Error::Start`] when it cannot work as it is configured ([`StartError::Configuration`] lists every
-    /// mistake), or a part cannot be opened. Nothing runs then.
+    /// [`Error::Start`] if the configuration has mistakes ([`StartError::Configuration`] lists all of them), or a part
+    /// cannot be opened. No part runs then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it is done leaves nothing running.
+    /// No part runs if the future is dropped before it is ready.
     pub async fn spawn(self) -> Result<ComponentHandle> {
         let (own_thread, name) = (self.settings.own_thread, self.name.clone());
         start_on(own_thread, name, self.spawn_here()).await
     }
 
-    /// [`spawn`](Self::spawn) as tasks of the current runtime.
+    /// Starts the component in the current runtime.
     pub(super) async fn spawn_here(self) -> Result<ComponentHandle> {
         let name = self.name.clone();
         let level = self.settings.log_level;
@@ -462,7 +471,7 @@ impl ServerTemplate {
         self.open().instrument(span).await.map_err(Error::Start)
     }
 
-    /// Refuses what cannot work: all mistakes at once.
+    /// Returns all mistakes of the configuration as one error.
     fn check(&self) -> std::result::Result<(), StartError> {
         let mut mistakes = Mistakes::default();
         mistakes.check_name(self.kind, &self.name);
@@ -502,7 +511,7 @@ impl ServerTemplate {
         });
 
         let shared = Arc::new(ComponentState::new(self.settings.link.clone()));
-        // Options may be those of several components.
+        // The options are a copy: a user may pass the same ones to several components.
         let kill = Kill::default();
         self.settings.socket.kill = kill.clone();
         let network = NetworkTrust::new(self.settings.trust_network);
@@ -541,7 +550,7 @@ impl ServerTemplate {
             counters.push(part_counters);
         }
         if let Some(failed) = failed {
-            // What is open gives its addresses up again, as when any component stops.
+            // Releases the addresses of the parts that are open, as a component that stops does.
             self.entries.truncate(counters.len());
             self.registrations.truncate(counters.len());
             let stop = Stop::new(Duration::ZERO);
@@ -557,7 +566,7 @@ impl ServerTemplate {
         if let Some(db_address) = addresses.get("db_address") {
             tracing::info!("{kind} `{}` at {db_address}", self.name);
         }
-        // Those that are bound later are not what an operator has asked for.
+        // Addresses of sockets that are bound on demand are not logged: the operator has not configured them.
         let bound = addresses
             .iter()
             .filter(|(key, _)| !shared.on_demand.contains(key));
@@ -626,14 +635,14 @@ impl ServerTemplate {
         })
     }
 
-    /// The route of results in a component that dispatches tasks: messages that are not tasks bypass the workers.
+    /// Returns the route of results, along which messages that are not tasks bypass the workers.
     fn results_route(&self) -> Option<String> {
         let mut parts = self.entries.iter().zip(&self.registrations);
         let results = parts.find(|(_, it)| it.role == PartRole::ReceivesResults);
         results.and_then(|(entry, _)| entry.route.clone())
     }
 
-    /// Turns the routes into queues, and lets each part run.
+    /// Connects the parts by queues according to their routes, and starts them.
     fn run_parts(
         mut self,
         stop: &Stop,

@@ -1,4 +1,4 @@
-//! A component on a thread of its own.
+//! Starts a component on a dedicated thread.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use super::handle::ComponentHandle;
 use crate::component_error::StartError;
 use crate::error::{Error, Result};
 
-/// Starts a component where the caller is, or on a thread of its own with a runtime of its own, which
-/// lasts as long as the component.
+/// Starts a component in the current runtime, or on a dedicated thread with a single-threaded runtime, which ends with
+/// the component.
 pub(super) async fn start_on(
     own_thread: bool,
     component: String,
@@ -36,7 +36,7 @@ pub(super) async fn start_on(
                 match start.await {
                     Ok(handle) => {
                         let ended = handle.has_ended.clone();
-                        // Nobody waits for it any more: with the handle it is dropped, and stops.
+                        // If the caller is gone, the handle is dropped, which stops the component.
                         let _ = started.send(Ok(handle));
                         ended.cancelled().await;
                     }

@@ -1,11 +1,11 @@
-//! Runs a component until a signal tells the program to stop.
+//! Runs a component until SIGTERM or Ctrl-C.
 
 use super::handle::ComponentHandle;
 use crate::error::{Error, Result};
 use crate::signals::Signals;
 
-/// Starts a component and waits until it stops, by itself or by a signal, which counts from the beginning;
-/// a second signal ends it at once.
+/// Starts a component and waits until it stops, by itself or by a signal. A signal also counts while the component is
+/// starting. A second signal ends the component at once.
 pub(super) async fn until_stopped(
     start: impl Future<Output = Result<ComponentHandle>>,
 ) -> Result<()> {

@@ -1,4 +1,4 @@
-//! How many tasks of a component are with legacy workers.
+//! The number of tasks that are with legacy workers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,15 +7,15 @@ use tokio::time::timeout;
 
 use crate::stop::Stop;
 
-/// How many tasks are with workers, as far as counting results tells. A function that gives several
-/// makes it too low while its tasks are out, one that gives none too high.
+/// The number of tasks with legacy workers, estimated by counting results.
 ///
-/// The parts of a component share it, so that those that push tasks and those that take results stop
-/// together.
+/// The estimate is too low while tasks of functions with several results are in flight, and too high after tasks of
+/// functions without a result. The parts of a component share it, so that those that push tasks and those that
+/// receive results stop at the same time.
 #[derive(Debug, Default)]
 pub(crate) struct InFlightTasks {
     tasks: AtomicU64,
-    /// Parts by which further tasks can go out.
+    /// Parts that can still push tasks.
     pushing: AtomicU64,
     changed: Notify,
     /// Notified when results arrive.
@@ -23,7 +23,7 @@ pub(crate) struct InFlightTasks {
 }
 
 impl InFlightTasks {
-    /// One more part pushes tasks, until it is [`close`](Self::close)d.
+    /// Adds a part that pushes tasks, until it calls [`close`](Self::close).
     pub(crate) fn open(&self) {
         self.pushing.fetch_add(1, Ordering::Relaxed);
     }
@@ -53,13 +53,14 @@ impl InFlightTasks {
         self.results_arrived.notified().await;
     }
 
-    /// How many tasks are out.
+    /// Returns the number of tasks in flight.
     pub(crate) fn tasks(&self) -> u64 {
         self.tasks.load(Ordering::Relaxed)
     }
 
-    /// Waits until all tasks have gone out and come back. Whether tasks of workers without a link are done
-    /// is not known if their functions may yield nothing, so this wait ends in time for the rest of the drain.
+    /// Waits until no part pushes tasks and all results have arrived, for at most nine tenths of the drain limit.
+    ///
+    /// The limit leaves time for the rest of the drain, since a task without a result is never counted as done.
     pub(crate) async fn done(&self, stop: &Stop) {
         let limit = stop.linger / 10 * 9;
         let waited = timeout(limit, stop.within(self.none_left())).await;

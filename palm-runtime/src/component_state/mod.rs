@@ -1,4 +1,7 @@
 //! The state that the parts of a component share.
+//!
+//! Each component has one [`ComponentState`], which parts find in their `Setup`. Parts that receive, push and publish
+//! coordinate through it, so that no part names another one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,41 +28,41 @@ pub(crate) use on_demand::{OnDemand, OnDemandSocket};
 pub(crate) use redelivery::{OverdueTasks, PushedTasks};
 pub(crate) use streams::FollowedStreams;
 
-/// What the parts of a component know of each other.
+/// The state that the parts of a component share.
 #[derive(Debug)]
 pub(crate) struct ComponentState {
-    /// Who pushes messages to the component, where anybody does.
+    /// The legacy clients at the PULL socket, if the component has one.
     pub(crate) callers: OnceLock<Peers>,
-    /// Who is given tasks, where anybody is.
+    /// The legacy workers at the PUSH socket, if the component has workers.
     pub(crate) workers: OnceLock<Peers>,
     pub(crate) outstanding: InFlightTasks,
-    /// The places that calls lend while they wait for other calls of this component.
+    /// The concurrency slots that calls lend while they wait for other calls of this component.
     pub(crate) places: Arc<Places>,
     pub(crate) functions: FunctionRegistry,
     pub(crate) streams: FollowedStreams,
     pub(crate) cancellations: Cancellations,
     pub(crate) links: Links,
-    /// Tasks of workers without a link, where those are given to others after a while.
+    /// The unacknowledged tasks of legacy workers, if they are redelivered (`ack_wait`).
     pub(crate) pushed: Option<Mutex<PushedTasks>>,
     pub(crate) unassigned: UnassignedTasks,
     pub(crate) on_demand: OnDemand,
 }
 
-/// Tasks that wait because no worker is connected at all.
+/// Counts the tasks that wait because no worker is connected.
 #[derive(Debug, Default)]
 pub(crate) struct UnassignedTasks {
-    /// Those that the part that gives tasks has accepted.
+    /// Tasks that the pushing part has received.
     tasks: AtomicUsize,
-    /// The queue in which further ones wait.
+    /// The queue in which further tasks wait.
     upstream: OnceLock<QueueGauge>,
 }
 
-/// While this is held, tasks wait.
+/// Tasks count as waiting until this is dropped.
 #[derive(Debug)]
 pub(crate) struct UnassignedGuard<'a>(&'a UnassignedTasks);
 
 impl UnassignedTasks {
-    /// Further tasks wait in this queue. Of several the first one counts.
+    /// Sets the queue in which further tasks wait. The first of several calls counts.
     pub(crate) fn set_upstream(&self, queue: QueueGauge) {
         let _ = self.upstream.set(queue);
     }
@@ -102,7 +105,7 @@ impl ComponentState {
         }
     }
 
-    /// Why calls wait for workers, if any do.
+    /// Returns why calls wait for workers, if any do.
     pub(crate) fn wait_cause(&self) -> Option<String> {
         match self.unassigned.count() {
             0 => self.links.wait_cause(),
@@ -110,20 +113,20 @@ impl ComponentState {
         }
     }
 
-    /// Tasks of workers without a link, where those are given to others after a while.
+    /// Returns the unacknowledged tasks of legacy workers, if they are redelivered.
     pub(crate) fn pushed(&self) -> Option<MutexGuard<'_, PushedTasks>> {
         let pushed = self.pushed.as_ref()?.lock();
         Some(pushed.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A number that changes with each worker that comes or goes.
+    /// Returns a number that changes when a worker connects or disconnects.
     #[cfg(feature = "http")]
     pub(crate) fn workers_generation(&self) -> u64 {
         let pushed_to = self.workers.get().map_or(0, Peers::generation);
         pushed_to.wrapping_add(self.links.generation())
     }
 
-    /// Waits until a worker is connected, where there can be any. Cancel safe.
+    /// Waits until a worker is connected; returns at once if the component has no workers. Cancel safe.
     #[cfg(feature = "http")]
     pub(crate) async fn worker_connected(&self) -> Result<(), SocketClosed> {
         let Some(pushed_to) = self.workers.get() else {
@@ -135,7 +138,7 @@ impl ComponentState {
         }
     }
 
-    /// Whether a worker without a link is connected. Cancel safe.
+    /// Returns whether a legacy worker is connected. Cancel safe.
     pub(crate) async fn any_legacy_worker(&self) -> bool {
         match self.workers.get() {
             Some(pushed_to) => pushed_to.any().await.unwrap_or(false),
@@ -143,8 +146,8 @@ impl ComponentState {
         }
     }
 
-    /// Whether a worker may run the function of `task`: `false` if all workers that are connected have registered their
-    /// functions, and none this one. Cancel safe.
+    /// Returns whether a worker may run the function of `task`: `false` if all connected workers have registered their
+    /// functions, and none has registered this one. Cancel safe.
     #[cfg(feature = "http")]
     pub(crate) async fn may_run(&self, task: &Bytes) -> bool {
         // Legacy workers register nothing.
@@ -152,7 +155,7 @@ impl ComponentState {
         !has_workers || self.links.may_run(task).await || self.any_legacy_worker().await
     }
 
-    /// Whether a worker is connected. Cancel safe.
+    /// Returns whether a worker is connected. Cancel safe.
     pub(crate) async fn any_worker(&self) -> Result<bool, SocketClosed> {
         if self.links.workers() > 0 {
             return Ok(true);

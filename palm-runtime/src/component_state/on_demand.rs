@@ -1,10 +1,9 @@
-//! Sockets for legacy peers that are bound when one first asks for their address.
+//! Sockets for legacy peers that are bound when the first peer requests their address.
 //!
-//! Peers that speak links need the `db_address` and nothing else. A socket whose address was not given has a port
-//! that the system picks, so a legacy peer has to ask for it under its key at the cache service. Until then the port
-//! is reserved, and nothing listens there. A path does not change with a restart, and peers come back to it without
-//! asking: so sockets with `ipc://` addresses, like those with an address that was given, are bound when the
-//! component starts.
+//! Peers that speak links need only the `db_address`. A socket whose address is not configured has a port that the
+//! system picks, so a legacy peer must request it under its key at the cache service. Until then the port is reserved,
+//! and not listened on. A path does not change with a restart, and peers reconnect to it without a request: so sockets
+//! with `ipc://` addresses, like those with a configured address, are bound when the component starts.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,18 +13,18 @@ use tracing::Instrument;
 use crate::failure::chain;
 use crate::socket::{Peers, ReservedPort, SocketOptions};
 
-/// The sockets of a component that are not bound yet.
+/// The sockets of a component that are reserved and not bound yet.
 #[derive(Debug, Default)]
 pub(crate) struct OnDemand(Mutex<Vec<OnDemandSocket>>);
 
 #[derive(Debug)]
 pub(crate) struct OnDemandSocket {
-    /// Under which peers ask for the address.
+    /// The cache key of the address.
     pub(crate) key: &'static str,
     pub(crate) port: ReservedPort,
     pub(crate) socket: Peers,
     pub(crate) options: SocketOptions,
-    /// The component's.
+    /// The component's runtime.
     pub(crate) runtime: Handle,
     pub(crate) span: tracing::Span,
 }
@@ -54,7 +53,7 @@ impl OnDemand {
         self.lock().push(socket);
     }
 
-    /// Whether the socket whose address is under `key` is not bound yet.
+    /// Returns whether the socket with this key is not bound yet.
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.lock().iter().any(|socket| socket.key == key)
     }
@@ -65,14 +64,14 @@ impl OnDemand {
         Some(sockets.swap_remove(position))
     }
 
-    /// Binds the socket whose address is under `key`, if it is not bound yet.
+    /// Binds the socket with this key, if it is not bound yet.
     pub(crate) async fn bind(&self, key: &str) {
         if let Some(socket) = self.take(key) {
             socket.bind().await;
         }
     }
 
-    /// Binds that socket in the background.
+    /// Binds the socket with this key in the background.
     pub(crate) fn bind_soon(&self, key: &str) {
         if let Some(socket) = self.take(key) {
             let (runtime, span) = (socket.runtime.clone(), socket.span.clone());

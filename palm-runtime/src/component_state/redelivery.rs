@@ -1,5 +1,9 @@
-//! Tasks that were pushed to workers without a link, and are given to others when no result comes for too
-//! long. No I/O, and time is an argument.
+//! Unacknowledged tasks of legacy workers, which are pushed again if no result arrives within `ack_wait`.
+//!
+//! A state machine without I/O; time is an argument. Each task has a number, which results repeat:
+//! [`push`](PushedTasks::push) records that it was pushed, [`result`](PushedTasks::result) that a result has arrived, and
+//! [`due`](PushedTasks::due) returns the tasks to push again and those that have reached `max_deliver`. The first worker
+//! that returns a result of a redelivered task wins; results of the others are dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,16 +13,16 @@ use bytes::Bytes;
 /// The most answered tasks that are remembered in order to drop further results of other workers.
 const MAX_ANSWERED: usize = 10_000;
 
-/// The tasks that are out, and those whose further results are not wanted.
+/// The unacknowledged tasks, and the redelivered tasks that were answered.
 #[derive(Debug)]
 pub(crate) struct PushedTasks {
     ack_wait: Duration,
     max_deliver: u32,
     last: u64,
     tasks: HashMap<u64, PushedTask>,
-    /// When each was pushed last; some have a result by now.
+    /// When each task was pushed, the oldest first; may contain tasks that were answered or pushed again.
     ages: VecDeque<(Instant, u64)>,
-    /// Those that were given to several and have a result, the oldest in front.
+    /// Redelivered tasks that were answered, the oldest first.
     answered: VecDeque<u64>,
 }
 
@@ -30,7 +34,7 @@ struct PushedTask {
     is_answered: bool,
 }
 
-/// Tasks that have had no result for too long.
+/// Tasks without a result within `ack_wait`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct OverdueTasks {
     /// Tasks to push again.
@@ -52,13 +56,13 @@ impl PushedTasks {
         }
     }
 
-    /// A number for a task. Never 0.
+    /// Returns a number for a new task, which is never 0.
     pub(crate) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    /// A task was pushed.
+    /// Records that a task was pushed.
     pub(crate) fn push(&mut self, now: Instant, number: u64, frame: Bytes) {
         let task = self.tasks.entry(number).or_insert(PushedTask {
             frame,
@@ -71,11 +75,10 @@ impl PushedTasks {
         self.ages.push_back((now, number));
     }
 
-    /// A result has come. Tells whether it counts: not, where the task was given to several, and one of them
-    /// has given a result before.
+    /// Records a result. Returns `false` for a duplicate: the task was redelivered and is already answered.
     pub(crate) fn result(&mut self, number: u64) -> bool {
         let Some(task) = self.tasks.get_mut(&number) else {
-            // Further results of a task that only one has had.
+            // A further result of a task that was pushed once.
             return true;
         };
         if task.attempts == 1 {
@@ -95,7 +98,7 @@ impl PushedTasks {
         true
     }
 
-    /// When the next one has been out for too long.
+    /// Returns when the next task is overdue.
     pub(crate) fn next_due(&mut self) -> Option<Instant> {
         while let Some(&(pushed, number)) = self.ages.front() {
             let is_out = |task: &PushedTask| !task.is_answered && task.pushed == pushed;
@@ -107,7 +110,7 @@ impl PushedTasks {
         None
     }
 
-    /// Those that have been out for too long.
+    /// Returns the tasks that are overdue.
     pub(crate) fn due(&mut self, now: Instant) -> OverdueTasks {
         let mut due = OverdueTasks::default();
         while self.next_due().is_some_and(|at| at <= now)
@@ -118,7 +121,7 @@ impl PushedTasks {
                 due.redeliver.push(task.frame.clone());
             } else {
                 due.failed.push(task.frame.clone());
-                // What comes of it all the same is late.
+                // A later result is a duplicate of the error.
                 self.result(number);
             }
         }

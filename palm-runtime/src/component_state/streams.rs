@@ -1,8 +1,8 @@
-//! The streams that a component follows.
+//! The upstream components that a component is not connected to yet.
 
 use tokio::sync::watch;
 
-/// How many of the streams that a component follows are not in place yet.
+/// Counts the streams that a component follows and is not connected to yet.
 #[derive(Debug, Default)]
 pub(crate) struct FollowedStreams(watch::Sender<usize>);
 
@@ -20,9 +20,9 @@ impl FollowedStreams {
         *self.0.borrow() == 0
     }
 
-    /// Waits until all of them are in place. Cancel safe.
+    /// Waits until all streams are connected. Cancel safe.
     pub(crate) async fn in_place(&self) {
-        // An error would mean that `self` is gone.
+        // An error is impossible: `self` keeps the sender.
         let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
     }
 }

@@ -1,15 +1,15 @@
-//! The verbs at a component's `db_address` that are not of its cache.
+//! The verbs at a component's `db_address` that do not belong to its cache.
 
 use bytes::Bytes;
 
 use crate::message::{Message, new_id};
 
-/// A request to a component itself.
+/// A verb of the component itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ControlVerb {
-    /// Cancels calls, one topic a line.
+    /// Cancels calls. The payload has the topic of one call on each line.
     Cancel,
-    /// Registers the functions of a worker, as its descriptor.
+    /// Registers the functions of a worker. The payload is its descriptor.
     Offer,
 }
 
@@ -27,7 +27,7 @@ impl ControlVerb {
             .find(|verb| verb.name() == name)
     }
 
-    /// The frame that requests this of the component `server`.
+    /// Returns the frame of a request to the component `server`.
     pub(crate) fn request(self, server: &str, payload: Bytes) -> Bytes {
         let mut message = Message::new(format!("{server}.{}", self.name()), payload);
         message.set_pipeline(new_id());

@@ -1,4 +1,4 @@
-//! What a component tells of itself under the key `palm` of its cache.
+//! The descriptor of a component, which it publishes under the key `palm` of its cache.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use crate::component_kind::ComponentKind;
 use crate::message::proto::{Address, Descriptor, Follower, Function};
 use crate::method::{FunctionInfo, Results};
 
-/// The key of the cache service.
+/// The cache key of the descriptor.
 pub(crate) const KEY: &str = "palm";
 
-/// The key under which a component reports why calls wait; empty if none does, or the cause is not known.
+/// The cache key of the cause for which calls wait; empty if no call waits, or the cause is not known.
 pub(crate) const WAIT_KEY: &str = "palm.wait";
 
-/// What a component has for its peers.
+/// The properties that a component publishes in its descriptor.
 pub(crate) struct Advertisement<'a> {
     pub(crate) addresses: &'a BTreeMap<String, String>,
     pub(crate) functions: &'a [FunctionInfo],
-    /// Whether there may be more functions than these.
+    /// Whether there may be further functions.
     pub(crate) is_incomplete: bool,
-    /// To which roles it offers links.
+    /// The roles of peers that the component serves over links.
     pub(crate) links: Vec<String>,
 }
 
-/// The value under [`KEY`].
+/// Encodes a descriptor.
 pub(crate) fn encode(kind: Option<ComponentKind>, name: &str, offer: Advertisement<'_>) -> Vec<u8> {
     let addresses = offer.addresses.iter().map(|(key, address)| Address {
         key: key.clone(),
@@ -53,7 +53,7 @@ pub(crate) fn encode(kind: Option<ComponentKind>, name: &str, offer: Advertiseme
     descriptor.encode_to_vec()
 }
 
-/// `descriptor` with the peers of this moment: the followers, and whether there are workers without a link.
+/// Returns `descriptor` with the current peers: the followers, and whether there are legacy workers.
 pub(crate) fn with_peers(
     descriptor: Bytes,
     followers: Vec<Follower>,
@@ -68,7 +68,7 @@ pub(crate) fn with_peers(
     [&descriptor[..], &peers.encode_to_vec()].concat().into()
 }
 
-/// `descriptor` with these functions listed.
+/// Returns `descriptor` with these functions.
 pub(crate) fn listing(
     descriptor: &[u8],
     functions: &BTreeMap<String, Function>,

@@ -1,4 +1,7 @@
-//! The directory of a component: its descriptor and addresses, as its cache service reports them.
+//! The directory of another component: its descriptor and addresses, as its cache service reports them.
+//!
+//! [`Directory`] is a REQ connection to a `db_address`. Every question is repeated until the component answers, so that
+//! components can be started in any order; [`Directory::wait_cause`] says why an answer is still missing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,15 +17,15 @@ use crate::message::proto::Descriptor;
 use crate::socket::{Address, Request, SocketError, SocketOptions};
 use crate::wait_cause::{Connecting, WaitCause};
 
-/// The cache service of a component, as the place where its addresses are found.
+/// A connection to the cache service of a component, where its descriptor and addresses are discovered.
 #[derive(Debug)]
 pub(crate) struct Directory {
     request: Request,
     client: String,
     connecting: Connecting,
-    /// Why the component that answers is not the right one.
+    /// Why the component that answers cannot serve this peer.
     unfit: WaitCause,
-    /// Whether the component has answered the last question.
+    /// Whether the component has answered the last request.
     has_answered: AtomicBool,
 }
 
@@ -54,7 +57,7 @@ impl Directory {
         answer
     }
 
-    /// Why a question waits for its answer, if that is known.
+    /// Returns why an answer is missing, if the cause is known.
     pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
         self.unfit.get().or_else(|| self.connecting.cause())
     }
@@ -86,7 +89,7 @@ impl Directory {
         String::from_utf8(self.request_bytes(key).await?.into()).ok()
     }
 
-    /// What the component tells of itself, once it answers at all; nothing, if it is of old. Cancel safe.
+    /// Waits until the component answers, and returns its descriptor, which is empty for a legacy component. Cancel safe.
     pub(crate) async fn descriptor(&self) -> Descriptor {
         let key = descriptor::KEY;
         let answer = self
@@ -147,7 +150,7 @@ impl Directory {
     }
 }
 
-/// Why a component does not serve a peer of this role.
+/// Describes why a component does not serve a peer of this role, and what to do.
 pub(crate) fn unfit(role: &str, descriptor: &Descriptor, address: &Address) -> String {
     let needed = match role {
         WORKER => "and workers connect to a master or hub: give the `db_address` of one of these",
@@ -157,7 +160,7 @@ pub(crate) fn unfit(role: &str, descriptor: &Descriptor, address: &Address) -> S
     format!("{}, {needed}", named(descriptor, address))
 }
 
-/// A component by its name, address and kind.
+/// Describes a component by its name, address and kind.
 pub(crate) fn named(descriptor: &Descriptor, address: &Address) -> String {
     let kind = match &*descriptor.kind {
         "" => "component".to_owned(),

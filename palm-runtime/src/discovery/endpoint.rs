@@ -9,13 +9,13 @@ use tracing::Instrument;
 use super::Directory;
 use crate::socket::{Address, AddressError, Peers};
 
-/// What can stand for an address: text, or an [`Address`].
+/// A value that can be used as an address: text or an [`Address`].
 pub trait IntoAddress {
-    /// The address.
+    /// Converts the value into an address.
     ///
     /// # Errors
     ///
-    /// [`AddressError`] when the text is no address.
+    /// [`AddressError`] if the text is not an address.
     fn into_address(self) -> Result<Address, AddressError>;
 }
 
@@ -49,15 +49,15 @@ impl IntoAddress for &String {
     }
 }
 
-/// An address as the user wrote it; one that does not parse is reported when the component starts.
+/// An address as set by the user. A parse error is reported when the component starts.
 pub(crate) type ParsedAddress = Result<Address, AddressError>;
 
-/// Where a connection connects to.
+/// The address that a connection connects to.
 #[derive(Debug, Clone)]
 pub(crate) enum Endpoint {
     /// An address that the user has set.
     Static(ParsedAddress),
-    /// The component whose directory this is reports it, under this key.
+    /// An address that is discovered at the component with this directory, under this key.
     Discovered(Arc<Directory>, &'static str),
 }
 
@@ -70,7 +70,7 @@ impl Endpoint {
         }
     }
 
-    /// Why the address is not known yet, if that is known.
+    /// Returns why the address is not known yet, if the cause is known.
     pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
         match self {
             Self::Static(_) => None,
@@ -78,7 +78,7 @@ impl Endpoint {
         }
     }
 
-    /// The address, as soon as it is known. Cancel safe.
+    /// Waits until the address is known, and returns it. Cancel safe.
     pub(crate) async fn locate(&self) -> Result<Address, AddressError> {
         match self {
             Self::Static(address) => address.clone(),
@@ -89,7 +89,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether there is such a place at all, as soon as that is known. Cancel safe.
+    /// Waits until the component answers, and returns whether it has such an address. Cancel safe.
     pub(crate) async fn exists(&self) -> bool {
         match self {
             Self::Static(_) => true,
@@ -97,8 +97,9 @@ impl Endpoint {
         }
     }
 
-    /// Keeps a socket connected to whoever is at the whereabouts: a component that was restarted may
-    /// be at another port, which `moved` is then told. Ends with the handle.
+    /// Keeps a socket connected to a component that may be restarted at another port, until the handle is dropped.
+    ///
+    /// Calls `moved` with each new address. Returns `None` for a static address.
     pub(crate) fn follow(
         &self,
         peers: Peers,
@@ -106,7 +107,7 @@ impl Endpoint {
         moved: impl Fn(&Address) + Send + 'static,
     ) -> Option<AbortOnDropHandle<()>> {
         let Self::Discovered(directory, key) = self else {
-            // The socket itself reconnects to an address that does not change.
+            // The socket reconnects to a static address by itself.
             return None;
         };
         let follow = reconnect(directory.clone(), key, peers, current, moved);
@@ -132,7 +133,7 @@ async fn reconnect(
                 }
                 continue;
             }
-            // The socket is closed.
+            // The socket was closed.
             Ok(Err(_)) => return,
             Err(_) => {}
         }

@@ -1,7 +1,7 @@
-//! The functions that workers have registered at their master, which lists them.
+//! The function registry of a master: the functions that its workers have registered.
 //!
-//! A worker registers by the verb `offer` at the master's `db_address`. Part 2 of the protocol, see
-//! `proto/README.md`; pylm's workers register nothing, so the list may be incomplete.
+//! A worker registers its functions by the verb `offer` at the master's `db_address` (`proto/README.md`, part 2). Legacy
+//! workers register nothing, so the registry may be incomplete.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,18 +10,18 @@ use prost::Message;
 
 use crate::message::proto::{Descriptor, Function};
 
-/// How many functions are registered at most, and how many bytes their names, documentation and types have. All
-/// of them are in the descriptor of the master, which clients read, so it stays short.
+/// The most functions, and the most bytes of their names, documentation and types. All of them are in the master's
+/// descriptor, which every client reads.
 const MAX_FUNCTIONS: usize = 10_000;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// How many bytes one function has at most.
+/// The most bytes of one function.
 const MAX_FUNCTION_BYTES: usize = 64 * 1024;
 
-/// How many bytes a worker's descriptor has at most. Read, it can take fifty times as many.
+/// The most bytes of a worker's descriptor. Decoded, it can take fifty times as many.
 const MAX_DESCRIPTOR_BYTES: usize = 1024 * 1024;
 
-/// Why functions of a worker are not listed.
+/// Why functions of a worker were not registered.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum RegistrationError {
     #[error("the offer is not a descriptor")]
@@ -42,21 +42,21 @@ pub(crate) struct FunctionRegistry(Mutex<RegisteredFunctions>);
 #[derive(Debug, Default)]
 struct RegisteredFunctions {
     functions: Arc<BTreeMap<String, Function>>,
-    /// Of all functions, as they are encoded.
+    /// The encoded length of all functions.
     bytes: usize,
 }
 
-/// What came of an offer.
+/// The outcome of a registration.
 #[derive(Debug, PartialEq)]
 pub(crate) struct RegistrationOutcome {
-    /// Whether the list has changed.
+    /// Whether the registry has changed.
     pub(crate) is_new: bool,
-    /// Why it does not have all functions.
+    /// Why some functions were not registered.
     pub(crate) refused: Option<RegistrationError>,
 }
 
 impl FunctionRegistry {
-    /// Registers the functions of a worker's descriptor, as far as there is capacity for them.
+    /// Registers the functions of a worker's descriptor, within the limits of the registry.
     pub(crate) fn add(&self, descriptor: &[u8]) -> Result<RegistrationOutcome, RegistrationError> {
         if descriptor.len() > MAX_DESCRIPTOR_BYTES {
             let bytes = descriptor.len();
@@ -90,14 +90,14 @@ impl FunctionRegistry {
         Ok(RegistrationOutcome { is_new, refused })
     }
 
-    /// What is known now.
+    /// Returns the registered functions by name.
     pub(crate) fn functions(&self) -> Arc<BTreeMap<String, Function>> {
         let registered = self.0.lock();
         let registered = registered.unwrap_or_else(PoisonError::into_inner);
         registered.functions.clone()
     }
 
-    /// Whether a call of this function has exactly one result, as far as its workers have registered it.
+    /// Returns whether the function is registered, and with exactly one result per call.
     pub(crate) fn has_one_result(&self, name: &str) -> bool {
         let registered = self.0.lock();
         let registered = registered.unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(names, ["bar", "baz", "foo"]);
     }
 
-    /// A descriptor with functions whose documentation has so many bytes each.
+    /// Returns a descriptor of functions with `doc_bytes` of documentation each.
     fn documented(names: impl IntoIterator<Item = usize>, doc_bytes: usize) -> Vec<u8> {
         let function = |number: usize| Function {
             name: format!("f{number}"),
@@ -182,7 +182,7 @@ mod tests {
             bytes()
         );
         assert_eq!(listed + refused, 100);
-        // A function that is offered again with less returns its bytes.
+        // Registering a function again with fewer bytes frees the difference.
         for number in 0..listed {
             assert!(registry.add(&documented([number], 0)).unwrap().is_new);
         }

@@ -1,9 +1,9 @@
 //! How components find each other, and what each reports about itself.
 //!
-//! A component has one address that its peers need, its `db_address`. There it reports its [`descriptor`] and the
-//! addresses of its sockets, which a [`Directory`] requests. An [`Endpoint`] is an address to connect to, static or
-//! discovered by a directory. Workers register their functions at their master, in its [`FunctionRegistry`].
-//! [`Readiness`] is what a publisher reports of the streams upstream.
+//! A peer needs only one address of a component, its `db_address`. There a [`Directory`] requests the component's
+//! [`descriptor`] and the addresses of its sockets. An [`Endpoint`] is an address to connect to, either static or
+//! discovered by a directory. Workers register their functions in the [`FunctionRegistry`] of their master.
+//! [`Readiness`] tells a subscriber whether its publisher is connected upstream.
 
 mod control_verb;
 pub(crate) mod descriptor;

@@ -1,7 +1,7 @@
-//! How a subscriber learns that what it asked for is in place, and what comes before it as well.
+//! How a subscriber learns that its subscriptions, and those of all components upstream, are active.
 //!
-//! A subscription to a topic that begins with [`READY_PREFIX`] is answered under that topic. Part 2 of
-//! the protocol, see `proto/README.md`; a publisher of old never sends anything under such a topic.
+//! A subscription to a topic that starts with [`READY_PREFIX`] is answered under that topic (`proto/README.md`, part 2).
+//! A legacy publisher never publishes under such a topic.
 
 use std::time::Duration;
 
@@ -16,16 +16,17 @@ const LEGACY_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a subscriber waits for the components upstream of its publisher, one of which may be missing for good.
 pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The topic that asks whether all that the subscriber `id` asked for before is in place.
+/// Returns the topic by which the subscriber `id` asks whether its earlier subscriptions are active.
 pub(crate) fn ready_topic(id: &str) -> Bytes {
     [READY_PREFIX, id.as_bytes()].concat().into()
 }
 
-/// What a publisher says under such a topic.
+/// The answer of a publisher under such a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// It has heard, but what it follows itself is not in place yet.
+    /// The subscription is active, but the publisher is not connected to its own upstream yet.
     Heard,
+    /// The publisher is also connected upstream.
     InPlace,
 }
 
@@ -37,7 +38,7 @@ impl Readiness {
         }
     }
 
-    /// What a publication says, if it is under such a topic.
+    /// Decodes a publication, if it is under such a topic.
     pub(crate) fn from_publication(topic: &[u8], body: Option<&Bytes>) -> Option<Self> {
         if !topic.starts_with(READY_PREFIX) {
             return None;

@@ -1,4 +1,4 @@
-//! What gives bytes to a bypass that pushes them.
+//! [`BypassSender`]: sends bodies to a bypass that pushes them.
 
 use bytes::Bytes;
 
@@ -16,17 +16,18 @@ impl Queued for Bytes {
     }
 }
 
-/// Gives bytes to a [`PushBypassConnection`](crate::parts::PushBypassConnection). Clones give to the same.
+/// Sends bodies to a [`PushBypassConnection`](crate::parts::PushBypassConnection). Clones send to the same one.
 #[derive(Debug, Clone)]
 pub struct BypassSender(pub(crate) Sender<Bytes>);
 
 impl BypassSender {
-    /// Sends `body` as one frame; waits while 1000 messages or 64 MiB wait for the peer. Tells whether
-    /// the part is still there.
+    /// Queues `body`, which is sent as one frame. Waits while 1000 bodies or 64 MiB are queued.
+    ///
+    /// Returns `false` if the part has ended.
     ///
     /// # Cancel safety
     ///
-    /// What is not queued is dropped with the future.
+    /// If the future is dropped before it is ready, `body` is not sent.
     pub async fn send(&self, body: impl Into<Bytes>) -> bool {
         self.0.send(body.into()).await.is_ok()
     }

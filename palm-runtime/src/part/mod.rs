@@ -1,12 +1,13 @@
-//! What a part is: an inbound one brings messages in, an outbound one takes them on, a bypass runs
-//! beside.
+//! The traits of parts, and what connects them: inlets, outlets and envelopes.
 //!
-//! A part lives twice: it is opened ([`Inbound::open`]: sockets are bound, addresses announced),
-//! and, once all parts of its component are, it runs. An inbound part gives messages to its
-//! [`Outlet`], an outbound part takes them from its [`Inlet`]; the
-//! [`ServerTemplate`](crate::ServerTemplate) has connected the two by a bounded queue. When the
-//! component stops, inbound parts return first; each outbound part returns when its inlet has run
-//! dry; bypasses come last.
+//! A component is made of parts. An inbound part receives messages from peers, an outbound part handles or sends
+//! messages, and a bypass runs without a route. Each part has two phases. [`Inbound::open`] binds sockets and
+//! announces their addresses; a part *runs* once all parts of its component are open. An inbound part sends
+//! messages to its [`Outlet`], and an outbound part receives them from its [`Inlet`]: the
+//! [`ServerTemplate`](crate::ServerTemplate) has connected the two by a bounded queue.
+//!
+//! When the component stops, inbound parts return first. An outbound part returns once its inlet is closed and
+//! empty, which is the case after all parts upstream of it have returned. Bypasses are stopped last.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -37,10 +38,10 @@ mod bypass_sender;
 
 pub use bypass_sender::BypassSender;
 
-/// Messages that a part takes from a socket or a queue at once.
+/// The most messages that a part receives at once from a socket or a queue.
 pub(crate) const BATCH: usize = 256;
 
-/// Brings messages in.
+/// A part that receives messages from peers or other sources, and sends them to an outbound part.
 ///
 /// ```
 /// use palm::part::{Inbound, OpenError, Outlet, Setup};
@@ -48,7 +49,7 @@ pub(crate) const BATCH: usize = 256;
 /// use palm::socket::{Pull, SocketOptions};
 /// use palm::{BoxError, Message, ServerTemplate};
 ///
-/// /// Brings in one message for each word.
+/// /// Sends one message for each word.
 /// struct Words(&'static str);
 ///
 /// impl Inbound for Words {
@@ -84,11 +85,11 @@ pub(crate) const BATCH: usize = 256;
 /// # }
 /// ```
 pub trait Inbound: Send + 'static {
-    /// Opens what the part needs: after this, peers can connect.
+    /// Binds the sockets of the part, so that peers can connect.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] when an address cannot be bound; the component is then not started.
+    /// [`OpenError`] if an address cannot be bound. The component is then not started.
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
@@ -100,21 +101,21 @@ pub trait Inbound: Send + 'static {
         false
     }
 
-    /// What the part is going to bind, so that two parts at one address are refused by name.
+    /// Returns the addresses that the part will bind, so that an address of two parts is refused by their names.
     #[doc(hidden)]
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
     }
 
-    /// Brings messages in, until [`Outlet::stopped`].
+    /// Sends messages to `outlet` until [`Outlet::stopped`] returns.
     ///
     /// # Errors
     ///
-    /// Whatever makes it impossible to go on; the component then stops.
+    /// Any error that ends the part. The component then stops.
     fn run(self, outlet: Outlet) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// Takes messages on.
+/// A part that receives messages from other parts, and handles them or sends them to peers.
 ///
 /// ```
 /// use std::time::Duration;
@@ -151,7 +152,7 @@ pub trait Inbound: Send + 'static {
 /// server.register_outbound(Lengths, "Lengths");
 /// let server = server.spawn().await?;
 ///
-/// let at = server.address("rep_address").expect("it was announced").parse()?;
+/// let at = server.address("rep_address").expect("the part announces it").parse()?;
 /// let request = Request::connect(&at, &SocketOptions::default()).await?;
 /// let question = Message::new("any.thing", "hello").encode();
 /// assert_eq!(request.request(question, Duration::from_secs(10)).await?, "5");
@@ -160,11 +161,11 @@ pub trait Inbound: Send + 'static {
 /// # }
 /// ```
 pub trait Outbound: Send + 'static {
-    /// Opens what the part needs.
+    /// Binds or prepares the resources of the part.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] when an address cannot be bound; the component is then not started.
+    /// [`OpenError`] if an address cannot be bound. The component is then not started.
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
@@ -176,23 +177,23 @@ pub trait Outbound: Send + 'static {
         false
     }
 
-    /// What the part is going to bind, so that two parts at one address are refused by name.
+    /// Returns the addresses that the part will bind, so that an address of two parts is refused by their names.
     #[doc(hidden)]
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
     }
 
-    /// Takes messages on, until the inlet has run dry. `outlet` leads to the part that its answers
-    /// are routed to, if any.
+    /// Handles the messages of `inlet` until it is closed and empty. `outlet` leads to the part that answers are
+    /// routed to, if any.
     ///
     /// # Errors
     ///
-    /// Whatever makes it impossible to go on; the component then stops.
+    /// Any error that ends the part. The component then stops.
     fn run(self, inlet: Inlet, outlet: Outlet)
     -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// Runs beside, without a route.
+/// A part without a route, which runs alongside the others.
 ///
 /// ```
 /// use palm::part::{Bypass, OpenError, Setup, Stop};
@@ -200,7 +201,7 @@ pub trait Outbound: Send + 'static {
 /// use palm::{BoxError, ServerTemplate};
 /// use tokio::sync::oneshot;
 ///
-/// /// Tells when the component starts to run, and whose it is.
+/// /// Reports when the component starts to run, and its name.
 /// struct Starter(oneshot::Sender<String>, String);
 ///
 /// impl Bypass for Starter {
@@ -210,7 +211,7 @@ pub trait Outbound: Send + 'static {
 ///     }
 ///
 ///     async fn run(self, stop: Stop) -> Result<(), BoxError> {
-///         self.0.send(self.1).map_err(|name| format!("nobody waits for {name}"))?;
+///         self.0.send(self.1).map_err(|name| format!("no receiver for {name}"))?;
 ///         stop.stopped().await;
 ///         Ok(())
 ///     }
@@ -229,11 +230,11 @@ pub trait Outbound: Send + 'static {
 /// # }
 /// ```
 pub trait Bypass: Send + 'static {
-    /// Opens what the part needs.
+    /// Binds or prepares the resources of the part.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] when an address cannot be bound; the component is then not started.
+    /// [`OpenError`] if an address cannot be bound. The component is then not started.
     fn open(&mut self, setup: &mut Setup<'_>)
     -> impl Future<Output = Result<(), OpenError>> + Send;
 
@@ -245,7 +246,7 @@ pub trait Bypass: Send + 'static {
         false
     }
 
-    /// What the part is going to bind, so that two parts at one address are refused by name.
+    /// Returns the addresses that the part will bind, so that an address of two parts is refused by their names.
     #[doc(hidden)]
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
@@ -255,13 +256,13 @@ pub trait Bypass: Send + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever makes it impossible to go on; the component then stops.
+    /// Any error that ends the part. The component then stops.
     fn run(self, stop: Stop) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// Hooks of an inbound part, for components made from parts by hand.
+/// Hooks of an inbound part in a component that is composed by hand.
 ///
-/// The high-level components have the hooks of their user's type in this place.
+/// In the other components, the hooks of the user's type take this role.
 ///
 /// ```
 /// use std::time::Duration;
@@ -273,7 +274,7 @@ pub trait Bypass: Send + 'static {
 /// use palm::socket::{Pull, Request, SocketOptions};
 /// use palm::{CallFailure, Context, Message, ServerTemplate};
 ///
-/// /// Makes a message of each word, and thanks for them.
+/// /// Turns each word into a message, and answers with thanks.
 /// struct Words;
 ///
 /// impl InboundHooks for Words {
@@ -300,7 +301,7 @@ pub trait Bypass: Send + 'static {
 /// server.register_inbound(RepService::bind("tcp://127.0.0.1:0").hooks(Words), "Rep").route("Push");
 /// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
 /// let server = server.spawn().await?;
-/// let address = |key| server.address(key).expect("it was announced");
+/// let address = |key| server.address(key).expect("the part announces it");
 ///
 /// let mut pull = Pull::connect(&address("push_address").parse()?, &SocketOptions::default()).await?;
 /// let request = Request::connect(&address("rep_address").parse()?, &SocketOptions::default()).await?;
@@ -316,17 +317,17 @@ pub trait Bypass: Send + 'static {
 /// # }
 /// ```
 pub trait InboundHooks: Send + 'static {
-    /// Whether [`scatter`](Self::scatter) does anything. Default: yes.
+    /// Whether [`scatter`](Self::scatter) is implemented. Default: yes.
     const SCATTERS: bool = true;
 
-    /// Whether [`handle_feedback`](Self::handle_feedback) does anything. Default: yes.
+    /// Whether [`handle_feedback`](Self::handle_feedback) is implemented. Default: yes.
     const TAKES_FEEDBACK: bool = true;
 
-    /// Turns a message that came in into those that go on. Default: the message itself.
+    /// Turns a received message into the messages that are sent on. Default: the message itself.
     ///
     /// # Errors
     ///
-    /// The message then goes no further; the part goes on with the next.
+    /// The message is sent on with the error in it. The part continues with the next message.
     fn scatter(
         &mut self,
         message: Message,
@@ -340,21 +341,21 @@ pub trait InboundHooks: Send + 'static {
         }
     }
 
-    /// Takes what the router answered to a message: the outbound part's answer where the route is
-    /// registered with `block`, `1` otherwise. Default: nothing happens.
+    /// Receives the router's answer to a message: the answer of the outbound part if the route is registered with
+    /// `block`, otherwise `1`. Default: does nothing.
     fn handle_feedback(&mut self, feedback: &Bytes) {
         let _ = feedback;
     }
 
-    /// What the peer is answered, in a part whose peer waits for it, after
-    /// [`handle_feedback`](Self::handle_feedback) got `feedback`. Default: the feedback.
+    /// Returns the answer for a peer that waits for one. Called after
+    /// [`handle_feedback`](Self::handle_feedback). Default: `feedback`.
     fn reply_feedback(&mut self, feedback: Bytes) -> Bytes {
         feedback
     }
 }
 
-/// What an outbound part of your own does with messages, in a [`Handler`](crate::parts::Handler): write
-/// them to a store, call another service.
+/// The hook of a [`Handler`](crate::parts::Handler), an outbound part that runs user code: write messages to a store,
+/// or call another service.
 ///
 /// `#[palm::outbound]` implements it from a method `handle`.
 ///
@@ -367,7 +368,7 @@ pub trait InboundHooks: Send + 'static {
 /// use palm::socket::{Request, SocketOptions};
 /// use palm::{CallFailure, Context, Message, ServerTemplate};
 ///
-/// /// Yields each word.
+/// /// Emits each word.
 /// struct Words;
 ///
 /// impl OutboundHooks for Words {
@@ -391,7 +392,7 @@ pub trait InboundHooks: Send + 'static {
 /// server.register_outbound(Handler::new(Words), "Words");
 /// let server = server.spawn().await?;
 ///
-/// let at = server.address("rep_address").expect("it was announced").parse()?;
+/// let at = server.address("rep_address").expect("the part announces it").parse()?;
 /// let request = Request::connect(&at, &SocketOptions::default()).await?;
 /// let question = Message::new("any.thing", "one two").encode();
 /// let answer = Message::decode(request.request(question, Duration::from_secs(10)).await?)?;
@@ -401,12 +402,12 @@ pub trait InboundHooks: Send + 'static {
 /// # }
 /// ```
 pub trait OutboundHooks: Send + 'static {
-    /// Handles one message. What it yields goes on along the part's route; the last of it is the answer
-    /// where an inbound part waits for one.
+    /// Handles one message. Emitted messages are sent along the part's route; the last one is also the answer for an
+    /// inbound part that waits.
     ///
     /// # Errors
     ///
-    /// The message then goes on with the error in it.
+    /// The message is sent on with the error in it.
     fn handle(
         &mut self,
         message: Message,
@@ -415,7 +416,7 @@ pub trait OutboundHooks: Send + 'static {
     ) -> impl Future<Output = Result<(), CallFailure>> + Send;
 }
 
-/// What becomes of bytes that come in beside the router, in a
+/// The hook of a bypass that receives bodies, a
 /// [`RepBypassService`](crate::parts::RepBypassService) or a
 /// [`PullBypassConnection`](crate::parts::PullBypassConnection).
 ///
@@ -431,7 +432,7 @@ pub trait OutboundHooks: Send + 'static {
 /// use palm::parts::*;
 /// use palm::socket::{Request, SocketOptions};
 ///
-/// /// Answers with what it was told before.
+/// /// Answers with the body of the previous request.
 /// struct Before(Bytes);
 ///
 /// impl BypassInbound for Before {
@@ -448,22 +449,22 @@ pub trait OutboundHooks: Send + 'static {
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
 /// let server = server.spawn().await?;
 ///
-/// let at = server.address("bypass_address").expect("it was announced").parse()?;
+/// let at = server.address("bypass_address").expect("the part announces it").parse()?;
 /// let request = Request::connect(&at, &SocketOptions::default()).await?;
-/// for (told, before) in [("one", "nothing"), ("two", "one")] {
-///     assert_eq!(request.request(told.into(), Duration::from_secs(10)).await?, before);
+/// for (body, before) in [("one", "nothing"), ("two", "one")] {
+///     assert_eq!(request.request(body.into(), Duration::from_secs(10)).await?, before);
 /// }
 /// server.shutdown().await?;
 /// # Ok(())
 /// # }
 /// ```
 pub trait BypassInbound: Send + 'static {
-    /// Takes one body; what it gives is the answer, where a peer waits for one.
+    /// Receives one body. The outcome is the answer for a peer that waits for one.
     fn recv(&mut self, body: Bytes) -> impl Future<Output = Outcome> + Send;
 }
 
-/// What is sent beside the router, in a
-/// [`PushBypassConnection`](crate::parts::PushBypassConnection).
+/// The producer of a [`PushBypassConnection`](crate::parts::PushBypassConnection), which sends bodies that did not pass
+/// the router.
 ///
 /// `#[palm::bypass]` implements it from a method `run`.
 ///
@@ -505,15 +506,15 @@ pub trait BypassInbound: Send + 'static {
 /// # }
 /// ```
 pub trait BypassOutbound: Send + 'static {
-    /// Gives bytes to `sender`. It is dropped when the component stops.
+    /// Sends bodies to `sender`. The future is dropped when the component stops.
     ///
     /// # Errors
     ///
-    /// Whatever makes it impossible to go on; the component then stops.
+    /// Any error that ends the part. The component then stops.
     fn run(self, sender: BypassSender) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// Every message goes on as it came.
+/// Hooks that send every message on unchanged.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoHooks;
 
@@ -522,11 +523,11 @@ impl InboundHooks for NoHooks {
     const TAKES_FEEDBACK: bool = false;
 }
 
-/// The address of a socket for legacy peers.
+/// The address of a socket that only legacy peers use.
 #[derive(Debug, Clone)]
 pub(crate) struct LegacyAddress {
     pub(crate) address: Result<Address, AddressError>,
-    /// Whether the user has left it open.
+    /// Whether the address is the default, and not set by the user.
     pub(crate) is_default: bool,
 }
 
@@ -539,7 +540,7 @@ impl LegacyAddress {
     }
 }
 
-/// What a part finds when it is opened.
+/// The component in which a part is opened: its name, its options, and the addresses that it announces.
 #[derive(Debug)]
 pub struct Setup<'a> {
     pub(crate) context: &'a Arc<ComponentContext>,
@@ -547,31 +548,32 @@ pub struct Setup<'a> {
     pub(crate) store: &'a Arc<ComponentStore>,
     pub(crate) options: &'a SocketOptions,
     pub(crate) advertised_host: Option<&'a str>,
-    /// Whether peers reach the component over links and nothing else.
+    /// Whether peers reach the component only over links.
     pub(crate) links_only: bool,
     pub(crate) announced: &'a mut BTreeMap<String, String>,
-    /// The option by which the address was given that is bound next.
+    /// The option that sets the address which is bound next; for errors.
     pub(crate) option: &'a mut Option<&'static str>,
     pub(crate) counters: Arc<PartCounters>,
     pub(crate) functions: &'a mut Vec<Arc<FunctionCounters>>,
-    /// What can be called.
+    /// The functions that can be called.
     pub(crate) described: &'a mut Vec<FunctionInfo>,
 }
 
 impl Setup<'_> {
-    /// The component's name.
+    /// Returns the component's name.
     pub fn component(&self) -> &str {
         &self.context.name
     }
 
-    /// How sockets are to behave. A socket that is bound with these options is refused where other hosts could
-    /// reach it, unless the network is trusted.
+    /// Returns the component's socket options. Binding a socket with these options fails if other hosts could reach it
+    /// and the network is not trusted.
     pub fn socket_options(&self) -> &SocketOptions {
         self.options
     }
 
-    /// Binds a socket for legacy peers, now or when one first asks for its address under `key`, which is also how
-    /// the address is given; never if the component has links only.
+    /// Binds a socket for legacy peers: now, or when the first peer requests its address under `key`.
+    ///
+    /// `key` is also the option that sets the address. The socket is never bound if the component has links only.
     pub(crate) async fn bind_legacy(
         &mut self,
         key: &'static str,
@@ -600,7 +602,7 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// Binds `socket` when a peer first asks for its address under `key`.
+    /// Binds `socket` when the first peer requests its address under `key`.
     fn bind_when_asked(&mut self, key: &'static str, port: ReservedPort, socket: Peers) {
         let address = port.address();
         if let (Some(network), Some(host)) = (&self.options.network, address.host()) {
@@ -617,7 +619,7 @@ impl Setup<'_> {
         });
     }
 
-    /// Where a socket is to be bound. `option` is how the address is given.
+    /// Returns the address that a socket is to be bound to, and remembers the `option` that sets it for errors.
     pub(crate) fn bind_address(
         &mut self,
         option: &'static str,
@@ -627,8 +629,9 @@ impl Setup<'_> {
         Ok(address.clone()?)
     }
 
-    /// Tells peers, under the cache key `key`, where the part is to be found. A wildcard host becomes
-    /// one that they can connect to.
+    /// Announces the address of the part to peers under the cache key `key`, and returns the announced address.
+    ///
+    /// A wildcard host is replaced by one that peers can connect to.
     pub fn announce(&mut self, key: &str, bound: &Address) -> Address {
         let address = bound.for_peers(self.advertised_host);
         self.announced.insert(key.to_owned(), address.to_string());
@@ -640,14 +643,14 @@ impl Setup<'_> {
     }
 }
 
-/// An address that a part of palm binds when it is opened.
+/// An address that a part will bind.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
 pub struct Binding {
-    /// How the address is given, such as `pull_address`.
+    /// The option that sets the address, such as `pull_address`.
     pub(crate) option: &'static str,
     pub(crate) address: Result<Address, AddressError>,
-    /// Whether only legacy peers need it, so that it is not bound with `links_only`.
+    /// Whether only legacy peers use the address, so that it is not bound with `links_only`.
     pub(crate) is_legacy: bool,
 }
 
@@ -671,14 +674,14 @@ impl Binding {
     }
 }
 
-/// Why a part could not be opened.
+/// The error of a part that could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// A socket could not be bound or connected.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// Something of the user's own parts.
+    /// An error of a part that is implemented by the user.
     #[error(transparent)]
     Custom(#[from] BoxError),
 }
@@ -687,12 +690,12 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Envelope {
     pub(crate) message: Message,
-    /// Whose it is, where several share a queue.
+    /// The client that it counts for in shared queues.
     pub(crate) flow: Flow,
-    /// When it came in, or was made.
+    /// When it was received or created.
     pub(crate) since: Instant,
     pub(crate) feedback: Option<oneshot::Sender<Bytes>>,
-    /// Whether the hook `gather` is to see it: not where `scatter` failed.
+    /// Whether it is passed to the hook `gather`: not if `scatter` failed.
     pub(crate) gathers: bool,
     /// The messages that travel as one, if there are several; `message` is the first of them.
     pub(crate) group: Option<Box<Group>>,
@@ -724,7 +727,7 @@ impl Queued for Envelope {
             return None;
         }
         let front = group.split_to(messages);
-        // Views of the same memory. A malformed message is found where the group is taken apart.
+        // Decoding copies nothing. A malformed message is reported when the group is split.
         let next = Message::decode(group.first()).unwrap_or_default();
         let first = std::mem::replace(&mut self.message, next);
         Some(Self {
@@ -735,7 +738,7 @@ impl Queued for Envelope {
 }
 
 impl Envelope {
-    /// A message without a peer that waits for its answer.
+    /// Returns an envelope whose answer is not awaited.
     pub(crate) fn new(message: Message, flow: Flow, since: Instant) -> Self {
         Self {
             message,
@@ -764,7 +767,7 @@ impl Envelope {
         out.extend(messages.map(|message| Self::new(message, self.flow, self.since)));
     }
 
-    /// A message whose answer goes to `feedback`; where there is none, that is dropped.
+    /// Returns an envelope whose answer is sent to `feedback`, which is dropped if there is none.
     #[cfg(feature = "http")]
     pub(crate) fn answered_by(message: Message, feedback: oneshot::Sender<Bytes>) -> Self {
         let flow = flow_of(&message);
@@ -774,22 +777,22 @@ impl Envelope {
         }
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// Takes the message; `answer` goes back to the inbound part if that waits for it.
+    /// Returns the message, and sends `answer` to the inbound part if it waits for one.
     pub fn answer(self, answer: Bytes) -> Message {
         if let Some(feedback) = self.feedback {
-            // Nobody waits any more: the component stops.
+            // The receiver is gone if the component stops.
             let _ = feedback.send(answer);
         }
         self.message
     }
 }
 
-/// Where an outbound part takes its messages from.
+/// The receiving end of an outbound part's queue.
 #[derive(Debug)]
 pub struct Inlet {
     pub(crate) queue: queue::Receiver<Envelope>,
@@ -797,10 +800,14 @@ pub struct Inlet {
 }
 
 impl Inlet {
-    /// Waits for messages and takes up to `max`, of each client in turn; 0 when the component stops and
-    /// nothing is left. Cancel safe: nothing is lost.
+    /// Waits for messages, appends up to `max` of them to `out`, and returns their number. Clients are served in turn.
     ///
-    /// Among them are messages that [are done](Message::is_done): send those on as they are.
+    /// Returns 0 once all parts upstream have ended and the queue is empty. Send messages that
+    /// [are done](Message::is_done) on unchanged.
+    ///
+    /// # Cancel safety
+    ///
+    /// No message is lost if the future is dropped.
     pub async fn recv_many(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
         let before = out.len();
         loop {
@@ -821,12 +828,12 @@ impl Inlet {
         self.queue.recv_values(out, max).await
     }
 
-    /// Takes no messages of a flow until it is resumed.
+    /// Pauses or resumes the messages of a flow.
     pub(crate) fn set_paused(&mut self, flow: FlowKey, is_paused: bool) {
         self.queue.set_paused(flow, is_paused);
     }
 
-    /// Returns the messages that were taken last and are not handled yet, so that others do not wait for them.
+    /// Puts back the last received messages that were not handled, so that messages of other clients precede them.
     pub(crate) fn restore(&mut self, rest: impl DoubleEndedIterator<Item = Envelope>) {
         self.queue.restore(rest);
     }
@@ -838,20 +845,21 @@ impl Inlet {
         }
     }
 
-    /// How long a closing socket may take to send what is queued.
+    /// Returns how long a closing socket may take to send queued messages.
     pub fn linger(&self) -> Duration {
         self.stop.linger
     }
 }
 
-/// How many messages a part takes at once from its inlet: those that it handles in about [`SPAN`](Self::SPAN).
-/// The rest stays in the queue, where clients have their turns, and is not first in, first out in the part.
+/// Adapts the number of messages that a part receives at once to what it handles in [`TARGET`](Self::TARGET).
+///
+/// Further messages stay in the queue, which serves clients in turn; in the part they would be first in, first out.
 #[derive(Debug)]
 pub(crate) struct Pace(usize);
 
 impl Default for Pace {
     fn default() -> Self {
-        // Soon there are more, unless the first ones take long.
+        // Doubles with each batch that is handled in time.
         Self(1)
     }
 }
@@ -859,17 +867,17 @@ impl Default for Pace {
 impl Pace {
     const TARGET: Duration = Duration::from_millis(1);
 
-    /// How many messages to take.
+    /// Returns how many messages to receive.
     pub(crate) fn messages(&self) -> usize {
         self.0
     }
 
-    /// Whether messages that were begun after such a time go back to the inlet.
+    /// Returns whether the rest of a batch should be put back after this time.
     pub(crate) fn is_over(&self, elapsed: Duration) -> bool {
         elapsed > Self::TARGET
     }
 
-    /// Of `taken` messages so many were handled, in this time.
+    /// Records that `handled` of `taken` messages were handled in `elapsed`.
     pub(crate) fn handled(&mut self, taken: usize, handled: usize, elapsed: Duration) {
         if handled < taken || self.is_over(elapsed) {
             self.0 = handled.max(1);
@@ -879,7 +887,7 @@ impl Pace {
     }
 }
 
-/// Where a part gives its messages to: the queue of the part that it is routed to.
+/// The sending end of the queue of the part that a part is routed to.
 #[derive(Debug, Clone)]
 pub struct Outlet {
     pub(crate) route: Option<queue::Sender<Envelope>>,
@@ -895,21 +903,21 @@ pub struct Outlet {
 const NO_ANSWER: Bytes = Bytes::from_static(b"1");
 
 impl Outlet {
-    /// Gives one message on; waits while the queue is full. Returns the router's answer: that of the
-    /// outbound part where the route is registered with `block`, otherwise `1`, at once.
+    /// Sends one message, waiting while the queue is full, and returns the router's answer.
     ///
-    /// Where no route is registered the message goes nowhere.
+    /// If the route is registered with `block`, waits for the answer of the outbound part. Otherwise the answer is `1`.
+    /// Without a route the message is dropped.
     pub async fn send(&self, message: Message) -> Bytes {
         self.send_since(message, Instant::now()).await
     }
 
-    /// [`send`](Self::send) of a message that has come in, or was made, at another time.
+    /// Sends a message that was received or created at `since`, as [`send`](Self::send) does.
     pub(crate) async fn send_since(&self, message: Message, since: Instant) -> Bytes {
         let flow = flow_of(&message);
         self.send_in(message, flow, since).await
     }
 
-    /// [`send_since`](Self::send_since) of a message of a known flow.
+    /// Sends a message of a known flow, as [`send_since`](Self::send_since) does.
     pub(crate) async fn send_in(&self, message: Message, flow: Flow, since: Instant) -> Bytes {
         if self.log {
             tracing::debug!(part = &*self.part, ?message, "message");
@@ -932,18 +940,18 @@ impl Outlet {
             return Bytes::new();
         }
         match answer {
-            // No answer: the message came to nothing, e.g. a function that returns nothing.
+            // The sender is dropped without an answer if the message has no result.
             Some(answer) => answer.await.unwrap_or_default(),
             None => NO_ANSWER,
         }
     }
 
-    /// Sends on a message with an error in it: along the route for failures, or else along the ordinary
-    /// route, whose parts pass it on as it is.
+    /// Sends a message with an error in it along the route for failures or, if there is none, along the ordinary route,
+    /// whose parts forward it unchanged.
     pub(crate) async fn send_failed(&self, mut message: Message, flow: Flow, since: Instant) {
         let route = match (&self.failures, &self.route) {
             (Some(failures), _) => failures,
-            // Without a client no publisher could deliver it.
+            // A publisher delivers an error to the client of the message.
             (None, Some(route)) if !message.client().is_empty() => route,
             _ => return,
         };
@@ -955,8 +963,8 @@ impl Outlet {
         self.send_on(route, envelope).await;
     }
 
-    /// Sends on a message that [`is_done`](Message::is_done), and that no part answers: along the ordinary
-    /// route, so that it stays in order behind the messages that were sent before it.
+    /// Sends a message that [`is_done`](Message::is_done) along the ordinary route, so that it stays in order after the
+    /// messages that were sent before it.
     pub(crate) async fn send_done(&self, envelope: Envelope) {
         if let Some(route) = self.route.as_ref().or(self.failures.as_ref()) {
             self.send_on(route, envelope).await;
@@ -969,10 +977,11 @@ impl Outlet {
         }
     }
 
-    /// Sends messages, all at once if there is capacity, which costs no more than sending one; waits for
-    /// capacity. Where the outlet waits for answers, use [`send`](Self::send) instead.
+    /// Sends all messages, waiting for capacity. An outlet that waits for answers must use [`send`](Self::send).
     ///
-    /// Cancel safe: messages that were not sent are still in `batch`.
+    /// # Cancel safety
+    ///
+    /// Messages that were not sent remain in `batch`.
     pub(crate) async fn send_all(&self, batch: &mut Vec<Envelope>) {
         if batch.is_empty() {
             return;
@@ -988,8 +997,8 @@ impl Outlet {
         batch.clear();
     }
 
-    /// Sends the messages whose flows have capacity, in the order of each flow, and leaves the others, which
-    /// may be sent when the queue is [`released`](Self::released).
+    /// Sends the messages whose flows have capacity, in the order of each flow. The others remain in `batch`; retry when
+    /// [`released`](Self::released) returns.
     pub(crate) fn try_send_all(&self, batch: &mut Vec<Envelope>) -> Option<Releases> {
         let Some(route) = &self.route else {
             batch.clear();
@@ -1016,7 +1025,7 @@ impl Outlet {
         }
     }
 
-    /// Waits until messages have left the queue since. Cancel safe.
+    /// Waits until messages have left the queue after `since`. Cancel safe.
     pub(crate) async fn released(&self, since: Option<Releases>) {
         match (&self.route, since) {
             (Some(route), Some(since)) => route.released(since).await,
@@ -1024,7 +1033,7 @@ impl Outlet {
         }
     }
 
-    /// How many messages the queue holds.
+    /// Returns the capacity of the queue in messages.
     pub(crate) fn limit(&self) -> usize {
         self.route.as_ref().map_or(usize::MAX, queue::Sender::limit)
     }
@@ -1044,7 +1053,7 @@ impl Outlet {
     }
 
     fn warn_of_loss(&self, messages: usize) {
-        // The part behind ended before its time; the component stops, and says why.
+        // The downstream part has failed, so the component stops and reports the cause.
         let part = &*self.part;
         tracing::warn!(
             part,
@@ -1053,12 +1062,12 @@ impl Outlet {
         );
     }
 
-    /// Whether there is a part behind.
+    /// Returns whether the part has a route.
     pub fn has_route(&self) -> bool {
         self.route.is_some()
     }
 
-    /// Whether the part behind has ended, so that nothing can be given to it.
+    /// Returns whether the downstream part has ended, so that messages would be dropped.
     pub fn is_closed(&self) -> bool {
         self.route.as_ref().is_some_and(queue::Sender::is_closed)
     }
@@ -1098,20 +1107,20 @@ impl Outlet {
     }
 }
 
-/// Gives the messages that a hook yields to an outlet, each with an id.
+/// Sends the messages that a hook emits to an outlet, each with an id.
 pub(crate) struct EmitToOutlet<'a> {
     pub(crate) outlet: &'a Outlet,
-    /// That of the message which the hook is given.
+    /// The flow of the message that was passed to the hook.
     pub(crate) flow: Flow,
     pub(crate) since: Instant,
-    /// The answer to the last message.
+    /// The answer to the last sent message.
     pub(crate) answer: Bytes,
-    /// What is split among the messages, and whose it is.
+    /// The completion weight that is split among the messages, and the client topic that it belongs to.
     pub(crate) share: Option<(Split, ByteString)>,
 }
 
 impl EmitToOutlet<'_> {
-    /// Sends the rest of the completion weight of `message`, which its hook has left.
+    /// Sends the remaining completion weight of `message` after its hook has returned.
     pub(crate) async fn finish(&mut self, message: impl FnOnce() -> Message) {
         if let Some((split, _)) = self.share.take() {
             let rest = message().into_rest(split.rest());

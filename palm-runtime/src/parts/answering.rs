@@ -1,4 +1,7 @@
-//! The one loop by which inbound parts take requests whose peers wait for an answer.
+//! The request loop of inbound parts whose peers wait for an answer.
+//!
+//! [`RequestLoop::run`] receives requests from a [`RequestSource`], sends them to the outlet, and answers each exactly
+//! once through its [`Respond`]er: with the router's answer, or with `0` if there is none within the timeout.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -19,7 +22,7 @@ use crate::socket::{Frames, SocketClosed};
 /// The most requests that wait for an answer at once. Further ones wait in the socket.
 const MAX_REQUESTS: usize = 1000;
 
-/// How long an answer may take where nothing else is said.
+/// The default timeout of an answer.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The answer to a request without a result.
@@ -29,19 +32,19 @@ const NO_ANSWER: Bytes = Bytes::from_static(b"0");
 pub(super) trait RequestSource: Send {
     type Responder: Respond + Send;
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next request. Cancel safe.
     fn recv(
         &mut self,
     ) -> impl Future<Output = Result<(Frames, Self::Responder), SocketClosed>> + Send;
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestOutcome {
     Answered,
-    /// It is no message.
+    /// The request is not a message.
     Malformed,
-    /// A hook failed on it.
+    /// A hook failed.
     Failed,
     /// No answer within the timeout.
     TimedOut,
@@ -49,12 +52,12 @@ pub(super) enum RequestOutcome {
     Abandoned,
 }
 
-/// Where the answer to one request goes.
+/// Sends the answer to one request.
 pub(super) trait Respond {
     /// Sends the answer. Returns `false` if the peer does not read its answers.
     fn respond(self, answer: Bytes, handled: RequestOutcome) -> bool;
 
-    /// Waits until the peer is gone, if that can be known. Cancel safe.
+    /// Waits until the peer has disconnected; for ever if that cannot be known. Cancel safe.
     fn gone(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
@@ -63,7 +66,7 @@ pub(super) trait Respond {
 /// The request loop of an inbound part with the hooks `H`.
 pub(super) struct RequestLoop<H> {
     pub(super) hooks: H,
-    /// How long a request may take once it has been taken.
+    /// How long a request may wait for its answer after it was received.
     pub(super) answer_timeout: Duration,
     pub(super) opened: PartContext,
     pub(super) outlet: Outlet,
@@ -113,7 +116,7 @@ impl<H: InboundHooks> RequestLoop<H> {
                 self.answer(answer, handled, responder);
             } else {
                 message.ensure_id();
-                // A worker that is killed answers nothing, and would otherwise keep its place for ever.
+                // A killed worker never answers, so without the timeout its requests would fill `MAX_REQUESTS`.
                 let answer = timeout(self.answer_timeout, outlet.send_since(message, since));
                 waiting.push(async move {
                     let (answer, handled) = tokio::select! {

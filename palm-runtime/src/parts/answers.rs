@@ -1,4 +1,4 @@
-//! Who waits for the results of tasks.
+//! The requests that wait for results of workers.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +9,14 @@ use tokio::sync::oneshot;
 
 use crate::message::{Group, Message};
 
-/// Inbound parts that are registered with `block`, by the id of their message. There are no more than
-/// such parts have requests, and some that were given up.
+/// The requests of inbound parts with `block` that wait for a result, by message id.
+///
+/// Their number is bounded by the concurrent requests of these parts. Abandoned ones are removed once there are
+/// [`SWEEP_THRESHOLD`].
 #[derive(Debug, Default)]
 pub(super) struct PendingReplies {
     waiting: Mutex<HashMap<String, oneshot::Sender<Bytes>>>,
-    /// Whether anybody ever has: then results are looked at.
+    /// Whether there was ever a request. Until then results need not be decoded.
     any: AtomicBool,
 }
 
@@ -51,7 +53,7 @@ impl PendingReplies {
         if let Ok(message) = Message::decode(frame.clone())
             && let Some(answer) = self.waiting().remove(message.cache())
         {
-            // The peer may have gone meanwhile.
+            // The receiver is dropped if the peer has disconnected.
             let _ = answer.send(frame.clone());
         }
     }

@@ -1,4 +1,4 @@
-//! Parts that run beside the router: what comes in ends in them, what goes out begins in them.
+//! Bypass parts that exchange bodies with peers without the router.
 
 use std::future::Future;
 
@@ -15,8 +15,9 @@ use crate::part::{
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::{Pull, Push, Reply};
 
-/// Answers REQ peers beside the router, with what [`BypassInbound::recv`] gives for each request: a
-/// protocol of your own, next to the component's. Announced as `bypass_address`.
+/// A bypass that answers REQ peers with the outcome of [`BypassInbound::recv`]. Announced as `bypass_address`.
+///
+/// It serves a protocol of your own alongside that of the component.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,7 +31,7 @@ use crate::socket::{Pull, Push, Reply};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), palm::BoxError> {
-/// /// Tells how often it was asked.
+/// /// Answers with the number of requests.
 /// struct Counter(u64);
 ///
 /// impl BypassInbound for Counter {
@@ -45,7 +46,7 @@ use crate::socket::{Pull, Push, Reply};
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
 /// let server = server.spawn().await?;
 ///
-/// let at = server.address("bypass_address").expect("it was announced").parse()?;
+/// let at = server.address("bypass_address").expect("the part announces it").parse()?;
 /// let request = Request::connect(&at, &SocketOptions::default()).await?;
 /// for count in ["1", "2"] {
 ///     let answer = request.request("how often?".into(), Duration::from_secs(10)).await?;
@@ -129,8 +130,9 @@ async fn recv<H: BypassInbound>(hooks: &mut H, body: Bytes) -> Outcome {
     catch_panic(hooks.recv(body), Outcome::Failed).await
 }
 
-/// Takes what a peer pushes, beside the router, and gives it to [`BypassInbound::recv`], whose results
-/// are dropped: events that a component follows, for example.
+/// A bypass that connects to a peer and passes the bodies that it pushes to [`BypassInbound::recv`], such as events.
+///
+/// Outcomes are dropped; failures are logged.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -156,7 +158,7 @@ async fn recv<H: BypassInbound>(hooks: &mut H, body: Bytes) -> Outcome {
 /// source.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
 /// let source = source.spawn().await?;
 ///
-/// let events = source.address("push_address").expect("it was announced");
+/// let events = source.address("push_address").expect("the part announces it");
 /// let mut server = ServerTemplate::new("server");
 /// server.register_bypass(PullBypassConnection::connect(events, Printer), "Events");
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
@@ -214,8 +216,8 @@ impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
     }
 }
 
-/// Pushes to a peer beside the router: what its [`sender`](Self::sender) is given, by a method for
-/// example, or by a [`BypassOutbound`].
+/// A bypass that pushes bodies to a peer. Methods send them by the [`sender`](Self::sender), or a [`BypassOutbound`]
+/// produces them.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -234,10 +236,10 @@ impl<H: BypassInbound> Bypass for PullBypassConnection<H> {
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
 /// let server = server.spawn().await?;
 ///
-/// sender.send("somebody logged in").await;
+/// sender.send("user logged in").await;
 /// let mut events = Vec::new();
 /// pull.recv_many(&mut events, 1).await?;
-/// assert_eq!(events, ["somebody logged in"]);
+/// assert_eq!(events, ["user logged in"]);
 /// server.shutdown().await?;
 /// # Ok(())
 /// # }
@@ -251,7 +253,7 @@ pub struct PushBypassConnection<P = NoProducer> {
     opened: Option<PartContext>,
 }
 
-/// Nothing is pushed but what senders are given.
+/// No producer: only [`BypassSender`]s send bodies.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProducer;
 
@@ -276,7 +278,7 @@ impl PushBypassConnection {
 }
 
 impl<P> PushBypassConnection<P> {
-    /// Runs `producer`, as long as the component runs.
+    /// Runs `producer` while the component runs.
     pub fn producer<Q: BypassOutbound>(self, producer: Q) -> PushBypassConnection<Q> {
         PushBypassConnection {
             endpoint: self.endpoint,
@@ -287,7 +289,7 @@ impl<P> PushBypassConnection<P> {
         }
     }
 
-    /// What gives it bytes.
+    /// Returns a sender of bodies.
     pub fn sender(&self) -> BypassSender {
         self.sender.clone()
     }
@@ -316,7 +318,7 @@ impl<P: BypassOutbound> Bypass for PushBypassConnection<P> {
                 if bodies.recv_many(&mut batch, BATCH).await == 0 {
                     pending::<()>().await;
                 }
-                // One at a time leaves the batch, so that what was not sent is there when it stops.
+                // Bodies leave the batch one at a time, so that unsent ones are still in it when the part stops.
                 batch.reverse();
                 while let Some(body) = batch.last() {
                     let bytes = body.len();
@@ -328,7 +330,7 @@ impl<P: BypassOutbound> Bypass for PushBypassConnection<P> {
         };
         let produce = async {
             producer.run(sender).await?;
-            // It has said all that it had to say.
+            // The producer is done; the part still serves senders.
             pending::<Result<(), BoxError>>().await
         };
         let ended: Result<(), BoxError> = tokio::select! {
@@ -337,7 +339,7 @@ impl<P: BypassOutbound> Bypass for PushBypassConnection<P> {
             failed = produce => failed,
         };
         ended?;
-        // What is queued by now still goes out, as long as the peer takes it.
+        // Sends queued bodies within the drain limit.
         let rest = async {
             for body in batch.iter().rev() {
                 push.send(body.clone()).await?;

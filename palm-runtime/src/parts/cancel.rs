@@ -1,4 +1,4 @@
-//! The part by which a worker learns from its master that callers have given up.
+//! [`CancelConnection`]: receives the cancellations that a worker's master publishes.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::link::{Following, SUBSCRIBER};
 use crate::part::{BATCH, Bypass, OpenError, Setup, Stop};
 use crate::socket::{Publication, Subscribe};
 
-/// Follows the cancellations that a master publishes.
+/// The bypass of a worker that subscribes to the cancellations of its master, over a link or at the PUB socket.
 #[derive(Debug)]
 pub(crate) struct CancelConnection {
     endpoint: Endpoint,
@@ -19,7 +19,7 @@ pub(crate) struct CancelConnection {
 }
 
 impl CancelConnection {
-    /// To where a master publishes.
+    /// Returns the part; `endpoint` is where the master publishes.
     pub(crate) fn to(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
@@ -29,7 +29,7 @@ impl CancelConnection {
 }
 
 impl CancelConnection {
-    /// The master, if it publishes over links, as soon as that is known. Cancel safe.
+    /// Waits until the master answers, and returns it if it publishes over links. Cancel safe.
     async fn linked(&self, opened: &PartContext) -> Option<Arc<Directory>> {
         let Endpoint::Discovered(directory, _) = &self.endpoint else {
             return None;
@@ -42,7 +42,7 @@ impl CancelConnection {
         is_offered.then(|| directory.clone())
     }
 
-    /// Follows a master over a link; does not end.
+    /// Receives cancellations over a link. Returns only with an error.
     async fn follow_over_link(
         &self,
         directory: &Directory,

@@ -1,4 +1,4 @@
-//! What a part keeps from when it was opened until it runs.
+//! [`PartContext`]: the parts of a setup that most parts keep until they run.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::metrics::PartCounters;
 use crate::part::{OpenError, Setup};
 use crate::socket::{SocketError, SocketOptions};
 
-/// What a part keeps from when it was opened until it runs.
+/// The options, state and counters that a part keeps between its opening and its run.
 #[derive(Debug)]
 pub(super) struct PartContext {
     pub(super) options: SocketOptions,
@@ -28,7 +28,7 @@ impl PartContext {
         }
     }
 
-    /// Checks the address that the part connects to.
+    /// Returns the context of a part that connects to `endpoint`, after checking its address.
     pub(super) fn connecting(setup: &Setup<'_>, endpoint: &Endpoint) -> Result<Self, OpenError> {
         endpoint.check().map_err(SocketError::from)?;
         Ok(Self::new(setup))

@@ -1,7 +1,12 @@
-//! The control service: the one owner of the ROUTER at a component's `db_address`.
+//! The control service: owns the ROUTER at a component's `db_address`. Users know it as [`CacheService`].
 //!
-//! It passes each message on: headers of links to the link server, requests of the cache to the cache's service, and
-//! carries out the component's own verbs, `cancel` and `offer`. Users know it as [`CacheService`].
+//! It dispatches each message: headers of links to the link server, cache requests to the cache's service, and the
+//! component's own verbs `cancel` and `offer` to the functions in this file.
+//!
+//! [`CacheService::run`] never awaits a request in its loop, since links share the socket: requests run concurrently
+//! (`running`), wait for a slot (`waiting`), or wait for a change (`watching`). Each holds a reservation of a byte
+//! budget until its reply is made, and replies hold one until they are sent, so that peers which flood the service or
+//! do not read their replies cannot exhaust memory.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +33,7 @@ use crate::part::{Binding, Bypass, OpenError, Setup};
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
 use crate::stop::{FLUSH_TIMEOUT, Stop};
 
-/// How many bytes a list of cancelled calls has at most. Clients remember 4096 calls.
+/// The most bytes of a list of cancelled calls. Clients remember 4096 calls.
 const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
 
 /// The most requests that run at once, and that wait for it. Further ones are dropped, and their peers ask again. They
@@ -36,17 +41,17 @@ const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
 const MAX_RUNNING_REQUESTS: usize = 256;
 const MAX_WAITING_REQUESTS: usize = 10_000;
 
-/// How many bytes of requests are kept until their replies are made, those of watchers included. One connection has
-/// at most four times what is free.
+/// The most bytes of requests without a reply, those of watchers included. One connection may use at most four times
+/// the free bytes.
 const MAX_REQUEST_BYTES: usize = 256 * 1024 * 1024;
 
-/// What a request takes of memory besides its bytes, about.
+/// The approximate memory of a request besides its bytes.
 const REQUEST_OVERHEAD: usize = 1024;
 
-/// How many bytes of replies may wait to be sent. One connection has at most four times what is free.
+/// The most bytes of unsent replies. One connection may use at most four times the free bytes.
 const MAX_REPLY_BYTES: usize = 512 * 1024 * 1024;
 
-/// Smaller replies are not counted: the queue of a connection has at most 1000 of them.
+/// Smaller replies are not counted, since the queue of a connection holds at most 1000 of them.
 const SMALL_REPLY: usize = 256;
 
 /// A tick that is this late shows that the process was stopped, or its thread blocked by a method.
@@ -55,10 +60,11 @@ const LATE_TICK: Duration = Duration::from_millis(500);
 /// The most watchers that wait for a change at once. Further ones are answered at once and ask again after a second.
 const MAX_WATCHERS: usize = 1024;
 
-/// Answers requests for the component's keys: its configuration, and whatever was set. Announced as
-/// `db_address`. Beside a [`WorkerPushService`](crate::parts::WorkerPushService) and a
-/// [`WorkerPullService`](crate::parts::WorkerPullService), workers have their links with the component
-/// over the same socket.
+/// A bypass that serves the component's cache, and its links, at one address. Announced as `db_address`.
+///
+/// The cache contains the component's configuration and the keys that peers and methods set. In a component with a
+/// [`WorkerPushService`](crate::parts::WorkerPushService) and a
+/// [`WorkerPullService`](crate::parts::WorkerPullService), workers also connect to it by links.
 ///
 /// ```
 /// use palm::parts::*;
@@ -172,8 +178,8 @@ impl Bypass for CacheService {
                         None
                     }
                     Some(()) = watching.next() => None,
-                    // Both seldom have something to say, and peers that send all the time must not keep them
-                    // from it: who is gone would be waited for.
+                    // Polled before requests: both are rarely ready, and a flood of requests must not delay the
+                    // detection of disconnected peers.
                     gone = gone(&mut departures) => {
                         links.gone(&gone?);
                         None
@@ -271,7 +277,7 @@ impl Bypass for CacheService {
     }
 }
 
-/// The next peer that has left, where anybody wants to know.
+/// Waits for the next peer that disconnects; for ever if links are not served.
 async fn gone(departures: &mut Option<RouterDepartures>) -> Result<Bytes, SocketClosed> {
     match departures {
         Some(departures) => departures.next().await,
@@ -279,7 +285,7 @@ async fn gone(departures: &mut Option<RouterDepartures>) -> Result<Bytes, Socket
     }
 }
 
-/// Why one of the component's own verbs was not carried out.
+/// The error of one of the component's own verbs.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
     #[error("a list of cancelled calls has {bytes} bytes, and at most {MAX_CANCEL_BYTES} are read")]
@@ -292,7 +298,7 @@ enum ControlError {
     Cache(#[from] CacheError),
 }
 
-/// Carries out one request: a verb of the component itself, or one of its cache.
+/// Handles one request: a verb of the component itself, or of its cache.
 async fn handle(
     store: &ComponentStore,
     state: &ComponentState,
@@ -322,7 +328,7 @@ fn cancel(state: &ComponentState, topics: &Bytes) -> Result<Bytes, ControlError>
     Ok(Bytes::new())
 }
 
-/// Registers the functions of a worker. Only a component that has workers lists them.
+/// Registers the functions of a worker, if the component has workers.
 async fn register(
     store: &ComponentStore,
     state: &ComponentState,
@@ -352,7 +358,7 @@ impl LiveKeys for ComponentState {
         }
         let value = store.get(key).await?;
         Ok(match value {
-            // The peers that the descriptor lists are those of this moment.
+            // The descriptor lists the current peers.
             Some(value) if key == descriptor::KEY => {
                 let followers = self.links.followers();
                 let unregistered_workers = self.any_legacy_worker().await;
@@ -367,7 +373,7 @@ impl LiveKeys for ComponentState {
     }
 }
 
-/// Answers a watcher when something has changed, or it has waited long enough, or the component stops.
+/// Answers a watcher when a key has changed, its wait has timed out, or the component stops.
 async fn watch(
     poll: Poll,
     request: PendingRequest,
@@ -402,7 +408,7 @@ impl PendingRequest {
     }
 }
 
-/// The routing id of the connection that an envelope names.
+/// Returns the routing id of the connection of an envelope.
 fn peer(envelope: &[Bytes]) -> Bytes {
     envelope.first().cloned().unwrap_or_default()
 }

@@ -1,10 +1,11 @@
-//! Whether the subscription that there is can be the one that an answer is meant for. No I/O, time is
-//! an argument.
+//! Stale subscriptions: detects subscriptions that a legacy client has already abandoned.
 //!
-//! A client of pylm makes new connections for each call, and closes those of the call before in the
-//! background: when the answer is there, the old subscription may still be open, and the new one not
-//! yet. Such an answer waits a moment for the new one. A client that keeps its connections is known by
-//! that: nobody has connected since it was answered, or it is still there when the moment is over.
+//! A pylm client makes new connections for each call, and closes those of the previous call in the background. When
+//! an answer is published, the old subscription may still be open and the new one not yet: the answer would be lost.
+//! [`StaleSubscriptions::is_suspect`] detects this situation. The publisher then withholds the answer, for at most
+//! [`STALE_TIMEOUT`], until a new subscription arrives. A client that keeps its connections is recognized by two
+//! signs: no caller has connected since its last answer, or its subscription is still open after that time, which
+//! marks it as lasting. No I/O; time is an argument.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::socket::Subscriber;
 
-/// How long an answer waits for a new subscription, unless what is held waits for less.
+/// How long an answer is withheld for a new subscription, unless pending publications are kept for less.
 pub(super) const STALE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most answers and bytes that are withheld under one topic. Above them the subscription counts as lasting, so
 /// that a slow subscriber slows down its stream.
@@ -45,7 +46,7 @@ impl LastAnswer {
     }
 }
 
-/// The answers that wait under a topic.
+/// The withheld answers of a topic.
 #[derive(Debug, Clone, Copy)]
 struct WithheldAnswers {
     until: Instant,
@@ -53,7 +54,7 @@ struct WithheldAnswers {
     bytes: usize,
 }
 
-/// The last answers, and the topics whose answers wait.
+/// The last answer of each topic, and the topics whose answers are withheld.
 #[derive(Debug, Default)]
 pub(super) struct StaleSubscriptions {
     answered: HashMap<ByteString, LastAnswer>,
@@ -111,15 +112,15 @@ impl StaleSubscriptions {
         enough
     }
 
-    /// When the next topic has waited for long enough.
+    /// Returns when the answers of the next topic must be published.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.waiting.front().map(|(until, _)| *until)
     }
 
-    /// Takes the next topic that has waited for long enough: whoever is still there stays.
+    /// Returns the next topic whose withheld answers must be published; its subscriptions count as lasting.
     pub(super) fn expire(&mut self, now: Instant) -> Option<ByteString> {
         while let Some((until, topic)) = self.waiting.pop_front_if(|(until, _)| *until <= now) {
-            // Else a new subscription, or nobody any more, has made an end of the doubt.
+            // Otherwise the answers were published to a new subscription, or the last subscription was closed.
             if let Some(last) = self.answered.get_mut(&topic)
                 && last
                     .withheld
@@ -142,7 +143,7 @@ impl StaleSubscriptions {
         caller_generation: CallerGeneration,
     ) {
         let peers = recipients.iter().map(|recipient| recipient.peer);
-        // In place, since most answers follow one under the same topic.
+        // Updated in place, since most answers follow one of the same topic.
         if let Some(last) = self.answered.get_mut(topic) {
             last.is_lasting &= last.is_all_of(recipients);
             last.withheld = None;
@@ -162,7 +163,7 @@ impl StaleSubscriptions {
         self.answered.insert(topic.clone(), last);
     }
 
-    /// Nobody is subscribed to exactly `topic` any more.
+    /// Forgets `topic`, which has no exact subscriber any more.
     pub(super) fn forget(&mut self, topic: &str) {
         self.answered.remove(topic);
     }

@@ -1,4 +1,4 @@
-//! [`Handler`]: an outbound part of a user's own.
+//! [`Handler`]: an outbound part that runs user code.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,12 +15,13 @@ use crate::part::{
     EmitToOutlet, Envelope, Inlet, OpenError, Outbound, OutboundHooks, Outlet, Pace, Setup,
 };
 
-/// An outbound part of your own: gives each message to [`OutboundHooks::handle`], one after the other, and
-/// sends on what that yields. A message that [is done](Message::is_done), such as the error of an earlier
-/// step, goes on as it is.
+/// An outbound part that passes each message to [`OutboundHooks::handle`], one at a time, and sends the messages that
+/// the hook emits.
 ///
-/// A job that knows when it is complete does so with any number of messages that the hook yields: clones of
-/// the message share its completion weight, and the rest goes on behind them.
+/// A message that [is done](Message::is_done), such as the error of an earlier step, is sent on without the hook.
+///
+/// A hook may emit any number of messages without affecting the completion of a job: clones of the message share its
+/// completion weight, and the remaining weight is sent after them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::part::{
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), palm::BoxError> {
-/// /// Counts the bytes that go by, and puts the sum in their place.
+/// /// Replaces each payload by the number of bytes so far.
 /// struct Meter(usize);
 ///
 /// impl OutboundHooks for Meter {
@@ -54,7 +55,7 @@ use crate::part::{
 /// server.register_outbound(Handler::new(Meter(0)), "Meter").route("Push");
 /// server.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
 /// let server = server.spawn().await?;
-/// let address = |key| server.address(key).expect("it was announced");
+/// let address = |key| server.address(key).expect("the part announces it");
 ///
 /// let request = Request::connect(&address("rep_address").parse()?, &SocketOptions::default()).await?;
 /// let mut pull = Pull::connect(&address("push_address").parse()?, &SocketOptions::default()).await?;
@@ -78,7 +79,7 @@ pub struct Handler<H> {
 }
 
 impl<H: OutboundHooks> Handler<H> {
-    /// Handles messages with `hooks`.
+    /// Returns a part that handles messages with `hooks`.
     pub fn new(hooks: H) -> Self {
         Self {
             hooks,
@@ -130,7 +131,7 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                 let message = context.message().clone();
                 let mut emit = Emit::new(&mut emitted);
                 let handled = if is_done {
-                    // An earlier step failed, or has no more to give: this one is left out.
+                    // An earlier step has failed, or has no more results: the hook is skipped.
                     emit.send(message).await;
                     Ok(())
                 } else {
@@ -147,18 +148,18 @@ impl<H: OutboundHooks> Outbound for Handler<H> {
                 if emitted.to.share.is_some() {
                     emitted.to.finish(|| context.message().clone()).await;
                 } else if is_nothing && context.message().wants_end() {
-                    // Of several, parts behind this one may still make more or fewer.
+                    // The number of results is reported only if it is zero: downstream parts may change others.
                     let mut end = context.message().clone().with_payload(Bytes::new());
                     end.end(0);
                     let end = Envelope::new(end, flow, Instant::now());
                     outlet.send_done(end).await;
                 }
                 if let Some(feedback) = feedback {
-                    // Nobody waits any more: the component stops.
+                    // The receiver is gone if the component stops.
                     let _ = feedback.send(answer);
                 }
                 if envelopes.len() > 0 && pace.is_over(begin.elapsed()) {
-                    // Other clients have their turn before the rest.
+                    // Other clients are served before the rest.
                     inlet.restore(envelopes);
                     break;
                 }

@@ -1,7 +1,9 @@
-//! Messages that are published before anybody has asked for their topic. No I/O, time is an argument.
+//! Pending publications: messages that are published before their topic has a subscriber.
 //!
-//! A client of pylm subscribes at about the time when it sends, and a pipeline may be started after
-//! the server that feeds it; ZeroMQ would drop what is published in between.
+//! A legacy client subscribes at about the time when it sends, and a pipeline may be started after the server that it
+//! follows; ZeroMQ would drop messages that are published in between. [`PendingPublications`] keeps them by topic,
+//! in order, until [`release`](PendingPublications::release) returns them to a subscriber or
+//! [`expire`](PendingPublications::expire) drops them. No I/O; time is an argument.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -10,14 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// How long, and how many, messages wait for somebody to ask for their topic.
+/// The bounds of publications that are kept until their topic has a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingLimits {
     /// How long a publication is kept. Default: 10 s. Zero: publications are not kept.
     pub time: Duration,
-    /// How many wait; of more, the oldest are dropped. Default: 10 000.
+    /// The most publications that are kept; the oldest are dropped above it. Default: 10 000.
     pub messages: usize,
-    /// How many bytes wait. Default: 64 MiB.
+    /// The most bytes that are kept. Default: 64 MiB.
     pub bytes: usize,
 }
 
@@ -37,10 +39,10 @@ struct PendingFrame {
     frame: Bytes,
 }
 
-/// A message and its topic.
+/// A topic and the frame that is published under it.
 pub(super) type Publication = (ByteString, Bytes);
 
-/// For how long a pending publication is kept.
+/// How long a pending publication is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retention {
     /// For [`PendingLimits::time`].
@@ -52,14 +54,14 @@ pub(super) enum Retention {
 /// How long a message for the next step is kept if no component has ever followed and its caller can be notified.
 pub(super) const NO_FOLLOWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Publications that are kept until a subscriber arrives: by topic, each topic in order.
+/// The pending publications of a publisher, by topic and in order.
 #[derive(Debug)]
 pub(super) struct PendingPublications {
     limits: PendingLimits,
     topics: BTreeMap<ByteString, VecDeque<PendingFrame>>,
     /// All publications by age, and some that were released.
     ages: VecDeque<(u64, Instant, ByteString)>,
-    /// Those among them that are kept for a short time, likewise.
+    /// Those with [`Retention::Short`], likewise.
     short: VecDeque<(u64, Instant, ByteString)>,
     next_number: u64,
     messages: usize,
@@ -79,7 +81,7 @@ impl PendingPublications {
         }
     }
 
-    /// How long a message waits; zero: none does.
+    /// Returns how long a publication is kept; zero if none is.
     pub(super) fn time(&self) -> Duration {
         self.limits.time
     }
@@ -89,7 +91,7 @@ impl PendingPublications {
         !self.topics.is_empty() && self.topics.contains_key(topic)
     }
 
-    /// Keeps a message; returns those that had to be dropped for it.
+    /// Adds a publication. Returns those that were dropped to stay within the limits.
     pub(super) fn push(
         &mut self,
         now: Instant,
@@ -111,7 +113,7 @@ impl PendingPublications {
         let waiting = PendingFrame { number, frame };
         self.topics.entry(topic).or_default().push_back(waiting);
         let mut dropped = Vec::new();
-        // One message is always let in, however large it is.
+        // A single publication is kept whatever its size.
         while self.messages > 1
             && (self.messages > self.limits.messages || self.bytes > self.limits.bytes)
         {
@@ -120,10 +122,9 @@ impl PendingPublications {
         dropped
     }
 
-    /// Takes all messages whose topic begins with `prefix`.
+    /// Removes and returns all publications whose topic starts with `prefix`.
     pub(super) fn release(&mut self, prefix: &[u8]) -> Vec<(ByteString, Bytes)> {
-        // Topics are text; a subscription that is not can match none but by a part of a character,
-        // which no peer means.
+        // Topics are UTF-8, and no peer subscribes to a part of a character.
         let Ok(prefix) = std::str::from_utf8(prefix) else {
             return Vec::new();
         };
@@ -146,7 +147,7 @@ impl PendingPublications {
         released
     }
 
-    /// Takes all messages of one topic.
+    /// Removes and returns all publications of one topic.
     pub(super) fn release_exactly(&mut self, topic: &str) -> Vec<(ByteString, Bytes)> {
         let Some((topic, waiting)) = self.topics.remove_entry(topic) else {
             return Vec::new();
@@ -158,7 +159,7 @@ impl PendingPublications {
         waiting.into_iter().map(with_topic).collect()
     }
 
-    /// Drops and returns the messages that have waited for too long.
+    /// Removes and returns the publications whose time has passed.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Publication> {
         let mut dropped = Vec::new();
         while self.short_expiry().is_some_and(|expiry| expiry <= now) {
@@ -175,7 +176,7 @@ impl PendingPublications {
         dropped
     }
 
-    /// When the next message will have waited for too long.
+    /// Returns when the next publication expires.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         let expiries = [self.short_expiry(), self.long_expiry()];
         expiries.into_iter().flatten().min()
@@ -198,10 +199,10 @@ impl PendingPublications {
         self.remove(number, topic)
     }
 
-    /// Removes a message, if it still waits.
+    /// Removes a publication if it is still pending.
     fn remove(&mut self, number: u64, topic: ByteString) -> Option<Publication> {
         let queue = self.topics.get_mut(&topic)?;
-        // Usually the first one.
+        // Usually it is the first one.
         let place = match queue.front() {
             Some(first) if first.number == number => 0,
             _ => queue
@@ -217,7 +218,7 @@ impl PendingPublications {
         Some((topic, frame))
     }
 
-    /// Keeps `ages` from growing beyond what waits.
+    /// Bounds `ages` and `short` by twice the number of pending publications.
     fn forget_released(&mut self) {
         if self.topics.is_empty() {
             self.ages.clear();
@@ -257,7 +258,7 @@ mod tests {
         publications.iter().map(text).collect::<Vec<_>>().join(" ")
     }
 
-    /// What is dropped for a message.
+    /// Adds a publication, and returns those that were dropped for it.
     fn push(
         pending: &mut PendingPublications,
         now: Instant,

@@ -1,8 +1,10 @@
-//! The one loop by which inbound parts take messages from a socket that expects no answer.
+//! The receive loop of inbound parts whose peers do not wait for an answer.
 //!
-//! Messages that cannot go on yet wait here, each client's on their own, and go on in turns
-//! ([`FairQueue`]): a client whose messages fill its part of the next queue, or that does not read its answers,
-//! does not stop others. Pending messages are bounded by the windows of links, and by [`STASH`] for sockets.
+//! [`ReceiveLoop::run`] receives from a [`MessageSource`] (a socket, links, or both), runs the hooks, and sends to the
+//! outlet. Messages that cannot be sent at once wait in a [`ReceiveBacklog`], queued per client and served in turn by
+//! a [`FairQueue`]: a client that fills its share of the next queue, or that does not read its answers, does not stop
+//! other clients. Credit is returned to a link only for messages that were sent on, so the backlog is bounded by the
+//! credit of each link; for sockets, which have no credit, it is bounded by [`MAX_SOCKET_BACKLOG`].
 
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
@@ -42,27 +44,27 @@ const MAX_SOCKET_BACKLOG: Usage = Usage {
 /// The most messages of a client that are sent in one turn while other clients wait.
 const MAX_TURN_MESSAGES: usize = 16;
 
-/// What is returned to where messages came from, once they have gone on.
+/// Where messages came from, and so where their credit is returned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A socket, which has no credit.
     Socket,
-    /// A link that was accepted.
+    /// A link that a peer opened.
     Peer(PeerKey),
-    /// A link to a publisher.
+    /// A link that this component opened to a publisher.
     Publisher(Received),
 }
 
-/// Messages, or news of those who send them.
+/// Messages from a source, or a change of one of its clients.
 #[derive(Debug)]
 pub(super) enum SourceEvent {
     Messages {
         group: Group,
-        /// The client's whose link it is; otherwise that of the message.
+        /// The flow of the client that owns the link; `None` if the flow is that of each message.
         flow: Option<Flow>,
         origin: Origin,
     },
-    /// A client does not read its answers, or reads again.
+    /// A client has stopped reading its answers (`true`), or reads again.
     Paused(FlowKey, bool),
 }
 
@@ -83,7 +85,7 @@ impl SourceEvent {
     }
 }
 
-/// Messages that have gone on, and where they came from.
+/// Messages that were sent on, for which credit is returned to their origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConsumedMessages {
     pub(super) origin: Origin,
@@ -138,7 +140,7 @@ impl MessageSource for Pull {
     }
 }
 
-/// Whether messages get an id of their own in `cache` where it is empty.
+/// Whether a message with an empty `cache` field is assigned an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageIds {
     Assigned,
@@ -156,11 +158,11 @@ pub(super) struct ReceiveLoop<H> {
     backlog: ReceiveBacklog,
     /// Messages that are about to be sent.
     batch: Vec<Envelope>,
-    /// Where workers register their functions, if their results arrive.
+    /// The function registry of workers, if the messages are their results.
     shared: Option<Arc<ComponentState>>,
 }
 
-/// A message, or several that go the same way, and where they came from.
+/// Messages for one route from one origin.
 #[derive(Debug)]
 struct BacklogItem {
     envelope: Envelope,
@@ -172,7 +174,7 @@ impl BacklogItem {
         self.envelope.usage()
     }
 
-    /// Takes up to `most` messages of it, which is never none.
+    /// Splits off the first `most` messages; `None` if there are no more than that.
     fn split_to(&mut self, most: usize) -> Option<Self> {
         let envelope = self.envelope.split_to(most)?;
         let origin = self.origin;
@@ -180,7 +182,7 @@ impl BacklogItem {
     }
 }
 
-/// Messages that cannot go on yet.
+/// Messages that cannot be sent yet, by client.
 #[derive(Default)]
 struct ReceiveBacklog {
     waiting: FairQueue<Option<BacklogItem>>,
@@ -192,7 +194,7 @@ struct ReceiveBacklog {
     full: HashSet<FlowKey>,
     /// Clients that do not read their answers.
     unread: HashSet<FlowKey>,
-    /// When there was no capacity for the last time.
+    /// The state of the next queue when the first of these flows was added.
     releases: Option<Releases>,
     /// The capacities that [`pop`](Self::pop) has read; kept to reuse the allocation.
     capacities: ByNumber<usize>,
@@ -225,7 +227,7 @@ impl ReceiveBacklog {
     }
 
     fn fill(&mut self, flow: FlowKey, releases: Option<Releases>) {
-        // The oldest counts: what was released since is noticed.
+        // The oldest state is kept, so that a release since then is noticed.
         if self.full.is_empty() {
             self.releases = releases;
         }
@@ -242,7 +244,7 @@ impl ReceiveBacklog {
         self.waiting.set_paused(flow, is_paused);
     }
 
-    /// Messages have gone on: finds the flows that have capacity again.
+    /// Resumes the flows that have capacity again after the next queue has released messages.
     fn released(&mut self, outlet: &Outlet) {
         let mut releases = outlet.try_send_all(&mut self.unsent);
         let unsent: HashSet<_> = self.unsent.iter().map(|it| it.flow.key).collect();
@@ -378,7 +380,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         loop {
             let max = self.outlet.remaining().min(most);
             if max == 0 {
-                // The last message was taken; what else has arrived is for another component.
+                // The component has reached its limit of messages; peers send the others again.
                 self.outlet.stop.set_incomplete();
                 self.outlet.send_all(&mut self.backlog.unsent).await;
                 return Ok(());
@@ -436,8 +438,9 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         self.outlet.stop.linger
     }
 
-    /// How many messages go on at once, and the capacity that their flows must have for that. A hook that makes
-    /// several messages of one waits for capacity itself, and keeps others waiting.
+    /// Returns how many messages are handled at once, and the capacity that their flows must have.
+    ///
+    /// A hook that emits several messages waits for capacity itself, and keeps other clients waiting meanwhile.
     fn turn(&self, max: usize) -> (usize, usize) {
         match self.passes_on() {
             true => (max, 1),
@@ -445,7 +448,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         }
     }
 
-    /// Sends all that waits, and waits for capacity.
+    /// Sends the whole backlog, waiting for capacity.
     async fn flush(&mut self) {
         self.outlet.send_all(&mut self.backlog.unsent).await;
         let waiting = self.backlog.waiting.drain();
@@ -455,7 +458,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         self.outlet.send_all(&mut self.backlog.unsent).await;
     }
 
-    /// Whether messages can go on together: nothing is to be done with each but to pass it on.
+    /// Returns whether messages are sent unchanged, so that groups need not be split.
     fn passes_on(&self) -> bool {
         passes_on::<H>() && !self.outlet.block
     }
@@ -497,7 +500,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         }
     }
 
-    /// Reads the first message.
+    /// Decodes the first message of a group and finds its flow. `None` if a single message is malformed.
     fn read(
         &mut self,
         group: Group,
@@ -524,7 +527,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         Some(BacklogItem { envelope, origin })
     }
 
-    /// Whether a message is a worker's result, and the only one of its task, as the function is registered.
+    /// Returns whether a message is the only result of a task, according to the function registry.
     fn is_only_result(&self, message: &Message) -> bool {
         self.shared.as_ref().is_some_and(|shared| {
             let function = message.step().map_or("", |step| step.function);
@@ -630,12 +633,12 @@ impl<H: InboundHooks> ReceiveLoop<H> {
     }
 }
 
-/// Whether nothing is to be done with a message but to pass it on.
+/// Returns whether the hooks leave messages unchanged.
 pub(super) const fn passes_on<H: InboundHooks>() -> bool {
     !H::SCATTERS && !H::TAKES_FEEDBACK
 }
 
-/// Runs a hook of the user's, whatever it does.
+/// Runs the hook `handle_feedback`, and logs a panic.
 pub(super) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) {
     let hook = AssertUnwindSafe(|| hooks.handle_feedback(feedback));
     if std::panic::catch_unwind(hook).is_err() {
@@ -643,8 +646,9 @@ pub(super) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) 
     }
 }
 
-/// Sends on the messages that the hook yields, and behind them the rest of the completion weight. Returns the
-/// answer to the last of them. A message that is done is not shown to the hook.
+/// Runs the hook `scatter`, and sends the messages that it emits and then the remaining completion weight.
+///
+/// Returns the answer to the last of them. A message that is done is sent on without the hook.
 pub(super) async fn scatter<H: InboundHooks>(
     hooks: &mut H,
     context: &Arc<ComponentContext>,
@@ -700,7 +704,7 @@ mod tests {
     use crate::part::{NoHooks, Stop};
     use crate::queue::{QueueLimits, Receiver, queue};
 
-    /// Gives what a test has put in.
+    /// Returns the events that a test has put in.
     #[derive(Clone, Default)]
     struct Script(Arc<(Mutex<Content>, Notify)>);
 
@@ -827,14 +831,14 @@ mod tests {
     }
 
     impl Running {
-        /// Lets the intake do what it can.
+        /// Polls the receive loop until it waits.
         fn settle(&mut self) {
             for _ in 0..100 {
                 assert!((&mut self.receive_loop).now_or_never().is_none());
             }
         }
 
-        /// Takes messages; returns their clients.
+        /// Receives messages, and returns their clients.
         fn take(&mut self, max: usize) -> Vec<String> {
             let mut out = Vec::new();
             self.queue.recv_many(&mut out, max).now_or_never();

@@ -1,4 +1,4 @@
-//! What comes over links beside a PULL.
+//! Message sources that receive from a PULL socket and from links.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::fair_queue::Flow;
 use crate::link::accept::Incoming;
 use crate::socket::{Pull, SocketClosed};
 
-/// Whose messages come over a link.
+/// Which peers send messages over the links of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkPeers {
     /// Clients: all messages of a link belong to the client that opened it.
@@ -19,7 +19,7 @@ pub(super) enum LinkPeers {
     Workers,
 }
 
-/// What comes over links.
+/// Messages that arrive over links.
 #[derive(Debug)]
 pub(super) struct LinkInbound {
     incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
@@ -71,7 +71,7 @@ impl LinkInbound {
     }
 }
 
-/// A PULL, and beside it what comes over links.
+/// A PULL socket and links.
 #[derive(Debug)]
 pub(super) struct PullAndLinks {
     pub(super) pull: Pull,
@@ -126,7 +126,7 @@ impl MessageSource for PullAndLinks {
     }
 }
 
-/// Calls of clients: pushed, or over links.
+/// The calls of clients, from a PULL socket and over links.
 #[derive(Debug)]
 pub(super) struct CallSource(pub(super) PullAndLinks);
 

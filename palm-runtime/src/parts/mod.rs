@@ -1,4 +1,4 @@
-//! The parts that components are made of: services bind, connections connect.
+//! The parts that components are composed of. A service binds its address, a connection connects to one.
 //!
 //! | part | kind | socket |
 //! |---|---|---|
@@ -15,16 +15,15 @@
 //! | `HttpConnection` | outbound | HTTP, posts to a worker |
 //! | `GatewayDealer` | outbound | the responses of a `Gateway` |
 //! | [`Executor`](crate::Executor) | outbound | none: runs methods |
-//! | [`Handler`] | outbound | none: runs hooks of your own |
+//! | [`Handler`] | outbound | none: runs user code |
 //! | [`CacheService`] | bypass | REP, binds |
 //! | [`RepBypassService`] | bypass | REP, binds |
 //! | [`PullBypassConnection`], [`PushBypassConnection`] | bypass | PULL or PUSH, connects |
 //! | `HttpGateway` | bypass | HTTP, serves a `Gateway` |
 //!
-//! Those of HTTP need the feature `http`. Inbound parts that have a socket take hooks of your own
-//! ([`InboundHooks`](crate::part::InboundHooks)) by `hooks(..)`. A part that is none of these implements
-//! [`Inbound`](crate::part::Inbound), [`Outbound`](crate::part::Outbound) or
-//! [`Bypass`](crate::part::Bypass) itself.
+//! HTTP parts need the feature `http`. Inbound parts with a socket run hooks of your own
+//! ([`InboundHooks`](crate::part::InboundHooks)), which `hooks(..)` sets. For other parts, implement
+//! [`Inbound`](crate::part::Inbound), [`Outbound`](crate::part::Outbound) or [`Bypass`](crate::part::Bypass).
 
 mod answering;
 mod answers;

@@ -1,4 +1,4 @@
-//! The part by which a worker tells its master what it can do.
+//! The part by which a worker registers its functions at its master.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::discovery::{ControlVerb, Directory, descriptor};
 use crate::failure::BoxError;
 use crate::part::{Bypass, OpenError, Setup, Stop};
 
-/// Tells a master the functions of its component, each time that it is connected anew.
+/// The bypass of a worker that registers its functions at the master, after each connect.
 #[derive(Debug)]
 pub(crate) struct RegistrationConnection {
     directory: Arc<Directory>,
@@ -33,7 +33,7 @@ impl Bypass for RegistrationConnection {
     }
 
     async fn run(self, stop: Stop) -> Result<(), BoxError> {
-        /// How long an answer is waited for. A master of old answers too, with nothing.
+        /// The timeout of a registration. A legacy master answers it as well, with an empty reply.
         const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
         let (store, shared) = self.opened.expect("a part is opened before it runs");

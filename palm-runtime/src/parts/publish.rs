@@ -1,4 +1,16 @@
-//! PUB: messages to all who asked for their topic.
+//! [`PubService`]: publishes results to clients and to the components that follow.
+//!
+//! The publisher waits in one `select!` for messages, for subscriptions, and for timers. It runs the hooks `gather`
+//! and `handle_stream` on each message and finds its topic: the client, or the component's own name if the message has
+//! a further step. Publications leave over links ([`Delivery`], collected in `linked` and sent by
+//! [`Publisher::deliver`]) and, for legacy subscribers, at the PUB socket.
+//!
+//! A topic without a subscriber has its messages kept ([`PendingPublications`]). Two mechanisms exist only for legacy
+//! clients, which reconnect for every call: [`StaleSubscriptions`] withholds answers, and [`ResendBuffer`] repeats
+//! them. [`DirectTopic`] is the fast path around all of these for consecutive messages to one topic.
+//!
+//! A slow subscriber fills its backlog; [`Publisher::deliver`] then waits, which slows down everything upstream,
+//! until the link disconnects it as a slow consumer (`link/streams`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,12 +40,13 @@ use crate::part::{
 };
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
 
-/// Publishes each message: under the component's own name and with the next stage, if the message has a
-/// further step, and otherwise under its client's id. The hooks `gather` and `handle_stream` of `S` come
-/// first. Announced as `pub_address`.
+/// An outbound part that publishes each message. Announced as `pub_address`.
 ///
-/// A message whose topic has no subscriber is kept for a while ([`HoldLimits`]). If it was for the next step,
-/// and no component has followed until then, its caller is answered by an error that says so.
+/// Runs the hooks `gather` and `handle_stream` of `S` first. A message with a further step is published under the
+/// component's own name and with the next stage, any other message under its client's id.
+///
+/// A message whose topic has no subscriber is kept for a while ([`PendingLimits`]). If it is for a further step and no
+/// component follows in time, its caller receives an error that says so.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -64,7 +77,7 @@ pub struct PubService<S = Plain> {
 #[derive(Debug)]
 struct OpenPubService {
     publish: Publish,
-    /// What is followed over links from now on, for the first such part.
+    /// New subscriptions over links; `None` if another part of the component publishes over links.
     followed: Option<mpsc::UnboundedReceiver<StreamNews>>,
     context: Arc<ComponentContext>,
     shared: Arc<ComponentState>,
@@ -95,12 +108,13 @@ impl<S: Shape> PubService<S> {
         }
     }
 
-    /// Whether messages go to the component's followers (`true`), or back to their client (`false`), whatever
-    /// steps they have. Default: a message with a further step goes to the followers, any other one to its
-    /// client.
+    /// Sets whether messages are published to the component's followers (`true`) or to their client (`false`),
+    /// whatever steps they have.
     ///
-    /// With `true`, the result of a last step goes to its client all the same if that client takes its answers
-    /// from this component over a link.
+    /// Default: a message with a further step is published to the followers, any other message to its client.
+    ///
+    /// With `true`, the result of a last step is still sent to its client if that client receives its answers from
+    /// this component over a link.
     #[must_use]
     pub fn pipelined(mut self, pipelined: bool) -> Self {
         self.pipelined = Some(pipelined);
@@ -118,7 +132,7 @@ impl<S: Shape> PubService<S> {
         self
     }
 
-    /// How long, and how many, messages wait for somebody to ask for their topic.
+    /// Sets the bounds of publications that are kept until their topic has a subscriber.
     #[must_use]
     pub fn pending_limits(mut self, limits: PendingLimits) -> Self {
         self.pending_limits = limits;
@@ -253,7 +267,7 @@ impl<S: Shape> Outbound for PubService<S> {
         if publisher.pending.next_expiry().is_some() {
             stop.set_incomplete();
         }
-        // What a peer has not acknowledged by then, its session says when it is closed.
+        // The close of a session reports what its peer has not acknowledged by then.
         let _ = tokio::time::timeout(stop.flush_time(), shared.links.delivered()).await;
         publisher.publish.close(stop.flush_time()).await;
         Ok(())
@@ -288,7 +302,7 @@ fn split_weight(message: &Message, made: &mut Vec<Message>) {
     }
 }
 
-/// What is followed from now on, where links are served.
+/// Waits for the next event of links; for ever if links are served by another part.
 async fn next(followed: &mut Option<mpsc::UnboundedReceiver<StreamNews>>) -> Option<StreamNews> {
     match followed {
         Some(followed) => followed.recv().await,
@@ -302,7 +316,7 @@ const LAST_SUBSCRIPTIONS_TIMEOUT: Duration = Duration::from_secs(1);
 /// The outcome of the fast path for a message.
 enum DirectSend {
     Sent,
-    /// There is no room for it.
+    /// The socket has no capacity for it.
     Full(Bytes, Bytes),
     /// The topic needs the general path.
     Other(ByteString, Message),
@@ -315,11 +329,11 @@ struct DirectTopic {
     over_socket: bool,
 }
 
-/// Messages for a next step that no component has ever followed for.
+/// Counts messages for a further step while no component has ever followed.
 #[derive(Debug, Default)]
 struct UnfollowedMessages {
     messages: usize,
-    /// When to warn of it; `None`: there are none, or it is done.
+    /// When to log a warning; `None` if there are no messages, or it was logged.
     warning: Option<Instant>,
 }
 
@@ -338,7 +352,7 @@ impl UnfollowedMessages {
         self.warning
     }
 
-    /// How many messages wait, once, if it is time to warn of it.
+    /// Returns the number of messages once, when the warning is due.
     fn take_warning(&mut self, now: Instant) -> Option<usize> {
         self.warning.take_if(|due| *due <= now)?;
         Some(self.messages)
@@ -346,9 +360,9 @@ impl UnfollowedMessages {
 }
 
 struct Publisher<S> {
-    /// Whether links are served here.
+    /// Whether this part publishes over links.
     links: bool,
-    /// What goes over links, all at once.
+    /// The deliveries of the current turn over links.
     linked: Vec<Delivery>,
     /// The topic of the last message, if the next message to it may use the fast path. Reset whenever subscriptions
     /// or pending publications change.
@@ -449,8 +463,8 @@ impl<S: Shape> Publisher<S> {
         }
     }
 
-    /// Whether messages under the topic go over links: to its followers, or to the client that it is of, if that
-    /// is not subscribed to it.
+    /// Returns whether messages under `topic` are sent over links: to its followers, or to the client with this id
+    /// unless it has subscribed at the PUB socket.
     fn is_followed(&self, topic: &str) -> bool {
         let links = &self.shared.links;
         self.links
@@ -458,12 +472,12 @@ impl<S: Shape> Publisher<S> {
                 || !self.publish.is_subscribed(topic.as_bytes()) && links.is_caller(topic))
     }
 
-    /// Gives what has come together to those who have links, and waits for room with them.
+    /// Sends the collected deliveries over links, and waits until subscribers have capacity: backpressure.
     async fn deliver(&mut self) {
         while !self.linked.is_empty() {
             self.shared.links.publish(&mut self.linked);
-            // Those that are left lost their subscriber. Messages that are dropped for them may have to be
-            // answered, over links again.
+            // The remaining deliveries have lost their subscriber. Keeping them may drop other publications, whose
+            // errors are sent over links again; hence the loop.
             for Delivery { topic, group } in std::mem::take(&mut self.linked) {
                 self.direct_topic = None;
                 for frame in group.frames() {
@@ -474,7 +488,7 @@ impl<S: Shape> Publisher<S> {
         }
     }
 
-    /// Somebody follows something from now on: sends what waited for that.
+    /// Handles a new subscription over a link: publishes the pending publications of its topics.
     async fn follow(&mut self, following: &Following) -> Result<(), SocketClosed> {
         self.direct_topic = None;
         let mut released = Vec::new();
@@ -494,8 +508,10 @@ impl<S: Shape> Publisher<S> {
         Ok(())
     }
 
-    /// Takes what waits for a component that comes next, and is for a client that takes its answers here: it
-    /// came before the client, which has come anew after this component was restarted.
+    /// Releases pending publications to followers that are results of a last step, for a client that has just
+    /// connected to receive its answers here.
+    ///
+    /// After a restart of this component, results can arrive before their client has reconnected.
     fn release_answers(&mut self, client: &Following, released: &mut Vec<(ByteString, Bytes)>) {
         if self.pipelined == Some(false) {
             return;
@@ -562,13 +578,13 @@ impl<S: Shape> Publisher<S> {
             .unwrap_or_else(|| self.last_step_to_followers || message.has_next_step())
     }
 
-    /// Whether the client of a message can be answered here: it takes its answers here, or calls here.
+    /// Returns whether the client of a message receives answers from this component, over a link or at the PUB socket.
     fn can_answer(&self, message: &Message) -> bool {
         let client = message.client();
         self.is_followed(client) || self.publish.is_subscribed(client.as_bytes())
     }
 
-    /// Whether a client takes the answer to a message from this component over a link.
+    /// Returns whether the client of a message receives answers from this component over a link.
     fn has_client(&self, message: &Message) -> bool {
         self.links && self.shared.links.has_client(message.client())
     }
@@ -576,7 +592,7 @@ impl<S: Shape> Publisher<S> {
     fn default_topic(&self, mut message: Message) -> (ByteString, Message) {
         let goes_on = self.may_have_followers(&message)
             && if message.has_next_step() {
-                // The next step has nothing to do with an error, or with an end.
+                // An error or end has no use for the next step, and is sent to the client if it can be reached here.
                 self.was_followed || !message.is_done() || !self.can_answer(&message)
             } else {
                 !self.has_client(&message)
@@ -589,7 +605,7 @@ impl<S: Shape> Publisher<S> {
         }
     }
 
-    /// The topic of a message that is for its client.
+    /// Returns the topic of a message to its client.
     fn client_topic(&self, message: &Message) -> ByteString {
         match &self.direct_topic {
             Some(direct) if message.is_of(&direct.topic) => direct.topic.clone(),
@@ -699,8 +715,8 @@ impl<S: Shape> Publisher<S> {
         self.publish.send(topic.into_bytes(), frame).await
     }
 
-    /// Whether publications under `topic` leave by the PUB socket. Answers to a client with a link do not, since
-    /// a subscriber to everything would read them.
+    /// Returns whether publications under `topic` are sent at the PUB socket. Answers to a client with a link are not,
+    /// since a subscriber to all topics would receive them.
     fn may_leave_by_socket(&self, topic: &str) -> bool {
         self.publish.is_subscribed(topic.as_bytes())
             && !(self.links && self.shared.links.has_client(topic))
@@ -815,8 +831,8 @@ impl<S: Shape> Publisher<S> {
     /// Drops publications without a subscriber. The callers of those for a further step receive an error.
     fn drop_pending(&mut self, mut dropped: Vec<Publication>) {
         let (mut lost, mut unfollowed) = (0, 0);
-        // An answer may have to wait for its client, and others may be dropped for it, which are not answered:
-        // so this has an end.
+        // An error may have to be kept for its client, and other publications dropped for it. Errors are not answered
+        // when they are dropped, so the loop ends.
         while let Some((topic, frame)) = dropped.pop() {
             let Some((client, frame)) = self.answer_unfollowed(&topic, frame) else {
                 lost += 1;
@@ -852,7 +868,7 @@ impl<S: Shape> Publisher<S> {
         }
     }
 
-    /// Drops messages of a subscriber that is gone.
+    /// Drops the backlog of a subscriber that was disconnected.
     fn undelivered(&mut self, deliveries: Vec<Delivery>) {
         let mut dropped = Vec::new();
         for Delivery { topic, group } in deliveries {
@@ -861,13 +877,13 @@ impl<S: Shape> Publisher<S> {
                 dropped.extend(frames.map(|frame| (topic.clone(), frame)));
             }
         }
-        // They are taken from the end.
+        // `drop_pending` pops them from the end.
         dropped.reverse();
         self.drop_pending(dropped);
     }
 
-    /// The answer to the client of a message that no component follows for, and its topic. `None` if the message
-    /// was for its client.
+    /// Returns the error for the client of a message that no component follows for, with its topic. `None` if the
+    /// message was published to its client.
     fn answer_unfollowed(&self, topic: &str, frame: Bytes) -> Option<Publication> {
         let mut message = Message::read(frame)?;
         let client = message.client_topic();
@@ -879,7 +895,7 @@ impl<S: Shape> Publisher<S> {
         }
         let was_at = message.stage().saturating_sub(1);
         if *topic == *self.name && !has_next_step(message.function(), was_at) {
-            // The result of the last step, of a component that others might have followed.
+            // The result of a last step, which is for the client if there is no follower.
             message.set_stage(was_at);
             return Some((client, message.into_frame()));
         }

@@ -1,4 +1,4 @@
-//! PULL: messages of whoever pushes.
+//! PULL parts: receive messages from peers that do not wait for an answer.
 
 use super::context::PartContext;
 use super::intake::{MessageIds, ReceiveLoop, passes_on};
@@ -10,11 +10,12 @@ use crate::part::{
 };
 use crate::socket::{Pull, SocketClosed};
 
-/// Takes messages from all who connect and push to it. Announced as `pull_address`. Beside a
-/// [`PubService`](crate::parts::PubService) and a [`CacheService`](crate::parts::CacheService), clients of
-/// ours make their calls over links instead.
+/// An inbound part that binds a PULL socket and receives messages of clients. Announced as `pull_address`.
 ///
-/// Each message gets an id in `cache` where that is empty.
+/// In a component with a [`PubService`](crate::parts::PubService) and a
+/// [`CacheService`](crate::parts::CacheService), palm clients call over links instead.
+///
+/// A message with an empty `cache` field is assigned an id.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -78,7 +79,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
         setup
             .bind_legacy("pull_address", &self.address, pull.peers())
             .await?;
-        // Of several such parts the first one counts.
+        // The first of several such parts counts.
         let _ = setup.shared.callers.set(pull.peers());
         let linked = setup.shared.links.take_inputs();
         let shared = setup.shared.clone();
@@ -102,7 +103,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
     }
 }
 
-/// Takes messages from a peer that it connects to: a worker's tasks, as its master pushes them.
+/// An inbound part that receives messages from the peer that it connects to, such as tasks of a legacy master.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -115,8 +116,8 @@ impl<H: InboundHooks> Inbound for PullService<H> {
 /// first.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
 /// let first = first.spawn().await?;
 ///
-/// // What it pushes is shared among all who pull.
-/// let pushes = first.address("push_address").expect("it was announced");
+/// // Its messages are shared among all peers that pull.
+/// let pushes = first.address("push_address").expect("the part announces it");
 /// let mut second = ServerTemplate::new("second");
 /// second.register_inbound(PullConnection::connect(pushes), "Pull").route("Pub");
 /// second.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
@@ -135,7 +136,7 @@ pub struct PullConnection<H = NoHooks> {
 }
 
 impl PullConnection {
-    /// Connects to `address`. Each message gets an id in `cache` where that is empty.
+    /// Connects to `address`. A message with an empty `cache` field is assigned an id.
     pub fn connect(address: impl IntoAddress) -> Self {
         Self {
             endpoint: Endpoint::Static(address.into_address()),
@@ -156,7 +157,7 @@ impl PullConnection {
 }
 
 impl<H> PullConnection<H> {
-    /// Whether it takes a master's tasks. Then the master is what its component follows.
+    /// Returns whether it receives the tasks of a master, which is then the component's upstream.
     fn is_worker(&self) -> bool {
         self.ids == MessageIds::Unchanged
     }

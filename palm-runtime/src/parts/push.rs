@@ -1,4 +1,4 @@
-//! PUSH: each message to one of the peers in turn.
+//! PUSH parts: send each message to one of the connected peers in turn.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::metrics::PartCounters;
 use crate::part::{BATCH, Binding, Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Push, SocketClosed};
 
-/// Gives each message to one of the peers that connect to it, in turn. Announced as `push_address`.
+/// An outbound part that binds a PUSH socket, and sends each message to one of its peers in turn. Announced as
+/// `push_address`.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -69,7 +70,7 @@ impl Outbound for PushService {
     }
 }
 
-/// Gives each message to the peer that it connects to: a worker's results, as its master pulls them.
+/// An outbound part that sends each message to the peer that it connects to, such as results to a legacy master.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -82,7 +83,7 @@ impl Outbound for PushService {
 /// last.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
 /// let last = last.spawn().await?;
 ///
-/// let pulls = last.address("pull_address").expect("it was announced");
+/// let pulls = last.address("pull_address").expect("the part announces it");
 /// let mut first = ServerTemplate::new("first");
 /// first.register_inbound(RepService::bind("tcp://127.0.0.1:0"), "Rep").route("Push");
 /// first.register_outbound(PushConnection::connect(pulls), "Push");
@@ -126,7 +127,7 @@ impl Outbound for PushConnection {
         let opened = self.opened.expect("a part is opened before it runs");
         let stop = inlet.stop.clone();
         let address = tokio::select! {
-            // Without an address nothing was pulled either, so nothing is left to push.
+            // Before the address is known no task was received, so there is no result.
             () = stop.stopped() => return Ok(()),
             address = self.endpoint.locate() => address?,
         };
@@ -139,7 +140,7 @@ impl Outbound for PushConnection {
     }
 }
 
-/// Pushes until the inlet has run dry.
+/// Pushes messages until the inlet is closed and empty.
 async fn push_all(
     inlet: &mut Inlet,
     push: &Push,

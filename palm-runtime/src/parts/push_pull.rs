@@ -1,4 +1,4 @@
-//! A pair of PUSH and PULL: tasks go out and results come back in one part.
+//! [`PushPullService`]: sends tasks to workers and receives their results in one part.
 
 use tokio::sync::mpsc;
 
@@ -11,12 +11,13 @@ use crate::link::accept::Incoming;
 use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Pull, Push};
 
-/// Gives each message to one of the workers that connect, takes their results, and sends these on along
-/// its route; an inbound part that is registered with `block` gets the result as its answer. Announced as
-/// `worker_push_address` and `worker_pull_address`, where workers look. Next to a
-/// [`CacheService`](crate::parts::CacheService), workers get their tasks over links instead.
+/// An outbound part that assigns each message to a worker, receives the result, and sends it along its route.
 ///
-/// With it a REQ peer or an HTTP client can call workers without a client of ours:
+/// An inbound part that is registered with `block` receives the result as its answer. The sockets are announced as
+/// `worker_push_address` and `worker_pull_address`. In a component with a
+/// [`CacheService`](crate::parts::CacheService), workers receive their tasks over links instead.
+///
+/// A REQ peer or an HTTP client can call workers through it, without a palm client:
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,13 +48,13 @@ use crate::socket::{Pull, Push};
 /// server.register_outbound(workers, "Workers");
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
 /// let server = server.spawn().await?;
-/// let address = |key| server.address(key).expect("it was announced");
+/// let address = |key| server.address(key).expect("the part announces it");
 ///
-/// // A worker, whose `Shout` answers in capitals.
+/// // A worker, whose `Shout` replies in capitals.
 /// let tasks = PullConnection::connect(address("worker_push_address"));
 /// let results = PushConnection::connect(address("worker_pull_address"));
 /// let mut worker = ServerTemplate::new("worker");
-/// worker.register_inbound(tasks, "Tasks").route("Shout");
+/// worker.register_inbound(tasks, "TaskPusher").route("Shout");
 /// worker.register_outbound(Handler::new(Shout), "Shout").route("Results");
 /// worker.register_outbound(results, "Results");
 /// let worker = worker.spawn().await?;
@@ -74,19 +75,19 @@ pub struct PushPullService {
     opened: Option<OpenPushPull>,
 }
 
-/// The sockets, and what comes over links.
+/// The sockets and links of an open part.
 #[derive(Debug)]
 struct OpenPushPull {
     push: Push,
     pull: Pull,
-    /// Whether tasks go over links as well.
+    /// Whether tasks are also sent over links.
     is_linked: bool,
     linked: Option<mpsc::UnboundedReceiver<Incoming>>,
     opened: PartContext,
 }
 
 impl PushPullService {
-    /// Binds `push_address`, where tasks go out, and `pull_address`, where results come in.
+    /// Binds `push_address`, where tasks are sent, and `pull_address`, where results are received.
     pub fn bind(push_address: impl IntoAddress, pull_address: impl IntoAddress) -> Self {
         Self {
             push_address: LegacyAddress::given(push_address.into_address()),
@@ -118,7 +119,7 @@ impl Outbound for PushPullService {
             .bind_legacy("worker_pull_address", &self.pull_address, pull.peers())
             .await?;
         setup.shared.outstanding.open();
-        // Of several such parts the first one counts.
+        // The first of several such parts counts.
         let _ = setup.shared.workers.set(push.peers());
         let links = &setup.shared.links;
         self.opened = Some(OpenPushPull {

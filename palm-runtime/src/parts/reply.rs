@@ -1,4 +1,4 @@
-//! REP: messages of peers that wait for an answer.
+//! REP parts: receive messages from peers that wait for an answer.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use crate::failure::BoxError;
 use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, Reply, Responder, SocketClosed};
 
-/// Takes messages from REQ peers and answers each: with the outbound part's answer where it is
-/// registered with `block`, with `1` otherwise, with `0` where there is none in time. Announced as
-/// `rep_address`.
+/// An inbound part that receives messages from REQ peers and answers each. Announced as `rep_address`.
+///
+/// If the part is registered with `block`, the answer is that of the outbound part, or `0` if there is none in time.
+/// Otherwise it is `1`, at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> palm::Result<()> {
-/// /// Says what it was given, loudly.
+/// /// Answers in capitals.
 /// struct Shout;
 ///
 /// impl OutboundHooks for Shout {
@@ -47,11 +48,11 @@ use crate::socket::{Frames, Reply, Responder, SocketClosed};
 /// server.register_outbound(Handler::new(Shout), "Shout");
 /// let server = server.spawn().await?;
 ///
-/// let at = server.address("rep_address").expect("it was announced").parse().expect("it is one");
-/// let request = Request::connect(&at, &SocketOptions::default()).await.expect("it connects");
+/// let at = server.address("rep_address").expect("the part announces it").parse().expect("an address");
+/// let request = Request::connect(&at, &SocketOptions::default()).await.expect("connects");
 /// let question = Message::new("server.shout", "hello").encode();
-/// let answer = request.request(question, Duration::from_secs(10)).await.expect("it answers");
-/// assert_eq!(Message::decode(answer).expect("it is one").payload(), "HELLO");
+/// let answer = request.request(question, Duration::from_secs(10)).await.expect("an answer");
+/// assert_eq!(Message::decode(answer).expect("a message").payload(), "HELLO");
 /// server.shutdown().await?;
 /// # Ok(())
 /// # }
@@ -77,11 +78,12 @@ impl RepService {
 }
 
 impl<H> RepService<H> {
-    /// How long a request may wait for its answer once it has been taken; then its peer gets `0`.
-    /// Default: 60 s. A result that comes later goes on along its route, and is nobody's answer.
+    /// Sets how long a request may wait for its answer after it was received. Default: 60 s.
     ///
-    /// Hooks that scatter take one request at a time: one without an answer holds up the others for as
-    /// long, and of its messages those are not sent that the hook has not given on by then.
+    /// Then its peer receives `0`. A later result is sent along its route, but is not an answer any more.
+    ///
+    /// With the hook `scatter`, requests are handled one at a time. A request without an answer delays the others until
+    /// the timeout, which also ends its hook.
     #[must_use]
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
@@ -118,8 +120,9 @@ impl<H: InboundHooks> Inbound for RepService<H> {
     }
 }
 
-/// Takes messages from the one peer that it connects to, and answers each as a [`RepService`] does: the
-/// peer is a REQ socket that binds, or the DEALER side of a broker.
+/// An inbound part that connects to one peer, and receives and answers its messages as a [`RepService`] does.
+///
+/// The peer is a REQ socket that binds, or the DEALER side of a broker.
 ///
 /// ```no_run
 /// # use palm::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
@@ -152,11 +155,12 @@ impl RepConnection {
 }
 
 impl<H> RepConnection<H> {
-    /// How long a request may wait for its answer once it has been taken; then its peer gets `0`.
-    /// Default: 60 s. A result that comes later goes on along its route, and is nobody's answer.
+    /// Sets how long a request may wait for its answer after it was received. Default: 60 s.
     ///
-    /// Hooks that scatter take one request at a time: one without an answer holds up the others for as
-    /// long, and of its messages those are not sent that the hook has not given on by then.
+    /// Then its peer receives `0`. A later result is sent along its route, but is not an answer any more.
+    ///
+    /// With the hook `scatter`, requests are handled one at a time. A request without an answer delays the others until
+    /// the timeout, which also ends its hook.
     #[must_use]
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;

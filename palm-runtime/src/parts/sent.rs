@@ -1,8 +1,9 @@
-//! Messages that went out to a subscriber that had already left. No I/O, time is an argument.
+//! The resend buffer: answers that went only to a stale subscription, and are sent again to the new one.
 //!
-//! An answer that was in doubt, see `doubt`, and that only connections got that are gone by now, is
-//! meant for a subscription that its client had connected for before it was published. (An answer that
-//! is older than the connection was for an earlier call, so it is never sent twice.)
+//! Covers the case that `doubt` gives up on. An answer that was withheld and then published to connections that have
+//! closed since is meant for a subscription whose client had connected before the answer was published. An answer
+//! that is older than the connection belongs to an earlier call, so no answer is sent twice. No I/O; time is an
+//! argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ struct SentAnswer {
     recipients: SmallVec<[u64; 2]>,
 }
 
-/// The messages that went out in doubt lately, to subscribers of exactly their topic.
+/// Recent answers that were withheld and then published, each with its recipients.
 #[derive(Debug, Default)]
 pub(super) struct ResendBuffer {
     messages: VecDeque<SentAnswer>,
@@ -59,8 +60,8 @@ impl ResendBuffer {
         }
     }
 
-    /// Takes the messages of `topic` that nobody got, and that are meant for `subscriber`, the only one
-    /// there is now.
+    /// Removes and returns the answers of `topic` that are meant for `subscriber`, the only current one, and were
+    /// not sent to it.
     pub(super) fn missed(&mut self, topic: &[u8], subscriber: Subscriber) -> Vec<Bytes> {
         let mut missed = Vec::new();
         self.messages.retain(|sent| {

@@ -1,4 +1,7 @@
-//! SUB: messages that another component publishes under one topic.
+//! [`SubConnection`]: receives the messages that another component publishes under one topic.
+//!
+//! Over a link if the publisher offers one ([`LinkTopicSource`]), otherwise at its PUB socket
+//! ([`SocketTopicSource`]). Cancellations are published by the same component and received here as well.
 
 use std::sync::Arc;
 
@@ -21,10 +24,9 @@ use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe};
 
-/// Takes the messages that a component publishes under the topic `previous`, and no other that
-/// begins with it.
+/// An inbound part that receives the messages that a component publishes under exactly the topic `previous`.
 ///
-/// Each message gets an id in `cache` where that is empty.
+/// A message with an empty `cache` field is assigned an id.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -37,8 +39,8 @@ use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe}
 /// first.register_outbound(PubService::bind("tcp://127.0.0.1:0").pipelined(true), "Pub");
 /// let first = first.spawn().await?;
 ///
-/// // A pipelined publisher's topic is its component's name.
-/// let publishes = first.address("pub_address").expect("it was announced");
+/// // A pipelined component publishes under its name.
+/// let publishes = first.address("pub_address").expect("the part announces it");
 /// let mut second = ServerTemplate::new("second");
 /// second.register_inbound(SubConnection::connect(publishes, "first"), "Sub").route("Push");
 /// second.register_outbound(PushService::bind("tcp://127.0.0.1:0"), "Push");
@@ -51,9 +53,9 @@ use crate::socket::{Address, AddressError, Publication, SocketClosed, Subscribe}
 #[derive(Debug)]
 pub struct SubConnection<H = NoHooks> {
     endpoint: Endpoint,
-    /// The topic; `None` for the name that is told where the address is.
+    /// The topic; `None` for the name of the component that is discovered.
     previous: Option<String>,
-    /// The key under which peers are told where it is connected.
+    /// The cache key under which the address of the publisher is announced.
     key: Option<String>,
     hooks: H,
     opened: Option<(PartContext, Arc<ComponentStore>)>,
@@ -84,7 +86,7 @@ impl SubConnection {
 }
 
 impl<H> SubConnection<H> {
-    /// Tells peers, under `key`, where it is connected, as soon as it is.
+    /// Announces the address of the publisher under `key` once it is known.
     pub(crate) fn announced(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
@@ -103,7 +105,7 @@ impl<H> SubConnection<H> {
 }
 
 impl<H: InboundHooks> SubConnection<H> {
-    /// Takes the messages over a link.
+    /// Receives the messages over a link.
     async fn run_linked(self, directory: Arc<Directory>, outlet: Outlet) -> Result<(), BoxError> {
         let (opened, store) = self.opened.expect("a part is opened before it runs");
         let topic = match self.previous {
@@ -124,7 +126,7 @@ impl<H: InboundHooks> SubConnection<H> {
         let own = store.get("db_address").await.ok().flatten();
         let own = own.and_then(|own| String::from_utf8(own.into()).ok());
         let introduction = Introduction {
-            // So that clients find it, if it is the last one of their steps.
+            // Clients look for it here, if this component runs the last of their steps.
             db_address: own.unwrap_or_default(),
             ..Introduction::following(SUBSCRIBER, name, following)
         };
@@ -162,7 +164,7 @@ impl<H: InboundHooks> SubConnection<H> {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            // In this task, so that messages go on without waking another one.
+            // Driven in this task, so that messages wake no other one.
             ended = link.drive() => ended?,
             ended = receive_loop.run(&mut source) => ended?,
             () = in_place => {}
@@ -173,10 +175,10 @@ impl<H: InboundHooks> SubConnection<H> {
     }
 }
 
-/// Where a link is offered, as soon as that is known. Cancel safe.
+/// Waits until the publisher answers, and returns it if it offers a link. Cancel safe.
 async fn offering(endpoint: &Endpoint) -> Option<Arc<Directory>> {
     let Endpoint::Discovered(directory, _) = endpoint else {
-        // Who gives the address of a socket wants that.
+        // The user has configured the address of a socket.
         return None;
     };
     let is_offered = directory.serves_role(SUBSCRIBER, "pub_address").await;
@@ -247,8 +249,8 @@ impl MessageSource for LinkTopicSource {
 
     async fn drain_peers(&mut self) {
         self.link.drain();
-        // On a line that is down just now, too: what was taken and not acknowledged would go to who comes next
-        // as well.
+        // Also while the connection is broken: messages that were received and not acknowledged would be delivered to
+        // the next subscriber as well.
         self.link.finished().await;
     }
 }
@@ -350,7 +352,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
 struct SocketTopicSource {
     subscribe: Subscribe,
     topic: String,
-    /// What the publisher says of the subscription.
+    /// The publisher's answer to the `ready` subscription.
     ready: watch::Sender<Option<Readiness>>,
     shared: Arc<ComponentState>,
     publications: Vec<Publication>,

@@ -1,8 +1,10 @@
-//! A worker's two sides towards its master: tasks come in and results go out, over a link if the master
-//! offers one, and over PULL and PUSH otherwise.
+//! The two parts of a worker that exchange tasks and results with its master.
 //!
-//! A worker that stops returns the tasks that it has not begun at once, so that other workers run them. Those
-//! that run have until the drain limit, and are returned then.
+//! [`TaskConnection`] finds out whether the master offers links, and decides the [`WorkerTransport`] for both parts:
+//! one link, or the PULL and PUSH sockets of a legacy master. [`ResultConnection`] waits for this decision.
+//!
+//! A worker that stops returns the tasks that it has not begun at once, so that other workers run them. Running tasks
+//! have until the drain limit, and are returned then.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,24 +27,24 @@ use crate::message::Message;
 use crate::message::proto::Descriptor;
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
 
-/// How a worker and its master exchange tasks and results.
+/// The way in which a worker and its master exchange tasks and results.
 #[derive(Debug, Clone)]
 enum WorkerTransport {
     Sockets,
     Link(Arc<Link>),
 }
 
-/// What a worker wants of its link.
+/// The options of a worker's link.
 #[derive(Debug, Clone)]
 pub(crate) struct TaskOptions {
     pub(crate) link: LinkOptions,
-    /// Whether there may be one at all: not where the addresses of the sockets are given.
+    /// Whether a link may be used: not if the user has configured addresses of sockets.
     pub(crate) may_link: bool,
     pub(crate) concurrency: usize,
     pub(crate) prefetch: Prefetch,
 }
 
-/// Takes tasks, once it is known how.
+/// The inbound part of a worker, which receives tasks.
 #[derive(Debug)]
 pub(crate) struct TaskConnection {
     directory: Arc<Directory>,
@@ -52,7 +54,7 @@ pub(crate) struct TaskConnection {
     opened: Option<(PartContext, Arc<ComponentStore>)>,
 }
 
-/// Gives results in the way in which tasks come.
+/// The outbound part of a worker, which sends results over the transport of the tasks.
 #[derive(Debug)]
 pub(crate) struct ResultConnection {
     sockets: PushConnection,
@@ -60,7 +62,7 @@ pub(crate) struct ResultConnection {
     opened: Option<PartContext>,
 }
 
-/// Both sides of a worker whose master has this cache service; `sockets` are for a master of old.
+/// Returns both parts of a worker whose master has this cache service; `sockets` are for a legacy master.
 pub(crate) fn to_master(
     directory: &Arc<Directory>,
     sockets: (PullConnection, PushConnection),
@@ -83,7 +85,7 @@ pub(crate) fn to_master(
 }
 
 impl TaskConnection {
-    /// Whether the master offers a link, as soon as one answers. Cancel safe.
+    /// Waits until a master answers, and returns whether it offers a link. Cancel safe.
     async fn may_link(&self) -> bool {
         let TaskOptions { link, may_link, .. } = &self.options;
         link.enabled
@@ -176,7 +178,7 @@ impl Inbound for TaskConnection {
             }
         };
         tokio::select! {
-            // In this task, so that tasks go on without waking another one.
+            // Driven in this task, so that tasks wake no other one.
             ended = link.drive() => ended?,
             () = lent => {}
             () = connected => {}
@@ -238,7 +240,7 @@ impl TaskForwarder<'_> {
                         self.batch.push(Envelope::new(message, IN_ORDER, since));
                     }
                     Err(error) => {
-                        // No worker can run it.
+                        // No other worker could decode it either.
                         task.finish();
                         counters.count_error();
                         let cause = chain(&error);
@@ -272,7 +274,7 @@ impl Outbound for ResultConnection {
         let link = match transport {
             Ok(Some(WorkerTransport::Link(link))) => link,
             Ok(_) => return self.sockets.run(inlet, outlet).await,
-            // The component has stopped before its master was found.
+            // The component stopped before its master was found.
             Err(_) => return Ok(()),
         };
         let opened = self.opened.expect("a part is opened before it runs");
@@ -308,7 +310,7 @@ impl Outbound for ResultConnection {
         };
         tokio::select! {
             () = deliver => {}
-            // Once tasks do not come any more.
+            // Drives the link after the inbound part has ended.
             ended = link.drive() => ended?,
         }
         link.close().await;

@@ -1,4 +1,17 @@
-//! A master's two sides towards its workers: tasks go out, results come in.
+//! The parts of a master that exchange tasks and results with workers.
+//!
+//! [`WorkerPushService`] assigns tasks to workers, [`WorkerPullService`] receives their results. Workers with a link
+//! receive tasks from `link::dispatch`, which schedules them by load and redelivers the tasks of lost workers. Legacy
+//! workers share one PUSH socket, which knows neither their load nor what became of their tasks, so this module
+//!
+//! - counts their tasks in [`InFlightTasks`], so that a component that stops can wait for their results;
+//! - splits tasks between both kinds of workers in [`LegacyWorkers`]: least-loaded, with at most
+//!   [`MAX_TASKS_PER_LEGACY_WORKER`] tasks for each legacy worker while others have links;
+//! - pushes a task again if it has no result within `ack_wait` (`pushed`), where that is set.
+//!
+//! [`TaskPusher::push_all`] runs until its inlet is empty. Each round receives tasks, and [`TaskPusher::assign`] then
+//! finds a worker for each; a task that no worker has capacity for waits in
+//! [`TaskPusher::wait_for_worker`] until a worker does, the links change, or the task's deadline passes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,18 +44,16 @@ use crate::part::{
 };
 use crate::socket::{Pull, Push, SocketClosed, TrySendError};
 
-/// Gives each task to one of the workers that connect to it, in turn. Announced as
-/// `worker_push_address`.
+/// An outbound part that assigns each task to a worker. Announced as `worker_push_address`.
 ///
-/// Workers that have a link with the component get their tasks over that, see
-/// [`LinkOptions`](crate::LinkOptions): the least-loaded one that has the function receives the next task, and
-/// the tasks of one that is lost are redelivered. It needs a [`WorkerPullService`] and a
-/// [`CacheService`](crate::parts::CacheService) beside it.
+/// Workers with a link receive their tasks over it, see [`LinkOptions`](crate::LinkOptions): the least-loaded worker
+/// that has the function receives the next task, and the tasks of a lost worker are redelivered. Legacy workers
+/// connect to the PUSH socket. The component also needs a [`WorkerPullService`] and a
+/// [`CacheService`](crate::parts::CacheService).
 ///
-/// A message that is not a task goes on to where results go: the error of an earlier step, or the rest of a
-/// completion weight. That is the part's route, or if it has none the route of the component's
-/// [`WorkerPullService`]. Tasks that no worker can do go there as well, with an error, unless there is a route
-/// for failures.
+/// A message that is not a task, such as the error of an earlier step or a remaining completion weight, is sent where
+/// results are sent: along the part's route, or if it has none the route of the component's [`WorkerPullService`].
+/// Tasks that no worker can run are sent there with an error, unless the part has a route for failures.
 ///
 /// ```
 /// use palm::ServerTemplate;
@@ -100,7 +111,7 @@ impl Outbound for WorkerPushService {
             .bind_legacy("worker_push_address", &self.address, push.peers())
             .await?;
         setup.shared.outstanding.open();
-        // Of several such parts the first one counts.
+        // The first of several such parts counts.
         let _ = setup.shared.workers.set(push.peers());
         self.opened = Some(OpenWorkerPush {
             is_linked: setup.shared.links.give_tasks(),
@@ -140,9 +151,9 @@ impl Outbound for WorkerPushService {
 #[derive(Debug)]
 pub(super) struct OpenWorkerPush {
     push: Push,
-    /// Whether tasks go over links as well.
+    /// Whether tasks are also sent over links.
     is_linked: bool,
-    /// The component's.
+    /// The component's name.
     name: String,
     shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
@@ -157,9 +168,9 @@ type TaskBacklog = VecDeque<(Flow, Group)>;
 /// Assigns tasks to workers.
 pub(super) struct TaskPusher<'a> {
     pub(super) push: &'a Push,
-    /// Links with workers, where tasks go over those as well.
+    /// The links to workers, if tasks are also sent over links.
     pub(super) links: Option<&'a Links>,
-    /// The component's.
+    /// The component's name.
     pub(super) name: &'a str,
     pub(super) shared: &'a ComponentState,
     pub(super) counters: &'a PartCounters,
@@ -171,8 +182,9 @@ pub(super) struct TaskPusher<'a> {
 impl TaskPusher<'_> {
     /// Assigns tasks until the inlet is closed and empty and all tasks that were sent over links are done.
     ///
-    /// What is left at the drain limit, or when the component stops without a worker, is left to the clients,
-    /// which are told when their links close, and send it again.
+    /// A task that waits for a worker until its deadline is answered with an error. Tasks that remain at the drain
+    /// limit, or when the component stops without a worker, are sent again by the clients, whose links close without
+    /// `finished`.
     pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let stop = inlet.stop.clone();
         self.shared.unassigned.set_upstream(inlet.queue.gauge());
@@ -266,7 +278,7 @@ impl TaskPusher<'_> {
                 match (feedback, self.replies) {
                     (Some(feedback), Some(replies)) => replies.expect(&message, feedback),
                     (Some(feedback), None) => {
-                        // Nobody waits any more: the component stops.
+                        // The receiver is gone if the component stops.
                         let _ = feedback.send(Bytes::new());
                     }
                     (None, _) => {}
@@ -350,7 +362,7 @@ impl TaskPusher<'_> {
                         break;
                     }
                 }
-                // Each task goes to whom it suits best, and what waits here to whoever is first.
+                // Least-loaded scheduling between both kinds of workers, one task at a time.
                 Some(links) => {
                     let Some((flow, task)) = self.next(tasks) else {
                         continue;
@@ -431,7 +443,7 @@ impl TaskPusher<'_> {
         let waiting = tasks.iter().map(|(_, group)| group.len()).sum::<usize>();
         let _unplaced = is_alone.then(|| self.shared.unassigned.hold(waiting + 1));
         let task = if may_push { self.numbered(task) } else { task };
-        // Views of the same memory.
+        // Decoding copies nothing.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
         let late = async {
             match deadline {
@@ -487,7 +499,7 @@ impl TaskPusher<'_> {
         is_message
     }
 
-    /// A task with a number, where one that has no result for too long is pushed again.
+    /// Numbers a task if unacknowledged tasks are redelivered.
     fn numbered(&self, task: Bytes) -> Bytes {
         let Some(mut pushed) = self.shared.pushed() else {
             return task;
@@ -586,7 +598,7 @@ impl TaskPusher<'_> {
         self.fail_tasks(&mut tasks, &legacy).await;
     }
 
-    /// Answers a task that no worker gets.
+    /// Answers a task with an error instead of assigning it.
     async fn fail(&self, task: Bytes, failure: &CallFailure) {
         let Ok(message) = Message::decode(task) else {
             return;
@@ -619,7 +631,7 @@ fn next(tasks: &mut TaskBacklog, is_message: impl Fn(&Bytes) -> bool) -> Option<
     }
 }
 
-/// Workers that have no link, beside such as have one.
+/// The legacy workers, for scheduling between them and workers with links.
 #[derive(Debug, Default)]
 struct LegacyWorkers {
     /// The generation of the socket's peers when they were counted.
@@ -660,7 +672,8 @@ impl LegacyWorkers {
     }
 }
 
-/// Takes the results of workers, which connect to it and push. Announced as `worker_pull_address`.
+/// An inbound part that receives the results of workers over links, and of legacy workers at a PULL socket.
+/// Announced as `worker_pull_address`.
 ///
 /// An example is at [`WorkerPushService`].
 #[derive(Debug)]

@@ -62,7 +62,7 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), palm::BoxError> {
-/// // Requests are answered within the component, by `Shout`, in capitals.
+/// // RequestSource are answered within the component, by `Shout`, in capitals.
 /// let gateway = Gateway::new();
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(gateway.router(), "gateway_router").route("Shout");

@@ -61,7 +61,7 @@ struct Posted {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Requests that wait to be taken.
+/// RequestSource that wait to be taken.
 const INCOMING: usize = 1000;
 
 impl HttpService {
