@@ -11,8 +11,6 @@ compile_error!(
     "palm needs a ZeroMQ crate for its sockets: enable its feature `omq`, which is on by default, or `zeromq`"
 );
 
-mod budget;
-mod by_number;
 pub mod cache;
 mod cancel;
 mod client;
@@ -24,10 +22,6 @@ mod context;
 mod discovery;
 mod error;
 mod executor;
-mod failure;
-mod fair_queue;
-mod flow;
-mod function;
 #[cfg(feature = "http")]
 pub mod http;
 mod link;
@@ -37,17 +31,14 @@ pub mod logging;
 #[doc(hidden)]
 pub mod macro_support;
 mod memory;
-mod message;
 mod method;
 mod metrics;
 mod network;
 pub mod part;
 pub mod parts;
-mod payload;
 mod places;
 mod queue;
 mod registration;
-mod router;
 mod signals;
 pub mod socket;
 mod stop;
@@ -55,6 +46,10 @@ pub mod testing;
 mod together;
 mod wait_cause;
 mod watchdog;
+
+use palm_proto::{
+    budget, by_number, failure, fair_queue, flow, function, message, outcome, payload, router,
+};
 
 /// What the macros implement on a user's type, and the executor and the parts call.
 ///

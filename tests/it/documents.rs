@@ -23,16 +23,16 @@ const DOCUMENTS: [&str; 11] = [
     "proto/README.md",
 ];
 
-fn path(path: &str) -> PathBuf {
+pub(crate) fn path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// All files below `folder` whose names end with `.extension`.
-fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![path(folder)];
     while let Some(folder) = folders.pop() {
@@ -61,7 +61,7 @@ fn sources() -> Vec<PathBuf> {
 
 /// Fails with all that was found at once.
 #[track_caller]
-fn assert_none(found: &[String], what: &str) {
+pub(crate) fn assert_none(found: &[String], what: &str) {
     assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
 }
 

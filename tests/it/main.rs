@@ -37,6 +37,7 @@ mod http_slow_readers;
 mod http_strict;
 mod http_worker;
 mod job;
+mod layers;
 mod lifecycle;
 mod limits;
 mod link;

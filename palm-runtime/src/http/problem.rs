@@ -76,7 +76,7 @@ impl Problem {
             FailureKind::Unavailable | FailureKind::Cancelled => {
                 return Self::unavailable(error.message.clone()).remote(error);
             }
-            FailureKind::Failed | FailureKind::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.message.clone()).remote(error)
     }

@@ -4,15 +4,16 @@
 //! shape a stream, which yield messages into an [`Emit`]. [`State`] is the user's value, which gives `&self` to many
 //! calls at once and `&mut self` to one. Nothing here runs methods: that is the executor.
 
+mod blocking;
 mod emit;
 mod info;
-mod outcome;
 mod shape;
 mod state;
 
+pub use crate::outcome::{Emitted, IntoOutcome, Outcome};
+pub use blocking::blocking;
 pub(crate) use emit::EmitQueue;
 pub use emit::{Emit, IntoMessages, IntoPublication};
 pub use info::{FunctionInfo, Receiver, Results};
-pub use outcome::{Emitted, IntoOutcome, Outcome, blocking};
 pub use shape::{Plain, Shape};
 pub use state::{Shared, State};

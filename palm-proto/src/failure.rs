@@ -1,0 +1,210 @@
+//! How calls fail: the failure of a method, caught panics, and the text of an error with its causes.
+//!
+//! All layers use these. Errors of one operation are defined next to it.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+/// Any error, as methods may return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Why a call of a method came to no result.
+#[derive(Debug)]
+pub struct CallFailure {
+    kind: FailureKind,
+    source: BoxError,
+}
+
+/// In which way a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The method returned an error.
+    Failed,
+    /// The method panicked.
+    Panicked,
+    /// There is no such function here, or the message names none.
+    UnknownFunction,
+    /// The payload is not what the method takes.
+    Undecodable,
+    /// The caller gave up before the call was done, or the component stopped.
+    Cancelled,
+    /// The deadline passed before the call was done; a method that was not begun was not called.
+    DeadlineExceeded,
+    /// Nobody was there to do it until the deadline: a master had no worker.
+    Unavailable,
+}
+
+impl FailureKind {
+    #[doc(hidden)]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::UnknownFunction => "cannot be called",
+            Self::Undecodable => "got a payload that it cannot read",
+            Self::Cancelled => "was cancelled",
+            Self::DeadlineExceeded => "was not done in time",
+            Self::Unavailable => "is not available",
+        }
+    }
+}
+
+impl CallFailure {
+    #[doc(hidden)]
+    pub fn of(kind: FailureKind, source: BoxError) -> Self {
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn failed(source: BoxError) -> Self {
+        let kind = FailureKind::Failed;
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let kind = FailureKind::Panicked;
+        let source = panic_text(panic).into();
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn unknown(source: BoxError) -> Self {
+        let kind = FailureKind::UnknownFunction;
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn undecodable(expected: String, source: BoxError) -> Self {
+        let kind = FailureKind::Undecodable;
+        let source = CodecError::decode(expected, source).into();
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn unencodable(written: String, source: BoxError) -> Self {
+        let kind = FailureKind::Failed;
+        let source = CodecError::encode(written, source).into();
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn cancelled() -> Self {
+        let kind = FailureKind::Cancelled;
+        let source = "the component stopped".into();
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn given_up() -> Self {
+        let kind = FailureKind::Cancelled;
+        let source = "its caller has given up".into();
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn late() -> Self {
+        let kind = FailureKind::DeadlineExceeded;
+        let source = "its deadline has passed".into();
+        Self { kind, source }
+    }
+
+    /// It has run for as long as it may.
+    #[doc(hidden)]
+    pub fn overrun(max_runtime: Duration) -> Self {
+        let kind = FailureKind::DeadlineExceeded;
+        let source = format!("it ran for longer than the {max_runtime:?} that it may").into();
+        Self { kind, source }
+    }
+
+    #[doc(hidden)]
+    pub fn unavailable(source: BoxError) -> Self {
+        let kind = FailureKind::Unavailable;
+        Self { kind, source }
+    }
+
+    /// In which way it failed.
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// The error and all of its causes, from the outermost on, in one line.
+    #[doc(hidden)]
+    pub fn chain(&self) -> String {
+        // The error is the user's, and its `Display` may do anything.
+        std::panic::catch_unwind(AssertUnwindSafe(|| chain(&*self.source)))
+            .unwrap_or_else(|panic| format!("(its text panicked: {})", panic_text(&*panic)))
+    }
+}
+
+impl std::fmt::Display for CallFailure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.kind.describe())
+    }
+}
+
+impl std::error::Error for CallFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+/// Bytes that are no such value, or a value that cannot be bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+struct CodecError {
+    what: String,
+    source: BoxError,
+}
+
+impl CodecError {
+    fn decode(expected: String, source: BoxError) -> Self {
+        let what = format!("the payload is no `{expected}`");
+        Self { what, source }
+    }
+
+    fn encode(written: String, source: BoxError) -> Self {
+        let what = format!("the result, a `{written}`, cannot be written");
+        Self { what, source }
+    }
+}
+
+/// An error and all of its causes in one line, as logs want them.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Awaits a call and turns a panic in it into a failure.
+pub async fn catch_panic<T>(
+    future: impl Future<Output = T>,
+    failed: impl FnOnce(CallFailure) -> T,
+) -> T {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => failed(CallFailure::panicked(&*panic)),
+    }
+}
+
+/// Text of a panic's payload.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text: &dyn Display = if let Some(text) = panic.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        &"(a value that is no text)"
+    };
+    text.to_string()
+}

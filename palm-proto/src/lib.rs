@@ -1,0 +1,24 @@
+//! What palm decides without I/O: messages, functions, payloads, fairness, budgets, and the table of a router.
+//!
+//! Nothing here knows a socket, a runtime or a clock: bytes and times are arguments, so everything can be tested
+//! with paused time and without a network. `palm-runtime` runs it. Use it through the crate `palm`, which documents the
+//! types that programs need; the others change without notice.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// Programs name nothing in the modules with this attribute; their fields and methods have docs if a name is not enough.
+#[allow(missing_docs)]
+pub mod budget;
+#[allow(missing_docs)]
+pub mod by_number;
+pub mod failure;
+#[allow(missing_docs)]
+pub mod fair_queue;
+#[allow(missing_docs)]
+pub mod flow;
+pub mod function;
+pub mod message;
+pub mod outcome;
+pub mod payload;
+#[allow(missing_docs)]
+pub mod router;

@@ -1,0 +1,127 @@
+//! The extension `error` of a message: why its payload is no result.
+
+use prost::Message as _;
+
+use super::proto::{Error, Extensions, error::Kind};
+use crate::failure::{CallFailure, FailureKind};
+use crate::function::step_at;
+
+/// What went wrong in a component, as its caller gets it.
+///
+/// Part 2 of the wire contract, see `proto/README.md`. A component of old tells nothing of that kind;
+/// its failed functions answer the one byte `0`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{function}` {} in `{component}`: {message}", kind.describe())]
+#[non_exhaustive]
+pub struct RemoteError {
+    /// In which way it failed.
+    pub kind: FailureKind,
+    /// What the error says, with its causes.
+    pub message: String,
+    /// The name of the component where it happened.
+    pub component: String,
+    /// What was called there, as `server.function`.
+    pub function: String,
+    /// Which of the steps that was, from 0 on.
+    pub step: i64,
+}
+
+impl RemoteError {
+    /// The error among fields that a plain message does not know; what is none is left alone.
+    pub(super) fn of(unknown: &[u8], function: &str) -> Option<Self> {
+        if unknown.is_empty() {
+            return None;
+        }
+        let error = Extensions::decode(unknown).ok()?.error?;
+        Some(Self::from_extension(error, function))
+    }
+
+    /// The error of a message for `function`.
+    #[doc(hidden)]
+    pub fn from_extension(error: Error, function: &str) -> Self {
+        let function = match step_at(function, error.step) {
+            Ok(step) => format!("{}.{}", step.server, step.function),
+            Err(_) => function.to_owned(),
+        };
+        Self {
+            kind: match error.kind() {
+                Kind::Failed => FailureKind::Failed,
+                Kind::Panicked => FailureKind::Panicked,
+                Kind::UnknownFunction => FailureKind::UnknownFunction,
+                Kind::Undecodable => FailureKind::Undecodable,
+                Kind::Cancelled => FailureKind::Cancelled,
+                Kind::DeadlineExceeded => FailureKind::DeadlineExceeded,
+                Kind::Unavailable => FailureKind::Unavailable,
+            },
+            message: error.message,
+            component: error.component,
+            function,
+            step: error.step,
+        }
+    }
+}
+
+/// The extension field of a message whose call failed.
+pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u8> {
+    let kind = match failure.kind() {
+        FailureKind::Failed => Kind::Failed,
+        FailureKind::Panicked => Kind::Panicked,
+        FailureKind::UnknownFunction => Kind::UnknownFunction,
+        FailureKind::Undecodable => Kind::Undecodable,
+        FailureKind::Cancelled => Kind::Cancelled,
+        FailureKind::DeadlineExceeded => Kind::DeadlineExceeded,
+        FailureKind::Unavailable => Kind::Unavailable,
+    };
+    let error = Error {
+        kind: kind.into(),
+        message: failure.chain(),
+        component: component.to_owned(),
+        step,
+    };
+    let extensions = Extensions {
+        error: Some(error),
+        ..Extensions::default()
+    };
+    extensions.encode_to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    fn check(unknown: &[u8], expected: Option<FailureKind>) {
+        let mut frame = Message::new("a.b c.d", "0").encode().to_vec();
+        frame.extend_from_slice(unknown);
+        let message = Message::decode(frame.into()).unwrap();
+        assert_eq!(message.error().map(|error| error.kind), expected);
+        assert_eq!(message.has_error(), expected.is_some());
+    }
+
+    #[test]
+    fn what_is_no_error_is_left_alone() {
+        check(b"", None);
+        check(b"\x88\x01\x01", None);
+        // Field 16 as a number, as text, cut short within.
+        check(b"\x80\x01\x05", None);
+        check(b"\x82\x01\x02\x12\x05", None);
+        check(b"\x82\x01\x00", Some(FailureKind::Failed));
+        // A kind that is not known yet.
+        check(b"\x82\x01\x02\x08\x63", Some(FailureKind::Failed));
+        check(b"\x82\x01\x02\x08\x01", Some(FailureKind::Panicked));
+    }
+
+    #[test]
+    fn the_first_error_stays() {
+        let mut message = Message::new("a.b c.d", "x");
+        message.set_stage(1);
+        let failure = CallFailure::failed("first".into());
+        let message = message.failed("one", &failure);
+        let message = message.failed("two", &CallFailure::cancelled());
+        let message = Message::decode(message.encode()).unwrap();
+        assert_eq!(message.payload(), "0");
+        let error = message.error().unwrap();
+        assert_eq!(error.to_string(), "`c.d` failed in `one`: first");
+        assert_eq!(error.step, 1);
+    }
+}

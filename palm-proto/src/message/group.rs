@@ -1,0 +1,345 @@
+//! Messages that go the same way, which pass a component together and undecoded.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Message;
+use super::codec::Content;
+
+/// A longer message stands alone, and is not copied.
+pub const SMALL: usize = 1024;
+
+/// How many bytes a group gets: what is kept of it keeps all of it.
+pub const SHARED: usize = 16 * 1024;
+
+/// One message, or several in one piece of memory. Several have the same `client`, `stage` and `function`, each
+/// has an id, and none an error or an end: what is true of the first one is true of all.
+///
+/// Cloning and splitting is cheap: both refer to the same memory.
+#[derive(Debug, Clone)]
+pub struct Group {
+    frame: Bytes,
+    /// Of several.
+    sizes: Option<Sizes>,
+}
+
+/// The sizes of some messages in a row.
+#[derive(Debug, Clone)]
+pub struct Sizes {
+    all: Arc<[u32]>,
+    first: usize,
+    end: usize,
+}
+
+impl Sizes {
+    pub fn new(all: Arc<[u32]>) -> Self {
+        let (first, end) = (0, all.len());
+        Self { all, first, end }
+    }
+
+    fn get(&self) -> &[u32] {
+        &self.all[self.first..self.end]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.first == self.end
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> usize {
+        self.get().iter().map(|&size| size as usize).sum()
+    }
+
+    /// Takes the first `count` out, if there are as many.
+    pub fn split_to(&mut self, count: usize) -> Option<Self> {
+        if count > self.end - self.first {
+            return None;
+        }
+        let middle = self.first + count;
+        let front = Self {
+            end: middle,
+            ..self.clone()
+        };
+        self.first = middle;
+        Some(front)
+    }
+
+    /// `None` for one message, which is as long as its frame.
+    fn of_several(self) -> Option<Self> {
+        (self.end - self.first > 1).then_some(self)
+    }
+}
+
+impl From<Bytes> for Group {
+    fn from(frame: Bytes) -> Self {
+        Self { frame, sizes: None }
+    }
+}
+
+impl Group {
+    /// Messages of these sizes, one behind the other. `None`: they are none, or not of these sizes.
+    pub fn of(frame: Bytes, sizes: Sizes) -> Option<Self> {
+        if sizes.is_empty() || sizes.bytes() != frame.len() {
+            return None;
+        }
+        let sizes = sizes.of_several();
+        Some(Self { frame, sizes })
+    }
+
+    /// How many messages it has; at least one.
+    pub fn len(&self) -> usize {
+        self.sizes.as_ref().map_or(1, |sizes| sizes.get().len())
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// All of them, one behind the other.
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The size of each.
+    pub fn sizes(&self) -> impl ExactSizeIterator<Item = usize> + Clone {
+        let several = self.sizes.as_ref().map_or(&[][..], Sizes::get);
+        let one = self.frame.len();
+        (0..self.len()).map(move |index| several.get(index).map_or(one, |&size| size as usize))
+    }
+
+    /// The first one.
+    pub fn first(&self) -> Bytes {
+        match &self.sizes {
+            Some(sizes) => self.frame.slice(..sizes.get()[0] as usize),
+            None => self.frame.clone(),
+        }
+    }
+
+    /// Takes the first `count` out, of which there are more.
+    pub fn split_to(&mut self, count: usize) -> Self {
+        debug_assert!((1..self.len()).contains(&count));
+        let mut rest = self.sizes.take().expect("there are several");
+        let front = rest.split_to(count).expect("there are more");
+        let frame = self.frame.split_to(front.bytes());
+        self.sizes = rest.of_several();
+        Self {
+            frame,
+            sizes: front.of_several(),
+        }
+    }
+
+    /// Each as a frame.
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = Bytes> + use<> {
+        let Self { mut frame, sizes } = self.clone();
+        (0..self.len()).map(move |index| match &sizes {
+            Some(sizes) => frame.split_to(sizes.get()[index] as usize),
+            None => std::mem::take(&mut frame),
+        })
+    }
+}
+
+/// Two groups are equal when they have the same messages.
+impl PartialEq for Group {
+    fn eq(&self, other: &Self) -> bool {
+        self.frame == other.frame && self.sizes().eq(other.sizes())
+    }
+}
+
+impl Eq for Group {}
+
+/// Puts messages that go the same way together.
+#[derive(Debug, Default)]
+pub struct GroupBuilder {
+    memory: BytesMut,
+    sizes: Vec<u32>,
+    /// The first of those that are not taken.
+    head: Option<Message>,
+}
+
+impl GroupBuilder {
+    /// Whether one of so many bytes can be added. `most`: how many messages there may be.
+    pub fn has_room(&self, bytes: usize, most: usize) -> bool {
+        bytes <= SMALL && self.sizes.len() < most && self.memory.len() + bytes <= SHARED
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.sizes.len()
+    }
+
+    /// Adds one, of `len` bytes, for which there is room.
+    pub fn push(&mut self, content: Content<'_>, len: usize) {
+        debug_assert!(self.has_room(len, usize::MAX) && content.len() == len);
+        if self.memory.capacity() - self.memory.len() < len {
+            self.memory.reserve(SHARED - self.memory.len());
+        }
+        content.write(&mut self.memory);
+        self.sizes.push(len as u32);
+    }
+
+    /// Takes those that were added.
+    pub fn take(&mut self) -> Option<Group> {
+        if self.is_empty() {
+            return None;
+        }
+        self.head = None;
+        let frame = self.memory.split().freeze();
+        let sizes = (self.len() > 1).then(|| Sizes::new(self.sizes[..].into()));
+        self.sizes.clear();
+        Some(Group { frame, sizes })
+    }
+
+    /// Adds a message, where it goes the same way as those that are there, and there is room for it; otherwise
+    /// it is given back.
+    pub fn join(&mut self, message: Message, most: usize) -> Result<(), Message> {
+        let content = message.0.content();
+        let len = content.len();
+        if !self.has_room(len, most) {
+            return Err(message);
+        }
+        match &self.head {
+            Some(head) if !head.goes_as(&message) => return Err(message),
+            None if !message.may_be_grouped() => return Err(message),
+            _ => {}
+        }
+        self.push(content, len);
+        self.head.get_or_insert(message);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn group(sizes: &[u32]) -> Group {
+        let bytes = sizes.iter().enumerate();
+        let frame = bytes.flat_map(|(number, &size)| vec![number as u8; size as usize]);
+        Group::of(frame.collect(), Sizes::new(sizes.into())).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_group_is_split_anywhere(
+            sizes in prop::collection::vec(0_u32..9, 2..20),
+            place in any::<prop::sample::Index>(),
+        ) {
+            let whole = group(&sizes);
+            let mut rest = whole.clone();
+            let front = rest.split_to(1 + place.index(sizes.len() - 1));
+            prop_assert_eq!(front.len() + rest.len(), whole.len());
+            prop_assert_eq!(front.bytes() + rest.bytes(), whole.bytes());
+            prop_assert_eq!(Some(front.first()), whole.frames().next());
+            prop_assert_eq!(Some(rest.first()), rest.frames().next());
+            let parts: Vec<_> = front.frames().chain(rest.frames()).collect();
+            prop_assert_eq!(parts, whole.frames().collect::<Vec<_>>());
+            let parts: Vec<_> = front.sizes().chain(rest.sizes()).collect();
+            prop_assert_eq!(parts, whole.sizes().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_has_not_these_sizes_is_no_group() {
+        let frame = Bytes::from_static(b"12345");
+        let of = |sizes: &[u32]| Group::of(frame.clone(), Sizes::new(sizes.into()));
+        let sizes: [&[u32]; 4] = [&[2, 3], &[5], &[4], &[]];
+        assert_eq!(
+            sizes.map(|sizes| of(sizes).is_some()),
+            [true, true, false, false]
+        );
+        assert_eq!(of(&[5]), Some(frame.clone().into()));
+    }
+
+    #[test]
+    fn groups_are_equal_if_they_have_the_same_messages() {
+        let of = |frame: &'static [u8], sizes: &[u32]| {
+            Group::of(frame.into(), Sizes::new(sizes.into())).unwrap()
+        };
+        assert_eq!(of(b"abc", &[1, 2]), of(b"abc", &[1, 2]));
+        assert_ne!(of(b"abc", &[1, 2]), of(b"abc", &[2, 1]));
+        assert_ne!(of(b"abc", &[1, 2]), of(b"abd", &[1, 2]));
+        assert_ne!(of(b"abc", &[3]), of(b"abc", &[1, 2]));
+        assert_ne!(of(b"abc", &[3]), of(b"abd", &[3]));
+    }
+
+    #[test]
+    fn builder_without_messages_makes_no_group() {
+        let mut builder = GroupBuilder::default();
+        assert!(builder.take().is_none());
+        let mut message = Message::new("a.b", "x");
+        message.ensure_id();
+        builder.join(message, 9).unwrap();
+        assert!(builder.take().is_some() && builder.take().is_none());
+    }
+
+    #[test]
+    fn message_that_may_not_be_grouped_begins_no_group() {
+        let mut done = Message::new("a.b", "x");
+        done.ensure_id();
+        done.end(1);
+        let mut without_id = Message::new("a.b", "x");
+        without_id.set_cache("");
+        for message in [done, without_id] {
+            let mut builder = GroupBuilder::default();
+            assert!(builder.join(message, 9).is_err());
+            assert!(builder.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_what_goes_the_same_way_is_put_together() {
+        let message = |function: &'static str, client: &'static str| {
+            let mut message = Message::new(function, "x");
+            message.set_client(client);
+            message.ensure_id();
+            message
+        };
+        let joins = |second: Message| {
+            let mut builder = GroupBuilder::default();
+            builder.join(message("a.b", "client"), 9).unwrap();
+            let joins = builder.join(second, 9).is_ok();
+            let group = builder.take().unwrap();
+            assert_eq!(group.len(), 1 + usize::from(joins));
+            for frame in group.frames() {
+                assert_eq!(Message::decode(frame).unwrap().client(), "client");
+            }
+            joins
+        };
+        assert!(joins(message("a.b", "client")));
+        assert!(joins(message("a.b", "client").with_payload("other")));
+        assert!(!joins(message("a.c", "client")));
+        assert!(!joins(message("a.b", "other")));
+        assert!(!joins(
+            message("a.b", "client").with_payload(vec![0; SMALL])
+        ));
+        let mut other = message("a.b", "client");
+        other.set_stage(1);
+        assert!(!joins(other));
+        let mut other = message("a.b", "client");
+        other.set_cache("");
+        assert!(!joins(other), "it has no id");
+        let mut other = message("a.b", "client");
+        other.end(1);
+        assert!(!joins(other), "it is an end");
+    }
+
+    #[test]
+    fn a_group_has_a_limit() {
+        let mut builder = GroupBuilder::default();
+        let mut message = Message::new("a.b", vec![0; SMALL - 100]);
+        message.ensure_id();
+        while builder.join(message.clone(), 100).is_ok() {}
+        assert!((16..=17).contains(&builder.len()));
+        assert!(builder.take().unwrap().bytes() <= SHARED);
+        assert!(builder.join(message.clone(), 1).is_ok());
+        assert!(builder.join(message, 1).is_err());
+    }
+}

@@ -1,0 +1,512 @@
+//! The lease of a task at a worker: from its arrival until it is ended or returned to the master.
+//!
+//! Each message that is made of a task holds a [`Lease`], a counted reference. A task has one outcome: it is
+//! *ended*, by its last result or by [`Lease::finish`] if it has none; or it is *returned*, and the master
+//! redelivers it to another worker. Dropping references ends nothing: a task whose last reference is dropped
+//! without an end is returned. So a path that drops messages (the drain limit, a failed part, a panic, a runtime
+//! that shuts down) cannot report a task as done. The technique is that of tarpc's `ResponseGuard`.
+//!
+//! [`LeaseState`] decides, without I/O; the [`Lessor`], which is the link, reports to the master.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::Group;
+
+/// What a task came from, and where its outcome is reported.
+pub trait Lessor: Send + Sync {
+    /// The last reference to a task was dropped: the task is ended without a further result, or returned.
+    fn settle(&self, task: Received, outcome: LeaseOutcome, now: Instant);
+}
+
+/// A reference to the task that a message of a worker belongs to. Clones count as further references.
+pub struct Lease {
+    /// `None` once the reference is given up.
+    group: Option<Arc<LeasedTasks>>,
+    index: u32,
+    kind: LeaseKind,
+}
+
+/// What the message is that holds a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeaseKind {
+    /// The task's own message, or a copy of it.
+    Message,
+    /// One of several results.
+    Result,
+    /// The last result: once it is submitted the task is ended.
+    LastResult,
+}
+
+/// Tasks that arrived together.
+pub struct LeasedTasks {
+    lessor: Arc<dyn Lessor>,
+    /// The run of the master that they are of.
+    component: u64,
+    tasks: SmallVec<[LeasedTask; 1]>,
+}
+
+/// One task of a group.
+#[derive(Debug)]
+pub struct LeasedTask {
+    received: Received,
+    /// The session of the link in which the master expects the result. It changes when the master sends a task
+    /// again that still runs here.
+    session: AtomicU64,
+    pub progress: LeaseState,
+}
+
+/// A task, or messages that go the same way, as they came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Which of the link's sessions it came in.
+    pub session: u64,
+    /// Of the first one.
+    pub tag: u64,
+    pub step: u64,
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+impl Received {
+    /// Each of the messages.
+    pub fn each(self, group: &Group) -> impl Iterator<Item = (Self, Bytes)> + use<> {
+        (0..).zip(group.frames()).map(move |(index, frame)| {
+            let one = Self {
+                tag: self.tag.wrapping_add(self.step.wrapping_mul(index)),
+                messages: 1,
+                bytes: frame.len() as u64,
+                ..self
+            };
+            (one, frame)
+        })
+    }
+
+    /// So many of the messages.
+    pub fn part(self, messages: u64, bytes: u64) -> Self {
+        Self {
+            messages,
+            bytes,
+            ..self
+        }
+    }
+
+    /// Whether it was published under the topic with this number, of those that are followed.
+    pub fn is_of_topic(self, number: u64) -> bool {
+        self.tag == number + 1
+    }
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// It is prefetched: no code of the user's has seen it.
+    Waiting,
+    Begun,
+    /// It is ended or returned, and nothing more is sent for it.
+    Over,
+}
+
+/// What becomes of a task when a reference to it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseOutcome {
+    /// Further references exist.
+    Open,
+    /// It is done.
+    Ended,
+    /// It was dropped: the master gives it to another worker.
+    Returned,
+    /// The master was told before.
+    Over,
+}
+
+/// The state machine of one task.
+#[derive(Debug)]
+pub struct LeaseState {
+    phase: AtomicU8,
+    references: AtomicU32,
+    /// It has no further result.
+    is_done: AtomicBool,
+    /// A result was dropped that the master has not got.
+    has_lost_result: AtomicBool,
+    /// It has begun, and no other worker may run it: it is never returned, and ends with the worker's session.
+    runs_once: AtomicBool,
+}
+
+impl LeaseState {
+    /// A task with one reference.
+    fn new() -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Waiting as u8),
+            references: AtomicU32::new(1),
+            is_done: AtomicBool::new(false),
+            has_lost_result: AtomicBool::new(false),
+            runs_once: AtomicBool::new(false),
+        }
+    }
+
+    /// No other worker may run it from now on. Returns `false` if it is returned by now, and must not run here.
+    fn run_once(&self) -> bool {
+        self.runs_once.store(true, Ordering::SeqCst);
+        !self.is(Phase::Over)
+    }
+
+    /// Revokes it wherever it is. Returns whether it is to be returned to the master.
+    pub fn give_back(&self) -> bool {
+        self.revoke() && !self.runs_once.load(Ordering::SeqCst)
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Acquire) == phase as u8
+    }
+
+    /// Whether it is prefetched.
+    pub fn is_waiting(&self) -> bool {
+        self.is(Phase::Waiting)
+    }
+
+    /// Whether it runs.
+    pub fn is_begun(&self) -> bool {
+        self.is(Phase::Begun)
+    }
+
+    /// Begins it; `false` if it was revoked before, and must not run.
+    fn begin(&self) -> bool {
+        self.change(Phase::Waiting, Phase::Begun)
+    }
+
+    /// Revokes it unless it is begun. Returns whether it is over by that.
+    pub fn revoke_waiting(&self) -> bool {
+        self.change(Phase::Waiting, Phase::Over)
+    }
+
+    /// Revokes it wherever it is. Returns whether it is over by that.
+    pub fn revoke(&self) -> bool {
+        self.phase.swap(Phase::Over as u8, Ordering::AcqRel) != Phase::Over as u8
+    }
+
+    fn change(&self, from: Phase, to: Phase) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        let changed = self
+            .phase
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        changed.is_ok()
+    }
+
+    fn add_reference(&self) {
+        self.references.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn finish(&self) {
+        self.is_done.store(true, Ordering::Relaxed);
+    }
+
+    fn is_last_reference(&self) -> bool {
+        self.references.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// A reference is dropped.
+    fn drop_reference(&self, kind: LeaseKind) -> LeaseOutcome {
+        if kind == LeaseKind::Result {
+            self.has_lost_result.store(true, Ordering::Relaxed);
+        }
+        self.release()
+    }
+
+    /// A message goes to the master, and its reference with it. The last result ends the task whatever else
+    /// refers to it: all results before it were sent before it.
+    fn submit(&self, kind: LeaseKind) -> LeaseOutcome {
+        if kind != LeaseKind::LastResult {
+            return self.release();
+        }
+        self.is_last_reference();
+        match self.revoke() {
+            true => LeaseOutcome::Ended,
+            false => LeaseOutcome::Over,
+        }
+    }
+
+    fn release(&self) -> LeaseOutcome {
+        if !self.is_last_reference() {
+            return match self.is(Phase::Over) {
+                true => LeaseOutcome::Over,
+                false => LeaseOutcome::Open,
+            };
+        }
+        let is_done = self.is_done.load(Ordering::Relaxed);
+        let is_complete = is_done && !self.has_lost_result.load(Ordering::Relaxed);
+        match self.revoke() {
+            false => LeaseOutcome::Over,
+            true if is_complete => LeaseOutcome::Ended,
+            true if self.runs_once.load(Ordering::SeqCst) => LeaseOutcome::Over,
+            true => LeaseOutcome::Returned,
+        }
+    }
+}
+
+impl LeasedTask {
+    /// The task as it came in, in the session in which its result is expected.
+    pub fn received(&self) -> Received {
+        Received {
+            session: self.session.load(Ordering::Acquire),
+            ..self.received
+        }
+    }
+
+    pub fn tag(&self) -> u64 {
+        self.received.tag
+    }
+
+    /// The master has sent it again, in another session, while it runs.
+    pub fn move_to(&self, session: u64) {
+        self.session.store(session, Ordering::Release);
+    }
+}
+
+impl LeasedTasks {
+    /// Tasks that came over `link`, without their messages.
+    pub fn new(
+        lessor: Arc<dyn Lessor>,
+        component: u64,
+        tasks: impl Iterator<Item = Received>,
+    ) -> Arc<Self> {
+        let entry = |received: Received| LeasedTask {
+            received,
+            session: AtomicU64::new(received.session),
+            progress: LeaseState::new(),
+        };
+        Arc::new(Self {
+            lessor,
+            component,
+            tasks: tasks.map(entry).collect(),
+        })
+    }
+
+    pub fn component(&self) -> u64 {
+        self.component
+    }
+
+    pub fn entries(&self) -> &[LeasedTask] {
+        &self.tasks
+    }
+
+    /// The first reference to each task.
+    pub fn tasks(self: Arc<Self>) -> impl Iterator<Item = Lease> {
+        (0..self.tasks.len() as u32).map(move |index| Lease {
+            group: Some(self.clone()),
+            index,
+            kind: LeaseKind::Message,
+        })
+    }
+}
+
+impl Lease {
+    fn entry(&self) -> Option<&LeasedTask> {
+        let group = self.group.as_ref()?;
+        group.tasks.get(self.index as usize)
+    }
+
+    /// Whether nothing more is sent for the task.
+    pub fn is_over(&self) -> bool {
+        self.entry()
+            .is_some_and(|entry| entry.progress.is(Phase::Over))
+    }
+
+    /// The task is about to run; `false` if it is returned by now, and must not.
+    pub fn begin(&self) -> bool {
+        self.entry().is_none_or(|entry| entry.progress.begin())
+    }
+
+    /// No other worker may run the task, which has begun. Returns `false` if it is returned by now, and must not run.
+    pub fn run_once(&self) -> bool {
+        self.entry().is_none_or(|entry| entry.progress.run_once())
+    }
+
+    /// The task is done without a further result.
+    pub fn finish(&self) {
+        if let Some(entry) = self.entry() {
+            entry.progress.finish();
+        }
+    }
+
+    /// The message that holds this reference is one of the task's results.
+    pub fn set_result(&mut self) {
+        self.kind = LeaseKind::Result;
+    }
+
+    /// The message that holds this reference is the task's last result.
+    pub fn set_last_result(&mut self) {
+        self.kind = LeaseKind::LastResult;
+    }
+
+    /// The message that holds this reference goes to the master. Returns the task and its outcome.
+    pub fn submit(mut self) -> (Received, LeaseOutcome) {
+        let group = self.group.take().expect("it is submitted once");
+        let entry = &group.tasks[self.index as usize];
+        (entry.received(), entry.progress.submit(self.kind))
+    }
+}
+
+impl Clone for Lease {
+    fn clone(&self) -> Self {
+        if let Some(entry) = self.entry() {
+            entry.progress.add_reference();
+        }
+        Self {
+            group: self.group.clone(),
+            index: self.index,
+            kind: self.kind,
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        let entry = &group.tasks[self.index as usize];
+        let outcome = entry.progress.drop_reference(self.kind);
+        if matches!(outcome, LeaseOutcome::Ended | LeaseOutcome::Returned) {
+            group
+                .lessor
+                .settle(entry.received(), outcome, Instant::now());
+        }
+    }
+}
+
+impl std::fmt::Debug for LeasedTasks {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(&self.tasks).finish()
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.entry().map(LeasedTask::received).fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_without_a_result_is_returned_when_it_is_dropped() {
+        let waiting = LeaseState::new();
+        assert_eq!(
+            waiting.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Returned
+        );
+
+        let begun = LeaseState::new();
+        assert!(begun.begin());
+        begun.add_reference();
+        assert_eq!(begun.drop_reference(LeaseKind::Message), LeaseOutcome::Open);
+        assert_eq!(
+            begun.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Returned
+        );
+    }
+
+    #[test]
+    fn begun_task_that_must_not_run_twice_is_never_returned() {
+        let running = || {
+            let task = LeaseState::new();
+            assert!(task.begin() && task.run_once());
+            task
+        };
+        assert!(!running().give_back());
+        assert_eq!(
+            running().drop_reference(LeaseKind::Message),
+            LeaseOutcome::Over
+        );
+        assert_eq!(running().submit(LeaseKind::LastResult), LeaseOutcome::Ended);
+        let returned = LeaseState::new();
+        assert!(returned.begin() && returned.give_back());
+        assert!(!returned.run_once(), "another worker has it");
+    }
+
+    #[test]
+    fn last_result_ends_the_task_though_references_remain() {
+        let task = LeaseState::new();
+        assert!(task.begin());
+        task.add_reference();
+        assert_eq!(task.submit(LeaseKind::LastResult), LeaseOutcome::Ended);
+        // A thread that cannot be stopped goes on, and its results do not count.
+        task.add_reference();
+        assert_eq!(task.submit(LeaseKind::Result), LeaseOutcome::Over);
+        assert_eq!(task.drop_reference(LeaseKind::Message), LeaseOutcome::Over);
+    }
+
+    #[test]
+    fn last_result_that_is_dropped_returns_the_task() {
+        let task = LeaseState::new();
+        assert!(task.begin());
+        assert_eq!(
+            task.drop_reference(LeaseKind::LastResult),
+            LeaseOutcome::Returned
+        );
+    }
+
+    #[test]
+    fn task_that_yields_nothing_ends_after_its_results() {
+        let nothing = LeaseState::new();
+        assert!(nothing.begin());
+        nothing.finish();
+        assert_eq!(
+            nothing.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Ended
+        );
+
+        let many = LeaseState::new();
+        assert!(many.begin());
+        many.add_reference();
+        many.add_reference();
+        many.finish();
+        assert_eq!(many.drop_reference(LeaseKind::Message), LeaseOutcome::Open);
+        assert_eq!(many.submit(LeaseKind::Result), LeaseOutcome::Open);
+        assert_eq!(many.submit(LeaseKind::Result), LeaseOutcome::Ended);
+    }
+
+    #[test]
+    fn task_with_a_lost_result_is_returned_unless_its_last_one_is_submitted() {
+        for (last, outcome) in [(false, LeaseOutcome::Returned), (true, LeaseOutcome::Ended)] {
+            let task = LeaseState::new();
+            assert!(task.begin());
+            task.add_reference();
+            assert_eq!(task.drop_reference(LeaseKind::Result), LeaseOutcome::Open);
+            let ended = match last {
+                true => task.submit(LeaseKind::LastResult),
+                false => {
+                    task.finish();
+                    task.drop_reference(LeaseKind::Message)
+                }
+            };
+            assert_eq!(ended, outcome);
+        }
+    }
+
+    #[test]
+    fn revoked_task_does_not_begin_and_a_begun_one_is_not_prefetched() {
+        let waiting = LeaseState::new();
+        assert!(waiting.revoke_waiting() && !waiting.revoke_waiting());
+        assert!(!waiting.begin());
+        assert_eq!(
+            waiting.drop_reference(LeaseKind::Message),
+            LeaseOutcome::Over
+        );
+
+        let begun = LeaseState::new();
+        assert!(begun.begin() && begun.is_begun());
+        assert!(!begun.revoke_waiting());
+        assert!(begun.revoke() && !begun.revoke());
+        assert!(!begun.is_begun());
+        assert_eq!(begun.submit(LeaseKind::LastResult), LeaseOutcome::Over);
+    }
+}

@@ -1,0 +1,40 @@
+//! What goes over the wire: one [`Message`], and the list of [`Steps`](crate::function::Steps) in it.
+//!
+//! [`Message`] is the `PalmMessage` of the protocol (`proto/palm.proto`, part 1 of the wire
+//! contract). Start reading at [`Message::decode`]. There is no I/O here.
+
+#[allow(missing_docs)]
+mod codec;
+#[allow(missing_docs)]
+mod deadline;
+mod encoded;
+mod error;
+#[cfg(test)]
+mod generated_test;
+#[allow(missing_docs)]
+mod group;
+#[allow(missing_docs)]
+pub mod lease;
+#[allow(missing_docs)]
+mod memory;
+// As it was generated.
+#[rustfmt::skip]
+pub mod proto;
+#[allow(missing_docs)]
+mod share;
+#[cfg(test)]
+mod tests;
+#[allow(missing_docs)]
+mod wire_format;
+
+pub use codec::DecodeError;
+pub use codec::{Answered, Content, answer, steps};
+pub use deadline::Deadline;
+pub use encoded::Message;
+pub use encoded::new_id;
+pub use error::RemoteError;
+pub use group::{Group, GroupBuilder, SHARED, SMALL, Sizes};
+pub use memory::FrameMemory;
+pub use proto::Share;
+pub use share::Split;
+pub use wire_format::WireFormatError;

@@ -1,0 +1,16 @@
+//! Methods that block.
+
+use crate::failure::CallFailure;
+use crate::outcome::Outcome;
+
+/// Runs `function` where it may block, on a thread of tokio's blocking pool.
+#[doc(hidden)]
+pub async fn blocking(function: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
+    match tokio::task::spawn_blocking(function).await {
+        Ok(outcome) => outcome,
+        Err(error) => Outcome::Failed(match error.try_into_panic() {
+            Ok(panic) => CallFailure::panicked(&*panic),
+            Err(_) => CallFailure::cancelled(),
+        }),
+    }
+}
