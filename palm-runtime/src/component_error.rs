@@ -20,7 +20,7 @@ pub enum StartError {
     /// - a pipeline or hub that follows no component or several, a sink that follows one twice, and a component that
     ///   follows itself.
     ///
-    /// Further mistakes of a [`ServerTemplate`] are:
+    /// Further mistakes of a [`ServerTemplate`](crate::ServerTemplate) are:
     ///
     /// - no parts, two parts with one name, or two cache services;
     /// - routes that lead to missing parts or form a cycle;

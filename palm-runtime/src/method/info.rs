@@ -18,7 +18,7 @@ pub struct FunctionInfo {
     pub receiver: Receiver,
     /// How many results a call has.
     pub results: Results,
-    /// Whether it asks for the [`Context`] of the call.
+    /// Whether it asks for the [`Context`](crate::Context) of the call.
     pub takes_context: bool,
     /// Whether a call must not be run twice.
     pub at_most_once: bool,
