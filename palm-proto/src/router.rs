@@ -1,7 +1,7 @@
 //! The routing table of a component, and its rules. Plain data, without I/O.
 //!
 //! Each registered part is a [`RouteEntry`] with a name, a kind and up to two routes. [`check`] reports all mistakes of
-//! a table; the [`ServerTemplate`](crate::ServerTemplate) turns a valid table into queues.
+//! a table; the `ServerTemplate` turns a valid table into queues.
 
 use std::collections::HashSet;
 

@@ -5,8 +5,8 @@
 //! parses it once, when the call is made; a component looks its own step up in the string, which
 //! costs no allocation. No I/O here.
 //!
-//! [`step`] is the string, [`typed`] names functions together with the types that they take and give,
-//! and [`fit`] says which values and which steps go together.
+//! `step` is the string, `typed` names functions together with the types that they take and give,
+//! and `fit` says which values and which steps go together.
 
 mod fit;
 mod nearest;

@@ -1,7 +1,7 @@
 //! Conversions between payloads and the parameters and results of methods.
 //!
-//! [`plain`] implements [`FromPayload`] and [`IntoPayload`] for bytes and text. [`json`], [`message_pack`] and
-//! [`protobuf`] have a wrapper for the values of one codec each.
+//! `plain` implements [`FromPayload`] and [`IntoPayload`] for bytes and text. `json`, `message_pack` and
+//! `protobuf` have a wrapper for the values of one codec each.
 
 #[cfg(feature = "json")]
 mod json;
