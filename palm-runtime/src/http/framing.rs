@@ -1,8 +1,8 @@
-//! [`Checked`]: a connection on which HTTP/1 has one reading only.
+//! [`StrictFraming`]: a connection on which HTTP/1 has one reading only.
 //!
 //! hyper reads heads leniently: a bare LF ends a line, `Transfer-Encoding` beats a `Content-Length`, and a
 //! repeated `Content-Length` counts once. A proxy in front may read such bytes differently, and would then see
-//! other requests than hyper does (request smuggling). So the bytes pass [`Framing`] before hyper reads them. It
+//! other requests than hyper does (request smuggling). So the bytes pass [`RequestFraming`] before hyper reads them. It
 //! follows where each request begins, and refuses what could be read in two ways; everything else about a request
 //! is left to hyper. HTTP/2, which is known by its preface, passes unread.
 //!
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What an HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much of a line is kept, in bytes; longer lines are no longer understood where they would have to be.
-const LINE: usize = 64;
+const MAX_LINE_BYTES: usize = 64;
 /// Most digits of the size of a chunk.
 const MAX_DIGITS: usize = 16;
 /// No part of a head or a trailer, and the end of one, so that hyper does not wait for more.
@@ -26,17 +26,17 @@ const REFUSED: &[u8] = b"\0\r\n\r\n";
 
 /// Where in the bytes of a connection the next one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FramingState {
     /// After so many bytes of the preface.
     Preface(usize),
     Http2,
-    Line(Line),
+    Line(LineKind),
     /// In a body or a chunk of it, of which so many bytes are left, and what follows.
-    Content(u64, Line),
+    Content(u64, LineKind),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LineKind {
     /// A request line, or an empty line in front of one.
     Request,
     Header,
@@ -47,33 +47,33 @@ enum Line {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Body {
+enum BodyLength {
     Len(u64),
     Chunked,
 }
 
 /// The byte at which a request could be read in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Refused;
+struct AmbiguousByte;
 
 /// Follows the requests of a connection.
 #[derive(Debug)]
-struct Framing {
-    state: State,
+struct RequestFraming {
+    state: FramingState,
     /// The beginning of the current line.
-    line: [u8; LINE],
+    line: [u8; MAX_LINE_BYTES],
     /// How long it is, whether all of it was kept or not.
     len: usize,
     is_after_cr: bool,
     /// What the headers of the current request say.
-    body: Option<Body>,
+    body: Option<BodyLength>,
 }
 
-impl Framing {
+impl RequestFraming {
     fn new() -> Self {
         Self {
-            state: State::Preface(0),
-            line: [0; LINE],
+            state: FramingState::Preface(0),
+            line: [0; MAX_LINE_BYTES],
             len: 0,
             is_after_cr: false,
             body: None,
@@ -83,7 +83,8 @@ impl Framing {
     fn is_in_chunk(&self) -> bool {
         matches!(
             self.state,
-            State::Line(Line::ChunkSize | Line::ChunkEnd) | State::Content(_, Line::ChunkEnd)
+            FramingState::Line(LineKind::ChunkSize | LineKind::ChunkEnd)
+                | FramingState::Content(_, LineKind::ChunkEnd)
         )
     }
 
@@ -92,20 +93,20 @@ impl Framing {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             at += match self.state {
-                State::Http2 => return Ok(()),
-                State::Preface(len) => {
-                    self.preface(len, byte).map_err(|Refused| at)?;
+                FramingState::Http2 => return Ok(()),
+                FramingState::Preface(len) => {
+                    self.preface(len, byte).map_err(|AmbiguousByte| at)?;
                     1
                 }
-                State::Line(line) => {
-                    self.line(line, byte).map_err(|Refused| at)?;
+                FramingState::Line(line) => {
+                    self.line(line, byte).map_err(|AmbiguousByte| at)?;
                     1
                 }
-                State::Content(left, next) => {
+                FramingState::Content(left, next) => {
                     let skipped = left.min((bytes.len() - at) as u64);
                     self.state = match left - skipped {
-                        0 => State::Line(next),
-                        left => State::Content(left, next),
+                        0 => FramingState::Line(next),
+                        left => FramingState::Content(left, next),
                     };
                     skipped as usize
                 }
@@ -114,33 +115,35 @@ impl Framing {
         Ok(())
     }
 
-    fn preface(&mut self, len: usize, byte: u8) -> Result<(), Refused> {
+    fn preface(&mut self, len: usize, byte: u8) -> Result<(), AmbiguousByte> {
         if byte == PREFACE[len] {
             self.state = match len + 1 {
-                len if len == PREFACE.len() => State::Http2,
-                len => State::Preface(len),
+                len if len == PREFACE.len() => FramingState::Http2,
+                len => FramingState::Preface(len),
             };
             return Ok(());
         }
-        self.state = State::Line(Line::Request);
+        self.state = FramingState::Line(LineKind::Request);
         for &byte in &PREFACE[..len] {
-            let State::Line(line) = self.state else { break };
+            let FramingState::Line(line) = self.state else {
+                break;
+            };
             self.line(line, byte)?;
         }
         match self.state {
-            State::Line(line) => self.line(line, byte),
-            _ => Err(Refused),
+            FramingState::Line(line) => self.line(line, byte),
+            _ => Err(AmbiguousByte),
         }
     }
 
-    fn line(&mut self, line: Line, byte: u8) -> Result<(), Refused> {
+    fn line(&mut self, line: LineKind, byte: u8) -> Result<(), AmbiguousByte> {
         match (self.is_after_cr, byte) {
             (true, b'\n') => {
                 self.is_after_cr = false;
                 self.state = self.end_of_line(line)?;
                 self.len = 0;
             }
-            (true, _) | (false, b'\n' | 0) => return Err(Refused),
+            (true, _) | (false, b'\n' | 0) => return Err(AmbiguousByte),
             (false, b'\r') => self.is_after_cr = true,
             (false, byte) => {
                 if let Some(place) = self.line.get_mut(self.len) {
@@ -152,67 +155,67 @@ impl Framing {
         Ok(())
     }
 
-    fn end_of_line(&mut self, line: Line) -> Result<State, Refused> {
+    fn end_of_line(&mut self, line: LineKind) -> Result<FramingState, AmbiguousByte> {
         let is_empty = self.len == 0;
         Ok(match line {
-            Line::Request if is_empty => State::Line(Line::Request),
-            Line::Request => State::Line(Line::Header),
-            Line::Header if is_empty => match self.body.take() {
-                None | Some(Body::Len(0)) => State::Line(Line::Request),
-                Some(Body::Len(len)) => State::Content(len, Line::Request),
-                Some(Body::Chunked) => State::Line(Line::ChunkSize),
+            LineKind::Request if is_empty => FramingState::Line(LineKind::Request),
+            LineKind::Request => FramingState::Line(LineKind::Header),
+            LineKind::Header if is_empty => match self.body.take() {
+                None | Some(BodyLength::Len(0)) => FramingState::Line(LineKind::Request),
+                Some(BodyLength::Len(len)) => FramingState::Content(len, LineKind::Request),
+                Some(BodyLength::Chunked) => FramingState::Line(LineKind::ChunkSize),
             },
-            Line::Header => {
+            LineKind::Header => {
                 self.header()?;
-                State::Line(Line::Header)
+                FramingState::Line(LineKind::Header)
             }
-            Line::ChunkSize => match self.chunk_size()? {
-                0 => State::Line(Line::Trailer),
-                len => State::Content(len, Line::ChunkEnd),
+            LineKind::ChunkSize => match self.chunk_size()? {
+                0 => FramingState::Line(LineKind::Trailer),
+                len => FramingState::Content(len, LineKind::ChunkEnd),
             },
-            Line::ChunkEnd if is_empty => State::Line(Line::ChunkSize),
-            Line::ChunkEnd => return Err(Refused),
-            Line::Trailer if is_empty => State::Line(Line::Request),
-            Line::Trailer => State::Line(Line::Trailer),
+            LineKind::ChunkEnd if is_empty => FramingState::Line(LineKind::ChunkSize),
+            LineKind::ChunkEnd => return Err(AmbiguousByte),
+            LineKind::Trailer if is_empty => FramingState::Line(LineKind::Request),
+            LineKind::Trailer => FramingState::Line(LineKind::Trailer),
         })
     }
 
     /// What has been kept of the line.
     fn kept(&self) -> &[u8] {
-        &self.line[..self.len.min(LINE)]
+        &self.line[..self.len.min(MAX_LINE_BYTES)]
     }
 
-    fn header(&mut self) -> Result<(), Refused> {
+    fn header(&mut self) -> Result<(), AmbiguousByte> {
         let kept = self.kept();
         let Some(colon) = kept.iter().position(|&byte| byte == b':') else {
             return Ok(());
         };
         let (name, value) = (&kept[..colon], kept[colon + 1..].trim_ascii());
         let body = if name.eq_ignore_ascii_case(b"content-length") {
-            Body::Len(number(value, 10).ok_or(Refused)?)
+            BodyLength::Len(number(value, 10).ok_or(AmbiguousByte)?)
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Refused);
+                return Err(AmbiguousByte);
             }
-            Body::Chunked
+            BodyLength::Chunked
         } else {
             return Ok(());
         };
-        if self.len > LINE || self.body.replace(body).is_some() {
-            return Err(Refused);
+        if self.len > MAX_LINE_BYTES || self.body.replace(body).is_some() {
+            return Err(AmbiguousByte);
         }
         Ok(())
     }
 
-    fn chunk_size(&self) -> Result<u64, Refused> {
+    fn chunk_size(&self) -> Result<u64, AmbiguousByte> {
         let kept = self.kept();
         let is_digit = |byte: &u8| byte.is_ascii_hexdigit();
         let digits = kept.iter().take_while(|byte| is_digit(byte)).count();
         let (digits, rest) = kept.split_at(digits);
         match rest {
-            _ if digits.len() > MAX_DIGITS => Err(Refused),
-            [] | [b';' | b' ' | b'\t', ..] => number(digits, 16).ok_or(Refused),
-            _ => Err(Refused),
+            _ if digits.len() > MAX_DIGITS => Err(AmbiguousByte),
+            [] | [b';' | b' ' | b'\t', ..] => number(digits, 16).ok_or(AmbiguousByte),
+            _ => Err(AmbiguousByte),
         }
     }
 }
@@ -224,20 +227,20 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
     u64::from_str_radix(text, radix).ok().filter(|_| is_number)
 }
 
-/// A connection whose bytes pass a [`Framing`] before they are read.
+/// A connection whose bytes pass a [`RequestFraming`] before they are read.
 #[derive(Debug)]
-pub(super) struct Checked<S> {
+pub(super) struct StrictFraming<S> {
     stream: S,
-    framing: Framing,
+    framing: RequestFraming,
     /// What is still to be read in the place of what is refused.
     refused: Option<&'static [u8]>,
 }
 
-impl<S> Checked<S> {
+impl<S> StrictFraming<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
-            framing: Framing::new(),
+            framing: RequestFraming::new(),
             refused: None,
         }
     }
@@ -251,7 +254,7 @@ impl<S> Checked<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StrictFraming<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -278,7 +281,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Checked<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StrictFraming<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -317,7 +320,7 @@ mod tests {
 
     /// Reads `bytes` in pieces of `len` bytes; the index of the byte that is refused.
     fn refused(bytes: &[u8], len: usize) -> Option<usize> {
-        let mut framing = Framing::new();
+        let mut framing = RequestFraming::new();
         let mut pieces = bytes.chunks(len).enumerate();
         pieces.find_map(|(piece, bytes)| framing.read(bytes).err().map(|at| piece * len + at))
     }
@@ -463,10 +466,13 @@ mod tests {
         let bytes: &[u8] = b"GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\nGET /more HTTP/1.1\r\n\r\n";
         let expected = b"GET / HTTP/1.1\r\nhost: a\0\r\n\r\n";
         let mut all = Vec::new();
-        Checked::new(bytes).read_to_end(&mut all).await.unwrap();
+        StrictFraming::new(bytes)
+            .read_to_end(&mut all)
+            .await
+            .unwrap();
         assert_eq!(all, expected);
         // As little at a time as can be.
-        let (mut checked, mut all) = (Checked::new(bytes), Vec::new());
+        let (mut checked, mut all) = (StrictFraming::new(bytes), Vec::new());
         while let Ok(byte) = checked.read_u8().await {
             all.push(byte);
         }
@@ -480,7 +486,7 @@ mod tests {
             let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
             let bytes = format!("{head}{chunks}GET / HTTP/1.1\r\n\r\n");
             let mut all = String::new();
-            let mut checked = Checked::new(bytes.as_bytes());
+            let mut checked = StrictFraming::new(bytes.as_bytes());
             checked.read_to_string(&mut all).await.unwrap();
             assert_eq!(all, format!("{head}{expected}"));
         }

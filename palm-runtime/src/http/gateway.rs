@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::GatewayService;
-use super::body::{BodyError, Held, Memory};
+use super::body_memory::{BodyError, BodyMemory, MemoryPermit};
 use super::problem::Problem;
 use crate::component_state::ComponentState;
 use crate::message::proto::Function;
@@ -28,7 +28,7 @@ use crate::message::{Message, new_id};
 ///
 /// What a request and a response look like is in `palm::guide::http`.
 #[derive(Clone, Debug)]
-pub struct Gateway(pub(crate) Arc<Inner>);
+pub struct Gateway(pub(crate) Arc<GatewayInner>);
 
 /// What a gateway is to be like; each of these can be said as long as the gateway is not cloned.
 #[derive(Debug, Clone)]
@@ -43,31 +43,31 @@ pub(crate) struct GatewayOptions {
 }
 
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub(crate) struct GatewayInner {
     pub(crate) options: GatewayOptions,
     /// What the ids of its calls begin with.
     prefix: String,
-    calls: Mutex<HashMap<ByteString, Waiting>>,
+    calls: Mutex<HashMap<ByteString, ResultSink>>,
     /// To the part that brings them in.
     sender: mpsc::Sender<Message>,
     receiver: Mutex<Option<mpsc::Receiver<Message>>>,
     /// Of the bodies of requests, and of results that their clients have not read yet.
-    pub(super) memory: Memory,
+    pub(super) memory: BodyMemory,
     /// Cancelled when no further request is taken.
     pub(crate) closed: CancellationToken,
-    component: OnceLock<Component>,
+    component: OnceLock<GatewayComponent>,
 }
 
 /// The component that it is in front of.
 #[derive(Debug)]
-pub(crate) struct Component {
+pub(crate) struct GatewayComponent {
     pub(crate) name: String,
     pub(crate) shared: Arc<ComponentState>,
     /// The generation of the workers' connections in which there was one.
     pub(super) workers_seen: AtomicU64,
 }
 
-impl Component {
+impl GatewayComponent {
     pub(crate) fn new(name: &str, shared: &Arc<ComponentState>) -> Self {
         Self {
             name: name.to_owned(),
@@ -79,23 +79,23 @@ impl Component {
 
 /// Who waits for the results of a call.
 #[derive(Debug)]
-enum Waiting {
-    One {
+enum ResultSink {
+    Single {
         result: oneshot::Sender<OneResult>,
         /// The place of the request's body, which that of the result takes.
-        body: Option<Held>,
+        body: Option<MemoryPermit>,
     },
-    Many(Stream),
+    Stream(ResultStream),
 }
 
 /// The result of a call that has one, and the place in memory that it takes.
-pub(super) type OneResult = Result<(Message, Held), Problem>;
+pub(super) type OneResult = Result<(Message, MemoryPermit), Problem>;
 
 /// The results of a call on their way to its client. Bounded by their bytes: they may come in bursts.
 #[derive(Debug)]
-struct Stream {
+struct ResultStream {
     results: mpsc::UnboundedSender<StreamedResult>,
-    room: Memory,
+    backlog: BodyMemory,
 }
 
 /// A result, and the places in memory that it takes.
@@ -103,34 +103,36 @@ struct Stream {
 pub(super) struct StreamedResult {
     pub(super) message: Message,
     /// Among the results of all calls, to be kept until it is written.
-    pub(super) held: Held,
+    pub(super) permit: MemoryPermit,
     /// Among those that wait in its own.
-    _room: Held,
+    _backlog_permit: MemoryPermit,
 }
 
-impl Stream {
+impl ResultStream {
     /// Tells whether there was room, and somebody who waits.
-    fn send(&self, message: Message, memory: &Memory) -> bool {
-        let bytes = message.weight() + BESIDES;
-        let (Some(_room), Some(held)) = (self.room.take(bytes), memory.take(bytes)) else {
+    fn send(&self, message: Message, memory: &BodyMemory) -> bool {
+        let bytes = message.weight() + RESULT_OVERHEAD;
+        let (Some(_backlog_permit), Some(permit)) =
+            (self.backlog.try_acquire(bytes), memory.try_acquire(bytes))
+        else {
             return false;
         };
         let result = StreamedResult {
             message,
-            held,
-            _room,
+            permit,
+            _backlog_permit,
         };
         self.results.send(result).is_ok()
     }
 }
 
 /// Requests that wait to become messages.
-const INCOMING: usize = 1000;
+const MAX_QUEUED_REQUESTS: usize = 1000;
 /// Calls that may be under way.
-const CALLS: usize = 16_384;
+const MAX_CALLS: usize = 16_384;
 /// Bytes of the results of one call that wait to be written to its client, each with what it takes besides.
-const RESULTS: usize = 64 * 1024 * 1024;
-const BESIDES: usize = 256;
+const MAX_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
+const RESULT_OVERHEAD: usize = 256;
 
 impl Default for Gateway {
     fn default() -> Self {
@@ -141,7 +143,7 @@ impl Default for Gateway {
 impl Gateway {
     /// A gateway with the defaults.
     pub fn new() -> Self {
-        Self::with(GatewayOptions {
+        Self::with_options(GatewayOptions {
             timeout: Duration::from_secs(30),
             no_worker_timeout: Duration::from_secs(1),
             request_bytes: 128 * 1024 * 1024,
@@ -152,10 +154,10 @@ impl Gateway {
         })
     }
 
-    fn with(options: GatewayOptions) -> Self {
-        let (sender, receiver) = mpsc::channel(INCOMING);
-        Self(Arc::new(Inner {
-            memory: Memory::new(options.memory_bytes),
+    fn with_options(options: GatewayOptions) -> Self {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
+        Self(Arc::new(GatewayInner {
+            memory: BodyMemory::new(options.memory_bytes),
             options,
             prefix: format!("{}/", new_id()),
             calls: Mutex::default(),
@@ -169,7 +171,7 @@ impl Gateway {
     fn set(self, set: impl FnOnce(&mut GatewayOptions)) -> Self {
         let mut options = self.0.options.clone();
         set(&mut options);
-        Self::with(options)
+        Self::with_options(options)
     }
 
     /// How long a request may take, from its head to its result; then it is answered by 504. Default:
@@ -224,13 +226,13 @@ impl Gateway {
     }
 }
 
-impl Inner {
-    pub(crate) fn attach(&self, component: Component) {
+impl GatewayInner {
+    pub(crate) fn attach(&self, component: GatewayComponent) {
         // Of several parts of one component all say the same.
         let _ = self.component.set(component);
     }
 
-    pub(crate) fn component(&self) -> Option<&Component> {
+    pub(crate) fn component(&self) -> Option<&GatewayComponent> {
         self.component.get()
     }
 
@@ -240,7 +242,7 @@ impl Inner {
         receiver.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<ByteString, Waiting>> {
+    fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<ByteString, ResultSink>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -262,23 +264,23 @@ impl Inner {
         match calls.remove(message.client()) {
             None => Some(message).filter(|message| !message.client().starts_with(&self.prefix)),
             // Parts of a user's own may let an end pass the results that it counts.
-            Some(waiting @ Waiting::One { .. }) if message.promises_results() => {
+            Some(waiting @ ResultSink::Single { .. }) if message.promises_results() => {
                 calls.insert(message.client_topic(), waiting);
                 None
             }
-            Some(Waiting::One { result, body }) => {
+            Some(ResultSink::Single { result, body }) => {
                 drop(body);
-                let held = self.memory.take(message.weight() + BESIDES);
-                let held = held.ok_or_else(|| Problem::from(BodyError::Busy));
+                let permit = self.memory.try_acquire(message.weight() + RESULT_OVERHEAD);
+                let permit = permit.ok_or_else(|| Problem::from(BodyError::OutOfMemory));
                 // The request may have been given up meanwhile.
-                let _ = result.send(held.map(|held| (message, held)));
+                let _ = result.send(permit.map(|permit| (message, permit)));
                 None
             }
-            Some(Waiting::Many(stream)) => {
+            Some(ResultSink::Stream(stream)) => {
                 let call = message.client_topic();
                 // A client that reads too slowly loses its stream, and holds up nobody.
                 if stream.send(message, &self.memory) {
-                    calls.insert(call, Waiting::Many(stream));
+                    calls.insert(call, ResultSink::Stream(stream));
                 }
                 None
             }
@@ -290,9 +292,9 @@ impl Inner {
         self.calls().clear();
     }
 
-    fn begin(&self, call: &ByteString, waiting: Waiting) -> Result<(), Problem> {
+    fn begin(&self, call: &ByteString, waiting: ResultSink) -> Result<(), Problem> {
         let mut calls = self.calls();
-        if calls.len() >= CALLS {
+        if calls.len() >= MAX_CALLS {
             return Err(Problem::unavailable("too many calls are under way"));
         }
         calls.insert(call.clone(), waiting);
@@ -310,34 +312,36 @@ pub(super) struct PendingCall {
 }
 
 impl PendingCall {
-    /// A call that has one result; `body` is held until it is there.
-    pub(super) fn one(
+    /// A call that has one result; `body` is permit until it is there.
+    pub(super) fn single(
         gateway: &Gateway,
         call: ByteString,
-        body: Option<Held>,
+        body: Option<MemoryPermit>,
     ) -> Result<(Self, oneshot::Receiver<OneResult>), Problem> {
         let (sender, receiver) = oneshot::channel();
         let result = sender;
-        gateway.0.begin(&call, Waiting::One { result, body })?;
-        Ok((Self::of(gateway, call), receiver))
+        gateway
+            .0
+            .begin(&call, ResultSink::Single { result, body })?;
+        Ok((Self::new(gateway, call), receiver))
     }
 
     /// A call that has many.
-    pub(super) fn many(
+    pub(super) fn stream(
         gateway: &Gateway,
         call: ByteString,
     ) -> Result<(Self, mpsc::UnboundedReceiver<StreamedResult>), Problem> {
         // Bounded by its room.
         let (sender, results) = mpsc::unbounded_channel();
-        let stream = Stream {
+        let stream = ResultStream {
             results: sender,
-            room: Memory::new(RESULTS),
+            backlog: BodyMemory::new(MAX_BACKLOG_BYTES),
         };
-        gateway.0.begin(&call, Waiting::Many(stream))?;
-        Ok((Self::of(gateway, call), results))
+        gateway.0.begin(&call, ResultSink::Stream(stream))?;
+        Ok((Self::new(gateway, call), results))
     }
 
-    fn of(gateway: &Gateway, call: ByteString) -> Self {
+    fn new(gateway: &Gateway, call: ByteString) -> Self {
         Self {
             gateway: gateway.clone(),
             call,

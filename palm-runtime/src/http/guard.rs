@@ -1,4 +1,4 @@
-//! [`Guard`]: refuses requests by the host that they name and by the web page that sent them, before a service
+//! [`HostGuard`]: refuses requests by the host that they name and by the web page that sent them, before a service
 //! sees them.
 //!
 //! A web page can call a server at a loopback address, although other hosts cannot reach it: directly, since a
@@ -24,7 +24,7 @@ const ANY: &str = "*";
 
 /// Which hosts and origins a listener accepts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Guard {
+pub(super) struct HostGuard {
     /// Whether only this machine can reach the address.
     pub(super) is_loopback: bool,
     /// Names without a port, in lower case; `None`: as the user says nothing.
@@ -38,7 +38,7 @@ pub(super) struct Guard {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ForeignNavigation;
 
-impl Guard {
+impl HostGuard {
     /// Refuses a request whose host is missing, ambiguous or not allowed, or whose origin is not allowed.
     pub(super) fn check<B>(&self, request: &mut Request<B>) -> Result<(), Problem> {
         let host = host(request)?;
@@ -183,16 +183,22 @@ pub(super) fn single<'a>(
 mod tests {
     use super::*;
 
-    fn loopback() -> Guard {
-        Guard {
+    fn loopback() -> HostGuard {
+        HostGuard {
             is_loopback: true,
-            ..Guard::default()
+            ..HostGuard::default()
         }
     }
 
     /// The status that a request is refused with; 200: none, 201: none, but it is a foreign navigation.
     #[track_caller]
-    fn check(guard: &Guard, target: &str, version: Version, headers: &[(&str, &str)], status: u16) {
+    fn check(
+        guard: &HostGuard,
+        target: &str,
+        version: Version,
+        headers: &[(&str, &str)],
+        status: u16,
+    ) {
         let mut request = Request::get(target).version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -209,7 +215,7 @@ mod tests {
 
     #[test]
     fn request_names_exactly_one_host() {
-        let guard = Guard::default();
+        let guard = HostGuard::default();
         let (old, one, two) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
         check(&guard, "/", one, &[("host", "a")], 200);
         check(&guard, "/", one, &[], 400);
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn loopback_listener_accepts_loopback_names_and_allowed_ones() {
-        let check = |guard: &Guard, host: &str, status| {
+        let check = |guard: &HostGuard, host: &str, status| {
             check(guard, "/", Version::HTTP_11, &[("host", host)], status);
         };
         let mut guard = loopback();
@@ -272,13 +278,13 @@ mod tests {
         check(&guard, "localhost", 421);
         guard.hosts = Some(vec![ANY.to_owned()]);
         check(&guard, "evil.example", 200);
-        check(&Guard::default(), "evil.example", 200);
+        check(&HostGuard::default(), "evil.example", 200);
     }
 
     #[test]
     fn pages_of_other_origins_are_refused_unless_they_are_allowed() {
         let host = ("host", "localhost:80");
-        let check = |guard: &Guard, headers: &[(&str, &str)], status| {
+        let check = |guard: &HostGuard, headers: &[(&str, &str)], status| {
             let headers: Vec<_> = [&[host], headers].concat();
             check(guard, "/", Version::HTTP_11, &headers, status);
         };
@@ -327,6 +333,10 @@ mod tests {
         check(&guard, &[("origin", "http://evil.example")], 403);
         guard.origins = Some(vec![ANY.to_owned()]);
         check(&guard, &[("origin", "http://evil.example")], 200);
-        check(&Guard::default(), &[("origin", "http://evil.example")], 200);
+        check(
+            &HostGuard::default(),
+            &[("origin", "http://evil.example")],
+            200,
+        );
     }
 }

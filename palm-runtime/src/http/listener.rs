@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::guard::Guard;
+use super::guard::HostGuard;
 use crate::network::{ExposedError, NetworkTrust};
 
 #[cfg(feature = "tls")]
@@ -23,7 +23,7 @@ pub struct Listener {
     pub(super) write_timeout: Duration,
     pub(super) connections: usize,
     pub(super) trusts_network: bool,
-    guard: Guard,
+    guard: HostGuard,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<ServerTls>,
 }
@@ -38,7 +38,7 @@ impl Listener {
             write_timeout: Duration::from_secs(60),
             connections: 16_384,
             trusts_network: false,
-            guard: Guard::default(),
+            guard: HostGuard::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -129,8 +129,8 @@ impl Listener {
     }
 
     /// What is accepted where `address` is bound.
-    pub(super) fn guard(&self, address: IpAddr) -> Guard {
-        Guard {
+    pub(super) fn guard(&self, address: IpAddr) -> HostGuard {
+        HostGuard {
             is_loopback: address.to_canonical().is_loopback(),
             ..self.guard.clone()
         }

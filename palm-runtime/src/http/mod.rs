@@ -10,31 +10,30 @@
 //!
 //! Requests and responses are described in `palm::guide::http`.
 
-mod body;
-mod call;
-mod content;
+mod body_memory;
 mod framing;
 mod gateway;
 mod guard;
 mod listener;
+mod media_type;
+mod message_body;
 mod openapi;
-mod patient;
-mod posted;
 mod problem;
+mod request;
+mod result_stream;
 mod serve;
 mod service;
-mod slow_reader;
-mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 mod worker;
+mod write_timeout;
 
-pub(crate) use body::Memory;
-pub(crate) use gateway::Component;
+pub(crate) use body_memory::BodyMemory;
 pub use gateway::Gateway;
+pub(crate) use gateway::GatewayComponent;
 pub use listener::Listener;
-pub(crate) use posted::{PostedMessage, no_answer};
-pub(crate) use serve::Bound;
+pub(crate) use message_body::{MessageBody, problem_response};
+pub(crate) use serve::BoundListener;
 pub use serve::{Serve, serve};
 pub use service::GatewayService;
 #[cfg(feature = "tls")]

@@ -5,10 +5,10 @@ use std::fmt::Display;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::call::{allows_get, has_path};
-use super::content::Content;
 use super::gateway::Gateway;
+use super::media_type::PayloadType;
 use super::problem::PROBLEM;
+use super::request::{allows_get, has_path};
 use crate::message::proto::Function;
 
 /// What the gateway offers, as far as its component knows by now.
@@ -61,8 +61,8 @@ fn operation(function: &Function, method: &str, has_tokens: bool) -> Value {
         "description": format!("Takes `{}`, gives `{}`.", function.input, function.output),
         "responses": responses(function, has_tokens),
     });
-    let taken = Content::taken(function);
-    if method == "post" && taken != Content::Nothing {
+    let taken = PayloadType::of_input(function);
+    if method == "post" && taken != PayloadType::Nothing {
         operation["requestBody"] = json!({
             // Where there is none, text and bytes are what a request without a body counts as.
             "required": !allows_get(function),
@@ -73,7 +73,7 @@ fn operation(function: &Function, method: &str, has_tokens: bool) -> Value {
 }
 
 fn responses(function: &Function, has_tokens: bool) -> Value {
-    let given = Content::given(function);
+    let given = PayloadType::of_output(function);
     let mut content = json!({ given.media_type(): { "schema": schema(given) } });
     if function.many {
         content["application/x-ndjson"] = json!({});
@@ -110,12 +110,15 @@ fn responses(function: &Function, has_tokens: bool) -> Value {
     responses
 }
 
-fn schema(content: Content) -> Value {
+fn schema(content: PayloadType) -> Value {
     match content {
-        Content::Text => json!({ "type": "string" }),
+        PayloadType::Text => json!({ "type": "string" }),
         // What is in it only the function's type knows.
-        Content::Json => json!({}),
-        Content::MessagePack | Content::Protobuf | Content::Bytes | Content::Nothing => {
+        PayloadType::Json => json!({}),
+        PayloadType::MessagePack
+        | PayloadType::Protobuf
+        | PayloadType::Bytes
+        | PayloadType::Nothing => {
             json!({ "type": "string", "format": "binary" })
         }
     }

@@ -5,7 +5,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::body::BodyError;
+use super::body_memory::BodyError;
 use crate::client::CallError;
 use crate::failure::FailureKind;
 use crate::message::{Message, RemoteError};
@@ -117,7 +117,7 @@ impl From<BodyError> for Problem {
             BodyError::TooLarge { limit, .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("limit", limit)
             }
-            BodyError::Busy => Self::unavailable(detail),
+            BodyError::OutOfMemory => Self::unavailable(detail),
             BodyError::Broken(_) => Self::new(StatusCode::BAD_REQUEST, detail),
         }
     }

@@ -22,20 +22,20 @@ use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
 use super::Listener;
-use super::framing::Checked;
-use super::guard::Guard;
-use super::patient::Patient;
-use super::slow_reader::{StreamExecutor, in_pieces};
+use super::framing::StrictFraming;
+use super::guard::HostGuard;
+use super::write_timeout::WriteTimeout;
+use super::write_timeout::{StreamExecutor, in_pieces};
 use crate::failure::BoxError;
 use crate::network::NetworkTrust;
 use crate::signals::Signals;
 
 /// Requests of one HTTP/2 connection that are handled at once.
-const STREAMS: u32 = 1000;
+const MAX_STREAMS: u32 = 1000;
 /// Bytes of a request's head.
-const HEAD: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// How often an HTTP/2 connection is asked whether it is still there, and how long it may take.
-const PING: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// A service that can be served.
 pub trait Serve:
@@ -82,7 +82,7 @@ pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result
     const LINGER: Duration = Duration::from_secs(10);
 
     let network = NetworkTrust::new(false);
-    let bound = Bound::bind(listener.into(), &network).await?;
+    let bound = BoundListener::bind(listener.into(), &network).await?;
     network.warn();
     tracing::info!("serves HTTP at {}", bound.url());
     let stop = CancellationToken::new();
@@ -101,13 +101,13 @@ pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result
 
 /// A listener with its socket.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(crate) struct BoundListener {
     socket: TcpListener,
     listener: Listener,
     address: SocketAddr,
 }
 
-impl Bound {
+impl BoundListener {
     /// Binds the listener's address, if `network` or the listener itself allows it.
     pub(crate) async fn bind(listener: Listener, network: &NetworkTrust) -> Result<Self, BoxError> {
         listener.check(network)?;
@@ -196,12 +196,12 @@ impl Bound {
 async fn connection(
     stream: TcpStream,
     listener: Listener,
-    guarded: (Arc<Guard>, impl Serve),
+    guarded: (Arc<HostGuard>, impl Serve),
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     // Answers are written at once; waiting for more of them only delays them.
     stream.set_nodelay(true)?;
-    let stream = Patient::new(stream, listener.write_timeout);
+    let stream = WriteTimeout::new(stream, listener.write_timeout);
     #[cfg(feature = "tls")]
     if let Some(tls) = &listener.tls {
         let stream = tokio::select! {
@@ -218,7 +218,7 @@ async fn connection(
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     listener: &Listener,
-    (guard, service): (Arc<Guard>, impl Serve),
+    (guard, service): (Arc<HostGuard>, impl Serve),
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let mut builder = Builder::new(StreamExecutor {
@@ -228,14 +228,14 @@ async fn speak(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(listener.header_timeout)
-        .max_buf_size(HEAD);
+        .max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEAD as u32)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING);
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
     let has_begun = Arc::<AtomicBool>::default();
     let begun = has_begun.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -252,7 +252,7 @@ async fn speak(
             Ok::<_, Infallible>(in_pieces(response))
         }
     });
-    let stream = TokioIo::new(Checked::new(stream));
+    let stream = TokioIo::new(StrictFraming::new(stream));
     let mut connection = pin!(builder.serve_connection(stream, service));
     // Until it is known which version of HTTP is spoken, no timeout of either is in force.
     let mut silence = pin!(tokio::time::sleep(listener.header_timeout));

@@ -15,13 +15,13 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{self, Held};
-use super::call::{Asked, Shape};
-use super::content::Content;
+use super::body_memory::{self, MemoryPermit};
 use super::gateway::{Gateway, PendingCall};
 use super::guard::{ForeignNavigation, single};
+use super::media_type::PayloadType;
 use super::problem::Problem;
-use super::{openapi, stream};
+use super::request::{CallRequest, ResponseFormat};
+use super::{openapi, result_stream};
 use crate::failure::BoxError;
 use crate::message::{Message, RemoteError, new_id};
 
@@ -76,7 +76,7 @@ async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
         && head.version < Version::HTTP_2
         && !head.headers.contains_key(header::EXPECT)
     {
-        body::discard(body).await;
+        body_memory::discard(body).await;
     }
     let mut response = answered.unwrap_or_else(|problem| {
         tracing::debug!(status = problem.status.as_u16(), request_id = id, "refused");
@@ -131,11 +131,11 @@ async fn answer(
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     authorize(gateway, head)?;
-    let asked = Asked::read(gateway, head, id)?;
+    let asked = CallRequest::read(gateway, head, id)?;
     let until = Instant::now() + asked.timeout;
     let late = || Problem::late(asked.timeout);
     if let Some(body) = body {
-        body::check(body, gateway.0.options.request_bytes, &gateway.0.memory)?;
+        body_memory::check_length(body, gateway.0.options.request_bytes, &gateway.0.memory)?;
     }
     until_there_is_a_worker(gateway, until).await?;
     let known = timeout_at(until, asked.check_function(gateway)).await;
@@ -147,8 +147,8 @@ async fn answer(
     let left = until.saturating_duration_since(Instant::now());
     let message = asked.message(gateway, payload, left);
     match asked.shape {
-        Shape::One => {
-            let (mut call, result) = PendingCall::one(gateway, message.client_topic(), held)?;
+        ResponseFormat::Single => {
+            let (mut call, result) = PendingCall::single(gateway, message.client_topic(), held)?;
             timeout_at(until, call.send(message))
                 .await
                 .map_err(|_| late())??;
@@ -166,12 +166,12 @@ async fn answer(
             let (result, held) = result?;
             one(gateway, &asked, &result, held)
         }
-        Shape::Lines | Shape::Events => {
-            let (call, results) = PendingCall::many(gateway, message.client_topic())?;
+        ResponseFormat::JsonLines | ResponseFormat::Events => {
+            let (call, results) = PendingCall::stream(gateway, message.client_topic())?;
             timeout_at(until, call.send(message))
                 .await
                 .map_err(|_| late())??;
-            Ok(stream::respond(asked, call, results, until))
+            Ok(result_stream::respond(asked, call, results, until))
         }
     }
 }
@@ -179,9 +179,9 @@ async fn answer(
 /// The one result of a call, as a response.
 fn one(
     gateway: &Gateway,
-    asked: &Asked,
+    asked: &CallRequest,
     result: &Message,
-    held: Held,
+    held: MemoryPermit,
 ) -> Result<Response<Body>, Problem> {
     let extensions = result.extensions().unwrap_or_default();
     if let Some(error) = extensions.error {
@@ -199,10 +199,10 @@ fn one(
     }
     let payload = result.payload().clone();
     check_size(gateway, &payload)?;
-    *response.body_mut() = Body::from(held.within(payload));
-    let content = asked.function.as_ref().map(Content::given);
+    *response.body_mut() = Body::from(held.keep_with(payload));
+    let content = asked.function.as_ref().map(PayloadType::of_output);
     // pylm's gateway calls every result text, and so are those of its workers.
-    let media_type = content.map_or("text/plain", Content::media_type);
+    let media_type = content.map_or("text/plain", PayloadType::media_type);
     let media_type = HeaderValue::from_static(media_type);
     response
         .headers_mut()
@@ -260,7 +260,7 @@ async fn payload(
     gateway: &Gateway,
     head: &Parts,
     body: Body,
-) -> Result<(Bytes, Option<Held>), Problem> {
+) -> Result<(Bytes, Option<MemoryPermit>), Problem> {
     let has_body = head.headers.contains_key(header::CONTENT_LENGTH)
         || head.headers.contains_key(header::TRANSFER_ENCODING)
         || !hyper::body::Body::is_end_stream(&body);
@@ -269,7 +269,7 @@ async fn payload(
         return Ok((Bytes::from_static(b"No Payload"), None));
     }
     let limit = gateway.0.options.request_bytes;
-    let (payload, held) = body::read(body, limit, &gateway.0.memory).await?;
+    let (payload, held) = body_memory::read(body, limit, &gateway.0.memory).await?;
     Ok((payload, Some(held)))
 }
 

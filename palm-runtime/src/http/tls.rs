@@ -13,7 +13,7 @@ use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use super::patient::Patient;
+use super::write_timeout::WriteTimeout;
 use crate::failure::BoxError;
 
 /// Why TLS cannot be spoken with the given certificates or key. It names the file, if there is one, and what was
@@ -96,7 +96,10 @@ impl ServerTls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    pub(super) async fn accept(&self, stream: Patient) -> std::io::Result<TlsStream<Patient>> {
+    pub(super) async fn accept(
+        &self,
+        stream: WriteTimeout,
+    ) -> std::io::Result<TlsStream<WriteTimeout>> {
         self.0.accept(stream).await
     }
 }

@@ -13,8 +13,8 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::body::Memory;
-use super::posted::{PostedMessage, no_answer};
+use super::body_memory::BodyMemory;
+use super::message_body::{MessageBody, problem_response};
 use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
 use crate::context::ComponentContext;
 use crate::executor::Callable;
@@ -46,19 +46,19 @@ const MESSAGE: HeaderValue = HeaderValue::from_static("application/octet-stream"
 /// tower service. Clones share the component. A runtime of tokio has to be there when the first request
 /// comes; methods run on it.
 #[derive(Debug)]
-pub struct HttpWorker<C>(Arc<Inner<C>>);
+pub struct HttpWorker<C>(Arc<HttpWorkerInner<C>>);
 
 #[derive(Debug)]
-struct Inner<C> {
+struct HttpWorkerInner<C> {
     state: Arc<State<C>>,
     concurrency: usize,
-    memory: Memory,
-    running: Mutex<Option<Running>>,
+    memory: BodyMemory,
+    running: Mutex<Option<RunningExecutor>>,
 }
 
 /// The executor, once there is a runtime for it.
 #[derive(Debug)]
-struct Running {
+struct RunningExecutor {
     calls: Sender<Envelope>,
     _executor: AbortOnDropHandle<()>,
 }
@@ -74,14 +74,14 @@ pub trait IntoHttpWorker: Callable {
 impl<C: Callable> HttpWorker<C> {
     /// The methods of `component`.
     pub fn new(component: C) -> Self {
-        Self::with(State::new(component), default_concurrency())
+        Self::with_concurrency(State::new(component), default_concurrency())
     }
 
-    fn with(state: Arc<State<C>>, concurrency: usize) -> Self {
-        Self(Arc::new(Inner {
+    fn with_concurrency(state: Arc<State<C>>, concurrency: usize) -> Self {
+        Self(Arc::new(HttpWorkerInner {
             state,
             concurrency,
-            memory: Memory::default(),
+            memory: BodyMemory::default(),
             running: Mutex::default(),
         }))
     }
@@ -89,7 +89,7 @@ impl<C: Callable> HttpWorker<C> {
     /// How many calls may run at once; further ones wait. Default: as many as there are processors.
     #[must_use]
     pub fn concurrency(self, calls: usize) -> Self {
-        Self::with(self.0.state.clone(), calls)
+        Self::with_concurrency(self.0.state.clone(), calls)
     }
 
     /// Where calls go; begins to run them.
@@ -130,7 +130,7 @@ impl<C: Callable> HttpWorker<C> {
             // Another request was first.
             Some(running) => running.calls.clone(),
             None => {
-                *running = Some(Running {
+                *running = Some(RunningExecutor {
                     calls: calls.clone(),
                     _executor: executor,
                 });
@@ -140,28 +140,28 @@ impl<C: Callable> HttpWorker<C> {
     }
 
     async fn respond(&self, request: Request<Body>) -> Response<Body> {
-        let posted = match PostedMessage::read(request, &self.0.memory).await {
+        let posted = match MessageBody::read(request, &self.0.memory).await {
             Ok(posted) => posted,
             Err(refused) => return refused,
         };
-        let PostedMessage { body, held: _held } = posted;
+        let MessageBody { body, held: _held } = posted;
         let mut message = match Message::decode(body) {
             Ok(message) => message,
             Err(error) => {
                 let detail = format!("the body is no PalmMessage: {}", chain(&error));
-                return no_answer(StatusCode::BAD_REQUEST, &detail);
+                return problem_response(StatusCode::BAD_REQUEST, &detail);
             }
         };
         message.ensure_id();
         if let Some(function) = gives_many::<C>(&message) {
             let detail = format!("`{function}` gives many results, and a request has one answer");
-            return no_answer(StatusCode::INTERNAL_SERVER_ERROR, &detail);
+            return problem_response(StatusCode::INTERNAL_SERVER_ERROR, &detail);
         }
         let calls = self.calls().await;
         let (feedback, answer) = oneshot::channel();
         let envelope = Envelope::answered_by(message, feedback);
         if calls.send(envelope).await.is_err() {
-            return no_answer(StatusCode::SERVICE_UNAVAILABLE, "the worker has stopped");
+            return problem_response(StatusCode::SERVICE_UNAVAILABLE, "the worker has stopped");
         }
         match answer.await {
             Ok(answer) => response(answer),

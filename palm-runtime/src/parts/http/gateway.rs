@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::failure::BoxError;
 use crate::flow::flow_of;
-use crate::http::{Bound, Component, Gateway, Listener};
+use crate::http::{BoundListener, Gateway, GatewayComponent, Listener};
 use crate::message::Message;
 use crate::metrics::PartCounters;
 use crate::network::NetworkTrust;
@@ -19,16 +19,16 @@ use crate::part::{
 pub(super) async fn bind_http(
     listener: Listener,
     setup: &mut Setup<'_>,
-) -> Result<Bound, BoxError> {
+) -> Result<BoundListener, BoxError> {
     *setup.option = Some("http_address");
     match &setup.options.network {
-        Some(network) => Bound::bind(listener, network).await,
-        None => Bound::bind(listener, &NetworkTrust::new(false)).await,
+        Some(network) => BoundListener::bind(listener, network).await,
+        None => BoundListener::bind(listener, &NetworkTrust::new(false)).await,
     }
 }
 
 fn attach(gateway: &Gateway, setup: &Setup<'_>) {
-    let component = Component::new(setup.component(), setup.shared);
+    let component = GatewayComponent::new(setup.component(), setup.shared);
     gateway.0.attach(component);
 }
 
@@ -312,7 +312,7 @@ impl Outbound for GatewayDealer {
 pub struct HttpGateway {
     listener: Listener,
     gateway: Gateway,
-    bound: Option<Bound>,
+    bound: Option<BoundListener>,
 }
 
 impl HttpGateway {

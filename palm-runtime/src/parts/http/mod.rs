@@ -1,9 +1,9 @@
 //! The parts that speak HTTP.
 
-mod connection;
+mod client;
 mod gateway;
 mod service;
 
-pub use connection::{HttpConnection, HttpError, Retry};
+pub use client::{HttpConnection, HttpError, Retry};
 pub use gateway::{GatewayDealer, GatewayRouter, HttpGateway};
 pub use service::{HttpService, MessageService};

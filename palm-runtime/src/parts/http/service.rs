@@ -18,7 +18,7 @@ use super::super::answering::{
 use super::super::context::PartContext;
 use super::gateway::bind_http;
 use crate::failure::BoxError;
-use crate::http::{Bound, Listener, Memory, PostedMessage, no_answer};
+use crate::http::{BodyMemory, BoundListener, Listener, MessageBody, problem_response};
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, SocketClosed};
 
@@ -48,21 +48,21 @@ pub struct HttpService<H = NoHooks> {
     hooks: H,
     answer_timeout: Duration,
     service: MessageService,
-    receiver: mpsc::Receiver<Posted>,
-    opened: Option<(Option<Bound>, PartContext)>,
+    receiver: mpsc::Receiver<PostedRequest>,
+    opened: Option<(Option<BoundListener>, PartContext)>,
 }
 
-type Answer = (Bytes, RequestOutcome);
+type HttpAnswer = (Bytes, RequestOutcome);
 
 /// A body, and who waits for the answer.
 #[derive(Debug)]
-struct Posted {
+struct PostedRequest {
     body: Bytes,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<HttpAnswer>,
 }
 
-/// RequestSource that wait to be taken.
-const INCOMING: usize = 1000;
+/// Requests that wait to be taken.
+const MAX_QUEUED_REQUESTS: usize = 1000;
 
 impl HttpService {
     /// Serves at `listener`, an address such as `"127.0.0.1:8888"`.
@@ -75,14 +75,14 @@ impl HttpService {
 
     /// Serves nowhere: mount its [`service`](HttpService::service) in an application of your own.
     pub fn mounted() -> Self {
-        let (sender, receiver) = mpsc::channel(INCOMING);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
         Self {
             listener: None,
             hooks: NoHooks,
             answer_timeout: ANSWER_TIMEOUT,
             service: MessageService {
                 sender,
-                memory: Memory::default(),
+                memory: BodyMemory::default(),
             },
             receiver,
             opened: None,
@@ -171,16 +171,16 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
     }
 }
 
-impl RequestSource for mpsc::Receiver<Posted> {
-    type Responder = oneshot::Sender<Answer>;
+impl RequestSource for mpsc::Receiver<PostedRequest> {
+    type Responder = oneshot::Sender<HttpAnswer>;
 
     async fn recv(&mut self) -> Result<(Frames, Self::Responder), SocketClosed> {
-        let Posted { body, answer } = self.recv().await.ok_or(SocketClosed)?;
+        let PostedRequest { body, answer } = self.recv().await.ok_or(SocketClosed)?;
         Ok(([body].into_iter().collect(), answer))
     }
 }
 
-impl Respond for oneshot::Sender<Answer> {
+impl Respond for oneshot::Sender<HttpAnswer> {
     fn respond(self, answer: Bytes, handled: RequestOutcome) -> bool {
         // A client that has gone leaves its answer behind, which is its own affair.
         let _ = self.send((answer, handled));
@@ -195,8 +195,8 @@ impl Respond for oneshot::Sender<Answer> {
 /// Takes the requests of an [`HttpService`]: a tower service.
 #[derive(Clone, Debug)]
 pub struct MessageService {
-    sender: mpsc::Sender<Posted>,
-    memory: Memory,
+    sender: mpsc::Sender<PostedRequest>,
+    memory: BodyMemory,
 }
 
 impl<B> tower::Service<Request<B>> for MessageService
@@ -215,26 +215,27 @@ where
         let Self { sender, memory } = self.clone();
         let request = request.map(Body::new);
         async move {
-            let posted = PostedMessage::read(request, &memory).await;
-            let PostedMessage { body, held: _held } = match posted {
+            let posted = MessageBody::read(request, &memory).await;
+            let MessageBody { body, held: _held } = match posted {
                 Ok(posted) => posted,
                 Err(refused) => return Ok(refused),
             };
             let (answer, answered) = oneshot::channel();
-            let stopped = || no_answer(StatusCode::SERVICE_UNAVAILABLE, "the component stops");
-            if sender.send(Posted { body, answer }).await.is_err() {
+            let stopped =
+                || problem_response(StatusCode::SERVICE_UNAVAILABLE, "the component stops");
+            if sender.send(PostedRequest { body, answer }).await.is_err() {
                 return Ok(stopped());
             }
             Ok(match answered.await {
                 Ok((answer, RequestOutcome::Answered)) => Response::new(Body::from(answer)),
                 Ok((_, RequestOutcome::Malformed)) => {
-                    no_answer(StatusCode::BAD_REQUEST, "the body is no PalmMessage")
+                    problem_response(StatusCode::BAD_REQUEST, "the body is no PalmMessage")
                 }
                 Ok((_, RequestOutcome::Failed)) => {
-                    no_answer(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")
+                    problem_response(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")
                 }
                 Ok((_, RequestOutcome::TimedOut)) => {
-                    no_answer(StatusCode::GATEWAY_TIMEOUT, "there was no answer in time")
+                    problem_response(StatusCode::GATEWAY_TIMEOUT, "there was no answer in time")
                 }
                 Ok((_, RequestOutcome::Abandoned)) | Err(_) => stopped(),
             })

@@ -1,4 +1,4 @@
-//! [`Memory`]: what bodies and results may have of it, and how a body is read into it.
+//! [`BodyMemory`]: what bodies and results may have of it, and how a body is read into it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use tokio::time::timeout;
 
 /// Bytes that may be in memory at once.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory(Arc<Semaphore>, u32);
+pub(crate) struct BodyMemory(Arc<Semaphore>, u32);
 
-/// A part of a [`Memory`], which is given back when this is dropped.
+/// A part of a [`BodyMemory`], which is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held(OwnedSemaphorePermit);
+pub(crate) struct MemoryPermit(OwnedSemaphorePermit);
 
-struct HeldBytes {
+struct ReservedBytes {
     bytes: Bytes,
-    _held: Held,
+    _held: MemoryPermit,
 }
 
-impl AsRef<[u8]> for HeldBytes {
+impl AsRef<[u8]> for ReservedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -36,7 +36,7 @@ pub(super) enum BodyError {
     TooLarge { len: Option<u64>, limit: usize },
     /// Others have all the memory.
     #[error("other requests take all the memory that there is for them")]
-    Busy,
+    OutOfMemory,
     /// The connection broke, or what came is no body.
     #[error("the body cannot be read: {0}")]
     Broken(axum::Error),
@@ -46,14 +46,14 @@ fn bytes(len: Option<u64>) -> String {
     len.map_or("more bytes".to_owned(), |len| format!("{len} bytes"))
 }
 
-impl Default for Memory {
+impl Default for BodyMemory {
     /// 1 GiB.
     fn default() -> Self {
         Self::new(1024 * 1024 * 1024)
     }
 }
 
-impl Memory {
+impl BodyMemory {
     /// So many bytes, or 4 GiB, whichever is less.
     pub(super) fn new(bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -66,28 +66,32 @@ impl Memory {
     }
 
     /// Takes room for so many bytes, if there is any. What is larger than all of it takes all of it.
-    pub(super) fn take(&self, bytes: usize) -> Option<Held> {
+    pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.1);
         let permit = self.0.clone().try_acquire_many_owned(bytes);
-        permit.ok().map(Held)
+        permit.ok().map(MemoryPermit)
     }
 }
 
-impl Held {
+impl MemoryPermit {
     fn merge(&mut self, more: Self) {
         self.0.merge(more.0);
     }
 
     /// The same bytes, which give this back when the last of them are dropped. A body is dropped before,
     /// when hyper has them and has not written them yet.
-    pub(super) fn within(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(HeldBytes { bytes, _held: self })
+    pub(super) fn keep_with(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(ReservedBytes { bytes, _held: self })
     }
 }
 
 /// Refuses a body whose announced length is over `limit`, or more than what is free of `memory`. A client that waits
 /// for `100 Continue` has not sent it yet, and does not.
-pub(super) fn check(body: &Body, limit: usize, memory: &Memory) -> Result<(), BodyError> {
+pub(super) fn check_length(
+    body: &Body,
+    limit: usize,
+    memory: &BodyMemory,
+) -> Result<(), BodyError> {
     let expected = hyper::body::Body::size_hint(body).lower();
     if expected > limit as u64 {
         let len = Some(expected);
@@ -95,7 +99,7 @@ pub(super) fn check(body: &Body, limit: usize, memory: &Memory) -> Result<(), Bo
     }
     match memory.has(expected as usize) {
         true => Ok(()),
-        false => Err(BodyError::Busy),
+        false => Err(BodyError::OutOfMemory),
     }
 }
 
@@ -125,10 +129,10 @@ pub(super) async fn discard(mut body: Body) {
 pub(super) async fn read(
     mut body: Body,
     limit: usize,
-    memory: &Memory,
-) -> Result<(Bytes, Held), BodyError> {
-    check(&body, limit, memory)?;
-    let mut held = memory.take(0).ok_or(BodyError::Busy)?;
+    memory: &BodyMemory,
+) -> Result<(Bytes, MemoryPermit), BodyError> {
+    check_length(&body, limit, memory)?;
+    let mut held = memory.try_acquire(0).ok_or(BodyError::OutOfMemory)?;
     let mut frames: Vec<Bytes> = Vec::new();
     let mut len = 0;
     while let Some(frame) = body.frame().await {
@@ -140,7 +144,11 @@ pub(super) async fn read(
         if len > limit {
             return Err(BodyError::TooLarge { len: None, limit });
         }
-        held.merge(memory.take(data.len()).ok_or(BodyError::Busy)?);
+        held.merge(
+            memory
+                .try_acquire(data.len())
+                .ok_or(BodyError::OutOfMemory)?,
+        );
         frames.push(data);
     }
     // Most bodies are one frame, which is not copied.
@@ -159,7 +167,10 @@ mod tests {
 
     use super::*;
 
-    fn read_now(frames: &[&'static str], memory: &Memory) -> Result<(Bytes, Held), BodyError> {
+    fn read_now(
+        frames: &[&'static str],
+        memory: &BodyMemory,
+    ) -> Result<(Bytes, MemoryPermit), BodyError> {
         let frames: Vec<_> = frames
             .iter()
             .map(|frame| match *frame {
@@ -174,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_body_has_a_limit_and_all_of_them_together() {
-        let memory = Memory::new(15);
+        let memory = BodyMemory::new(15);
         let check = |frames: &[&'static str], expected: &str| match read_now(frames, &memory) {
             Ok((body, _)) => assert_eq!(body, expected),
             Err(error) => assert_eq!(error.to_string(), expected),
@@ -200,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_length_that_is_told_before_is_refused_before() {
-        let read = read(Body::from("12345678901"), 10, &Memory::default()).now_or_never();
+        let read = read(Body::from("12345678901"), 10, &BodyMemory::default()).now_or_never();
         let error = read.expect("nothing is read").expect_err("it is too large");
         let expected = "the body has 11 bytes, the limit is 10";
         assert_eq!(error.to_string(), expected);

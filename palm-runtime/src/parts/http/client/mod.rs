@@ -92,7 +92,7 @@ pub struct HttpConnection {
     bearer_token: Option<String>,
     #[cfg(feature = "tls")]
     tls: Option<crate::http::ClientTls>,
-    opened: Option<(Poster, Arc<PartCounters>)>,
+    opened: Option<(HttpPoster, Arc<PartCounters>)>,
 }
 
 /// When a request is tried again, and how often.
@@ -282,7 +282,7 @@ impl HttpConnection {
         self
     }
 
-    fn poster(&self, setup: &Setup<'_>) -> Result<Poster, BoxError> {
+    fn poster(&self, setup: &Setup<'_>) -> Result<HttpPoster, BoxError> {
         let bad_url = |problem: String| HttpError::Url {
             url: self.url.clone(),
             problem,
@@ -320,7 +320,7 @@ impl HttpConnection {
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(self.max_workers)
             .build(connector);
-        Ok(Poster {
+        Ok(HttpPoster {
             client,
             uri,
             url: self.url.clone(),
@@ -376,7 +376,7 @@ impl Outbound for HttpConnection {
 
 /// What posts messages.
 #[derive(Debug)]
-struct Poster {
+struct HttpPoster {
     client: Client<Connector, Full<Bytes>>,
     uri: Uri,
     url: String,
@@ -388,7 +388,7 @@ struct Poster {
     shared: Arc<ComponentState>,
 }
 
-impl Poster {
+impl HttpPoster {
     /// Gets the answer to one message, and sends it on.
     async fn handle(&self, envelope: Envelope, outlet: &Outlet, counters: &PartCounters) {
         let since = Instant::now();

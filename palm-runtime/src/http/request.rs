@@ -1,4 +1,4 @@
-//! [`Asked`]: what a request asks for, and the message that it becomes.
+//! [`CallRequest`]: what a request asks for, and the message that it becomes.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::content::Content;
 use super::gateway::Gateway;
 use super::guard::single;
+use super::media_type::PayloadType;
 use super::problem::Problem;
 use crate::failure::FailureKind;
 use crate::function::{Steps, nearest, nearest_first};
@@ -25,29 +25,29 @@ const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// How results are to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum ResponseFormat {
     /// The first one is the body.
-    One,
+    Single,
     /// One JSON text a line.
-    Lines,
+    JsonLines,
     /// Server-sent events.
     Events,
 }
 
 /// What a request asks for.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct CallRequest {
     steps: Steps,
     /// The first function, where a worker has told of it.
     pub(super) function: Option<Function>,
-    pub(super) shape: Shape,
+    pub(super) shape: ResponseFormat,
     pub(super) timeout: Duration,
     /// How many results are wanted, where that is said.
     messages: Option<u64>,
     trace: Trace,
 }
 
-impl Asked {
+impl CallRequest {
     /// Reads the head of a request: everything that can be refused before its body is sent.
     pub(super) fn read(gateway: &Gateway, head: &Parts, request_id: &str) -> Result<Self, Problem> {
         let headers = &head.headers;
@@ -200,8 +200,8 @@ pub(super) fn has_path(function: &Function) -> bool {
 /// A GET has no payload, which some codecs cannot read.
 pub(super) fn allows_get(function: &Function) -> bool {
     matches!(
-        Content::taken(function),
-        Content::Nothing | Content::Text | Content::Bytes
+        PayloadType::of_input(function),
+        PayloadType::Nothing | PayloadType::Text | PayloadType::Bytes
     )
 }
 
@@ -229,7 +229,7 @@ fn refuse_method(head: &Parts, function: Option<&Function>) -> Result<(), Proble
 
 /// Refuses a body that is of another type than the function's argument, as far as its head says so.
 fn refuse_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Problem> {
-    let taken = Content::taken(function);
+    let taken = PayloadType::of_input(function);
     let given = single(headers, &header::CONTENT_TYPE)?;
     let unsupported = |what: &str, given: &str| {
         let detail = format!(
@@ -238,7 +238,7 @@ fn refuse_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Pro
         );
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
     };
-    if let Some(given) = given.filter(|given| !taken.can_be(given)) {
+    if let Some(given) = given.filter(|given| !taken.accepts(given)) {
         let media_type = HeaderValue::from_static(taken.media_type());
         let problem = unsupported("the body's type is", given);
         return Err(problem.header(header::ACCEPT, media_type));
@@ -265,17 +265,17 @@ fn list(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
     problem.with("functions", names)
 }
 
-fn shape(headers: &HeaderMap) -> Shape {
+fn shape(headers: &HeaderMap) -> ResponseFormat {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let accepted = accepted.filter_map(|accepted| accepted.to_str().ok());
     for range in accepted.flat_map(|accepted| accepted.split(',')) {
         match range.split(';').next().unwrap_or_default().trim() {
-            "text/event-stream" => return Shape::Events,
-            "application/x-ndjson" | "application/jsonl" => return Shape::Lines,
+            "text/event-stream" => return ResponseFormat::Events,
+            "application/x-ndjson" | "application/jsonl" => return ResponseFormat::JsonLines,
             _ => {}
         }
     }
-    Shape::One
+    ResponseFormat::Single
 }
 
 fn number<T: std::str::FromStr>(
@@ -346,9 +346,9 @@ mod tests {
             headers.insert(header::ACCEPT, accepted.parse().expect("it is a header's"));
             assert_eq!(shape(&headers), expected, "{accepted}");
         };
-        check("*/*", Shape::One);
-        check("text/html, text/event-stream;q=0.9", Shape::Events);
-        check("application/x-ndjson", Shape::Lines);
-        check("application/jsonl", Shape::Lines);
+        check("*/*", ResponseFormat::Single);
+        check("text/html, text/event-stream;q=0.9", ResponseFormat::Events);
+        check("application/x-ndjson", ResponseFormat::JsonLines);
+        check("application/jsonl", ResponseFormat::JsonLines);
     }
 }

@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::Held;
-use super::call::{Asked, Shape};
-use super::content::Content;
+use super::body_memory::MemoryPermit;
 use super::gateway::{PendingCall, StreamedResult};
+use super::media_type::PayloadType;
 use super::problem::Problem;
+use super::request::{CallRequest, ResponseFormat};
 use super::service::check_size;
 use crate::message::RemoteError;
 
 /// One thing of a stream.
-enum Item {
+enum StreamItem {
     Result(Bytes),
     Failed(Problem),
     /// There is no more; there were so many.
@@ -31,14 +31,14 @@ enum Item {
 }
 
 /// The results of a call, until it has given all of them, or nobody waits any longer.
-struct Results {
-    asked: Asked,
+struct ResultItems {
+    asked: CallRequest,
     call: PendingCall,
     results: mpsc::UnboundedReceiver<StreamedResult>,
     /// The place of the last one, which is being written until another one is asked for.
-    being_written: Option<Held>,
+    being_written: Option<MemoryPermit>,
     until: Instant,
-    /// Results that were given.
+    /// ResultItems that were given.
     given: u64,
     /// How many there will be, once that is known.
     total: Option<u64>,
@@ -46,8 +46,8 @@ struct Results {
     is_over: bool,
 }
 
-impl Results {
-    async fn next(&mut self) -> Option<Item> {
+impl ResultItems {
+    async fn next(&mut self) -> Option<StreamItem> {
         self.being_written = None;
         if self.is_over {
             return None;
@@ -56,21 +56,21 @@ impl Results {
             if self.total.is_some_and(|total| self.given >= total) {
                 self.call.is_open = false;
                 self.is_over = true;
-                return Some(Item::End(self.given));
+                return Some(StreamItem::End(self.given));
             }
             let Ok(result) = timeout_at(self.until, self.results.recv()).await else {
                 self.is_over = true;
-                return Some(Item::Failed(Problem::late(self.asked.timeout)));
+                return Some(StreamItem::Failed(Problem::late(self.asked.timeout)));
             };
             let Some(StreamedResult {
                 message: result,
-                held,
+                permit,
                 ..
             }) = result
             else {
                 self.is_over = true;
                 let detail = "results come faster than they are read, or the component stopped";
-                return Some(Item::Failed(Problem::unavailable(detail)));
+                return Some(StreamItem::Failed(Problem::unavailable(detail)));
             };
             let extensions = result.extensions().unwrap_or_default();
             if let Some(end) = extensions.end {
@@ -79,18 +79,18 @@ impl Results {
             if let Some(error) = extensions.error {
                 self.given += 1;
                 let error = RemoteError::from_extension(error, result.function());
-                return Some(Item::Failed(Problem::of(error)));
+                return Some(StreamItem::Failed(Problem::of(error)));
             }
             if extensions.end.is_none() {
                 self.given += 1;
                 if let Some(unfinished) = Problem::unfinished(&result) {
-                    return Some(Item::Failed(unfinished));
+                    return Some(StreamItem::Failed(unfinished));
                 }
                 let payload = result.payload().clone();
-                self.being_written = Some(held);
+                self.being_written = Some(permit);
                 return Some(match check_size(&self.call.gateway, &payload) {
-                    Ok(()) => Item::Result(payload),
-                    Err(problem) => Item::Failed(problem),
+                    Ok(()) => StreamItem::Result(payload),
+                    Err(problem) => StreamItem::Failed(problem),
                 });
             }
         }
@@ -99,13 +99,16 @@ impl Results {
 
 /// Begins a response with the results of `call`.
 pub(super) fn respond(
-    asked: Asked,
+    asked: CallRequest,
     call: PendingCall,
     results: mpsc::UnboundedReceiver<StreamedResult>,
     until: Instant,
 ) -> Response<Body> {
-    let (shape, content) = (asked.shape, asked.function.as_ref().map(Content::given));
-    let results = Results {
+    let (shape, content) = (
+        asked.shape,
+        asked.function.as_ref().map(PayloadType::of_output),
+    );
+    let results = ResultItems {
         total: asked.results(),
         asked,
         call,
@@ -120,20 +123,20 @@ pub(super) fn respond(
         Some((item, results))
     });
     match shape {
-        Shape::Events => events(items, content),
-        Shape::Lines | Shape::One => lines(items, content),
+        ResponseFormat::Events => events(items, content),
+        ResponseFormat::JsonLines | ResponseFormat::Single => lines(items, content),
     }
 }
 
 fn lines(
-    items: impl Stream<Item = Item> + Send + 'static,
-    content: Option<Content>,
+    items: impl Stream<Item = StreamItem> + Send + 'static,
+    content: Option<PayloadType>,
 ) -> Response<Body> {
     let lines = items.filter_map(move |item| {
         let line = match item {
-            Item::Result(payload) => Some(to_json(&payload, content)),
-            Item::Failed(problem) => Some(json!({ "problem": problem.to_json() })),
-            Item::End(_) => None,
+            StreamItem::Result(payload) => Some(to_json(&payload, content)),
+            StreamItem::Failed(problem) => Some(json!({ "problem": problem.to_json() })),
+            StreamItem::End(_) => None,
         };
         std::future::ready(line.map(|line| Ok::<_, std::convert::Infallible>(format!("{line}\n"))))
     });
@@ -146,18 +149,20 @@ fn lines(
 }
 
 fn events(
-    items: impl Stream<Item = Item> + Send + 'static,
-    content: Option<Content>,
+    items: impl Stream<Item = StreamItem> + Send + 'static,
+    content: Option<PayloadType>,
 ) -> Response<Body> {
     let events = items.map(move |item| {
         Ok::<_, std::convert::Infallible>(match item {
-            Item::Result(payload) => Event::default().data(to_json(&payload, content).to_string()),
-            Item::Failed(problem) => {
+            StreamItem::Result(payload) => {
+                Event::default().data(to_json(&payload, content).to_string())
+            }
+            StreamItem::Failed(problem) => {
                 let problem = problem.to_json().to_string();
                 Event::default().event("problem").data(problem)
             }
             // A browser would otherwise connect anew when the response ends.
-            Item::End(results) => Event::default().event("end").data(results.to_string()),
+            StreamItem::End(results) => Event::default().event("end").data(results.to_string()),
         })
     });
     let sse = Sse::new(events).keep_alive(KeepAlive::default());
@@ -165,14 +170,14 @@ fn events(
 }
 
 /// A result as a JSON text: JSON as it is, text as a string, other bytes as `{"base64": ".."}`.
-fn to_json(payload: &Bytes, content: Option<Content>) -> Value {
-    if content == Some(Content::Json)
+fn to_json(payload: &Bytes, content: Option<PayloadType>) -> Value {
+    if content == Some(PayloadType::Json)
         && let Ok(value) = serde_json::from_slice(payload)
     {
         return value;
     }
     match std::str::from_utf8(payload) {
-        Ok(text) if content != Some(Content::MessagePack) => text.into(),
+        Ok(text) if content != Some(PayloadType::MessagePack) => text.into(),
         _ => json!({ "base64": STANDARD.encode(payload) }),
     }
 }
@@ -187,11 +192,15 @@ mod tests {
             let text = to_json(&Bytes::from_static(payload), content).to_string();
             assert_eq!(text, expected);
         };
-        check(b"{\"a\": [1,\n 2]}", Some(Content::Json), r#"{"a":[1,2]}"#);
-        check(b"{\"a\"", Some(Content::Json), r#""{\"a\"""#);
-        check(b"two\nlines", Some(Content::Text), r#""two\nlines""#);
+        check(
+            b"{\"a\": [1,\n 2]}",
+            Some(PayloadType::Json),
+            r#"{"a":[1,2]}"#,
+        );
+        check(b"{\"a\"", Some(PayloadType::Json), r#""{\"a\"""#);
+        check(b"two\nlines", Some(PayloadType::Text), r#""two\nlines""#);
         check(b"text", None, r#""text""#);
-        check(&[0xff], Some(Content::Bytes), r#"{"base64":"/w=="}"#);
-        check(b"a", Some(Content::MessagePack), r#"{"base64":"YQ=="}"#);
+        check(&[0xff], Some(PayloadType::Bytes), r#"{"base64":"/w=="}"#);
+        check(b"a", Some(PayloadType::MessagePack), r#"{"base64":"YQ=="}"#);
     }
 }

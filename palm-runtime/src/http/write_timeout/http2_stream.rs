@@ -6,9 +6,9 @@
 //! resets the stream, and others on the connection go on.
 //!
 //! hyper gives each stream to an executor, [`StreamExecutor`], which also polls the body of its response; the two
-//! know each other by a task-local [`Progress`]. Connections of HTTP/1 have no streams: [`Patient`] is enough.
+//! know each other by a task-local [`StreamProgress`]. Connections of HTTP/1 have no streams: [`WriteTimeout`] is enough.
 //!
-//! [`Patient`]: super::patient::Patient
+//! [`WriteTimeout`]: super::write_timeout::WriteTimeout
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,23 +25,23 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 /// What a client has to receive within its write timeout, in bytes.
-pub(super) const PIECE: usize = 64 * 1024;
+pub(in crate::http) const MIN_PROGRESS_BYTES: usize = 64 * 1024;
 
 tokio::task_local! {
     /// That of the stream whose task this is.
-    static PROGRESS: Arc<Progress>;
+    static PROGRESS: Arc<StreamProgress>;
 }
 
 /// Whether a piece of a response is being written.
 #[derive(Debug, Default)]
-struct Progress {
+struct StreamProgress {
     /// Since when.
     since: Mutex<Option<Instant>>,
     /// It has been written, or dropped.
     written: Notify,
 }
 
-impl Progress {
+impl StreamProgress {
     fn since(&self) -> MutexGuard<'_, Option<Instant>> {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,18 +67,18 @@ impl Progress {
 }
 
 /// A piece of a response, whose stream gets the next one when this is dropped.
-struct Piece {
+struct ResponsePiece {
     bytes: Bytes,
-    progress: Arc<Progress>,
+    progress: Arc<StreamProgress>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for ResponsePiece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for ResponsePiece {
     fn drop(&mut self) {
         *self.progress.since() = None;
         self.progress.written.notify_one();
@@ -87,14 +87,14 @@ impl Drop for Piece {
 
 /// Runs the streams of HTTP/2 connections, and ends those whose client takes too long for a response.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StreamExecutor {
-    pub(super) write_timeout: Duration,
+pub(in crate::http) struct StreamExecutor {
+    pub(in crate::http) write_timeout: Duration,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let timeout = self.write_timeout;
-        let progress = Arc::<Progress>::default();
+        let progress = Arc::<StreamProgress>::default();
         let late = progress.clone();
         let stream = async move {
             tokio::select! {
@@ -111,7 +111,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
 }
 
 /// The same response in pieces, if it is one of a stream.
-pub(super) fn in_pieces(response: Response<Body>) -> Response<Body> {
+pub(in crate::http) fn in_pieces(response: Response<Body>) -> Response<Body> {
     let Ok(progress) = PROGRESS.try_with(Arc::clone) else {
         return response;
     };
@@ -134,9 +134,9 @@ pub(super) fn in_pieces(response: Response<Body>) -> Response<Body> {
                 Err(error) => return Some((Err(error), (body, rest, progress))),
             }
         }
-        let bytes = rest.split_to(rest.len().min(PIECE));
+        let bytes = rest.split_to(rest.len().min(MIN_PROGRESS_BYTES));
         *progress.since() = Some(Instant::now());
-        let piece = Piece {
+        let piece = ResponsePiece {
             bytes,
             progress: progress.clone(),
         };

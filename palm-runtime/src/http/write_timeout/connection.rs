@@ -1,4 +1,4 @@
-//! [`Patient`]: a connection that ends when its peer reads too slowly.
+//! [`WriteTimeout`]: a connection that ends when its peer reads too slowly.
 
 use std::io;
 use std::pin::Pin;
@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::slow_reader::PIECE;
+use super::MIN_PROGRESS_BYTES;
 
-/// A connection whose writes fail if the peer takes longer than `timeout` for [`PIECE`] bytes, or for what is left
+/// A connection whose writes fail if the peer takes longer than `timeout` for [`MIN_PROGRESS_BYTES`] bytes, or for what is left
 /// to be written. It is beneath TLS, which has a buffer of its own.
 ///
 /// A write that does not wait is free: the clock runs from the first one that waits until everything is flushed.
 #[derive(Debug)]
-pub(super) struct Patient {
+pub(in crate::http) struct WriteTimeout {
     stream: TcpStream,
     timeout: Duration,
     /// Runs while `is_waiting`; kept, since it may wait often.
@@ -26,8 +26,8 @@ pub(super) struct Patient {
     written: usize,
 }
 
-impl Patient {
-    pub(super) fn new(stream: TcpStream, timeout: Duration) -> Self {
+impl WriteTimeout {
+    pub(in crate::http) fn new(stream: TcpStream, timeout: Duration) -> Self {
         Self {
             stream,
             timeout,
@@ -45,7 +45,7 @@ impl Patient {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
             self.written += written.as_ref().map_or(0, |bytes| *bytes);
-            if self.written >= PIECE {
+            if self.written >= MIN_PROGRESS_BYTES {
                 self.is_waiting = false;
             }
             return Poll::Ready(written);
@@ -62,12 +62,13 @@ impl Patient {
         if let Err(error) = self.stream.set_zero_linger() {
             tracing::debug!(%error, "a connection cannot be reset");
         }
-        let message = format!("the peer has read less than {PIECE} bytes for {timeout:?}");
+        let message =
+            format!("the peer has read less than {MIN_PROGRESS_BYTES} bytes for {timeout:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -77,7 +78,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -125,11 +126,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (stream, _accepted) = tokio::join!(TcpStream::connect(at), listener.accept());
-        let mut patient = Patient::new(stream.unwrap(), Duration::from_secs(60));
+        let mut write_timeout = WriteTimeout::new(stream.unwrap(), Duration::from_secs(60));
         let mut context = Context::from_waker(Waker::noop());
-        let mut write = |patient: &mut Patient, written: Option<usize>| {
+        let mut write = |write_timeout: &mut WriteTimeout, written: Option<usize>| {
             let written = written.map_or(Poll::Pending, |bytes| Poll::Ready(Ok(bytes)));
-            match patient.in_time(&mut context, written) {
+            match write_timeout.in_time(&mut context, written) {
                 Poll::Ready(Ok(_)) => "written",
                 Poll::Ready(Err(_)) => "late",
                 Poll::Pending => "waits",
@@ -137,27 +138,31 @@ mod tests {
         };
         let almost = Duration::from_secs(59);
         for _ in 0..3 {
-            assert_eq!(write(&mut patient, None), "waits");
+            assert_eq!(write(&mut write_timeout, None), "waits");
             advance(almost).await;
-            assert_eq!(write(&mut patient, Some(PIECE - 1)), "written");
-            assert_eq!(write(&mut patient, None), "waits");
-            assert_eq!(write(&mut patient, Some(1)), "written");
+            assert_eq!(
+                write(&mut write_timeout, Some(MIN_PROGRESS_BYTES - 1)),
+                "written"
+            );
+            assert_eq!(write(&mut write_timeout, None), "waits");
+            assert_eq!(write(&mut write_timeout, Some(1)), "written");
         }
         // Everything is written: the clock stands still.
-        assert_eq!(write(&mut patient, None), "waits");
+        assert_eq!(write(&mut write_timeout, None), "waits");
         advance(almost).await;
-        assert_eq!(write(&mut patient, Some(1)), "written");
-        let flushed = Pin::new(&mut patient).poll_flush(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(write(&mut write_timeout, Some(1)), "written");
+        let flushed =
+            Pin::new(&mut write_timeout).poll_flush(&mut Context::from_waker(Waker::noop()));
         assert!(flushed.is_ready());
         advance(almost).await;
-        assert_eq!(write(&mut patient, None), "waits");
+        assert_eq!(write(&mut write_timeout, None), "waits");
         // A byte now and then is not enough.
         for _ in 0..3 {
             advance(Duration::from_secs(19)).await;
-            assert_eq!(write(&mut patient, Some(1)), "written");
-            assert_eq!(write(&mut patient, None), "waits");
+            assert_eq!(write(&mut write_timeout, Some(1)), "written");
+            assert_eq!(write(&mut write_timeout, None), "waits");
         }
         advance(Duration::from_secs(4)).await;
-        assert_eq!(write(&mut patient, None), "late");
+        assert_eq!(write(&mut write_timeout, None), "late");
     }
 }

@@ -4,7 +4,7 @@ use crate::message::proto::Function;
 
 /// What the bytes of an argument or a result are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum PayloadType {
     Nothing,
     Text,
     Json,
@@ -13,10 +13,10 @@ pub(super) enum Content {
     Bytes,
 }
 
-impl Content {
+impl PayloadType {
     /// What the type `written` is made to. Only its name is known here, so another name for a codec's
     /// type, or a type of the user's, counts as bytes.
-    fn of(written: &str) -> Self {
+    fn from_rust_type(written: &str) -> Self {
         let words = written.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
         // In `Result<Json<T>, E>` the error, which comes last, does not count.
         for word in words.filter(|word| !word.is_empty()) {
@@ -36,7 +36,7 @@ impl Content {
 
     /// Whether a body of this media type can be it. Types that clients set without being told, as curl does, count as
     /// none.
-    pub(super) fn can_be(self, media_type: &str) -> bool {
+    pub(super) fn accepts(self, media_type: &str) -> bool {
         const UNTOLD: [&str; 3] = [
             "application/octet-stream",
             "application/x-www-form-urlencoded",
@@ -72,13 +72,13 @@ impl Content {
     }
 
     /// What `function` takes.
-    pub(super) fn taken(function: &Function) -> Self {
-        Self::of(&function.input)
+    pub(super) fn of_input(function: &Function) -> Self {
+        Self::from_rust_type(&function.input)
     }
 
     /// What `function` gives.
-    pub(super) fn given(function: &Function) -> Self {
-        match Self::of(&function.output) {
+    pub(super) fn of_output(function: &Function) -> Self {
+        match Self::from_rust_type(&function.output) {
             Self::Nothing if function.output != "()" => Self::Bytes,
             content => content,
         }
@@ -114,14 +114,14 @@ mod tests {
             "text/plain;charset=UTF-8",
             "",
         ];
-        let check = |content: Content, expected: [u8; 10]| {
-            let supported = all.map(|media_type| u8::from(content.can_be(media_type)));
+        let check = |content: PayloadType, expected: [u8; 10]| {
+            let supported = all.map(|media_type| u8::from(content.accepts(media_type)));
             assert_eq!(supported, expected, "{content:?}");
         };
-        check(Content::Json, [1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
-        check(Content::MessagePack, [0, 0, 1, 0, 0, 0, 1, 1, 1, 1]);
-        check(Content::Protobuf, [0, 0, 0, 1, 0, 0, 1, 1, 1, 1]);
-        for content in [Content::Nothing, Content::Text, Content::Bytes] {
+        check(PayloadType::Json, [1, 1, 0, 0, 0, 0, 1, 1, 1, 1]);
+        check(PayloadType::MessagePack, [0, 0, 1, 0, 0, 0, 1, 1, 1, 1]);
+        check(PayloadType::Protobuf, [0, 0, 0, 1, 0, 0, 1, 1, 1, 1]);
+        for content in [PayloadType::Nothing, PayloadType::Text, PayloadType::Bytes] {
             check(content, [1; 10]);
         }
     }
@@ -129,22 +129,22 @@ mod tests {
     #[test]
     fn the_codec_in_a_type_says_what_it_is() {
         for (written, expected) in [
-            ("Json<Thumbnail>", Content::Json),
-            ("Result<Json<Png>, ResizeError>", Content::Json),
-            ("impl Iterator<Item = String> + use<>", Content::Text),
+            ("Json<Thumbnail>", PayloadType::Json),
+            ("Result<Json<Png>, ResizeError>", PayloadType::Json),
+            ("impl Iterator<Item = String> + use<>", PayloadType::Text),
             (
                 "impl Stream<Item = Result<MessagePack<T>, E>>",
-                Content::MessagePack,
+                PayloadType::MessagePack,
             ),
-            ("palm::Protobuf<Order>", Content::Protobuf),
-            ("&'static str", Content::Text),
-            ("Bytes", Content::Bytes),
-            ("Vec<u8>", Content::Bytes),
-            ("Celsius", Content::Bytes),
-            ("()", Content::Nothing),
-            ("", Content::Nothing),
+            ("palm::Protobuf<Order>", PayloadType::Protobuf),
+            ("&'static str", PayloadType::Text),
+            ("Bytes", PayloadType::Bytes),
+            ("Vec<u8>", PayloadType::Bytes),
+            ("Celsius", PayloadType::Bytes),
+            ("()", PayloadType::Nothing),
+            ("", PayloadType::Nothing),
         ] {
-            assert_eq!(Content::of(written), expected, "{written}");
+            assert_eq!(PayloadType::from_rust_type(written), expected, "{written}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`PostedMessage`]: a message as the body of a request.
+//! [`MessageBody`]: a message as the body of a request.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::body::{self, Held, Memory};
+use super::body_memory::{self, BodyMemory, MemoryPermit};
 use super::problem::Problem;
 
 /// Largest body, in bytes.
@@ -18,17 +18,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A body that is meant to be a message.
 #[derive(Debug)]
-pub(crate) struct PostedMessage {
+pub(crate) struct MessageBody {
     pub(crate) body: Bytes,
     /// To be kept until the request is answered.
-    pub(crate) held: Held,
+    pub(crate) held: MemoryPermit,
 }
 
-impl PostedMessage {
+impl MessageBody {
     /// Reads it; the error is what the request is answered.
     pub(crate) async fn read(
         request: Request<Body>,
-        memory: &Memory,
+        memory: &BodyMemory,
     ) -> Result<Self, Response<Body>> {
         if request.method() != Method::POST {
             let detail = format!("{} is not POST", request.method());
@@ -36,7 +36,7 @@ impl PostedMessage {
             let allow = HeaderValue::from_static("POST");
             return Err(problem.header(header::ALLOW, allow).into_response());
         }
-        let read = body::read(request.into_body(), LIMIT, memory);
+        let read = body_memory::read(request.into_body(), LIMIT, memory);
         match timeout(BODY_TIMEOUT, read).await {
             Ok(Ok((body, held))) => Ok(Self { body, held }),
             Ok(Err(error)) => Err(Problem::from(error).into_response()),
@@ -46,7 +46,7 @@ impl PostedMessage {
 }
 
 /// A response that is no message, and why.
-pub(crate) fn no_answer(status: StatusCode, detail: &str) -> Response<Body> {
+pub(crate) fn problem_response(status: StatusCode, detail: &str) -> Response<Body> {
     Problem::new(status, detail).into_response()
 }
 
@@ -61,7 +61,7 @@ mod tests {
         let frames = stream::pending::<Result<Bytes, std::io::Error>>();
         let request = Request::post("/").body(Body::from_stream(frames));
         let request = request.expect("it is a request");
-        let response = PostedMessage::read(request, &Memory::default()).await;
+        let response = MessageBody::read(request, &BodyMemory::default()).await;
         let response = response.expect_err("nothing came");
         assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
     }
