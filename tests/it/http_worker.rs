@@ -82,8 +82,8 @@ async fn serve_hands() -> (AbortOnDropHandle<()>, String, Gate) {
 fn quick(attempts: usize) -> Retry {
     Retry {
         attempts,
-        first_pause: Duration::from_millis(5),
-        longest_pause: Duration::from_millis(20),
+        initial_delay: Duration::from_millis(5),
+        max_delay: Duration::from_millis(20),
         ..Retry::default()
     }
 }

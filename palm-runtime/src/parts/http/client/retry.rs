@@ -1,0 +1,107 @@
+//! The retry of HTTP workers: which requests are repeated, when, and how often.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable as _};
+use bytes::Bytes;
+
+use super::HttpError;
+use super::post::HttpPoster;
+use crate::failure::chain;
+use crate::message::{Deadline, Message};
+
+/// When and how often a failed request to an HTTP worker is repeated.
+///
+/// A request that did not reach a worker, or that a worker rejected temporarily (429, 503), is always repeated. A
+/// request that a worker may have run is repeated only if [`repeatable`](Self::repeatable) is set. The delay between
+/// attempts grows exponentially with random jitter, unless the response has a `Retry-After`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Number of attempts, including the first one. Default: 8, which take about 12 s. 0 counts as 1. No attempt begins
+    /// after the deadline of its call.
+    pub attempts: usize,
+    /// Delay before the second attempt. Default: 100 ms. It doubles with each further attempt, and jitter adds up to
+    /// as much again, so that many programs do not repeat at the same moment.
+    pub initial_delay: Duration,
+    /// Upper bound on the delay, jitter included. Default: 5 s.
+    pub max_delay: Duration,
+    /// Whether it does no harm if a worker runs the same message twice. Then broken connections, timeouts and the
+    /// statuses 502 and 504 are repeated as well. Default: no.
+    pub repeatable: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            initial_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(5),
+            repeatable: false,
+        }
+    }
+}
+
+impl Retry {
+    fn delays(&self) -> ExponentialBuilder {
+        ExponentialBuilder::default()
+            .with_min_delay(self.initial_delay)
+            // Jitter adds up to as much again.
+            .with_max_delay(self.max_delay / 2)
+            .with_max_times(self.attempts.saturating_sub(1))
+            .with_jitter()
+            // With the default seed, every program would use the same delays.
+            .with_jitter_seed(fastrand::u64(..))
+    }
+}
+
+impl HttpPoster {
+    /// Posts a message until a worker answers or the error is final. `last_cause` receives the cause of each failed
+    /// attempt.
+    pub(super) async fn post_with_retries(
+        &self,
+        frame: &Bytes,
+        deadline: Option<Deadline>,
+        last_cause: &Mutex<Option<String>>,
+    ) -> Result<Option<Message>, HttpError> {
+        let max_delay = self.retry.max_delay;
+        (|| self.post(frame.clone()))
+            .retry(self.retry.delays())
+            .when(|error| error.is_transient(self.retry.repeatable))
+            .adjust(|error, delay| {
+                // `Retry-After` overrides the delay, up to the maximum.
+                let after = match error {
+                    HttpError::Status { retry_after, .. } => *retry_after,
+                    _ => None,
+                };
+                let delay = delay.map(|delay| after.unwrap_or(delay).min(max_delay));
+                // An attempt after the deadline would hide the cause behind a timeout.
+                delay.filter(|delay| deadline.is_none_or(|deadline| *delay < deadline.left()))
+            })
+            .notify(|error, delay| {
+                let cause = chain(error);
+                tracing::warn!(?delay, cause, "retrying a request to an HTTP worker");
+                *last_cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backon::BackoffBuilder as _;
+
+    use super::*;
+
+    #[test]
+    fn retry_delays_are_random_and_stay_below_the_maximum() {
+        let retry = Retry::default();
+        let delays = || retry.delays().build().collect::<Vec<_>>();
+        let (one, other) = (delays(), delays());
+        assert_eq!((one.len(), other.len()), (7, 7));
+        assert_ne!(one, other);
+        for delay in one.into_iter().chain(other) {
+            assert!(delay >= retry.initial_delay && delay <= retry.max_delay);
+        }
+    }
+}
