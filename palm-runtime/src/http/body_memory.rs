@@ -1,4 +1,4 @@
-//! [`BodyMemory`]: what bodies and results may have of it, and how a body is read into it.
+//! [`BodyMemory`]: a limit on the bytes of request bodies and results in memory, and how a body is read within it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Bytes that may be in memory at once.
+/// A limit on the bytes that are in memory at once. Clones share the limit.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyMemory(Arc<Semaphore>, u32);
 
-/// A part of a [`BodyMemory`], which is given back when this is dropped.
+/// Bytes acquired from a [`BodyMemory`]. Dropping the permit returns them.
 #[derive(Debug)]
 pub(crate) struct MemoryPermit(OwnedSemaphorePermit);
 
@@ -28,16 +28,16 @@ impl AsRef<[u8]> for ReservedBytes {
     }
 }
 
-/// Why a body cannot be read.
+/// Why a request body cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// It has `len` bytes, where that was told before.
+    /// The body is over `limit`. `len` is known if the request announced its length.
     #[error("the body has {}, the limit is {limit}", bytes(*.len))]
     TooLarge { len: Option<u64>, limit: usize },
-    /// Others have all the memory.
-    #[error("other requests take all the memory that there is for them")]
+    /// The bodies and results of other requests use up the memory.
+    #[error("the bodies and results of other requests use all the memory of the gateway or worker")]
     OutOfMemory,
-    /// The connection broke, or what came is no body.
+    /// The connection broke, or the body is malformed.
     #[error("the body cannot be read: {0}")]
     Broken(axum::Error),
 }
@@ -47,25 +47,25 @@ fn bytes(len: Option<u64>) -> String {
 }
 
 impl Default for BodyMemory {
-    /// 1 GiB.
+    /// Returns a limit of 1 GiB.
     fn default() -> Self {
         Self::new(1024 * 1024 * 1024)
     }
 }
 
 impl BodyMemory {
-    /// So many bytes, or 4 GiB, whichever is less.
+    /// Creates a limit of `bytes`, or 4 GiB if that is less.
     pub(super) fn new(bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Self(Arc::new(Semaphore::new(bytes as usize)), bytes)
     }
 
-    /// Whether so many bytes are free, or all are.
+    /// Returns whether `bytes` are free, or the whole limit if `bytes` is larger.
     fn has(&self, bytes: usize) -> bool {
         self.0.available_permits() >= bytes.min(self.1 as usize)
     }
 
-    /// Takes room for so many bytes, if there is any. What is larger than all of it takes all of it.
+    /// Acquires `bytes` if they are free. A request for more than the limit acquires the whole limit.
     pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.1);
         let permit = self.0.clone().try_acquire_many_owned(bytes);
@@ -78,15 +78,15 @@ impl MemoryPermit {
         self.0.merge(more.0);
     }
 
-    /// The same bytes, which give this back when the last of them are dropped. A body is dropped before,
-    /// when hyper has them and has not written them yet.
+    /// Attaches the permit to `bytes`, so that it is returned with the last reference to them. A permit beside the
+    /// body would be returned too early: hyper drops a body before it has written its bytes.
     pub(super) fn keep_with(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(ReservedBytes { bytes, _held: self })
     }
 }
 
-/// Refuses a body whose announced length is over `limit`, or more than what is free of `memory`. A client that waits
-/// for `100 Continue` has not sent it yet, and does not.
+/// Rejects a body whose announced length is over `limit` or over the free `memory`. A client that waits for
+/// `100 Continue` then never sends the body.
 pub(super) fn check_length(
     body: &Body,
     limit: usize,
@@ -103,25 +103,25 @@ pub(super) fn check_length(
     }
 }
 
-/// Reads what is left of a small body that is not needed. Many clients lose a response if the connection is closed
-/// while they write.
+/// Reads and drops the rest of a small body. Many clients lose a response if the connection is closed while they
+/// still send.
 pub(super) async fn discard(mut body: Body) {
-    const MOST: u64 = 256 * 1024;
+    const MAX_DISCARDED_BYTES: u64 = 256 * 1024;
     const TIMEOUT: Duration = Duration::from_secs(1);
 
-    if hyper::body::Body::size_hint(&body).lower() > MOST {
+    if hyper::body::Body::size_hint(&body).lower() > MAX_DISCARDED_BYTES {
         return;
     }
     let read = async {
         let mut len = 0;
         while let Some(Ok(frame)) = body.frame().await {
             len += frame.data_ref().map_or(0, Bytes::len) as u64;
-            if len > MOST {
+            if len > MAX_DISCARDED_BYTES {
                 break;
             }
         }
     };
-    // A slower client has its answer after this.
+    // A slower client receives its response after the timeout.
     let _ = timeout(TIMEOUT, read).await;
 }
 
@@ -137,8 +137,7 @@ pub(super) async fn read(
     let mut len = 0;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else {
-            // Trailers.
-            continue;
+            continue; // trailers
         };
         len += data.len();
         if len > limit {
@@ -151,7 +150,7 @@ pub(super) async fn read(
         );
         frames.push(data);
     }
-    // Most bodies are one frame, which is not copied.
+    // Most bodies are a single frame, which needs no copy.
     let body = match &frames[..] {
         [frame] => frame.clone(),
         frames => frames.concat().into(),
@@ -180,11 +179,11 @@ mod tests {
             .collect();
         let body = Body::from_stream(stream::iter(frames));
         let read = read(body, 10, memory).now_or_never();
-        read.expect("all of it is there")
+        read.expect("every frame is available")
     }
 
     #[test]
-    fn a_body_has_a_limit_and_all_of_them_together() {
+    fn each_body_is_limited_and_so_are_all_bodies_together() {
         let memory = BodyMemory::new(15);
         let check = |frames: &[&'static str], expected: &str| match read_now(frames, &memory) {
             Ok((body, _)) => assert_eq!(body, expected),
@@ -199,18 +198,21 @@ mod tests {
 
         let held = read_now(&["1234567890"], &memory);
         check(&["12345"], "12345");
-        let busy = "other requests take all the memory that there is for them";
+        let busy =
+            "the bodies and results of other requests use all the memory of the gateway or worker";
         check(&["12345", "6"], busy);
-        // This length is announced.
+        // The length is announced.
         let read = read(Body::from("123456"), 10, &memory).now_or_never();
-        let error = read.expect("nothing is read").expect_err("it is busy");
+        let error = read
+            .expect("nothing is read")
+            .expect_err("memory is used up");
         assert_eq!(error.to_string(), busy);
         drop(held);
         check(&["12345", "6"], "123456");
     }
 
     #[test]
-    fn a_length_that_is_told_before_is_refused_before() {
+    fn body_is_rejected_by_its_announced_length_before_it_is_read() {
         let read = read(Body::from("12345678901"), 10, &BodyMemory::default()).now_or_never();
         let error = read.expect("nothing is read").expect_err("it is too large");
         let expected = "the body has 11 bytes, the limit is 10";

@@ -1,13 +1,13 @@
-//! [`StrictFraming`]: a connection on which HTTP/1 has one reading only.
+//! [`StrictFraming`]: rejects HTTP/1 requests whose boundaries are ambiguous (request smuggling).
 //!
-//! hyper reads heads leniently: a bare LF ends a line, `Transfer-Encoding` beats a `Content-Length`, and a
-//! repeated `Content-Length` counts once. A proxy in front may read such bytes differently, and would then see
-//! other requests than hyper does (request smuggling). So the bytes pass [`RequestFraming`] before hyper reads them. It
-//! follows where each request begins, and refuses what could be read in two ways; everything else about a request
-//! is left to hyper. HTTP/2, which is known by its preface, passes unread.
+//! hyper parses heads leniently: a bare LF ends a line, `Transfer-Encoding` overrides `Content-Length`, and a
+//! repeated `Content-Length` counts once. An upstream proxy may parse such bytes differently, and would then see
+//! other requests than hyper does. So the bytes of a connection pass through [`RequestFraming`] before hyper parses
+//! them. It is a state machine that tracks where each request begins and ends, and rejects the first ambiguous byte.
+//! Everything else about a request is left to hyper. HTTP/2 is recognised by its preface and passes unchecked.
 //!
-//! The connection ends at the byte that is refused, for hyper: in a head or a trailer it reads bytes in its place that
-//! it answers with 400, and in the line of a chunk that byte, which it refuses itself.
+//! hyper sees the end of the connection at the rejected byte. In a head or a trailer it reads [`INVALID_HEAD`] in place
+//! of that byte, and answers 400. In the size line of a chunk it reads the byte itself, which it rejects as well.
 
 use std::io;
 use std::pin::Pin;
@@ -15,29 +15,29 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What an HTTP/2 connection begins with.
+/// The first bytes of an HTTP/2 connection.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How much of a line is kept, in bytes; longer lines are no longer understood where they would have to be.
+/// Bytes of a line that are kept. A longer line is rejected if its content matters to the framing.
 const MAX_LINE_BYTES: usize = 64;
-/// Most digits of the size of a chunk.
-const MAX_DIGITS: usize = 16;
-/// No part of a head or a trailer, and the end of one, so that hyper does not wait for more.
-const REFUSED: &[u8] = b"\0\r\n\r\n";
+/// Most hexadecimal digits of a chunk size.
+const MAX_CHUNK_SIZE_DIGITS: usize = 16;
+/// A NUL, which no head or trailer may contain, and the end of the head, so that hyper does not wait for more.
+const INVALID_HEAD: &[u8] = b"\0\r\n\r\n";
 
-/// Where in the bytes of a connection the next one is.
+/// The position of the next byte in a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FramingState {
-    /// After so many bytes of the preface.
+    /// After this many bytes of the preface.
     Preface(usize),
     Http2,
     Line(LineKind),
-    /// In a body or a chunk of it, of which so many bytes are left, and what follows.
+    /// In a body or chunk with this many bytes left, followed by this kind of line.
     Content(u64, LineKind),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineKind {
-    /// A request line, or an empty line in front of one.
+    /// A request line, or an empty line preceding one.
     Request,
     Header,
     ChunkSize,
@@ -52,20 +52,20 @@ enum BodyLength {
     Chunked,
 }
 
-/// The byte at which a request could be read in two ways.
+/// The byte at which a request becomes ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct AmbiguousByte;
 
-/// Follows the requests of a connection.
+/// Tracks the requests of a connection.
 #[derive(Debug)]
 struct RequestFraming {
     state: FramingState,
-    /// The beginning of the current line.
+    /// The first bytes of the current line.
     line: [u8; MAX_LINE_BYTES],
-    /// How long it is, whether all of it was kept or not.
+    /// The length of the whole line, of which `line` may have only the first bytes.
     len: usize,
     is_after_cr: bool,
-    /// What the headers of the current request say.
+    /// The body length that the headers of the current request declare.
     body: Option<BodyLength>,
 }
 
@@ -88,7 +88,7 @@ impl RequestFraming {
         )
     }
 
-    /// Reads on; the error is the index of the byte that is refused.
+    /// Processes the next bytes. The error is the index of the ambiguous byte.
     fn read(&mut self, bytes: &[u8]) -> Result<(), usize> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
@@ -180,7 +180,7 @@ impl RequestFraming {
         })
     }
 
-    /// What has been kept of the line.
+    /// Returns the kept bytes of the current line.
     fn kept(&self) -> &[u8] {
         &self.line[..self.len.min(MAX_LINE_BYTES)]
     }
@@ -213,27 +213,27 @@ impl RequestFraming {
         let digits = kept.iter().take_while(|byte| is_digit(byte)).count();
         let (digits, rest) = kept.split_at(digits);
         match rest {
-            _ if digits.len() > MAX_DIGITS => Err(AmbiguousByte),
+            _ if digits.len() > MAX_CHUNK_SIZE_DIGITS => Err(AmbiguousByte),
             [] | [b';' | b' ' | b'\t', ..] => number(digits, 16).ok_or(AmbiguousByte),
             _ => Err(AmbiguousByte),
         }
     }
 }
 
-/// Digits alone: no sign, and no more of them than fit.
+/// Parses digits without a sign. Returns `None` on overflow.
 fn number(digits: &[u8], radix: u32) -> Option<u64> {
     let text = str::from_utf8(digits).ok()?;
     let is_number = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     u64::from_str_radix(text, radix).ok().filter(|_| is_number)
 }
 
-/// A connection whose bytes pass a [`RequestFraming`] before they are read.
+/// A stream that passes the bytes it reads through [`RequestFraming`].
 #[derive(Debug)]
 pub(super) struct StrictFraming<S> {
     stream: S,
     framing: RequestFraming,
-    /// What is still to be read in the place of what is refused.
-    refused: Option<&'static [u8]>,
+    /// Set after an ambiguous byte: the bytes that are still to be read in place of the rest of the stream.
+    replacement: Option<&'static [u8]>,
 }
 
 impl<S> StrictFraming<S> {
@@ -241,12 +241,12 @@ impl<S> StrictFraming<S> {
         Self {
             stream,
             framing: RequestFraming::new(),
-            refused: None,
+            replacement: None,
         }
     }
 
-    fn read_refused(&mut self, buffer: &mut ReadBuf<'_>) {
-        if let Some(left) = &mut self.refused {
+    fn read_replacement(&mut self, buffer: &mut ReadBuf<'_>) {
+        if let Some(left) = &mut self.replacement {
             let (now, later) = left.split_at(left.len().min(buffer.remaining()));
             buffer.put_slice(now);
             *left = later;
@@ -260,8 +260,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictFraming<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.refused.is_some() {
-            self.read_refused(buffer);
+        if self.replacement.is_some() {
+            self.read_replacement(buffer);
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
@@ -269,14 +269,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictFraming<S> {
         let Err(index) = self.framing.read(&buffer.filled()[before..]) else {
             return Poll::Ready(Ok(()));
         };
-        tracing::debug!("refusing a request that can be read in two ways");
-        let (end, instead) = match self.framing.is_in_chunk() {
+        tracing::debug!("rejecting an HTTP request with ambiguous framing");
+        let (end, replacement) = match self.framing.is_in_chunk() {
             true => (index + 1, &b""[..]),
-            false => (index, REFUSED),
+            false => (index, INVALID_HEAD),
         };
         buffer.set_filled(before + end);
-        self.refused = Some(instead);
-        self.read_refused(buffer);
+        self.replacement = Some(replacement);
+        self.read_replacement(buffer);
         Poll::Ready(Ok(()))
     }
 }
@@ -318,14 +318,14 @@ mod tests {
 
     use super::*;
 
-    /// Reads `bytes` in pieces of `len` bytes; the index of the byte that is refused.
+    /// Processes `bytes` in pieces of `len` bytes, and returns the index of the rejected byte.
     fn refused(bytes: &[u8], len: usize) -> Option<usize> {
         let mut framing = RequestFraming::new();
         let mut pieces = bytes.chunks(len).enumerate();
         pieces.find_map(|(piece, bytes)| framing.read(bytes).err().map(|at| piece * len + at))
     }
 
-    /// `expected` is what is accepted of the request. The same holds for the second one of a connection.
+    /// `expected` is the accepted part of `request`, as the first and as the second request of a connection.
     #[track_caller]
     fn check(request: &str, expected: &str) {
         let first = "POST /a HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc";
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn request_that_has_one_reading_passes() {
+    fn unambiguous_request_passes() {
         for headers in [
             "",
             "host: a\r\n",
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn head_that_has_two_readings_is_refused() {
+    fn ambiguous_head_is_rejected() {
         let check = |accepted: &str, refused: &str| {
             let request = format!("POST / HTTP/1.1{accepted}{refused}");
             check(&request, &format!("POST / HTTP/1.1{accepted}"));
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn chunk_that_has_two_readings_is_refused() {
+    fn ambiguous_chunk_is_rejected() {
         let check = |accepted: &str, refused: &str| {
             let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
             let request = format!("{head}{accepted}{refused}");
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn http_2_passes_unread_and_only_at_the_beginning() {
+    fn http_2_passes_unchecked_only_after_its_whole_preface() {
         let requests = [PREFACE, b"\n\0\r\r\n"].concat();
         assert_eq!(refused(&requests, 1), None);
         assert_eq!(refused(&requests, requests.len()), None);
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refused_head_is_read_as_one_that_hyper_refuses() {
+    async fn rejected_head_is_replaced_by_one_that_hyper_rejects() {
         let bytes: &[u8] = b"GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\nGET /more HTTP/1.1\r\n\r\n";
         let expected = b"GET / HTTP/1.1\r\nhost: a\0\r\n\r\n";
         let mut all = Vec::new();
@@ -471,7 +471,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(all, expected);
-        // As little at a time as can be.
+        // One byte at a time.
         let (mut checked, mut all) = (StrictFraming::new(bytes), Vec::new());
         while let Ok(byte) = checked.read_u8().await {
             all.push(byte);
@@ -494,7 +494,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(bytes in proptest::collection::vec(
+        fn framing_does_not_depend_on_how_bytes_are_split(bytes in proptest::collection::vec(
             prop_oneof![Just(b'\r'), Just(b'\n'), Just(b':'), Just(b'5'), Just(0), any::<u8>()], 0..200,
         ), len in 1..50_usize) {
             let head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";

@@ -1,4 +1,10 @@
-//! [`Gateway`]: the calls that HTTP requests wait for, between the requests and the parts of a component.
+//! [`Gateway`]: connects HTTP requests to the parts of a component.
+//!
+//! A request becomes a [`PendingCall`], whose message goes through a channel to `GatewayRouter`, and from there through
+//! the component. `GatewayDealer` hands each result to [`GatewayInner::deliver`], which finds the pending call by the
+//! client id of the message. Every call has a client id of its own, with the prefix of the gateway, so a result
+//! without a pending call is either late (it has the prefix, and is dropped) or not a gateway's (it is routed on).
+//! Dropping a [`PendingCall`] that expects results cancels the call.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -16,21 +22,21 @@ use crate::component_state::ComponentState;
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
 
-/// HTTP in front of a component: a path names a function, the body is its payload, the response its
-/// result.
+/// Exposes the functions of a component over HTTP. The path of a request names the function, its body is the payload,
+/// and the response has the result.
 ///
-/// A gateway connects three things: its [`service`](Self::service), which takes requests, and two parts
-/// of a [`ServerTemplate`](crate::ServerTemplate), [`router`](Self::router), where they come in as
-/// messages, and [`dealer`](Self::dealer), where their results go back. The service is served by an
-/// [`HttpGateway`](crate::parts::HttpGateway), or mounted in an application of your own.
+/// A gateway connects its [`service`](Self::service), which receives the requests, to two parts of a
+/// [`ServerTemplate`](crate::ServerTemplate): [`router`](Self::router) turns requests into messages, and
+/// [`dealer`](Self::dealer) returns results to requests. Serve the service by an
+/// [`HttpGateway`](crate::parts::HttpGateway), or mount it in an application of your own.
 ///
-/// `MasterBuilder::gateway` puts one in front of a whole master.
+/// `MasterBuilder::gateway` adds a gateway with all its parts to a master.
 ///
-/// What a request and a response look like is in `palm::guide::http`.
+/// `palm::guide::http` describes requests and responses.
 #[derive(Clone, Debug)]
 pub struct Gateway(pub(crate) Arc<GatewayInner>);
 
-/// What a gateway is to be like; each of these can be said as long as the gateway is not cloned.
+/// The options of a gateway. A clone keeps the options it was made with.
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayOptions {
     pub(crate) timeout: Duration,
@@ -45,25 +51,25 @@ pub(crate) struct GatewayOptions {
 #[derive(Debug)]
 pub(crate) struct GatewayInner {
     pub(crate) options: GatewayOptions,
-    /// What the ids of its calls begin with.
+    /// Prefix of the client ids of the gateway's calls.
     prefix: String,
     calls: Mutex<HashMap<ByteString, ResultSink>>,
-    /// To the part that brings them in.
+    /// To `GatewayRouter`.
     sender: mpsc::Sender<Message>,
     receiver: Mutex<Option<mpsc::Receiver<Message>>>,
-    /// Of the bodies of requests, and of results that their clients have not read yet.
+    /// Covers the bodies of requests, and results that their clients have not read yet.
     pub(super) memory: BodyMemory,
-    /// Cancelled when no further request is taken.
+    /// Cancelled when the gateway stops to accept requests.
     pub(crate) closed: CancellationToken,
     component: OnceLock<GatewayComponent>,
 }
 
-/// The component that it is in front of.
+/// The component whose functions a gateway exposes.
 #[derive(Debug)]
 pub(crate) struct GatewayComponent {
     pub(crate) name: String,
     pub(crate) shared: Arc<ComponentState>,
-    /// The generation of the workers' connections in which there was one.
+    /// The generation of worker connections in which a worker was last seen connected.
     pub(super) workers_seen: AtomicU64,
 }
 
@@ -77,39 +83,40 @@ impl GatewayComponent {
     }
 }
 
-/// Who waits for the results of a call.
+/// Where the results of a call are delivered.
 #[derive(Debug)]
 enum ResultSink {
     Single {
         result: oneshot::Sender<OneResult>,
-        /// The place of the request's body, which that of the result takes.
+        /// Covers the body of the request, until the result replaces it.
         body: Option<MemoryPermit>,
     },
     Stream(ResultStream),
 }
 
-/// The result of a call that has one, and the place in memory that it takes.
+/// The only result of a call, with the permit that covers it.
 pub(super) type OneResult = Result<(Message, MemoryPermit), Problem>;
 
-/// The results of a call on their way to its client. Bounded by their bytes: they may come in bursts.
+/// The backlog of results of a call that its client has not read. The channel is bounded by bytes, not by messages,
+/// because results arrive in bursts.
 #[derive(Debug)]
 struct ResultStream {
     results: mpsc::UnboundedSender<StreamedResult>,
     backlog: BodyMemory,
 }
 
-/// A result, and the places in memory that it takes.
+/// A result of a streamed call, with the permits that cover it.
 #[derive(Debug)]
 pub(super) struct StreamedResult {
     pub(super) message: Message,
-    /// Among the results of all calls, to be kept until it is written.
+    /// Part of the gateway's memory. Keep it until the result is written.
     pub(super) permit: MemoryPermit,
-    /// Among those that wait in its own.
+    /// Part of the call's backlog.
     _backlog_permit: MemoryPermit,
 }
 
 impl ResultStream {
-    /// Tells whether there was room, and somebody who waits.
+    /// Returns `false` if the backlog or the memory is full, or if the request is gone.
     fn send(&self, message: Message, memory: &BodyMemory) -> bool {
         let bytes = message.weight() + RESULT_OVERHEAD;
         let (Some(_backlog_permit), Some(permit)) =
@@ -126,11 +133,11 @@ impl ResultStream {
     }
 }
 
-/// Requests that wait to become messages.
+/// Requests that wait for `GatewayRouter`.
 const MAX_QUEUED_REQUESTS: usize = 1000;
-/// Calls that may be under way.
+/// Concurrent calls of a gateway.
 const MAX_CALLS: usize = 16_384;
-/// Bytes of the results of one call that wait to be written to its client, each with what it takes besides.
+/// Bytes of results of one call that its client has not read, `RESULT_OVERHEAD` for each result included.
 const MAX_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 const RESULT_OVERHEAD: usize = 256;
 
@@ -141,7 +148,7 @@ impl Default for Gateway {
 }
 
 impl Gateway {
-    /// A gateway with the defaults.
+    /// Creates a gateway with the default options.
     pub fn new() -> Self {
         Self::with_options(GatewayOptions {
             timeout: Duration::from_secs(30),
@@ -174,53 +181,52 @@ impl Gateway {
         Self::with_options(options)
     }
 
-    /// How long a request may take, from its head to its result; then it is answered by 504. Default:
-    /// 30 s. A request may ask for less by the header `Palm-Timeout`, in seconds.
+    /// Sets the time from the head of a request to its result, after which the request is answered by 504.
+    /// Default: 30 s. A request can shorten it by the header `Palm-Timeout`, in seconds.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         self.set(|options| options.timeout = timeout)
     }
 
-    /// How long a request waits for a worker to connect while there is none; then it is answered by 503.
-    /// Default: 1 s.
+    /// Sets the time that a request waits for a worker to connect, after which it is answered by 503. Default: 1 s.
     #[must_use]
     pub fn no_worker_timeout(self, timeout: Duration) -> Self {
         self.set(|options| options.no_worker_timeout = timeout)
     }
 
-    /// Largest body of a request, in bytes; a larger one is answered by 413. Default: 128 MiB.
+    /// Sets the size of the largest request body, in bytes. A larger one is answered by 413. Default: 128 MiB.
     #[must_use]
     pub fn max_request(self, bytes: usize) -> Self {
         self.set(|options| options.request_bytes = bytes)
     }
 
-    /// Largest result, in bytes; a larger one is answered by 500. Default: 128 MiB.
+    /// Sets the size of the largest result, in bytes. A larger one is answered by 500. Default: 128 MiB.
     #[must_use]
     pub fn max_response(self, bytes: usize) -> Self {
         self.set(|options| options.response_bytes = bytes)
     }
 
-    /// How much memory the bodies of requests and the results that were not read yet may take together,
-    /// in bytes; what finds no room is answered by 503. Default: 1 GiB. More than 4 GiB counts as 4 GiB.
+    /// Sets the memory for request bodies and for results that clients have not read, in bytes. Requests beyond it are
+    /// answered by 503. Default: 1 GiB. More than 4 GiB counts as 4 GiB.
     #[must_use]
     pub fn max_memory(self, bytes: usize) -> Self {
         self.set(|options| options.memory_bytes = bytes)
     }
 
-    /// Lets only requests in that carry this bearer token (RFC 6750), or another one that was allowed so.
-    /// `/healthz` needs none. Default: everybody is let in.
+    /// Adds a bearer token (RFC 6750). Requests without one of the added tokens are answered by 401, except those to
+    /// `/healthz`. Default: no tokens, and every request is accepted.
     #[must_use]
     pub fn bearer_token(self, token: impl Into<String>) -> Self {
         self.set(|options| options.tokens.push(token.into()))
     }
 
-    /// The title of the OpenAPI description. Default: the component's name.
+    /// Sets the title of the OpenAPI document. Default: the component's name.
     #[must_use]
     pub fn title(self, title: impl Into<String>) -> Self {
         self.set(|options| options.title = Some(title.into()))
     }
 
-    /// Takes requests: a tower service, to be mounted in an application, or served.
+    /// Returns the tower service that receives the requests.
     pub fn service(&self) -> GatewayService {
         GatewayService::new(self.clone())
     }
@@ -228,7 +234,7 @@ impl Gateway {
 
 impl GatewayInner {
     pub(crate) fn attach(&self, component: GatewayComponent) {
-        // Of several parts of one component all say the same.
+        // Each part of a component attaches the same component.
         let _ = self.component.set(component);
     }
 
@@ -236,7 +242,7 @@ impl GatewayInner {
         self.component.get()
     }
 
-    /// The requests, as messages; to be taken once.
+    /// Returns the receiver of request messages to the first caller.
     pub(crate) fn take_incoming(&self) -> Option<mpsc::Receiver<Message>> {
         let receiver = self.receiver.lock();
         receiver.unwrap_or_else(PoisonError::into_inner).take()
@@ -246,24 +252,24 @@ impl GatewayInner {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The function that a step names, where a component has told of it.
+    /// Returns the function with this name, if a worker has registered it.
     pub(crate) fn function(&self, name: &str) -> Option<Function> {
         let offers = self.component.get()?.shared.functions.functions();
         offers.get(name).cloned()
     }
 
-    /// The id of a new call, by which its results are known.
+    /// Returns a client id for a new call.
     pub(super) fn new_call(&self) -> ByteString {
         format!("{}{}", self.prefix, new_id()).into()
     }
 
-    /// Gives a result to the request that waits for it; gives back what is no request's. A result that
-    /// no request waits for any more ends here.
+    /// Delivers a result to its pending call. Returns a message that does not belong to this gateway. Drops a result
+    /// whose request is gone.
     pub(crate) fn deliver(&self, message: Message) -> Option<Message> {
         let mut calls = self.calls();
         match calls.remove(message.client()) {
             None => Some(message).filter(|message| !message.client().starts_with(&self.prefix)),
-            // Parts of a user's own may let an end pass the results that it counts.
+            // Parts of a user's own may reorder an end and the results that it counts.
             Some(waiting @ ResultSink::Single { .. }) if message.promises_results() => {
                 calls.insert(message.client_topic(), waiting);
                 None
@@ -272,13 +278,13 @@ impl GatewayInner {
                 drop(body);
                 let permit = self.memory.try_acquire(message.weight() + RESULT_OVERHEAD);
                 let permit = permit.ok_or_else(|| Problem::from(BodyError::OutOfMemory));
-                // The request may have been given up meanwhile.
+                // The client may have disconnected.
                 let _ = result.send(permit.map(|permit| (message, permit)));
                 None
             }
             Some(ResultSink::Stream(stream)) => {
                 let call = message.client_topic();
-                // A client that reads too slowly loses its stream, and holds up nobody.
+                // A client that reads too slowly loses its stream instead of blocking other calls.
                 if stream.send(message, &self.memory) {
                     calls.insert(call, ResultSink::Stream(stream));
                 }
@@ -287,7 +293,7 @@ impl GatewayInner {
         }
     }
 
-    /// No result will come any more.
+    /// Fails all pending calls, because the component delivers no further results.
     pub(crate) fn end(&self) {
         self.calls().clear();
     }
@@ -295,24 +301,24 @@ impl GatewayInner {
     fn begin(&self, call: &ByteString, waiting: ResultSink) -> Result<(), Problem> {
         let mut calls = self.calls();
         if calls.len() >= MAX_CALLS {
-            return Err(Problem::unavailable("too many calls are under way"));
+            return Err(Problem::unavailable("too many concurrent calls"));
         }
         calls.insert(call.clone(), waiting);
         Ok(())
     }
 }
 
-/// A call whose results a request waits for; given up when it is dropped.
+/// A call whose results a request waits for. Dropping it while `is_open` cancels the call.
 #[derive(Debug)]
 pub(super) struct PendingCall {
     pub(super) gateway: Gateway,
     call: ByteString,
-    /// Whether results are still to come.
+    /// Whether the call may have further results.
     pub(super) is_open: bool,
 }
 
 impl PendingCall {
-    /// A call that has one result; `body` is permit until it is there.
+    /// Registers a call with one result. `body` covers the body of the request until the result arrives.
     pub(super) fn single(
         gateway: &Gateway,
         call: ByteString,
@@ -326,12 +332,12 @@ impl PendingCall {
         Ok((Self::new(gateway, call), receiver))
     }
 
-    /// A call that has many.
+    /// Registers a call whose results are streamed.
     pub(super) fn stream(
         gateway: &Gateway,
         call: ByteString,
     ) -> Result<(Self, mpsc::UnboundedReceiver<StreamedResult>), Problem> {
-        // Bounded by its room.
+        // Bounded by `backlog`.
         let (sender, results) = mpsc::unbounded_channel();
         let stream = ResultStream {
             results: sender,
@@ -352,7 +358,7 @@ impl PendingCall {
     /// Sends the message of the call. Cancel safe.
     pub(super) async fn send(&self, message: Message) -> Result<(), Problem> {
         let gateway = &*self.gateway.0;
-        let stopped = || Problem::unavailable("the component stops");
+        let stopped = || Problem::unavailable("the component is stopping");
         tokio::select! {
             biased;
             () = gateway.closed.cancelled() => Err(stopped()),

@@ -1,12 +1,11 @@
-//! [`HostGuard`]: refuses requests by the host that they name and by the web page that sent them, before a service
-//! sees them.
+//! [`HostGuard`]: rejects requests by their `Host` and `Origin` before a service receives them.
 //!
-//! A web page can call a server at a loopback address, although other hosts cannot reach it: directly, since a
-//! browser sends simple requests to any origin, or by DNS rebinding, where the page's own host name resolves to
-//! 127.0.0.1. The first kind carries a foreign `Origin` (or `Sec-Fetch-Site`), the second one a foreign `Host`.
-//! A guard checks both at a loopback address, and elsewhere if the user gives names.
+//! A web page can call a server at a loopback address, although other hosts cannot reach it: directly, because a
+//! browser sends simple requests to any origin (cross-site request forgery), or by DNS rebinding, where the page's
+//! own host name resolves to 127.0.0.1. The first kind has a foreign `Origin` or `Sec-Fetch-Site`, the second one a
+//! foreign `Host`. A guard checks both at a loopback address, and at other addresses if the user lists names.
 //!
-//! Whatever the address, it also refuses requests whose host is missing or ambiguous.
+//! At every address it also rejects requests whose host is missing or ambiguous.
 
 use std::net::IpAddr;
 
@@ -22,24 +21,24 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// Allows every host or origin.
 const ANY: &str = "*";
 
-/// Which hosts and origins a listener accepts.
+/// The hosts and origins that a listener accepts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostGuard {
-    /// Whether only this machine can reach the address.
+    /// Whether the listener is bound to a loopback address.
     pub(super) is_loopback: bool,
-    /// Names without a port, in lower case; `None`: as the user says nothing.
+    /// Names without a port, in lower case. `None` if the user lists none.
     pub(super) hosts: Option<Vec<String>>,
-    /// As browsers send them, in lower case.
+    /// As browsers send them, in lower case. `None` if the user lists none.
     pub(super) origins: Option<Vec<String>>,
 }
 
-/// An extension of requests: a page of another origin navigates to this one, by a link or a frame. Harmless to
-/// pages, but not to functions, which a GET calls.
+/// Extension of a request by which a page of another origin navigates here, through a link or a frame. The guard
+/// accepts it because it is harmless to pages. A gateway rejects it, because a GET calls a function.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ForeignNavigation;
 
 impl HostGuard {
-    /// Refuses a request whose host is missing, ambiguous or not allowed, or whose origin is not allowed.
+    /// Rejects a request whose host is missing, ambiguous or not allowed, or whose origin is not allowed.
     pub(super) fn check<B>(&self, request: &mut Request<B>) -> Result<(), Problem> {
         let host = host(request)?;
         self.check_host(&host)?;
@@ -53,7 +52,7 @@ impl HostGuard {
         if !self.is_loopback && self.hosts.is_none() {
             return Ok(());
         }
-        // No browser speaks HTTP/1.0, which needs no host.
+        // Only HTTP/1.0 needs no host, and browsers do not speak it.
         let Some(host) = host else { return Ok(()) };
         let name = host.host().to_ascii_lowercase();
         let name = name.strip_suffix('.').unwrap_or(&name);
@@ -63,13 +62,13 @@ impl HostGuard {
             return Ok(());
         }
         let detail = format!(
-            "`{name}` is not a name of this server; if it is one, add it by `Listener::allowed_hosts`"
+            "the host `{name}` is not allowed: if it is a name of this server, add it by `Listener::allowed_hosts`"
         );
         Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
     }
 
-    /// Returns whether the request comes from no page of another origin, or from one that is allowed; `false` for
-    /// a navigation.
+    /// Returns `true` if no page of another origin sent the request or that origin is allowed, and `false` if such a
+    /// page navigates here. Rejects other requests of such pages.
     fn check_origin<B>(
         &self,
         request: &Request<B>,
@@ -82,7 +81,7 @@ impl HostGuard {
         }
         let refused = |from: &str| {
             let detail = format!(
-                "a web page of {from} must not call this server; allow it by `Listener::allowed_origins`"
+                "a web page of {from} must not call this server: to allow it, add the origin by `Listener::allowed_origins`"
             );
             Err(Problem::new(StatusCode::FORBIDDEN, detail))
         };
@@ -96,7 +95,7 @@ impl HostGuard {
             }
             return refused(&format!("the origin `{origin}`"));
         }
-        // Not every request of a page has an origin: an image does not.
+        // Some requests of pages, such as those for images, have no `Origin`.
         let site = single(headers, &SEC_FETCH_SITE)?;
         if site.is_none_or(|site| site == "same-origin" || site == "none") {
             return Ok(true);
@@ -109,7 +108,7 @@ impl HostGuard {
     }
 }
 
-/// The host that a request names, in its target or its header.
+/// Returns the host of a request, from its target or its `Host` header. Rejects a missing or ambiguous host.
 fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let hosts = request.headers().get_all(header::HOST).iter().count();
@@ -120,7 +119,7 @@ fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
         _ => target.is_none(),
     };
     if hosts > 1 || is_needed && hosts == 0 {
-        let detail = format!("a request has exactly one `Host`, and this one has {hosts}");
+        let detail = format!("expected exactly one `Host` header, found {hosts}");
         return Err(bad(detail));
     }
     let given = request.headers().get(header::HOST);
@@ -134,7 +133,7 @@ fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
     let given = given.transpose()?;
     match (target, given) {
         (Some(target), Some(given)) if *target != given => Err(bad(format!(
-            "the target names the host `{target}`, and the header `{given}`"
+            "the target names the host `{target}`, but the header `Host` names `{given}`"
         ))),
         (Some(target), _) if !is_host(target) => Err(bad(format!("`{target}` is not a host"))),
         (Some(target), _) => Ok(Some(target.clone())),
@@ -142,7 +141,7 @@ fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
     }
 }
 
-/// Whether it is a name or an address, and a port if it has one; no name of a user.
+/// Returns whether the authority is a name or an address, with or without a port, and has no user name.
 fn is_host(authority: &Authority) -> bool {
     let host = authority.host();
     let text = authority.as_str();
@@ -153,8 +152,7 @@ fn is_host(authority: &Authority) -> bool {
         && (text == host || authority.port_u16().is_some())
 }
 
-/// Names that resolve to this machine whatever a name server says: RFC 6761 reserves `localhost` and the names
-/// below it.
+/// Returns whether the name always resolves to this machine. RFC 6761 reserves `localhost` and the names below it.
 fn is_loopback_name(name: &str) -> bool {
     let bare = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     match bare.unwrap_or(name).parse::<IpAddr>() {
@@ -163,7 +161,7 @@ fn is_loopback_name(name: &str) -> bool {
     }
 }
 
-/// The value of a header that a request has at most once.
+/// Returns the value of a header, or an error if the request has it more than once.
 pub(super) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -174,7 +172,7 @@ pub(super) fn single<'a>(
         (None, _) => return Ok(None),
         (Some(Ok(value)), None) => return Ok(Some(value.trim())),
         (Some(Err(_)), None) => format!("the header `{name}` is not ASCII text"),
-        (Some(_), Some(_)) => format!("the header `{name}` is there more than once"),
+        (Some(_), Some(_)) => format!("the request has the header `{name}` more than once"),
     };
     Err(Problem::new(StatusCode::BAD_REQUEST, detail))
 }
@@ -190,7 +188,7 @@ mod tests {
         }
     }
 
-    /// The status that a request is refused with; 200: none, 201: none, but it is a foreign navigation.
+    /// `status` is the status of the rejection, 200 for an accepted request, and 201 for a foreign navigation.
     #[track_caller]
     fn check(
         guard: &HostGuard,
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn request_names_exactly_one_host() {
+    fn request_without_exactly_one_valid_host_is_rejected() {
         let guard = HostGuard::default();
         let (old, one, two) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
         check(&guard, "/", one, &[("host", "a")], 200);
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_origins_are_refused_unless_they_are_allowed() {
+    fn requests_of_pages_of_other_origins_are_rejected_unless_allowed() {
         let host = ("host", "localhost:80");
         let check = |guard: &HostGuard, headers: &[(&str, &str)], status| {
             let headers: Vec<_> = [&[host], headers].concat();

@@ -1,4 +1,4 @@
-//! [`Listener`]: where HTTP is served, and how much a connection may ask for.
+//! [`Listener`]: the address that HTTP is served at, and the limits of its connections.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,11 +10,11 @@ use crate::network::{ExposedError, NetworkTrust};
 #[cfg(feature = "tls")]
 use super::tls::ServerTls;
 
-/// Where HTTP is served, and how much a connection may ask for. Text such as `"127.0.0.1:8888"` is one
-/// with the defaults.
+/// Configures the address that HTTP is served at, and the limits of its connections. Text such as `"127.0.0.1:8888"`
+/// converts to a listener with the defaults.
 ///
-/// HTTP/1.1 and HTTP/2 are spoken, whichever a client begins with. Without TLS, HTTP/2 is for clients
-/// that know it before (`curl --http2-prior-knowledge`); with TLS it is agreed on.
+/// A listener serves HTTP/1.1 and HTTP/2. With TLS, client and server negotiate the version (ALPN). Without TLS,
+/// HTTP/2 needs prior knowledge (`curl --http2-prior-knowledge`).
 #[derive(Clone)]
 #[must_use = "a listener does nothing until something is served on it"]
 pub struct Listener {
@@ -29,8 +29,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// At `address`, as `host:port`. Port 0 is one that the system picks. A host other than a loopback address
-    /// has to be [allowed](Self::trust_network).
+    /// Creates a listener for `address`, as `host:port`. The system chooses a port in place of port 0.
+    ///
+    /// Hosts other than loopback addresses need [`trust_network`](Self::trust_network).
     pub fn new(address: impl Into<String>) -> Self {
         Self {
             address: address.into(),
@@ -44,36 +45,41 @@ impl Listener {
         }
     }
 
-    /// How long a client may take for the head of a request, and how long a connection may be idle
-    /// before it. Default: 60 s. The body has the time that the whole request has.
+    /// Sets the time within which a client has to send the head of a request, including the idle time of the
+    /// connection before it. Default: 60 s.
+    ///
+    /// The time for the body is limited by the timeout of the request as a whole.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.header_timeout = timeout;
         self
     }
 
-    /// How long a client may take to read 64 KiB, or what is left of a response if that is less. Default: 60 s.
+    /// Sets the time within which a client has to receive 64 KiB, or the rest of a response if that is less.
+    /// Default: 60 s.
     ///
-    /// The connection of a slower client is reset. With HTTP/2, each response has a window of its own, so only the
-    /// stream of the response is reset, within twice the timeout; a client that reads nothing at all also fails to
-    /// answer pings, and its connection is closed after 40 s.
+    /// The connection of a slower client is reset. With HTTP/2, each response has a flow-control window of its own, so
+    /// only the stream of that response is reset, after at most twice the timeout. A client that reads nothing at all
+    /// does not answer pings either, and its connection is closed after 40 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.write_timeout = timeout;
         self
     }
 
-    /// How many connections there may be at once; further ones wait to be accepted. Default: 16 384.
+    /// Sets the number of connections that are open at once. Further ones wait to be accepted. Default: 16 384.
     /// 0 counts as 1.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.connections = connections.max(1);
         self
     }
 
-    /// Host names, without a port, that requests may be addressed to. `*` allows every name.
+    /// Adds host names, without a port, that requests may be addressed to. `*` allows every name. A request for another
+    /// name is answered by 421.
     ///
-    /// Default: at a loopback address none besides `localhost`, the names below it, and loopback addresses, which are
-    /// always allowed there; at other addresses every name, unless this gives some. A request for another name is
-    /// answered by 421. A name that a web page controls can resolve to a loopback address (DNS rebinding), so a server
-    /// at a loopback address that is reached through a proxy needs the names that the proxy passes on.
+    /// Default at a loopback address: only `localhost`, the names below it, and loopback addresses, which are always
+    /// allowed there. The reason is DNS rebinding: a web page can make its own host name resolve to a loopback address.
+    /// If a proxy forwards requests to the listener, add the names that it forwards.
+    ///
+    /// Default at other addresses: every name, unless names are added.
     ///
     /// ```
     /// # use palm::http::Listener;
@@ -85,12 +91,14 @@ impl Listener {
         self
     }
 
-    /// Origins whose web pages may send requests, as browsers write them: `https://shop.example.org`. `*` allows
-    /// every origin.
+    /// Adds origins whose web pages may send requests, in the form `https://shop.example.org`. `*` allows every origin.
+    /// A request of a page of another origin is answered by 403.
     ///
-    /// Default: at a loopback address only pages that this address has served itself; at other addresses every
-    /// origin, unless this gives some. A request of a page of another origin is answered by 403. That a browser shows
-    /// the response to the page needs CORS besides, which is a layer of an application.
+    /// Default at a loopback address: only pages that the listener itself has served. Default at other addresses:
+    /// every origin, unless origins are added.
+    ///
+    /// A browser shows the response to the page only if it also has CORS headers, which a layer of your application
+    /// has to add.
     pub fn allowed_origins(mut self, origins: impl IntoIterator<Item: Into<String>>) -> Self {
         let added = origins
             .into_iter()
@@ -99,11 +107,10 @@ impl Listener {
         self
     }
 
-    /// Whether it may listen where other hosts can reach it, such as at `0.0.0.0`. Default: no, so that it does
-    /// not start there, unless its component says that the network is trusted, or the environment variable
-    /// `PALM_TRUST_NETWORK` is `1`.
+    /// Allows addresses that other hosts can reach, such as `0.0.0.0`. Default: not allowed, so that binding such an
+    /// address fails, unless the component trusts the network or the environment variable `PALM_TRUST_NETWORK` is `1`.
     ///
-    /// Every peer that reaches it can call what it serves, unless that has access control of its own.
+    /// Every peer that can reach the address can call the service, unless the service has access control of its own.
     pub fn trust_network(mut self, trust: bool) -> Self {
         self.trusts_network = trust;
         self
@@ -116,7 +123,7 @@ impl Listener {
         self
     }
 
-    /// Refuses what other hosts could reach, if the network is not trusted.
+    /// Rejects an address that other hosts can reach, unless the network is trusted.
     pub(super) fn check(&self, network: &NetworkTrust) -> Result<(), ExposedError> {
         if self.trusts_network {
             return Ok(());
@@ -128,7 +135,7 @@ impl Listener {
         network.check(host, &self.address, || format!("`127.0.0.1:{port}`"))
     }
 
-    /// What is accepted where `address` is bound.
+    /// Returns the guard for the address that was bound.
     pub(super) fn guard(&self, address: IpAddr) -> HostGuard {
         HostGuard {
             is_loopback: address.to_canonical().is_loopback(),
@@ -136,7 +143,7 @@ impl Listener {
         }
     }
 
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub(super) fn scheme(&self) -> &'static str {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {

@@ -1,8 +1,8 @@
-//! Which media type a function takes and gives: that of the codec in its types.
+//! [`PayloadType`]: the media type of a function's argument and results, derived from the codec in its signature.
 
 use crate::message::proto::Function;
 
-/// What the bytes of an argument or a result are.
+/// How an argument or a result is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PayloadType {
     Nothing,
@@ -14,11 +14,12 @@ pub(super) enum PayloadType {
 }
 
 impl PayloadType {
-    /// What the type `written` is made to. Only its name is known here, so another name for a codec's
-    /// type, or a type of the user's, counts as bytes.
-    fn from_rust_type(written: &str) -> Self {
-        let words = written.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-        // In `Result<Json<T>, E>` the error, which comes last, does not count.
+    /// Derives the encoding from the text of a Rust type, such as `Result<Json<T>, E>`.
+    ///
+    /// Only the text is known, so an alias of a codec's type and a type of the user count as bytes.
+    fn from_rust_type(rust_type: &str) -> Self {
+        let words = rust_type.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        // The first word that is not a wrapper decides. The error of a `Result` comes last, so it is ignored.
         for word in words.filter(|word| !word.is_empty()) {
             return match word {
                 "Json" => Self::Json,
@@ -34,10 +35,11 @@ impl PayloadType {
         Self::Nothing
     }
 
-    /// Whether a body of this media type can be it. Types that clients set without being told, as curl does, count as
-    /// none.
+    /// Returns whether a body of this media type can be an argument of this type.
+    ///
+    /// Media types that clients such as curl set by default are accepted for every argument.
     pub(super) fn accepts(self, media_type: &str) -> bool {
-        const UNTOLD: [&str; 3] = [
+        const CLIENT_DEFAULTS: [&str; 3] = [
             "application/octet-stream",
             "application/x-www-form-urlencoded",
             "text/plain",
@@ -63,20 +65,20 @@ impl PayloadType {
                     | "application/vnd.google.protobuf"
             ),
         };
-        is_own || essence.is_empty() || UNTOLD.contains(&&*essence)
+        is_own || essence.is_empty() || CLIENT_DEFAULTS.contains(&&*essence)
     }
 
-    /// Whether only the method knows what the bytes are.
+    /// Returns whether the gateway cannot know the format of the bytes.
     pub(super) fn is_opaque(self) -> bool {
         matches!(self, Self::Nothing | Self::Bytes)
     }
 
-    /// What `function` takes.
+    /// Returns the type of the argument of `function`.
     pub(super) fn of_input(function: &Function) -> Self {
         Self::from_rust_type(&function.input)
     }
 
-    /// What `function` gives.
+    /// Returns the type of the results of `function`.
     pub(super) fn of_output(function: &Function) -> Self {
         match Self::from_rust_type(&function.output) {
             Self::Nothing if function.output != "()" => Self::Bytes,
@@ -84,7 +86,7 @@ impl PayloadType {
         }
     }
 
-    /// The media type.
+    /// Returns the value of the `Content-Type` header.
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn body_of_another_codec_is_unsupported() {
+    fn payload_type_rejects_media_types_of_other_codecs() {
         let all = [
             "application/json",
             "application/problem+json; charset=utf-8",
@@ -127,8 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn the_codec_in_a_type_says_what_it_is() {
-        for (written, expected) in [
+    fn payload_type_follows_the_codec_in_a_rust_type() {
+        for (rust_type, expected) in [
             ("Json<Thumbnail>", PayloadType::Json),
             ("Result<Json<Png>, ResizeError>", PayloadType::Json),
             ("impl Iterator<Item = String> + use<>", PayloadType::Text),
@@ -144,7 +146,8 @@ mod tests {
             ("()", PayloadType::Nothing),
             ("", PayloadType::Nothing),
         ] {
-            assert_eq!(PayloadType::from_rust_type(written), expected, "{written}");
+            let found = PayloadType::from_rust_type(rust_type);
+            assert_eq!(found, expected, "{rust_type}");
         }
     }
 }

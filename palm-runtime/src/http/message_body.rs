@@ -1,4 +1,5 @@
-//! [`MessageBody`]: a message as the body of a request.
+//! [`MessageBody`]: a serialized `PalmMessage` as the body of a POST request, as HTTP workers and `HttpService`
+//! receive it.
 
 use std::time::Duration;
 
@@ -11,21 +12,20 @@ use tokio::time::timeout;
 use super::body_memory::{self, BodyMemory, MemoryPermit};
 use super::problem::Problem;
 
-/// Largest body, in bytes.
-const LIMIT: usize = 128 * 1024 * 1024;
-/// How long a body may take.
+const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
+/// Time until the whole body has been received.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A body that is meant to be a message.
+/// A received body, not decoded yet.
 #[derive(Debug)]
 pub(crate) struct MessageBody {
     pub(crate) body: Bytes,
-    /// To be kept until the request is answered.
-    pub(crate) held: MemoryPermit,
+    /// Covers `body`. Keep it until the request is answered.
+    pub(crate) permit: MemoryPermit,
 }
 
 impl MessageBody {
-    /// Reads it; the error is what the request is answered.
+    /// Reads the body of `request`, or returns the response that rejects it.
     pub(crate) async fn read(
         request: Request<Body>,
         memory: &BodyMemory,
@@ -36,16 +36,16 @@ impl MessageBody {
             let allow = HeaderValue::from_static("POST");
             return Err(problem.header(header::ALLOW, allow).into_response());
         }
-        let read = body_memory::read(request.into_body(), LIMIT, memory);
+        let read = body_memory::read(request.into_body(), MAX_BODY_BYTES, memory);
         match timeout(BODY_TIMEOUT, read).await {
-            Ok(Ok((body, held))) => Ok(Self { body, held }),
+            Ok(Ok((body, permit))) => Ok(Self { body, permit }),
             Ok(Err(error)) => Err(Problem::from(error).into_response()),
             Err(_) => Err(Problem::slow_body().into_response()),
         }
     }
 }
 
-/// A response that is no message, and why.
+/// Returns a response without a message, whose problem document says why.
 pub(crate) fn problem_response(status: StatusCode, detail: &str) -> Response<Body> {
     Problem::new(status, detail).into_response()
 }
@@ -57,12 +57,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_comes_is_answered() {
+    async fn request_without_a_body_in_time_is_answered_by_408() {
         let frames = stream::pending::<Result<Bytes, std::io::Error>>();
         let request = Request::post("/").body(Body::from_stream(frames));
-        let request = request.expect("it is a request");
+        let request = request.expect("the request is valid");
         let response = MessageBody::read(request, &BodyMemory::default()).await;
-        let response = response.expect_err("nothing came");
+        let response = response.expect_err("no body is sent");
         assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

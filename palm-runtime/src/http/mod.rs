@@ -1,14 +1,13 @@
-//! HTTP on both sides of a cluster.
+//! HTTP in front of a cluster and between a cluster and its workers.
 //!
-//! - In front of a component: [`Gateway`] and its parts. A path names a function.
-//! - Towards workers that are reached by HTTP: [`HttpConnection`](crate::parts::HttpConnection).
-//! - As such a worker: [`HttpWorker`], made by `#[palm::http_worker]`.
+//! - [`Gateway`] exposes the functions of a component over HTTP. The path of a request names a function.
+//! - [`HttpConnection`](crate::parts::HttpConnection) sends tasks to workers that listen for HTTP requests.
+//! - [`HttpWorker`] is such a worker, made by `#[palm::http_worker]`.
 //!
-//! Each of them is a [tower](https://docs.rs/tower) service where it takes requests, so that it can be
-//! mounted in an application and layers go around it; [`serve`] serves any such service at a
-//! [`Listener`].
+//! A gateway and an HTTP worker are [tower](https://docs.rs/tower) services: an application can mount them and wrap
+//! them in layers. [`serve`] serves any such service at a [`Listener`].
 //!
-//! Requests and responses are described in `palm::guide::http`.
+//! `palm::guide::http` describes requests and responses.
 
 mod body_memory;
 mod framing;

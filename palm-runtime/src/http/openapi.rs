@@ -1,4 +1,4 @@
-//! A description of the functions that can be called over HTTP (OpenAPI 3.1).
+//! `/openapi.json`: the functions of a gateway's workers as an OpenAPI 3.1 document.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ use super::problem::PROBLEM;
 use super::request::{allows_get, has_path};
 use crate::message::proto::Function;
 
-/// What the gateway offers, as far as its component knows by now.
+/// Describes the functions that workers have registered so far.
 pub(super) fn describe(gateway: &Gateway) -> Value {
     let component = gateway.0.component();
     let name = component.map_or("palm", |component| &component.name);
@@ -58,48 +58,54 @@ fn operation(function: &Function, method: &str, has_tokens: bool) -> Value {
     let mut operation = json!({
         "operationId": format!("{method}_{}", function.name),
         "summary": function.doc,
-        "description": format!("Takes `{}`, gives `{}`.", function.input, function.output),
+        "description": format!("Takes `{}`, returns `{}`.", function.input, function.output),
         "responses": responses(function, has_tokens),
     });
-    let taken = PayloadType::of_input(function);
-    if method == "post" && taken != PayloadType::Nothing {
+    let input = PayloadType::of_input(function);
+    if method == "post" && input != PayloadType::Nothing {
         operation["requestBody"] = json!({
-            // Where there is none, text and bytes are what a request without a body counts as.
+            // Functions of text and bytes accept a request without a body.
             "required": !allows_get(function),
-            "content": { taken.media_type(): { "schema": schema(taken) } },
+            "content": { input.media_type(): { "schema": schema(input) } },
         });
     }
     operation
 }
 
 fn responses(function: &Function, has_tokens: bool) -> Value {
-    let given = PayloadType::of_output(function);
-    let mut content = json!({ given.media_type(): { "schema": schema(given) } });
+    let output = PayloadType::of_output(function);
+    let mut content = json!({ output.media_type(): { "schema": schema(output) } });
     if function.many {
         content["application/x-ndjson"] = json!({});
         content["text/event-stream"] = json!({});
     }
     let mut responses = json!({
         "200": { "description": "The result", "content": content },
-        "204": { "description": "It was called and gave nothing" },
+        "204": { "description": "The function returned no result" },
     });
     let mut problems = vec![
-        ("400", "The payload is not what the function takes"),
-        ("403", "A web page of another origin must not call it"),
-        ("404", "There is no such function"),
+        (
+            "400",
+            "The payload cannot be decoded as the function's argument",
+        ),
+        (
+            "403",
+            "A web page of another origin must not call the function",
+        ),
+        ("404", "No worker has the function"),
         ("405", "The method is not allowed"),
-        ("408", "The body did not come in time"),
+        ("408", "The body was not received in time"),
         ("413", "The payload is too large"),
         (
             "415",
             "The payload is of another type than the function takes",
         ),
         ("500", "The function failed"),
-        ("503", "Nobody is there to do it"),
-        ("504", "It was not done in time"),
+        ("503", "No worker is available"),
+        ("504", "The deadline has passed"),
     ];
     if has_tokens {
-        problems.push(("401", "A token is needed"));
+        problems.push(("401", "The request has no known bearer token"));
     }
     for (status, description) in problems {
         responses[status] = json!({
@@ -113,7 +119,7 @@ fn responses(function: &Function, has_tokens: bool) -> Value {
 fn schema(content: PayloadType) -> Value {
     match content {
         PayloadType::Text => json!({ "type": "string" }),
-        // What is in it only the function's type knows.
+        // The structure is known only to the function's type.
         PayloadType::Json => json!({}),
         PayloadType::MessagePack
         | PayloadType::Protobuf

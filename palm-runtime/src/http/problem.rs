@@ -1,4 +1,4 @@
-//! [`Problem`]: what went wrong, as a response (RFC 9457, Problem Details for HTTP APIs).
+//! [`Problem`]: an error response as a document of RFC 9457 (Problem Details for HTTP APIs).
 
 use axum::body::Body;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -10,15 +10,15 @@ use crate::client::CallError;
 use crate::failure::FailureKind;
 use crate::message::{Message, RemoteError};
 
-/// The media type of a problem.
+/// The media type of a problem document.
 pub(super) const PROBLEM: &str = "application/problem+json";
 
-/// What went wrong with a request.
+/// Why a request is not answered by a result.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
     detail: String,
-    /// Members besides those of the RFC.
+    /// Extension members, besides those that the RFC defines.
     members: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -43,32 +43,32 @@ impl Problem {
         self
     }
 
-    /// For a moment only: a client may come again.
+    /// A temporary problem: 503 with `Retry-After: 1`.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// The deadline has passed.
+    /// The deadline of the call has passed: 504.
     pub(super) fn late(waited: std::time::Duration) -> Self {
         let detail = format!("no answer within {waited:?}");
         Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
     }
 
-    /// An earlier step than the last one has answered.
+    /// Returns a problem if `result` is the answer of a step before the last one.
     pub(super) fn unfinished(result: &Message) -> Option<Self> {
         let unfinished = CallError::unfinished(result.function(), result.stage())?;
         Some(Self::new(StatusCode::BAD_GATEWAY, unfinished.to_string()))
     }
 
-    /// The body did not come in time.
+    /// The body was not received in time: 408.
     pub(super) fn slow_body() -> Self {
-        let detail = "the body did not come in time";
+        let detail = "the body was not received in time";
         Self::new(StatusCode::REQUEST_TIMEOUT, detail)
     }
 
-    /// What a component said.
-    pub(super) fn of(error: RemoteError) -> Self {
+    /// Converts an error that a component returned.
+    pub(super) fn from_remote(error: RemoteError) -> Self {
         let status = match error.kind {
             FailureKind::UnknownFunction => StatusCode::NOT_FOUND,
             FailureKind::Undecodable => StatusCode::BAD_REQUEST,
@@ -88,7 +88,7 @@ impl Problem {
             .with("step", error.step)
     }
 
-    /// The document.
+    /// Returns the problem document.
     pub(super) fn to_json(&self) -> Value {
         let mut document = self.members.clone();
         let title = self.status.canonical_reason().unwrap_or("Error");

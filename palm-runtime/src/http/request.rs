@@ -1,4 +1,7 @@
-//! [`CallRequest`]: what a request asks for, and the message that it becomes.
+//! [`CallRequest`]: parses the head of an HTTP request into a call, and creates the call's message.
+//!
+//! [`CallRequest::read`] and [`CallRequest::check_function`] make every check that needs no body, because a client
+//! that waits for `100 Continue` sends its body only if they succeed.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -23,39 +26,39 @@ const MESSAGES: HeaderName = HeaderName::from_static("palm-messages");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// How results are to be written.
+/// How the results of a call are written to the response, by the `Accept` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResponseFormat {
-    /// The first one is the body.
+    /// The first result is the body.
     Single,
-    /// One JSON text a line.
+    /// One JSON text per line.
     JsonLines,
     /// Server-sent events.
     Events,
 }
 
-/// What a request asks for.
+/// A call that an HTTP request makes.
 #[derive(Debug)]
 pub(super) struct CallRequest {
     steps: Steps,
-    /// The first function, where a worker has told of it.
+    /// The descriptor of the first function, if a worker has registered it.
     pub(super) function: Option<Function>,
-    pub(super) shape: ResponseFormat,
+    pub(super) format: ResponseFormat,
     pub(super) timeout: Duration,
-    /// How many results are wanted, where that is said.
+    /// The number of results to wait for, if the client gives it by the header `palm-messages`.
     messages: Option<u64>,
     trace: Trace,
 }
 
 impl CallRequest {
-    /// Reads the head of a request: everything that can be refused before its body is sent.
+    /// Parses the head of a request. Rejects everything that can be rejected without the body.
     pub(super) fn read(gateway: &Gateway, head: &Parts, request_id: &str) -> Result<Self, Problem> {
         let headers = &head.headers;
         refuse_method(head, None)?;
         let name = function_name(gateway, head.uri.path())?;
         let steps = Steps::parse(&name).map_err(|error| {
-            let detail = format!("the path names no function: {error}");
-            list(gateway, Problem::new(StatusCode::NOT_FOUND, detail), &name)
+            let detail = format!("the path does not name a function: {error}");
+            with_functions(gateway, Problem::new(StatusCode::NOT_FOUND, detail), &name)
         })?;
         let function = steps.iter().next();
         let function = function.and_then(|step| gateway.0.function(step.function));
@@ -63,10 +66,10 @@ impl CallRequest {
             refuse_method(head, Some(function))?;
             refuse_media_type(headers, function)?;
         }
-        let timeout = number::<f64>(headers, &TIMEOUT)?;
+        let timeout = numeric_header::<f64>(headers, &TIMEOUT)?;
         let timeout = timeout.map(Duration::try_from_secs_f64).transpose();
         let timeout = timeout.map_err(|error| {
-            let detail = format!("the header `{TIMEOUT}` is no time: {error}");
+            let detail = format!("the header `{TIMEOUT}` is not a number of seconds: {error}");
             Problem::new(StatusCode::BAD_REQUEST, detail)
         })?;
         let longest = gateway.0.options.timeout;
@@ -77,9 +80,9 @@ impl CallRequest {
         Ok(Self {
             steps,
             function,
-            shape: shape(headers),
+            format: format(headers),
             timeout: timeout.unwrap_or(longest).min(longest),
-            messages: number(headers, &MESSAGES)?,
+            messages: numeric_header(headers, &MESSAGES)?,
             trace: Trace {
                 parent: header(TRACE_PARENT),
                 state: header(TRACE_STATE),
@@ -88,7 +91,8 @@ impl CallRequest {
         })
     }
 
-    /// The message with `payload`, from a client of its own, which is to be answered within the time that is `left`.
+    /// Creates the message of the call, whose deadline is `left` from now. Each call has a client id of its own, so
+    /// that its results can be routed back to its request.
     pub(super) fn message(&self, gateway: &Gateway, payload: Bytes, left: Duration) -> Message {
         let mut message = Message::new(self.steps.text().clone(), payload);
         let call = gateway.0.new_call();
@@ -104,8 +108,8 @@ impl CallRequest {
         message
     }
 
-    /// How many results there will be, as far as that is known before.
-    pub(super) fn results(&self) -> Option<u64> {
+    /// Returns the number of results, if it is known before the call.
+    pub(super) fn expected_results(&self) -> Option<u64> {
         let has_one = self
             .function
             .as_ref()
@@ -113,12 +117,12 @@ impl CallRequest {
         self.messages.or(has_one.then_some(1))
     }
 
-    /// What a component said, with the functions that there are if this one is none.
+    /// Converts an error of a component. The problem of an unknown function lists the known ones.
     pub(super) fn problem(&self, gateway: &Gateway, error: RemoteError) -> Problem {
         let is_unknown = error.kind == FailureKind::UnknownFunction;
-        let problem = Problem::of(error);
+        let problem = Problem::from_remote(error);
         if is_unknown {
-            list(gateway, problem, self.first_function())
+            with_functions(gateway, problem, self.first_function())
         } else {
             problem
         }
@@ -128,7 +132,7 @@ impl CallRequest {
         self.steps.iter().next().map_or("", |step| step.function)
     }
 
-    /// Refuses a function that no worker has. Waits for a while if workers have connected just now. Cancel safe.
+    /// Rejects a function that no worker has registered. Waits briefly if a worker has just connected. Cancel safe.
     pub(super) async fn check_function(&self, gateway: &Gateway) -> Result<(), Problem> {
         let Some(component) = gateway.0.component().filter(|_| self.function.is_none()) else {
             return Ok(());
@@ -142,11 +146,16 @@ impl CallRequest {
         let names: Vec<_> = functions.keys().map(String::as_str).collect();
         let detail = format!("no worker has `{name}`; {}", nearest(name, &names));
         let problem = Problem::new(StatusCode::NOT_FOUND, detail);
-        Err(list(gateway, problem.with("kind", "UnknownFunction"), name))
+        Err(with_functions(
+            gateway,
+            problem.with("kind", "UnknownFunction"),
+            name,
+        ))
     }
 }
 
-/// The first segment of the path; where it has no dot, a worker's function, whoever its master is.
+/// Returns the function that a path names: its first segment. A segment without a dot names a function of any
+/// master's workers (`_.segment`).
 fn function_name(gateway: &Gateway, path: &str) -> Result<String, Problem> {
     let segments = segments(path).map_err(|wrong| {
         let detail = format!("the path `{path}` {wrong}");
@@ -154,9 +163,9 @@ fn function_name(gateway: &Gateway, path: &str) -> Result<String, Problem> {
     })?;
     let segment = segments.first().map_or("", |segment| segment.trim());
     if segment.is_empty() {
-        let detail = "the path names no function: its first segment is one";
+        let detail = "the path does not name a function: expected it as the first segment";
         let problem = Problem::new(StatusCode::NOT_FOUND, detail);
-        return Err(list(gateway, problem, ""));
+        return Err(with_functions(gateway, problem, ""));
     }
     Ok(if segment.contains('.') {
         segment.to_owned()
@@ -165,13 +174,13 @@ fn function_name(gateway: &Gateway, path: &str) -> Result<String, Problem> {
     })
 }
 
-/// The segments of a path, decoded. Refuses what a proxy could take for another path, and says why.
+/// Splits a path into decoded segments. Rejects paths that a proxy could normalise to another path.
 fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     if path == "/" {
         return Ok(vec!["".into()]);
     }
     let path = path.strip_prefix('/').ok_or("does not begin with `/`")?;
-    // A slash may end it.
+    // One trailing slash is accepted.
     let path = path.strip_suffix('/').unwrap_or(path);
     let segments = path.split('/').map(|segment| {
         let decoded = percent_decode_str(segment).decode_utf8();
@@ -190,14 +199,15 @@ fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     segments.collect()
 }
 
-/// Whether a path can name the function.
+/// Returns whether the function's name can be a segment of a path.
 pub(super) fn has_path(function: &Function) -> bool {
     let name = &*function.name;
     let is_separator = |letter: char| letter.is_whitespace() || matches!(letter, '.' | '/' | '\\');
     !name.is_empty() && !name.contains(|letter| is_separator(letter) || letter.is_control())
 }
 
-/// A GET has no payload, which some codecs cannot read.
+/// Returns whether the function can be called by GET, which has no payload. Codecs such as JSON cannot decode an empty
+/// payload.
 pub(super) fn allows_get(function: &Function) -> bool {
     matches!(
         PayloadType::of_input(function),
@@ -205,12 +215,12 @@ pub(super) fn allows_get(function: &Function) -> bool {
     )
 }
 
-/// What is allowed is what the description says.
+/// Rejects methods that `openapi.json` does not list for the function.
 fn refuse_method(head: &Parts, function: Option<&Function>) -> Result<(), Problem> {
     let without_get = function.filter(|function| !allows_get(function));
     let detail = match (&head.method, without_get) {
         (&Method::POST, _) | (&Method::GET, None) => return Ok(()),
-        // It has a payload after all.
+        // A GET with a body.
         (&Method::GET, _) if head.headers.contains_key(header::CONTENT_LENGTH) => {
             return Ok(());
         }
@@ -227,25 +237,25 @@ fn refuse_method(head: &Parts, function: Option<&Function>) -> Result<(), Proble
     Err(problem.header(header::ALLOW, HeaderValue::from_static(allow)))
 }
 
-/// Refuses a body that is of another type than the function's argument, as far as its head says so.
+/// Rejects a body whose headers say that it is of another type than the function's argument.
 fn refuse_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Problem> {
-    let taken = PayloadType::of_input(function);
-    let given = single(headers, &header::CONTENT_TYPE)?;
-    let unsupported = |what: &str, given: &str| {
+    let input = PayloadType::of_input(function);
+    let found = single(headers, &header::CONTENT_TYPE)?;
+    let unsupported = |what: &str, found: &str| {
         let detail = format!(
-            "`{}` takes `{}`, and {what} `{given}`",
+            "`{}` takes `{}`, and {what} `{found}`",
             function.name, function.input
         );
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
     };
-    if let Some(given) = given.filter(|given| !taken.accepts(given)) {
-        let media_type = HeaderValue::from_static(taken.media_type());
-        let problem = unsupported("the body's type is", given);
+    if let Some(found) = found.filter(|found| !input.accepts(found)) {
+        let media_type = HeaderValue::from_static(input.media_type());
+        let problem = unsupported("the body's type is", found);
         return Err(problem.header(header::ACCEPT, media_type));
     }
     let coding = single(headers, &header::CONTENT_ENCODING)?;
     let is_plain = |coding: &&str| coding.eq_ignore_ascii_case("identity");
-    if let Some(coding) = coding.filter(|coding| !is_plain(coding) && !taken.is_opaque()) {
+    if let Some(coding) = coding.filter(|coding| !is_plain(coding) && !input.is_opaque()) {
         let problem = unsupported("the body's encoding is", coding);
         let identity = HeaderValue::from_static("identity");
         return Err(problem.header(header::ACCEPT_ENCODING, identity));
@@ -253,8 +263,8 @@ fn refuse_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Pro
     Ok(())
 }
 
-/// Adds the functions that are known, those that resemble `name` first.
-fn list(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
+/// Adds the registered functions to a problem, those most similar to `name` first.
+fn with_functions(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
     let Some(component) = gateway.0.component() else {
         return problem;
     };
@@ -265,7 +275,7 @@ fn list(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
     problem.with("functions", names)
 }
 
-fn shape(headers: &HeaderMap) -> ResponseFormat {
+fn format(headers: &HeaderMap) -> ResponseFormat {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let accepted = accepted.filter_map(|accepted| accepted.to_str().ok());
     for range in accepted.flat_map(|accepted| accepted.split(',')) {
@@ -278,7 +288,7 @@ fn shape(headers: &HeaderMap) -> ResponseFormat {
     ResponseFormat::Single
 }
 
-fn number<T: std::str::FromStr>(
+fn numeric_header<T: std::str::FromStr>(
     headers: &HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<T>, Problem> {
@@ -297,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_that_a_proxy_could_read_otherwise_is_refused() {
+    fn path_that_a_proxy_could_read_differently_is_rejected() {
         for (path, expected) in [
             ("/", &[""][..]),
             ("/a", &["a"]),
@@ -340,11 +350,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_says_how_results_are_written() {
+    fn accept_header_selects_the_response_format() {
         let check = |accepted: &str, expected| {
             let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accepted.parse().expect("it is a header's"));
-            assert_eq!(shape(&headers), expected, "{accepted}");
+            headers.insert(header::ACCEPT, accepted.parse().expect("a header value"));
+            assert_eq!(format(&headers), expected, "{accepted}");
         };
         check("*/*", ResponseFormat::Single);
         check("text/html, text/event-stream;q=0.9", ResponseFormat::Events);

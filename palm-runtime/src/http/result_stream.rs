@@ -1,4 +1,4 @@
-//! Many results as one response: one JSON text a line, or server-sent events.
+//! Streams the results of a call as one response: one JSON text per line, or server-sent events.
 
 use axum::body::Body;
 use axum::response::IntoResponse as _;
@@ -22,45 +22,45 @@ use super::request::{CallRequest, ResponseFormat};
 use super::service::check_size;
 use crate::message::RemoteError;
 
-/// One thing of a stream.
+/// An element of a streamed response.
 enum StreamItem {
     Result(Bytes),
     Failed(Problem),
-    /// There is no more; there were so many.
+    /// The end of the stream, with the number of results.
     End(u64),
 }
 
-/// The results of a call, until it has given all of them, or nobody waits any longer.
+/// The results of a call, up to the last one or the deadline. Dropping it earlier cancels the call.
 struct ResultItems {
-    asked: CallRequest,
+    request: CallRequest,
     call: PendingCall,
     results: mpsc::UnboundedReceiver<StreamedResult>,
-    /// The place of the last one, which is being written until another one is asked for.
-    being_written: Option<MemoryPermit>,
+    /// Covers the last result, which hyper writes until it polls for the next one.
+    in_flight: Option<MemoryPermit>,
     until: Instant,
-    /// ResultItems that were given.
-    given: u64,
-    /// How many there will be, once that is known.
+    /// Number of results that were yielded.
+    delivered: u64,
+    /// Number of results of the call, once it is known.
     total: Option<u64>,
-    /// Whether the end was told.
+    /// Whether the last item was yielded.
     is_over: bool,
 }
 
 impl ResultItems {
     async fn next(&mut self) -> Option<StreamItem> {
-        self.being_written = None;
+        self.in_flight = None;
         if self.is_over {
             return None;
         }
         loop {
-            if self.total.is_some_and(|total| self.given >= total) {
+            if self.total.is_some_and(|total| self.delivered >= total) {
                 self.call.is_open = false;
                 self.is_over = true;
-                return Some(StreamItem::End(self.given));
+                return Some(StreamItem::End(self.delivered));
             }
             let Ok(result) = timeout_at(self.until, self.results.recv()).await else {
                 self.is_over = true;
-                return Some(StreamItem::Failed(Problem::late(self.asked.timeout)));
+                return Some(StreamItem::Failed(Problem::late(self.request.timeout)));
             };
             let Some(StreamedResult {
                 message: result,
@@ -77,17 +77,17 @@ impl ResultItems {
                 self.total = Some(end.results);
             }
             if let Some(error) = extensions.error {
-                self.given += 1;
+                self.delivered += 1;
                 let error = RemoteError::from_extension(error, result.function());
-                return Some(StreamItem::Failed(Problem::of(error)));
+                return Some(StreamItem::Failed(Problem::from_remote(error)));
             }
             if extensions.end.is_none() {
-                self.given += 1;
+                self.delivered += 1;
                 if let Some(unfinished) = Problem::unfinished(&result) {
                     return Some(StreamItem::Failed(unfinished));
                 }
                 let payload = result.payload().clone();
-                self.being_written = Some(permit);
+                self.in_flight = Some(permit);
                 return Some(match check_size(&self.call.gateway, &payload) {
                     Ok(()) => StreamItem::Result(payload),
                     Err(problem) => StreamItem::Failed(problem),
@@ -97,32 +97,32 @@ impl ResultItems {
     }
 }
 
-/// Begins a response with the results of `call`.
+/// Starts a response that streams the results of `call`.
 pub(super) fn respond(
-    asked: CallRequest,
+    request: CallRequest,
     call: PendingCall,
     results: mpsc::UnboundedReceiver<StreamedResult>,
     until: Instant,
 ) -> Response<Body> {
-    let (shape, content) = (
-        asked.shape,
-        asked.function.as_ref().map(PayloadType::of_output),
+    let (format, content) = (
+        request.format,
+        request.function.as_ref().map(PayloadType::of_output),
     );
     let results = ResultItems {
-        total: asked.results(),
-        asked,
+        total: request.expected_results(),
+        request,
         call,
         results,
-        being_written: None,
+        in_flight: None,
         until,
-        given: 0,
+        delivered: 0,
         is_over: false,
     };
     let items = stream::unfold(results, async |mut results| {
         let item = results.next().await?;
         Some((item, results))
     });
-    match shape {
+    match format {
         ResponseFormat::Events => events(items, content),
         ResponseFormat::JsonLines | ResponseFormat::Single => lines(items, content),
     }
@@ -161,7 +161,7 @@ fn events(
                 let problem = problem.to_json().to_string();
                 Event::default().event("problem").data(problem)
             }
-            // A browser would otherwise connect anew when the response ends.
+            // Lets a page close its `EventSource`: a browser reconnects when the response ends.
             StreamItem::End(results) => Event::default().event("end").data(results.to_string()),
         })
     });
@@ -169,7 +169,7 @@ fn events(
     sse.into_response()
 }
 
-/// A result as a JSON text: JSON as it is, text as a string, other bytes as `{"base64": ".."}`.
+/// Converts a result to JSON: JSON unchanged, text to a string, other bytes to `{"base64": ".."}`.
 fn to_json(payload: &Bytes, content: Option<PayloadType>) -> Value {
     if content == Some(PayloadType::Json)
         && let Ok(value) = serde_json::from_slice(payload)
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_result_is_one_json_text() {
+    fn streamed_result_becomes_one_json_text() {
         let check = |payload: &'static [u8], content, expected| {
             let text = to_json(&Bytes::from_static(payload), content).to_string();
             assert_eq!(text, expected);

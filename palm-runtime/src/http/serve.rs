@@ -1,4 +1,7 @@
-//! Serving HTTP: the loop that accepts connections, and the life of each of them.
+//! The HTTP server: the accept loop, and the life of a connection.
+//!
+//! A connection is a stack: TCP, [`WriteTimeout`], TLS, [`StrictFraming`], hyper, [`HostGuard`], and the service. Each
+//! layer has one kind of bad peer to deal with.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,14 +33,14 @@ use crate::failure::BoxError;
 use crate::network::NetworkTrust;
 use crate::signals::Signals;
 
-/// Requests of one HTTP/2 connection that are handled at once.
+/// Concurrent requests of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1000;
-/// Bytes of a request's head.
+/// Largest head of a request.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How often an HTTP/2 connection is asked whether it is still there, and how long it may take.
+/// Interval of the pings on an HTTP/2 connection, and the time to answer one.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// A service that can be served.
+/// A tower service that [`serve`] accepts. Implemented for every suitable service, such as axum's `Router`.
 pub trait Serve:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
     + Clone
@@ -58,8 +61,10 @@ impl<S> Serve for S where
 {
 }
 
-/// Serves `service`, an axum `Router` for example, until SIGTERM or Ctrl-C, and then finishes the
-/// requests that it has, within 10 s. A second signal ends it at once.
+/// Serves `service`, such as an axum `Router`, until SIGTERM or Ctrl-C.
+///
+/// The server then accepts no further requests and finishes the pending ones within 10 s. A second signal stops it
+/// immediately.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -72,22 +77,22 @@ impl<S> Serve for S where
 ///
 /// # Errors
 ///
-/// When the address cannot be bound, or other hosts could reach it and nothing says that the network is
-/// trusted: see [`Listener::trust_network`].
+/// Returns an error if the address cannot be bound, or if other hosts can reach it and the network is not trusted (see
+/// [`Listener::trust_network`]).
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends all connections.
+/// Dropping the future closes all connections.
 pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result<(), BoxError> {
-    const LINGER: Duration = Duration::from_secs(10);
+    const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
     let network = NetworkTrust::new(false);
     let bound = BoundListener::bind(listener.into(), &network).await?;
     network.warn();
-    tracing::info!("serves HTTP at {}", bound.url());
+    tracing::info!(url = bound.url(), "serving HTTP");
     let stop = CancellationToken::new();
     let mut signals = Signals::listen();
-    let mut serving = pin!(bound.serve(service, stop.clone(), LINGER));
+    let mut serving = pin!(bound.serve(service, stop.clone(), DRAIN_TIMEOUT));
     tokio::select! {
         () = &mut serving => return Ok(()),
         () = signals.next() => stop.cancel(),
@@ -99,7 +104,7 @@ pub async fn serve(service: impl Serve, listener: impl Into<Listener>) -> Result
     Ok(())
 }
 
-/// A listener with its socket.
+/// A listener whose socket is bound.
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     socket: TcpListener,
@@ -108,7 +113,7 @@ pub(crate) struct BoundListener {
 }
 
 impl BoundListener {
-    /// Binds the listener's address, if `network` or the listener itself allows it.
+    /// Binds the listener's address if `network` or the listener itself allows it.
     pub(crate) async fn bind(listener: Listener, network: &NetworkTrust) -> Result<Self, BoxError> {
         listener.check(network)?;
         let bound = async {
@@ -118,7 +123,7 @@ impl BoundListener {
         };
         let (socket, address) = bound
             .await
-            .map_err(|error| format!("cannot serve HTTP at `{}`: {error}", listener.address))?;
+            .map_err(|error| format!("cannot bind `{}` for HTTP: {error}", listener.address))?;
         let bound = Self {
             socket,
             listener,
@@ -128,13 +133,13 @@ impl BoundListener {
         Ok(bound)
     }
 
-    /// Where it is, e.g. `http://127.0.0.1:8888`.
+    /// Returns the URL, such as `http://127.0.0.1:8888`.
     pub(crate) fn url(&self) -> String {
         format!("{}://{}", self.listener.scheme(), self.address)
     }
 
-    /// Serves until `stop`; then accepts nothing more, and lets the connections finish what they have
-    /// for at most `linger`.
+    /// Serves until `stop` is cancelled. Then closes the socket, and gives connections at most `linger` to finish their
+    /// pending requests.
     pub(crate) async fn serve(
         self,
         service: impl Serve,
@@ -147,14 +152,14 @@ impl BoundListener {
             address,
         } = self;
         let guard = Arc::new(listener.guard(address.ip()));
-        let places = Arc::new(Semaphore::new(listener.connections));
+        let free_connections = Arc::new(Semaphore::new(listener.connections));
         let mut connections = JoinSet::new();
         loop {
             let accept = async {
-                let place = places.clone().acquire_owned().await;
-                (socket.accept().await, place)
+                let permit = free_connections.clone().acquire_owned().await;
+                (socket.accept().await, permit)
             };
-            let (accepted, place) = tokio::select! {
+            let (accepted, permit) = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
@@ -163,12 +168,12 @@ impl BoundListener {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Usually the process has no file descriptor left; a connection that ends gives one.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    let pause = Duration::from_millis(100);
+                    // Usually the process is out of file descriptors, until a connection is closed.
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = tokio::time::sleep(pause) => {}
+                        () = tokio::time::sleep(ACCEPT_RETRY_DELAY) => {}
                     }
                     continue;
                 }
@@ -176,18 +181,22 @@ impl BoundListener {
             let guarded = (guard.clone(), service.clone());
             let connection = connection(stream, listener.clone(), guarded, stop.clone());
             let connection = async move {
-                let _place = place;
+                let _permit = permit;
                 if let Err(error) = connection.await {
-                    tracing::debug!("a connection ended: {error}");
+                    tracing::debug!(%error, "an HTTP connection failed");
                 }
             };
             connections.spawn(connection.in_current_span());
         }
-        // Who has connected and was not accepted yet learns at once that nobody is here any more.
+        // Resets connections that were not accepted yet, so that their clients need not time out.
         drop(socket);
         let finish = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(linger, finish).await.is_err() {
-            tracing::warn!("HTTP requests were not done in time");
+            tracing::warn!(
+                connections = connections.len(),
+                ?linger,
+                "closing HTTP connections whose requests are not finished"
+            );
         }
         connections.shutdown().await;
     }
@@ -199,7 +208,7 @@ async fn connection(
     guarded: (Arc<HostGuard>, impl Serve),
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    // Answers are written at once; waiting for more of them only delays them.
+    // hyper writes each response at once, so Nagle's algorithm would only delay it.
     stream.set_nodelay(true)?;
     let stream = WriteTimeout::new(stream, listener.write_timeout);
     #[cfg(feature = "tls")]
@@ -207,7 +216,7 @@ async fn connection(
         let stream = tokio::select! {
             accepted = tls.accept(stream) => accepted?,
             () = tokio::time::sleep(listener.header_timeout) => {
-                return Err("it began no TLS session in time".into());
+                return Err("the client did not complete the TLS handshake in time".into());
             }
         };
         return speak(stream, &listener, guarded, stop).await;
@@ -236,6 +245,7 @@ async fn speak(
         .max_header_list_size(MAX_HEAD_BYTES as u32)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL);
+    // Whether a request has been received.
     let has_begun = Arc::<AtomicBool>::default();
     let begun = has_begun.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -254,22 +264,22 @@ async fn speak(
     });
     let stream = TokioIo::new(StrictFraming::new(stream));
     let mut connection = pin!(builder.serve_connection(stream, service));
-    // Until it is known which version of HTTP is spoken, no timeout of either is in force.
-    let mut silence = pin!(tokio::time::sleep(listener.header_timeout));
-    let mut is_watched = true;
-    let mut stops = false;
+    // hyper's timeouts apply only once it knows the version of HTTP, so a silent client is timed out here.
+    let mut first_request_timeout = pin!(tokio::time::sleep(listener.header_timeout));
+    let mut awaits_first_request = true;
+    let mut is_stopping = false;
     loop {
         tokio::select! {
             ended = &mut connection => return ended,
-            () = stop.cancelled(), if !stops => {
-                stops = true;
+            () = stop.cancelled(), if !is_stopping => {
+                is_stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = &mut silence, if is_watched => {
+            () = &mut first_request_timeout, if awaits_first_request => {
                 if !has_begun.load(Ordering::Relaxed) {
-                    return Err("it sent no request in time".into());
+                    return Err("the client did not send a request in time".into());
                 }
-                is_watched = false;
+                awaits_first_request = false;
             }
         }
     }

@@ -1,4 +1,7 @@
-//! [`GatewayService`]: from a request to a message, and from its results to a response.
+//! [`GatewayService`]: converts an HTTP request into a call, and the call's results into the response.
+//!
+//! `answer` is the path of a request: authorise it, parse its head ([`CallRequest`]), wait for a worker, read the
+//! body, send the message ([`PendingCall`]), and write one result here or several in `result_stream`.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -25,16 +28,17 @@ use super::{openapi, result_stream};
 use crate::failure::BoxError;
 use crate::message::{Message, RemoteError, new_id};
 
-/// How much longer than its deadline a call is waited for, since components know the deadline too.
-const LAST_WORD: Duration = Duration::from_millis(250);
+/// Time beyond its deadline that a call is still waited for. Components know the deadline as well, and their error
+/// says more than a timeout here.
+const LATE_ERROR_TIMEOUT: Duration = Duration::from_millis(250);
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Takes HTTP requests and answers each with the result of a call: a [tower] service, made by
-/// [`Gateway::service`].
+/// Answers HTTP requests with the results of calls. A [tower] service, created by [`Gateway::service`].
 ///
-/// It can be the fallback of an axum `Router`, or be nested in one, and layers go around it as around
-/// any service.
+/// Mount it as the fallback of an axum `Router`, nest it in one, or wrap it in layers. The checks of
+/// [`Listener`](super::Listener), such as those of `Host` and `Origin`, apply only to requests that a `Listener`
+/// accepts: in a server of your own, check them in a layer.
 ///
 /// [tower]: https://docs.rs/tower
 #[derive(Clone, Debug)]
@@ -65,7 +69,7 @@ where
     }
 }
 
-/// Answers one request, whatever it is.
+/// Responds to a request: with the answer, or with the problem that prevented it.
 async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let id = request_id(&head);
@@ -79,14 +83,18 @@ async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
         body_memory::discard(body).await;
     }
     let mut response = answered.unwrap_or_else(|problem| {
-        tracing::debug!(status = problem.status.as_u16(), request_id = id, "refused");
+        tracing::debug!(
+            status = problem.status.as_u16(),
+            request_id = id,
+            "rejecting an HTTP request"
+        );
         problem.with("request_id", id.as_str()).into_response()
     });
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     if is_head {
-        // Of a body only its length is told, which HTTP/2 does not see to by itself.
+        // A response to HEAD has only the length of the body. hyper does not set it for HTTP/2.
         if let Some(len) = hyper::body::Body::size_hint(response.body()).exact() {
             response
                 .headers_mut()
@@ -97,17 +105,17 @@ async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
     response
 }
 
-/// The id that the client gave, if it is one; otherwise a new one.
+/// Returns the client's request id if it is valid, or a new one.
 fn request_id(head: &Parts) -> String {
-    const LONGEST: usize = 128;
+    const MAX_ID_BYTES: usize = 128;
     let given = head.headers.get(REQUEST_ID);
     let given = given.and_then(|id| id.to_str().ok());
-    let given = given.filter(|id| (1..=LONGEST).contains(&id.len()));
+    let given = given.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
     given.map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
-/// Answers a request. Its body is left where it is until nothing in its head can be refused any more: only a body
-/// that is read is invited by `100 Continue`.
+/// Answers a request. The body is read only after every check of the head, because the first read makes hyper send
+/// `100 Continue`.
 async fn answer(
     gateway: &Gateway,
     head: &Parts,
@@ -127,70 +135,70 @@ async fn answer(
         _ => {}
     }
     if head.extensions.get::<ForeignNavigation>().is_some() {
-        let detail = "a link of a web page of another origin must not call a function";
+        let detail = "a link in a web page of another origin must not call a function";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     authorize(gateway, head)?;
-    let asked = CallRequest::read(gateway, head, id)?;
-    let until = Instant::now() + asked.timeout;
-    let late = || Problem::late(asked.timeout);
+    let request = CallRequest::read(gateway, head, id)?;
+    let until = Instant::now() + request.timeout;
+    let late = || Problem::late(request.timeout);
     if let Some(body) = body {
         body_memory::check_length(body, gateway.0.options.request_bytes, &gateway.0.memory)?;
     }
-    until_there_is_a_worker(gateway, until).await?;
-    let known = timeout_at(until, asked.check_function(gateway)).await;
+    wait_for_worker(gateway, until).await?;
+    let known = timeout_at(until, request.check_function(gateway)).await;
     known.map_err(|_| late())??;
 
     let body = body.take().unwrap_or_default();
     let payload = timeout_at(until, payload(gateway, head, body)).await;
-    let (payload, held) = payload.map_err(|_| Problem::slow_body())??;
+    let (payload, permit) = payload.map_err(|_| Problem::slow_body())??;
     let left = until.saturating_duration_since(Instant::now());
-    let message = asked.message(gateway, payload, left);
-    match asked.shape {
+    let message = request.message(gateway, payload, left);
+    match request.format {
         ResponseFormat::Single => {
-            let (mut call, result) = PendingCall::single(gateway, message.client_topic(), held)?;
+            let (mut call, result) = PendingCall::single(gateway, message.client_topic(), permit)?;
             timeout_at(until, call.send(message))
                 .await
                 .map_err(|_| late())??;
-            // A component that gives up at the deadline says why.
-            let last_word = timeout_at(until + LAST_WORD, result).await;
-            let result = last_word.map_err(|_| late())?;
-            // The others of many are not asked for.
-            call.is_open = asked
+            // A component that gives up at the deadline reports the cause.
+            let result = timeout_at(until + LATE_ERROR_TIMEOUT, result).await;
+            let result = result.map_err(|_| late())?;
+            // Of several results only the first is used, so the rest of the call is cancelled.
+            call.is_open = request
                 .function
                 .as_ref()
                 .is_some_and(|function| function.many);
             let result = result.map_err(|_| {
                 Problem::unavailable("the component stopped before there was a result")
             })?;
-            let (result, held) = result?;
-            one(gateway, &asked, &result, held)
+            let (result, permit) = result?;
+            one(gateway, &request, &result, permit)
         }
         ResponseFormat::JsonLines | ResponseFormat::Events => {
             let (call, results) = PendingCall::stream(gateway, message.client_topic())?;
             timeout_at(until, call.send(message))
                 .await
                 .map_err(|_| late())??;
-            Ok(result_stream::respond(asked, call, results, until))
+            Ok(result_stream::respond(request, call, results, until))
         }
     }
 }
 
-/// The one result of a call, as a response.
+/// Converts the only result of a call into the response.
 fn one(
     gateway: &Gateway,
-    asked: &CallRequest,
+    request: &CallRequest,
     result: &Message,
-    held: MemoryPermit,
+    permit: MemoryPermit,
 ) -> Result<Response<Body>, Problem> {
     let extensions = result.extensions().unwrap_or_default();
     if let Some(error) = extensions.error {
         let error = RemoteError::from_extension(error, result.function());
-        return Err(asked.problem(gateway, error));
+        return Err(request.problem(gateway, error));
     }
     let mut response = Response::new(Body::empty());
     if extensions.end.is_some() {
-        // It was called and gave nothing.
+        // The function returned no result.
         *response.status_mut() = StatusCode::NO_CONTENT;
         return Ok(response);
     }
@@ -199,9 +207,9 @@ fn one(
     }
     let payload = result.payload().clone();
     check_size(gateway, &payload)?;
-    *response.body_mut() = Body::from(held.keep_with(payload));
-    let content = asked.function.as_ref().map(PayloadType::of_output);
-    // pylm's gateway calls every result text, and so are those of its workers.
+    *response.body_mut() = Body::from(permit.keep_with(payload));
+    let content = request.function.as_ref().map(PayloadType::of_output);
+    // The gateway of pylm declares every result as text, and the results of pylm's workers are text.
     let media_type = content.map_or("text/plain", PayloadType::media_type);
     let media_type = HeaderValue::from_static(media_type);
     response
@@ -210,7 +218,7 @@ fn one(
     Ok(response)
 }
 
-/// Refuses a result that is too large.
+/// Rejects a result over the limit of [`Gateway::max_response`].
 pub(super) fn check_size(gateway: &Gateway, result: &Bytes) -> Result<(), Problem> {
     let (len, limit) = (result.len(), gateway.0.options.response_bytes);
     if len <= limit {
@@ -224,7 +232,10 @@ fn only(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), Pro
     if methods.contains(&head.method) {
         return Ok(());
     }
-    let detail = format!("{} is none of {allow}", head.method);
+    let detail = format!(
+        "the method {} is not allowed, expected {allow}",
+        head.method
+    );
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
     Err(problem.header(header::ALLOW, HeaderValue::from_static(allow)))
 }
@@ -241,21 +252,21 @@ fn authorize(gateway: &Gateway, head: &Parts) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = match given {
-        None => "a bearer token is needed",
-        Some(_) => "this token is not known",
+        None => "the request has no bearer token: send `Authorization: Bearer <token>`",
+        Some(_) => "the bearer token is unknown",
     };
     let problem = Problem::new(StatusCode::UNAUTHORIZED, detail);
     Err(problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
 }
 
-/// Takes the same time wherever they differ, so that no token can be found out letter by letter.
+/// Compares in constant time, so that response times do not reveal how much of a guessed token is right.
 fn is_same(known: &str, given: &str) -> bool {
     let differ = |(a, b): (u8, u8)| a ^ b;
     let difference = known.bytes().zip(given.bytes()).map(differ);
     known.len() == given.len() && difference.fold(0, |all, one| all | one) == 0
 }
 
-/// The body, and the place in memory that it takes.
+/// Reads the body, with the memory permit that covers it.
 async fn payload(
     gateway: &Gateway,
     head: &Parts,
@@ -265,21 +276,22 @@ async fn payload(
         || head.headers.contains_key(header::TRANSFER_ENCODING)
         || !hyper::body::Body::is_end_stream(&body);
     if !has_body {
-        // What pylm's gateway makes of a request without a body.
+        // The payload that pylm's gateway sends for a request without a body.
         return Ok((Bytes::from_static(b"No Payload"), None));
     }
     let limit = gateway.0.options.request_bytes;
-    let (payload, held) = body_memory::read(body, limit, &gateway.0.memory).await?;
-    Ok((payload, Some(held)))
+    let (payload, permit) = body_memory::read(body, limit, &gateway.0.memory).await?;
+    Ok((payload, Some(permit)))
 }
 
-/// Refuses at once what nobody could answer. A worker that is restarted is waited for.
-async fn until_there_is_a_worker(gateway: &Gateway, until: Instant) -> Result<(), Problem> {
+/// Waits until a worker is connected, for at most [`Gateway::no_worker_timeout`], so that a restart of the only worker
+/// fails no request.
+async fn wait_for_worker(gateway: &Gateway, until: Instant) -> Result<(), Problem> {
     let Some(component) = gateway.0.component() else {
         return Err(Problem::unavailable("the component has not started yet"));
     };
     let shared = &component.shared;
-    // To ask for each request would cost more than the request.
+    // The generation changes when a worker disconnects. Comparing it costs less than asking for each request.
     let generation = shared.workers_generation();
     if component.workers_seen.load(Ordering::Relaxed) == generation {
         return Ok(());
@@ -290,7 +302,7 @@ async fn until_there_is_a_worker(gateway: &Gateway, until: Instant) -> Result<()
             component.workers_seen.store(generation, Ordering::Relaxed);
             Ok(())
         }
-        Ok(Err(_)) => Err(Problem::unavailable("the component stops")),
+        Ok(Err(_)) => Err(Problem::unavailable("the component is stopping")),
         Err(_) => Err(Problem::unavailable("no worker is connected")),
     }
 }

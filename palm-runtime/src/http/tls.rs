@@ -1,4 +1,4 @@
-//! TLS, by rustls: certificates of servers, and whom clients trust.
+//! TLS by rustls: the certificate of a server, and the certificates that a client trusts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use tokio_rustls::server::TlsStream;
 use super::write_timeout::WriteTimeout;
 use crate::failure::BoxError;
 
-/// Why TLS cannot be spoken with the given certificates or key. It names the file, if there is one, and what was
-/// found in it.
+/// Why certificates or a key cannot be used for TLS. The message names the file, if there is one, and its content.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct TlsError {
@@ -46,17 +45,17 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The certificate that a server shows, and its key. HTTP/2 and HTTP/1.1 are offered.
+/// The certificate chain and private key of a server. Clients can negotiate HTTP/2 or HTTP/1.1.
 #[derive(Clone)]
 pub struct ServerTls(TlsAcceptor);
 
 impl ServerTls {
-    /// From files in the format PEM: the certificate, followed by those that sign it, and its key.
+    /// Reads PEM files: the certificate, followed by its intermediate certificates, and the certificate's key.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if a file cannot be read, has no certificate or not exactly one key, or if the key is not that of
-    /// the first certificate. The error names the file and what was found in it.
+    /// Returns [`TlsError`] if a file cannot be read, has no certificate or not exactly one key, or if the key does not
+    /// belong to the first certificate. The error names the file and its content.
     pub fn from_files(
         certificates: impl AsRef<Path>,
         key: impl AsRef<Path>,
@@ -66,16 +65,16 @@ impl ServerTls {
         Self::new((&chain, &quoted(certificates)), (&key_pem, &quoted(key)))
     }
 
-    /// From the contents of such files.
+    /// Parses the contents of such files.
     ///
     /// # Errors
     ///
-    /// As of [`from_files`](Self::from_files).
+    /// As for [`from_files`](Self::from_files).
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         Self::new((certificates, "the certificates"), (key, "the key"))
     }
 
-    /// The contents of two files, each with what it is called in errors.
+    /// Parses the contents of two files, each with its name for errors.
     fn new(
         (certificates, chain_name): (&[u8], &str),
         (key, key_name): (&[u8], &str),
@@ -110,32 +109,31 @@ impl std::fmt::Debug for ServerTls {
     }
 }
 
-/// Whom a client trusts. Certificates are always checked.
+/// The certificate authorities that a client trusts. Server certificates are always verified.
 #[derive(Clone)]
 pub struct ClientTls(Arc<ClientConfig>);
 
 impl ClientTls {
-    /// Trusts servers whose certificate is signed by one of these certificates, in the format PEM, and no others.
+    /// Trusts only servers whose certificate is signed by one of these PEM certificates.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if the PEM has no certificate.
-    pub fn trusting(certificates: &[u8]) -> Result<Self, TlsError> {
-        Self::trusting_named(certificates, "the certificates")
+    /// Returns [`TlsError`] if the PEM has no certificate.
+    pub fn from_pem(certificates: &[u8]) -> Result<Self, TlsError> {
+        Self::parse_roots(certificates, "the certificates")
     }
 
-    /// Trusts servers whose certificate is signed by one of those in this file, in the format PEM, and no others.
+    /// Trusts only servers whose certificate is signed by one of the certificates in this PEM file.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] if the file cannot be read or has no certificate. The error names the file and what was found in
-    /// it.
-    pub fn trusting_file(certificates: impl AsRef<Path>) -> Result<Self, TlsError> {
+    /// Returns [`TlsError`] if the file cannot be read or has no certificate. The error names the file and its content.
+    pub fn from_file(certificates: impl AsRef<Path>) -> Result<Self, TlsError> {
         let path = certificates.as_ref();
-        Self::trusting_named(&read(path)?, &quoted(path))
+        Self::parse_roots(&read(path)?, &quoted(path))
     }
 
-    fn trusting_named(certificates: &[u8], name: &str) -> Result<Self, TlsError> {
+    fn parse_roots(certificates: &[u8], name: &str) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in parse_certificates(certificates, name)? {
             let added = roots.add(certificate);
@@ -152,7 +150,7 @@ impl ClientTls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// What connects: by TLS only, unless `is_plain`.
+    /// Creates a connector that requires TLS unless `is_plain`.
     pub(crate) fn connector(
         tls: Option<Self>,
         is_plain: bool,
@@ -161,7 +159,7 @@ impl ClientTls {
         let builder = HttpsConnectorBuilder::new();
         let builder = match tls {
             Some(Self(config)) => builder.with_tls_config(ClientConfig::clone(&config)),
-            // What is not needed is not looked for: a container may have no certificates.
+            // Plain HTTP must not fail in a container without system certificates.
             None if is_plain => {
                 let Self(config) = Self::with_roots(RootCertStore::empty())?;
                 builder.with_tls_config(ClientConfig::clone(&config))
@@ -234,7 +232,7 @@ fn parse_key(pem: &[u8], name: &str) -> Result<PrivateKeyDer<'static>, TlsError>
     }
 }
 
-/// What there is in the place of something else.
+/// Describes the content of a file in which no certificate or key was found.
 fn found(pem: &[u8]) -> String {
     const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
 
@@ -245,7 +243,7 @@ fn found(pem: &[u8]) -> String {
         .windows(ENCRYPTED.len())
         .any(|window| window == ENCRYPTED)
     {
-        return "an encrypted private key, which has to be decrypted before".to_owned();
+        return "an encrypted private key, which you have to decrypt first".to_owned();
     }
     let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem);
     let mut kinds: Vec<_> = sections
@@ -294,7 +292,7 @@ mod tests {
         std::fs::read_to_string(format!("{folder}/{name}")).unwrap()
     }
 
-    /// What files with these contents are refused with.
+    /// Returns the error for files with these contents.
     fn refused(certificates: &str, key: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &str| {
@@ -309,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn files_without_a_certificate_and_its_key_are_refused_by_name() {
+    fn server_tls_rejects_files_without_a_certificate_and_its_key_by_name() {
         let both = format!("{}{}", *KEY, *CERTIFICATE);
         assert_eq!(refused(&CERTIFICATE, &KEY), "usable");
         assert_eq!(refused(&both, &both), "usable");
@@ -330,7 +328,7 @@ mod tests {
             (CERTIFICATE.as_str(), "a certificate"),
             (
                 ENCRYPTED,
-                "an encrypted private key, which has to be decrypted before",
+                "an encrypted private key, which you have to decrypt first",
             ),
         ] {
             let expected = format!("there is no private key in `/key.pem`: {expected} {found}");
@@ -359,8 +357,8 @@ mod tests {
     }
 
     #[test]
-    fn client_that_would_trust_nobody_is_refused() {
-        let refused = |pem: &str| chain(&ClientTls::trusting(pem.as_bytes()).unwrap_err());
+    fn client_tls_rejects_pem_without_certificates() {
+        let refused = |pem: &str| chain(&ClientTls::from_pem(pem.as_bytes()).unwrap_err());
         for (pem, found) in [
             ("", "nothing: it is empty"),
             (KEY.as_str(), "a private key"),
@@ -370,7 +368,7 @@ mod tests {
             assert_eq!(refused(pem), format!("{expected} {found}"));
         }
         assert!(refused(GARBAGE).starts_with("a certificate in the certificates is malformed"));
-        let missing = chain(&ClientTls::trusting_file("/nowhere/roots.pem").unwrap_err());
+        let missing = chain(&ClientTls::from_file("/nowhere/roots.pem").unwrap_err());
         assert!(
             missing.starts_with("cannot read `/nowhere/roots.pem`: "),
             "{missing}"

@@ -1,4 +1,4 @@
-//! [`HttpWorker`]: a component's methods behind HTTP.
+//! [`HttpWorker`]: serves the methods of a component over HTTP, for masters that have an `HttpConnection`.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,25 +26,33 @@ use crate::method::{Results, State};
 use crate::part::Envelope;
 use crate::queue::Sender;
 
-/// The media type of a message.
+/// The media type of a serialized message.
 const MESSAGE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// The methods of a component as a tower service: the worker at the other end of an
-/// [`HttpConnection`](crate::parts::HttpConnection), or of pylm's.
+/// Serves the methods of a component as a tower service. The worker for an
+/// [`HttpConnection`](crate::parts::HttpConnection) of palm or pylm.
 ///
-/// It takes the POST of a serialized `PalmMessage`, at any path, and answers 200 with the same message,
-/// its payload replaced. What a method fails with is answered by 500; the body is then the message with
-/// the error in it, which an `HttpConnection` of ours gives its caller. A method that gives nothing is
-/// answered by 204, a body that is no message by 400, a body over 128 MiB by 413, one that takes longer
-/// than a minute by 408, one for which there is no memory, 1 GiB for all of them, by 503, other methods
-/// than POST by 405.
+/// The service accepts a POST of a serialized `PalmMessage` at any path. The status of the response says what became
+/// of the task:
 ///
-/// A request whose connection is closed before it is answered is cancelled: a method that awaits is dropped
-/// there, one that waits for its turn is not called.
+/// | status | cause | body |
+/// |---|---|---|
+/// | 200 | the method returned a result | the message with the result as its payload |
+/// | 204 | the method returned no result | none |
+/// | 400 | the body is not a message | problem document |
+/// | 405 | the method of the request is not POST | problem document |
+/// | 408 | the body was not received within a minute | problem document |
+/// | 413 | the body has more than 128 MiB | problem document |
+/// | 500 | the method failed | the message with the error, which an `HttpConnection` of palm returns to the caller |
+/// | 500 | the method returns several results | problem document |
+/// | 503 | all bodies together exceed 1 GiB, or the worker has stopped | problem document |
 ///
-/// Serve it by [`serve`](super::serve), in an axum application, or in a serverless runtime that takes a
-/// tower service. Clones share the component. A runtime of tokio has to be there when the first request
-/// comes; methods run on it.
+/// If the connection of a request is closed before the response, the task is cancelled: a running async method is
+/// dropped at its next `.await`, and a queued one is not called.
+///
+/// Serve it by [`serve`](super::serve), in an axum application, or in a serverless runtime that accepts a tower
+/// service. Clones share the component. The first request has to be made on a tokio runtime, on which the methods
+/// then run.
 #[derive(Debug)]
 pub struct HttpWorker<C>(Arc<HttpWorkerInner<C>>);
 
@@ -56,23 +64,23 @@ struct HttpWorkerInner<C> {
     running: Mutex<Option<RunningExecutor>>,
 }
 
-/// The executor, once there is a runtime for it.
+/// The executor, started by the first request.
 #[derive(Debug)]
 struct RunningExecutor {
     calls: Sender<Envelope>,
     _executor: AbortOnDropHandle<()>,
 }
 
-/// A component that can be an [`HttpWorker`]. Implemented by `#[palm::http_worker]`.
+/// Converts a component into an [`HttpWorker`]. Implemented by `#[palm::http_worker]`.
 pub trait IntoHttpWorker: Callable {
-    /// Its methods as a tower service.
+    /// Returns a tower service of the component's methods.
     fn into_service(self) -> HttpWorker<Self> {
         HttpWorker::new(self)
     }
 }
 
 impl<C: Callable> HttpWorker<C> {
-    /// The methods of `component`.
+    /// Creates a service of the methods of `component`.
     pub fn new(component: C) -> Self {
         Self::with_concurrency(State::new(component), default_concurrency())
     }
@@ -86,13 +94,15 @@ impl<C: Callable> HttpWorker<C> {
         }))
     }
 
-    /// How many calls may run at once; further ones wait. Default: as many as there are processors.
+    /// Sets how many methods run at once; further tasks are queued. Default: the number of processors.
+    ///
+    /// Call it before the service is cloned: clones made earlier keep an executor of their own.
     #[must_use]
     pub fn concurrency(self, calls: usize) -> Self {
         Self::with_concurrency(self.0.state.clone(), calls)
     }
 
-    /// Where calls go; begins to run them.
+    /// Returns the queue of the executor, and starts the executor if it does not run.
     async fn calls(&self) -> Sender<Envelope> {
         let known = || {
             let running = self.0.running.lock();
@@ -103,7 +113,7 @@ impl<C: Callable> HttpWorker<C> {
         if let Some(calls) = known() {
             return calls;
         }
-        // A runtime that has ended took the executor with it, as in tests.
+        // No executor yet, or its runtime has ended, as happens between tests.
         let executor = Executor::new(self.0.state.clone())
             .concurrency(self.0.concurrency)
             .order(Order::AsDone)
@@ -112,7 +122,7 @@ impl<C: Callable> HttpWorker<C> {
         let store = Arc::new(store);
         let context = Arc::new(ComponentContext {
             name: C::NAME.to_owned(),
-            cache: Cache::here(store.clone()),
+            cache: Cache::local(store.clone()),
         });
         let (calls, running) = standalone(executor, &context, &store, None).await;
         let executor = async move {
@@ -127,7 +137,7 @@ impl<C: Callable> HttpWorker<C> {
             .as_ref()
             .filter(|running| !running.calls.is_closed())
         {
-            // Another request was first.
+            // A concurrent request has started one.
             Some(running) => running.calls.clone(),
             None => {
                 *running = Some(RunningExecutor {
@@ -144,17 +154,22 @@ impl<C: Callable> HttpWorker<C> {
             Ok(posted) => posted,
             Err(refused) => return refused,
         };
-        let MessageBody { body, held: _held } = posted;
+        let MessageBody {
+            body,
+            permit: _permit,
+        } = posted;
         let mut message = match Message::decode(body) {
             Ok(message) => message,
             Err(error) => {
-                let detail = format!("the body is no PalmMessage: {}", chain(&error));
+                let detail = format!("the body is not a PalmMessage: {}", chain(&error));
                 return problem_response(StatusCode::BAD_REQUEST, &detail);
             }
         };
         message.ensure_id();
-        if let Some(function) = gives_many::<C>(&message) {
-            let detail = format!("`{function}` gives many results, and a request has one answer");
+        if let Some(function) = function_with_several_results::<C>(&message) {
+            let detail = format!(
+                "`{function}` returns several results, and an HTTP worker can return only one"
+            );
             return problem_response(StatusCode::INTERNAL_SERVER_ERROR, &detail);
         }
         let calls = self.calls().await;
@@ -174,8 +189,8 @@ impl<C: Callable> HttpWorker<C> {
     }
 }
 
-/// The function that a message is for, if it gives many results.
-fn gives_many<C: Callable>(message: &Message) -> Option<&'static str> {
+/// Returns the function that a message calls, if it returns several results.
+fn function_with_several_results<C: Callable>(message: &Message) -> Option<&'static str> {
     let index = C::find(message.step().ok()?.function)?;
     let function = &C::FUNCTIONS[index];
     (function.results == Results::Many).then_some(function.name)

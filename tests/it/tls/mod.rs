@@ -53,7 +53,7 @@ fn a_worker_is_trusted_by_its_certificate() {
         let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
         let url = format!("https://{at}");
 
-        let trusting = HttpConnection::connect(&url).tls(ClientTls::trusting(CERTIFICATE).unwrap());
+        let trusting = HttpConnection::connect(&url).tls(ClientTls::from_pem(CERTIFICATE).unwrap());
         assert_eq!(call(trusting).await.unwrap(), "X");
 
         let once = Retry {
@@ -62,7 +62,7 @@ fn a_worker_is_trusted_by_its_certificate() {
         };
         let wary = HttpConnection::connect(&url)
             .retry(once)
-            .tls(ClientTls::trusting(STRANGER).unwrap());
+            .tls(ClientTls::from_pem(STRANGER).unwrap());
         let Err(CallError::Remote(error)) = call(wary).await else {
             panic!("nobody has signed it");
         };
@@ -131,5 +131,5 @@ fn what_is_no_certificate_is_refused() {
         let refused = ServerTls::from_pem(certificate, key).unwrap_err();
         assert!(!refused.to_string().is_empty());
     }
-    assert!(ClientTls::trusting(b"-----BEGIN CERTIFICATE-----\nAA").is_err());
+    assert!(ClientTls::from_pem(b"-----BEGIN CERTIFICATE-----\nAA").is_err());
 }

@@ -1,4 +1,4 @@
-//! [`WriteTimeout`]: a connection that ends when its peer reads too slowly.
+//! [`WriteTimeout`]: fails the writes of a connection whose peer reads too slowly.
 
 use std::io;
 use std::pin::Pin;
@@ -11,18 +11,19 @@ use tokio::time::{Sleep, sleep};
 
 use super::MIN_PROGRESS_BYTES;
 
-/// A connection whose writes fail if the peer takes longer than `timeout` for [`MIN_PROGRESS_BYTES`] bytes, or for what is left
-/// to be written. It is beneath TLS, which has a buffer of its own.
+/// A TCP stream whose writes fail if the peer takes longer than `timeout` to receive [`MIN_PROGRESS_BYTES`], or the
+/// rest of the data if that is less.
 ///
-/// A write that does not wait is free: the clock runs from the first one that waits until everything is flushed.
+/// The wrapper is beneath TLS, because TLS buffers data of its own. The timer starts with the first write that
+/// returns `Pending` and stops when the data is flushed, so a write that completes at once costs nothing.
 #[derive(Debug)]
 pub(in crate::http) struct WriteTimeout {
     stream: TcpStream,
     timeout: Duration,
-    /// Runs while `is_waiting`; kept, since it may wait often.
+    /// Runs while `is_waiting`. It is kept between waits to avoid an allocation for each.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
-    /// Bytes that were written since it began to wait.
+    /// Bytes written since `is_waiting` was set.
     written: usize,
 }
 
@@ -37,8 +38,8 @@ impl WriteTimeout {
         }
     }
 
-    /// What became of a write, or the error that it has waited too long.
-    fn in_time(
+    /// Passes the outcome of a write on, or fails it once writes have been pending for longer than the timeout.
+    fn check_progress(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
@@ -58,12 +59,12 @@ impl WriteTimeout {
             timer.set(sleep(timeout));
         }
         ready!(timer.as_mut().poll(context));
-        // Otherwise the system would keep what it has for a peer that takes nothing.
+        // Reset the connection: after an ordinary close, the system would keep the unsent data.
         if let Err(error) = self.stream.set_zero_linger() {
-            tracing::debug!(%error, "a connection cannot be reset");
+            tracing::debug!(%error, "cannot reset the connection of a slow reader");
         }
         let message =
-            format!("the peer has read less than {MIN_PROGRESS_BYTES} bytes for {timeout:?}");
+            format!("the peer read less than {MIN_PROGRESS_BYTES} bytes within {timeout:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 }
@@ -85,7 +86,7 @@ impl AsyncWrite for WriteTimeout {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.in_time(context, written)
+        self.check_progress(context, written)
     }
 
     fn poll_write_vectored(
@@ -94,7 +95,7 @@ impl AsyncWrite for WriteTimeout {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.in_time(context, written)
+        self.check_progress(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -102,7 +103,7 @@ impl AsyncWrite for WriteTimeout {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Everything has been written.
+        // hyper flushes when it has written all data.
         self.is_waiting = false;
         Pin::new(&mut self.stream).poll_flush(context)
     }
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn peer_has_the_timeout_for_each_piece_or_for_everything() {
+    async fn write_timeout_restarts_with_each_minimal_progress_and_each_flush() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (stream, _accepted) = tokio::join!(TcpStream::connect(at), listener.accept());
@@ -130,7 +131,7 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         let mut write = |write_timeout: &mut WriteTimeout, written: Option<usize>| {
             let written = written.map_or(Poll::Pending, |bytes| Poll::Ready(Ok(bytes)));
-            match write_timeout.in_time(&mut context, written) {
+            match write_timeout.check_progress(&mut context, written) {
                 Poll::Ready(Ok(_)) => "written",
                 Poll::Ready(Err(_)) => "late",
                 Poll::Pending => "waits",
@@ -147,7 +148,7 @@ mod tests {
             assert_eq!(write(&mut write_timeout, None), "waits");
             assert_eq!(write(&mut write_timeout, Some(1)), "written");
         }
-        // Everything is written: the clock stands still.
+        // A flush stops the timer.
         assert_eq!(write(&mut write_timeout, None), "waits");
         advance(almost).await;
         assert_eq!(write(&mut write_timeout, Some(1)), "written");
@@ -156,7 +157,7 @@ mod tests {
         assert!(flushed.is_ready());
         advance(almost).await;
         assert_eq!(write(&mut write_timeout, None), "waits");
-        // A byte now and then is not enough.
+        // Single bytes do not restart the timer.
         for _ in 0..3 {
             advance(Duration::from_secs(19)).await;
             assert_eq!(write(&mut write_timeout, Some(1)), "written");

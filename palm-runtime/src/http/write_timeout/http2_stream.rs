@@ -1,14 +1,13 @@
-//! Bounds the time that a client of HTTP/2 takes for a response.
+//! The write timeout of HTTP/2 streams.
 //!
-//! A client opens a window for each stream, so one that reads its connection can still stop a single response, or
-//! receive it byte by byte. hyper waits for such a window without a limit. So a response is sent in pieces, each
-//! once the one before has been written, and the task of a stream is ended if one piece takes too long: that
-//! resets the stream, and others on the connection go on.
+//! Each HTTP/2 stream has a flow-control window of its own. A client that reads its connection can therefore still
+//! stop a single response or receive it byte by byte, and hyper waits for the window without a limit. So
+//! [`in_pieces`] splits a response into pieces and yields each one once hyper has written and dropped the one before,
+//! and [`StreamExecutor`] drops the task of a stream whose current piece takes longer than the timeout. That resets
+//! the stream; other streams of the connection continue.
 //!
-//! hyper gives each stream to an executor, [`StreamExecutor`], which also polls the body of its response; the two
-//! know each other by a task-local [`StreamProgress`]. Connections of HTTP/1 have no streams: [`WriteTimeout`] is enough.
-//!
-//! [`WriteTimeout`]: super::write_timeout::WriteTimeout
+//! hyper spawns the task of each stream on the executor, and polls the response body in it. The executor and the
+//! body share a [`StreamProgress`] through a task-local.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,20 +23,19 @@ use hyper::rt::Executor;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// What a client has to receive within its write timeout, in bytes.
-pub(in crate::http) const MIN_PROGRESS_BYTES: usize = 64 * 1024;
+use super::MIN_PROGRESS_BYTES;
 
 tokio::task_local! {
-    /// That of the stream whose task this is.
+    /// The progress of the stream that the current task drives.
     static PROGRESS: Arc<StreamProgress>;
 }
 
-/// Whether a piece of a response is being written.
+/// Whether hyper is writing a piece of a response, and since when.
 #[derive(Debug, Default)]
 struct StreamProgress {
-    /// Since when.
+    /// `None` while no piece is being written.
     since: Mutex<Option<Instant>>,
-    /// It has been written, or dropped.
+    /// Notified when a piece has been written or dropped.
     written: Notify,
 }
 
@@ -52,7 +50,8 @@ impl StreamProgress {
         }
     }
 
-    /// Waits until a piece has taken `timeout` or more, and at most twice as much.
+    /// Waits until a piece has been in flight for `timeout`. May return up to one `timeout` later than that, because
+    /// the timer does not restart with each piece.
     async fn wait_until_late(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
@@ -66,7 +65,7 @@ impl StreamProgress {
     }
 }
 
-/// A piece of a response, whose stream gets the next one when this is dropped.
+/// A piece of a response. Dropping it lets the body yield the next one.
 struct ResponsePiece {
     bytes: Bytes,
     progress: Arc<StreamProgress>,
@@ -85,7 +84,7 @@ impl Drop for ResponsePiece {
     }
 }
 
-/// Runs the streams of HTTP/2 connections, and ends those whose client takes too long for a response.
+/// Runs the streams of HTTP/2 connections, and resets those whose client reads too slowly.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::http) struct StreamExecutor {
     pub(in crate::http) write_timeout: Duration,
@@ -100,9 +99,9 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
             tokio::select! {
                 biased;
                 () = stream => {}
-                // The stream is dropped, which resets it.
+                // Dropping the task of a stream resets the stream.
                 () = late.wait_until_late(timeout) => {
-                    tracing::debug!("resetting a stream: its client has not read a response for {timeout:?}");
+                    tracing::debug!(?timeout, "resetting an HTTP/2 stream: its client reads too slowly");
                 }
             }
         };
@@ -110,7 +109,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
     }
 }
 
-/// The same response in pieces, if it is one of a stream.
+/// Splits the response of an HTTP/2 stream into pieces of at most [`MIN_PROGRESS_BYTES`]. Responses of HTTP/1 are
+/// returned unchanged.
 pub(in crate::http) fn in_pieces(response: Response<Body>) -> Response<Body> {
     let Ok(progress) = PROGRESS.try_with(Arc::clone) else {
         return response;
@@ -125,7 +125,7 @@ pub(in crate::http) fn in_pieces(response: Response<Body>) -> Response<Body> {
     }
     let pieces = stream::unfold((body, Bytes::new(), progress), async |pieces| {
         let (mut body, mut rest, progress) = pieces;
-        // The last piece is waited for as well, so that the task lasts until it is written.
+        // Waiting for the last piece too keeps the task alive until that is written.
         progress.wait_until_written().await;
         if rest.is_empty() {
             match body.frame().await?.map(Frame::into_data) {

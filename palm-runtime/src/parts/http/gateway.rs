@@ -1,4 +1,5 @@
-//! The three parts of a gateway: requests come in, results go back, and what listens.
+//! The parts of a [`Gateway`]: [`GatewayRouter`] turns requests into messages, [`GatewayDealer`] returns results to
+//! requests, and [`HttpGateway`] listens.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use crate::part::{
     BATCH, Bypass, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup, Stop,
 };
 
-/// Binds a listener of a component.
+/// Binds a listener of a component, which is announced as `http_address`.
 pub(super) async fn bind_http(
     listener: Listener,
     setup: &mut Setup<'_>,
@@ -32,10 +33,10 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
     gateway.0.attach(component);
 }
 
-/// Brings the requests of a [`Gateway`] in as messages, each from a client of its own. Made by
-/// [`Gateway::router`].
+/// Turns the requests of a [`Gateway`] into messages. Created by [`Gateway::router`].
 ///
-/// When the component stops, the gateway takes no further request.
+/// Each message has a client id of its own, by which its results are routed back to the request. When the component
+/// stops, the gateway rejects further requests.
 ///
 /// ```
 /// use axum::body::Body;
@@ -62,7 +63,7 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), palm::BoxError> {
-/// // RequestSource are answered within the component, by `Shout`, in capitals.
+/// // `Shout` answers requests within the component, in capitals.
 /// let gateway = Gateway::new();
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(gateway.router(), "gateway_router").route("Shout");
@@ -95,12 +96,12 @@ impl GatewayRouter {
 }
 
 impl Gateway {
-    /// The part that brings requests in.
+    /// Returns the inbound part that turns requests into messages.
     pub fn router(&self) -> GatewayRouter {
         GatewayRouter::new(self.clone())
     }
 
-    /// The part that gives results back to requests. Messages that are no request's go on along its route.
+    /// Returns the outbound part that returns results to requests. Other messages continue along its route.
     pub fn dealer(&self) -> GatewayDealer {
         GatewayDealer::new(self.clone())
     }
@@ -121,7 +122,7 @@ impl Inbound for GatewayRouter {
             .ok_or("a gateway is the inbound part of one component, once")?;
         let mut messages = Vec::new();
         let mut batch = Vec::new();
-        // Each request is a client of its own. Together they are one beside the clients of other parts.
+        // For fair queueing, all requests of a gateway count as one client.
         let flow = flow_of(&Message::new("", ""));
         loop {
             let max = outlet.remaining().min(BATCH);
@@ -137,8 +138,7 @@ impl Inbound for GatewayRouter {
                     }
                 }
             }
-            // Who else has a request gets a turn to hand it in: what goes out together wakes each
-            // part, and each worker, once.
+            // Lets other requests that are ready join the batch: a batch wakes each part, and each worker, once.
             tokio::task::yield_now().await;
             while messages.len() < max
                 && let Ok(message) = incoming.try_recv()
@@ -157,7 +157,7 @@ impl Inbound for GatewayRouter {
             outlet.send_all(&mut batch).await;
         }
         self.gateway.0.closed.cancel();
-        // What was taken before is still a request of somebody's.
+        // Requests that were accepted before are still routed.
         incoming.close();
         while let Some(message) = incoming.recv().await {
             outlet.send_in(message, flow, Instant::now()).await;
@@ -166,9 +166,9 @@ impl Inbound for GatewayRouter {
     }
 }
 
-/// Gives results back to the requests of a [`Gateway`]. Made by [`Gateway::dealer`].
+/// Returns results to the requests of a [`Gateway`]. Created by [`Gateway::dealer`].
 ///
-/// A message that no request waits for goes on along the part's route; where there is none it is dropped.
+/// A message that belongs to no request continues along the part's route, or is dropped if there is none.
 ///
 /// ```
 /// use axum::body::Body;
@@ -181,7 +181,7 @@ impl Inbound for GatewayRouter {
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), palm::BoxError> {
-/// // What is pushed here and is no request's goes on to the subscribers.
+/// // Messages that are pushed here belong to no request, so they continue to the subscribers.
 /// let gateway = Gateway::new();
 /// let mut server = ServerTemplate::new("server");
 /// server.register_inbound(gateway.router(), "gateway_router").route("gateway_dealer");
@@ -190,7 +190,7 @@ impl Inbound for GatewayRouter {
 /// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
 /// let server = server.spawn().await?;
 ///
-/// // A request is its own answer here.
+/// // The request is routed to the dealer, so it is its own answer.
 /// let request = Request::post("/echo").body(Body::from("hello"))?;
 /// let response = gateway.service().oneshot(request).await?;
 /// assert_eq!(response.into_body().collect().await?.to_bytes(), "hello");
@@ -247,7 +247,7 @@ impl Outbound for GatewayDealer {
     }
 }
 
-/// Serves a [`Gateway`]. Announced as `http_address`.
+/// Serves a [`Gateway`] at a [`Listener`]. Announced as `http_address`.
 ///
 /// ```
 /// use palm::http::Gateway;
@@ -316,7 +316,7 @@ pub struct HttpGateway {
 }
 
 impl HttpGateway {
-    /// Serves `gateway` at `listener`, an address such as `"127.0.0.1:8888"`.
+    /// Creates a part that serves `gateway` at `listener`, an address such as `"127.0.0.1:8888"`.
     pub fn bind(listener: impl Into<Listener>, gateway: &Gateway) -> Self {
         Self {
             listener: listener.into(),

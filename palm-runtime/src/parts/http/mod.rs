@@ -1,4 +1,5 @@
-//! The parts that speak HTTP.
+//! The parts that speak HTTP: `client` posts tasks to HTTP workers, `gateway` exposes functions over HTTP, `service`
+//! receives messages as the bodies of requests.
 
 mod client;
 mod gateway;

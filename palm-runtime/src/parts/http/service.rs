@@ -1,4 +1,4 @@
-//! HTTP in: messages as the bodies of requests.
+//! [`HttpService`]: receives messages as the bodies of HTTP requests.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -22,15 +22,21 @@ use crate::http::{BodyMemory, BoundListener, Listener, MessageBody, problem_resp
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
 use crate::socket::{Frames, SocketClosed};
 
-/// Takes messages as the bodies of POST requests, and answers each: with the outbound part's answer
-/// where it is registered with `block`, with `1` otherwise. Announced as `http_address`.
+/// Receives messages as the bodies of POST requests. Announced as `http_address`.
 ///
-/// A request whose connection is closed waits no longer: an [`Executor`](crate::Executor) without a route
+/// If the part is registered with `block`, the response has the answer of the outbound part, otherwise `1`. If the
+/// connection of a request is closed, the request is abandoned: an [`Executor`](crate::Executor) without a route
 /// drops its call.
 ///
-/// A body that is no message is answered by 400, one over 128 MiB by 413, one that takes longer than a
-/// minute by 408, one that has no answer in time by 504. One for which there is no memory, 1 GiB for all
-/// of them, and what was not done when the component stops are answered by 503.
+/// | status | cause |
+/// |---|---|
+/// | 400 | the body is not a message |
+/// | 405 | the method is not POST |
+/// | 408 | the body was not received within a minute |
+/// | 413 | the body has more than 128 MiB |
+/// | 500 | a hook failed |
+/// | 503 | all bodies together exceed 1 GiB, or the component stopped before the message was handled |
+/// | 504 | there was no answer within [`answer_timeout`](Self::answer_timeout) |
 ///
 /// ```no_run
 /// # use palm::{Executor, ServerTemplate, callable::{Callable, State}, parts::*};
@@ -54,18 +60,18 @@ pub struct HttpService<H = NoHooks> {
 
 type HttpAnswer = (Bytes, RequestOutcome);
 
-/// A body, and who waits for the answer.
+/// The body of a request, and the channel for its answer.
 #[derive(Debug)]
 struct PostedRequest {
     body: Bytes,
     answer: oneshot::Sender<HttpAnswer>,
 }
 
-/// Requests that wait to be taken.
+/// Requests that wait to be read by the part.
 const MAX_QUEUED_REQUESTS: usize = 1000;
 
 impl HttpService {
-    /// Serves at `listener`, an address such as `"127.0.0.1:8888"`.
+    /// Creates a part that serves at `listener`, an address such as `"127.0.0.1:8888"`.
     pub fn bind(listener: impl Into<Listener>) -> Self {
         Self {
             listener: Some(listener.into()),
@@ -73,7 +79,7 @@ impl HttpService {
         }
     }
 
-    /// Serves nowhere: mount its [`service`](HttpService::service) in an application of your own.
+    /// Creates a part without a listener. Mount its [`service`](HttpService::service) in an application of your own.
     pub fn mounted() -> Self {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
         Self {
@@ -91,11 +97,11 @@ impl HttpService {
 }
 
 impl<H> HttpService<H> {
-    /// How long a request may wait for its answer once it has been taken; then its peer gets 504.
-    /// Default: 60 s. A result that comes later goes on along its route, and is nobody's answer.
+    /// Sets the time until a request without an answer is answered by 504, counted from when the part reads it.
+    /// Default: 60 s. A later result continues along its route.
     ///
-    /// Hooks that scatter take one request at a time: one without an answer holds up the others for as
-    /// long, and of its messages those are not sent that the hook has not given on by then.
+    /// Hooks that scatter handle one request at a time, so a request without an answer delays the others for this
+    /// time. Messages that the hook has not emitted by then are not sent.
     #[must_use]
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
@@ -114,7 +120,7 @@ impl<H> HttpService<H> {
         }
     }
 
-    /// What takes the requests, as a tower service.
+    /// Returns the tower service that receives the requests.
     pub fn service(&self) -> MessageService {
         self.service.clone()
     }
@@ -150,7 +156,7 @@ impl<H: InboundHooks> Inbound for HttpService<H> {
         let closed = CancellationToken::new();
         let answer = async {
             let answered = answering.run(&mut posted).await;
-            // Who has not been taken is told so, by losing whom it waits for.
+            // Drops the answer channels of requests that were not read, which answers them by 503.
             drop(posted);
             closed.cancel();
             answered
@@ -182,7 +188,7 @@ impl RequestSource for mpsc::Receiver<PostedRequest> {
 
 impl Respond for oneshot::Sender<HttpAnswer> {
     fn respond(self, answer: Bytes, handled: RequestOutcome) -> bool {
-        // A client that has gone leaves its answer behind, which is its own affair.
+        // The client may have disconnected.
         let _ = self.send((answer, handled));
         true
     }
@@ -192,7 +198,7 @@ impl Respond for oneshot::Sender<HttpAnswer> {
     }
 }
 
-/// Takes the requests of an [`HttpService`]: a tower service.
+/// Receives the requests of an [`HttpService`]. A tower service, created by [`HttpService::service`].
 #[derive(Clone, Debug)]
 pub struct MessageService {
     sender: mpsc::Sender<PostedRequest>,
@@ -216,20 +222,23 @@ where
         let request = request.map(Body::new);
         async move {
             let posted = MessageBody::read(request, &memory).await;
-            let MessageBody { body, held: _held } = match posted {
+            let MessageBody {
+                body,
+                permit: _permit,
+            } = match posted {
                 Ok(posted) => posted,
                 Err(refused) => return Ok(refused),
             };
             let (answer, answered) = oneshot::channel();
             let stopped =
-                || problem_response(StatusCode::SERVICE_UNAVAILABLE, "the component stops");
+                || problem_response(StatusCode::SERVICE_UNAVAILABLE, "the component is stopping");
             if sender.send(PostedRequest { body, answer }).await.is_err() {
                 return Ok(stopped());
             }
             Ok(match answered.await {
                 Ok((answer, RequestOutcome::Answered)) => Response::new(Body::from(answer)),
                 Ok((_, RequestOutcome::Malformed)) => {
-                    problem_response(StatusCode::BAD_REQUEST, "the body is no PalmMessage")
+                    problem_response(StatusCode::BAD_REQUEST, "the body is not a PalmMessage")
                 }
                 Ok((_, RequestOutcome::Failed)) => {
                     problem_response(StatusCode::INTERNAL_SERVER_ERROR, "a hook failed")

@@ -12,9 +12,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::{HttpConnection, HttpError, Retry};
+use crate::component_state::ComponentState;
 use crate::failure::BoxError;
 use crate::message::Message;
-use crate::component_state::ComponentState;
 use crate::part::Setup;
 
 #[cfg(feature = "tls")]

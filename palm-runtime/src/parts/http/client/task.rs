@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::HttpError;
 use super::post::HttpPoster;
-use crate::failure::{CallFailure, FailureKind};
 use crate::executor::log_failure;
+use crate::failure::{CallFailure, FailureKind};
 use crate::message::proto::Extensions;
 use crate::message::{Deadline, Message};
 use crate::metrics::PartCounters;
