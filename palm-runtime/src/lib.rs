@@ -65,8 +65,8 @@ pub mod callable {
 }
 
 pub use cache::{
-    Cache, CacheError, CacheLimits, Change, Changes, Entry, KeyValue, MemoryStore, OpenStoreError,
-    Page, PageLimits, Position, Scan, Swap, Watch,
+    Cache, CacheError, CacheLimits, Change, ChangeLog, Entry, KeyValue, MemoryStore,
+    OpenStoreError, Page, PageLimits, Position, Scan, Swap, Watch,
 };
 #[cfg(feature = "file-cache")]
 pub use cache::{FileStore, FileStoreBuilder};

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use palm::prelude::*;
 use palm::socket::{Dealer, Push, Request, SocketOptions};
-use palm::{CacheError, Changes, ComponentHandle, KeyValue, Page, PageLimits, Position, Swap};
+use palm::{CacheError, ChangeLog, ComponentHandle, KeyValue, Page, PageLimits, Position, Swap};
 
 use super::raw::{MORE, RawPeer, frame, greeting, long_header, random_bytes, ready};
 use super::raw_publisher::{RawPublisher, message};
@@ -678,7 +678,7 @@ impl KeyValue for BadStore {
         Ok(0)
     }
 
-    async fn changes(&self) -> Result<Changes, CacheError> {
+    async fn changes(&self) -> Result<ChangeLog, CacheError> {
         let operation = "watch".to_owned();
         Err(CacheError::Unsupported { operation })
     }
@@ -714,7 +714,10 @@ fn a_store_that_fails_or_panics() {
         let failed = client.compare_and_set("k", None, None).await.unwrap_err();
         assert!(chain(&failed).contains("panicked"), "{failed:?}");
         let failed = client.watch("").await.unwrap_err();
-        assert_eq!(chain(&failed), "the cache cannot watch");
+        assert_eq!(
+            chain(&failed),
+            "the cache does not support the operation `watch`"
+        );
         assert_eq!(client.get("k").await.unwrap(), None);
         assert_eq!(client.eval("victim.echo", "x").await.unwrap(), "x");
     });

@@ -1,4 +1,4 @@
-//! [`KeyValue`] behind a pointer.
+//! [`ErasedStore`]: a [`KeyValue`] store as a trait object.
 
 use std::time::Duration;
 
@@ -6,43 +6,43 @@ use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
-use super::{CacheError, Changes, KeyValue, Page, PageLimits, Position, Swap};
+use super::{CacheError, ChangeLog, KeyValue, Page, PageLimits, Position, Swap};
 
-type Outcome<'a, T> = BoxFuture<'a, Result<T, CacheError>>;
+type StoreFuture<'a, T> = BoxFuture<'a, Result<T, CacheError>>;
 
-/// [`KeyValue`] behind a pointer.
+/// The object-safe form of [`KeyValue`], implemented for every store.
 pub(crate) trait ErasedStore: Send + Sync {
-    fn get<'a>(&'a self, key: &'a str) -> Outcome<'a, Option<Bytes>>;
-    fn set<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> Outcome<'a, ()>;
-    fn delete<'a>(&'a self, key: &'a str) -> Outcome<'a, bool>;
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Bytes>>;
+    fn set<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> StoreFuture<'a, ()>;
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, bool>;
     fn compare_and_set<'a>(
         &'a self,
         key: &'a str,
         expected: Option<Bytes>,
         new: Option<Bytes>,
         ttl: Option<Duration>,
-    ) -> Outcome<'a, Swap>;
-    fn add<'a>(&'a self, key: &'a str, amount: i64) -> Outcome<'a, i64>;
+    ) -> StoreFuture<'a, Swap>;
+    fn add<'a>(&'a self, key: &'a str, amount: i64) -> StoreFuture<'a, i64>;
     fn scan<'a>(
         &'a self,
         prefix: &'a str,
         after: Option<Position>,
         limits: PageLimits,
-    ) -> Outcome<'a, Page>;
-    fn delete_prefix<'a>(&'a self, prefix: &'a str) -> Outcome<'a, u64>;
-    fn changes(&self) -> Outcome<'_, Changes>;
+    ) -> StoreFuture<'a, Page>;
+    fn delete_prefix<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, u64>;
+    fn changes(&self) -> StoreFuture<'_, ChangeLog>;
 }
 
 impl<S: KeyValue> ErasedStore for S {
-    fn get<'a>(&'a self, key: &'a str) -> Outcome<'a, Option<Bytes>> {
+    fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Bytes>> {
         KeyValue::get(self, key).boxed()
     }
 
-    fn set<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> Outcome<'a, ()> {
+    fn set<'a>(&'a self, key: &'a str, value: Bytes, ttl: Option<Duration>) -> StoreFuture<'a, ()> {
         KeyValue::set(self, key, value, ttl).boxed()
     }
 
-    fn delete<'a>(&'a self, key: &'a str) -> Outcome<'a, bool> {
+    fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, bool> {
         KeyValue::delete(self, key).boxed()
     }
 
@@ -52,11 +52,11 @@ impl<S: KeyValue> ErasedStore for S {
         expected: Option<Bytes>,
         new: Option<Bytes>,
         ttl: Option<Duration>,
-    ) -> Outcome<'a, Swap> {
+    ) -> StoreFuture<'a, Swap> {
         KeyValue::compare_and_set(self, key, expected, new, ttl).boxed()
     }
 
-    fn add<'a>(&'a self, key: &'a str, amount: i64) -> Outcome<'a, i64> {
+    fn add<'a>(&'a self, key: &'a str, amount: i64) -> StoreFuture<'a, i64> {
         KeyValue::add(self, key, amount).boxed()
     }
 
@@ -65,15 +65,15 @@ impl<S: KeyValue> ErasedStore for S {
         prefix: &'a str,
         after: Option<Position>,
         limits: PageLimits,
-    ) -> Outcome<'a, Page> {
+    ) -> StoreFuture<'a, Page> {
         KeyValue::scan(self, prefix, after, limits).boxed()
     }
 
-    fn delete_prefix<'a>(&'a self, prefix: &'a str) -> Outcome<'a, u64> {
+    fn delete_prefix<'a>(&'a self, prefix: &'a str) -> StoreFuture<'a, u64> {
         KeyValue::delete_prefix(self, prefix).boxed()
     }
 
-    fn changes(&self) -> Outcome<'_, Changes> {
+    fn changes(&self) -> StoreFuture<'_, ChangeLog> {
         KeyValue::changes(self).boxed()
     }
 }

@@ -1,101 +1,99 @@
-//! Why a cache request was not carried out, or a store cannot be opened.
+//! [`CacheError`]: why a cache request failed. [`OpenStoreError`]: why a store cannot be opened.
 
 use std::time::Duration;
 
 use crate::failure::BoxError;
 
-/// Why a cache request was not carried out. Over the network it is the same error as it is in the
-/// component that has the store.
+/// Why a cache request failed. A client receives the same error as a method of the component that has the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// The key or the value is over the limit.
+    /// The key or the value is over its limit, see [`CacheLimits`](crate::CacheLimits).
     #[error("the {what} has {len} bytes, the limit is {limit}")]
     TooLarge {
         /// `key` or `value`.
         what: &'static str,
-        /// What it has, in bytes.
+        /// Its length, in bytes.
         len: usize,
-        /// What it may have, in bytes.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// A key that is to be set, or added to, is empty.
+    /// The key of a write is empty.
     #[error("the key is empty: a key has at least one character")]
     EmptyKey,
-    /// A time to live of zero.
+    /// The time to live is zero.
     #[error("the time to live is zero: to remove a key, delete it")]
     ZeroTtl,
-    /// The stored value does not have the checksum that was stored with it: the disk has changed it. The
-    /// other keys are not affected.
+    /// The stored value does not match its checksum, because the disk has changed it. Other keys are not affected.
     #[error("the stored value of `{key}` is damaged, its checksum is wrong: set or delete the key")]
     Damaged {
         /// The key.
         key: String,
     },
-    /// The store has no room left.
+    /// The store is at its limit.
     #[error("the cache is full: {limit} bytes")]
     Full {
-        /// What all keys and values together may have, in bytes.
+        /// The limit on all keys and values together, in bytes.
         limit: usize,
     },
-    /// The key belongs to the component's own configuration, which peers read and may not change.
-    #[error("the key `{key}` is the component's own")]
+    /// The key is one of the component's own, which peers may only read.
+    #[error("the key `{key}` is reserved for the component")]
     Reserved {
         /// The key.
         key: String,
     },
-    /// What was to be added to is no number, see [`KeyValue::add`](crate::KeyValue::add).
-    #[error("the value of `{key}` is no whole number")]
+    /// The value to add to is not a number, see [`KeyValue::add`](crate::KeyValue::add).
+    #[error("the value of `{key}` is not an integer")]
     NotANumber {
         /// The key.
         key: String,
     },
-    /// The sum does not fit into an `i64`. The value is as it was.
-    #[error("the sum is no 64-bit number: `{key}`")]
+    /// The sum does not fit into an `i64`. The value is unchanged.
+    #[error("the sum does not fit into 64 bits, the value of `{key}` is unchanged")]
     Overflow {
         /// The key.
         key: String,
     },
-    /// The position is none that the store has given.
-    #[error("a scan cannot go on at `{position}`")]
+    /// The store did not issue the position.
+    #[error("`{position}` is not a position of a scan")]
     Position {
         /// The position.
         position: String,
     },
-    /// The store, or the service at the other end, cannot do that: a service of pylm, for example,
-    /// can get, set and delete.
-    #[error("the cache cannot {operation}")]
+    /// The store or the remote service does not support the operation. The service of pylm supports only get, set and
+    /// delete.
+    #[error("the cache does not support the operation `{operation}`")]
     Unsupported {
-        /// What it was asked for, e.g. `compare and set`.
+        /// The operation, such as `compare and set`.
         operation: String,
     },
-    /// The service at the other end refused and does not say why; its log does.
-    #[error("the cache service refused to set `{key}`")]
+    /// A service of pylm rejected the request. Its reply has no cause, but its log may.
+    #[error("the cache service rejected the change of `{key}`")]
     Refused {
         /// The key.
         key: String,
     },
-    /// The service at the other end did not answer in time. The request may have been carried out.
+    /// The remote service did not answer in time. The operation may have been performed.
     #[error("no answer from the cache service at `{address}` within {waited:?}")]
     Timeout {
-        /// Its `db_address`.
+        /// The `db_address` of the service.
         address: String,
-        /// How long it was waited for.
+        /// The timeout.
         waited: Duration,
     },
-    /// The service at the other end answered what cannot be read.
-    #[error("the answer of the cache service at `{address}` makes no sense")]
+    /// The reply of the remote service is malformed.
+    #[error("the reply of the cache service at `{address}` is malformed")]
     Answer {
-        /// Its `db_address`.
+        /// The `db_address` of the service.
         address: String,
     },
-    /// The component or the client is shut down.
+    /// The component or the client was shut down.
     #[error("the connection to the cache service is closed")]
     Closed,
-    /// The value cannot be written.
-    #[error("the value cannot be written")]
+    /// The value cannot be encoded.
+    #[error("the value cannot be encoded")]
     Encode(#[source] BoxError),
-    /// The store failed.
+    /// The store failed, for example because its disk is full or its server does not answer.
     #[error("the store failed")]
     Store(#[source] BoxError),
 }
@@ -104,14 +102,14 @@ pub enum CacheError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenStoreError {
-    /// Somebody has the file open: another process, or this one. A store that several components
-    /// share is opened once and cloned.
+    /// Another process, or this one, has the file open. To share a store between components, open it once and clone
+    /// it.
     #[error("the cache file `{path}` is already open")]
     InUse {
         /// The file.
         path: String,
     },
-    /// The file exists and is empty. A cache file never is, so it was truncated or is not one.
+    /// The file is empty. A cache file never is, so the file was truncated or is not a cache file.
     #[error(
         "the cache file `{path}` is empty: it was truncated, or another program has created it; remove it to \
          begin with an empty cache"
@@ -120,40 +118,40 @@ pub enum OpenStoreError {
         /// The file.
         path: String,
     },
-    /// The file is not a cache file. It is left as it is.
+    /// The file is not a cache file. It is not changed.
     #[error("`{path}` is not a cache file but {found}: give the path of another file")]
     Foreign {
         /// The file.
         path: String,
-        /// What it is, as far as can be seen.
+        /// A description of its content.
         found: String,
     },
-    /// A server accepted the connection, or did not even do that, and did not answer.
+    /// The server did not accept a connection, or did not answer over it, in time.
     #[error(
         "{place} did not answer within {waited:?}: check that it runs and that the address is right"
     )]
     Timeout {
         /// The server and its address.
         place: String,
-        /// The limit, see `RedisStoreBuilder::connect_timeout`.
+        /// The timeout, see `RedisStoreBuilder::connect_timeout`.
         waited: Duration,
     },
-    /// The file is none that this version reads.
+    /// The file has a format that this version of palm cannot read.
     #[error("the cache file `{path}` has the format {found}, this version reads {expected}")]
     Format {
         /// The file.
         path: String,
-        /// Its format.
+        /// The format of the file.
         found: u64,
-        /// The format that this version reads and writes.
+        /// The format that this version of palm reads and writes.
         expected: u64,
     },
-    /// The file cannot be opened, or the server not be reached.
+    /// The file cannot be opened, or the server cannot be reached.
     #[error("the store at `{place}` cannot be opened")]
     Open {
-        /// The file or the server's address.
+        /// The path of the file, or the address of the server.
         place: String,
-        /// What the crate that does it reported.
+        /// The cause that the storage engine or the Redis client reports.
         #[source]
         source: BoxError,
     },

@@ -1,4 +1,4 @@
-//! [`Cache`]: the store as methods and clients use it.
+//! [`Cache`]: the handle to a store, for methods and clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::remote::{Dialect, Remote};
+use super::remote::{Dialect, RemoteCache};
 use super::session::Session;
 use super::{
     CacheError, CacheLimits, Change, ComponentStore, KeyValue, PageLimits, Scan, Swap, Watch,
@@ -14,12 +14,11 @@ use super::{
 use crate::payload::IntoPayload;
 use crate::socket::Request;
 
-/// A component's cache, in this process or behind its `db_address`.
+/// A handle to the cache of a component, in this process or behind its `db_address`. Clones share the store.
 ///
-/// Every method waits for the answer; over the network it asks again when none comes, and gives up
-/// after a while ([`CacheError::Timeout`]). A request that comes again is carried out once: the
-/// service remembers those of the last two minutes that may not be repeated, up to 100 000, unless it
-/// is restarted in between.
+/// Over the network, a request without a reply is repeated until its timeout ([`CacheError::Timeout`]). Repeated
+/// requests are performed once: the service keeps the replies of the last two minutes, up to 100 000, for requests that
+/// must not be performed twice. A restart of the component loses them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,33 +43,33 @@ use crate::socket::Request;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Cache(Arc<Place>);
+pub struct Cache(Arc<CacheBackend>);
 
-enum Place {
-    Here(Arc<ComponentStore>),
-    There(Remote),
+enum CacheBackend {
+    Local(Arc<ComponentStore>),
+    Remote(RemoteCache),
 }
 
 impl Cache {
-    /// A store without a component around it, with the default [`CacheLimits`]: for tests, or for
-    /// several components of one program that share it.
+    /// Creates a handle to a store without a component, with the default [`CacheLimits`]. For tests, and for a store that
+    /// several components of a program share.
     pub fn new(store: impl KeyValue) -> Self {
         let limits = CacheLimits::default();
-        Self::here(Arc::new(ComponentStore::new(Arc::new(store), limits)))
+        Self::local(Arc::new(ComponentStore::new(Arc::new(store), limits)))
     }
 
-    pub(crate) fn here(store: Arc<ComponentStore>) -> Self {
-        Self(Arc::new(Place::Here(store)))
+    pub(crate) fn local(store: Arc<ComponentStore>) -> Self {
+        Self(Arc::new(CacheBackend::Local(store)))
     }
 
-    pub(crate) fn there(
+    pub(crate) fn remote(
         request: Request,
         server: &str,
         client: &str,
         timeout: Duration,
         session: &str,
     ) -> Self {
-        Self(Arc::new(Place::There(Remote {
+        Self(Arc::new(CacheBackend::Remote(RemoteCache {
             request,
             server: server.to_owned(),
             client: client.to_owned(),
@@ -80,48 +79,50 @@ impl Cache {
         })))
     }
 
-    /// The value of `key`; `None` when there is none.
+    /// Returns the value of `key`, or `None` if the key is absent.
     ///
-    /// pylm's service does not tell an empty value from none: with it, an empty one is `None` too.
+    /// A service of pylm does not distinguish an empty value from an absent key: both are `None`.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the store or the way to it fails.
+    /// Returns [`CacheError`] if the store or the connection to it fails.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is changed.
+    /// Cancel safe.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         match &*self.0 {
-            Place::Here(store) => store.get(key).await,
-            Place::There(remote) => remote.get(key).await,
+            CacheBackend::Local(store) => store.get(key).await,
+            CacheBackend::Remote(remote) => remote.get(key).await,
         }
     }
 
-    /// Sets `key` to `value`, for good.
+    /// Sets `key` to `value`, without an expiry.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when it is too large, when the key is empty or one of the component's own, or when the
-    /// store or the way to it fails.
+    /// Returns [`CacheError`] if the key or the value is too large, if the key is empty or reserved for the component, or
+    /// if the store or the connection to it fails.
     ///
     /// # Cancel safety
     ///
-    /// The value may be set or not.
+    /// If the future is dropped, the value may be set or not.
     pub async fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
         self.set_payload(key, value, None).await
     }
 
-    /// Sets `key` to `value` for the time `ttl`, and then removes it. Stores count in milliseconds;
-    /// less than one counts as one, and more than a hundred years as a hundred.
+    /// Sets `key` to `value`, and removes it after `ttl`.
+    ///
+    /// Times are rounded up to milliseconds and limited to a hundred years.
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set), [`CacheError::ZeroTtl`] when `ttl` is zero, and [`CacheError::Unsupported`] from a service of pylm.
+    /// As [`set`](Self::set), [`CacheError::ZeroTtl`] if `ttl` is zero, and [`CacheError::Unsupported`] from a service of
+    /// pylm.
     ///
     /// # Cancel safety
     ///
-    /// The value may be set or not.
+    /// If the future is dropped, the value may be set or not.
     pub async fn set_for(
         &self,
         key: &str,
@@ -141,30 +142,31 @@ impl Cache {
             .into_payload()
             .map_err(|error| CacheError::Encode(error.into()))?;
         match &*self.0 {
-            Place::Here(store) => store.set(key, value, ttl).await,
-            Place::There(remote) => remote.set(key, value, ttl).await,
+            CacheBackend::Local(store) => store.set(key, value, ttl).await,
+            CacheBackend::Remote(remote) => remote.set(key, value, ttl).await,
         }
     }
 
-    /// Removes `key`, whether it is there or not.
+    /// Removes `key`. Succeeds if the key is absent.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the key is one of the component's own, or when the store or the way to
-    /// it fails.
+    /// Returns [`CacheError`] if the key is reserved for the component, or if the store or the connection to it fails.
     ///
     /// # Cancel safety
     ///
-    /// The key may be removed or not.
+    /// If the future is dropped, the key may be removed or not.
     pub async fn delete(&self, key: &str) -> Result<(), CacheError> {
         match &*self.0 {
-            Place::Here(store) => store.delete(key).await.map(drop),
-            Place::There(remote) => remote.delete(key).await,
+            CacheBackend::Local(store) => store.delete(key).await.map(drop),
+            CacheBackend::Remote(remote) => remote.delete(key).await,
         }
     }
 
-    /// Sets `key` to `new`, for good, if its value is `expected`; tells its value if it is another.
-    /// `None` as `expected` means that the key has to be absent, as `new` that it is removed.
+    /// Sets `key` to `new`, without an expiry, if its value is `expected`. Otherwise returns its value as
+    /// [`Swap::Differs`].
+    ///
+    /// `None` as `expected` stands for an absent key, and `None` as `new` removes the key.
     ///
     /// # Errors
     ///
@@ -172,7 +174,7 @@ impl Cache {
     ///
     /// # Cancel safety
     ///
-    /// The value may be set or not.
+    /// If the future is dropped, the value may be set or not.
     pub async fn compare_and_set(
         &self,
         key: &str,
@@ -182,8 +184,9 @@ impl Cache {
         self.swap(key, expected, new, None).await
     }
 
-    /// [`compare_and_set`](Self::compare_and_set) for the time `ttl`, as in
-    /// [`set_for`](Self::set_for): who sets a key that has to be absent holds it for so long.
+    /// Sets `key` to `new` if its value is `expected`, and removes it after `ttl`.
+    ///
+    /// With `None` as `expected`, this acquires a lock with a lease: only one caller sets the absent key.
     ///
     /// # Errors
     ///
@@ -191,7 +194,7 @@ impl Cache {
     ///
     /// # Cancel safety
     ///
-    /// The value may be set or not.
+    /// If the future is dropped, the value may be set or not.
     pub async fn compare_and_set_for(
         &self,
         key: &str,
@@ -210,40 +213,40 @@ impl Cache {
         ttl: Option<Duration>,
     ) -> Result<Swap, CacheError> {
         match &*self.0 {
-            Place::Here(store) => store.compare_and_set(key, expected, new, ttl).await,
-            Place::There(remote) => remote.compare_and_set(key, expected, new, ttl).await,
+            CacheBackend::Local(store) => store.compare_and_set(key, expected, new, ttl).await,
+            CacheBackend::Remote(remote) => remote.compare_and_set(key, expected, new, ttl).await,
         }
     }
 
-    /// Adds `amount` to the number that is the value of `key`, and tells the sum. An absent key counts
-    /// as 0. The number is decimal text, as `i64` prints it; a time to live stays as it is.
+    /// Adds `amount` to the value of `key`, and returns the sum.
+    ///
+    /// The value is decimal text, as `i64` prints it. An absent key counts as 0. The time to live does not change.
     ///
     /// # Errors
     ///
-    /// [`CacheError::NotANumber`] and [`CacheError::Overflow`], and then the value is as it was;
-    /// otherwise as [`set_for`](Self::set_for).
+    /// Returns [`CacheError::NotANumber`] or [`CacheError::Overflow`], and leaves the value unchanged, if there is no
+    /// sum. Other errors are those of [`set`](Self::set), and [`CacheError::Unsupported`] from a service of pylm.
     ///
     /// # Cancel safety
     ///
-    /// The amount may be added or not.
+    /// If the future is dropped, the amount may be added or not.
     pub async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
         match &*self.0 {
-            Place::Here(store) => store.add(key, amount).await,
-            Place::There(remote) => remote.add(key, amount).await,
+            CacheBackend::Local(store) => store.add(key, amount).await,
+            CacheBackend::Remote(remote) => remote.add(key, amount).await,
         }
     }
 
-    /// The entries whose keys begin with `prefix`, in the order of the keys' bytes (from a `RedisStore` in
-    /// none, and one may come twice).
+    /// Returns a stream of the entries whose keys begin with `prefix`, in the byte order of the keys.
     ///
-    /// They come in pages of at most 1000 entries, and about 1 MiB. What is there from the beginning to
-    /// the end is found; what is set or deleted meanwhile may be found or not. The component's own
-    /// keys are not. After an error the stream ends.
+    /// Entries are requested in pages of at most 1000 entries and about 1 MiB. Entries that exist during the whole scan
+    /// are found. Entries that are set or deleted meanwhile may be found or not. The component's own keys are not
+    /// found. A `RedisStore` returns entries in no order, and may return one twice.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the store or the way to it fails, and [`CacheError::Unsupported`] from a
-    /// service of pylm.
+    /// The stream yields [`CacheError`] and ends if the store or the connection to it fails, or with
+    /// [`CacheError::Unsupported`] from a service of pylm.
     pub fn scan(&self, prefix: &str) -> Scan {
         let begin = (self.clone(), prefix.to_owned(), Some(None));
         let pages = stream::try_unfold(begin, |(cache, prefix, after)| async move {
@@ -251,8 +254,10 @@ impl Cache {
                 return Ok::<_, CacheError>(None);
             };
             let page = match &*cache.0 {
-                Place::Here(store) => store.scan(&prefix, after, PageLimits::default()).await,
-                Place::There(remote) => remote.scan(&prefix, after).await,
+                CacheBackend::Local(store) => {
+                    store.scan(&prefix, after, PageLimits::default()).await
+                }
+                CacheBackend::Remote(remote) => remote.scan(&prefix, after).await,
             }?;
             let entries = stream::iter(page.entries.into_iter().map(Ok));
             Ok(Some((entries, (cache, prefix, page.next.map(Some)))))
@@ -260,30 +265,30 @@ impl Cache {
         Scan(pages.try_flatten().boxed())
     }
 
-    /// Removes all keys that begin with `prefix`, and tells how many there were. The component's own
-    /// keys stay, and one that is set meanwhile may stay.
+    /// Removes all keys that begin with `prefix`, and returns their number. The component's own keys remain, and a key
+    /// that is set meanwhile may remain.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the store or the way to it fails, and then some may be removed; and
+    /// Returns [`CacheError`] if the store or the connection to it fails, when some keys may have been removed, and
     /// [`CacheError::Unsupported`] from a service of pylm.
     ///
     /// # Cancel safety
     ///
-    /// All, some or none may be removed.
+    /// If the future is dropped, all, some or none of the keys may be removed.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         match &*self.0 {
-            Place::Here(store) => store.delete_prefix(prefix).await,
-            Place::There(remote) => remote.delete_prefix(prefix).await,
+            CacheBackend::Local(store) => store.delete_prefix(prefix).await,
+            CacheBackend::Remote(remote) => remote.delete_prefix(prefix).await,
         }
     }
 
-    /// Tells what happens to the keys that begin with `prefix`, from when this returns on.
+    /// Watches the keys that begin with `prefix`. The stream yields every change after this method returns.
     ///
-    /// The store keeps the last 4096 changes, up to 8 MiB. A watcher that comes so late that changes of its
-    /// keys were dropped is told [`Change::Lagged`] once, and scans again if it wants to know what it has
-    /// missed. Over the network that also happens when the component is restarted, and to a watcher that does
-    /// not ask while 1024 others do, whatever was dropped.
+    /// The store keeps the last 4096 changes, up to 8 MiB. A watcher that reads so late that changes of its keys were
+    /// dropped receives [`Change::Lagged`] once, and can scan again to find out what it has missed. Over the network,
+    /// a watcher also receives it when the component is restarted, and when 1024 other watchers have polled since its
+    /// last poll and any change was dropped.
     ///
     /// ```
     /// use palm::{Cache, Change, MemoryStore};
@@ -303,44 +308,44 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the store or the way to it fails, here or in the stream, which then goes on;
-    /// and [`CacheError::Unsupported`] when the store, or a service of pylm, cannot tell.
+    /// Returns [`CacheError`] if the store or the connection to it fails, and [`CacheError::Unsupported`] if the store
+    /// does not report changes or the service is one of pylm. The stream yields later failures, and then continues.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is changed. Of the stream, no change is lost by giving up the wait for it.
+    /// Cancel safe. Dropping a wait for the stream loses no change.
     pub async fn watch(&self, prefix: &str) -> Result<Watch, CacheError> {
         let cache = self.clone();
         let prefix = prefix.to_owned();
         Ok(Watch(match &*self.0 {
-            Place::Here(store) => {
+            CacheBackend::Local(store) => {
                 let changes = store.changes().await?;
                 let begin = (cache, changes.watch(&prefix));
-                told(stream::unfold(begin, |(cache, mut watcher)| async {
-                    let mut told = watcher.next().await;
-                    if let Place::Here(store) = &*cache.0 {
-                        store.retain_visible(&mut told);
+                flatten_batches(stream::unfold(begin, |(cache, mut watcher)| async {
+                    let mut changes = watcher.next().await;
+                    if let CacheBackend::Local(store) = &*cache.0 {
+                        store.retain_visible(&mut changes);
                     }
-                    Some((Ok(told), (cache, watcher)))
+                    Some((Ok(changes), (cache, watcher)))
                 }))
             }
-            Place::There(remote) => {
+            CacheBackend::Remote(remote) => {
                 let begin = (cache, remote.now(&prefix).await?, prefix);
-                told(stream::unfold(begin, |mut watcher| async {
+                flatten_batches(stream::unfold(begin, |mut watcher| async {
                     let (cache, cursor, prefix) = &mut watcher;
-                    let Place::There(remote) = &*cache.0 else {
+                    let CacheBackend::Remote(remote) = &*cache.0 else {
                         return None;
                     };
-                    let told = remote.next(prefix, cursor).await;
-                    Some((told, watcher))
+                    let changes = remote.next(prefix, cursor).await;
+                    Some((changes, watcher))
                 }))
             }
         }))
     }
 }
 
-/// Changes one by one.
-fn told(
+/// Flattens batches of changes.
+fn flatten_batches(
     batches: impl futures_core::Stream<Item = Result<Vec<Change>, CacheError>> + Send + 'static,
 ) -> futures_core::stream::BoxStream<'static, Result<Change, CacheError>> {
     let changes = batches.map(|batch| match batch {
@@ -353,8 +358,10 @@ fn told(
 impl std::fmt::Debug for Cache {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &*self.0 {
-            Place::Here(_) => formatter.write_str("Cache(here)"),
-            Place::There(remote) => write!(formatter, "Cache({})", remote.request.address()),
+            CacheBackend::Local(_) => formatter.write_str("Cache(local)"),
+            CacheBackend::Remote(remote) => {
+                write!(formatter, "Cache({})", remote.request.address())
+            }
         }
     }
 }

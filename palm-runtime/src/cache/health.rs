@@ -1,4 +1,4 @@
-//! Whether a component's store works: one log line when it begins to fail, and one when it works again.
+//! [`CacheHealth`]: logs once when a component's store begins to fail, and once when it has recovered.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::CacheError;
 use crate::failure::chain;
 
-/// What a request asks of a store. Each fails and recovers on its own: on a full disk, values can be read, and
-/// deletions may succeed while nothing can be set.
+/// A kind of request to a store. Each kind fails and recovers on its own: on a full disk, reads succeed, and deletions
+/// may succeed while writes fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub(crate) enum StoreOperation {
     Read,
     Write,
     Delete,
@@ -20,7 +20,7 @@ pub(crate) enum Operation {
 
 const OPERATIONS: usize = 4;
 
-impl Operation {
+impl StoreOperation {
     fn describe(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -31,25 +31,25 @@ impl Operation {
     }
 }
 
-/// Which operations of a store fail at the moment.
+/// The operations of a store that currently fail.
 #[derive(Debug, Default)]
 pub(crate) struct CacheHealth {
-    /// A bit for each operation that fails, so that a store that works costs no lock.
+    /// A bit for each failing operation, so that a working store needs no lock.
     failing: AtomicU8,
-    failures: Mutex<[Option<Failure>; OPERATIONS]>,
+    failures: Mutex<[Option<OngoingFailure>; OPERATIONS]>,
 }
 
 #[derive(Debug)]
-struct Failure {
+struct OngoingFailure {
     since: Instant,
     requests: u64,
     cause: String,
 }
 
 impl CacheHealth {
-    /// Records what came of a request. Only [`CacheError::Store`] is a failure of the store: other errors are
-    /// the caller's.
-    pub(crate) fn observe(&self, operation: Operation, error: Option<&CacheError>) {
+    /// Records the outcome of a request. Only [`CacheError::Store`] is a failure of the store. Other errors are the
+    /// caller's.
+    pub(crate) fn observe(&self, operation: StoreOperation, error: Option<&CacheError>) {
         let index = operation as usize;
         match error {
             Some(error @ CacheError::Store(_)) => self.failed(operation, chain(error)),
@@ -58,7 +58,7 @@ impl CacheHealth {
         }
     }
 
-    fn failed(&self, operation: Operation, cause: String) {
+    fn failed(&self, operation: StoreOperation, cause: String) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let operation_name = operation.describe();
         match &mut failures[operation as usize] {
@@ -70,10 +70,10 @@ impl CacheHealth {
             failure @ None => {
                 tracing::error!(
                     operation = operation_name,
-                    "the cache fails, and requests get this error until it works again: {cause}"
+                    "the cache fails, requests receive this error until it works again: {cause}"
                 );
                 let (since, requests) = (Instant::now(), 1);
-                *failure = Some(Failure {
+                *failure = Some(OngoingFailure {
                     since,
                     requests,
                     cause,
@@ -84,7 +84,7 @@ impl CacheHealth {
             .fetch_or(1 << operation as usize, Ordering::Relaxed);
     }
 
-    fn recovered(&self, operation: Operation) {
+    fn recovered(&self, operation: StoreOperation) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let failure = failures[operation as usize].take();
         self.failing
@@ -92,14 +92,14 @@ impl CacheHealth {
         if let Some(failure) = failure {
             tracing::info!(
                 operation = operation.describe(),
-                failed = failure.requests,
+                failed_requests = failure.requests,
                 "the cache works again after {:?}",
                 failure.since.elapsed()
             );
         }
     }
 
-    /// Why the store fails; `None` if the last request of each kind was carried out.
+    /// Returns why the store fails, or `None` if the last request of each kind succeeded.
     pub(crate) fn failure(&self) -> Option<String> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let causes = failures.iter().flatten();
@@ -112,26 +112,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_fails_until_the_same_operation_succeeds() {
+    fn failure_lasts_until_the_same_operation_succeeds() {
         let health = CacheHealth::default();
         let full = CacheError::Store("no space".into());
-        health.observe(Operation::Write, None);
+        health.observe(StoreOperation::Write, None);
         assert_eq!(health.failure(), None);
-        health.observe(Operation::Write, Some(&full));
-        health.observe(Operation::Write, Some(&full));
-        health.observe(Operation::Read, None);
-        health.observe(Operation::Delete, None);
+        health.observe(StoreOperation::Write, Some(&full));
+        health.observe(StoreOperation::Write, Some(&full));
+        health.observe(StoreOperation::Read, None);
+        health.observe(StoreOperation::Delete, None);
         let cause = Some("the store failed: no space".to_owned());
         assert_eq!(health.failure(), cause);
-        // The store answered: that the key was refused is not its failure.
-        health.observe(Operation::Write, Some(&CacheError::Full { limit: 1 }));
+        // The store answered, so it works. That it is full is not a failure.
+        health.observe(StoreOperation::Write, Some(&CacheError::Full { limit: 1 }));
         assert_eq!(health.failure(), None);
     }
 
     #[test]
-    fn an_error_of_the_caller_is_not_a_failure_of_the_store() {
+    fn error_of_the_caller_is_not_a_failure_of_the_store() {
         let health = CacheHealth::default();
-        health.observe(Operation::Write, Some(&CacheError::EmptyKey));
+        health.observe(StoreOperation::Write, Some(&CacheError::EmptyKey));
         assert_eq!(health.failure(), None);
     }
 }

@@ -1,4 +1,8 @@
-//! The store that a component has unless it is given another.
+//! [`MemoryStore`]: the default store, in memory.
+//!
+//! MemoryEntries are in a `BTreeMap` under one lock, with a second index by expiry. A task, the sweeper, removes expired
+//! entries. It exists while any entry has an expiry, and sleeps until the earliest one. LockedEntries to the entries removes
+//! some expired ones as well, because the sweeper needs a runtime that may be gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -11,51 +15,50 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::page::Filling;
+use super::page::PageBuilder;
 use super::store::{lifetime, sum};
-use super::{CacheError, Changes, KeyValue, Page, PageLimits, Position, Swap};
+use super::{CacheError, ChangeLog, KeyValue, Page, PageLimits, Position, Swap};
 
-/// Keeps everything in memory, up to a limit in bytes (1 GiB unless told otherwise), and forgets it
-/// when the process ends. Clones share their entries.
+/// Keeps entries in memory, up to a limit in bytes. Default: 1 GiB. Clones share their entries.
 ///
-/// What has had its time is removed when it is over, and watchers are told. A scan sees each page at
-/// once, in the order of the keys' bytes.
+/// Expired entries are removed when their time has passed, and watchers are notified. A page of a scan is a consistent
+/// snapshot, in the byte order of the keys.
 #[derive(Debug, Clone)]
-pub struct MemoryStore(Arc<Inner>);
+pub struct MemoryStore(Arc<MemoryStoreInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct MemoryStoreInner {
     limit_bytes: usize,
-    entries: Mutex<Entries>,
-    changes: Changes,
-    /// Tells the sweeper that a key ends sooner than what it waits for.
+    entries: Mutex<MemoryEntries>,
+    changes: ChangeLog,
+    /// Wakes the sweeper when an entry expires sooner than the sweeper wakes up.
     sooner: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Entries {
-    values: BTreeMap<ByteString, Value>,
-    /// The keys that end, by when they do.
-    ends: BTreeSet<(Instant, ByteString)>,
+struct MemoryEntries {
+    values: BTreeMap<ByteString, StoredValue>,
+    /// The keys with an expiry, by expiry.
+    expiries: BTreeSet<(Instant, ByteString)>,
     bytes: usize,
-    /// There is one while keys end. It runs on the runtime of whoever set the first of them, and is
-    /// replaced when that runtime is gone.
+    /// Exists while keys have an expiry. It runs on the runtime of the caller that set the first of them, and is
+    /// replaced when that runtime has ended.
     sweeper: Option<AbortOnDropHandle<()>>,
-    /// When it wakes up by itself.
-    wakes: Option<Instant>,
+    /// When the sweeper wakes up by itself.
+    sweeper_wakes: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Value {
+struct StoredValue {
     bytes: Bytes,
-    end: Option<Instant>,
+    expiry: Option<Instant>,
 }
 
-/// What an entry costs besides its key and value, so that many empty ones are bounded too.
-const ENTRY_BYTES: usize = 96;
+/// Memory of an entry besides its key and value. It bounds the number of empty entries.
+const ENTRY_OVERHEAD: usize = 96;
 
-/// How many keys are removed at once while all others wait.
-const BATCH: usize = 1000;
+/// Number of keys that are removed at once while the lock is held.
+const MAX_BATCH: usize = 1000;
 
 impl Default for MemoryStore {
     fn default() -> Self {
@@ -64,31 +67,31 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// A store whose keys and values together have at most `limit_bytes`, some bookkeeping for each
-    /// included. A key that has a time to live counts twice.
+    /// Creates a store whose entries have at most `limit_bytes` together, including about 100 bytes of overhead for each.
+    /// A key with a time to live counts twice.
     pub fn with_limit(limit_bytes: usize) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(MemoryStoreInner {
             limit_bytes,
             entries: Mutex::default(),
-            changes: Changes::new(),
+            changes: ChangeLog::new(),
             sooner: Arc::default(),
         }))
     }
 
     fn set_now(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), CacheError> {
-        let mut access = self.0.access();
-        access.set(key, value, access.end_after(ttl)?)?;
-        self.sweep_when_due(&mut access);
+        let mut locked = self.0.lock_entries();
+        locked.set(key, value, locked.expiry_after(ttl)?)?;
+        self.ensure_sweeper(&mut locked);
         Ok(())
     }
 
-    /// Sees to it that somebody removes what ends.
-    fn sweep_when_due(&self, access: &mut Access<'_>) {
-        let entries = &mut *access.entries;
-        let Some((first, _)) = entries.ends.first() else {
+    /// Starts the sweeper, or wakes it up if an entry expires sooner than it expects.
+    fn ensure_sweeper(&self, locked: &mut LockedEntries<'_>) {
+        let entries = &mut *locked.entries;
+        let Some((first, _)) = entries.expiries.first() else {
             return;
         };
-        if entries.wakes.is_some_and(|wakes| *first < wakes) {
+        if entries.sweeper_wakes.is_some_and(|wakes| *first < wakes) {
             self.0.sooner.notify_one();
         }
         let sweeper = &mut entries.sweeper;
@@ -101,22 +104,22 @@ impl MemoryStore {
     }
 }
 
-/// Removes what ends, as long as something does.
-async fn sweep(store: Weak<Inner>, sooner: Arc<Notify>) {
+/// Removes expired entries, until no entry has an expiry.
+async fn sweep(store: Weak<MemoryStoreInner>, sooner: Arc<Notify>) {
     loop {
         let next = {
             let Some(store) = store.upgrade() else {
                 return;
             };
-            let mut access = store.access();
-            let next = access.entries.ends.first().map(|(end, _)| *end);
-            access.entries.wakes = next;
+            let mut locked = store.lock_entries();
+            let next = locked.entries.expiries.first().map(|(end, _)| *end);
+            locked.entries.sweeper_wakes = next;
             match next {
                 Some(next) => next,
                 None => {
-                    // Whoever sets the next key that ends begins anew. Dropping the handle aborts this
-                    // task, which has nothing more to do.
-                    access.entries.sweeper = None;
+                    // The next entry with an expiry starts another sweeper. Dropping the handle aborts this task, which
+                    // returns anyway.
+                    locked.entries.sweeper = None;
                     return;
                 }
             }
@@ -128,33 +131,32 @@ async fn sweep(store: Weak<Inner>, sooner: Arc<Notify>) {
     }
 }
 
-impl Inner {
-    /// The entries, without some of those that have ended. What has ended and is still there counts
-    /// as absent.
-    fn access(&self) -> Access<'_> {
-        // Nothing in here panics between two changes that belong together.
+impl MemoryStoreInner {
+    /// Locks the entries, and removes some of the expired ones. Those that remain count as absent.
+    fn lock_entries(&self) -> LockedEntries<'_> {
+        // A poisoned lock is safe to use: no update of the entries panics halfway.
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut access = Access {
+        let mut locked = LockedEntries {
             store: self,
             entries,
             now: Instant::now(),
         };
-        access.remove_ended();
-        access
+        locked.remove_expired();
+        locked
     }
 }
 
-/// The entries, for as long as nobody else has them.
-struct Access<'a> {
-    store: &'a Inner,
-    entries: MutexGuard<'a, Entries>,
+/// The locked entries. `now` is the time at which they were locked, so that an operation sees one time only.
+struct LockedEntries<'a> {
+    store: &'a MemoryStoreInner,
+    entries: MutexGuard<'a, MemoryEntries>,
     now: Instant,
 }
 
-impl Access<'_> {
-    fn remove_ended(&mut self) {
-        for _ in 0..BATCH {
-            match self.entries.ends.first() {
+impl LockedEntries<'_> {
+    fn remove_expired(&mut self) {
+        for _ in 0..MAX_BATCH {
+            match self.entries.expiries.first() {
                 Some((end, key)) if *end <= self.now => {
                     let key = key.clone();
                     self.remove(&key);
@@ -164,15 +166,15 @@ impl Access<'_> {
         }
     }
 
-    fn end_after(&self, ttl: Option<Duration>) -> Result<Option<Instant>, CacheError> {
+    fn expiry_after(&self, ttl: Option<Duration>) -> Result<Option<Instant>, CacheError> {
         Ok(lifetime(ttl)?.map(|ttl| self.now + ttl))
     }
 
-    fn get(&self, key: &str) -> Option<&Value> {
+    fn get(&self, key: &str) -> Option<&StoredValue> {
         self.entries
             .values
             .get(key)
-            .filter(|value| value.lives(self.now))
+            .filter(|value| value.is_live(self.now))
     }
 
     fn bytes(&self, key: &str) -> Option<Bytes> {
@@ -184,7 +186,7 @@ impl Access<'_> {
             .entries
             .values
             .get(key)
-            .map_or(0, |old| weight(key, old.bytes.len(), old.end.is_some()));
+            .map_or(0, |old| weight(key, old.bytes.len(), old.expiry.is_some()));
         let bytes = self.entries.bytes - before + weight(key, value.len(), end.is_some());
         let limit = self.store.limit_bytes;
         if bytes > limit {
@@ -193,42 +195,45 @@ impl Access<'_> {
         let entries = &mut *self.entries;
         entries.bytes = bytes;
         let key = ByteString::from(key);
-        // A view of a larger frame would keep all of the frame in memory.
+        // A slice would keep the whole frame of the request in memory.
         let value = Bytes::copy_from_slice(value);
         self.store.changes.record(key.clone(), Some(value.clone()));
         if let Some(end) = end {
-            entries.ends.insert((end, key.clone()));
+            entries.expiries.insert((end, key.clone()));
         }
         let bytes = value;
-        if let Some(Value { end: Some(old), .. }) =
-            entries.values.insert(key.clone(), Value { bytes, end })
+        if let Some(StoredValue {
+            expiry: Some(old), ..
+        }) = entries
+            .values
+            .insert(key.clone(), StoredValue { bytes, expiry: end })
             && Some(old) != end
         {
-            entries.ends.remove(&(old, key));
+            entries.expiries.remove(&(old, key));
         }
         Ok(())
     }
 
-    /// Removes the key, and tells whether it was there.
+    /// Removes the key, and returns whether it existed.
     fn remove(&mut self, key: &str) -> bool {
         let entries = &mut *self.entries;
         let Some((key, value)) = entries.values.remove_entry(key) else {
             return false;
         };
-        entries.bytes -= weight(&key, value.bytes.len(), value.end.is_some());
-        if let Some(end) = value.end {
-            entries.ends.remove(&(end, key.clone()));
+        entries.bytes -= weight(&key, value.bytes.len(), value.expiry.is_some());
+        if let Some(end) = value.expiry {
+            entries.expiries.remove(&(end, key.clone()));
         }
         self.store.changes.record(key, None);
-        value.lives(self.now)
+        value.is_live(self.now)
     }
 
-    fn scan(&self, prefix: &str, after: Option<&str>, limits: PageLimits) -> Filling {
+    fn scan(&self, prefix: &str, after: Option<&str>, limits: PageLimits) -> PageBuilder {
         let begin = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let mut page = Filling::new(limits);
+        let mut page = PageBuilder::new(limits);
         let range = self
             .entries
             .values
@@ -237,17 +242,17 @@ impl Access<'_> {
             if page.is_full() {
                 break;
             }
-            if value.lives(self.now) {
+            if value.is_live(self.now) {
                 page.push(key, value.bytes.clone());
             }
         }
         page
     }
 
-    /// Removes some of the keys behind `after`; how many, and the last of them, if there may be more.
-    fn delete_some(&mut self, prefix: &str, after: Option<&str>) -> (u64, Option<String>) {
+    /// Removes up to [`MAX_BATCH`] of the keys after `after`. Returns their number, and the last one if there may be more.
+    fn delete_batch(&mut self, prefix: &str, after: Option<&str>) -> (u64, Option<String>) {
         let limits = PageLimits {
-            entries: BATCH,
+            entries: MAX_BATCH,
             bytes: usize::MAX,
         };
         let page = self.scan(prefix, after, limits).in_order();
@@ -259,20 +264,20 @@ impl Access<'_> {
     }
 }
 
-impl Value {
-    fn lives(&self, now: Instant) -> bool {
-        self.end.is_none_or(|end| end > now)
+impl StoredValue {
+    fn is_live(&self, now: Instant) -> bool {
+        self.expiry.is_none_or(|end| end > now)
     }
 }
 
 fn weight(key: &str, value_bytes: usize, ends: bool) -> usize {
     let keys = if ends { 2 } else { 1 };
-    keys * key.len() + value_bytes + ENTRY_BYTES
+    keys * key.len() + value_bytes + ENTRY_OVERHEAD
 }
 
 impl KeyValue for MemoryStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
-        Ok(self.0.access().bytes(key))
+        Ok(self.0.lock_entries().bytes(key))
     }
 
     async fn set(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<(), CacheError> {
@@ -280,7 +285,7 @@ impl KeyValue for MemoryStore {
     }
 
     async fn delete(&self, key: &str) -> Result<bool, CacheError> {
-        Ok(self.0.access().remove(key))
+        Ok(self.0.lock_entries().remove(key))
     }
 
     async fn compare_and_set(
@@ -290,30 +295,30 @@ impl KeyValue for MemoryStore {
         new: Option<Bytes>,
         ttl: Option<Duration>,
     ) -> Result<Swap, CacheError> {
-        let mut access = self.0.access();
-        let end = access.end_after(ttl)?;
-        let current = access.bytes(key);
+        let mut locked = self.0.lock_entries();
+        let end = locked.expiry_after(ttl)?;
+        let current = locked.bytes(key);
         if current != expected {
             return Ok(Swap::Differs { current });
         }
         match new {
             Some(value) => {
-                access.set(key, &value, end)?;
-                self.sweep_when_due(&mut access);
+                locked.set(key, &value, end)?;
+                self.ensure_sweeper(&mut locked);
             }
             None => {
-                access.remove(key);
+                locked.remove(key);
             }
         }
         Ok(Swap::Done)
     }
 
     async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
-        let mut access = self.0.access();
-        let value = access.get(key);
-        let end = value.and_then(|value| value.end);
+        let mut locked = self.0.lock_entries();
+        let value = locked.get(key);
+        let end = value.and_then(|value| value.expiry);
         let sum = sum(key, value.map(|value| &*value.bytes), amount)?;
-        access.set(key, sum.to_string().as_bytes(), end)?;
+        locked.set(key, sum.to_string().as_bytes(), end)?;
         Ok(sum)
     }
 
@@ -324,7 +329,7 @@ impl KeyValue for MemoryStore {
         limits: PageLimits,
     ) -> Result<Page, CacheError> {
         let after = after.as_ref().map(Position::as_str);
-        let page = self.0.access().scan(prefix, after, limits);
+        let page = self.0.lock_entries().scan(prefix, after, limits);
         Ok(page.in_order())
     }
 
@@ -332,18 +337,18 @@ impl KeyValue for MemoryStore {
         let mut deleted = 0;
         let mut after = None;
         loop {
-            let (some, next) = self.0.access().delete_some(prefix, after.as_deref());
+            let (some, next) = self.0.lock_entries().delete_batch(prefix, after.as_deref());
             deleted += some;
             if next.is_none() {
                 return Ok(deleted);
             }
             after = next;
-            // Others get their turn between two batches.
+            // Lets other tasks run between two batches.
             tokio::task::yield_now().await;
         }
     }
 
-    async fn changes(&self) -> Result<Changes, CacheError> {
+    async fn changes(&self) -> Result<ChangeLog, CacheError> {
         Ok(self.0.changes.clone())
     }
 }
@@ -355,14 +360,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn left(store: &MemoryStore) -> (usize, usize, usize) {
-        // Not `access`, which removes what has ended.
+        // Not `lock_entries`, which removes expired entries.
         let entries = store.0.entries.lock().unwrap();
-        (entries.values.len(), entries.ends.len(), entries.bytes)
+        (entries.values.len(), entries.expiries.len(), entries.bytes)
     }
 
     #[tokio::test]
-    async fn what_is_deleted_or_replaced_makes_room() {
-        let store = MemoryStore::with_limit(250 + ENTRY_BYTES);
+    async fn deleting_or_replacing_an_entry_frees_its_bytes() {
+        let store = MemoryStore::with_limit(250 + ENTRY_OVERHEAD);
         store.set("k", vec![0; 200].into(), None).await.unwrap();
         store.set("k", vec![1; 240].into(), None).await.unwrap();
         let other = store.set("other", vec![0; 100].into(), None);
@@ -374,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_ends_is_removed_though_nobody_asks_for_it() {
+    async fn expired_entry_is_removed_without_a_request() {
         let store = MemoryStore::default();
         let mut cursor = store.0.changes.now();
         store
@@ -396,7 +401,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_set_again_has_the_new_time() {
+    async fn setting_an_entry_again_replaces_its_expiry() {
         let store = MemoryStore::default();
         store.set("k", "1".into(), Some(SECOND)).await.unwrap();
         store.set("k", "2".into(), Some(3 * SECOND)).await.unwrap();
@@ -412,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_runtime_the_next_request_removes_what_has_ended() {
+    fn next_request_removes_expired_entries_without_a_runtime() {
         let store = MemoryStore::default();
         let key = |n: usize| format!("key {n}");
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -426,11 +431,11 @@ mod tests {
             }
         });
         drop(runtime);
-        while Instant::now() < store.0.entries.lock().unwrap().ends.last().unwrap().0 {
+        while Instant::now() < store.0.entries.lock().unwrap().expiries.last().unwrap().0 {
             std::thread::yield_now();
         }
         assert_eq!(left(&store).0, 3);
-        assert!(store.0.access().bytes("another").is_none());
+        assert!(store.0.lock_entries().bytes("another").is_none());
         assert_eq!(left(&store), (0, 0, 0));
     }
 }

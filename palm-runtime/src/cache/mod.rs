@@ -1,36 +1,37 @@
-//! The key-value store behind the cache service: a trait, kept in memory by default.
+//! The key-value cache of a component.
 //!
-//! [`KeyValue`] is what a store must do, [`MemoryStore`] the one that a component has unless it is
-//! given another, and [`Cache`] the handle that methods and clients use, whether the store is in
-//! this process or behind a `db_address` (`remote`). [`Changes`] is where every store records what
-//! happens to its keys, for watchers. What goes over the wire is in `service`, which has the verbs,
-//! and `wire`, what the verb `store` says.
+//! [`KeyValue`] is the interface of a store. The stores are [`MemoryStore`], which is the default, `FileStore` and
+//! `RedisStore`. [`Cache`] is the handle that methods and clients use, for a store in this process or, through
+//! `remote`, for one behind the `db_address` of another component. [`ChangeLog`] is the log of changes that each store
+//! keeps for watchers.
+//!
+//! A request of a peer passes through `service` (the verbs of the protocol), `operations` (the operations of the verb
+//! `store`, encoded by `wire`), and [`ComponentStore`], which overlays the component's own keys on its store.
 
-mod changes;
-mod component;
+mod change_log;
 mod erased;
 mod error;
 #[cfg(feature = "file-cache")]
 mod file;
 mod handle;
 mod health;
+mod idempotency;
 mod memory;
 #[cfg(test)]
 mod model_test;
 mod operations;
+mod overlay;
 mod page;
 #[cfg(feature = "redis")]
 mod redis;
 mod remote;
-mod repeated;
 pub(crate) mod service;
 mod session;
 mod store;
 mod streams;
 mod wire;
 
-pub use changes::{Change, Changes};
-pub(crate) use component::ComponentStore;
+pub use change_log::{Change, ChangeLog};
 pub(crate) use erased::ErasedStore;
 pub use error::{CacheError, OpenStoreError};
 #[cfg(feature = "file-cache")]
@@ -38,6 +39,7 @@ pub use file::{FileStore, FileStoreBuilder};
 pub use handle::Cache;
 pub(crate) use health::CacheHealth;
 pub use memory::MemoryStore;
+pub(crate) use overlay::ComponentStore;
 pub use page::{Entry, Page, PageLimits, Position};
 #[cfg(feature = "redis")]
 pub use redis::{RedisStore, RedisStoreBuilder};

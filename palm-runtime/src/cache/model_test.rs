@@ -1,4 +1,4 @@
-//! Any sequence of requests, beside a map that does the same.
+//! Model test: stores and a map have the same results for any sequence of requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ enum Operation {
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
-    // Few keys and values, so that they meet; one of them is not ASCII.
+    // Few keys and values, so that requests meet the same keys. One key is not ASCII.
     let key = || prop_oneof!["[ab]{0,3}", Just("a\u{fc}".to_owned())];
     let value = || prop_oneof!["[0-9]{0,2}", "x{0,20}"].prop_map(Bytes::from);
     let maybe = move || proptest::option::of(value());
@@ -64,7 +64,7 @@ async fn scan(store: &impl KeyValue, prefix: &str, entries: usize) -> Vec<(Strin
     }
 }
 
-/// Carries out one request on both, and compares.
+/// Performs one request on the store and on the model, and compares the results.
 async fn step(store: &impl KeyValue, model: &mut Model, operation: Operation) {
     const LONG: Duration = Duration::from_secs(1000);
     match operation {
@@ -117,11 +117,11 @@ async fn step(store: &impl KeyValue, model: &mut Model, operation: Operation) {
     }
 }
 
-/// What a watcher makes of the changes that it is told is what the store has.
+/// Checks that a copy made from the reported changes equals the store.
 async fn check_watched(
     store: &impl KeyValue,
     seen: &mut Model,
-    cursor: &mut super::changes::Cursor,
+    cursor: &mut super::change_log::ChangeCursor,
 ) {
     for change in store.changes().await.unwrap().read("", cursor) {
         match change {
@@ -134,7 +134,7 @@ async fn check_watched(
     assert_eq!(found, seen.clone().into_iter().collect::<Vec<_>>());
 }
 
-/// Carries out all of them on both; `reopen` makes another store of the same entries.
+/// Performs all operations on the store and on the model. If `reopens`, `open` returns a store with the same entries.
 fn check<S: KeyValue>(operations: Vec<Operation>, open: impl Fn() -> S, reopens: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_time().build().unwrap();
@@ -158,21 +158,20 @@ fn check<S: KeyValue>(operations: Vec<Operation>, open: impl Fn() -> S, reopens:
 
 proptest! {
     #[test]
-    fn the_store_in_memory_does_what_a_map_does(
+    fn memory_store_has_the_results_of_a_map(
         operations in proptest::collection::vec(operation(), 0..60),
     ) {
         check(operations, MemoryStore::default, false);
     }
 }
 
-/// What every store refuses, with or without a component in front of it. The store on Redis counts a time to
-/// live as the others do, see there.
-async fn refuse_zero(store: &impl KeyValue) {
+/// Checks that a store rejects a time to live of zero. `RedisStore` has a test of its own.
+async fn check_zero_ttl(store: &impl KeyValue) {
     let zero = Some(Duration::ZERO);
     store.set("k", "v".into(), None).await.unwrap();
     let refused = store.set("k", "new".into(), zero).await.unwrap_err();
     assert!(matches!(refused, super::CacheError::ZeroTtl), "{refused:?}");
-    // Whether the value is the expected one or not.
+    // The time is rejected whether the value is the expected one or not.
     for expected in ["v", "other"] {
         let swap = store.compare_and_set("k", Some(expected.into()), Some("new".into()), zero);
         let refused = swap.await.unwrap_err();
@@ -182,13 +181,13 @@ async fn refuse_zero(store: &impl KeyValue) {
 }
 
 #[tokio::test]
-async fn every_store_refuses_a_time_to_live_of_zero() {
-    refuse_zero(&MemoryStore::default()).await;
+async fn every_store_rejects_a_time_to_live_of_zero() {
+    check_zero_ttl(&MemoryStore::default()).await;
     #[cfg(feature = "file-cache")]
     {
         let folder = tempfile::tempdir().unwrap();
         let store = super::FileStore::open(folder.path().join("cache.db")).unwrap();
-        refuse_zero(&store).await;
+        check_zero_ttl(&store).await;
     }
 }
 
@@ -197,7 +196,7 @@ proptest! {
     // Each request syncs the disk.
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn the_store_in_a_file_does_what_a_map_does(
+    fn file_store_has_the_results_of_a_map(
         operations in proptest::collection::vec(operation(), 0..60),
     ) {
         let folder = tempfile::tempdir().unwrap();

@@ -1,31 +1,31 @@
-//! The verb `store` of the cache service: everything that a store can do, and what comes of it.
+//! The verb `store` of the cache service: decodes an operation, performs it on the store, and encodes the reply.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::changes::Cursor;
-use super::repeated::{ID_BYTES, Repeated};
+use super::change_log::ChangeCursor;
+use super::idempotency::{IdempotencyCache, MAX_ID_BYTES};
 use super::service::{LiveKeys, ServiceError};
-use super::{CacheError, Change, Changes, ComponentStore, PageLimits, Position, wire};
+use super::{CacheError, Change, ChangeLog, ComponentStore, PageLimits, Position, wire};
 use crate::failure::catch_panic;
 use crate::message::proto::cache_reply::Outcome;
 use crate::message::proto::cache_request::Operation;
 use crate::message::proto::{CacheRequest, CacheWatch};
 
-/// Longest wait for a change, whatever a peer asks for.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Upper bound on the time that a watcher may wait for a change.
+const MAX_WATCH_WAIT: Duration = Duration::from_secs(30);
 
-/// What becomes of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(crate) enum Handled {
     Reply(Bytes),
-    /// It is answered when something changes.
+    /// The request of a watcher, which is answered when a key changes.
     Waits(Poll),
 }
 
-/// A request that is not carried out: the answer, and what is to be logged.
+/// A rejected request: the reply, and the error for the log.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) reply: Bytes,
@@ -33,7 +33,7 @@ pub(crate) struct Refusal {
 }
 
 impl<E: Into<ServiceError>> From<E> for Refusal {
-    /// The answer of old to all that goes wrong.
+    /// Replies with an empty frame, as legacy services do for every error.
     fn from(error: E) -> Self {
         let (reply, error) = (Bytes::new(), error.into());
         Self { reply, error }
@@ -51,18 +51,18 @@ impl Refusal {
     }
 }
 
-/// Carries out one request. Whatever happens, the answer is a `CacheReply`: an empty one would mean
-/// that this service does not know the verb.
+/// Performs one operation. The reply is always a `CacheReply`, because an empty reply means that the service does not
+/// know the verb.
 pub(super) async fn handle(
     store: &ComponentStore,
     live: &impl LiveKeys,
-    repeated: &Repeated,
+    idempotency: &IdempotencyCache,
     payload: Bytes,
 ) -> Result<Handled, Refusal> {
     let handled = async {
         let request = CacheRequest::decode(payload)
             .map_err(|error| malformed(&format!("the request cannot be read: {error}")))?;
-        if request.id.len() > ID_BYTES {
+        if request.id.len() > MAX_ID_BYTES {
             return Err(malformed("the id of the request is too long"));
         }
         match request.operation {
@@ -72,13 +72,13 @@ pub(super) async fn handle(
             Some(Operation::Watch(watch)) => {
                 self::watch(store, watch).await.map_err(Refusal::cache)
             }
-            // What only reads is not remembered: it may be done twice, and its answer may be large.
+            // Replies to reads are not kept: reads may be repeated, and their replies may be large.
             Some(operation) if request.id.is_empty() || only_reads(&operation) => {
                 let outcome = carry_out(store, live, operation).await;
                 let outcome = outcome.map_err(Refusal::cache)?;
                 Ok(Handled::Reply(wire::encode(outcome)))
             }
-            Some(operation) => once(store, live, repeated, &request.id, operation).await,
+            Some(operation) => once(store, live, idempotency, &request.id, operation).await,
         }
     };
     catch_panic(handled, |panic| {
@@ -103,19 +103,19 @@ fn malformed(why: &str) -> Refusal {
     )
 }
 
-/// Carries out what must not be done twice.
+/// Performs an operation that must not be performed twice, unless its reply is known.
 async fn once(
     store: &ComponentStore,
     live: &impl LiveKeys,
-    repeated: &Repeated,
+    idempotency: &IdempotencyCache,
     id: &Bytes,
     operation: Operation,
 ) -> Result<Handled, Refusal> {
     let mut refused = None;
-    let reply = repeated
+    let reply = idempotency
         .once(id, || async {
             match carry_out(store, live, operation).await {
-                // Nothing was changed, so that it may come out differently next time.
+                // Nothing was changed, so the reply is not kept.
                 Ok(outcome @ Outcome::Differs(_)) => Err(wire::encode(outcome)),
                 Ok(outcome) => Ok(wire::encode(outcome)),
                 Err(error) => {
@@ -166,7 +166,7 @@ async fn carry_out(
             let deleted = store.delete_prefix(&delete.prefix).await?;
             Outcome::Number(i64::try_from(deleted).unwrap_or(i64::MAX))
         }
-        // Its answer may take long, and is not made here.
+        // Handled by `watch`, because its reply may take long.
         Operation::Watch(_) => {
             return Err(CacheError::Unsupported {
                 operation: "watch".to_owned(),
@@ -178,7 +178,7 @@ async fn carry_out(
 async fn watch(store: &ComponentStore, watch: CacheWatch) -> Result<Handled, CacheError> {
     let changes = store.changes().await?;
     let Some(after) = watch.after else {
-        let now = changes.now_for_peer(&watch.prefix);
+        let now = changes.cursor_for_peer(&watch.prefix);
         return Ok(Handled::Reply(wire::encode(wire::changes(
             Vec::new(),
             now,
@@ -187,11 +187,11 @@ async fn watch(store: &ComponentStore, watch: CacheWatch) -> Result<Handled, Cac
     };
     let mut poll = Poll {
         cursor: wire::read_cursor(after),
-        wait: Duration::from_millis(watch.wait_ms.into()).min(LONGEST_WAIT),
+        wait: Duration::from_millis(watch.wait_ms.into()).min(MAX_WATCH_WAIT),
         prefix: watch.prefix,
         changes,
     };
-    poll.changes.asked_by_peer(&poll.prefix);
+    poll.changes.keep_peer_prefix(&poll.prefix);
     let mut told = poll.changes.read(&poll.prefix, &mut poll.cursor);
     store.retain_visible(&mut told);
     if told.is_empty() && !poll.wait.is_zero() {
@@ -200,12 +200,12 @@ async fn watch(store: &ComponentStore, watch: CacheWatch) -> Result<Handled, Cac
     Ok(Handled::Reply(poll.reply(told, false)))
 }
 
-/// A watcher that waits for a change.
+/// The request of a watcher that waits for a change (long polling).
 #[derive(Debug)]
 pub(crate) struct Poll {
-    changes: Changes,
+    changes: ChangeLog,
     prefix: String,
-    cursor: Cursor,
+    cursor: ChangeCursor,
     wait: Duration,
 }
 
@@ -214,12 +214,12 @@ impl Poll {
         wire::encode(wire::changes(told, self.cursor, crowded))
     }
 
-    /// The answer where there is no room for one more that waits.
+    /// Returns the reply if too many watchers wait. The peer polls again after a delay.
     pub(crate) fn crowded(self) -> Bytes {
         self.reply(Vec::new(), true)
     }
 
-    /// The answer, when something has changed, or the wait is over, or `stopped`.
+    /// Returns the reply when a key has changed, the wait is over, or `stopped` completes.
     pub(crate) async fn answer(
         mut self,
         store: &ComponentStore,

@@ -1,47 +1,47 @@
-//! What a scan gives: entries, page by page.
+//! [`Page`]: the result of a scan, and its position and limits.
 
 use bytes::Bytes;
 
-/// A key and its value.
+/// An entry of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: String,
-    /// Its value.
+    /// The value.
     pub value: Bytes,
 }
 
-/// Some of the entries that a scan finds.
+/// A part of the entries that a scan finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The entries.
+    /// The entries of the page.
     pub entries: Vec<Entry>,
-    /// Where the next page begins; `None` when this is the last one.
+    /// The position of the next page, or `None` if this is the last page.
     pub next: Option<Position>,
 }
 
-/// Where the next page of a scan begins. What the text is, only the store knows that gave it.
+/// The position at which a scan continues. Its text is opaque to everything but the store that issued it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position(String);
 
 impl Position {
-    /// A position of a store's own.
+    /// Creates a position. For implementations of [`KeyValue`](crate::KeyValue).
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text that it was made of.
+    /// Returns the text of the position.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// How much a page may hold. It ends with the entry that reaches one of the limits.
+/// Limits on the size of a page. The entry that reaches a limit is the last one of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageLimits {
-    /// Most entries. Default: 1000; 0 counts as 1.
+    /// Largest number of entries. Default: 1000. 0 counts as 1.
     pub entries: usize,
-    /// Most bytes of keys and values, the last entry aside. Default: 1 MiB.
+    /// Bytes of keys and values at which the page ends. Default: 1 MiB.
     pub bytes: usize,
 }
 
@@ -54,15 +54,15 @@ impl Default for PageLimits {
     }
 }
 
-/// A page that is being filled.
+/// Builds a page up to its limits.
 #[derive(Debug)]
-pub(super) struct Filling {
+pub(super) struct PageBuilder {
     entries: Vec<Entry>,
     limits: PageLimits,
     bytes: usize,
 }
 
-impl Filling {
+impl PageBuilder {
     pub(super) fn new(limits: PageLimits) -> Self {
         Self {
             entries: Vec::new(),
@@ -82,8 +82,7 @@ impl Filling {
         self.entries.push(Entry { key, value });
     }
 
-    /// The page of a store that keeps its keys in order: the next one begins behind its last key, if
-    /// it is full.
+    /// Returns the page of an ordered store. If the page is full, the next one begins after its last key.
     pub(super) fn in_order(self) -> Page {
         let last = self.entries.last().filter(|_| self.is_full());
         let next = last.map(|entry| Position::new(&entry.key));
@@ -91,7 +90,7 @@ impl Filling {
         Page { entries, next }
     }
 
-    /// The page of a store that has positions of its own.
+    /// Returns the page of a store that has its own kind of positions.
     #[cfg(feature = "redis")]
     pub(super) fn up_to(self, next: Option<Position>) -> Page {
         let entries = self.entries;

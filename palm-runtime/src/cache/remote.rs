@@ -1,4 +1,9 @@
-//! The cache service of another component.
+//! [`RemoteCache`]: a client of the cache service of another component.
+//!
+//! A request is sent over REQ-like sockets that may lose it when the service restarts, so it is repeated until a reply
+//! arrives, and the reply to any repetition counts. Requests that must not be performed twice carry an id, see
+//! `idempotency`. Services of pylm know only the verbs `get`, `set` and `delete`, so the client finds out which verbs a
+//! service knows ([`Dialect`]) from its first replies.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -9,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::changes::Cursor;
+use super::change_log::ChangeCursor;
 use super::service::{self, Verb};
 use super::session::Session;
 use super::store::{lifetime, refuse_empty};
@@ -23,41 +28,39 @@ use crate::message::proto::{
 };
 use crate::socket::{Request, RequestError};
 
-/// How long it takes until a request is repeated. The service may have been restarted meanwhile, and
-/// then the request is lost.
-const ATTEMPT: Duration = Duration::from_secs(1);
+/// Time until a request without a reply is repeated. It is lost if the service was restarted meanwhile.
+const FIRST_REPEAT_DELAY: Duration = Duration::from_secs(1);
 
-/// The same after several attempts, where an answer may take long: those that come again wait beside
-/// each other.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(8);
+/// Upper bound on that time, which doubles with each repetition. A store may need long for a reply, and repeated
+/// requests occupy the service.
+const MAX_REPEAT_DELAY: Duration = Duration::from_secs(8);
 
-/// For how long a request is repeated that must not be carried out twice: services remember it for
-/// two minutes.
-const REPEATS: Duration = Duration::from_secs(60);
+/// Time for which a request that must not be performed twice is repeated. Services keep its reply for two minutes.
+const MAX_REPEAT_TIME: Duration = Duration::from_secs(60);
 
-/// A value that may be sent to a service that turns out not to know the verb, in bytes.
-const SMALL: usize = 4096;
+/// Largest value, in bytes, that is sent to a service before its dialect is known.
+const MAX_UNPROBED_VALUE: usize = 4096;
 
-/// How long the service may wait for a change, and an answer take beyond that.
-const WATCH: Duration = Duration::from_secs(5);
-const WATCH_ANSWER: Duration = Duration::from_secs(2);
+/// Time that the service waits for a change before it replies, and the time that the reply may take beyond that.
+const WATCH_WAIT: Duration = Duration::from_secs(5);
+const WATCH_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a watcher waits for which the service has no room.
-const CROWDED: Duration = Duration::from_secs(1);
+/// Delay until a watcher polls again if the service has too many watchers.
+const CROWDED_DELAY: Duration = Duration::from_secs(1);
 
-/// The cache service of another component.
-pub(super) struct Remote {
+/// A client of the cache service of another component.
+pub(super) struct RemoteCache {
     pub(super) request: Request,
-    /// The name in front of the verb. Services do not look at it.
+    /// The name that precedes the verb. Services ignore it.
     pub(super) server: String,
     pub(super) client: String,
     pub(super) timeout: Duration,
-    /// Put in front of each key.
+    /// Adds its prefix to each key.
     pub(super) session: Session,
     pub(super) dialect: Dialect,
 }
 
-/// Which verbs the service turned out to know.
+/// The verbs that the service knows, as far as its replies have shown.
 #[derive(Debug, Default)]
 pub(super) struct Dialect(AtomicU8);
 
@@ -76,7 +79,7 @@ impl Dialect {
     }
 }
 
-impl Remote {
+impl RemoteCache {
     pub(super) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         let full_key = self.full(key);
         if self.dialect.is(Dialect::UNKNOWN) {
@@ -85,15 +88,15 @@ impl Remote {
                 self.dialect.set(Dialect::PALM);
                 return Ok(found);
             }
-            // It failed, and `store` says why, or the service is a legacy one.
+            // Either the store failed, and the reply to `store` has the cause, or the service is a legacy one.
         }
-        if !self.is_old() {
+        if !self.is_legacy() {
             let get = CacheGet {
                 key: full_key.clone(),
             };
             match self.operate(key, Operation::Get(get)).await {
                 Ok(Outcome::Found(found)) => return Ok(found.value),
-                Ok(_) => return Err(self.senseless()),
+                Ok(_) => return Err(self.malformed_reply()),
                 Err(CacheError::Unsupported { .. }) => self.dialect.set(Dialect::LEGACY),
                 Err(error) => return Err(error),
             }
@@ -111,8 +114,8 @@ impl Remote {
         refuse_empty(key)?;
         let ttl = lifetime(ttl)?;
         let full_key = self.full(key);
-        // A service that does not know `store` would receive a large value twice, so it is asked first.
-        if self.dialect.is(Dialect::UNKNOWN) && value.len() > SMALL {
+        // A legacy service would receive the value twice, so a large value is preceded by a small request.
+        if self.dialect.is(Dialect::UNKNOWN) && value.len() > MAX_UNPROBED_VALUE {
             let get = CacheGet {
                 key: full_key.clone(),
             };
@@ -121,11 +124,11 @@ impl Remote {
                 Err(error @ (CacheError::Timeout { .. } | CacheError::Closed)) => {
                     return Err(error);
                 }
-                // It may not be able to read, and still to write.
+                // A store that cannot be read may still be writable.
                 _ => self.dialect.set(Dialect::PALM),
             }
         }
-        if !self.is_old() || ttl.is_some() {
+        if !self.is_legacy() || ttl.is_some() {
             let set = CacheSet {
                 key: full_key.clone(),
                 value: value.clone(),
@@ -136,7 +139,7 @@ impl Remote {
                     self.dialect.set(Dialect::PALM);
                     return Ok(());
                 }
-                Ok(_) => return Err(self.senseless()),
+                Ok(_) => return Err(self.malformed_reply()),
                 Err(CacheError::Unsupported { .. })
                     if ttl.is_none() && !self.dialect.is(Dialect::PALM) =>
                 {
@@ -159,15 +162,15 @@ impl Remote {
         let delete = CacheDelete {
             key: full_key.clone(),
         };
-        if !self.is_old() {
+        if !self.is_legacy() {
             match self.operate(key, Operation::Delete(delete)).await {
                 Ok(Outcome::Done(_)) => return Ok(()),
-                Ok(_) => return Err(self.senseless()),
+                Ok(_) => return Err(self.malformed_reply()),
                 Err(CacheError::Unsupported { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        // pylm's service ends for ever when asked to delete a key that it does not have.
+        // The service of pylm crashes when it deletes an absent key.
         let value = self.ask(Verb::Get, &full_key, Bytes::new()).await?;
         if value.is_empty() {
             return Ok(());
@@ -201,7 +204,7 @@ impl Remote {
             Outcome::Differs(differs) => Ok(Swap::Differs {
                 current: differs.current,
             }),
-            _ => Err(self.senseless()),
+            _ => Err(self.malformed_reply()),
         }
     }
 
@@ -214,7 +217,7 @@ impl Remote {
         };
         match self.operate(key, Operation::Add(add)).await? {
             Outcome::Number(sum) => Ok(sum),
-            _ => Err(self.senseless()),
+            _ => Err(self.malformed_reply()),
         }
     }
 
@@ -229,7 +232,7 @@ impl Remote {
             entries: 0,
         };
         let Outcome::Page(page) = self.operate(prefix, Operation::Scan(scan)).await? else {
-            return Err(self.senseless());
+            return Err(self.malformed_reply());
         };
         let mut page = wire::read_page(page);
         for entry in &mut page.entries {
@@ -247,32 +250,36 @@ impl Remote {
             .await?
         {
             Outcome::Number(deleted) => Ok(deleted.unsigned_abs()),
-            _ => Err(self.senseless()),
+            _ => Err(self.malformed_reply()),
         }
     }
 
-    /// Where a watcher begins that wants to know what happens from now on.
-    pub(super) async fn now(&self, prefix: &str) -> Result<Cursor, CacheError> {
+    /// Returns the cursor of a watcher that begins now.
+    pub(super) async fn now(&self, prefix: &str) -> Result<ChangeCursor, CacheError> {
         let operation = self.watch(prefix, None, Duration::ZERO);
         match self.operate(prefix, operation).await? {
             Outcome::Changes(CacheChanges {
                 next: Some(next), ..
             }) => Ok(wire::read_cursor(next)),
-            _ => Err(self.senseless()),
+            _ => Err(self.malformed_reply()),
         }
     }
 
-    /// The changes from `cursor` on, as soon as there is one, and moves it behind them. Cancel safe.
+    /// Waits for changes from `cursor` on, and advances the cursor. Cancel safe.
     pub(super) async fn next(
         &self,
         prefix: &str,
-        cursor: &mut Cursor,
+        cursor: &mut ChangeCursor,
     ) -> Result<Vec<Change>, CacheError> {
         let mut left = self.timeout;
         loop {
-            let operation = self.watch(prefix, Some(*cursor), WATCH);
+            let operation = self.watch(prefix, Some(*cursor), WATCH_WAIT);
             let body = self.body(operation.clone(), Bytes::new());
-            let reply = match self.request.request(body, WATCH + WATCH_ANSWER).await {
+            let reply = match self
+                .request
+                .request(body, WATCH_WAIT + WATCH_REPLY_TIMEOUT)
+                .await
+            {
                 Ok(reply) => reply,
                 Err(RequestError::Closed(_)) => return Err(CacheError::Closed),
                 Err(RequestError::Timeout { waited }) => {
@@ -285,7 +292,7 @@ impl Remote {
             };
             left = self.timeout;
             let Outcome::Changes(told) = self.read(reply, prefix, &operation)? else {
-                return Err(self.senseless());
+                return Err(self.malformed_reply());
             };
             if let Some(next) = told.next {
                 *cursor = wire::read_cursor(next);
@@ -300,12 +307,12 @@ impl Remote {
                 return Ok(changes.into_iter().map(shorten).collect());
             }
             if told.crowded {
-                tokio::time::sleep(CROWDED).await;
+                tokio::time::sleep(CROWDED_DELAY).await;
             }
         }
     }
 
-    fn watch(&self, prefix: &str, after: Option<Cursor>, wait: Duration) -> Operation {
+    fn watch(&self, prefix: &str, after: Option<ChangeCursor>, wait: Duration) -> Operation {
         Operation::Watch(CacheWatch {
             prefix: self.full(prefix),
             after: after.map(wire::cursor),
@@ -313,7 +320,7 @@ impl Remote {
         })
     }
 
-    fn is_old(&self) -> bool {
+    fn is_legacy(&self) -> bool {
         self.dialect.is(Dialect::LEGACY)
     }
 
@@ -327,7 +334,8 @@ impl Remote {
 
     async fn ask(&self, verb: Verb, key: &str, value: Bytes) -> Result<Bytes, CacheError> {
         let body = service::request(&self.server, &self.client, verb, key, value);
-        self.ask_again(body, self.timeout, ATTEMPT).await
+        self.request_repeatedly(body, self.timeout, FIRST_REPEAT_DELAY)
+            .await
     }
 
     fn body(&self, operation: Operation, id: Bytes) -> Bytes {
@@ -336,16 +344,18 @@ impl Remote {
         service::request(&self.server, &self.client, Verb::Store, "", request.into())
     }
 
-    /// Asks for what the verbs of old cannot do. `key` is what errors name.
+    /// Sends an operation of the verb `store`. Errors name `key`.
     async fn operate(&self, key: &str, operation: Operation) -> Result<Outcome, CacheError> {
         let (id, timeout) = match operation {
             Operation::CompareAndSet(_) | Operation::Add(_) | Operation::DeletePrefix(_) => {
-                (new_id().into_bytes(), self.timeout.min(REPEATS))
+                (new_id().into_bytes(), self.timeout.min(MAX_REPEAT_TIME))
             }
             _ => (Bytes::new(), self.timeout),
         };
         let body = self.body(operation.clone(), id);
-        let reply = self.ask_again(body, timeout, LONGEST_ATTEMPT).await?;
+        let reply = self
+            .request_repeatedly(body, timeout, MAX_REPEAT_DELAY)
+            .await?;
         self.read(reply, key, &operation)
     }
 
@@ -355,21 +365,21 @@ impl Remote {
                 operation: wire::describe(operation).to_owned(),
             });
         }
-        let reply = CacheReply::decode(reply).map_err(|_| self.senseless())?;
+        let reply = CacheReply::decode(reply).map_err(|_| self.malformed_reply())?;
         match reply.outcome {
             Some(Outcome::Failure(failure)) => Err(wire::read_failure(failure, key, operation)),
             Some(outcome) => Ok(outcome),
-            None => Err(self.senseless()),
+            None => Err(self.malformed_reply()),
         }
     }
 
-    /// Sends a request, and repeats it until it is answered: after a second, then at intervals that double up to
-    /// `longest`. The answer to any of the attempts counts, since a store may need longer than one lasts.
-    async fn ask_again(
+    /// Sends a request, and repeats it until a reply arrives: after a second, then at intervals that double up to
+    /// `max_delay`. The reply to any repetition counts, because a store may need longer than one interval.
+    async fn request_repeatedly(
         &self,
         body: Bytes,
         timeout: Duration,
-        longest: Duration,
+        max_delay: Duration,
     ) -> Result<Bytes, CacheError> {
         let end = Instant::now() + timeout;
         let ask = || {
@@ -377,18 +387,18 @@ impl Remote {
             self.request.request(body.clone(), left)
         };
         let mut attempts: FuturesUnordered<_> = std::iter::once(ask()).collect();
-        let mut attempt = ATTEMPT;
+        let mut attempt = FIRST_REPEAT_DELAY;
         loop {
             tokio::select! {
                 Some(asked) = attempts.next() => return match asked {
                     Ok(reply) => Ok(reply),
                     Err(RequestError::Closed(_)) => Err(CacheError::Closed),
-                    // All attempts end together.
+                    // All repetitions have the same deadline.
                     Err(RequestError::Timeout { .. }) => Err(self.timed_out(timeout)),
                 },
                 () = tokio::time::sleep(attempt) => {
                     attempts.push(ask());
-                    attempt = (2 * attempt).min(longest);
+                    attempt = (2 * attempt).min(max_delay);
                 }
             }
         }
@@ -399,7 +409,7 @@ impl Remote {
         CacheError::Timeout { address, waited }
     }
 
-    fn senseless(&self) -> CacheError {
+    fn malformed_reply(&self) -> CacheError {
         let address = self.request.address().to_string();
         CacheError::Answer { address }
     }

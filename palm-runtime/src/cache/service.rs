@@ -1,28 +1,28 @@
-//! The cache service on the wire: requests as messages, replies as raw frames.
+//! The verbs of the cache service. Requests are messages, replies are raw frames.
 //!
-//! `set`, `get` and `delete` are part 1 of the protocol, where an empty reply to `get` means that
-//! there is no value, or an empty one. `find` is ours: its reply is `1` and the value, or `0`, so that
-//! absent and empty are told apart. A peer of old answers it, as anything that it does not know,
-//! with nothing. `store` is ours too: it has all the rest, see `operations`.
+//! `set`, `get` and `delete` are the verbs of pylm, where an empty reply to `get` stands for an absent key or an empty
+//! value. `find` and `store` are palm's. The reply to `find` is `1` and the value, or `0`, which distinguishes absent
+//! keys from empty values. `store` has all other operations, see `operations`. A legacy service replies to unknown verbs
+//! with an empty frame.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub(crate) use super::idempotency::IdempotencyCache;
 pub(crate) use super::operations::{Handled, Poll, Refusal};
-pub(crate) use super::repeated::Repeated;
 use super::{CacheError, ComponentStore, operations};
 use crate::message::{Message, new_id};
 
 const FOUND: u8 = b'1';
 const ABSENT: u8 = b'0';
 
-/// A request to a cache service.
+/// A verb of the cache service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Get,
     Find,
     Set,
     Delete,
-    /// What the four above cannot do.
+    /// All operations that the other verbs lack.
     Store,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: 
     message.into_frame()
 }
 
-/// What a peer's answer to [`Verb::Find`] says; `None` when the peer does not know the verb.
+/// Parses the reply to [`Verb::Find`]. Returns `None` if the peer does not know the verb.
 pub(crate) fn found(mut reply: Bytes) -> Option<Option<Bytes>> {
     match reply.first() {
         Some(&FOUND) => Some(Some(reply.split_off(1))),
@@ -67,16 +67,16 @@ pub(crate) fn found(mut reply: Bytes) -> Option<Option<Bytes>> {
     }
 }
 
-/// Why a request could not be carried out.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
-    #[error("the request has {0} frames in the place of one")]
+    #[error("the request has {0} frames, expected one")]
     Frames(usize),
-    #[error("the request is no message")]
+    #[error("the request is not a message")]
     Decode(#[from] crate::message::DecodeError),
-    #[error("the request names no verb: `{0}`")]
+    #[error("the function of the request has no verb: `{0}`")]
     NoVerb(String),
-    #[error("the verb `{0}` is not one of get, set, delete")]
+    #[error("unknown verb `{0}`, expected get, set or delete")]
     UnknownVerb(String),
     #[error("{0}")]
     Malformed(String),
@@ -90,15 +90,15 @@ pub(crate) enum ServiceError {
     Panicked(#[source] crate::failure::CallFailure),
 }
 
-/// The beginning of a name, as errors show it.
+/// Truncates a name for an error.
 fn short(name: &str) -> String {
-    const LONGEST: usize = 256;
-    name[..name.floor_char_boundary(LONGEST)].to_owned()
+    const MAX_NAME_BYTES: usize = 256;
+    name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
 }
 
 /// Values that a component computes when they are requested.
 pub(crate) trait LiveKeys: Sync {
-    /// The value of `key`, computed or stored.
+    /// Returns the value of `key`, computed or stored.
     fn value(
         &self,
         store: &ComponentStore,
@@ -106,7 +106,7 @@ pub(crate) trait LiveKeys: Sync {
     ) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
 }
 
-/// The message of a request.
+/// Decodes the message of a request.
 pub(crate) fn decode(frames: &[Bytes]) -> Result<Message, ServiceError> {
     match frames {
         [frame] => Ok(Message::decode(frame.clone())?),
@@ -114,18 +114,18 @@ pub(crate) fn decode(frames: &[Bytes]) -> Result<Message, ServiceError> {
     }
 }
 
-/// The verb of a request. As with pylm, only the word after the first dot counts.
+/// Returns the verb of a request: the word after the first dot, as in pylm.
 pub(crate) fn verb(message: &Message) -> Result<&str, ServiceError> {
     let function = message.function();
     let verb = function.split('.').nth(1);
     verb.ok_or_else(|| ServiceError::NoVerb(short(function)))
 }
 
-/// Carries out one request. A request that is refused is answered too, and the error says why.
+/// Performs one request. A rejected request has a reply too, and its error is the cause.
 pub(crate) async fn handle(
     store: &ComponentStore,
     live: &impl LiveKeys,
-    repeated: &Repeated,
+    idempotency: &IdempotencyCache,
     message: &Message,
 ) -> Result<Handled, Refusal> {
     let verb = verb(message)?;
@@ -154,7 +154,7 @@ pub(crate) async fn handle(
         }
         Some(Verb::Store) => {
             let request = message.payload().clone();
-            return operations::handle(store, live, repeated, request).await;
+            return operations::handle(store, live, idempotency, request).await;
         }
         None => return Err(ServiceError::UnknownVerb(short(verb)).into()),
     };
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::cache::{CacheLimits, MemoryStore};
 
-    /// No key is computed.
+    /// Computes no keys.
     struct Stored;
 
     impl LiveKeys for Stored {
@@ -198,7 +198,7 @@ mod tests {
     async fn check(store: &ComponentStore, frames: &[Bytes], expected: Result<&str, &str>) {
         let handled = async {
             let message = decode(frames)?;
-            handle(store, &Stored, &Repeated::default(), &message).await
+            handle(store, &Stored, &IdempotencyCache::default(), &message).await
         };
         match (handled.await, expected) {
             (Ok(Handled::Reply(reply)), Ok(expected)) => assert_eq!(reply, expected),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_three_verbs_of_old() {
+    async fn verbs_of_pylm_set_get_and_delete() {
         let store = store();
         check(&store, &ask(Verb::Get, "name", ""), Ok("server")).await;
         check(&store, &ask(Verb::Get, "k", ""), Ok("")).await;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn find_tells_absent_from_empty() {
+    async fn find_distinguishes_absent_keys_from_empty_values() {
         let store = store();
         check(&store, &ask(Verb::Find, "k", ""), Ok("0")).await;
         check(&store, &ask(Verb::Set, "k", ""), Ok("k")).await;
@@ -238,27 +238,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_done_is_refused() {
+    async fn malformed_and_forbidden_requests_are_rejected() {
         let store = store();
+        check(&store, &[], Err("the request has 0 frames, expected one")).await;
         check(
             &store,
-            &[],
-            Err("the request has 0 frames in the place of one"),
+            &["\u{ff}".into()],
+            Err("the request is not a message"),
         )
         .await;
-        check(&store, &["\u{ff}".into()], Err("the request is no message")).await;
         let no_verb = Message::new("get", "k").encode();
-        check(&store, &[no_verb], Err("the request names no verb: `get`")).await;
+        let expected = "the function of the request has no verb: `get`";
+        check(&store, &[no_verb], Err(expected)).await;
         let unknown = Message::new("server.list", "").encode();
         check(
             &store,
             &[unknown],
-            Err("the verb `list` is not one of get, set, delete"),
+            Err("unknown verb `list`, expected get, set or delete"),
         )
         .await;
         let not_utf8 = Message::new("server.get", vec![0xff]).encode();
         check(&store, &[not_utf8], Err("the key is not UTF-8")).await;
-        let own = "the key `name` is the component's own";
+        let own = "the key `name` is reserved for the component";
         check(&store, &ask(Verb::Set, "name", "x"), Err(own)).await;
         check(&store, &ask(Verb::Delete, "name", ""), Err(own)).await;
         let long = "the value has 11 bytes, the limit is 10";
@@ -266,14 +267,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_to_reads_are_not_remembered() {
+    async fn replies_to_reads_are_not_kept() {
         use prost::Message as _;
 
         use crate::message::proto::cache_request::Operation;
         use crate::message::proto::{CacheGet, CacheReply, CacheRequest};
 
         let store = store();
-        let repeated = Repeated::default();
+        let idempotency = IdempotencyCache::default();
         let key = "k".to_owned();
         let get = CacheRequest {
             id: "1".into(),
@@ -289,7 +290,7 @@ mod tests {
         for value in ["first", "second"] {
             store.set("k", value.into(), None).await.unwrap();
             let message = decode(&frames).unwrap();
-            let handled = handle(&store, &Stored, &repeated, &message).await;
+            let handled = handle(&store, &Stored, &idempotency, &message).await;
             let Ok(Handled::Reply(reply)) = handled else {
                 panic!("{handled:?} in the place of a reply");
             };

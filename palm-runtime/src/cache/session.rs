@@ -1,15 +1,14 @@
-//! The keys of a client's session, which no other session can name.
+//! [`Session`]: a namespace for the keys of a client, which no other session can reach.
 
-/// What stands in front of each key of a session: its name and a slash. A name is escaped, so that it has no
-/// slash: then no prefix is the beginning of another one, and a session `x` cannot reach the keys of `xy`, or
-/// of `x/y`.
+/// The prefix of each key of a session: its name and a slash. The name is escaped so that it contains no slash. So no
+/// session prefix is a prefix of another one, and the session `x` cannot reach the keys of `xy` or `x/y`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     prefix: String,
 }
 
 impl Session {
-    /// A client with an empty name has no session: keys are unchanged.
+    /// Creates the session of a client. With an empty name, keys are unchanged.
     pub(super) fn new(name: &str) -> Self {
         let prefix = match name {
             "" => String::new(),
@@ -18,12 +17,12 @@ impl Session {
         Self { prefix }
     }
 
-    /// The key as the service knows it.
+    /// Returns the key with the prefix of the session, as the service knows it.
     pub(super) fn full(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// The key as the session knows it.
+    /// Returns the key without the prefix of the session, as the client knows it.
     pub(super) fn without(&self, key: String) -> String {
         match key.strip_prefix(&self.prefix) {
             Some(rest) if !self.prefix.is_empty() => rest.to_owned(),
@@ -37,19 +36,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_session_names_a_key_of_another_one() {
+    fn no_session_can_reach_keys_of_another_one() {
         let names = ["x", "xy", "x/", "x/y", "x%2Fy", "x%", "%", "/", "mine"];
         for one in names {
             for other in names.iter().filter(|other| **other != one) {
                 let (one, other) = (Session::new(one), Session::new(other));
-                // Whatever the key is, the prefixes differ before either ends.
+                // The prefixes differ before either ends, so the key does not matter.
                 assert!(!one.prefix.starts_with(&other.prefix), "{one:?} {other:?}");
             }
         }
     }
 
     #[test]
-    fn keys_have_the_name_in_front_and_lose_it_again() {
+    fn session_adds_its_prefix_to_keys_and_removes_it_again() {
         let session = Session::new("mine");
         assert_eq!(session.full("k"), "mine/k");
         assert_eq!(session.without("mine/k".to_owned()), "k");

@@ -1,29 +1,28 @@
-//! What a key-value store must do.
+//! [`KeyValue`]: the interface of a key-value store, and the rules that all stores share.
 
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CacheError, Changes, Page, PageLimits, Position};
+use super::{CacheError, ChangeLog, Page, PageLimits, Position};
 
-/// A key-value store that a component can put behind its cache service.
+/// A key-value store for the cache of a component.
 ///
-/// Every method may wait and may fail, so that a store can be a file or a server. Keys and values
-/// are within the component's [`CacheLimits`] when they come here. What one method does to one key
-/// happens at once: no other caller sees it half done, and what a caller was told of is seen by all
-/// that ask later.
+/// All methods are async and fallible, so that a store can be a file or a server. A component calls its store only
+/// with keys and values within its [`CacheLimits`], and never with an empty key or a time to live of zero.
 ///
-/// A time to live counts from when the store carries the request out. Zero is refused
-/// ([`CacheError::ZeroTtl`]), less than a millisecond counts as one, and more than a hundred years as a
-/// hundred. When it is over the key is absent, and the store removes the entry without being asked. A
-/// component checks keys and times to live before it calls its store: an empty key and a time to live of
-/// zero do not reach it.
+/// Operations on a single key have to be linearizable: other callers see an operation either completely or not at
+/// all, and a caller sees the effects of every operation that returned before it started.
+///
+/// A time to live counts from when the store performs the operation. Stores reject zero ([`CacheError::ZeroTtl`]),
+/// and clamp other values to the range from a millisecond to a hundred years. When the time has passed, the key is
+/// absent, and the store removes the entry on its own.
 pub trait KeyValue: Send + Sync + 'static {
-    /// The value of `key`; `None` when there is none. An empty value is a value.
+    /// Returns the value of `key`, or `None` if the key is absent. An empty value is a value.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
 
-    /// Sets `key` to `value`, whether it was there or not, for `ttl` or, without one, for good.
+    /// Sets `key` to `value`. The entry expires after `ttl`, or never if it is `None`.
     fn set(
         &self,
         key: &str,
@@ -31,11 +30,13 @@ pub trait KeyValue: Send + Sync + 'static {
         ttl: Option<Duration>,
     ) -> impl Future<Output = Result<(), CacheError>> + Send;
 
-    /// Removes `key`, and tells whether it was there.
+    /// Removes `key`, and returns whether it existed.
     fn delete(&self, key: &str) -> impl Future<Output = Result<bool, CacheError>> + Send;
 
-    /// Sets `key` to `new` (`None`: removes it) if its value is `expected` (`None`: if it is absent).
-    /// With a new value goes its time to live, as in [`set`](Self::set).
+    /// Sets `key` to `new` if its value is `expected`.
+    ///
+    /// `None` as `expected` stands for an absent key, and `None` as `new` removes the key. `ttl` applies to the new
+    /// value as in [`set`](Self::set).
     fn compare_and_set(
         &self,
         key: &str,
@@ -44,20 +45,21 @@ pub trait KeyValue: Send + Sync + 'static {
         ttl: Option<Duration>,
     ) -> impl Future<Output = Result<Swap, CacheError>> + Send;
 
-    /// Adds to the number that is the value of `key`, as decimal text, and tells the sum. An absent
-    /// key counts as 0; a time to live stays as it is.
+    /// Adds `amount` to the value of `key`, and returns the sum. An absent key counts as 0. The time to live does not
+    /// change.
     ///
-    /// A number is what `i64` prints: other texts, such as `+1` or `01`, are none
+    /// The value is the decimal text that `i64` prints. Other texts, such as `+1` or `01`, are an error
     /// ([`CacheError::NotANumber`]).
     fn add(&self, key: &str, amount: i64) -> impl Future<Output = Result<i64, CacheError>> + Send;
 
-    /// Some of the entries whose keys begin with `prefix`: the first ones, or those that come after
-    /// the page whose [`next`](Page::next) is given. It has as many as `limits` allow, but at least
-    /// one, if there are any. A store in which there may be many keys between two of these may give
-    /// fewer, even none, with a `next`.
+    /// Returns a page of the entries whose keys begin with `prefix`: the first page, or the one after the page whose
+    /// [`next`](Page::next) is `after`.
     ///
-    /// An entry that is there from the first page to the last is in one of them. The order is that of
-    /// the keys' bytes, unless the store says otherwise.
+    /// A page has as many entries as `limits` allow, and at least one if there are any left. A store that has to search
+    /// through other keys may return fewer, even none, together with a `next`.
+    ///
+    /// An entry that exists from the first page to the last is in one of the pages. Pages are in the byte order of the
+    /// keys, unless the store documents another order.
     fn scan(
         &self,
         prefix: &str,
@@ -65,41 +67,40 @@ pub trait KeyValue: Send + Sync + 'static {
         limits: PageLimits,
     ) -> impl Future<Output = Result<Page, CacheError>> + Send;
 
-    /// Removes the keys that begin with `prefix`, and tells how many there were. A key that is set
-    /// meanwhile may stay.
+    /// Removes the keys that begin with `prefix`, and returns their number. A key that is set concurrently may remain.
     fn delete_prefix(&self, prefix: &str) -> impl Future<Output = Result<u64, CacheError>> + Send;
 
-    /// Where the store records its changes: all from now on. A store that cannot tell them returns
-    /// [`CacheError::Unsupported`].
-    fn changes(&self) -> impl Future<Output = Result<Changes, CacheError>> + Send;
+    /// Returns the log in which the store records all changes from now on, or [`CacheError::Unsupported`] if the store
+    /// does not record changes.
+    fn changes(&self) -> impl Future<Output = Result<ChangeLog, CacheError>> + Send;
 }
 
-/// What came of [`compare_and_set`](crate::Cache::compare_and_set).
+/// The result of [`compare_and_set`](crate::Cache::compare_and_set).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "the key may have had another value"]
 pub enum Swap {
-    /// The key had the value that was expected, and has the new one now.
+    /// The key had the expected value, and was changed.
     Done,
-    /// The key had another value, and has it still.
+    /// The key had another value, and was not changed.
     Differs {
-        /// That value; `None` where the key is absent.
+        /// The value of the key, or `None` if it is absent.
         current: Option<Bytes>,
     },
 }
 
 impl Swap {
-    /// Whether the key has the new value.
+    /// Returns whether the key was changed.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)
     }
 }
 
-/// How large what is stored may be.
+/// Limits on the size of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheLimits {
-    /// Longest key. Default: 1 KiB.
+    /// Longest key, in bytes. Default: 1 KiB.
     pub key_bytes: usize,
-    /// Largest value. Default: 128 MiB.
+    /// Largest value, in bytes. Default: 128 MiB.
     pub value_bytes: usize,
 }
 
@@ -126,17 +127,17 @@ impl CacheLimits {
     }
 }
 
-/// A time to live as stores count it, see [`KeyValue`].
+/// Clamps a time to live as [`KeyValue`] describes. Rejects zero.
 pub(super) fn lifetime(ttl: Option<Duration>) -> Result<Option<Duration>, CacheError> {
-    const SHORTEST: Duration = Duration::from_millis(1);
-    const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    const MIN_TTL: Duration = Duration::from_millis(1);
+    const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     match ttl {
         Some(Duration::ZERO) => Err(CacheError::ZeroTtl),
-        ttl => Ok(ttl.map(|ttl| ttl.clamp(SHORTEST, LONGEST))),
+        ttl => Ok(ttl.map(|ttl| ttl.clamp(MIN_TTL, MAX_TTL))),
     }
 }
 
-/// Refuses what no store accepts as a key that is set.
+/// Rejects an empty key, which no store can set.
 pub(super) fn refuse_empty(key: &str) -> Result<(), CacheError> {
     match key {
         "" => Err(CacheError::EmptyKey),
@@ -144,7 +145,7 @@ pub(super) fn refuse_empty(key: &str) -> Result<(), CacheError> {
     }
 }
 
-/// The sum that [`KeyValue::add`] makes of a value.
+/// Returns the sum for [`KeyValue::add`].
 pub(super) fn sum(key: &str, value: Option<&[u8]>, amount: i64) -> Result<i64, CacheError> {
     let number = match value {
         Some(value) => number(value).ok_or_else(|| CacheError::NotANumber {
@@ -162,7 +163,7 @@ pub(super) fn sum(key: &str, value: Option<&[u8]>, amount: i64) -> Result<i64, C
 fn number(value: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(value).ok()?;
     let number: i64 = text.parse().ok()?;
-    // One text for each number: what Redis takes.
+    // Only the canonical text of a number is accepted, as by Redis.
     (number.to_string() == text).then_some(number)
 }
 
@@ -179,11 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_number_is() {
+    fn sum_accepts_only_canonical_decimal_text_within_64_bits() {
         check(None, 3, Ok(3));
         check(Some("0"), -3, Ok(-3));
         check(Some("-9223372036854775808"), 0, Ok(i64::MIN));
-        let none = "the value of `k` is no whole number";
+        let not_an_integer = "the value of `k` is not an integer";
         for text in [
             "",
             "+1",
@@ -194,9 +195,9 @@ mod tests {
             "9223372036854775808",
             "one",
         ] {
-            check(Some(text), 1, Err(none));
+            check(Some(text), 1, Err(not_an_integer));
         }
-        let overflow = "the sum is no 64-bit number: `k`";
+        let overflow = "the sum does not fit into 64 bits, the value of `k` is unchanged";
         check(Some("9223372036854775807"), 1, Err(overflow));
         check(Some("-2"), i64::MIN, Err(overflow));
     }

@@ -9,43 +9,42 @@ use futures_core::stream::BoxStream;
 
 use super::{CacheError, Change, Entry};
 
-/// The entries that [`Cache::scan`](crate::Cache::scan) finds, page by page: a page is asked for when
-/// the one before has been taken.
-#[must_use = "a scan asks for nothing unless it is polled"]
+/// A stream of the entries that [`Cache::scan`](crate::Cache::scan) finds. A page is requested when the entries of the
+/// previous one have been consumed.
+#[must_use = "a scan sends no request unless it is polled"]
 pub struct Scan(pub(super) BoxStream<'static, Result<Entry, CacheError>>);
 
-/// The changes that [`Cache::watch`](crate::Cache::watch) tells.
+/// A stream of the changes that [`Cache::watch`](crate::Cache::watch) reports.
 ///
-/// It does not end. After an error it goes on where it was, as soon as it is polled again.
-#[must_use = "a watch tells nothing unless it is polled"]
+/// The stream never ends. Polling it after an error continues where it was.
+#[must_use = "a watch reports changes only if it is polled"]
 pub struct Watch(pub(super) BoxStream<'static, Result<Change, CacheError>>);
 
 impl Scan {
-    /// Receives the next entry; `None` after the last one.
+    /// Receives the next entry, or `None` after the last one.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the store cannot do it, or the cache service does not answer.
+    /// Returns [`CacheError`] if the store does not support scans or fails, or if the cache service does not answer.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: no entry is lost if the future is dropped.
+    /// Cancel safe. If the future is dropped, no entry is lost.
     pub async fn next(&mut self) -> Option<Result<Entry, CacheError>> {
         poll_fn(|context| self.0.as_mut().poll_next(context)).await
     }
 }
 
 impl Watch {
-    /// Receives the next change. It never returns `None`. A watcher that has missed changes receives
-    /// [`Change::Lagged`].
+    /// Receives the next change. Never returns `None`. A watcher that has missed changes receives [`Change::Lagged`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service does not answer. The next call goes on with the watch.
+    /// Returns [`CacheError`] if the cache service does not answer. The next call continues the watch.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: no change is lost if the future is dropped.
+    /// Cancel safe. If the future is dropped, no change is lost.
     pub async fn next(&mut self) -> Option<Result<Change, CacheError>> {
         poll_fn(|context| self.0.as_mut().poll_next(context)).await
     }

@@ -1,4 +1,4 @@
-//! What the verb `store` says: requests, and errors that arrive as they were.
+//! Encoding of the verb `store`: replies, changes, and errors, which a client receives as the service had them.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::message::proto::{
     CacheFound, CachePage, CacheReply,
 };
 
-use super::changes::Cursor;
+use super::change_log::ChangeCursor;
 
-/// A reply as bytes. None is empty: that is what a service of old answers.
+/// Encodes a reply. It is never empty, because an empty reply comes from a service that does not know the verb.
 pub(super) fn encode(outcome: Outcome) -> Bytes {
     let outcome = Some(outcome);
     CacheReply { outcome }.encode_to_vec().into()
@@ -27,7 +27,7 @@ pub(super) fn ttl(ms: u64) -> Option<Duration> {
     (ms > 0).then(|| Duration::from_millis(ms))
 }
 
-/// A time to live in milliseconds, none of it lost.
+/// Converts a time to live to milliseconds, rounded up.
 pub(super) fn ttl_ms(ttl: Option<Duration>) -> u64 {
     ttl.map_or(0, |ttl| {
         let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
@@ -36,7 +36,7 @@ pub(super) fn ttl_ms(ttl: Option<Duration>) -> u64 {
     })
 }
 
-/// What an operation is called in errors.
+/// Returns the name of an operation for errors.
 pub(super) fn describe(operation: &Operation) -> &'static str {
     match operation {
         Operation::Get(_) => "get",
@@ -83,17 +83,17 @@ pub(super) fn read_page(page: CachePage) -> Page {
     }
 }
 
-pub(super) fn cursor(cursor: Cursor) -> CacheCursor {
-    let Cursor { record, number } = cursor;
+pub(super) fn cursor(cursor: ChangeCursor) -> CacheCursor {
+    let ChangeCursor { record, number } = cursor;
     CacheCursor { record, number }
 }
 
-pub(super) fn read_cursor(cursor: CacheCursor) -> Cursor {
+pub(super) fn read_cursor(cursor: CacheCursor) -> ChangeCursor {
     let CacheCursor { record, number } = cursor;
-    Cursor { record, number }
+    ChangeCursor { record, number }
 }
 
-pub(super) fn changes(changes: Vec<Change>, next: Cursor, crowded: bool) -> Outcome {
+pub(super) fn changes(changes: Vec<Change>, next: ChangeCursor, crowded: bool) -> Outcome {
     let mut told = CacheChanges {
         next: Some(cursor(next)),
         crowded,
@@ -120,7 +120,7 @@ pub(super) fn read_change(change: CacheChange) -> Change {
     }
 }
 
-/// That the request cannot be read.
+/// Returns the outcome for a malformed request.
 pub(super) fn malformed(why: impl Into<String>) -> Outcome {
     failed(Kind::Malformed, why.into(), 0, 0)
 }
@@ -143,7 +143,7 @@ pub(super) fn failure(error: &CacheError) -> Outcome {
         CacheError::Unsupported { .. } => (Kind::Unsupported, 0, 0),
         _ => (Kind::Store, 0, 0),
     };
-    // What the store reports; that it is the store's, the kind says.
+    // The kind says that the store failed, so the message has only the cause.
     let message = match error {
         CacheError::Store(source) => chain(&**source),
         error => chain(error),
@@ -160,7 +160,7 @@ fn failed(kind: Kind, message: String, len: u64, limit: u64) -> Outcome {
     })
 }
 
-/// The error that a failure stands for. `key` is what the request was about, as the caller names it.
+/// Converts a failure to the error of the service. `key` is the key of the request, as the caller knows it.
 pub(super) fn read_failure(failure: CacheFailure, key: &str, operation: &Operation) -> CacheError {
     let kind = failure.kind();
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
@@ -178,7 +178,7 @@ pub(super) fn read_failure(failure: CacheFailure, key: &str, operation: &Operati
             limit,
         },
         Kind::EmptyKey => CacheError::EmptyKey,
-        // Of a scan, only the text names the key.
+        // For a scan, only the message names the damaged key.
         Kind::Damaged if !matches!(operation, Operation::Scan(_)) => CacheError::Damaged { key },
         Kind::Full => CacheError::Full { limit },
         Kind::Reserved => CacheError::Reserved { key },
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_arrive_as_they_were() {
+    fn errors_survive_encoding() {
         for what in ["key", "value"] {
             let (len, limit) = (20, 10);
             check(CacheError::TooLarge { what, len, limit });
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn no_reply_is_empty_and_no_time_is_lost() {
+    fn replies_are_never_empty_and_times_are_rounded_up() {
         for outcome in [
             done(),
             found(None),

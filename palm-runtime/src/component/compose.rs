@@ -356,7 +356,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let (tasks, results) = to_master(&directory, sockets, options);
 
         let request = directory.request().clone();
-        let cache = Cache::there(request, "_", &id, CACHE_TIMEOUT, "");
+        let cache = Cache::remote(request, "_", &id, CACHE_TIMEOUT, "");
         let executor = Executor::new(State::new(self.component))
             .concurrency(self.concurrency)
             .order(Order::AsDone)

@@ -507,7 +507,7 @@ impl ServerTemplate {
         let cache = self.context_cache.take();
         let context = Arc::new(ComponentContext {
             name: self.name.clone(),
-            cache: cache.unwrap_or_else(|| Cache::here(store.clone())),
+            cache: cache.unwrap_or_else(|| Cache::local(store.clone())),
         });
 
         let shared = Arc::new(ComponentState::new(self.settings.link.clone()));

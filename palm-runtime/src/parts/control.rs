@@ -18,7 +18,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::MissedTickBehavior;
 
 use crate::budget::{Budget, Reservation};
-use crate::cache::service::{self, Handled, LiveKeys, Poll, Refusal, Repeated, ServiceError};
+use crate::cache::service::{
+    self, Handled, IdempotencyCache, LiveKeys, Poll, Refusal, ServiceError,
+};
 use crate::cache::{CacheError, ComponentStore};
 use crate::component_state::ComponentState;
 use crate::discovery::{ControlVerb, IntoAddress, ParsedAddress, RegistrationError, descriptor};
@@ -142,7 +144,7 @@ impl Bypass for CacheService {
         let (store, counters) = (&*store, &*counters);
         let shared = &*shared;
         let links = &shared.links;
-        let repeated = &Repeated::default();
+        let idempotency = &IdempotencyCache::default();
         let requests = Budget::new(MAX_REQUEST_BYTES);
         let replies = &ReplySender {
             budget: Budget::new(MAX_REPLY_BYTES),
@@ -241,7 +243,7 @@ impl Bypass for CacheService {
                 let mut request = request;
                 let frames = std::mem::take(&mut request.frames);
                 counters.count(1, frames.iter().map(Bytes::len).sum());
-                let handled = handle(store, shared, repeated, &frames);
+                let handled = handle(store, shared, idempotency, &frames);
                 let handled = catch_panic(handled, |panic| {
                     Err(Refusal::from(ServiceError::Panicked(panic)))
                 });
@@ -302,12 +304,12 @@ enum ControlError {
 async fn handle(
     store: &ComponentStore,
     state: &ComponentState,
-    repeated: &Repeated,
+    idempotency: &IdempotencyCache,
     frames: &[Bytes],
 ) -> Result<Handled, Refusal> {
     let message = service::decode(frames)?;
     let Some(verb) = ControlVerb::parse(service::verb(&message)?) else {
-        return service::handle(store, state, repeated, &message).await;
+        return service::handle(store, state, idempotency, &message).await;
     };
     let outcome = match verb {
         ControlVerb::Cancel => cancel(state, message.payload()),

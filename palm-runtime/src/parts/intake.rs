@@ -811,7 +811,7 @@ mod tests {
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
         let context = ComponentContext {
             name: "a".to_owned(),
-            cache: Cache::here(Arc::new(store)),
+            cache: Cache::local(Arc::new(store)),
         };
         let receive_loop = ReceiveLoop::new(
             NoHooks,

@@ -45,7 +45,7 @@ impl<C: Callable> Direct<C> {
         let store = Arc::new(store);
         let context = ComponentContext {
             name: C::NAME.to_owned(),
-            cache: Cache::here(store.clone()),
+            cache: Cache::local(store.clone()),
         };
         Self {
             state: State::new(component),

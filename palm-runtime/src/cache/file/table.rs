@@ -1,11 +1,12 @@
-//! What the file holds, and how one request reads or changes it.
+//! The tables of the cache file, and how a request reads or changes them.
 //!
-//! `entries` has, by key, when it ends (milliseconds since 1970, 0: never, in eight bytes), a checksum
-//! (XXH3, eight bytes) of the key, the end and the value, and the value; `ends` the keys that end, by when;
-//! `about` the format and how many bytes there are.
+//! - `entries` maps a key to its expiry (milliseconds since 1970, 0: never, in eight bytes), a checksum (XXH3, eight
+//!   bytes) of the key, the expiry and the value, and the value.
+//! - `ends` is an index of the keys with an expiry, by expiry.
+//! - `about` has the format of the file and the number of bytes of all entries.
 //!
-//! The engine's own checksums are verified only when it repairs the file after a crash, so every read here
-//! verifies the checksum of the entry.
+//! The engine verifies its own checksums only when it repairs the file after a crash, so every read here verifies the
+//! checksum of the entry.
 
 use std::ops::Bound;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,25 +19,25 @@ use redb::{
 };
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::cache::page::Filling;
+use crate::cache::page::PageBuilder;
 use crate::cache::{CacheError, Page, PageLimits};
 
-/// The format of the file. Another number: another version of palm reads it.
+/// The format of the file.
 pub(super) const FORMAT: u64 = 2;
 
 const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
 const ENDS: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ends");
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
-/// What an entry costs besides its key and value, so that many empty ones are bounded too.
-const ENTRY_BYTES: u64 = 64;
+/// Bytes of an entry besides its key and value. It bounds the number of empty entries.
+const ENTRY_OVERHEAD: u64 = 64;
 
-/// How many keys are removed in one request.
-const BATCH: usize = 1000;
+/// Number of keys that one request removes.
+const MAX_BATCH: usize = 1000;
 
-/// Why a request is not carried out.
+/// Why a write request failed.
 pub(super) enum WriteError {
-    /// It asks for what cannot be; the others of its commit do not notice.
+    /// The request is rejected. Other requests of its commit are not affected.
     Refused(CacheError),
     /// The file failed, and with it the commit.
     Failed(redb::Error),
@@ -60,9 +61,9 @@ impl From<redb::StorageError> for WriteError {
     }
 }
 
-/// Why a request cannot be answered from the file.
+/// Why a read request failed.
 pub(super) enum ReadError {
-    /// The value of this key is not what was stored.
+    /// The value of this key does not match its checksum.
     Damaged(String),
     /// The file failed.
     Failed(redb::Error),
@@ -101,29 +102,31 @@ pub(super) fn now_ms() -> u64 {
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What is in a file that redb can open.
-pub(super) enum Found {
-    /// A cache of this format, new or old.
-    Format(u64),
-    /// Tables of another program; one of them is called so.
-    Others(String),
+/// The content of a redb file.
+pub(super) enum FileContent {
+    /// A cache in this format.
+    Cache(u64),
+    /// Tables of another program, with the name of one.
+    Foreign(String),
 }
 
-/// Makes the tables of a new file, and reads the format of an old one. A file of another program is left as
-/// it is.
-pub(super) fn prepare(database: &Database) -> Result<Found, redb::Error> {
+/// Creates the tables of a new file, or returns the format of an existing one. Does not change a file of another
+/// program.
+pub(super) fn prepare(database: &Database) -> Result<FileContent, redb::Error> {
     let read = database.begin_read()?;
     match read.open_table(ABOUT) {
         Ok(about) => {
             let format = about.get("format")?;
-            return Ok(Found::Format(format.map_or(0, |format| format.value())));
+            return Ok(FileContent::Cache(
+                format.map_or(0, |format| format.value()),
+            ));
         }
         Err(TableError::TableDoesNotExist(_)) => {
             if let Some(table) = read.list_tables()?.next() {
-                return Ok(Found::Others(table.name().to_owned()));
+                return Ok(FileContent::Foreign(table.name().to_owned()));
             }
         }
-        Err(TableError::TableTypeMismatch { table, .. }) => return Ok(Found::Others(table)),
+        Err(TableError::TableTypeMismatch { table, .. }) => return Ok(FileContent::Foreign(table)),
         Err(error) => return Err(error.into()),
     }
     drop(read);
@@ -136,10 +139,10 @@ pub(super) fn prepare(database: &Database) -> Result<Found, redb::Error> {
         about.insert("bytes", 0)?;
     }
     write.commit()?;
-    Ok(Found::Format(FORMAT))
+    Ok(FileContent::Cache(FORMAT))
 }
 
-/// How many bytes an entry has in front of its value: when it ends, and the checksum.
+/// Bytes that precede the value of an entry: the expiry and the checksum.
 const HEAD_BYTES: usize = 16;
 
 fn checksum(key: &str, end: u64, value: &[u8]) -> u64 {
@@ -151,8 +154,7 @@ fn checksum(key: &str, end: u64, value: &[u8]) -> u64 {
     hash.digest()
 }
 
-/// When an entry ends, and its value, whether they are damaged or not: for entries that are overwritten or
-/// removed.
+/// Splits an entry into its expiry and value, without verifying them. For entries that are overwritten or removed.
 fn split(stored: &[u8]) -> (Option<u64>, &[u8]) {
     let Some((head, value)) = stored.split_at_checked(HEAD_BYTES) else {
         return (None, &[]);
@@ -161,7 +163,7 @@ fn split(stored: &[u8]) -> (Option<u64>, &[u8]) {
     (Some(end).filter(|end| *end > 0), value)
 }
 
-/// When an entry ends, and its value.
+/// Splits an entry into its expiry and value, and verifies its checksum.
 fn verify<'a>(key: &str, stored: &'a [u8]) -> Result<(Option<u64>, &'a [u8]), ReadError> {
     let (end, value) = split(stored);
     let sum = stored.get(HEAD_BYTES - 8..HEAD_BYTES);
@@ -172,12 +174,12 @@ fn verify<'a>(key: &str, stored: &'a [u8]) -> Result<(Option<u64>, &'a [u8]), Re
     }
 }
 
-fn lives(end: Option<u64>, now: u64) -> bool {
+fn is_live(end: Option<u64>, now: u64) -> bool {
     end.is_none_or(|end| end > now)
 }
 
 fn weight(key: &str, value: &[u8]) -> u64 {
-    (key.len() + value.len()) as u64 + ENTRY_BYTES
+    (key.len() + value.len()) as u64 + ENTRY_OVERHEAD
 }
 
 pub(super) fn get(read: &ReadTransaction, key: &str) -> Result<Option<Bytes>, ReadError> {
@@ -186,7 +188,7 @@ pub(super) fn get(read: &ReadTransaction, key: &str) -> Result<Option<Bytes>, Re
         return Ok(None);
     };
     let (end, value) = verify(key, stored.value())?;
-    Ok(lives(end, now_ms()).then(|| Bytes::copy_from_slice(value)))
+    Ok(is_live(end, now_ms()).then(|| Bytes::copy_from_slice(value)))
 }
 
 pub(super) fn scan(
@@ -196,10 +198,10 @@ pub(super) fn scan(
     limits: PageLimits,
 ) -> Result<Page, ReadError> {
     let entries = read.open_table(ENTRIES)?;
-    let mut page = Filling::new(limits);
-    fill(&entries, prefix, after, |key, stored| {
+    let mut page = PageBuilder::new(limits);
+    visit_entries(&entries, prefix, after, |key, stored| {
         let (end, value) = verify(key, stored)?;
-        if lives(end, now_ms()) {
+        if is_live(end, now_ms()) {
             page.push(key, Bytes::copy_from_slice(value));
         }
         Ok(page.is_full())
@@ -207,8 +209,8 @@ pub(super) fn scan(
     Ok(page.in_order())
 }
 
-/// Visits the entries behind `after`, until told that it is enough.
-fn fill(
+/// Visits the entries with `prefix` after `after`, until `visit` returns `true`.
+fn visit_entries(
     entries: &impl ReadableTable<&'static str, &'static [u8]>,
     prefix: &str,
     after: Option<&str>,
@@ -227,22 +229,22 @@ fn fill(
     Ok(())
 }
 
-/// A key and its new value, or none.
+/// A key and its new value, or `None` if it was removed.
 pub(super) type Changed = (ByteString, Option<Bytes>);
 
-/// The tables in a commit that is being made.
-pub(super) struct Table<'a> {
+/// The open tables of a write transaction.
+pub(super) struct CacheTables<'a> {
     entries: redb::Table<'a, &'static str, &'static [u8]>,
     ends: redb::Table<'a, (u64, &'static str), ()>,
     about: redb::Table<'a, &'static str, u64>,
     bytes: u64,
     limit_bytes: u64,
     now: u64,
-    /// What watchers are told when the commit is done.
+    /// Changes to record for watchers after the commit.
     changed: Vec<Changed>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> CacheTables<'a> {
     pub(super) fn open(write: &'a WriteTransaction, limit_bytes: u64) -> Result<Self, redb::Error> {
         let about = write.open_table(ABOUT)?;
         let bytes = about.get("bytes")?.map_or(0, |bytes| bytes.value());
@@ -257,7 +259,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// What has changed, and when the next key ends.
+    /// Returns the changes of the transaction, and the earliest expiry.
     pub(super) fn finish(mut self) -> Result<(Vec<Changed>, Option<u64>), redb::Error> {
         if !self.changed.is_empty() {
             self.about.insert("bytes", self.bytes)?;
@@ -266,13 +268,13 @@ impl<'a> Table<'a> {
         Ok((self.changed, next))
     }
 
-    /// The value of a key, and when it ends.
+    /// Returns the value and expiry of a key.
     pub(super) fn get(&self, key: &str) -> Result<Option<(Bytes, Option<u64>)>, ReadError> {
         let Some(stored) = self.entries.get(key)? else {
             return Ok(None);
         };
         let (end, value) = verify(key, stored.value())?;
-        Ok(lives(end, self.now).then(|| (Bytes::copy_from_slice(value), end)))
+        Ok(is_live(end, self.now).then(|| (Bytes::copy_from_slice(value), end)))
     }
 
     pub(super) fn set(
@@ -318,7 +320,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Removes the key, and tells whether it was there.
+    /// Removes the key, and returns whether it existed.
     pub(super) fn remove(&mut self, key: &str) -> Result<bool, redb::Error> {
         let (end, freed) = match self.entries.remove(key)? {
             Some(stored) => {
@@ -332,31 +334,35 @@ impl<'a> Table<'a> {
             self.ends.remove((end, key))?;
         }
         self.changed.push((key.into(), None));
-        Ok(lives(end, self.now))
+        Ok(is_live(end, self.now))
     }
 
-    /// Removes some of the keys behind `after`; how many, and the last of them, if there may be more.
-    pub(super) fn remove_some(
+    /// Removes up to [`MAX_BATCH`] of the keys after `after`. Returns their number, and the last one if there may be more.
+    pub(super) fn remove_batch(
         &mut self,
         prefix: &str,
         after: Option<&str>,
     ) -> Result<(u64, Option<String>), ReadError> {
         let mut keys = Vec::new();
-        fill(&self.entries, prefix, after, |key, _| {
+        visit_entries(&self.entries, prefix, after, |key, _| {
             keys.push(key.to_owned());
-            Ok(keys.len() >= BATCH)
+            Ok(keys.len() >= MAX_BATCH)
         })?;
         let mut removed = 0;
         for key in &keys {
             removed += u64::from(self.remove(key)?);
         }
-        let next = if keys.len() < BATCH { None } else { keys.pop() };
+        let next = if keys.len() < MAX_BATCH {
+            None
+        } else {
+            keys.pop()
+        };
         Ok((removed, next))
     }
 
-    /// Removes keys that have ended, as many as one request may.
-    pub(super) fn remove_ended(&mut self) -> Result<(), redb::Error> {
-        for _ in 0..BATCH {
+    /// Removes expired keys, up to [`MAX_BATCH`].
+    pub(super) fn remove_expired(&mut self) -> Result<(), redb::Error> {
+        for _ in 0..MAX_BATCH {
             let key = match self.ends.first()? {
                 Some((end, _)) if end.value().0 <= self.now => end.value().1.to_owned(),
                 _ => break,

@@ -1,8 +1,9 @@
-//! The thread that changes the file: one commit, and one sync of the disk, for all requests in the queue.
+//! The thread that writes the file, by group commit: one transaction, and one sync of the disk, for all queued requests.
 //!
-//! A commit that fails fails for all of its requests, and the file is opened again, so that it can be read
-//! meanwhile. The next requests try again, after a pause: opening repairs the file, which takes long if it is
-//! large. On a full disk deletions are tried on their own, since they may succeed while nothing can be set.
+//! A failed commit fails all of its requests, and the file is opened again, so that it can be read. Opening repairs the
+//! file, which takes long if it is large, so the next attempt to write is made after a delay in proportion to that
+//! time. Until it succeeds, requests that only free space are committed separately from those that set something: on a
+//! full disk, deletions may succeed while writes fail.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,58 +11,59 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::slot::{Action, Broken, FileFailure, Slot, uncaught};
-use super::table::{Changed, Table, WriteError, now_ms};
-use crate::cache::{CacheError, Changes};
+use super::database::{DatabaseSlot, EngineError, FileAction, FileFailure, catch_engine_panic};
+use super::table::{CacheTables, Changed, WriteError, now_ms};
+use crate::cache::{CacheError, ChangeLog};
 
-/// Requests that wait for the writer; further ones wait with their callers. Also the most that one
-/// commit has.
-const QUEUE: usize = 1024;
+/// Number of queued requests, after which callers wait, and of requests in a commit.
+const QUEUE_LEN: usize = 1024;
 
-/// Longest time until the clock is looked at again, since it may have been set.
-const CLOCK: Duration = Duration::from_secs(60);
+/// Interval at which the system's clock is read again for expiries, because it may have been set.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long the file is not written after a commit failed: this many times as long as it took to open it
-/// again, so that a tenth of the time at most goes into that.
-const PAUSE: u32 = 10;
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The delay after a failed commit, as a multiple of the time to open the file again. So at most a tenth of the time is
+/// spent on opening.
+const RETRY_DELAY_FACTOR: u32 = 10;
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// A request.
-struct Job {
-    /// Whether it only removes, or changes nothing.
+/// A queued request.
+struct WriteRequest {
+    /// Whether the request sets nothing.
     frees: bool,
     carry_out: CarryOut,
 }
 
-/// Carries out a request in a commit, or refuses it. It tells what the file could not do, and otherwise
-/// answers later, with what came of the commit.
-type CarryOut =
-    Box<dyn FnOnce(Result<&mut Table<'_>, FileFailure>) -> (Result<(), Broken>, Answer) + Send>;
+/// Performs a request in a transaction, or rejects it if there is none. Returns the failure of the file, if any, and a
+/// closure that answers the request with the outcome of the commit.
+type CarryOut = Box<
+    dyn FnOnce(Result<&mut CacheTables<'_>, FileFailure>) -> (Result<(), EngineError>, Answer)
+        + Send,
+>;
 type Answer = Box<dyn FnOnce(Result<(), FileFailure>) + Send>;
 
-/// The writer's end that requests go to. Dropping it finishes what is queued, and waits for that: then
-/// the file is closed, and may be opened again.
-pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+/// The queue of requests to the thread. Dropping it waits until the queued requests are committed and the file is
+/// closed.
+pub(super) struct FileWriter {
+    requests: Option<mpsc::Sender<WriteRequest>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Writer {
+impl FileWriter {
     pub(super) fn start(
-        slot: Arc<Slot>,
-        changes: Changes,
+        slot: Arc<DatabaseSlot>,
+        changes: ChangeLog,
         limit_bytes: u64,
     ) -> std::io::Result<Self> {
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let commits = Commits {
+        let (requests, queue) = mpsc::channel(QUEUE_LEN);
+        let commits = GroupCommit {
             slot,
             changes,
             limit_bytes,
             failed: None,
-            paused: [None; 2],
+            retry_after: [None; 2],
         };
-        // It waits for requests and for keys that end, hence a runtime; there is nothing else on it
-        // that the file could keep from running.
+        // The thread waits for requests and for expiries, so it has a runtime of its own. Nothing else runs on it, so
+        // file operations may block.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
@@ -69,21 +71,21 @@ impl Writer {
             .name("palm-cache".to_owned())
             .spawn(move || runtime.block_on(commits.run(queue)))?;
         Ok(Self {
-            jobs: Some(jobs),
+            requests: Some(requests),
             thread: Some(thread),
         })
     }
 
-    /// What comes of `write`, when it is on the disk; `frees` if it only removes. Dropping the future before
-    /// that leaves open whether it is carried out.
+    /// Performs `write`, and returns its result once it is on the disk. `frees` says that it sets nothing. If the future
+    /// is dropped, the request may be performed or not.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         frees: bool,
-        write: impl FnOnce(&mut Table<'_>) -> Result<T, WriteError> + Send + 'static,
+        write: impl FnOnce(&mut CacheTables<'_>) -> Result<T, WriteError> + Send + 'static,
     ) -> Result<T, CacheError> {
         let (answer, answered) = oneshot::channel();
         let carry_out: CarryOut = Box::new(move |table| {
-            let (written, value) = match table.map(|table| uncaught(|| write(table))) {
+            let (written, value) = match table.map(|table| catch_engine_panic(|| write(table))) {
                 Ok(Ok(Ok(value))) => (Ok(()), Ok(Some(value))),
                 Ok(Ok(Err(WriteError::Refused(error)))) => (Ok(()), Err(error)),
                 Ok(Ok(Err(WriteError::Failed(error)))) => (Err(error.into()), Ok(None)),
@@ -93,67 +95,70 @@ impl Writer {
             let finish = move |committed: Result<(), FileFailure>| {
                 let value = match (committed, value) {
                     (Ok(()), Ok(Some(value))) => Ok(value),
-                    // A request that failed fails its commit.
+                    // Unreachable: a failed request fails its commit.
                     (Ok(()), Ok(None)) => Err(gone()),
                     (Err(failure), Ok(_)) => Err(failure.into()),
                     (_, Err(refused)) => Err(refused),
                 };
-                // Whoever asked may have given up.
+                // The caller may have dropped its future.
                 let _ = answer.send(value);
             };
             (written, Box::new(finish))
         });
-        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        let job = Job { frees, carry_out };
-        jobs.send(job).await.map_err(|_| gone())?;
+        let requests = self.requests.as_ref().ok_or_else(gone)?;
+        let request = WriteRequest { frees, carry_out };
+        requests.send(request).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
 
-/// The thread has panicked: a bug in palm.
+/// The error if the thread has panicked, which is a bug in palm.
 fn gone() -> CacheError {
-    CacheError::Store("the thread that writes the cache file has ended".into())
+    CacheError::Store("the thread that writes the cache file has panicked".into())
 }
 
-impl Drop for Writer {
+impl Drop for FileWriter {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // It says itself why it panicked.
+            // The panic hook has reported a panic.
             let _ = thread.join();
         }
     }
 }
 
-struct Commits {
-    slot: Arc<Slot>,
-    changes: Changes,
+struct GroupCommit {
+    slot: Arc<DatabaseSlot>,
+    changes: ChangeLog,
     limit_bytes: u64,
-    /// Why the last commit failed, until one succeeds that sets something.
+    /// The cause of the last failure, until a commit of requests that set something succeeds.
     failed: Option<FileFailure>,
-    /// Until when requests are refused, those that set something and those that free.
-    paused: [Option<Instant>; 2],
+    /// The end of the retry delay, for requests that set something and for those that free.
+    retry_after: [Option<Instant>; 2],
 }
 
-impl Commits {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut jobs = Vec::with_capacity(QUEUE);
-        // To begin with, what ended while nobody had the file open.
+impl GroupCommit {
+    async fn run(mut self, mut queue: mpsc::Receiver<WriteRequest>) {
+        let mut requests = Vec::with_capacity(QUEUE_LEN);
+        // Starts with the entries that expired while the file was closed.
         let mut next_end = Some(0_u64);
         loop {
             let wait = next_end.map(|end| Duration::from_millis(end.saturating_sub(now_ms())));
-            let received = queue.recv_many(&mut jobs, QUEUE);
-            match tokio::time::timeout(wait.unwrap_or(CLOCK).min(CLOCK), received).await {
+            let received = queue.recv_many(&mut requests, QUEUE_LEN);
+            match tokio::time::timeout(wait.unwrap_or(CLOCK_INTERVAL).min(CLOCK_INTERVAL), received)
+                .await
+            {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(_) if next_end.is_none_or(|end| end > now_ms()) => continue,
                 Err(_) => {}
             }
-            // What ends is tried again with the next request after a failure.
+            // After a failure, expired entries are removed with the next request.
             next_end = match self.failed {
-                None => self.attempt(jobs.drain(..), false),
+                None => self.attempt(requests.drain(..), false),
                 Some(_) => {
-                    let (frees, sets): (Vec<_>, Vec<_>) = jobs.drain(..).partition(|it| it.frees);
+                    let (frees, sets): (Vec<_>, Vec<_>) =
+                        requests.drain(..).partition(|it| it.frees);
                     let next_end = self.attempt_if_due(frees, true);
                     self.attempt_if_due(sets, false).or(next_end)
                 }
@@ -161,35 +166,39 @@ impl Commits {
         }
     }
 
-    fn attempt_if_due(&mut self, jobs: Vec<Job>, frees: bool) -> Option<u64> {
-        if jobs.is_empty() {
+    fn attempt_if_due(&mut self, requests: Vec<WriteRequest>, frees: bool) -> Option<u64> {
+        if requests.is_empty() {
             return None;
         }
-        match (&self.failed, self.paused[usize::from(frees)]) {
+        match (&self.failed, self.retry_after[usize::from(frees)]) {
             (Some(failure), Some(until)) if Instant::now() < until => {
-                refuse(jobs, failure);
+                refuse(requests, failure);
                 None
             }
-            _ => self.attempt(jobs.into_iter(), frees),
+            _ => self.attempt(requests.into_iter(), frees),
         }
     }
 
-    /// Commits some requests, and answers them; when the next key ends. `frees` if all of them only remove.
-    fn attempt(&mut self, jobs: impl Iterator<Item = Job>, frees: bool) -> Option<u64> {
-        let mut jobs = jobs;
+    /// GroupCommit requests and answers them. Returns the earliest expiry. `frees` says that none of them sets anything.
+    fn attempt(
+        &mut self,
+        requests: impl Iterator<Item = WriteRequest>,
+        frees: bool,
+    ) -> Option<u64> {
+        let mut requests = requests;
         let mut answers = Vec::new();
-        let mut committed = self.commit(&mut jobs, &mut answers);
+        let mut committed = self.commit(&mut requests, &mut answers);
         let unusable = matches!(
             committed,
-            Err(Broken::Closed | Broken::File(redb::Error::PreviousIo))
+            Err(EngineError::Closed | EngineError::File(redb::Error::PreviousIo))
         );
         if unusable && answers.is_empty() {
-            // A read failed, or the file could not be opened again. No request has been touched.
+            // A read failed before, or the file could not be opened again. No request was performed yet.
             committed = match self.slot.reopen() {
-                Ok(()) => self.commit(&mut jobs, &mut answers),
+                Ok(()) => self.commit(&mut requests, &mut answers),
                 Err(failure) => {
-                    self.pause(frees, Duration::ZERO);
-                    refuse(jobs, &failure);
+                    self.start_retry_delay(frees, Duration::ZERO);
+                    refuse(requests, &failure);
                     self.failed = Some(failure);
                     return None;
                 }
@@ -207,43 +216,43 @@ impl Commits {
                 next_end
             }
             Err(broken) => {
-                let failure = self.slot.failure(Action::Write, broken);
+                let failure = self.slot.failure(FileAction::Write, broken);
                 let begin = Instant::now();
-                // It is tried again with the next request.
+                // If this fails, the next request tries again.
                 let reopened = self.slot.reopen();
                 if let Err(failure) = reopened {
                     tracing::debug!("{}", crate::failure::chain(&failure));
                 }
-                self.pause(frees, begin.elapsed());
+                self.start_retry_delay(frees, begin.elapsed());
                 for answer in answers {
                     answer(Err(failure.clone()));
                 }
-                refuse(jobs, &failure);
+                refuse(requests, &failure);
                 self.failed = Some(failure);
                 None
             }
         }
     }
 
-    /// Writes nothing for a while after it took `reopening` to open the file again.
-    fn pause(&mut self, frees: bool, reopening: Duration) {
-        let until = Instant::now() + (PAUSE * reopening).min(LONGEST_PAUSE);
-        self.paused[usize::from(frees)] = Some(until);
+    /// Starts the retry delay after a failure. `reopening` is the time that it took to open the file again.
+    fn start_retry_delay(&mut self, frees: bool, reopening: Duration) {
+        let until = Instant::now() + (RETRY_DELAY_FACTOR * reopening).min(MAX_RETRY_DELAY);
+        self.retry_after[usize::from(frees)] = Some(until);
     }
 
-    /// Carries out requests and puts what came of them on the disk; tells what has changed, and when the next
-    /// key ends. After an error none of them is in the file, and `jobs` has those that were not reached.
+    /// Performs requests in one transaction and commits it. Returns the changes and the earliest expiry. After an error
+    /// nothing is committed, and `requests` has those that were not performed.
     fn commit(
         &self,
-        jobs: &mut impl Iterator<Item = Job>,
+        requests: &mut impl Iterator<Item = WriteRequest>,
         answers: &mut Vec<Answer>,
-    ) -> Result<(Vec<Changed>, Option<u64>), Broken> {
+    ) -> Result<(Vec<Changed>, Option<u64>), EngineError> {
         self.slot.with(|database| {
             let write = database.begin_write().map_err(redb::Error::from)?;
-            let mut table = Table::open(&write, self.limit_bytes)?;
-            table.remove_ended()?;
-            for job in jobs {
-                let (written, answer) = (job.carry_out)(Ok(&mut table));
+            let mut table = CacheTables::open(&write, self.limit_bytes)?;
+            table.remove_expired()?;
+            for request in requests {
+                let (written, answer) = (request.carry_out)(Ok(&mut table));
                 answers.push(answer);
                 written?;
             }
@@ -258,9 +267,9 @@ impl Commits {
     }
 }
 
-fn refuse(jobs: impl IntoIterator<Item = Job>, failure: &FileFailure) {
-    for job in jobs {
-        let (_, answer) = (job.carry_out)(Err(failure.clone()));
+fn refuse(requests: impl IntoIterator<Item = WriteRequest>, failure: &FileFailure) {
+    for request in requests {
+        let (_, answer) = (request.carry_out)(Err(failure.clone()));
         answer(Err(failure.clone()));
     }
 }

@@ -1,4 +1,4 @@
-//! The way to a server, or to the nodes of a cluster.
+//! [`RedisConnection`]: connects to a server or a cluster, and sends requests with a timeout.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use redis::{
 
 use crate::cache::{CacheError, OpenStoreError};
 
-/// How long a connection, and an answer, may take.
+/// The timeouts of a connection and of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timeouts {
+pub(super) struct RedisTimeouts {
     pub(super) connect: Duration,
     pub(super) response: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for RedisTimeouts {
     fn default() -> Self {
         let limit = Duration::from_secs(2);
         Self {
@@ -30,22 +30,22 @@ impl Default for Timeouts {
     }
 }
 
-/// Connections, which are made anew when they break.
-pub(super) struct Connection {
-    way: Way,
-    /// The servers, without passwords: for errors.
+/// Connections to a server or to the nodes of a cluster. Broken ones are reopened.
+pub(super) struct RedisConnection {
+    client: RedisClient,
+    /// The addresses of the servers, without passwords, for errors.
     place: String,
-    timeouts: Timeouts,
+    timeouts: RedisTimeouts,
 }
 
-enum Way {
+enum RedisClient {
     Single(ConnectionManager),
     Cluster(ClusterConnection),
 }
 
-/// That a server did not carry out a request.
+/// Why a request to Redis failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RequestError {
+pub(super) enum RedisRequestError {
     #[error(
         "Redis at `{place}` did not answer within {waited:?}: check that it runs and is not overloaded; the \
          request may have been carried out, and the next one tries again"
@@ -59,41 +59,41 @@ pub(super) enum RequestError {
     },
 }
 
-impl From<RequestError> for CacheError {
-    fn from(error: RequestError) -> Self {
+impl From<RedisRequestError> for CacheError {
+    fn from(error: RedisRequestError) -> Self {
         Self::Store(error.into())
     }
 }
 
-/// A node of a cluster that has keys.
+/// A primary node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Node {
+pub(super) struct ClusterNode {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-/// Connects to the first that answers, and, if it is in a cluster, to the others.
+/// Connects to the first server that answers, and if it belongs to a cluster, to the other nodes.
 pub(super) async fn connect(
     urls: &[String],
-    timeouts: Timeouts,
-) -> Result<(Connection, Vec<Client>), OpenStoreError> {
+    timeouts: RedisTimeouts,
+) -> Result<(RedisConnection, Vec<Client>), OpenStoreError> {
     let mut clients = Vec::new();
     for (index, url) in urls.iter().enumerate() {
-        // Not the URL itself, which may have a password in it.
+        // The URL may contain a password, so errors have its number.
         let client = Client::open(url.as_str());
         let client = client.map_err(|error| open_error(format!("URL {}", index + 1), error))?;
         clients.push(client);
     }
-    let place_of = |client: &Client| client.get_connection_info().addr().to_string();
-    let places: Vec<_> = clients.iter().map(place_of).collect();
+    let address_of = |client: &Client| client.get_connection_info().addr().to_string();
+    let addresses: Vec<_> = clients.iter().map(address_of).collect();
     let mut refused = None;
-    for (client, place) in clients.iter().zip(&places) {
+    for (client, place) in clients.iter().zip(&addresses) {
         let waited = timeouts.connect;
         match tokio::time::timeout(waited, connect_to(client, urls, timeouts)).await {
-            Ok(Ok(way)) => {
-                let place = places.join("`, `");
-                let connection = Connection {
-                    way,
+            Ok(Ok(client)) => {
+                let place = addresses.join("`, `");
+                let connection = RedisConnection {
+                    client,
                     place,
                     timeouts,
                 };
@@ -116,7 +116,11 @@ fn open_error(place: String, error: RedisError) -> OpenStoreError {
     OpenStoreError::Open { place, source }
 }
 
-async fn connect_to(client: &Client, urls: &[String], timeouts: Timeouts) -> RedisResult<Way> {
+async fn connect_to(
+    client: &Client,
+    urls: &[String],
+    timeouts: RedisTimeouts,
+) -> RedisResult<RedisClient> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeouts.connect))
         .set_response_timeout(Some(timeouts.response));
@@ -131,7 +135,7 @@ async fn connect_to(client: &Client, urls: &[String], timeouts: Timeouts) -> Red
             .set_response_timeout(timeouts.response);
         let cluster = ClusterClient::new(urls.iter().map(String::as_str))?;
         let cluster = cluster.get_async_connection_with_config(config).await?;
-        return Ok(Way::Cluster(cluster));
+        return Ok(RedisClient::Cluster(cluster));
     }
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(timeouts.connect))
@@ -139,52 +143,55 @@ async fn connect_to(client: &Client, urls: &[String], timeouts: Timeouts) -> Red
         .set_number_of_retries(2)
         .set_max_delay(Duration::from_secs(1));
     let single = client.get_connection_manager_with_config(config).await?;
-    Ok(Way::Single(single))
+    Ok(RedisClient::Single(single))
 }
 
-impl Connection {
-    /// What comes of a request, within the limit: also while the connection is being made again.
+impl RedisConnection {
+    /// Awaits a request within the response timeout, including the time to reopen the connection.
     async fn within<T>(
         &self,
         request: impl Future<Output = RedisResult<T>>,
-    ) -> Result<T, RequestError> {
+    ) -> Result<T, RedisRequestError> {
         let waited = self.timeouts.response;
         let place = || self.place.clone();
         match tokio::time::timeout(waited, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(source)) if !source.is_timeout() => Err(RequestError::Failed {
+            Ok(Err(source)) if !source.is_timeout() => Err(RedisRequestError::Failed {
                 place: place(),
                 source,
             }),
-            Ok(Err(_)) | Err(_) => Err(RequestError::Timeout {
+            Ok(Err(_)) | Err(_) => Err(RedisRequestError::Timeout {
                 place: place(),
                 waited,
             }),
         }
     }
 
-    /// The limits of this connection, which also hold for the one that listens.
-    pub(super) fn timeouts(&self) -> Timeouts {
+    /// Returns the timeouts, which apply to the connection of the change feed as well.
+    pub(super) fn timeouts(&self) -> RedisTimeouts {
         self.timeouts
     }
 
-    /// The same error for a request over another connection.
-    pub(super) fn failed(&self, source: RedisError) -> RequestError {
+    /// Converts an error of the change feed's connection.
+    pub(super) fn failed(&self, source: RedisError) -> RedisRequestError {
         let place = self.place.clone();
         match source.is_timeout() {
-            true => RequestError::Timeout {
+            true => RedisRequestError::Timeout {
                 place,
                 waited: self.timeouts.connect,
             },
-            false => RequestError::Failed { place, source },
+            false => RedisRequestError::Failed { place, source },
         }
     }
 
-    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RequestError> {
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<T, RedisRequestError> {
         self.within(async {
-            match &self.way {
-                Way::Single(single) => command.query_async(&mut single.clone()).await,
-                Way::Cluster(cluster) => command.query_async(&mut cluster.clone()).await,
+            match &self.client {
+                RedisClient::Single(single) => command.query_async(&mut single.clone()).await,
+                RedisClient::Cluster(cluster) => command.query_async(&mut cluster.clone()).await,
             }
         })
         .await
@@ -193,23 +200,27 @@ impl Connection {
     pub(super) async fn invoke<T: FromRedisValue>(
         &self,
         invocation: &ScriptInvocation<'_>,
-    ) -> Result<T, RequestError> {
+    ) -> Result<T, RedisRequestError> {
         self.within(async {
-            match &self.way {
-                Way::Single(single) => invocation.invoke_async(&mut single.clone()).await,
-                Way::Cluster(cluster) => invocation.invoke_async(&mut cluster.clone()).await,
+            match &self.client {
+                RedisClient::Single(single) => invocation.invoke_async(&mut single.clone()).await,
+                RedisClient::Cluster(cluster) => {
+                    invocation.invoke_async(&mut cluster.clone()).await
+                }
             }
         })
         .await
     }
 
-    /// Asks one node of a cluster; `None` is the only server.
+    /// Sends a command to one node of a cluster. `None` stands for a single server.
     pub(super) async fn query_at<T: FromRedisValue>(
         &self,
-        node: Option<&Node>,
+        node: Option<&ClusterNode>,
         command: Cmd,
-    ) -> Result<T, RequestError> {
-        let (Way::Cluster(cluster), Some(Node { host, port })) = (&self.way, node) else {
+    ) -> Result<T, RedisRequestError> {
+        let (RedisClient::Cluster(cluster), Some(ClusterNode { host, port })) =
+            (&self.client, node)
+        else {
             return self.query(&command).await;
         };
         let (host, port) = (host.clone(), *port);
@@ -222,10 +233,9 @@ impl Connection {
         .await
     }
 
-    /// The nodes that have keys, in an order that stays as long as they do; none where there is only one
-    /// server.
-    pub(super) async fn nodes(&self) -> Result<Vec<Node>, RequestError> {
-        if let Way::Single(_) = self.way {
+    /// Returns the primary nodes of a cluster in a stable order, or none for a single server.
+    pub(super) async fn nodes(&self) -> Result<Vec<ClusterNode>, RedisRequestError> {
+        if let RedisClient::Single(_) = self.client {
             return Ok(Vec::new());
         }
         let unreadable = |error: redis::ParsingError| self.failed(error.into());
@@ -233,13 +243,13 @@ impl Connection {
         let ranges: Vec<Vec<Value>> = self.query(slots.arg("SLOTS")).await?;
         let mut nodes = Vec::new();
         for range in ranges {
-            // From, to, the node that has them, and its replicas.
+            // A range is its first slot, its last slot, the primary node, and the replicas.
             let Some(Value::Array(primary)) = range.into_iter().nth(2) else {
                 continue;
             };
             let mut primary = primary.into_iter();
             if let (Some(host), Some(port)) = (primary.next(), primary.next()) {
-                nodes.push(Node {
+                nodes.push(ClusterNode {
                     host: redis::from_redis_value(host).map_err(unreadable)?,
                     port: redis::from_redis_value(port).map_err(unreadable)?,
                 });

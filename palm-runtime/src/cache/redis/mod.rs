@@ -1,10 +1,11 @@
-//! The store on a Redis or Valkey server, or a cluster of them.
+//! [`RedisStore`]: a store on a Redis or Valkey server or cluster.
 //!
-//! `connection` is the way there, `scripts` what changes a key and tells it in one go, `scan` how keys
-//! are found, `listen` how changes come back.
+//! `connection` sends requests with a timeout, `scripts` are the Lua scripts that change a key and publish the change
+//! atomically, `scan` finds keys by prefix across the nodes of a cluster, and `change_feed` subscribes to the published
+//! changes.
 
+mod change_feed;
 mod connection;
-mod listen;
 mod scan;
 mod scripts;
 
@@ -17,16 +18,16 @@ use redis::Client;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::connection::{Connection, Timeouts};
-use super::page::Filling;
+use self::connection::{RedisConnection, RedisTimeouts};
+use super::page::PageBuilder;
 use super::store::lifetime;
-use super::{CacheError, Changes, KeyValue, OpenStoreError, Page, PageLimits, Position, Swap};
+use super::{CacheError, ChangeLog, KeyValue, OpenStoreError, Page, PageLimits, Position, Swap};
 
-/// How many requests of one scan or deletion are under way at once.
-const AT_ONCE: usize = 16;
+/// Concurrent requests of one scan or deletion.
+const MAX_CONCURRENT_REQUESTS: usize = 16;
 
-/// Keeps everything on a Redis or Valkey server (6 or newer), or a cluster of them: for when the memory
-/// of one machine is not enough, or several components share their keys. Clones share the connection.
+/// Keeps entries on a Redis or Valkey server or cluster (version 6 or newer). Use it if the memory of one machine is not
+/// enough, or if several components share keys. Clones share the connection.
 ///
 /// ```no_run
 /// # async fn example() -> palm::Result<()> {
@@ -37,72 +38,69 @@ const AT_ONCE: usize = 16;
 /// # }
 /// ```
 ///
-/// Whether the server is one of a cluster, it tells itself. Each key has a namespace in front, `palm:`
-/// unless [`RedisStoreBuilder::namespace`] says otherwise; whatever else is on the server is not
-/// touched. The connection is made again when it breaks.
+/// Whether the server belongs to a cluster is detected. Each key has a namespace as its prefix, by default `palm:`
+/// ([`RedisStoreBuilder::namespace`]). Other keys of the server are not touched. A broken connection is reopened.
 ///
-/// A server that hangs makes a request wait for 2 s ([`RedisStoreBuilder::response_timeout`]), and then it ends
-/// with [`CacheError::Store`], which names the server. The request may have been carried out.
+/// If the server hangs, a request fails after 2 s ([`RedisStoreBuilder::response_timeout`]) with [`CacheError::Store`],
+/// which names the server. The request may have been performed.
 ///
-/// What is different from the other stores:
+/// Differences from the other stores:
 ///
-/// - A scan gives the keys in no order, and one that is there from the beginning to the end at least
-///   once: twice is possible while the server's table grows or shrinks, which is how `SCAN` works.
-/// - Watchers are told what is changed through palm, by this store or another one with the same
-///   namespace, and not what is changed otherwise. That the time of a key is over is not told. In a
-///   cluster, changes of different keys may be told in another order than they happened.
-/// - How much there may be is the server's to limit (`maxmemory`). What survives a restart of the server
-///   is what it is configured to keep.
-/// - A watcher may still be told what happened shortly before it began.
-/// - In a cluster, a request whose answer is lost with its connection is sent again. So when a node
-///   fails, an [`add`](crate::Cache::add) may count twice, and a compare-and-set that was done be told
-///   as [`Swap::Differs`] with the value that it has set.
+/// - A scan returns keys in no order. A key that exists during the whole scan is returned at least once, and twice if
+///   the server resizes its hash table meanwhile, as `SCAN` does.
+/// - Watchers receive only changes made through palm, by a store with the same namespace. They do not receive
+///   expiries. In a cluster, changes of different keys may be reported in another order than they happened.
+/// - A watcher may receive changes that happened shortly before it began.
+/// - The server limits the memory (`maxmemory`), and its configuration decides which entries survive a restart.
+/// - In a cluster, a request whose connection breaks before the answer is sent again. So when a node fails, an
+///   [`add`](crate::Cache::add) may count twice, and a successful compare-and-set may return [`Swap::Differs`] with the
+///   value that it has set.
 ///
-/// It belongs to the runtime on which it was connected: that has to run as long as the store is used.
+/// The store uses the tokio runtime on which it was connected, which has to outlive it.
 #[derive(Clone)]
-pub struct RedisStore(Arc<Inner>);
+pub struct RedisStore(Arc<RedisStoreInner>);
 
-struct Inner {
-    connection: Connection,
+struct RedisStoreInner {
+    connection: RedisConnection,
     clients: Vec<Client>,
     namespace: String,
-    changes: Changes,
+    changes: ChangeLog,
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
-/// The options of a [`RedisStore`].
+/// Builds a [`RedisStore`]. Created by [`RedisStore::builder`].
 #[must_use = "nothing is connected until `.connect().await`"]
 #[derive(Clone)]
 pub struct RedisStoreBuilder {
     urls: Vec<String>,
     namespace: String,
-    timeouts: Timeouts,
+    timeouts: RedisTimeouts,
 }
 
 impl RedisStoreBuilder {
-    /// Another node of the cluster, where to begin if the first one is not there.
+    /// Adds a node of the cluster, to connect to if the first one is not available.
     pub fn node(mut self, url: impl Into<String>) -> Self {
         self.urls.push(url.into());
         self
     }
 
-    /// What stands in front of each key on the server. Default: `palm:`. Stores with the same namespace
-    /// have the same keys; an empty one is for keys that other programs know by their names. A scan of one
-    /// namespace finds the keys of others that begin with its name, so end it with a character that no name
-    /// contains.
+    /// Sets the prefix of each key on the server. Default: `palm:`.
+    ///
+    /// Stores with the same namespace share their keys. Use an empty namespace to share keys with other programs. A scan
+    /// also finds keys of namespaces that begin with this one, so end it with a character that no namespace contains.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
     }
 
-    /// How long a connection to one server may take, until it answers. Default: 2 s.
+    /// Sets the time within which a server has to accept a connection and answer over it. Default: 2 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.timeouts.connect = limit;
         self
     }
 
-    /// How long a request waits for its answer, also while the connection is made again. Default: 2 s; large
-    /// values over a slow network may need more.
+    /// Sets the time that a request waits for its answer, including the time to reopen the connection. Default: 2 s.
+    /// Large values over a slow network may need more.
     pub fn response_timeout(mut self, limit: Duration) -> Self {
         self.timeouts.response = limit;
         self
@@ -112,28 +110,29 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`OpenStoreError::Open`] when a URL is malformed or a server refuses, and [`OpenStoreError::Timeout`]
-    /// when it does not answer within the [`connect_timeout`](Self::connect_timeout). Of several servers, the
-    /// error is that of the last one.
+    /// Returns [`OpenStoreError::Open`] if a URL is malformed or the server rejects the connection, and
+    /// [`OpenStoreError::Timeout`] if it does not answer within [`connect_timeout`](Self::connect_timeout). If there are
+    /// several servers, the error is that of the last one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what it had opened.
+    /// Dropping the future closes its connections.
     pub async fn connect(self) -> Result<RedisStore, OpenStoreError> {
         let (connection, clients) = connection::connect(&self.urls, self.timeouts).await?;
-        Ok(RedisStore(Arc::new(Inner {
+        Ok(RedisStore(Arc::new(RedisStoreInner {
             connection,
             clients,
             namespace: self.namespace,
-            changes: Changes::new(),
+            changes: ChangeLog::new(),
             listener: Mutex::default(),
         })))
     }
 }
 
 impl RedisStore {
-    /// Connects to the server at `url`, such as `redis://10.0.0.7:6379`, with the default options. A
-    /// user, a password and the number of the database may be in it, as in
+    /// Connects to the server at `url` with the default options.
+    ///
+    /// A URL is `redis://10.0.0.7:6379`, or, with a user, a password and the number of a database,
     /// `redis://user:password@10.0.0.7:6379/2`.
     ///
     /// # Errors
@@ -142,17 +141,17 @@ impl RedisStore {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what it had opened.
+    /// Dropping the future closes its connections.
     pub async fn connect(url: impl Into<String>) -> Result<Self, OpenStoreError> {
         Self::builder(url).connect().await
     }
 
-    /// A store with options.
+    /// Returns a builder, to set options.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
             urls: vec![url.into()],
             namespace: "palm:".to_owned(),
-            timeouts: Timeouts::default(),
+            timeouts: RedisTimeouts::default(),
         }
     }
 
@@ -161,7 +160,7 @@ impl RedisStore {
     }
 
     fn channel(&self) -> String {
-        listen::channel(&self.0.namespace)
+        change_feed::channel(&self.0.namespace)
     }
 
     async fn delete_full(&self, full_key: &str) -> Result<bool, CacheError> {
@@ -179,7 +178,7 @@ impl RedisStore {
 
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the URL, which may have a password in it.
+        // The URL may contain a password.
         write!(formatter, "RedisStore({})", self.0.namespace)
     }
 }
@@ -190,7 +189,7 @@ impl std::fmt::Debug for RedisStoreBuilder {
     }
 }
 
-/// A time to live as scripts take it: milliseconds, or nothing.
+/// Formats a time to live for the scripts: milliseconds, or an empty text.
 fn ttl_text(ttl: Option<Duration>) -> Result<String, CacheError> {
     let ms = |ttl: Duration| ttl.as_micros().div_ceil(1000).to_string();
     Ok(lifetime(ttl)?.map(ms).unwrap_or_default())
@@ -238,7 +237,7 @@ impl KeyValue for RedisStore {
         let mut invocation = scripts::ADD.key(self.full(key));
         invocation.arg(self.channel()).arg(amount);
         let added = self.0.connection.invoke(&invocation).await;
-        // As text: a script's numbers have no 64 bits.
+        // As text, because numbers in Lua do not have 64 bits.
         let (sum, refused): (Option<String>, Option<String>) = added?;
         let key = key.to_owned();
         match (sum.and_then(|sum| sum.parse().ok()), refused) {
@@ -258,17 +257,17 @@ impl KeyValue for RedisStore {
     ) -> Result<Page, CacheError> {
         let full_prefix = self.full(prefix);
         let pattern = scan::pattern(&full_prefix);
-        let mut place = scan::Place::after(after.as_ref(), &full_prefix)?;
-        let mut page = Filling::new(limits);
-        // Some steps of the server find nothing, since they pass over all keys that it has.
-        for _ in 0..scan::STEPS {
+        let mut place = scan::ScanCursor::after(after.as_ref(), &full_prefix)?;
+        let mut page = PageBuilder::new(limits);
+        // `SCAN` steps through all keys of the server, so a step may find none with the prefix.
+        for _ in 0..scan::MAX_STEPS {
             if page.is_full() || !place.find_more(&self.0.connection, &pattern).await? {
                 break;
             }
             let found = place.take_found();
             let keys = stream::iter(found.clone());
             let values = keys.map(|key| async move { self.get_full(&key).await });
-            let mut values = std::pin::pin!(values.buffered(AT_ONCE));
+            let mut values = std::pin::pin!(values.buffered(MAX_CONCURRENT_REQUESTS));
             let mut taken = 0;
             while !page.is_full()
                 && let Some(value) = values.try_next().await?
@@ -286,13 +285,13 @@ impl KeyValue for RedisStore {
 
     async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         let pattern = scan::pattern(&self.full(prefix));
-        let mut place = scan::Place::default();
+        let mut place = scan::ScanCursor::default();
         let mut deleted = 0;
         while place.find_more(&self.0.connection, &pattern).await? {
             let found = place.take_found();
             let keys = stream::iter(found);
             let deletions = keys.map(|key| async move { self.delete_full(&key).await });
-            let mut deletions = std::pin::pin!(deletions.buffer_unordered(AT_ONCE));
+            let mut deletions = std::pin::pin!(deletions.buffer_unordered(MAX_CONCURRENT_REQUESTS));
             while let Some(was_there) = deletions.try_next().await? {
                 deleted += u64::from(was_there);
             }
@@ -300,16 +299,16 @@ impl KeyValue for RedisStore {
         Ok(deleted)
     }
 
-    async fn changes(&self) -> Result<Changes, CacheError> {
+    async fn changes(&self) -> Result<ChangeLog, CacheError> {
         let mut listener = self.0.listener.lock().await;
-        // It ends only with the runtime that it was begun on.
+        // The task ends only with the runtime on which it was spawned.
         if listener
             .as_ref()
             .is_none_or(|listener| listener.is_finished())
         {
             let (clients, namespace) = (self.0.clients.clone(), self.0.namespace.clone());
             let limit = self.0.connection.timeouts().connect;
-            let listen = listen::begin(clients, namespace, self.0.changes.clone(), limit);
+            let listen = change_feed::begin(clients, namespace, self.0.changes.clone(), limit);
             let listen = listen.await;
             let listen = listen.map_err(|error| self.0.connection.failed(error))?;
             if listener.is_some() {
@@ -328,7 +327,7 @@ mod tests {
     use super::*;
     use crate::failure::chain;
 
-    /// Accepts connections and never answers.
+    /// Binds a listener that accepts connections and never answers.
     async fn silent() -> (TcpListener, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_never_answers_is_an_error_within_the_default_timeout() {
+    async fn connect_to_a_silent_server_fails_after_the_default_timeout() {
         let (_listener, address) = silent().await;
         let begin = std::time::Instant::now();
         let refused = RedisStore::connect(format!("redis://user:secret@{address}")).await;
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_connect_timeout_can_be_set() {
+    async fn connect_timeout_can_be_set() {
         let (_listener, address) = silent().await;
         let store = RedisStore::builder(format!("redis://{address}"));
         let refused = { store }.connect_timeout(Duration::from_millis(50));
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_time_to_live_of_zero_is_refused() {
+    async fn time_to_live_of_zero_is_rejected_and_others_are_rounded_up() {
         assert!(matches!(
             ttl_text(Some(Duration::ZERO)),
             Err(CacheError::ZeroTtl)

@@ -1,15 +1,18 @@
-//! How keys are found: node by node, step by step.
+//! [`ScanCursor`]: a scan by prefix over all nodes of a cluster, with `SCAN`.
+//!
+//! A page may end in the middle of a step of `SCAN`, so the position of a scan has the node, the cursor of the server,
+//! and the keys that were found but not returned yet. A peer can send any text as a position, so it is validated.
 
-use super::connection::{Connection, Node};
+use super::connection::{ClusterNode, RedisConnection};
 use crate::cache::{CacheError, Position};
 
-/// How many keys the server looks at in one step, roughly.
-const COUNT: usize = 250;
+/// Approximate number of keys that the server examines in one step.
+const KEYS_PER_STEP: usize = 250;
 
-/// How many steps one page may take.
-pub(super) const STEPS: usize = 40;
+/// Number of steps for one page.
+pub(super) const MAX_STEPS: usize = 40;
 
-/// The glob that matches what begins with `prefix`.
+/// Returns a glob pattern that matches all keys with `prefix`.
 pub(super) fn pattern(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len() + 1);
     for character in prefix.chars() {
@@ -22,22 +25,22 @@ pub(super) fn pattern(prefix: &str) -> String {
     pattern
 }
 
-/// Where a scan is.
+/// The state of a scan.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The node that is being scanned; none before the first one, and where there is only one server.
-    node: Option<Node>,
-    /// Where the server goes on. `None`: at the next node. The server begins and ends at 0.
+pub(super) struct ScanCursor {
+    /// The node that is being scanned. `None` before the first one, and with a single server.
+    node: Option<ClusterNode>,
+    /// The cursor of the server, which is 0 at the first step of a node. `None` if the node is finished.
     cursor: Option<u64>,
     is_begun: bool,
     is_done: bool,
-    /// What the server has found and nobody has taken yet.
+    /// Keys that were found but not returned yet.
     found: Vec<String>,
 }
 
-impl Place {
-    /// At the beginning, or where a page ended. The position may come from a peer that made it up: what
-    /// it has found begins with `prefix`, or it is none.
+impl ScanCursor {
+    /// Creates a cursor at the beginning or at the position where a page ended. Rejects a position with keys that do
+    /// not begin with `prefix`: a peer must not read other keys by a forged position.
     pub(super) fn after(position: Option<&Position>, prefix: &str) -> Result<Self, CacheError> {
         let Some(position) = position else {
             return Ok(Self::default());
@@ -57,11 +60,10 @@ impl Place {
         self.found = found.to_vec();
     }
 
-    /// Sees to it that something is found, unless this step finds nothing. Tells whether there may be
-    /// something.
+    /// Makes a step if no found keys are left. Returns `false` at the end of the scan. A step may find no keys.
     pub(super) async fn find_more(
         &mut self,
-        connection: &Connection,
+        connection: &RedisConnection,
         pattern: &str,
     ) -> Result<bool, CacheError> {
         if !self.found.is_empty() {
@@ -85,13 +87,16 @@ impl Place {
         }
         let mut scan = redis::cmd("SCAN");
         scan.arg(self.cursor.unwrap_or(0));
-        scan.arg("MATCH").arg(pattern).arg("COUNT").arg(COUNT);
-        // Somebody else's lists and sets are no values.
+        scan.arg("MATCH")
+            .arg(pattern)
+            .arg("COUNT")
+            .arg(KEYS_PER_STEP);
+        // Lists, sets and other types of other programs are not values.
         scan.arg("TYPE").arg("string");
         let (cursor, found): (u64, Vec<Vec<u8>>) =
             connection.query_at(self.node.as_ref(), scan).await?;
         self.cursor = Some(cursor).filter(|cursor| *cursor != 0);
-        // What is not UTF-8 is no key of ours.
+        // palm's keys are UTF-8.
         self.found = found
             .into_iter()
             .filter_map(|key| String::from_utf8(key).ok())
@@ -101,8 +106,8 @@ impl Place {
         Ok(true)
     }
 
-    /// The place as text: the cursor or `-`, the node or `-`, and the keys that are left, each with its
-    /// length in front. `None` at the end.
+    /// Returns the position: the cursor or `-`, the node or `-`, and the keys that are left, each preceded by its length.
+    /// `None` at the end of the scan.
     pub(super) fn position(&self) -> Option<Position> {
         if self.is_done && self.found.is_empty() {
             return None;
@@ -110,7 +115,7 @@ impl Place {
         let dash = || "-".to_owned();
         let cursor = self.cursor.map_or_else(dash, |cursor| cursor.to_string());
         let node = self.node.as_ref();
-        let node = node.map_or_else(dash, |Node { host, port }| format!("{host}:{port}"));
+        let node = node.map_or_else(dash, |ClusterNode { host, port }| format!("{host}:{port}"));
         let mut text = format!("{cursor} {node}");
         for key in &self.found {
             text.push_str(&format!(" {}:{key}", key.len()));
@@ -129,7 +134,7 @@ impl Place {
             node => {
                 let (host, port) = node.rsplit_once(':')?;
                 let (host, port) = (host.to_owned(), port.parse().ok()?);
-                Some(Node { host, port })
+                Some(ClusterNode { host, port })
             }
         };
         let mut found = Vec::new();
@@ -158,14 +163,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_begins_so_and_nothing_else() {
+    fn pattern_matches_the_prefix_literally() {
         assert_eq!(pattern("palm:"), "palm:*");
         assert_eq!(pattern(r"a*[b-c]?\^"), r"a\*\[b\-c\]\?\\\^*");
     }
 
     #[test]
-    fn a_place_is_found_again() {
-        let node = Some(Node {
+    fn position_restores_the_cursor() {
+        let node = Some(ClusterNode {
             host: "::1".into(),
             port: 7000,
         });
@@ -176,19 +181,22 @@ mod tests {
             (Some(0), None, found),
         ] {
             let (is_begun, is_done) = (true, false);
-            let place = Place {
+            let place = ScanCursor {
                 node,
                 cursor,
                 is_begun,
                 is_done,
                 found,
             };
-            assert_eq!(Place::after(place.position().as_ref(), "").unwrap(), place);
+            assert_eq!(
+                ScanCursor::after(place.position().as_ref(), "").unwrap(),
+                place
+            );
         }
     }
 
     #[test]
-    fn what_is_no_place_is_refused() {
+    fn malformed_or_forged_position_is_rejected() {
         for text in [
             "",
             "x -",
@@ -199,8 +207,8 @@ mod tests {
             "1 - 1:pb",
             "1 - 1:b",
         ] {
-            let refused = Place::after(Some(&Position::new(text)), "p").unwrap_err();
-            let expected = format!("a scan cannot go on at `{text}`");
+            let refused = ScanCursor::after(Some(&Position::new(text)), "p").unwrap_err();
+            let expected = format!("`{text}` is not a position of a scan");
             assert_eq!(refused.to_string(), expected);
         }
     }

@@ -1,9 +1,9 @@
-//! What changes a key on the server, and tells it in the same breath: a script runs as a whole, so that
-//! watchers hear of all changes of a key, in their order.
+//! Lua scripts that change a key and publish the change. A script runs atomically, so watchers receive all changes of a
+//! key in their order.
 //!
-//! Each has one key, so that it runs on the node of a cluster that has it, and the channel as the first
-//! argument. What is told is read in `listen`: the length of the key, whether it was set or removed, the
-//! key, and its value.
+//! Each script has one key, so that it runs on the node of a cluster that owns the key, and the channel as its first
+//! argument. The published message, which `change_feed` parses, is the length of the key, `S` (set) or `R` (removed), the
+//! key, and the value.
 
 use std::sync::LazyLock;
 
@@ -35,14 +35,14 @@ fn script(body: &str) -> Script {
     Script::new(&format!("{SET_AND_TELL}{body}"))
 }
 
-/// Value, time to live in milliseconds or nothing.
+/// Arguments: the value, and the time to live in milliseconds or an empty text.
 pub(super) static SET: LazyLock<Script> = LazyLock::new(|| script("set(ARGV[2], ARGV[3])"));
 
-/// Gives 1 where the key was there, 0 where not.
+/// Returns 1 if the key existed, otherwise 0.
 pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| script("return delete()"));
 
-/// Whether a value is expected, which, whether there is a new one, which, and its time to live. Gives
-/// whether it was done, and the value where not.
+/// Arguments: whether a value is expected, the expected value, whether there is a new value, the new value, and its time
+/// to live. Returns whether the key was changed, and otherwise its value.
 pub(super) static COMPARE_AND_SET: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
@@ -61,7 +61,7 @@ return {1, false}
     )
 });
 
-/// The amount. Gives the sum, or else what the server says against it.
+/// Argument: the amount. Returns the sum, or the error of the server.
 pub(super) static ADD: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"

@@ -1,14 +1,14 @@
-//! The recent changes of a store, for whoever watches it.
+//! The change log of a store, which watchers read.
 //!
-//! A store records each change in one ring, which is bounded; a watcher is a place in it. So any
-//! number of watchers cost nothing while nothing happens, a slow one holds nobody up, and it is told
-//! when the ring has overtaken it. That serves the watchers of this process and those that ask over
-//! the network alike.
+//! A store records each change in a bounded ring buffer, and a watcher is a cursor into it, as in a broadcast channel.
+//! Idle watchers cost nothing, a slow watcher blocks neither the store nor other watchers, and a watcher that the
+//! ring has overtaken receives [`Change::Lagged`]. Watchers of this process and watchers that poll over the network
+//! use the same log.
 //!
-//! The ring is for all keys, and the changes of other keys must not make a watcher lag. So the ring remembers
-//! for each watched prefix the last change of its keys that it has dropped: a watcher has missed something if
-//! that one is not before its place. A prefix is watched while a [`Watcher`] has it; those of peers that ask
-//! over the network are kept until there are too many of them.
+//! The ring has the changes of all keys, but a watcher must lag only by changes of its own keys. So the log keeps, for
+//! each watched prefix, the number of the last dropped change of its keys: a watcher has missed a change if that number
+//! is not below its cursor. A prefix is watched while a [`ChangeWatcher`] exists for it. The prefixes of peers, which only
+//! poll, are kept until there are more than [`MAX_PEER_PREFIXES`], and then the one polled least recently is dropped.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,29 +17,28 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::watch;
 
-/// What happened to a key that is watched.
+/// A change of a watched key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The key was set, or added to.
+    /// The key was set or added to.
     Set {
         /// The key.
         key: String,
         /// Its new value.
         value: Bytes,
     },
-    /// The key was deleted, or its time was over.
+    /// The key was deleted or has expired.
     Removed {
         /// The key.
         key: String,
     },
-    /// Some changes are not told: there were more than the watcher took in time, or the way to the
-    /// store was interrupted. Whoever keeps a copy of what is watched has to scan it again; what
-    /// happens from now on is told.
+    /// The watcher has missed changes, because it read too slowly or its connection to the store was interrupted. To
+    /// update a copy of the watched keys, scan them again. Later changes are reported.
     Lagged,
 }
 
 impl Change {
-    /// The key that changed; none of [`Lagged`](Self::Lagged).
+    /// Returns the key that changed, or `None` for [`Lagged`](Self::Lagged).
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Set { key, .. } | Self::Removed { key } => Some(key),
@@ -47,7 +46,7 @@ impl Change {
         }
     }
 
-    /// The change with another key, as who sees only a part of the keys names it.
+    /// Replaces the key, to add or remove the prefix of a session.
     pub(super) fn with_key(self, rename: impl FnOnce(String) -> String) -> Self {
         match self {
             Self::Set { key, value } => Self::Set {
@@ -60,70 +59,69 @@ impl Change {
     }
 }
 
-/// Where a store records its changes: the last 4096 of them, and of their keys and values at most
-/// 8 MiB, the last one aside. Clones are the same record.
+/// The log of a store's changes, for watchers. It keeps the last 4096 changes, up to 8 MiB of keys and values, and at
+/// least the last change. Clones share the log.
 #[derive(Debug, Clone)]
-pub struct Changes(Arc<Record>);
+pub struct ChangeLog(Arc<ChangeLogInner>);
 
 #[derive(Debug)]
-struct Record {
-    /// Another one for each record, so that a place in one is not taken for a place in another.
+struct ChangeLogInner {
+    /// A random id, so that a cursor into the log of a restarted component is recognised.
     id: u64,
-    ring: Mutex<Ring>,
+    ring: Mutex<ChangeRing>,
     end: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Ring {
-    /// The number of the first change in the ring.
+struct ChangeRing {
+    /// Number of the first change in the ring.
     begin: u64,
     changes: VecDeque<(ByteString, Option<Bytes>)>,
     bytes: usize,
-    watched: HashMap<ByteString, Watched>,
-    /// How many watched prefixes there are of each length, as changes are looked up by these.
+    watched: HashMap<ByteString, WatchedPrefix>,
+    /// Number of watched prefixes of each length. The prefixes of a key are looked up by these lengths.
     lengths: HashMap<usize, usize>,
-    /// How many prefixes only peers watch.
+    /// Number of prefixes that have no [`ChangeWatcher`].
     of_peers: usize,
-    /// Counts what peers ask, so that the prefix that none has asked for longest is forgotten first.
-    asked: u64,
+    /// Number of polls of peers. It serves as a clock for [`WatchedPrefix::polled`].
+    polled: u64,
 }
 
-/// A prefix that is watched.
+/// A watched prefix.
 #[derive(Debug)]
-struct Watched {
-    /// The first change whose dropping is noticed here.
+struct WatchedPrefix {
+    /// Number of the first change that is accounted for in `dropped`.
     since: u64,
-    /// The last change of its keys that the ring has dropped.
+    /// Number of the last dropped change of a key with this prefix.
     dropped: Option<u64>,
-    /// How many watchers of this process have it.
+    /// Number of watchers in this process.
     watchers: usize,
-    /// When a peer last asked for it.
-    asked: u64,
+    /// Poll count ([`ChangeRing::polled`]) when a peer last polled the prefix. 0: never.
+    polled: u64,
 }
 
-const LEN: usize = 4096;
-const BYTES: usize = 8 * 1024 * 1024;
+const MAX_CHANGES: usize = 4096;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// How many prefixes that only peers watch are remembered, and how long they may be. Watchers of others are told
-/// that they lag if anything was dropped.
-const PREFIXES: usize = 1024;
-const PREFIX_BYTES: usize = 1024;
+/// Number and length of the prefixes that are kept for peers. Peers with other prefixes lag when any change is dropped.
+const MAX_PEER_PREFIXES: usize = 1024;
+const MAX_PEER_PREFIX_BYTES: usize = 1024;
 
-/// How many changes and bytes are read at once.
-const READ_LEN: usize = 1000;
-const READ_BYTES: usize = 1024 * 1024;
+/// Number and bytes of the changes that one read returns.
+const MAX_READ_CHANGES: usize = 1000;
+const MAX_READ_BYTES: usize = 1024 * 1024;
 
-/// A watcher's place: the number of the first change that it has not seen.
+/// The position of a watcher: the number of the first change that it has not read, and the id of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cursor {
+pub(crate) struct ChangeCursor {
     pub(crate) record: u64,
     pub(crate) number: u64,
 }
 
-impl Default for Changes {
+impl Default for ChangeLog {
     fn default() -> Self {
         let (id, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self(Arc::new(Record {
+        Self(Arc::new(ChangeLogInner {
             id,
             ring: Mutex::default(),
             end: watch::Sender::new(0),
@@ -131,19 +129,19 @@ impl Default for Changes {
     }
 }
 
-impl Ring {
+impl ChangeRing {
     fn end(&self) -> u64 {
         self.begin + self.changes.len() as u64
     }
 
-    /// Drops the oldest change, and notes that for who watches its key.
+    /// Drops the oldest change, and records that for the watched prefixes of its key.
     fn drop_first(&mut self) {
         let Some((key, value)) = self.changes.pop_front() else {
             return;
         };
         self.bytes -= weight(&key, value.as_ref());
         for len in self.lengths.keys() {
-            // No key begins with half a character.
+            // `get` returns `None` within a character, where no prefix can end.
             if let Some(prefix) = key.get(..*len)
                 && let Some(watched) = self.watched.get_mut(prefix)
             {
@@ -153,8 +151,8 @@ impl Ring {
         self.begin += 1;
     }
 
-    /// The entry of a prefix; a new one notices what is dropped from now on.
-    fn watched(&mut self, prefix: &str) -> &mut Watched {
+    /// Returns the entry of a prefix. A new entry accounts for changes that are dropped from now on.
+    fn watched(&mut self, prefix: &str) -> &mut WatchedPrefix {
         if !self.watched.contains_key(prefix) {
             *self.lengths.entry(prefix.len()).or_default() += 1;
             self.of_peers += 1;
@@ -162,15 +160,15 @@ impl Ring {
         let since = self.begin;
         self.watched
             .entry(prefix.into())
-            .or_insert_with(|| Watched {
+            .or_insert_with(|| WatchedPrefix {
                 since,
                 dropped: None,
                 watchers: 0,
-                asked: 0,
+                polled: 0,
             })
     }
 
-    fn forget(&mut self, prefix: &str) {
+    fn drop_prefix(&mut self, prefix: &str) {
         if self.watched.remove(prefix).is_none() {
             return;
         }
@@ -183,25 +181,25 @@ impl Ring {
         }
     }
 
-    /// Remembers that a peer watches the prefix.
-    fn asked(&mut self, prefix: &str) {
-        if prefix.len() > PREFIX_BYTES {
+    /// Keeps the prefix of a polling peer, and drops the prefix polled least recently if there are too many.
+    fn keep_peer_prefix(&mut self, prefix: &str) {
+        if prefix.len() > MAX_PEER_PREFIX_BYTES {
             return;
         }
-        self.asked += 1;
-        let asked = self.asked;
-        self.watched(prefix).asked = asked;
-        while self.of_peers > PREFIXES {
+        self.polled += 1;
+        let polled = self.polled;
+        self.watched(prefix).polled = polled;
+        while self.of_peers > MAX_PEER_PREFIXES {
             let of_peers = self.watched.iter().filter(|(_, it)| it.watchers == 0);
-            let oldest = of_peers.min_by_key(|(_, it)| it.asked);
+            let oldest = of_peers.min_by_key(|(_, it)| it.polled);
             match oldest.map(|(prefix, _)| prefix.clone()) {
-                Some(oldest) => self.forget(&oldest),
+                Some(oldest) => self.drop_prefix(&oldest),
                 None => return,
             }
         }
     }
 
-    /// Whether a watcher at `number`, before the ring, has missed changes of its keys.
+    /// Returns whether a watcher whose cursor `number` precedes the ring has missed changes of its keys.
     fn has_missed(&self, prefix: &str, number: u64) -> bool {
         let Some(watched) = self.watched.get(prefix) else {
             return true;
@@ -214,26 +212,28 @@ fn weight(key: &str, value: Option<&Bytes>) -> usize {
     key.len() + value.map_or(0, Bytes::len)
 }
 
-impl Changes {
-    /// An empty record.
+impl ChangeLog {
+    /// Creates an empty log.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Records that `key` has the value `value` now, or none. Changes of one key are to be recorded in
-    /// their order.
+    /// Records that `key` was set to `value`, or was removed if it is `None`. A store has to record the changes of a key
+    /// in the order in which they happened.
     pub fn record(&self, key: impl Into<ByteString>, value: Option<Bytes>) {
         let key = key.into();
         let mut ring = self.ring();
         ring.bytes += weight(&key, value.as_ref());
         ring.changes.push_back((key, value));
-        while ring.changes.len() > LEN || (ring.bytes > BYTES && ring.changes.len() > 1) {
+        while ring.changes.len() > MAX_CHANGES || (ring.bytes > MAX_BYTES && ring.changes.len() > 1)
+        {
             ring.drop_first();
         }
         self.0.end.send_replace(ring.end());
     }
 
-    /// Records that changes have been missed: every watcher is told [`Change::Lagged`].
+    /// Records that the store has missed changes, for example while it was disconnected from its server. Every watcher
+    /// receives [`Change::Lagged`].
     pub fn record_gap(&self) {
         let mut ring = self.ring();
         ring.begin = ring.end() + 1;
@@ -246,47 +246,47 @@ impl Changes {
         self.0.end.send_replace(ring.end());
     }
 
-    /// Where a watcher begins that wants to know what happens from now on.
+    /// Returns the cursor of a watcher that begins now.
     #[cfg(test)]
-    pub(crate) fn now(&self) -> Cursor {
+    pub(crate) fn now(&self) -> ChangeCursor {
         self.at(self.ring().end())
     }
 
-    /// The same for a peer, which asks again with this place.
-    pub(crate) fn now_for_peer(&self, prefix: &str) -> Cursor {
+    /// Returns the cursor of a peer that begins to poll now, and keeps its prefix.
+    pub(crate) fn cursor_for_peer(&self, prefix: &str) -> ChangeCursor {
         let mut ring = self.ring();
-        ring.asked(prefix);
+        ring.keep_peer_prefix(prefix);
         self.at(ring.end())
     }
 
-    /// Keeps the place of a peer, which asks for it again and again.
-    pub(crate) fn asked_by_peer(&self, prefix: &str) {
-        self.ring().asked(prefix);
+    /// Keeps the prefix of a peer that polls again.
+    pub(crate) fn keep_peer_prefix(&self, prefix: &str) {
+        self.ring().keep_peer_prefix(prefix);
     }
 
-    /// A watcher of this process: it is told what happens from now on.
-    pub(crate) fn watch(&self, prefix: &str) -> Watcher {
+    /// Creates a watcher of this process. It receives changes from now on.
+    pub(crate) fn watch(&self, prefix: &str) -> ChangeWatcher {
         let mut ring = self.ring();
         let watched = ring.watched(prefix);
         watched.watchers += 1;
         if watched.watchers == 1 {
             ring.of_peers -= 1;
         }
-        Watcher {
+        ChangeWatcher {
             prefix: prefix.to_owned(),
             cursor: self.at(ring.end()),
             changes: self.clone(),
         }
     }
 
-    fn at(&self, number: u64) -> Cursor {
+    fn at(&self, number: u64) -> ChangeCursor {
         let record = self.0.id;
-        Cursor { record, number }
+        ChangeCursor { record, number }
     }
 
-    /// The changes of keys that begin with `prefix` from `cursor` on, as many as one reads at once, and
-    /// moves it behind them.
-    pub(crate) fn read(&self, prefix: &str, cursor: &mut Cursor) -> Vec<Change> {
+    /// Returns the changes of keys with `prefix` from `cursor` on, up to the limits of one read, and advances the
+    /// cursor.
+    pub(crate) fn read(&self, prefix: &str, cursor: &mut ChangeCursor) -> Vec<Change> {
         let ring = self.ring();
         let is_behind = cursor.number < ring.begin;
         if cursor.record != self.0.id
@@ -299,10 +299,10 @@ impl Changes {
         cursor.number = cursor.number.max(ring.begin);
         let mut changes = Vec::new();
         let mut bytes = 0;
-        // Within the ring, whose length is a `usize`.
+        // At most the length of the ring, so it fits into a `usize`.
         let skip = (cursor.number - ring.begin) as usize;
         for (key, value) in ring.changes.iter().skip(skip) {
-            if changes.len() >= READ_LEN || bytes >= READ_BYTES {
+            if changes.len() >= MAX_READ_CHANGES || bytes >= MAX_READ_BYTES {
                 break;
             }
             cursor.number += 1;
@@ -318,8 +318,8 @@ impl Changes {
         changes
     }
 
-    /// The same, as soon as there is one. Cancel safe.
-    pub(crate) async fn next(&self, prefix: &str, cursor: &mut Cursor) -> Vec<Change> {
+    /// Waits until there are changes of keys with `prefix`, and returns them like [`read`](Self::read). Cancel safe.
+    pub(crate) async fn next(&self, prefix: &str, cursor: &mut ChangeCursor) -> Vec<Change> {
         let mut end = self.0.end.subscribe();
         loop {
             let changes = self.read(prefix, cursor);
@@ -327,33 +327,33 @@ impl Changes {
                 return changes;
             }
             let seen = cursor.number;
-            // The sender is in `self`.
+            // Cannot fail: `self` owns the sender.
             let _ = end.wait_for(|end| *end != seen).await;
         }
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        // Nothing in here panics between two changes that belong together.
+    fn ring(&self) -> MutexGuard<'_, ChangeRing> {
+        // A poisoned lock is safe to use: no update of the ring panics halfway.
         self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A watcher of this process.
+/// A watcher in this process, which keeps its prefix watched.
 #[derive(Debug)]
-pub(crate) struct Watcher {
-    changes: Changes,
+pub(crate) struct ChangeWatcher {
+    changes: ChangeLog,
     prefix: String,
-    cursor: Cursor,
+    cursor: ChangeCursor,
 }
 
-impl Watcher {
-    /// The next changes, as soon as there is one. Cancel safe.
+impl ChangeWatcher {
+    /// Waits for the next changes. Cancel safe.
     pub(crate) async fn next(&mut self) -> Vec<Change> {
         self.changes.next(&self.prefix, &mut self.cursor).await
     }
 }
 
-impl Drop for Watcher {
+impl Drop for ChangeWatcher {
     fn drop(&mut self) {
         let mut ring = self.changes.ring();
         let Some(watched) = ring.watched.get_mut(&*self.prefix) else {
@@ -361,10 +361,10 @@ impl Drop for Watcher {
         };
         watched.watchers -= 1;
         if watched.watchers == 0 {
-            let is_asked_for = watched.asked > 0;
+            let is_polled = watched.polled > 0;
             ring.of_peers += 1;
-            if !is_asked_for {
-                ring.forget(&self.prefix);
+            if !is_polled {
+                ring.drop_prefix(&self.prefix);
             }
         }
     }
@@ -377,13 +377,13 @@ mod tests {
     #[test]
     fn watchers_lag_only_by_changes_of_their_own_keys() {
         use futures_util::FutureExt;
-        let changes = Changes::new();
+        let changes = ChangeLog::new();
         let mut watcher = changes.watch("mine/");
-        let mut peer = changes.now_for_peer("mine/k");
-        let mut of_other = changes.now_for_peer("other");
+        let mut peer = changes.cursor_for_peer("mine/k");
+        let mut of_other = changes.cursor_for_peer("other");
         let mut unknown = changes.now();
         changes.record("mine/k", Some("1".into()));
-        for number in 0..LEN - 1 {
+        for number in 0..MAX_CHANGES - 1 {
             changes.record(format!("other/{number}"), None);
         }
         // The first change is still in the ring.
@@ -392,46 +392,49 @@ mod tests {
         let set = vec![Change::Set { key, value }];
         assert_eq!(watcher.next().now_or_never(), Some(set.clone()));
         assert_eq!(changes.read("mine/k", &mut peer), set);
-        for number in 0..3 * LEN {
+        for number in 0..3 * MAX_CHANGES {
             changes.record(format!("other/{number}"), None);
         }
         assert_eq!(watcher.next().now_or_never(), None);
         assert_eq!(changes.read("mine/k", &mut peer.clone()), []);
         assert_eq!(changes.read("other", &mut of_other), [Change::Lagged]);
         assert_eq!(changes.read("unknown", &mut unknown), [Change::Lagged]);
-        // A change of its own that is dropped is missed.
+        // A dropped change of its own keys is missed.
         changes.record("mine/k", None);
-        for _ in 0..=LEN {
+        for _ in 0..=MAX_CHANGES {
             changes.record("other", None);
         }
         assert_eq!(watcher.next().now_or_never(), Some(vec![Change::Lagged]));
         assert_eq!(changes.read("mine/k", &mut peer), [Change::Lagged]);
         assert_eq!(watcher.next().now_or_never(), None);
-        // A gap is one for everybody.
+        // Every watcher misses a gap.
         changes.record_gap();
         assert_eq!(watcher.next().now_or_never(), Some(vec![Change::Lagged]));
     }
 
     #[test]
-    fn prefixes_of_peers_are_bounded_and_those_of_watchers_end_with_them() {
-        let changes = Changes::new();
-        let watchers: Vec<_> = (0..2 * PREFIXES)
+    fn prefixes_of_peers_are_bounded_and_those_of_watchers_are_dropped_with_them() {
+        let changes = ChangeLog::new();
+        let watchers: Vec<_> = (0..2 * MAX_PEER_PREFIXES)
             .map(|number| changes.watch(&format!("w{number}")))
             .collect();
-        for number in 0..3 * PREFIXES {
-            changes.asked_by_peer(&format!("p{number}"));
+        for number in 0..3 * MAX_PEER_PREFIXES {
+            changes.keep_peer_prefix(&format!("p{number}"));
         }
-        changes.asked_by_peer(&"x".repeat(PREFIX_BYTES + 1));
-        assert_eq!(changes.ring().watched.len(), 3 * PREFIXES);
+        changes.keep_peer_prefix(&"x".repeat(MAX_PEER_PREFIX_BYTES + 1));
+        assert_eq!(changes.ring().watched.len(), 3 * MAX_PEER_PREFIXES);
         // The last ones are kept.
         assert!(!changes.ring().watched.contains_key("p0"));
         drop(watchers);
         let ring = changes.ring();
-        assert_eq!((ring.watched.len(), ring.of_peers), (PREFIXES, PREFIXES));
-        assert_eq!(ring.lengths.values().sum::<usize>(), PREFIXES);
+        assert_eq!(
+            (ring.watched.len(), ring.of_peers),
+            (MAX_PEER_PREFIXES, MAX_PEER_PREFIXES)
+        );
+        assert_eq!(ring.lengths.values().sum::<usize>(), MAX_PEER_PREFIXES);
     }
 
-    fn check(changes: &Changes, prefix: &str, cursor: &mut Cursor, expected: &str) {
+    fn check(changes: &ChangeLog, prefix: &str, cursor: &mut ChangeCursor, expected: &str) {
         let told = changes
             .read(prefix, cursor)
             .into_iter()
@@ -444,8 +447,8 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_sees_what_happens_to_its_keys_from_its_beginning_on() {
-        let changes = Changes::new();
+    fn watcher_reads_changes_of_its_keys_since_it_was_created() {
+        let changes = ChangeLog::new();
         changes.record("a/1", Some("before".into()));
         let mut cursor = changes.now();
         check(&changes, "", &mut cursor, "");
@@ -458,10 +461,10 @@ mod tests {
     }
 
     #[test]
-    fn who_is_overtaken_is_told_and_goes_on() {
-        let changes = Changes::new();
+    fn overtaken_watcher_lags_once_and_continues() {
+        let changes = ChangeLog::new();
         let mut slow = changes.now();
-        for _ in 0..=LEN {
+        for _ in 0..=MAX_CHANGES {
             changes.record("k", Some("v".into()));
         }
         check(&changes, "other", &mut slow, "lagged");
@@ -473,7 +476,7 @@ mod tests {
         changes.record("k", None);
         check(&changes, "", &mut slow, "-k");
 
-        let mut of_another = Changes::new().now();
+        let mut of_another = ChangeLog::new().now();
         check(&changes, "", &mut of_another, "lagged");
         let mut ahead = changes.now();
         ahead.number += 1;
@@ -481,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn change_has_the_key_that_it_is_of() {
+    fn change_names_its_key() {
         let key = || "k".to_owned();
         let value = "v".into();
         assert_eq!(Change::Set { key: key(), value }.key(), Some("k"));
@@ -494,47 +497,50 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_kept_up_to_exactly_the_limit_of_bytes() {
-        let changes = Changes::new();
+    fn log_keeps_changes_up_to_exactly_the_limit_of_bytes() {
+        let changes = ChangeLog::new();
         let mut cursor = changes.now();
         // Keys count as well as values.
-        changes.record("a", sized(BYTES / 2 - 1));
-        changes.record("b", sized(BYTES / 2 - 1));
+        changes.record("a", sized(MAX_BYTES / 2 - 1));
+        changes.record("b", sized(MAX_BYTES / 2 - 1));
         changes.record("", sized(0));
         let kept = || {
             let ring = changes.ring();
             (ring.bytes, ring.begin)
         };
-        assert_eq!(kept(), (BYTES, 0));
+        assert_eq!(kept(), (MAX_BYTES, 0));
         changes.record("c", None);
         assert_eq!(changes.read("", &mut cursor), [Change::Lagged]);
-        assert_eq!(kept(), (BYTES / 2 + 1, 1));
+        assert_eq!(kept(), (MAX_BYTES / 2 + 1, 1));
     }
 
     #[test]
-    fn changes_are_kept_up_to_exactly_the_limit_of_their_number() {
-        let changes = Changes::new();
+    fn log_keeps_changes_up_to_exactly_the_limit_of_their_number() {
+        let changes = ChangeLog::new();
         let cursor = changes.now();
-        for _ in 0..LEN {
+        for _ in 0..MAX_CHANGES {
             changes.record("k", None);
         }
-        assert_eq!(changes.read("", &mut cursor.clone()).len(), READ_LEN);
+        assert_eq!(
+            changes.read("", &mut cursor.clone()).len(),
+            MAX_READ_CHANGES
+        );
         changes.record("k", None);
         assert_eq!(changes.read("", &mut cursor.clone()), [Change::Lagged]);
-        assert_eq!(changes.ring().changes.len(), LEN);
-        assert_eq!(changes.ring().bytes, LEN);
+        assert_eq!(changes.ring().changes.len(), MAX_CHANGES);
+        assert_eq!(changes.ring().bytes, MAX_CHANGES);
     }
 
     #[test]
-    fn a_gap_leaves_nothing_behind() {
-        let changes = Changes::new();
+    fn gap_empties_the_log_and_makes_earlier_watchers_lag() {
+        let changes = ChangeLog::new();
         changes.record("k", sized(10));
         let mut before = changes.now();
         let mut unread = changes.at(0);
         changes.record_gap();
         assert_eq!(changes.ring().bytes, 0);
         assert_eq!(changes.ring().changes.len(), 0);
-        // Who begins after the gap has missed nothing.
+        // A watcher that begins after the gap has missed nothing.
         let mut after = changes.now();
         check(&changes, "", &mut after, "");
         check(&changes, "", &mut unread, "lagged");
@@ -546,40 +552,40 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_reads_a_bounded_number_at_once_and_goes_on_there() {
-        let changes = Changes::new();
+    fn read_returns_a_bounded_number_of_changes_and_the_next_one_continues() {
+        let changes = ChangeLog::new();
         let mut cursor = changes.now();
-        for number in 0..READ_LEN + 1 {
+        for number in 0..MAX_READ_CHANGES + 1 {
             changes.record("other", None);
             changes.record(format!("k{number}"), None);
         }
-        // Of other keys there may be any number among them.
-        assert_eq!(changes.read("k", &mut cursor).len(), READ_LEN);
-        check(&changes, "k", &mut cursor, &format!("-k{READ_LEN}"));
+        // Changes of other keys do not count.
+        assert_eq!(changes.read("k", &mut cursor).len(), MAX_READ_CHANGES);
+        check(&changes, "k", &mut cursor, &format!("-k{MAX_READ_CHANGES}"));
     }
 
     #[test]
-    fn a_watcher_reads_bounded_bytes_at_once_and_goes_on_there() {
-        let changes = Changes::new();
+    fn read_returns_bounded_bytes_and_the_next_one_continues() {
+        let changes = ChangeLog::new();
         let mut cursor = changes.now();
         for key in ["a", "b", "c", "d"] {
-            changes.record(key, sized(READ_BYTES / 2));
+            changes.record(key, sized(MAX_READ_BYTES / 2));
         }
-        // What is beyond the bound by the last one is read too.
+        // The change that exceeds the bound is still returned.
         assert_eq!(changes.read("", &mut cursor).len(), 2);
         assert_eq!(changes.read("c", &mut cursor.clone()).len(), 1);
         assert_eq!(changes.read("", &mut cursor).len(), 2);
         check(&changes, "", &mut cursor, "");
-        changes.record("exact", sized(READ_BYTES - "exact".len()));
+        changes.record("exact", sized(MAX_READ_BYTES - "exact".len()));
         changes.record("next", None);
         assert_eq!(changes.read("", &mut cursor).len(), 1);
         check(&changes, "", &mut cursor, "-next");
     }
 
     #[tokio::test]
-    async fn a_watcher_waits_for_a_change_of_its_keys() {
+    async fn watcher_waits_for_a_change_of_its_keys() {
         use futures_util::FutureExt;
-        let changes = Changes::new();
+        let changes = ChangeLog::new();
         let mut cursor = changes.now();
         let mut next = Box::pin(changes.next("k", &mut cursor));
         assert!(next.as_mut().now_or_never().is_none());
@@ -591,11 +597,11 @@ mod tests {
     }
 
     #[test]
-    fn large_values_are_bounded_too_but_the_last_one_is_told() {
-        let changes = Changes::new();
+    fn change_larger_than_the_log_replaces_all_others() {
+        let changes = ChangeLog::new();
         let mut cursor = changes.now();
         changes.record("k", Some("v".into()));
-        let large = Bytes::from(vec![0; BYTES + 1]);
+        let large = Bytes::from(vec![0; MAX_BYTES + 1]);
         let mut late = changes.now();
         changes.record("large", Some(large.clone()));
         assert_eq!(changes.read("", &mut cursor), [Change::Lagged]);

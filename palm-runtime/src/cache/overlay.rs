@@ -1,4 +1,4 @@
-//! A component's keys: its configuration, which peers read, in front of the store.
+//! [`ComponentStore`]: overlays a component's own keys on its store.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::health::{CacheHealth, Operation};
+use super::health::{CacheHealth, StoreOperation};
 use super::store::{lifetime, refuse_empty};
 use super::{
-    CacheError, CacheLimits, Change, Changes, ErasedStore, Page, PageLimits, Position, Swap,
+    CacheError, CacheLimits, Change, ChangeLog, ErasedStore, Page, PageLimits, Position, Swap,
 };
 
-/// The configuration of a component and its store.
+/// The store of a component, overlaid by the component's own keys (its configuration).
 ///
-/// The configuration is not in the store: it ends with the component, while a store may last, and
-/// nobody can overwrite what clients and workers configure themselves from. So scans do not find it,
-/// and no deletion by prefix touches it. What a store has under such a key, because it lasts or is
-/// shared, is not seen.
+/// The configuration is kept outside of the store, because it ends with the component while a store may be persistent
+/// or shared, and because peers that configure themselves from it must be able to rely on it: it is read-only. It
+/// hides entries of the store with the same keys. Scans do not return it, and deletion by prefix does not remove it.
+///
+/// Every operation is observed by [`CacheHealth`].
 pub(crate) struct ComponentStore {
     configuration: RwLock<BTreeMap<String, Bytes>>,
     store: Arc<dyn ErasedStore>,
@@ -35,12 +36,12 @@ impl ComponentStore {
         }
     }
 
-    /// Whether the store fails, and why.
+    /// Returns the health of the store.
     pub(crate) fn health(&self) -> &Arc<CacheHealth> {
         &self.health
     }
 
-    /// Sets what peers are to find.
+    /// Sets keys of the configuration.
     pub(crate) fn configure<V: Into<Bytes>>(&self, keys: impl IntoIterator<Item = (String, V)>) {
         let configuration = self.configuration.write();
         configuration
@@ -57,7 +58,10 @@ impl ComponentStore {
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         match self.configured(key) {
             Some(value) => Ok(Some(value)),
-            None => self.observe(Operation::Read, self.store.get(key)).await,
+            None => {
+                self.observe(StoreOperation::Read, self.store.get(key))
+                    .await
+            }
         }
     }
 
@@ -70,13 +74,13 @@ impl ComponentStore {
         self.check(key, &value)?;
         lifetime(ttl)?;
         let set = self.store.set(key, value, ttl);
-        self.observe(Operation::Write, set).await
+        self.observe(StoreOperation::Write, set).await
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<bool, CacheError> {
         self.refuse_configured(key)?;
         let delete = self.store.delete(key);
-        self.observe(Operation::Delete, delete).await
+        self.observe(StoreOperation::Delete, delete).await
     }
 
     pub(crate) async fn compare_and_set(
@@ -89,8 +93,8 @@ impl ComponentStore {
         self.check(key, new.as_deref().unwrap_or_default())?;
         lifetime(ttl)?;
         let operation = match new {
-            Some(_) => Operation::Write,
-            None => Operation::Delete,
+            Some(_) => StoreOperation::Write,
+            None => StoreOperation::Delete,
         };
         let swap = self.store.compare_and_set(key, expected, new, ttl);
         self.observe(operation, swap).await
@@ -99,7 +103,7 @@ impl ComponentStore {
     pub(crate) async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
         self.check(key, &[])?;
         let add = self.store.add(key, amount);
-        self.observe(Operation::Write, add).await
+        self.observe(StoreOperation::Write, add).await
     }
 
     pub(crate) async fn scan(
@@ -109,7 +113,7 @@ impl ComponentStore {
         limits: PageLimits,
     ) -> Result<Page, CacheError> {
         let scan = self.store.scan(prefix, after, limits);
-        let mut page = self.observe(Operation::Read, scan).await?;
+        let mut page = self.observe(StoreOperation::Read, scan).await?;
         page.entries
             .retain(|entry| self.configured(&entry.key).is_none());
         Ok(page)
@@ -117,16 +121,17 @@ impl ComponentStore {
 
     pub(crate) async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         let delete = self.store.delete_prefix(prefix);
-        self.observe(Operation::Delete, delete).await
+        self.observe(StoreOperation::Delete, delete).await
     }
 
-    pub(crate) async fn changes(&self) -> Result<Changes, CacheError> {
-        self.observe(Operation::Watch, self.store.changes()).await
+    pub(crate) async fn changes(&self) -> Result<ChangeLog, CacheError> {
+        self.observe(StoreOperation::Watch, self.store.changes())
+            .await
     }
 
     async fn observe<T>(
         &self,
-        operation: Operation,
+        operation: StoreOperation,
         carry_out: impl Future<Output = Result<T, CacheError>>,
     ) -> Result<T, CacheError> {
         let result = carry_out.await;
@@ -134,7 +139,7 @@ impl ComponentStore {
         result
     }
 
-    /// Leaves out what is told of keys that are the component's own.
+    /// Removes changes of keys that the configuration hides.
     pub(crate) fn retain_visible(&self, changes: &mut Vec<Change>) {
         changes.retain(|change| {
             change

@@ -1,4 +1,5 @@
-//! How changes come back: the scripts publish them on a channel, and one connection listens to it.
+//! The change feed: receives the changes that the scripts publish on a channel (`PUBLISH` and `SUBSCRIBE`), and records
+//! them in the change log of the store.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,42 +9,47 @@ use futures_util::StreamExt;
 use redis::aio::PubSub;
 use redis::{Client, RedisResult};
 
-use crate::cache::Changes;
+use crate::cache::ChangeLog;
 
-/// How long the way back may be silent until it is tried.
-const SILENCE: Duration = Duration::from_secs(10);
+/// Interval of pings on a silent connection.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// First and longest wait before it listens anew; between, it doubles.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Delay before the first attempt to subscribe again. It doubles with each attempt.
+const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(50);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
-/// Where the changes of a namespace are told. In a cluster all nodes tell them.
+/// Returns the channel of a namespace. In a cluster, all nodes deliver its messages.
 pub(super) fn channel(namespace: &str) -> String {
     format!("{namespace}palm.changes")
 }
 
-/// Begins to listen; when this returns, it does. The future that it gives listens for ever. `limit` is how long
-/// a connection, and an answer, may take.
+/// Subscribes, and returns the future that receives changes forever. `limit` is the timeout of a connection and of an
+/// answer.
 pub(super) async fn begin(
     clients: Vec<Client>,
     namespace: String,
-    changes: Changes,
+    changes: ChangeLog,
     limit: Duration,
 ) -> RedisResult<impl Future<Output = ()> + Send> {
     let mut listening = subscribe(&clients, &channel(&namespace), limit).await?;
     Ok(async move {
         loop {
             record(&mut listening, &namespace, &changes, limit).await;
-            tracing::warn!("the store's server does not tell its changes any more; asking again");
-            let (mut wait, longest) = AGAIN;
+            tracing::warn!(
+                "lost the subscription to changes of the Redis store, subscribing again"
+            );
+            let mut delay = MIN_RECONNECT_DELAY;
             listening = loop {
-                tokio::time::sleep(wait).await;
+                tokio::time::sleep(delay).await;
                 match subscribe(&clients, &channel(&namespace), limit).await {
                     Ok(listening) => break listening,
-                    Err(error) => tracing::debug!("it does not yet: {error}"),
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot subscribe to changes of the Redis store yet");
+                    }
                 }
-                wait = (2 * wait).min(longest);
+                delay = (2 * delay).min(MAX_RECONNECT_DELAY);
             };
-            // Only now, so that who scans because of it misses nothing.
+            // Recorded after the subscription, so that a watcher that scans because of the gap misses no later change.
             changes.record_gap();
         }
     })
@@ -67,12 +73,12 @@ async fn subscribe(clients: &[Client], channel: &str, limit: Duration) -> RedisR
     Err(refused.expect("there is a first server"))
 }
 
-/// Records what is told, until the connection is gone.
-async fn record(listening: &mut PubSub, namespace: &str, changes: &Changes, limit: Duration) {
+/// Records received changes until the connection breaks.
+async fn record(listening: &mut PubSub, namespace: &str, changes: &ChangeLog, limit: Duration) {
     loop {
         let told = {
             let mut messages = listening.on_message();
-            tokio::time::timeout(SILENCE, messages.next()).await
+            tokio::time::timeout(PING_INTERVAL, messages.next()).await
         };
         match told {
             Ok(Some(message)) => match parse(message.get_payload_bytes()) {
@@ -81,7 +87,9 @@ async fn record(listening: &mut PubSub, namespace: &str, changes: &Changes, limi
                         changes.record(key, value);
                     }
                 }
-                None => tracing::warn!("somebody tells a change that makes no sense"),
+                None => tracing::warn!(
+                    "ignoring a malformed message on the change channel of the Redis store"
+                ),
             },
             Ok(None) => return,
             Err(_) => {
@@ -94,7 +102,7 @@ async fn record(listening: &mut PubSub, namespace: &str, changes: &Changes, limi
     }
 }
 
-/// A key and its new value, or none.
+/// Parses a change: the key and its new value, or `None` if it was removed.
 fn parse(told: &[u8]) -> Option<(&str, Option<Bytes>)> {
     let digits = told.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (len, rest) = told.split_at(digits);
@@ -122,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told() {
+    fn published_changes_are_parsed_and_malformed_ones_rejected() {
         check(b"6Spalm:kvalue", Some(("palm:k", Some("value"))));
         check(b"6Spalm:k", Some(("palm:k", Some(""))));
         check(b"6Rpalm:k", Some(("palm:k", None)));

@@ -1,7 +1,7 @@
-//! The open file, which is closed and opened again after it failed.
+//! [`DatabaseSlot`]: the open database file, which is closed and opened again after a failure.
 //!
-//! After an I/O error redb refuses everything, reads too, until the database is opened again. Opening repairs
-//! it, as after a crash: the file has what the last commit made it.
+//! After an I/O error redb rejects all operations, reads included, until the database is opened again. Opening repairs
+//! the file as after a crash: it has the state of the last commit.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,15 +14,15 @@ use crate::failure::panic_text;
 
 type Open = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
-/// The open file. It stays open while a request uses it.
-pub(super) struct Slot {
-    /// `None` if it could not be opened again.
+/// The open database. A request that uses it holds a read lock, so the database cannot be closed meanwhile.
+pub(super) struct DatabaseSlot {
+    /// `None` if the file could not be opened again.
     database: RwLock<Option<Database>>,
     open: Open,
     path: Arc<str>,
 }
 
-impl Slot {
+impl DatabaseSlot {
     pub(super) fn new(database: Database, open: Open, path: &str) -> Self {
         Self {
             database: RwLock::new(Some(database)),
@@ -31,39 +31,41 @@ impl Slot {
         }
     }
 
-    /// Uses the file. A panic of the engine, as damaged files cause them, is an error.
-    pub(super) fn with<T, E: From<Broken>>(
+    /// Runs `work` on the database. A panic of the engine, which a damaged file can cause, becomes an error.
+    pub(super) fn with<T, E: From<EngineError>>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, E>,
     ) -> Result<T, E> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         match &*database {
             Some(database) => {
-                uncaught(|| work(database)).unwrap_or_else(|broken| Err(broken.into()))
+                catch_engine_panic(|| work(database)).unwrap_or_else(|broken| Err(broken.into()))
             }
-            None => Err(Broken::Closed.into()),
+            None => Err(EngineError::Closed.into()),
         }
     }
 
-    /// Closes the file and opens it again. Waits for the reads that are under way, and all others wait for it.
+    /// Closes the file and opens it again. Waits for running reads, and blocks further ones.
     pub(super) fn reopen(&self) -> Result<(), FileFailure> {
         let mut database = self
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         let old = database.take();
-        // It reports again what it has reported already.
-        let _ = uncaught(|| drop(old));
-        let opened = uncaught(|| (self.open)());
+        // Closing reports the same failure again.
+        let _ = catch_engine_panic(|| drop(old));
+        let opened = catch_engine_panic(|| (self.open)());
         *database = Some(match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(self.failure(Action::Open, Broken::File(error.into()))),
-            Err(broken) => return Err(self.failure(Action::Open, broken)),
+            Ok(Err(error)) => {
+                return Err(self.failure(FileAction::Open, EngineError::File(error.into())));
+            }
+            Err(broken) => return Err(self.failure(FileAction::Open, broken)),
         });
         Ok(())
     }
 
-    pub(super) fn failure(&self, action: Action, broken: Broken) -> FileFailure {
+    pub(super) fn failure(&self, action: FileAction, broken: EngineError) -> FileFailure {
         let path = self.path.clone();
         let broken = Arc::new(broken);
         FileFailure {
@@ -74,50 +76,50 @@ impl Slot {
     }
 }
 
-/// Runs `work`, whose panic is an error.
-pub(super) fn uncaught<T>(work: impl FnOnce() -> T) -> Result<T, Broken> {
-    // What is left half done belongs to a database that is dropped.
-    let panicked = |panic: Box<dyn Any + Send>| Broken::Panicked(panic_text(&*panic));
+/// Runs `work`, and converts a panic to an error.
+pub(super) fn catch_engine_panic<T>(work: impl FnOnce() -> T) -> Result<T, EngineError> {
+    // Unwind safe: the database is dropped after a panic.
+    let panicked = |panic: Box<dyn Any + Send>| EngineError::Panicked(panic_text(&*panic));
     catch_unwind(AssertUnwindSafe(work)).map_err(panicked)
 }
 
-/// Why the engine did not do what it was asked for.
+/// Why the storage engine failed.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum EngineError {
     File(redb::Error),
-    /// It found what it does not expect in the file.
+    /// The engine panicked, because the file violates its invariants.
     Panicked(String),
-    /// It is not open: it failed, and could not be opened again.
+    /// The file is not open: it failed, and could not be opened again.
     Closed,
 }
 
-impl From<redb::Error> for Broken {
+impl From<redb::Error> for EngineError {
     fn from(error: redb::Error) -> Self {
         Self::File(error)
     }
 }
 
-/// What was done with the file.
+/// The operation on the file that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum FileAction {
     Open,
     Read,
     Write,
 }
 
-/// That the file failed, why, and what to do. Clones are for all requests of a commit.
+/// A failure of the file, with its cause and advice. It is cloned for each request of a failed commit.
 #[derive(Debug, Clone)]
 pub(super) struct FileFailure {
     path: Arc<str>,
-    action: Action,
-    broken: Arc<Broken>,
+    action: FileAction,
+    broken: Arc<EngineError>,
 }
 
 impl FileFailure {
     fn advice(&self) -> &'static str {
         use std::io::ErrorKind;
         match &*self.broken {
-            Broken::File(redb::Error::Io(error)) => match error.kind() {
+            EngineError::File(redb::Error::Io(error)) => match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                     "free some space on its disk, the next request tries again"
                 }
@@ -126,10 +128,10 @@ impl FileFailure {
                 }
                 _ => "check its disk, the next request tries again",
             },
-            Broken::File(redb::Error::Corrupted(_)) | Broken::Panicked(_) => {
+            EngineError::File(redb::Error::Corrupted(_)) | EngineError::Panicked(_) => {
                 "the file is damaged: restore it from a copy, or remove it to begin with an empty cache"
             }
-            Broken::File(_) | Broken::Closed => "the next request tries again",
+            EngineError::File(_) | EngineError::Closed => "the next request tries again",
         }
     }
 }
@@ -137,9 +139,9 @@ impl FileFailure {
 impl std::fmt::Display for FileFailure {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let action = match self.action {
-            Action::Open => "opened",
-            Action::Read => "read",
-            Action::Write => "written",
+            FileAction::Open => "opened",
+            FileAction::Read => "read",
+            FileAction::Write => "written",
         };
         let (path, advice) = (&self.path, self.advice());
         write!(
@@ -152,25 +154,25 @@ impl std::fmt::Display for FileFailure {
 impl std::error::Error for FileFailure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &*self.broken {
-            // The error of redb says the same, and has no source.
-            Broken::File(redb::Error::Io(error)) => Some(error),
-            Broken::File(error) => Some(error),
-            broken @ (Broken::Panicked(_) | Broken::Closed) => Some(broken),
+            // redb's error has the same text and no source.
+            EngineError::File(redb::Error::Io(error)) => Some(error),
+            EngineError::File(error) => Some(error),
+            broken @ (EngineError::Panicked(_) | EngineError::Closed) => Some(broken),
         }
     }
 }
 
-impl std::fmt::Display for Broken {
+impl std::fmt::Display for EngineError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(error) => error.fmt(formatter),
             Self::Panicked(text) => write!(formatter, "the engine panicked: {text}"),
-            Self::Closed => formatter.write_str("it failed, and could not be opened again"),
+            Self::Closed => formatter.write_str("it failed and could not be opened again"),
         }
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for EngineError {}
 
 impl From<FileFailure> for CacheError {
     fn from(failure: FileFailure) -> Self {
