@@ -434,6 +434,70 @@ mod tests {
         assert_eq!(ring.lengths.values().sum::<usize>(), MAX_PEER_PREFIXES);
     }
 
+    #[test]
+    fn least_recently_polled_prefix_is_dropped_first_and_the_limit_is_exact() {
+        let changes = ChangeLog::new();
+        for number in 0..MAX_PEER_PREFIXES {
+            changes.keep_peer_prefix(&format!("p{number}"));
+        }
+        // As many as are kept: none is dropped.
+        assert_eq!(changes.ring().watched.len(), MAX_PEER_PREFIXES);
+        assert!(changes.ring().watched.contains_key("p0"));
+        // `p0` is polled again, so `p1` is the one polled least recently.
+        changes.keep_peer_prefix("p0");
+        changes.keep_peer_prefix("another");
+        let ring = changes.ring();
+        assert_eq!(ring.watched.len(), MAX_PEER_PREFIXES);
+        assert!(ring.watched.contains_key("p0"));
+        assert!(!ring.watched.contains_key("p1"));
+    }
+
+    #[test]
+    fn longest_prefix_of_a_peer_is_kept_and_a_longer_one_is_not() {
+        let changes = ChangeLog::new();
+        let longest = "x".repeat(MAX_PEER_PREFIX_BYTES);
+        changes.keep_peer_prefix(&longest);
+        changes.keep_peer_prefix(&format!("{longest}x"));
+        let ring = changes.ring();
+        assert_eq!(ring.watched.keys().collect::<Vec<_>>(), [&*longest]);
+    }
+
+    #[test]
+    fn prefix_kept_after_a_drop_does_not_vouch_for_earlier_cursors() {
+        let changes = ChangeLog::new();
+        let mut earlier = changes.now();
+        for _ in 0..=MAX_CHANGES {
+            changes.record("k", None);
+        }
+        // The first change is dropped before the log accounts for the prefix.
+        let mut begin = changes.at(changes.ring().begin);
+        changes.keep_peer_prefix("other");
+        check(&changes, "other", &mut earlier, "lagged");
+        // A cursor at the first accounted change has missed nothing, even after further drops.
+        for _ in 0..MAX_CHANGES {
+            changes.record("k", None);
+        }
+        check(&changes, "other", &mut begin, "");
+    }
+
+    #[test]
+    fn prefix_of_a_dropped_watcher_is_kept_only_if_a_peer_polls_it() {
+        let changes = ChangeLog::new();
+        let prefixes = || {
+            let ring = changes.ring();
+            let mut prefixes: Vec<_> = ring.watched.keys().map(ToString::to_string).collect();
+            prefixes.sort();
+            (prefixes.join(" "), ring.of_peers)
+        };
+        let (alone, polled) = (changes.watch("alone"), changes.watch("polled"));
+        changes.keep_peer_prefix("polled");
+        assert_eq!(prefixes(), ("alone polled".to_owned(), 0));
+        drop(alone);
+        assert_eq!(prefixes(), ("polled".to_owned(), 0));
+        drop(polled);
+        assert_eq!(prefixes(), ("polled".to_owned(), 1));
+    }
+
     fn check(changes: &ChangeLog, prefix: &str, cursor: &mut ChangeCursor, expected: &str) {
         let told = changes
             .read(prefix, cursor)
