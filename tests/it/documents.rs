@@ -420,8 +420,8 @@ fn the_architecture_states_the_bounds_of_queues() {
     let cache = Source::new("parts/control.rs");
     let link = Source::new("link/options.rs");
     let connection = Source::new("link/connection.rs");
-    let changes = Source::new("cache/changes.rs");
-    let repeated = Source::new("cache/repeated.rs");
+    let changes = Source::new("cache/change_log.rs");
+    let repeated = Source::new("cache/idempotency.rs");
     let file = Source::new("cache/file/writer.rs");
     let redis = Source::new("cache/redis/mod.rs");
     let offers = Source::new("discovery/function_registry.rs");
@@ -524,14 +524,20 @@ fn the_architecture_states_the_bounds_of_queues() {
             ("watchers that wait", vec![cache.count("MAX_WATCHERS")]),
             (
                 "changes that are kept for watchers",
-                vec![changes.count("LEN"), changes.bytes("BYTES")],
+                vec![changes.count("MAX_CHANGES"), changes.bytes("MAX_BYTES")],
             ),
             (
                 "cache requests that must not run twice",
-                vec![repeated.count("LEN")],
+                vec![repeated.count("MAX_REPLIES")],
             ),
-            ("changes of a cache in a file", vec![file.count("QUEUE")]),
-            ("keys of a cache on Redis", vec![redis.count("AT_ONCE")]),
+            (
+                "changes of a cache in a file",
+                vec![file.count("QUEUE_LEN")],
+            ),
+            (
+                "keys of a cache on Redis",
+                vec![redis.count("MAX_CONCURRENT_REQUESTS")],
+            ),
             (
                 "functions that workers have registered",
                 vec![offers.count("MAX_FUNCTIONS")],
@@ -584,8 +590,8 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
     let offers = Source::new("discovery/function_registry.rs");
     let streams = Source::new("link/streams.rs");
     let held = Source::new("parts/held.rs");
-    let repeated = Source::new("cache/repeated.rs");
-    let changes = Source::new("cache/changes.rs");
+    let repeated = Source::new("cache/idempotency.rs");
+    let changes = Source::new("cache/change_log.rs");
     let group = Source::new("message/group.rs");
     let pack = Source::new("link/pack.rs");
     let link = Source::new("link/options.rs");
@@ -633,12 +639,12 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
                 held.count("messages"),
                 held.bytes("bytes"),
             ),
-            format!("`id` of at most {} bytes", repeated.count("ID_BYTES")),
-            format!("two minutes, {} of them", repeated.count("LEN")),
+            format!("`id` of at most {} bytes", repeated.count("MAX_ID_BYTES")),
+            format!("two minutes, {} of them", repeated.count("MAX_REPLIES")),
             format!(
                 "(palm keeps {} of all keys, up to {})",
-                changes.count("LEN"),
-                changes.bytes("BYTES")
+                changes.count("MAX_CHANGES"),
+                changes.bytes("MAX_BYTES")
             ),
             format!("`sizes` has at most {} entries", pack.count("MAX_MESSAGES")),
             format!(
@@ -656,12 +662,12 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
     );
     let remote = Source::new("cache/remote.rs");
     assert_eq!(
-        remote.time("REPEATS"),
+        remote.time("MAX_REPEAT_TIME"),
         "60 s",
         "proto/README.md says one minute"
     );
     assert_eq!(
-        repeated.time("RECORD_EXPIRY"),
+        repeated.time("REPLY_EXPIRY"),
         "120 s",
         "proto/README.md says two minutes"
     );
@@ -678,14 +684,17 @@ fn the_chapter_on_http_states_the_limits_of_the_program() {
     let serve = Source::new("http/serve.rs");
     let gateway = Source::new("http/gateway.rs");
     let answering = Source::new("parts/answering.rs");
-    let posted = Source::new("http/posted.rs");
+    let posted = Source::new("http/message_body.rs");
     check_rows(
         "docs/http.md",
         &[
             ("connections", vec![listener.count("connections")]),
             (
                 "the head of a request",
-                vec![listener.time("header_timeout"), serve.bytes("HEAD")],
+                vec![
+                    listener.time("header_timeout"),
+                    serve.bytes("MAX_HEAD_BYTES"),
+                ],
             ),
             (
                 "the time in which a client reads",
@@ -693,11 +702,11 @@ fn the_chapter_on_http_states_the_limits_of_the_program() {
             ),
             (
                 "silence of an HTTP/2 client",
-                vec![time(2 * serve.millis("PING"))],
+                vec![time(2 * serve.millis("PING_INTERVAL"))],
             ),
             (
                 "requests under way in a gateway",
-                vec![gateway.count("CALLS")],
+                vec![gateway.count("MAX_CALLS")],
             ),
             (
                 "the body of a request",
@@ -713,7 +722,10 @@ fn the_chapter_on_http_states_the_limits_of_the_program() {
                 vec![gateway.time("no_worker_timeout")],
             ),
             ("a result ", vec![gateway.bytes("response_bytes")]),
-            ("results of a stream", vec![gateway.bytes("RESULTS")]),
+            (
+                "results of a stream",
+                vec![gateway.bytes("MAX_BACKLOG_BYTES")],
+            ),
             (
                 "messages posted to an `HttpService`",
                 vec![answering.time("ANSWER_TIMEOUT")],
@@ -739,7 +751,13 @@ fn the_chapter_on_http_lists_the_statuses_of_a_gateway() {
     });
     let named: Vec<_> = named.collect();
     for file in [
-        "body", "call", "gateway", "guard", "problem", "service", "stream",
+        "body_memory",
+        "request",
+        "gateway",
+        "guard",
+        "problem",
+        "service",
+        "result_stream",
     ] {
         let source = read(&format!("palm-runtime/src/http/{file}.rs"));
         let source = source.split("\nmod tests {").next().unwrap();
@@ -764,10 +782,10 @@ fn the_chapter_on_http_lists_the_statuses_of_a_gateway() {
 
 #[test]
 fn the_chapter_on_the_cache_states_the_limits_of_the_program() {
-    let changes = Source::new("cache/changes.rs");
+    let changes = Source::new("cache/change_log.rs");
     let page = Source::new("cache/page.rs");
     let store = Source::new("cache/store.rs");
-    let file = Source::new("cache/file/mod.rs");
+    let file = Source::new("cache/file/open.rs");
     check_rows(
         "docs/cache.md",
         &[
@@ -780,8 +798,8 @@ fn the_chapter_on_the_cache_states_the_limits_of_the_program() {
         &[
             format!(
                 "{} changes, up to {}",
-                changes.count("LEN"),
-                changes.bytes("BYTES")
+                changes.count("MAX_CHANGES"),
+                changes.bytes("MAX_BYTES")
             ),
             format!(
                 "A key may have {} and a value {}",

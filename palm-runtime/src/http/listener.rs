@@ -107,8 +107,8 @@ impl Listener {
         self
     }
 
-    /// Allows addresses that other hosts can reach, such as `0.0.0.0`. Default: not allowed, so that binding such an
-    /// address fails, unless the component trusts the network or the environment variable `PALM_TRUST_NETWORK` is `1`.
+    /// Allows addresses that other hosts can reach, such as `0.0.0.0`. Default: no, so that binding such an address
+    /// fails, unless the component trusts the network or the environment variable `PALM_TRUST_NETWORK` is `1`.
     ///
     /// Every peer that can reach the address can call the service, unless the service has access control of its own.
     pub fn trust_network(mut self, trust: bool) -> Self {

@@ -126,7 +126,7 @@ impl HttpConnection {
         self
     }
 
-    /// Sets when a request is repeated. Default: see [`Retry`].
+    /// Sets when and how often a request is repeated, see [`Retry`] for the defaults.
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
