@@ -365,7 +365,7 @@ fn ports_for_legacy_peers_are_opened_when_one_asks() {
         let mut lines = log.lines().filter(|line| line.contains("INFO"));
         let first = lines.next().unwrap_or_default();
         assert!(first.contains("master `master` at tcp://"), "{log}");
-        let asked = log.matches("a peer without links asks for it").count();
+        let asked = log.matches("a legacy peer has requested it").count();
         assert_eq!(asked, 5, "{log}");
     });
 }

@@ -111,7 +111,7 @@ impl Inbound for TaskConnection {
         let is_linked = tokio::select! {
             () = outlet.stopped() => {
                 if let Some(cause) = self.directory.wait_cause() {
-                    tracing::warn!("stopping before a master was found: {cause}");
+                    tracing::warn!("stopped before a master was found: {cause}");
                 }
                 return Ok(());
             }
