@@ -972,7 +972,7 @@ pub mod __private {
     pub use palm_macros::steps;
     pub use palm_runtime::callable::{
         Call, Callable, Emit, Emitted, FunctionInfo, IntoMessages, IntoOutcome, IntoPublication,
-        Outcome, Receiver, Results, Shape, Shared, State, blocking,
+        Outcome, Receiver, Results, Shape, State, StateRef, blocking,
     };
     pub use palm_runtime::component::{
         HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,

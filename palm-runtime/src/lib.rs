@@ -60,7 +60,7 @@ pub mod callable {
     pub use crate::executor::{Call, Callable};
     pub use crate::method::{
         Emit, Emitted, FunctionInfo, IntoMessages, IntoOutcome, IntoPublication, Outcome, Plain,
-        Receiver, Results, Shape, Shared, State, blocking,
+        Receiver, Results, Shape, State, StateRef, blocking,
     };
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 use tokio::sync::mpsc;
 
-use super::known::Known;
+use super::known::DescriptorCache;
 use crate::discovery::ControlVerb;
 use crate::socket::Request;
 
@@ -18,9 +18,9 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tells the first component which calls were given up, ahead of all that is queued for it. One of old
 /// would not understand.
-pub(super) async fn tell(
+pub(super) async fn send_cancellations(
     request: Request,
-    known: Arc<Known>,
+    known: Arc<DescriptorCache>,
     mut topics: mpsc::Receiver<ByteString>,
 ) {
     let mut batch = Vec::new();

@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::answers::{self, Answers};
+use super::answers::{self, InFlightCalls};
 use super::cancel;
-use super::known::Known;
-use super::routes::{Answering, Linking, Opened, Routes};
-use super::way::Way;
+use super::known::DescriptorCache;
+use super::routes::{AnswerLink, AnswerSource, LinkFactory, Routes};
+use super::way::Transport;
 use super::{CallError, ConnectError, Eval, Job, Reader, pending};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::component_kind::ComponentKind;
@@ -32,7 +32,7 @@ use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe, find_h
 use crate::wait_cause::{Connecting, WaitCause};
 
 /// How many calls that were given up wait to be told of; beyond that, some run to their end.
-const GIVEN_UP: usize = 4096;
+const MAX_PENDING_CANCELLATIONS: usize = 4096;
 
 /// How long the component may take to tell what it is.
 const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,34 +55,34 @@ const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Client(pub(super) Arc<Connection>);
+pub struct Client(pub(super) Arc<ClientState>);
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ClientState {
     server: String,
     pipeline: ByteString,
-    pub(super) calls: Way,
+    pub(super) transport: Transport,
     /// Whether calls and answers go over links, so that it is known what is complete.
-    pub(super) completes: bool,
-    pub(super) answers: Arc<Answers>,
+    pub(super) tracks_completion: bool,
+    pub(super) answers: Arc<InFlightCalls>,
     pub(super) timeout: Duration,
     pub(super) window: usize,
     max_message_bytes: usize,
     memory: Mutex<FrameMemory>,
     cache: Cache,
-    pub(super) known: Arc<Known>,
+    pub(super) known: Arc<DescriptorCache>,
     pub(super) routes: Routes,
     /// Why calls wait for answers, as the component that is called reports it.
-    pending: Arc<WaitCause>,
-    open: Mutex<Option<Open>>,
+    callee_wait_cause: Arc<WaitCause>,
+    connections: Mutex<Option<OpenConnections>>,
     /// Where its tasks run.
     runtime: Handle,
 }
 
 /// What a client has open until it is closed.
 #[derive(Debug)]
-struct Open {
-    links: Vec<Opened>,
+struct OpenConnections {
+    links: Vec<AnswerLink>,
     tasks: Vec<Reader>,
     /// Sends the topics of cancelled calls; ends when all are sent.
     cancel: Reader,
@@ -222,7 +222,7 @@ impl ClientBuilder {
         let db_address = self.db_address.clone().map_err(SocketError::from)?;
         self.check_hosts(&db_address).await?;
         let directory = Directory::connect(&db_address, &id, &self.options).await?;
-        let told = Told {
+        let handshake = Handshake {
             directory: directory.clone(),
             waited: self.connect_timeout,
             deadline,
@@ -232,10 +232,10 @@ impl ClientBuilder {
                 return Err(ConnectError::Incomplete);
             }
         } else {
-            told.check_name(&self.server).await?;
+            handshake.check_name(&self.server).await?;
         }
-        let (given_up, topics) = mpsc::channel(GIVEN_UP);
-        let answers = Answers::new(id.clone(), given_up);
+        let (cancellations, topics) = mpsc::channel(MAX_PENDING_CANCELLATIONS);
+        let answers = InFlightCalls::new(id.clone(), cancellations);
         let mut tasks = Vec::new();
         let may_link = |address: &Option<ParsedAddress>| {
             self.link.enabled && !self.this_config && address.is_none()
@@ -243,7 +243,7 @@ impl ClientBuilder {
 
         // Who gives the address of a socket wants that.
         let first = match may_link(&self.push_address) {
-            true => told.callable().await?,
+            true => handshake.callable().await?,
             false => Descriptor::default(),
         };
         let is_offered = |role: &str| first.links.iter().any(|offered| offered == role);
@@ -251,44 +251,48 @@ impl ClientBuilder {
         let calls_over_link = is_offered(CLIENT);
         let answered_by = self.answered_by.filter(|given| *given != self.db_address);
         let answers_here = self.sub_address.is_none() && answered_by.is_none();
-        let answering = match (answers_here, calls_over_link) {
-            (false, _) => Answering::Given,
-            (true, true) => Answering::Found,
-            (true, false) => Answering::Unlisted,
+        let answer_source = match (answers_here, calls_over_link) {
+            (false, _) => AnswerSource::Configured,
+            (true, true) => AnswerSource::Discovered,
+            (true, false) => AnswerSource::Unlisted,
         };
-        let (calls, calling) = watch::channel(None);
-        let linking = Linking {
+        let (transport_sender, transport) = watch::channel(None);
+        let link_factory = LinkFactory {
             id: id.clone(),
             sockets: self.options.clone(),
             options: self.link.clone(),
             weight: self.weight,
             answers: answers.clone(),
-            calling,
+            transport,
         };
         let mut links = Vec::new();
-        let way = if calls_over_link {
-            let opened = linking.open(&db_address, CLIENT, answers_here, None);
-            let way = Way::Link(opened.link.clone());
+        let transport = if calls_over_link {
+            let opened = link_factory.open(&db_address, CLIENT, answers_here, None);
+            let transport = Transport::Link(opened.link.clone());
             links.push(opened);
-            way
+            transport
         } else {
-            let (push_at, push_address) = told.place("pull_address", self.push_address).await?;
+            let (push_at, push_address) =
+                handshake.resolve("pull_address", self.push_address).await?;
             let push = Push::connect(&push_address, &self.options).await?;
             tasks.extend(push_at.follow(push.peers(), push_address, |_| {}));
-            Way::Sockets(push)
+            Transport::Sockets(push)
         };
-        calls.send_replace(Some(way.clone()));
+        transport_sender.send_replace(Some(transport.clone()));
 
         // Whose answers they are, where they do not come over the link of the calls.
         let last = match &answered_by {
             Some(given) if self.sub_address.is_none() => {
                 let address = given.clone().map_err(SocketError::from)?;
                 let directory = Directory::connect(&address, &id, &self.options).await?;
-                Told { directory, ..told }
+                Handshake {
+                    directory,
+                    ..handshake
+                }
             }
-            _ => told,
+            _ => handshake,
         };
-        let mut completes = calls_over_link;
+        let mut tracks_completion = calls_over_link;
         if !(calls_over_link && answers_here) {
             let offer = match may_link(&self.sub_address) {
                 true => last.descriptor().await?.links,
@@ -296,10 +300,10 @@ impl ClientBuilder {
             };
             if offer.iter().any(|offered| offered == SUBSCRIBER) {
                 let last_at = last.directory.request().address().clone();
-                links.push(linking.open(&last_at, SUBSCRIBER, true, None));
+                links.push(link_factory.open(&last_at, SUBSCRIBER, true, None));
             } else {
-                completes = false;
-                let (sub_at, sub_address) = last.place("pub_address", self.sub_address).await?;
+                tracks_completion = false;
+                let (sub_at, sub_address) = last.resolve("pub_address", self.sub_address).await?;
                 let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
                 tasks.extend(sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}));
                 let peers = subscribe.peers();
@@ -322,14 +326,14 @@ impl ClientBuilder {
                     let subscribed = subscribe.subscribe(topic).await;
                     subscribed.map_err(SocketError::from)?;
                 }
-                let (ready, saying) = watch::channel(None);
-                let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready));
+                let (ready_sender, ready) = watch::channel(None);
+                let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready_sender));
                 tasks.push(AbortOnDropHandle::new(reader));
-                until_in_place(saying).await;
+                until_in_place(ready).await;
             }
         }
         for opened in &links {
-            let ready = Opened::ready(opened.said());
+            let ready = AnswerLink::ready(opened.readiness());
             if tokio::time::timeout_at(deadline, ready).await.is_err() {
                 return Err(ConnectError::NoPublisher {
                     address: opened.link.address().to_string(),
@@ -344,34 +348,34 @@ impl ClientBuilder {
             let request = directory.request().clone();
             Cache::remote(request, &self.server, &id, timeout, session)
         };
-        let known = Known::new(cache(DESCRIPTOR_TIMEOUT, ""), self.check_functions);
+        let known = DescriptorCache::new(cache(DESCRIPTOR_TIMEOUT, ""), self.check_functions);
         if !self.this_config {
-            known.ask().await;
+            known.refresh().await;
         }
         let known = Arc::new(known);
-        let cancel = cancel::tell(directory.request().clone(), known.clone(), topics);
+        let cancel = cancel::send_cancellations(directory.request().clone(), known.clone(), topics);
         let cache = cache(self.timeout, session);
         let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
-        let pending = Arc::<WaitCause>::default();
+        let callee_wait_cause = Arc::<WaitCause>::default();
         let explain = pending::explain(
             answers.clone(),
             directory.clone(),
             self.server.clone(),
-            pending.clone(),
+            callee_wait_cause.clone(),
         );
         tasks.push(AbortOnDropHandle::new(tokio::spawn(explain)));
         let routes = Routes::new(
-            answering,
+            answer_source,
             directory.clone(),
             &self.server,
             calls_by_name,
-            linking,
+            link_factory,
         );
-        Ok(Client(Arc::new(Connection {
+        Ok(Client(Arc::new(ClientState {
             pipeline: self.session.map_or_else(new_id, ByteString::from),
             server: self.server,
-            calls: way,
-            completes,
+            transport,
+            tracks_completion,
             answers,
             timeout: self.timeout,
             window: self.window,
@@ -380,8 +384,8 @@ impl ClientBuilder {
             cache,
             known,
             routes,
-            pending,
-            open: Mutex::new(Some(Open {
+            callee_wait_cause,
+            connections: Mutex::new(Some(OpenConnections {
                 links,
                 tasks,
                 cancel,
@@ -410,10 +414,13 @@ impl ClientBuilder {
     }
 }
 
-impl Connection {
+impl ClientState {
     /// Why calls wait for answers, if that is known.
     pub(super) fn wait_cause(&self) -> Option<String> {
-        let cause = self.calls.wait_cause().or_else(|| self.pending.get());
+        let cause = self
+            .transport
+            .wait_cause()
+            .or_else(|| self.callee_wait_cause.get());
         cause.map(|cause| cause.to_string())
     }
 
@@ -440,23 +447,23 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// millisecond, usually.
 const DROP_TIMEOUT: Duration = Duration::from_millis(200);
 
-impl Connection {
+impl ClientState {
     /// Ends all calls; returns what is left to be closed, the first time.
-    fn end(&self) -> Option<Open> {
-        let open = self.open.lock();
+    fn end(&self) -> Option<OpenConnections> {
+        let open = self.connections.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner).take()?;
-        self.answers.end();
+        self.answers.cancel_all();
         open.links.extend(self.routes.close());
         Some(open)
     }
 }
 
-impl Open {
+impl OpenConnections {
     /// Waits for at most `flush` until all messages are acknowledged, and says goodbye.
-    async fn close(self, calls: Way, flush: Duration) {
-        let sent = async { tokio::join!(calls.delivered(), self.cancel) };
+    async fn close(self, transport: Transport, flush: Duration) {
+        let sent = async { tokio::join!(transport.delivered(), self.cancel) };
         let _ = tokio::time::timeout(flush, sent).await;
-        let links = self.links.into_iter().map(Opened::into_parts);
+        let links = self.links.into_iter().map(AnswerLink::into_parts);
         // Without its reader the link's socket is free.
         let links: Vec<_> = links.map(|(link, _)| link).collect();
         drop(self.tasks);
@@ -464,19 +471,19 @@ impl Open {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ClientState {
     /// Says goodbye. A program whose `main` ends with this goes on at once, and its runtime, which would have to
     /// send that, may end in the next moment: so this waits for it where other threads do the work.
     fn drop(&mut self) {
         let Some(open) = self.end() else {
             return;
         };
-        let calls = self.calls.clone();
+        let transport = self.transport.clone();
         let (done, closed) = std::sync::mpsc::channel::<()>();
         let has_threads = self.runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         let is_task = tokio::task::try_id().is_some();
         self.runtime.spawn(async move {
-            open.close(calls, END_TIMEOUT).await;
+            open.close(transport, END_TIMEOUT).await;
             drop(done);
         });
         if has_threads && !is_task {
@@ -486,13 +493,13 @@ impl Drop for Connection {
 }
 
 /// What the component at `db_address` tells, until a deadline.
-struct Told {
+struct Handshake {
     directory: Arc<Directory>,
     waited: Duration,
     deadline: Instant,
 }
 
-impl Told {
+impl Handshake {
     fn address(&self) -> String {
         self.directory.request().address().to_string()
     }
@@ -511,7 +518,7 @@ impl Told {
         })
     }
 
-    async fn tell(&self, key: &'static str) -> Result<String, ConnectError> {
+    async fn read_key(&self, key: &'static str) -> Result<String, ConnectError> {
         self.until_deadline(key, self.directory.value(key)).await
     }
 
@@ -540,7 +547,7 @@ impl Told {
     }
 
     async fn check_name(&self, expected: &str) -> Result<(), ConnectError> {
-        let found = self.tell("name").await?;
+        let found = self.read_key("name").await?;
         if found == expected {
             return Ok(());
         }
@@ -562,7 +569,7 @@ impl Told {
         })
     }
 
-    async fn place(
+    async fn resolve(
         &self,
         key: &'static str,
         given: Option<ParsedAddress>,
@@ -571,7 +578,7 @@ impl Told {
             let address = given.clone().map_err(SocketError::from)?;
             return Ok((Endpoint::Static(given), address));
         }
-        let value = self.tell(key).await?;
+        let value = self.read_key(key).await?;
         let teller = self.directory.request().address();
         match value.parse::<Address>() {
             Ok(address) => Ok((
@@ -635,10 +642,10 @@ impl Client {
     ///
     /// The client is closed, or it is not.
     pub async fn close(&self) {
-        let calls = self.0.calls.clone();
-        let _ = tokio::time::timeout(FLUSH_TIMEOUT, calls.delivered()).await;
+        let transport = self.0.transport.clone();
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, transport.delivered()).await;
         if let Some(open) = self.0.end() {
-            open.close(calls, END_TIMEOUT).await;
+            open.close(transport, END_TIMEOUT).await;
         }
     }
 

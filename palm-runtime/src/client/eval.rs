@@ -11,9 +11,9 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::answers::{Topic, Waiting};
+use super::answers::{CallTopic, PendingCall};
 use super::connect::extensions;
-use super::inputs::Inputs;
+use super::inputs::CompletionTracker;
 use super::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
@@ -71,8 +71,8 @@ impl<'a, Output> Eval<'a, Output> {
         let (sender, answer) = oneshot::channel();
         // The place for the answer is there before the message is sent: it can come back before
         // `send` returns.
-        let waiting = Waiting::One(sender, Inputs::default());
-        let mut topic = self.client.0.answers.topic(waiting);
+        let call = PendingCall::Single(sender, CompletionTracker::default());
+        let mut topic = self.client.0.answers.register(call);
         let waited = self.timeout;
         let timeout = self.timeout;
         let client = &self.client.0;
@@ -80,9 +80,9 @@ impl<'a, Output> Eval<'a, Output> {
         self.check().await?;
         self.find_route().await?;
         let timeout = timeout.saturating_sub(begun.elapsed());
-        let share = client.completes.then(|| Share::of_input(0));
+        let share = client.tracks_completion.then(|| Share::of_input(0));
         let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)), share)?;
-        topic.awaited(true);
+        topic.set_awaited(true);
         let resend = client.resend(&steps, share.is_some());
         let is_tracked = resend == Resend::BySender;
         if share.is_some() {
@@ -91,10 +91,10 @@ impl<'a, Output> Eval<'a, Output> {
                 .track(&topic, is_tracked.then(|| frame.clone()));
         }
         let exchange = async {
-            let sent = client.calls.send(resend, frame.into()).await;
+            let sent = client.transport.send(resend, frame.into()).await;
             sent.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
-            topic.awaited(false);
+            topic.set_awaited(false);
             let none = || CallError::NoAnswer {
                 function: steps.to_string(),
             };
@@ -113,16 +113,16 @@ impl<'a, Output> Eval<'a, Output> {
     /// Sends the message and waits for no answer.
     pub(super) async fn send(self) -> Result<(), CallError> {
         let (nobody, _) = oneshot::channel();
-        let waiting = Waiting::One(nobody, Inputs::default());
-        let topic = self.client.0.answers.topic(waiting);
+        let call = PendingCall::Single(nobody, CompletionTracker::default());
+        let topic = self.client.0.answers.register(call);
         let timeout = self.timeout;
         self.check().await?;
-        let calls = &self.client.0.calls;
+        let transport = &self.client.0.transport;
         // Nobody waits, so nothing is too late.
         let client = &self.client.0;
         let (steps, frame) = self.frame(&topic, None, None)?;
         let resend = client.resend(&steps, false);
-        match tokio::time::timeout(timeout, calls.send(resend, frame.into())).await {
+        match tokio::time::timeout(timeout, transport.send(resend, frame.into())).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout, client.wait_cause())),
         }
@@ -133,8 +133,8 @@ impl<'a, Output> Eval<'a, Output> {
     async fn find_route(&self) -> Result<(), CallError> {
         let routes = &self.client.0.routes;
         match &self.steps {
-            Ok(steps) if routes.is_unknown(steps) => {
-                Box::pin(routes.find(steps, self.timeout / 4 * 3)).await
+            Ok(steps) if routes.needs_search(steps) => {
+                Box::pin(routes.ensure(steps, self.timeout / 4 * 3)).await
             }
             _ => Ok(()),
         }
@@ -162,7 +162,7 @@ impl<'a, Output> Eval<'a, Output> {
     /// What is called, and the message that does it.
     fn frame(
         self,
-        topic: &Topic,
+        topic: &CallTopic,
         deadline: Option<Deadline>,
         share: Option<Share>,
     ) -> Result<(Steps, Bytes), CallError> {

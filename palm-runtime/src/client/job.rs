@@ -15,9 +15,9 @@ use futures_core::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::answers::{Given, Received, Topic, Waiting, lock};
+use super::answers::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
 use super::connect::extensions;
-use super::inputs::Inputs;
+use super::inputs::CompletionTracker;
 use super::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
@@ -54,12 +54,12 @@ pub struct Job<'a, Output = Bytes> {
     id: String,
     /// Whether it is that of all messages.
     same_id: bool,
-    topic: Topic,
+    topic: CallTopic,
     /// How many payloads there are, where that is known.
     total: Option<u64>,
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
     /// Whether there is such a function, and a route to the last step.
-    check: Check,
+    check: Precheck,
     /// The messages that are made, until they go out together.
     builder: GroupBuilder,
     groups: Vec<Group>,
@@ -69,9 +69,9 @@ pub struct Job<'a, Output = Bytes> {
     /// Whether all is sent, and it was asked for whether it has arrived.
     all_sent: bool,
     /// What has become of those that were sent, where that is told.
-    inputs: Arc<Mutex<Inputs>>,
-    window: Window,
-    answers: Answers,
+    inputs: Arc<Mutex<CompletionTracker>>,
+    window: SendWindow,
+    answers: AnswerBuffer,
     left: Option<u64>,
     timeout: Duration,
     /// How long each call may take.
@@ -94,7 +94,7 @@ pub struct Job<'a, Output = Bytes> {
 ///
 /// A function that answers only some messages would use it up for ever: where no answer comes for a
 /// while, what is under way counts as answered.
-struct Window {
+struct SendWindow {
     len: u64,
     sent: u64,
     /// Counted by the client's reader.
@@ -132,13 +132,13 @@ impl Timer {
 }
 
 /// What is asked before the first message is sent.
-enum Check {
+enum Precheck {
     Due,
     Asking(BoxFuture<'static, Result<(), CallError>>),
     Done,
 }
 
-impl Window {
+impl SendWindow {
     /// Whether one more message may be sent. `open`: how many are not complete, where that is known.
     fn poll_open(&mut self, open: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
         let received = self.received.load(Ordering::Relaxed);
@@ -173,9 +173,9 @@ impl Window {
 }
 
 /// The answers that have come.
-struct Answers {
-    queue: Receiver<Given>,
-    batch: std::vec::IntoIter<Given>,
+struct AnswerBuffer {
+    queue: Receiver<Delivery>,
+    batch: std::vec::IntoIter<Delivery>,
 }
 
 /// How far a job is.
@@ -206,9 +206,9 @@ impl<'a, Output> Job<'a, Output> {
         };
         let (sender, answers) = queue(limits);
         let received = Arc::<AtomicU64>::default();
-        let inputs = Arc::<Mutex<Inputs>>::default();
-        let topic = Waiting::Many(sender, received.clone(), inputs.clone());
-        let topic = client.0.answers.topic(topic);
+        let inputs = Arc::<Mutex<CompletionTracker>>::default();
+        let call = PendingCall::Job(sender, received.clone(), inputs.clone());
+        let topic = client.0.answers.register(call);
         let timeout = client.0.timeout;
         let (steps, failed) = match steps.into_steps() {
             Ok(steps) => (Some(steps), None),
@@ -226,14 +226,14 @@ impl<'a, Output> Job<'a, Output> {
                 _ => None,
             },
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
-            check: Check::Due,
+            check: Precheck::Due,
             builder: GroupBuilder::default(),
             groups: Vec::new(),
             begun: 0,
             sending: None,
             all_sent: false,
             inputs,
-            window: Window {
+            window: SendWindow {
                 len: window as u64,
                 sent: 0,
                 received,
@@ -243,7 +243,7 @@ impl<'a, Output> Job<'a, Output> {
                 timer: Timer::default(),
                 waiting_at: None,
             },
-            answers: Answers {
+            answers: AnswerBuffer {
                 queue: answers,
                 batch: Vec::new().into_iter(),
             },
@@ -318,7 +318,7 @@ impl<'a, Output> Job<'a, Output> {
 
     /// Whether it knows what is complete.
     fn is_tracked(&self) -> bool {
-        self.left.is_none() && self.client.0.completes
+        self.left.is_none() && self.client.0.tracks_completion
     }
 
     /// Whether all has come, and was taken.
@@ -333,7 +333,7 @@ impl<'a, Output> Job<'a, Output> {
         self.payloads.is_none() && self.sending.is_none() && self.groups.is_empty()
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Given>> {
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
         let mut batch = Vec::new();
         let count = {
             let receive = std::pin::pin!(self.answers.queue.recv_many(&mut batch, BATCH));
@@ -360,14 +360,14 @@ impl<'a, Output> Job<'a, Output> {
         let filled = self.poll_fill(repeats, context);
         self.close_group(repeats);
         if !self.groups.is_empty() {
-            let calls = &self.client.0.calls;
-            let sent = calls.try_send(resend, &mut self.groups);
+            let transport = &self.client.0.transport;
+            let sent = transport.try_send(resend, &mut self.groups);
             sent.map_err(|_| CallError::Closed)?;
             if !self.groups.is_empty() {
-                let (calls, groups) = (calls.clone(), std::mem::take(&mut self.groups));
+                let (transport, groups) = (transport.clone(), std::mem::take(&mut self.groups));
                 self.sending = Some(Box::pin(async move {
                     for group in groups {
-                        calls.send(resend, group).await?;
+                        transport.send(resend, group).await?;
                     }
                     Ok(())
                 }));
@@ -378,9 +378,9 @@ impl<'a, Output> Job<'a, Output> {
         let is_unanswered = self.left == Some(0) && self.window.taken == 0;
         if is_unanswered && !std::mem::replace(&mut self.all_sent, true) {
             // No answer will tell that the messages have arrived, and its client may be gone as soon as it ends.
-            let calls = self.client.0.calls.clone();
+            let transport = self.client.0.transport.clone();
             self.sending = Some(Box::pin(async move {
-                calls.delivered().await;
+                transport.delivered().await;
                 Ok(())
             }));
             ready!(self.poll_sending(context))?;
@@ -390,17 +390,17 @@ impl<'a, Output> Job<'a, Output> {
 
     /// Looks up the functions, and the components that serve them, unless they are known.
     fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        if let (Check::Due, Some(steps)) = (&self.check, &self.steps) {
+        if let (Precheck::Due, Some(steps)) = (&self.check, &self.steps) {
             let connection = &self.client.0;
-            if self.left.is_none() && !connection.completes {
+            if self.left.is_none() && !connection.tracks_completion {
                 let function = self.called();
-                self.check = Check::Done;
+                self.check = Precheck::Done;
                 return Poll::Ready(Err(CallError::Completion { function }));
             }
-            let may_not_complete = self.is_tracked() && connection.known.may_not_list(steps);
-            let is_known = connection.known.has(steps) && !connection.routes.is_unknown(steps);
+            let may_not_complete = self.is_tracked() && connection.known.may_run_unlisted(steps);
+            let is_known = connection.known.has(steps) && !connection.routes.needs_search(steps);
             self.check = if is_known && !may_not_complete {
-                Check::Done
+                Precheck::Done
             } else {
                 let limit = self.timeout / 4 * 3;
                 let (client, steps) = (self.client.clone(), steps.clone());
@@ -409,14 +409,14 @@ impl<'a, Output> Job<'a, Output> {
                     if may_not_complete {
                         client.0.known.check_completion(&steps).await?;
                     }
-                    client.0.routes.find(&steps, limit).await
+                    client.0.routes.ensure(&steps, limit).await
                 };
-                Check::Asking(ask.boxed())
+                Precheck::Asking(ask.boxed())
             };
         }
-        if let Check::Asking(asking) = &mut self.check {
+        if let Precheck::Asking(asking) = &mut self.check {
             let asked = ready!(asking.as_mut().poll(context));
-            self.check = Check::Done;
+            self.check = Precheck::Done;
             // What it waited for is not counted as idle time.
             self.progress = true;
             asked?;
@@ -481,7 +481,7 @@ impl<'a, Output> Job<'a, Output> {
             }
             self.window.sent += 1;
             open = open.map(|open| open + 1);
-            self.topic.awaited(true);
+            self.topic.set_awaited(true);
             // As long as payloads are sent the job is not idle.
             self.progress = true;
         }
@@ -501,21 +501,21 @@ impl<'a, Output> Job<'a, Output> {
         if self.is_tracked() {
             let mut inputs = lock(&self.inputs);
             for (input, frame) in (self.begun..).zip(group.frames()) {
-                inputs.begin(input, repeats.then_some(frame));
+                inputs.start(input, repeats.then_some(frame));
             }
         }
         self.begun += group.len() as u64;
         self.groups.push(group);
     }
 
-    fn take(&mut self, payload: Received) -> Result<Output::Value, CallError>
+    fn take(&mut self, payload: AnswerResult) -> Result<Output::Value, CallError>
     where
         Output: Answer,
     {
         self.window.taken += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
-            self.topic.awaited(*left > 0);
+            self.topic.set_awaited(*left > 0);
         }
         self.progress = true;
         self.window.failed += u64::from(payload.is_err());
@@ -523,7 +523,7 @@ impl<'a, Output> Job<'a, Output> {
             let none_succeeded = self.window.failed == self.window.taken;
             if none_succeeded && error.is_unknown_function() {
                 // All others would fail in the same way.
-                self.topic.give_up();
+                self.topic.cancel();
                 self.end();
             }
             *error
@@ -536,7 +536,7 @@ impl<'a, Output> Job<'a, Output> {
 
     /// All answers that are wanted are there.
     fn finish(&mut self) {
-        self.topic.awaited(false);
+        self.topic.set_awaited(false);
         self.end();
     }
 
@@ -569,7 +569,7 @@ impl<'a, Output> Job<'a, Output> {
             return false;
         }
         self.completed = completed;
-        self.lost = inputs.lose().into_iter();
+        self.lost = inputs.give_up().into_iter();
         self.lost.len() > 0
     }
 
@@ -711,7 +711,7 @@ impl<Output: Answer> Job<'_, Output> {
             job.finish();
             return Poll::Ready(None);
         }
-        if job.is_tracked() && lock(&job.inputs).incomplete {
+        if job.is_tracked() && lock(&job.inputs).is_unreliable {
             let function = job.called();
             job.end();
             return Poll::Ready(Some(Err(CallError::Completion { function })));

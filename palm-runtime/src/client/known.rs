@@ -14,7 +14,7 @@ use crate::message::proto::Descriptor;
 /// What the first component tells of itself. One of old tells nothing, and a master's workers of old do
 /// not tell it what they can: then every name is let through.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct DescriptorCache {
     /// Without a session.
     cache: Cache,
     descriptor: RwLock<Option<Arc<Descriptor>>>,
@@ -22,7 +22,7 @@ pub(super) struct Known {
     checks: bool,
 }
 
-impl Known {
+impl DescriptorCache {
     pub(super) fn new(cache: Cache, checks: bool) -> Self {
         Self {
             cache,
@@ -37,11 +37,11 @@ impl Known {
     }
 
     /// Asks for it anew. Cancel safe.
-    pub(super) async fn ask(&self) {
-        let told = self.cache.get(KEY).await.ok().flatten();
-        let told = told.and_then(|told| Descriptor::decode(told).ok());
+    pub(super) async fn refresh(&self) {
+        let value = self.cache.get(KEY).await.ok().flatten();
+        let value = value.and_then(|value| Descriptor::decode(value).ok());
         let descriptor = self.descriptor.write();
-        *descriptor.unwrap_or_else(PoisonError::into_inner) = told.map(Arc::new);
+        *descriptor.unwrap_or_else(PoisonError::into_inner) = value.map(Arc::new);
     }
 
     /// Whether the first of these steps can be called, as far as is known now.
@@ -67,7 +67,7 @@ impl Known {
     /// Checks whether a job of these steps can know when it is complete; reads the descriptor again, since workers
     /// come and go.
     pub(super) async fn check_completion(&self, steps: &Steps) -> Result<(), CallError> {
-        self.ask().await;
+        self.refresh().await;
         match self.descriptor() {
             Some(descriptor) if !reports_completion(&descriptor, steps) => {
                 Err(CallError::Completion {
@@ -79,7 +79,7 @@ impl Known {
     }
 
     /// Whether the workers of the component may run functions that it does not list as having one result.
-    pub(super) fn may_not_list(&self, steps: &Steps) -> bool {
+    pub(super) fn may_run_unlisted(&self, steps: &Steps) -> bool {
         let descriptor = self.descriptor();
         descriptor
             .is_some_and(|descriptor| descriptor.incomplete && !has_one_result(&descriptor, steps))
@@ -91,7 +91,7 @@ impl Known {
         if self.has(steps) {
             return Ok(());
         }
-        self.ask().await;
+        self.refresh().await;
         match self.descriptor() {
             Some(descriptor) if !has(&descriptor, steps) => Err(unknown(&descriptor, steps)),
             _ => Ok(()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answers::Answers;
+use super::answers::InFlightCalls;
 use crate::discovery::Directory;
 use crate::discovery::descriptor::WAIT_KEY;
 use crate::wait_cause::WaitCause;
@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Asks the component that is called why no answer comes, while calls wait and none does, and logs it once whenever
 /// it changes. Does not end. Cancel safe.
 pub(super) async fn explain(
-    answers: Arc<Answers>,
+    answers: Arc<InFlightCalls>,
     directory: Arc<Directory>,
     server: String,
     cause: Arc<WaitCause>,
@@ -23,7 +23,7 @@ pub(super) async fn explain(
     loop {
         tokio::time::sleep(INTERVAL).await;
         let before = std::mem::replace(&mut delivered, answers.delivered());
-        if delivered != before || !answers.is_awaited() {
+        if delivered != before || !answers.has_pending() {
             cause.clear();
             continue;
         }

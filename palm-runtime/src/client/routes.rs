@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::answers::Answers;
-use super::way::{self, Way};
+use super::answers::InFlightCalls;
+use super::way::{self, Transport};
 use super::{CallError, Reader};
 use crate::discovery::{Directory, Readiness, until_in_place};
 use crate::function::Steps;
@@ -51,35 +51,35 @@ const MAX_ROUTES: usize = 256;
 
 /// Where the answers to calls of several steps come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answering {
+pub(super) enum AnswerSource {
     /// From where the client's options say.
-    Given,
+    Configured,
     /// From the last component, which the client finds.
-    Found,
+    Discovered,
     /// The component that is called is not asked for its followers: a legacy peer, or one without links.
     Unlisted,
 }
 
 /// What links of a client are made of.
 #[derive(Debug)]
-pub(super) struct Linking {
+pub(super) struct LinkFactory {
     pub(super) id: ByteString,
     pub(super) sockets: SocketOptions,
     pub(super) options: LinkOptions,
     pub(super) weight: u32,
-    pub(super) answers: Arc<Answers>,
-    pub(super) calling: watch::Receiver<Option<Way>>,
+    pub(super) answers: Arc<InFlightCalls>,
+    pub(super) transport: watch::Receiver<Option<Transport>>,
 }
 
 /// A link whose answers are read.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct AnswerLink {
     pub(super) link: Arc<Link>,
     reader: Reader,
-    said: watch::Receiver<Option<Readiness>>,
+    ready: watch::Receiver<Option<Readiness>>,
 }
 
-impl Linking {
+impl LinkFactory {
     /// Opens a link; `takes_answers`: whether the component there is where this client takes answers. `last`: its
     /// name, if the client has found it; a client does without such links.
     pub(super) fn open(
@@ -88,7 +88,7 @@ impl Linking {
         role: &'static str,
         takes_answers: bool,
         last: Option<&str>,
-    ) -> Opened {
+    ) -> AnswerLink {
         let following = Following {
             client: match takes_answers {
                 true => self.id.to_string(),
@@ -102,31 +102,38 @@ impl Linking {
         };
         let options = self.options.clone();
         let (link, arrivals) = Link::new(address, &self.sockets, introduction, options);
-        let (ready, said) = watch::channel(None);
-        let (answers, calling) = (self.answers.clone(), self.calling.clone());
+        let (ready_sender, ready) = watch::channel(None);
+        let (answers, transport) = (self.answers.clone(), self.transport.clone());
         let last = last.map(str::to_owned);
-        let reader = way::read(link.clone(), arrivals, answers, calling, ready, last);
+        let reader = way::read(
+            link.clone(),
+            arrivals,
+            answers,
+            transport,
+            ready_sender,
+            last,
+        );
         let reader = tokio::spawn(Together::new([reader.boxed()]));
-        Opened {
+        AnswerLink {
             link,
             reader: AbortOnDropHandle::new(reader),
-            said,
+            ready,
         }
     }
 }
 
-impl Opened {
+impl AnswerLink {
     /// Waits until the component has answered, and has in place what it follows itself. Cancel safe.
-    pub(super) async fn ready(mut said: watch::Receiver<Option<Readiness>>) -> bool {
-        if said.wait_for(Option::is_some).await.is_err() {
+    pub(super) async fn ready(mut ready: watch::Receiver<Option<Readiness>>) -> bool {
+        if ready.wait_for(Option::is_some).await.is_err() {
             return false;
         }
-        until_in_place(said).await;
+        until_in_place(ready).await;
         true
     }
 
-    pub(super) fn said(&self) -> watch::Receiver<Option<Readiness>> {
-        self.said.clone()
+    pub(super) fn readiness(&self) -> watch::Receiver<Option<Readiness>> {
+        self.ready.clone()
     }
 
     pub(super) fn into_parts(self) -> (Arc<Link>, Reader) {
@@ -137,31 +144,31 @@ impl Opened {
 /// The components that do the last steps of a client's calls, as far as it knows them.
 #[derive(Debug)]
 pub(super) struct Routes {
-    answering: Answering,
+    answer_source: AnswerSource,
     /// Of the component that is called, and its name.
     directory: Arc<Directory>,
     server: String,
     /// Whether it does only steps of its own name, as a server, and unlike a master.
     calls_by_name: bool,
-    linking: Linking,
-    known: Mutex<KnownRoutes>,
+    link_factory: LinkFactory,
+    table: Mutex<RouteTable>,
     /// Those that are under way, by the names of the components.
-    searches: Mutex<HashMap<String, Weak<Search>>>,
+    searches: Mutex<HashMap<String, Weak<RouteSearch>>>,
 }
 
 /// A search for one route, by one of the calls that wait for it.
 #[derive(Debug, Default)]
-struct Search {
+struct RouteSearch {
     one: tokio::sync::Mutex<()>,
     /// Why it has not found it.
     problem: Mutex<String>,
 }
 
 #[derive(Debug, Default)]
-struct KnownRoutes {
+struct RouteTable {
     /// By the names of its components.
     routes: Vec<Route>,
-    links: HashMap<Address, Opened>,
+    links: HashMap<Address, AnswerLink>,
     is_closed: bool,
 }
 
@@ -182,30 +189,30 @@ impl Route {
 
 impl Routes {
     pub(super) fn new(
-        answering: Answering,
+        answer_source: AnswerSource,
         directory: Arc<Directory>,
         server: &str,
         calls_by_name: bool,
-        linking: Linking,
+        link_factory: LinkFactory,
     ) -> Self {
         Self {
-            answering,
+            answer_source,
             directory,
             server: server.to_owned(),
             calls_by_name,
-            linking,
-            known: Mutex::default(),
+            link_factory,
+            table: Mutex::default(),
             searches: Mutex::default(),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, KnownRoutes> {
-        lock(&self.known)
+    fn table(&self) -> MutexGuard<'_, RouteTable> {
+        lock(&self.table)
     }
 
     /// Whether [`find`](Self::find) has something to do before a call is sent.
-    pub(super) fn is_unknown(&self, steps: &Steps) -> bool {
-        if steps.len() == 1 || self.answering == Answering::Given {
+    pub(super) fn needs_search(&self, steps: &Steps) -> bool {
+        if steps.len() == 1 || self.answer_source == AnswerSource::Configured {
             return false;
         }
         if steps
@@ -224,24 +231,24 @@ impl Routes {
             // It is for another component, and refused at once.
             return false;
         }
-        let known = self.known();
-        let route = known.routes.iter().find(|route| route.is_of(steps));
+        let table = self.table();
+        let route = table.routes.iter().find(|route| route.is_of(steps));
         !route.is_some_and(|route| route.links.iter().all(|link| link.is_connected()))
     }
 
     /// Finds the last component of `steps` and takes answers from it from now on, if that is not so yet. Waits
     /// at most as long as `limit`. Cancel safe.
-    pub(super) async fn find(&self, steps: &Steps, limit: Duration) -> Result<(), CallError> {
-        if !self.is_unknown(steps) {
+    pub(super) async fn ensure(&self, steps: &Steps, limit: Duration) -> Result<(), CallError> {
+        if !self.needs_search(steps) {
             return Ok(());
         }
-        if self.answering == Answering::Unlisted {
+        if self.answer_source == AnswerSource::Unlisted {
             return Err(no_route(steps, unlisted(&self.server)));
         }
         let now = Instant::now();
         let known = {
-            let mut known = self.known();
-            let mut routes = known.routes.iter_mut();
+            let mut table = self.table();
+            let mut routes = table.routes.iter_mut();
             let route = routes.find(|route| route.is_of(steps));
             route.map(|route| {
                 let is_due = now.duration_since(route.refreshed) > REFRESH_INTERVAL;
@@ -265,7 +272,7 @@ impl Routes {
             let _one = search.one.lock().await;
             let cause = WaitCause::default();
             // Another call may have found it meanwhile.
-            while self.is_unknown(steps) {
+            while self.needs_search(steps) {
                 match self.search(steps, until).await {
                     Ok(()) => return,
                     Err(problem) => {
@@ -291,7 +298,7 @@ impl Routes {
     }
 
     /// The search for the route of `steps`, which calls share.
-    fn join_search(&self, steps: &Steps) -> Arc<Search> {
+    fn join_search(&self, steps: &Steps) -> Arc<RouteSearch> {
         let names: Vec<_> = steps.iter().map(|step| step.server).collect();
         let names = names.join(" ");
         let mut searches = lock(&self.searches);
@@ -299,7 +306,7 @@ impl Routes {
             return search;
         }
         searches.retain(|_, search| search.strong_count() > 0);
-        let search = Arc::<Search>::default();
+        let search = Arc::<RouteSearch>::default();
         searches.insert(names, Arc::downgrade(&search));
         search
     }
@@ -320,7 +327,7 @@ impl Routes {
         let directory = if address == *self.directory.request().address() {
             self.directory.clone()
         } else {
-            let (id, sockets) = (&self.linking.id, &self.linking.sockets);
+            let (id, sockets) = (&self.link_factory.id, &self.link_factory.sockets);
             Directory::connect(&address, id, sockets).await.ok()?
         };
         let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
@@ -337,30 +344,30 @@ impl Routes {
         let mut opened = Vec::new();
         let last = steps.iter().last().map(|last| last.server);
         {
-            let mut known = self.known();
-            if known.is_closed {
+            let mut table = self.table();
+            if table.is_closed {
                 return Err("the client is closed".to_owned());
             }
             for address in addresses {
-                if !known.links.contains_key(&address) {
-                    if known.links.len() >= MAX_LINKS {
+                if !table.links.contains_key(&address) {
+                    if table.links.len() >= MAX_LINKS {
                         // Components that have moved leave links behind.
-                        known.links.retain(|_, opened| opened.link.is_connected());
+                        table.links.retain(|_, opened| opened.link.is_connected());
                     }
-                    if known.links.len() >= MAX_LINKS {
+                    if table.links.len() >= MAX_LINKS {
                         return Err(format!(
                             "the client takes answers from {MAX_LINKS} components already: connect another client, or say `.answered_by(..)`"
                         ));
                     }
-                    let link = self.linking.open(&address, SUBSCRIBER, true, last);
-                    known.links.insert(address.clone(), link);
+                    let link = self.link_factory.open(&address, SUBSCRIBER, true, last);
+                    table.links.insert(address.clone(), link);
                 }
-                let link = &known.links[&address];
-                opened.push((link.link.clone(), link.said()));
+                let link = &table.links[&address];
+                opened.push((link.link.clone(), link.readiness()));
             }
         }
-        let ready = opened.into_iter().map(|(link, said)| async move {
-            let ready = timeout_at(until, Opened::ready(said)).await;
+        let ready = opened.into_iter().map(|(link, ready)| async move {
+            let ready = timeout_at(until, AnswerLink::ready(ready)).await;
             ready.unwrap_or(false).then_some(link)
         });
         let links: Vec<_> = join_all(ready).await.into_iter().flatten().collect();
@@ -368,13 +375,13 @@ impl Routes {
             let last = last.unwrap_or_default();
             return Err(format!("no link with `{last}` opens"));
         }
-        let mut known = self.known();
-        known.routes.retain(|route| !route.is_of(steps));
-        if known.routes.len() >= MAX_ROUTES {
-            known.routes.clear();
+        let mut table = self.table();
+        table.routes.retain(|route| !route.is_of(steps));
+        if table.routes.len() >= MAX_ROUTES {
+            table.routes.clear();
         }
         let names = steps.iter().map(|step| step.server.to_owned()).collect();
-        known.routes.push(Route {
+        table.routes.push(Route {
             names,
             links,
             refreshed: Instant::now(),
@@ -383,11 +390,11 @@ impl Routes {
     }
 
     /// Takes all links that were opened; no others are opened from now on.
-    pub(super) fn close(&self) -> Vec<Opened> {
-        let mut known = self.known();
-        known.is_closed = true;
-        known.routes.clear();
-        known.links.drain().map(|(_, opened)| opened).collect()
+    pub(super) fn close(&self) -> Vec<AnswerLink> {
+        let mut table = self.table();
+        table.is_closed = true;
+        table.routes.clear();
+        table.links.drain().map(|(_, opened)| opened).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::answers::{Answers, CameTogether};
+use super::answers::{AnswerBatch, InFlightCalls};
 use crate::discovery::Readiness;
 use crate::link::connection::{Arrival, Arrivals, Link, Resend};
 use crate::message::{self, Group};
@@ -15,12 +15,12 @@ use crate::socket::{Push, SocketClosed, TrySendError};
 
 /// How calls go out.
 #[derive(Debug, Clone)]
-pub(super) enum Way {
+pub(super) enum Transport {
     Sockets(Push),
     Link(Arc<Link>),
 }
 
-impl Way {
+impl Transport {
     /// Sends messages; waits for room. `resend`: as in [`Link::send_all`].
     pub(super) async fn send(&self, resend: Resend, group: Group) -> Result<(), SocketClosed> {
         match self {
@@ -89,34 +89,34 @@ impl Way {
 pub(super) async fn read(
     link: Arc<Link>,
     mut arrivals: Arrivals,
-    answers: Arc<Answers>,
-    calls: watch::Receiver<Option<Way>>,
+    answers: Arc<InFlightCalls>,
+    calls: watch::Receiver<Option<Transport>>,
     ready: watch::Sender<Option<Readiness>>,
     last: Option<String>,
 ) {
     // However this ends, also with its runtime, no further answer comes. There may be other last components.
     let _close = last.is_none().then(|| CloseOnDrop(answers.clone()));
     let answers = &answers;
-    let take = async {
+    let receive = async {
         let mut batch = Vec::new();
-        let mut taken = Vec::new();
+        let mut consumed = Vec::new();
         while arrivals.recv_many(&mut batch, BATCH).await > 0 {
-            let mut came = Vec::new();
+            let mut batches = Vec::new();
             for arrival in batch.drain(..) {
                 match arrival {
                     Arrival::Messages(received, group) => {
-                        taken.push(received);
+                        consumed.push(received);
                         for frame in group.frames() {
-                            CameTogether::read(&frame, None, &mut came);
+                            AnswerBatch::read(&frame, None, &mut batches);
                         }
                     }
                     Arrival::InPlace => {
                         ready.send_replace(Some(Readiness::InPlace));
                     }
                     Arrival::Renewed => {
-                        answers.deliver(std::mem::take(&mut came)).await;
-                        if let Some(Way::Link(calls)) = &*calls.borrow() {
-                            let mut frames = answers.tracked();
+                        answers.deliver(std::mem::take(&mut batches)).await;
+                        if let Some(Transport::Link(calls)) = &*calls.borrow() {
+                            let mut frames = answers.incomplete_frames();
                             if let Some(last) = &last {
                                 frames.retain(|frame| is_answered_by(frame, last));
                             }
@@ -126,13 +126,13 @@ pub(super) async fn read(
                     }
                 }
             }
-            answers.deliver(came).await;
-            link.taken(taken.drain(..));
+            answers.deliver(batches).await;
+            link.taken(consumed.drain(..));
         }
     };
-    let open = async {
+    let opened = async {
         link.opened().await;
-        said_open(&ready);
+        report_opened(&ready);
         std::future::pending().await
     };
     tokio::select! {
@@ -142,8 +142,8 @@ pub(super) async fn read(
                 tracing::error!(%error, "the link cannot be kept");
             }
         }
-        () = take => {}
-        () = open => {}
+        () = receive => {}
+        () = opened => {}
     }
 }
 
@@ -157,7 +157,7 @@ fn is_answered_by(frame: &Bytes, name: &str) -> bool {
 
 /// Closes the answers of a client with what reads them.
 #[derive(Debug)]
-pub(super) struct CloseOnDrop(pub(super) Arc<Answers>);
+pub(super) struct CloseOnDrop(pub(super) Arc<InFlightCalls>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
@@ -166,6 +166,6 @@ impl Drop for CloseOnDrop {
 }
 
 /// The other side has answered.
-fn said_open(ready: &watch::Sender<Option<Readiness>>) {
+fn report_opened(ready: &watch::Sender<Option<Readiness>>) {
     ready.send_if_modified(|said| said.is_none() && said.replace(Readiness::Heard).is_none());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Emitter;
+use super::ResultEmitter;
 use crate::context::Context;
 use crate::failure::CallFailure;
 use crate::method::{Emitted, FunctionInfo, IntoOutcome, Outcome, Shape, State};
@@ -34,11 +34,15 @@ pub struct Call {
     /// Present where [`FunctionInfo::takes_context`].
     context: Option<Context>,
     /// Present where [`Results::Many`].
-    results: Option<Emitter>,
+    results: Option<ResultEmitter>,
 }
 
 impl Call {
-    pub(crate) fn new(payload: Bytes, context: Option<Context>, results: Option<Emitter>) -> Self {
+    pub(crate) fn new(
+        payload: Bytes,
+        context: Option<Context>,
+        results: Option<ResultEmitter>,
+    ) -> Self {
         Self {
             payload,
             context,
@@ -75,7 +79,7 @@ impl Call {
         tokio::runtime::Handle::current().block_on(emit)
     }
 
-    fn emitter(&mut self) -> &mut Emitter {
+    fn emitter(&mut self) -> &mut ResultEmitter {
         self.results
             .as_mut()
             .expect("the executor gives a function of `Results::Many` a place for them")

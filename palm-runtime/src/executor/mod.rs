@@ -39,7 +39,7 @@ use crate::places::{self, Scope};
 use crate::watchdog::{MethodId, Watched};
 
 /// How long calls may keep the thread before others that run on it get their turn.
-const TURN: Duration = Duration::from_micros(200);
+const YIELD_INTERVAL: Duration = Duration::from_micros(200);
 
 /// How long results wait for further ones that go on together with them.
 const BATCH_DELAY: Duration = Duration::from_micros(20);
@@ -79,11 +79,11 @@ pub struct Executor<C> {
     concurrency: usize,
     order: Order,
     addressee: Addressee,
-    opened: Option<Opened>,
+    opened: Option<OpenedExecutor>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct OpenedExecutor {
     context: Arc<ComponentContext>,
     shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
@@ -142,7 +142,7 @@ impl<C: Callable> Outbound for Executor<C> {
         if C::find(ECHO.name).is_none() {
             setup.described.push(ECHO);
         }
-        self.opened = Some(Opened {
+        self.opened = Some(OpenedExecutor {
             context: setup.context.clone(),
             shared: setup.shared.clone(),
             counters: setup.counters(),
@@ -153,7 +153,7 @@ impl<C: Callable> Outbound for Executor<C> {
 
     async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
-        let mut running = Running {
+        let mut calls = CallLoop {
             state: self.state,
             addressee: self.addressee,
             methods: C::FUNCTIONS
@@ -161,9 +161,9 @@ impl<C: Callable> Outbound for Executor<C> {
                 .map(|function| MethodId::new(&opened.context.name, function.name))
                 .collect(),
             functions: opened.functions,
-            found: None,
+            last_found: None,
             scope: None,
-            finisher: Arc::new(Finisher {
+            sender: Arc::new(ResultSender {
                 unknown: Mutex::default(),
                 context: opened.context,
                 shared: opened.shared,
@@ -173,28 +173,28 @@ impl<C: Callable> Outbound for Executor<C> {
             order: self.order,
             last: None,
             tasks: JoinSet::new(),
-            done: Vec::new(),
+            finished: Vec::new(),
             oldest: Instant::now(),
         };
 
         liveness::start();
         let stop = inlet.stop.clone();
-        let done = stop.within(running.run_all(&mut inlet, self.concurrency));
+        let done = stop.within(calls.run_all(&mut inlet, self.concurrency));
         if done.await.is_none() {
             // What is left is dropped: a worker's tasks are returned, and calls are left to their clients.
-            let calls = running.tasks.len();
-            tracing::warn!(calls, "calls are stopped: the drain limit has passed");
-            let stopped = running.tasks.shutdown();
+            let running = calls.tasks.len();
+            tracing::warn!(calls = running, "drain limit reached, stopping calls");
+            let stopped = calls.tasks.shutdown();
             let _ = tokio::time::timeout(stop.flush_time(), stopped).await;
         }
         Ok(())
     }
 }
 
-impl<C: Callable> Running<C> {
+impl<C: Callable> CallLoop<C> {
     /// Runs what comes until the inlet has run dry and all calls are done.
     async fn run_all(&mut self, inlet: &mut Inlet, concurrency: usize) {
-        let running = self;
+        let calls = self;
         let mut batch = Vec::new();
         let mut pace = Pace::default();
         // Whether calls of the last batch were not done at once, so that each has a place.
@@ -202,8 +202,8 @@ impl<C: Callable> Running<C> {
         // The memory of a call that was done at once serves the next one.
         let mut spare = None;
         loop {
-            running.wait_for_place(concurrency).await;
-            let free = running.free_places(concurrency);
+            calls.wait_for_slot(concurrency).await;
+            let free = calls.free_slots(concurrency);
             let most = if pends { free } else { usize::MAX };
             if inlet.recv_many(&mut batch, pace.messages().min(most)).await == 0 {
                 break;
@@ -220,7 +220,7 @@ impl<C: Callable> Running<C> {
                     continue;
                 }
                 let is_over = pace.is_over(now.duration_since(begin));
-                if handled > 0 && (is_over || !running.has_place(concurrency)) {
+                if handled > 0 && (is_over || !calls.has_slot(concurrency)) {
                     // Other clients have their turn before the rest.
                     inlet.restore(iter::once(envelope).chain(envelopes));
                     break;
@@ -229,15 +229,15 @@ impl<C: Callable> Running<C> {
                 if !envelope.message.begin_task() {
                     continue;
                 }
-                let (call, begun) = match running.begin(envelope, now) {
-                    Work::Call(call, begun) => (call, begun),
-                    Work::Done(outcome, begun) => {
-                        running.done(begun, outcome, now).await;
+                let (call, started) = match calls.begin(envelope, now) {
+                    NextCall::Poll(call, started) => (call, started),
+                    NextCall::Done(outcome, started) => {
+                        calls.complete(started, outcome, now).await;
                         continue;
                     }
                 };
                 let future = catch_panic(
-                    C::call(running.state.clone(), begun.index, call),
+                    C::call(calls.state.clone(), started.index, call),
                     Outcome::Failed,
                 );
                 let mut future: Pin<Box<_>> = match spare.take() {
@@ -247,27 +247,27 @@ impl<C: Callable> Running<C> {
                     }
                     None => Box::pin(future),
                 };
-                if C::FUNCTIONS[begun.index].results == Results::Many {
+                if C::FUNCTIONS[started.index].results == Results::Many {
                     // What it gives leaves at once, and not before the results of earlier calls.
-                    running.flush().await;
+                    calls.flush().await;
                 }
-                let method = running.methods[begun.index];
-                let polled = poll_once(method, &mut running.scope, future.as_mut());
+                let method = calls.methods[started.index];
+                let polled = poll_once(method, &mut calls.scope, future.as_mut());
                 match polled.await {
                     Poll::Ready(outcome) => {
                         spare = Some(future);
                         now = Instant::now();
-                        running.done(begun, outcome, now).await;
+                        calls.complete(started, outcome, now).await;
                     }
                     Poll::Pending => {
-                        running.flush().await;
-                        running.go_on(begun, future);
+                        calls.flush().await;
+                        calls.spawn_pending(started, future);
                         pends = true;
                         now = Instant::now();
                     }
                 }
-                if now.duration_since(turn) > TURN {
-                    running.flush().await;
+                if now.duration_since(turn) > YIELD_INTERVAL {
+                    calls.flush().await;
                     let paused = now;
                     tokio::task::yield_now().await;
                     now = Instant::now();
@@ -276,9 +276,9 @@ impl<C: Callable> Running<C> {
                 }
             }
             pace.handled(taken, handled, now.duration_since(begin));
-            running.flush().await;
+            calls.flush().await;
         }
-        while let Some(ended) = running.tasks.join_next().await {
+        while let Some(ended) = calls.tasks.join_next().await {
             surface_panic(ended);
         }
     }
@@ -305,48 +305,48 @@ async fn poll_once<F: Future>(
     .await
 }
 
-struct Running<C> {
+struct CallLoop<C> {
     state: Arc<State<C>>,
     addressee: Addressee,
     functions: Vec<Arc<FunctionCounters>>,
     /// As [`Callable::FUNCTIONS`].
     methods: Vec<MethodId>,
     /// What was asked for last, at which step, and which function that is.
-    found: Option<(String, i64, usize)>,
+    last_found: Option<(String, i64, usize)>,
     /// That of calls by the name which the last one had.
     scope: Option<Scope>,
-    finisher: Arc<Finisher>,
+    sender: Arc<ResultSender>,
     order: Order,
     /// Cancelled when the call before has delivered, where the order is kept.
     last: Option<CancellationToken>,
     /// Calls that were not done at once. They end with the executor.
     tasks: JoinSet<()>,
     /// Results that go on together.
-    done: Vec<Envelope>,
+    finished: Vec<Envelope>,
     /// When the call began that gave the first of them.
     oldest: Instant,
 }
 
-/// A call that has begun: what is needed to deliver its result.
-struct Begun {
+/// A call that has started: what is needed to deliver its result.
+struct StartedCall {
     index: usize,
     header: Message,
     flow: Flow,
     feedback: Option<oneshot::Sender<Bytes>>,
-    started: Instant,
-    /// Until when its result is wanted.
+    started_at: Instant,
+    /// Until when its result is completion.
     deadline: Option<Deadline>,
     /// What its caller wants to be told of its results.
-    wanted: Wanted,
+    completion: CompletionRequest,
     /// Of the function, where there is one.
     counters: Option<Arc<FunctionCounters>>,
     /// Until when delivery has to wait, and who waits for it.
-    turn: Turn,
+    turn: DeliveryTurn,
     /// Results that wait for the end of the call.
     collected: Option<mpsc::UnboundedReceiver<(Option<Share>, Outcome)>>,
 }
 
-impl Begun {
+impl StartedCall {
     /// Counts the call as one of a function.
     fn count(&mut self, counters: &Arc<FunctionCounters>, waited: Duration) {
         counters.begin(waited);
@@ -354,33 +354,33 @@ impl Begun {
     }
 
     /// Sends on what the call came to, when it is its turn.
-    async fn deliver(self, finisher: &Finisher, outcome: Outcome) {
+    async fn deliver(self, sender: &ResultSender, outcome: Outcome) {
         self.turn.wait().await;
         if let Some(mut collected) = self.collected {
             while let Ok((share, outcome)) = collected.try_recv() {
-                let result = Finished::result(self.header.clone(), share, outcome);
-                finisher.finish(result, self.flow).await;
+                let result = CallResult::partial(self.header.clone(), share, outcome);
+                sender.send(result, self.flow).await;
             }
         }
-        let finished = Finished {
+        let last = CallResult {
             message: self.header,
             outcome,
             feedback: self.feedback,
-            wanted: self.wanted,
+            completion: self.completion,
             is_last: true,
         };
-        finisher.finish(finished, self.flow).await;
+        sender.send(last, self.flow).await;
     }
 }
 
 /// The place in the order of delivery. Dropping it lets the next one deliver.
 #[derive(Debug, Default)]
-struct Turn {
+struct DeliveryTurn {
     before: Option<CancellationToken>,
     after: Option<DropGuard>,
 }
 
-impl Turn {
+impl DeliveryTurn {
     async fn wait(&self) {
         if let Some(before) = &self.before {
             before.cancelled().await;
@@ -388,9 +388,9 @@ impl Turn {
     }
 }
 
-impl<C: Callable> Running<C> {
+impl<C: Callable> CallLoop<C> {
     /// Finds the function of a message, and what is needed to call it.
-    fn begin(&mut self, envelope: Envelope, now: Instant) -> Work {
+    fn begin(&mut self, envelope: Envelope, now: Instant) -> NextCall {
         let Envelope {
             message,
             flow,
@@ -398,128 +398,132 @@ impl<C: Callable> Running<C> {
             feedback,
             ..
         } = envelope;
-        self.finisher.counters.count(1, message.payload().len());
+        self.sender.counters.count(1, message.payload().len());
         let waited = now.saturating_duration_since(since);
-        let mut begun = Begun {
+        let mut started = StartedCall {
             index: C::FUNCTIONS.len(),
             header: message,
             flow,
             feedback,
-            started: now,
+            started_at: now,
             counters: None,
             deadline: None,
-            wanted: Wanted::default(),
+            completion: CompletionRequest::default(),
             turn: self.turn(),
             collected: None,
         };
-        let extensions = begun.header.extensions().unwrap_or_default();
+        let extensions = started.header.extensions().unwrap_or_default();
         if extensions.error.is_some() || extensions.end.is_some() {
             // An earlier step failed, or has no more to give: this one is left out.
-            let payload = begun.header.payload().clone();
-            return Work::Done(Outcome::Payload(payload), begun);
+            let payload = started.header.payload().clone();
+            return NextCall::Done(Outcome::Payload(payload), started);
         }
-        if self.finisher.shared.cancellations.concern(&begun.header) || self.is_abandoned(&begun) {
-            return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
+        if self.sender.shared.cancellations.concern(&started.header) || self.is_abandoned(&started)
+        {
+            return NextCall::Done(Outcome::Failed(CallFailure::given_up()), started);
         }
-        begun.wanted.end = extensions.wants_end;
-        begun.wanted.share = extensions.share;
+        started.completion.end = extensions.wants_end;
+        started.completion.share = extensions.share;
         if let Some(deadline) = Deadline::from_extension(extensions.deadline) {
             if deadline.has_passed() {
-                return Work::Done(Outcome::Failed(CallFailure::late()), begun);
+                return NextCall::Done(Outcome::Failed(CallFailure::late()), started);
             }
-            begun.deadline = Some(deadline);
+            started.deadline = Some(deadline);
         }
-        begun.index = match self.find(&begun.header) {
-            Ok(Found::Function(index)) => index,
-            Ok(Found::Echo) => {
-                begun.count(&self.functions[begun.index], waited);
-                let payload = begun.header.payload().clone();
-                return Work::Done(Outcome::Payload(payload), begun);
+        started.index = match self.find(&started.header) {
+            Ok(FoundFunction::Function(index)) => index,
+            Ok(FoundFunction::Echo) => {
+                started.count(&self.functions[started.index], waited);
+                let payload = started.header.payload().clone();
+                return NextCall::Done(Outcome::Payload(payload), started);
             }
-            Err(failure) => return Work::Done(Outcome::Failed(failure), begun),
+            Err(failure) => return NextCall::Done(Outcome::Failed(failure), started),
         };
-        let info = &C::FUNCTIONS[begun.index];
-        if info.at_most_once && !begun.header.run_task_once() {
-            return Work::Done(Outcome::Failed(CallFailure::given_up()), begun);
+        let info = &C::FUNCTIONS[started.index];
+        if info.at_most_once && !started.header.run_task_once() {
+            return NextCall::Done(Outcome::Failed(CallFailure::given_up()), started);
         }
-        begun.count(&self.functions[begun.index], waited);
+        started.count(&self.functions[started.index], waited);
         let context = info
             .takes_context
-            .then(|| Context::new(self.finisher.context.clone(), begun.header.detached()));
+            .then(|| Context::new(self.sender.context.clone(), started.header.detached()));
         let emitter = match info.results {
             Results::One => None,
-            Results::Many => Some(self.emitter(&mut begun)),
+            Results::Many => Some(self.emitter(&mut started)),
         };
-        let payload = begun.header.payload().clone();
-        Work::Call(Call::new(payload, context, emitter), begun)
+        let payload = started.header.payload().clone();
+        NextCall::Poll(Call::new(payload, context, emitter), started)
     }
 
     /// Whether the result can only go to a request that is gone.
-    fn is_abandoned(&self, begun: &Begun) -> bool {
-        let is_gone = begun
+    fn is_abandoned(&self, started: &StartedCall) -> bool {
+        let is_gone = started
             .feedback
             .as_ref()
             .is_some_and(oneshot::Sender::is_closed);
-        is_gone && !self.finisher.outlet.has_route()
+        is_gone && !self.sender.outlet.has_route()
     }
 
     /// Where a call with many results puts them.
-    fn emitter(&self, begun: &mut Begun) -> Emitter {
+    fn emitter(&self, started: &mut StartedCall) -> ResultEmitter {
         // A hook, or a call that came before, may need the lock that this call holds, and this call
         // would wait for either: then results wait for the end of the call.
         let waits = C::HANDLES_STREAM || self.order == Order::Kept;
         let collect = (C::EXCLUSIVE && waits).then(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            begun.collected = Some(receiver);
+            started.collected = Some(receiver);
             sender
         });
-        let given = begun.wanted.is_any().then(Arc::<Mutex<Given>>::default);
-        begun.wanted.given = given;
-        Emitter {
-            header: begun.header.clone(),
-            flow: begun.flow,
-            finisher: self.finisher.clone(),
-            before: begun.turn.before.clone(),
-            wanted: begun.wanted.clone(),
+        let emitted = started
+            .completion
+            .is_requested()
+            .then(Arc::<Mutex<EmittedResults>>::default);
+        started.completion.emitted = emitted;
+        ResultEmitter {
+            header: started.header.clone(),
+            flow: started.flow,
+            sender: self.sender.clone(),
+            before: started.turn.before.clone(),
+            completion: started.completion.clone(),
             collect,
             collected: 0,
         }
     }
 
     /// The function that a message asks for: usually the one that the message before has asked for.
-    fn find(&mut self, message: &Message) -> Result<Found, CallFailure> {
-        if let Some((function, stage, index)) = &self.found
+    fn find(&mut self, message: &Message) -> Result<FoundFunction, CallFailure> {
+        if let Some((function, stage, index)) = &self.last_found
             && message.asks_for(function, *stage)
         {
-            return Ok(Found::Function(*index));
+            return Ok(FoundFunction::Function(*index));
         }
         let found = self.look_up(message)?;
-        if let Found::Function(index) = found {
+        if let FoundFunction::Function(index) = found {
             let name = message.step().map_or("", |step| step.server);
             if self.scope.as_ref().is_none_or(|scope| scope.name != name) {
                 self.scope = Some(Scope {
                     name: name.into(),
-                    places: self.finisher.shared.places.clone(),
+                    places: self.sender.shared.places.clone(),
                     keeps_order: self.order == Order::Kept,
                 });
             }
-            self.found = Some((message.function().to_owned(), message.stage(), index));
+            self.last_found = Some((message.function().to_owned(), message.stage(), index));
         }
         Ok(found)
     }
 
-    fn look_up(&self, message: &Message) -> Result<Found, CallFailure> {
+    fn look_up(&self, message: &Message) -> Result<FoundFunction, CallFailure> {
         let step = message
             .step()
             .map_err(|error| CallFailure::unknown(error.into()))?;
-        let name = &self.finisher.context.name;
+        let name = &self.sender.context.name;
         if self.addressee == Addressee::ByName && step.server != name {
             let error = format!("the message is for `{}`, this is `{name}`", step.server);
             return Err(CallFailure::unknown(error.into()));
         }
         match C::find(step.function) {
-            Some(index) => Ok(Found::Function(index)),
-            None if step.function == ECHO.name => Ok(Found::Echo),
+            Some(index) => Ok(FoundFunction::Function(index)),
+            None if step.function == ECHO.name => Ok(FoundFunction::Echo),
             None => {
                 let known = C::FUNCTIONS.iter().map(|function| function.name);
                 let known: Vec<_> = known.chain([ECHO.name]).collect();
@@ -530,36 +534,36 @@ impl<C: Callable> Running<C> {
         }
     }
 
-    fn turn(&mut self) -> Turn {
+    fn turn(&mut self) -> DeliveryTurn {
         // Usually everything before has been delivered, and nothing is allocated.
         self.last = self.last.take().filter(|last| !last.is_cancelled());
-        Turn {
+        DeliveryTurn {
             before: self.last.clone(),
             after: None,
         }
     }
 
     /// Whether fewer than `concurrency` calls go on.
-    fn has_place(&mut self, concurrency: usize) -> bool {
+    fn has_slot(&mut self, concurrency: usize) -> bool {
         while let Some(ended) = self.tasks.try_join_next() {
             surface_panic(ended);
         }
-        self.free_places(concurrency) > 0
+        self.free_slots(concurrency) > 0
     }
 
     /// How many further calls may begin.
-    fn free_places(&self, concurrency: usize) -> usize {
-        let places = concurrency + self.finisher.shared.places.lent() as usize;
-        places.saturating_sub(self.tasks.len())
+    fn free_slots(&self, concurrency: usize) -> usize {
+        let slots = concurrency + self.sender.shared.places.lent() as usize;
+        slots.saturating_sub(self.tasks.len())
     }
 
     /// Waits until fewer than `concurrency` calls go on, besides those that have lent their places.
-    async fn wait_for_place(&mut self, concurrency: usize) {
-        if self.has_place(concurrency) {
+    async fn wait_for_slot(&mut self, concurrency: usize) {
+        if self.has_slot(concurrency) {
             return;
         }
-        let mut lent = self.finisher.shared.places.subscribe();
-        while !self.has_place(concurrency) {
+        let mut lent = self.sender.shared.places.subscribe();
+        while !self.has_slot(concurrency) {
             self.flush().await;
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => surface_panic(ended),
@@ -570,32 +574,33 @@ impl<C: Callable> Running<C> {
 
     /// Gives on the results that wait for that.
     async fn flush(&mut self) {
-        self.finisher.outlet.send_all(&mut self.done).await;
+        self.sender.outlet.send_all(&mut self.finished).await;
     }
 
     /// Takes the result of a call that was done at once; delivers it when it is its turn.
-    async fn done(&mut self, begun: Begun, outcome: Outcome, now: Instant) {
+    async fn complete(&mut self, started: StartedCall, outcome: Outcome, now: Instant) {
         let failed = matches!(outcome, Outcome::Failed(_));
-        if let Some(counters) = &begun.counters {
-            counters.end(now.duration_since(begun.started), failed);
+        if let Some(counters) = &started.counters {
+            counters.end(now.duration_since(started.started_at), failed);
         }
-        if begun.turn.before.is_some() {
+        if started.turn.before.is_some() {
             self.flush().await;
-            self.spawn(begun, std::future::ready((outcome, None)));
-        } else if begun.collected.is_some() || self.finisher.outlet.block {
+            self.spawn(started, std::future::ready((outcome, None)));
+        } else if started.collected.is_some() || self.sender.outlet.block {
             self.flush().await;
-            begun.deliver(&self.finisher, outcome).await;
-        } else if let Some(message) = self.finisher.finished(Finished {
-            message: begun.header,
+            started.deliver(&self.sender, outcome).await;
+        } else if let Some(message) = self.sender.message(CallResult {
+            message: started.header,
             outcome,
-            feedback: begun.feedback,
-            wanted: begun.wanted,
+            feedback: started.feedback,
+            completion: started.completion,
             is_last: true,
         }) {
-            if self.done.is_empty() {
-                self.oldest = begun.started;
+            if self.finished.is_empty() {
+                self.oldest = started.started_at;
             }
-            self.done.push(Envelope::new(message, begun.flow, now));
+            self.finished
+                .push(Envelope::new(message, started.flow, now));
             if now.duration_since(self.oldest) > BATCH_DELAY {
                 self.flush().await;
             }
@@ -603,27 +608,29 @@ impl<C: Callable> Running<C> {
     }
 
     /// Lets a call that was not done at once go on as a task of its own.
-    fn go_on(
+    fn spawn_pending(
         &mut self,
-        mut begun: Begun,
+        mut started: StartedCall,
         call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
     ) {
-        let method = self.methods[begun.index];
+        let method = self.methods[started.index];
         let scope = self.scope.clone();
         let call = Watched {
             method,
             scope,
             call,
         };
-        let (started, counters) = (begun.started, begun.counters.clone());
-        let deadline = begun.deadline;
-        let max_runtime = C::FUNCTIONS.get(begun.index).and_then(|it| it.max_runtime);
-        let topic = begun.header.client_topic();
-        let shared = self.finisher.shared.clone();
+        let (started_at, counters) = (started.started_at, started.counters.clone());
+        let deadline = started.deadline;
+        let max_runtime = C::FUNCTIONS
+            .get(started.index)
+            .and_then(|it| it.max_runtime);
+        let topic = started.header.client_topic();
+        let shared = self.sender.shared.clone();
         // Without a route the result can only go to the request that waits for it.
-        let mut only_answer = match self.finisher.outlet.has_route() {
+        let mut only_answer = match self.sender.outlet.has_route() {
             true => None,
-            false => begun.feedback.take(),
+            false => started.feedback.take(),
         };
         let call = async move {
             let abandoned = async {
@@ -641,7 +648,7 @@ impl<C: Callable> Running<C> {
             let overrun = async {
                 match max_runtime {
                     Some(limit) => {
-                        tokio::time::sleep_until((started + limit).into()).await;
+                        tokio::time::sleep_until((started_at + limit).into()).await;
                         limit
                     }
                     None => std::future::pending().await,
@@ -657,49 +664,49 @@ impl<C: Callable> Running<C> {
                 () = abandoned => Outcome::Failed(CallFailure::given_up()),
             };
             if let Some(counters) = counters {
-                counters.end(started.elapsed(), matches!(outcome, Outcome::Failed(_)));
+                counters.end(started_at.elapsed(), matches!(outcome, Outcome::Failed(_)));
             }
             (outcome, only_answer)
         };
-        self.spawn(begun, call);
+        self.spawn(started, call);
     }
 
     /// `call` also returns the request that waits for its result, if it has watched that.
     fn spawn(
         &mut self,
-        mut begun: Begun,
+        mut started: StartedCall,
         call: impl Future<Output = (Outcome, Option<oneshot::Sender<Bytes>>)> + Send + 'static,
     ) {
         if self.order == Order::Kept {
             let delivered = CancellationToken::new();
-            begun.turn.after = Some(delivered.clone().drop_guard());
+            started.turn.after = Some(delivered.clone().drop_guard());
             self.last = Some(delivered);
         }
-        let finisher = self.finisher.clone();
+        let sender = self.sender.clone();
         let deliver = async move {
             let (outcome, answer) = call.await;
-            begun.feedback = begun.feedback.or(answer);
-            begun.deliver(&finisher, outcome).await;
+            started.feedback = started.feedback.or(answer);
+            started.deliver(&sender, outcome).await;
         };
         self.tasks.spawn(deliver.in_current_span());
     }
 }
 
 /// What is to be done with a message.
-enum Work {
-    Call(Call, Begun),
+enum NextCall {
+    Poll(Call, StartedCall),
     /// It is `echo`, or cannot be called: there is nothing to call.
-    Done(Outcome, Begun),
+    Done(Outcome, StartedCall),
 }
 
-enum Found {
+enum FoundFunction {
     Function(usize),
     Echo,
 }
 
 /// Sends results on.
 #[derive(Debug)]
-struct Finisher {
+struct ResultSender {
     /// Calls of functions that do not exist.
     unknown: Mutex<UnknownLog>,
     context: Arc<ComponentContext>,
@@ -710,66 +717,69 @@ struct Finisher {
 
 /// A call, or one of its results, as it is sent on.
 #[derive(Debug)]
-struct Finished {
+struct CallResult {
     message: Message,
     outcome: Outcome,
     feedback: Option<oneshot::Sender<Bytes>>,
-    /// As in [`Begun`].
-    wanted: Wanted,
+    /// As in [`StartedCall`].
+    completion: CompletionRequest,
     /// Whether the call has no further result.
     is_last: bool,
 }
 
 /// What the caller wants to be told of a call's results.
 #[derive(Debug, Clone, Default)]
-struct Wanted {
+struct CompletionRequest {
     /// Whether it wants to know that they were all.
     end: bool,
     /// What they add up to.
     share: Option<Share>,
-    /// Those that were given, where there may be many.
-    given: Option<Arc<Mutex<Given>>>,
+    /// Those that were emitted, where there may be many.
+    emitted: Option<Arc<Mutex<EmittedResults>>>,
 }
 
-/// Results that were given.
+/// Results that were emitted.
 #[derive(Debug, Default)]
-struct Given {
+struct EmittedResults {
     results: u64,
     /// What their shares add up to.
     sum: u64,
 }
 
-impl Wanted {
-    fn is_any(&self) -> bool {
+impl CompletionRequest {
+    fn is_requested(&self) -> bool {
         self.end || self.share.is_some()
     }
 
-    fn given(&self) -> Option<MutexGuard<'_, Given>> {
-        let given = self.given.as_ref()?.lock();
-        Some(given.unwrap_or_else(PoisonError::into_inner))
+    fn emitted(&self) -> Option<MutexGuard<'_, EmittedResults>> {
+        let emitted = self.emitted.as_ref()?.lock();
+        Some(emitted.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// One of many is given: tells which share it has.
-    fn give(&self) -> Option<Share> {
-        let mut given = self.given()?;
-        let piece = self.share.map(|share| share.piece(given.results));
-        given.results += 1;
-        given.sum = given.sum.wrapping_add(piece.map_or(0, Share::value));
+    /// One of many is emitted: tells which share it has.
+    fn record_result(&self) -> Option<Share> {
+        let mut emitted = self.emitted()?;
+        let piece = self.share.map(|share| share.piece(emitted.results));
+        emitted.results += 1;
+        emitted.sum = emitted.sum.wrapping_add(piece.map_or(0, Share::value));
         piece
     }
 
-    /// How many were given before, and which share is left; `None` where there were none.
+    /// How many were emitted before, and which share is left; `None` where there were none.
     fn rest(&self) -> (u64, Option<Share>) {
-        match self.given() {
-            Some(given) => (given.results, self.share.map(|share| share.rest(given.sum))),
+        match self.emitted() {
+            Some(emitted) => (
+                emitted.results,
+                self.share.map(|share| share.rest(emitted.sum)),
+            ),
             None => (0, self.share),
         }
     }
 }
 
-impl Finished {
+impl CallResult {
     /// One of many.
-    fn result(mut message: Message, share: Option<Share>, outcome: Outcome) -> Self {
+    fn partial(mut message: Message, share: Option<Share>, outcome: Outcome) -> Self {
         if share.is_some() {
             message.set_share(share);
         }
@@ -778,13 +788,13 @@ impl Finished {
             message,
             outcome,
             feedback: None,
-            wanted: Wanted::default(),
+            completion: CompletionRequest::default(),
             is_last: false,
         }
     }
 }
 
-impl Finisher {
+impl ResultSender {
     /// Logs a failure. A function that does not exist is usually called many times.
     fn log_failure(&self, message: &Message, failure: &CallFailure) {
         if failure.kind() != FailureKind::UnknownFunction {
@@ -810,34 +820,34 @@ impl Finisher {
         }
     }
 
-    async fn finish(&self, finished: Finished, flow: Flow) {
-        if let Some(message) = self.finished(finished) {
+    async fn send(&self, result: CallResult, flow: Flow) {
+        if let Some(message) = self.message(result) {
             self.outlet.send_in(message, flow, Instant::now()).await;
         }
     }
 
     /// The message that goes on, if any.
-    fn finished(&self, finished: Finished) -> Option<Message> {
-        let Finished {
+    fn message(&self, result: CallResult) -> Option<Message> {
+        let CallResult {
             mut message,
             outcome,
             feedback,
-            wanted,
+            completion,
             is_last,
-        } = finished;
+        } = result;
         if is_last {
             message.set_last_result();
         }
         match outcome {
             Outcome::Payload(payload) => message.set_payload(payload),
             Outcome::Nothing => {
-                if !wanted.is_any() {
+                if !completion.is_requested() {
                     if is_last {
                         message.finish_task();
                     }
                     return None;
                 }
-                let (results, rest) = wanted.rest();
+                let (results, rest) = completion.rest();
                 if rest.is_some() {
                     message.set_share(rest);
                 }
@@ -848,11 +858,11 @@ impl Finisher {
                 self.counters.count_error();
                 self.log_failure(&message, &failure);
                 message = message.failed(&self.context.name, &failure);
-                let (results, rest) = wanted.rest();
+                let (results, rest) = completion.rest();
                 if results > 0 && rest.is_some() {
                     message.set_share(rest);
                 }
-                if wanted.end {
+                if completion.end {
                     // The error is the last result.
                     message.end(results + 1);
                 }
@@ -878,32 +888,32 @@ pub(crate) fn log_failure(message: &Message, failure: &CallFailure) {
 
 /// Where a call with many results puts them.
 #[derive(Debug)]
-pub(crate) struct Emitter {
+pub(crate) struct ResultEmitter {
     header: Message,
     flow: Flow,
-    finisher: Arc<Finisher>,
+    sender: Arc<ResultSender>,
     before: Option<CancellationToken>,
-    wanted: Wanted,
+    completion: CompletionRequest,
     collect: Option<mpsc::UnboundedSender<(Option<Share>, Outcome)>>,
     /// Bytes that wait for the end of the call.
     collected: usize,
 }
 
 /// How many bytes of results may wait for the end of a call, each with what it takes besides.
-const COLLECTED: usize = 64 * 1024 * 1024;
-const BESIDES: usize = 64;
+const MAX_COLLECTED_BYTES: usize = 64 * 1024 * 1024;
+const RESULT_OVERHEAD_BYTES: usize = 64;
 
-impl Emitter {
+impl ResultEmitter {
     pub(crate) async fn emit(&mut self, result: Outcome) -> Emitted {
         let share = match &result {
-            Outcome::Payload(_) | Outcome::Failed(_) => self.wanted.give(),
+            Outcome::Payload(_) | Outcome::Failed(_) => self.completion.record_result(),
             Outcome::Nothing => None,
         };
         if let Some(collect) = &self.collect {
             if let Outcome::Payload(payload) = &result {
-                self.collected += payload.len() + BESIDES;
+                self.collected += payload.len() + RESULT_OVERHEAD_BYTES;
             }
-            if self.collected > COLLECTED {
+            if self.collected > MAX_COLLECTED_BYTES {
                 let error = "more than 64 MiB of results wait for the end of the call, as they do beside methods that take `&mut self`";
                 let failed = Outcome::Failed(CallFailure::failed(error.into()));
                 let _ = collect.send((share, failed));
@@ -917,9 +927,9 @@ impl Emitter {
         if let Some(before) = self.before.take() {
             before.cancelled().await;
         }
-        let result = Finished::result(self.header.clone(), share, result);
-        self.finisher.finish(result, self.flow).await;
-        if self.finisher.outlet.is_closed() {
+        let result = CallResult::partial(self.header.clone(), share, result);
+        self.sender.send(result, self.flow).await;
+        if self.sender.outlet.is_closed() {
             Emitted::Unwanted
         } else {
             Emitted::Wanted

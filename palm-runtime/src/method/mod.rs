@@ -16,4 +16,4 @@ pub(crate) use emit::EmitQueue;
 pub use emit::{Emit, IntoMessages, IntoPublication};
 pub use info::{FunctionInfo, Receiver, Results};
 pub use shape::{Plain, Shape};
-pub use state::{Shared, State};
+pub use state::{State, StateRef};

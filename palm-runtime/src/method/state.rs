@@ -8,10 +8,10 @@ use super::Shape;
 
 /// The user's value, shared between the parts of its component.
 #[derive(Debug)]
-pub struct State<C>(Access<C>);
+pub struct State<C>(StateAccess<C>);
 
 #[derive(Debug)]
-enum Access<C> {
+enum StateAccess<C> {
     Shared(C),
     Locked(RwLock<C>),
 }
@@ -20,9 +20,9 @@ impl<C: Shape> State<C> {
     /// A value whose methods and hooks parts can call.
     pub fn new(value: C) -> Arc<Self> {
         Arc::new(Self(if C::EXCLUSIVE {
-            Access::Locked(RwLock::new(value))
+            StateAccess::Locked(RwLock::new(value))
         } else {
-            Access::Shared(value)
+            StateAccess::Shared(value)
         }))
     }
 }
@@ -30,19 +30,19 @@ impl<C: Shape> State<C> {
 impl<C> State<C> {
     /// The value for a `&self` method: at once, unless a `&mut self` method runs or waits.
     #[doc(hidden)]
-    pub async fn shared(&self) -> Shared<'_, C> {
+    pub async fn shared(&self) -> StateRef<'_, C> {
         match &self.0 {
-            Access::Shared(value) => Shared(SharedAccess::Plain(value)),
-            Access::Locked(lock) => Shared(SharedAccess::Locked(lock.read().await)),
+            StateAccess::Shared(value) => StateRef(StateRefKind::Plain(value)),
+            StateAccess::Locked(lock) => StateRef(StateRefKind::Locked(lock.read().await)),
         }
     }
 
     /// [`shared`](Self::shared) for a thread that may block.
     #[doc(hidden)]
-    pub fn blocking_shared(&self) -> Shared<'_, C> {
+    pub fn blocking_shared(&self) -> StateRef<'_, C> {
         match &self.0 {
-            Access::Shared(value) => Shared(SharedAccess::Plain(value)),
-            Access::Locked(lock) => Shared(SharedAccess::Locked(lock.blocking_read())),
+            StateAccess::Shared(value) => StateRef(StateRefKind::Plain(value)),
+            StateAccess::Locked(lock) => StateRef(StateRefKind::Locked(lock.blocking_read())),
         }
     }
 
@@ -64,31 +64,31 @@ impl<C> State<C> {
 
     fn lock(&self) -> &RwLock<C> {
         match &self.0 {
-            Access::Locked(lock) => lock,
-            Access::Shared(_) => {
+            StateAccess::Locked(lock) => lock,
+            StateAccess::Shared(_) => {
                 panic!("`Shape::EXCLUSIVE` is false, yet a method takes `&mut self`")
             }
         }
     }
 }
 
-/// Access to the user's value by `&self`.
+/// StateAccess to the user's value by `&self`.
 #[derive(Debug)]
-pub struct Shared<'a, C>(SharedAccess<'a, C>);
+pub struct StateRef<'a, C>(StateRefKind<'a, C>);
 
 #[derive(Debug)]
-enum SharedAccess<'a, C> {
+enum StateRefKind<'a, C> {
     Plain(&'a C),
     Locked(RwLockReadGuard<'a, C>),
 }
 
-impl<C> std::ops::Deref for Shared<'_, C> {
+impl<C> std::ops::Deref for StateRef<'_, C> {
     type Target = C;
 
     fn deref(&self) -> &C {
         match &self.0 {
-            SharedAccess::Plain(value) => value,
-            SharedAccess::Locked(guard) => guard,
+            StateRefKind::Plain(value) => value,
+            StateRefKind::Locked(guard) => guard,
         }
     }
 }
