@@ -204,7 +204,7 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text
     } else {
-        &"(a value that is no text)"
+        &"(a value that is not text)"
     };
     text.to_string()
 }

@@ -1,38 +1,38 @@
-//! What methods return, and what becomes of it.
+//! [`Outcome`]: what a call returned, and the trait of what methods can return.
 
 use bytes::Bytes;
 
 use crate::failure::{BoxError, CallFailure};
 use crate::payload::{IntoPayload, type_name};
 
-/// Whether a method with many results should go on.
+/// Whether a method with several results should continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emitted {
-    /// Go on.
+    /// Continue.
     Wanted,
-    /// The component stops: nobody takes further results.
+    /// Stop: the component stops, or the results are rejected.
     Unwanted,
 }
 
-/// What a call came to.
+/// What a call returned.
 #[derive(Debug)]
 pub enum Outcome {
     /// A result.
     Payload(Bytes),
-    /// No result: nothing is sent on. Also the end of many results.
+    /// No result, so nothing is sent. Also the end of several results.
     Nothing,
-    /// An error, a panic, or an argument that does not decode.
+    /// An error, a panic, or an argument that cannot be decoded.
     Failed(CallFailure),
 }
 
-/// What a method may return: a payload, nothing (`()` or `None`), or a `Result` of these.
+/// What a method can return: a payload, nothing (`()` or `None`), or a `Result` of these.
 #[diagnostic::on_unimplemented(
     message = "a method cannot return `{Self}`",
     label = "neither a payload nor an `Option` or `Result` of one",
     note = "return `Bytes`, `Vec<u8>`, `String`, `()`, `Option<T>` or `Result<T, E>`, or implement `palm::IntoPayload` for the type"
 )]
 pub trait IntoOutcome {
-    /// The outcome of the call.
+    /// Converts the value into the outcome of the call.
     fn into_outcome(self) -> Outcome;
 }
 
@@ -51,7 +51,7 @@ impl IntoOutcome for () {
     }
 }
 
-/// What has been turned into one already.
+/// The identity, for values that were converted before.
 impl IntoOutcome for Outcome {
     fn into_outcome(self) -> Outcome {
         self

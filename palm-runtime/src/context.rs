@@ -1,4 +1,4 @@
-//! [`Context`]: what a method or a hook can learn besides its argument.
+//! [`Context`]: what a method or a hook can access in addition to its argument.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::cache::Cache;
 use crate::message::{Deadline, Message};
 
-/// What a method or a hook can learn besides its argument: take it as the last parameter.
+/// What a method or a hook can access in addition to its argument. Take it as the last parameter.
+///
+/// # Examples
 ///
 /// ```ignore
 /// #[palm::method]
@@ -21,7 +23,7 @@ pub struct Context {
     message: Message,
 }
 
-/// What is the same for all calls of a component.
+/// What all calls of a component share.
 #[derive(Debug)]
 pub(crate) struct ComponentContext {
     pub(crate) name: String,
@@ -33,23 +35,24 @@ impl Context {
         Self { component, message }
     }
 
-    /// The message that is being handled, as it came in.
+    /// Returns the received message.
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// How much time is left until nobody wants the result any more; `None` where the caller has set no
-    /// deadline. A method that takes long may look at it and give up, or pass it on to calls of its own.
+    /// Returns the time until the caller stops waiting, or `None` if it has set no deadline.
+    ///
+    /// A slow method can use it to return early, or as the timeout of its own calls.
     pub fn time_left(&self) -> Option<Duration> {
         self.message.deadline().map(Deadline::left)
     }
 
-    /// The component's name; a worker's own one.
+    /// Returns the component's name. A worker has its own name, not that of its master.
     pub fn name(&self) -> &str {
         &self.component.name
     }
 
-    /// The component's cache. A worker's is its master's, over the network.
+    /// Returns the component's cache. A worker uses the cache of its master, over the network.
     pub fn cache(&self) -> &Cache {
         &self.component.cache
     }

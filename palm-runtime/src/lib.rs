@@ -1,8 +1,8 @@
-//! Everything of palm that runs. Use it through the crate `palm`, which documents it.
+//! The runtime of palm. Use it through the crate `palm`, which documents it.
 //!
-//! The modules are the layers of `ARCHITECTURE.md`: `message` and `function` are what goes over the
-//! wire, `socket` is the network, `part` and `router` are what a component is made of, `parts` and
-//! `executor` the parts that there are, `component` the compositions, and `client` the other side.
+//! The modules are the layers of `ARCHITECTURE.md`: `message` and `function` define what travels over the wire,
+//! `socket` is the network, `part` and `router` are the building blocks of a component, `parts` and `executor`
+//! contain the available parts, `component` the compositions, and `client` calls them.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -51,11 +51,11 @@ use palm_proto::{
     budget, by_number, failure, fair_queue, flow, function, message, outcome, payload, router,
 };
 
-/// What the macros implement on a user's type, and the executor and the parts call.
+/// What the macros implement on a user's type, and what the executor and the parts call.
 ///
-/// [`Callable`](callable::Callable) is a table of functions with a dispatch; [`Shape`](callable::Shape) has the hooks
-/// that shape a stream (`scatter`, `gather`, `handle_stream`). Both see the user's value through
-/// [`State`](callable::State), which gives `&self` to many calls at once and `&mut self` to one.
+/// [`Callable`](callable::Callable) is a table of functions with a dispatch by index. [`Shape`](callable::Shape)
+/// contains the hooks that shape a stream (`scatter`, `gather`, `handle_stream`). Both access the user's value through
+/// [`State`](callable::State), which grants `&self` to many calls at once and `&mut self` to one.
 pub mod callable {
     pub use crate::executor::{Call, Callable};
     pub use crate::method::{

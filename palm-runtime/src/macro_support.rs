@@ -1,5 +1,7 @@
-//! What the expansions call: each function is one step, and its bounds are the rules that a user's
-//! types have to keep, so that rustc reports a type that does not at the place where it is written.
+//! The functions that expanded code calls.
+//!
+//! Each function is one step of an expansion. Its bounds are the rules for the user's types, so that rustc reports a
+//! type that breaks them where the user wrote it.
 
 use std::fmt::Display;
 use std::marker::PhantomData;
@@ -15,10 +17,10 @@ use crate::message::Message;
 use crate::method::{Emit, Emitted, IntoOutcome, Outcome};
 use crate::payload::FromPayload;
 
-/// A type that can be a component.
+/// Checks that a type can be a component.
 pub fn component<C: Send + Sync + 'static>() {}
 
-/// An error that a method or a hook may return, if nothing better is known of it.
+/// An error that a method or a hook can return if it is not an [`Error`](std::error::Error).
 #[diagnostic::on_unimplemented(
     message = "a method cannot fail with `{Self}`",
     label = "not an error",
@@ -28,23 +30,22 @@ pub trait Displayable: Display {}
 
 impl<E: Display> Displayable for E {}
 
-/// What is known of the type of an error.
+/// Selects the conversion of an error by its type.
 ///
-/// The expansion calls `(&ErrorKind::of(&error)).kind()`, and method resolution takes the first that
-/// fits: the type's own method, then [`PalmKind`], then, which needs one more reference,
-/// [`DisplayedKind`].
+/// The expansion calls `(&ErrorKind::of(&error)).kind()`. Method resolution takes the first match: the inherent method,
+/// then [`PalmKind`], then [`DisplayedKind`], which needs one more reference (autoref specialization).
 #[derive(Debug)]
 pub struct ErrorKind<E>(PhantomData<E>);
 
 impl<E> ErrorKind<E> {
-    /// Of this error.
+    /// Creates the selector for this error.
     pub fn of(_: &E) -> Self {
         Self(PhantomData)
     }
 }
 
 impl<E: Into<BoxError>> ErrorKind<E> {
-    /// It brings its causes.
+    /// Selects [`Boxed`]: the error keeps its causes.
     pub fn kind(&self) -> Boxed {
         Boxed
     }
@@ -52,7 +53,7 @@ impl<E: Into<BoxError>> ErrorKind<E> {
 
 /// See [`ErrorKind`].
 pub trait PalmKind {
-    /// It becomes one of ours.
+    /// Selects [`Palm`]: the error is converted into [`palm::Error`](crate::error::Error).
     fn kind(&self) -> Palm {
         Palm
     }
@@ -62,7 +63,7 @@ impl<E: Into<crate::error::Error>> PalmKind for ErrorKind<E> {}
 
 /// See [`ErrorKind`].
 pub trait DisplayedKind {
-    /// It has a text.
+    /// Selects [`Displayed`]: the text of the error is kept.
     fn kind(&self) -> Displayed {
         Displayed
     }
@@ -83,27 +84,27 @@ pub struct Palm;
 pub struct Displayed;
 
 impl Boxed {
-    /// The failure that the error means.
+    /// Converts the error into a failure.
     pub fn failure<E: Into<BoxError>>(self, error: E) -> CallFailure {
         CallFailure::failed(error.into())
     }
 }
 
 impl Palm {
-    /// The failure that the error means.
+    /// Converts the error into a failure.
     pub fn failure<E: Into<crate::error::Error>>(self, error: E) -> CallFailure {
         CallFailure::failed(error.into().into())
     }
 }
 
 impl Displayed {
-    /// The failure that the error means.
+    /// Converts the error into a failure.
     pub fn failure<E: Displayable>(self, error: E) -> CallFailure {
         CallFailure::failed(error.to_string().into())
     }
 }
 
-/// What a method gives, each turned into an outcome.
+/// Converts each result of an iterator into an outcome.
 pub fn map_iterator<I, F>(results: I, outcome: F) -> std::iter::Map<I::IntoIter, F>
 where
     I: IntoIterator,
@@ -112,7 +113,7 @@ where
     results.into_iter().map(outcome)
 }
 
-/// What a method gives, each turned into an outcome.
+/// Converts each result of a stream into an outcome.
 pub fn map_stream<S, F>(results: S, outcome: F) -> futures_util::stream::Map<S, F>
 where
     S: Stream,
@@ -121,22 +122,22 @@ where
     results.map(outcome)
 }
 
-/// The argument of a call, decoded.
+/// Decodes the argument of a call.
 pub fn argument<T: FromPayload + Send>(call: &mut Call) -> Result<T, Outcome> {
     call.argument()
 }
 
-/// An `async` method's future.
+/// Checks that the future of an `async` method is `Send`.
 pub fn future<F: Future + Send>(future: F) -> F {
     future
 }
 
-/// Hands on what an iterator yields.
+/// Sends each result of an iterator.
 pub fn emit_iterator<I>(call: &mut Call, results: I) -> impl Future<Output = Outcome> + Send
 where
     I: IntoIterator<Item: IntoOutcome + Send, IntoIter: Send>,
 {
-    // Outside of the future, so that only the iterator has to be `Send`, not what it is made from.
+    // Created outside of the future, so that only the iterator must be `Send`, not the value that it is made from.
     let results = results.into_iter();
     async move {
         for result in results {
@@ -148,7 +149,7 @@ where
     }
 }
 
-/// Hands on what a stream yields.
+/// Sends each result of a stream.
 pub async fn emit_stream<S>(call: &mut Call, results: S) -> Outcome
 where
     S: Stream<Item: IntoOutcome + Send> + Send,
@@ -162,7 +163,7 @@ where
     Outcome::Nothing
 }
 
-/// [`emit_iterator`] for a thread that may block.
+/// Like [`emit_iterator`], for a thread that may block.
 pub fn blocking_emit<I>(call: &mut Call, results: I) -> Outcome
 where
     I: IntoIterator<Item: IntoOutcome>,
@@ -175,7 +176,7 @@ where
     Outcome::Nothing
 }
 
-/// Yields what an iterator yields.
+/// Yields each message of an iterator.
 pub fn send_iterator<I>(emit: &mut Emit<'_>, messages: I) -> impl Future<Output = ()> + Send
 where
     I: IntoIterator<Item = Message, IntoIter: Send>,
@@ -188,7 +189,7 @@ where
     }
 }
 
-/// Yields what a stream yields.
+/// Yields each message of a stream.
 pub async fn send_stream<S>(emit: &mut Emit<'_>, messages: S)
 where
     S: Stream<Item = Message> + Send,
@@ -199,12 +200,12 @@ where
     }
 }
 
-/// The body of a message beside the router, read.
+/// Decodes the body of a message that bypasses the router.
 pub fn body<T: FromPayload + Send>(body: Bytes) -> Result<T, Outcome> {
     Call::new(body, None, None).argument()
 }
 
-/// Yields what a hook returns.
+/// Yields the messages that a hook returns.
 pub async fn send_messages(
     emit: &mut Emit<'_>,
     messages: Result<Vec<Message>, CallFailure>,
@@ -215,12 +216,12 @@ pub async fn send_messages(
     Ok(())
 }
 
-/// The failure that a hook's error means.
+/// Converts the error of a hook into a failure.
 pub fn failure(error: impl Into<BoxError>) -> CallFailure {
     CallFailure::failed(error.into())
 }
 
-/// How a producer ended.
+/// Converts the last outcome of a producer into a result.
 pub fn ended(outcome: Outcome) -> Result<(), BoxError> {
     match outcome {
         Outcome::Failed(failure) => Err(failure.into()),

@@ -251,7 +251,7 @@ fn an_eval_without_an_answer_ends_by_its_timeout() {
         let client = connect("server", &handle).await;
         let eval = client.eval(Server::NOTHING.untyped(), "x").into_future();
         let error = soon("the end", eval).await.unwrap_err();
-        assert_eq!(error.to_string(), "`server.nothing` gives no answer");
+        assert_eq!(error.to_string(), "`server.nothing` returned no answer");
 
         // What comes over sockets does not tell.
         let client = Client::builder("server", handle.db_address()).link_options(no_links());

@@ -554,7 +554,7 @@ fn an_answer_of_another_type_than_said_is_told_with_the_type() {
         let error = answer(client.eval(said, ())).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the answer of `shop.text` is no `Json<u8>`: expected value at line 1 column 1"
+            "the answer of `shop.text` is not a `Json<u8>`: expected value at line 1 column 1"
         );
         let CallError::Decode {
             function, expected, ..

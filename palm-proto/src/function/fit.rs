@@ -1,4 +1,5 @@
-//! Which values can be sent to a function, which answers can be read, and which steps fit each other.
+//! Marker traits that decide which values can be sent to a function, which answers can be decoded, and which steps can
+//! follow each other. The compile errors of callers come from here.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -10,49 +11,54 @@ use crate::payload::Json;
 use crate::payload::MessagePack;
 use crate::payload::{FromPayload, IntoPayload, Protobuf};
 
-/// What a function takes of which nothing is known but its name: any payload.
+/// The input type of a function whose types are unknown. It accepts any payload.
 #[derive(Debug)]
 pub enum Untyped {}
 
-/// What a function gives that returns nothing: no answer comes, so it cannot be waited for.
-/// `Client::send` calls such a function.
+/// The output type of a function that returns nothing.
+///
+/// Such a function does not answer, so it cannot be awaited. Call it with `Client::send`.
 #[derive(Debug)]
 pub enum NoAnswer {}
 
-/// A value that can be sent to a function that takes `Input`.
+/// A value that can be sent to a function whose argument is an `Input`.
 ///
-/// That is an `Input`, any payload for [`Untyped`], what has the same bytes (`&str` for a `String`),
-/// and the value itself, owned or borrowed, for a codec's type (`T` for `Json<T>`).
+/// It is implemented for:
+///
+/// - `Input` itself;
+/// - any payload, if `Input` is [`Untyped`];
+/// - types with the same bytes, such as `&str` for `String`;
+/// - the value inside a codec's type, owned or borrowed, such as `T` for `Json<T>`.
 #[diagnostic::on_unimplemented(
     message = "the function takes `{Input}`, and this is `{Self}`",
     label = "not what the function takes",
-    note = "pass the type that the method takes, or what a codec's type wraps: `T` for `Json<T>`"
+    note = "pass the type that the method takes, or the inner type of a codec: `T` for `Json<T>`"
 )]
 pub trait Argument<Input> {
-    /// The value as bytes.
+    /// Encodes the value.
     ///
     /// # Errors
     ///
-    /// When the value cannot be written.
+    /// The codec's error if the value cannot be encoded.
     fn into_argument(self) -> Result<Bytes, BoxError>;
 }
 
-/// What a function gives, as the type that its caller gets.
+/// The output type of a function, as its caller receives it.
 #[diagnostic::on_unimplemented(
-    message = "an answer of the type `{Self}` cannot be read",
-    label = "this answer cannot be read",
+    message = "an answer of type `{Self}` cannot be decoded",
+    label = "this answer cannot be decoded",
     note = "a function that returns nothing has no answer to wait for: call it with `client.send(..)`",
     note = "for a type of your own, implement `palm::FromPayload`, or return `Json<T>` or another codec's type"
 )]
 pub trait Answer {
-    /// What the caller gets. For borrowed text and bytes, these owned.
+    /// The type that the caller receives. Borrowed text and bytes become owned.
     type Value;
 
-    /// Reads it.
+    /// Decodes the answer.
     ///
     /// # Errors
     ///
-    /// When the bytes are not such a value.
+    /// The codec's error if the payload is not such a value.
     fn read(payload: Bytes) -> Result<Self::Value, BoxError>;
 }
 
@@ -88,7 +94,7 @@ impl<const N: usize> Answer for &'static [u8; N] {
     }
 }
 
-/// A `Result` behind an alias, where a macro does not see it.
+/// A macro cannot see a `Result` behind a type alias.
 impl<T: Answer, E> Answer for Result<T, E> {
     type Value = T::Value;
 
@@ -97,7 +103,7 @@ impl<T: Answer, E> Answer for Result<T, E> {
     }
 }
 
-/// An `Option` behind an alias, where a macro does not see it.
+/// A macro cannot see an `Option` behind a type alias.
 impl<T: Answer> Answer for Option<T> {
     type Value = T::Value;
 
@@ -106,11 +112,11 @@ impl<T: Answer> Answer for Option<T> {
     }
 }
 
-/// What a step gives that the next one, which takes `Input`, can be given.
+/// The output type of a step, if the next step accepts it as `Input`.
 #[diagnostic::on_unimplemented(
-    message = "these two steps do not fit: the first gives `{Self}`, and the next one takes `{Input}`",
-    label = "the step in the brackets takes `{Input}`, the one before gives `{Self}`",
-    note = "let one method take exactly what the other gives, or put a step between that turns the one into the other"
+    message = "these steps do not match: the first returns `{Self}`, and the next one takes `{Input}`",
+    label = "this step takes `{Input}`, but the step before it returns `{Self}`",
+    note = "make the method take the type that the other one returns, or insert a step that converts it"
 )]
 pub trait Feeds<Input> {}
 
@@ -126,7 +132,7 @@ impl<T: IntoPayload> Argument<Untyped> for T {
     }
 }
 
-/// Nothing, for a method that takes nothing.
+/// The argument of a method without parameters.
 #[diagnostic::do_not_recommend]
 impl Argument<()> for () {
     fn into_argument(self) -> Result<Bytes, BoxError> {
@@ -143,17 +149,17 @@ impl Argument<Untyped> for () {
 
 impl<T> Feeds<T> for T {}
 
-/// Nobody takes it. If there were only the implementation above, rustc would report two types that
-/// differ in the place of what is wrong.
+/// Not used by any step. With a single implementation, rustc would report a type mismatch in place of the message
+/// above.
 #[diagnostic::do_not_recommend]
 impl Feeds<std::convert::Infallible> for NoAnswer {}
 
 impl<T: IntoPayload> Feeds<Untyped> for T {}
 
-/// A method that takes nothing looks at no payload.
+/// A method without parameters ignores its payload.
 impl<T: IntoPayload> Feeds<()> for T {}
 
-/// `From => To`: the bytes of one are always those of the other.
+/// `From => To`: each encoding of a `From` is an encoding of a `To`.
 macro_rules! same_bytes {
     ($($from:ty => $($to:ty),+;)+) => {$($(
         #[diagnostic::do_not_recommend]
@@ -191,7 +197,7 @@ impl<const N: usize> Argument<Vec<u8>> for &[u8; N] {
     }
 }
 
-/// The value itself in the place of the codec's type, and a codec's type as bytes.
+/// Accepts the inner value as argument for the codec's type, and the codec's type as bytes.
 macro_rules! codec {
     ($codec:ident, $bound:path) => {
         #[diagnostic::do_not_recommend]

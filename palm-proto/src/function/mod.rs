@@ -1,12 +1,11 @@
-//! The functions of a message: [`Function`] names one, with its types, [`Steps`] is the list that a
-//! client sends.
+//! The functions that a message calls: [`Function`] names one with its types, [`Steps`] is the list that a client
+//! sends.
 //!
-//! On the wire a list is one string, `server.function` for each step with a space between. A client
-//! parses it once, when the call is made; a component looks its own step up in the string, which
-//! costs no allocation. No I/O here.
+//! On the wire, a list of steps is one string: `server.function` for each step, separated by spaces. A client parses it
+//! once per call. A component looks up its own step in the string without allocating. There is no I/O here.
 //!
-//! `step` is the string, `typed` names functions together with the types that they take and give,
-//! and `fit` says which values and which steps go together.
+//! `step` parses the string, `typed` names functions with the types of their arguments and results, and `fit`
+//! decides which values can be passed, which answers can be decoded, and which steps can follow each other.
 
 mod fit;
 mod nearest;

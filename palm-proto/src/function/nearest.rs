@@ -1,11 +1,11 @@
-//! Hints for misspelt function names.
+//! Suggestions for misspelt function names.
 
-/// How many names a hint lists.
+/// Most names in a suggestion.
 const MAX_LISTED: usize = 20;
-/// Longest name that is compared with others, in bytes: a comparison takes as many steps as the product of the lengths.
+/// Longest name that is compared with others, in bytes. The cost of a comparison is the product of the lengths.
 const MAX_COMPARED: usize = 256;
 
-/// Suggests the known names that resemble `name`, or lists what there is.
+/// Suggests known names that are similar to `name`, or lists all of them.
 pub fn nearest(name: &str, known: &[&str]) -> String {
     let allowed = (name.chars().count() / 3).max(1);
     let distances = known
@@ -24,7 +24,7 @@ pub fn nearest(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Lists the names that resemble `name` most, at most as many as a hint does, and long ones never.
+/// Lists the names most similar to `name`, at most `MAX_LISTED`. Skips names longer than `MAX_COMPARED`.
 pub fn nearest_first<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let known = known.filter(|known| known.len() <= MAX_COMPARED);
     let mut names: Vec<_> = known
@@ -35,7 +35,7 @@ pub fn nearest_first<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Ve
     names.into_iter().map(|(_, name)| name).collect()
 }
 
-/// How many letters to change; `None` for long names.
+/// Returns the edit distance, or `None` for long names.
 fn distance(name: &str, known: &str) -> Option<usize> {
     let is_short = name.len() <= MAX_COMPARED && known.len() <= MAX_COMPARED;
     is_short.then(|| strsim::osa_distance(name, known))
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_names_are_suggested_and_others_listed() {
+    fn nearest_suggests_similar_names_or_lists_all() {
         let known = ["thumbnail", "thumbnails", "size"];
         let hints = ["thumbnial", "siez", "sizes", "colour"].map(|name| nearest(name, &known));
         assert_eq!(
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_names_are_first() {
+    fn nearest_first_sorts_by_similarity() {
         let long = "x".repeat(1 << 20);
         let known = ["colour", "thumbnails", "size", "thumbnail", &long];
         let nearest = nearest_first("thumbnial", known.into_iter());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn long_list_is_cut() {
+    fn nearest_truncates_a_long_list() {
         let names: Vec<_> = (0..MAX_LISTED + 2).map(|it| format!("a{it}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         assert!(nearest("colour", &names).ends_with("`a19` and 2 more"));

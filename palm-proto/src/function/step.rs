@@ -1,44 +1,44 @@
-//! [`Steps`]: which functions a message goes through, as they are written on the wire.
+//! [`Steps`]: the functions that a message calls in sequence, as written on the wire.
 
 use bytestring::ByteString;
 
-/// One step of a message: which function of which component.
+/// One step of a message: a function of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step<'a> {
-    /// The component's name. A worker is called by its master's name and does not look at it.
+    /// The component's name. Steps of a worker have the name of its master; workers ignore it.
     pub server: &'a str,
-    /// The function's name.
+    /// The function's name within the component.
     pub function: &'a str,
 }
 
-/// Why a message does not say which function is to be called.
+/// Why a message does not name a function to call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    /// The message names no function at all.
+    /// The message names no function.
     #[error("no function is named; name it as `server.function`")]
     Empty,
-    /// The stage is beyond the list of steps, or negative.
+    /// The stage is negative, or not less than the number of steps.
     #[error("stage {stage} is not one of the {steps} steps of `{function}`")]
     OutOfRange {
-        /// What the message says.
+        /// The stage of the message.
         stage: i64,
-        /// How many there are.
+        /// The number of steps.
         steps: usize,
-        /// The list.
+        /// The steps.
         function: String,
     },
-    /// The step is not a component's name and a function's with one dot between.
+    /// A step is not of the form `server.function`.
     #[error("`{step}` is not of the form `server.function`")]
     Form {
-        /// The step.
+        /// The malformed step.
         step: String,
     },
 }
 
-/// The step number `stage` of `function`; where `function` is a single one, that whatever `stage` is.
+/// Returns step `stage` of `function`. A single step is returned for every stage.
+// A space makes it a list, even if it has only one step.
 pub fn step_at(function: &str, stage: i64) -> Result<Step<'_>, StepError> {
-    // A space anywhere makes it a list, even if only one step is in it.
     if !function.contains(' ') {
         return parse_step(function);
     }
@@ -55,17 +55,18 @@ pub fn step_at(function: &str, stage: i64) -> Result<Step<'_>, StepError> {
     }
 }
 
-/// Whether a step follows number `stage` of `function`.
+/// Returns whether `function` has a step after `stage`.
 pub fn has_next_step(function: &str, stage: i64) -> bool {
     function.contains(' ')
         && usize::try_from(stage)
             .is_ok_and(|stage| function.split_whitespace().nth(stage + 1).is_some())
 }
 
-/// The step that a result at `stage` of `function` comes from, if that is not the last one: its number, from 0
-/// on, and the step itself. `None` for the result of the last step.
+/// Returns the number and text of the step that a result at `stage` of `function` comes from, or `None` if that is the
+/// last step.
 ///
-/// A component sends the result of the last step without a change of `stage`; a hook may have counted beyond it.
+/// A component does not change `stage` when it sends the result of the last step. A hook may have increased it beyond
+/// the last step.
 pub fn unfinished_step(function: &str, stage: i64) -> Option<(usize, &str)> {
     if !function.contains(' ') {
         return None;
@@ -90,10 +91,10 @@ fn parse_step(step: &str) -> Result<Step<'_>, StepError> {
     }
 }
 
-/// The steps that a message goes through, checked for their form.
+/// The steps of a message in canonical form.
 ///
-/// Made from whatever [`IntoSteps`](super::IntoSteps) takes: `"server.function"`, `"first.split
-/// second.count"`, a generated constant, or an array, slice or `Vec` of these.
+/// Created from anything that implements [`IntoSteps`](super::IntoSteps): `"server.function"`,
+/// `"first.split second.count"`, a generated constant, or an array, slice or `Vec` of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steps {
     text: ByteString,
@@ -101,16 +102,16 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Parses a list of steps separated by white space.
+    /// Parses steps separated by white space.
     ///
     /// # Errors
     ///
-    /// [`StepError`] when there is no step, or one is not of the form `server.function`.
+    /// [`StepError`] if the list is empty, or a step is not of the form `server.function`.
     pub fn parse(text: &str) -> Result<Self, StepError> {
         Self::join(text.split_whitespace())
     }
 
-    /// A list that `palm::steps!` has checked.
+    /// Creates steps from a literal that `palm::steps!` has checked.
     #[doc(hidden)]
     pub fn __checked(text: &'static str) -> Self {
         Self {
@@ -143,10 +144,10 @@ impl Steps {
         })
     }
 
-    /// The one step `function` of `server`.
+    /// Creates the single step `function` of `server`.
     pub(super) fn one(server: &str, function: &str) -> Result<Self, StepError> {
         let step = [server, ".", function].concat();
-        // White space would make several steps of it.
+        // White space would split it into several steps.
         if step.contains(char::is_whitespace) {
             return Err(StepError::Form { step });
         }
@@ -157,25 +158,25 @@ impl Steps {
         })
     }
 
-    /// As they are written in a message.
+    /// Returns the steps as they are written in a message.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// How many there are; at least 1.
+    /// Returns the number of steps, which is at least 1.
     #[expect(
         clippy::len_without_is_empty,
-        reason = "there is no list without a step"
+        reason = "there is always at least one step"
     )]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Step by step, in order.
+    /// Returns an iterator over the steps, in order.
     pub fn iter(&self) -> impl Iterator<Item = Step<'_>> {
         self.text
             .split(' ')
-            .map(|step| parse_step(step).expect("checked when the list was made"))
+            .map(|step| parse_step(step).expect("steps are checked when they are created"))
     }
 
     #[doc(hidden)]
@@ -203,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn a_single_function_ignores_the_stage() {
+    fn step_at_ignores_the_stage_of_a_single_step() {
         check("server.foo", 0, Ok(("server", "foo")));
         check("server.foo", 7, Ok(("server", "foo")));
         check("server.foo", -1, Ok(("server", "foo")));
     }
 
     #[test]
-    fn of_several_the_stage_picks_one() {
+    fn step_at_picks_the_step_of_the_stage() {
         check("a.foo b.bar", 0, Ok(("a", "foo")));
         check("a.foo b.bar", 1, Ok(("b", "bar")));
         check("a.foo ", 0, Ok(("a", "foo")));
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_step_names_the_step_that_answered_in_place_of_the_last() {
+    fn unfinished_step_names_the_step_that_answered_instead_of_the_last() {
         for (function, stage, expected) in [
             ("a.foo", 0, None),
             ("a.foo", -7, None),
@@ -257,7 +258,7 @@ mod tests {
             ("a.foo b.bar c.baz", 0, Some((0, "a.foo"))),
             ("a.foo b.bar c.baz", 1, Some((1, "b.bar"))),
             ("a.foo b.bar c.baz", 2, None),
-            // A hook that counts beyond the last step, as some of pylm do.
+            // A hook that counts beyond the last step, as some pylm hooks do.
             ("a.foo b.bar c.baz", 3, None),
             ("a.foo b.bar c.baz", -1, Some((0, "a.foo"))),
             ("a.foo b.bar", i64::MAX, None),
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_has_exactly_one_dot_and_a_function() {
+    fn step_needs_exactly_one_dot_and_a_function() {
         check(
             "",
             0,

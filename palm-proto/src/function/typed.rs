@@ -1,4 +1,4 @@
-//! [`Function`] and [`Route`]: what can be called, with the types that go in and come out.
+//! [`Function`] and [`Route`]: what a client can call, with the types of arguments and results.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -9,10 +9,14 @@ use bytes::Bytes;
 use super::fit::{Feeds, Untyped};
 use super::step::{StepError, Steps};
 
-/// A function of a component that takes an `Input` and gives an `Output`.
+/// A function of a component, with the types of its argument and result.
 ///
-/// The constants that the macros generate are such: `Resizer::THUMBNAIL` is `images.thumbnail`. For a
-/// function of a component that is not written in Rust, write it yourself:
+/// Macros generate such a constant for each method: `Resizer::THUMBNAIL` is `images.thumbnail`. Write one yourself
+/// for a function of a component that is not written in Rust.
+///
+/// Without type parameters, any payload can be sent, and the answer is bytes.
+///
+/// # Examples
 ///
 /// ```
 /// use palm::Function;
@@ -20,8 +24,6 @@ use super::step::{StepError, Steps};
 /// const COUNT: Function<String, String> = Function::new("words", "count");
 /// assert_eq!(COUNT.to_string(), "words.count");
 /// ```
-///
-/// By default nothing is said of its types: any payload is sent, and bytes come back.
 pub struct Function<Input = Untyped, Output = Bytes> {
     server: &'static str,
     name: &'static str,
@@ -29,7 +31,7 @@ pub struct Function<Input = Untyped, Output = Bytes> {
 }
 
 impl<Input, Output> Function<Input, Output> {
-    /// The function `name` of the component `server`.
+    /// Creates the function `name` of the component `server`.
     pub const fn new(server: &'static str, name: &'static str) -> Self {
         Self {
             server,
@@ -38,27 +40,29 @@ impl<Input, Output> Function<Input, Output> {
         }
     }
 
-    /// The component that it belongs to; for a worker's function, the master.
+    /// Returns the name of the component. For a worker's function, this is the name of its master.
     pub const fn server(&self) -> &'static str {
         self.server
     }
 
-    /// Its name within the component.
+    /// Returns the name of the function within the component.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The same function without its types: any payload is sent, and bytes come back.
+    /// Returns the same function without its types: any payload can be sent, and the answer is bytes.
     pub const fn untyped(self) -> Function {
         Function::new(self.server, self.name)
     }
 
-    /// The same function of the component called `server`, as when two masters have the same workers.
+    /// Returns the same function of the component called `server`, for example if two masters have the same workers.
     pub fn on(self, server: &str) -> Route<Input, Output> {
         Route::new(Steps::one(server, self.name))
     }
 
-    /// This step, and then `next`, which takes what this one gives.
+    /// Appends `next`, which receives the result of this function.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use palm::Function;
@@ -73,7 +77,7 @@ impl<Input, Output> Function<Input, Output> {
     /// # use palm::Function;
     /// # const SPLIT: Function<String, String> = Function::new("first", "split");
     /// # const COUNT: Function<String, Vec<u8>> = Function::new("second", "count");
-    /// COUNT.then(SPLIT); // error: the first gives `Vec<u8>`, and the next one takes `String`
+    /// COUNT.then(SPLIT); // error: the first returns `Vec<u8>`, and the next one takes `String`
     /// ```
     pub fn then<Next: IntoSteps>(self, next: Next) -> Route<Input, Next::Output>
     where
@@ -117,9 +121,9 @@ impl<Input, Output> fmt::Display for Function<Input, Output> {
     }
 }
 
-/// Steps in a row, from the first one's `Input` to the last one's `Output`.
+/// A sequence of steps, from the first one's `Input` to the last one's `Output`.
 ///
-/// Made by [`Function::then`] and [`Function::on`]. A name that is none is an error of the call.
+/// Created by [`Function::then`] and [`Function::on`]. An invalid name is reported when the route is called.
 pub struct Route<Input = Untyped, Output = Bytes> {
     steps: Result<Steps, StepError>,
     types: PhantomData<fn(Input) -> Output>,
@@ -133,7 +137,7 @@ impl<Input, Output> Route<Input, Output> {
         }
     }
 
-    /// These steps, and then `next`, which takes what the last one gives.
+    /// Appends `next`, which receives the result of the last step.
     pub fn then<Next: IntoSteps>(self, next: Next) -> Route<Input, Next::Output>
     where
         Output: Feeds<Next::Input>,
@@ -167,27 +171,27 @@ impl<Input, Output> fmt::Display for Route<Input, Output> {
     }
 }
 
-/// What can be called: one function or several in a row.
+/// What a client can call: one function, or several in sequence.
 ///
-/// A [`Function`] or a [`Route`] brings its types. A string, or an array, slice or `Vec` of what can be
-/// written as one, brings none: any payload is sent, and bytes come back.
+/// [`Function`] and [`Route`] have the types of their functions. A string, or an array, slice or `Vec` of values that
+/// can be written as strings, is untyped: any payload can be sent, and the answer is bytes.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is nothing that can be called",
+    message = "`{Self}` cannot be called",
     label = "not a function of a component",
     note = "pass the constant that stands for the method (`Resizer::THUMBNAIL`), steps in a row (`A.then(B)`), or a string (`\"images.thumbnail\"`)"
 )]
 pub trait IntoSteps {
-    /// What the first step takes.
+    /// The argument of the first step.
     type Input;
 
-    /// What the last step gives.
+    /// The result of the last step.
     type Output;
 
     /// Checks the form of each step.
     ///
     /// # Errors
     ///
-    /// [`StepError`] when there is no step, or one is not of the form `server.function`.
+    /// [`StepError`] if the list is empty, or a step is not of the form `server.function`.
     fn into_steps(self) -> Result<Steps, StepError>;
 }
 
@@ -218,7 +222,7 @@ impl<Input, Output> IntoSteps for &Route<Input, Output> {
     }
 }
 
-/// What says nothing of types.
+/// Implements [`IntoSteps`] for types that carry no types of arguments and results.
 macro_rules! untyped {
     ($([$($generics:tt)*] $type:ty: $this:ident => $steps:expr;)+) => {$(
         impl<$($generics)*> IntoSteps for $type {
@@ -260,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_come_from_names_constants_and_lists() {
+    fn into_steps_accepts_names_constants_and_lists() {
         let listed = "server.foo pipeline.bar";
         check(["server.foo", "pipeline.bar"], Ok(listed));
         check("server.foo  pipeline.bar", Ok(listed));
@@ -279,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_is_made_of_steps_that_fit() {
+    fn route_joins_steps_with_matching_types() {
         let route: Route<Vec<u8>, String> = FOO.then(BAR.on("other")).then(BAR);
         check(&route, Ok("server.foo other.bar pipeline.bar"));
         assert_eq!(route.to_string(), "server.foo other.bar pipeline.bar");
@@ -290,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_no_name_is_an_error_of_the_call() {
+    fn route_with_an_invalid_server_name_fails_when_called() {
         check(
             FOO.on("a.b"),
             Err("`a.b.foo` is not of the form `server.function`"),
@@ -299,7 +303,7 @@ mod tests {
             FOO.then(BAR.on("a.b")),
             Err("`a.b.bar` is not of the form `server.function`"),
         );
-        // A space would make two steps of it.
+        // A space would split it into two steps.
         check(
             FOO.on("a.b c"),
             Err("`a.b c.foo` is not of the form `server.function`"),

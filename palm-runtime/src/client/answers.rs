@@ -1,4 +1,13 @@
-//! Which answer belongs to whom.
+//! [`InFlightCalls`] matches answers with the calls of a client.
+//!
+//! Each call registers a [`PendingCall`] under a number and gets a [`CallTopic`], the client's id followed by that
+//! number. The client's readers decode what arrives into [`AnswerBatch`]es and pass these to
+//! [`InFlightCalls::deliver`], which finds the call by the topic and lets its [`CompletionTracker`] drop duplicates.
+//! A call ends when its [`CallTopic`] is dropped; if its answers were still awaited, the topic is queued for
+//! cancellation.
+//!
+//! Invariant: a call is registered before its message is sent, so an answer without a pending call is late or a
+//! duplicate, and is dropped.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,10 +28,10 @@ use crate::part::BATCH;
 use crate::queue::{self, Queued};
 use crate::socket::{Publication, Subscribe};
 
-/// The payload, or why there is none.
+/// The payload of an answer, or its error.
 pub(super) type AnswerResult = Result<Bytes, Box<CallError>>;
 
-/// What came under one topic, in a row.
+/// Consecutive answers with the same topic.
 #[derive(Debug)]
 pub(super) struct AnswerBatch {
     topic: Bytes,
@@ -30,7 +39,7 @@ pub(super) struct AnswerBatch {
 }
 
 impl AnswerBatch {
-    /// Adds what a frame brings to the last one, or as another one.
+    /// Decodes a frame and appends it to the last batch, or as a new batch if its topic differs.
     pub(super) fn read(frame: &Bytes, topic: Option<&[u8]>, out: &mut Vec<Self>) {
         let Some((client, answer)) = IncomingAnswer::read(frame) else {
             return;
@@ -46,17 +55,17 @@ impl AnswerBatch {
     }
 }
 
-/// What came for a call, as it came.
+/// A decoded result, before it is counted.
 #[derive(Debug)]
 pub(super) struct IncomingAnswer {
     pub(super) result: AnswerResult,
     pub(super) share: Option<Share>,
-    /// Whether it is no answer, and says that there are no more.
+    /// Whether this is not an answer, but the completion weight that the call's results have left over.
     pub(super) is_remainder: bool,
 }
 
 impl IncomingAnswer {
-    /// What a frame brings, and for whom; `None`, and a warning, where it is no message.
+    /// Decodes a frame. Returns its client and its answer. Logs a warning and returns `None` if the frame is malformed.
     fn read(frame: &Bytes) -> Option<(&[u8], Self)> {
         match message::answer(frame) {
             Ok(Answered {
@@ -84,7 +93,7 @@ impl IncomingAnswer {
             }
             Err(error) => {
                 let cause = chain(&error);
-                tracing::warn!("an answer is no message: {cause}");
+                tracing::warn!("dropping a malformed answer: {cause}");
                 None
             }
         }
@@ -98,7 +107,7 @@ impl IncomingAnswer {
         }
     }
 
-    /// What a job gets of it, if it counts.
+    /// Counts the result. Returns what a job receives for it, or `None` for a duplicate.
     fn into_job_delivery(self, inputs: &mut CompletionTracker) -> Option<Delivery> {
         let kind = self.kind();
         match self.share {
@@ -112,7 +121,7 @@ impl IncomingAnswer {
         Some((!self.is_remainder).then_some(self.result))
     }
 
-    /// What a single call gets of it, if that ends it.
+    /// Returns what a single call receives, if this result ends the call.
     fn into_single_delivery(self, inputs: &mut CompletionTracker) -> Option<Delivery> {
         if self.is_remainder {
             let counted = inputs.record(self.share?, ResultKind::Remainder);
@@ -122,14 +131,15 @@ impl IncomingAnswer {
     }
 }
 
-/// What a job gets: an answer, or the news that something is complete.
+/// An answer, or `None` if an input or a call completed without a further answer.
 pub(super) type Delivery = Option<AnswerResult>;
 
-/// Who waits for the answers under one topic.
+/// The receiver of the answers for one topic.
 #[derive(Debug)]
 pub(super) enum PendingCall {
-    /// Gets `None` where there is no answer. The inputs are one.
+    /// One call. It counts as input 0.
     Single(oneshot::Sender<Delivery>, CompletionTracker),
+    /// A job: its queue, the number of answers received, and the state of its inputs.
     Job(
         queue::Sender<Delivery>,
         Arc<AtomicU64>,
@@ -160,36 +170,38 @@ pub(super) fn lock(inputs: &Mutex<CompletionTracker>) -> MutexGuard<'_, Completi
 /// The calls of a client that wait for answers.
 #[derive(Debug)]
 pub(super) struct InFlightCalls {
-    /// The client's id: what all of its topics begin with.
+    /// The client's id, the prefix of all of its topics.
     id: ByteString,
     next: AtomicU64,
     pending: Mutex<HashMap<u64, PendingCall>>,
-    /// Gets the topics of calls that are given up, until the client ends.
+    /// Receives the topics of cancelled calls. `None` once the client has ended.
     cancellations: Mutex<Option<mpsc::Sender<ByteString>>>,
     closed: AtomicBool,
-    /// How often answers have come.
+    /// Counts calls of [`deliver`](Self::deliver).
     delivered: AtomicU64,
 }
 
-/// Where the answers to a job go.
+/// The queue of a job's answers.
 struct JobQueue {
     queue: queue::Sender<Delivery>,
     received: Arc<AtomicU64>,
 }
 
 impl JobQueue {
-    /// Gives the job its answers, and waits for room.
+    /// Queues answers for the job. Waits while its queue is full.
     async fn deliver(&self, deliveries: &mut Vec<Delivery>) {
         let count = deliveries.iter().flatten().count() as u64;
         self.received.fetch_add(count, Ordering::Relaxed);
-        // An error means that the job is over.
+        // A closed queue means that the job has ended.
         let _ = self.queue.send_all(deliveries).await;
         deliveries.clear();
     }
 }
 
-/// The topic of one call. Dropping it gives up its answers, and, while they are
-/// [`awaited`](Self::set_awaited), the call.
+/// The registration of one call.
+///
+/// Dropping it removes the pending call, and cancels the call if its answers are
+/// [awaited](Self::set_awaited).
 #[derive(Debug)]
 pub(super) struct CallTopic {
     awaited: bool,
@@ -205,7 +217,7 @@ impl Drop for CallTopic {
 }
 
 impl CallTopic {
-    /// Gives up the answers, and the call if they are awaited.
+    /// Removes the pending call, and cancels the call if its answers are awaited.
     pub(super) fn cancel(&mut self) {
         self.answers.lock().remove(&self.number);
         if std::mem::take(&mut self.awaited) {
@@ -213,7 +225,7 @@ impl CallTopic {
         }
     }
 
-    /// Whether something was sent whose answer is wanted and has not come.
+    /// Sets whether a message was sent whose answer has not arrived.
     pub(super) fn set_awaited(&mut self, awaited: bool) {
         self.awaited = awaited;
     }
@@ -235,7 +247,7 @@ impl InFlightCalls {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A topic of its own for a call, whose answers go to `waiting`.
+    /// Registers a call under a new topic.
     pub(super) fn register(self: &Arc<Self>, call: PendingCall) -> CallTopic {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         if !self.closed.load(Ordering::Acquire) {
@@ -254,19 +266,19 @@ impl InFlightCalls {
             .strip_prefix(&self.id.as_bytes()[..])?
             .strip_prefix(b"/")?;
         let text = std::str::from_utf8(number).ok()?;
-        // Only as we write it: `07` and `+7` are somebody else's.
+        // `07` and `+7` are not topics of this client.
         let canonical = text == "0" || text.starts_with(|first: char| matches!(first, '1'..='9'));
         text.parse().ok().filter(|_| canonical)
     }
 
-    /// A single call sends a message, of which all parts are to come; `frame` is sent again if it is lost.
+    /// Starts to track the completion of a single call. `frame`: the message, if it is sent again when it is lost.
     pub(super) fn track(&self, topic: &CallTopic, frame: Option<Bytes>) {
         if let Some(PendingCall::Single(_, inputs)) = self.lock().get_mut(&topic.number) {
             inputs.start(0, frame);
         }
     }
 
-    /// The messages of all calls that are to be sent again where they are lost.
+    /// Returns the messages of all incomplete calls that are sent again when they are lost.
     pub(super) fn incomplete_frames(&self) -> Vec<Bytes> {
         let pending = self.lock();
         let frames = pending.values().map(|call| match call {
@@ -276,8 +288,7 @@ impl InFlightCalls {
         frames.flatten().collect()
     }
 
-    /// Where the answers to a job go, and those that count of what came for it. An answer to a single call is
-    /// delivered on the way.
+    /// Delivers the answer to a single call, or returns a job's queue and the answers that count.
     fn route(
         &self,
         number: u64,
@@ -302,27 +313,27 @@ impl InFlightCalls {
                 if let Some(answer) = answer
                     && let Some(PendingCall::Single(sender, _)) = pending.remove(&number)
                 {
-                    // An error means that it was given up in this very moment.
+                    // The receiver is dropped if the call was cancelled meanwhile.
                     let _ = sender.send(answer);
                 }
             }
-            // Late, given up, or one more than was asked for.
+            // A late answer, an answer to a cancelled call, or a duplicate.
             None => {}
         }
         None
     }
 
-    /// Whether calls wait for answers.
+    /// Returns whether a call waits for answers.
     pub(super) fn has_pending(&self) -> bool {
         !self.lock().is_empty()
     }
 
-    /// A number that changes when answers come.
+    /// Returns a counter that changes when answers arrive.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// Gives each to its call.
+    /// Delivers each answer to its call. Waits while the queue of a job is full.
     pub(super) async fn deliver(&self, batches: Vec<AnswerBatch>) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
         for AnswerBatch { topic, answers } in batches {
@@ -334,7 +345,7 @@ impl InFlightCalls {
         }
     }
 
-    /// Cancels these calls. Calls beyond the capacity of the queue run to their end.
+    /// Queues cancellations. If the queue is full, calls run to their end.
     fn cancel(&self, topics: impl Iterator<Item = ByteString>) {
         let cancellations = self.cancellations.lock();
         let cancellations = cancellations.unwrap_or_else(PoisonError::into_inner);
@@ -345,7 +356,7 @@ impl InFlightCalls {
         }
     }
 
-    /// Gives up all calls that wait, and takes no further ones: the client ends.
+    /// Cancels all pending calls and rejects new ones: the client ends.
     pub(super) fn cancel_all(&self) {
         self.closed.store(true, Ordering::Release);
         let pending = std::mem::take(&mut *self.lock());
@@ -357,20 +368,21 @@ impl InFlightCalls {
         cancellations.unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Whether no answer will come any more.
+    /// Returns whether no further answer will arrive.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Lets everybody who waits know that nothing will come.
+    /// Fails all pending calls with [`CallError::Closed`].
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.lock().clear();
     }
 }
 
-/// Reads what is published for the client, and gives each answer to its call. `ready` gets what
-/// the publisher says of the subscriptions.
+/// Reads publications for the client and delivers each answer to its call.
+///
+/// `ready` receives the publisher's confirmations of subscriptions.
 pub(super) async fn read(
     mut subscribe: Subscribe,
     answers: Arc<InFlightCalls>,
@@ -387,7 +399,9 @@ pub(super) async fn read(
             }
             match &body {
                 Some(body) => AnswerBatch::read(body, Some(&topic), &mut batches),
-                None => tracing::warn!("an answer has no body, or more than one"),
+                None => {
+                    tracing::warn!("dropping an answer that does not have exactly one body frame")
+                }
             }
         }
         answers.0.deliver(batches).await;
@@ -399,7 +413,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn calls_that_wait_when_the_client_ends_are_given_up() {
+    async fn cancel_all_cancels_pending_calls_and_rejects_new_ones() {
         let (sender, mut cancellations) = mpsc::channel(10);
         let answers = InFlightCalls::new("id".into(), sender);
         let waiting = || {
@@ -425,7 +439,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_find_their_call_by_the_topic() {
+    async fn answers_are_routed_to_their_call_by_topic() {
         let answers = InFlightCalls::new("id".into(), mpsc::channel(1).0);
         let (first, first_answer) = oneshot::channel();
         let (second, second_answer) = oneshot::channel();

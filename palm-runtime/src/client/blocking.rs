@@ -1,12 +1,14 @@
 //! The client for programs without async.
 //!
+//! # Examples
+//!
 //! ```no_run
 //! # fn example() -> palm::Result<()> {
 //! use palm::blocking::Client;
 //!
 //! let client = Client::connect("server", "tcp://127.0.0.1:5559")?;
 //! println!("{:?}", client.eval("server.foo", "a message")?);
-//! for answer in client.job("server.foo", ["one", "two"]).expect_answers(2) {
+//! for answer in client.job("server.foo", ["one", "two"]) {
 //!     println!("{:?}", answer?);
 //! }
 //! # Ok(())
@@ -28,9 +30,13 @@ use crate::function::{Answer, Argument, IntoSteps};
 use crate::payload::IntoPayload;
 use crate::socket::SocketError;
 
-/// Calls the functions of a cluster, and blocks the thread meanwhile. Clones share the connection.
+/// Calls the functions of a cluster, and blocks the thread until they return.
 ///
-/// It brings one thread of its own. Not for use within async code, where it panics.
+/// Clones are cheap and share the connection, which runs on one thread of its own.
+///
+/// # Panics
+///
+/// All methods panic within async code.
 #[derive(Debug, Clone)]
 pub struct Client {
     client: super::Client,
@@ -38,11 +44,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the component called `server`, whose `db_address` this is.
+    /// Connects to the component called `server` at `db_address`.
+    ///
+    /// Waits up to 30 s for the component to start.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when nobody is there within 30 s, or somebody else.
+    /// [`ConnectError`] if the component does not answer in time, has another name, or cannot be called.
     pub fn connect(
         server: impl Into<String>,
         db_address: impl IntoAddress,
@@ -50,11 +58,11 @@ impl Client {
         Self::with(super::Client::builder(server, db_address))
     }
 
-    /// Connects with options: those of [`crate::Client::builder`].
+    /// Connects with the options of [`crate::Client::builder`].
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when nobody is there in time, or somebody else.
+    /// [`ConnectError`] if the component does not answer in time, has another name, or cannot be called.
     pub fn with(builder: ClientBuilder) -> Result<Self, ConnectError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -69,11 +77,13 @@ impl Client {
         })
     }
 
-    /// Calls a function, or several in a row, with one payload; see [`crate::Client::eval`].
+    /// Calls a function, or several in sequence, with one argument, and returns the answer; see
+    /// [`crate::Client::eval`].
     ///
     /// # Errors
     ///
-    /// [`CallError`] when what is called is no function's name, or no answer comes in time.
+    /// [`CallError`] if `steps` is not of the form `server.function`, the argument cannot be encoded, the function
+    /// fails, no answer arrives in time, or the answer cannot be decoded.
     pub fn eval<S: IntoSteps<Output: Answer>>(
         &self,
         steps: S,
@@ -83,11 +93,11 @@ impl Client {
         self.runtime.block_on(eval)
     }
 
-    /// [`eval`](Self::eval) with a timeout of its own.
+    /// Like [`eval`](Self::eval), with a timeout for this call.
     ///
     /// # Errors
     ///
-    /// [`CallError`] when what is called is no function's name, or no answer comes in time.
+    /// Those of [`eval`](Self::eval).
     pub fn eval_timeout<S: IntoSteps<Output: Answer>>(
         &self,
         steps: S,
@@ -98,12 +108,12 @@ impl Client {
         self.runtime.block_on(eval.into_future())
     }
 
-    /// Calls a function that gives no answer; see [`crate::Client::send`].
+    /// Calls a function without waiting for an answer; see [`crate::Client::send`].
     ///
     /// # Errors
     ///
-    /// [`CallError`] when what is called is no function's name, the argument cannot be written, or the
-    /// first component cannot be reached in time.
+    /// [`CallError`] if `steps` is not of the form `server.function`, the function is unknown, the argument cannot be
+    /// encoded, or the message cannot be queued in time.
     pub fn send<S: IntoSteps>(
         &self,
         steps: S,
@@ -112,8 +122,8 @@ impl Client {
         self.runtime.block_on(self.client.send(steps, argument))
     }
 
-    /// Calls a function, or several in a row, with each of many arguments; answers come as an
-    /// iterator. See [`crate::Client::job`].
+    /// Calls a function, or several in sequence, with each of many arguments. Returns the answers as an iterator; see
+    /// [`crate::Client::job`].
     pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer>, I>(
         &self,
         steps: S,
@@ -129,16 +139,16 @@ impl Client {
         }
     }
 
-    /// Closes the client, and all of its clones; see [`crate::Client::close`].
+    /// Closes the client and all of its clones; see [`crate::Client::close`].
     pub fn close(&self) {
         self.runtime.block_on(self.client.close());
     }
 
-    /// The value of `key` in the component's cache; see [`crate::Cache::get`].
+    /// Returns the value of `key` in the component's cache; see [`crate::Cache::get`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service does not answer.
+    /// [`CacheError`] if the cache service does not answer.
     pub fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         self.runtime.block_on(self.client.get(key))
     }
@@ -147,25 +157,25 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, or does not answer.
+    /// [`CacheError`] if the cache service refuses the request or does not answer.
     pub fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
         self.runtime.block_on(self.client.set(key, value))
     }
 
-    /// Removes `key` from the component's cache; see [`crate::Cache::delete`].
+    /// Deletes `key` from the component's cache; see [`crate::Cache::delete`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, or does not answer.
+    /// [`CacheError`] if the cache service refuses the request or does not answer.
     pub fn delete(&self, key: &str) -> Result<(), CacheError> {
         self.runtime.block_on(self.client.delete(key))
     }
 
-    /// Sets `key` in the component's cache for a time; see [`crate::Cache::set_for`].
+    /// Sets `key` in the component's cache with a time to live; see [`crate::Cache::set_for`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub fn set_for(
         &self,
         key: &str,
@@ -175,12 +185,12 @@ impl Client {
         self.runtime.block_on(self.client.set_for(key, value, ttl))
     }
 
-    /// Sets `key` in the component's cache if it has a certain value; see
+    /// Sets or deletes `key` in the component's cache if it has the expected value; see
     /// [`crate::Cache::compare_and_set`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub fn compare_and_set(
         &self,
         key: &str,
@@ -191,11 +201,11 @@ impl Client {
         self.runtime.block_on(swap)
     }
 
-    /// The same for a time; see [`crate::Cache::compare_and_set_for`].
+    /// Like [`compare_and_set`](Self::compare_and_set), with a time to live; see [`crate::Cache::compare_and_set_for`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub fn compare_and_set_for(
         &self,
         key: &str,
@@ -207,38 +217,37 @@ impl Client {
         self.runtime.block_on(swap)
     }
 
-    /// Adds to a number in the component's cache, and tells the sum; see [`crate::Cache::add`].
+    /// Adds `amount` to a number in the component's cache and returns the sum; see [`crate::Cache::add`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the value is no number, or the cache service refuses, cannot do it, or does
-    /// not answer.
+    /// [`CacheError`] if the value is not an integer, or if the cache service refuses or does not support the
+    /// request, or does not answer.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
         self.runtime.block_on(self.client.add(key, amount))
     }
 
-    /// The entries of the component's cache whose keys begin with `prefix`; see
-    /// [`crate::Cache::scan`].
+    /// Returns the entries of the component's cache whose keys start with `prefix`; see [`crate::Cache::scan`].
     pub fn scan(&self, prefix: &str) -> Items<Entry> {
         self.items(self.client.scan(prefix).boxed())
     }
 
-    /// Removes the keys that begin with `prefix`, and tells how many; see
-    /// [`crate::Cache::delete_prefix`].
+    /// Deletes the keys that start with `prefix` and returns their number; see [`crate::Cache::delete_prefix`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         self.runtime.block_on(self.client.delete_prefix(prefix))
     }
 
-    /// Tells what happens to the keys that begin with `prefix`; see [`crate::Cache::watch`]. The
-    /// iterator waits for the next change for as long as it takes.
+    /// Watches the keys that start with `prefix` for changes; see [`crate::Cache::watch`].
+    ///
+    /// The iterator blocks until the next change, without a limit.
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service does not support the request or does not answer.
     pub fn watch(&self, prefix: &str) -> Result<Items<Change>, CacheError> {
         let watch = self.runtime.block_on(self.client.watch(prefix))?;
         Ok(self.items(watch.boxed()))
@@ -250,7 +259,7 @@ impl Client {
     }
 }
 
-/// Entries or changes of a component's cache, one by one.
+/// An iterator over entries or changes of a component's cache. Created by [`Client::scan`] and [`Client::watch`].
 #[must_use = "nothing is asked for unless it is iterated"]
 pub struct Items<T> {
     stream: BoxStream<'static, Result<T, CacheError>>,
@@ -271,7 +280,7 @@ impl<T> std::fmt::Debug for Items<T> {
     }
 }
 
-/// Many calls: an iterator of answers, in the order in which they are done.
+/// Many calls: an iterator over their answers, in the order in which calls complete. Created by [`Client::job`].
 #[must_use = "a job does nothing unless it is iterated"]
 #[derive(Debug)]
 pub struct Job<'a, Output = Bytes> {
@@ -280,19 +289,19 @@ pub struct Job<'a, Output = Bytes> {
 }
 
 impl<Output> Job<'_, Output> {
-    /// How many answers there will be; see [`crate::Job::expect_answers`].
+    /// Sets the number of answers; see [`crate::Job::expect_answers`].
     pub fn expect_answers(mut self, answers: u64) -> Self {
         self.job = self.job.expect_answers(answers);
         self
     }
 
-    /// How long each call may take; see [`crate::Job::deadline`].
+    /// Sets the limit on each call; see [`crate::Job::deadline`].
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.job = self.job.deadline(deadline);
         self
     }
 
-    /// How long to wait for the next answer; see [`crate::Job::timeout`].
+    /// Sets how long to wait for the next answer; see [`crate::Job::timeout`].
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.job = self.job.timeout(timeout);
         self

@@ -1,4 +1,4 @@
-//! How components get to know of calls that are given up before they are answered.
+//! Sends cancellations of calls to the first component.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use super::known::DescriptorCache;
 use crate::discovery::ControlVerb;
 use crate::socket::Request;
 
-/// Calls that are told of at once.
+/// Most cancellations in one request.
 const BATCH: usize = 256;
 
-/// How long the component may take to say that it has heard.
+/// Limit on the wait for the component's confirmation.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tells the first component which calls were given up, ahead of all that is queued for it. One of old
-/// would not understand.
+/// Sends the topics of cancelled calls to the first component, over its request socket, so that they overtake queued
+/// calls. A legacy peer does not support cancellations and receives none.
 pub(super) async fn send_cancellations(
     request: Request,
     known: Arc<DescriptorCache>,
@@ -32,7 +32,7 @@ pub(super) async fn send_cancellations(
         };
         let message = ControlVerb::Cancel.request(&descriptor.name, list.into());
         if let Err(error) = request.request(message, CANCEL_TIMEOUT).await {
-            tracing::debug!(%error, "the component was not told of calls that were given up");
+            tracing::debug!(%error, "could not send cancellations");
         }
     }
 }

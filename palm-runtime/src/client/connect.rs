@@ -1,4 +1,13 @@
-//! How a client connects: it asks the first server's cache for what it has not been told.
+//! [`ClientBuilder`], the handshake with the first component, and [`Client`].
+//!
+//! A client needs the name and the `db_address` of the first component. [`ClientBuilder::connect`] reads everything
+//! else from there, in this order: the component's name, its descriptor (which lists the links that it accepts), the
+//! addresses of its sockets if it accepts no link, and the descriptor again once the connections are open. Calls leave
+//! over a link or a PUSH socket; answers arrive over the same link, a second link with the component that answers,
+//! or a SUB socket.
+//!
+//! [`ClientState`] owns the connections. [`Client::close`] or the drop of the last clone cancels pending calls,
+//! flushes the links and says goodbye.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,15 +40,18 @@ use crate::payload::IntoPayload;
 use crate::socket::{Address, Push, SocketError, SocketOptions, Subscribe, find_host};
 use crate::wait_cause::{Connecting, WaitCause};
 
-/// How many calls that were given up wait to be told of; beyond that, some run to their end.
+/// Cancelled calls that wait to be reported to the first component. Further ones run to their end.
 const MAX_PENDING_CANCELLATIONS: usize = 4096;
 
-/// How long the component may take to tell what it is.
+/// Limit on one request for the descriptor.
 const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Calls the functions of a cluster.
 ///
-/// Clones share the connection, and any number of calls may be under way at once.
+/// A client is connected to one component, which runs the first step of each call. Clones are cheap and share the
+/// connection, and any number of calls can be in flight.
+///
+/// # Examples
 ///
 /// ```no_run
 /// # async fn example() -> palm::Result<()> {
@@ -47,7 +59,7 @@ const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// let client = Client::connect("server", "tcp://127.0.0.1:5559").await?;
 /// let answer = client.eval("server.foo", "a message").await?;
-/// let mut job = client.job("server.foo", (0..10).map(|n| n.to_string())).expect_answers(10);
+/// let mut job = client.job("server.foo", (0..10).map(|n| n.to_string()));
 /// while let Some(answer) = job.next().await {
 ///     println!("{:?}", answer?);
 /// }
@@ -57,12 +69,13 @@ const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Client(pub(super) Arc<ClientState>);
 
+/// The shared state of all clones of a client.
 #[derive(Debug)]
 pub(super) struct ClientState {
     server: String,
     pipeline: ByteString,
     pub(super) transport: Transport,
-    /// Whether calls and answers go over links, so that it is known what is complete.
+    /// Whether calls and answers travel over links, so that the end of a job is known.
     pub(super) tracks_completion: bool,
     pub(super) answers: Arc<InFlightCalls>,
     pub(super) timeout: Duration,
@@ -72,23 +85,24 @@ pub(super) struct ClientState {
     cache: Cache,
     pub(super) known: Arc<DescriptorCache>,
     pub(super) routes: Routes,
-    /// Why calls wait for answers, as the component that is called reports it.
+    /// Why calls wait for answers, as reported by the called component.
     callee_wait_cause: Arc<WaitCause>,
+    /// `None` once the client is closed.
     connections: Mutex<Option<OpenConnections>>,
-    /// Where its tasks run.
+    /// The runtime that runs the client's tasks.
     runtime: Handle,
 }
 
-/// What a client has open until it is closed.
+/// The links and tasks of a client until it is closed.
 #[derive(Debug)]
 struct OpenConnections {
     links: Vec<AnswerLink>,
     tasks: Vec<Reader>,
-    /// Sends the topics of cancelled calls; ends when all are sent.
+    /// Sends cancellations. Ends when the last one is sent.
     cancel: Reader,
 }
 
-/// The options of a [`Client`].
+/// Configures a [`Client`]. Created by [`Client::builder`].
 #[must_use = "a client does nothing until `.connect().await`"]
 #[derive(Debug)]
 pub struct ClientBuilder {
@@ -109,113 +123,131 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where messages are pushed to: the `pull_address` of the first server. Default: asked for at
-    /// `db_address`.
+    /// Sets the address of a PUSH socket for calls: the `pull_address` of the first component.
+    ///
+    /// Calls then leave over this socket instead of a link.
+    ///
+    /// Default: a link, or the `pull_address` that a legacy peer publishes at its `db_address`.
     pub fn push_address(mut self, address: impl IntoAddress) -> Self {
         self.push_address = Some(address.into_address());
         self
     }
 
-    /// Where answers are published: the `pub_address` of the *last* component of a pipeline. Needed if a
-    /// component on the way is a legacy (pylm) peer. Default: answers come over a link, see
-    /// [`answered_by`](Self::answered_by), or from the `pub_address` of the component that is called.
+    /// Sets the address of a SUB socket for answers: the `pub_address` of the *last* component of a pipeline.
+    ///
+    /// This is needed if a component of the pipeline is a legacy (pylm) peer.
+    ///
+    /// Default: answers arrive over a link (see [`answered_by`](Self::answered_by)), or from the `pub_address` of the
+    /// called component.
     pub fn sub_address(mut self, address: impl IntoAddress) -> Self {
         self.sub_address = Some(address.into_address());
         self
     }
 
-    /// The `db_address` of the component that answers: the *last* one of a pipeline.
+    /// Sets the `db_address` of the component that answers: the *last* one of a pipeline.
     ///
-    /// Default: the client finds it. A component lists the components that follow it over links; the client goes
-    /// from one to the next by the names of a call's steps, when such a call is made for the first time, and
-    /// takes its answers from the last one over a link. It waits up to 5 s for components that are not there
-    /// yet, and reports [`CallError::NoRoute`] if one of them does not come. So this is needed only if a
-    /// component on the way follows without a link (`sub_address`, a legacy peer).
+    /// This is needed only if a component of the pipeline follows its upstream without a link (`sub_address`, a legacy
+    /// peer).
+    ///
+    /// Default: the client discovers the component. Each component lists its followers in its descriptor. For the first
+    /// call of a sequence of steps, the client walks from component to component by the names of the steps, and opens
+    /// a link with the last one. It waits up to 5 s for components that have not started yet; then the call fails with
+    /// [`CallError::NoRoute`].
     pub fn answered_by(mut self, db_address: impl IntoAddress) -> Self {
         self.answered_by = Some(db_address.into_address());
         self
     }
 
-    /// How large a part of a component that several clients share this one gets, from 1 to 100: one with 3 gets
-    /// three times as much as one with 1. Other numbers count as the nearest of these. Default: 1.
+    /// Sets this client's weight among the clients of a component, from 1 to 100.
+    ///
+    /// Components serve clients in proportion to their weights: a client with weight 3 receives three times the share
+    /// of a client with weight 1. Other values are clamped to the range. Default: 1.
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight.clamp(1, 100);
         self
     }
 
-    /// How links behave. Without links (`enabled`), and with a component that offers none, calls are pushed
-    /// and answers published as in pylm; then they get lost with a connection, and a job does not know
-    /// when it is complete.
+    /// Sets the options of links.
+    ///
+    /// If links are disabled (`enabled`), or the component accepts none, calls and answers travel over PUSH and SUB
+    /// sockets as in pylm. Messages are then lost with a broken connection, and a job cannot detect its end (see
+    /// [`Job::expect_answers`]).
     pub fn link_options(mut self, options: LinkOptions) -> Self {
         self.link = options;
         self
     }
 
-    /// Asks nothing at `db_address`: the name is taken for granted, and both addresses have to be
-    /// given. Default: `false`.
+    /// Skips the handshake at `db_address`: the component's name is not verified, and both
+    /// [`push_address`](Self::push_address) and [`sub_address`](Self::sub_address) are required. Default: `false`.
     pub fn this_config(mut self, this_config: bool) -> Self {
         self.this_config = this_config;
         self
     }
 
-    /// An id for the stream, and a session for cache keys: each has the id and a slash in front, so that the
-    /// client reaches no keys of other sessions. In front of keys, a slash in the id is `%2F` and a percent sign
-    /// `%25`. Default: a random id, and keys as they are.
+    /// Sets the id of the stream of messages, and a prefix for cache keys.
+    ///
+    /// Each cache key is prefixed with the id and a slash, so the client cannot reach keys of other sessions. In the
+    /// prefix, a slash in the id becomes `%2F` and a percent sign `%25`. Default: a random id, and keys without a
+    /// prefix.
     pub fn session(mut self, session: impl Into<String>) -> Self {
         self.session = Some(session.into());
         self
     }
 
-    /// How long a call waits for its answer, and a job for the next one, unless they are told
-    /// otherwise. A single call's deadline travels with it, and components drop what is late.
-    /// Default: 60 s.
+    /// Sets how long a call waits for its answer, and a job for its next answer. Default: 60 s.
+    ///
+    /// [`Eval::timeout`] and [`Job::timeout`] override it. The deadline of a single call travels with its message, and
+    /// components drop messages whose deadline has passed.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long [`connect`](Self::connect) waits for the components. Default: 30 s.
+    /// Sets how long [`connect`](Self::connect) waits for the components to start. Default: 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How many messages of a job are under way at once. Default: 2000; 0 counts as 1.
+    /// Sets how many messages of a job are in flight at once. Default: 2000 messages. 0 counts as 1.
     ///
-    /// It is no strict bound: a function that gives no answer would close the window for ever, so
-    /// when no answer has come for 200 ms, as many messages again are sent.
+    /// The bound is soft unless the job tracks completion (see [`Job::expect_answers`]): a function that does not
+    /// answer would keep the window closed forever. So if no answer arrives for 200 ms, the messages in flight count
+    /// as answered.
     pub fn window(mut self, messages: usize) -> Self {
         self.window = messages.max(1);
         self
     }
 
-    /// Whether names of functions are checked before anything is sent, as far as the component that it
-    /// connects to tells what it has: one of palm does, unless it is a master or hub, whose workers may
-    /// come and go. Default: `true`.
+    /// Sets whether a call of an unknown function fails before anything is sent. Default: `true`.
+    ///
+    /// The check uses the function list in the descriptor of the connected component. Legacy peers publish no list.
+    /// The list of a master or hub is incomplete while it has workers that have not registered their functions. In
+    /// both cases the check is skipped.
     pub fn check_functions(mut self, check: bool) -> Self {
         self.check_functions = check;
         self
     }
 
-    /// How sockets behave towards peers.
+    /// Sets the options of sockets.
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Connects. The components may be started later, within
-    /// [`connect_timeout`](Self::connect_timeout).
+    /// Connects to the component. It may start later, within [`connect_timeout`](Self::connect_timeout).
     ///
-    /// When it returns, the subscription to the answers is in place: a publisher of ours says so. One
-    /// of pylm cannot; then it was connected and given time to hear it.
+    /// When this returns, the subscription to answers is in place: a palm publisher confirms it. A pylm publisher
+    /// cannot, so the client waits until it is connected, and then long enough for the subscription to take effect.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when nobody is there, or somebody else.
+    /// [`ConnectError`] if the component does not answer in time, has another name or cannot be called, or if an
+    /// address is invalid or its host is not found.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what it had opened.
+    /// Dropping the future closes all connections that it has opened.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let deadline = Instant::now() + self.connect_timeout;
         let id = new_id();
@@ -241,7 +273,7 @@ impl ClientBuilder {
             self.link.enabled && !self.this_config && address.is_none()
         };
 
-        // Who gives the address of a socket wants that.
+        // An explicit socket address disables the link.
         let first = match may_link(&self.push_address) {
             true => handshake.callable().await?,
             false => Descriptor::default(),
@@ -280,7 +312,7 @@ impl ClientBuilder {
         };
         transport_sender.send_replace(Some(transport.clone()));
 
-        // Whose answers they are, where they do not come over the link of the calls.
+        // The component that answers, unless answers arrive over the link of the calls.
         let last = match &answered_by {
             Some(given) if self.sub_address.is_none() => {
                 let address = given.clone().map_err(SocketError::from)?;
@@ -310,7 +342,7 @@ impl ClientBuilder {
                 let publisher = Connecting::new(&sub_address);
                 let unanswered = || "it is connected, but publishes nothing".to_owned();
                 let connected = publisher.wait_for(peers.connected(), unanswered);
-                // Only to a connected publisher do the subscriptions go out in this order.
+                // Subscriptions are sent in this order only to a connected publisher.
                 match tokio::time::timeout_at(deadline, connected).await {
                     Ok(connected) => connected.map_err(SocketError::from)?,
                     Err(_) => {
@@ -394,8 +426,8 @@ impl ClientBuilder {
         })))
     }
 
-    /// Refuses addresses whose hosts are not found: a misspelt name is far more likely than one that is about to
-    /// become known.
+    /// Fails if the host of an address is not found. A misspelt name is far more likely than a host that is about to be
+    /// registered.
     async fn check_hosts(&self, db_address: &Address) -> Result<(), ConnectError> {
         const HOST_TIMEOUT: Duration = Duration::from_secs(1);
         let given = [&self.push_address, &self.sub_address, &self.answered_by];
@@ -415,7 +447,7 @@ impl ClientBuilder {
 }
 
 impl ClientState {
-    /// Why calls wait for answers, if that is known.
+    /// Returns why calls wait for answers, if it is known.
     pub(super) fn wait_cause(&self) -> Option<String> {
         let cause = self
             .transport
@@ -424,8 +456,10 @@ impl ClientState {
         cause.map(|cause| cause.to_string())
     }
 
-    /// Whether a call is sent again that was lost with a component: not one that must not run twice, as far as
-    /// the descriptor of the first component says. `completes`: whether it is known when the call is complete.
+    /// Returns how calls that were lost with a component are sent again.
+    ///
+    /// A function that the descriptor of the first component marks as `at_most_once` is not sent again. `completes`:
+    /// whether the end of the call is known.
     pub(super) fn resend(&self, steps: &Steps, completes: bool) -> Resend {
         if self.known.is_at_most_once(steps) {
             Resend::IfUntransmitted
@@ -437,18 +471,17 @@ impl ClientState {
     }
 }
 
-/// How long a client that is closed waits until what it has sent is acknowledged.
+/// Limit on the wait for acknowledgements in [`Client::close`].
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same for one that ends, also for the calls that it gives up.
+/// Limit on the wait for acknowledgements once the client has ended, including those of its cancellations.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the drop of a client may keep a thread on which no task of a runtime waits. It says goodbye within a
-/// millisecond, usually.
+/// Limit on the time that dropping a client blocks its thread. The goodbye usually takes less than a millisecond.
 const DROP_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl ClientState {
-    /// Ends all calls; returns what is left to be closed, the first time.
+    /// Cancels all calls. Returns the open connections on the first call.
     fn end(&self) -> Option<OpenConnections> {
         let open = self.connections.lock();
         let mut open = open.unwrap_or_else(PoisonError::into_inner).take()?;
@@ -459,12 +492,12 @@ impl ClientState {
 }
 
 impl OpenConnections {
-    /// Waits for at most `flush` until all messages are acknowledged, and says goodbye.
+    /// Waits at most `flush` for acknowledgements, and says goodbye to each component.
     async fn close(self, transport: Transport, flush: Duration) {
         let sent = async { tokio::join!(transport.delivered(), self.cancel) };
         let _ = tokio::time::timeout(flush, sent).await;
         let links = self.links.into_iter().map(AnswerLink::into_parts);
-        // Without its reader the link's socket is free.
+        // The socket of a link is free once its reader is gone.
         let links: Vec<_> = links.map(|(link, _)| link).collect();
         drop(self.tasks);
         join_all(links.iter().map(|link| link.close())).await;
@@ -472,8 +505,10 @@ impl OpenConnections {
 }
 
 impl Drop for ClientState {
-    /// Says goodbye. A program whose `main` ends with this goes on at once, and its runtime, which would have to
-    /// send that, may end in the next moment: so this waits for it where other threads do the work.
+    /// Says goodbye in the background.
+    ///
+    /// A program whose `main` ends here may end its runtime at once, and with it the task that sends the goodbye. So
+    /// this blocks for a moment if other threads run that task.
     fn drop(&mut self) {
         let Some(open) = self.end() else {
             return;
@@ -492,7 +527,7 @@ impl Drop for ClientState {
     }
 }
 
-/// What the component at `db_address` tells, until a deadline.
+/// Reads what the component at `db_address` publishes about itself, until a deadline.
 struct Handshake {
     directory: Arc<Directory>,
     waited: Duration,
@@ -527,15 +562,17 @@ impl Handshake {
         self.until_deadline("descriptor", descriptor).await
     }
 
-    /// What the component says of itself, if it is one that can be called.
+    /// Returns the descriptor of the component, or an error if it accepts no calls.
     async fn callable(&self) -> Result<Descriptor, ConnectError> {
         const KEY: &str = "pull_address";
         let descriptor = self.descriptor().await?;
         let is_linked = descriptor.links.iter().any(|offered| offered == CLIENT);
-        // A legacy component may not have set all of its keys yet.
+        // A legacy peer may not have set all of its keys yet.
         let is_callable = is_linked
             || descriptor.version.is_empty()
-            || self.until_deadline(KEY, self.directory.has_key(KEY)).await?;
+            || self
+                .until_deadline(KEY, self.directory.has_key(KEY))
+                .await?;
         if is_callable {
             return Ok(descriptor);
         }
@@ -595,15 +632,17 @@ impl Handshake {
 }
 
 impl Client {
-    /// Connects to the component called `server`, whose `db_address` this is.
+    /// Connects to the component called `server` at `db_address`.
+    ///
+    /// Waits up to 30 s for the component to start. See [`builder`](Self::builder) for other options.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when nobody is there within 30 s, or somebody else.
+    /// [`ConnectError`] if the component does not answer in time, has another name, or cannot be called.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what it had opened.
+    /// Dropping the future closes all connections that it has opened.
     pub async fn connect(
         server: impl Into<String>,
         db_address: impl IntoAddress,
@@ -611,7 +650,7 @@ impl Client {
         Self::builder(server, db_address).connect().await
     }
 
-    /// A client with options.
+    /// Creates a builder for a client with options.
     pub fn builder(server: impl Into<String>, db_address: impl IntoAddress) -> ClientBuilder {
         ClientBuilder {
             server: server.into(),
@@ -631,16 +670,17 @@ impl Client {
         }
     }
 
-    /// Closes the client, and all of its clones: waits until what was sent is acknowledged, at most 5 s, and says
-    /// goodbye to the components that it is connected to. Calls that are under way are given up, and end with
-    /// [`CallError::Closed`] like later ones.
+    /// Closes the client and all of its clones.
     ///
-    /// Dropping the last clone does the same in the background. On a runtime of one thread (`current_thread`) that
-    /// ends at once, the goodbye is lost then, and components keep the session for a while.
+    /// Waits at most 5 s until sent messages are acknowledged, and says goodbye to the connected components. Pending
+    /// calls are cancelled; they and later calls fail with [`CallError::Closed`].
+    ///
+    /// Dropping the last clone does the same in the background. On a `current_thread` runtime that ends immediately
+    /// afterwards, the goodbye is lost, and components keep the session until it expires.
     ///
     /// # Cancel safety
     ///
-    /// The client is closed, or it is not.
+    /// If the future is dropped, the client is either closed or unchanged.
     pub async fn close(&self) {
         let transport = self.0.transport.clone();
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, transport.delivered()).await;
@@ -649,21 +689,37 @@ impl Client {
         }
     }
 
-    /// The name of the component that it is connected to.
+    /// Returns the name of the connected component.
     pub fn server(&self) -> &str {
         &self.0.server
     }
 
-    /// What the component that it is connected to tells of itself: its version, kind, addresses and
-    /// functions. `None` where it tells nothing, as one of pylm, or was not asked.
+    /// Returns the descriptor of the connected component: its version, kind, addresses and functions.
+    ///
+    /// Returns `None` if the component is a legacy peer, or if it was not asked
+    /// ([`this_config`](ClientBuilder::this_config)).
     pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
         self.0.known.descriptor()
     }
 
-    /// Calls a function, or several in a row, with one argument; awaiting it gives the answer.
+    /// Calls a function, or several in sequence, with one argument. Awaiting the result returns the answer.
     ///
-    /// What is called brings its types: a constant that a macro generated, or steps in a row, take and
-    /// give what the methods do. A string takes any payload and gives bytes.
+    /// The types of argument and answer follow from `steps`: a constant that a macro generated, or a [`Route`] of them,
+    /// has the types of its methods. A string accepts any payload and returns bytes.
+    ///
+    /// [`Route`]: crate::Route
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] if `steps` is not of the form `server.function`, the argument cannot be encoded, the function
+    /// fails, no answer arrives in time, or the answer cannot be decoded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before the answer arrives cancels the call: components discard it if it is queued, and drop
+    /// an async method that runs it. A pylm peer still runs it.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # use palm::{Client, Function};
@@ -679,16 +735,6 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`CallError`] when what is called is no function's name, the argument cannot be written, the
-    /// function fails, no answer comes in time, or it is not what it is said to be.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future before the answer is there gives the call up: components are told, do not begin
-    /// what is queued of it, and drop a method that awaits. A peer of pylm runs it all the same.
     pub fn eval<S: IntoSteps<Output: Answer>>(
         &self,
         steps: S,
@@ -697,11 +743,12 @@ impl Client {
         Eval::new(self, steps, argument)
     }
 
-    /// Calls a function, or several in a row, with each of many arguments; answers come as a stream,
-    /// in the order in which they are done, while arguments are still being sent.
+    /// Calls a function, or several in sequence, with each of many arguments. Returns the answers as a stream.
     ///
-    /// Say how many answers there will be with [`Job::expect_answers`]. A call that fails is one of them
-    /// ([`CallError::Remote`]); the others go on. An argument that cannot be sent ends the job.
+    /// Answers arrive in the order in which calls complete, while further arguments are sent. The job ends when all
+    /// arguments are complete; if that cannot be known, set the number of answers with [`Job::expect_answers`]. A
+    /// call that fails is one of the answers ([`CallError::Remote`]), and the job continues. An argument that cannot
+    /// be sent ends the job.
     pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer>, I>(
         &self,
         steps: S,
@@ -713,7 +760,7 @@ impl Client {
         self.job_stream(steps, futures_util::stream::iter(arguments))
     }
 
-    /// [`job`](Self::job) for arguments that come as a stream.
+    /// Runs a [`job`](Self::job) whose arguments are a stream.
     pub fn job_stream<'a, S: IntoSteps<Input: 'a, Output: Answer>, A>(
         &self,
         steps: S,
@@ -725,17 +772,18 @@ impl Client {
         Job::new(self.clone(), steps, arguments)
     }
 
-    /// Calls a function that gives no answer, or whose answer nobody wants. When it returns, the
-    /// message is on its way.
+    /// Calls a function without waiting for an answer.
+    ///
+    /// Use this for functions that return nothing. When it returns, the message has been queued on the connection.
     ///
     /// # Errors
     ///
-    /// [`CallError`] when what is called is no function's name, the argument cannot be written, or the
-    /// first component cannot be reached within the client's timeout.
+    /// [`CallError`] if `steps` is not of the form `server.function`, the function is unknown, the argument cannot be
+    /// encoded, or the message cannot be queued within the client's [`timeout`](ClientBuilder::timeout).
     ///
     /// # Cancel safety
     ///
-    /// The message may be sent or not.
+    /// If the future is dropped, the message may or may not be sent.
     pub async fn send<S: IntoSteps>(
         &self,
         steps: S,
@@ -744,17 +792,17 @@ impl Client {
         Eval::new(self, steps, argument).send().await
     }
 
-    /// The cache of the component that it is connected to. Keys have the session, if there is one, in
-    /// front.
+    /// Returns the cache of the connected component. Keys have the prefix of the [`session`](ClientBuilder::session),
+    /// if one is set.
     pub fn cache(&self) -> &Cache {
         &self.0.cache
     }
 
-    /// The value of `key` in the component's cache; see [`Cache::get`].
+    /// Returns the value of `key` in the component's cache; see [`Cache::get`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service does not answer.
+    /// [`CacheError`] if the cache service does not answer.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         self.0.cache.get(key).await
     }
@@ -763,25 +811,25 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, or does not answer.
+    /// [`CacheError`] if the cache service refuses the request or does not answer.
     pub async fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
         self.0.cache.set(key, value).await
     }
 
-    /// Removes `key` from the component's cache; see [`Cache::delete`].
+    /// Deletes `key` from the component's cache; see [`Cache::delete`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, or does not answer.
+    /// [`CacheError`] if the cache service refuses the request or does not answer.
     pub async fn delete(&self, key: &str) -> Result<(), CacheError> {
         self.0.cache.delete(key).await
     }
 
-    /// Sets `key` in the component's cache for a time; see [`Cache::set_for`].
+    /// Sets `key` in the component's cache with a time to live; see [`Cache::set_for`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub async fn set_for(
         &self,
         key: &str,
@@ -791,12 +839,11 @@ impl Client {
         self.0.cache.set_for(key, value, ttl).await
     }
 
-    /// Sets `key` in the component's cache if it has a certain value; see
-    /// [`Cache::compare_and_set`].
+    /// Sets or deletes `key` in the component's cache if it has the expected value; see [`Cache::compare_and_set`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub async fn compare_and_set(
         &self,
         key: &str,
@@ -806,11 +853,11 @@ impl Client {
         self.0.cache.compare_and_set(key, expected, new).await
     }
 
-    /// The same for a time; see [`Cache::compare_and_set_for`].
+    /// Like [`compare_and_set`](Self::compare_and_set), with a time to live; see [`Cache::compare_and_set_for`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub async fn compare_and_set_for(
         &self,
         key: &str,
@@ -822,41 +869,42 @@ impl Client {
         cache.compare_and_set_for(key, expected, new, ttl).await
     }
 
-    /// Adds to a number in the component's cache, and tells the sum; see [`Cache::add`].
+    /// Adds `amount` to a number in the component's cache and returns the sum; see [`Cache::add`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the value is no number, or the cache service refuses, cannot do it, or does
-    /// not answer.
+    /// [`CacheError`] if the value is not an integer, or if the cache service refuses or does not support the
+    /// request, or does not answer.
     pub async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
         self.0.cache.add(key, amount).await
     }
 
-    /// The entries of the component's cache whose keys begin with `prefix`; see [`Cache::scan`].
+    /// Returns the entries of the component's cache whose keys start with `prefix`; see [`Cache::scan`].
     pub fn scan(&self, prefix: &str) -> Scan {
         self.0.cache.scan(prefix)
     }
 
-    /// Removes the keys that begin with `prefix`, and tells how many; see [`Cache::delete_prefix`].
+    /// Deletes the keys that start with `prefix` and returns their number; see [`Cache::delete_prefix`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service refuses, cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         self.0.cache.delete_prefix(prefix).await
     }
 
-    /// Tells what happens to the keys that begin with `prefix`; see [`Cache::watch`].
+    /// Watches the keys that start with `prefix` for changes; see [`Cache::watch`].
     ///
     /// # Errors
     ///
-    /// [`CacheError`] when the cache service cannot do it, or does not answer.
+    /// [`CacheError`] if the cache service does not support the request or does not answer.
     pub async fn watch(&self, prefix: &str) -> Result<Watch, CacheError> {
         self.0.cache.watch(prefix).await
     }
 
-    /// The message that asks for `steps`, and its length, if it is not too large. It has its id from here,
-    /// so that a master need not write it anew to give it one.
+    /// Returns the message that calls `steps`, and its length in bytes, unless it exceeds the limit.
+    ///
+    /// The message gets its id here, so that a master does not need to encode it again to add one.
     pub(super) fn content<'a>(
         &'a self,
         steps: &'a Steps,
@@ -885,7 +933,7 @@ impl Client {
         Ok((content, len))
     }
 
-    /// A message as a frame.
+    /// Encodes a message.
     pub(super) fn frame(&self, content: Content<'_>) -> Bytes {
         let memory = self.0.memory.lock();
         let mut memory = memory.unwrap_or_else(PoisonError::into_inner);
@@ -893,7 +941,7 @@ impl Client {
     }
 }
 
-/// What a call tells besides the fields of old, written into `memory`.
+/// Encodes the extension fields of a call into `memory`.
 pub(super) fn extensions(
     deadline: Option<Deadline>,
     share: Option<Share>,

@@ -1,4 +1,4 @@
-//! What can go wrong for a client.
+//! [`ConnectError`] and [`CallError`].
 
 use std::time::Duration;
 
@@ -10,191 +10,198 @@ use crate::message::RemoteError;
 use crate::payload::type_name;
 use crate::socket::SocketError;
 
-/// Why a client could not connect.
+/// Error of [`Client::connect`](crate::Client::connect).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// An address is none, or cannot be connected to.
+    /// An address is invalid, or a socket cannot connect to it.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The component at `db_address` has not answered in time.
+    /// The component at `db_address` did not answer in time.
     #[error("no answer from `{address}` within {waited:?}{}", suffix(cause))]
     NoAnswer {
         /// The `db_address`.
         address: String,
-        /// What was asked for.
+        /// The key that was requested.
         key: &'static str,
         /// How long the client waited.
         waited: Duration,
-        /// Why it waited, if that is known: for example `connection refused`.
+        /// Why the client waited, if it is known, for example `connection refused`.
         cause: Option<String>,
     },
-    /// The host of an address is not found, and was not for a second. Waiting for it would rarely help.
+    /// The host of an address was not found within a second.
     #[error("cannot connect to `{address}`: {cause}")]
     HostNotFound {
         /// The address.
         address: String,
-        /// What the system reports.
+        /// What the system reported.
         cause: String,
     },
-    /// The component at `db_address` is not one that can be called.
+    /// The component at `db_address` accepts no calls.
     #[error("{problem}")]
     NotCallable {
         /// The `db_address`.
         address: String,
-        /// Which kind of component it is, and which kinds can be called.
+        /// The kind of the component, and the kinds that accept calls.
         problem: String,
     },
-    /// Another component is at `db_address`.
+    /// The component at `db_address` has another name.
     #[error("the component at `{address}` is called `{found}`, not `{expected}`: {hint}")]
     Name {
         /// The `db_address`.
         address: String,
-        /// The name that the client was told.
+        /// The name that was passed to the client.
         expected: String,
-        /// The name that the component tells.
+        /// The name that the component publishes.
         found: String,
-        /// What to do.
+        /// How to correct it.
         hint: String,
     },
-    /// The component tells something that is no address.
-    #[error("the component at `{address}` tells no usable {key}: `{value}`")]
+    /// The component publishes a malformed address.
+    #[error("the component at `{address}` publishes a malformed `{key}`: `{value}`")]
     BadAddress {
         /// The `db_address`.
         address: String,
-        /// What was asked for.
+        /// The key that was requested.
         key: &'static str,
-        /// What it told.
+        /// The value of the key.
         value: String,
     },
-    /// Nobody publishes answers.
+    /// The client could not connect to the component that answers, or its subscription was not confirmed in time.
     #[error(
         "no connection to `{address}`, where answers are published, within {waited:?}{}",
         suffix(cause)
     )]
     NoPublisher {
-        /// The `pub_address` of the last component.
+        /// The `pub_address` of the component that answers, or its `db_address` if it accepts links.
         address: String,
         /// How long the client waited.
         waited: Duration,
-        /// Why it waited, if that is known: for example `connection refused`.
+        /// Why the client waited, if it is known, for example `connection refused`.
         cause: Option<String>,
     },
-    /// `this_config` needs both addresses.
-    #[error("with `this_config` both `push_address` and `sub_address` have to be given")]
+    /// [`this_config`](crate::ClientBuilder::this_config) is set, and an address is missing.
+    #[error("`this_config` requires `push_address` and `sub_address`")]
     Incomplete,
 }
 
 /// Why a call has no answer.
+///
+/// Returned by [`Client::eval`](crate::Client::eval), [`Client::send`](crate::Client::send) and
+/// [`Job::next`](crate::Job::next).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// What was to be called is no list of functions.
+    /// The steps of the call are malformed. Nothing was sent.
     #[error(transparent)]
     Steps(#[from] StepError),
-    /// The component that the client is connected to has no such function; nothing was sent.
+    /// The connected component does not have the function. Nothing was sent.
     #[error("unknown function `{function}`; {hint}")]
     UnknownFunction {
-        /// What was called.
+        /// The steps of the call.
         function: String,
-        /// The functions that may be meant, or all that there are.
+        /// Functions with similar names, or a list of all functions.
         hint: String,
     },
-    /// The function failed, or cannot be called; the component tells.
+    /// The component reported that the function failed or cannot be called.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// No answer came in time: it was lost, the function gave none, or it takes longer; or the message
-    /// could not be sent in time.
+    /// No answer arrived in time.
+    ///
+    /// The message or the answer was lost, the function does not answer or is slow, or the message could not be sent in
+    /// time.
     #[error(
         "no answer to {}`{function}` within {waited:?}{}",
         input_of(*input),
         suffix(cause)
     )]
     Timeout {
-        /// What was called.
+        /// The steps of the call.
         function: String,
-        /// The input of a job that was not answered, while others were: its number, from 0 on. `None` for a
-        /// single call, and for a job that ends with this.
+        /// The number of the input of a job that was not answered while others were, from 0. `None` for a single
+        /// call, and for the error that ends a job.
         input: Option<u64>,
-        /// How long it was waited for; for a job, since the answer before.
+        /// How long the client waited; for a job, the time since the last answer.
         waited: Duration,
-        /// Why the call waited in the end, if that is known: the connection is lost, or the component that was
-        /// called reports why it waits itself, as a master without workers.
+        /// Why the call waited, if it is known: the connection is lost, or the called component reports a cause, as a
+        /// master without workers does.
         cause: Option<String>,
     },
-    /// The function, or a step behind it, has given no answer, and will give none.
-    #[error("`{function}` gives no answer")]
+    /// The function or a later step returned no answer, and none will follow.
+    #[error("`{function}` returned no answer")]
     NoAnswer {
-        /// What was called.
+        /// The steps of the call.
         function: String,
     },
-    /// The component that does the last step was not found, so nothing was sent.
+    /// The component of the last step was not found. Nothing was sent.
     #[error("no route for `{function}`: {problem}")]
     NoRoute {
-        /// What was called.
+        /// The steps of the call.
         function: String,
-        /// The step that no component follows for, and what to start or to say.
+        /// The step without a follower, and how to correct it.
         problem: String,
     },
-    /// The answer comes from an earlier step than the last one, so the call has no result. A component that
-    /// sends its results to clients is told by `pipelined(true)` to send them to the next step. A hook
-    /// `handle_stream` that answers the client before the last step sets the `stage` of the last step.
+    /// An earlier step than the last one answered, so the call has no result.
+    ///
+    /// A component that sends its results to clients by default needs `pipelined(true)` to send them to the next
+    /// step. A hook `handle_stream` that answers the client before the last step must set the `stage` of the last
+    /// step.
     #[error(
-        "`{function}` was answered by step {}, `{answered}`, and not by its last step: the component of that step sends its results to the client (it needs `.pipelined(true)`), or the client is told another component than the last one by `.answered_by(..)`",
+        "`{function}` was answered by step {}, `{answered}`, instead of its last step: set `.pipelined(true)` on the component of that step, or correct `.answered_by(..)` if it does not name the last component",
         step + 1
     )]
     Unfinished {
-        /// What was called.
+        /// The steps of the call.
         function: String,
-        /// The number of the step that has answered, from 0 on.
+        /// The number of the step that answered, from 0.
         step: usize,
-        /// That step, as `server.function`.
+        /// The step that answered, as `server.function`.
         answered: String,
     },
-    /// A method has called its own component, whose answers leave in the order of the calls: the inner call could
-    /// only be answered after the outer one, which waits for it. Nothing waits for the answer any more.
+    /// A method called its own component, which keeps the order of answers: the answer to the inner call would have
+    /// to wait for the outer one, which waits for the inner one. The client no longer waits for the answer.
     #[error(
-        "a method of the component that runs `{function}` waits for it, but answers leave there in the order of the calls, so that the inner call could only be answered after the outer one: call the other method directly, or let a worker do it"
+        "deadlock: a method waits for `{function}` of its own component, which answers calls in order, so the answer would have to wait for the method: call the other method directly, or let a worker run it"
     )]
     Deadlock {
-        /// What was called.
+        /// The steps of the call.
         function: String,
     },
-    /// Whether all answers of a job have come cannot be known: a component on their way is of old, or has
-    /// no links, and does not tell. [`Job::expect_answers`](crate::Job::expect_answers) says how many there will be.
+    /// The end of the job cannot be known, since a component on the way is a legacy peer or has no links. Set the
+    /// number of answers with [`Job::expect_answers`](crate::Job::expect_answers).
     #[error(
-        "whether all answers of `{function}` have come is not known, since a component on their way does not tell: say how many there will be by `.expect_answers(n)`"
+        "the end of the job `{function}` cannot be known, since a component on the way does not report completion: set the number of answers by `.expect_answers(n)`"
     )]
     Completion {
-        /// What was called.
+        /// The steps of the call.
         function: String,
     },
-    /// The payload is larger than what components accept.
+    /// The message exceeds the size that components accept. Nothing was sent.
     #[error("the message to `{function}` has {len} bytes, the limit is {limit}")]
     TooLarge {
-        /// What was called.
+        /// The steps of the call.
         function: String,
-        /// Bytes of the message.
+        /// Length of the message in bytes.
         len: usize,
-        /// [`SocketOptions::max_message_bytes`](crate::socket::SocketOptions).
+        /// [`SocketOptions::max_message_bytes`](crate::socket::SocketOptions::max_message_bytes).
         limit: usize,
     },
-    /// The argument cannot be written; nothing was sent.
-    #[error("the argument of `{function}` cannot be written: {source}")]
+    /// The argument cannot be encoded. Nothing was sent.
+    #[error("the argument of `{function}` cannot be encoded: {source}")]
     Encode {
-        /// What was called.
+        /// The steps of the call.
         function: String,
-        /// Why.
+        /// Why the argument cannot be encoded.
         source: BoxError,
     },
-    /// The answer is not of the type that the function is said to give.
-    #[error("the answer of `{function}` is no `{expected}`: {source}")]
+    /// The answer is not of the type that the function is declared to return.
+    #[error("the answer of `{function}` is not a `{expected}`: {source}")]
     Decode {
-        /// What was called.
+        /// The steps of the call.
         function: String,
-        /// What it is said to give.
+        /// The declared type.
         expected: String,
-        /// Why, and where.
+        /// Why the answer cannot be decoded, and where.
         source: BoxError,
     },
     /// The client is closed.
@@ -202,7 +209,7 @@ pub enum CallError {
     Closed,
 }
 
-/// The end of the text of an error that has a cause.
+/// Formats the cause at the end of an error's text.
 fn suffix(cause: &Option<String>) -> String {
     cause
         .as_ref()
@@ -221,7 +228,7 @@ impl CallError {
         }
     }
 
-    /// The error for a result at `stage` of `function`, if that is not the last step.
+    /// Returns an error if a result at `stage` of `function` does not come from the last step.
     pub(crate) fn unfinished(function: &str, stage: i64) -> Option<Self> {
         let (step, answered) = unfinished_step(function, stage)?;
         Some(Self::Unfinished {
@@ -246,12 +253,12 @@ impl CallError {
         }
     }
 
-    /// Whether no other call of the same function would do better.
+    /// Returns whether all calls of the same function would fail in the same way.
     pub(super) fn is_unknown_function(&self) -> bool {
         matches!(self, Self::Remote(error) if error.kind == FailureKind::UnknownFunction)
     }
 
-    /// The value of an answer.
+    /// Decodes an answer.
     pub(super) fn answer<Output: Answer>(
         payload: Bytes,
         function: impl FnOnce() -> String,
@@ -263,11 +270,12 @@ impl CallError {
         })
     }
 
-    /// Whether the same call may succeed if it is made again. After a timeout the function may then run
-    /// twice.
+    /// Returns whether the same call may succeed if it is repeated.
+    ///
+    /// After a timeout the function may run twice if the call is repeated; see the guide, `palm::guide::calls`.
     pub fn is_transient(&self) -> bool {
         match self {
-            // Components that follow may be started later.
+            // The missing component may start later.
             Self::Timeout { .. } | Self::NoRoute { .. } => true,
             Self::Remote(error) => error.kind == FailureKind::Unavailable,
             _ => false,

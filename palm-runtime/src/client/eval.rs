@@ -21,7 +21,7 @@ use crate::link::connection::Resend;
 use crate::message::{Deadline, Share};
 use crate::places::{Deadlock, Lending};
 
-/// One call, made by [`Client::eval`]: await it.
+/// One call, created by [`Client::eval`]. Await it to make the call and receive the answer.
 #[must_use = "a call is not made until it is awaited"]
 #[derive(Debug)]
 pub struct Eval<'a, Output = Bytes> {
@@ -49,16 +49,16 @@ impl<'a, Output> Eval<'a, Output> {
         }
     }
 
-    /// How long to wait for the answer. Default: the client's.
+    /// Sets how long to wait for the answer. Default: the client's [`timeout`](crate::ClientBuilder::timeout).
     ///
-    /// The deadline travels with the call: a component that gets to it later does not call the function,
-    /// and a method that awaits when it passes is dropped. The hosts' clocks have to agree about as well.
+    /// The deadline travels with the message: a component that receives it later does not run the function, and an
+    /// async method that still runs when it passes is dropped. The clocks of the hosts have to agree approximately.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The id of the message, in its field `cache`. Default: one of its own.
+    /// Sets the id of the message (its field `cache`). Default: a generated id.
     pub fn message_id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into().into());
         self
@@ -69,8 +69,7 @@ impl<'a, Output> Eval<'a, Output> {
         Output: Answer,
     {
         let (sender, answer) = oneshot::channel();
-        // The place for the answer is there before the message is sent: it can come back before
-        // `send` returns.
+        // Register the call before sending: the answer can arrive before `send` returns.
         let call = PendingCall::Single(sender, CompletionTracker::default());
         let mut topic = self.client.0.answers.register(call);
         let waited = self.timeout;
@@ -110,15 +109,15 @@ impl<'a, Output> Eval<'a, Output> {
         }
     }
 
-    /// Sends the message and waits for no answer.
+    /// Sends the message without waiting for an answer.
     pub(super) async fn send(self) -> Result<(), CallError> {
-        let (nobody, _) = oneshot::channel();
-        let call = PendingCall::Single(nobody, CompletionTracker::default());
+        let (ignored, _) = oneshot::channel();
+        let call = PendingCall::Single(ignored, CompletionTracker::default());
         let topic = self.client.0.answers.register(call);
         let timeout = self.timeout;
         self.check().await?;
         let transport = &self.client.0.transport;
-        // Nobody waits, so nothing is too late.
+        // No caller waits, so the message has no deadline.
         let client = &self.client.0;
         let (steps, frame) = self.frame(&topic, None, None)?;
         let resend = client.resend(&steps, false);
@@ -128,8 +127,8 @@ impl<'a, Output> Eval<'a, Output> {
         }
     }
 
-    /// Finds the component that does the last step, where that is not known yet, for a part of the time that the
-    /// call has. Allocates only for that.
+    /// Finds the component that runs the last step, unless it is known. Spends at most three quarters of the call's
+    /// timeout, and allocates only if a search is needed.
     async fn find_route(&self) -> Result<(), CallError> {
         let routes = &self.client.0.routes;
         match &self.steps {
@@ -140,7 +139,7 @@ impl<'a, Output> Eval<'a, Output> {
         }
     }
 
-    /// Refuses a function that the first component does not have.
+    /// Fails if the first component does not have the function, or the client is closed.
     async fn check(&self) -> Result<(), CallError> {
         if self.client.0.answers.is_closed() {
             return Err(CallError::Closed);
@@ -154,12 +153,12 @@ impl<'a, Output> Eval<'a, Output> {
                     Err(CallError::timeout(steps, self.timeout, cause))
                 })
             }
-            // What is no list of functions is reported when the message is made.
+            // `frame` reports malformed steps.
             Err(_) => Ok(()),
         }
     }
 
-    /// What is called, and the message that does it.
+    /// Encodes the message. Returns the steps and the frame.
     fn frame(
         self,
         topic: &CallTopic,

@@ -1,4 +1,8 @@
-//! Which inputs of a job are complete: those whose parts add up to the whole.
+//! [`CompletionTracker`] decides which inputs of a call or job are complete.
+//!
+//! Each message carries a completion weight. A component that produces several results splits the weight of its input
+//! among them, so the weights of all results of an input add up to [`Share::WHOLE`] (Mattern's credit recovery). A
+//! result whose weight was counted before is a duplicate, as after a redelivery.
 
 use std::collections::HashSet;
 
@@ -7,54 +11,55 @@ use bytes::Bytes;
 use crate::by_number::ByNumber;
 use crate::message::Share;
 
-/// Inputs that are under way, and what has become of the others.
+/// Inputs that are incomplete, and counts of the others.
 #[derive(Debug, Default)]
 pub(super) struct CompletionTracker {
     incomplete: ByNumber<IncompleteInput>,
     pub(super) done: u64,
     pub(super) failed: u64,
-    /// Of these, the ones that no answer has completed.
+    /// Finished inputs that were given up. Included in `done` and `failed`.
     given_up: u64,
-    /// Answers that count.
+    /// Answers without duplicates.
     pub(super) answers: u64,
-    /// Whether a peer was on the way that does not keep parts together.
+    /// Whether a component on the way did not pass completion weights on.
     pub(super) is_unreliable: bool,
 }
 
-/// An input that is not complete.
+/// An input whose results have not all arrived.
 #[derive(Debug)]
 struct IncompleteInput {
-    /// The message, where it is to be sent again if it is lost.
+    /// The message, if it is sent again when it is lost.
     frame: Option<Bytes>,
+    /// The sum of the weights so far.
     sum: u64,
-    /// Where there are several.
+    /// The weights so far, if the first one did not complete the input.
     seen: Option<HashSet<u64>>,
     failed: bool,
 }
 
-/// What came of an input.
+/// A kind of result of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResultKind {
     Answer,
     Error,
-    /// No answer: what is left when others were given, or none.
+    /// Not an answer: the weight that the answers have left over, or the whole weight if there were none.
     Remainder,
 }
 
-/// Whether it counts.
+/// Whether a result counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counted {
-    /// It is the first time that it comes.
+    /// The result has not arrived before.
     First {
         /// Whether the input is complete now.
         completes: bool,
     },
-    /// It has come before, or its input is complete.
+    /// The result has arrived before, or its input is complete or unknown.
     Duplicate,
 }
 
 impl CompletionTracker {
-    /// One more is sent; `frame` is sent again if it is lost.
+    /// Adds an input that is sent. `frame`: the message, if it is sent again when it is lost.
     pub(super) fn start(&mut self, number: u64, frame: Option<Bytes>) {
         let input = IncompleteInput {
             frame,
@@ -65,7 +70,7 @@ impl CompletionTracker {
         self.incomplete.insert(number, input);
     }
 
-    /// Something has come.
+    /// Records a result of an input.
     pub(super) fn record(&mut self, share: Share, kind: ResultKind) -> Counted {
         self.is_unreliable |= share.incomplete;
         let Some(input) = self.incomplete.get_mut(&share.input) else {
@@ -96,7 +101,7 @@ impl CompletionTracker {
         Counted::First { completes }
     }
 
-    /// Gives up the inputs that are not complete, and counts them as failed; returns their numbers.
+    /// Counts the incomplete inputs as failed. Returns their numbers in order.
     pub(super) fn give_up(&mut self) -> Vec<u64> {
         let mut lost: Vec<_> = self.incomplete.drain().map(|(number, _)| number).collect();
         lost.sort_unstable();
@@ -106,17 +111,17 @@ impl CompletionTracker {
         lost
     }
 
-    /// How many were completed by their answers.
+    /// Returns how many inputs were completed by their results.
     pub(super) fn completed(&self) -> u64 {
         self.done - self.given_up
     }
 
-    /// How many are not complete.
+    /// Returns how many inputs are incomplete.
     pub(super) fn under_way(&self) -> u64 {
         self.incomplete.len() as u64
     }
 
-    /// The messages that are sent again, of those that are not complete, in their order.
+    /// Returns the messages of incomplete inputs that are sent again when they are lost, in order.
     pub(super) fn frames(&self) -> Vec<Bytes> {
         let mut incomplete: Vec<_> = self.incomplete.iter().collect();
         incomplete.sort_unstable_by_key(|(number, _)| **number);
@@ -143,7 +148,7 @@ mod tests {
     const COUNTS: Counted = Counted::First { completes: false };
 
     #[test]
-    fn an_input_is_complete_when_its_parts_add_up() {
+    fn input_is_complete_when_its_weights_add_up() {
         let mut inputs = inputs(2);
         let whole = Share::of_input(1);
         let pieces = [whole.piece(0), whole.piece(1)];
@@ -169,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_inputs_count_as_failed_and_are_not_completed_later() {
+    fn inputs_given_up_count_as_failed_and_ignore_late_results() {
         let mut inputs = inputs(3);
         assert_eq!(
             inputs.record(Share::of_input(1), ResultKind::Answer),
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_were_lost_are_not_counted_as_completed() {
+    fn inputs_given_up_do_not_count_as_completed() {
         let mut inputs = inputs(5);
         for input in 0..3 {
             inputs.record(Share::of_input(input), ResultKind::Answer);
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn one_incomplete_share_makes_the_whole_count_unreliable() {
+    fn result_without_its_weight_makes_the_count_unreliable() {
         let mut inputs = inputs(3);
         inputs.record(Share::of_input(0), ResultKind::Answer);
         assert!(!inputs.is_unreliable);
@@ -211,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_counts_once() {
+    fn duplicate_result_counts_once() {
         let mut inputs = inputs(1);
         let whole = Share::of_input(0);
         let first = whole.piece(0);

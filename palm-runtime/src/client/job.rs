@@ -1,4 +1,15 @@
-//! [`Job`]: many calls, whose answers are a stream.
+//! [`Job`]: a stream of answers to many calls.
+//!
+//! A job is a state machine behind [`Stream::poll_next`]; nothing runs while it is not polled. Each poll does this:
+//!
+//! 1. `poll_check` looks the function up, and the component that answers, before the first message is sent.
+//! 2. `poll_fill` encodes arguments while [`SendWindow`] is open, and `poll_send` sends them in batches.
+//! 3. `poll_answer` receives what the client's reader has put into the job's queue.
+//! 4. If an answer is due and the idle timer fires, incomplete inputs are reported as failed.
+//!
+//! With links, each input carries a completion weight, and [`CompletionTracker`] decides when all of its results have
+//! arrived (Mattern's credit recovery). The job then ends by itself, and the window counts incomplete inputs. Without
+//! links, [`Job::expect_answers`] sets the end, and the window counts answers.
 
 use std::fmt::Write as _;
 use std::marker::PhantomData;
@@ -28,89 +39,100 @@ use crate::places::{self, Deadlock};
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::SocketClosed;
 
-/// Many calls, made by [`Client::job`]: a stream of answers, in the order in which they are done.
+/// Many calls and the stream of their answers, in the order in which calls complete. Created by [`Client::job`].
 ///
-/// Payloads are sent while the stream is polled, and answers are taken at the same time. At most
-/// [`window`](crate::ClientBuilder::window) messages are under way, a function that answers only some
-/// messages aside: where no answer comes for 200 ms, what is under way counts as answered. While nobody
-/// polls the stream nothing is sent. It ends when all that was made of its payloads has come back, or after
-/// [`expect_answers`](Self::expect_answers) answers, or by being dropped: then components are told, do not begin what is
-/// queued of it, and drop methods that await.
+/// Arguments are sent while the stream is polled; nothing is sent while it is not. At most
+/// [`window`](crate::ClientBuilder::window) messages are in flight.
 ///
-/// If an answer is due and none came for [`timeout`](Self::timeout), each input that is not complete fails by a
-/// [`CallError::Timeout`] with its number, and the others go on; if no input was completed since the last such
-/// failure, the job ends with that error. The time does not run while nothing that was sent lacks its answer, as
-/// in the pauses of a stream of payloads. A job whose functions do not exist fails once
-/// ([`UnknownFunction`](crate::FailureKind::UnknownFunction)) and ends, unless another input of it succeeded.
+/// # End
 ///
-/// Answers that are not taken wait in the client, up to 16 windows or 64 MiB; beyond that, the
-/// answers of the client's other calls wait too.
+/// The stream ends when all results of all arguments have arrived, or after
+/// [`expect_answers`](Self::expect_answers) answers. Dropping the job cancels it: components discard its queued
+/// messages, and drop async methods that run for it.
+///
+/// # Timeouts
+///
+/// If an answer is due and none arrives for [`timeout`](Self::timeout), each incomplete input fails with a
+/// [`CallError::Timeout`] that has its number, and the job continues. If no input completed since the last such
+/// failure, the job ends with that error. The timeout is suspended while no answer is due, for example while the stream
+/// of arguments pauses.
+///
+/// A job whose function does not exist fails once ([`UnknownFunction`](crate::FailureKind::UnknownFunction)) and ends,
+/// unless one of its inputs succeeded before.
+///
+/// # Slow consumers
+///
+/// Unread answers are buffered in the client, up to 16 windows or 64 MiB. If the buffer is full, the answers to the
+/// client's other calls wait as well.
 #[must_use = "a job does nothing unless it is polled"]
 pub struct Job<'a, Output = Bytes> {
-    /// `None` once it is over.
+    /// `None` once the job has ended.
     steps: Option<Steps>,
     failed: Option<CallError>,
     /// The id of the next message.
     id: String,
-    /// Whether it is that of all messages.
+    /// Whether all messages have this id.
     same_id: bool,
     topic: CallTopic,
-    /// How many payloads there are, where that is known.
+    /// The number of arguments, if the iterator or stream knows it.
     total: Option<u64>,
     payloads: Option<BoxStream<'a, Result<Bytes, BoxError>>>,
-    /// Whether there is such a function, and a route to the last step.
+    /// The lookup of the function and of the route to the last step.
     check: Precheck,
-    /// The messages that are made, until they go out together.
+    /// Encoded messages of the next batch.
     builder: GroupBuilder,
     groups: Vec<Group>,
-    /// How many messages were in groups until now.
+    /// Messages that were in batches so far.
     begun: u64,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
-    /// Whether all is sent, and it was asked for whether it has arrived.
+    /// Whether everything is sent and its acknowledgement was awaited.
     all_sent: bool,
-    /// What has become of those that were sent, where that is told.
+    /// Completion of the inputs that were sent, if the job tracks it.
     inputs: Arc<Mutex<CompletionTracker>>,
     window: SendWindow,
     answers: AnswerBuffer,
     left: Option<u64>,
     timeout: Duration,
-    /// How long each call may take.
+    /// Limit on each call.
     deadline: Option<Duration>,
     idle: Timer,
-    /// Inputs that were given up, and are still to be reported.
+    /// Inputs that were given up and are not reported yet.
     lost: std::vec::IntoIter<u64>,
-    /// How many inputs were completed when inputs were given up.
+    /// Inputs that had completed when inputs were last given up.
     completed: u64,
-    /// Whether something was sent or taken since `idle` was set.
+    /// Whether something was sent or received since `idle` was set.
     progress: bool,
-    /// The place of the call that polls it, if that runs where the first step does.
+    /// The concurrency slot of the method that polls this job, if it runs in the component of the first step.
     waiting: places::Waiting,
     output: PhantomData<fn() -> Output>,
-    /// The last field: its calls are given up before the client may end with it.
+    /// Must be the last field: cancellations need an open client.
     client: Client,
 }
 
-/// How many more messages may be sent before answers have to come.
+/// Decides how many more messages may be sent before answers arrive.
 ///
-/// A function that answers only some messages would use it up for ever: where no answer comes for a
-/// while, what is under way counts as answered.
+/// If the job does not track completion, a function that answers only some messages would use the window up. So if no
+/// answer arrives for [`ANSWER_TIMEOUT`], the messages in flight count as answered.
 struct SendWindow {
     len: u64,
     sent: u64,
-    /// Counted by the client's reader.
+    /// Answers that the client's reader has received.
     received: Arc<AtomicU64>,
+    /// Answers that the job has yielded.
     taken: u64,
-    /// Of those that are taken.
+    /// Errors among the yielded answers.
     failed: u64,
+    /// Messages that count as answered although no answer arrived.
     forgiven: u64,
     timer: Timer,
-    /// What was received when `timer` was set.
+    /// The value of `received` when `timer` was set.
     waiting_at: Option<u64>,
 }
 
+/// Time without an answer until the messages in flight count as answered.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A timer that needs a runtime only once it is set.
+/// A timer that does not need a runtime until it is set.
 #[derive(Default)]
 struct Timer(Option<Pin<Box<Sleep>>>);
 
@@ -122,7 +144,7 @@ impl Timer {
         }
     }
 
-    /// `Ready` when the time is over that was set.
+    /// Returns `Ready` once the timer has fired.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             Some(sleep) => sleep.as_mut().poll(context),
@@ -131,7 +153,7 @@ impl Timer {
     }
 }
 
-/// What is asked before the first message is sent.
+/// The state of the lookup before the first message.
 enum Precheck {
     Due,
     Asking(BoxFuture<'static, Result<(), CallError>>),
@@ -139,19 +161,19 @@ enum Precheck {
 }
 
 impl SendWindow {
-    /// Whether one more message may be sent. `open`: how many are not complete, where that is known.
+    /// Returns `Ready` if one more message may be sent. `open`: the number of incomplete inputs, if it is tracked.
     fn poll_open(&mut self, open: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
         let received = self.received.load(Ordering::Relaxed);
         if let Some(open) = open {
             let untaken = received.saturating_sub(self.taken);
-            // There is an answer to come, or to be taken, and with that it goes on.
+            // Either an answer will arrive or one can be received. Both wake the job.
             return match open + untaken < self.len {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             };
         }
         let under_way = self.sent.saturating_sub(received + self.forgiven);
-        // What is received and not taken is under way too, or a slow consumer would be flooded.
+        // Unread answers count as in flight, so that a slow consumer is not flooded.
         let untaken = received.saturating_sub(self.taken);
         if under_way + untaken < self.len {
             self.waiting_at = None;
@@ -167,12 +189,12 @@ impl SendWindow {
         if untaken < self.len {
             return Poll::Ready(());
         }
-        // There are answers to be taken, and whoever polls takes them.
+        // Unread answers keep the window closed. The consumer reads them next.
         Poll::Pending
     }
 }
 
-/// The answers that have come.
+/// Received answers.
 struct AnswerBuffer {
     queue: Receiver<Delivery>,
     batch: std::vec::IntoIter<Delivery>,
@@ -182,14 +204,14 @@ struct AnswerBuffer {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// How many arguments there are, where their iterator or stream tells.
+    /// The number of arguments, if their iterator or stream knows it.
     pub total: Option<u64>,
     /// Arguments that were sent.
     pub sent: u64,
-    /// Of those, the ones of which nothing more comes. Where that is not known ([`Job::expect_answers`], or a
-    /// component of old on the way), the answers that came.
+    /// Sent arguments whose results have all arrived. If the job does not track completion
+    /// ([`Job::expect_answers`], or a legacy peer in the pipeline), the number of answers.
     pub done: u64,
-    /// Of those, the ones that failed.
+    /// Arguments, or answers, that failed. Included in `done`.
     pub failed: u64,
 }
 
@@ -259,48 +281,52 @@ impl<'a, Output> Job<'a, Output> {
         }
     }
 
-    /// How many answers there will be: the job ends after them, whatever they are answers to. Default:
-    /// the job ends when all that was made of its arguments has come back, however many answers that is.
-    /// That is known if calls and answers go over links ([`ClientBuilder`](crate::ClientBuilder)), and all
-    /// components in between have links. A job that cannot know it fails with [`CallError::Completion`]: before it
-    /// sends anything, if the client has no link or the first component has workers without one that run a
-    /// function which no worker has registered; otherwise when such an answer arrives.
+    /// Sets the number of answers: the job ends after that many, whatever arguments they belong to.
     ///
-    /// Say it where several components follow the same stream: their answers to the same argument would
-    /// count as one that came twice.
+    /// Default: the job ends when all results of all arguments have arrived, however many there are. This is known if
+    /// calls and answers travel over links, and all components in between use links. Otherwise the job fails with
+    /// [`CallError::Completion`]. It fails before it sends anything if the client has no link, or if the first
+    /// component has workers without links that may run the function and no worker has registered it. Otherwise it
+    /// fails when an answer of unknown completion arrives.
+    ///
+    /// Set the number if several components follow the same stream: without it, their answers to the same argument
+    /// count as duplicates of one.
     pub fn expect_answers(mut self, answers: u64) -> Self {
         self.left = Some(answers);
         self
     }
 
-    /// How long to wait for the next answer, while one is due. Default: the client's.
+    /// Sets how long the job waits for the next answer while one is due. Default: the client's
+    /// [`timeout`](crate::ClientBuilder::timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self.progress = true;
         self
     }
 
-    /// How long each call may take, from when it is sent. One that takes longer is answered by an error
-    /// of the kind [`DeadlineExceeded`](crate::FailureKind::DeadlineExceeded), or
-    /// [`Unavailable`](crate::FailureKind::Unavailable) where nobody was there to do it. Default: no limit.
+    /// Sets the limit on each call, from the moment it is sent. Default: no limit.
+    ///
+    /// A call that exceeds it is answered by an error of the kind
+    /// [`DeadlineExceeded`](crate::FailureKind::DeadlineExceeded), or
+    /// [`Unavailable`](crate::FailureKind::Unavailable) if no worker was available.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// The id of each message, in its field `cache`. Default: each has one of its own.
+    /// Sets the id of all messages (their field `cache`). Default: each message has its own id.
     pub fn message_id(mut self, id: impl Into<String>) -> Self {
         self.id = id.into();
         self.same_id = true;
         self
     }
 
-    /// Messages that were sent until now.
+    /// Returns the number of messages sent so far.
     pub fn sent(&self) -> u64 {
         self.window.sent
     }
 
-    /// How far it is.
+    /// Returns how far the job is.
     pub fn progress(&self) -> Progress {
         let (done, failed) = if self.is_tracked() {
             let inputs = lock(&self.inputs);
@@ -316,12 +342,12 @@ impl<'a, Output> Job<'a, Output> {
         }
     }
 
-    /// Whether it knows what is complete.
+    /// Returns whether the job knows which inputs are complete.
     fn is_tracked(&self) -> bool {
         self.left.is_none() && self.client.0.tracks_completion
     }
 
-    /// Whether all has come, and was taken.
+    /// Returns whether all results have arrived and were yielded.
     fn is_complete(&self) -> bool {
         self.is_tracked() && self.is_sent() && {
             let inputs = lock(&self.inputs);
@@ -346,7 +372,8 @@ impl<'a, Output> Job<'a, Output> {
         Poll::Ready(self.answers.batch.next())
     }
 
-    /// Sends what can be sent now. `Ready` when all payloads are sent, or with an error.
+    /// Sends as many messages as the window and the transport allow. Returns `Ready` once all arguments are sent, or
+    /// with an error.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         if self.steps.is_none() {
             return Poll::Ready(Ok(()));
@@ -377,7 +404,7 @@ impl<'a, Output> Job<'a, Output> {
         ready!(filled)?;
         let is_unanswered = self.left == Some(0) && self.window.taken == 0;
         if is_unanswered && !std::mem::replace(&mut self.all_sent, true) {
-            // No answer will tell that the messages have arrived, and its client may be gone as soon as it ends.
+            // No answer will confirm that the messages have arrived, and the program may exit as soon as the job ends.
             let transport = self.client.0.transport.clone();
             self.sending = Some(Box::pin(async move {
                 transport.delivered().await;
@@ -388,7 +415,7 @@ impl<'a, Output> Job<'a, Output> {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks up the functions, and the components that serve them, unless they are known.
+    /// Looks up the function and the component that answers, unless both are known.
     fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         if let (Precheck::Due, Some(steps)) = (&self.check, &self.steps) {
             let connection = &self.client.0;
@@ -417,7 +444,7 @@ impl<'a, Output> Job<'a, Output> {
         if let Precheck::Asking(asking) = &mut self.check {
             let asked = ready!(asking.as_mut().poll(context));
             self.check = Precheck::Done;
-            // What it waited for is not counted as idle time.
+            // The lookup does not count as idle time.
             self.progress = true;
             asked?;
         }
@@ -433,8 +460,8 @@ impl<'a, Output> Job<'a, Output> {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes the next messages; `repeats`: they are sent again if they are lost. `Ready` when there are no
-    /// further ones, or with an error.
+    /// Encodes the next messages. Returns `Ready` once there are no further arguments, or with an error. `repeats`:
+    /// whether lost messages are sent again.
     fn poll_fill(
         &mut self,
         repeats: bool,
@@ -445,7 +472,7 @@ impl<'a, Output> Job<'a, Output> {
         let mut open = is_tracked.then(|| under_way(self));
         for _ in 0..BATCH {
             if open.is_some_and(|open| open >= self.window.len) {
-                // Some may be complete by now.
+                // Some inputs may have completed meanwhile.
                 open = Some(under_way(self));
             }
             let (Some(payloads), Some(steps)) = (&mut self.payloads, &self.steps) else {
@@ -470,7 +497,7 @@ impl<'a, Output> Job<'a, Output> {
             let (content, len) = self
                 .client
                 .content(steps, topic, id, extensions, &payload)?;
-            // Those of a group have an id.
+            // Each message of a batch must have an id.
             let most = if id.is_empty() { 0 } else { BATCH };
             if self.builder.has_room(len, most) {
                 self.builder.push(content, len);
@@ -482,15 +509,15 @@ impl<'a, Output> Job<'a, Output> {
             self.window.sent += 1;
             open = open.map(|open| open + 1);
             self.topic.set_awaited(true);
-            // As long as payloads are sent the job is not idle.
+            // The job is not idle while it sends.
             self.progress = true;
         }
-        // Others get their turn, then it goes on.
+        // Let other tasks run, then continue.
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// The messages that were made together go out together.
+    /// Queues the current batch.
     fn close_group(&mut self, repeats: bool) {
         if let Some(group) = self.builder.take() {
             self.push_group(group, repeats);
@@ -522,7 +549,7 @@ impl<'a, Output> Job<'a, Output> {
         let payload = payload.map_err(|error| {
             let none_succeeded = self.window.failed == self.window.taken;
             if none_succeeded && error.is_unknown_function() {
-                // All others would fail in the same way.
+                // All other inputs would fail in the same way.
                 self.topic.cancel();
                 self.end();
             }
@@ -534,7 +561,7 @@ impl<'a, Output> Job<'a, Output> {
         })
     }
 
-    /// All answers that are wanted are there.
+    /// Ends the job: all answers have arrived.
     fn finish(&mut self) {
         self.topic.set_awaited(false);
         self.end();
@@ -547,7 +574,7 @@ impl<'a, Output> Job<'a, Output> {
         self.groups.clear();
     }
 
-    /// Whether something was sent, or is to be sent now, that has no answer yet.
+    /// Returns whether an answer to a sent message is missing, or a message can be sent now.
     fn is_answer_due(&self) -> bool {
         if self.is_sent() || self.sending.is_some() || !self.groups.is_empty() {
             return true;
@@ -558,7 +585,7 @@ impl<'a, Output> Job<'a, Output> {
         }
     }
 
-    /// No answer came in time: gives the inputs up that lack one, if others were answered meanwhile.
+    /// Gives up the incomplete inputs after a timeout. Returns `false` if no input completed since the last time.
     fn lose_inputs(&mut self) -> bool {
         if !self.is_tracked() {
             return false;
@@ -573,7 +600,7 @@ impl<'a, Output> Job<'a, Output> {
         self.lost.len() > 0
     }
 
-    /// The failure of the next input that was given up.
+    /// Returns the error of the next input that was given up.
     fn next_lost(&mut self) -> Option<CallError> {
         let input = self.lost.next()?;
         self.progress = true;
@@ -592,20 +619,20 @@ impl<'a, Output> Job<'a, Output> {
 }
 
 impl<Output: Answer> Job<'_, Output> {
-    /// Receives the next answer, in the order in which calls are done; `None` when the job is over.
+    /// Receives the next answer, in the order in which calls complete. Returns `None` once the job has ended.
     ///
-    /// The job sends its arguments while this is awaited. A job is a [`Stream`] too; no crate has to be in scope
-    /// for this method.
+    /// The job sends its arguments while this is awaited. [`Job`] also implements [`Stream`]; this method needs no
+    /// extension trait in scope.
     ///
     /// # Errors
     ///
-    /// [`CallError::Remote`], [`CallError::Decode`] and a [`CallError::Timeout`] with the number of its input
-    /// concern one input, and the job goes on. After any other error it is over.
+    /// [`CallError::Remote`], [`CallError::Decode`], and a [`CallError::Timeout`] with the number of an input affect
+    /// only one input, and the job continues. Any other error ends the job.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: no argument and no answer is lost if the future is dropped, and the next call goes on with the
-    /// job.
+    /// This method is cancel safe: if the future is dropped, no argument and no answer is lost, and the next call
+    /// continues the job.
     ///
     /// # Examples
     ///
@@ -667,7 +694,7 @@ impl<Output: Answer> Job<'_, Output> {
             job.finish();
             return Poll::Ready(None);
         }
-        // Answers that are here come first, so that many payloads are sent at once behind them.
+        // Yield buffered answers first, so that many arguments are sent at once after them.
         if job.left != Some(0)
             && let Some(answer) = job.answers.batch.by_ref().flatten().next()
         {
@@ -678,7 +705,7 @@ impl<Output: Answer> Job<'_, Output> {
             return Poll::Ready(Some(Err(error)));
         }
         if job.left == Some(0) {
-            // All answers that were asked for are there; payloads are left, whose answers nobody wants.
+            // All expected answers have arrived. The remaining arguments are sent, and their answers are discarded.
             let batch = &mut job.answers.batch;
             job.window.taken += batch.by_ref().flatten().count() as u64;
             while let Poll::Ready(Some(answer)) = job.poll_answer(context) {
@@ -699,7 +726,7 @@ impl<Output: Answer> Job<'_, Output> {
                 if let Some(answer) = given {
                     return Poll::Ready(Some(job.take(answer)));
                 }
-                // Something is complete, so that further payloads can be sent.
+                // An input completed, so further arguments can be sent.
                 job.progress = true;
                 if let Poll::Ready(Err(error)) = job.poll_send(context) {
                     job.end();
@@ -717,7 +744,7 @@ impl<Output: Answer> Job<'_, Output> {
             return Poll::Ready(Some(Err(CallError::Completion { function })));
         }
         if !job.is_answer_due() {
-            // The payloads, or what is asked before they are sent, have their own time.
+            // The stream of arguments and the lookup have no limit here.
             job.progress = true;
             return Poll::Pending;
         }

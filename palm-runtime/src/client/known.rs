@@ -1,4 +1,4 @@
-//! What the client knows of the functions that it may call, so that a misspelt name fails before
+//! [`DescriptorCache`] keeps the descriptor of the first component, so that a misspelt function name fails before
 //! anything is sent.
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,14 +11,16 @@ use crate::discovery::descriptor::KEY;
 use crate::function::{Steps, nearest};
 use crate::message::proto::Descriptor;
 
-/// What the first component tells of itself. One of old tells nothing, and a master's workers of old do
-/// not tell it what they can: then every name is let through.
+/// The last descriptor of the first component.
+///
+/// A legacy peer publishes none, and a master does not know the functions of its legacy workers. Function names are not
+/// checked then.
 #[derive(Debug)]
 pub(super) struct DescriptorCache {
-    /// Without a session.
+    /// Reads keys without the session's prefix.
     cache: Cache,
     descriptor: RwLock<Option<Arc<Descriptor>>>,
-    /// Whether names are checked.
+    /// Whether function names are checked.
     checks: bool,
 }
 
@@ -36,7 +38,7 @@ impl DescriptorCache {
         descriptor.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks for it anew. Cancel safe.
+    /// Reads the descriptor again. Cancel safe.
     pub(super) async fn refresh(&self) {
         let value = self.cache.get(KEY).await.ok().flatten();
         let value = value.and_then(|value| Descriptor::decode(value).ok());
@@ -44,7 +46,7 @@ impl DescriptorCache {
         *descriptor.unwrap_or_else(PoisonError::into_inner) = value.map(Arc::new);
     }
 
-    /// Whether the first of these steps can be called, as far as is known now.
+    /// Returns whether the first step can be called, according to the last descriptor.
     pub(super) fn has(&self, steps: &Steps) -> bool {
         let descriptor = self.descriptor.read();
         let descriptor = descriptor.unwrap_or_else(PoisonError::into_inner);
@@ -52,7 +54,7 @@ impl DescriptorCache {
         descriptor.is_none_or(|descriptor| has(descriptor, steps))
     }
 
-    /// Whether the first of these steps is known to be one that must not be run twice.
+    /// Returns whether the function of the first step is marked as `at_most_once`.
     pub(super) fn is_at_most_once(&self, steps: &Steps) -> bool {
         let descriptor = self.descriptor.read();
         let descriptor = descriptor.unwrap_or_else(PoisonError::into_inner);
@@ -64,8 +66,7 @@ impl DescriptorCache {
             && functions.any(|it| it.at_most_once && it.name == first.function)
     }
 
-    /// Checks whether a job of these steps can know when it is complete; reads the descriptor again, since workers
-    /// come and go.
+    /// Fails if a job of these steps cannot know its end. Reads the descriptor again, since workers join and leave.
     pub(super) async fn check_completion(&self, steps: &Steps) -> Result<(), CallError> {
         self.refresh().await;
         match self.descriptor() {
@@ -78,15 +79,16 @@ impl DescriptorCache {
         }
     }
 
-    /// Whether the workers of the component may run functions that it does not list as having one result.
+    /// Returns whether workers of the component may run functions that it does not list as having one result.
     pub(super) fn may_run_unlisted(&self, steps: &Steps) -> bool {
         let descriptor = self.descriptor();
         descriptor
             .is_some_and(|descriptor| descriptor.incomplete && !has_one_result(&descriptor, steps))
     }
 
-    /// Checks the first of these steps; asks again before it refuses one, since the component may have
-    /// been replaced by one that can do more.
+    /// Fails if the first component does not have the function of the first step.
+    ///
+    /// Reads the descriptor again before it fails, since the component may have been replaced by a newer one.
     pub(super) async fn check(&self, steps: &Steps) -> Result<(), CallError> {
         if self.has(steps) {
             return Ok(());
@@ -103,7 +105,7 @@ fn has(descriptor: &Descriptor, steps: &Steps) -> bool {
     let Some(first) = steps.iter().next() else {
         return true;
     };
-    // For whom the message is, the component itself looks at.
+    // The component itself rejects messages for other components.
     descriptor.functions.is_empty()
         || descriptor.incomplete
         || first.server != descriptor.name
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_names_are_told() {
+    fn unknown_function_error_suggests_the_nearest_names() {
         check("images.thumbnail", None);
         check("images.size other.whatever", None);
         check("other.whatever", None);
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn who_tells_no_functions_may_have_any() {
+    fn descriptor_without_functions_allows_any_function() {
         let steps = Steps::parse("images.thumbnail").unwrap();
         let descriptor = Descriptor {
             name: "images".to_owned(),

@@ -1,8 +1,13 @@
-//! [`Client`]: calls, jobs and the cache, over one connection that many calls share.
+//! The client: [`Client`] calls functions, runs jobs and reads the cache of a cluster. Its clones share one
+//! connection.
 //!
-//! Each call has a topic of its own, the client's id with a number behind it, which travels in the
-//! message's `client` field. Subscriptions match by prefix, so the client subscribes to its id once,
-//! and answers find their call by the rest of the topic, whatever server sends them.
+//! Each call has its own topic, the client's id followed by a number, in the field `client` of its message.
+//! Subscriptions match by prefix, so the client subscribes to its id once. An answer finds its call by the number
+//! in its topic, whichever component sends it.
+//!
+//! A call passes these modules in this order: [`eval`] or [`job`] encodes the message, [`known`] checks its function,
+//! [`routes`] finds the component that answers, [`way`] sends the frame, and [`answers`] hands each answer to the
+//! pending call. [`inputs`] decides when a call or an input of a job is complete. [`connect`] sets all of this up.
 
 mod answers;
 pub mod blocking;
@@ -19,7 +24,7 @@ mod progress;
 mod routes;
 mod way;
 
-/// A task that reads what comes for a client; it ends with the handle.
+/// A task that reads answers for a client. It is aborted when the handle is dropped.
 type Reader = tokio_util::task::AbortOnDropHandle<()>;
 
 pub use connect::{Client, ClientBuilder};

@@ -1,4 +1,4 @@
-//! Why calls wait for their answers: the component is asked, once no answer has come for a while.
+//! Asks the called component why calls wait, once no answer has arrived for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,12 @@ use crate::discovery::Directory;
 use crate::discovery::descriptor::WAIT_KEY;
 use crate::wait_cause::WaitCause;
 
-/// How often it is looked whether calls wait.
+/// Interval between checks whether calls wait.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Asks the component that is called why no answer comes, while calls wait and none does, and logs it once whenever
-/// it changes. Does not end. Cancel safe.
+/// Asks the called component for its wait cause while calls are pending and no answers arrive. Logs each cause once.
+///
+/// Never returns. Cancel safe.
 pub(super) async fn explain(
     answers: Arc<InFlightCalls>,
     directory: Arc<Directory>,

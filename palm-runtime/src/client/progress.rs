@@ -1,4 +1,4 @@
-//! A job's progress as a bar on a terminal.
+//! [`progress`] shows the progress of a job as a bar on a terminal.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Job, Progress};
 use crate::function::Answer;
 
-/// Shows how far a job is as a bar on standard error, if that is a terminal, while its answers are taken:
+/// Shows the progress of a job as a bar on standard error, if that is a terminal, while its answers are received.
+///
+/// The bar shows the rate, the remaining time and the number of failures. If the number of arguments is unknown
+/// ([`Progress::total`]), its length is the number of arguments that were sent.
+///
+/// # Examples
 ///
 /// ```no_run
 /// # async fn example(client: palm::Client) -> palm::Result<()> {
@@ -21,17 +26,14 @@ use crate::function::Answer;
 /// # Ok(())
 /// # }
 /// ```
-///
-/// It has the rate, the time that is left, and how many arguments failed. Where it is not known how many
-/// there are ([`Progress::total`]), it shows those that were sent until now.
 pub fn progress<Output>(job: Job<'_, Output>) -> WithProgress<'_, Output> {
     const LOOK: &str = "{wide_bar} {human_pos}/{human_len} {per_sec} {eta}{msg}";
     let style = ProgressStyle::with_template(LOOK);
-    let bar = ProgressBar::new(0).with_style(style.expect("it is a template"));
+    let bar = ProgressBar::new(0).with_style(style.expect("valid template"));
     WithProgress { job, bar }
 }
 
-/// A job whose progress is shown; made by [`progress`].
+/// A job with a progress bar. Created by [`progress`].
 #[must_use = "a job does nothing unless it is polled"]
 #[derive(Debug)]
 pub struct WithProgress<'a, Output = bytes::Bytes> {
@@ -40,7 +42,7 @@ pub struct WithProgress<'a, Output = bytes::Bytes> {
 }
 
 impl<'a, Output> WithProgress<'a, Output> {
-    /// The job.
+    /// Returns the job.
     pub fn job(&self) -> &Job<'a, Output> {
         &self.job
     }
@@ -55,7 +57,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
 }
 
 impl<Output: Answer> WithProgress<'_, Output> {
-    /// Receives the next answer, and draws the bar; see [`Job::next`].
+    /// Receives the next answer and draws the bar; see [`Job::next`].
     ///
     /// # Errors
     ///
@@ -63,7 +65,7 @@ impl<Output: Answer> WithProgress<'_, Output> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe, as [`Job::next`] is.
+    /// This method is cancel safe, like [`Job::next`].
     pub async fn next(&mut self) -> Option<<Self as Stream>::Item> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bar_shows_the_progress() {
+    fn bar_shows_done_arguments_of_the_total() {
         let bar = ProgressBar::hidden();
         let shown = |progress| {
             show(&bar, progress);

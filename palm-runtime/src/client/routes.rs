@@ -1,8 +1,9 @@
-//! How a client finds the component that answers a call of several steps: the last one.
+//! [`Routes`] finds the component that answers a call of several steps: the one that runs the last step.
 //!
-//! A component lists the components that follow it over links in its descriptor. From the component that it is
-//! connected to the client goes on by the names of the steps, and takes its answers from the components that do
-//! the last one, over links that its calls share. [`walk`] decides where to go, and knows no socket.
+//! A component lists the components that follow it over links in its descriptor. From the first component the client
+//! walks from one to the next by the names of the steps, and opens a link with each component that runs the last step.
+//! The calls of a client share these links, and calls of the same route share one search. [`walk`] decides where to
+//! go; it does no I/O.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,39 +29,40 @@ use crate::socket::{Address, SocketOptions};
 use crate::together::Together;
 use crate::wait_cause::WaitCause;
 
-/// How long a search waits for components that are not there yet.
+/// Limit on the search for components that have not started yet.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a search may take that only looks whether a last component has moved.
+/// Limit on a search that only checks whether a known last component has moved.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a search counts as short, and is not explained.
+/// Duration of a search that is not logged.
 const SHORT_SEARCH: Duration = Duration::from_secs(1);
 
-/// How long until a search looks again.
+/// Delay between two attempts of a search.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The shortest time between two such lookups.
+/// Shortest interval between two checks of a known route.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many components of one name a step may have, how many last components a client takes answers from, and how
-/// many routes it remembers.
+/// Most components with the same name in one step.
 const MAX_SAME: usize = 16;
+/// Most last components from which a client receives answers.
 const MAX_LINKS: usize = 64;
+/// Most routes that a client remembers.
 const MAX_ROUTES: usize = 256;
 
-/// Where the answers to calls of several steps come from.
+/// How a client knows where the answers to calls of several steps come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerSource {
-    /// From where the client's options say.
+    /// The client's options name the component.
     Configured,
-    /// From the last component, which the client finds.
+    /// The client discovers the component.
     Discovered,
-    /// The component that is called is not asked for its followers: a legacy peer, or one without links.
+    /// The called component does not list its followers: it is a legacy peer, or links are disabled.
     Unlisted,
 }
 
-/// What links of a client are made of.
+/// Opens the links of a client.
 #[derive(Debug)]
 pub(super) struct LinkFactory {
     pub(super) id: ByteString,
@@ -71,7 +73,7 @@ pub(super) struct LinkFactory {
     pub(super) transport: watch::Receiver<Option<Transport>>,
 }
 
-/// A link whose answers are read.
+/// A link and the task that reads answers from it.
 #[derive(Debug)]
 pub(super) struct AnswerLink {
     pub(super) link: Arc<Link>,
@@ -80,8 +82,10 @@ pub(super) struct AnswerLink {
 }
 
 impl LinkFactory {
-    /// Opens a link; `takes_answers`: whether the component there is where this client takes answers. `last`: its
-    /// name, if the client has found it; a client does without such links.
+    /// Opens a link.
+    ///
+    /// `takes_answers`: whether the client receives answers from this component. `last`: the name of the component if
+    /// the client has discovered it; if such a link fails, the client continues without it.
     pub(super) fn open(
         &self,
         address: &Address,
@@ -123,7 +127,8 @@ impl LinkFactory {
 }
 
 impl AnswerLink {
-    /// Waits until the component has answered, and has in place what it follows itself. Cancel safe.
+    /// Waits until the component has answered and its own upstream subscriptions are in place. Returns `false` if the
+    /// reader has ended. Cancel safe.
     pub(super) async fn ready(mut ready: watch::Receiver<Option<Readiness>>) -> bool {
         if ready.wait_for(Option::is_some).await.is_err() {
             return false;
@@ -141,32 +146,33 @@ impl AnswerLink {
     }
 }
 
-/// The components that do the last steps of a client's calls, as far as it knows them.
+/// The routes of a client's calls, as far as it has discovered them.
 #[derive(Debug)]
 pub(super) struct Routes {
     answer_source: AnswerSource,
-    /// Of the component that is called, and its name.
+    /// The directory of the called component.
     directory: Arc<Directory>,
+    /// The name of the called component.
     server: String,
-    /// Whether it does only steps of its own name, as a server, and unlike a master.
+    /// Whether the called component rejects steps for other names, as a server does and a master does not.
     calls_by_name: bool,
     link_factory: LinkFactory,
     table: Mutex<RouteTable>,
-    /// Those that are under way, by the names of the components.
+    /// Searches in progress, by the names of the components.
     searches: Mutex<HashMap<String, Weak<RouteSearch>>>,
 }
 
-/// A search for one route, by one of the calls that wait for it.
+/// A search for one route. One of the calls that wait for it searches.
 #[derive(Debug, Default)]
 struct RouteSearch {
     one: tokio::sync::Mutex<()>,
-    /// Why it has not found it.
+    /// Why the last attempt failed.
     problem: Mutex<String>,
 }
 
+/// The routes that were found, and their links.
 #[derive(Debug, Default)]
 struct RouteTable {
-    /// By the names of its components.
     routes: Vec<Route>,
     links: HashMap<Address, AnswerLink>,
     is_closed: bool,
@@ -174,9 +180,10 @@ struct RouteTable {
 
 #[derive(Debug)]
 struct Route {
+    /// The names of the components of its steps.
     names: Vec<String>,
     links: Vec<Arc<Link>>,
-    /// When it was looked whether its components have moved.
+    /// When the route was last checked.
     refreshed: Instant,
 }
 
@@ -210,7 +217,7 @@ impl Routes {
         lock(&self.table)
     }
 
-    /// Whether [`find`](Self::find) has something to do before a call is sent.
+    /// Returns whether [`ensure`](Self::ensure) has something to do before a call is sent.
     pub(super) fn needs_search(&self, steps: &Steps) -> bool {
         if steps.len() == 1 || self.answer_source == AnswerSource::Configured {
             return false;
@@ -228,7 +235,7 @@ impl Routes {
                 .next()
                 .is_some_and(|first| first.server != self.server)
         {
-            // It is for another component, and refused at once.
+            // The called component rejects the call.
             return false;
         }
         let table = self.table();
@@ -236,8 +243,9 @@ impl Routes {
         !route.is_some_and(|route| route.links.iter().all(|link| link.is_connected()))
     }
 
-    /// Finds the last component of `steps` and takes answers from it from now on, if that is not so yet. Waits
-    /// at most as long as `limit`. Cancel safe.
+    /// Finds the last component of `steps` and receives answers from it, unless the route is known.
+    ///
+    /// Waits at most `limit`. Cancel safe.
     pub(super) async fn ensure(&self, steps: &Steps, limit: Duration) -> Result<(), CallError> {
         if !self.needs_search(steps) {
             return Ok(());
@@ -259,8 +267,8 @@ impl Routes {
             })
         };
         if let Some(is_due) = known {
-            // A last component is away. It may come back where it was: the call waits for it as for any other
-            // component; and it may have moved.
+            // A last component is disconnected. The call waits for it, as for any other component, in case it returns
+            // to its address. It may also have moved.
             if is_due {
                 let _ = self.search(steps, now + limit.min(REFRESH_TIMEOUT)).await;
             }
@@ -271,7 +279,7 @@ impl Routes {
         let found = timeout_at(until, async {
             let _one = search.one.lock().await;
             let cause = WaitCause::default();
-            // Another call may have found it meanwhile.
+            // Another call may have found the route meanwhile.
             while self.needs_search(steps) {
                 match self.search(steps, until).await {
                     Ok(()) => return,
@@ -297,7 +305,7 @@ impl Routes {
         Err(no_route(steps, problem))
     }
 
-    /// The search for the route of `steps`, which calls share.
+    /// Returns the search for the route of `steps`, which is shared by all calls that wait for it.
     fn join_search(&self, steps: &Steps) -> Arc<RouteSearch> {
         let names: Vec<_> = steps.iter().map(|step| step.server).collect();
         let names = names.join(" ");
@@ -311,10 +319,10 @@ impl Routes {
         search
     }
 
-    /// Looks once.
+    /// Makes one attempt to find the route.
     async fn search(&self, steps: &Steps, until: Instant) -> Result<(), String> {
         let start = self.directory.request().address().clone();
-        // A master does the first step whatever name that has.
+        // A master runs the first step, whatever component it names.
         let first = std::iter::once(&*self.server);
         let others = steps.iter().skip(1).map(|step| step.server);
         let names: Vec<_> = first.chain(others).collect();
@@ -322,7 +330,7 @@ impl Routes {
         self.open(steps, last, until).await
     }
 
-    /// What the component at `address` says of itself.
+    /// Reads the descriptor of the component at `address`.
     async fn ask(&self, address: Address, until: Instant) -> Option<Descriptor> {
         let directory = if address == *self.directory.request().address() {
             self.directory.clone()
@@ -334,7 +342,7 @@ impl Routes {
         timeout_at(half, directory.descriptor()).await.ok()
     }
 
-    /// Takes answers from these components.
+    /// Opens links with these components, and remembers the route.
     async fn open(
         &self,
         steps: &Steps,
@@ -351,12 +359,12 @@ impl Routes {
             for address in addresses {
                 if !table.links.contains_key(&address) {
                     if table.links.len() >= MAX_LINKS {
-                        // Components that have moved leave links behind.
+                        // Links with components that have moved are left over.
                         table.links.retain(|_, opened| opened.link.is_connected());
                     }
                     if table.links.len() >= MAX_LINKS {
                         return Err(format!(
-                            "the client takes answers from {MAX_LINKS} components already: connect another client, or say `.answered_by(..)`"
+                            "the client already receives answers from {MAX_LINKS} components: connect another client, or set `.answered_by(..)`"
                         ));
                     }
                     let link = self.link_factory.open(&address, SUBSCRIBER, true, last);
@@ -373,7 +381,7 @@ impl Routes {
         let links: Vec<_> = join_all(ready).await.into_iter().flatten().collect();
         if links.is_empty() {
             let last = last.unwrap_or_default();
-            return Err(format!("no link with `{last}` opens"));
+            return Err(format!("no component `{last}` accepts a link"));
         }
         let mut table = self.table();
         table.routes.retain(|route| !route.is_of(steps));
@@ -389,7 +397,7 @@ impl Routes {
         Ok(())
     }
 
-    /// Takes all links that were opened; no others are opened from now on.
+    /// Removes all links. No further ones are opened.
     pub(super) fn close(&self) -> Vec<AnswerLink> {
         let mut table = self.table();
         table.is_closed = true;
@@ -411,12 +419,12 @@ fn no_route(steps: &Steps, problem: String) -> CallError {
 
 fn unlisted(name: &str) -> String {
     format!(
-        "`{name}` does not list the components that follow it, since it is a legacy peer, or links are disabled: say by `.answered_by(..)` or `.sub_address(..)` which component is the last one"
+        "`{name}` does not list the components that follow it, since it is a legacy peer, or links are disabled: name the last component by `.answered_by(..)` or `.sub_address(..)`"
     )
 }
 
-/// Goes from the component at `start`, which does the first of the steps whose components are `names`, to those
-/// that do the last one.
+/// Walks from the component at `start`, which runs the first step, to the components that run the last one. `names`:
+/// the component of each step.
 async fn walk<'a>(
     start: Address,
     names: &[&str],
@@ -433,7 +441,7 @@ async fn walk<'a>(
         if answers.is_empty() {
             return Err(format!("`{before}` does not answer"));
         }
-        // One of palm tells its version.
+        // palm components publish their version.
         if answers.iter().all(|(_, told)| told.version.is_empty()) {
             return Err(unlisted(&before));
         }
@@ -454,7 +462,7 @@ async fn walk<'a>(
                 }
             };
             return Err(format!(
-                "no component `{name}` follows `{before}` for step {position} ({others}): start it with `.follow(..)`; if it follows without a link, as a legacy peer, say by `.answered_by(..)` or `.sub_address(..)` which component is the last one"
+                "no component `{name}` follows `{before}` for step {position} ({others}): start it with `.follow(..)`; if it follows without a link, as a legacy peer does, name the last component by `.answered_by(..)` or `.sub_address(..)`"
             ));
         }
         level = next;
@@ -463,7 +471,7 @@ async fn walk<'a>(
     Ok(level)
 }
 
-/// Where the followers called `name` are, of components with these descriptors.
+/// Returns the addresses of the followers called `name` of these components.
 fn followers(components: &[(&Address, &Descriptor)], name: &str) -> BTreeSet<Address> {
     let mut found = BTreeSet::new();
     for (teller, descriptor) in components {
@@ -487,8 +495,7 @@ mod tests {
     use super::*;
     use crate::message::proto::Follower;
 
-    /// `components`: where each is, its name, and the places of those that follow it. Tells where the last of
-    /// `names` is found, from place 1 on.
+    /// Asserts what `walk` finds from port 1. `components`: the port, name, and followers' ports of each.
     fn check(components: &[(u16, &str, &[u16])], names: &[&str], expected: Result<&[u16], &str>) {
         let address = |place: u16| -> Address {
             format!("tcp://127.0.0.1:{place}")
@@ -584,13 +591,13 @@ mod tests {
     }
 
     #[test]
-    fn walk_ends_where_components_follow_each_other_in_a_circle() {
+    fn walk_ends_on_a_cycle_of_components() {
         let circle: &[(u16, &str, &[u16])] = &[(1, "a", &[2]), (2, "b", &[1])];
         check(circle, &["a", "b", "a", "b"], Ok(&[2]));
     }
 
     #[test]
-    fn followers_without_an_address_are_left_out() {
+    fn followers_without_an_address_are_skipped() {
         let teller: Address = "tcp://10.0.0.1:5555".parse().expect("an address");
         let follower = |db_address: &str| Follower {
             name: "b".to_owned(),

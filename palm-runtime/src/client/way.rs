@@ -1,5 +1,5 @@
-//! How calls go out and answers come in: over a link where one is offered, and over PUSH and SUB
-//! otherwise.
+//! [`Transport`] sends calls: over a link if the component accepts one, otherwise over a PUSH socket. [`read`] receives
+//! answers over a link.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::message::{self, Group};
 use crate::part::BATCH;
 use crate::socket::{Push, SocketClosed, TrySendError};
 
-/// How calls go out.
+/// The outgoing connection of a client.
 #[derive(Debug, Clone)]
 pub(super) enum Transport {
     Sockets(Push),
@@ -21,7 +21,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Sends messages; waits for room. `resend`: as in [`Link::send_all`].
+    /// Sends a batch. Waits for capacity. `resend`: as in [`Link::send_all`].
     pub(super) async fn send(&self, resend: Resend, group: Group) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
@@ -37,7 +37,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Sends messages as far as there is room; what there is none for is left.
+    /// Sends as much as there is capacity for, and leaves the rest in `groups`.
     pub(super) fn try_send(
         &self,
         resend: Resend,
@@ -68,7 +68,7 @@ impl Transport {
         Ok(())
     }
 
-    /// Why nothing comes or goes, if that is known.
+    /// Returns why the link waits, if it is known.
     pub(super) fn wait_cause(&self) -> Option<Arc<str>> {
         match self {
             Self::Sockets(_) => None,
@@ -76,7 +76,7 @@ impl Transport {
         }
     }
 
-    /// Waits until the other side has what was sent, where that is known. Cancel safe.
+    /// Waits until the peer has acknowledged everything that was sent. Returns at once without a link. Cancel safe.
     pub(super) async fn delivered(&self) {
         if let Self::Link(link) = self {
             link.acknowledged().await;
@@ -84,8 +84,10 @@ impl Transport {
     }
 }
 
-/// Keeps a link up, and gives each answer that comes over it to its call. What is lost with the other
-/// side's memory is sent again by `calls`; `last`: if it is that of this component, which the client has found.
+/// Drives a link and delivers each answer that it receives.
+///
+/// If the peer has lost its memory (a restart), incomplete calls are sent again through `calls`. `last` is the name of
+/// the component if the client has discovered it; then only calls whose last step it runs are sent again.
 pub(super) async fn read(
     link: Arc<Link>,
     mut arrivals: Arrivals,
@@ -94,7 +96,8 @@ pub(super) async fn read(
     ready: watch::Sender<Option<Readiness>>,
     last: Option<String>,
 ) {
-    // However this ends, also with its runtime, no further answer comes. There may be other last components.
+    // No answer arrives after this ends, whether it returns or is dropped with its runtime. A discovered component is
+    // not the only source of answers.
     let _close = last.is_none().then(|| CloseOnDrop(answers.clone()));
     let answers = &answers;
     let receive = async {
@@ -120,7 +123,7 @@ pub(super) async fn read(
                             if let Some(last) = &last {
                                 frames.retain(|frame| is_answered_by(frame, last));
                             }
-                            tracing::info!("sends {} calls again", frames.len());
+                            tracing::info!(calls = frames.len(), "sending incomplete calls again");
                             calls.send_all(Resend::BySender, frames.into_iter().map(Group::from));
                         }
                     }
@@ -136,10 +139,10 @@ pub(super) async fn read(
         std::future::pending().await
     };
     tokio::select! {
-        // In this task, so that answers are given on without waking another one.
+        // Driven in this task, so that answers are delivered without waking another one.
         ended = link.drive() => {
             if let Err(error) = ended {
-                tracing::error!(%error, "the link cannot be kept");
+                tracing::error!(%error, "link failed");
             }
         }
         () = receive => {}
@@ -147,7 +150,7 @@ pub(super) async fn read(
     }
 }
 
-/// Whether the last step of a message is one of the component called `name`.
+/// Returns whether the component called `name` runs the last step of a message.
 fn is_answered_by(frame: &Bytes, name: &str) -> bool {
     let function = message::answer(frame).map_or("", |it| it.function);
     let last = function.split_whitespace().next_back().unwrap_or_default();
@@ -155,7 +158,7 @@ fn is_answered_by(frame: &Bytes, name: &str) -> bool {
         .is_some_and(|(server, _)| server == name)
 }
 
-/// Closes the answers of a client with what reads them.
+/// Closes the in-flight calls when their reader ends.
 #[derive(Debug)]
 pub(super) struct CloseOnDrop(pub(super) Arc<InFlightCalls>);
 
@@ -165,7 +168,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// The other side has answered.
+/// Reports that the peer has answered, unless it has reported more.
 fn report_opened(ready: &watch::Sender<Option<Readiness>>) {
     ready.send_if_modified(|said| said.is_none() && said.replace(Readiness::Heard).is_none());
 }

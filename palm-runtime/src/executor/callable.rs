@@ -1,4 +1,4 @@
-//! The table of functions that the macros implement on a user's type, and the call of one of them.
+//! [`Callable`]: the table of functions that the macros implement on a user's type, and [`Call`], one call of it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::failure::CallFailure;
 use crate::method::{Emitted, FunctionInfo, IntoOutcome, Outcome, Shape, State};
 use crate::payload::{FromPayload, type_name};
 
-/// A type with functions that can be called from afar. Implemented by the macros.
+/// A type whose functions can be called remotely. Implemented by the macros.
 pub trait Callable: Shape {
-    /// Every function, in the order of declaration.
+    /// All functions, in the order of their declaration.
     const FUNCTIONS: &'static [FunctionInfo];
 
-    /// The index in [`FUNCTIONS`](Self::FUNCTIONS) of the function called `name`.
+    /// Returns the index in [`FUNCTIONS`](Self::FUNCTIONS) of the function called `name`.
     fn find(name: &str) -> Option<usize>;
 
-    /// Calls function number `index`.
+    /// Calls the function at `index`.
     fn call(
         state: Arc<State<Self>>,
         index: usize,
@@ -27,13 +27,13 @@ pub trait Callable: Shape {
     ) -> impl Future<Output = Outcome> + Send + 'static;
 }
 
-/// One call of a function: its payload, and what a method may ask for besides.
+/// A call of a function: its payload, and what the method needs in addition.
 #[derive(Debug)]
 pub struct Call {
     payload: Bytes,
-    /// Present where [`FunctionInfo::takes_context`].
+    /// Set if [`FunctionInfo::takes_context`].
     context: Option<Context>,
-    /// Present where [`Results::Many`].
+    /// Set if the function has [`Results::Many`].
     results: Option<ResultEmitter>,
 }
 
@@ -50,7 +50,7 @@ impl Call {
         }
     }
 
-    /// The argument, decoded.
+    /// Decodes the argument.
     #[doc(hidden)]
     pub fn argument<T: FromPayload>(&mut self) -> Result<T, Outcome> {
         T::from_payload(std::mem::take(&mut self.payload)).map_err(|error| {
@@ -58,21 +58,21 @@ impl Call {
         })
     }
 
-    /// The context, for a method that asks for it.
+    /// Returns the context, for a method that takes it.
     #[doc(hidden)]
     pub fn context(&mut self) -> Context {
-        self.context
-            .take()
-            .expect("the executor gives a function with `takes_context` its context, once")
+        self.context.take().expect(
+            "the executor sets the context of a function with `takes_context`, which takes it once",
+        )
     }
 
-    /// Hands one of many results on, when there is room. Tells whether anybody still wants more.
+    /// Sends one of several results. Waits for capacity downstream. Returns whether further results are wanted.
     #[doc(hidden)]
     pub async fn emit<T: IntoOutcome>(&mut self, result: T) -> Emitted {
         self.emitter().emit(result.into_outcome()).await
     }
 
-    /// [`emit`](Self::emit) for a thread that may block.
+    /// Like [`emit`](Self::emit), for a thread that may block.
     #[doc(hidden)]
     pub fn blocking_emit<T: IntoOutcome>(&mut self, result: T) -> Emitted {
         let emit = self.emitter().emit(result.into_outcome());
@@ -82,6 +82,6 @@ impl Call {
     fn emitter(&mut self) -> &mut ResultEmitter {
         self.results
             .as_mut()
-            .expect("the executor gives a function of `Results::Many` a place for them")
+            .expect("the executor sets the emitter of a function with `Results::Many`")
     }
 }

@@ -1,10 +1,13 @@
-//! The part that runs a user's methods.
+//! [`Executor`]: the part that runs a user's methods.
 //!
-//! For each message it finds the function, checks that it is meant, calls it, and sends the result
-//! on in a message that is otherwise the same. A call that is done at its first poll, as every
-//! synchronous method is, costs no task and no allocation; one that is not goes on as a task of its
-//! own. How many run at once is bounded; answers keep the order of the messages where that is asked
-//! for; a panic is a failed call and no more.
+//! For each message, [`CallLoop`] finds the function, checks that the message is addressed to this component, polls the
+//! call once, and sends the result downstream in the message that called it. A call that completes at its first poll,
+//! as every synchronous method does, costs neither a task nor an allocation. Any other call becomes a task of its own,
+//! of which at most `concurrency` run at once.
+//!
+//! The stages of a call: `begin` ([`StartedCall`]), `poll_once`, then `complete` or `spawn_pending`, and
+//! [`ResultSender`]. If the order is kept, a [`DeliveryTurn`] lets each call wait for the delivery of the one before. A
+//! panic is a failed call.
 
 mod callable;
 mod standalone;
@@ -38,41 +41,44 @@ use crate::part::{Envelope, Inlet, OpenError, Outbound, Outlet, Pace, Setup};
 use crate::places::{self, Scope};
 use crate::watchdog::{MethodId, Watched};
 
-/// How long calls may keep the thread before others that run on it get their turn.
+/// Time after which the loop yields to other tasks of its thread.
 const YIELD_INTERVAL: Duration = Duration::from_micros(200);
 
-/// How long results wait for further ones that go on together with them.
+/// Longest time that a result waits for further ones to be sent together with it.
 const BATCH_DELAY: Duration = Duration::from_micros(20);
 
-/// The function that each component has.
+/// The function that every component has.
 const ECHO: FunctionInfo = FunctionInfo::new(
     "echo",
-    "Gives the payload back.",
+    "Returns the payload.",
     ("Bytes", "Bytes"),
     Receiver::Shared,
     Results::One,
     false,
 );
 
-/// In which order answers leave.
+/// The order in which answers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// In the order in which the messages came.
+    /// The order in which messages arrived.
     Kept,
-    /// As soon as each is done.
+    /// The order in which calls complete.
     AsDone,
 }
 
-/// Whose calls are answered.
+/// Which calls an [`Executor`] runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addressee {
-    /// Only those that name this component, as in servers, pipelines and sinks.
+    /// Calls that name this component, as in servers, pipelines and sinks.
     ByName,
-    /// All, as in workers, which are called by their master's name.
+    /// All calls, as in workers, which are called by the name of their master.
     Any,
 }
 
-/// Runs the methods of `C`.
+/// The part that runs the methods of `C`.
+///
+/// By default it runs calls that name the component, as many at once as there are CPUs, and sends answers in the
+/// order of the messages.
 #[derive(Debug)]
 pub struct Executor<C> {
     state: Arc<State<C>>,
@@ -87,13 +93,12 @@ struct OpenedExecutor {
     context: Arc<ComponentContext>,
     shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
-    /// As [`Callable::FUNCTIONS`], then `echo`.
+    /// In the order of [`Callable::FUNCTIONS`], followed by `echo`.
     functions: Vec<Arc<FunctionCounters>>,
 }
 
 impl<C: Callable> Executor<C> {
-    /// Runs the methods of `state` for calls that name the component, as many at once as there are
-    /// processors, and keeps the order.
+    /// Creates an executor for the methods of `state`.
     pub fn new(state: Arc<State<C>>) -> Self {
         Self {
             state,
@@ -104,21 +109,21 @@ impl<C: Callable> Executor<C> {
         }
     }
 
-    /// How many calls may run at once. Default: as many as there are processors. 0 counts as 1.
+    /// Sets how many calls run at once. Default: the number of CPUs. 0 counts as 1.
     #[must_use]
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls.max(1);
         self
     }
 
-    /// In which order answers leave. Default: [`Order::Kept`].
+    /// Sets the order of answers. Default: [`Order::Kept`].
     #[must_use]
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
-    /// Whose calls are answered. Default: [`Addressee::ByName`].
+    /// Sets which calls are run. Default: [`Addressee::ByName`].
     #[must_use]
     pub fn addressee(mut self, addressee: Addressee) -> Self {
         self.addressee = addressee;
@@ -181,7 +186,8 @@ impl<C: Callable> Outbound for Executor<C> {
         let stop = inlet.stop.clone();
         let done = stop.within(calls.run_all(&mut inlet, self.concurrency));
         if done.await.is_none() {
-            // What is left is dropped: a worker's tasks are returned, and calls are left to their clients.
+            // The remaining tasks are dropped: the tasks of a worker are returned to its master, and clients send
+            // other calls again.
             let running = calls.tasks.len();
             tracing::warn!(calls = running, "drain limit reached, stopping calls");
             let stopped = calls.tasks.shutdown();
@@ -192,14 +198,15 @@ impl<C: Callable> Outbound for Executor<C> {
 }
 
 impl<C: Callable> CallLoop<C> {
-    /// Runs what comes until the inlet has run dry and all calls are done.
+    /// Runs messages until the inlet is closed and all calls are done.
     async fn run_all(&mut self, inlet: &mut Inlet, concurrency: usize) {
         let calls = self;
         let mut batch = Vec::new();
         let mut pace = Pace::default();
-        // Whether calls of the last batch were not done at once, so that each has a place.
+        // Whether the last batch had calls that were pending after their first poll. Then each call of the next one
+        // needs a slot.
         let mut pends = false;
-        // The memory of a call that was done at once serves the next one.
+        // The allocation of a call that completed at once is reused for the next one.
         let mut spare = None;
         loop {
             calls.wait_for_slot(concurrency).await;
@@ -210,7 +217,7 @@ impl<C: Callable> CallLoop<C> {
             }
             inlet.yield_to_senders().await;
             pends = false;
-            // The end of one call is the begin of the next: one look at the clock for each.
+            // The end of one call is the start of the next one, so that the clock is read once per call.
             let mut now = Instant::now();
             let (mut turn, mut begin) = (now, now);
             let (taken, mut handled) = (batch.len(), 0);
@@ -221,7 +228,7 @@ impl<C: Callable> CallLoop<C> {
                 }
                 let is_over = pace.is_over(now.duration_since(begin));
                 if handled > 0 && (is_over || !calls.has_slot(concurrency)) {
-                    // Other clients have their turn before the rest.
+                    // Other clients get their turn before the rest.
                     inlet.restore(iter::once(envelope).chain(envelopes));
                     break;
                 }
@@ -248,7 +255,7 @@ impl<C: Callable> CallLoop<C> {
                     None => Box::pin(future),
                 };
                 if C::FUNCTIONS[started.index].results == Results::Many {
-                    // What it gives leaves at once, and not before the results of earlier calls.
+                    // Results of a stream are sent at once, after the results of earlier calls.
                     calls.flush().await;
                 }
                 let method = calls.methods[started.index];
@@ -284,7 +291,7 @@ impl<C: Callable> CallLoop<C> {
     }
 }
 
-/// What runs a call catches the panics of the user's code. Another one is a bug, and ends the part.
+/// Propagates a panic of a task. Panics of user code are caught in the call, so this one is a bug.
 fn surface_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()
@@ -293,6 +300,7 @@ fn surface_panic(ended: Result<(), JoinError>) {
     }
 }
 
+/// Polls a call once, observed by the watchdog and within the scope of its concurrency slot.
 async fn poll_once<F: Future>(
     method: MethodId,
     scope: &mut Option<Scope>,
@@ -305,42 +313,43 @@ async fn poll_once<F: Future>(
     .await
 }
 
+/// The state of a running [`Executor`].
 struct CallLoop<C> {
     state: Arc<State<C>>,
     addressee: Addressee,
     functions: Vec<Arc<FunctionCounters>>,
-    /// As [`Callable::FUNCTIONS`].
+    /// In the order of [`Callable::FUNCTIONS`].
     methods: Vec<MethodId>,
-    /// What was asked for last, at which step, and which function that is.
+    /// The function and stage of the last message, and the index that they resolved to.
     last_found: Option<(String, i64, usize)>,
-    /// That of calls by the name which the last one had.
+    /// The scope of calls under the name of the last message.
     scope: Option<Scope>,
     sender: Arc<ResultSender>,
     order: Order,
-    /// Cancelled when the call before has delivered, where the order is kept.
+    /// Cancelled once the previous call has delivered its result, if the order is kept.
     last: Option<CancellationToken>,
-    /// Calls that were not done at once. They end with the executor.
+    /// Calls that were pending after their first poll. They are aborted with the executor.
     tasks: JoinSet<()>,
-    /// Results that go on together.
+    /// Results that are sent together.
     finished: Vec<Envelope>,
-    /// When the call began that gave the first of them.
+    /// Start of the call whose result is the first of them.
     oldest: Instant,
 }
 
-/// A call that has started: what is needed to deliver its result.
+/// A call that has started, and what is needed to deliver its result.
 struct StartedCall {
     index: usize,
     header: Message,
     flow: Flow,
     feedback: Option<oneshot::Sender<Bytes>>,
     started_at: Instant,
-    /// Until when its result is completion.
+    /// When the caller stops waiting.
     deadline: Option<Deadline>,
-    /// What its caller wants to be told of its results.
+    /// What the caller asks to be told about the completion of the call.
     completion: CompletionRequest,
-    /// Of the function, where there is one.
+    /// Counters of the function, if it exists.
     counters: Option<Arc<FunctionCounters>>,
-    /// Until when delivery has to wait, and who waits for it.
+    /// The position in the order of delivery.
     turn: DeliveryTurn,
     /// Results that wait for the end of the call.
     collected: Option<mpsc::UnboundedReceiver<(Option<Share>, Outcome)>>,
@@ -353,7 +362,7 @@ impl StartedCall {
         self.counters = Some(counters.clone());
     }
 
-    /// Sends on what the call came to, when it is its turn.
+    /// Sends the results of the call when it is its turn.
     async fn deliver(self, sender: &ResultSender, outcome: Outcome) {
         self.turn.wait().await;
         if let Some(mut collected) = self.collected {
@@ -373,7 +382,7 @@ impl StartedCall {
     }
 }
 
-/// The place in the order of delivery. Dropping it lets the next one deliver.
+/// A position in the order of delivery. Dropping it lets the next call deliver.
 #[derive(Debug, Default)]
 struct DeliveryTurn {
     before: Option<CancellationToken>,
@@ -389,7 +398,7 @@ impl DeliveryTurn {
 }
 
 impl<C: Callable> CallLoop<C> {
-    /// Finds the function of a message, and what is needed to call it.
+    /// Finds the function of a message, and prepares its call.
     fn begin(&mut self, envelope: Envelope, now: Instant) -> NextCall {
         let Envelope {
             message,
@@ -414,7 +423,7 @@ impl<C: Callable> CallLoop<C> {
         };
         let extensions = started.header.extensions().unwrap_or_default();
         if extensions.error.is_some() || extensions.end.is_some() {
-            // An earlier step failed, or has no more to give: this one is left out.
+            // An earlier step failed or has no further results, so this step is skipped.
             let payload = started.header.payload().clone();
             return NextCall::Done(Outcome::Payload(payload), started);
         }
@@ -455,7 +464,7 @@ impl<C: Callable> CallLoop<C> {
         NextCall::Poll(Call::new(payload, context, emitter), started)
     }
 
-    /// Whether the result can only go to a request that is gone.
+    /// Returns whether the result can only be sent to a request that has ended.
     fn is_abandoned(&self, started: &StartedCall) -> bool {
         let is_gone = started
             .feedback
@@ -464,10 +473,10 @@ impl<C: Callable> CallLoop<C> {
         is_gone && !self.sender.outlet.has_route()
     }
 
-    /// Where a call with many results puts them.
+    /// Returns the sender of the results of a call with many results.
     fn emitter(&self, started: &mut StartedCall) -> ResultEmitter {
-        // A hook, or a call that came before, may need the lock that this call holds, and this call
-        // would wait for either: then results wait for the end of the call.
+        // A hook, or an earlier call, may need the lock that this call holds while this call waits for either.
+        // Results then wait for the end of the call.
         let waits = C::HANDLES_STREAM || self.order == Order::Kept;
         let collect = (C::EXCLUSIVE && waits).then(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -490,7 +499,7 @@ impl<C: Callable> CallLoop<C> {
         }
     }
 
-    /// The function that a message asks for: usually the one that the message before has asked for.
+    /// Finds the function of a message. Usually it is that of the message before.
     fn find(&mut self, message: &Message) -> Result<FoundFunction, CallFailure> {
         if let Some((function, stage, index)) = &self.last_found
             && message.asks_for(function, *stage)
@@ -535,7 +544,7 @@ impl<C: Callable> CallLoop<C> {
     }
 
     fn turn(&mut self) -> DeliveryTurn {
-        // Usually everything before has been delivered, and nothing is allocated.
+        // Usually all previous calls have delivered, and nothing is allocated.
         self.last = self.last.take().filter(|last| !last.is_cancelled());
         DeliveryTurn {
             before: self.last.clone(),
@@ -543,7 +552,7 @@ impl<C: Callable> CallLoop<C> {
         }
     }
 
-    /// Whether fewer than `concurrency` calls go on.
+    /// Returns whether fewer than `concurrency` calls are running.
     fn has_slot(&mut self, concurrency: usize) -> bool {
         while let Some(ended) = self.tasks.try_join_next() {
             surface_panic(ended);
@@ -551,13 +560,13 @@ impl<C: Callable> CallLoop<C> {
         self.free_slots(concurrency) > 0
     }
 
-    /// How many further calls may begin.
+    /// Returns how many further calls may start.
     fn free_slots(&self, concurrency: usize) -> usize {
         let slots = concurrency + self.sender.shared.places.lent() as usize;
         slots.saturating_sub(self.tasks.len())
     }
 
-    /// Waits until fewer than `concurrency` calls go on, besides those that have lent their places.
+    /// Waits until fewer than `concurrency` calls are running, not counting those that have lent their slots.
     async fn wait_for_slot(&mut self, concurrency: usize) {
         if self.has_slot(concurrency) {
             return;
@@ -572,12 +581,12 @@ impl<C: Callable> CallLoop<C> {
         }
     }
 
-    /// Gives on the results that wait for that.
+    /// Sends the results that are ready.
     async fn flush(&mut self) {
         self.sender.outlet.send_all(&mut self.finished).await;
     }
 
-    /// Takes the result of a call that was done at once; delivers it when it is its turn.
+    /// Handles the result of a call that completed at its first poll, and delivers it when it is its turn.
     async fn complete(&mut self, started: StartedCall, outcome: Outcome, now: Instant) {
         let failed = matches!(outcome, Outcome::Failed(_));
         if let Some(counters) = &started.counters {
@@ -607,7 +616,7 @@ impl<C: Callable> CallLoop<C> {
         }
     }
 
-    /// Lets a call that was not done at once go on as a task of its own.
+    /// Continues a pending call as a task.
     fn spawn_pending(
         &mut self,
         mut started: StartedCall,
@@ -627,7 +636,7 @@ impl<C: Callable> CallLoop<C> {
             .and_then(|it| it.max_runtime);
         let topic = started.header.client_topic();
         let shared = self.sender.shared.clone();
-        // Without a route the result can only go to the request that waits for it.
+        // Without a route downstream, the result can only be sent to the request that waits for it.
         let mut only_answer = match self.sender.outlet.has_route() {
             true => None,
             false => started.feedback.take(),
@@ -654,7 +663,8 @@ impl<C: Callable> CallLoop<C> {
                     None => std::future::pending().await,
                 }
             };
-            // A method that awaits is dropped where it does; one that has a thread goes on for nobody.
+            // An async method is dropped at its next await. A method on a thread of its own runs to its end, and its
+            // result is discarded.
             let outcome = tokio::select! {
                 biased;
                 outcome = call => outcome,
@@ -671,7 +681,7 @@ impl<C: Callable> CallLoop<C> {
         self.spawn(started, call);
     }
 
-    /// `call` also returns the request that waits for its result, if it has watched that.
+    /// Spawns the delivery of a call. `call` also returns the request that waits for the result, if it has watched it.
     fn spawn(
         &mut self,
         mut started: StartedCall,
@@ -692,10 +702,10 @@ impl<C: Callable> CallLoop<C> {
     }
 }
 
-/// What is to be done with a message.
+/// What to do with a message.
 enum NextCall {
     Poll(Call, StartedCall),
-    /// It is `echo`, or cannot be called: there is nothing to call.
+    /// The message calls `echo` or cannot be called.
     Done(Outcome, StartedCall),
 }
 
@@ -704,10 +714,10 @@ enum FoundFunction {
     Echo,
 }
 
-/// Sends results on.
+/// Sends results downstream.
 #[derive(Debug)]
 struct ResultSender {
-    /// Calls of functions that do not exist.
+    /// Limits the log of calls to unknown functions.
     unknown: Mutex<UnknownLog>,
     context: Arc<ComponentContext>,
     shared: Arc<ComponentState>,
@@ -715,7 +725,7 @@ struct ResultSender {
     outlet: Outlet,
 }
 
-/// A call, or one of its results, as it is sent on.
+/// One result of a call, before it is sent downstream.
 #[derive(Debug)]
 struct CallResult {
     message: Message,
@@ -727,22 +737,22 @@ struct CallResult {
     is_last: bool,
 }
 
-/// What the caller wants to be told of a call's results.
+/// What the caller asks to be told about the completion of a call.
 #[derive(Debug, Clone, Default)]
 struct CompletionRequest {
-    /// Whether it wants to know that they were all.
+    /// Whether it asks for the end of the results.
     end: bool,
-    /// What they add up to.
+    /// The completion weight of the call, which its results share.
     share: Option<Share>,
-    /// Those that were emitted, where there may be many.
+    /// Results that were sent, if there may be several.
     emitted: Option<Arc<Mutex<EmittedResults>>>,
 }
 
-/// Results that were emitted.
+/// Counts the results of a call that were sent.
 #[derive(Debug, Default)]
 struct EmittedResults {
     results: u64,
-    /// What their shares add up to.
+    /// The sum of their completion weights.
     sum: u64,
 }
 
@@ -756,7 +766,7 @@ impl CompletionRequest {
         Some(emitted.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// One of many is emitted: tells which share it has.
+    /// Records one of several results. Returns its completion weight.
     fn record_result(&self) -> Option<Share> {
         let mut emitted = self.emitted()?;
         let piece = self.share.map(|share| share.piece(emitted.results));
@@ -765,7 +775,7 @@ impl CompletionRequest {
         piece
     }
 
-    /// How many were emitted before, and which share is left; `None` where there were none.
+    /// Returns the number of results that were sent, and the remaining completion weight.
     fn rest(&self) -> (u64, Option<Share>) {
         match self.emitted() {
             Some(emitted) => (
@@ -778,7 +788,7 @@ impl CompletionRequest {
 }
 
 impl CallResult {
-    /// One of many.
+    /// Creates one of several results.
     fn partial(mut message: Message, share: Option<Share>, outcome: Outcome) -> Self {
         if share.is_some() {
             message.set_share(share);
@@ -795,7 +805,7 @@ impl CallResult {
 }
 
 impl ResultSender {
-    /// Logs a failure. A function that does not exist is usually called many times.
+    /// Logs a failure. Repeated calls of an unknown function are summarized.
     fn log_failure(&self, message: &Message, failure: &CallFailure) {
         if failure.kind() != FailureKind::UnknownFunction {
             log_failure(message, failure);
@@ -814,7 +824,7 @@ impl ResultSender {
                 tracing::error!(
                     function,
                     calls,
-                    "further calls of `{function}` failed alike"
+                    "further calls of unknown function `{function}` failed"
                 );
             }
         }
@@ -826,7 +836,7 @@ impl ResultSender {
         }
     }
 
-    /// The message that goes on, if any.
+    /// Returns the message to send downstream, if there is one.
     fn message(&self, result: CallResult) -> Option<Message> {
         let CallResult {
             mut message,
@@ -879,14 +889,14 @@ pub(crate) fn log_failure(message: &Message, failure: &CallFailure) {
     let (function, stage) = (message.function(), message.stage());
     let cause = failure.chain();
     if failure.kind() == FailureKind::Cancelled {
-        // Nobody wants it, and there may be many.
+        // No caller waits for it, and there may be many of them.
         tracing::debug!(function, stage, "`{function}` {failure}: {cause}");
     } else {
         tracing::error!(function, stage, "`{function}` {failure}: {cause}");
     }
 }
 
-/// Where a call with many results puts them.
+/// Sends the results of a call that has several.
 #[derive(Debug)]
 pub(crate) struct ResultEmitter {
     header: Message,
@@ -895,12 +905,13 @@ pub(crate) struct ResultEmitter {
     before: Option<CancellationToken>,
     completion: CompletionRequest,
     collect: Option<mpsc::UnboundedSender<(Option<Share>, Outcome)>>,
-    /// Bytes that wait for the end of the call.
+    /// Bytes of results that wait for the end of the call.
     collected: usize,
 }
 
-/// How many bytes of results may wait for the end of a call, each with what it takes besides.
+/// Limit on the results that wait for the end of a call.
 const MAX_COLLECTED_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that each waiting result counts in addition to its payload.
 const RESULT_OVERHEAD_BYTES: usize = 64;
 
 impl ResultEmitter {
@@ -914,7 +925,7 @@ impl ResultEmitter {
                 self.collected += payload.len() + RESULT_OVERHEAD_BYTES;
             }
             if self.collected > MAX_COLLECTED_BYTES {
-                let error = "more than 64 MiB of results wait for the end of the call, as they do beside methods that take `&mut self`";
+                let error = "more than 64 MiB of results wait for the end of the call, since the component has methods that take `&mut self`";
                 let failed = Outcome::Failed(CallFailure::failed(error.into()));
                 let _ = collect.send((share, failed));
                 return Emitted::Unwanted;

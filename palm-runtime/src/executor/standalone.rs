@@ -1,4 +1,4 @@
-//! An executor without a component around it: between two queues.
+//! An executor without a component, between two queues. Used by HTTP workers and by tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use crate::part::{Envelope, Inlet, Outbound, Outlet, Setup, Stop};
 use crate::queue::{QueueLimits, Sender, queue};
 use crate::socket::SocketOptions;
 
-/// Opens `executor`: calls go to the queue that is returned, and are carried out as long as the future
-/// beside it is polled, which ends when the last sender is gone and all calls are done. Results go to
-/// `results`; where there is none, each call is answered through its envelope.
+/// Opens `executor`. Returns the queue of its calls and the future that runs them.
+///
+/// The future ends once all senders of the queue are dropped and all calls are done. Results are sent to `results`;
+/// without it, each call is answered through its envelope.
 pub(crate) async fn standalone<C: Callable>(
     mut executor: Executor<C>,
     context: &Arc<ComponentContext>,
@@ -40,7 +41,7 @@ pub(crate) async fn standalone<C: Callable>(
         described: &mut Vec::new(),
     };
     let opened = executor.open(&mut setup).await;
-    opened.expect("an executor opens nothing that can fail");
+    opened.expect("opening an executor cannot fail");
     let stop = Stop::new(Duration::ZERO);
     let (calls, inlet) = queue(QueueLimits::default());
     let inlet = Inlet {

@@ -1,4 +1,4 @@
-//! The messages that hooks yield.
+//! [`Emit`], into which hooks yield messages, and the traits of what hooks can return.
 
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
@@ -6,14 +6,14 @@ use futures_core::future::BoxFuture;
 use crate::failure::{BoxError, CallFailure};
 use crate::message::Message;
 
-/// What a `handle_stream` may return: a topic and the message, or a `Result` of them.
+/// What a `handle_stream` hook can return: a topic and the message, or a `Result` of these.
 #[diagnostic::on_unimplemented(
     message = "`handle_stream` cannot return `{Self}`",
     label = "not a topic and a message",
     note = "return `(topic, message)`, the topic as `&'static str` or `String`, or a `Result` of that"
 )]
 pub trait IntoPublication {
-    /// The topic and the message to publish.
+    /// Returns the topic and the message to publish.
     ///
     /// # Errors
     ///
@@ -36,14 +36,14 @@ impl<T: Into<ByteString>, E: Into<BoxError>> IntoPublication for Result<(T, Mess
     }
 }
 
-/// What a hook of a part may return: messages, one, none, or a `Result` of these.
+/// What a hook of a part can return: messages, one, none, or a `Result` of these.
 #[diagnostic::on_unimplemented(
     message = "a hook cannot return `{Self}`",
     label = "not messages",
     note = "return `Message`, `Vec<Message>`, `Option<Message>`, nothing, an iterator or a stream of `Message`, or a `Result` of these"
 )]
 pub trait IntoMessages {
-    /// The messages.
+    /// Returns the messages.
     ///
     /// # Errors
     ///
@@ -82,10 +82,10 @@ impl<T: IntoMessages, E: Into<BoxError>> IntoMessages for Result<T, E> {
     }
 }
 
-/// Where `scatter` and `gather` put the messages that they yield.
+/// Receives the messages that `scatter` and `gather` yield.
 pub struct Emit<'a>(&'a mut dyn EmitQueue);
 
-/// A place with a bound: `send` waits for room.
+/// A bounded queue: `send` waits for capacity.
 pub(crate) trait EmitQueue: Send {
     fn send(&mut self, message: Message) -> BoxFuture<'_, ()>;
 }
@@ -95,7 +95,7 @@ impl<'a> Emit<'a> {
         Self(queue)
     }
 
-    /// Yields one message; waits while what comes behind is full.
+    /// Yields one message. Waits for capacity downstream.
     pub async fn send(&mut self, message: Message) {
         self.0.send(message).await;
     }

@@ -1,28 +1,28 @@
-//! The description of a function, as components list it.
+//! [`FunctionInfo`]: a function as it is listed in the descriptor and dispatched.
 
 use std::time::Duration;
 
-/// One function of a component, as it is listed and dispatched.
+/// A function of a component, as it is listed in the descriptor and dispatched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FunctionInfo {
-    /// The name that it is called by.
+    /// The name by which it is called.
     pub name: &'static str,
-    /// The first line of its documentation; empty where there is none.
+    /// The first line of its documentation. Empty if it has none.
     pub doc: &'static str,
-    /// The type of its argument, as written; empty where it takes none.
+    /// The type of its argument, as written. Empty if it has none.
     pub input: &'static str,
-    /// The type of its result, as written; `()` where it gives none.
+    /// The type of its result, as written. `()` if it has none.
     pub output: &'static str,
     /// Whether it takes `&self` or `&mut self`.
     pub receiver: Receiver,
     /// How many results a call has.
     pub results: Results,
-    /// Whether it asks for the [`Context`](crate::Context) of the call.
+    /// Whether it takes the [`Context`](crate::Context) of the call.
     pub takes_context: bool,
-    /// Whether a call must not be run twice.
+    /// Whether a call must not run twice.
     pub at_most_once: bool,
-    /// How long a call may run; then it fails, with [`FailureKind::DeadlineExceeded`].
+    /// Limit on the run time of a call. A call that exceeds it fails with [`FailureKind::DeadlineExceeded`].
     ///
     /// [`FailureKind::DeadlineExceeded`]: crate::FailureKind::DeadlineExceeded
     pub max_runtime: Option<Duration>,
@@ -52,7 +52,7 @@ impl FunctionInfo {
         }
     }
 
-    /// A call of it may run for so many milliseconds.
+    /// Sets the limit on the run time of a call, in milliseconds.
     #[doc(hidden)]
     #[must_use]
     pub const fn max_runtime_ms(mut self, milliseconds: u64) -> Self {
@@ -60,7 +60,7 @@ impl FunctionInfo {
         self
     }
 
-    /// A call of it must not be run twice.
+    /// Declares that a call must not run twice.
     #[doc(hidden)]
     #[must_use]
     pub const fn at_most_once(mut self) -> Self {
@@ -72,9 +72,9 @@ impl FunctionInfo {
 /// How a method takes its component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receiver {
-    /// `&self`: calls run side by side.
+    /// `&self`: calls run concurrently.
     Shared,
-    /// `&mut self`: one call at a time.
+    /// `&mut self`: one call runs at a time.
     Exclusive,
 }
 
@@ -83,6 +83,6 @@ pub enum Receiver {
 pub enum Results {
     /// At most one.
     One,
-    /// An iterator or a stream of them.
+    /// Those of an iterator or a stream.
     Many,
 }

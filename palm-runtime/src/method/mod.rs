@@ -1,8 +1,8 @@
 //! Methods and hooks of a user's type, as the macros describe them.
 //!
-//! [`FunctionInfo`] describes a function, [`Outcome`] is what a call of it ends with. [`Shape`] has the hooks that
-//! shape a stream, which yield messages into an [`Emit`]. [`State`] is the user's value, which gives `&self` to many
-//! calls at once and `&mut self` to one. Nothing here runs methods: that is the executor.
+//! [`FunctionInfo`] describes a function, and [`Outcome`] is what a call of it returns. [`Shape`] contains the hooks
+//! that shape a stream; they yield messages into an [`Emit`]. [`State`] is the user's value, which grants `&self` to
+//! many calls at once and `&mut self` to one. The executor runs the methods; nothing here does.
 
 mod blocking;
 mod emit;

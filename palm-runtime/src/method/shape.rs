@@ -1,4 +1,4 @@
-//! The hooks of a user's type: `scatter`, `gather`, `handle_stream`.
+//! [`Shape`]: the hooks that shape a stream of messages.
 
 use std::future::Future;
 
@@ -9,16 +9,15 @@ use crate::context::Context;
 use crate::failure::CallFailure;
 use crate::message::Message;
 
-/// Hooks that shape a stream of messages. Implemented by the macros, with an override for each hook
-/// that the user wrote.
+/// Hooks that shape a stream of messages. Implemented by the macros, which override the hooks that the user wrote.
 pub trait Shape: Sized + Send + Sync + 'static {
-    /// The name that the component has unless its builder is told another.
+    /// The component's name, unless its builder sets another one.
     const NAME: &'static str;
 
     /// Whether a method or a hook takes `&mut self`, so that access needs a lock.
     const EXCLUSIVE: bool;
 
-    /// Whether `scatter` is overridden. Where a hook is not, the default is taken without a call.
+    /// Whether `scatter` is overridden. A default hook is not called.
     const SCATTERS: bool = false;
 
     /// Whether `gather` is overridden.
@@ -27,7 +26,7 @@ pub trait Shape: Sized + Send + Sync + 'static {
     /// Whether `handle_stream` is overridden.
     const HANDLES_STREAM: bool = false;
 
-    /// Turns an inbound message into those that go on to the workers. Default: the message itself.
+    /// Turns an inbound message into the messages for the workers. Default: the message itself.
     fn scatter(
         state: &State<Self>,
         message: Message,
@@ -41,7 +40,7 @@ pub trait Shape: Sized + Send + Sync + 'static {
         }
     }
 
-    /// Turns a worker's result into those that go on to be published. Default: the result itself.
+    /// Turns a worker's result into the messages to publish. Default: the result itself.
     fn gather(
         state: &State<Self>,
         message: Message,
@@ -55,9 +54,10 @@ pub trait Shape: Sized + Send + Sync + 'static {
         }
     }
 
-    /// Says under which topic a message is published. Default: the client's, or the component's own
-    /// name and the next stage when it is pipelined, which the publisher knows; so this body is
-    /// never run.
+    /// Returns the topic under which a message is published.
+    ///
+    /// Default: the client's topic; if the component is pipelined, its own name and the next stage. The publisher knows
+    /// both, so the default hook is never called.
     fn handle_stream(
         state: &State<Self>,
         message: Message,
@@ -69,7 +69,7 @@ pub trait Shape: Sized + Send + Sync + 'static {
     }
 }
 
-/// A component without functions and hooks of its own, only with a name.
+/// A component that has only a name, without functions and hooks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plain;
 

@@ -1,4 +1,4 @@
-//! Access to the user's value, by `&self` and by `&mut self`.
+//! [`State`] grants access to the user's value, by `&self` and by `&mut self`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::Shape;
 
-/// The user's value, shared between the parts of its component.
+/// The user's value, which the parts of its component share.
 #[derive(Debug)]
 pub struct State<C>(StateAccess<C>);
 
@@ -17,7 +17,7 @@ enum StateAccess<C> {
 }
 
 impl<C: Shape> State<C> {
-    /// A value whose methods and hooks parts can call.
+    /// Creates the state of a component.
     pub fn new(value: C) -> Arc<Self> {
         Arc::new(Self(if C::EXCLUSIVE {
             StateAccess::Locked(RwLock::new(value))
@@ -28,7 +28,7 @@ impl<C: Shape> State<C> {
 }
 
 impl<C> State<C> {
-    /// The value for a `&self` method: at once, unless a `&mut self` method runs or waits.
+    /// Grants access for a `&self` method. Waits only while a `&mut self` method runs or waits.
     #[doc(hidden)]
     pub async fn shared(&self) -> StateRef<'_, C> {
         match &self.0 {
@@ -37,7 +37,7 @@ impl<C> State<C> {
         }
     }
 
-    /// [`shared`](Self::shared) for a thread that may block.
+    /// Like [`shared`](Self::shared), for a thread that may block.
     #[doc(hidden)]
     pub fn blocking_shared(&self) -> StateRef<'_, C> {
         match &self.0 {
@@ -46,17 +46,17 @@ impl<C> State<C> {
         }
     }
 
-    /// The value for a `&mut self` method, in the order of the calls.
+    /// Grants access for a `&mut self` method, in the order of the calls.
     ///
     /// # Panics
     ///
-    /// When the macro declared that there is no such method.
+    /// If the macro declared that no method takes `&mut self`.
     #[doc(hidden)]
     pub async fn exclusive(&self) -> RwLockWriteGuard<'_, C> {
         self.lock().write().await
     }
 
-    /// [`exclusive`](Self::exclusive) for a thread that may block.
+    /// Like [`exclusive`](Self::exclusive), for a thread that may block.
     #[doc(hidden)]
     pub fn blocking_exclusive(&self) -> RwLockWriteGuard<'_, C> {
         self.lock().blocking_write()
@@ -72,7 +72,7 @@ impl<C> State<C> {
     }
 }
 
-/// StateAccess to the user's value by `&self`.
+/// Access to the user's value by `&self`.
 #[derive(Debug)]
 pub struct StateRef<'a, C>(StateRefKind<'a, C>);
 
