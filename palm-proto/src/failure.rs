@@ -1,6 +1,6 @@
-//! How calls fail: the failure of a method, caught panics, and the text of an error with its causes.
+//! Failures of calls, the capture of panics, and the text of an error with its causes.
 //!
-//! All layers use these. Errors of one operation are defined next to it.
+//! All layers use these. The error of one operation is defined next to the operation.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-/// Any error, as methods may return it.
+/// Any error that a method can return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// Why a call of a method came to no result.
+/// Why a call of a method has no result.
 #[derive(Debug)]
 pub struct CallFailure {
     kind: FailureKind,
     source: BoxError,
 }
 
-/// In which way a call failed.
+/// How a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
@@ -27,15 +27,15 @@ pub enum FailureKind {
     Failed,
     /// The method panicked.
     Panicked,
-    /// There is no such function here, or the message names none.
+    /// The component does not have the function, or the message names none.
     UnknownFunction,
-    /// The payload is not what the method takes.
+    /// The payload is not of the type that the method takes.
     Undecodable,
-    /// The caller gave up before the call was done, or the component stopped.
+    /// The caller cancelled the call, or the component stopped.
     Cancelled,
-    /// The deadline passed before the call was done; a method that was not begun was not called.
+    /// The deadline passed. If the method had not started, it was not called.
     DeadlineExceeded,
-    /// Nobody was there to do it until the deadline: a master had no worker.
+    /// No worker was available until the deadline.
     Unavailable,
 }
 
@@ -46,9 +46,9 @@ impl FailureKind {
             Self::Failed => "failed",
             Self::Panicked => "panicked",
             Self::UnknownFunction => "cannot be called",
-            Self::Undecodable => "got a payload that it cannot read",
+            Self::Undecodable => "received a payload that it cannot decode",
             Self::Cancelled => "was cancelled",
-            Self::DeadlineExceeded => "was not done in time",
+            Self::DeadlineExceeded => "did not finish in time",
             Self::Unavailable => "is not available",
         }
     }
@@ -103,7 +103,7 @@ impl CallFailure {
     #[doc(hidden)]
     pub fn given_up() -> Self {
         let kind = FailureKind::Cancelled;
-        let source = "its caller has given up".into();
+        let source = "its caller cancelled it".into();
         Self { kind, source }
     }
 
@@ -114,11 +114,11 @@ impl CallFailure {
         Self { kind, source }
     }
 
-    /// It has run for as long as it may.
+    /// The call exceeded its maximum runtime.
     #[doc(hidden)]
     pub fn overrun(max_runtime: Duration) -> Self {
         let kind = FailureKind::DeadlineExceeded;
-        let source = format!("it ran for longer than the {max_runtime:?} that it may").into();
+        let source = format!("it exceeded its maximum runtime of {max_runtime:?}").into();
         Self { kind, source }
     }
 
@@ -128,15 +128,15 @@ impl CallFailure {
         Self { kind, source }
     }
 
-    /// In which way it failed.
+    /// Returns how the call failed.
     pub fn kind(&self) -> FailureKind {
         self.kind
     }
 
-    /// The error and all of its causes, from the outermost on, in one line.
+    /// Returns the error and all of its causes in one line, from the outermost to the innermost.
     #[doc(hidden)]
     pub fn chain(&self) -> String {
-        // The error is the user's, and its `Display` may do anything.
+        // The `Display` of a user's error may panic.
         std::panic::catch_unwind(AssertUnwindSafe(|| chain(&*self.source)))
             .unwrap_or_else(|panic| format!("(its text panicked: {})", panic_text(&*panic)))
     }
@@ -154,7 +154,7 @@ impl std::error::Error for CallFailure {
     }
 }
 
-/// Bytes that are no such value, or a value that cannot be bytes.
+/// A payload that cannot be decoded, or a value that cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 struct CodecError {
@@ -164,17 +164,17 @@ struct CodecError {
 
 impl CodecError {
     fn decode(expected: String, source: BoxError) -> Self {
-        let what = format!("the payload is no `{expected}`");
+        let what = format!("the payload is not a `{expected}`");
         Self { what, source }
     }
 
     fn encode(written: String, source: BoxError) -> Self {
-        let what = format!("the result, a `{written}`, cannot be written");
+        let what = format!("the result, a `{written}`, cannot be encoded");
         Self { what, source }
     }
 }
 
-/// An error and all of its causes in one line, as logs want them.
+/// Returns an error and all of its causes in one line, for logs.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

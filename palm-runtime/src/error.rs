@@ -1,19 +1,19 @@
-//! The error of a program that uses palm.
+//! [`Error`], the error of a program that uses palm.
 
 use crate::cache::{CacheError, OpenStoreError};
 use crate::client::{CallError, ConnectError};
 use crate::component_error::{RunError, StartError};
 use crate::failure::chain;
 
-/// What a program that starts components or calls them can run into; each operation has its own
-/// error, and all of them become this one by `?`.
+/// The errors of starting components and calling them.
 ///
-/// `Debug` prints the error and its causes as a user wants to read them, since that is what `main`
-/// prints.
+/// Each operation has its own error type; `?` converts it into this one.
+///
+/// `Debug` prints the error and its causes in one line, since that is what an error returned from `main` prints.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A component could not be started.
+    /// A component could not start.
     #[error(transparent)]
     Start(#[from] StartError),
     /// A component stopped before it was told to.
@@ -25,7 +25,7 @@ pub enum Error {
     /// A call has no result.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// A cache request was not carried out.
+    /// A cache request failed.
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// A store cannot be opened.
@@ -39,5 +39,5 @@ impl std::fmt::Debug for Error {
     }
 }
 
-/// A result whose error is [`Error`], unless another is named.
+/// A result with [`Error`], unless another error type is specified.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -80,7 +80,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
                 "mark",
                 b"x\xff",
                 FailureKind::Undecodable,
-                "the payload is no `String`: invalid utf-8 sequence of 1 bytes from index 1",
+                "the payload is not a `String`: invalid utf-8 sequence of 1 bytes from index 1",
             ),
             (
                 "never",
@@ -397,7 +397,7 @@ fn a_call_that_was_cancelled_is_answered_with_an_error_from_everywhere() {
             assert_eq!(soon("a reply", told).await.unwrap(), "");
             let error = caller.publication().await.1.error().unwrap();
             assert_eq!(error.kind, FailureKind::Cancelled);
-            assert_eq!(error.message, "its caller has given up");
+            assert_eq!(error.message, "its caller cancelled it");
             assert_eq!(
                 (&*error.component, error.step),
                 (component.name(), position as i64)

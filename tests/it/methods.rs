@@ -799,7 +799,7 @@ fn a_call_that_runs_for_too_long_fails() {
         let error = client.eval(Overrun::WAITS, ()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`overrun.waits` was not done in time in `overrun`: it ran for longer than the 50ms that it may"
+            "`overrun.waits` did not finish in time in `overrun`: it exceeded its maximum runtime of 50ms"
         );
     });
 }

@@ -495,7 +495,7 @@ fn a_result_that_cannot_be_written_is_a_failure() {
             &[
                 "`shop.unwritable` failed in `shop`",
                 "Json<BTreeMap<(u8, u8), u8>>",
-                "cannot be written",
+                "cannot be encoded",
                 "key must be a string",
             ],
         );
