@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 use tokio::sync::mpsc;
 
-use super::known::DescriptorCache;
+use super::descriptor_cache::DescriptorCache;
 use crate::discovery::ControlVerb;
 use crate::socket::Request;
 

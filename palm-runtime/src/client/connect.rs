@@ -20,12 +20,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::answers::{self, InFlightCalls};
+use super::in_flight::{self, InFlightCalls};
 use super::cancel;
-use super::known::DescriptorCache;
+use super::descriptor_cache::DescriptorCache;
 use super::routes::{AnswerLink, AnswerSource, LinkFactory, Routes};
-use super::way::Transport;
-use super::{CallError, ConnectError, Eval, Job, Reader, pending};
+use super::transport::Transport;
+use super::{CallError, ConnectError, Eval, Job, Reader, wait_report};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::component_kind::ComponentKind;
 use crate::discovery::{
@@ -359,7 +359,7 @@ impl ClientBuilder {
                     subscribed.map_err(SocketError::from)?;
                 }
                 let (ready_sender, ready) = watch::channel(None);
-                let reader = tokio::spawn(answers::read(subscribe, answers.clone(), ready_sender));
+                let reader = tokio::spawn(in_flight::read(subscribe, answers.clone(), ready_sender));
                 tasks.push(AbortOnDropHandle::new(reader));
                 until_in_place(ready).await;
             }
@@ -389,7 +389,7 @@ impl ClientBuilder {
         let cache = cache(self.timeout, session);
         let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
         let callee_wait_cause = Arc::<WaitCause>::default();
-        let explain = pending::explain(
+        let explain = wait_report::explain(
             answers.clone(),
             directory.clone(),
             self.server.clone(),

@@ -5,24 +5,24 @@
 //! Subscriptions match by prefix, so the client subscribes to its id once. An answer finds its call by the number
 //! in its topic, whichever component sends it.
 //!
-//! A call passes these modules in this order: [`eval`] or [`job`] encodes the message, [`known`] checks its function,
-//! [`routes`] finds the component that answers, [`way`] sends the frame, and [`answers`] hands each answer to the
-//! pending call. [`inputs`] decides when a call or an input of a job is complete. [`connect`] sets all of this up.
+//! A call passes these modules in this order: [`eval`] or [`job`] encodes the message, [`descriptor_cache`] checks its function,
+//! [`routes`] finds the component that answers, [`transport`] sends the frame, and [`in_flight`] hands each answer to the
+//! pending call. [`completion`] decides when a call or an input of a job is complete. [`connect`] sets all of this up.
 
-mod answers;
+mod in_flight;
 pub mod blocking;
 mod cancel;
 mod connect;
 mod error;
 mod eval;
-mod inputs;
+mod completion;
 mod job;
-mod known;
-mod pending;
+mod descriptor_cache;
+mod wait_report;
 #[cfg(feature = "progress")]
 mod progress;
 mod routes;
-mod way;
+mod transport;
 
 /// A task that reads answers for a client. It is aborted when the handle is dropped.
 type Reader = tokio_util::task::AbortOnDropHandle<()>;

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::answers::InFlightCalls;
-use super::way::{self, Transport};
+use super::in_flight::InFlightCalls;
+use super::transport::{self, Transport};
 use super::{CallError, Reader};
 use crate::discovery::{Directory, Readiness, until_in_place};
 use crate::function::Steps;
@@ -109,7 +109,7 @@ impl LinkFactory {
         let (ready_sender, ready) = watch::channel(None);
         let (answers, transport) = (self.answers.clone(), self.transport.clone());
         let last = last.map(str::to_owned);
-        let reader = way::read(
+        let reader = transport::read(
             link.clone(),
             arrivals,
             answers,

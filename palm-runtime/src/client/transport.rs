@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::answers::{AnswerBatch, InFlightCalls};
+use super::in_flight::{AnswerBatch, InFlightCalls};
 use crate::discovery::Readiness;
 use crate::link::connection::{Arrival, Arrivals, Link, Resend};
 use crate::message::{self, Group};

@@ -18,8 +18,8 @@ use bytestring::ByteString;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CallError;
-use super::inputs::{CompletionTracker, Counted, ResultKind};
-use super::way::CloseOnDrop;
+use super::completion::{CompletionTracker, Counted, ResultKind};
+use super::transport::CloseOnDrop;
 use crate::discovery::Readiness;
 use crate::failure::chain;
 use crate::fair_queue::Usage;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answers::InFlightCalls;
+use super::in_flight::InFlightCalls;
 use crate::discovery::Directory;
 use crate::discovery::descriptor::WAIT_KEY;
 use crate::wait_cause::WaitCause;
