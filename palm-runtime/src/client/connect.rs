@@ -20,9 +20,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::in_flight::{self, InFlightCalls};
 use super::cancel;
 use super::descriptor_cache::DescriptorCache;
+use super::in_flight::{self, InFlightCalls};
 use super::routes::{AnswerLink, AnswerSource, LinkFactory, Routes};
 use super::transport::Transport;
 use super::{CallError, ConnectError, Eval, Job, Reader, wait_report};
@@ -359,7 +359,8 @@ impl ClientBuilder {
                     subscribed.map_err(SocketError::from)?;
                 }
                 let (ready_sender, ready) = watch::channel(None);
-                let reader = tokio::spawn(in_flight::read(subscribe, answers.clone(), ready_sender));
+                let reader =
+                    tokio::spawn(in_flight::read(subscribe, answers.clone(), ready_sender));
                 tasks.push(AbortOnDropHandle::new(reader));
                 until_in_place(ready).await;
             }

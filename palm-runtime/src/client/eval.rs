@@ -11,9 +11,9 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::in_flight::{CallTopic, PendingCall};
-use super::connect::extensions;
 use super::completion::CompletionTracker;
+use super::connect::extensions;
+use super::in_flight::{CallTopic, PendingCall};
 use super::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};

@@ -26,9 +26,9 @@ use futures_core::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
-use super::connect::extensions;
 use super::completion::CompletionTracker;
+use super::connect::extensions;
+use super::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
 use super::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};

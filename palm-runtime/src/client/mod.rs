@@ -9,20 +9,20 @@
 //! [`routes`] finds the component that answers, [`transport`] sends the frame, and [`in_flight`] hands each answer to the
 //! pending call. [`completion`] decides when a call or an input of a job is complete. [`connect`] sets all of this up.
 
-mod in_flight;
 pub mod blocking;
 mod cancel;
+mod completion;
 mod connect;
+mod descriptor_cache;
 mod error;
 mod eval;
-mod completion;
+mod in_flight;
 mod job;
-mod descriptor_cache;
-mod wait_report;
 #[cfg(feature = "progress")]
 mod progress;
 mod routes;
 mod transport;
+mod wait_report;
 
 /// A task that reads answers for a client. It is aborted when the handle is dropped.
 type Reader = tokio_util::task::AbortOnDropHandle<()>;

@@ -1,0 +1,251 @@
+//! [`CallLoop::begin`] finds the function of a message and prepares its call; [`StartedCall`] is what delivers its result.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::callable::{Call, Callable};
+use super::emit::ResultEmitter;
+use super::result::{CallResult, CompletionRequest, EmittedResults, ResultSender};
+use super::run::CallLoop;
+use super::{Addressee, ECHO, Order};
+use crate::context::Context;
+use crate::failure::CallFailure;
+use crate::fair_queue::Flow;
+use crate::message::{Deadline, Message, Share};
+use crate::method::{Outcome, Results};
+use crate::metrics::FunctionCounters;
+use crate::part::Envelope;
+use crate::places::Scope;
+
+/// A call that has started, and what is needed to deliver its result.
+pub(super) struct StartedCall {
+    pub(super) index: usize,
+    pub(super) header: Message,
+    pub(super) flow: Flow,
+    pub(super) feedback: Option<oneshot::Sender<Bytes>>,
+    pub(super) started_at: Instant,
+    /// When the caller stops waiting.
+    pub(super) deadline: Option<Deadline>,
+    /// What the caller asks to be told about the completion of the call.
+    pub(super) completion: CompletionRequest,
+    /// Counters of the function, if it exists.
+    pub(super) counters: Option<Arc<FunctionCounters>>,
+    /// The position in the order of delivery.
+    pub(super) turn: DeliveryTurn,
+    /// Results that wait for the end of the call.
+    pub(super) collected: Option<mpsc::UnboundedReceiver<(Option<Share>, Outcome)>>,
+}
+
+impl StartedCall {
+    /// Counts the call as one of a function.
+    fn count(&mut self, counters: &Arc<FunctionCounters>, waited: Duration) {
+        counters.begin(waited);
+        self.counters = Some(counters.clone());
+    }
+
+    /// Sends the results of the call when it is its turn.
+    pub(super) async fn deliver(self, sender: &ResultSender, outcome: Outcome) {
+        self.turn.wait().await;
+        if let Some(mut collected) = self.collected {
+            while let Ok((share, outcome)) = collected.try_recv() {
+                let result = CallResult::partial(self.header.clone(), share, outcome);
+                sender.send(result, self.flow).await;
+            }
+        }
+        let last = CallResult {
+            message: self.header,
+            outcome,
+            feedback: self.feedback,
+            completion: self.completion,
+            is_last: true,
+        };
+        sender.send(last, self.flow).await;
+    }
+}
+
+/// A position in the order of delivery. Dropping it lets the next call deliver.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryTurn {
+    pub(super) before: Option<CancellationToken>,
+    pub(super) after: Option<DropGuard>,
+}
+
+impl DeliveryTurn {
+    async fn wait(&self) {
+        if let Some(before) = &self.before {
+            before.cancelled().await;
+        }
+    }
+}
+
+/// What to do with a message.
+pub(super) enum NextCall {
+    Poll(Call, StartedCall),
+    /// The message calls `echo` or cannot be called.
+    Done(Outcome, StartedCall),
+}
+
+enum FoundFunction {
+    Function(usize),
+    Echo,
+}
+
+impl<C: Callable> CallLoop<C> {
+    /// Finds the function of a message, and prepares its call.
+    pub(super) fn begin(&mut self, envelope: Envelope, now: Instant) -> NextCall {
+        let Envelope {
+            message,
+            flow,
+            since,
+            feedback,
+            ..
+        } = envelope;
+        self.sender.counters.count(1, message.payload().len());
+        let waited = now.saturating_duration_since(since);
+        let mut started = StartedCall {
+            index: C::FUNCTIONS.len(),
+            header: message,
+            flow,
+            feedback,
+            started_at: now,
+            counters: None,
+            deadline: None,
+            completion: CompletionRequest::default(),
+            turn: self.turn(),
+            collected: None,
+        };
+        let extensions = started.header.extensions().unwrap_or_default();
+        if extensions.error.is_some() || extensions.end.is_some() {
+            // An earlier step failed or has no further results, so this step is skipped.
+            let payload = started.header.payload().clone();
+            return NextCall::Done(Outcome::Payload(payload), started);
+        }
+        if self.sender.shared.cancellations.concern(&started.header) || self.is_abandoned(&started)
+        {
+            return NextCall::Done(Outcome::Failed(CallFailure::given_up()), started);
+        }
+        started.completion.end = extensions.wants_end;
+        started.completion.share = extensions.share;
+        if let Some(deadline) = Deadline::from_extension(extensions.deadline) {
+            if deadline.has_passed() {
+                return NextCall::Done(Outcome::Failed(CallFailure::late()), started);
+            }
+            started.deadline = Some(deadline);
+        }
+        started.index = match self.find(&started.header) {
+            Ok(FoundFunction::Function(index)) => index,
+            Ok(FoundFunction::Echo) => {
+                started.count(&self.functions[started.index], waited);
+                let payload = started.header.payload().clone();
+                return NextCall::Done(Outcome::Payload(payload), started);
+            }
+            Err(failure) => return NextCall::Done(Outcome::Failed(failure), started),
+        };
+        let info = &C::FUNCTIONS[started.index];
+        if info.at_most_once && !started.header.run_task_once() {
+            return NextCall::Done(Outcome::Failed(CallFailure::given_up()), started);
+        }
+        started.count(&self.functions[started.index], waited);
+        let context = info
+            .takes_context
+            .then(|| Context::new(self.sender.context.clone(), started.header.detached()));
+        let emitter = match info.results {
+            Results::One => None,
+            Results::Many => Some(self.emitter(&mut started)),
+        };
+        let payload = started.header.payload().clone();
+        NextCall::Poll(Call::new(payload, context, emitter), started)
+    }
+
+    /// Returns whether the result can only be sent to a request that has ended.
+    fn is_abandoned(&self, started: &StartedCall) -> bool {
+        let is_gone = started
+            .feedback
+            .as_ref()
+            .is_some_and(oneshot::Sender::is_closed);
+        is_gone && !self.sender.outlet.has_route()
+    }
+
+    /// Returns the sender of the results of a call with many results.
+    fn emitter(&self, started: &mut StartedCall) -> ResultEmitter {
+        // A hook, or an earlier call, may need the lock that this call holds while this call waits for either.
+        // Results then wait for the end of the call.
+        let waits = C::HANDLES_STREAM || self.order == Order::Kept;
+        let collect = (C::EXCLUSIVE && waits).then(|| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            started.collected = Some(receiver);
+            sender
+        });
+        let emitted = started
+            .completion
+            .is_requested()
+            .then(Arc::<Mutex<EmittedResults>>::default);
+        started.completion.emitted = emitted;
+        ResultEmitter {
+            header: started.header.clone(),
+            flow: started.flow,
+            sender: self.sender.clone(),
+            before: started.turn.before.clone(),
+            completion: started.completion.clone(),
+            collect,
+            collected: 0,
+        }
+    }
+
+    /// Finds the function of a message. Usually it is that of the message before.
+    fn find(&mut self, message: &Message) -> Result<FoundFunction, CallFailure> {
+        if let Some((function, stage, index)) = &self.last_found
+            && message.asks_for(function, *stage)
+        {
+            return Ok(FoundFunction::Function(*index));
+        }
+        let found = self.look_up(message)?;
+        if let FoundFunction::Function(index) = found {
+            let name = message.step().map_or("", |step| step.server);
+            if self.scope.as_ref().is_none_or(|scope| scope.name != name) {
+                self.scope = Some(Scope {
+                    name: name.into(),
+                    places: self.sender.shared.places.clone(),
+                    keeps_order: self.order == Order::Kept,
+                });
+            }
+            self.last_found = Some((message.function().to_owned(), message.stage(), index));
+        }
+        Ok(found)
+    }
+
+    fn look_up(&self, message: &Message) -> Result<FoundFunction, CallFailure> {
+        let step = message
+            .step()
+            .map_err(|error| CallFailure::unknown(error.into()))?;
+        let name = &self.sender.context.name;
+        if self.addressee == Addressee::ByName && step.server != name {
+            let error = format!("the message is for `{}`, this is `{name}`", step.server);
+            return Err(CallFailure::unknown(error.into()));
+        }
+        match C::find(step.function) {
+            Some(index) => Ok(FoundFunction::Function(index)),
+            None if step.function == ECHO.name => Ok(FoundFunction::Echo),
+            None => {
+                let known = C::FUNCTIONS.iter().map(|function| function.name);
+                let known: Vec<_> = known.chain([ECHO.name]).collect();
+                let known = known.join("`, `");
+                let error = format!("no function `{}` here; there are `{known}`", step.function);
+                Err(CallFailure::unknown(error.into()))
+            }
+        }
+    }
+
+    fn turn(&mut self) -> DeliveryTurn {
+        // Usually all previous calls have delivered, and nothing is allocated.
+        self.last = self.last.take().filter(|last| !last.is_cancelled());
+        DeliveryTurn {
+            before: self.last.clone(),
+            after: None,
+        }
+    }
+}

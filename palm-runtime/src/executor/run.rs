@@ -1,0 +1,319 @@
+//! [`CallLoop`] runs the calls of an executor, at most `concurrency` at once.
+
+use std::future::{Future, poll_fn};
+use std::iter;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::call::{NextCall, StartedCall};
+use super::callable::Callable;
+use super::result::{CallResult, ResultSender};
+use super::{Addressee, Order};
+use crate::failure::{CallFailure, catch_panic};
+use crate::method::{Outcome, Results, State};
+use crate::metrics::FunctionCounters;
+use crate::part::{Envelope, Inlet, Pace};
+use crate::places::{self, Scope};
+use crate::watchdog::{MethodId, Watched};
+
+/// Time after which the loop yields to other tasks of its thread.
+const YIELD_INTERVAL: Duration = Duration::from_micros(200);
+
+/// Longest time that a result waits for further ones to be sent together with it.
+const BATCH_DELAY: Duration = Duration::from_micros(20);
+
+/// The state of a running [`Executor`].
+pub(super) struct CallLoop<C> {
+    pub(super) state: Arc<State<C>>,
+    pub(super) addressee: Addressee,
+    pub(super) functions: Vec<Arc<FunctionCounters>>,
+    /// In the order of [`Callable::FUNCTIONS`].
+    pub(super) methods: Vec<MethodId>,
+    /// The function and stage of the last message, and the index that they resolved to.
+    pub(super) last_found: Option<(String, i64, usize)>,
+    /// The scope of calls under the name of the last message.
+    pub(super) scope: Option<Scope>,
+    pub(super) sender: Arc<ResultSender>,
+    pub(super) order: Order,
+    /// Cancelled once the previous call has delivered its result, if the order is kept.
+    pub(super) last: Option<CancellationToken>,
+    /// Calls that were pending after their first poll. They are aborted with the executor.
+    pub(super) tasks: JoinSet<()>,
+    /// Results that are sent together.
+    pub(super) finished: Vec<Envelope>,
+    /// Start of the call whose result is the first of them.
+    pub(super) oldest: Instant,
+}
+
+impl<C: Callable> CallLoop<C> {
+    /// Runs messages until the inlet is closed and all calls are done.
+    pub(super) async fn run_all(&mut self, inlet: &mut Inlet, concurrency: usize) {
+        let calls = self;
+        let mut batch = Vec::new();
+        let mut pace = Pace::default();
+        // Whether the last batch had calls that were pending after their first poll. Then each call of the next one
+        // needs a slot.
+        let mut pends = false;
+        // The allocation of a call that completed at once is reused for the next one.
+        let mut spare = None;
+        loop {
+            calls.wait_for_slot(concurrency).await;
+            let free = calls.free_slots(concurrency);
+            let most = if pends { free } else { usize::MAX };
+            if inlet.recv_many(&mut batch, pace.messages().min(most)).await == 0 {
+                break;
+            }
+            inlet.yield_to_senders().await;
+            pends = false;
+            // The end of one call is the start of the next one, so that the clock is read once per call.
+            let mut now = Instant::now();
+            let (mut turn, mut begin) = (now, now);
+            let (taken, mut handled) = (batch.len(), 0);
+            let mut envelopes = batch.drain(..);
+            while let Some(envelope) = envelopes.next() {
+                if envelope.message.is_returned() {
+                    continue;
+                }
+                let is_over = pace.is_over(now.duration_since(begin));
+                if handled > 0 && (is_over || !calls.has_slot(concurrency)) {
+                    // Other clients get their turn before the rest.
+                    inlet.restore(iter::once(envelope).chain(envelopes));
+                    break;
+                }
+                handled += 1;
+                if !envelope.message.begin_task() {
+                    continue;
+                }
+                let (call, started) = match calls.begin(envelope, now) {
+                    NextCall::Poll(call, started) => (call, started),
+                    NextCall::Done(outcome, started) => {
+                        calls.complete(started, outcome, now).await;
+                        continue;
+                    }
+                };
+                let future = catch_panic(
+                    C::call(calls.state.clone(), started.index, call),
+                    Outcome::Failed,
+                );
+                let mut future: Pin<Box<_>> = match spare.take() {
+                    Some(mut spare) => {
+                        Pin::set(&mut spare, future);
+                        spare
+                    }
+                    None => Box::pin(future),
+                };
+                if C::FUNCTIONS[started.index].results == Results::Many {
+                    // Results of a stream are sent at once, after the results of earlier calls.
+                    calls.flush().await;
+                }
+                let method = calls.methods[started.index];
+                let polled = poll_once(method, &mut calls.scope, future.as_mut());
+                match polled.await {
+                    Poll::Ready(outcome) => {
+                        spare = Some(future);
+                        now = Instant::now();
+                        calls.complete(started, outcome, now).await;
+                    }
+                    Poll::Pending => {
+                        calls.flush().await;
+                        calls.spawn_pending(started, future);
+                        pends = true;
+                        now = Instant::now();
+                    }
+                }
+                if now.duration_since(turn) > YIELD_INTERVAL {
+                    calls.flush().await;
+                    let paused = now;
+                    tokio::task::yield_now().await;
+                    now = Instant::now();
+                    turn = now;
+                    begin += now.duration_since(paused);
+                }
+            }
+            pace.handled(taken, handled, now.duration_since(begin));
+            calls.flush().await;
+        }
+        while let Some(ended) = calls.tasks.join_next().await {
+            surface_panic(ended);
+        }
+    }
+
+    /// Returns whether fewer than `concurrency` calls are running.
+    fn has_slot(&mut self, concurrency: usize) -> bool {
+        while let Some(ended) = self.tasks.try_join_next() {
+            surface_panic(ended);
+        }
+        self.free_slots(concurrency) > 0
+    }
+
+    /// Returns how many further calls may start.
+    fn free_slots(&self, concurrency: usize) -> usize {
+        let slots = concurrency + self.sender.shared.places.lent() as usize;
+        slots.saturating_sub(self.tasks.len())
+    }
+
+    /// Waits until fewer than `concurrency` calls are running, not counting those that have lent their slots.
+    async fn wait_for_slot(&mut self, concurrency: usize) {
+        if self.has_slot(concurrency) {
+            return;
+        }
+        let mut lent = self.sender.shared.places.subscribe();
+        while !self.has_slot(concurrency) {
+            self.flush().await;
+            tokio::select! {
+                Some(ended) = self.tasks.join_next() => surface_panic(ended),
+                _ = lent.changed() => {}
+            }
+        }
+    }
+
+    /// Sends the results that are ready.
+    async fn flush(&mut self) {
+        self.sender.outlet.send_all(&mut self.finished).await;
+    }
+
+    /// Handles the result of a call that completed at its first poll, and delivers it when it is its turn.
+    async fn complete(&mut self, started: StartedCall, outcome: Outcome, now: Instant) {
+        let failed = matches!(outcome, Outcome::Failed(_));
+        if let Some(counters) = &started.counters {
+            counters.end(now.duration_since(started.started_at), failed);
+        }
+        if started.turn.before.is_some() {
+            self.flush().await;
+            self.spawn(started, std::future::ready((outcome, None)));
+        } else if started.collected.is_some() || self.sender.outlet.block {
+            self.flush().await;
+            started.deliver(&self.sender, outcome).await;
+        } else if let Some(message) = self.sender.message(CallResult {
+            message: started.header,
+            outcome,
+            feedback: started.feedback,
+            completion: started.completion,
+            is_last: true,
+        }) {
+            if self.finished.is_empty() {
+                self.oldest = started.started_at;
+            }
+            self.finished
+                .push(Envelope::new(message, started.flow, now));
+            if now.duration_since(self.oldest) > BATCH_DELAY {
+                self.flush().await;
+            }
+        }
+    }
+
+    /// Continues a pending call as a task.
+    fn spawn_pending(
+        &mut self,
+        mut started: StartedCall,
+        call: Pin<Box<impl Future<Output = Outcome> + Send + 'static>>,
+    ) {
+        let method = self.methods[started.index];
+        let scope = self.scope.clone();
+        let call = Watched {
+            method,
+            scope,
+            call,
+        };
+        let (started_at, counters) = (started.started_at, started.counters.clone());
+        let deadline = started.deadline;
+        let max_runtime = C::FUNCTIONS
+            .get(started.index)
+            .and_then(|it| it.max_runtime);
+        let topic = started.header.client_topic();
+        let shared = self.sender.shared.clone();
+        // Without a route downstream, the result can only be sent to the request that waits for it.
+        let mut only_answer = match self.sender.outlet.has_route() {
+            true => None,
+            false => started.feedback.take(),
+        };
+        let call = async move {
+            let abandoned = async {
+                match &mut only_answer {
+                    Some(answer) => answer.closed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep(deadline.left()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let overrun = async {
+                match max_runtime {
+                    Some(limit) => {
+                        tokio::time::sleep_until((started_at + limit).into()).await;
+                        limit
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            // An async method is dropped at its next await. A method on a thread of its own runs to its end, and its
+            // result is discarded.
+            let outcome = tokio::select! {
+                biased;
+                outcome = call => outcome,
+                () = late => Outcome::Failed(CallFailure::late()),
+                limit = overrun => Outcome::Failed(CallFailure::overrun(limit)),
+                () = shared.cancellations.of(&topic) => Outcome::Failed(CallFailure::given_up()),
+                () = abandoned => Outcome::Failed(CallFailure::given_up()),
+            };
+            if let Some(counters) = counters {
+                counters.end(started_at.elapsed(), matches!(outcome, Outcome::Failed(_)));
+            }
+            (outcome, only_answer)
+        };
+        self.spawn(started, call);
+    }
+
+    /// Spawns the delivery of a call. `call` also returns the request that waits for the result, if it has watched it.
+    fn spawn(
+        &mut self,
+        mut started: StartedCall,
+        call: impl Future<Output = (Outcome, Option<oneshot::Sender<Bytes>>)> + Send + 'static,
+    ) {
+        if self.order == Order::Kept {
+            let delivered = CancellationToken::new();
+            started.turn.after = Some(delivered.clone().drop_guard());
+            self.last = Some(delivered);
+        }
+        let sender = self.sender.clone();
+        let deliver = async move {
+            let (outcome, answer) = call.await;
+            started.feedback = started.feedback.or(answer);
+            started.deliver(&sender, outcome).await;
+        };
+        self.tasks.spawn(deliver.in_current_span());
+    }
+}
+
+/// Polls a call once, observed by the watchdog and within the scope of its concurrency slot.
+async fn poll_once<F: Future>(
+    method: MethodId,
+    scope: &mut Option<Scope>,
+    mut future: Pin<&mut F>,
+) -> Poll<F::Output> {
+    poll_fn(|context| {
+        let poll = || method.poll(|| future.as_mut().poll(context));
+        Poll::Ready(places::enter(scope, poll))
+    })
+    .await
+}
+
+/// Propagates a panic of a task. Panics of user code are caught in the call, so this one is a bug.
+fn surface_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
