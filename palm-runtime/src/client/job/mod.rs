@@ -11,7 +11,10 @@
 //! arrived (Mattern's credit recovery). The job then ends by itself, and the window counts incomplete inputs. Without
 //! links, [`Job::expect_answers`] sets the end, and the window counts answers.
 
-use std::fmt::Write as _;
+mod send;
+mod timer;
+mod window;
+
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,17 +26,18 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use futures_util::{FutureExt as _, StreamExt};
-use tokio::time::{Instant, Sleep, sleep_until};
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
-use super::completion::CompletionTracker;
-use super::connect::extensions;
-use super::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
-use super::{CallError, Client};
+use self::send::Precheck;
+use self::timer::LazyTimer;
+use self::window::SendWindow;
+use crate::client::completion::CompletionTracker;
+use crate::client::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
+use crate::client::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
-use crate::link::connection::Resend;
-use crate::message::{Deadline, Group, GroupBuilder, Share};
+use crate::message::{Group, GroupBuilder};
 use crate::part::BATCH;
 use crate::places::{self, Deadlock};
 use crate::queue::{QueueLimits, Receiver, queue};
@@ -95,7 +99,7 @@ pub struct Job<'a, Output = Bytes> {
     timeout: Duration,
     /// Limit on each call.
     deadline: Option<Duration>,
-    idle: Timer,
+    idle: LazyTimer,
     /// Inputs that were given up and are not reported yet.
     lost: std::vec::IntoIter<u64>,
     /// Inputs that had completed when inputs were last given up.
@@ -107,91 +111,6 @@ pub struct Job<'a, Output = Bytes> {
     output: PhantomData<fn() -> Output>,
     /// Must be the last field: cancellations need an open client.
     client: Client,
-}
-
-/// Decides how many more messages may be sent before answers arrive.
-///
-/// If the job does not track completion, a function that answers only some messages would use the window up. So if no
-/// answer arrives for [`ANSWER_TIMEOUT`], the messages in flight count as answered.
-struct SendWindow {
-    len: u64,
-    sent: u64,
-    /// Answers that the client's reader has received.
-    received: Arc<AtomicU64>,
-    /// Answers that the job has yielded.
-    taken: u64,
-    /// Errors among the yielded answers.
-    failed: u64,
-    /// Messages that count as answered although no answer arrived.
-    forgiven: u64,
-    timer: Timer,
-    /// The value of `received` when `timer` was set.
-    waiting_at: Option<u64>,
-}
-
-/// Time without an answer until the messages in flight count as answered.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// A timer that does not need a runtime until it is set.
-#[derive(Default)]
-struct Timer(Option<Pin<Box<Sleep>>>);
-
-impl Timer {
-    fn set(&mut self, at: Instant) {
-        match &mut self.0 {
-            Some(sleep) => sleep.as_mut().reset(at),
-            None => self.0 = Some(Box::pin(sleep_until(at))),
-        }
-    }
-
-    /// Returns `Ready` once the timer has fired.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut self.0 {
-            Some(sleep) => sleep.as_mut().poll(context),
-            None => Poll::Pending,
-        }
-    }
-}
-
-/// The state of the lookup before the first message.
-enum Precheck {
-    Due,
-    Asking(BoxFuture<'static, Result<(), CallError>>),
-    Done,
-}
-
-impl SendWindow {
-    /// Returns `Ready` if one more message may be sent. `open`: the number of incomplete inputs, if it is tracked.
-    fn poll_open(&mut self, open: Option<u64>, context: &mut Context<'_>) -> Poll<()> {
-        let received = self.received.load(Ordering::Relaxed);
-        if let Some(open) = open {
-            let untaken = received.saturating_sub(self.taken);
-            // Either an answer will arrive or one can be received. Both wake the job.
-            return match open + untaken < self.len {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            };
-        }
-        let under_way = self.sent.saturating_sub(received + self.forgiven);
-        // Unread answers count as in flight, so that a slow consumer is not flooded.
-        let untaken = received.saturating_sub(self.taken);
-        if under_way + untaken < self.len {
-            self.waiting_at = None;
-            return Poll::Ready(());
-        }
-        if self.waiting_at != Some(received) {
-            self.waiting_at = Some(received);
-            self.timer.set(Instant::now() + ANSWER_TIMEOUT);
-        }
-        ready!(self.timer.poll(context));
-        self.waiting_at = None;
-        self.forgiven += under_way;
-        if untaken < self.len {
-            return Poll::Ready(());
-        }
-        // Unread answers keep the window closed. The consumer reads them next.
-        Poll::Pending
-    }
 }
 
 /// Received answers.
@@ -262,7 +181,7 @@ impl<'a, Output> Job<'a, Output> {
                 taken: 0,
                 failed: 0,
                 forgiven: 0,
-                timer: Timer::default(),
+                timer: LazyTimer::default(),
                 waiting_at: None,
             },
             answers: AnswerBuffer {
@@ -272,7 +191,7 @@ impl<'a, Output> Job<'a, Output> {
             left: None,
             timeout,
             deadline: None,
-            idle: Timer::default(),
+            idle: LazyTimer::default(),
             lost: Vec::new().into_iter(),
             completed: 0,
             progress: true,
@@ -370,169 +289,6 @@ impl<'a, Output> Job<'a, Output> {
         }
         self.answers.batch = batch.into_iter();
         Poll::Ready(self.answers.batch.next())
-    }
-
-    /// Sends as many messages as the window and the transport allow. Returns `Ready` once all arguments are sent, or
-    /// with an error.
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        if self.steps.is_none() {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.poll_check(context))?;
-        ready!(self.poll_sending(context))?;
-        let steps = self.steps.as_ref();
-        let completes = self.is_tracked();
-        let resend = steps.map_or(Resend::ByLink, |it| self.client.0.resend(it, completes));
-        let repeats = resend == Resend::BySender;
-        let filled = self.poll_fill(repeats, context);
-        self.close_group(repeats);
-        if !self.groups.is_empty() {
-            let transport = &self.client.0.transport;
-            let sent = transport.try_send(resend, &mut self.groups);
-            sent.map_err(|_| CallError::Closed)?;
-            if !self.groups.is_empty() {
-                let (transport, groups) = (transport.clone(), std::mem::take(&mut self.groups));
-                self.sending = Some(Box::pin(async move {
-                    for group in groups {
-                        transport.send(resend, group).await?;
-                    }
-                    Ok(())
-                }));
-                ready!(self.poll_sending(context))?;
-            }
-        }
-        ready!(filled)?;
-        let is_unanswered = self.left == Some(0) && self.window.taken == 0;
-        if is_unanswered && !std::mem::replace(&mut self.all_sent, true) {
-            // No answer will confirm that the messages have arrived, and the program may exit as soon as the job ends.
-            let transport = self.client.0.transport.clone();
-            self.sending = Some(Box::pin(async move {
-                transport.delivered().await;
-                Ok(())
-            }));
-            ready!(self.poll_sending(context))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Looks up the function and the component that answers, unless both are known.
-    fn poll_check(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        if let (Precheck::Due, Some(steps)) = (&self.check, &self.steps) {
-            let connection = &self.client.0;
-            if self.left.is_none() && !connection.tracks_completion {
-                let function = self.called();
-                self.check = Precheck::Done;
-                return Poll::Ready(Err(CallError::Completion { function }));
-            }
-            let may_not_complete = self.is_tracked() && connection.known.may_run_unlisted(steps);
-            let is_known = connection.known.has(steps) && !connection.routes.needs_search(steps);
-            self.check = if is_known && !may_not_complete {
-                Precheck::Done
-            } else {
-                let limit = self.timeout / 4 * 3;
-                let (client, steps) = (self.client.clone(), steps.clone());
-                let ask = async move {
-                    client.0.known.check(&steps).await?;
-                    if may_not_complete {
-                        client.0.known.check_completion(&steps).await?;
-                    }
-                    client.0.routes.ensure(&steps, limit).await
-                };
-                Precheck::Asking(ask.boxed())
-            };
-        }
-        if let Precheck::Asking(asking) = &mut self.check {
-            let asked = ready!(asking.as_mut().poll(context));
-            self.check = Precheck::Done;
-            // The lookup does not count as idle time.
-            self.progress = true;
-            asked?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_sending(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        if let Some(sending) = &mut self.sending {
-            let sent = ready!(sending.as_mut().poll(context));
-            self.sending = None;
-            sent.map_err(|_| CallError::Closed)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Encodes the next messages. Returns `Ready` once there are no further arguments, or with an error. `repeats`:
-    /// whether lost messages are sent again.
-    fn poll_fill(
-        &mut self,
-        repeats: bool,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), CallError>> {
-        let is_tracked = self.is_tracked();
-        let under_way = |job: &Self| lock(&job.inputs).under_way() + job.builder.len() as u64;
-        let mut open = is_tracked.then(|| under_way(self));
-        for _ in 0..BATCH {
-            if open.is_some_and(|open| open >= self.window.len) {
-                // Some inputs may have completed meanwhile.
-                open = Some(under_way(self));
-            }
-            let (Some(payloads), Some(steps)) = (&mut self.payloads, &self.steps) else {
-                return Poll::Ready(Ok(()));
-            };
-            ready!(self.window.poll_open(open, context));
-            let Some(payload) = ready!(payloads.poll_next_unpin(context)) else {
-                self.payloads = None;
-                return Poll::Ready(Ok(()));
-            };
-            let number = self.window.sent;
-            if !self.same_id {
-                self.id.truncate(self.topic.text.len());
-                let _ = write!(self.id, "/{number}");
-            }
-            let payload = payload.map_err(|source| CallError::encode(steps, source))?;
-            let deadline = self.deadline.map(Deadline::after);
-            let share = is_tracked.then(|| Share::of_input(number));
-            let mut memory = [0; 40];
-            let extensions = extensions(deadline, share, &mut memory);
-            let (topic, id) = (&self.topic.text, &self.id);
-            let (content, len) = self
-                .client
-                .content(steps, topic, id, extensions, &payload)?;
-            // Each message of a batch must have an id.
-            let most = if id.is_empty() { 0 } else { BATCH };
-            if self.builder.has_room(len, most) {
-                self.builder.push(content, len);
-            } else {
-                let frame = self.client.frame(content);
-                self.close_group(repeats);
-                self.push_group(frame.into(), repeats);
-            }
-            self.window.sent += 1;
-            open = open.map(|open| open + 1);
-            self.topic.set_awaited(true);
-            // The job is not idle while it sends.
-            self.progress = true;
-        }
-        // Let other tasks run, then continue.
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Queues the current batch.
-    fn close_group(&mut self, repeats: bool) {
-        if let Some(group) = self.builder.take() {
-            self.push_group(group, repeats);
-        }
-    }
-
-    fn push_group(&mut self, group: Group, repeats: bool) {
-        if self.is_tracked() {
-            let mut inputs = lock(&self.inputs);
-            for (input, frame) in (self.begun..).zip(group.frames()) {
-                inputs.start(input, repeats.then_some(frame));
-            }
-        }
-        self.begun += group.len() as u64;
-        self.groups.push(group);
     }
 
     fn take(&mut self, payload: AnswerResult) -> Result<Output::Value, CallError>
