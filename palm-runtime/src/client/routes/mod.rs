@@ -5,28 +5,25 @@
 //! The calls of a client share these links, and calls of the same route share one search. [`walk`] decides where to
 //! go; it does no I/O.
 
+mod walk;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytestring::ByteString;
-use futures_core::future::BoxFuture;
-use futures_util::FutureExt;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
 
-use super::in_flight::InFlightCalls;
-use super::transport::{self, Transport};
-use super::{CallError, Reader};
-use crate::discovery::{Directory, Readiness, until_in_place};
+use self::walk::{unlisted, walk};
+use crate::client::CallError;
+use crate::client::answer_link::{AnswerLink, LinkFactory};
+use crate::discovery::Directory;
 use crate::function::Steps;
-use crate::link::connection::{Introduction, Link};
-use crate::link::{Following, LinkOptions, SUBSCRIBER};
+use crate::link::SUBSCRIBER;
+use crate::link::connection::Link;
 use crate::message::proto::Descriptor;
-use crate::socket::{Address, SocketOptions};
-use crate::together::Together;
+use crate::socket::Address;
 use crate::wait_cause::WaitCause;
 
 /// Limit on the search for components that have not started yet.
@@ -44,16 +41,15 @@ const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Shortest interval between two checks of a known route.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Most components with the same name in one step.
-const MAX_SAME: usize = 16;
 /// Most last components from which a client receives answers.
 const MAX_LINKS: usize = 64;
+
 /// Most routes that a client remembers.
 const MAX_ROUTES: usize = 256;
 
 /// How a client knows where the answers to calls of several steps come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AnswerSource {
+pub(in crate::client) enum AnswerSource {
     /// The client's options name the component.
     Configured,
     /// The client discovers the component.
@@ -62,93 +58,9 @@ pub(super) enum AnswerSource {
     Unlisted,
 }
 
-/// Opens the links of a client.
-#[derive(Debug)]
-pub(super) struct LinkFactory {
-    pub(super) id: ByteString,
-    pub(super) sockets: SocketOptions,
-    pub(super) options: LinkOptions,
-    pub(super) weight: u32,
-    pub(super) answers: Arc<InFlightCalls>,
-    pub(super) transport: watch::Receiver<Option<Transport>>,
-}
-
-/// A link and the task that reads answers from it.
-#[derive(Debug)]
-pub(super) struct AnswerLink {
-    pub(super) link: Arc<Link>,
-    reader: Reader,
-    ready: watch::Receiver<Option<Readiness>>,
-}
-
-impl LinkFactory {
-    /// Opens a link.
-    ///
-    /// `takes_answers`: whether the client receives answers from this component. `last`: the name of the component if
-    /// the client has discovered it; if such a link fails, the client continues without it.
-    pub(super) fn open(
-        &self,
-        address: &Address,
-        role: &'static str,
-        takes_answers: bool,
-        last: Option<&str>,
-    ) -> AnswerLink {
-        let following = Following {
-            client: match takes_answers {
-                true => self.id.to_string(),
-                false => String::new(),
-            },
-            ..Following::default()
-        };
-        let introduction = Introduction {
-            weight: self.weight,
-            ..Introduction::following(role, &self.id, following)
-        };
-        let options = self.options.clone();
-        let (link, arrivals) = Link::new(address, &self.sockets, introduction, options);
-        let (ready_sender, ready) = watch::channel(None);
-        let (answers, transport) = (self.answers.clone(), self.transport.clone());
-        let last = last.map(str::to_owned);
-        let reader = transport::read(
-            link.clone(),
-            arrivals,
-            answers,
-            transport,
-            ready_sender,
-            last,
-        );
-        let reader = tokio::spawn(Together::new([reader.boxed()]));
-        AnswerLink {
-            link,
-            reader: AbortOnDropHandle::new(reader),
-            ready,
-        }
-    }
-}
-
-impl AnswerLink {
-    /// Waits until the component has answered and its own upstream subscriptions are in place. Returns `false` if the
-    /// reader has ended. Cancel safe.
-    pub(super) async fn ready(mut ready: watch::Receiver<Option<Readiness>>) -> bool {
-        if ready.wait_for(Option::is_some).await.is_err() {
-            return false;
-        }
-        until_in_place(ready).await;
-        true
-    }
-
-    pub(super) fn readiness(&self) -> watch::Receiver<Option<Readiness>> {
-        self.ready.clone()
-    }
-
-    pub(super) fn into_parts(self) -> (Arc<Link>, Reader) {
-        (self.link, self.reader)
-    }
-}
-
 /// The routes of a client's calls, as far as it has discovered them.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub(in crate::client) struct Routes {
     answer_source: AnswerSource,
     /// The directory of the called component.
     directory: Arc<Directory>,
@@ -195,7 +107,7 @@ impl Route {
 }
 
 impl Routes {
-    pub(super) fn new(
+    pub(in crate::client) fn new(
         answer_source: AnswerSource,
         directory: Arc<Directory>,
         server: &str,
@@ -218,7 +130,7 @@ impl Routes {
     }
 
     /// Returns whether [`ensure`](Self::ensure) has something to do before a call is sent.
-    pub(super) fn needs_search(&self, steps: &Steps) -> bool {
+    pub(in crate::client) fn needs_search(&self, steps: &Steps) -> bool {
         if steps.len() == 1 || self.answer_source == AnswerSource::Configured {
             return false;
         }
@@ -246,7 +158,11 @@ impl Routes {
     /// Finds the last component of `steps` and receives answers from it, unless the route is known.
     ///
     /// Waits at most `limit`. Cancel safe.
-    pub(super) async fn ensure(&self, steps: &Steps, limit: Duration) -> Result<(), CallError> {
+    pub(in crate::client) async fn ensure(
+        &self,
+        steps: &Steps,
+        limit: Duration,
+    ) -> Result<(), CallError> {
         if !self.needs_search(steps) {
             return Ok(());
         }
@@ -398,7 +314,7 @@ impl Routes {
     }
 
     /// Removes all links. No further ones are opened.
-    pub(super) fn close(&self) -> Vec<AnswerLink> {
+    pub(in crate::client) fn close(&self) -> Vec<AnswerLink> {
         let mut table = self.table();
         table.is_closed = true;
         table.routes.clear();
@@ -414,213 +330,5 @@ fn no_route(steps: &Steps, problem: String) -> CallError {
     CallError::NoRoute {
         function: steps.to_string(),
         problem,
-    }
-}
-
-fn unlisted(name: &str) -> String {
-    format!(
-        "`{name}` does not list the components that follow it, since it is a legacy peer, or links are disabled: name the last component by `.answered_by(..)` or `.sub_address(..)`"
-    )
-}
-
-/// Walks from the component at `start`, which runs the first step, to the components that run the last one. `names`:
-/// the component of each step.
-async fn walk<'a>(
-    start: Address,
-    names: &[&str],
-    ask: impl Fn(Address) -> BoxFuture<'a, Option<Descriptor>>,
-) -> Result<BTreeSet<Address>, String> {
-    let mut level = BTreeSet::from([start]);
-    let mut before = names.first().copied().unwrap_or_default().to_owned();
-    for (number, name) in names.iter().enumerate().skip(1) {
-        let told = join_all(level.iter().cloned().map(&ask)).await;
-        let told = level.iter().zip(&told);
-        let answers: Vec<_> = told
-            .filter_map(|(address, told)| Some((address, told.as_ref()?)))
-            .collect();
-        if answers.is_empty() {
-            return Err(format!("`{before}` does not answer"));
-        }
-        // palm components publish their version.
-        if answers.iter().all(|(_, told)| told.version.is_empty()) {
-            return Err(unlisted(&before));
-        }
-        let next = followers(&answers, name);
-        if next.is_empty() {
-            let position = number + 1;
-            let others: BTreeSet<_> = answers
-                .iter()
-                .flat_map(|(_, told)| &told.followers)
-                .map(|follower| format!("`{}`", follower.name))
-                .take(MAX_SAME)
-                .collect();
-            let others = match others.is_empty() {
-                true => "no component does over a link".to_owned(),
-                false => {
-                    let others: Vec<_> = others.into_iter().collect();
-                    format!("only {} do", others.join(", "))
-                }
-            };
-            return Err(format!(
-                "no component `{name}` follows `{before}` for step {position} ({others}): start it with `.follow(..)`; if it follows without a link, as a legacy peer does, name the last component by `.answered_by(..)` or `.sub_address(..)`"
-            ));
-        }
-        level = next;
-        before = (*name).to_owned();
-    }
-    Ok(level)
-}
-
-/// Returns the addresses of the followers called `name` of these components.
-fn followers(components: &[(&Address, &Descriptor)], name: &str) -> BTreeSet<Address> {
-    let mut found = BTreeSet::new();
-    for (teller, descriptor) in components {
-        let followers = descriptor.followers.iter();
-        for follower in followers.filter(|follower| follower.name == name) {
-            if let Ok(address) = follower.db_address.parse::<Address>() {
-                found.insert(address.as_published_by(teller));
-            }
-            if found.len() == MAX_SAME {
-                return found;
-            }
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use super::*;
-    use crate::message::proto::Follower;
-
-    /// Asserts what `walk` finds from port 1. `components`: the port, name, and followers' ports of each.
-    fn check(components: &[(u16, &str, &[u16])], names: &[&str], expected: Result<&[u16], &str>) {
-        let address = |place: u16| -> Address {
-            format!("tcp://127.0.0.1:{place}")
-                .parse()
-                .expect("an address")
-        };
-        let name = |place: u16| {
-            let found = components.iter().find(|(at, ..)| *at == place);
-            found.map_or("gone", |(_, name, _)| name).to_owned()
-        };
-        let ask = |at: Address| {
-            let mut components = components.iter();
-            let Some((_, name_of, followers)) = components.find(|it| address(it.0) == at) else {
-                return ready(None).boxed();
-            };
-            let follower = |&place: &u16| Follower {
-                name: name(place),
-                db_address: address(place).to_string(),
-                topics: Vec::new(),
-            };
-            let descriptor = Descriptor {
-                version: match *name_of {
-                    "legacy" => String::new(),
-                    _ => "0.1.0".to_owned(),
-                },
-                followers: followers.iter().map(follower).collect(),
-                ..Descriptor::default()
-            };
-            ready(Some(descriptor)).boxed()
-        };
-        let found = walk(address(1), names, ask).now_or_never();
-        let found = found.expect("it waits for nothing");
-        match (found, expected) {
-            (Ok(found), Ok(expected)) => {
-                assert_eq!(found, expected.iter().copied().map(address).collect());
-            }
-            (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
-            (found, _) => panic!("{found:?} instead of {expected:?}"),
-        }
-    }
-
-    #[test]
-    fn walk_follows_the_names_of_the_steps() {
-        let line: &[(u16, &str, &[u16])] = &[
-            (1, "a", &[2, 4]),
-            (2, "b", &[3]),
-            (3, "c", &[]),
-            (4, "d", &[]),
-        ];
-        check(line, &["a", "b"], Ok(&[2]));
-        check(line, &["a", "b", "c"], Ok(&[3]));
-        check(line, &["a", "d"], Ok(&[4]));
-    }
-
-    #[test]
-    fn walk_finds_all_components_of_the_last_name() {
-        let fork: &[(u16, &str, &[u16])] = &[
-            (1, "a", &[2, 3, 9]),
-            (2, "b", &[4]),
-            (3, "b", &[4, 5]),
-            (4, "c", &[]),
-            (5, "c", &[]),
-        ];
-        check(fork, &["a", "b"], Ok(&[2, 3]));
-        check(fork, &["a", "b", "c"], Ok(&[4, 5]));
-    }
-
-    #[test]
-    fn walk_names_the_step_that_has_no_component() {
-        let line: &[(u16, &str, &[u16])] = &[(1, "a", &[2]), (2, "b", &[])];
-        check(
-            line,
-            &["a", "c"],
-            Err("no component `c` follows `a` for step 2 (only `b` do)"),
-        );
-        check(
-            line,
-            &["a", "b", "c"],
-            Err("no component `c` follows `b` for step 3 (no component"),
-        );
-        check(
-            &[(1, "a", &[2])],
-            &["a", "gone", "c"],
-            Err("`gone` does not answer"),
-        );
-        check(
-            &[(1, "legacy", &[])],
-            &["legacy", "b"],
-            Err("`.sub_address(..)`"),
-        );
-        let behind: &[(u16, &str, &[u16])] = &[(1, "a", &[2]), (2, "legacy", &[])];
-        check(behind, &["a", "legacy", "c"], Err("`legacy` does not list"));
-    }
-
-    #[test]
-    fn walk_ends_on_a_cycle_of_components() {
-        let circle: &[(u16, &str, &[u16])] = &[(1, "a", &[2]), (2, "b", &[1])];
-        check(circle, &["a", "b", "a", "b"], Ok(&[2]));
-    }
-
-    #[test]
-    fn followers_without_an_address_are_skipped() {
-        let teller: Address = "tcp://10.0.0.1:5555".parse().expect("an address");
-        let follower = |db_address: &str| Follower {
-            name: "b".to_owned(),
-            db_address: db_address.to_owned(),
-            topics: Vec::new(),
-        };
-        let descriptor = Descriptor {
-            followers: vec![
-                follower(""),
-                follower("nonsense"),
-                follower("tcp://0.0.0.0:7"),
-            ],
-            ..Descriptor::default()
-        };
-        let found = followers(&[(&teller, &descriptor)], "b");
-        let expected: Address = "tcp://10.0.0.1:7".parse().expect("an address");
-        assert_eq!(found, BTreeSet::from([expected]));
-        let many = Descriptor {
-            followers: (1..100)
-                .map(|port| follower(&format!("tcp://10.0.0.1:{port}")))
-                .collect(),
-            ..Descriptor::default()
-        };
-        assert_eq!(followers(&[(&teller, &many)], "b").len(), MAX_SAME);
     }
 }

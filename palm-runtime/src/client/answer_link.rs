@@ -1,0 +1,101 @@
+//! [`LinkFactory`] opens the links of a client, and [`AnswerLink`] reads answers from one.
+
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::in_flight::InFlightCalls;
+use super::transport::{self, Transport};
+use super::Reader;
+use crate::discovery::{Readiness, until_in_place};
+use crate::link::connection::{Introduction, Link};
+use crate::link::{Following, LinkOptions};
+use crate::socket::{Address, SocketOptions};
+use crate::together::Together;
+
+/// Opens the links of a client.
+#[derive(Debug)]
+pub(super) struct LinkFactory {
+    pub(super) id: ByteString,
+    pub(super) sockets: SocketOptions,
+    pub(super) options: LinkOptions,
+    pub(super) weight: u32,
+    pub(super) answers: Arc<InFlightCalls>,
+    pub(super) transport: watch::Receiver<Option<Transport>>,
+}
+
+impl LinkFactory {
+    /// Opens a link.
+    ///
+    /// `takes_answers`: whether the client receives answers from this component. `last`: the name of the component if
+    /// the client has discovered it; if such a link fails, the client continues without it.
+    pub(super) fn open(
+        &self,
+        address: &Address,
+        role: &'static str,
+        takes_answers: bool,
+        last: Option<&str>,
+    ) -> AnswerLink {
+        let following = Following {
+            client: match takes_answers {
+                true => self.id.to_string(),
+                false => String::new(),
+            },
+            ..Following::default()
+        };
+        let introduction = Introduction {
+            weight: self.weight,
+            ..Introduction::following(role, &self.id, following)
+        };
+        let options = self.options.clone();
+        let (link, arrivals) = Link::new(address, &self.sockets, introduction, options);
+        let (ready_sender, ready) = watch::channel(None);
+        let (answers, transport) = (self.answers.clone(), self.transport.clone());
+        let last = last.map(str::to_owned);
+        let reader = transport::read(
+            link.clone(),
+            arrivals,
+            answers,
+            transport,
+            ready_sender,
+            last,
+        );
+        let reader = tokio::spawn(Together::new([reader.boxed()]));
+        AnswerLink {
+            link,
+            reader: AbortOnDropHandle::new(reader),
+            ready,
+        }
+    }
+}
+
+/// A link and the task that reads answers from it.
+#[derive(Debug)]
+pub(super) struct AnswerLink {
+    pub(super) link: Arc<Link>,
+    reader: Reader,
+    ready: watch::Receiver<Option<Readiness>>,
+}
+
+impl AnswerLink {
+    /// Waits until the component has answered and its own upstream subscriptions are in place. Returns `false` if the
+    /// reader has ended. Cancel safe.
+    pub(super) async fn ready(mut ready: watch::Receiver<Option<Readiness>>) -> bool {
+        if ready.wait_for(Option::is_some).await.is_err() {
+            return false;
+        }
+        until_in_place(ready).await;
+        true
+    }
+
+    pub(super) fn readiness(&self) -> watch::Receiver<Option<Readiness>> {
+        self.ready.clone()
+    }
+
+    pub(super) fn into_parts(self) -> (Arc<Link>, Reader) {
+        (self.link, self.reader)
+    }
+}
