@@ -7,9 +7,9 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Reader;
 use super::in_flight::InFlightCalls;
 use super::transport::{self, Transport};
-use super::Reader;
 use crate::discovery::{Readiness, until_in_place};
 use crate::link::connection::{Introduction, Link};
 use crate::link::{Following, LinkOptions};

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::completion::CompletionTracker;
-use super::connect::extensions;
+use super::encode::extensions;
 use super::in_flight::{CallTopic, PendingCall};
 use super::{CallError, Client};
 use crate::failure::BoxError;

@@ -1,0 +1,353 @@
+//! [`ClientBuilder::connect`]: the handshake with the first component.
+//!
+//! A client needs the name and the `db_address` of the first component. It reads everything else from there, in this
+//! order: the component's name, its descriptor (which lists the links that it accepts), the addresses of its sockets if
+//! it accepts no link, and the descriptor again once the connections are open. Calls leave over a link or a PUSH
+//! socket; answers arrive over the same link, a second link with the component that answers, or a SUB socket.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytestring::ByteString;
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::answer_link::{AnswerLink, LinkFactory};
+use super::descriptor_cache::DescriptorCache;
+use super::in_flight::{self, InFlightCalls};
+use super::routes::{AnswerSource, Routes};
+use super::state::{ClientState, OpenConnections};
+use super::transport::Transport;
+use super::{Client, ClientBuilder, ConnectError, cancel, wait_report};
+use crate::cache::Cache;
+use crate::component_kind::ComponentKind;
+use crate::discovery::{Directory, Endpoint, ParsedAddress, ready_topic, unfit, until_in_place};
+use crate::link::{CLIENT, SUBSCRIBER};
+use crate::message::new_id;
+use crate::message::proto::Descriptor;
+use crate::socket::{Address, Push, SocketError, Subscribe, find_host};
+use crate::wait_cause::{Connecting, WaitCause};
+
+/// Cancelled calls that wait to be reported to the first component. Further ones run to their end.
+const MAX_PENDING_CANCELLATIONS: usize = 4096;
+
+/// Limit on one request for the descriptor.
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl ClientBuilder {
+    /// Connects to the component. It may start later, within [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// When this returns, the subscription to answers is in place: a palm publisher confirms it. A pylm publisher
+    /// cannot, so the client waits until it is connected, and then long enough for the subscription to take effect.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if the component does not answer in time, has another name or cannot be called, or if an
+    /// address is invalid or its host is not found.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes all connections that it has opened.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let id = new_id();
+        let db_address = self.db_address.clone().map_err(SocketError::from)?;
+        self.check_hosts(&db_address).await?;
+        let directory = Directory::connect(&db_address, &id, &self.options).await?;
+        let handshake = Handshake {
+            directory: directory.clone(),
+            waited: self.connect_timeout,
+            deadline,
+        };
+        if self.this_config {
+            if self.push_address.is_none() || self.sub_address.is_none() {
+                return Err(ConnectError::Incomplete);
+            }
+        } else {
+            handshake.check_name(&self.server).await?;
+        }
+        let (cancellations, topics) = mpsc::channel(MAX_PENDING_CANCELLATIONS);
+        let answers = InFlightCalls::new(id.clone(), cancellations);
+        let mut tasks = Vec::new();
+        let may_link = |address: &Option<ParsedAddress>| {
+            self.link.enabled && !self.this_config && address.is_none()
+        };
+
+        // An explicit socket address disables the link.
+        let first = match may_link(&self.push_address) {
+            true => handshake.callable().await?,
+            false => Descriptor::default(),
+        };
+        let is_offered = |role: &str| first.links.iter().any(|offered| offered == role);
+        let calls_by_name = first.kind == ComponentKind::Server.to_string();
+        let calls_over_link = is_offered(CLIENT);
+        let answered_by = self.answered_by.filter(|given| *given != self.db_address);
+        let answers_here = self.sub_address.is_none() && answered_by.is_none();
+        let answer_source = match (answers_here, calls_over_link) {
+            (false, _) => AnswerSource::Configured,
+            (true, true) => AnswerSource::Discovered,
+            (true, false) => AnswerSource::Unlisted,
+        };
+        let (transport_sender, transport) = watch::channel(None);
+        let link_factory = LinkFactory {
+            id: id.clone(),
+            sockets: self.options.clone(),
+            options: self.link.clone(),
+            weight: self.weight,
+            answers: answers.clone(),
+            transport,
+        };
+        let mut links = Vec::new();
+        let transport = if calls_over_link {
+            let opened = link_factory.open(&db_address, CLIENT, answers_here, None);
+            let transport = Transport::Link(opened.link.clone());
+            links.push(opened);
+            transport
+        } else {
+            let (push_at, push_address) =
+                handshake.resolve("pull_address", self.push_address).await?;
+            let push = Push::connect(&push_address, &self.options).await?;
+            tasks.extend(push_at.follow(push.peers(), push_address, |_| {}));
+            Transport::Sockets(push)
+        };
+        transport_sender.send_replace(Some(transport.clone()));
+
+        // The component that answers, unless answers arrive over the link of the calls.
+        let last = match &answered_by {
+            Some(given) if self.sub_address.is_none() => {
+                let address = given.clone().map_err(SocketError::from)?;
+                let directory = Directory::connect(&address, &id, &self.options).await?;
+                Handshake {
+                    directory,
+                    ..handshake
+                }
+            }
+            _ => handshake,
+        };
+        let mut tracks_completion = calls_over_link;
+        if !(calls_over_link && answers_here) {
+            let offer = match may_link(&self.sub_address) {
+                true => last.descriptor().await?.links,
+                false => Vec::new(),
+            };
+            if offer.iter().any(|offered| offered == SUBSCRIBER) {
+                let last_at = last.directory.request().address().clone();
+                links.push(link_factory.open(&last_at, SUBSCRIBER, true, None));
+            } else {
+                tracks_completion = false;
+                let (sub_at, sub_address) = last.resolve("pub_address", self.sub_address).await?;
+                let subscribe = Subscribe::connect(&sub_address, &self.options).await?;
+                tasks.extend(sub_at.follow(subscribe.peers(), sub_address.clone(), |_| {}));
+                let peers = subscribe.peers();
+                let publisher = Connecting::new(&sub_address);
+                let unanswered = || "it is connected, but publishes nothing".to_owned();
+                let connected = publisher.wait_for(peers.connected(), unanswered);
+                // Subscriptions are sent in this order only to a connected publisher.
+                match tokio::time::timeout_at(deadline, connected).await {
+                    Ok(connected) => connected.map_err(SocketError::from)?,
+                    Err(_) => {
+                        return Err(ConnectError::NoPublisher {
+                            address: sub_address.to_string(),
+                            waited: self.connect_timeout,
+                            cause: publisher.cause().map(|cause| cause.to_string()),
+                        });
+                    }
+                }
+                let topics = [id.clone().into_bytes(), ready_topic(&id)];
+                for topic in topics {
+                    let subscribed = subscribe.subscribe(topic).await;
+                    subscribed.map_err(SocketError::from)?;
+                }
+                let (ready_sender, ready) = watch::channel(None);
+                let reader =
+                    tokio::spawn(in_flight::read(subscribe, answers.clone(), ready_sender));
+                tasks.push(AbortOnDropHandle::new(reader));
+                until_in_place(ready).await;
+            }
+        }
+        for opened in &links {
+            let ready = AnswerLink::ready(opened.readiness());
+            if tokio::time::timeout_at(deadline, ready).await.is_err() {
+                return Err(ConnectError::NoPublisher {
+                    address: opened.link.address().to_string(),
+                    waited: self.connect_timeout,
+                    cause: opened.link.wait_cause().map(|cause| cause.to_string()),
+                });
+            }
+        }
+
+        let session = self.session.as_deref().unwrap_or_default();
+        let cache = |timeout, session| {
+            let request = directory.request().clone();
+            Cache::there(request, &self.server, &id, timeout, session)
+        };
+        let known = DescriptorCache::new(cache(DESCRIPTOR_TIMEOUT, ""), self.check_functions);
+        if !self.this_config {
+            known.refresh().await;
+        }
+        let known = Arc::new(known);
+        let cancel = cancel::send_cancellations(directory.request().clone(), known.clone(), topics);
+        let cache = cache(self.timeout, session);
+        let cancel = AbortOnDropHandle::new(tokio::spawn(cancel));
+        let callee_wait_cause = Arc::<WaitCause>::default();
+        let explain = wait_report::explain(
+            answers.clone(),
+            directory.clone(),
+            self.server.clone(),
+            callee_wait_cause.clone(),
+        );
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(explain)));
+        let routes = Routes::new(
+            answer_source,
+            directory.clone(),
+            &self.server,
+            calls_by_name,
+            link_factory,
+        );
+        Ok(Client(Arc::new(ClientState {
+            pipeline: self.session.map_or_else(new_id, ByteString::from),
+            server: self.server,
+            transport,
+            tracks_completion,
+            answers,
+            timeout: self.timeout,
+            window: self.window,
+            max_message_bytes: self.options.max_message_bytes,
+            memory: Mutex::default(),
+            cache,
+            known,
+            routes,
+            callee_wait_cause,
+            connections: Mutex::new(Some(OpenConnections {
+                links,
+                tasks,
+                cancel,
+            })),
+            runtime: Handle::current(),
+        })))
+    }
+
+    /// Fails if the host of an address is not found. A misspelt name is far more likely than a host that is about to be
+    /// registered.
+    async fn check_hosts(&self, db_address: &Address) -> Result<(), ConnectError> {
+        const HOST_TIMEOUT: Duration = Duration::from_secs(1);
+        let given = [&self.push_address, &self.sub_address, &self.answered_by];
+        let given = given.into_iter().flatten().flatten();
+        let limit = HOST_TIMEOUT.min(self.connect_timeout);
+        let checks = std::iter::once(db_address)
+            .chain(given)
+            .map(|address| async move {
+                let found = find_host(address, limit).await;
+                found.map_err(|fault| ConnectError::HostNotFound {
+                    address: address.to_string(),
+                    cause: fault.to_string(),
+                })
+            });
+        join_all(checks).await.into_iter().collect()
+    }
+}
+
+/// Reads what the component at `db_address` publishes about itself, until a deadline.
+struct Handshake {
+    directory: Arc<Directory>,
+    waited: Duration,
+    deadline: Instant,
+}
+
+impl Handshake {
+    fn address(&self) -> String {
+        self.directory.request().address().to_string()
+    }
+
+    async fn until_deadline<T>(
+        &self,
+        key: &'static str,
+        asking: impl Future<Output = T>,
+    ) -> Result<T, ConnectError> {
+        let asked = tokio::time::timeout_at(self.deadline, asking).await;
+        asked.map_err(|_| ConnectError::NoAnswer {
+            address: self.address(),
+            key,
+            waited: self.waited,
+            cause: self.directory.wait_cause().map(|cause| cause.to_string()),
+        })
+    }
+
+    async fn read_key(&self, key: &'static str) -> Result<String, ConnectError> {
+        self.until_deadline(key, self.directory.value(key)).await
+    }
+
+    async fn descriptor(&self) -> Result<Descriptor, ConnectError> {
+        let descriptor = self.directory.descriptor();
+        self.until_deadline("descriptor", descriptor).await
+    }
+
+    /// Returns the descriptor of the component, or an error if it accepts no calls.
+    async fn callable(&self) -> Result<Descriptor, ConnectError> {
+        const KEY: &str = "pull_address";
+        let descriptor = self.descriptor().await?;
+        let is_linked = descriptor.links.iter().any(|offered| offered == CLIENT);
+        // A legacy peer may not have set all of its keys yet.
+        let is_callable = is_linked
+            || descriptor.version.is_empty()
+            || self.until_deadline(KEY, self.directory.has_key(KEY)).await?;
+        if is_callable {
+            return Ok(descriptor);
+        }
+        let address = self.directory.request().address();
+        Err(ConnectError::NotCallable {
+            address: address.to_string(),
+            problem: unfit(CLIENT, &descriptor, address),
+        })
+    }
+
+    async fn check_name(&self, expected: &str) -> Result<(), ConnectError> {
+        let found = self.read_key("name").await?;
+        if found == expected {
+            return Ok(());
+        }
+        let kind = self.descriptor().await.unwrap_or_default().kind;
+        let has_workers = [ComponentKind::Master, ComponentKind::Hub]
+            .iter()
+            .any(|it| it.to_string() == kind);
+        let hint = match has_workers {
+            true => format!(
+                "its workers are called by its name, as `{found}.<function>`; for another component give its `db_address`"
+            ),
+            false => "correct the name, or give the `db_address` of the other component".to_owned(),
+        };
+        Err(ConnectError::Name {
+            address: self.address(),
+            expected: expected.to_owned(),
+            found,
+            hint,
+        })
+    }
+
+    async fn resolve(
+        &self,
+        key: &'static str,
+        given: Option<ParsedAddress>,
+    ) -> Result<(Endpoint, Address), ConnectError> {
+        if let Some(given) = given {
+            let address = given.clone().map_err(SocketError::from)?;
+            return Ok((Endpoint::Static(given), address));
+        }
+        let value = self.read_key(key).await?;
+        let teller = self.directory.request().address();
+        match value.parse::<Address>() {
+            Ok(address) => Ok((
+                Endpoint::Discovered(self.directory.clone(), key),
+                address.as_published_by(teller),
+            )),
+            Err(_) => Err(ConnectError::BadAddress {
+                address: self.address(),
+                key,
+                value,
+            }),
+        }
+    }
+}
