@@ -330,9 +330,11 @@ fn the_guide_lists_all_errors_of_calls() {
 
 #[test]
 fn the_guide_of_calls_states_the_numbers_of_the_program() {
-    let client = Source::new("client/connect.rs");
-    let job = Source::new("client/job.rs");
-    let routes = Source::new("client/routes.rs");
+    let client = Source::new("client/mod.rs");
+    let client_state = Source::new("client/state.rs");
+    let handshake = Source::new("client/handshake.rs");
+    let window = Source::new("client/job/window.rs");
+    let routes = Source::new("client/routes/mod.rs");
     let held = Source::new("parts/held.rs");
     let link = Source::new("link/options.rs");
     let accept = Source::new("link/accept.rs");
@@ -355,10 +357,13 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
                 client.time("connect_timeout")
             ),
             format!("window, {} by default", client.count("window")),
-            format!("no answer has arrived for {}", job.time("ANSWER_TIMEOUT")),
+            format!(
+                "no answer has arrived for {}",
+                window.time("ANSWER_TIMEOUT")
+            ),
             format!(
                 "for up to {} for its descriptor",
-                client.time("DESCRIPTOR_TIMEOUT")
+                handshake.time("DESCRIPTOR_TIMEOUT")
             ),
             format!(
                 "waits up to {} for components",
@@ -393,7 +398,10 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
                 "`drain_limit` ({} by default)",
                 settings.time("drain_limit")
             ),
-            format!("`close`** waits up to {}", client.time("FLUSH_TIMEOUT")),
+            format!(
+                "`close`** waits up to {}",
+                client_state.time("FLUSH_TIMEOUT")
+            ),
             format!("MessagePack to {} levels", pack.count("MAX_DEPTH")),
         ],
     );
@@ -411,12 +419,12 @@ fn the_architecture_states_the_bounds_of_queues() {
     let socket = Source::new("socket/options.rs");
     let held = Source::new("parts/held.rs");
     let streams = Source::new("link/streams.rs");
-    let routes = Source::new("client/routes.rs");
+    let routes = Source::new("client/routes/mod.rs");
     let doubt = Source::new("parts/doubt.rs");
     let memory = Source::new("message/memory.rs");
-    let executor = Source::new("executor/mod.rs");
+    let executor = Source::new("executor/emit.rs");
     let cancel = Source::new("cancel.rs");
-    let client = Source::new("client/connect.rs");
+    let handshake = Source::new("client/handshake.rs");
     let cache = Source::new("parts/control.rs");
     let link = Source::new("link/options.rs");
     let connection = Source::new("link/connection.rs");
@@ -470,14 +478,14 @@ fn the_architecture_states_the_bounds_of_queues() {
             ("pooled memory of large frames", vec![memory.bytes("KEPT")]),
             (
                 "results that wait for the end of a call",
-                vec![executor.bytes("COLLECTED")],
+                vec![executor.bytes("MAX_COLLECTED_BYTES")],
             ),
             (
                 "cancelled calls",
                 vec![
                     cancel.count("MAX_CANCELLED"),
                     cancel.count("MAX_RELAYED_LISTS"),
-                    client.count("GIVEN_UP"),
+                    handshake.count("MAX_PENDING_CANCELLATIONS"),
                 ],
             ),
             (
