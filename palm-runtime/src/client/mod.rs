@@ -5,9 +5,10 @@
 //! Subscriptions match by prefix, so the client subscribes to its id once. An answer finds its call by the number
 //! in its topic, whichever component sends it.
 //!
-//! A call passes these modules in this order: [`eval`] or [`job`] encodes the message, [`descriptor_cache`] checks its function,
-//! [`routes`] finds the component that answers, [`transport`] sends the frame, and [`in_flight`] hands each answer to the
-//! pending call. [`completion`] decides when a call or an input of a job is complete. [`handshake`] sets all of this up.
+//! A call passes these modules in this order: [`eval`] or [`job`] encodes the message, [`descriptor_cache`] checks
+//! its function, [`routes`] finds the component that answers, [`transport`] sends the frame, and [`in_flight`] hands
+//! each answer to the pending call. [`completion`] decides when a call or an input of a job is complete.
+//! [`handshake`] sets all of this up.
 
 mod answer_link;
 pub mod blocking;

@@ -1,4 +1,5 @@
-//! [`CallLoop::begin`] finds the function of a message and prepares its call; [`StartedCall`] is what delivers its result.
+//! [`CallLoop::begin`] finds the function of a message and prepares its call; [`StartedCall`] is what delivers its
+//! result.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
