@@ -56,7 +56,7 @@ impl FailureKind {
 
 impl CallFailure {
     #[doc(hidden)]
-    pub fn of(kind: FailureKind, source: BoxError) -> Self {
+    pub fn new(kind: FailureKind, source: BoxError) -> Self {
         Self { kind, source }
     }
 

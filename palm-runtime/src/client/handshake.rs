@@ -182,7 +182,7 @@ impl ClientBuilder {
         let session = self.session.as_deref().unwrap_or_default();
         let cache = |timeout, session| {
             let request = directory.request().clone();
-            Cache::there(request, &self.server, &id, timeout, session)
+            Cache::remote(request, &self.server, &id, timeout, session)
         };
         let known = DescriptorCache::new(cache(DESCRIPTOR_TIMEOUT, ""), self.check_functions);
         if !self.this_config {

@@ -66,7 +66,7 @@ fn followers(components: &[(&Address, &Descriptor)], name: &str) -> BTreeSet<Add
         let followers = descriptor.followers.iter();
         for follower in followers.filter(|follower| follower.name == name) {
             if let Ok(address) = follower.db_address.parse::<Address>() {
-                found.insert(address.as_told_by(teller));
+                found.insert(address.as_published_by(teller));
             }
             if found.len() == MAX_SAME {
                 return found;

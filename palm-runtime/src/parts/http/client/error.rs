@@ -82,7 +82,7 @@ impl HttpError {
             Self::Status {
                 status: 429 | 503, ..
             } => CallFailure::unavailable(self.into()),
-            Self::Timeout { .. } => CallFailure::of(FailureKind::DeadlineExceeded, self.into()),
+            Self::Timeout { .. } => CallFailure::new(FailureKind::DeadlineExceeded, self.into()),
             _ => CallFailure::failed(self.into()),
         }
     }

@@ -106,7 +106,7 @@ fn deadline_exceeded(last_cause: Mutex<Option<String>>) -> CallFailure {
     match last_cause.unwrap_or_else(PoisonError::into_inner) {
         Some(cause) => {
             let error = format!("its deadline has passed; the last attempt failed: {cause}");
-            CallFailure::of(FailureKind::DeadlineExceeded, error.into())
+            CallFailure::new(FailureKind::DeadlineExceeded, error.into())
         }
         None => CallFailure::late(),
     }
