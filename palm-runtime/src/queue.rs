@@ -1037,6 +1037,62 @@ mod tests {
     }
 
     #[test]
+    fn queue_without_flows_is_filled_completely() {
+        let (sender, _receiver) = queue(limits(10, 1000));
+        let mut values: Vec<_> = (0..12).map(|_| Whole(1)).collect();
+        sender.try_send(&mut values).unwrap();
+        assert_eq!((values.len(), sender.gauge().messages()), (2, 10));
+    }
+
+    #[test]
+    fn default_limits_are_1000_messages_and_64_mib() {
+        assert_eq!(QueueLimits::default(), limits(1000, 67_108_864));
+    }
+
+    #[test]
+    fn gauge_prints_its_usage() {
+        let (sender, _receiver) = queue(limits(10, 1000));
+        send(&sender, [sized(1, 0, 2, 3)]);
+        let printed = format!("{:?}", sender.gauge());
+        assert_eq!(printed, "QueueGauge(Usage { messages: 2, bytes: 6 })");
+    }
+
+    #[test]
+    fn room_is_the_capacity_of_the_flow_and_unlimited_without_a_receiver() {
+        let (sender, receiver) = queue(limits(10, 1000));
+        assert_eq!(sender.room(1).0, 8);
+        send(&sender, (0..5).map(|n| value(1, n)));
+        assert_eq!((sender.room(1).0, sender.room(2).0), (3, 4));
+        drop(receiver);
+        assert_eq!(sender.room(1).0, usize::MAX);
+    }
+
+    #[test]
+    fn only_a_receive_of_values_counts_as_a_release() {
+        let (sender, mut receiver) = queue(limits(10, 1000));
+        let (_, before) = sender.room(1);
+        receiver.try_recv_all(&mut Vec::new());
+        assert_eq!(sender.room(1).1, before);
+        send(&sender, [value(1, 0)]);
+        assert_eq!(sender.room(1).1, before);
+        take(&mut receiver, 1);
+        assert_ne!(sender.room(1).1, before);
+    }
+
+    #[test]
+    fn receiver_reports_once_that_a_sender_has_waited() {
+        let (sender, mut receiver) = queue(limits(10, 1000));
+        send(&sender, (0..8).map(|n| value(1, n)));
+        let mut one = task(sender.clone(), sized(1, 8, 8, 1));
+        assert!(!one.poll());
+        for _ in 0..2 {
+            take(&mut receiver, 1);
+        }
+        assert!(receiver.made_room());
+        assert!(!receiver.made_room());
+    }
+
+    #[test]
     fn restored_values_come_first_again_and_other_flows_do_not_wait_for_them() {
         let (sender, mut receiver) = queue(limits(100, 1000));
         send(&sender, (0..50).map(|n| value(1, n)));
