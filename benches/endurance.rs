@@ -1,5 +1,5 @@
-//! A day's worth of messages in fast motion: ten million through a master and two workers, none lost,
-//! and no process that grows; and a hundredth of them as calls of a server, one after the other.
+//! The messages of a day in a short time: ten million through a master and two workers, and a hundredth as many calls
+//! of a server, one after another. No message is lost, and no process grows.
 //!
 //! ```text
 //! cargo bench --bench endurance
@@ -75,22 +75,22 @@ async fn run(count: u64) -> palm::Result<()> {
     Ok(())
 }
 
-/// By how much the least memory of the end may exceed the most of the beginning, in KiB: noise of the allocator. Over
-/// the third of the messages between the two, a leak of 4 bytes per message shows in a million messages, and of 70
-/// bytes per call in as many calls as are made beside them.
+/// Growth that is allowed between the maximum of the beginning and the minimum of the end, in KiB: noise of the
+/// allocator. Among a million messages, the third between the two shows a leak of 4 bytes for each message, or of 70
+/// bytes for each call.
 const NOISE_KIB: u64 = 1024;
 
-/// By how much a process may grow at any moment, in KiB: what is under way.
+/// Growth that is allowed at any moment, in KiB, for messages under way.
 const PEAK_KIB: u64 = 24 * 1024;
 
-/// The memory of a process in the course of a run.
+/// The memory of a process during a run.
 struct Watched {
     name: &'static str,
-    /// `None`: this one.
+    /// `None` for this process.
     process: Option<Process>,
-    /// The most KiB between 10 % and 40 % of the run.
+    /// The maximum between 10 % and 40 % of the run, in KiB.
     begin: u64,
-    /// The least and the most KiB of its last quarter.
+    /// The minimum and the maximum of the last quarter, in KiB.
     end: Option<(u64, u64)>,
 }
 
@@ -113,7 +113,7 @@ impl Watched {
         process.map_or_else(|| memory_kib("self"), Process::memory_kib)
     }
 
-    /// To be called at each percent of the run.
+    /// Records the memory. Called at each percent of the run.
     fn sample(&mut self, percent: u64) {
         let now = self.memory();
         match percent {
@@ -128,7 +128,7 @@ impl Watched {
 
     /// # Panics
     ///
-    /// When it has grown.
+    /// If the process has grown.
     fn check(&self) {
         let Self {
             name, begin, end, ..
@@ -141,7 +141,7 @@ impl Watched {
     }
 }
 
-/// Calls a server, each time when the answer before is there.
+/// Calls a server again whenever the previous answer has arrived.
 async fn call(count: u64) -> palm::Result<()> {
     let server = Process::start(&["server"]);
     let client = Client::connect("server", server.address(0)).await?;

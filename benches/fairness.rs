@@ -1,14 +1,14 @@
-//! How clients share a component: a small call alongside a large job, clients with equal work, and weights.
+//! Fairness between clients of a component: a small call alongside a large job, clients with equal work, and weights.
 //!
 //! ```text
 //! cargo bench --bench fairness
 //! cargo bench --bench fairness -- job=5000 calls=30      # as in CI
 //! ```
 //!
-//! A master with two workers that run one task of 10 ms at a time, in one process. A small call alongside the
-//! job is measured in task times: it is answered after the tasks that run, those that were fetched ahead, and
-//! its own. It fails if the 99th percentile is above 5 task times, or if clients with equal work end more than
-//! 20 % apart.
+//! One process has a master with two workers that run one task of 10 ms at a time. The latency of a small call
+//! alongside the job is measured in task times: the call waits for running tasks, prefetched tasks, and its own. The
+//! benchmark fails if the 99th percentile is above 5 task times, or if clients with equal work end more than 20 %
+//! apart.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
@@ -18,18 +18,18 @@ use palm::prelude::*;
 use palm::testing::{Cluster, ClusterHandle};
 use tokio::task::JoinSet;
 
-/// Task times within which 99 % of the small calls are to be answered.
+/// Task times within which 99 % of the small calls must be answered.
 const MOST_TASK_TIMES: f64 = 5.0;
 
-/// How far apart clients with equal work may end.
+/// Largest allowed difference between the ends of clients with equal work.
 const MOST_SPREAD: f64 = 0.2;
 
 struct Options {
-    /// Tasks of the large job.
+    /// Number of tasks in the large job.
     job: usize,
-    /// Small calls alongside it.
+    /// Number of small calls alongside the job.
     calls: usize,
-    /// Clients with equal work, and the tasks of each.
+    /// Number of clients with equal work, and of tasks of each.
     clients: usize,
     each: usize,
     task: Duration,
@@ -75,7 +75,7 @@ impl Sleeps {
     }
 }
 
-/// A cluster of its own for each measurement.
+/// Starts a separate cluster for each measurement.
 async fn cluster(options: &Options) -> ClusterHandle {
     let worker = || Sleeps(options.task);
     Cluster::new()
@@ -93,7 +93,7 @@ async fn client(cluster: &ClusterHandle, weight: u32) -> Client {
     client.connect().await.expect("the client connects")
 }
 
-/// Makes so many calls; returns how many are answered, and when the last one was.
+/// Makes so many calls, and returns how many were answered, and when the last answer arrived.
 async fn job(client: Client, calls: usize) -> (usize, Instant) {
     let mut job = client.job("m.run", (0..calls).map(|_| "large"));
     let mut answers = 0;

@@ -1,4 +1,4 @@
-//! What HTTP in front of a master costs beside a bare axum handler: in one run, in turn, as ratios.
+//! The cost of HTTP in front of a master compared with a bare axum handler, measured alternately, as ratios of one run.
 //!
 //! ```text
 //! cargo bench --bench http                 # everything, 5 s each
@@ -6,12 +6,12 @@
 //! cargo bench --bench http -- idle         # 10,000 idle connections only
 //! ```
 //!
-//! Needs `wrk` (`apt-get install wrk`, or <https://github.com/wg/wrk>), and for the idle connections
-//! `ulimit -n 12000`. `PALM_BENCH_OWN_THREAD=1` lets components run on a thread of their own.
+//! Needs `wrk` (`apt-get install wrk`, or <https://github.com/wg/wrk>), and `ulimit -n 12000` for the idle connections.
+//! With `PALM_BENCH_OWN_THREAD=1` each component runs on its own thread.
 //!
-//! The gateway's master and its two workers are processes of their own, and so is the bare handler; both
-//! give back the body that was posted, 10 bytes. `wrk` and all of them share the processors, so what the
-//! workers need is in the ratio too.
+//! The master of the gateway, its two workers and the bare handler are separate processes, and both services return the
+//! body that was posted, 10 bytes. `wrk` and all of them share the processors, so the ratio includes the work of the
+//! workers.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
@@ -27,11 +27,11 @@ use support::{ANY, Process, until_orphaned};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Connections that are opened, used once and then held.
+/// Number of connections that are opened, used once, and then kept idle.
 const IDLE: usize = 10_000;
-/// How long they are held.
+/// Time for which the connections are kept idle.
 const HELD: u64 = 10;
-/// Rounds of each measurement, the two in turn; the best of each counts.
+/// Number of rounds of each measurement, which alternate. The best of each counts.
 const ROUNDS: usize = 3;
 const BODY: &str = "0123456789";
 
@@ -118,7 +118,7 @@ fn tell(line: &str) {
 struct Cluster {
     gateway: String,
     bare: String,
-    /// What `wrk` is told to send.
+    /// The requests that `wrk` sends.
     script: tempfile::NamedTempFile,
     _processes: Vec<Process>,
 }
@@ -129,7 +129,7 @@ impl Cluster {
         let master = start(&["master"]);
         let bare = start(&["bare"]);
         let workers = [(); 2].map(|()| start(&["worker", master.address(0)]));
-        let mut script = tempfile::NamedTempFile::new().expect("there is room for a file");
+        let mut script = tempfile::NamedTempFile::new().expect("a temporary file can be created");
         write!(script, "wrk.method = 'POST'\nwrk.body = '{BODY}'\n").expect("it is written");
         let (gateway, bare_url) = (master.address(1).to_owned(), bare.address(0).to_owned());
         Self {
@@ -181,12 +181,12 @@ impl Cluster {
         }
     }
 
-    /// Whether idle connections are held while others work.
+    /// Keeps idle connections while other connections are used.
     async fn hold(&self) {
         let address = self.gateway.trim_start_matches("http://");
         let start = Instant::now();
         let mut idle = Vec::with_capacity(IDLE);
-        // In portions that the system's backlog takes.
+        // In portions that fit into the backlog of the system.
         for _ in 0..IDLE / 100 {
             let opened = (0..100).map(async |_| {
                 let stream = TcpStream::connect(address).await;
@@ -216,7 +216,7 @@ impl Cluster {
     }
 }
 
-/// A request on a connection that stays open.
+/// Sends a request on a connection that stays open.
 async fn ask(stream: &mut TcpStream) {
     let len = BODY.len();
     let request =
@@ -239,7 +239,7 @@ async fn ask(stream: &mut TcpStream) {
 
 // Measuring.
 
-/// What `wrk` says.
+/// The result that `wrk` prints.
 struct Measured {
     rate: f64,
     p50: String,

@@ -1,5 +1,5 @@
-//! What the loss of a worker costs, and how evenly work is spread: real processes, killed for real. Each call is
-//! answered once, within [`MAX_RATIO`] of the ideal time; how long it takes is printed.
+//! The cost of losing a worker, and how evenly work is spread, with real processes that are killed. Each call must be
+//! answered once, within [`MAX_RATIO`] of the ideal time.
 //!
 //! ```text
 //! cargo bench --bench loss
@@ -20,18 +20,18 @@ struct Sleeper;
 
 #[palm::worker(server = "server")]
 impl Sleeper {
-    /// Takes as many milliseconds as the first word says, and answers all of them.
+    /// Runs for as many milliseconds as the first word says, and returns the payload.
     #[palm::method(blocking)]
     fn sleep(&self, call: String) -> String {
         let milliseconds = call.split(' ').next().and_then(|word| word.parse().ok());
-        // The timers of an executor are for longer times.
+        // Timers of an executor are too coarse for such times.
         std::thread::sleep(Duration::from_millis(milliseconds.unwrap_or_default()));
         call
     }
 }
 
-/// How much longer than ideal the calls may take. A lost worker whose tasks are not redelivered costs its idle timeout, and
-/// work that is not spread costs twice the time.
+/// Largest allowed ratio to the ideal time. Without redelivery a lost worker would cost its idle timeout, and uneven
+/// work would cost twice the time.
 const MAX_RATIO: f64 = 1.8;
 
 #[tokio::main]
@@ -74,7 +74,7 @@ async fn main() -> palm::Result<()> {
     }
 }
 
-/// A master and its workers, each a process of its own, and a client.
+/// A master and its workers, each in a process of its own, and a client.
 struct Cluster {
     master: Process,
     workers: Vec<Process>,
@@ -93,7 +93,7 @@ impl Cluster {
         for _ in 0..workers {
             cluster.join();
         }
-        // All of them are there: as many calls as workers, each of which takes a while, take it once.
+        // All workers are connected once as many calls as workers take no longer than one call.
         loop {
             let begin = Instant::now();
             let calls = vec!["100".to_owned(); workers];
@@ -110,7 +110,7 @@ impl Cluster {
     }
 }
 
-/// Makes all calls at once; each has to be answered once. Returns when the last one is.
+/// Makes all calls at once, each of which must be answered once. Returns the time until the last answer.
 async fn job(client: &Client, calls: Vec<String>) {
     let mut missing = calls.clone();
     missing.sort();
@@ -120,7 +120,7 @@ async fn job(client: &Client, calls: Vec<String>) {
         let answer = answer.expect("it answers");
         let answer = std::str::from_utf8(&answer).expect("it answers text");
         let place = missing.binary_search_by(|call| call.as_str().cmp(answer));
-        missing.remove(place.expect("no answer comes twice"));
+        missing.remove(place.expect("each answer arrives once"));
     }
     assert!(missing.is_empty(), "these have no answer: {missing:?}");
 }
@@ -189,14 +189,14 @@ async fn measure() {
     println!("test result: ok. each call was answered once");
 }
 
-/// What heartbeats cost a master. Reads its processor time where Linux tells it.
+/// Measures what heartbeats cost a master. Reads its processor time where Linux provides it.
 async fn idle(count: &str) {
-    // Five heartbeats of each.
+    // Five heartbeats of each worker.
     const IDLE: Duration = Duration::from_secs(35);
     let cluster = Cluster::start(0).await;
     let master = cluster.master.address(0);
     let _workers = Process::start(&["workers", master, count]);
-    // Each of them has something to do once.
+    // Each worker runs a task once.
     let calls = count.parse().expect("a number of workers");
     let begin = Instant::now();
     job(&cluster.client, vec!["2000".to_owned(); calls]).await;
@@ -213,10 +213,10 @@ async fn idle(count: &str) {
     );
 }
 
-/// What a process has taken so far, from `proc(5)`: fields 14 and 15, in hundredths of a second.
+/// Returns the processor time of a process, from `proc(5)`: fields 14 and 15, in hundredths of a second.
 fn processor_seconds(process: &Process) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id()));
-    let stat = stat.expect("the system tells it");
+    let stat = stat.expect("the system provides it");
     let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
     let ticks = fields.split(' ').skip(11).take(2);
     ticks

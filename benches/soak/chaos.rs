@@ -1,10 +1,10 @@
-//! `chaos`: any component is killed, stopped, drained, cut off and restarted at any moment, also while nothing is
-//! called, and twice within moments; clients come, go and are killed.
+//! `chaos`: any component is killed, stopped, drained, cut off and restarted at any moment, also while the cluster is
+//! idle, and twice within seconds. Clients connect, leave and are killed.
 //!
-//! While faults happen a call may fail, with an error that says why; it is never answered wrongly, a job gets each
-//! answer once, nothing hangs, and a function that is `at_most_once` runs at most once. Afterwards the cluster
-//! settles within [`SETTLE_TIMEOUT`]: each component has the sessions that it had at first. Then each of
-//! [`CALLS`] calls is answered once and has run once, and no process has grown by more than [`GROWTH_KIB`].
+//! During faults a call may fail, with an error that states the cause. It is never answered wrongly, a job receives
+//! each answer once, nothing hangs, and a function that is `at_most_once` runs at most once. Afterwards the cluster
+//! settles within [`SETTLE_TIMEOUT`]: each component has the sessions that it had at first. Then each of [`CALLS`]
+//! calls is answered once and has run once, and no process has grown by more than [`GROWTH_KIB`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,36 +25,36 @@ use crate::components::{COUNTED, RUNS, connect};
 use crate::member::{Member, signal};
 use crate::support::Process;
 
-/// Calls that are made at the end, half of them to each route.
+/// Number of calls at the end, half of them for each route.
 const CALLS: usize = 2_000;
 
-/// How long the cluster may take to settle. Sessions of killed clients end after `idle_timeout` and `session_expiry`,
+/// Time within which the cluster must settle. Sessions of killed clients end after `idle_timeout` and `session_expiry`,
 /// 10 s together.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long the calls at the end may take.
+/// Time within which the calls at the end must be answered.
 const CALLS_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// By how much a process may be larger at the end than the process of the same role was at first.
+/// Growth that is allowed between the first process of a role and its last one.
 const GROWTH_KIB: u64 = 24 * 1024;
 
-/// How much longer than its timeout a call may take.
+/// Time beyond its timeout after which a call counts as hanging.
 const LATE: Duration = Duration::from_secs(5);
 
-/// How long a job may take altogether, with faults.
+/// Time within which a job must end during faults.
 const JOB_LIMIT: Duration = Duration::from_secs(90);
 
-/// How long a client waits for an answer during a job.
+/// Time that a client waits for an answer during a job.
 const JOB_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A way through the cluster.
+/// A route through the cluster.
 #[derive(Debug, Clone)]
 struct Route {
     name: &'static str,
     first: String,
     last: String,
     steps: &'static str,
-    /// What a call has passed when it is answered.
+    /// The steps that a call has passed when it is answered.
     passed: &'static str,
 }
 
@@ -68,20 +68,20 @@ impl Route {
     }
 }
 
-/// What is called at the moment.
+/// The calls that are made at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
     Singles,
     Jobs,
-    /// Clients come and go.
+    /// Clients connect and leave.
     Visitors,
     /// Clients are killed.
     Victims,
     Over,
 }
 
-/// What happens to a component.
+/// A fault of a component.
 #[derive(Debug, Clone, Copy)]
 enum Blow {
     Kill {
@@ -93,7 +93,7 @@ enum Blow {
     Stop {
         time: Duration,
     },
-    /// Killed while it is stopped.
+    /// The component is killed while it is stopped.
     StopAndKill {
         time: Duration,
     },
@@ -114,7 +114,7 @@ impl Blow {
     fn random(random: &mut Rng) -> Self {
         let mut time = |most| Duration::from_millis(random.u64(0..most));
         let (down, long) = (time(1_500), time(3_000));
-        // A component that is restarted at once meets what its peers have not noticed yet.
+        // Peers have not noticed the loss of a component that is restarted immediately.
         let down = if down.as_millis().is_multiple_of(2) {
             Duration::ZERO
         } else {
@@ -136,10 +136,10 @@ impl Blow {
     }
 }
 
-/// A member, and what happens to it.
+/// A member, and its faults.
 struct Incident {
     member: usize,
-    /// With what follows each.
+    /// Each fault, and what follows it.
     blows: Vec<(Blow, Duration)>,
 }
 
@@ -199,7 +199,7 @@ async fn strike(member: &mut Member, blow: Blow) {
     }
 }
 
-/// How calls have ended.
+/// The outcomes of calls.
 #[derive(Debug, Default)]
 struct Tally {
     answered: usize,
@@ -236,7 +236,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Why a call may fail while faults happen.
+/// The errors with which a call may fail during faults.
 fn excuse(error: &CallError) -> &'static str {
     match error {
         CallError::Timeout { .. } => "timed out",
@@ -249,7 +249,7 @@ fn excuse(error: &CallError) -> &'static str {
     }
 }
 
-/// Makes one call, which has to end in time.
+/// Makes a call, which must end in time.
 async fn single(
     client: &Client,
     route: &Route,
@@ -286,12 +286,12 @@ async fn job(client: &Client, route: &Route, name: &str, count: usize) -> Tally 
                     let is_open = open.remove(&*answer).is_some();
                     assert!(
                         is_open,
-                        "an answer that is wrong, or comes twice: `{answer}`"
+                        "an answer is wrong, or was repeated: `{answer}`"
                     );
                     ended += 1;
                 }
                 Err(CallError::Remote(_)) => ended += 1,
-                // It ends the job.
+                // This error ends the job.
                 Err(_) => return,
             }
         }
@@ -308,7 +308,7 @@ async fn job(client: &Client, route: &Route, name: &str, count: usize) -> Tally 
     tally
 }
 
-/// A client that stays. It calls until the phase is over.
+/// A client that stays connected, and calls until the phase ends.
 async fn stay(
     client: Client,
     route: Route,
@@ -345,7 +345,7 @@ async fn stay(
     tally
 }
 
-/// A client that comes, makes some calls, and goes.
+/// A client that connects, makes some calls, and leaves.
 async fn come_and_go(route: Route, id: usize) -> Tally {
     let mut tally = Tally::default();
     match route.connect().await {
@@ -364,7 +364,7 @@ async fn come_and_go(route: Route, id: usize) -> Tally {
     tally
 }
 
-/// Changes phases until the end, and lets clients come and go.
+/// Changes phases until the end, and starts clients that leave again.
 async fn change_phases(
     phase: watch::Sender<Phase>,
     routes: Vec<Route>,
@@ -375,7 +375,7 @@ async fn change_phases(
     let mut visitors = JoinSet::new();
     let mut id = 0;
     while Instant::now() < end {
-        // Idle often, since what goes wrong before anything is sent shows later; but not all the time.
+        // Often idle, since faults before the first message show later; but not always.
         let busy = [Phase::Singles, Phase::Jobs, Phase::Visitors, Phase::Victims];
         let was_idle = *phase.borrow() == Phase::Idle && id > 0;
         let next = if random.bool() && !was_idle {
@@ -419,7 +419,7 @@ async fn change_phases(
     tally
 }
 
-/// What a component has counted.
+/// The counters of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Report {
     sessions: u64,
@@ -456,7 +456,7 @@ fn sessions(reports: &[Report]) -> Vec<u64> {
     reports.iter().map(|report| report.sessions).collect()
 }
 
-/// Runs the soak in a task of its own, and says how to run it again if it fails.
+/// Runs the soak in a task, and prints how to repeat it if it fails.
 pub(crate) async fn run(seconds: u64, seed: u64) -> bool {
     println!("chaos: seed {seed}");
     let soak = tokio::spawn(soak(seconds, seed)).await;
@@ -468,7 +468,7 @@ pub(crate) async fn run(seconds: u64, seed: u64) -> bool {
     soak.is_ok()
 }
 
-/// Runs the soak for each of some seeds.
+/// Runs the soak with each of several seeds.
 pub(crate) async fn seeds(first: u64, count: u64, seconds: u64) -> bool {
     let mut failed = Vec::new();
     for seed in first..first + count {
@@ -524,7 +524,7 @@ async fn soak(seconds: u64, seed: u64) {
         clients.push(route.connect().await.expect("it connects"));
     }
 
-    // As it should be: nothing has been called yet, so that what is killed has not received anything.
+    // No call has been made yet, so a component that is killed now has not received anything.
     let expected = quiet(&mut members).await;
     let memory: Vec<_> = members.iter().map(Member::memory_kib).collect();
     println!(
@@ -626,7 +626,7 @@ async fn soak(seconds: u64, seed: u64) {
         "calls that are at most once ran more often: {twice:?}"
     );
 
-    // A soak that did nothing proves nothing.
+    // A soak without calls and faults would prove nothing.
     let (least_calls, least_blows) = (seconds as usize, (seconds as usize / 4).max(1));
     assert!(
         tally.answered >= least_calls,
@@ -638,7 +638,7 @@ async fn soak(seconds: u64, seed: u64) {
     );
 }
 
-/// Waits until sessions have not changed for a while, and returns how many there are.
+/// Waits until sessions have not changed for a while, and returns their number.
 async fn quiet(members: &mut [Member]) -> Vec<u64> {
     let mut before = sessions(&reports(members).await);
     let mut same = 0;
@@ -651,8 +651,7 @@ async fn quiet(members: &mut [Member]) -> Vec<u64> {
     before
 }
 
-/// Waits until each component has the sessions that it should have, nothing is under way any more, and both routes
-/// answer.
+/// Waits until each component has the expected sessions, no message is under way, and both routes answer.
 async fn settle(members: &mut [Member], clients: &[Client], routes: &[Route], expected: &[u64]) {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     for number in 0.. {
@@ -695,7 +694,7 @@ async fn settle(members: &mut [Member], clients: &[Client], routes: &[Route], ex
     }
 }
 
-/// Makes all the calls of the end: half of each route's as a job, half one by one, some at a time.
+/// Makes the calls of the end: for each route, half as a job and half as single calls, some at a time.
 async fn call_all(clients: &[Client], routes: &[Route]) {
     let counted = std::str::from_utf8(COUNTED).expect("it is text");
     for (client, route) in clients.iter().zip(routes) {

@@ -10,13 +10,13 @@ use palm::{ComponentHandle, LinkOptions};
 
 use crate::support::serve_reports;
 
-/// What the payloads of calls begin with that are made without faults, each of which runs exactly once.
+/// Prefix of the payloads of calls that are made without faults, each of which must run exactly once.
 pub(crate) const COUNTED: &[u8] = b"counted";
 
-/// The environment variable with the path of the file that calls of `once` are written to.
+/// Environment variable with the path of the file in which calls of `once` are recorded.
 pub(crate) const RUNS: &str = "PALM_SOAK_RUNS";
 
-/// Calls of `visit` whose payload begins with [`COUNTED`].
+/// Number of calls of `visit` whose payload begins with [`COUNTED`].
 static COUNTED_RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// Adds the name of a step to a call, so that an answer says which steps it has passed.
@@ -27,7 +27,7 @@ fn visit(name: &str, call: &[u8]) -> Bytes {
     [call, b">", name.as_bytes()].concat().into()
 }
 
-/// Writes a call down, in one system call, so that a run is known even if its process is killed.
+/// Records a call in a file, in one system call, so that the run is known even if its process is killed.
 fn record(call: &Bytes) -> std::io::Result<()> {
     let path = std::env::var_os(RUNS).expect("the soak names the file");
     let mut file = std::fs::File::options().append(true).open(path)?;
@@ -110,14 +110,14 @@ impl Worker {
     }
 }
 
-/// Links that notice soon that a peer is stopped or cut off, so that the others do not wait for long.
+/// Link options that notice soon that a peer is stopped or cut off, so that other peers do not wait for long.
 pub(crate) fn links() -> LinkOptions {
     let mut link = LinkOptions::default();
     link.idle_timeout = Duration::from_secs(2);
     link
 }
 
-/// Likewise, and sessions of peers that do not come back end soon, so that a soak sees it.
+/// Link options as [`quick`], with which also sessions of lost peers end soon.
 fn brief_links() -> LinkOptions {
     let mut link = links();
     link.session_expiry = Duration::from_secs(8);
@@ -126,7 +126,7 @@ fn brief_links() -> LinkOptions {
 
 /// Runs a component until stdin is closed. Answers each line of stdin with what the component has counted.
 pub(crate) async fn run(role: &str, at: &str, arguments: &[&str]) -> palm::Result<()> {
-    // No method panics on purpose, so a panic is a fault of the runtime, perhaps in a task that is never joined.
+    // No method panics deliberately, so a panic is a fault of the runtime, perhaps in a task that is never joined.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
@@ -182,7 +182,7 @@ async fn start(role: &str, at: &str, arguments: &[&str]) -> palm::Result<Compone
         }
         ("worker", []) => Worker.connect(at).concurrency(1).spawn().await?,
 
-        // Of the chaos soak.
+        // Roles of the chaos soak.
         ("brief-server", []) => {
             let server = Step.bind(at).pipelined(true).link_options(brief_links());
             server.drain_limit(drain).spawn().await?
@@ -215,7 +215,7 @@ async fn start(role: &str, at: &str, arguments: &[&str]) -> palm::Result<Compone
     })
 }
 
-/// A client that makes calls until it is killed.
+/// Runs a client that makes calls until it is killed.
 pub(crate) async fn call_for_ever(
     first: (&str, &str),
     last: &str,
@@ -231,7 +231,7 @@ pub(crate) async fn call_for_ever(
     }
 }
 
-/// A client with the links of the chaos soak.
+/// Connects a client with the link options of the chaos soak.
 pub(crate) async fn connect(
     name: &str,
     first: &str,

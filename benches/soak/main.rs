@@ -1,5 +1,5 @@
-//! Clusters in which everything goes wrong, while clients call all the time: each call is answered once. Real
-//! processes, stopped and killed for real, and lines between them that are cut, held and delayed.
+//! Clusters under faults while clients call all the time: each call must be answered once. The components are real
+//! processes, which are stopped and killed, and the connections between them are cut, held and delayed.
 //!
 //! ```text
 //! cargo bench --bench soak                                  # all, for a minute each
@@ -12,11 +12,12 @@
 //! - `workers`: a master and four workers, killed with -9, stopped for a while, drained, cut off and replaced;
 //!   the master is restarted now and then. Two clients.
 //! - `pipelines`: a server, two pipelines and a sink in a row, each restarted.
-//! - `tee`: a server, two pipelines that follow it, and a sink that follows both, each restarted. Answers are
-//!   counted, and cannot be told apart: what a component has acknowledged while its line was down, just before
-//!   it was told to stop, may come twice.
-//! - `chain`: a master, a pipeline behind it, and a hub behind a server, with their workers, each restarted.
-//! - `stopped`: a consumer that takes nothing for some seconds, while a producer has many messages.
+//! - `tee`: a server, two pipelines that follow it, and a sink that follows both, each restarted. Answers are only
+//!   counted: a message that a component has acknowledged while its connection was cut, just before it was stopped, may
+//!   be answered twice.
+//! - `chain`: a master with a downstream pipeline, and a server with a downstream hub, with their workers, each
+//!   restarted.
+//! - `stopped`: a consumer that receives nothing for some seconds, while a producer has many messages.
 
 #![expect(clippy::print_stdout, reason = "a program that prints its result")]
 
@@ -36,18 +37,17 @@ use palm::testing::Faults;
 use member::{Member, signal};
 use support::memory_kib;
 
-/// How many calls a job has at most.
+/// Largest number of calls of a job.
 const CALLS: usize = 1_000_000;
 
-/// How long all that is under way may take when nothing goes wrong any more.
+/// Time within which all calls under way must be answered after the last fault.
 const LAST: Duration = Duration::from_secs(60);
 
-/// By how much a component may have grown when everything is answered: memory of what was under way that the allocator
-/// has kept.
+/// Growth of a component that is allowed when all calls are answered: freed memory that the allocator keeps.
 const GROWTH_KIB: u64 = 64 * 1024;
 
-/// By how much a server may grow while its consumer is stopped: what waits for one subscriber, 10 000 messages and a
-/// batch, or 64 MiB.
+/// Growth of a server that is allowed while its consumer is stopped: the backlog of one subscriber, 10 000 messages
+/// and a batch, or 64 MiB.
 const STOPPED_GROWTH_KIB: u64 = 96 * 1024;
 
 #[tokio::main]
@@ -92,8 +92,8 @@ fn number(text: &str) -> u64 {
     text.parse().expect("a number")
 }
 
-/// A client that makes one job after the other until the end. Each call has to be answered so many times.
-/// Tells how many calls there were.
+/// Runs a client that makes one job after another until the end. Each call must be answered so many times. Returns the
+/// number of calls.
 async fn calls(client: Client, steps: &'static str, end: Instant, times: u8) -> usize {
     let mut called = 0;
     while Instant::now() < end {
@@ -102,7 +102,7 @@ async fn calls(client: Client, steps: &'static str, end: Instant, times: u8) -> 
             .map(|call| call.to_string());
         let mut job = client.job(steps, arguments).timeout(LAST);
         if times > 1 {
-            // A stream that is copied: how many answers there will be has to be said.
+            // The stream is copied, so the job must state its number of answers.
             job = client.job(steps, (0..20_000).map(|call| call.to_string()));
             job = job.expect_answers(20_000 * u64::from(times)).timeout(LAST);
         }
@@ -172,7 +172,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
             let one = Member::start("pipeline", &["pipeline", server.address()], &faults).await;
             let two = Member::start("pipeline", &["pipeline", server.address()], &faults).await;
             let sink = Member::start("sink", &[one.address(), two.address()], &faults).await;
-            // Both pipelines get each call.
+            // Both pipelines receive each call.
             let steps = "server.step pipeline.step sink.step";
             client(("server", &server), &sink, steps, 2).await;
             members.extend([server, one, two, sink]);
@@ -207,7 +207,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
         );
         match (fault, &member.line) {
             (0, _) => member.restart().await,
-            // What is in others when they die is lost with them.
+            // Messages in other components are lost when those are killed.
             (1, _) if member.role == "worker" => member.kill(),
             (2, _) if member.role == "worker" => member.stop_for(while_).await,
             (3, Some(line)) => line.cut().await,
@@ -234,7 +234,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
     println!(
         "{scenario}: {called} calls; {restarted} restarts, {killed} kills, {stopped} stops, {cut} cuts, {held} lines held, {delayed} delayed"
     );
-    // A soak that did nothing proves nothing.
+    // A soak without calls and faults would prove nothing.
     let (least_calls, least_faults) = (50 * seconds as usize, seconds as u32 / 10);
     assert!(called >= least_calls, "{least_calls} calls would be enough");
     let faults: u32 = did.iter().sum();
@@ -250,8 +250,8 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
     }
 }
 
-/// A consumer that is stopped for less than the idle timeout, while a producer has more messages than any queue
-/// holds. One that is stopped for longer is lost, and its backlog with it.
+/// Stops a consumer for less than the idle timeout, while a producer has more messages than all queues hold. After the
+/// idle timeout the consumer would be lost, with its backlog.
 async fn stopped(seconds: u64, messages: usize) {
     let idle_timeout = palm::LinkOptions::default().idle_timeout;
     assert!(
@@ -261,7 +261,7 @@ async fn stopped(seconds: u64, messages: usize) {
     let faults = Faults::seeded(0);
     let server = Member::start("server", &["patient"], &faults).await;
     let consumer = Member::start("sink", &[&server.at], &faults).await;
-    // More under way than anybody has room for.
+    // More messages under way than all queues hold.
     let client = Client::builder("server", &*server.at).answered_by(&*consumer.at);
     let client = client.window(100_000).connect().await.expect("it connects");
     let steps = "server.step sink.step";

@@ -1,4 +1,4 @@
-//! [`Member`]: a component as a process, and a line in front of it that fails when it is told to.
+//! [`Member`]: a component in a process of its own, and a fault proxy in front of it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,20 +8,20 @@ use palm::testing::{FaultProxy, Faults};
 
 use crate::support::{ANY, Process};
 
-/// A component, and a line in front of it; of a worker, between it and its master.
+/// A component and the fault proxy in front of it, or between a worker and its master.
 pub(crate) struct Member {
     pub(crate) role: &'static str,
-    /// Where it is bound; of a worker, where it connects to.
+    /// The address to which it is bound, or to which a worker connects.
     pub(crate) at: String,
     arguments: Vec<String>,
-    /// A variable of its environment.
+    /// A variable in the environment of its processes.
     variable: Option<(&'static str, PathBuf)>,
     pub(crate) process: Option<Process>,
     pub(crate) line: Option<FaultProxy>,
 }
 
 impl Member {
-    /// Starts a component; `arguments` are those of its role. The first of a worker's is its master.
+    /// Starts a component with the arguments of its role. The first argument of a worker is its master.
     pub(crate) async fn start(role: &'static str, arguments: &[&str], faults: &Faults) -> Self {
         Self::start_in(role, arguments, faults, None).await
     }
@@ -52,7 +52,7 @@ impl Member {
             line: None,
         };
         if role.ends_with("worker") {
-            // It has no address that others connect to.
+            // No peer connects to a worker.
             let with = line(arguments[0]).await;
             member.arguments.remove(0);
             member.at = with.address().to_owned();
@@ -67,7 +67,7 @@ impl Member {
         member
     }
 
-    /// Where others connect to.
+    /// Returns the address to which its peers connect.
     pub(crate) fn address(&self) -> &str {
         self.line.as_ref().map_or(&self.at, FaultProxy::address)
     }
@@ -76,7 +76,7 @@ impl Member {
         self.process.as_ref().expect("it runs").id()
     }
 
-    /// Resident memory in KiB.
+    /// Returns the resident memory in KiB.
     pub(crate) fn memory_kib(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::memory_kib)
     }
@@ -94,22 +94,22 @@ impl Member {
         self.process = Some(Process::spawn(self.command()));
     }
 
-    /// Starts it without waiting until it is ready.
+    /// Starts the process without waiting until it is ready.
     pub(crate) fn launch(&mut self) {
         self.process = Some(Process::launch(self.command()));
     }
 
-    /// Tells it to stop, and waits until it has.
+    /// Requests the end of the process, and waits for it.
     ///
     /// # Panics
     ///
-    /// When it does not end, or not with success.
+    /// If the process does not end, or fails.
     pub(crate) async fn drain(&mut self) {
         if let Some(process) = self.process.take() {
             let status = process.release().await;
             assert!(
                 status.success(),
-                "`{}` was told to stop, and ended with {status}",
+                "`{}` was stopped, and ended with {status}",
                 self.role
             );
         }
@@ -133,7 +133,7 @@ impl Member {
 
     /// # Panics
     ///
-    /// When the process has ended by itself.
+    /// If the process has ended by itself.
     pub(crate) fn check_alive(&mut self) {
         let (role, at) = (self.role, &self.at);
         if let Some(status) = self.process.as_mut().and_then(Process::ended) {
@@ -144,7 +144,7 @@ impl Member {
 
 /// Sends a signal to a process.
 pub(crate) fn signal(signal: &str, id: u32) {
-    // Nothing that is safe and at hand sends one but this.
+    // The standard library can send SIGKILL only.
     let id = id.to_string();
     let status = Command::new("kill").args(["-s", signal, &id]).status();
     assert!(status.expect("there is a `kill`").success());

@@ -1,7 +1,7 @@
-//! What the benchmarks share: components as processes of their own.
+//! Processes that the benchmarks start.
 //!
-//! A [`Process`] is this program with other arguments. It prints one line when it is ready, and ends when its
-//! stdin is closed; a component that calls [`serve_reports`] also answers each line that it reads.
+//! A [`Process`] is this program with other arguments. It prints one line when it is ready, and ends when its stdin is
+//! closed. A component that calls [`serve_reports`] also answers each line that it reads.
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
@@ -9,18 +9,18 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// An address on a port that the system picks.
+/// An address with a free port that the system picks.
 pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
 
-/// How long a process may take to start, and to answer a line.
+/// Time within which a process must start, and answer a line.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a process may take to end after its stdin was closed: the drain limit of the components, and some.
+/// Time within which a process must end after its stdin was closed: somewhat longer than the drain limit.
 const END_TIMEOUT: Duration = Duration::from_secs(45);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The arguments of this program, without the one that cargo adds.
+/// Returns the arguments of this program, without the one that cargo adds.
 pub(crate) fn arguments() -> Vec<String> {
     std::env::args()
         .skip(1)
@@ -28,12 +28,12 @@ pub(crate) fn arguments() -> Vec<String> {
         .collect()
 }
 
-/// A component as a process, killed with this one.
+/// A child process, which is killed when this is dropped.
 pub(crate) struct Process {
     child: Child,
-    /// `None` while a line is read in another thread.
+    /// `None` while another thread reads a line.
     stdout: Option<BufReader<ChildStdout>>,
-    /// The words of the line that it printed first.
+    /// The words of the first line that the process printed.
     words: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl Process {
         Self::spawn(Self::command(arguments))
     }
 
-    /// Starts a program, and does not wait for its first line: see [`ready`](Self::ready).
+    /// Starts a program without waiting for its first line, see [`ready`](Self::ready).
     pub(crate) fn launch(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
@@ -62,7 +62,7 @@ impl Process {
     pub(crate) fn spawn(command: Command) -> Self {
         let mut process = Self::launch(command);
         let mut line = String::new();
-        let stdout = process.stdout.as_mut().expect("nobody reads it yet");
+        let stdout = process.stdout.as_mut().expect("no thread reads it yet");
         stdout
             .read_line(&mut line)
             .expect("the process prints a line");
@@ -70,7 +70,7 @@ impl Process {
         process
     }
 
-    /// This program with other arguments.
+    /// Returns the command that runs this program with other arguments.
     pub(crate) fn command(arguments: &[&str]) -> Command {
         let program = std::env::current_exe().expect("this program has a path");
         let mut command = Command::new(program);
@@ -78,7 +78,7 @@ impl Process {
         command
     }
 
-    /// Waits until a process that was launched is ready. Returns `false` when it ended or took too long.
+    /// Waits until a launched process is ready. Returns `false` if it ended, or was not ready in time.
     pub(crate) async fn ready(&mut self) -> bool {
         if self.words.is_empty() {
             let line = self.line().await.unwrap_or_default();
@@ -87,7 +87,7 @@ impl Process {
         !self.words.is_empty()
     }
 
-    /// Word number `number` of what it printed first, usually an address.
+    /// Returns word number `number` of the first line, usually an address.
     pub(crate) fn address(&self, number: usize) -> &str {
         let word = self.words.get(number);
         word.expect("the process printed an address when it started")
@@ -97,12 +97,12 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status of the process, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it is a child of this one")
     }
 
-    /// Sends a line, and returns the one that answers it; `None` when the process ended or took too long.
+    /// Sends a line, and returns the answer; `None` if the process ended, or did not answer in time.
     pub(crate) async fn ask(&mut self, line: &str) -> Option<String> {
         let stdin = self.child.stdin.as_mut()?;
         writeln!(stdin, "{line}").ok()?;
@@ -126,16 +126,16 @@ impl Process {
         line.ends_with('\n').then(|| line.trim_end().to_owned())
     }
 
-    /// Resident memory in KiB, where Linux reports it; from `proc(5)`.
+    /// Returns the resident memory in KiB where Linux provides it (`proc(5)`), otherwise 0.
     pub(crate) fn memory_kib(&self) -> u64 {
         memory_kib(&self.id().to_string())
     }
 
-    /// Closes its stdin, at which it ends by itself, and returns how it ended.
+    /// Closes the stdin of the process, waits until it has ended, and returns its exit status.
     ///
     /// # Panics
     ///
-    /// When it does not end.
+    /// If the process does not end.
     pub(crate) async fn release(mut self) -> ExitStatus {
         drop(self.child.stdin.take());
         let deadline = Instant::now() + END_TIMEOUT;
@@ -145,7 +145,7 @@ impl Process {
             }
             assert!(
                 Instant::now() < deadline,
-                "a process does not end within {END_TIMEOUT:?} after it was told to"
+                "a process does not end within {END_TIMEOUT:?} after its stdin was closed"
             );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -159,7 +159,7 @@ impl Drop for Process {
     }
 }
 
-/// Resident memory of a process in KiB; `process` is its id, or `self`.
+/// Returns the resident memory of a process in KiB. `process` is its id, or `self`.
 pub(crate) fn memory_kib(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -167,7 +167,7 @@ pub(crate) fn memory_kib(process: &str) -> u64 {
     word.and_then(|word| word.parse().ok()).unwrap_or_default()
 }
 
-/// Returns when the process that started this one ends, or closes stdin.
+/// Waits until the parent process has ended, or has closed stdin.
 pub(crate) async fn until_orphaned() {
     serve_reports(String::new).await;
 }
@@ -179,7 +179,7 @@ pub(crate) async fn until_orphaned() {
 )]
 pub(crate) async fn serve_reports(mut report: impl FnMut() -> String) {
     let (sender, mut asked) = tokio::sync::mpsc::channel(1);
-    // Reading stdin cannot be cancelled, so a thread of the runtime would keep it from ending.
+    // Reading stdin cannot be cancelled, so a blocking task would keep the runtime from ending.
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
             if line.is_err() || sender.blocking_send(()).is_err() {
