@@ -9,6 +9,7 @@ mod constant;
 mod diagnostics;
 mod helper;
 mod interface;
+mod kind;
 mod options;
 mod part;
 mod paths;
@@ -19,8 +20,8 @@ mod text;
 
 use proc_macro::TokenStream;
 
-use crate::component::Kind;
 use crate::helper::Helper;
+use crate::kind::Kind;
 use crate::part::Part;
 
 #[expect(

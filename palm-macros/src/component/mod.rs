@@ -1,10 +1,9 @@
 //! The attributes of `impl` blocks, `#[palm::server]` and its kin, end to end.
 //!
-//! [`kind`] says in what they differ, [`parse`] what was written and where, [`model`] what it
+//! [`Kind`] says in what they differ, [`parse`] what was written and where, [`model`] what it
 //! means, [`expand`] what becomes of it.
 
 mod expand;
-mod kind;
 mod model;
 mod parse;
 #[cfg(test)]
@@ -12,10 +11,10 @@ mod tests;
 
 use proc_macro2::TokenStream;
 
-pub(crate) use self::kind::Kind;
 use self::model::Component;
 use self::parse::Written;
 use crate::diagnostics::item_with_errors;
+use crate::kind::Kind;
 
 pub(crate) fn expand(kind: Kind, args: TokenStream, item: TokenStream) -> TokenStream {
     let written = match Written::parse(kind, item.clone()) {

@@ -11,10 +11,10 @@ use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{Attribute, GenericParam, Ident, ImplItem, ItemImpl, LitStr, Meta, Path, Result};
 
-use super::kind::Kind;
 use super::parse::{Mark, MarkedFunction, Written};
 use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
+use crate::kind::Kind;
 use crate::options::{self, Options, Reported, problem_of_name};
 use crate::paths::Palm;
 use crate::signature::{Signature, Yields};

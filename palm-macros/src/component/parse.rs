@@ -4,8 +4,8 @@
 use proc_macro2::{Span, TokenStream};
 use syn::{Attribute, Error, Ident, ImplItem, ImplItemFn, Item, ItemImpl, Result, parse_quote};
 
-use super::kind::Kind;
 use crate::helper::Helper;
+use crate::kind::Kind;
 
 /// The block as it will be compiled, and the helper attributes that were in it.
 #[derive(Debug)]

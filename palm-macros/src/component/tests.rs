@@ -2,7 +2,8 @@ use expect_test::{Expect, expect};
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
-use super::{Kind, expand};
+use super::expand;
+use crate::kind::Kind;
 
 /// The whole expansion, formatted.
 fn check_expansion(kind: Kind, args: TokenStream, item: TokenStream, expected: Expect) {

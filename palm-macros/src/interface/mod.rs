@@ -9,10 +9,10 @@ use syn::{
     parse_quote,
 };
 
-use crate::component::Kind;
 use crate::constant::{self, Constant};
 use crate::diagnostics::{Diagnostics, item_with_errors};
 use crate::helper::Helper;
+use crate::kind::Kind;
 use crate::options::{self, Options, Reported};
 use crate::paths::{Palm, at};
 use crate::signature::{Answer, Signature, Yields};

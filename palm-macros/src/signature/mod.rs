@@ -6,9 +6,9 @@ use quote::ToTokens as _;
 use syn::spanned::Spanned as _;
 use syn::{Attribute, FnArg, Ident, PatType, Receiver, ReceiverKind, Safety, Type};
 
-use crate::component::Kind;
 use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
+use crate::kind::Kind;
 use crate::syntax::{cfgs, find_ident, last_segment};
 
 pub(crate) use self::output::{Answer, Output, Yields, ok_type, without_lifetimes, yields};

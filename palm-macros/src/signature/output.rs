@@ -8,9 +8,9 @@ use syn::{
     TypeParamBound, TypeReference,
 };
 
-use crate::component::Kind;
 use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
+use crate::kind::Kind;
 use crate::syntax::{find_ident, last_segment};
 
 /// What a method returns.
