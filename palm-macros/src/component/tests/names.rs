@@ -1,0 +1,39 @@
+//! Names of methods and of their constants.
+
+use expect_test::expect;
+use quote::quote;
+
+use super::check_worker;
+
+#[test]
+fn names_of_methods_and_constants_are_unique() {
+    check_worker(
+        quote! {
+            #[palm::method] fn foo(&self) {}
+            #[palm::method(name = "foo")] fn bar(&self) {}
+        },
+        expect![[r#"
+            `bar` and `foo` would both be called `foo`: give one another name with `#[palm::method(name = "...")]`
+        "#]],
+    );
+    check_worker(
+        quote! {
+            #[palm::method] fn foo_bar(&self) {}
+            #[palm::method] fn fooBar(&self) {}
+        },
+        expect![[r#"
+            the constants of `fooBar` and `foo_bar` would both be called `FOO_BAR`: rename one of the methods
+        "#]],
+    );
+    check_worker(
+        quote! {
+            const FOO: u8 = 1;
+            #[palm::method] fn foo(&self) {}
+        },
+        expect![[r#"
+            the constant that stands for `foo` would be called `FOO`, and there is such an item in this block: rename one
+        "#]],
+    );
+    check_worker(quote! { #[palm::method] fn echo(&self) {} }, expect![""]);
+    check_worker(quote! { #[palm::method] fn r#match(&self) {} }, expect![""]);
+}
