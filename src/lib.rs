@@ -34,6 +34,8 @@
 
 #[cfg(feature = "json")]
 pub use palm_runtime::Json;
+#[doc(hidden)]
+pub use palm_runtime::PalmError;
 #[cfg(feature = "messagepack")]
 pub use palm_runtime::MessagePack;
 #[cfg(feature = "http")]

@@ -15,22 +15,61 @@ use crate::failure::chain;
 pub enum Error {
     /// A component could not start.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(StartError),
     /// A component stopped before it was told to.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(RunError),
     /// A client could not connect.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(ConnectError),
     /// A call has no result.
     #[error(transparent)]
-    Call(#[from] CallError),
+    Call(CallError),
     /// A cache request failed.
     #[error(transparent)]
-    Cache(#[from] CacheError),
+    Cache(CacheError),
     /// A store cannot be opened.
     #[error(transparent)]
-    OpenStore(#[from] OpenStoreError),
+    OpenStore(OpenStoreError),
+}
+
+/// An error of an operation of palm, which has a variant in [`Error`].
+///
+/// It exists so that the compiler explains a `?` on any other error.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not convert to `palm::Error`, which holds only errors of palm",
+    label = "not an error of palm; to return any error, use `Result<_, palm::BoxError>`"
+)]
+pub trait PalmError {
+    fn into_error(self) -> Error;
+}
+
+impl<E: PalmError> From<E> for Error {
+    fn from(error: E) -> Self {
+        error.into_error()
+    }
+}
+
+macro_rules! palm_errors {
+    ($($variant:ident($error:ty);)*) => {
+        $(
+            impl PalmError for $error {
+                fn into_error(self) -> Error {
+                    Error::$variant(self)
+                }
+            }
+        )*
+    };
+}
+
+palm_errors! {
+    Start(StartError);
+    Run(RunError);
+    Connect(ConnectError);
+    Call(CallError);
+    Cache(CacheError);
+    OpenStore(OpenStoreError);
 }
 
 impl std::fmt::Debug for Error {

@@ -79,6 +79,8 @@ pub use component::{Bind, ComponentHandle, Connect, Hub, Master, ServerTemplate}
 pub use component_error::{ConfigurationError, RunError, StartError};
 pub use component_kind::ComponentKind;
 pub use context::Context;
+#[doc(hidden)]
+pub use error::PalmError;
 pub use error::{Error, Result};
 pub use executor::{Addressee, Executor, Order};
 pub use failure::{BoxError, CallFailure, FailureKind};

@@ -93,6 +93,11 @@ impl std::fmt::Display for StreamSource {
 }
 
 /// A component that peers connect to. Implemented by the macros.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` binds no address",
+    label = "a worker connects to its master",
+    note = "give a worker the `db_address` of its master or hub: `.connect(\"tcp://127.0.0.1:5559\")`"
+)]
 pub trait Bind: Sized {
     /// The builder of its kind.
     type Builder: FromComponent<Self>;
@@ -104,9 +109,23 @@ pub trait Bind: Sized {
     fn bind(self, db_address: impl IntoAddress) -> Self::Builder {
         FromComponent::from_component(self, db_address.into_address())
     }
+
+    /// Exists for the compile error of a component that is not a worker.
+    #[doc(hidden)]
+    fn connect(self, db_address: impl IntoAddress) -> <Self as Connect>::Builder
+    where
+        Self: Connect,
+    {
+        Connect::connect(self, db_address)
+    }
 }
 
 /// A worker, which connects to its master. Implemented by the macros.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` connects to no master",
+    label = "only a worker connects to a master",
+    note = "a server, pipeline, sink, master or hub binds an address: `.bind(\"tcp://127.0.0.1:5555\")`"
+)]
 pub trait Connect: Sized {
     /// The builder of a worker.
     type Builder: FromComponent<Self>;
@@ -114,6 +133,15 @@ pub trait Connect: Sized {
     /// Returns a builder of the worker; `db_address` is that of its master.
     fn connect(self, db_address: impl IntoAddress) -> Self::Builder {
         FromComponent::from_component(self, db_address.into_address())
+    }
+
+    /// Exists for the compile error of a worker, which binds no address.
+    #[doc(hidden)]
+    fn bind(self, db_address: impl IntoAddress) -> <Self as Bind>::Builder
+    where
+        Self: Bind,
+    {
+        Bind::bind(self, db_address)
     }
 }
 
@@ -266,6 +294,41 @@ impl<C, K: HasWorkers> Builder<C, K> {
     /// Handles the requests of a gateway whose service is mounted in an application of your own.
     pub fn mounted_gateway(mut self, gateway: &Gateway) -> Self {
         self.http = Some((gateway.clone(), None));
+        self
+    }
+}
+
+/// A builder in a build of palm with the feature `http`, which this one is not.
+#[cfg(not(feature = "http"))]
+#[diagnostic::on_unimplemented(
+    message = "HTTP needs the feature `http` of palm",
+    label = "the feature `http` is not enabled",
+    note = "add `features = [\"http\"]` to the dependency in Cargo.toml"
+)]
+pub trait HttpFeature {}
+
+/// Exist for the compile error that names the feature.
+#[cfg(not(feature = "http"))]
+#[doc(hidden)]
+impl<C, K: HasWorkers> Builder<C, K> {
+    pub fn http<L>(self, _: L) -> Self
+    where
+        Self: HttpFeature,
+    {
+        self
+    }
+
+    pub fn gateway<L, G>(self, _: L, _: G) -> Self
+    where
+        Self: HttpFeature,
+    {
+        self
+    }
+
+    pub fn mounted_gateway<G>(self, _: G) -> Self
+    where
+        Self: HttpFeature,
+    {
         self
     }
 }
