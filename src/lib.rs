@@ -34,10 +34,10 @@
 
 #[cfg(feature = "json")]
 pub use palm_runtime::Json;
-#[doc(hidden)]
-pub use palm_runtime::PalmError;
 #[cfg(feature = "messagepack")]
 pub use palm_runtime::MessagePack;
+#[doc(hidden)]
+pub use palm_runtime::PalmError;
 #[cfg(feature = "http")]
 pub use palm_runtime::http;
 #[cfg(feature = "logging")]
@@ -573,6 +573,9 @@ pub use palm_macros::mux_worker;
 /// ```
 #[cfg(feature = "http")]
 pub use palm_macros::http_worker;
+#[cfg(not(feature = "http"))]
+#[doc(hidden)]
+pub use palm_macros::http_worker_without_feature as http_worker;
 
 /// Adds hooks to a master, which distributes calls to workers.
 ///
@@ -986,7 +989,7 @@ pub mod __private {
     pub use palm_runtime::{
         Argument, Bind, BoxError, CallError, CallFailure, Client, ComponentKind, Connect,
         ConnectError, Context, Eval, FromPayload, Function, Job, Message, NoAnswer, Registration,
-        Stream, inventory, macro_support as check,
+        Stream, Untyped, inventory, macro_support as check,
     };
     pub use palm_runtime::{ByteString, Bytes};
     pub use std::sync::Arc;

@@ -1,31 +1,32 @@
-//! [`Constant`]: what names a function for its callers, with its types.
+//! [`Constant`]: the constant by which callers name a function, with the types of its argument and answer.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::Attribute;
 use syn::spanned::Spanned as _;
 
-use crate::paths::{Palm, at};
+use crate::paths::{PalmPath, at};
 use crate::signature::{Answer, Signature, without_lifetimes};
 
-/// A constant that stands for a method.
+/// The constant of a method or of a function of an interface.
 #[derive(Debug)]
 pub(crate) struct Constant<'a> {
-    pub(crate) palm: &'a Palm,
-    /// The component's name, as an expression.
+    pub(crate) palm: &'a PalmPath,
+    /// The component's name, an expression.
     pub(crate) server: TokenStream,
-    /// The name that the function is called by.
+    /// The name that clients call the function by.
     pub(crate) name: &'a str,
-    /// The name of the constant.
+    /// The constant itself.
     pub(crate) ident: &'a Ident,
     pub(crate) signature: &'a Signature,
-    /// Documentation and deprecation.
+    /// Documentation and deprecation, copied from the method.
     pub(crate) attributes: &'a [Attribute],
-    /// Where there is no documentation.
+    /// The documentation of a method without any.
     pub(crate) default_doc: Option<String>,
 }
 
 impl Constant<'_> {
+    /// Expands to the constant, an associated item.
     pub(crate) fn tokens(&self) -> TokenStream {
         let private = self.palm.private();
         let Self {
@@ -48,35 +49,40 @@ impl Constant<'_> {
     }
 }
 
-/// What a method takes.
-pub(crate) fn input(signature: &Signature) -> TokenStream {
+/// Returns the type that a method takes, `()` if it takes nothing.
+pub(crate) fn input(palm: &PalmPath, signature: &Signature) -> TokenStream {
     match &signature.argument {
+        _ if signature.has_open_types => {
+            let private = palm.private();
+            quote!(#private::Untyped)
+        }
         Some(ty) => without_lifetimes(ty).into_token_stream(),
         None => quote!(()),
     }
 }
 
-/// What its caller gets.
-pub(crate) fn output(palm: &Palm, signature: &Signature) -> TokenStream {
+/// Returns the type that a caller receives.
+pub(crate) fn output(palm: &PalmPath, signature: &Signature) -> TokenStream {
     let private = palm.private();
     let ty = signature.output.ty.as_ref();
     let span = at(ty.map_or(signature.ident.span(), |ty| ty.span()));
     match &signature.output.answer {
-        Answer::Nothing => quote!(#private::NoAnswer),
+        _ if signature.has_open_types => quote!(#private::Bytes),
+        Answer::None => quote!(#private::NoAnswer),
         Answer::Opaque => quote!(#private::Bytes),
-        Answer::Of(ty) => ty.into_token_stream(),
-        Answer::OfIterator(ty) => {
+        Answer::Type(ty) => ty.into_token_stream(),
+        Answer::ItemOfIterator(ty) => {
             quote_spanned!(span=> <#ty as ::core::iter::IntoIterator>::Item)
         }
-        Answer::OfStream(ty) => {
+        Answer::ItemOfStream(ty) => {
             let private = palm.private_at(span);
             quote_spanned!(span=> <#ty as #private::Stream>::Item)
         }
     }
 }
 
-fn function_type(palm: &Palm, signature: &Signature) -> TokenStream {
+fn function_type(palm: &PalmPath, signature: &Signature) -> TokenStream {
     let private = palm.private();
-    let (input, output) = (input(signature), output(palm, signature));
+    let (input, output) = (input(palm, signature), output(palm, signature));
     quote!(#private::Function<#input, #output>)
 }

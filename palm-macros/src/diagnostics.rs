@@ -1,5 +1,4 @@
-//! Collects mistakes, so that the user sees all of them in one build, and puts the user's item
-//! beside them, so that its uses add no "cannot find" errors.
+//! [`Diagnostics`]: collects mistakes, so that one build reports all of them.
 
 use std::fmt::Display;
 
@@ -14,17 +13,17 @@ pub(crate) struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// A mistake in `tokens`.
+    /// Adds a mistake in `tokens`.
     pub(crate) fn push(&mut self, tokens: impl ToTokens, message: impl Display) {
         self.push_error(Error::new_spanned(tokens, message));
     }
 
-    /// A mistake at `span`.
+    /// Adds a mistake at `span`.
     pub(crate) fn push_at(&mut self, span: Span, message: impl Display) {
         self.push_error(Error::new(span, message));
     }
 
-    /// A mistake that syn found.
+    /// Adds the mistakes of `error`.
     pub(crate) fn push_error(&mut self, error: Error) {
         match &mut self.errors {
             Some(errors) => errors.combine(error),
@@ -32,19 +31,15 @@ impl Diagnostics {
         }
     }
 
-    /// What came of it: `value` if there was no mistake.
-    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T> {
-        match (self.errors, value) {
-            (Some(errors), _) => Err(errors),
-            (None, Some(value)) => Ok(value),
-            (None, None) => panic!("bug in palm-macros: no value, and no mistake that says why"),
-        }
+    /// Returns an error with all mistakes, if there are any.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.errors.map_or(Ok(()), Err)
     }
 }
 
-/// The user's item with the mistakes in it.
-pub(crate) fn item_with_errors(item: impl ToTokens, errors: &Error) -> TokenStream {
-    let mut tokens = item.into_token_stream();
+/// Returns `items` followed by the mistakes of `errors`.
+pub(crate) fn with_errors(items: impl ToTokens, errors: &Error) -> TokenStream {
+    let mut tokens = items.into_token_stream();
     tokens.extend(errors.to_compile_error());
     tokens
 }

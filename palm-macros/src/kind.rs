@@ -1,9 +1,9 @@
-//! [`Kind`]: the component attributes, and everything in which they differ.
+//! [`Kind`]: the component attributes and their differences.
 
 use crate::helper::Helper;
-use crate::options::{self, Accepted};
+use crate::options::{self, OptionSpec};
 
-/// Which attribute it is.
+/// A component attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Server,
@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// How the attribute is written.
+    /// An example of the attribute.
     pub(crate) fn usage(self) -> String {
         let attribute = self.attribute();
         if self.is_worker() {
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// What such a component is called in a sentence.
+    /// The kind of component in a sentence.
     pub(crate) fn noun(self) -> &'static str {
         match self {
             Self::MuxWorker => "mux worker",
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// Its variant of the runtime's `ComponentKind`.
+    /// The variant of the runtime's `ComponentKind`.
     pub(crate) fn variant(self) -> &'static str {
         match self {
             Self::Server => "Server",
@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// The trait by which it is used, and the builder that the trait leads to, if it is one that does.
+    /// The trait that starts such a component, and the builder that the trait returns, if it returns one.
     pub(crate) fn builder(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Server => ("Bind", Some("ServerBuilder")),
@@ -77,7 +77,8 @@ impl Kind {
         }
     }
 
-    pub(crate) fn options(self) -> &'static [Accepted] {
+    /// The options of the attribute.
+    pub(crate) fn options(self) -> &'static [OptionSpec] {
         if self.is_worker() {
             &[options::SERVER, options::CRATE]
         } else {
@@ -85,33 +86,32 @@ impl Kind {
         }
     }
 
-    /// Whether its name is its master's.
+    /// Whether its functions bear the name of its master.
     pub(crate) fn is_worker(self) -> bool {
         matches!(self, Self::Worker | Self::MuxWorker | Self::HttpWorker)
     }
 
-    /// Whether it has functions, rather than only hooks.
+    /// Whether it has methods that can be called; otherwise it has only hooks.
     pub(crate) fn is_callable(self) -> bool {
         !matches!(self, Self::Master | Self::Hub)
     }
 
-    /// Why `helper` has no place in such a component, if it has none.
-    pub(crate) fn refuses(self, helper: Helper) -> Option<String> {
+    /// Returns why such a component cannot have `helper`, if it cannot.
+    pub(crate) fn rejects(self, helper: Helper) -> Option<String> {
         let noun = self.noun();
+        let name = helper.name();
+        let parents = helper.parents();
         match helper {
             Helper::Method if !self.is_callable() => Some(format!(
-                "a {noun} has no methods that can be called: `#[palm::method]` belongs under {}; \
-                 a {noun} has `#[palm::scatter]`, `#[palm::gather]` and `#[palm::handle_stream]`",
-                helper.place()
+                "a {noun} has no callable methods: `#[palm::method]` belongs under {parents}; a {noun} \
+                 has `#[palm::scatter]`, `#[palm::gather]` and `#[palm::handle_stream]`"
             )),
             Helper::Scatter | Helper::Gather if self.is_callable() => Some(format!(
-                "a {noun} does not {}: `#[palm::{0}]` belongs under {}; for many results of one \
-                 message, let a `#[palm::method]` return an iterator or a stream",
-                helper.name(),
-                helper.place()
+                "a {noun} has no `#[palm::{name}]`, which belongs under {parents}; to answer a message with \
+                 many results, return an iterator or a stream from a `#[palm::method]`"
             )),
             Helper::HandleStream if self.is_worker() => Some(format!(
-                "a {noun} answers its master, which does the publishing: put \
+                "a {noun} returns its results to its master, which publishes them: put \
                  `#[palm::handle_stream]` under the `#[palm::master]` or `#[palm::hub]`"
             )),
             _ => None,

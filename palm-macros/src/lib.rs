@@ -1,8 +1,16 @@
-//! The macros of palm: syntax in, calls of the runtime out. Use them through the crate `palm`,
-//! which re-exports and documents them.
+//! The macros of palm. Use them through the crate `palm`, which re-exports and documents them.
 //!
-//! `component` is the attributes of an `impl` block, `helper` those of the methods in it, `interface` the
-//! one of a trait, `part` those of parts of a user's own, `steps` the check of names that are written as literals.
+//! An attribute reads an item and expands to it, with implementations of the runtime's traits beside it:
+//!
+//! - `component`: the attributes of `impl` blocks (`#[palm::server]` and the others of [`Kind`]);
+//! - `helper`: the attributes of methods inside these blocks (`#[palm::method]` and the hooks);
+//! - `interface`: the attribute of a trait;
+//! - `part`: the attributes of user-defined parts (`#[palm::inbound]` and the others of [`Part`]);
+//! - `steps`: the check of step names that are written as literals.
+//!
+//! After a mistake an attribute reports every mistake that it finds and expands to *stand-ins*: the same
+//! constants, types and trait implementations, without the user's methods behind them. Code that uses the item
+//! then causes no further errors.
 
 mod component;
 mod constant;
@@ -76,6 +84,13 @@ pub fn mux_worker(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn http_worker(args: TokenStream, item: TokenStream) -> TokenStream {
     component::expand(Kind::HttpWorker, args.into(), item.into()).into()
+}
+
+/// Stands for [`macro@http_worker`] in builds of palm without the feature `http`, and names the feature.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn http_worker_without_feature(args: TokenStream, item: TokenStream) -> TokenStream {
+    component::expand_without_feature(Kind::HttpWorker, "http", args.into(), item.into()).into()
 }
 
 #[expect(

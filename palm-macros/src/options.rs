@@ -1,5 +1,4 @@
-//! The options of an attribute, `key = value` or a bare `key`, separated by commas: the loop over
-//! them, written once for all attributes.
+//! [`Options`]: the options of an attribute, `key = value` or a bare `key`, separated by commas.
 
 use proc_macro2::TokenStream;
 use syn::ext::IdentExt as _;
@@ -7,57 +6,57 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Result, Token};
 
 use crate::diagnostics::Diagnostics;
+use crate::text::is_misspelling;
 
-/// An option that an attribute takes.
+/// An option that an attribute accepts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Accepted {
+pub(crate) struct OptionSpec {
     pub(crate) key: &'static str,
-    /// How it is written, e.g. `name = "..."`.
+    /// An example, such as `name = "..."`.
     pub(crate) usage: &'static str,
 }
 
-pub(crate) const NAME: Accepted = Accepted {
+pub(crate) const NAME: OptionSpec = OptionSpec {
     key: "name",
     usage: "name = \"...\"",
 };
-pub(crate) const SERVER: Accepted = Accepted {
+pub(crate) const SERVER: OptionSpec = OptionSpec {
     key: "server",
     usage: "server = \"...\"",
 };
-pub(crate) const CRATE: Accepted = Accepted {
+pub(crate) const CRATE: OptionSpec = OptionSpec {
     key: "crate",
     usage: "crate = path::of::palm",
 };
-pub(crate) const BLOCKING: Accepted = Accepted {
+pub(crate) const BLOCKING: OptionSpec = OptionSpec {
     key: "blocking",
     usage: "blocking",
 };
-pub(crate) const AT_MOST_ONCE: Accepted = Accepted {
+pub(crate) const AT_MOST_ONCE: OptionSpec = OptionSpec {
     key: "at_most_once",
     usage: "at_most_once",
 };
-
-pub(crate) const MAX_RUNTIME_MS: Accepted = Accepted {
+pub(crate) const MAX_RUNTIME_MS: OptionSpec = OptionSpec {
     key: "max_runtime_ms",
     usage: "max_runtime_ms = 1000",
 };
 
-/// The options that were given to one attribute. Taken from it one by one.
+/// The options of one attribute. The `take_` methods remove and check one each.
 #[derive(Debug)]
 pub(crate) struct Options {
-    given: Vec<Given>,
-    /// Whether what is missing may be behind a mistake.
+    parsed: Vec<ParsedOption>,
+    /// Whether a missing option may be a misspelt one.
     pub(crate) has_mistakes: bool,
 }
 
 #[derive(Debug)]
-struct Given {
+struct ParsedOption {
     key: Ident,
-    accepted: Accepted,
+    spec: OptionSpec,
     value: Option<Expr>,
 }
 
-/// The expression within the groups that `macro_rules` puts around a fragment.
+/// Returns the expression inside of the invisible groups that `macro_rules` puts around a fragment.
 fn without_groups(mut value: Expr) -> Expr {
     while let Expr::Group(group) = value {
         value = *group.expr;
@@ -66,31 +65,31 @@ fn without_groups(mut value: Expr) -> Expr {
 }
 
 impl Options {
-    /// Parses `args` of the attribute called `attribute`, which takes the options `accepted`.
+    /// Parses the arguments `args` of `attribute`, which accepts the options `accepted`.
     pub(crate) fn parse(
         args: TokenStream,
         attribute: &str,
-        accepted: &[Accepted],
+        accepted: &[OptionSpec],
         diagnostics: &mut Diagnostics,
     ) -> Self {
-        let mut given: Vec<Given> = Vec::new();
+        let mut parsed: Vec<ParsedOption> = Vec::new();
         let mut has_mistakes = false;
         let parser = |input: ParseStream<'_>| {
             while !input.is_empty() {
                 let (key, value) = parse_option(input, attribute, accepted)?;
                 let name = key.unraw().to_string();
-                let Some(&accepted) = accepted.iter().find(|accepted| name == accepted.key) else {
+                let Some(&spec) = accepted.iter().find(|accepted| name == accepted.key) else {
                     diagnostics.push(&key, unknown(&name, attribute, accepted));
                     has_mistakes = true;
                     continue;
                 };
-                if given.iter().any(|given| given.accepted.key == name) {
-                    diagnostics.push(&key, format_args!("`{name}` is given twice"));
+                if parsed.iter().any(|option| option.spec.key == name) {
+                    diagnostics.push(&key, format_args!("the option `{name}` is repeated"));
                     continue;
                 }
-                given.push(Given {
+                parsed.push(ParsedOption {
                     key,
-                    accepted,
+                    spec,
                     value: value.map(without_groups),
                 });
             }
@@ -101,50 +100,50 @@ impl Options {
             has_mistakes = true;
         }
         Self {
-            given,
+            parsed,
             has_mistakes,
         }
     }
 
-    /// The name that the option `accepted` gives. `Err` when it gives none, which is reported.
+    /// Takes the name in the option `spec`.
     pub(crate) fn take_name(
         &mut self,
-        accepted: Accepted,
+        spec: OptionSpec,
         diagnostics: &mut Diagnostics,
-    ) -> Option<std::result::Result<LitStr, Reported>> {
-        let given = self.take(accepted)?;
-        let usage = accepted.usage;
-        let name = match given.value {
+    ) -> Option<std::result::Result<LitStr, AlreadyReported>> {
+        let option = self.take(spec)?;
+        let usage = spec.usage;
+        let name = match option.value {
             Some(Expr::Lit(ExprLit {
                 lit: Lit::Str(name),
                 ..
             })) => name,
             Some(other) => {
                 diagnostics.push(other, format_args!("expected a string: `{usage}`"));
-                return Some(Err(Reported));
+                return Some(Err(AlreadyReported));
             }
             None => {
-                let key = given.key;
+                let key = option.key;
                 diagnostics.push(&key, format_args!("`{key}` needs a value: `{usage}`"));
-                return Some(Err(Reported));
+                return Some(Err(AlreadyReported));
             }
         };
         if let Some(problem) = problem_of_name(&name.value()) {
             diagnostics.push(&name, problem);
-            return Some(Err(Reported));
+            return Some(Err(AlreadyReported));
         }
         Some(Ok(name))
     }
 
-    /// The path that the option `accepted` gives, bare or as a string.
+    /// Takes the path in the option `spec`, bare or as a string.
     pub(crate) fn take_path(
         &mut self,
-        accepted: Accepted,
+        spec: OptionSpec,
         diagnostics: &mut Diagnostics,
     ) -> Option<Path> {
-        let given = self.take(accepted)?;
-        let usage = accepted.usage;
-        match given.value {
+        let option = self.take(spec)?;
+        let usage = spec.usage;
+        match option.value {
             Some(Expr::Path(path)) if path.qself.is_none() => Some(path.path),
             Some(Expr::Lit(ExprLit {
                 lit: Lit::Str(text),
@@ -152,7 +151,7 @@ impl Options {
             })) => match text.parse_with(Path::parse_mod_style) {
                 Ok(path) => Some(path),
                 Err(_) => {
-                    diagnostics.push(text, format_args!("this is no path; write `{usage}`"));
+                    diagnostics.push(text, format_args!("expected a path: `{usage}`"));
                     None
                 }
             },
@@ -161,35 +160,35 @@ impl Options {
                 None
             }
             None => {
-                let key = given.key;
+                let key = option.key;
                 diagnostics.push(&key, format_args!("`{key}` needs a value: `{usage}`"));
                 None
             }
         }
     }
 
-    /// The key of the option `accepted`, which takes no value, if it is given.
+    /// Takes the key of the option `spec`, which has no value.
     pub(crate) fn take_flag(
         &mut self,
-        accepted: Accepted,
+        spec: OptionSpec,
         diagnostics: &mut Diagnostics,
     ) -> Option<Ident> {
-        let given = self.take(accepted)?;
-        if let Some(value) = given.value {
-            let key = accepted.key;
-            let message = format!("`{key}` takes no value: write `{key}`, or nothing");
+        let option = self.take(spec)?;
+        if let Some(value) = option.value {
+            let key = spec.key;
+            let message = format!("`{key}` takes no value: write `{key}`");
             diagnostics.push(value, message);
         }
-        Some(given.key)
+        Some(option.key)
     }
 
-    /// The value of the option `accepted`, a number above 0, if it is given.
+    /// Takes the positive integer in the option `spec`.
     pub(crate) fn take_number(
         &mut self,
-        accepted: Accepted,
+        spec: OptionSpec,
         diagnostics: &mut Diagnostics,
     ) -> Option<u64> {
-        let Given { key, value, .. } = self.take(accepted)?;
+        let ParsedOption { key, value, .. } = self.take(spec)?;
         let number = match &value {
             Some(Expr::Lit(ExprLit {
                 lit: Lit::Int(number),
@@ -198,30 +197,30 @@ impl Options {
             _ => None,
         };
         if number.is_none() {
-            let usage = accepted.usage;
-            diagnostics.push(&key, format_args!("expected a number above 0: `{usage}`"));
+            let usage = spec.usage;
+            diagnostics.push(&key, format_args!("expected a positive integer: `{usage}`"));
         }
         number
     }
 
-    fn take(&mut self, accepted: Accepted) -> Option<Given> {
+    fn take(&mut self, spec: OptionSpec) -> Option<ParsedOption> {
         let index = self
-            .given
+            .parsed
             .iter()
-            .position(|given| given.accepted.key == accepted.key)?;
-        Some(self.given.swap_remove(index))
+            .position(|option| option.spec.key == spec.key)?;
+        Some(self.parsed.swap_remove(index))
     }
 }
 
-/// The mistake is in the [`Diagnostics`].
+/// The option has a mistake, which is in the [`Diagnostics`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reported;
+pub(crate) struct AlreadyReported;
 
-/// One option and the comma after it.
+/// Parses one option and the comma after it.
 fn parse_option(
     input: ParseStream<'_>,
     attribute: &str,
-    accepted: &[Accepted],
+    accepted: &[OptionSpec],
 ) -> Result<(Ident, Option<Expr>)> {
     if !input.peek(Ident::peek_any) {
         let usages = usages(accepted);
@@ -259,7 +258,7 @@ fn parse_value(input: ParseStream<'_>, key: &Ident) -> Result<Expr> {
     input.parse()
 }
 
-fn unknown(name: &str, attribute: &str, accepted: &[Accepted]) -> String {
+fn unknown(name: &str, attribute: &str, accepted: &[OptionSpec]) -> String {
     let near = accepted
         .iter()
         .find(|accepted| is_misspelling(name, accepted.key));
@@ -273,7 +272,7 @@ fn unknown(name: &str, attribute: &str, accepted: &[Accepted]) -> String {
     }
 }
 
-fn usages(accepted: &[Accepted]) -> String {
+fn usages(accepted: &[OptionSpec]) -> String {
     let usages: Vec<String> = accepted
         .iter()
         .map(|accepted| format!("`{}`", accepted.usage))
@@ -285,21 +284,15 @@ fn usages(accepted: &[Accepted]) -> String {
     }
 }
 
-/// Why `name` cannot be the name of a component or a function.
+/// Returns why `name` cannot be the name of a component or a function, if it cannot.
 pub(crate) fn problem_of_name(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         Some("a name cannot be empty")
     } else if name.contains('.') {
-        Some("a name cannot contain a dot, which stands between component and function")
+        Some("a name cannot contain a dot, which separates component and function")
     } else if name.contains(char::is_whitespace) {
-        Some("a name cannot contain white space, which stands between the steps of a job")
+        Some("a name cannot contain white space, which separates the steps of a job")
     } else {
         None
     }
-}
-
-/// Whether at most two letters (one in a short word) are wrong, missing, too many or swapped.
-fn is_misspelling(written: &str, meant: &str) -> bool {
-    let allowed = if meant.len() < 5 { 1 } else { 2 };
-    strsim::osa_distance(written, meant) <= allowed
 }

@@ -1,15 +1,15 @@
-//! Where the expansions find what they name.
+//! Paths and spans of expanded code.
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::Path;
 
-/// The crate `palm`, as the user imports it.
+/// The path of the crate `palm` in the user's code: the option `crate`, or `::palm`.
 #[derive(Debug)]
-pub(crate) struct Palm(pub(crate) Option<Path>);
+pub(crate) struct PalmPath(pub(crate) Option<Path>);
 
-impl Palm {
-    /// `::palm::__private`, or where the user says that it is.
+impl PalmPath {
+    /// Returns the path of the module with everything that expansions name.
     pub(crate) fn private(&self) -> TokenStream {
         match &self.0 {
             Some(palm) => quote!(#palm::__private),
@@ -17,8 +17,9 @@ impl Palm {
         }
     }
 
-    /// [`private`](Self::private), for an expression that is reported at `span`: one token elsewhere, and
-    /// rustc would underline everything between.
+    /// Returns [`private`](Self::private) for an expression that rustc reports at `span`.
+    ///
+    /// Every token is located there: if one were elsewhere, rustc would underline everything in between.
     pub(crate) fn private_at(&self, span: Span) -> TokenStream {
         let relocated = self.private().into_iter().map(|mut token| {
             token.set_span(token.span().located_at(span));
@@ -26,9 +27,22 @@ impl Palm {
         });
         relocated.collect()
     }
+
+    /// Whether `path` is an item of palm, as in `palm::method`.
+    pub(crate) fn is_parent_of(&self, path: &Path) -> bool {
+        let parent = path.segments.iter().rev().skip(1);
+        let parent = parent.map(|segment| segment.ident.to_string());
+        match &self.0 {
+            Some(palm) => {
+                let palm = palm.segments.iter().rev();
+                parent.eq(palm.map(|segment| segment.ident.to_string()))
+            }
+            None => parent.eq(["palm".to_owned()]),
+        }
+    }
 }
 
-/// A place to report errors at. Names that are resolved there are still ours.
+/// A span that errors are reported at, with names still resolved as those of the macro.
 pub(crate) fn at(span: Span) -> Span {
     Span::call_site().located_at(span)
 }

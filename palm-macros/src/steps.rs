@@ -1,4 +1,4 @@
-//! `palm::steps!`: names of functions that are written as literals, checked when they are compiled.
+//! `palm::steps!`: checks step names that are written as literals at compile time.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -7,7 +7,7 @@ use syn::{LitStr, Path, Result, Token};
 
 use crate::diagnostics::Diagnostics;
 
-/// `$crate; "first.split second.count", "third.join"`.
+/// Expands `$crate; "first.split second.count", "third.join"` to one `Steps`.
 pub(crate) fn expand(input: TokenStream) -> TokenStream {
     let parser = |input: ParseStream<'_>| {
         let palm = input.call(Path::parse_mod_style)?;
@@ -21,14 +21,14 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
     })
 }
 
-/// All steps in one string, with single spaces between.
+/// Returns all steps in one string, separated by single spaces.
 fn check<'a>(literals: impl Iterator<Item = &'a LitStr>) -> Result<String> {
     let mut diagnostics = Diagnostics::default();
     let mut steps: Vec<String> = Vec::new();
     for literal in literals {
         let text = literal.value();
         if text.trim().is_empty() {
-            diagnostics.push(literal, "a step is missing: name it as `server.function`");
+            diagnostics.push(literal, "expected a step of the form `server.function`");
         }
         for step in text.split_whitespace() {
             let is_step = step.split_once('.').is_some_and(|(server, function)| {
@@ -44,10 +44,11 @@ fn check<'a>(literals: impl Iterator<Item = &'a LitStr>) -> Result<String> {
     if steps.is_empty() {
         diagnostics.push_at(
             proc_macro2::Span::call_site(),
-            "no step is named: write `steps![\"server.function\"]`",
+            "expected at least one step: `steps![\"server.function\"]`",
         );
     }
-    diagnostics.finish(Some(steps.join(" ")))
+    diagnostics.finish()?;
+    Ok(steps.join(" "))
 }
 
 #[cfg(test)]
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_joined_and_checked() {
+    fn steps_are_joined_and_their_form_is_checked() {
         check_expansion(
             quote!(palm; "a.b  c.d", "e.f",),
             r#"palm :: Steps :: __checked ("a.b c.d e.f")"#,
@@ -70,7 +71,7 @@ mod tests {
         );
         check_expansion(
             quote!(palm; " "),
-            r#"{ :: core :: compile_error ! { "a step is missing: name it as `server.function`" } ; :: core :: compile_error ! { "no step is named: write `steps![\"server.function\"]`" } ; }"#,
+            r#"{ :: core :: compile_error ! { "expected a step of the form `server.function`" } ; :: core :: compile_error ! { "expected at least one step: `steps![\"server.function\"]`" } ; }"#,
         );
     }
 }

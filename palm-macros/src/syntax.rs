@@ -1,9 +1,9 @@
-//! Questions to what syn has parsed.
+//! Queries about parsed syntax.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use syn::{Attribute, Ident, PathSegment, Type};
 
-/// Under which conditions an item exists.
+/// Returns the `cfg` attributes of an item.
 pub(crate) fn cfgs(attributes: &[Attribute]) -> Vec<Attribute> {
     attributes
         .iter()
@@ -12,8 +12,8 @@ pub(crate) fn cfgs(attributes: &[Attribute]) -> Vec<Attribute> {
         .collect()
 }
 
-/// What a generated item takes over: documentation and deprecation.
-pub(crate) fn attributes_of_constant(attributes: &[Attribute]) -> Vec<Attribute> {
+/// Returns the attributes that a generated item copies from the user's: documentation and deprecation.
+pub(crate) fn copied_attributes(attributes: &[Attribute]) -> Vec<Attribute> {
     attributes
         .iter()
         .filter(|attribute| {
@@ -23,7 +23,7 @@ pub(crate) fn attributes_of_constant(attributes: &[Attribute]) -> Vec<Attribute>
         .collect()
 }
 
-/// The first identifier `name` in `tokens`: of a keyword, the only way to use it.
+/// Returns the first identifier or keyword `name` in `tokens`.
 pub(crate) fn find_ident(tokens: TokenStream, name: &str) -> Option<Ident> {
     tokens.into_iter().find_map(|token| match token {
         TokenTree::Ident(ident) => (ident == name).then_some(ident),
@@ -32,7 +32,9 @@ pub(crate) fn find_ident(tokens: TokenStream, name: &str) -> Option<Ident> {
     })
 }
 
-/// The last name in a type's path, through the groups that `macro_rules` puts around types.
+/// Returns the last segment of a type's path.
+///
+/// Looks through the invisible groups that `macro_rules` puts around types.
 pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     match ty {
         Type::Path(path) => path.path.segments.last(),
@@ -40,4 +42,20 @@ pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
         Type::Paren(paren) => last_segment(&paren.elem),
         _ => None,
     }
+}
+
+/// Maps the members of an item, which are in the braces at its end.
+pub(crate) fn map_members(
+    item: TokenStream,
+    map: impl FnOnce(TokenStream) -> TokenStream,
+) -> TokenStream {
+    let mut tokens: Vec<_> = item.into_iter().collect();
+    if let Some(TokenTree::Group(members)) = tokens.last_mut()
+        && members.delimiter() == Delimiter::Brace
+    {
+        let mut mapped = Group::new(Delimiter::Brace, map(members.stream()));
+        mapped.set_span(members.span());
+        *members = mapped;
+    }
+    tokens.into_iter().collect()
 }

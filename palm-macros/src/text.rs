@@ -1,11 +1,11 @@
-//! Text made from what the user wrote: types for listings, doc lines, names of constants.
+//! Text from the user's code: types for listings, lines of documentation, names of constants, misspellings.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Attribute, Expr, ExprLit, Lit, Meta};
 
-/// A type as it would be written. (Tokens forget the spaces between them.)
-pub(crate) fn of(syntax: impl ToTokens) -> String {
+/// Returns `syntax` as a user would write it. (Tokens do not record the spaces between them.)
+pub(crate) fn source(syntax: impl ToTokens) -> String {
     let mut text = String::new();
     write_tokens(syntax.into_token_stream(), &mut text);
     text
@@ -52,7 +52,7 @@ fn write_tokens(tokens: TokenStream, text: &mut String) {
     }
 }
 
-/// `&'a [u8]` and `&mut [u8]`, but `Fn(u8)`.
+/// Whether a group after `text` is separated by a space, as in `&'a [u8]` and `&mut [u8]`, but not `Fn(u8)`.
 fn needs_space_before_group(text: &str) -> bool {
     let word_at = text
         .rfind(|letter: char| !letter.is_alphanumeric() && letter != '_')
@@ -61,7 +61,7 @@ fn needs_space_before_group(text: &str) -> bool {
     !word.is_empty() && (before.ends_with('\'') || matches!(word, "mut" | "const" | "dyn" | "impl"))
 }
 
-/// The first line of a doc comment; empty where there is none.
+/// Returns the first line of the documentation that is not empty; an empty string if there is none.
 pub(crate) fn first_doc_line(attributes: &[Attribute]) -> String {
     attributes
         .iter()
@@ -85,7 +85,7 @@ fn doc_text(attribute: &Attribute) -> Option<String> {
     }
 }
 
-/// `thumb_nail` and `thumbNail` in the way that constants are written: `THUMB_NAIL`.
+/// Returns the name of the constant for `name`: `THUMB_NAIL` for `thumb_nail` and `thumbNail`.
 pub(crate) fn screaming_snake(name: &str) -> String {
     let mut constant = String::new();
     let mut after_lowercase = false;
@@ -99,6 +99,13 @@ pub(crate) fn screaming_snake(name: &str) -> String {
     constant
 }
 
+/// Whether `written` is close to `meant`: at most two letters (one in a short word) are wrong, missing, added or
+/// swapped.
+pub(crate) fn is_misspelling(written: &str, meant: &str) -> bool {
+    let allowed = if meant.len() < 5 { 1 } else { 2 };
+    strsim::osa_distance(written, meant) <= allowed
+}
+
 #[cfg(test)]
 mod tests {
     use syn::{Type, parse_quote, parse_str};
@@ -106,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_reads_as_it_was_written() {
+    fn source_writes_types_as_a_user_would() {
         for text in [
             "()",
             "Bytes",
@@ -122,12 +129,12 @@ mod tests {
             "impl for<'a> Fn(&'a str) -> &'a str",
             "*const u8",
         ] {
-            assert_eq!(of(parse_str::<Type>(text).unwrap()), text);
+            assert_eq!(source(parse_str::<Type>(text).unwrap()), text);
         }
     }
 
     #[test]
-    fn the_first_doc_line_is_the_first_that_is_not_empty() {
+    fn first_doc_line_skips_empty_lines() {
         assert_eq!(first_doc_line(&[]), "");
         assert_eq!(
             first_doc_line(&[
@@ -150,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn constants_are_in_upper_case() {
+    fn screaming_snake_separates_words() {
         assert_eq!(screaming_snake("thumb_nail2"), "THUMB_NAIL2");
         assert_eq!(screaming_snake("thumbNail"), "THUMB_NAIL");
         assert_eq!(screaming_snake("_größe"), "_GRÖSSE");

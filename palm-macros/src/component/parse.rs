@@ -1,88 +1,165 @@
-//! What was written, and where: the `impl` block, with the helper attributes taken out. No rules,
-//! but that it is an `impl` block, without which there is nothing to go on with.
+//! [`Block`]: the annotated `impl` block, with its helper attributes separated from it.
+//!
+//! The only rule here is that the item is an `impl` block. Bodies of methods need not parse: rustc has parsed the
+//! item before it calls the macro and has reported their syntax errors.
 
-use proc_macro2::{Span, TokenStream};
-use syn::{Attribute, Error, Ident, ImplItem, ImplItemFn, Item, ItemImpl, Result, parse_quote};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
+use quote::ToTokens as _;
+use syn::{
+    Attribute, Error, Ident, ImplItem, ImplItemConst, ImplItemFn, ImplItemMacro, ImplItemType,
+    Item, ItemImpl, Result, parse_quote,
+};
 
-use crate::helper::Helper;
+use crate::diagnostics::Diagnostics;
+use crate::helper::{Helper, without_helper_attributes};
 use crate::kind::Kind;
+use crate::paths::PalmPath;
+use crate::syntax::map_members;
+use crate::text;
 
-/// The block as it will be compiled, and the helper attributes that were in it.
+/// An `impl` block and the helper attributes in it.
 #[derive(Debug)]
-pub(crate) struct Written {
-    /// Without helper attributes.
+pub(crate) struct Block {
+    /// The block without helper attributes. If a body does not parse, the bodies are empty.
     pub(crate) item: ItemImpl,
-    /// The methods that carried some.
-    pub(crate) functions: Vec<MarkedFunction>,
-    /// Helper attributes on what is no method.
-    pub(crate) misplaced: Vec<Mark>,
+    /// The block as it is expanded: without helper attributes, with all bodies.
+    pub(crate) tokens: TokenStream,
+    /// The methods with helper attributes.
+    pub(crate) marked: Vec<MarkedMethod>,
+    /// The methods without helper attributes.
+    pub(crate) unmarked: Vec<ImplItemFn>,
+    /// Helper attributes on members that are not methods.
+    pub(crate) misplaced: Vec<HelperAttribute>,
 }
 
-/// A method, without helper attributes, and those that it carried: at least one.
+/// A method with at least one helper attribute, and the attributes separated from it.
 #[derive(Debug)]
-pub(crate) struct MarkedFunction {
+pub(crate) struct MarkedMethod {
     pub(crate) function: ImplItemFn,
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) attributes: Vec<HelperAttribute>,
 }
 
-/// A helper attribute.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub(crate) struct HelperAttribute {
     pub(crate) helper: Helper,
     pub(crate) attribute: Attribute,
 }
 
-impl Written {
-    /// Parses `item` under the attribute `kind`.
-    pub(crate) fn parse(kind: Kind, item: TokenStream) -> Result<Self> {
-        let mut item = match syn::parse2(item)? {
-            Item::Impl(item) => item,
-            other => return Err(not_an_impl(kind, &other)),
+impl Block {
+    /// Parses `item` under the attribute `kind`, and reports misspelt helper attributes.
+    pub(crate) fn parse(
+        kind: Kind,
+        palm: &PalmPath,
+        item: TokenStream,
+        diagnostics: &mut Diagnostics,
+    ) -> Result<Self> {
+        let (item, tokens) = match syn::parse2(item.clone()) {
+            Ok(Item::Impl(item)) => (item, None),
+            Ok(other) => return Err(not_an_impl(kind, &other)),
+            Err(error) => match syn::parse2(without_bodies(item.clone())) {
+                Ok(block) => (block, Some(without_helper_attributes(item))),
+                Err(_) => return Err(error),
+            },
         };
-        let is_interface = item.trait_.is_some();
-        let mut functions = Vec::new();
-        let mut misplaced = Vec::new();
-        for member in &mut item.items {
+        let mut block = Self {
+            item,
+            tokens: TokenStream::new(),
+            marked: Vec::new(),
+            unmarked: Vec::new(),
+            misplaced: Vec::new(),
+        };
+        block.separate(|attribute| palm.is_parent_of(attribute.path()), diagnostics);
+        if block.marked.is_empty() {
+            // Without any marked method, an unqualified attribute of a similar name can only be a mistake.
+            block.separate(
+                |attribute| attribute.path().get_ident().is_some(),
+                diagnostics,
+            );
+        }
+        block.tokens = tokens.unwrap_or_else(|| block.item.to_token_stream());
+        Ok(block)
+    }
+
+    /// Separates the helper attributes from the members, and misspelt ones that are `meant` for palm.
+    fn separate(&mut self, meant: impl Fn(&Attribute) -> bool, diagnostics: &mut Diagnostics) {
+        let implements_interface = self.item.trait_.is_some();
+        self.unmarked.clear();
+        for member in &mut self.item.items {
             match member {
                 ImplItem::Fn(function) => {
-                    let mut marks = take_marks(&mut function.attrs);
-                    if is_interface && marks.is_empty() {
-                        // All that an interface names can be called.
-                        marks.push(Mark {
+                    let mut attributes = take(&mut function.attrs, &meant, diagnostics);
+                    if implements_interface && attributes.is_empty() {
+                        // Every function of an interface is callable.
+                        attributes.push(HelperAttribute {
                             helper: Helper::Method,
                             attribute: parse_quote!(#[method]),
                         });
                     }
-                    if !marks.is_empty() {
-                        let function = function.clone();
-                        functions.push(MarkedFunction { function, marks });
+                    let function = function.clone();
+                    if attributes.is_empty() {
+                        self.unmarked.push(function);
+                    } else {
+                        self.marked.push(MarkedMethod {
+                            function,
+                            attributes,
+                        });
                     }
                 }
-                ImplItem::Const(member) => misplaced.extend(take_marks(&mut member.attrs)),
-                ImplItem::Type(member) => misplaced.extend(take_marks(&mut member.attrs)),
-                ImplItem::Macro(member) => misplaced.extend(take_marks(&mut member.attrs)),
+                ImplItem::Const(ImplItemConst { attrs, .. })
+                | ImplItem::Type(ImplItemType { attrs, .. })
+                | ImplItem::Macro(ImplItemMacro { attrs, .. }) => {
+                    self.misplaced.extend(take(attrs, &meant, diagnostics));
+                }
                 _ => {}
             }
         }
-        Ok(Self {
-            item,
-            functions,
-            misplaced,
-        })
     }
 }
 
-fn take_marks(attributes: &mut Vec<Attribute>) -> Vec<Mark> {
-    let mut marks = Vec::new();
-    attributes.retain(|attribute| match Helper::of(attribute) {
-        Some(helper) => {
-            let attribute = attribute.clone();
-            marks.push(Mark { helper, attribute });
-            false
-        }
-        None => true,
+/// Removes the helper attributes from `attributes`, and reports misspelt ones.
+fn take(
+    attributes: &mut Vec<Attribute>,
+    meant: impl Fn(&Attribute) -> bool,
+    diagnostics: &mut Diagnostics,
+) -> Vec<HelperAttribute> {
+    let mut taken = Vec::new();
+    attributes.retain(|attribute| {
+        let helper = if let Some(helper) = Helper::from_attribute(attribute) {
+            helper
+        } else if let Some(helper) = Helper::from_misspelling(attribute)
+            && meant(attribute)
+        {
+            let path = attribute.path();
+            let message = format!(
+                "unknown attribute `{}`; did you mean `#[palm::{}]`?",
+                text::source(path),
+                helper.name()
+            );
+            diagnostics.push(path, message);
+            helper
+        } else {
+            return true;
+        };
+        let attribute = attribute.clone();
+        taken.push(HelperAttribute { helper, attribute });
+        false
     });
-    marks
+    taken
+}
+
+/// Empties the bodies of the methods in a block, which may not parse.
+fn without_bodies(item: TokenStream) -> TokenStream {
+    map_members(item, |members| {
+        let members = members.into_iter().map(|token| match token {
+            TokenTree::Group(body) if body.delimiter() == Delimiter::Brace => {
+                let mut empty = Group::new(Delimiter::Brace, TokenStream::new());
+                empty.set_span(body.span());
+                TokenTree::Group(empty)
+            }
+            token => token,
+        });
+        members.collect()
+    })
 }
 
 fn not_an_impl(kind: Kind, item: &Item) -> Error {
@@ -95,13 +172,13 @@ fn not_an_impl(kind: Kind, item: &Item) -> Error {
         _ => ("this item", None),
     };
     let usage = kind.usage();
-    let of = match item {
+    let self_ty = match item {
         Item::Struct(item) => item.ident.to_string(),
         Item::Enum(item) => item.ident.to_string(),
         _ => "MyComponent".to_owned(),
     };
     let message = format!(
-        "`#[palm::{}]` belongs on an `impl` block, not on {what}: `{usage} impl {of} {{ .. }}`",
+        "`#[palm::{}]` belongs on an `impl` block, not on {what}: `{usage} impl {self_ty} {{ .. }}`",
         kind.attribute(),
     );
     match ident {

@@ -1,3 +1,5 @@
+//! Expansions of misplaced helper attributes.
+
 use expect_test::{Expect, expect};
 use quote::quote;
 
@@ -9,7 +11,7 @@ fn check(helper: Helper, expected: Expect) {
 }
 
 #[test]
-fn a_helper_on_its_own_says_where_it_belongs_and_keeps_the_item() {
+fn misplaced_helper_keeps_its_item_and_says_where_it_belongs() {
     check(
         Helper::Method,
         expect![[

@@ -1,43 +1,51 @@
-//! `#[palm::interface]`: a trait whose functions both sides share, and its client.
+//! `#[palm::interface]`: a trait that components implement, and the client that calls its functions.
 
-use proc_macro2::{Ident, TokenStream};
+#[cfg(test)]
+mod tests;
+
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
 use syn::{
-    Attribute, Error, FnArg, ItemTrait, LitStr, Pat, Result, ReturnType, TraitItem, TraitItemFn,
-    parse_quote,
+    Attribute, Error, FnArg, GenericParam, ItemTrait, LitStr, Pat, ReturnType, TraitItem,
+    TraitItemFn, parse_quote,
 };
 
 use crate::constant::{self, Constant};
-use crate::diagnostics::{Diagnostics, item_with_errors};
-use crate::helper::Helper;
+use crate::diagnostics::{Diagnostics, with_errors};
+use crate::helper::{Helper, without_helper_attributes};
 use crate::kind::Kind;
-use crate::options::{self, Options, Reported};
-use crate::paths::{Palm, at};
+use crate::options::{self, AlreadyReported, Options};
+use crate::paths::{PalmPath, at};
 use crate::signature::{Answer, Signature, Yields};
-use crate::syntax::{attributes_of_constant, cfgs};
+use crate::syntax::{cfgs, copied_attributes, find_ident};
 use crate::text;
 
-/// What the generated client has besides the functions.
-const OF_CLIENT: [&str; 4] = ["new", "connect", "on", "client"];
+/// The methods of each client that are not functions of the interface.
+const CLIENT_METHODS: [&str; 4] = ["new", "connect", "on", "client"];
 
+/// Expands the attribute with the options `args` on `item`.
+///
+/// After a mistake the trait and its client are expanded as far as possible, for the code that uses them.
 pub(crate) fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
     let Ok(written) = syn::parse2::<ItemTrait>(item.clone()) else {
         let message = "`#[palm::interface]` belongs on a trait: \
                        `#[palm::interface(name = \"...\")] trait Images { .. }`";
-        let error = Error::new(proc_macro2::Span::call_site(), message);
-        return item_with_errors(item, &error);
+        let error = Error::new(Span::call_site(), message);
+        return with_errors(without_helper_attributes(item), &error);
     };
-    match Interface::model(args, &written) {
-        Ok(interface) => interface.tokens(),
-        Err(errors) => item_with_errors(&written, &errors),
+    let mut diagnostics = Diagnostics::default();
+    let interface = Interface::model(args, &written, &mut diagnostics);
+    match diagnostics.finish() {
+        Ok(()) => interface.tokens(),
+        Err(errors) => with_errors(interface.tokens(), &errors),
     }
 }
 
-/// An interface. One that exists is valid.
+/// The trait with its options.
 struct Interface<'a> {
-    palm: Palm,
+    palm: PalmPath,
     name: LitStr,
     item: &'a ItemTrait,
     functions: Vec<Function>,
@@ -45,7 +53,7 @@ struct Interface<'a> {
 
 struct Function {
     signature: Signature,
-    /// The name of the argument, where there is one.
+    /// The name of the argument.
     argument: Option<Ident>,
     constant: Ident,
     /// Documentation and deprecation.
@@ -53,14 +61,13 @@ struct Function {
 }
 
 impl<'a> Interface<'a> {
-    fn model(args: TokenStream, item: &'a ItemTrait) -> Result<Self> {
-        let mut diagnostics = Diagnostics::default();
+    fn model(args: TokenStream, item: &'a ItemTrait, diagnostics: &mut Diagnostics) -> Self {
         let accepted = [options::NAME, options::CRATE];
-        let mut options = Options::parse(args, "interface", &accepted, &mut diagnostics);
-        let palm = Palm(options.take_path(options::CRATE, &mut diagnostics));
-        let name = match options.take_name(options::NAME, &mut diagnostics) {
+        let mut options = Options::parse(args, "interface", &accepted, diagnostics);
+        let palm = PalmPath(options.take_path(options::CRATE, diagnostics));
+        let name = match options.take_name(options::NAME, diagnostics) {
             Some(Ok(name)) => Some(name),
-            Some(Err(Reported)) => None,
+            Some(Err(AlreadyReported)) => None,
             None => {
                 if !options.has_mistakes {
                     let message = "give the interface a name, by which clients call it: \
@@ -71,28 +78,27 @@ impl<'a> Interface<'a> {
             }
         };
         if !item.generics.params.is_empty() {
-            let message = "an interface cannot be generic: the bytes that arrive do not say which \
-                           types are meant";
+            let message = "an interface cannot be generic: a message carries no type arguments";
             diagnostics.push(&item.generics.params, message);
         }
         let mut functions = Vec::new();
         for member in &item.items {
             match member {
                 TraitItem::Fn(function) => {
-                    functions.extend(Function::model(function, &mut diagnostics))
+                    functions.push(Function::model(function, item, diagnostics))
                 }
-                other => diagnostics.push(other, "an interface has functions and nothing else"),
+                other => diagnostics.push(other, "an interface contains only functions"),
             }
         }
         if item.items.is_empty() {
-            diagnostics.push(&item.ident, "this interface has no function");
+            diagnostics.push(&item.ident, "this interface has no functions");
         }
-        diagnostics.finish(name.map(|name| Self {
+        Self {
             palm,
-            name,
+            name: name.unwrap_or_else(|| LitStr::new("_", item.ident.span())),
             item,
             functions,
-        }))
+        }
     }
 
     fn tokens(&self) -> TokenStream {
@@ -101,13 +107,17 @@ impl<'a> Interface<'a> {
         quote!(#interface #client)
     }
 
-    /// The trait, whose `async` functions have futures that any thread can run.
+    /// Returns the trait, in which the future of an `async` function is `Send`.
     fn interface(&self) -> ItemTrait {
         let mut item = self.item.clone();
         for member in &mut item.items {
-            if let TraitItem::Fn(function) = member
-                && function.sig.asyncness.take().is_some()
-            {
+            let TraitItem::Fn(function) = member else {
+                continue;
+            };
+            function
+                .attrs
+                .retain(|attribute| Helper::from_attribute(attribute).is_none());
+            if function.sig.asyncness.take().is_some() {
                 let output = match &function.sig.output {
                     ReturnType::Default => quote!(()),
                     ReturnType::Type(_, ty) => ty.to_token_stream(),
@@ -115,6 +125,10 @@ impl<'a> Interface<'a> {
                 function.sig.output = parse_quote! {
                     -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
                 };
+                // A body is a mistake; as a future it causes no further one.
+                if let Some(body) = &function.default {
+                    function.default = Some(parse_quote!({ async move #body }));
+                }
             }
         }
         let name = &self.name;
@@ -132,7 +146,7 @@ impl<'a> Interface<'a> {
         let name = &self.name;
         let client = format_ident!("{ident}Client");
         let doc = format!(
-            " Calls the functions of [`{ident}`] from afar, those of `{}` unless it is told another name.",
+            " A client of [`{ident}`], whose functions it calls at the component `{}`.",
             name.value()
         );
         let constants = self.functions.iter().map(|function| {
@@ -148,7 +162,10 @@ impl<'a> Interface<'a> {
             };
             constant.tokens()
         });
-        let methods = self.functions.iter().map(|function| self.method(function));
+        let methods = self.functions.iter();
+        let methods = methods
+            .filter(|function| !function.conflicts_with_client())
+            .map(|function| self.method(function));
         quote! {
             #(#cfgs)*
             #[doc = #doc]
@@ -162,7 +179,7 @@ impl<'a> Interface<'a> {
             impl #client {
                 #(#constants)*
 
-                /// Calls over a client that is connected.
+                /// Returns a client that calls over `client`.
                 pub fn new(client: #private::Client) -> Self {
                     Self {
                         client,
@@ -170,15 +187,15 @@ impl<'a> Interface<'a> {
                     }
                 }
 
-                /// Connects to the component of that name, whose `db_address` this is.
+                /// Connects to the component at `db_address`.
                 ///
                 /// # Errors
                 ///
-                /// When nobody is there within 30 s, or somebody else.
+                /// If no component answers within 30 s, or one of another name answers.
                 ///
                 /// # Cancel safety
                 ///
-                /// Dropping the future closes what it had opened.
+                /// Dropping the future closes the connection.
                 pub async fn connect(
                     db_address: impl #private::IntoAddress,
                 ) -> ::core::result::Result<Self, #private::ConnectError> {
@@ -186,8 +203,9 @@ impl<'a> Interface<'a> {
                     ::core::result::Result::Ok(Self::new(client))
                 }
 
-                /// Calls the functions of the component called `server`, as when two masters have the
-                /// same workers.
+                /// Returns a client that calls the component `server` instead.
+                ///
+                /// For components of the same functions, such as two masters with the same workers.
                 #[must_use]
                 pub fn on(
                     mut self,
@@ -197,7 +215,7 @@ impl<'a> Interface<'a> {
                     self
                 }
 
-                /// The client beneath.
+                /// Returns the underlying client.
                 pub fn client(&self) -> &#private::Client {
                     &self.client
                 }
@@ -207,7 +225,7 @@ impl<'a> Interface<'a> {
         }
     }
 
-    /// The client's method for a function.
+    /// Returns the client's method for `function`.
     fn method(&self, function: &Function) -> TokenStream {
         let private = self.palm.private();
         let Function {
@@ -220,7 +238,7 @@ impl<'a> Interface<'a> {
         let cfgs = &signature.cfgs;
         let span = at(ident.span());
         let doc = function.default_doc(&self.name.value()).into_iter();
-        let input = constant::input(signature);
+        let input = constant::input(&self.palm, signature);
         let output = constant::output(&self.palm, signature);
         let argument = function.argument.iter().collect::<Vec<_>>();
         let value = match &function.argument {
@@ -230,7 +248,7 @@ impl<'a> Interface<'a> {
         let steps = quote_spanned!(span=> Self::#constant.on(&self.server));
         let many = signature.output.yields != Yields::One;
         let method = match &signature.output.answer {
-            Answer::Nothing => quote! {
+            Answer::None => quote! {
                 pub async fn #ident(
                     &self,
                     #(#argument: impl #private::Argument<#input>)*
@@ -266,35 +284,30 @@ impl<'a> Interface<'a> {
 }
 
 impl Function {
-    fn model(function: &TraitItemFn, diagnostics: &mut Diagnostics) -> Option<Self> {
+    fn model(function: &TraitItemFn, item: &ItemTrait, diagnostics: &mut Diagnostics) -> Self {
         let ident = &function.sig.ident;
         if let Some(body) = &function.default {
-            let message = "a function of an interface has no body: the component has it";
+            let message = "a function of an interface has no body: the component implements it";
             diagnostics.push(body, message);
-            return None;
         }
-        if let Some(mark) = function
+        if let Some(attribute) = function
             .attrs
             .iter()
-            .find(|attribute| Helper::of(attribute).is_some())
+            .find(|attribute| Helper::from_attribute(attribute).is_some())
         {
-            let message = "all functions of an interface can be called: take the attribute away";
-            diagnostics.push(mark, message);
+            let message = "every function of an interface is callable: remove this attribute";
+            diagnostics.push(attribute, message);
         }
-        if OF_CLIENT.iter().any(|name| ident == name) {
-            let message =
-                format!("the client has a method `{ident}` of its own: rename the function");
-            diagnostics.push(ident, message);
-        }
-        let signature = Signature::model(
+        let mut signature = Signature::model(
             Kind::Server,
             Helper::Method,
             &function.sig,
             &function.attrs,
             diagnostics,
         );
+        signature.has_open_types |= names_items_of(item, &signature);
         let constant = text::screaming_snake(&ident.unraw().to_string());
-        Some(Self {
+        let function = Self {
             argument: signature.argument.as_ref().and_then(|ty| {
                 let mut parameters = function.sig.inputs.iter();
                 parameters.find_map(|input| match input {
@@ -306,9 +319,20 @@ impl Function {
                 })
             }),
             constant: Ident::new(&constant, ident.span()),
-            attributes: attributes_of_constant(&function.attrs),
+            attributes: copied_attributes(&function.attrs),
             signature,
-        })
+        };
+        if function.conflicts_with_client() {
+            let message =
+                format!("the generated client has a method `{ident}` already: rename the function");
+            diagnostics.push(ident, message);
+        }
+        function
+    }
+
+    fn conflicts_with_client(&self) -> bool {
+        let ident = &self.signature.ident;
+        CLIENT_METHODS.iter().any(|name| ident == name)
     }
 
     fn default_doc(&self, server: &str) -> Option<String> {
@@ -319,5 +343,21 @@ impl Function {
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// Whether the types of a signature name type parameters or associated types of the trait, which are mistakes.
+fn names_items_of(item: &ItemTrait, signature: &Signature) -> bool {
+    let (argument, output) = (&signature.argument, &signature.output.ty);
+    let types = quote!(#argument #output);
+    let parameters = item
+        .generics
+        .params
+        .iter()
+        .map(|parameter| match parameter {
+            GenericParam::Type(parameter) => &parameter.ident,
+            GenericParam::Const(parameter) => &parameter.ident,
+            GenericParam::Lifetime(parameter) => &parameter.lifetime.ident,
+        });
+    let self_type = Ident::new("Self", Span::call_site());
+    parameters
+        .chain([&self_type])
+        .any(|name| find_ident(types.clone(), &name.to_string()).is_some())
+}

@@ -1,17 +1,19 @@
+//! Expansions of interfaces.
+
 use expect_test::{Expect, expect};
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::expand;
 
-/// The whole expansion, formatted.
+/// Checks the whole expansion, formatted.
 fn check(args: TokenStream, item: TokenStream, expected: Expect) {
     let file = syn::parse2(expand(args, item)).expect("an expansion is a list of items");
     expected.assert_eq(&prettyplease::unparse(&file));
 }
 
 #[test]
-fn functions_of_every_form() {
+fn interface_expands_to_a_trait_and_a_client() {
     check(
         quote!(name = "images", crate = bus),
         quote! {
@@ -40,7 +42,7 @@ fn functions_of_every_form() {
                 #[doc(hidden)]
                 const __PALM_NAME: &'static ::core::primitive::str = "images";
             }
-            /// Calls the functions of [`Images`] from afar, those of `images` unless it is told another name.
+            /// A client of [`Images`], whose functions it calls at the component `images`.
             #[derive(::core::clone::Clone, ::core::fmt::Debug)]
             pub(crate) struct ImagesClient {
                 client: bus::__private::Client,
@@ -67,30 +69,31 @@ fn functions_of_every_form() {
                     "images",
                     "tiles",
                 );
-                /// Calls over a client that is connected.
+                /// Returns a client that calls over `client`.
                 pub fn new(client: bus::__private::Client) -> Self {
                     Self {
                         client,
                         server: bus::__private::ByteString::from_static("images"),
                     }
                 }
-                /// Connects to the component of that name, whose `db_address` this is.
+                /// Connects to the component at `db_address`.
                 ///
                 /// # Errors
                 ///
-                /// When nobody is there within 30 s, or somebody else.
+                /// If no component answers within 30 s, or one of another name answers.
                 ///
                 /// # Cancel safety
                 ///
-                /// Dropping the future closes what it had opened.
+                /// Dropping the future closes the connection.
                 pub async fn connect(
                     db_address: impl bus::__private::IntoAddress,
                 ) -> ::core::result::Result<Self, bus::__private::ConnectError> {
                     let client = bus::__private::Client::connect("images", db_address).await?;
                     ::core::result::Result::Ok(Self::new(client))
                 }
-                /// Calls the functions of the component called `server`, as when two masters have the
-                /// same workers.
+                /// Returns a client that calls the component `server` instead.
+                ///
+                /// For components of the same functions, such as two masters with the same workers.
                 #[must_use]
                 pub fn on(
                     mut self,
@@ -99,7 +102,7 @@ fn functions_of_every_form() {
                     self.server = server.into();
                     self
                 }
-                /// The client beneath.
+                /// Returns the underlying client.
                 pub fn client(&self) -> &bus::__private::Client {
                     &self.client
                 }
@@ -132,7 +135,7 @@ fn functions_of_every_form() {
 }
 
 #[test]
-fn what_is_no_interface() {
+fn interface_with_mistakes_keeps_its_functions_and_reports_every_mistake() {
     check(
         quote!(),
         quote! {
@@ -147,29 +150,95 @@ fn what_is_no_interface() {
             trait Images<T> {
                 type Image;
                 fn thumbnail(&self, image: T) {}
-                #[palm::method]
                 fn connect(self);
+                #[doc(hidden)]
+                const __PALM_NAME: &'static ::core::primitive::str = "_";
+            }
+            /// A client of [`Images`], whose functions it calls at the component `_`.
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            struct ImagesClient {
+                client: ::palm::__private::Client,
+                server: ::palm::__private::ByteString,
+            }
+            impl ImagesClient {
+                /// The function `_.thumbnail`.
+                #[allow(deprecated, private_interfaces)]
+                pub const THUMBNAIL: ::palm::__private::Function<
+                    ::palm::__private::Untyped,
+                    ::palm::__private::Bytes,
+                > = ::palm::__private::Function::new("_", "thumbnail");
+                /// The function `_.connect`.
+                #[allow(deprecated, private_interfaces)]
+                pub const CONNECT: ::palm::__private::Function<(), ::palm::__private::NoAnswer> = ::palm::__private::Function::new(
+                    "_",
+                    "connect",
+                );
+                /// Returns a client that calls over `client`.
+                pub fn new(client: ::palm::__private::Client) -> Self {
+                    Self {
+                        client,
+                        server: ::palm::__private::ByteString::from_static("_"),
+                    }
+                }
+                /// Connects to the component at `db_address`.
+                ///
+                /// # Errors
+                ///
+                /// If no component answers within 30 s, or one of another name answers.
+                ///
+                /// # Cancel safety
+                ///
+                /// Dropping the future closes the connection.
+                pub async fn connect(
+                    db_address: impl ::palm::__private::IntoAddress,
+                ) -> ::core::result::Result<Self, ::palm::__private::ConnectError> {
+                    let client = ::palm::__private::Client::connect("_", db_address).await?;
+                    ::core::result::Result::Ok(Self::new(client))
+                }
+                /// Returns a client that calls the component `server` instead.
+                ///
+                /// For components of the same functions, such as two masters with the same workers.
+                #[must_use]
+                pub fn on(
+                    mut self,
+                    server: impl ::core::convert::Into<::palm::__private::ByteString>,
+                ) -> Self {
+                    self.server = server.into();
+                    self
+                }
+                /// Returns the underlying client.
+                pub fn client(&self) -> &::palm::__private::Client {
+                    &self.client
+                }
+                /// The function `_.thumbnail`.
+                #[allow(deprecated, private_interfaces)]
+                pub async fn thumbnail(
+                    &self,
+                    image: impl ::palm::__private::Argument<::palm::__private::Untyped>,
+                ) -> ::core::result::Result<(), ::palm::__private::CallError> {
+                    self.client.send(Self::THUMBNAIL.on(&self.server), image).await
+                }
             }
             ::core::compile_error! {
                 "give the interface a name, by which clients call it: `#[palm::interface(name = \"...\")]`"
             }
             ::core::compile_error! {
-                "an interface cannot be generic: the bytes that arrive do not say which types are meant"
+                "an interface cannot be generic: a message carries no type arguments"
             }
             ::core::compile_error! {
-                "an interface has functions and nothing else"
+                "an interface contains only functions"
             }
             ::core::compile_error! {
-                "a function of an interface has no body: the component has it"
+                "a function of an interface has no body: the component implements it"
             }
             ::core::compile_error! {
-                "all functions of an interface can be called: take the attribute away"
+                "every function of an interface is callable: remove this attribute"
             }
             ::core::compile_error! {
-                "the client has a method `connect` of its own: rename the function"
+                "a `#[palm::method]` takes `&self`, or `&mut self` for exclusive access: the component outlives the call"
             }
             ::core::compile_error! {
-                "a `#[palm::method]` takes `&self`, or `&mut self` to run alone: the component goes on after the call"
+                "the generated client has a method `connect` already: rename the function"
             }
         "#]],
     );
@@ -187,9 +256,57 @@ fn what_is_no_interface() {
         quote!(name = "images"),
         quote! { trait Images {} },
         expect![[r#"
-            trait Images {}
+            trait Images {
+                #[doc(hidden)]
+                const __PALM_NAME: &'static ::core::primitive::str = "images";
+            }
+            /// A client of [`Images`], whose functions it calls at the component `images`.
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            struct ImagesClient {
+                client: ::palm::__private::Client,
+                server: ::palm::__private::ByteString,
+            }
+            impl ImagesClient {
+                /// Returns a client that calls over `client`.
+                pub fn new(client: ::palm::__private::Client) -> Self {
+                    Self {
+                        client,
+                        server: ::palm::__private::ByteString::from_static("images"),
+                    }
+                }
+                /// Connects to the component at `db_address`.
+                ///
+                /// # Errors
+                ///
+                /// If no component answers within 30 s, or one of another name answers.
+                ///
+                /// # Cancel safety
+                ///
+                /// Dropping the future closes the connection.
+                pub async fn connect(
+                    db_address: impl ::palm::__private::IntoAddress,
+                ) -> ::core::result::Result<Self, ::palm::__private::ConnectError> {
+                    let client = ::palm::__private::Client::connect("images", db_address).await?;
+                    ::core::result::Result::Ok(Self::new(client))
+                }
+                /// Returns a client that calls the component `server` instead.
+                ///
+                /// For components of the same functions, such as two masters with the same workers.
+                #[must_use]
+                pub fn on(
+                    mut self,
+                    server: impl ::core::convert::Into<::palm::__private::ByteString>,
+                ) -> Self {
+                    self.server = server.into();
+                    self
+                }
+                /// Returns the underlying client.
+                pub fn client(&self) -> &::palm::__private::Client {
+                    &self.client
+                }
+            }
             ::core::compile_error! {
-                "this interface has no function"
+                "this interface has no functions"
             }
         "#]],
     );

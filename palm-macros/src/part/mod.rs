@@ -1,7 +1,7 @@
-//! `#[palm::inbound]`, `#[palm::outbound]` and `#[palm::bypass]`: parts of a user's own, from the hooks that an
-//! `impl` block has.
+//! `#[palm::inbound]`, `#[palm::outbound]` and `#[palm::bypass]`: user-defined parts, made of the hooks in an `impl`
+//! block.
 //!
-//! A hook is known by its name; other methods are left alone.
+//! A method is a hook if it has the name of one; the expansion does not use other methods.
 
 #[cfg(test)]
 mod tests;
@@ -10,15 +10,15 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 use syn::spanned::Spanned as _;
-use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, Result, ReturnType, Type};
+use syn::{Error, FnArg, ImplItem, ImplItemFn, ItemImpl, ReturnType, Type};
 
-use crate::diagnostics::{Diagnostics, item_with_errors};
+use crate::diagnostics::{Diagnostics, with_errors};
 use crate::options::{self, Options};
-use crate::paths::{Palm, at};
+use crate::paths::{PalmPath, at};
 use crate::signature::{Yields, ok_type, yields};
 use crate::syntax::cfgs;
 
-/// Which attribute it is.
+/// An attribute of a user-defined part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Inbound,
@@ -26,7 +26,7 @@ pub(crate) enum Part {
     Bypass,
 }
 
-/// A method that a part calls.
+/// A hook: a method that the part calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HookName {
     Scatter,
@@ -71,7 +71,7 @@ impl HookName {
         }
     }
 
-    /// How it is written.
+    /// An example of the method.
     fn usage(self) -> &'static str {
         match self {
             Self::Scatter => "fn scatter(&mut self, message: Message) -> Vec<Message>",
@@ -92,32 +92,35 @@ impl HookName {
     }
 }
 
+/// Expands the attribute `part` with the options `args` on `item`.
 pub(crate) fn expand(part: Part, args: TokenStream, item: TokenStream) -> TokenStream {
     let Ok(written) = syn::parse2::<ItemImpl>(item.clone()) else {
         let message = format!(
             "`#[palm::{}]` belongs on an `impl` block with {}",
             part.attribute(),
-            list(part)
+            usages(part)
         );
-        return item_with_errors(item, &Error::new(Span::call_site(), message));
+        return with_errors(item, &Error::new(Span::call_site(), message));
     };
-    match Model::new(part, args, &written) {
-        Ok(model) => model.tokens(),
-        Err(errors) => item_with_errors(&written, &errors),
+    let mut diagnostics = Diagnostics::default();
+    let model = Model::new(part, args, &written, &mut diagnostics);
+    match diagnostics.finish() {
+        Ok(()) => model.tokens(),
+        Err(errors) => with_errors(model.stand_in(), &errors),
     }
 }
 
 /// The hooks of a part, as a phrase.
-fn list(part: Part) -> String {
+fn usages(part: Part) -> String {
     let hooks = part.hooks().iter();
     let hooks: Vec<_> = hooks.map(|hook| format!("`{}`", hook.usage())).collect();
     hooks.join(" or ")
 }
 
-/// A part. One that exists is valid.
+/// A part: the block with its options and hooks.
 struct Model<'a> {
     part: Part,
-    palm: Palm,
+    palm: PalmPath,
     item: &'a ItemImpl,
     hooks: Vec<Hook<'a>>,
 }
@@ -125,58 +128,66 @@ struct Model<'a> {
 struct Hook<'a> {
     name: HookName,
     function: &'a ImplItemFn,
-    /// The type of what it takes.
+    /// The type of the message or body that it takes.
     argument: &'a Type,
     takes_context: bool,
 }
 
 impl<'a> Model<'a> {
-    fn new(part: Part, args: TokenStream, item: &'a ItemImpl) -> Result<Self> {
-        let mut diagnostics = Diagnostics::default();
+    fn new(
+        part: Part,
+        args: TokenStream,
+        item: &'a ItemImpl,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
         let accepted = [options::CRATE];
-        let mut options = Options::parse(args, part.attribute(), &accepted, &mut diagnostics);
-        let palm = Palm(options.take_path(options::CRATE, &mut diagnostics));
+        let mut options = Options::parse(args, part.attribute(), &accepted, diagnostics);
+        let palm = PalmPath(options.take_path(options::CRATE, diagnostics));
+        let mut model = Self {
+            part,
+            palm,
+            item,
+            hooks: Vec::new(),
+        };
         if let Some((path, _)) = &item.trait_ {
             let message = format!(
-                "`#[palm::{}]` belongs on an inherent `impl` block, and implements the trait itself",
+                "`#[palm::{}]` belongs on an inherent `impl` block: it implements the trait itself",
                 part.attribute()
             );
             diagnostics.push(path, message);
-            return diagnostics.finish(None);
+            return model;
         }
-        let mut hooks = Vec::new();
-        let mut is_meant = false;
+        let mut has_hook = false;
         for member in &item.items {
             let ImplItem::Fn(function) = member else {
                 continue;
             };
             let ident = function.sig.ident.unraw().to_string();
             if let Some(&name) = part.hooks().iter().find(|hook| hook.name() == ident) {
-                is_meant = true;
-                hooks.extend(Hook::new(name, function, &mut diagnostics));
-            } else if let Some(meant) = misspelt(part, &ident) {
-                is_meant = true;
-                let message = format!("`{ident}` is no hook: did you mean `{}`?", meant.name());
+                has_hook = true;
+                model.hooks.extend(Hook::new(name, function, diagnostics));
+            } else if let Some(meant) = misspelt_hook(part, &ident) {
+                has_hook = true;
+                let message = format!("unknown hook `{ident}`; did you mean `{}`?", meant.name());
                 diagnostics.push(&function.sig.ident, message);
             }
         }
-        if !is_meant {
-            let message = format!("there is no hook in it: write {}", list(part));
+        if !has_hook {
+            let message = format!("this block has no hook: add {}", usages(part));
             diagnostics.push(&item.self_ty, message);
         }
-        diagnostics.finish(Some(Self {
-            part,
-            palm,
-            item,
-            hooks,
-        }))
+        model
     }
 
     fn tokens(&self) -> TokenStream {
         let item = self.item;
         let implementations = match self.part {
             Part::Inbound => self.inbound(),
-            Part::Outbound | Part::Bypass => self.hooks.iter().map(|hook| self.one(hook)).collect(),
+            Part::Outbound | Part::Bypass => self
+                .hooks
+                .iter()
+                .map(|hook| self.single_hook(hook))
+                .collect(),
         };
         quote! {
             #item
@@ -184,6 +195,58 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Expands to the traits of the part without the user's hooks behind them.
+    ///
+    /// A block with mistakes expands to this, so that code that uses the part causes no further errors.
+    fn stand_in(&self) -> TokenStream {
+        let item = self.item;
+        let private = self.palm.private();
+        let future = |output: TokenStream| quote!(impl ::core::future::Future<Output = #output> + ::core::marker::Send);
+        let bypass_inbound = {
+            let future = future(quote!(#private::Outcome));
+            let body = quote! {
+                fn recv(&mut self, _: #private::Bytes) -> #future { ::core::future::pending() }
+            };
+            (quote!(#private::BypassInbound), body)
+        };
+        let bypass_outbound = {
+            let future = future(quote!(::core::result::Result<(), #private::BoxError>));
+            let body = quote! {
+                fn run(self, _: #private::BypassSender) -> #future { ::core::future::pending() }
+            };
+            (quote!(#private::BypassOutbound), body)
+        };
+        let outbound = {
+            let future = future(quote!(::core::result::Result<(), #private::CallFailure>));
+            let body = quote! {
+                fn handle(
+                    &mut self,
+                    _: #private::Message,
+                    _: #private::Context,
+                    _: &mut #private::Emit<'_>,
+                ) -> #future {
+                    ::core::future::pending()
+                }
+            };
+            (quote!(#private::OutboundHooks), body)
+        };
+        let traits = match self.part {
+            // An implementation of the trait by hand may be what the attribute stands on.
+            _ if item.trait_.is_some() => Vec::new(),
+            Part::Inbound => vec![(quote!(#private::InboundHooks), TokenStream::new())],
+            Part::Outbound => vec![outbound],
+            Part::Bypass => vec![bypass_inbound, bypass_outbound],
+        };
+        let implementations = traits
+            .iter()
+            .map(|(path, body)| self.implementation(path, body));
+        quote! {
+            #item
+            #(#implementations)*
+        }
+    }
+
+    /// Returns the `impl` of `InboundHooks`.
     fn inbound(&self) -> TokenStream {
         let private = self.palm.private();
         let has = |name| self.hooks.iter().any(|hook| hook.name == name);
@@ -202,14 +265,14 @@ impl<'a> Model<'a> {
         self.implementation(&quote!(#private::InboundHooks), &body)
     }
 
-    /// A trait that has one hook.
-    fn one(&self, hook: &Hook<'_>) -> TokenStream {
+    /// Returns the `impl` of a trait with one hook.
+    fn single_hook(&self, hook: &Hook<'_>) -> TokenStream {
         let private = self.palm.private();
         let path = match hook.name {
             HookName::Handle => quote!(#private::OutboundHooks),
             HookName::Recv => quote!(#private::BypassInbound),
             HookName::Run => quote!(#private::BypassOutbound),
-            _ => panic!("bug in palm-macros: an inbound part's hook elsewhere"),
+            _ => panic!("bug in palm-macros: a hook of an inbound part in another part"),
         };
         let cfgs = cfgs(&hook.function.attrs);
         let implementation = self.implementation(&path, &self.hook(hook));
@@ -227,6 +290,7 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Returns the method of the trait that calls the user's hook.
     fn hook(&self, hook: &Hook<'_>) -> TokenStream {
         let private = self.palm.private();
         let call = hook.call();
@@ -277,7 +341,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// `scatter` and `handle`, which yield messages.
+    /// Returns `scatter` or `handle`, which emit messages.
     fn yielding(&self, hook: &Hook<'_>, call: &TokenStream) -> TokenStream {
         let private = self.palm.private();
         let name = &hook.function.sig.ident;
@@ -345,10 +409,10 @@ impl<'a> Hook<'a> {
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let signature = &function.sig;
-        let wrong = || format!("`{}` is written as `{}`", name.name(), name.usage());
+        let wrong = || format!("expected the signature `{}`", name.usage());
         if signature.asyncness.is_some() && !name.may_be_async() {
             let message = format!(
-                "`{}` cannot be async: the part goes on after it",
+                "`{}` cannot be async: the part does not await it",
                 name.name()
             );
             diagnostics.push(signature.asyncness, message);
@@ -380,7 +444,7 @@ impl<'a> Hook<'a> {
         })
     }
 
-    /// The call of the user's method: `Self::` finds it before the trait's of the same name.
+    /// Returns the call of the user's method, which `Self::` resolves to before the trait's of the same name.
     fn call(&self) -> TokenStream {
         let ident = &self.function.sig.ident;
         let span = at(ident.span());
@@ -394,8 +458,8 @@ impl<'a> Hook<'a> {
     }
 }
 
-/// The hook that a method's name is nearly that of.
-fn misspelt(part: Part, ident: &str) -> Option<HookName> {
+/// Returns the hook whose name `ident` misspells.
+fn misspelt_hook(part: Part, ident: &str) -> Option<HookName> {
     let near = |hook: &&HookName| {
         let distance = strsim::osa_distance(hook.name(), ident);
         distance > 0 && distance <= (hook.name().len() / 4).max(1)

@@ -1,17 +1,19 @@
+//! Expansions of user-defined parts.
+
 use expect_test::{Expect, expect};
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::{Part, expand};
 
-/// The whole expansion, formatted.
+/// Checks the whole expansion, formatted.
 fn check(part: Part, item: TokenStream, expected: Expect) {
     let file = syn::parse2(expand(part, TokenStream::new(), item));
     let file = file.expect("an expansion is a list of items");
     expected.assert_eq(&prettyplease::unparse(&file));
 }
 
-/// The messages.
+/// Checks the messages, one a line.
 fn check_errors(part: Part, item: TokenStream, expected: Expect) {
     let tokens = expand(part, TokenStream::new(), item).to_string();
     let messages = tokens.split("compile_error ! {").skip(1);
@@ -22,7 +24,7 @@ fn check_errors(part: Part, item: TokenStream, expected: Expect) {
 }
 
 #[test]
-fn an_inbound_part_has_the_hooks_that_are_written() {
+fn inbound_part_has_the_hooks_of_its_block() {
     check(
         Part::Inbound,
         quote! {
@@ -78,7 +80,7 @@ fn an_inbound_part_has_the_hooks_that_are_written() {
 }
 
 #[test]
-fn an_outbound_part_handles() {
+fn outbound_part_emits_what_handle_returns() {
     check(
         Part::Outbound,
         quote! {
@@ -134,7 +136,7 @@ fn an_outbound_part_handles() {
 }
 
 #[test]
-fn a_bypass_takes_and_gives() {
+fn bypass_part_implements_both_directions() {
     check(
         Part::Bypass,
         quote! {
@@ -193,7 +195,7 @@ fn a_bypass_takes_and_gives() {
 }
 
 #[test]
-fn mistakes_say_what_is_meant() {
+fn mistakes_in_hooks_suggest_the_signature() {
     check_errors(
         Part::Inbound,
         quote! {
@@ -203,14 +205,14 @@ fn mistakes_say_what_is_meant() {
             }
         },
         expect![[r#"
-            "`scater` is no hook: did you mean `scatter`?"
-            "`handle_feedback` cannot be async: the part goes on after it""#]],
+            "unknown hook `scater`; did you mean `scatter`?"
+            "`handle_feedback` cannot be async: the part does not await it""#]],
     );
     check_errors(
         Part::Outbound,
         quote! { impl Nothing {} },
         expect![[
-            r#""there is no hook in it: write `fn handle(&mut self, message: Message) -> Message`""#
+            r#""this block has no hook: add `fn handle(&mut self, message: Message) -> Message`""#
         ]],
     );
     check_errors(
@@ -223,6 +225,6 @@ fn mistakes_say_what_is_meant() {
     check_errors(
         Part::Bypass,
         quote! { impl Clock { fn recv(body: Bytes) {} } },
-        expect![[r#""`recv` is written as `fn recv(&mut self, body: Bytes) -> Bytes`""#]],
+        expect![[r#""expected the signature `fn recv(&mut self, body: Bytes) -> Bytes`""#]],
     );
 }

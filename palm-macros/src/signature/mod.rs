@@ -1,4 +1,4 @@
-//! [`Signature`]: how a method takes its component and its arguments.
+//! [`Signature`]: the receiver, the parameters and the return type of a method.
 
 mod output;
 
@@ -13,22 +13,25 @@ use crate::syntax::{cfgs, find_ident, last_segment};
 
 pub(crate) use self::output::{Answer, Output, Yields, ok_type, without_lifetimes, yields};
 
-/// A method's signature.
+/// The signature of a method, a hook or a function of an interface.
 #[derive(Debug)]
 pub(crate) struct Signature {
     pub(crate) ident: Ident,
-    /// Under which conditions the method exists.
+    /// The `cfg`s of the method.
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) is_async: bool,
     pub(crate) access: Access,
-    /// The type of a method's payload, or of a hook's message.
+    /// The type of a method's payload or a hook's message.
     pub(crate) argument: Option<Type>,
-    /// The type of the context, where it is asked for.
+    /// The type of the context, if the method takes one.
     pub(crate) context: Option<Type>,
     pub(crate) output: Output,
+    /// Whether types depend on something that an associated constant cannot name, such as a type parameter of the
+    /// method. That is a mistake; a stand-in leaves the types out.
+    pub(crate) has_open_types: bool,
 }
 
-/// How a method takes its component.
+/// The access that a method needs to its component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// `&self`
@@ -38,7 +41,7 @@ pub(crate) enum Access {
 }
 
 impl Signature {
-    /// Checks it. What could not be read is stood in for, so that the rest is checked too.
+    /// Reads and checks a signature. After a mistake it continues with a default, so that the rest is checked too.
     pub(crate) fn model(
         kind: Kind,
         helper: Helper,
@@ -49,6 +52,7 @@ impl Signature {
         check_qualifiers(helper, signature, diagnostics);
         let access = model_receiver(helper, signature, diagnostics);
         let (argument, context) = model_parameters(helper, signature, diagnostics);
+        let argument_tokens = argument.to_token_stream();
         Self {
             ident: signature.ident.clone(),
             cfgs: cfgs(attributes),
@@ -57,6 +61,8 @@ impl Signature {
             argument,
             context,
             output: Output::model(kind, helper, signature, diagnostics),
+            has_open_types: !signature.generics.params.is_empty()
+                || find_ident(argument_tokens, "impl").is_some(),
         }
     }
 }
@@ -68,7 +74,7 @@ fn check_qualifiers(helper: Helper, signature: &syn::Signature, diagnostics: &mu
     }
     if let Safety::Unsafe(token) = signature.safety {
         let message = format!(
-            "a `#[palm::{what}]` cannot be `unsafe`: whoever calls it from afar can promise nothing"
+            "a `#[palm::{what}]` cannot be `unsafe`: a remote caller cannot uphold its safety contract"
         );
         diagnostics.push(token, message);
     }
@@ -77,10 +83,10 @@ fn check_qualifiers(helper: Helper, signature: &syn::Signature, diagnostics: &mu
     }
     if !signature.generics.params.is_empty() {
         let message = match helper {
-            Helper::Method => "a method that is called from afar cannot be generic: the bytes that arrive do not say \
-                               which types are meant; put the parameters on the `impl` block"
+            Helper::Method => "a callable method cannot be generic: a message carries no type arguments; put the type \
+                               parameters on the `impl` block"
                 .to_owned(),
-            _ => format!("a `#[palm::{what}]` cannot be generic; put the parameters on the `impl` block"),
+            _ => format!("a `#[palm::{what}]` cannot be generic; put the type parameters on the `impl` block"),
         };
         diagnostics.push(&signature.generics.params, message);
     }
@@ -97,7 +103,7 @@ fn model_receiver(
     let what = helper.name();
     let Some(receiver) = signature.receiver() else {
         let message = format!(
-            "a `#[palm::{what}]` takes `&self`, or `&mut self` to run alone, as its first parameter"
+            "the first parameter of a `#[palm::{what}]` is `&self`, or `&mut self` for exclusive access"
         );
         diagnostics.push(&signature.ident, message);
         return Access::Shared;
@@ -106,18 +112,18 @@ fn model_receiver(
         ReceiverKind::Reference(_, _, None) => Access::Shared,
         ReceiverKind::Reference(_, _, Some(_)) => Access::Exclusive,
         _ => {
-            diagnostics.push(receiver, refused_receiver(what, receiver));
+            diagnostics.push(receiver, wrong_receiver(what, receiver));
             Access::Shared
         }
     }
 }
 
-fn refused_receiver(what: &str, receiver: &Receiver) -> String {
+fn wrong_receiver(what: &str, receiver: &Receiver) -> String {
     let reason = match receiver.kind {
-        ReceiverKind::Value => ": the component goes on after the call",
+        ReceiverKind::Value => ": the component outlives the call",
         _ => "",
     };
-    format!("a `#[palm::{what}]` takes `&self`, or `&mut self` to run alone{reason}")
+    format!("a `#[palm::{what}]` takes `&self`, or `&mut self` for exclusive access{reason}")
 }
 
 fn model_parameters(
@@ -136,11 +142,11 @@ fn model_parameters(
         let ty = &*parameter.ty;
         if context.is_some() {
             let message = if is_context(ty) {
-                "the context is taken already"
+                "this method already takes a context"
             } else {
                 "the context comes last: swap the parameters"
             };
-            // What follows is out of order as well; the first mistake says enough.
+            // The parameters after it would be out of order as well.
             diagnostics.push(parameter, message);
             break;
         } else if is_context(ty) {
@@ -149,10 +155,10 @@ fn model_parameters(
             argument = Some(ty.clone());
         } else {
             let message = match helper {
-                Helper::Method => "a method takes one payload, and then at most a `Context`: put what is sent together \
-                                   into one type"
+                Helper::Method => "a method takes one payload and at most a `Context` after it: combine several values \
+                                   in one type"
                     .to_owned(),
-                _ => format!("a `#[palm::{}]` takes the message, and then at most a `Context`", helper.name()),
+                _ => format!("a `#[palm::{}]` takes the message and at most a `Context` after it", helper.name()),
             };
             diagnostics.push(parameter, message);
             break;
@@ -177,8 +183,7 @@ fn check_parameter(parameter: &PatType, diagnostics: &mut Diagnostics) {
     }
     let ty = &*parameter.ty;
     if find_ident(ty.to_token_stream(), "impl").is_some() {
-        let message =
-            "name the type: the bytes that arrive do not say which type behind `impl` is meant";
+        let message = "name the type: a message does not say which type `impl` stands for";
         diagnostics.push(ty, message);
     } else if let Type::Reference(reference) = ty
         && is_context(&reference.elem)

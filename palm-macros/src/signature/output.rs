@@ -1,4 +1,6 @@
-//! [`Output`]: what a method returns, and how many results that is.
+//! [`Output`]: what a method returns, and how many results a call has.
+//!
+//! Macros see no types, so the rules here read the names of well-known types and traits.
 
 use quote::ToTokens as _;
 use syn::punctuated::Punctuated;
@@ -13,41 +15,41 @@ use crate::helper::Helper;
 use crate::kind::Kind;
 use crate::syntax::{find_ident, last_segment};
 
-/// What a method returns.
+/// The return type of a method.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// As written.
+    /// The type as written; `None` if there is no `->`.
     pub(crate) ty: Option<Type>,
     pub(crate) yields: Yields,
-    /// What a caller gets.
+    /// What a caller receives.
     pub(crate) answer: Answer,
-    /// Whether the value, or each of many, is written as a `Result`.
+    /// Whether the value, or each item, is written as a `Result`.
     pub(crate) gives_results: bool,
-    /// Whether the iterator or the stream is in a `Result`.
+    /// Whether the iterator or stream is inside a `Result`.
     pub(crate) is_fallible: bool,
-    /// Whether it is an `impl IntoIterator` that says nothing of its iterator, which therefore
-    /// cannot be taken to another thread.
+    /// Whether it is an `impl IntoIterator` without bounds on its iterator, which rustc then does not know to be
+    /// `Send`.
     pub(crate) hides_iterator: bool,
-    /// Whether there is an `impl Trait` in the type, so that it can be written nowhere else.
+    /// Whether the type contains `impl Trait`, so that expanded code cannot name it.
     pub(crate) is_opaque: bool,
 }
 
-/// What a caller gets, out of iterators, streams and `Result`s as far as they are written as such.
+/// What a caller receives: the value or item, without `Result`s and `Option`s that are written as such.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// None: nothing is returned.
-    Nothing,
-    /// A type that cannot be named.
+    /// The method returns nothing.
+    None,
+    /// A type that expanded code cannot name.
     Opaque,
-    /// This type, without lifetimes but `'static`.
-    Of(Type),
+    /// This type, with every lifetime `'static`.
+    Type(Type),
     /// The items of this iterator.
-    OfIterator(Type),
+    ItemOfIterator(Type),
     /// The items of this stream.
-    OfStream(Type),
+    ItemOfStream(Type),
 }
 
-/// How the results come.
+/// How a method returns its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Yields {
     /// The value is the result.
@@ -77,7 +79,7 @@ impl Output {
             return Self {
                 ty: None,
                 yields: Yields::One,
-                answer: Answer::Nothing,
+                answer: Answer::None,
                 gives_results: false,
                 is_fallible: false,
                 hides_iterator: false,
@@ -97,8 +99,7 @@ impl Output {
             },
         };
         if kind == Kind::HttpWorker && helper == Helper::Method && yields != Yields::One {
-            let message = "an HTTP worker answers each request once: return one value, or all of \
-                           them in one, as `Json<Vec<T>>` does";
+            let message = "an HTTP worker sends one response per request: return one value, such as `Json<Vec<T>>`";
             diagnostics.push(ty, message);
         }
         if always_many && let Some(one) = one_value(ok_type(ty).unwrap_or(ty)) {
@@ -125,7 +126,7 @@ fn missing(kind: Kind, helper: Helper) -> Option<String> {
     let what = helper.name();
     match helper {
         Helper::Method if kind == Kind::MuxWorker => Some(
-            "a mux worker's method returns its results: an iterator, a `Vec`, or a stream of payloads".to_owned(),
+            "a method of a mux worker returns its results: an iterator, a `Vec` or a stream of payloads".to_owned(),
         ),
         Helper::Method => None,
         Helper::Scatter | Helper::Gather => Some(format!(
@@ -140,19 +141,19 @@ fn missing(kind: Kind, helper: Helper) -> Option<String> {
 fn not_many(kind: Kind, helper: Helper, one: &str) -> String {
     match helper {
         Helper::Method => format!(
-            "a {}'s method returns many results, and `{one}` is one: return `Vec<{one}>` or an iterator or stream of \
-             them, or make this a `#[palm::worker]`",
+            "a method of a {} returns many results, but `{one}` is a single one: return `Vec<{one}>`, an iterator or \
+             a stream, or use `#[palm::worker]`",
             kind.noun(),
         ),
         _ => format!(
-            "a `#[palm::{}]` returns messages, and this is `{one}`: return `Vec<Message>` or an iterator or stream of \
+            "a `#[palm::{}]` returns messages, but this is `{one}`: return `Vec<Message>` or an iterator or stream of \
              `Message`",
             helper.name(),
         ),
     }
 }
 
-/// Types that are one payload or message, though some of them can be iterated over (by bytes).
+/// Returns the name of a type that is a single payload or message, even if it implements `IntoIterator`.
 fn one_value(ty: &Type) -> Option<&'static str> {
     match ty {
         Type::Reference(_) => None,
@@ -173,13 +174,13 @@ fn one_value(ty: &Type) -> Option<&'static str> {
     }
 }
 
-/// `T` of a `Result<T, E>` or `Result<T>`.
+/// Returns the `T` of a `Result<T, E>` or `Result<T>`.
 pub(crate) fn ok_type(ty: &Type) -> Option<&Type> {
     let segment = last_segment(ty)?;
     (segment.ident == "Result").then(|| first_type(segment))?
 }
 
-/// `T` of an `Option<T>`.
+/// Returns the `T` of an `Option<T>`.
 fn some_type(ty: &Type) -> Option<&Type> {
     let segment = last_segment(ty)?;
     (segment.ident == "Option").then(|| first_type(segment))?
@@ -198,10 +199,10 @@ fn answer(yields: Yields, value: &Type, item: Option<&Type>) -> Answer {
     }
     let ty = without_lifetimes(ty);
     match (yields, item) {
-        (Yields::Iterator, None) => Answer::OfIterator(ty),
-        (Yields::Stream, None) => Answer::OfStream(ty),
-        _ if is_unit(&ty) => Answer::Nothing,
-        _ => Answer::Of(ty),
+        (Yields::Iterator, None) => Answer::ItemOfIterator(ty),
+        (Yields::Stream, None) => Answer::ItemOfStream(ty),
+        _ if is_unit(&ty) => Answer::None,
+        _ => Answer::Type(ty),
     }
 }
 
@@ -214,7 +215,7 @@ fn is_unit(ty: &Type) -> bool {
     }
 }
 
-/// `X` of an `impl Iterator<Item = X>`, a `Vec<X>` and a `BoxStream<X>`.
+/// Returns the `X` of an `impl Iterator<Item = X>`, a `Vec<X>` or a `BoxStream<X>`.
 fn item_type(ty: &Type) -> Option<&Type> {
     let bounds = match ty {
         Type::ImplTrait(ty) => &ty.bounds,
@@ -247,7 +248,7 @@ fn is_opaque(ty: &Type) -> bool {
     find_ident(ty.to_token_stream(), "impl").is_some()
 }
 
-/// The type as it can stand in a constant: what is borrowed is borrowed for ever.
+/// Returns the type with every lifetime `'static`, as a constant needs it.
 pub(crate) fn without_lifetimes(ty: &Type) -> Type {
     struct Static;
 
@@ -268,8 +269,9 @@ pub(crate) fn without_lifetimes(ty: &Type) -> Type {
     ty
 }
 
-/// Goes by names, since macros see no types: `impl` or `dyn` of a well-known trait, perhaps in a
-/// box, and streams that end in `Stream`, such as `BoxStream`.
+/// Returns how a method returns its results, if it returns a `ty`.
+///
+/// Recognises `impl` and `dyn` of the well-known traits, boxed or not, and types whose name ends in `Stream`.
 pub(crate) fn yields(ty: &Type) -> Yields {
     match ty {
         Type::ImplTrait(ty) => yields_of_bounds(&ty.bounds),

@@ -1,7 +1,7 @@
-//! `impl Callable`: the list of functions, and the dispatch.
+//! `impl Callable`: the list of functions and the dispatch by name.
 //!
-//! Methods may depend on `cfg`s, which only rustc knows, so nothing is numbered here: the variants
-//! of an enum are, in the same order as the list.
+//! A method may depend on `cfg`s, which only rustc evaluates, so the macro cannot number the methods. The variants
+//! of an enum, in the order of the list, do so.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -13,7 +13,9 @@ use crate::paths::at;
 use crate::signature::{Access, Yields};
 use crate::text;
 
-/// `__PALM_FUNCTIONS`, outside of the `impl`, since the registration knows no type parameters.
+/// Returns `__PALM_FUNCTIONS`.
+///
+/// The list is outside of the `impl`, because the registration has no type parameters.
 pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
     let private = private(component);
     let functions = component.methods.iter().map(|method| {
@@ -27,13 +29,13 @@ pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
         let input = signature
             .argument
             .as_ref()
-            .map(text::of)
+            .map(text::source)
             .unwrap_or_default();
         let output = signature
             .output
             .ty
             .as_ref()
-            .map_or("()".to_owned(), text::of);
+            .map_or("()".to_owned(), text::source);
         let receiver = match signature.access {
             Access::Shared => format_ident!("Shared"),
             Access::Exclusive => format_ident!("Exclusive"),
@@ -64,9 +66,10 @@ pub(super) fn function_list(component: &Component<'_>) -> TokenStream {
     }
 }
 
+/// Returns the enum of functions and the `impl`.
 pub(super) fn implementation(component: &Component<'_>) -> TokenStream {
     let private = private(component);
-    let numbers = numbers(component);
+    let indices = indices(component);
     let names = component.methods.iter().map(|method| {
         let cfgs = &method.signature.cfgs;
         let ident = &method.signature.ident;
@@ -112,26 +115,26 @@ pub(super) fn implementation(component: &Component<'_>) -> TokenStream {
     };
     let callable = super::implementation(component, &quote!(#private::Callable), &body);
     quote! {
-        #numbers
+        #indices
         #callable
     }
 }
 
-/// `__PalmFunction`: the position of each function in the list.
-fn numbers(component: &Component<'_>) -> TokenStream {
+/// Returns `__PalmFunction`, whose variants are the indices of the functions in the list.
+fn indices(component: &Component<'_>) -> TokenStream {
     let variants = component.methods.iter().map(|method| {
         let cfgs = &method.signature.cfgs;
         let ident = &method.signature.ident;
         quote!(#(#cfgs)* #ident)
     });
-    // Without methods it is empty, which makes a cast of it an error, but then there is no cast.
+    // Without methods the enum is empty and could not be cast, but then there is no cast either.
     quote! {
         #[allow(non_camel_case_types)]
         enum __PalmFunction { #(#variants),* }
     }
 }
 
-/// The body of one method's arm in `call`.
+/// Returns the arm of `method` in `call`.
 fn arm(component: &Component<'_>, method: &Method) -> TokenStream {
     let private = private(component);
     if method.blocking {
@@ -144,10 +147,10 @@ fn arm(component: &Component<'_>, method: &Method) -> TokenStream {
     }
 }
 
-/// Decodes, calls, and makes an outcome of the result.
+/// Returns the code that decodes the argument, calls the method and converts its result to an outcome.
 ///
-/// The argument is decoded before the component is locked. The component stays locked until all
-/// results are handed on, since they may borrow from it.
+/// The argument is decoded before the component is locked. The component stays locked until every result has been
+/// emitted, since results may borrow from it.
 fn body(component: &Component<'_>, method: &Method, thread: Thread) -> TokenStream {
     let private = private(component);
     let signature = &method.signature;
@@ -195,7 +198,7 @@ fn body(component: &Component<'_>, method: &Method, thread: Thread) -> TokenStre
     }
 }
 
-/// The outcome of `__palm_result`.
+/// Returns the expression that converts `__palm_result` to an outcome.
 fn outcome(component: &Component<'_>, method: &Method, thread: Thread) -> TokenStream {
     let output = &method.signature.output;
     let Some(ty) = &output.ty else {
@@ -205,8 +208,8 @@ fn outcome(component: &Component<'_>, method: &Method, thread: Thread) -> TokenS
     let span = at(ty.span());
     let private = private_at(component, span);
     let failure = failure(component, span);
-    // The value of a `Result`, or of each of many, is told from its error here, where the error's type
-    // is known; what neither is nor becomes one is left to the trait.
+    // A `Result` is matched here, where the type of its error is known. The trait `IntoOutcome` converts
+    // everything else.
     let outcome = |value: TokenStream| {
         quote_spanned! {span=>
             match #value {
@@ -235,7 +238,7 @@ fn outcome(component: &Component<'_>, method: &Method, thread: Thread) -> TokenS
         quote_spanned!(span=> __palm_result)
     };
     match (output.yields, thread) {
-        // The model refuses a stream in a blocking method.
+        // The model rejects a stream from a blocking method.
         (Yields::Stream, _) => {
             quote_spanned!(span=> #private::check::emit_stream(&mut __palm_call, #results).await)
         }

@@ -1,28 +1,31 @@
-//! The answer: a total function of the model, one function per item that it produces.
+//! The expansion: a total function of the model, one function per generated item.
 //!
-//! Everything that is named here is in `::palm::__private` or `::core`, and what we call into being
-//! begins with `__palm`, so that nothing the user's module contains gets in the way. Code that may
-//! not fit the user's types is spanned at them, so that rustc points there.
+//! Expanded code names only items of `::palm::__private` and `::core`, and identifiers of its own begin with
+//! `__palm`, so that nothing in the user's module interferes. An expression that may not fit the user's types has
+//! the span of these types, so that rustc reports it there.
 
 mod callable;
 mod shape;
+mod stand_in;
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 
+pub(super) use self::stand_in::stand_in;
 use super::model::{Component, Method, Name};
 use crate::constant::Constant;
 use crate::helper::Helper;
 use crate::paths::at;
-use crate::signature::{Access, Signature};
+use crate::signature::{Access, Signature, without_lifetimes};
+use crate::syntax::find_ident;
 use crate::text;
 
-/// The user's block, and what makes a component of it.
-pub(super) fn tokens(component: &Component<'_>) -> TokenStream {
-    let item = component.item;
+/// Expands a valid component: the user's block and the implementations beside it.
+pub(super) fn component(component: &Component<'_>) -> TokenStream {
+    let block = &component.block.tokens;
     let cfgs = &component.cfgs;
-    let constants = constants(component);
+    let constants = constants(component, &component.methods.iter().collect::<Vec<_>>());
     let functions = callable::function_list(component);
     let shape = shape::implementation(component);
     let callable = component
@@ -33,7 +36,7 @@ pub(super) fn tokens(component: &Component<'_>) -> TokenStream {
     let check = check(component);
     let registration = registration(component);
     quote! {
-        #item
+        #block
         #constants
         #(#cfgs)*
         const _: () = {
@@ -55,17 +58,21 @@ fn private_at(component: &Component<'_>, span: Span) -> TokenStream {
     component.palm.private_at(span)
 }
 
-/// `impl #path for` the user's type.
+/// Returns `impl #path for` the user's type.
 ///
-/// What a component must be is a condition here, since a type that is not would otherwise be
-/// reported by each `impl` and by each future in it. [`check`] reports it once.
+/// The bounds of a component are conditions of each `impl`. Otherwise every `impl` and every future in it would
+/// report a type that does not meet them; [`check`] reports such a type once.
 fn implementation(
     component: &Component<'_>,
     path: &TokenStream,
     body: &TokenStream,
 ) -> TokenStream {
-    let item = component.item;
-    let self_ty = &item.self_ty;
+    let item = &component.block.item;
+    let self_ty = match find_ident(item.self_ty.to_token_stream(), "_") {
+        // A condition cannot have an anonymous lifetime. The model rejects it; this is for stand-ins.
+        Some(_) => &without_lifetimes(&item.self_ty),
+        None => &*item.self_ty,
+    };
     let mut generics = item.generics.clone();
     let condition = quote_spanned! {at(self_ty.span())=>
         #self_ty: ::core::marker::Send + ::core::marker::Sync + 'static
@@ -81,10 +88,11 @@ fn implementation(
     }
 }
 
-/// Checks, for all types that the parameters stand for, that the user's type can be a component.
-/// Without parameters, the condition of each `impl` is the check.
+/// Returns a check that a generic type can be a component, whatever its type arguments are.
+///
+/// Rustc checks a type without parameters by the condition of each `impl`.
 fn check(component: &Component<'_>) -> Option<TokenStream> {
-    let item = component.item;
+    let item = &component.block.item;
     let (generics, _, where_clause) = item.generics.split_for_impl();
     let self_ty = &item.self_ty;
     let span = at(self_ty.span());
@@ -100,16 +108,16 @@ fn check(component: &Component<'_>) -> Option<TokenStream> {
     })
 }
 
-/// One constant per method, by which clients name it.
-fn constants(component: &Component<'_>) -> Option<TokenStream> {
-    if component.methods.is_empty() {
+/// Returns the constants that stand for `methods`.
+fn constants(component: &Component<'_>, methods: &[&Method]) -> Option<TokenStream> {
+    if methods.is_empty() {
         return None;
     }
     let cfgs = &component.cfgs;
-    let item = component.item;
+    let item = &component.block.item;
     let (generics, _, where_clause) = item.generics.split_for_impl();
     let self_ty = &item.self_ty;
-    let constants = component.methods.iter().map(|method| {
+    let constants = methods.iter().map(|method| {
         let Method {
             signature,
             name,
@@ -139,25 +147,25 @@ fn constants(component: &Component<'_>) -> Option<TokenStream> {
     })
 }
 
-/// `Bind`, `Connect` or `IntoHttpWorker`: the way to use it.
+/// Returns the `impl` of `Bind`, `Connect` or `IntoHttpWorker`, which starts the component.
 fn builder(component: &Component<'_>) -> TokenStream {
     let private = private(component);
-    let (way, builder) = component.kind.builder();
-    let way = format_ident!("{way}");
+    let (start, builder) = component.kind.builder();
+    let start = format_ident!("{start}");
     let builder = builder.map(|builder| {
         let builder = format_ident!("{builder}");
         quote!(type Builder = #private::#builder<Self>;)
     });
-    implementation(component, &quote!(#private::#way), &quote!(#builder))
+    implementation(component, &quote!(#private::#start), &quote!(#builder))
 }
 
-/// The entry in the list of what is linked into the program.
+/// Returns the entry in the list of components that are linked into the program.
 fn registration(component: &Component<'_>) -> TokenStream {
     let private = private(component);
     let kind = format_ident!("{}", component.kind.variant());
-    let name = component.name.of_registration(component);
-    let self_ty = text::of(&component.item.self_ty);
-    let doc = text::first_doc_line(&component.item.attrs);
+    let name = component.name.in_registration(component);
+    let self_ty = text::source(&component.block.item.self_ty);
+    let doc = text::first_doc_line(&component.block.item.attrs);
     let hooks = component.hooks.iter().map(|hook| {
         let cfgs = &hook.signature.cfgs;
         let name = hook.helper.name();
@@ -179,7 +187,7 @@ fn registration(component: &Component<'_>) -> TokenStream {
     }
 }
 
-/// `let __palm_this = ..;`: the component, as a method takes it.
+/// Returns `let __palm_this = ..;`, the component as the method takes it.
 fn access(component: &Component<'_>, signature: &Signature, thread: Thread) -> TokenStream {
     let private = private(component);
     match (thread, signature.access) {
@@ -198,14 +206,14 @@ fn access(component: &Component<'_>, signature: &Signature, thread: Thread) -> T
     }
 }
 
-/// Where a method runs.
+/// The thread that a method runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Thread {
     Async,
     MayBlock,
 }
 
-/// `let __palm_result = ..;`: the call of the user's method, with `arguments`.
+/// Returns `let __palm_result = ..;`, the call of the user's method with `arguments`.
 fn call(
     component: &Component<'_>,
     signature: &Signature,
@@ -232,8 +240,9 @@ fn call(
     quote!(let __palm_result = #call;)
 }
 
-/// `let __palm_result = ..;` by `call`, out of its `Result` if the iterator or the stream is in one;
-/// `or_return` says what is returned for the `__palm_failure`.
+/// Returns `call` with the iterator or stream in `__palm_result` taken out of its `Result`.
+///
+/// On an error the expansion returns `or_return`, which may name the `__palm_failure`.
 fn unwrap(
     component: &Component<'_>,
     signature: &Signature,
@@ -264,7 +273,7 @@ fn unwrap(
     }
 }
 
-/// The failure that `__palm_error` means, whatever type it has, as an expression.
+/// Returns the expression that turns `__palm_error`, of any error type, into a failure.
 fn failure(component: &Component<'_>, span: Span) -> TokenStream {
     let private = private(component);
     let failure = quote_spanned!(span=> __palm_kind.failure(__palm_error));
@@ -276,7 +285,7 @@ fn failure(component: &Component<'_>, span: Span) -> TokenStream {
     })
 }
 
-/// Whether a method or a hook takes `&mut self`, as an expression.
+/// Returns an expression: whether a method or a hook takes `&mut self`.
 fn is_exclusive(component: &Component<'_>) -> TokenStream {
     let exclusive = || {
         let methods = component.methods.iter().map(|method| &method.signature);
@@ -286,7 +295,7 @@ fn is_exclusive(component: &Component<'_>) -> TokenStream {
             .filter(|signature| signature.access == Access::Exclusive)
     };
     if exclusive().all(|signature| !signature.cfgs.is_empty()) && exclusive().next().is_some() {
-        // It depends on conditions that only rustc knows.
+        // This depends on `cfg`s, which only rustc evaluates.
         let conditions = exclusive().map(|signature| {
             let cfgs = &signature.cfgs;
             quote!(#(#cfgs)* true)
@@ -303,7 +312,7 @@ fn is_exclusive(component: &Component<'_>) -> TokenStream {
 }
 
 impl Helper {
-    /// The constant of the runtime's `Shape` that says that a hook is overridden.
+    /// The constant of the runtime's `Shape` that states that the hook is overridden.
     fn flag(self) -> Ident {
         match self {
             Self::Scatter => format_ident!("SCATTERS"),
@@ -315,30 +324,30 @@ impl Helper {
 }
 
 impl Name {
-    /// As an expression, where `Self` is the component.
+    /// Returns the name as an expression.
     fn expression(&self, component: &Component<'_>) -> TokenStream {
         match self {
             Self::Literal(name) => name.into_token_stream(),
-            Self::OfInterface => {
-                let (interface, self_ty) = (&component.interface, &component.item.self_ty);
+            Self::FromInterface => {
+                let (interface, self_ty) = (&component.interface, &component.block.item.self_ty);
                 quote!(<#self_ty as #interface>::__PALM_NAME)
             }
         }
     }
 
-    /// As an expression outside of the block, which knows no type parameters.
-    fn of_registration(&self, component: &Component<'_>) -> TokenStream {
+    /// Returns the name as an expression outside of the block, where its type parameters do not exist.
+    fn in_registration(&self, component: &Component<'_>) -> TokenStream {
         match self {
-            Self::OfInterface if !component.item.generics.params.is_empty() => quote!("_"),
+            Self::FromInterface if !component.block.item.generics.params.is_empty() => quote!("_"),
             _ => self.expression(component),
         }
     }
 
-    /// For documentation.
+    /// Returns the name for documentation.
     fn text(&self) -> String {
         match self {
             Self::Literal(name) => name.value(),
-            Self::OfInterface => "_".to_owned(),
+            Self::FromInterface => "_".to_owned(),
         }
     }
 }

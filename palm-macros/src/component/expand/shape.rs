@@ -1,4 +1,4 @@
-//! `impl Shape`: the name, and the hooks that are overridden.
+//! `impl Shape`: the name of the component and its hooks.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -10,6 +10,7 @@ use crate::helper::Helper;
 use crate::paths::at;
 use crate::signature::{Signature, Yields};
 
+/// Returns the `impl`.
 pub(super) fn implementation(component: &Component<'_>) -> TokenStream {
     let private = private(component);
     let name = component.name.expression(component);
@@ -26,7 +27,7 @@ pub(super) fn implementation(component: &Component<'_>) -> TokenStream {
     super::implementation(component, &quote!(#private::Shape), &body)
 }
 
-/// `scatter` and `gather`.
+/// Returns `scatter` or `gather`, which emit messages.
 fn split(component: &Component<'_>, hook: &Hook) -> TokenStream {
     let private = private(component);
     let signature = &hook.signature;
@@ -76,7 +77,7 @@ fn split(component: &Component<'_>, hook: &Hook) -> TokenStream {
     }
 }
 
-/// `handle_stream`.
+/// Returns `handle_stream`, which returns a topic and a message.
 fn publication(component: &Component<'_>, hook: &Hook) -> TokenStream {
     let private = private(component);
     let signature = &hook.signature;
@@ -115,6 +116,7 @@ fn publication(component: &Component<'_>, hook: &Hook) -> TokenStream {
     }
 }
 
+/// Returns the arguments of a hook: the message and, if the hook takes it, the context.
 fn arguments(signature: &Signature) -> Vec<TokenStream> {
     let message = signature
         .argument

@@ -163,21 +163,21 @@ fn component_options_are_checked() {
         Kind::Server,
         quote!(name = "foo.bar"),
         expect![[r#"
-            a name cannot contain a dot, which stands between component and function
+            a name cannot contain a dot, which separates component and function
         "#]],
     );
     check(
         Kind::Server,
         quote!(name = "foo bar"),
         expect![[r#"
-            a name cannot contain white space, which stands between the steps of a job
+            a name cannot contain white space, which separates the steps of a job
         "#]],
     );
     check(
         Kind::Server,
         quote!(name = "foo", name = "bar"),
         expect![[r#"
-            `name` is given twice
+            the option `name` is repeated
         "#]],
     );
     check(
@@ -189,7 +189,7 @@ fn component_options_are_checked() {
         Kind::Server,
         quote!(name = "foo", crate = "a b"),
         expect![[r#"
-            this is no path; write `crate = path::of::palm`
+            expected a path: `crate = path::of::palm`
         "#]],
     );
     check(
@@ -248,7 +248,7 @@ fn method_options_are_checked() {
     check_worker(
         quote! { #[palm::method(name = "a.b")] fn foo(&self) {} },
         expect![[r#"
-            a name cannot contain a dot, which stands between component and function
+            a name cannot contain a dot, which separates component and function
         "#]],
     );
     check_worker(
@@ -260,7 +260,7 @@ fn method_options_are_checked() {
     check_worker(
         quote! { #[palm::method(blocking = true)] fn foo(&self) {} },
         expect![[r#"
-            `blocking` takes no value: write `blocking`, or nothing
+            `blocking` takes no value: write `blocking`
         "#]],
     );
     check_worker(
@@ -272,13 +272,13 @@ fn method_options_are_checked() {
     check_worker(
         quote! { #[palm::method(blocking)] async fn foo(&self) {} },
         expect![[r#"
-            an `async` method is not `blocking`: take away one of the two
+            an `async` method cannot be `blocking`: remove one of the two
         "#]],
     );
     check_worker(
         quote! { #[palm::method(blocking)] fn foo(&self) -> impl Stream<Item = u8> {} },
         expect![[r#"
-            a `blocking` method cannot return a stream: return an iterator, or take away `blocking`
+            a `blocking` method cannot return a stream: return an iterator, or remove `blocking`
         "#]],
     );
 }
@@ -295,7 +295,7 @@ fn helper_attribute_is_rejected_under_other_components() {
         name(),
         method,
         expect![[r#"
-            a master has no methods that can be called: `#[palm::method]` belongs under `#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]`, `#[palm::mux_worker]` or `#[palm::http_worker]`; a master has `#[palm::scatter]`, `#[palm::gather]` and `#[palm::handle_stream]`
+            a master has no callable methods: `#[palm::method]` belongs under `#[palm::server]`, `#[palm::pipeline]`, `#[palm::sink]`, `#[palm::worker]`, `#[palm::mux_worker]` or `#[palm::http_worker]`; a master has `#[palm::scatter]`, `#[palm::gather]` and `#[palm::handle_stream]`
         "#]],
     );
     check_errors(
@@ -303,7 +303,7 @@ fn helper_attribute_is_rejected_under_other_components() {
         name(),
         scatter,
         expect![[r#"
-            a sink does not scatter: `#[palm::scatter]` belongs under `#[palm::master]` or `#[palm::hub]`; for many results of one message, let a `#[palm::method]` return an iterator or a stream
+            a sink has no `#[palm::scatter]`, which belongs under `#[palm::master]` or `#[palm::hub]`; to answer a message with many results, return an iterator or a stream from a `#[palm::method]`
         "#]],
     );
     check_errors(
@@ -311,16 +311,16 @@ fn helper_attribute_is_rejected_under_other_components() {
         quote!(),
         stream.clone(),
         expect![[r#"
-            a mux worker answers its master, which does the publishing: put `#[palm::handle_stream]` under the `#[palm::master]` or `#[palm::hub]`
+            a mux worker returns its results to its master, which publishes them: put `#[palm::handle_stream]` under the `#[palm::master]` or `#[palm::hub]`
         "#]],
     );
-    // It shapes its stream, but has nothing to call.
+    // A hook alone does not make a method callable.
     check_errors(
         Kind::Server,
         name(),
         stream,
         expect![[r#"
-            this server has nothing to call: mark the methods that others may call with `#[palm::method]`
+            this server has no callable methods: mark each method that clients may call with `#[palm::method]`
         "#]],
     );
     check_errors(
@@ -328,7 +328,7 @@ fn helper_attribute_is_rejected_under_other_components() {
         name(),
         quote! { impl Foo {} },
         expect![[r#"
-            this server has nothing to call: mark the methods that others may call with `#[palm::method]`
+            this server has no callable methods: mark each method that clients may call with `#[palm::method]`
         "#]],
     );
     check_errors(
@@ -336,7 +336,7 @@ fn helper_attribute_is_rejected_under_other_components() {
         quote!(),
         quote! { impl Foo { fn foo(&self) {} } },
         expect![[r#"
-            this mux worker has nothing to call: mark the methods that others may call with `#[palm::method]`
+            this mux worker has no callable methods: mark each method that clients may call with `#[palm::method]`
         "#]],
     );
     check_errors(
@@ -344,7 +344,7 @@ fn helper_attribute_is_rejected_under_other_components() {
         name(),
         quote! { impl Foo {} },
         expect![[r#"
-            this master overrides nothing: mark a method with `#[palm::scatter]`, `#[palm::gather]` or `#[palm::handle_stream]`, or use `palm::Master::new("...")` without an `impl`
+            this master has no hooks: mark a method with `#[palm::scatter]`, `#[palm::gather]` or `#[palm::handle_stream]`, or use `palm::Master::new("...")` without an `impl`
         "#]],
     );
     check_errors(
@@ -352,7 +352,7 @@ fn helper_attribute_is_rejected_under_other_components() {
         name(),
         quote! { impl Foo {} },
         expect![[r#"
-            this hub overrides nothing: mark a method with `#[palm::scatter]`, `#[palm::gather]` or `#[palm::handle_stream]`, or use `palm::Hub::new("...")` without an `impl`
+            this hub has no hooks: mark a method with `#[palm::scatter]`, `#[palm::gather]` or `#[palm::handle_stream]`, or use `palm::Hub::new("...")` without an `impl`
         "#]],
     );
     check_worker(
@@ -364,13 +364,13 @@ fn helper_attribute_is_rejected_under_other_components() {
     check_worker(
         quote! { #[palm::method] #[palm::method] fn foo(&self) {} },
         expect![[r#"
-            `foo` has `#[palm::method]` already: a method has one of these attributes
+            `foo` already has `#[palm::method]`: a method has one of these attributes
         "#]],
     );
     check_worker(
         quote! { #[palm::method] #[palm::scatter] fn foo(&self) {} },
         expect![[r#"
-            `foo` has `#[palm::method]` already: a method has one of these attributes
+            `foo` already has `#[palm::method]`: a method has one of these attributes
         "#]],
     );
 }

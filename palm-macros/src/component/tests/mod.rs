@@ -13,21 +13,21 @@ use quote::quote;
 use super::expand;
 use crate::kind::Kind;
 
-/// The whole expansion, formatted.
+/// Checks the whole expansion, formatted.
 fn check_expansion(kind: Kind, args: TokenStream, item: TokenStream, expected: Expect) {
     let tokens = expand(kind, args, item);
     let file = syn::parse2(tokens).expect("an expansion is a list of items");
     expected.assert_eq(&prettyplease::unparse(&file));
 }
 
-/// The messages, one a line.
+/// Checks the messages, one a line.
 fn check_errors(kind: Kind, args: TokenStream, item: TokenStream, expected: Expect) {
     let mut messages = String::new();
     collect_messages(expand(kind, args, item), &mut messages);
     expected.assert_eq(&messages);
 }
 
-/// [`check_errors`] for the members of a worker's block.
+/// Checks the messages for a worker's block with `members`.
 fn check_worker(members: TokenStream, expected: Expect) {
     check_errors(
         Kind::Worker,

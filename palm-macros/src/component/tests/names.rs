@@ -13,7 +13,7 @@ fn names_of_methods_and_constants_are_unique() {
             #[palm::method(name = "foo")] fn bar(&self) {}
         },
         expect![[r#"
-            `bar` and `foo` would both be called `foo`: give one another name with `#[palm::method(name = "...")]`
+            `bar` and `foo` both have the name `foo`: rename one with `#[palm::method(name = "...")]`
         "#]],
     );
     check_worker(
@@ -22,7 +22,7 @@ fn names_of_methods_and_constants_are_unique() {
             #[palm::method] fn fooBar(&self) {}
         },
         expect![[r#"
-            the constants of `fooBar` and `foo_bar` would both be called `FOO_BAR`: rename one of the methods
+            `fooBar` and `foo_bar` both have the constant `FOO_BAR`: rename one of the methods
         "#]],
     );
     check_worker(
@@ -31,7 +31,7 @@ fn names_of_methods_and_constants_are_unique() {
             #[palm::method] fn foo(&self) {}
         },
         expect![[r#"
-            the constant that stands for `foo` would be called `FOO`, and there is such an item in this block: rename one
+            the constant of `foo` is `FOO`, and this block has an item of that name: rename one of them
         "#]],
     );
     check_worker(quote! { #[palm::method] fn echo(&self) {} }, expect![""]);

@@ -12,31 +12,31 @@ fn method_takes_self_by_reference() {
     check_worker(
         quote! { #[palm::method] fn foo() {} },
         expect![[r#"
-            a `#[palm::method]` takes `&self`, or `&mut self` to run alone, as its first parameter
+            the first parameter of a `#[palm::method]` is `&self`, or `&mut self` for exclusive access
         "#]],
     );
     check_worker(
         quote! { #[palm::method] fn foo(self) {} },
         expect![[r#"
-            a `#[palm::method]` takes `&self`, or `&mut self` to run alone: the component goes on after the call
+            a `#[palm::method]` takes `&self`, or `&mut self` for exclusive access: the component outlives the call
         "#]],
     );
     check_worker(
         quote! { #[palm::method] fn foo(mut self) {} },
         expect![[r#"
-            a `#[palm::method]` takes `&self`, or `&mut self` to run alone: the component goes on after the call
+            a `#[palm::method]` takes `&self`, or `&mut self` for exclusive access: the component outlives the call
         "#]],
     );
     check_worker(
         quote! { #[palm::method] fn foo(self: Arc<Self>) {} },
         expect![[r#"
-            a `#[palm::method]` takes `&self`, or `&mut self` to run alone
+            a `#[palm::method]` takes `&self`, or `&mut self` for exclusive access
         "#]],
     );
     check_worker(
         quote! { #[palm::method] fn foo(payload: Bytes) {} },
         expect![[r#"
-            a `#[palm::method]` takes `&self`, or `&mut self` to run alone, as its first parameter
+            the first parameter of a `#[palm::method]` is `&self`, or `&mut self` for exclusive access
         "#]],
     );
 }
@@ -46,7 +46,7 @@ fn method_takes_a_payload_and_a_context() {
     check_worker(
         quote! { #[palm::method] fn foo(&self, a: Bytes, b: Bytes) {} },
         expect![[r#"
-            a method takes one payload, and then at most a `Context`: put what is sent together into one type
+            a method takes one payload and at most a `Context` after it: combine several values in one type
         "#]],
     );
     check_worker(
@@ -58,7 +58,7 @@ fn method_takes_a_payload_and_a_context() {
     check_worker(
         quote! { #[palm::method] fn foo(&self, a: Context, b: Context) {} },
         expect![[r#"
-            the context is taken already
+            this method already takes a context
         "#]],
     );
     check_worker(
@@ -76,13 +76,13 @@ fn method_takes_a_payload_and_a_context() {
     check_worker(
         quote! { #[palm::method] fn foo(&self, a: impl FromPayload) {} },
         expect![[r#"
-            name the type: the bytes that arrive do not say which type behind `impl` is meant
+            name the type: a message does not say which type `impl` stands for
         "#]],
     );
     check_worker(
         quote! { #[palm::method] fn foo(&self, a: Option<impl FromPayload>) {} },
         expect![[r#"
-            name the type: the bytes that arrive do not say which type behind `impl` is meant
+            name the type: a message does not say which type `impl` stands for
         "#]],
     );
     check_worker(
@@ -99,9 +99,9 @@ fn method_has_no_qualifiers_and_no_type_parameters() {
         quote! { #[palm::method] const unsafe extern "C" fn foo<T>(&self, a: T) {} },
         expect![[r#"
             a `#[palm::method]` cannot be `const`
-            a `#[palm::method]` cannot be `unsafe`: whoever calls it from afar can promise nothing
+            a `#[palm::method]` cannot be `unsafe`: a remote caller cannot uphold its safety contract
             a `#[palm::method]` cannot be `extern`
-            a method that is called from afar cannot be generic: the bytes that arrive do not say which types are meant; put the parameters on the `impl` block
+            a callable method cannot be generic: a message carries no type arguments; put the type parameters on the `impl` block
         "#]],
     );
 }
@@ -126,19 +126,19 @@ fn hook_takes_and_returns_messages() {
     check(
         quote! { #[palm::scatter] fn foo(&self, a: Message) -> Message {} },
         expect![[r#"
-            a `#[palm::scatter]` returns messages, and this is `Message`: return `Vec<Message>` or an iterator or stream of `Message`
+            a `#[palm::scatter]` returns messages, but this is `Message`: return `Vec<Message>` or an iterator or stream of `Message`
         "#]],
     );
     check(
         quote! { #[palm::gather] fn foo(&self, a: Message, b: u8) -> Vec<Message> {} },
         expect![[r#"
-            a `#[palm::gather]` takes the message, and then at most a `Context`
+            a `#[palm::gather]` takes the message and at most a `Context` after it
         "#]],
     );
     check(
         quote! { #[palm::gather(blocking)] fn foo<T>(&self, a: Message) -> Vec<Message> {} },
         expect![[r#"
-            a `#[palm::gather]` cannot be generic; put the parameters on the `impl` block
+            a `#[palm::gather]` cannot be generic; put the type parameters on the `impl` block
             `palm::gather` takes no options
         "#]],
     );
@@ -160,7 +160,7 @@ fn hook_takes_and_returns_messages() {
             #[palm::scatter] fn bar(&self, a: Message) -> Vec<Message> {}
         },
         expect![[r#"
-            `foo` is `#[palm::scatter]` already: there is one of them in a component
+            `foo` is already the `#[palm::scatter]` of this component, which has at most one
         "#]],
     );
 }
@@ -174,19 +174,19 @@ fn mux_worker_method_returns_many_results() {
     check(
         quote!(),
         expect![[r#"
-            a mux worker's method returns its results: an iterator, a `Vec`, or a stream of payloads
+            a method of a mux worker returns its results: an iterator, a `Vec` or a stream of payloads
         "#]],
     );
     check(
         quote!(-> Bytes),
         expect![[r#"
-            a mux worker's method returns many results, and `Bytes` is one: return `Vec<Bytes>` or an iterator or stream of them, or make this a `#[palm::worker]`
+            a method of a mux worker returns many results, but `Bytes` is a single one: return `Vec<Bytes>`, an iterator or a stream, or use `#[palm::worker]`
         "#]],
     );
     check(
         quote!(-> Result<Vec<u8>, Error>),
         expect![[r#"
-            a mux worker's method returns many results, and `Vec<u8>` is one: return `Vec<Vec<u8>>` or an iterator or stream of them, or make this a `#[palm::worker]`
+            a method of a mux worker returns many results, but `Vec<u8>` is a single one: return `Vec<Vec<u8>>`, an iterator or a stream, or use `#[palm::worker]`
         "#]],
     );
     check(quote!(-> Option<Bytes>), expect![""]);
@@ -198,13 +198,13 @@ fn iterator_behind_into_iterator_is_send() {
     check_worker(
         quote! { #[palm::method] fn foo(&self) -> impl IntoIterator<Item = Bytes> {} },
         expect![[r#"
-            the iterator behind `impl IntoIterator` may be bound to its thread: return `impl Iterator<..>`, or `impl IntoIterator<.., IntoIter: Send>`
+            the iterator behind `impl IntoIterator` may not be `Send`: return `impl Iterator<..>` or `impl IntoIterator<.., IntoIter: Send>`
         "#]],
     );
     check_worker(
         quote! { #[palm::method] fn foo(&self) -> Result<impl IntoIterator<Item = Bytes>, Error> {} },
         expect![[r#"
-            the iterator behind `impl IntoIterator` may be bound to its thread: return `impl Iterator<..>`, or `impl IntoIterator<.., IntoIter: Send>`
+            the iterator behind `impl IntoIterator` may not be `Send`: return `impl Iterator<..>` or `impl IntoIterator<.., IntoIter: Send>`
         "#]],
     );
     check_worker(
@@ -232,7 +232,7 @@ fn http_worker_method_returns_one_result() {
         },
         expect![[r#"
             unknown option `name`; `palm::http_worker` takes `server = "..."` and `crate = path::of::palm`
-            an HTTP worker answers each request once: return one value, or all of them in one, as `Json<Vec<T>>` does
+            an HTTP worker sends one response per request: return one value, such as `Json<Vec<T>>`
         "#]],
     );
 }

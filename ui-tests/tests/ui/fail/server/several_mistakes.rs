@@ -1,4 +1,4 @@
-//! All mistakes of a block are reported at once, each at the token to change.
+//! One build reports every mistake of a block, each at the token to change.
 
 #![allow(unused)]
 
@@ -41,6 +41,6 @@ impl Foo {
 }
 
 fn main() {
-    // Uses of what is written in the block add no errors.
+    // Uses of the methods cause no errors of their own.
     Foo.misspelled();
 }
