@@ -1,1 +1,1 @@
-//! What the macros of palm accept, and what a user reads where they do not: see `tests/ui`.
+//! Programs that the macros of palm accept, and compile errors of those that they reject: see `tests/ui`.

@@ -1,8 +1,9 @@
-//! What a user reads where the macros do not accept what was written. What they accept are test targets
-//! of their own, in `tests/ui/pass`: as long as trybuild has nothing to run, it only checks, and all
-//! programs at once.
+//! Compile errors of programs that palm rejects.
 //!
-//! `TRYBUILD=overwrite cargo test -p ui-tests` writes the `.stderr` files anew; read their diff.
+//! Programs that palm accepts are in `tests/ui/pass`, and are test targets of their own: if trybuild has nothing to
+//! run, it checks all programs at once instead of building each.
+//!
+//! `TRYBUILD=overwrite cargo test -p ui-tests` rewrites the `.stderr` files; read their diff.
 
 #[test]
 fn ui() {
@@ -10,7 +11,7 @@ fn ui() {
 }
 
 #[test]
-fn what_is_accepted_is_built() {
+fn every_accepted_program_is_a_test_target() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ui/pass");
     for file in std::fs::read_dir(folder).unwrap() {
         let path = format!("tests/ui/pass/{}", file.unwrap().file_name().display());

@@ -1,1 +1,1 @@
-//! A crate that knows palm under another name: see `tests/renamed.rs`.
+//! A crate that imports palm under another name: see `tests/renamed.rs`.

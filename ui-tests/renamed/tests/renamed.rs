@@ -1,4 +1,4 @@
-//! The macros find palm wherever `crate = ...` says that it is.
+//! The macros find palm by the path in the option `crate`.
 
 use bus::prelude::*;
 use bytes::Bytes;
@@ -25,12 +25,12 @@ impl Foo {
 }
 
 mod inner {
-    pub(crate) use bus as palm_of_this_crate;
+    pub(crate) use bus as reexported;
 }
 
 struct Bar;
 
-#[bus::mux_worker(server = "bar", crate = "crate::inner::palm_of_this_crate")]
+#[bus::mux_worker(server = "bar", crate = "crate::inner::reexported")]
 impl Bar {
     #[bus::method]
     fn list(&self, payload: Bytes) -> Vec<Bytes> {
@@ -54,7 +54,7 @@ impl Baz {
 }
 
 #[test]
-fn constants_name_the_functions() {
+fn macros_expand_to_the_path_of_a_renamed_crate() {
     assert_eq!(Foo::MANY.to_string(), "foo.many");
     assert_eq!(Bar::LIST.to_string(), "bar.list");
     let _ = Baz;

@@ -1,5 +1,4 @@
-//! Type and constant parameters, where clauses, `Self` and associated types in signatures, and types
-//! that `macro_rules` hands over.
+//! Type and const parameters, where clauses, associated types in signatures, and types from `macro_rules`.
 
 #![deny(warnings)]
 #![allow(dead_code)]

@@ -1,4 +1,4 @@
-//! The expansion depends on no name of the module that it is in.
+//! Expansions do not depend on any name in the user's module.
 
 #![no_implicit_prelude]
 #![deny(warnings)]
@@ -31,7 +31,7 @@ struct Function;
 struct Call;
 struct Outcome;
 
-/// A trait with the names of everything that is called.
+/// A trait whose methods have the names of those that expansions call.
 trait Everything {
     fn find(&self) {}
     fn call(&self) {}

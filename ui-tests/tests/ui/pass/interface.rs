@@ -1,4 +1,5 @@
-//! Interfaces and their implementations, beside names that hide others.
+//! Interfaces and their implementations, in modules whose names shadow those of palm.
+
 #![deny(warnings)]
 #![allow(dead_code, unreachable_pub)]
 
@@ -10,7 +11,7 @@ mod shared {
     pub trait Images: Send + Sync + 'static {
         /// A small image.
         async fn thumbnail(&self, image: Vec<u8>) -> Result<Vec<u8>, String>;
-        /// How large it is.
+        /// Its size.
         fn size(&self, image: Bytes, context: Context) -> Option<String>;
         fn forget(&mut self);
         /// Its parts.

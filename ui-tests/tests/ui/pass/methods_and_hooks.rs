@@ -1,4 +1,4 @@
-//! Every way to write a method or a hook.
+//! Methods and hooks of every form.
 
 #![deny(warnings, missing_docs, unreachable_pub)]
 #![allow(dead_code, missing_debug_implementations)]
@@ -12,16 +12,16 @@ use futures_core::Stream;
 use futures_core::stream::BoxStream;
 use palm::prelude::*;
 
-/// Has everything.
+/// A component with methods of every form.
 #[derive(Default)]
 pub struct Foo {
     text: String,
 }
 
-/// Answers.
+/// A server.
 #[palm::server(name = "foo")]
 impl Foo {
-    /// Nothing in, nothing out.
+    /// Takes and returns nothing.
     #[palm::method]
     pub fn nothing(&self) {}
 
@@ -127,7 +127,7 @@ impl Foo {
     }
 }
 
-/// A stream without an end but the first.
+/// A stream without items.
 struct Empty;
 
 impl Stream for Empty {
