@@ -3,7 +3,6 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
 use syn::Attribute;
-use syn::spanned::Spanned as _;
 
 use crate::paths::{PalmPath, at};
 use crate::signature::{Answer, Signature, without_lifetimes};
@@ -28,7 +27,6 @@ pub(crate) struct Constant<'a> {
 impl Constant<'_> {
     /// Expands to the constant, an associated item.
     pub(crate) fn tokens(&self) -> TokenStream {
-        let private = self.palm.private();
         let Self {
             server,
             name,
@@ -39,12 +37,16 @@ impl Constant<'_> {
         let ident = Ident::new(&self.ident.to_string(), at(self.ident.span()));
         let doc = self.default_doc.iter();
         let types = function_type(self.palm, self.signature);
+        // Rustc reports a return type that does not fit once if the value has the span of the type.
+        let span = self.signature.output.span(&self.signature.ident);
+        let private = self.palm.private_at(span);
+        let value = quote_spanned!(span=> #private::Function::new(#server, #name));
         quote! {
             #(#cfgs)*
             #(#[doc = #doc])*
             #(#attributes)*
             #[allow(deprecated, private_interfaces)]
-            pub const #ident: #types = #private::Function::new(#server, #name);
+            pub const #ident: #types = #value;
         }
     }
 }
@@ -64,8 +66,7 @@ pub(crate) fn input(palm: &PalmPath, signature: &Signature) -> TokenStream {
 /// Returns the type that a caller receives.
 pub(crate) fn output(palm: &PalmPath, signature: &Signature) -> TokenStream {
     let private = palm.private();
-    let ty = signature.output.ty.as_ref();
-    let span = at(ty.map_or(signature.ident.span(), |ty| ty.span()));
+    let span = signature.output.span(&signature.ident);
     match &signature.output.answer {
         _ if signature.has_open_types => quote!(#private::Bytes),
         Answer::None => quote!(#private::NoAnswer),

@@ -2,8 +2,10 @@
 //!
 //! Macros see no types, so the rules here read the names of well-known types and traits.
 
+use proc_macro2::Span;
 use quote::ToTokens as _;
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned as _;
 use syn::visit_mut::VisitMut;
 use syn::{
     GenericArgument, Ident, Lifetime, PathArguments, PathSegment, ReturnType, Token, Type,
@@ -13,6 +15,7 @@ use syn::{
 use crate::diagnostics::Diagnostics;
 use crate::helper::Helper;
 use crate::kind::Kind;
+use crate::paths::at;
 use crate::syntax::{find_ident, last_segment};
 
 /// The return type of a method.
@@ -119,6 +122,11 @@ impl Output {
             hides_iterator: hides_iterator(ok_type(ty).unwrap_or(ty)),
             is_opaque: is_opaque(ty),
         }
+    }
+
+    /// Returns the span that errors in the return type are reported at: the type, or the method without one.
+    pub(crate) fn span(&self, method: &Ident) -> Span {
+        at(self.ty.as_ref().map_or(method.span(), |ty| ty.span()))
     }
 }
 
