@@ -180,6 +180,32 @@ impl<'a, Output> Eval<'a, Output> {
     }
 }
 
+/// Exist for the compile error of a call that is not awaited.
+#[doc(hidden)]
+impl<Output: Answer> Eval<'_, Output> {
+    pub fn unwrap(self) -> Output::Value
+    where
+        Self: Awaited,
+    {
+        unreachable!("a call is never `Awaited`")
+    }
+
+    pub fn expect(self, _: &str) -> Output::Value
+    where
+        Self: Awaited,
+    {
+        unreachable!("a call is never `Awaited`")
+    }
+}
+
+/// A call that was awaited. No type implements this trait.
+#[diagnostic::on_unimplemented(
+    message = "the call is not awaited",
+    label = "this is a call, not its result",
+    note = "await the call to get its result: `client.eval(..).await`"
+)]
+pub trait Awaited {}
+
 impl<'a, Output: Answer + 'a> IntoFuture for Eval<'a, Output> {
     type Output = Result<Output::Value, CallError>;
     type IntoFuture = BoxFuture<'a, Self::Output>;
