@@ -54,7 +54,7 @@ fn any_host_is_bound_and_can_be_connected_to() {
 }
 
 #[test]
-fn an_ipc_address_is_returned_as_it_is() {
+fn an_ipc_address_is_returned_unchanged() {
     check(async {
         let places = Places::new();
         let (_pull, bound) = Pull::bind(&places.ipc("a"), &options(|_| {}))
@@ -118,7 +118,7 @@ fn an_address_that_cannot_be_bound_is_an_error_that_names_address_and_cause() {
 }
 
 #[test]
-fn a_stale_ipc_file_is_taken_over() {
+fn a_stale_ipc_socket_is_replaced() {
     check(async {
         let places = Places::new();
         let options = options(|_| {});
@@ -138,7 +138,7 @@ fn a_stale_ipc_file_is_taken_over() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_left_alone() {
+fn a_regular_file_is_not_replaced_by_an_ipc_socket() {
     check(async {
         let places = Places::new();
         let address = places.ipc("precious");
@@ -170,7 +170,7 @@ fn an_address_is_free_again_after_close() {
 }
 
 #[test]
-fn what_cannot_be_connected_to_is_an_error() {
+fn connecting_to_a_wildcard_or_port_0_is_an_error() {
     check(async {
         let options = options(|_| {});
         for nowhere in ["tcp://127.0.0.1:0", "tcp://*:5555"] {
@@ -185,7 +185,7 @@ fn what_cannot_be_connected_to_is_an_error() {
 }
 
 #[test]
-fn a_host_that_is_not_known_yet_is_no_error() {
+fn connecting_to_an_unknown_host_is_not_an_error() {
     check(async {
         let unknown = "tcp://no-such-host.invalid:5555".parse().unwrap();
         let push = soon("connecting", Push::connect(&unknown, &options(|_| {})))

@@ -99,7 +99,7 @@ fn a_connecting_sender_waits_for_a_peer_that_does_not_read() {
 }
 
 #[test]
-fn an_end_that_is_not_read_makes_its_peer_wait() {
+fn an_unread_end_makes_its_peer_wait() {
     check(async {
         let places = Places::new();
         for binds in ["push", "pull"] {
@@ -170,7 +170,7 @@ async fn fill_route(router: &Router, name: &Bytes) -> usize {
 }
 
 #[test]
-fn a_router_that_has_no_room_for_one_peer_has_for_another() {
+fn a_router_with_a_full_queue_for_one_peer_sends_to_another() {
     check(async {
         let options = few(|_| {});
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
@@ -205,7 +205,7 @@ fn a_router_that_has_no_room_for_one_peer_has_for_another() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_its_replies_loses_them_alone() {
+fn a_peer_that_does_not_read_loses_only_its_own_replies() {
     check(async {
         let (mut reply, bound) = Reply::bind(&any_tcp(), &few(|_| {})).await.unwrap();
         let mut stalled = RawPeer::introduced(&bound, "DEALER").await;
@@ -266,7 +266,7 @@ fn a_pull_that_stops_reading_does_not_stop_another() {
 }
 
 #[test]
-fn a_peer_that_dies_unread_releases_the_sender() {
+fn a_peer_that_dies_without_reading_releases_its_sender() {
     check(async {
         let places = Places::new();
         for address in places.both("a") {
@@ -328,12 +328,12 @@ async fn a_stalled_subscriber_is_dropped(address: &Address) {
 }
 
 #[test]
-fn a_subscriber_that_stops_reading_costs_the_others_nothing_and_is_dropped() {
+fn a_subscriber_that_stops_reading_is_disconnected_and_others_lose_nothing() {
     check(async { a_stalled_subscriber_is_dropped(&any_tcp()).await });
 }
 
 #[test]
-fn a_local_subscriber_that_stops_reading_costs_the_others_nothing_and_is_dropped() {
+fn a_local_subscriber_that_stops_reading_is_disconnected_and_others_lose_nothing() {
     check(async {
         let places = Places::new();
         a_stalled_subscriber_is_dropped(&places.ipc("a")).await;
@@ -341,7 +341,7 @@ fn a_local_subscriber_that_stops_reading_costs_the_others_nothing_and_is_dropped
 }
 
 #[test]
-fn a_subscriber_that_stops_reading_does_not_hold_up_other_topics() {
+fn a_subscriber_that_stops_reading_does_not_delay_other_topics() {
     check(async {
         let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(60));
         let (publish, _stalled, mut subscribe) =
@@ -393,7 +393,7 @@ fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
 }
 
 #[test]
-fn a_subscriber_that_pauses_for_less_than_the_patience_is_kept() {
+fn a_subscriber_that_pauses_for_less_than_the_slow_consumer_timeout_stays() {
     check_within(Duration::from_secs(60), async {
         let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(4));
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();

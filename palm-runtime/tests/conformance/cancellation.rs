@@ -64,7 +64,7 @@ fn a_dropped_send_sends_nothing() {
 }
 
 #[test]
-fn a_dropped_send_does_not_cost_a_peer_its_turn() {
+fn a_dropped_send_does_not_skip_a_peer() {
     check(async {
         let (push, bound) = Push::bind(&any_tcp(), &few()).await.unwrap();
         let mut first = Pull::connect(&bound, &few()).await.unwrap();
@@ -102,7 +102,7 @@ fn a_dropped_send_does_not_cost_a_peer_its_turn() {
 }
 
 #[test]
-fn no_sender_is_forgotten_among_those_that_give_up() {
+fn senders_are_woken_though_others_are_dropped() {
     check(async {
         let (push, mut pull) = push_to_pull("pull", &any_tcp(), &few()).await;
         let sending: Vec<_> = (0..50)
@@ -135,7 +135,7 @@ fn no_sender_is_forgotten_among_those_that_give_up() {
 }
 
 #[test]
-fn a_dropped_publication_is_sent_to_nobody() {
+fn a_dropped_publication_is_not_sent() {
     check(async {
         let options = options(|options| {
             options.queue_len = 16;

@@ -217,7 +217,7 @@ fn closing_with_nothing_to_send_does_not_wait() {
 }
 
 #[test]
-fn a_closed_socket_says_so() {
+fn a_closed_socket_returns_socket_closed() {
     check(async {
         let (push, _) = Push::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let sender = push.clone();
@@ -242,7 +242,7 @@ fn a_closed_socket_says_so() {
 }
 
 #[test]
-fn an_end_that_is_dropped_ends_its_connections() {
+fn a_dropped_end_closes_its_connections() {
     check(async {
         let places = Places::new();
         let options = options(|_| {});
@@ -274,7 +274,7 @@ fn an_end_that_is_dropped_ends_its_connections() {
 }
 
 #[test]
-fn an_end_that_is_dropped_gives_up_its_address() {
+fn a_dropped_end_releases_its_address() {
     check(async {
         let places = Places::new();
         let options = options(|_| {});
@@ -287,7 +287,7 @@ fn an_end_that_is_dropped_gives_up_its_address() {
 }
 
 #[test]
-fn a_peer_sees_the_messages_before_the_end() {
+fn a_peer_receives_flushed_messages_before_the_connection_closes() {
     check(async {
         let (push, bound) = Push::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "PULL").await;

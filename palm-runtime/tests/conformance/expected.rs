@@ -18,17 +18,17 @@ const HANGS: &str = "not done within";
 
 const OMQ: &[ExpectedFailure] = &[
     ExpectedFailure {
-        test: "backpressure::a_local_subscriber_that_stops_reading_costs_the_others_nothing_and_is_dropped",
+        test: "backpressure::a_local_subscriber_that_stops_reading_is_disconnected_and_others_lose_nothing",
         reason: "the timeout is TCP's; on ipc a publisher waits until the subscriber reads or dies",
         outputs: &[HANGS],
     },
     ExpectedFailure {
-        test: "backpressure::a_subscriber_that_stops_reading_does_not_hold_up_other_topics",
+        test: "backpressure::a_subscriber_that_stops_reading_does_not_delay_other_topics",
         reason: "all subscribers share one queue",
         outputs: &[HANGS],
     },
     ExpectedFailure {
-        test: "router_dealer::a_peer_cannot_take_the_name_that_another_has_chosen",
+        test: "router_dealer::a_peer_cannot_take_a_chosen_routing_id",
         reason: "the latest peer of a name gets its messages; palm's own peers choose no names",
         outputs: &["assertion `left != right` failed\n  left: b\"name\"\n right: b\"name\""],
     },
@@ -52,32 +52,32 @@ const ZEROMQ: &[ExpectedFailure] = &[
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "limits::a_message_of_endless_empty_frames_ends_its_connection",
+        test: "limits::a_message_of_endless_empty_frames_closes_its_connection",
         reason: "the crate does not limit the frames of a message",
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "limits::a_message_over_the_limit_ends_only_its_connection",
+        test: "limits::a_message_over_the_limit_closes_only_its_connection",
         reason: "the crate does not limit the size of a message, nor report to PULL which peer sent it",
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "limits::a_message_over_the_limit_is_not_waited_for",
+        test: "limits::a_message_over_the_limit_closes_its_connection_at_the_header",
         reason: "the crate does not limit the size of a message",
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "limits::a_peer_that_introduces_itself_byte_by_byte_is_given_up",
+        test: "limits::a_handshake_byte_by_byte_is_disconnected",
         reason: NO_HANDSHAKE_TIMEOUT,
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "limits::a_peer_that_says_nothing_is_given_up",
+        test: "limits::a_silent_peer_is_disconnected",
         reason: NO_HANDSHAKE_TIMEOUT,
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "limits::a_peer_without_a_heartbeat_is_given_up",
+        test: "limits::a_peer_without_a_heartbeat_is_disconnected",
         reason: "the crate sends no PING",
         outputs: &[""],
     },
@@ -132,17 +132,17 @@ const ZEROMQ: &[ExpectedFailure] = &[
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "reconnection::what_is_sent_while_nobody_is_there_arrives_later",
+        test: "reconnection::messages_sent_without_a_peer_arrive_after_reconnection",
         reason: "the crate's PUSH does not read, so it detects the end of a connection only when it writes",
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "router_dealer::a_peer_cannot_take_the_name_that_another_has_chosen",
+        test: "router_dealer::a_peer_cannot_take_a_chosen_routing_id",
         reason: "the latest peer of a name gets its messages",
         outputs: &[""],
     },
     ExpectedFailure {
-        test: "router_dealer::a_peer_cannot_take_the_name_that_another_was_given",
+        test: "router_dealer::a_peer_cannot_take_an_assigned_routing_id",
         reason: "the latest peer of a name gets its messages, chosen or not; given names are hard to guess",
         outputs: &[""],
     },

@@ -46,7 +46,7 @@ fn one_mib() -> SocketOptions {
 }
 
 #[test]
-fn a_message_of_just_the_limit_is_taken() {
+fn a_message_of_exactly_the_limit_is_accepted() {
     check(async {
         let (mut pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
@@ -60,7 +60,7 @@ fn a_message_of_just_the_limit_is_taken() {
 }
 
 #[test]
-fn a_message_over_the_limit_ends_only_its_connection() {
+fn a_message_over_the_limit_closes_only_its_connection() {
     check(async {
         let (mut pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
         let push = Push::connect(&bound, &one_mib()).await.unwrap();
@@ -82,7 +82,7 @@ fn a_message_over_the_limit_ends_only_its_connection() {
 }
 
 #[test]
-fn a_message_over_the_limit_is_not_waited_for() {
+fn a_message_over_the_limit_closes_its_connection_at_the_header() {
     check(async {
         let (_pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
@@ -93,7 +93,7 @@ fn a_message_over_the_limit_is_not_waited_for() {
 }
 
 #[test]
-fn a_message_of_endless_empty_frames_ends_its_connection() {
+fn a_message_of_endless_empty_frames_closes_its_connection() {
     check(async {
         let (_pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
@@ -108,7 +108,7 @@ fn hasty() -> SocketOptions {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_given_up() {
+fn a_silent_peer_is_disconnected() {
     check(async {
         let places = Places::new();
         for address in places.both("a") {
@@ -126,7 +126,7 @@ fn a_peer_that_says_nothing_is_given_up() {
 }
 
 #[test]
-fn a_peer_that_introduces_itself_byte_by_byte_is_given_up() {
+fn a_handshake_byte_by_byte_is_disconnected() {
     check(async {
         let (_pull, bound) = Pull::bind(&any_tcp(), &hasty()).await.unwrap();
         let mut peer = RawPeer::connect(&bound).await;
@@ -144,7 +144,7 @@ fn a_peer_that_introduces_itself_byte_by_byte_is_given_up() {
 }
 
 #[test]
-fn a_peer_gets_in_behind_many_that_say_nothing() {
+fn a_peer_connects_after_many_silent_ones() {
     check(async {
         let options = options(|options| {
             options.handshake_timeout = Duration::from_millis(500);
@@ -162,7 +162,7 @@ fn a_peer_gets_in_behind_many_that_say_nothing() {
 }
 
 #[test]
-fn a_peer_is_served_among_2000_that_say_nothing() {
+fn a_peer_is_served_among_2000_silent_ones() {
     check_with_open_files(8192, async {
         let options = options(|_| {});
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
@@ -204,7 +204,7 @@ fn a_heartbeat_is_answered() {
 }
 
 #[test]
-fn a_peer_without_a_heartbeat_is_given_up() {
+fn a_peer_without_a_heartbeat_is_disconnected() {
     check(async {
         let options = options(|options| options.heartbeat = Some(Duration::from_millis(100)));
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options).await.unwrap();
@@ -227,7 +227,7 @@ fn a_peer_without_a_heartbeat_is_given_up() {
 }
 
 #[test]
-fn a_peer_with_an_overlong_name_is_turned_away() {
+fn a_peer_with_an_overlong_routing_id_is_rejected() {
     check(async {
         let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let mut peer = RawPeer::connect(&bound).await;

@@ -140,7 +140,7 @@ fn changes_of_subscriptions_are_seen_in_order() {
 }
 
 #[test]
-fn what_is_subscribed_is_delivered_from_then_on() {
+fn publications_after_a_subscription_are_delivered() {
     check(async {
         let (mut publish, mut subscribe, _) =
             published(&any_tcp(), &options(|_| {}), &["known"]).await;
@@ -158,7 +158,7 @@ fn what_is_subscribed_is_delivered_from_then_on() {
 }
 
 #[test]
-fn what_is_given_up_is_not_delivered() {
+fn publications_of_a_revoked_subscription_are_not_delivered() {
     check(async {
         let (mut publish, mut subscribe, _) =
             published(&any_tcp(), &options(|_| {}), &["given up", "end"]).await;
@@ -173,7 +173,7 @@ fn what_is_given_up_is_not_delivered() {
 }
 
 #[test]
-fn a_subscription_lasts_as_long_as_one_subscriber_has_it() {
+fn a_subscription_lasts_until_its_last_subscriber_revokes_it() {
     check(async {
         let options = options(|_| {});
         let (mut publish, first, bound) = published(&any_tcp(), &options, &["topic"]).await;
@@ -194,7 +194,7 @@ fn a_subscription_lasts_as_long_as_one_subscriber_has_it() {
 }
 
 #[test]
-fn a_subscriber_that_goes_away_takes_its_subscriptions_along() {
+fn subscriptions_of_a_subscriber_that_leaves_are_removed() {
     check(async {
         let places = Places::new();
         for address in places.both("a") {
@@ -211,7 +211,7 @@ fn a_subscriber_that_goes_away_takes_its_subscriptions_along() {
 }
 
 #[test]
-fn publishing_to_nobody_does_not_wait() {
+fn publishing_without_subscribers_does_not_wait() {
     check(async {
         let (publish, _, _) = published(&any_tcp(), &options(|_| {}), &["other"]).await;
         for _ in 0..10_000 {
@@ -260,7 +260,7 @@ fn a_subscriber_follows_several_publishers() {
 }
 
 #[test]
-fn a_publication_without_a_body_has_none() {
+fn a_publication_of_one_frame_has_no_body() {
     check(async {
         let options = options(|_| {});
         let (listener, bound) = RawListener::bind(&any_tcp());

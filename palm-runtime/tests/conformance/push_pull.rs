@@ -33,7 +33,7 @@ fn every_message_arrives_once_and_in_order() {
 }
 
 #[test]
-fn messages_of_all_sizes_arrive_as_they_are() {
+fn messages_of_all_sizes_arrive_unchanged() {
     check(async {
         let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
         let lens = [
@@ -142,7 +142,7 @@ fn a_flood_of_one_peer_does_not_starve_another() {
 }
 
 #[test]
-fn frames_of_one_message_are_as_many_messages() {
+fn each_frame_of_a_message_is_received_as_a_message() {
     check(async {
         let (mut pull, bound) = Pull::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
@@ -155,7 +155,7 @@ fn frames_of_one_message_are_as_many_messages() {
 }
 
 #[test]
-fn a_call_takes_many_messages() {
+fn one_call_receives_many_messages() {
     check(async {
         let (push, mut pull) = push_to_pull("pull", &any_tcp(), &options(|_| {})).await;
         let sending = tokio::spawn(async move {

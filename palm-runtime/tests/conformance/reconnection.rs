@@ -190,7 +190,7 @@ fn a_dealer_reconnects() {
 }
 
 #[test]
-fn a_subscriber_reconnects_and_subscribes_anew() {
+fn a_subscriber_reconnects_and_subscribes_again() {
     check(async {
         let places = Places::new();
         let options = options(|_| {});
@@ -215,7 +215,7 @@ fn a_subscriber_reconnects_and_subscribes_anew() {
 }
 
 #[test]
-fn a_subscriber_may_change_its_mind_while_it_is_alone() {
+fn subscriptions_may_change_without_a_connection() {
     check(async {
         let options = options(|_| {});
         let (mut publish, bound) = Publish::bind(&any_tcp(), &options).await.unwrap();
@@ -271,7 +271,7 @@ fn a_peer_that_hangs_up_is_tried_again() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_given_up_and_tried_again() {
+fn a_silent_peer_is_disconnected_and_tried_again() {
     check(async {
         let hasty = Duration::from_millis(300);
         let options = options(|options| options.handshake_timeout = hasty);
@@ -327,7 +327,7 @@ fn reconnecting_backs_off() {
 }
 
 #[test]
-fn what_is_sent_while_nobody_is_there_arrives_later() {
+fn messages_sent_without_a_peer_arrive_after_reconnection() {
     check(async {
         let options = options(|_| {});
         let (listener, bound) = RawListener::bind(&any_tcp());

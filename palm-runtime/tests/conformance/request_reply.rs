@@ -65,7 +65,7 @@ fn a_request_gets_its_reply() {
 }
 
 #[test]
-fn many_requests_at_once_get_each_its_own_reply() {
+fn concurrent_requests_receive_their_own_replies() {
     check(async {
         let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
         let _echo = echo(reply);
@@ -74,7 +74,7 @@ fn many_requests_at_once_get_each_its_own_reply() {
 }
 
 #[test]
-fn many_peers_are_answered_side_by_side() {
+fn many_peers_are_answered_concurrently() {
     check(async {
         let options = options(|_| {});
         let (reply, bound) = Reply::bind(&any_tcp(), &options).await.unwrap();
@@ -90,7 +90,7 @@ fn many_peers_are_answered_side_by_side() {
 }
 
 #[test]
-fn replies_may_come_in_any_order() {
+fn replies_may_be_sent_in_any_order() {
     check(async {
         let (request, mut reply, _) = pair(&any_tcp(), &options(|_| {})).await;
         let answering = async {
@@ -128,7 +128,7 @@ fn a_request_without_a_reply_times_out_and_blocks_no_other() {
 }
 
 #[test]
-fn a_request_that_is_given_up_harms_no_other() {
+fn a_dropped_request_does_not_affect_others() {
     check(async {
         let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
         for number in 0..100 {
@@ -147,7 +147,7 @@ fn a_request_that_is_given_up_harms_no_other() {
 }
 
 #[test]
-fn a_request_waits_for_somebody_to_answer() {
+fn a_request_waits_for_its_server_to_bind() {
     check(async {
         let address = unbound_tcp();
         let options = options(|_| {});
@@ -163,7 +163,7 @@ fn a_request_waits_for_somebody_to_answer() {
 }
 
 #[test]
-fn requests_go_on_after_the_server_was_restarted() {
+fn requests_continue_after_a_restart_of_the_server() {
     check(async {
         let places = Places::new();
         let options = options(|_| {});
@@ -191,7 +191,7 @@ fn requests_go_on_after_the_server_was_restarted() {
 }
 
 #[test]
-fn a_reply_to_a_peer_that_has_gone_is_no_error() {
+fn a_reply_to_a_peer_that_left_is_dropped() {
     check(async {
         let options = options(|_| {});
         let (mut reply, bound) = Reply::bind(&any_tcp(), &options).await.unwrap();
@@ -230,7 +230,7 @@ fn a_req_socket_of_another_library_is_answered() {
 }
 
 #[test]
-fn the_whole_envelope_is_sent_back() {
+fn replies_contain_the_whole_envelope() {
     check(async {
         let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "DEALER").await;
@@ -250,7 +250,7 @@ fn the_whole_envelope_is_sent_back() {
 }
 
 #[test]
-fn what_is_no_request_is_passed_over() {
+fn messages_without_a_delimiter_are_dropped() {
     check(async {
         let (mut reply, bound) = Reply::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "DEALER").await;

@@ -42,7 +42,7 @@ async fn at_router(router: &mut Router, count: usize) -> Vec<Frames> {
 }
 
 #[test]
-fn messages_go_back_to_the_peer_that_they_came_from() {
+fn messages_are_sent_to_the_peer_of_their_routing_id() {
     check(async {
         let places = Places::new();
         let options = options(|_| {});
@@ -115,7 +115,7 @@ fn every_message_arrives_once_and_in_order_both_ways() {
 }
 
 #[test]
-fn frames_are_kept_as_they_are() {
+fn frames_arrive_unchanged() {
     check(async {
         let options = options(|_| {});
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
@@ -143,7 +143,7 @@ fn frames_are_kept_as_they_are() {
 }
 
 #[test]
-fn a_message_for_nobody_is_no_error() {
+fn a_message_to_an_unknown_peer_is_dropped() {
     check(async {
         let (router, _) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         for name in [b"nobody".as_slice(), b"", &[0; 300]] {
@@ -196,7 +196,7 @@ async fn keeps_its_name(mut router: Router, bound: &Address, mut first: RawPeer)
 }
 
 #[test]
-fn a_peer_cannot_take_the_name_that_another_was_given() {
+fn a_peer_cannot_take_an_assigned_routing_id() {
     check(async {
         let (router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let first = RawPeer::introduced(&bound, "DEALER").await;
@@ -205,7 +205,7 @@ fn a_peer_cannot_take_the_name_that_another_was_given() {
 }
 
 #[test]
-fn a_peer_cannot_take_the_name_that_another_has_chosen() {
+fn a_peer_cannot_take_a_chosen_routing_id() {
     check(async {
         let (router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         let first = RawPeer::introduced_as(&bound, "DEALER", b"name").await;
@@ -214,7 +214,7 @@ fn a_peer_cannot_take_the_name_that_another_has_chosen() {
 }
 
 #[test]
-fn a_peer_gets_its_chosen_name_back_when_it_returns() {
+fn a_returning_peer_has_its_chosen_routing_id() {
     check(async {
         let (mut router, bound) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
         for _ in 0..5 {
