@@ -1,4 +1,4 @@
-//! Binding: where, and what is said when it is not possible.
+//! Addresses of bound ends, and the errors of those that cannot be bound or connected to.
 
 use std::error::Error as _;
 use std::io;
@@ -9,7 +9,7 @@ use palm_runtime::socket::{Address, Publish, Pull, Push, Reply, Router, SocketEr
 use super::harness::check;
 use super::setup::{Places, any_tcp, options, recv_one, soon};
 
-/// Binds an end of each kind.
+/// Binds an end of each type.
 async fn bind_all(address: &Address) -> Vec<Result<Address, SocketError>> {
     let options = options(|_| {});
     vec![
@@ -70,7 +70,7 @@ fn assert_names_address_and_cause(error: &SocketError, address: &Address, kind: 
         source,
     } = error
     else {
-        panic!("{error:?} is no error of binding");
+        panic!("{error:?} is not `SocketError::Bind`");
     };
     assert_eq!(named, address);
     assert!(
@@ -92,7 +92,7 @@ fn an_address_in_use_is_an_error_that_names_address_and_cause() {
                 let error = error.unwrap_err();
                 assert_names_address_and_cause(&error, &bound, io::ErrorKind::AddrInUse);
             }
-            // Who was there first is not disturbed.
+            // The end that was bound first is not affected.
             let push = Push::connect(&bound, &options).await.unwrap();
             push.send(Bytes::from_static(b"still here")).await.unwrap();
             assert_eq!(recv_one(&mut pull).await, "still here");
@@ -177,7 +177,7 @@ fn connecting_to_a_wildcard_or_port_0_is_an_error() {
             let nowhere = nowhere.parse().unwrap();
             let error = Push::connect(&nowhere, &options).await.unwrap_err();
             let SocketError::Connect { address, .. } = &error else {
-                panic!("{error:?} is no error of connecting");
+                panic!("{error:?} is not `SocketError::Connect`");
             };
             assert_eq!(*address, nowhere);
         }

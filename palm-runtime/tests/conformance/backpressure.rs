@@ -1,4 +1,4 @@
-//! Queues are bounded, a full one makes the sender wait, and no peer can stop another.
+//! Queues are bounded, a full queue makes its sender wait, and no peer can stop another.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use super::setup::{
     unbound_tcp,
 };
 
-/// The size of the messages of these tests: large, so that the system's buffers hold few of them.
+/// Size of the messages of these tests: so large that the system's buffers hold few of them.
 const LEN: usize = 64 * 1024;
 
-/// More than a queue of [`few`], the library's buffers and the system's hold of them together.
+/// More messages than a queue of [`few`], the buffers of the crate and those of the system hold together.
 const MOST: usize = 1_000;
 
-/// Options for short queues.
+/// Options with short queues.
 fn few(change: impl FnOnce(&mut SocketOptions)) -> SocketOptions {
     options(|options| {
         options.queue_len = 16;
@@ -129,7 +129,7 @@ fn a_dealer_waits_for_a_router_that_does_not_read() {
                 Err(_) => break,
             }
             count += 1;
-            assert!(count <= MOST, "took {count} messages that nobody reads");
+            assert!(count <= MOST, "took {count} messages that no peer reads");
         }
         let mut messages = Vec::new();
         while messages.len() < count {
@@ -143,7 +143,7 @@ fn a_dealer_waits_for_a_router_that_does_not_read() {
     });
 }
 
-/// Sends numbered messages to the peer of this name until there is no room for some time.
+/// Sends numbered messages to the peer of this routing id until its queue stays full.
 async fn fill_route(router: &Router, name: &Bytes) -> usize {
     let (mut count, mut waited) = (0, false);
     loop {
@@ -151,7 +151,7 @@ async fn fill_route(router: &Router, name: &Bytes) -> usize {
         match router.try_send(message) {
             Ok(()) => {
                 count += 1;
-                assert!(count <= MOST, "took {count} messages that nobody reads");
+                assert!(count <= MOST, "took {count} messages that no peer reads");
                 waited = false;
                 tokio::task::yield_now().await;
             }
@@ -224,7 +224,7 @@ fn a_peer_that_does_not_read_loses_only_its_own_replies() {
                 }
                 Err(closed) => panic!("{closed}"),
             }
-            assert!(replies <= MOST, "took {replies} replies that nobody reads");
+            assert!(replies <= MOST, "took {replies} replies that no peer reads");
         }
         let _echo = echo(reply);
         let request = Request::connect(&bound, &options(|_| {})).await.unwrap();
@@ -244,7 +244,7 @@ fn a_pull_that_stops_reading_does_not_stop_another() {
         let mut pull = Pull::connect(&bound, &few(|_| {})).await.unwrap();
         const COUNT: usize = 4_000;
         let sending = tokio::spawn(async move {
-            // Numbers beyond the count say that the end is near, whoever got the last message.
+            // A number beyond the count ends the loop below, whichever peer received the last message.
             for number in 0.. {
                 if push.send(numbered(number, 16 * 1024)).await.is_err() {
                     break;
@@ -258,7 +258,7 @@ fn a_pull_that_stops_reading_does_not_stop_another() {
         }
         assert!(
             received > COUNT * 2 / 3,
-            "the reading one got {received} of {COUNT}"
+            "the reading peer received {received} of {COUNT}"
         );
         sending.abort();
         drop(stalled);
@@ -287,7 +287,7 @@ fn a_peer_that_dies_without_reading_releases_its_sender() {
     });
 }
 
-/// A publisher with a subscriber that reads, and one that never does.
+/// A publisher with a subscriber that reads, and one that never reads.
 async fn with_a_stalled_subscriber(
     address: &Address,
     options: &SocketOptions,
@@ -308,7 +308,7 @@ fn topic(topic: &'static str) -> Bytes {
     Bytes::from_static(topic.as_bytes())
 }
 
-/// Publishes more than all buffers hold; only after some timeout does it go on.
+/// Publishes more than all buffers hold, so that it waits for the slow consumer timeout.
 async fn a_stalled_subscriber_is_dropped(address: &Address) {
     const COUNT: usize = 1_000;
     let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(1));
@@ -353,7 +353,7 @@ fn a_subscriber_that_stops_reading_does_not_delay_other_topics() {
                 break;
             }
             count += 1;
-            assert!(count <= MOST, "took {count} messages that nobody reads");
+            assert!(count <= MOST, "took {count} messages that no peer reads");
         }
         for number in 0..100 {
             let sent = publish.send(topic("other"), numbered(number, 64));
@@ -380,7 +380,7 @@ fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
                     break;
                 }
                 count += 1;
-                assert!(count <= MOST, "took {count} messages that nobody reads");
+                assert!(count <= MOST, "took {count} messages that no peer reads");
             }
             published_numbers(&mut subscribe, 0..count).await;
             publish
@@ -411,7 +411,7 @@ fn a_subscriber_that_pauses_for_less_than_the_slow_consumer_timeout_stays() {
         });
         let mut next = 0;
         for pause in 0..3 {
-            // The pause is what is tested.
+            // The pause is the subject of the test.
             tokio::time::sleep(Duration::from_secs(2)).await;
             let count = if pause < 2 { 200 } else { 600 };
             for publication in publications(&mut subscribe, count).await {

@@ -1,4 +1,4 @@
-//! A future that is dropped leaves things as if it had never been, or has done its work.
+//! A dropped future either has had no effect, or has completed.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use super::setup::{
 const LEN: usize = 64 * 1024;
 const MOST: usize = 1_000;
 
-/// What a message is called that must not arrive.
+/// The number in messages that must not arrive.
 const DROPPED: usize = 1_000_000;
 
-/// What the last message is called.
+/// The number in the last message.
 const END: usize = 2_000_000;
 
 fn few() -> SocketOptions {
@@ -36,7 +36,7 @@ async fn drop_once_polled<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Polls a future, lets others run, and drops it if it is not done.
+/// Polls a future, yields, and drops the future unless it is complete.
 async fn hurry<T>(future: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
@@ -53,7 +53,7 @@ fn a_dropped_send_sends_nothing() {
         let count = fill(&push, LEN, 0, MOST).await;
         for number in 0..1_000 {
             let sent = drop_once_polled(push.send(numbered(DROPPED + number, LEN))).await;
-            assert_eq!(sent, None, "there is no room");
+            assert_eq!(sent, None, "the queue is full");
         }
         for expected in 0..count {
             assert_eq!(number(&peer.message().await[0]), expected);
@@ -87,12 +87,12 @@ fn a_dropped_send_does_not_skip_a_peer() {
             while messages.len() < count / 2 {
                 hurry(first.recv_many(&mut messages, 16)).await;
                 hurry(second.recv_many(&mut messages, 16)).await;
-                // Some of those from before may still be under way.
+                // Messages of earlier rounds may still arrive.
                 messages.retain(|frames| number(frames) < DROPPED);
             }
             count -= messages.len();
         }
-        // Whatever is left goes to both, and so does what follows.
+        // Both peers receive the remaining messages and the following ones.
         let sending =
             tokio::spawn(async move { while push.send(numbered(0, LEN)).await.is_ok() {} });
         recv(&mut first, 2 * MOST).await;
@@ -173,7 +173,7 @@ fn a_dropped_publication_is_not_sent() {
         }
         for number in 0..100 {
             let send = publish.send(topic.clone(), numbered(DROPPED + number, LEN));
-            assert_eq!(drop_once_polled(send).await, None, "there is no room");
+            assert_eq!(drop_once_polled(send).await, None, "the queue is full");
         }
         for expected in &sent {
             assert_eq!(number(&slow.message().await[1]), *expected);

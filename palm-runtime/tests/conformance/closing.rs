@@ -1,4 +1,4 @@
-//! A closing end flushes what it was given, up to a deadline.
+//! A closing end sends its queued messages, up to a deadline.
 
 use std::time::{Duration, Instant};
 

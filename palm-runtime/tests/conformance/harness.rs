@@ -1,4 +1,4 @@
-//! How a test is run: within a time limit, and in a process of its own where it is expected to fail.
+//! Runs each test within a time limit, and a test that is expected to fail in a process of its own.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 
 use super::expected::expected_failure;
 
-/// How long a test may take unless it says otherwise.
+/// Default time limit of a test.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a test that is expected to fail may take. Most of them fail by hanging.
+/// Time limit of a test that is expected to fail. Most of them fail by hanging.
 const FAILURE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Set in a process that exists for one test.
+/// Set in a process that runs one test.
 const ALONE: &str = "PALM_CONFORMANCE_ALONE";
 
-/// Set to run the tests on a current-thread runtime in the place of one with two threads.
+/// Set to run the tests on a current-thread runtime instead of one with two threads.
 const CURRENT_THREAD: &str = "PALM_CONFORMANCE_CURRENT_THREAD";
 
-/// Runs a test: `body` ends within the usual limit, and no task panics.
+/// Runs a test: `body` has to complete within the default limit, and no task may panic.
 ///
-/// A test is known by its function, which the type of `body` names: it is to be an `async` block there.
+/// `body` is an `async` block in the function of the test, so that its type contains the name of the test.
 pub(crate) fn check<F: Future<Output = ()>>(body: F) {
     check_within(LIMIT, body);
 }
@@ -31,12 +31,12 @@ pub(crate) fn check<F: Future<Output = ()>>(body: F) {
 /// [`check`] with a limit of its own.
 pub(crate) fn check_within<F: Future<Output = ()>>(limit: Duration, body: F) {
     let name = name_of::<F>();
-    // `main` when the tests run one after the other.
+    // The thread is `main` if tests run one after the other.
     let thread = std::thread::current();
     let here = thread.name().filter(|here| *here != "main").unwrap_or(name);
     assert_eq!(
         name, here,
-        "the body is to be an `async` block of the test itself"
+        "the body has to be an `async` block in the function of the test"
     );
     let Some(expected) = expected_failure(name) else {
         return run(name, limit, body);
@@ -60,7 +60,7 @@ pub(crate) fn check_within<F: Future<Output = ()>>(limit: Duration, body: F) {
     }
 }
 
-/// [`check`] in a process of its own that may have this many open files.
+/// [`check`] in a process of its own with a limit on open files.
 pub(crate) fn check_with_open_files<F: Future<Output = ()>>(files: u32, body: F) {
     let name = name_of::<F>();
     match (alone(), expected_failure(name)) {
@@ -77,7 +77,7 @@ fn alone() -> bool {
     std::env::var_os(ALONE).is_some()
 }
 
-/// `conformance::module::test::{{closure}}` without its ends.
+/// Returns `module::test` of a type `conformance::module::test::{{closure}}`.
 fn name_of<F>() -> &'static str {
     let path = std::any::type_name::<F>();
     let name = path.split_once("::").map_or(path, |(_, name)| name);
@@ -99,7 +99,7 @@ fn run<F: Future<Output = ()>>(name: &'static str, limit: Duration, body: F) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async { tokio::time::timeout(limit, body).await })
     }));
-    // What is stuck must not hold up the other tests.
+    // A blocked thread must not delay other tests.
     runtime.shutdown_background();
     match outcome {
         Ok(Ok(())) => assert!(!panicked(name), "a task panicked; see above"),
@@ -108,7 +108,7 @@ fn run<F: Future<Output = ()>>(name: &'static str, limit: Duration, body: F) {
     }
 }
 
-/// The names of the threads that panicked. A runtime's threads are named after the test.
+/// The names of threads that panicked. The threads of a runtime have the name of its test.
 static PANICKED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
 fn watch_panics() {
@@ -130,7 +130,7 @@ fn panicked(name: &str) -> bool {
     panicked.as_ref().is_some_and(|names| names.contains(name))
 }
 
-/// Runs one test in a process of its own; the error says how it failed.
+/// Runs one test in a process of its own. The error contains the output of a failed test.
 fn run_alone(name: &str, files: Option<u32>, limit: Duration) -> Result<(), String> {
     let executable = std::env::current_exe().unwrap();
     let mut command = match files {
@@ -165,7 +165,7 @@ fn run_alone(name: &str, files: Option<u32>, limit: Duration) -> Result<(), Stri
         if Instant::now() > deadline {
             child.kill().unwrap();
             child.wait().unwrap();
-            return Err("it hangs, and so does its runtime".to_owned());
+            return Err("the test hangs, and its runtime does too".to_owned());
         }
         std::thread::sleep(Duration::from_millis(20));
     };

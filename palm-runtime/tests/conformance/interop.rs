@@ -1,4 +1,4 @@
-//! Peers of libzmq, by way of pyzmq in processes of their own.
+//! Peers of libzmq: Python processes with pyzmq.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -19,7 +19,7 @@ use super::setup::{
     publications, recv, recv_numbers, recv_one, removed, soon, unbound_tcp,
 };
 
-/// A socket of libzmq that does what it is told, see `peer.py`.
+/// A socket of libzmq that executes orders, see `peer.py`.
 struct Libzmq {
     child: Child,
     stdin: ChildStdin,
@@ -53,12 +53,12 @@ impl Libzmq {
         }
     }
 
-    /// Gives an order, and does not wait for it.
+    /// Sends an order without waiting for its execution.
     fn begin(&mut self, order: &str) {
         writeln!(self.stdin, "{order}").unwrap();
     }
 
-    /// Waits for the answer to the first order that has none yet.
+    /// Waits for the answer to the oldest unanswered order.
     async fn answer(&mut self) -> String {
         let answer = soon("an answer of the libzmq peer", self.answers.recv()).await;
         answer.expect("the libzmq peer has died")
@@ -101,7 +101,7 @@ impl Libzmq {
         answer.split(',').map(bytes_of_hex).collect()
     }
 
-    /// Kills it with SIGKILL and waits for its end.
+    /// Kills the process with SIGKILL and waits until it has ended.
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -131,11 +131,11 @@ fn bytes_of_hex(word: &str) -> Vec<u8> {
         word.get(at..at + 2)
             .and_then(|byte| u8::from_str_radix(byte, 16).ok())
     };
-    let byte = |at| digits(at).unwrap_or_else(|| panic!("the libzmq peer says: {word}"));
+    let byte = |at| digits(at).unwrap_or_else(|| panic!("the libzmq peer answered {word}"));
     (0..word.len()).step_by(2).map(byte).collect()
 }
 
-/// How many messages go each way.
+/// Messages in each direction.
 const COUNT: usize = 10_000;
 
 async fn push_numbers(push: &Push) {
@@ -331,7 +331,7 @@ fn a_request_goes_through_a_router_of_libzmq() {
         let request = Request::connect(&bound, &options(|_| {})).await.unwrap();
         let answering = async {
             let envelope = peer.recv().await;
-            // Its name of us, our number, the delimiter, the body.
+            // The routing id, the number of the request, the delimiter, and the body.
             assert_eq!(envelope.len(), 4);
             assert!(envelope[2].is_empty());
             let frames: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
@@ -477,7 +477,7 @@ fn a_request_finds_a_killed_rep_of_libzmq_again() {
         for round in 0..3 {
             let (mut peer, _) = Libzmq::bound("REP", &address).await;
             peer.begin("echo 1000");
-            // What goes to the one that is dead, before that is noticed, has no answer.
+            // Requests to the dead peer have no answer until its loss is detected.
             let asking = async {
                 let timeout = Duration::from_millis(200);
                 while request.request(numbered(round, 64), timeout).await.is_err() {}
@@ -508,7 +508,7 @@ fn bound_ends_are_found_again_by_libzmq() {
         sub.order(&format!("subscribe {}", hex(&[b"topic"]))).await;
         assert_eq!(change(&mut publish).await, added("topic"));
         soon("closing", publish.close(Duration::ZERO)).await;
-        // libzmq subscribes anew only while its socket is being used.
+        // libzmq subscribes again only while its socket is in use.
         let receiving = sub.recv();
         let publishing = async {
             let bind = async || Publish::bind(&at, &options).await;
@@ -531,7 +531,7 @@ fn a_killed_pull_of_libzmq_does_not_stop_a_push() {
         let mut peer = Libzmq::connected("PULL", &bound).await;
         push.send(Bytes::from_static(b"here")).await.unwrap();
         assert_eq!(peer.recv().await, [b"here"]);
-        // libzmq takes on its own what its queue holds; then the sender has to wait.
+        // libzmq receives into its own queue until that is full. Then the sender waits.
         let count = fill(&push, 64 * 1024, 0, 3_000).await;
         let waiting = tokio::spawn(async move {
             push.send(numbered(count, 64)).await.unwrap();

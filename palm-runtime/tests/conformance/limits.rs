@@ -1,4 +1,4 @@
-//! Large messages, too large ones, and peers that take their time.
+//! Limits on messages, handshakes and heartbeats.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ fn a_message_over_the_limit_closes_its_connection_at_the_header() {
     check(async {
         let (_pull, bound) = Pull::bind(&any_tcp(), &one_mib()).await.unwrap();
         let mut peer = RawPeer::introduced(&bound, "PUSH").await;
-        // The header alone says that it is too much.
+        // The header alone announces too many bytes.
         peer.write(&long_header(0, 2 * MIB as u64)).await.unwrap();
         peer.closed().await;
     });
@@ -176,7 +176,7 @@ fn a_peer_is_served_among_2000_silent_ones() {
         early.send(numbered(1, 64)).await.unwrap();
         recv_numbers(&mut pull, 1..2).await;
         let late = Push::connect(&bound, &options).await.unwrap();
-        // Where the machine is busy, the system makes a connection wait behind so many.
+        // On a busy machine, the system delays a connection after so many others.
         late.send(numbered(2, 64)).await.unwrap();
         let mut first = Vec::new();
         let received = pull.recv_many(&mut first, 1);
@@ -211,7 +211,7 @@ fn a_peer_without_a_heartbeat_is_disconnected() {
         let mut dead = RawPeer::introduced(&bound, "PUSH").await;
         let mut alive = RawPeer::introduced(&bound, "PUSH").await;
         let living = tokio::spawn(async move {
-            // Ten heartbeats are more than the timeout of any sane setting.
+            // The peer is alive for ten intervals, longer than a reasonable timeout.
             for _ in 0..10 {
                 let (_, ping) = soon("a heartbeat", alive.frame()).await.unwrap();
                 assert!(ping.starts_with(b"\x04PING"), "{ping:?}");

@@ -1,12 +1,12 @@
-//! Holds the backend of the sockets to what `palm_runtime::socket` promises.
+//! Verifies the guarantees of `palm_runtime::socket` on each backend.
 //!
 //! One suite tests both backends: `cargo test -p palm-runtime --test conformance` the default one, and
 //! `PALM_CONFORMANCE_BACKEND=zeromq`, with `--features zeromq`, the other. [`interop`] connects to libzmq:
 //! `-- --ignored interop`, with an interpreter that has pyzmq in `PALM_PYTHON`. [`expected`] lists the tests that a
 //! backend fails.
 //!
-//! A test is a body for [`harness::check`]. [`setup`] has what most of them need, [`raw`] a peer that
-//! is written by hand, for what no well-behaved library would do.
+//! A test is a body for [`harness::check`]. [`setup`] has what most tests share. [`raw`] is a peer that speaks ZMTP
+//! without a library, so that it can violate the protocol.
 
 #![expect(clippy::unwrap_used, reason = "this is how a test fails")]
 

@@ -1,4 +1,4 @@
-//! Malformed bytes end only the connection that they came on.
+//! Malformed bytes close only the connection that they arrive on.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn hasty() -> SocketOptions {
     options(|options| options.handshake_timeout = Duration::from_millis(500))
 }
 
-/// A bound end of each kind, with a peer that behaves.
+/// A bound end of each type, with a well-behaved peer.
 struct Served {
     pull: (Pull, Push, Address),
     reply: (Echo, Request, Address),
@@ -50,7 +50,7 @@ impl Served {
         }
     }
 
-    /// The address of each, and the type of the sockets that it talks to.
+    /// Returns the address of each end, and the socket type of its peers.
     fn targets(&self) -> [(Address, &'static str); 3] {
         [
             (self.pull.2.clone(), "PUSH"),
@@ -59,7 +59,7 @@ impl Served {
         ]
     }
 
-    /// The peers that behave notice nothing.
+    /// Exchanges messages with the well-behaved peers.
     async fn serve(&mut self) {
         for round in 0..10 {
             let (pull, push, _) = &mut self.pull;
@@ -79,7 +79,7 @@ impl Served {
     }
 }
 
-/// Lets peers misbehave towards each bound end, one alone and many at once, while others are served.
+/// Attacks each bound end, first by one peer and then by many concurrently, and checks that other peers are served.
 async fn others_are_served(attack: impl AsyncFn(Address, &'static str)) {
     let mut served = Served::new().await;
     served.serve().await;
@@ -93,7 +93,7 @@ async fn others_are_served(attack: impl AsyncFn(Address, &'static str)) {
         tokio::join!(attacks, served.serve());
     }
     served.serve().await;
-    // Newcomers are served as well.
+    // New peers are served as well.
     let options = hasty();
     let newcomer = Push::connect(&served.pull.2, &options).await.unwrap();
     newcomer
@@ -105,7 +105,7 @@ async fn others_are_served(attack: impl AsyncFn(Address, &'static str)) {
     ask(&newcomer, numbered(0, 64)).await;
 }
 
-/// [`others_are_served`] where the bytes come in the place of the command READY.
+/// [`others_are_served`] with an attack of bytes instead of the command READY.
 async fn in_place_of_ready(bytes: impl Fn(&'static str) -> Vec<u8>) {
     others_are_served(async |address, peer_type| {
         let mut peer = RawPeer::connect(&address).await;
@@ -116,7 +116,7 @@ async fn in_place_of_ready(bytes: impl Fn(&'static str) -> Vec<u8>) {
     .await;
 }
 
-/// [`others_are_served`] where the bytes come after a proper handshake and end the connection.
+/// [`others_are_served`] with an attack of bytes after a valid handshake, which have to close the connection.
 async fn after_the_handshake(bytes: &[u8]) {
     others_are_served(async |address, peer_type| {
         let mut peer = RawPeer::introduced(&address, peer_type).await;
@@ -229,7 +229,7 @@ fn reserved_bits_in_a_header() {
 
 #[test]
 fn random_bytes_after_the_handshake() {
-    // Not all random bytes are malformed, but these come to nothing good.
+    // Not all random bytes are malformed, but these are.
     check(async {
         after_the_handshake(&[&[0xff][..], &random_bytes(10_000)].concat()).await;
     });
@@ -285,7 +285,7 @@ fn an_empty_command() {
 
 #[test]
 fn an_unknown_command_after_the_handshake() {
-    // Whether the connection goes on is left to the library.
+    // The backend may close the connection or keep it.
     check(async {
         others_are_served(async |address, peer_type| {
             let mut peer = RawPeer::introduced(&address, peer_type).await;
@@ -352,7 +352,7 @@ fn messages_of_a_subscriber_that_subscribe_to_nothing() {
     });
 }
 
-/// Malformed bytes of a server: connecting ends survive them, and find the next server.
+/// Connecting ends survive malformed bytes of a server, and connect to the next server.
 async fn connecting_ends_survive(bytes: impl Fn(&str) -> Vec<u8>) {
     let options = hasty();
     let attack = async |listener: RawListener, peer_type: &str| {

@@ -1,4 +1,4 @@
-//! PUB and SUB.
+//! PUB and SUB: subscriptions and publications.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::setup::{
     soon, topics,
 };
 
-/// A publisher, and a subscriber of `topics` that it knows of.
+/// A publisher and a subscriber of `topics`, once the publisher has received the subscriptions.
 async fn published(
     address: &Address,
     options: &SocketOptions,
@@ -23,12 +23,12 @@ async fn published(
     for topic in topics {
         subscribe.subscribe(*topic).await.unwrap();
     }
-    // The order of what is asked for before the connection is there is free.
+    // Subscriptions before the connection may arrive in any order.
     let mut missing: Vec<_> = topics.iter().map(|topic| added(topic)).collect();
     while !missing.is_empty() {
         let change = change(&mut publish).await;
         let known = missing.iter().position(|missing| *missing == change);
-        missing.remove(known.unwrap_or_else(|| panic!("{change:?} was not asked for")));
+        missing.remove(known.unwrap_or_else(|| panic!("{change:?} was not subscribed to")));
     }
     (publish, subscribe, bound)
 }
@@ -145,7 +145,7 @@ fn publications_after_a_subscription_are_delivered() {
         let (mut publish, mut subscribe, _) =
             published(&any_tcp(), &options(|_| {}), &["known"]).await;
         for round in 0..100 {
-            // The first publication after the notice must not be lost.
+            // The first publication after the change must not be lost.
             let topic = Bytes::from(format!("topic {round}"));
             subscribe.subscribe(topic.clone()).await.unwrap();
             soon("the subscription", publish.changed()).await.unwrap();

@@ -1,4 +1,4 @@
-//! PUSH and PULL.
+//! PUSH and PULL: order, turns and batches.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn peers_get_messages_in_turn() {
         let (push, bound) = Push::bind(&any_tcp(), &options).await.unwrap();
         let mut pulls: Vec<Pull> = Vec::new();
         for _ in 0..3 {
-            // Each must be there before turns can be counted, and no queue may hold anything.
+            // All peers must be connected before turns are counted, with empty queues.
             pulls.push(Pull::connect(&bound, &options).await.unwrap());
             let last_greeted = async {
                 let mut greeted = None;
@@ -79,7 +79,7 @@ fn peers_get_messages_in_turn() {
             push.send(numbered(number, 64)).await.unwrap();
         }
         for number in 0..300 {
-            // A mark for each: the last message that it gets is one of these.
+            // One mark for each peer, as the last message that it receives.
             push.send(numbered(1_000 + number, 64)).await.unwrap();
         }
         for pull in &mut pulls {

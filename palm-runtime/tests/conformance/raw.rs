@@ -1,6 +1,6 @@
-//! A peer that speaks ZMTP 3.x by hand (RFC 23 and 37), and wrongly where a test wants it to.
+//! A peer that speaks ZMTP 3.x without a library (RFC 23 and 37), so that a test can violate the protocol.
 //!
-//! The tests of `palm` include this file as well; all that it needs of its crate is `setup::soon`.
+//! The tests of `palm` include this file as well. It depends only on `setup::soon`.
 
 use std::io;
 
@@ -17,7 +17,7 @@ const LONG: u8 = 2;
 /// A command, not a message.
 pub(crate) const COMMAND: u8 = 4;
 
-/// How much the system may hold for a raw peer that does not read.
+/// Size of the system's receive buffer of a raw peer, which limits what a peer that does not read receives.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// Mechanism NULL, version 3.`minor`.
@@ -41,7 +41,7 @@ pub(crate) fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The header of a frame that claims to have `len` bytes.
+/// The header of a frame that announces `len` bytes.
 pub(crate) fn long_header(flags: u8, len: u64) -> [u8; 9] {
     let mut header = [0; 9];
     header[0] = flags | LONG;
@@ -66,7 +66,7 @@ pub(crate) fn property(name: &str, value: &[u8]) -> Vec<u8> {
     property
 }
 
-/// The READY command of a socket of this type, and perhaps of this identity.
+/// The READY command of a socket of this type, with an identity if there is one.
 pub(crate) fn ready(socket_type: &str, identity: &[u8]) -> Vec<u8> {
     let mut properties = property("Socket-Type", socket_type.as_bytes());
     if !identity.is_empty() {
@@ -75,7 +75,7 @@ pub(crate) fn ready(socket_type: &str, identity: &[u8]) -> Vec<u8> {
     command("READY", &properties)
 }
 
-/// Bytes that look like nothing, the same in each run.
+/// Pseudo-random bytes, the same in each run.
 pub(crate) fn random_bytes(len: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = || {
@@ -93,11 +93,11 @@ pub(crate) fn random_bytes(len: usize) -> Vec<u8> {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// One connection, without any buffer of its own: what is not read waits in the system.
+/// One connection, without a buffer: unread bytes stay in the system's buffers.
 pub(crate) struct RawPeer(Box<dyn Stream>);
 
 impl RawPeer {
-    /// Connects, and says nothing.
+    /// Connects without sending anything.
     pub(crate) async fn connect(address: &Address) -> Self {
         let text = address.to_string();
         let (scheme, rest) = text.split_once("://").unwrap();
@@ -114,7 +114,7 @@ impl RawPeer {
         soon("a raw connection", connect).await
     }
 
-    /// Connects as a socket of `socket_type`, and introduces itself.
+    /// Connects as a socket of `socket_type`, and completes the handshake.
     pub(crate) async fn introduced(address: &Address, socket_type: &str) -> Self {
         Self::introduced_as(address, socket_type, b"").await
     }
@@ -132,9 +132,9 @@ impl RawPeer {
         peer
     }
 
-    /// Does the handshake of either side.
+    /// Completes the handshake, on either side.
     pub(crate) async fn introduce(&mut self, socket_type: &str, identity: &[u8]) -> io::Result<()> {
-        // From version 3.1 on, subscriptions are commands; before, messages, which are less to write.
+        // Subscriptions are messages in version 3.0, and commands since 3.1.
         let minor = if matches!(socket_type, "PUB" | "SUB") {
             0
         } else {
@@ -152,7 +152,7 @@ impl RawPeer {
         Ok(())
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await?;
         self.0.flush().await
@@ -163,7 +163,7 @@ impl RawPeer {
         self.write(&frame(0, body)).await.unwrap();
     }
 
-    /// The next frame: its flags and its body.
+    /// Returns the flags and the body of the next frame.
     pub(crate) async fn frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let flags = self.0.read_u8().await?;
         let len = match flags & LONG {
@@ -175,7 +175,7 @@ impl RawPeer {
         Ok((flags, body))
     }
 
-    /// The frames of the next message; commands are passed over.
+    /// Returns the frames of the next message, and ignores commands.
     pub(crate) async fn message(&mut self) -> Vec<Vec<u8>> {
         let message = async {
             let mut frames = Vec::new();
@@ -193,7 +193,7 @@ impl RawPeer {
         soon("a message for the raw peer", message).await
     }
 
-    /// Waits for the other side to end the connection; what still comes is thrown away.
+    /// Waits until the other side closes the connection, and discards received bytes.
     pub(crate) async fn closed(&mut self) {
         let end = async {
             let mut bytes = vec![0; 64 * 1024];
@@ -210,7 +210,7 @@ pub(crate) enum RawListener {
 }
 
 impl RawListener {
-    /// Binds, and tells where.
+    /// Binds an address, and returns it with its port.
     pub(crate) fn bind(address: &Address) -> (Self, Address) {
         let text = address.to_string();
         let (scheme, rest) = text.split_once("://").unwrap();
@@ -229,7 +229,7 @@ impl RawListener {
         (Self::Tcp(listener), bound.parse().unwrap())
     }
 
-    /// The next connection, on which nothing has been said.
+    /// Returns the next connection, before its handshake.
     pub(crate) async fn accept(&self) -> RawPeer {
         let accept = async {
             RawPeer(match self {
@@ -240,7 +240,7 @@ impl RawListener {
         soon("a connection to the raw listener", accept).await
     }
 
-    /// The next connection, introduced as a socket of `socket_type`.
+    /// Returns the next connection, after a handshake as a socket of `socket_type`.
     pub(crate) async fn accept_as(&self, socket_type: &str) -> RawPeer {
         let mut peer = self.accept().await;
         soon("the handshake", peer.introduce(socket_type, b""))

@@ -1,4 +1,4 @@
-//! Connecting before the other side binds, and again whenever it was gone.
+//! Connecting before the other side binds, and after each loss of a connection.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ use super::setup::{
     soon, topics, unbound_tcp,
 };
 
-/// Addresses that nobody has bound.
+/// Addresses that are not bound.
 fn unbound(places: &Places) -> [Address; 2] {
     [unbound_tcp(), places.ipc("unbound")]
 }
 
-/// Sends until something arrives. What is sent to a peer before its end is noticed is lost.
+/// Sends until a message arrives. Messages to a lost peer are lost until the loss is detected.
 async fn flows(push: &Push, pull: &mut Pull) {
     let sending = async {
         loop {
@@ -33,7 +33,7 @@ async fn flows(push: &Push, pull: &mut Pull) {
     }
 }
 
-/// [`flows`] the other way round.
+/// [`flows`] in the other direction.
 async fn answers(dealer: &mut Dealer, router: &mut Router) {
     let sending = async |dealer: &Dealer| {
         loop {
@@ -241,8 +241,7 @@ fn subscriptions_may_change_without_a_connection() {
     });
 }
 
-/// A PUSH is to survive what `misbehave` does to a number of its connections, which stay open if
-/// they are given back.
+/// Checks that a PUSH survives `misbehave` on some of its connections, which stay open if they are returned.
 async fn a_push_survives(
     times: usize,
     options: &SocketOptions,
@@ -317,7 +316,7 @@ fn reconnecting_backs_off() {
         for _ in 0..6 {
             drop(listener.accept().await);
         }
-        // 50, 100, 200, 400 and 400 ms, give or take the jitter; without backing off, none.
+        // Delays of 50, 100, 200, 400 and 400 ms, with jitter. Without backoff there were none.
         let waited = begin.elapsed();
         assert!(
             waited > Duration::from_millis(500),
@@ -333,7 +332,7 @@ fn messages_sent_without_a_peer_arrive_after_reconnection() {
         let (listener, bound) = RawListener::bind(&any_tcp());
         let push = Push::connect(&bound, &options).await.unwrap();
         for round in 0..5 {
-            // The next connection says that the end of the last one has been noticed.
+            // The next connection shows that the end of the last one was detected.
             let peer = listener.accept().await;
             let sender = push.clone();
             let sending = tokio::spawn(async move {
@@ -345,7 +344,7 @@ fn messages_sent_without_a_peer_arrive_after_reconnection() {
                 }
             });
             tokio::task::yield_now().await;
-            // This one never introduced itself: what is sent must not go down with it.
+            // This peer does not complete its handshake, so no message may be lost with it.
             drop(peer);
             let mut peer = listener.accept_as("PULL").await;
             for number in 0..10 {

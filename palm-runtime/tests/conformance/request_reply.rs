@@ -1,4 +1,4 @@
-//! Requests and replies.
+//! Requests and replies: matching, timeouts and envelopes.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::setup::{
     Places, SOON, STALLED, any_tcp, bind_again, number, numbered, options, soon, unbound_tcp,
 };
 
-/// Answers each request with itself, until dropped.
+/// Replies to each request with its body, until dropped.
 pub(crate) struct Echo {
     _task: AbortOnDropHandle<()>,
 }
@@ -29,7 +29,7 @@ pub(crate) fn echo(mut reply: Reply) -> Echo {
     }
 }
 
-/// A request that is answered by itself.
+/// Sends a request to an [`echo`] and checks the reply.
 pub(crate) async fn ask(request: &Request, body: Bytes) {
     assert_eq!(request.request(body.clone(), SOON).await.unwrap(), body);
 }
@@ -119,7 +119,7 @@ fn a_request_without_a_reply_times_out_and_blocks_no_other() {
         assert_eq!(number(body(&first)), 0);
         let answering = async {
             let (second, responder) = soon("the second request", reply.recv()).await.unwrap();
-            // What comes too late for the first must not be taken for an answer to the second.
+            // The late reply to the first request must not be matched to the second.
             late.reply(Bytes::from_static(b"too late")).unwrap();
             responder.reply(body(&second).clone()).unwrap();
         };
@@ -153,7 +153,7 @@ fn a_request_waits_for_its_server_to_bind() {
         let options = options(|_| {});
         let request = Request::connect(&address, &options).await.unwrap();
         let answering = async {
-            // Nobody is there yet while the request is sent.
+            // No peer is connected when the request is sent.
             tokio::task::yield_now().await;
             let (reply, _) = Reply::bind(&address, &options).await.unwrap();
             echo(reply)
@@ -201,7 +201,7 @@ fn a_reply_to_a_peer_that_left_is_dropped() {
             .unwrap();
         let (_, responder) = soon("the request", reply.recv()).await.unwrap();
         drop(gone);
-        // When this peer is answered, the end of the other one has long been seen.
+        // Once this peer has a reply, the loss of the other one was detected.
         let request = Request::connect(&bound, &options).await.unwrap();
         let answering = async {
             let (frames, next) = soon("the next request", reply.recv()).await.unwrap();

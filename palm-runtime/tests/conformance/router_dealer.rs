@@ -1,4 +1,4 @@
-//! ROUTER and DEALER.
+//! ROUTER and DEALER: order, frames and routing ids.
 
 use bytes::Bytes;
 use palm_runtime::socket::{Address, Dealer, Frames, Router, TrySendError};
@@ -14,7 +14,7 @@ fn frames(frames: &[&[u8]]) -> Frames {
         .collect()
 }
 
-/// Everything of `dealer` that came, without the name of its peer.
+/// Receives `count` messages at a dealer.
 async fn at_dealer(dealer: &mut Dealer, count: usize) -> Vec<Frames> {
     let mut messages = Vec::new();
     while messages.len() < count {
@@ -94,7 +94,7 @@ fn every_message_arrives_once_and_in_order_both_ways() {
         let mut next = 0;
         for number in 0..20_000 {
             dealer.send(frames(&[&numbered(number, 64)])).await.unwrap();
-            // No more than fit under way, so that neither side fills up.
+            // Few unanswered messages, so that no queue is full.
             while number - next > 500 {
                 let mut messages = Vec::new();
                 soon("an answer", dealer.recv_many(&mut messages, 256))
@@ -172,7 +172,7 @@ fn a_dealer_waits_for_its_router() {
     });
 }
 
-/// A newcomer that claims the name of `first` does not get what is for it.
+/// Checks that a second peer with the routing id of `first` does not receive its messages.
 async fn keeps_its_name(mut router: Router, bound: &Address, mut first: RawPeer) {
     first.send(b"first").await;
     let name = at_router(&mut router, 1).await.remove(0).remove(0);
@@ -181,7 +181,7 @@ async fn keeps_its_name(mut router: Router, bound: &Address, mut first: RawPeer)
     second.write(&greeting(0)).await.unwrap();
     second.write(&ready("DEALER", &name)).await.unwrap();
     let _ = second.write(&frame(0, b"second")).await;
-    // Either the second is turned away, or it goes by another name.
+    // The second peer is either rejected or has another routing id.
     tokio::select! {
         () = second.closed() => {}
         messages = at_router(&mut router, 1) => assert_ne!(messages[0][0], name),
@@ -227,7 +227,7 @@ fn a_returning_peer_has_its_chosen_routing_id() {
             router.try_send(frames(&[b"name", b"welcome"])).unwrap();
             assert_eq!(peer.message().await, [b"welcome"]);
             drop(peer);
-            // Nothing tells that the router has noticed; it must have by the time of an answer.
+            // No event shows that the router has detected the loss. It must have by the time of an answer.
             let dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
             dealer.send(frames(&[b"meanwhile"])).await.unwrap();
             at_router(&mut router, 1).await;

@@ -1,4 +1,4 @@
-//! What most tests need.
+//! Options, addresses and messages that most tests share.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use palm_runtime::socket::{
 };
 use tempfile::TempDir;
 
-/// How long what must happen may take.
+/// Time within which an expected event has to happen.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-/// How long a wait must last to count as one. Nothing tells that nothing happens.
+/// Time without progress after which a sender counts as waiting. No event shows that nothing happens.
 pub(crate) const STALLED: Duration = Duration::from_millis(300);
 
-/// What a future gives; `what` says what did not happen when it takes too long.
+/// Awaits a future. If it takes too long, the test fails with `what`.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(SOON, future).await {
         Ok(value) => value,
@@ -47,12 +47,12 @@ pub(crate) fn options(change: impl FnOnce(&mut SocketOptions)) -> SocketOptions 
     options
 }
 
-/// A free TCP address of this machine, to be bound.
+/// A TCP address of this machine with a free port, to be bound.
 pub(crate) fn any_tcp() -> Address {
     "tcp://127.0.0.1:0".parse().unwrap()
 }
 
-/// A TCP address that nobody has bound, and that nobody else is likely to.
+/// A TCP address that is not bound, and that no other process is likely to bind.
 pub(crate) fn unbound_tcp() -> Address {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("tcp://{}", listener.local_addr().unwrap())
@@ -60,7 +60,7 @@ pub(crate) fn unbound_tcp() -> Address {
         .unwrap()
 }
 
-/// Addresses to bind, one of each transport. The ipc path lasts as long as this.
+/// Addresses to bind, one of each transport. The directory of the ipc path is deleted when this is dropped.
 pub(crate) struct Places(TempDir);
 
 impl Places {
@@ -93,7 +93,7 @@ pub(crate) fn number(message: &[u8]) -> usize {
     number.try_into().unwrap()
 }
 
-/// Binds again what has just been given up; the system may need a moment for it.
+/// Binds an address that was just released. The system may need a moment to release it.
 pub(crate) async fn bind_again<T>(bind: impl AsyncFn() -> Result<T, SocketError>) -> T {
     let again = async {
         loop {
@@ -121,7 +121,7 @@ pub(crate) async fn push_to_pull(
     }
 }
 
-/// The next `count` messages, each of them soon.
+/// Receives the next `count` messages.
 pub(crate) async fn recv(pull: &mut Pull, count: usize) -> Vec<Bytes> {
     let mut messages = Vec::new();
     while messages.len() < count {
@@ -135,7 +135,7 @@ pub(crate) async fn recv(pull: &mut Pull, count: usize) -> Vec<Bytes> {
     messages
 }
 
-/// The next message, soon.
+/// Receives the next message.
 pub(crate) async fn recv_one(pull: &mut Pull) -> Bytes {
     recv(pull, 1).await.remove(0)
 }
@@ -147,7 +147,7 @@ pub(crate) async fn recv_numbers(pull: &mut Pull, numbers: std::ops::Range<usize
     }
 }
 
-/// The next `count` publications, each of them soon.
+/// Receives the next `count` publications.
 pub(crate) async fn publications(subscribe: &mut Subscribe, count: usize) -> Vec<Publication> {
     let mut publications = Vec::new();
     while publications.len() < count {
@@ -161,7 +161,7 @@ pub(crate) async fn publications(subscribe: &mut Subscribe, count: usize) -> Vec
     publications
 }
 
-/// The topics of the next `count` publications.
+/// Receives the next `count` publications, and returns their topics.
 pub(crate) async fn topics(subscribe: &mut Subscribe, count: usize) -> Vec<Bytes> {
     let publications = publications(subscribe, count).await;
     publications
@@ -181,7 +181,7 @@ pub(crate) async fn published_numbers(subscribe: &mut Subscribe, numbers: std::o
     }
 }
 
-/// The next change of the subscriptions, soon.
+/// Receives the next change of the subscriptions.
 pub(crate) async fn change(publish: &mut Publish) -> SubscriptionChange {
     soon("a change of the subscriptions", publish.changed())
         .await
@@ -201,8 +201,8 @@ pub(crate) fn removed(topic: &'static str) -> SubscriptionChange {
     SubscriptionChange::Removed(Bytes::from_static(topic.as_bytes()))
 }
 
-/// Sends numbered messages, beginning with `from`, until the sender has to wait, and says how many
-/// it took. More than `most` are too many.
+/// Sends numbered messages from `from` on until the sender has to wait. Returns their number, and fails if there are
+/// more than `most`.
 pub(crate) async fn fill(push: &Push, len: usize, from: usize, most: usize) -> usize {
     let mut count = 0;
     loop {
@@ -213,12 +213,12 @@ pub(crate) async fn fill(push: &Push, len: usize, from: usize, most: usize) -> u
         count += 1;
         assert!(
             count <= most,
-            "took {count} messages of {len} bytes that nobody reads"
+            "sent {count} messages of {len} bytes that no peer reads"
         );
     }
 }
 
-/// Asserts that there is no room, and that the message comes back.
+/// Asserts that no queue has capacity, and that the message is returned.
 pub(crate) fn assert_full(push: &Push, message: Bytes) {
     match push.try_send(message.clone()) {
         Err(TrySendError::Full(returned)) => assert_eq!(returned, message),
