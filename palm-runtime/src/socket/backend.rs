@@ -31,6 +31,11 @@ pub enum Backend {
     #[cfg(feature = "zeromq")]
     #[cfg_attr(not(feature = "omq"), default)]
     Zeromq,
+    // Without a backend the build fails, and should fail with that error only.
+    #[doc(hidden)]
+    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+    #[default]
+    None,
 }
 
 /// The types of sockets that palm uses.
@@ -52,6 +57,8 @@ macro_rules! either {
             $type::Omq($inner) => $result,
             #[cfg(feature = "zeromq")]
             $type::Zeromq($inner) => $result,
+            #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+            $type::None => unreachable!(),
         }
     };
 }
@@ -64,6 +71,8 @@ macro_rules! each {
             $type::Omq($inner) => $wrapper::Omq($result),
             #[cfg(feature = "zeromq")]
             $type::Zeromq($inner) => $wrapper::Zeromq($result),
+            #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+            $type::None => $wrapper::None,
         }
     };
 }
@@ -75,6 +84,8 @@ pub(super) enum Socket {
     Omq(omq::Socket),
     #[cfg(feature = "zeromq")]
     Zeromq(zeromq::Socket),
+    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+    None,
 }
 
 impl Socket {
@@ -84,6 +95,8 @@ impl Socket {
             Backend::Omq => Self::Omq(omq::Socket::new(kind, options)),
             #[cfg(feature = "zeromq")]
             Backend::Zeromq => Self::Zeromq(zeromq::Socket::new(kind, options)),
+            #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+            Backend::None => Self::None,
         }
     }
 
@@ -169,6 +182,8 @@ pub(super) enum Receiver {
     Omq(omq::Receiver),
     #[cfg(feature = "zeromq")]
     Zeromq(zeromq::Receiver),
+    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+    None,
 }
 
 impl Receiver {
@@ -194,6 +209,8 @@ pub(super) enum Departures {
     Omq(omq::Departures),
     #[cfg(feature = "zeromq")]
     Zeromq(zeromq::Departures),
+    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+    None,
 }
 
 impl Departures {
@@ -223,6 +240,8 @@ pub(super) enum SubscriptionEvents {
     Omq(omq::SubscriptionEvents),
     #[cfg(feature = "zeromq")]
     Zeromq(zeromq::SubscriptionEvents),
+    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+    None,
 }
 
 impl SubscriptionEvents {
