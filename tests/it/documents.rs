@@ -421,7 +421,7 @@ fn the_architecture_states_the_bounds_of_queues() {
     let streams = Source::new("link/streams.rs");
     let routes = Source::new("client/routes/mod.rs");
     let doubt = Source::new("parts/doubt.rs");
-    let memory = Source::new("message/memory.rs");
+    let memory = Source::new("message/frame_pool.rs");
     let executor = Source::new("executor/emit.rs");
     let cancel = Source::new("cancel.rs");
     let handshake = Source::new("client/handshake.rs");
@@ -600,7 +600,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
     let held = Source::new("parts/held.rs");
     let repeated = Source::new("cache/idempotency.rs");
     let changes = Source::new("cache/change_log.rs");
-    let group = Source::new("message/group.rs");
+    let group = Source::new("message/batch.rs");
     let pack = Source::new("link/pack.rs");
     let link = Source::new("link/options.rs");
     let session = Source::new("link/session.rs");

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::encoded::{Fields, Text};
+use super::view::{Fields, Text};
 use super::error::RemoteError;
 use super::proto::{Extensions, Share};
 use super::wire_format::{

@@ -7,16 +7,16 @@
 mod codec;
 #[allow(missing_docs)]
 mod deadline;
-mod encoded;
+mod view;
 mod error;
 #[cfg(test)]
 mod generated_test;
 #[allow(missing_docs)]
-mod group;
+mod batch;
 #[allow(missing_docs)]
 pub mod lease;
 #[allow(missing_docs)]
-mod memory;
+mod frame_pool;
 // As it was generated.
 #[rustfmt::skip]
 pub mod proto;
@@ -30,11 +30,11 @@ mod wire_format;
 pub use codec::DecodeError;
 pub use codec::{Answered, Content, answer, steps};
 pub use deadline::Deadline;
-pub use encoded::Message;
-pub use encoded::new_id;
+pub use view::Message;
+pub use view::new_id;
 pub use error::RemoteError;
-pub use group::{Group, GroupBuilder, SHARED, SMALL, Sizes};
-pub use memory::FrameMemory;
+pub use batch::{Group, GroupBuilder, SHARED, SMALL, Sizes};
+pub use frame_pool::FrameMemory;
 pub use proto::Share;
 pub use share::Split;
 pub use wire_format::WireFormatError;

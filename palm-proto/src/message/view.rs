@@ -11,7 +11,7 @@ use super::Deadline;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
 use super::lease::Lease;
-use super::memory::FrameMemory;
+use super::frame_pool::FrameMemory;
 use super::proto::{End, Extensions, PalmMessage, Share, Trace};
 use super::share;
 use crate::failure::{CallFailure, chain};
