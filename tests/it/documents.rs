@@ -475,7 +475,10 @@ fn the_architecture_states_the_bounds_of_queues() {
                     doubt.time("STALE_TIMEOUT"),
                 ],
             ),
-            ("pooled memory of large frames", vec![memory.bytes("KEPT")]),
+            (
+                "pooled memory of large frames",
+                vec![memory.bytes("MAX_POOL_BYTES")],
+            ),
             (
                 "results that wait for the end of a call",
                 vec![executor.bytes("MAX_COLLECTED_BYTES")],
@@ -657,8 +660,8 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
             format!("`sizes` has at most {} entries", pack.count("MAX_MESSAGES")),
             format!(
                 "consecutive messages of {} or less into common frames of at most {}",
-                bytes(group.number("SMALL")),
-                bytes(group.number("SHARED")),
+                bytes(group.number("MAX_SMALL_BYTES")),
+                bytes(group.number("MAX_BATCH_BYTES")),
             ),
         ],
     );

@@ -8,31 +8,31 @@ use super::Message;
 use super::codec::Content;
 
 /// A longer message stands alone, and is not copied.
-pub const SMALL: usize = 1024;
+pub const MAX_SMALL_BYTES: usize = 1024;
 
 /// How many bytes a group gets: what is kept of it keeps all of it.
-pub const SHARED: usize = 16 * 1024;
+pub const MAX_BATCH_BYTES: usize = 16 * 1024;
 
 /// One message, or several in one piece of memory. Several have the same `client`, `stage` and `function`, each
 /// has an id, and none an error or an end: what is true of the first one is true of all.
 ///
 /// Cloning and splitting is cheap: both refer to the same memory.
 #[derive(Debug, Clone)]
-pub struct Group {
+pub struct Batch {
     frame: Bytes,
     /// Of several.
-    sizes: Option<Sizes>,
+    sizes: Option<BatchSizes>,
 }
 
 /// The sizes of some messages in a row.
 #[derive(Debug, Clone)]
-pub struct Sizes {
+pub struct BatchSizes {
     all: Arc<[u32]>,
     first: usize,
     end: usize,
 }
 
-impl Sizes {
+impl BatchSizes {
     pub fn new(all: Arc<[u32]>) -> Self {
         let (first, end) = (0, all.len());
         Self { all, first, end }
@@ -71,15 +71,15 @@ impl Sizes {
     }
 }
 
-impl From<Bytes> for Group {
+impl From<Bytes> for Batch {
     fn from(frame: Bytes) -> Self {
         Self { frame, sizes: None }
     }
 }
 
-impl Group {
+impl Batch {
     /// Messages of these sizes, one behind the other. `None`: they are none, or not of these sizes.
-    pub fn of(frame: Bytes, sizes: Sizes) -> Option<Self> {
+    pub fn from_sizes(frame: Bytes, sizes: BatchSizes) -> Option<Self> {
         if sizes.is_empty() || sizes.bytes() != frame.len() {
             return None;
         }
@@ -104,7 +104,7 @@ impl Group {
 
     /// The size of each.
     pub fn sizes(&self) -> impl ExactSizeIterator<Item = usize> + Clone {
-        let several = self.sizes.as_ref().map_or(&[][..], Sizes::get);
+        let several = self.sizes.as_ref().map_or(&[][..], BatchSizes::get);
         let one = self.frame.len();
         (0..self.len()).map(move |index| several.get(index).map_or(one, |&size| size as usize))
     }
@@ -141,27 +141,29 @@ impl Group {
 }
 
 /// Two groups are equal when they have the same messages.
-impl PartialEq for Group {
+impl PartialEq for Batch {
     fn eq(&self, other: &Self) -> bool {
         self.frame == other.frame && self.sizes().eq(other.sizes())
     }
 }
 
-impl Eq for Group {}
+impl Eq for Batch {}
 
 /// Puts messages that go the same way together.
 #[derive(Debug, Default)]
-pub struct GroupBuilder {
+pub struct BatchBuilder {
     memory: BytesMut,
     sizes: Vec<u32>,
     /// The first of those that are not taken.
     head: Option<Message>,
 }
 
-impl GroupBuilder {
+impl BatchBuilder {
     /// Whether one of so many bytes can be added. `most`: how many messages there may be.
     pub fn has_room(&self, bytes: usize, most: usize) -> bool {
-        bytes <= SMALL && self.sizes.len() < most && self.memory.len() + bytes <= SHARED
+        bytes <= MAX_SMALL_BYTES
+            && self.sizes.len() < most
+            && self.memory.len() + bytes <= MAX_BATCH_BYTES
     }
 
     pub fn is_empty(&self) -> bool {
@@ -177,22 +179,22 @@ impl GroupBuilder {
     pub fn push(&mut self, content: Content<'_>, len: usize) {
         debug_assert!(self.has_room(len, usize::MAX) && content.len() == len);
         if self.memory.capacity() - self.memory.len() < len {
-            self.memory.reserve(SHARED - self.memory.len());
+            self.memory.reserve(MAX_BATCH_BYTES - self.memory.len());
         }
         content.write(&mut self.memory);
         self.sizes.push(len as u32);
     }
 
     /// Takes those that were added.
-    pub fn take(&mut self) -> Option<Group> {
+    pub fn take(&mut self) -> Option<Batch> {
         if self.is_empty() {
             return None;
         }
         self.head = None;
         let frame = self.memory.split().freeze();
-        let sizes = (self.len() > 1).then(|| Sizes::new(self.sizes[..].into()));
+        let sizes = (self.len() > 1).then(|| BatchSizes::new(self.sizes[..].into()));
         self.sizes.clear();
-        Some(Group { frame, sizes })
+        Some(Batch { frame, sizes })
     }
 
     /// Adds a message, where it goes the same way as those that are there, and there is room for it; otherwise
@@ -204,8 +206,8 @@ impl GroupBuilder {
             return Err(message);
         }
         match &self.head {
-            Some(head) if !head.goes_as(&message) => return Err(message),
-            None if !message.may_be_grouped() => return Err(message),
+            Some(head) if !head.goes_with(&message) => return Err(message),
+            None if !message.may_be_batched() => return Err(message),
             _ => {}
         }
         self.push(content, len);
@@ -220,10 +222,10 @@ mod tests {
 
     use super::*;
 
-    fn group(sizes: &[u32]) -> Group {
+    fn group(sizes: &[u32]) -> Batch {
         let bytes = sizes.iter().enumerate();
         let frame = bytes.flat_map(|(number, &size)| vec![number as u8; size as usize]);
-        Group::of(frame.collect(), Sizes::new(sizes.into())).unwrap()
+        Batch::from_sizes(frame.collect(), BatchSizes::new(sizes.into())).unwrap()
     }
 
     proptest! {
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn what_has_not_these_sizes_is_no_group() {
         let frame = Bytes::from_static(b"12345");
-        let of = |sizes: &[u32]| Group::of(frame.clone(), Sizes::new(sizes.into()));
+        let of = |sizes: &[u32]| Batch::from_sizes(frame.clone(), BatchSizes::new(sizes.into()));
         let sizes: [&[u32]; 4] = [&[2, 3], &[5], &[4], &[]];
         assert_eq!(
             sizes.map(|sizes| of(sizes).is_some()),
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn groups_are_equal_if_they_have_the_same_messages() {
         let of = |frame: &'static [u8], sizes: &[u32]| {
-            Group::of(frame.into(), Sizes::new(sizes.into())).unwrap()
+            Batch::from_sizes(frame.into(), BatchSizes::new(sizes.into())).unwrap()
         };
         assert_eq!(of(b"abc", &[1, 2]), of(b"abc", &[1, 2]));
         assert_ne!(of(b"abc", &[1, 2]), of(b"abc", &[2, 1]));
@@ -272,7 +274,7 @@ mod tests {
 
     #[test]
     fn builder_without_messages_makes_no_group() {
-        let mut builder = GroupBuilder::default();
+        let mut builder = BatchBuilder::default();
         assert!(builder.take().is_none());
         let mut message = Message::new("a.b", "x");
         message.ensure_id();
@@ -288,7 +290,7 @@ mod tests {
         let mut without_id = Message::new("a.b", "x");
         without_id.set_cache("");
         for message in [done, without_id] {
-            let mut builder = GroupBuilder::default();
+            let mut builder = BatchBuilder::default();
             assert!(builder.join(message, 9).is_err());
             assert!(builder.is_empty());
         }
@@ -303,7 +305,7 @@ mod tests {
             message
         };
         let joins = |second: Message| {
-            let mut builder = GroupBuilder::default();
+            let mut builder = BatchBuilder::default();
             builder.join(message("a.b", "client"), 9).unwrap();
             let joins = builder.join(second, 9).is_ok();
             let group = builder.take().unwrap();
@@ -318,7 +320,7 @@ mod tests {
         assert!(!joins(message("a.c", "client")));
         assert!(!joins(message("a.b", "other")));
         assert!(!joins(
-            message("a.b", "client").with_payload(vec![0; SMALL])
+            message("a.b", "client").with_payload(vec![0; MAX_SMALL_BYTES])
         ));
         let mut other = message("a.b", "client");
         other.set_stage(1);
@@ -333,12 +335,12 @@ mod tests {
 
     #[test]
     fn a_group_has_a_limit() {
-        let mut builder = GroupBuilder::default();
-        let mut message = Message::new("a.b", vec![0; SMALL - 100]);
+        let mut builder = BatchBuilder::default();
+        let mut message = Message::new("a.b", vec![0; MAX_SMALL_BYTES - 100]);
         message.ensure_id();
         while builder.join(message.clone(), 100).is_ok() {}
         assert!((16..=17).contains(&builder.len()));
-        assert!(builder.take().unwrap().bytes() <= SHARED);
+        assert!(builder.take().unwrap().bytes() <= MAX_BATCH_BYTES);
         assert!(builder.join(message.clone(), 1).is_ok());
         assert!(builder.join(message, 1).is_err());
     }

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::view::{Fields, Text};
 use super::error::RemoteError;
 use super::proto::{Extensions, Share};
+use super::view::{MessageFields, TextField};
 use super::wire_format::{
     WireFormatError, WireType, put_key, put_varint, read_key, read_varint, skip_value, varint_len,
 };
@@ -65,11 +65,11 @@ struct Layout {
     function: Range<usize>,
     cache: Range<usize>,
     payload: Range<usize>,
-    unknown: Unknown,
+    unknown: UnknownFields,
 }
 
 impl Layout {
-    fn of(frame: &[u8]) -> Result<Self, DecodeError> {
+    fn parse(frame: &[u8]) -> Result<Self, DecodeError> {
         let mut layout = Self::default();
         let mut rest = frame;
         while rest.has_remaining() {
@@ -119,14 +119,14 @@ impl Layout {
     }
 }
 
-pub(super) fn decode(frame: Bytes) -> Result<Fields, DecodeError> {
-    let layout = Layout::of(&frame)?;
-    Ok(Fields {
-        pipeline: Text::At(layout.pipeline),
-        client: Text::At(layout.client),
+pub(super) fn decode(frame: Bytes) -> Result<MessageFields, DecodeError> {
+    let layout = Layout::parse(&frame)?;
+    Ok(MessageFields {
+        pipeline: TextField::InFrame(layout.pipeline),
+        client: TextField::InFrame(layout.client),
         stage: layout.stage,
-        function: Text::At(layout.function),
-        cache: Text::At(layout.cache),
+        function: TextField::InFrame(layout.function),
+        cache: TextField::InFrame(layout.cache),
         payload: frame.slice(layout.payload),
         unknown: layout.unknown.finish(&frame),
         task: None,
@@ -151,7 +151,7 @@ pub struct Answered<'a> {
 
 /// Reads a message as an answer.
 pub fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
-    let layout = Layout::of(frame)?;
+    let layout = Layout::parse(frame)?;
     let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
     let mut answered = Answered {
         client: &frame[layout.client],
@@ -175,7 +175,7 @@ pub fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
 
 /// Reads the steps of a message and the index of the next one, without anything else.
 pub fn steps(frame: &[u8]) -> Result<(&str, i64), DecodeError> {
-    let layout = Layout::of(frame)?;
+    let layout = Layout::parse(frame)?;
     let steps = str::from_utf8(&frame[layout.function]);
     let steps = steps.map_err(|_| DecodeError::NotUtf8 { field: FUNCTION })?;
     Ok((steps, layout.stage))
@@ -200,12 +200,12 @@ pub(super) fn tells_of_an_end(unknown: &[u8]) -> bool {
 
 /// The fields that we do not know, in their order. Usually they are neighbours and stay a view.
 #[derive(Default)]
-struct Unknown {
+struct UnknownFields {
     neighbours: Range<usize>,
     scattered: BytesMut,
 }
 
-impl Unknown {
+impl UnknownFields {
     fn push(&mut self, frame: &[u8], field: Range<usize>) {
         if self.neighbours.end == field.start {
             self.neighbours.end = field.end;
@@ -270,7 +270,7 @@ pub struct Content<'a> {
     pub function: &'a [u8],
     pub cache: &'a [u8],
     pub payload: &'a [u8],
-    /// Fields that we do not know, encoded.
+    /// MessageFields that we do not know, encoded.
     pub unknown: &'a [u8],
 }
 

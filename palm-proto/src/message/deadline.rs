@@ -27,7 +27,7 @@ impl Deadline {
     }
 
     /// Among the fields that a plain message does not know.
-    pub(super) fn of(unknown: &[u8]) -> Option<Self> {
+    pub(super) fn from_unknown(unknown: &[u8]) -> Option<Self> {
         if unknown.is_empty() {
             return None;
         }
@@ -74,12 +74,12 @@ mod tests {
             ..Extensions::default()
         };
         assert_eq!(extensions.encode_to_vec(), deadline.encode());
-        assert_eq!(Deadline::of(&deadline.encode()), Some(deadline));
-        assert_eq!(Deadline::of(b""), None);
-        assert_eq!(Deadline::of(&Deadline(0).encode()), None);
+        assert_eq!(Deadline::from_unknown(&deadline.encode()), Some(deadline));
+        assert_eq!(Deadline::from_unknown(b""), None);
+        assert_eq!(Deadline::from_unknown(&Deadline(0).encode()), None);
         // Cut short, and of another type.
-        assert_eq!(Deadline::of(&deadline.encode()[..9]), None);
-        assert_eq!(Deadline::of(b"\x88\x01\x05"), None);
+        assert_eq!(Deadline::from_unknown(&deadline.encode()[..9]), None);
+        assert_eq!(Deadline::from_unknown(b"\x88\x01\x05"), None);
     }
 
     #[test]

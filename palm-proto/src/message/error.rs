@@ -28,7 +28,7 @@ pub struct RemoteError {
 
 impl RemoteError {
     /// The error among fields that a plain message does not know; what is none is left alone.
-    pub(super) fn of(unknown: &[u8], function: &str) -> Option<Self> {
+    pub(super) fn from_unknown(unknown: &[u8], function: &str) -> Option<Self> {
         if unknown.is_empty() {
             return None;
         }

@@ -8,33 +8,33 @@ use super::codec::Content;
 
 /// From this size on memory is kept: an allocator would give it back to the system, page by page, and
 /// take it anew for the next frame, which costs more than to fill it.
-const LARGE: usize = 16 * 1024;
+const MIN_POOLED_BYTES: usize = 16 * 1024;
 /// Up to this size frames share memory, and how much of it: a share costs less than a piece for each, and what
 /// is left of one holds no more than this.
-const SMALL: usize = 512;
-const SHARED: usize = 4096;
+const MAX_SHARED_FRAME_BYTES: usize = 512;
+const SHARED_BUFFER_BYTES: usize = 4096;
 /// How much is kept.
-const KEPT: usize = 8 * 1024 * 1024;
+const MAX_POOL_BYTES: usize = 8 * 1024 * 1024;
 
 /// The frames that were made last, to be used again once nobody has them any more.
 #[derive(Debug, Default)]
-pub struct FrameMemory {
+pub struct FramePool {
     /// What is left for small frames.
     small: BytesMut,
     frames: VecDeque<Bytes>,
     bytes: usize,
 }
 
-impl FrameMemory {
+impl FramePool {
     /// Whether a frame of this size is worth the memory.
     fn keeps(len: usize) -> bool {
-        (LARGE..=KEPT / 8).contains(&len)
+        (MIN_POOLED_BYTES..=MAX_POOL_BYTES / 8).contains(&len)
     }
 
     /// The message as one frame.
     pub fn encode(&mut self, content: Content<'_>) -> Bytes {
         let len = content.len();
-        if len <= SMALL {
+        if len <= MAX_SHARED_FRAME_BYTES {
             return self.share(content, len);
         }
         if !Self::keeps(len) {
@@ -48,7 +48,7 @@ impl FrameMemory {
         let frame = out.freeze();
         self.frames.push_back(frame.clone());
         self.bytes += len;
-        while self.bytes > KEPT {
+        while self.bytes > MAX_POOL_BYTES {
             self.drop_oldest();
         }
         frame
@@ -56,7 +56,7 @@ impl FrameMemory {
 
     fn share(&mut self, content: Content<'_>, len: usize) -> Bytes {
         if self.small.capacity() < len {
-            self.small = BytesMut::with_capacity(SHARED);
+            self.small = BytesMut::with_capacity(SHARED_BUFFER_BYTES);
         }
         content.write(&mut self.small);
         self.small.split().freeze()
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_when_nobody_has_it() {
-        let mut memory = FrameMemory::default();
+        let mut memory = FramePool::default();
         let large = vec![1; 50_000];
         let first = memory.encode(content(&large));
         let place = first.as_ptr();
@@ -115,16 +115,16 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut memory = FrameMemory::default();
+        let mut memory = FramePool::default();
         let large = vec![1; 100_000];
         let frames: Vec<_> = (0..200).map(|_| memory.encode(content(&large))).collect();
-        assert!(memory.bytes <= KEPT);
+        assert!(memory.bytes <= MAX_POOL_BYTES);
         assert!(frames.iter().all(|frame| *frame == frames[0]));
     }
 
     #[test]
     fn small_ones_share_memory() {
-        let mut memory = FrameMemory::default();
+        let mut memory = FramePool::default();
         let frames: Vec<_> = (0..1000_u32)
             .map(|number| memory.encode(content(&number.to_le_bytes())))
             .collect();

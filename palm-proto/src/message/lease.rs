@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::Group;
+use super::Batch;
 
 /// What a task came from, and where its outcome is reported.
 pub trait Lessor: Send + Sync {
@@ -74,7 +74,7 @@ pub struct Received {
 
 impl Received {
     /// Each of the messages.
-    pub fn each(self, group: &Group) -> impl Iterator<Item = (Self, Bytes)> + use<> {
+    pub fn each(self, group: &Batch) -> impl Iterator<Item = (Self, Bytes)> + use<> {
         (0..).zip(group.frames()).map(move |(index, frame)| {
             let one = Self {
                 tag: self.tag.wrapping_add(self.step.wrapping_mul(index)),

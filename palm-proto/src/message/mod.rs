@@ -4,19 +4,19 @@
 //! contract). Start reading at [`Message::decode`]. There is no I/O here.
 
 #[allow(missing_docs)]
+mod batch;
+#[allow(missing_docs)]
 mod codec;
 #[allow(missing_docs)]
 mod deadline;
-mod view;
 mod error;
+#[allow(missing_docs)]
+mod frame_pool;
 #[cfg(test)]
 mod generated_test;
 #[allow(missing_docs)]
-mod batch;
-#[allow(missing_docs)]
 pub mod lease;
-#[allow(missing_docs)]
-mod frame_pool;
+mod view;
 // As it was generated.
 #[rustfmt::skip]
 pub mod proto;
@@ -27,14 +27,14 @@ mod tests;
 #[allow(missing_docs)]
 mod wire_format;
 
+pub use batch::{Batch, BatchBuilder, BatchSizes, MAX_BATCH_BYTES, MAX_SMALL_BYTES};
 pub use codec::DecodeError;
 pub use codec::{Answered, Content, answer, steps};
 pub use deadline::Deadline;
-pub use view::Message;
-pub use view::new_id;
 pub use error::RemoteError;
-pub use batch::{Group, GroupBuilder, SHARED, SMALL, Sizes};
-pub use frame_pool::FrameMemory;
+pub use frame_pool::FramePool;
 pub use proto::Share;
 pub use share::Split;
+pub use view::Message;
+pub use view::new_id;
 pub use wire_format::WireFormatError;

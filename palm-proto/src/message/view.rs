@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::Deadline;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
+use super::frame_pool::FramePool;
 use super::lease::Lease;
-use super::frame_pool::FrameMemory;
 use super::proto::{End, Extensions, PalmMessage, Share, Trace};
 use super::share;
 use crate::failure::{CallFailure, chain};
@@ -24,7 +24,7 @@ const FAILED: Bytes = Bytes::from_static(b"0");
 ///
 /// Cloning is cheap: text and payload are reference counted views. A decoded message shares the
 /// memory of the frame that it came in, and while nothing in it is changed it is sent on as that
-/// very frame. Fields that this version does not know are kept and sent on ([proto3 unknown
+/// very frame. MessageFields that this version does not know are kept and sent on ([proto3 unknown
 /// fields](https://protobuf.dev/programming-guides/proto3/#unknowns)), so that newer peers can talk
 /// through us.
 ///
@@ -36,56 +36,56 @@ const FAILED: Bytes = Bytes::from_static(b"0");
 /// # Ok::<(), palm::DecodeError>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Message(pub(super) Box<Fields>);
+pub struct Message(pub(super) Box<MessageFields>);
 
 /// Behind a pointer, since a message is moved many times on its way, and its fields are large.
 #[derive(Clone, Default)]
-pub(super) struct Fields {
+pub(super) struct MessageFields {
     /// The frame that this came in.
     pub(super) frame: Bytes,
     /// Whether the fields say something else than the frame.
     pub(super) changed: bool,
-    pub(super) pipeline: Text,
-    pub(super) client: Text,
+    pub(super) pipeline: TextField,
+    pub(super) client: TextField,
     pub(super) stage: i64,
-    pub(super) function: Text,
-    pub(super) cache: Text,
+    pub(super) function: TextField,
+    pub(super) cache: TextField,
     pub(super) payload: Bytes,
-    /// Fields that we do not know, still encoded.
+    /// MessageFields that we do not know, still encoded.
     pub(super) unknown: Bytes,
     /// What it belongs to, at a worker. It does not go over the wire.
     pub(super) task: Option<Lease>,
 }
 
-/// Text of a message. A place in the frame costs no reference to it, of which there would be four.
+/// TextField of a message. A place in the frame costs no reference to it, of which there would be four.
 #[derive(Clone)]
-pub(super) enum Text {
+pub(super) enum TextField {
     /// Its bytes are known to be UTF-8.
-    At(Range<usize>),
-    Own(ByteString),
+    InFrame(Range<usize>),
+    Owned(ByteString),
 }
 
-impl Default for Text {
+impl Default for TextField {
     fn default() -> Self {
-        Self::At(0..0)
+        Self::InFrame(0..0)
     }
 }
 
-impl Fields {
-    fn bytes<'a>(&'a self, text: &'a Text) -> &'a [u8] {
+impl MessageFields {
+    fn bytes<'a>(&'a self, text: &'a TextField) -> &'a [u8] {
         match text {
-            Text::At(place) => &self.frame[place.clone()],
-            Text::Own(text) => text.as_bytes(),
+            TextField::InFrame(place) => &self.frame[place.clone()],
+            TextField::Owned(text) => text.as_bytes(),
         }
     }
 
-    fn str<'a>(&'a self, text: &'a Text) -> &'a str {
+    fn str<'a>(&'a self, text: &'a TextField) -> &'a str {
         match text {
-            Text::At(place) => {
+            TextField::InFrame(place) => {
                 let bytes = &self.frame[place.clone()];
                 std::str::from_utf8(bytes).expect("it was checked when it was decoded")
             }
-            Text::Own(text) => text,
+            TextField::Owned(text) => text,
         }
     }
 
@@ -109,11 +109,11 @@ impl Fields {
 impl Message {
     /// A message at stage 0 for `function`, from nobody: pipeline, client and cache are empty.
     pub fn new(function: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
-        Self(Box::new(Fields {
+        Self(Box::new(MessageFields {
             changed: true,
-            function: Text::Own(function.into()),
+            function: TextField::Owned(function.into()),
             payload: payload.into(),
-            ..Fields::default()
+            ..MessageFields::default()
         }))
     }
 
@@ -159,7 +159,7 @@ impl Message {
 
     /// [`into_frame`](Self::into_frame), in memory that is used again and again where it is large.
     #[doc(hidden)]
-    pub fn into_frame_in(self, memory: &mut FrameMemory) -> Bytes {
+    pub fn into_frame_in(self, memory: &mut FramePool) -> Bytes {
         if self.0.changed {
             memory.encode(self.0.content())
         } else {
@@ -209,13 +209,13 @@ impl Message {
 
     /// Sets the id of the stream.
     pub fn set_pipeline(&mut self, pipeline: impl Into<ByteString>) {
-        self.0.pipeline = Text::Own(pipeline.into());
+        self.0.pipeline = TextField::Owned(pipeline.into());
         self.0.changed = true;
     }
 
     /// Sets the id of the client, which is the topic of the answer.
     pub fn set_client(&mut self, client: impl Into<ByteString>) {
-        self.0.client = Text::Own(client.into());
+        self.0.client = TextField::Owned(client.into());
         self.0.changed = true;
     }
 
@@ -227,13 +227,13 @@ impl Message {
 
     /// Sets the functions to be called, one per step.
     pub fn set_function(&mut self, function: impl Into<ByteString>) {
-        self.0.function = Text::Own(function.into());
+        self.0.function = TextField::Owned(function.into());
         self.0.changed = true;
     }
 
     /// Sets the cache key, or the id of the message.
     pub fn set_cache(&mut self, cache: impl Into<ByteString>) {
-        self.0.cache = Text::Own(cache.into());
+        self.0.cache = TextField::Owned(cache.into());
         self.0.changed = true;
     }
 
@@ -262,7 +262,7 @@ impl Message {
 
     /// Why the payload is no result, where a component before has told.
     pub fn error(&self) -> Option<RemoteError> {
-        RemoteError::of(&self.0.unknown, self.function())
+        RemoteError::from_unknown(&self.0.unknown, self.function())
     }
 
     /// What is told besides the fields of old. `None`, at no cost, where that is nothing; what cannot be
@@ -372,16 +372,16 @@ impl Message {
     /// Until when the answer is wanted, where the caller has told.
     #[doc(hidden)]
     pub fn deadline(&self) -> Option<Deadline> {
-        Deadline::of(&self.0.unknown)
+        Deadline::from_unknown(&self.0.unknown)
     }
 
-    /// Whether it may be one of several that go the same way, see [`Group`](super::Group).
-    pub(super) fn may_be_grouped(&self) -> bool {
+    /// Whether it may be one of several that go the same way, see [`Batch`](super::Batch).
+    pub(super) fn may_be_batched(&self) -> bool {
         !self.0.bytes(&self.0.cache).is_empty() && !codec::tells_of_an_end(&self.0.unknown)
     }
 
     /// Whether it goes the same way as another one.
-    pub(super) fn goes_as(&self, other: &Self) -> bool {
+    pub(super) fn goes_with(&self, other: &Self) -> bool {
         let (one, other) = (&*self.0, &*other.0);
         one.bytes(&one.client) == other.bytes(&other.client)
             && one.stage == other.stage
@@ -532,11 +532,11 @@ impl Message {
     #[doc(hidden)]
     pub fn client_topic(&self) -> ByteString {
         match &self.0.client {
-            Text::At(place) => {
+            TextField::InFrame(place) => {
                 let bytes = self.0.frame.slice(place.clone());
                 ByteString::try_from(bytes).expect("it was checked when it was decoded")
             }
-            Text::Own(text) => text.clone(),
+            TextField::Owned(text) => text.clone(),
         }
     }
 
@@ -606,15 +606,15 @@ impl From<Message> for PalmMessage {
 
 impl From<PalmMessage> for Message {
     fn from(message: PalmMessage) -> Self {
-        Self(Box::new(Fields {
+        Self(Box::new(MessageFields {
             changed: true,
-            pipeline: Text::Own(message.pipeline.into()),
-            client: Text::Own(message.client.into()),
+            pipeline: TextField::Owned(message.pipeline.into()),
+            client: TextField::Owned(message.client.into()),
             stage: message.stage,
-            function: Text::Own(message.function.into()),
-            cache: Text::Own(message.cache.into()),
+            function: TextField::Owned(message.function.into()),
+            cache: TextField::Owned(message.cache.into()),
             payload: message.payload,
-            ..Fields::default()
+            ..MessageFields::default()
         }))
     }
 }

@@ -293,7 +293,9 @@ impl Handshake {
         // A legacy peer may not have set all of its keys yet.
         let is_callable = is_linked
             || descriptor.version.is_empty()
-            || self.until_deadline(KEY, self.directory.has_key(KEY)).await?;
+            || self
+                .until_deadline(KEY, self.directory.has_key(KEY))
+                .await?;
         if is_callable {
             return Ok(descriptor);
         }

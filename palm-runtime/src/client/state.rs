@@ -19,7 +19,7 @@ use super::transport::Transport;
 use crate::cache::Cache;
 use crate::function::Steps;
 use crate::link::connection::Resend;
-use crate::message::FrameMemory;
+use crate::message::FramePool;
 use crate::wait_cause::WaitCause;
 
 /// Limit on the wait for acknowledgements in [`Client::close`].
@@ -43,7 +43,7 @@ pub(super) struct ClientState {
     pub(super) timeout: Duration,
     pub(super) window: usize,
     pub(super) max_message_bytes: usize,
-    pub(super) memory: Mutex<FrameMemory>,
+    pub(super) memory: Mutex<FramePool>,
     pub(super) cache: Cache,
     pub(super) known: Arc<DescriptorCache>,
     pub(super) routes: Routes,

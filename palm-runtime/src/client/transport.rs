@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::in_flight::{AnswerBatch, InFlightCalls};
 use crate::discovery::Readiness;
 use crate::link::connection::{Arrival, Arrivals, Link, Resend};
-use crate::message::{self, Group};
+use crate::message::{self, Batch};
 use crate::part::BATCH;
 use crate::socket::{Push, SocketClosed, TrySendError};
 
@@ -22,7 +22,7 @@ pub(super) enum Transport {
 
 impl Transport {
     /// Sends a batch. Waits for capacity. `resend`: as in [`Link::send_all`].
-    pub(super) async fn send(&self, resend: Resend, group: Group) -> Result<(), SocketClosed> {
+    pub(super) async fn send(&self, resend: Resend, group: Batch) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
                 for frame in group.frames() {
@@ -41,7 +41,7 @@ impl Transport {
     pub(super) fn try_send(
         &self,
         resend: Resend,
-        groups: &mut Vec<Group>,
+        groups: &mut Vec<Batch>,
     ) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
@@ -52,7 +52,7 @@ impl Transport {
                         Ok(()) => {}
                         Err(TrySendError::Full(frame)) => {
                             groups.push(frame.into());
-                            groups.extend(rest.map(Group::from));
+                            groups.extend(rest.map(Batch::from));
                             return Ok(());
                         }
                         Err(TrySendError::Closed(closed)) => return Err(closed),
@@ -124,7 +124,7 @@ pub(super) async fn read(
                                 frames.retain(|frame| is_answered_by(frame, last));
                             }
                             tracing::info!(calls = frames.len(), "sending incomplete calls again");
-                            calls.send_all(Resend::BySender, frames.into_iter().map(Group::from));
+                            calls.send_all(Resend::BySender, frames.into_iter().map(Batch::from));
                         }
                     }
                 }

@@ -44,7 +44,7 @@ use crate::budget::Ledger;
 use crate::by_number::ByNumber;
 use crate::fair_queue::MAX_WEIGHT;
 use crate::log_limit::LimitLog;
-use crate::message::Group;
+use crate::message::Batch;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{Function, LinkHeader, LinkHello, LinkRefusal};
 use crate::socket::{Frames, RouterSender, TrySendError};
@@ -97,7 +97,7 @@ pub(crate) enum Incoming {
         peer: PeerKey,
         /// The client's weight, see [`Flow`](crate::fair_queue::Flow).
         weight: u32,
-        groups: Vec<Group>,
+        groups: Vec<Batch>,
     },
     /// A client does not read its answers, or reads again.
     Paused(PeerKey, bool),
@@ -127,7 +127,7 @@ impl InboundChannel {
     }
 
     /// Gives what came of a peer to the taker; without one the component has stopped.
-    fn send(&self, peer: PeerKey, weight: u32, groups: Vec<Group>) {
+    fn send(&self, peer: PeerKey, weight: u32, groups: Vec<Batch>) {
         if !groups.is_empty() {
             let _ = self.sender.send(Incoming::Messages {
                 peer,
@@ -1429,9 +1429,9 @@ fn not_served(role: &str) -> String {
 }
 
 /// How many bytes messages keep in memory, about.
-fn memory_of(groups: &[Group]) -> usize {
-    let bytes = groups.iter().map(Group::bytes).sum();
-    memory_bytes(groups.iter().map(Group::len).sum(), bytes)
+fn memory_of(groups: &[Batch]) -> usize {
+    let bytes = groups.iter().map(Batch::bytes).sum();
+    memory_bytes(groups.iter().map(Batch::len).sum(), bytes)
 }
 
 pub(super) fn truncate_name(text: &str) -> &str {

@@ -21,7 +21,7 @@ use super::streams::Following;
 use super::{SUBSCRIBER, WORKER};
 use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, Received};
 use crate::message::proto::{Function, LinkHello};
-use crate::message::{FrameMemory, Group, GroupBuilder, Message};
+use crate::message::{Batch, BatchBuilder, FramePool, Message};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
 };
@@ -117,7 +117,7 @@ impl Resend {
 #[derive(Debug)]
 pub(crate) enum Arrival {
     /// Messages that go the same way: for a subscriber, one.
-    Messages(Received, Group),
+    Messages(Received, Batch),
     /// All that the other side follows itself is in place.
     InPlace,
     /// The other side is gone with what it had, and there is another session. What was not answered will
@@ -399,7 +399,7 @@ impl Link {
     pub(crate) fn tasks(
         self: &Arc<Self>,
         received: Received,
-        group: &Group,
+        group: &Batch,
     ) -> impl Iterator<Item = (Lease, Bytes)> + use<> {
         let now = Instant::now();
         let mut state = self.state();
@@ -510,7 +510,7 @@ impl Link {
     }
 
     /// Sends messages. What one session does not bring goes over the next one, as `resend` says.
-    pub(crate) fn send_all(&self, resend: Resend, messages: impl Iterator<Item = Group>) {
+    pub(crate) fn send_all(&self, resend: Resend, messages: impl Iterator<Item = Batch>) {
         let now = Instant::now();
         let mut state = self.state();
         let is_closed = state.peer_is_draining || state.session.is_over();
@@ -994,11 +994,11 @@ impl ClientState {
 /// Results that go to the master together.
 #[derive(Debug, Default)]
 pub(crate) struct ResultGroups {
-    builder: GroupBuilder,
+    builder: BatchBuilder,
     /// That of the first one.
     tag: u64,
     /// Of those that do not.
-    memory: FrameMemory,
+    memory: FramePool,
 }
 
 /// How many results go together.

@@ -40,7 +40,7 @@ use crate::failure::CallFailure;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 use crate::function::nearest;
 use crate::message::proto::Function;
-use crate::message::{Deadline, Group, Message, Sizes};
+use crate::message::{Batch, BatchSizes, Deadline, Message};
 
 #[cfg(test)]
 #[path = "dispatch_test.rs"]
@@ -178,7 +178,7 @@ impl DispatchedTask {
 /// A batch of tasks with consecutive ids at one worker, each of which gets one result.
 #[derive(Debug)]
 struct AssignedBatch {
-    group: Group,
+    group: Batch,
     function: FunctionId,
     key: WorkerKey,
     sequence: u64,
@@ -189,7 +189,7 @@ struct AssignedBatch {
 }
 
 impl AssignedBatch {
-    fn new(group: Group, function: FunctionId, key: WorkerKey, sequence: u64) -> Self {
+    fn new(group: Batch, function: FunctionId, key: WorkerKey, sequence: u64) -> Self {
         Self {
             done: SmallVec::from_elem(0, group.len().div_ceil(64)),
             left: group.len(),
@@ -240,12 +240,12 @@ impl TaskExpiry {
 /// A batch of tasks that were never assigned.
 #[derive(Debug)]
 struct UntriedTasks {
-    group: Group,
+    group: Batch,
     function: FunctionId,
     expiry: TaskExpiry,
 }
 
-fn usage(group: &Group) -> Usage {
+fn usage(group: &Batch) -> Usage {
     Usage {
         messages: group.len(),
         bytes: group.bytes(),
@@ -609,7 +609,7 @@ impl Dispatch {
     }
 
     /// Accepts tasks of a client, which then wait for a worker.
-    pub(crate) fn submit(&mut self, group: Group, flow: Flow) {
+    pub(crate) fn submit(&mut self, group: Batch, flow: Flow) {
         self.untried.messages += group.len();
         self.untried.bytes += group.bytes();
         let untried = UntriedTasks {
@@ -647,7 +647,7 @@ impl Dispatch {
     }
 
     /// Assigns the next task or batch. Returns the worker, the id of the first task and the messages.
-    pub(crate) fn assign(&mut self, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
+    pub(crate) fn assign(&mut self, now: Instant) -> Option<(WorkerKey, TaskId, Batch)> {
         let pools = self.pools.len() - 1;
         for offset in 0..pools {
             let index = 1 + (self.last_pool + offset) % pools;
@@ -662,7 +662,7 @@ impl Dispatch {
         None
     }
 
-    fn assign_from(&mut self, index: usize, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
+    fn assign_from(&mut self, index: usize, now: Instant) -> Option<(WorkerKey, TaskId, Batch)> {
         if let Some(assigned) = self.assign_suspect(index, now) {
             return Some(assigned);
         }
@@ -702,7 +702,7 @@ impl Dispatch {
     }
 
     /// Assigns a redelivered task.
-    fn reassign(&mut self, id: TaskId, key: WorkerKey, now: Instant) -> (WorkerKey, TaskId, Group) {
+    fn reassign(&mut self, id: TaskId, key: WorkerKey, now: Instant) -> (WorkerKey, TaskId, Batch) {
         self.add_load(key, 1, now);
         let task = self.tasks.get_mut(&id).expect("a waiting task exists");
         task.assign(key, self.last_sequence);
@@ -712,7 +712,7 @@ impl Dispatch {
     }
 
     /// Assigns a suspect to an idle worker, or reserves a worker for it.
-    fn assign_suspect(&mut self, index: usize, now: Instant) -> Option<(WorkerKey, TaskId, Group)> {
+    fn assign_suspect(&mut self, index: usize, now: Instant) -> Option<(WorkerKey, TaskId, Batch)> {
         let pool = &self.pools[index];
         let id = *pool.suspects.front()?;
         let classes = pool.eligibility.iter();
@@ -767,7 +767,7 @@ impl Dispatch {
         key: WorkerKey,
         choice: WorkerChoice,
         now: Instant,
-    ) -> Option<(WorkerKey, TaskId, Group)> {
+    ) -> Option<(WorkerKey, TaskId, Batch)> {
         let pool = &self.pools[index];
         let fair = self.fair_share(&pool.eligibility, pool.waiting);
         let worker = self.workers.get(&key)?;
@@ -1278,7 +1278,7 @@ impl Dispatch {
     /// Removes and returns the tasks that no connected worker can run, for legacy workers.
     ///
     /// Tasks that may have caused the loss of a worker stay.
-    pub(crate) fn take_unassignable(&mut self) -> Vec<(Flow, Group)> {
+    pub(crate) fn take_unassignable(&mut self) -> Vec<(Flow, Batch)> {
         let pool = &mut self.pools[0];
         if pool.waiting == 0 {
             return Vec::new();
@@ -1307,10 +1307,13 @@ impl Dispatch {
 }
 
 /// Splits a batch into the messages whose deadline has passed, and the others.
-fn expired(group: &Group, now: Deadline) -> (Vec<Bytes>, Option<Group>) {
+fn expired(group: &Batch, now: Deadline) -> (Vec<Bytes>, Option<Batch>) {
     let has_passed =
         |frame: &Bytes| TaskExpiry::Unread.has_passed(now, std::iter::once(frame.clone()));
     let (passed, rest): (Vec<_>, Vec<_>) = group.frames().partition(has_passed);
     let sizes = rest.iter().map(|frame| frame.len() as u32).collect();
-    (passed, Group::of(rest.concat().into(), Sizes::new(sizes)))
+    (
+        passed,
+        Batch::from_sizes(rest.concat().into(), BatchSizes::new(sizes)),
+    )
 }

@@ -81,8 +81,8 @@ impl Rig {
 
     fn group(&mut self, client: u64, len: usize) {
         let frame = Message::new("master.work", "x").into_frame();
-        let sizes = Sizes::new(vec![frame.len() as u32; len].into());
-        let group = Group::of(frame.repeat(len).into(), sizes).unwrap();
+        let sizes = BatchSizes::new(vec![frame.len() as u32; len].into());
+        let group = Batch::from_sizes(frame.repeat(len).into(), sizes).unwrap();
         self.dispatch.submit(group, Flow::new(client));
     }
 
@@ -388,8 +388,8 @@ fn waiting_tasks_fail_at_their_deadline() {
     let mut rig = Rig::new(&[0]);
     let hour = Duration::from_secs(3600);
     let frames = [Duration::ZERO, hour].map(|it| with_deadline("master.work", it));
-    let sizes = Sizes::new([frames[0].len() as u32; 2].into());
-    let group = Group::of(frames.concat().into(), sizes).unwrap();
+    let sizes = BatchSizes::new([frames[0].len() as u32; 2].into());
+    let group = Batch::from_sizes(frames.concat().into(), sizes).unwrap();
     rig.submit(group, Flow::new(1));
     let late = with_deadline("master.work", Duration::ZERO);
     rig.submit(late.clone().into(), Flow::new(2));
@@ -1055,8 +1055,8 @@ fn batch_is_limited_to_free_slots_while_redelivered_tasks_wait() {
     // A redelivered task waits for credit, so workers that it shares with other tasks prefetch none of these.
     rig.connect(2, &["other"], 2, 9);
     let frame = Message::new("master.other", "x").into_frame();
-    let sizes = Sizes::new(vec![frame.len() as u32; 8].into());
-    let group = Group::of(frame.repeat(8).into(), sizes).unwrap();
+    let sizes = BatchSizes::new(vec![frame.len() as u32; 8].into());
+    let group = Batch::from_sizes(frame.repeat(8).into(), sizes).unwrap();
     rig.submit(group, Flow::new(1));
     assert_eq!(rig.assigned_groups(), [(2, 3, 2)]);
     rig.set_credit(1, 9);
@@ -1068,8 +1068,8 @@ fn rest_of_a_batch_fails_at_its_own_deadline() {
     let mut rig = Rig::new(&[0]);
     let deadlines = [Duration::ZERO, Duration::from_millis(20)];
     let frames = deadlines.map(|it| with_deadline("master.work", it));
-    let sizes = Sizes::new([frames[0].len() as u32; 2].into());
-    let group = Group::of(frames.concat().into(), sizes).unwrap();
+    let sizes = BatchSizes::new([frames[0].len() as u32; 2].into());
+    let group = Batch::from_sizes(frames.concat().into(), sizes).unwrap();
     rig.submit(group, Flow::new(1));
     let mut failed = rig.passed(Duration::ZERO).len();
     let since = Instant::now();
@@ -1341,7 +1341,7 @@ impl Model {
         });
         let frames: Vec<_> = frames.collect();
         let sizes = frames.iter().map(|frame| frame.len() as u32).collect();
-        let group = Group::of(frames.concat().into(), Sizes::new(sizes)).unwrap();
+        let group = Batch::from_sizes(frames.concat().into(), BatchSizes::new(sizes)).unwrap();
         self.rig.submit(group, Flow::new(client));
         let task = ModelTask {
             function,

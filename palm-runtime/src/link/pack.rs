@@ -6,13 +6,13 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::message::{Group, SHARED, SMALL, Sizes};
+use crate::message::{Batch, BatchSizes, MAX_BATCH_BYTES, MAX_SMALL_BYTES};
 
 /// How many messages may follow one header.
 const MAX_MESSAGES: usize = 4096;
 
 /// The messages and batches that follow one header.
-pub(super) type UnpackedBatches = SmallVec<[Group; 4]>;
+pub(super) type UnpackedBatches = SmallVec<[Batch; 4]>;
 
 /// Messages as frames, with the fields of the header that describe them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub(super) struct PackedFrames {
 }
 
 /// Packs messages into frames. Large messages are not copied.
-pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone) -> PackedFrames {
-    let is_small = |group: &Group| group.bytes() <= SMALL;
+pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Batch> + Clone) -> PackedFrames {
+    let is_small = |group: &Batch| group.bytes() <= MAX_SMALL_BYTES;
     let mut frames = Vec::new();
     let mut rest = groups.clone();
     while let Some(first) = rest.next() {
@@ -35,7 +35,7 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone)
         if is_small(first) {
             let others = rest.clone().take_while(|group| {
                 bytes += group.bytes();
-                is_small(group) && bytes <= SHARED
+                is_small(group) && bytes <= MAX_BATCH_BYTES
             });
             run += others.count();
         }
@@ -43,7 +43,7 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone)
             frames.push(first.frame().clone());
             continue;
         }
-        let mut shared = Vec::with_capacity(bytes.min(SHARED));
+        let mut shared = Vec::with_capacity(bytes.min(MAX_BATCH_BYTES));
         shared.extend_from_slice(first.frame());
         for group in rest.by_ref().take(run - 1) {
             shared.extend_from_slice(group.frame());
@@ -54,9 +54,9 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Group> + Clone)
         frames,
         ..PackedFrames::default()
     };
-    let messages: usize = groups.clone().map(Group::len).sum();
+    let messages: usize = groups.clone().map(Batch::len).sum();
     if packed.frames.len() < messages {
-        let sizes = groups.clone().flat_map(Group::sizes);
+        let sizes = groups.clone().flat_map(Batch::sizes);
         packed.sizes = sizes.map(|size| size as u64).collect();
     }
     if groups.len() < messages {
@@ -74,7 +74,7 @@ pub(super) fn unpack(
 ) -> Option<UnpackedBatches> {
     if sizes.is_empty() {
         let is_plain = groups.is_empty();
-        return is_plain.then(|| frames.map(Group::from).collect());
+        return is_plain.then(|| frames.map(Batch::from).collect());
     }
     if sizes.len() > MAX_MESSAGES || groups.len() > MAX_MESSAGES {
         return None;
@@ -97,10 +97,10 @@ pub(super) fn unpack(
         }
     } else {
         let sizes = sizes.iter().map(|&size| u32::try_from(size));
-        let mut sizes = Sizes::new(sizes.collect::<Result<_, _>>().ok()?);
+        let mut sizes = BatchSizes::new(sizes.collect::<Result<_, _>>().ok()?);
         for &len in groups {
             let sizes = sizes.split_to(usize::try_from(len).ok()?)?;
-            messages.push(Group::of(take(sizes.bytes())?, sizes)?);
+            messages.push(Batch::from_sizes(take(sizes.bytes())?, sizes)?);
         }
         if !sizes.is_empty() {
             return None;
@@ -123,16 +123,16 @@ mod tests {
             .collect()
     }
 
-    fn singles(sizes: &[usize]) -> Vec<Group> {
-        of(sizes).into_iter().map(Group::from).collect()
+    fn singles(sizes: &[usize]) -> Vec<Batch> {
+        of(sizes).into_iter().map(Batch::from).collect()
     }
 
-    fn group(sizes: &[u32]) -> Group {
-        let sizes = Sizes::new(sizes.into());
-        Group::of(vec![1; sizes.bytes()].into(), sizes).unwrap()
+    fn group(sizes: &[u32]) -> Batch {
+        let sizes = BatchSizes::new(sizes.into());
+        Batch::from_sizes(vec![1; sizes.bytes()].into(), sizes).unwrap()
     }
 
-    fn check_unpacked(packed: PackedFrames, groups: &[Group]) {
+    fn check_unpacked(packed: PackedFrames, groups: &[Batch]) {
         let PackedFrames {
             sizes,
             groups: lengths,
@@ -158,18 +158,21 @@ mod tests {
         check_frames(&[], &[]);
         check_frames(&[10], &[10]);
         check_frames(&[10, 20], &[30]);
-        check_frames(&[10, SMALL, 5000, 30, 40], &[10 + SMALL, 5000, 70]);
+        check_frames(
+            &[10, MAX_SMALL_BYTES, 5000, 30, 40],
+            &[10 + MAX_SMALL_BYTES, 5000, 70],
+        );
         check_frames(&[5000, 10, 5000], &[5000, 10, 5000]);
-        check_frames(&[SMALL; 17], &[SHARED, SMALL]);
+        check_frames(&[MAX_SMALL_BYTES; 17], &[MAX_BATCH_BYTES, MAX_SMALL_BYTES]);
         check_frames(&[0, 0, 5000, 0], &[0, 5000, 0]);
     }
 
     #[test]
     fn large_messages_are_not_copied() {
-        let messages = singles(&[1, 2, SMALL + 1]);
+        let messages = singles(&[1, 2, MAX_SMALL_BYTES + 1]);
         let packed = pack(messages.iter());
         assert_eq!(packed.frames[1].as_ptr(), messages[2].frame().as_ptr());
-        let group = group(&[SMALL as u32; 2]);
+        let group = group(&[MAX_SMALL_BYTES as u32; 2]);
         let packed = pack([&group].into_iter());
         assert_eq!(packed.frames[0].as_ptr(), group.frame().as_ptr());
         assert_eq!((packed.sizes.len(), packed.groups), (2, vec![2]));

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use super::header;
 use super::pack::{PackedFrames, pack, unpack};
 use crate::budget::Capacity;
-use crate::message::Group;
+use crate::message::Batch;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 
@@ -65,7 +65,7 @@ pub(crate) struct TaggedBatch {
     pub(crate) tag: u64,
     /// The distance between the tags of consecutive messages.
     pub(crate) step: u64,
-    pub(crate) group: Group,
+    pub(crate) group: Batch,
 }
 
 impl TaggedBatch {
@@ -75,7 +75,7 @@ impl TaggedBatch {
     }
 
     /// Creates a batch. All batches that are submitted to a session have the same step.
-    pub(crate) fn of(tag: u64, step: u64, group: Group) -> Self {
+    pub(crate) fn of(tag: u64, step: u64, group: Batch) -> Self {
         Self { tag, step, group }
     }
 
@@ -530,7 +530,7 @@ impl Session {
             let reason = format!("the header lists {tags} tags for {groups} messages or batches");
             return self.refuse(&reason, events);
         }
-        let messages: usize = groups.iter().map(Group::len).sum();
+        let messages: usize = groups.iter().map(Batch::len).sum();
         let Some(end) = header.first.checked_add(messages as u64) else {
             return self.refuse("message numbers exceed 64 bits", events);
         };
@@ -1011,7 +1011,7 @@ impl Inbox {
     }
 
     /// Advances over the next messages. Returns `false` if they exceed the advertised credit.
-    fn take(&mut self, group: &Group) -> bool {
+    fn take(&mut self, group: &Batch) -> bool {
         let Offset { messages, bytes } = &mut self.received;
         for size in group.sizes() {
             if *messages >= self.advertised.messages || *bytes >= self.advertised.bytes {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::Sizes;
+use crate::message::BatchSizes;
 
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
@@ -25,7 +25,8 @@ fn item(number: u64, bytes: usize) -> TaggedBatch {
 fn group(number: u64, len: u64) -> TaggedBatch {
     let frames = (number..number + len).map(u64::to_be_bytes);
     let frame: Vec<u8> = frames.flatten().collect();
-    let group = Group::of(frame.into(), Sizes::new(vec![8; len as usize].into())).unwrap();
+    let group =
+        Batch::from_sizes(frame.into(), BatchSizes::new(vec![8; len as usize].into())).unwrap();
     TaggedBatch::of(2 * number, 2, group)
 }
 

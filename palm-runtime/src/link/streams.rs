@@ -20,7 +20,7 @@ use super::accept::{Links, MAX_NAME_BYTES, PeerKey, ServerState, shrink};
 use super::session::{Session, TaggedBatch, memory_bytes, message_count};
 use crate::budget::{self, Budget, Reservation};
 use crate::cancel::CANCEL_TOPIC;
-use crate::message::Group;
+use crate::message::Batch;
 use crate::message::proto::{self, LinkHello};
 
 /// The backlog of a subscriber at which the publisher waits for it. A single message of any size is accepted.
@@ -191,7 +191,7 @@ pub(crate) type NewsReservation = Option<Reservation<()>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
     pub(crate) topic: ByteString,
-    pub(crate) group: Group,
+    pub(crate) group: Batch,
 }
 
 #[derive(Debug, Default)]
@@ -629,13 +629,13 @@ impl ServerState {
             let items = groups
                 .clone()
                 .map(|group| TaggedBatch::of(tag, 0, group.clone()));
-            let held = |group: &Group| memory_bytes(group.len(), group.bytes());
+            let held = |group: &Batch| memory_bytes(group.len(), group.bytes());
             self.subscriptions.queued_bytes += groups.clone().map(held).sum::<usize>();
             match &mut subscriber.retained {
                 Some(retained) => {
                     let size = &mut subscriber.retained_size;
-                    size.messages += groups.clone().map(Group::len).sum::<usize>();
-                    size.bytes += groups.map(Group::bytes).sum::<usize>();
+                    size.messages += groups.clone().map(Batch::len).sum::<usize>();
+                    size.bytes += groups.map(Batch::bytes).sum::<usize>();
                     retained.extend(items);
                 }
                 None => {
@@ -658,7 +658,7 @@ mod tests {
 
     use super::*;
     use crate::link::session::CreditWindow;
-    use crate::message::Sizes;
+    use crate::message::BatchSizes;
 
     fn following(topics: &[&str], client: &str) -> Following {
         Following {
@@ -824,7 +824,7 @@ mod tests {
     fn item_of(messages: usize, bytes: usize) -> TaggedBatch {
         let mut sizes = vec![0; messages];
         sizes[messages - 1] = bytes as u32;
-        let group = Group::of(vec![0; bytes].into(), Sizes::new(sizes.into()));
+        let group = Batch::from_sizes(vec![0; bytes].into(), BatchSizes::new(sizes.into()));
         TaggedBatch::of(0, 0, group.unwrap())
     }
 

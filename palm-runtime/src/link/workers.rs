@@ -12,7 +12,7 @@ use super::dispatch::UNKNOWN_FUNCTION_TIMEOUT;
 use super::dispatch::{Dispatch, Failed, Reach};
 use super::session::{RETURNS_VERSION, TASK_TAG_STEP, TaggedBatch, memory_bytes};
 use crate::fair_queue::{Flow, FlowKey, Usage};
-use crate::message::{Group, Message};
+use crate::message::{Batch, Message};
 
 /// How many tasks of a client may wait for workers here, besides those that are submitted at once. Its further
 /// ones wait in the queue of the part that submits tasks.
@@ -124,7 +124,7 @@ impl Links {
     }
 
     /// Workers without links are connected, or not any more. Returns the tasks that only they can run.
-    pub(crate) fn set_legacy(&self, has_legacy: bool) -> Vec<(Flow, Group)> {
+    pub(crate) fn set_legacy(&self, has_legacy: bool) -> Vec<(Flow, Batch)> {
         let mut state = self.state();
         state.dispatch.set_legacy(has_legacy);
         if !has_legacy {
@@ -140,7 +140,7 @@ impl Links {
 
     /// Takes tasks, as far as not too many wait; the rest stays. Clients of which enough wait are added to `held`,
     /// until they are among [`take_resumed`](Self::take_resumed) after one of the [`changed`](Self::changed)s.
-    pub(crate) fn submit_all(&self, tasks: &mut VecDeque<(Flow, Group)>, held: &mut Vec<FlowKey>) {
+    pub(crate) fn submit_all(&self, tasks: &mut VecDeque<(Flow, Batch)>, held: &mut Vec<FlowKey>) {
         let now = self.now();
         let mut state = self.state();
         while let Some((flow, group)) = tasks.pop_front() {
@@ -175,7 +175,7 @@ impl Links {
     /// rest stays. Returns how many groups it took.
     pub(crate) fn submit(
         &self,
-        tasks: &mut VecDeque<(Flow, Group)>,
+        tasks: &mut VecDeque<(Flow, Batch)>,
         ahead: usize,
         most: usize,
     ) -> usize {
@@ -217,11 +217,11 @@ pub(super) struct ResultsOutcome {
     /// How many were dropped since they belong to no task of the worker.
     pub(super) strays: usize,
     /// Messages that were made or changed here, which take no credit of the worker's.
-    pub(super) created: Vec<Group>,
+    pub(super) created: Vec<Batch>,
 }
 
 /// What tells the caller that its task is done, if no result of it has come.
-fn end_without_result(task: Bytes) -> Option<Group> {
+fn end_without_result(task: Bytes) -> Option<Batch> {
     let message = Message::decode(task).ok()?;
     let share = message.share()?;
     Some(message.into_rest(share).into_frame().into())
@@ -229,7 +229,7 @@ fn end_without_result(task: Bytes) -> Option<Group> {
 
 /// A result that is not the last one of its task and has the share of all of it: then its worker does not
 /// split shares, and the caller must not rely on them.
-fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Group> {
+fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
     let mut result = Message::decode(result.clone()).ok()?;
     let share = result.share()?;
     if Message::decode(task.clone()).ok()?.share() != Some(share) {
@@ -268,7 +268,7 @@ impl ServerState {
         &mut self,
         key: PeerKey,
         item: TaggedBatch,
-        groups: &mut Vec<Group>,
+        groups: &mut Vec<Batch>,
     ) -> ResultsOutcome {
         let TaggedBatch {
             mut tag,
@@ -473,7 +473,7 @@ mod tests {
             self.exchange();
             let mut results = Vec::new();
             while let Ok(Incoming::Messages { peer, groups, .. }) = self.results.try_recv() {
-                for frame in groups.iter().flat_map(Group::frames) {
+                for frame in groups.iter().flat_map(Batch::frames) {
                     results.push((peer != 0, Message::decode(frame).unwrap()));
                 }
             }

@@ -27,7 +27,7 @@ use crate::context::{ComponentContext, Context};
 use crate::failure::{BoxError, CallFailure};
 use crate::fair_queue::{Flow, FlowKey, Usage};
 use crate::flow::flow_of;
-use crate::message::{Group, Message, Split};
+use crate::message::{Batch, Message, Split};
 use crate::method::{Emit, EmitQueue, FunctionInfo, Outcome};
 use crate::metrics::{FunctionCounters, PartCounters};
 use crate::queue::{self, Queued, Releases};
@@ -698,7 +698,7 @@ pub struct Envelope {
     /// Whether it is passed to the hook `gather`: not if `scatter` failed.
     pub(crate) gathers: bool,
     /// The messages that travel as one, if there are several; `message` is the first of them.
-    pub(crate) group: Option<Box<Group>>,
+    pub(crate) group: Option<Box<Batch>>,
 }
 
 impl Queued for Envelope {
@@ -751,7 +751,7 @@ impl Envelope {
     }
 
     /// Returns an envelope with several messages for the same route, of which `first` is the first.
-    pub(crate) fn from_group(first: Message, group: Group, flow: Flow, since: Instant) -> Self {
+    pub(crate) fn from_group(first: Message, group: Batch, flow: Flow, since: Instant) -> Self {
         Self {
             group: Some(Box::new(group)),
             ..Self::new(first, flow, since)

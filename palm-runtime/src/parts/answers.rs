@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::message::{Group, Message};
+use crate::message::{Batch, Message};
 
 /// The requests of inbound parts with `block` that wait for a result, by message id.
 ///
@@ -38,9 +38,9 @@ impl PendingReplies {
     }
 
     /// Answers the requests that wait for these results.
-    pub(super) fn answer_all<'a>(&self, results: impl Iterator<Item = &'a Group>) {
+    pub(super) fn answer_all<'a>(&self, results: impl Iterator<Item = &'a Batch>) {
         if self.any.load(Ordering::Acquire) {
-            let frames = results.flat_map(Group::frames);
+            let frames = results.flat_map(Batch::frames);
             frames.for_each(|frame| self.answer(&frame));
         }
     }

@@ -22,7 +22,7 @@ use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 use crate::flow::FlowCache;
 use crate::link::accept::PeerKey;
 use crate::message::lease::Received;
-use crate::message::{Group, Message, Split};
+use crate::message::{Batch, Message, Split};
 use crate::method::Emit;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
@@ -59,7 +59,7 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) enum SourceEvent {
     Messages {
-        group: Group,
+        group: Batch,
         /// The flow of the client that owns the link; `None` if the flow is that of each message.
         flow: Option<Flow>,
         origin: Origin,
@@ -69,7 +69,7 @@ pub(super) enum SourceEvent {
 }
 
 impl SourceEvent {
-    pub(super) fn group(&self) -> Option<&Group> {
+    pub(super) fn group(&self) -> Option<&Batch> {
         match self {
             Self::Messages { group, .. } => Some(group),
             Self::Paused(..) => None,
@@ -503,7 +503,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
     /// Decodes the first message of a group and finds its flow. `None` if a single message is malformed.
     fn read(
         &mut self,
-        group: Group,
+        group: Batch,
         flow: Option<Flow>,
         origin: Origin,
         since: Instant,
@@ -946,7 +946,7 @@ mod tests {
     #[tokio::test]
     async fn receive_loop_splits_a_group_and_keeps_its_order() {
         let mut running = intake(20);
-        let mut builder = crate::message::GroupBuilder::default();
+        let mut builder = crate::message::BatchBuilder::default();
         for number in 0..90_u8 {
             let mut message = Message::new("a.b", vec![number]);
             message.set_client("1");

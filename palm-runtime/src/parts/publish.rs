@@ -32,7 +32,7 @@ use crate::discovery::{READY_PREFIX, Readiness};
 use crate::failure::{BoxError, CallFailure, catch_panic};
 use crate::function::has_next_step;
 use crate::link::{Delivery, Following, StreamNews};
-use crate::message::{FrameMemory, Group, Message, Split};
+use crate::message::{Batch, FramePool, Message, Split};
 use crate::method::{Emit, Plain, Shape, State};
 use crate::metrics::PartCounters;
 use crate::part::{
@@ -173,7 +173,7 @@ impl<S: Shape> Outbound for PubService<S> {
             linked: Vec::new(),
             direct_topic: None,
             awaiting_ready: Vec::new(),
-            memory: FrameMemory::default(),
+            memory: FramePool::default(),
             stale: StaleSubscriptions::default(),
             state: self.state,
             pipelined: self.pipelined,
@@ -367,7 +367,7 @@ struct Publisher<S> {
     /// The topic of the last message, if the next message to it may use the fast path. Reset whenever subscriptions
     /// or pending publications change.
     direct_topic: Option<DirectTopic>,
-    memory: FrameMemory,
+    memory: FramePool,
     /// The `ready` topics of subscribers that wait until this component is connected upstream.
     awaiting_ready: Vec<Bytes>,
     stale: StaleSubscriptions,
@@ -414,7 +414,7 @@ impl<S: Shape> Publisher<S> {
             return false;
         }
         self.counters.count(group.len(), group.bytes());
-        let group = Group::clone(group);
+        let group = Batch::clone(group);
         self.linked.push(Delivery { topic, group });
         true
     }

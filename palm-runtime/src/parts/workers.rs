@@ -36,7 +36,7 @@ use crate::fair_queue::Flow;
 use crate::flow::flow_of;
 use crate::link::accept::{Incoming, Links};
 use crate::link::dispatch::{Failed, Reach};
-use crate::message::{Group, Message};
+use crate::message::{Batch, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Binding, Envelope, Inbound, Inlet, LegacyAddress, NoHooks, OpenError, Outbound, Outlet,
@@ -163,7 +163,7 @@ pub(super) struct OpenWorkerPush {
 const MAX_TASKS_PER_LEGACY_WORKER: u64 = 16;
 
 /// Tasks that are not assigned to a worker yet, each with the flow of its client.
-type TaskBacklog = VecDeque<(Flow, Group)>;
+type TaskBacklog = VecDeque<(Flow, Batch)>;
 
 /// Assigns tasks to workers.
 pub(super) struct TaskPusher<'a> {
@@ -555,7 +555,7 @@ impl TaskPusher<'_> {
             );
         }
         let redelivered = due.redeliver.into_iter();
-        tasks.extend(redelivered.map(|task| (Flow::new(0), Group::from(task))));
+        tasks.extend(redelivered.map(|task| (Flow::new(0), Batch::from(task))));
         for frame in due.failed {
             self.counters.count_error();
             let failure = "no worker returned a result in time";
@@ -831,13 +831,13 @@ impl MessageSource for ResultSource<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Sizes;
+    use crate::message::BatchSizes;
 
     #[test]
     fn next_task_skips_malformed_frames_of_a_group() {
         let group = |frame: &'static [u8]| {
-            let sizes = Sizes::new(vec![1; frame.len()].into());
-            Group::of(Bytes::from_static(frame), sizes).unwrap()
+            let sizes = BatchSizes::new(vec![1; frame.len()].into());
+            Batch::from_sizes(Bytes::from_static(frame), sizes).unwrap()
         };
         for frame in [
             &b"abc"[..],

@@ -37,7 +37,7 @@ use crate::client::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, l
 use crate::client::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
-use crate::message::{Group, GroupBuilder};
+use crate::message::{Batch, BatchBuilder};
 use crate::part::BATCH;
 use crate::places::{self, Deadlock};
 use crate::queue::{QueueLimits, Receiver, queue};
@@ -84,8 +84,8 @@ pub struct Job<'a, Output = Bytes> {
     /// The lookup of the function and of the route to the last step.
     check: Precheck,
     /// Encoded messages of the next batch.
-    builder: GroupBuilder,
-    groups: Vec<Group>,
+    builder: BatchBuilder,
+    groups: Vec<Batch>,
     /// Messages that were in batches so far.
     begun: u64,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
@@ -168,7 +168,7 @@ impl<'a, Output> Job<'a, Output> {
             },
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
             check: Precheck::Due,
-            builder: GroupBuilder::default(),
+            builder: BatchBuilder::default(),
             groups: Vec::new(),
             begun: 0,
             sending: None,

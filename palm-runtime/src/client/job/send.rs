@@ -12,7 +12,7 @@ use crate::client::CallError;
 use crate::client::encode::extensions;
 use crate::client::in_flight::lock;
 use crate::link::connection::Resend;
-use crate::message::{Deadline, Group, Share};
+use crate::message::{Batch, Deadline, Share};
 use crate::part::BATCH;
 
 /// The state of the lookup before the first message.
@@ -175,7 +175,7 @@ impl<Output> Job<'_, Output> {
         }
     }
 
-    fn push_group(&mut self, group: Group, repeats: bool) {
+    fn push_group(&mut self, group: Batch, repeats: bool) {
         if self.is_tracked() {
             let mut inputs = lock(&self.inputs);
             for (input, frame) in (self.begun..).zip(group.frames()) {
