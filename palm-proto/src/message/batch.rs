@@ -1,4 +1,4 @@
-//! Messages that go the same way, which pass a component together and undecoded.
+//! Several messages with the same route, which travel as one and are not decoded one by one.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use bytes::{Bytes, BytesMut};
 use super::Message;
 use super::codec::Content;
 
-/// A longer message stands alone, and is not copied.
+/// Larger messages are not copied into a batch.
 pub const MAX_SMALL_BYTES: usize = 1024;
 
-/// How many bytes a group gets: what is kept of it keeps all of it.
+/// Largest batch. A message that is kept keeps the memory of its whole batch.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024;
 
-/// One message, or several in one piece of memory. Several have the same `client`, `stage` and `function`, each
-/// has an id, and none an error or an end: what is true of the first one is true of all.
+/// One message, or several in contiguous memory.
 ///
-/// Cloning and splitting is cheap: both refer to the same memory.
+/// Several messages have the same `client`, `stage` and `function`. Each has an id, and none has an error or the end of
+/// a call. A component therefore routes a batch by its first message. Cloning and splitting share the memory.
 #[derive(Debug, Clone)]
 pub struct Batch {
     frame: Bytes,
-    /// Of several.
+    /// `None` for one message.
     sizes: Option<BatchSizes>,
 }
 
-/// The sizes of some messages in a row.
+/// The sizes of consecutive messages, in bytes.
 #[derive(Debug, Clone)]
 pub struct BatchSizes {
     all: Arc<[u32]>,
@@ -46,12 +46,12 @@ impl BatchSizes {
         self.first == self.end
     }
 
-    /// Bytes of all of them.
+    /// Returns the sum of the sizes.
     pub fn bytes(&self) -> usize {
         self.get().iter().map(|&size| size as usize).sum()
     }
 
-    /// Takes the first `count` out, if there are as many.
+    /// Removes and returns the first `count` sizes, if there are as many.
     pub fn split_to(&mut self, count: usize) -> Option<Self> {
         if count > self.end - self.first {
             return None;
@@ -65,7 +65,7 @@ impl BatchSizes {
         Some(front)
     }
 
-    /// `None` for one message, which is as long as its frame.
+    /// Returns `None` for one message, whose size is that of its frame.
     fn of_several(self) -> Option<Self> {
         (self.end - self.first > 1).then_some(self)
     }
@@ -78,7 +78,7 @@ impl From<Bytes> for Batch {
 }
 
 impl Batch {
-    /// Messages of these sizes, one behind the other. `None`: they are none, or not of these sizes.
+    /// Creates a batch of consecutive messages. Returns `None` without messages, or if the sizes do not add up.
     pub fn from_sizes(frame: Bytes, sizes: BatchSizes) -> Option<Self> {
         if sizes.is_empty() || sizes.bytes() != frame.len() {
             return None;
@@ -87,29 +87,29 @@ impl Batch {
         Some(Self { frame, sizes })
     }
 
-    /// How many messages it has; at least one.
+    /// Returns the number of messages, at least one.
     pub fn len(&self) -> usize {
         self.sizes.as_ref().map_or(1, |sizes| sizes.get().len())
     }
 
-    /// Bytes of all of them.
+    /// Returns the sum of the sizes.
     pub fn bytes(&self) -> usize {
         self.frame.len()
     }
 
-    /// All of them, one behind the other.
+    /// Returns the consecutive messages as one frame.
     pub fn frame(&self) -> &Bytes {
         &self.frame
     }
 
-    /// The size of each.
+    /// Returns the size of each message.
     pub fn sizes(&self) -> impl ExactSizeIterator<Item = usize> + Clone {
         let several = self.sizes.as_ref().map_or(&[][..], BatchSizes::get);
         let one = self.frame.len();
         (0..self.len()).map(move |index| several.get(index).map_or(one, |&size| size as usize))
     }
 
-    /// The first one.
+    /// Returns the first message.
     pub fn first(&self) -> Bytes {
         match &self.sizes {
             Some(sizes) => self.frame.slice(..sizes.get()[0] as usize),
@@ -117,11 +117,16 @@ impl Batch {
         }
     }
 
-    /// Takes the first `count` out, of which there are more.
+    /// Removes and returns the first `count` messages, fewer than all.
     pub fn split_to(&mut self, count: usize) -> Self {
         debug_assert!((1..self.len()).contains(&count));
-        let mut rest = self.sizes.take().expect("there are several");
-        let front = rest.split_to(count).expect("there are more");
+        let mut rest = self
+            .sizes
+            .take()
+            .expect("a batch that is split has several messages");
+        let front = rest
+            .split_to(count)
+            .expect("it has more messages than are split off");
         let frame = self.frame.split_to(front.bytes());
         self.sizes = rest.of_several();
         Self {
@@ -130,7 +135,7 @@ impl Batch {
         }
     }
 
-    /// Each as a frame.
+    /// Returns each message as a frame.
     pub fn frames(&self) -> impl ExactSizeIterator<Item = Bytes> + use<> {
         let Self { mut frame, sizes } = self.clone();
         (0..self.len()).map(move |index| match &sizes {
@@ -140,7 +145,7 @@ impl Batch {
     }
 }
 
-/// Two groups are equal when they have the same messages.
+/// Batches are equal if they have the same messages.
 impl PartialEq for Batch {
     fn eq(&self, other: &Self) -> bool {
         self.frame == other.frame && self.sizes().eq(other.sizes())
@@ -149,17 +154,17 @@ impl PartialEq for Batch {
 
 impl Eq for Batch {}
 
-/// Puts messages that go the same way together.
+/// Collects messages into batches.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     memory: BytesMut,
     sizes: Vec<u32>,
-    /// The first of those that are not taken.
+    /// The first message of the batch.
     head: Option<Message>,
 }
 
 impl BatchBuilder {
-    /// Whether one of so many bytes can be added. `most`: how many messages there may be.
+    /// Returns whether a message of this size can be added, with at most `most` messages in the batch.
     pub fn has_room(&self, bytes: usize, most: usize) -> bool {
         bytes <= MAX_SMALL_BYTES
             && self.sizes.len() < most
@@ -170,12 +175,12 @@ impl BatchBuilder {
         self.sizes.is_empty()
     }
 
-    /// How many messages there are.
+    /// Returns the number of messages.
     pub fn len(&self) -> usize {
         self.sizes.len()
     }
 
-    /// Adds one, of `len` bytes, for which there is room.
+    /// Adds a message of `len` bytes. The batch has capacity for it.
     pub fn push(&mut self, content: Content<'_>, len: usize) {
         debug_assert!(self.has_room(len, usize::MAX) && content.len() == len);
         if self.memory.capacity() - self.memory.len() < len {
@@ -185,7 +190,7 @@ impl BatchBuilder {
         self.sizes.push(len as u32);
     }
 
-    /// Takes those that were added.
+    /// Returns the collected batch, and starts the next one.
     pub fn take(&mut self) -> Option<Batch> {
         if self.is_empty() {
             return None;
@@ -197,8 +202,7 @@ impl BatchBuilder {
         Some(Batch { frame, sizes })
     }
 
-    /// Adds a message, where it goes the same way as those that are there, and there is room for it; otherwise
-    /// it is given back.
+    /// Adds a message if it has the route of the batch and the batch has capacity. Returns the message otherwise.
     pub fn join(&mut self, message: Message, most: usize) -> Result<(), Message> {
         let content = message.0.content();
         let len = content.len();
@@ -222,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    fn group(sizes: &[u32]) -> Batch {
+    fn batch(sizes: &[u32]) -> Batch {
         let bytes = sizes.iter().enumerate();
         let frame = bytes.flat_map(|(number, &size)| vec![number as u8; size as usize]);
         Batch::from_sizes(frame.collect(), BatchSizes::new(sizes.into())).unwrap()
@@ -230,11 +234,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_group_is_split_anywhere(
+        fn batch_is_split_anywhere(
             sizes in prop::collection::vec(0_u32..9, 2..20),
             place in any::<prop::sample::Index>(),
         ) {
-            let whole = group(&sizes);
+            let whole = batch(&sizes);
             let mut rest = whole.clone();
             let front = rest.split_to(1 + place.index(sizes.len() - 1));
             prop_assert_eq!(front.len() + rest.len(), whole.len());
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_these_sizes_is_no_group() {
+    fn sizes_have_to_add_up_to_the_frame() {
         let frame = Bytes::from_static(b"12345");
         let of = |sizes: &[u32]| Batch::from_sizes(frame.clone(), BatchSizes::new(sizes.into()));
         let sizes: [&[u32]; 4] = [&[2, 3], &[5], &[4], &[]];
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_equal_if_they_have_the_same_messages() {
+    fn batches_are_equal_if_they_have_the_same_messages() {
         let of = |frame: &'static [u8], sizes: &[u32]| {
             Batch::from_sizes(frame.into(), BatchSizes::new(sizes.into())).unwrap()
         };
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn builder_without_messages_makes_no_group() {
+    fn builder_without_messages_has_no_batch() {
         let mut builder = BatchBuilder::default();
         assert!(builder.take().is_none());
         let mut message = Message::new("a.b", "x");
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_may_not_be_grouped_begins_no_group() {
+    fn message_without_id_or_with_end_begins_no_batch() {
         let mut done = Message::new("a.b", "x");
         done.ensure_id();
         done.end(1);
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_goes_the_same_way_is_put_together() {
+    fn only_messages_with_the_same_route_share_a_batch() {
         let message = |function: &'static str, client: &'static str| {
             let mut message = Message::new(function, "x");
             message.set_client(client);
@@ -308,9 +312,9 @@ mod tests {
             let mut builder = BatchBuilder::default();
             builder.join(message("a.b", "client"), 9).unwrap();
             let joins = builder.join(second, 9).is_ok();
-            let group = builder.take().unwrap();
-            assert_eq!(group.len(), 1 + usize::from(joins));
-            for frame in group.frames() {
+            let batch = builder.take().unwrap();
+            assert_eq!(batch.len(), 1 + usize::from(joins));
+            for frame in batch.frames() {
                 assert_eq!(Message::decode(frame).unwrap().client(), "client");
             }
             joins
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_a_limit() {
+    fn batch_has_a_limit_of_bytes_and_messages() {
         let mut builder = BatchBuilder::default();
         let mut message = Message::new("a.b", vec![0; MAX_SMALL_BYTES - 100]);
         message.ensure_id();

@@ -1,4 +1,4 @@
-//! The bytes of a [`Message`](super::Message), read and written field by field.
+//! Decodes and encodes a [`Message`](super::Message), field by field.
 //!
 //! prost's generated code copies text into strings and drops fields that it does not know. This codec does neither.
 //! Property tests compare the two.
@@ -23,32 +23,32 @@ const PAYLOAD: u32 = 6;
 const ERROR: u32 = 16;
 const END: u32 = 20;
 
-/// Why bytes are no [`Message`](super::Message).
+/// Why bytes are not a [`Message`](super::Message).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The bytes do not follow the protobuf encoding, or end within a field.
+    /// The bytes do not follow the protobuf wire format.
     #[error("not a protobuf message")]
     Malformed(#[from] WireFormatError),
-    /// A field that we know has a wire type that it cannot have.
+    /// A known field has the wrong wire type.
     #[error("field {field} has wire type {wire_type}")]
     WireType {
         /// The number of the field.
         field: u32,
-        /// The wire type's number in the protobuf encoding.
+        /// The number of the wire type.
         wire_type: u8,
     },
-    /// A field announces more bytes than there are.
+    /// A field announces more bytes than are left.
     #[error("field {field} announces {announced} bytes, {left} are left")]
     Truncated {
         /// The number of the field.
         field: u32,
-        /// What its length says.
+        /// Announced bytes.
         announced: u64,
-        /// What is there.
+        /// Bytes that are left.
         left: usize,
     },
-    /// A field of text holds bytes that are not UTF-8.
+    /// A text field is not UTF-8.
     #[error("field {field} is not UTF-8")]
     NotUtf8 {
         /// The number of the field.
@@ -56,7 +56,7 @@ pub enum DecodeError {
     },
 }
 
-/// Where the fields of a message are in its frame.
+/// The positions of fields in a frame.
 #[derive(Default)]
 struct Layout {
     pipeline: Range<usize>,
@@ -97,7 +97,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Whether what is to be text is UTF-8.
+    /// Checks that text fields are UTF-8.
     fn check_text(&self, frame: &[u8]) -> Result<(), DecodeError> {
         let texts = [
             (PIPELINE, &self.pipeline),
@@ -105,7 +105,7 @@ impl Layout {
             (FUNCTION, &self.function),
             (CACHE, &self.cache),
         ];
-        // All at once where they are ASCII, as are usually the few bytes in between.
+        // One check if all are ASCII, together with the few bytes in between.
         let end = texts.iter().map(|(_, place)| place.end).max();
         if frame[..end.unwrap_or_default()].is_ascii() {
             return Ok(());
@@ -135,21 +135,21 @@ pub(super) fn decode(frame: Bytes) -> Result<MessageFields, DecodeError> {
     })
 }
 
-/// What a client looks at in an answer.
+/// The fields of an answer that a client reads.
 #[derive(Debug)]
 pub struct Answered<'a> {
     /// The field `client`.
     pub client: &'a [u8],
     pub function: &'a str,
     pub stage: i64,
-    /// The payload, or why there is none.
+    /// The payload, or the error instead of it.
     pub result: Result<Bytes, Box<RemoteError>>,
     pub share: Option<Share>,
-    /// Whether it only says that there are no more, and is no answer.
+    /// Whether the message only reports that a call has no further answers.
     pub is_rest: bool,
 }
 
-/// Reads a message as an answer.
+/// Decodes a message as an answer.
 pub fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
     let layout = Layout::parse(frame)?;
     let function = str::from_utf8(&frame[layout.function]).unwrap_or_default();
@@ -173,7 +173,7 @@ pub fn answer(frame: &Bytes) -> Result<Answered<'_>, DecodeError> {
     Ok(answered)
 }
 
-/// Reads the steps of a message and the index of the next one, without anything else.
+/// Decodes only the steps of a message and the index of the next one.
 pub fn steps(frame: &[u8]) -> Result<(&str, i64), DecodeError> {
     let layout = Layout::parse(frame)?;
     let steps = str::from_utf8(&frame[layout.function]);
@@ -181,8 +181,7 @@ pub fn steps(frame: &[u8]) -> Result<(&str, i64), DecodeError> {
     Ok((steps, layout.stage))
 }
 
-/// Whether there is an error or an end among the fields that a plain message does not know, or something that
-/// cannot be read.
+/// Returns whether extension fields contain an error or the end of a call, or are malformed.
 pub(super) fn tells_of_an_end(unknown: &[u8]) -> bool {
     let mut rest = unknown;
     while !rest.is_empty() {
@@ -198,7 +197,7 @@ pub(super) fn tells_of_an_end(unknown: &[u8]) -> bool {
     false
 }
 
-/// The fields that we do not know, in their order. Usually they are neighbours and stay a view.
+/// Unknown fields in their order. If they are adjacent, as usual, they stay a view of the frame.
 #[derive(Default)]
 struct UnknownFields {
     neighbours: Range<usize>,
@@ -238,7 +237,7 @@ fn expect(field: u32, found: WireType, expected: WireType) -> Result<(), DecodeE
     }
 }
 
-/// Skips a field that has a length, and tells where in the frame its content is.
+/// Skips a field with a length, and returns the position of its content in the frame.
 fn chunk(
     field: u32,
     wire_type: WireType,
@@ -261,7 +260,7 @@ fn chunk(
     }
 }
 
-/// What is written of a message.
+/// The fields of a message to be encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Content<'a> {
     pub pipeline: &'a [u8],
@@ -270,12 +269,12 @@ pub struct Content<'a> {
     pub function: &'a [u8],
     pub cache: &'a [u8],
     pub payload: &'a [u8],
-    /// MessageFields that we do not know, encoded.
+    /// Unknown fields, encoded.
     pub unknown: &'a [u8],
 }
 
 impl Content<'_> {
-    /// Bytes of the frame.
+    /// Returns the size of the frame in bytes.
     #[doc(hidden)]
     pub fn len(&self) -> usize {
         let texts = [self.pipeline, self.client, self.function, self.cache];
@@ -302,7 +301,7 @@ impl Content<'_> {
         out.put_slice(self.unknown);
     }
 
-    /// The message as one frame, for which memory is taken once.
+    /// Encodes the message as one frame, with one allocation.
     #[doc(hidden)]
     pub fn encode(&self) -> Bytes {
         let len = self.len();
@@ -313,7 +312,7 @@ impl Content<'_> {
     }
 }
 
-/// Empty is the default of proto3 and is not written.
+/// Empty fields are not written, as in proto3.
 fn delimited_len(len: usize) -> usize {
     match len {
         0 => 0,

@@ -1,4 +1,4 @@
-//! The extension `deadline` of a message: until when its answer is wanted.
+//! The extension `deadline` of a message: the time until which its answer is wanted.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,15 +6,15 @@ use prost::Message as _;
 
 use super::proto::Extensions;
 
-/// A point in time on the clock that all hosts share, to the microsecond.
+/// An absolute time in microseconds, on the clocks of all hosts.
 ///
-/// Absolute, so that time in queues and on the way counts and no component has to write the message
-/// anew; the hosts' clocks have to agree as well as the deadlines are meant.
+/// A duration would not include the time in queues and on the network, unless each component rewrote the message. The
+/// clocks of the hosts have to agree to the accuracy of the deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(u64);
 
 impl Deadline {
-    /// So much later than now.
+    /// Returns the deadline after `time`, from now.
     pub fn after(time: Duration) -> Self {
         Self::at(SystemTime::now() + time.min(Duration::from_secs(u32::MAX.into())))
     }
@@ -26,7 +26,7 @@ impl Deadline {
         Self(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// Among the fields that a plain message does not know.
+    /// Decodes the deadline among extension fields.
     pub(super) fn from_unknown(unknown: &[u8]) -> Option<Self> {
         if unknown.is_empty() {
             return None;
@@ -34,17 +34,17 @@ impl Deadline {
         Self::from_extension(Extensions::decode(unknown).ok()?.deadline)
     }
 
-    /// The field's value; 0 is none.
+    /// Converts the value of the field, of which 0 is none.
     pub fn from_extension(deadline: u64) -> Option<Self> {
         (deadline != 0).then_some(Self(deadline))
     }
 
-    /// The field's value.
+    /// Returns the value of the field.
     pub fn to_extension(self) -> u64 {
         self.0
     }
 
-    /// How much time is left; none when it has passed.
+    /// Returns the remaining time, zero after the deadline.
     pub fn left(self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(Self::at(SystemTime::now()).0))
     }
@@ -53,9 +53,9 @@ impl Deadline {
         self.left().is_zero()
     }
 
-    /// The extension field.
+    /// Encodes the extension field.
     pub fn encode(self) -> [u8; 10] {
-        // The key of field 17 with 8 bytes, then these, in little-endian order.
+        // The key of field 17 with the wire type of 8 bytes, which follow in little-endian order.
         let mut field = [0x89, 0x01, 0, 0, 0, 0, 0, 0, 0, 0];
         field[2..].copy_from_slice(&self.0.to_le_bytes());
         field
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_field_of_the_extensions() {
+    fn deadline_is_encoded_as_prost_encodes_it() {
         let deadline = Deadline(0x0102_0304_0506_0708);
         let extensions = Extensions {
             deadline: deadline.0,
@@ -77,13 +77,13 @@ mod tests {
         assert_eq!(Deadline::from_unknown(&deadline.encode()), Some(deadline));
         assert_eq!(Deadline::from_unknown(b""), None);
         assert_eq!(Deadline::from_unknown(&Deadline(0).encode()), None);
-        // Cut short, and of another type.
+        // Truncated, and with the wrong wire type.
         assert_eq!(Deadline::from_unknown(&deadline.encode()[..9]), None);
         assert_eq!(Deadline::from_unknown(b"\x88\x01\x05"), None);
     }
 
     #[test]
-    fn time_runs_out() {
+    fn deadline_passes_after_its_time() {
         let deadline = Deadline::after(Duration::from_secs(60));
         assert!(deadline.left() > Duration::from_secs(59) && !deadline.has_passed());
         assert!(Deadline(1).has_passed());

@@ -1,4 +1,4 @@
-//! The extension `error` of a message: why its payload is no result.
+//! The extension `error` of a message, instead of a result.
 
 use prost::Message as _;
 
@@ -6,28 +6,28 @@ use super::proto::{Error, Extensions, error::Kind};
 use crate::failure::{CallFailure, FailureKind};
 use crate::function::step_at;
 
-/// What went wrong in a component, as its caller gets it.
+/// The error of a function, as its caller receives it.
 ///
-/// Part 2 of the wire contract, see `proto/README.md`. A component of old tells nothing of that kind;
-/// its failed functions answer the one byte `0`.
+/// Part 2 of the wire contract (`proto/README.md`) defines it. A legacy component does not send errors: its failed
+/// functions answer the byte `0`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{function}` {} in `{component}`: {message}", kind.describe())]
 #[non_exhaustive]
 pub struct RemoteError {
-    /// In which way it failed.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// What the error says, with its causes.
+    /// The text of the error, with its causes.
     pub message: String,
-    /// The name of the component where it happened.
+    /// The name of the component that failed.
     pub component: String,
-    /// What was called there, as `server.function`.
+    /// The function that failed, as `server.function`.
     pub function: String,
-    /// Which of the steps that was, from 0 on.
+    /// The index of the failed step, from 0.
     pub step: i64,
 }
 
 impl RemoteError {
-    /// The error among fields that a plain message does not know; what is none is left alone.
+    /// Decodes the error among extension fields, if there is one.
     pub(super) fn from_unknown(unknown: &[u8], function: &str) -> Option<Self> {
         if unknown.is_empty() {
             return None;
@@ -36,7 +36,7 @@ impl RemoteError {
         Some(Self::from_extension(error, function))
     }
 
-    /// The error of a message for `function`.
+    /// Converts the extension of a message for `function`.
     #[doc(hidden)]
     pub fn from_extension(error: Error, function: &str) -> Self {
         let function = match step_at(function, error.step) {
@@ -61,7 +61,7 @@ impl RemoteError {
     }
 }
 
-/// The extension field of a message whose call failed.
+/// Encodes the extension field of a message whose call failed.
 pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u8> {
     let kind = match failure.kind() {
         FailureKind::Failed => Kind::Failed,
@@ -99,20 +99,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_error_is_left_alone() {
+    fn other_and_malformed_fields_are_not_errors() {
         check(b"", None);
         check(b"\x88\x01\x01", None);
-        // Field 16 as a number, as text, cut short within.
+        // Field 16 as a number, with a malformed content, and truncated.
         check(b"\x80\x01\x05", None);
         check(b"\x82\x01\x02\x12\x05", None);
         check(b"\x82\x01\x00", Some(FailureKind::Failed));
-        // A kind that is not known yet.
+        // An unknown kind.
         check(b"\x82\x01\x02\x08\x63", Some(FailureKind::Failed));
         check(b"\x82\x01\x02\x08\x01", Some(FailureKind::Panicked));
     }
 
     #[test]
-    fn the_first_error_stays() {
+    fn first_error_of_a_message_is_kept() {
         let mut message = Message::new("a.b c.d", "x");
         message.set_stage(1);
         let failure = CallFailure::failed("first".into());

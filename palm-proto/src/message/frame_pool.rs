@@ -1,4 +1,4 @@
-//! The memory of frames: that of large ones serves the next ones, and small ones share some.
+//! Memory of encoded frames: large buffers are reused, and small frames share one.
 
 use std::collections::VecDeque;
 
@@ -6,32 +6,33 @@ use bytes::{Bytes, BytesMut};
 
 use super::codec::Content;
 
-/// From this size on memory is kept: an allocator would give it back to the system, page by page, and
-/// take it anew for the next frame, which costs more than to fill it.
+/// Smallest buffer that is pooled. An allocator returns larger ones to the system and requests them again for the next
+/// frame, which costs more than writing the frame.
 const MIN_POOLED_BYTES: usize = 16 * 1024;
-/// Up to this size frames share memory, and how much of it: a share costs less than a piece for each, and what
-/// is left of one holds no more than this.
+/// Largest frame that shares a buffer with others, which saves an allocation for each.
 const MAX_SHARED_FRAME_BYTES: usize = 512;
+/// Size of a shared buffer. A frame that is kept keeps the whole buffer.
 const SHARED_BUFFER_BYTES: usize = 4096;
-/// How much is kept.
+/// Size of the pool.
 const MAX_POOL_BYTES: usize = 8 * 1024 * 1024;
 
-/// The frames that were made last, to be used again once nobody has them any more.
+/// Encodes messages into buffers that are reused once their frames have been dropped.
 #[derive(Debug, Default)]
 pub struct FramePool {
-    /// What is left for small frames.
+    /// The rest of the shared buffer.
     small: BytesMut,
+    /// Large frames, the oldest first.
     frames: VecDeque<Bytes>,
     bytes: usize,
 }
 
 impl FramePool {
-    /// Whether a frame of this size is worth the memory.
+    /// Returns whether a frame of this size is pooled.
     fn keeps(len: usize) -> bool {
         (MIN_POOLED_BYTES..=MAX_POOL_BYTES / 8).contains(&len)
     }
 
-    /// The message as one frame.
+    /// Encodes a message as one frame.
     pub fn encode(&mut self, content: Content<'_>) -> Bytes {
         let len = content.len();
         if len <= MAX_SHARED_FRAME_BYTES {
@@ -62,7 +63,7 @@ impl FramePool {
         self.small.split().freeze()
     }
 
-    /// The memory of the oldest frame, if nobody else has it any more.
+    /// Returns the buffer of the oldest frame, if that has been dropped everywhere else.
     fn oldest(&mut self) -> Option<BytesMut> {
         if !self.frames.front()?.is_unique() {
             return None;
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_when_nobody_has_it() {
+    fn buffer_is_reused_when_its_frame_is_dropped() {
         let mut memory = FramePool::default();
         let large = vec![1; 50_000];
         let first = memory.encode(content(&large));
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn pool_is_bounded() {
         let mut memory = FramePool::default();
         let large = vec![1; 100_000];
         let frames: Vec<_> = (0..200).map(|_| memory.encode(content(&large))).collect();
@@ -123,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn small_ones_share_memory() {
+    fn small_frames_share_a_buffer() {
         let mut memory = FramePool::default();
         let frames: Vec<_> = (0..1000_u32)
             .map(|number| memory.encode(content(&number.to_le_bytes())))
             .collect();
         let [first, second, ..] = &frames[..] else {
-            unreachable!("there are more");
+            unreachable!("there are 1000 frames");
         };
         assert_eq!(first.as_ptr_range().end, second.as_ptr());
         for (number, frame) in (0..1000_u32).zip(&frames) {

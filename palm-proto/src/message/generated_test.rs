@@ -6,7 +6,7 @@
 use std::path::Path;
 
 #[test]
-fn the_generated_code_is_up_to_date() {
+fn generated_code_is_up_to_date() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::tempdir().unwrap();
     let files = protox::compile([package.join("palm.proto")], [package]).unwrap();

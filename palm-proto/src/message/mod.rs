@@ -1,7 +1,9 @@
-//! What goes over the wire: one [`Message`], and the list of [`Steps`](crate::function::Steps) in it.
+//! The message of the wire protocol, without I/O.
 //!
-//! [`Message`] is the `PalmMessage` of the protocol (`proto/palm.proto`, part 1 of the wire
-//! contract). Start reading at [`Message::decode`]. There is no I/O here.
+//! [`Message`] is the `PalmMessage` of `proto/palm.proto` (part 1 of the wire contract), as views of the frame that it was
+//! received in (`view`). `codec` finds its fields in a frame and encodes them, on top of `wire_format`. `error`,
+//! `deadline` and `share` are its extension fields. `batch` holds several messages that travel as one, and `frame_pool`
+//! the memory of encoded frames. Start reading at [`Message::decode`].
 
 #[allow(missing_docs)]
 mod batch;
@@ -17,7 +19,7 @@ mod generated_test;
 #[allow(missing_docs)]
 pub mod lease;
 mod view;
-// As it was generated.
+// Formatted as generated.
 #[rustfmt::skip]
 pub mod proto;
 #[allow(missing_docs)]

@@ -1,24 +1,22 @@
-//! The extension `share` of a message: which part of an input of a job it is, or stems from.
+//! The extension `share` of a message: its completion weight within an input of a job.
 //!
-//! All that is made of an input adds up to the whole, so that its client knows when nothing more comes:
-//! Mattern's credit recovery ("Global quiescence detection based on credit distribution and recovery",
-//! 1989), with numbers modulo 2^64 in the place of fractions, which never get too small to be split. A
-//! part of several is found by hashing what is split, so that a call that is repeated gives the same
-//! parts again, and a client can tell them; that some of them add up to the whole before all are there
-//! has a chance of 1 in 2^64.
+//! The weights of all messages that stem from an input add up to the whole weight, which shows the client that the input
+//! is complete. This is Mattern's credit recovery ("Global quiescence detection based on credit distribution and
+//! recovery", 1989), with numbers modulo 2^64 instead of fractions, because these become too small to be split. Weights
+//! are split by hashing, so that a repeated call yields the same weights and a client recognizes duplicates. The
+//! probability that some weights add up to the whole before all have arrived is 1 in 2^64.
 
 use prost::Message as _;
 
 use super::proto::{Extensions, Share};
 use super::wire_format::{read_key, read_varint, skip_value};
 
-/// The field's number, and the key that it begins with.
+/// The number of the field, and its encoded key.
 const FIELD: u32 = 21;
 const KEY: [u8; 2] = [0xaa, 0x01];
 
 impl Extensions {
-    /// What is told besides the fields of old. Usually that is a share which is not split, and found without
-    /// looking for anything else.
+    /// Decodes extension fields. A whole completion weight as the only field, the usual case, has a fast path.
     pub(super) fn read(unknown: &[u8]) -> Option<Self> {
         if let Some([len, share @ ..]) = unknown.strip_prefix(&KEY)
             && usize::from(*len) == share.len()
@@ -34,10 +32,10 @@ impl Extensions {
 }
 
 impl Share {
-    /// What all parts of an input add up to.
+    /// The sum of the weights of an input.
     pub const WHOLE: u64 = 1;
 
-    /// All of an input.
+    /// Returns the whole weight of an input.
     pub fn of_input(input: u64) -> Self {
         Self {
             input,
@@ -45,7 +43,7 @@ impl Share {
         }
     }
 
-    /// One that says nothing but its input; `None` where it says more.
+    /// Decodes a whole weight, which has no field but the input. Returns `None` for others.
     fn read_whole(mut bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return Some(Self::default());
@@ -55,7 +53,7 @@ impl Share {
         bytes.is_empty().then(|| Self::of_input(input))
     }
 
-    /// The extension field, written behind what is in `out`; tells how much is written in all.
+    /// Writes the extension field to `out` from `at` on, and returns the position after it.
     pub fn write(self, out: &mut [u8], at: usize) -> usize {
         let extensions = Extensions {
             share: Some(self),
@@ -63,11 +61,11 @@ impl Share {
         };
         let len = extensions.encoded_len();
         let written = extensions.encode(&mut &mut out[at..]);
-        written.expect("there is room for it");
+        written.expect("the buffer has capacity for the field");
         at + len
     }
 
-    /// The part as a number.
+    /// Returns the weight as a number.
     pub fn value(self) -> u64 {
         match self.part {
             0 => Self::WHOLE,
@@ -75,9 +73,9 @@ impl Share {
         }
     }
 
-    /// One of the parts that it is split into.
+    /// Returns one of the weights that this one is split into.
     pub fn piece(self, index: u64) -> Self {
-        // SplitMix64 (Steele, Lea and Flood 2014), of what is split and the place.
+        // SplitMix64 (Steele, Lea and Flood 2014) of the split weight and the index.
         let mut hash = self
             .value()
             .wrapping_add((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -87,14 +85,14 @@ impl Share {
         Self { part, ..self }
     }
 
-    /// What is left once parts were given that add up to `given`.
+    /// Returns the weight that is left after others with the sum `given`.
     pub fn rest(self, given: u64) -> Self {
         let part = self.value().wrapping_sub(given);
         Self { part, ..self }
     }
 }
 
-/// A share that is split among what is made of a message.
+/// Splits a completion weight among the messages that are made of one.
 #[derive(Debug, Clone, Copy)]
 pub struct Split {
     of: Share,
@@ -111,7 +109,7 @@ impl Split {
         }
     }
 
-    /// The next part.
+    /// Returns the next weight.
     pub fn piece(&mut self) -> Share {
         let piece = self.of.piece(self.pieces);
         self.pieces += 1;
@@ -119,13 +117,13 @@ impl Split {
         piece
     }
 
-    /// What is left.
+    /// Returns the remaining weight.
     pub fn rest(self) -> Share {
         self.of.rest(self.given)
     }
 }
 
-/// Fields that a plain message does not know, with another share.
+/// Replaces the completion weight among extension fields.
 pub(super) fn replace(unknown: &[u8], share: Option<Share>) -> Vec<u8> {
     let mut out = Vec::with_capacity(unknown.len() + 24);
     let mut rest = unknown;
@@ -136,7 +134,7 @@ pub(super) fn replace(unknown: &[u8], share: Option<Share>) -> Vec<u8> {
             Ok(number)
         });
         let Ok(number) = known else {
-            // They were read once, so this cannot be.
+            // Decoding has checked the fields.
             break;
         };
         if number != FIELD {
@@ -162,8 +160,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_add_up(pieces in prop::collection::vec(0_u64..4, 0..20)) {
-            // Each piece is split again into so many.
+        fn weights_add_up_to_the_whole(pieces in prop::collection::vec(0_u64..4, 0..20)) {
+            // Each weight is split again, into as many.
             let mut split = Split::new(Share::of_input(7));
             let mut sum = 0_u64;
             for further in pieces {
@@ -181,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_share_is_read_as_any_other_field(
+        fn fast_path_decodes_weights_as_prost_does(
             input in prop_oneof![0_u64..300, any::<u64>()],
             part in prop_oneof![Just(0), any::<u64>()],
             incomplete: bool,
@@ -199,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_those_of_splitmix64_on_every_version_of_palm() {
-        // A call that is repeated by a worker of another version has to give the same parts. The first outputs
-        // of the published generator for the seed 1.
+    fn weights_are_those_of_splitmix64_in_every_version() {
+        // A call that a worker of another version repeats has to yield the same weights: the first outputs of the
+        // published generator for the seed 1.
         let whole = Share::of_input(7);
         let pieces = [0, 1].map(|index| whole.piece(index).value());
         assert_eq!(pieces, [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn share_is_written_behind_what_is_there() {
+    fn weight_is_written_at_its_position() {
         for share in [Share::of_input(0), Share::of_input(300).piece(5)] {
             let mut out = [b'x'; 64];
             let end = share.write(&mut out, 3);
@@ -222,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_call_gives_the_same_parts() {
+    fn repeated_call_yields_the_same_weights() {
         let share = Share::of_input(1).piece(3);
         assert_eq!(share.piece(5), share.piece(5));
         assert_ne!(share.piece(5), share.piece(6));
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_replaced_and_the_rest_stays() {
+    fn weight_is_replaced_and_other_fields_are_kept() {
         let mut message = Message::new("a.b", "x");
         message.set_share(Some(Share::of_input(300)));
         message.end(2);

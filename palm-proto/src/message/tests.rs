@@ -1,4 +1,4 @@
-//! The codec against prost's own, against what it does not know, and against random bytes.
+//! The codec compared with prost, on messages, unknown fields and random bytes.
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn any_message() -> impl Strategy<Value = PalmMessage> {
     )
 }
 
-/// A field that nobody knows, of each wire type that has a length of its own.
+/// An unknown field of several wire types.
 fn any_unknown() -> impl Strategy<Value = Vec<u8>> {
     let field = 7_u32..5000;
     prop_oneof![
@@ -51,14 +51,14 @@ fn any_unknown() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_prost_writes_we_read_and_the_other_way_round(plain in any_message()) {
+    fn messages_are_encoded_and_decoded_as_by_prost(plain in any_message()) {
         let message = Message::decode(plain.encode_to_vec().into()).unwrap();
         prop_assert_eq!(&message, &Message::from(plain.clone()));
         prop_assert_eq!(PalmMessage::decode(Message::from(plain.clone()).encode()).unwrap(), plain);
     }
 
     #[test]
-    fn a_changed_message_keeps_what_it_does_not_know(
+    fn changed_message_keeps_unknown_fields(
         plain in any_message(),
         unknown in prop::collection::vec(any_unknown(), 0..4),
         front in any::<bool>(),
@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn unchanged_is_sent_on_as_it_came(plain in any_message()) {
+    fn unchanged_message_returns_its_frame(plain in any_message()) {
         let frame = Bytes::from(plain.encode_to_vec());
         let sent = Message::decode(frame.clone()).unwrap().into_frame();
         prop_assert_eq!(sent.as_ptr(), frame.as_ptr());
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_are_read_as_prost_reads_them(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_are_accepted_as_by_prost(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let ours = Message::decode(bytes.clone().into());
         let theirs = PalmMessage::decode(&bytes[..]);
         prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?}", ours, theirs);
@@ -122,7 +122,7 @@ fn payload_is_a_view_of_the_frame() {
 }
 
 #[test]
-fn what_a_real_peer_sent() {
+fn message_of_pylm_is_decoded_and_encoded_unchanged() {
     // Captured from pylm's client: eval(['srv.foo', 'other.bar'], b'pay', cache='CC').
     let mut frame = vec![0x0a, 0x24];
     frame.extend([b'p'; 36]);
@@ -141,7 +141,7 @@ fn what_a_real_peer_sent() {
 }
 
 #[test]
-fn errors_say_what_is_wrong() {
+fn decode_errors_name_field_and_cause() {
     let check = |bytes: &[u8], expected: &str| {
         let error: DecodeError = Message::decode(Bytes::copy_from_slice(bytes)).unwrap_err();
         assert_eq!(error.to_string(), expected);

@@ -1,4 +1,4 @@
-//! [`Message`]: the fields of a `PalmMessage` as views into the frame that it came in.
+//! [`Message`]: the fields of a `PalmMessage` as views of the frame that it was received in.
 
 use std::ops::Range;
 
@@ -17,16 +17,15 @@ use super::share;
 use crate::failure::{CallFailure, chain};
 use crate::function::{Step, StepError, has_next_step, step_at};
 
-/// What the payload becomes when a call or a hook fails, for peers of old: the one byte `0`.
+/// The payload of a failed call: the byte `0`, which legacy peers expect.
 const FAILED: Bytes = Bytes::from_static(b"0");
 
 /// A message of the PALM protocol.
 ///
-/// Cloning is cheap: text and payload are reference counted views. A decoded message shares the
-/// memory of the frame that it came in, and while nothing in it is changed it is sent on as that
-/// very frame. MessageFields that this version does not know are kept and sent on ([proto3 unknown
-/// fields](https://protobuf.dev/programming-guides/proto3/#unknowns)), so that newer peers can talk
-/// through us.
+/// Cloning is cheap, because text and payload are reference counted views. A decoded message shares the memory of its
+/// frame, and is forwarded as that frame unless it was changed. Fields that this version does not know are kept and
+/// forwarded ([proto3 unknown fields](https://protobuf.dev/programming-guides/proto3/#unknowns)), so that newer peers
+/// can communicate through older components.
 ///
 /// ```
 /// # use palm::Message;
@@ -38,12 +37,12 @@ const FAILED: Bytes = Bytes::from_static(b"0");
 #[derive(Clone, Default)]
 pub struct Message(pub(super) Box<MessageFields>);
 
-/// Behind a pointer, since a message is moved many times on its way, and its fields are large.
+/// Boxed, because a message is moved many times and its fields are large.
 #[derive(Clone, Default)]
 pub(super) struct MessageFields {
-    /// The frame that this came in.
+    /// The frame that the message was decoded from.
     pub(super) frame: Bytes,
-    /// Whether the fields say something else than the frame.
+    /// Whether the fields differ from the frame.
     pub(super) changed: bool,
     pub(super) pipeline: TextField,
     pub(super) client: TextField,
@@ -51,16 +50,16 @@ pub(super) struct MessageFields {
     pub(super) function: TextField,
     pub(super) cache: TextField,
     pub(super) payload: Bytes,
-    /// MessageFields that we do not know, still encoded.
+    /// Unknown fields, encoded. They include the extension fields.
     pub(super) unknown: Bytes,
-    /// What it belongs to, at a worker. It does not go over the wire.
+    /// The task that the message belongs to, at a worker. Not sent.
     pub(super) task: Option<Lease>,
 }
 
-/// TextField of a message. A place in the frame costs no reference to it, of which there would be four.
+/// A text field of a message. A range of the frame avoids one reference count for each of the four fields.
 #[derive(Clone)]
 pub(super) enum TextField {
-    /// Its bytes are known to be UTF-8.
+    /// A range of the frame, checked to be UTF-8.
     InFrame(Range<usize>),
     Owned(ByteString),
 }
@@ -83,7 +82,7 @@ impl MessageFields {
         match text {
             TextField::InFrame(place) => {
                 let bytes = &self.frame[place.clone()];
-                std::str::from_utf8(bytes).expect("it was checked when it was decoded")
+                std::str::from_utf8(bytes).expect("decoding checks that text is UTF-8")
             }
             TextField::Owned(text) => text,
         }
@@ -107,7 +106,7 @@ impl MessageFields {
 }
 
 impl Message {
-    /// A message at stage 0 for `function`, from nobody: pipeline, client and cache are empty.
+    /// Creates a message for `function` at stage 0. Pipeline, client and cache are empty.
     pub fn new(function: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
         Self(Box::new(MessageFields {
             changed: true,
@@ -117,29 +116,31 @@ impl Message {
         }))
     }
 
-    /// Reads a message from the frame that it came in, without copying text or payload.
+    /// Decodes a frame, without copying text or payload.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] when the bytes are no `PalmMessage`: cut short, a field of another wire
-    /// type, or text that is not UTF-8.
+    /// [`DecodeError`] if the frame is not a `PalmMessage`: it is truncated, a field has the wrong wire type, or text is
+    /// not UTF-8.
     pub fn decode(frame: Bytes) -> Result<Self, DecodeError> {
         codec::decode(frame).map(|fields| Self(Box::new(fields)))
     }
 
-    /// [`decode`](Self::decode) of what came from a peer: a warning, and `None`, where it is no message.
+    /// Decodes a frame of a peer. Logs a warning and returns `None` if it is malformed.
     #[doc(hidden)]
     pub fn read(frame: Bytes) -> Option<Self> {
         let decoded = Self::decode(frame);
         if let Err(error) = &decoded {
             let cause = chain(error);
-            tracing::warn!("a peer sent what is no message: {cause}");
+            tracing::warn!(%cause, "dropping a malformed message of a peer");
         }
         decoded.ok()
     }
 
-    /// The message as one frame. Nothing is copied when it is as it came in; otherwise header and
-    /// payload are written once into a new buffer, since a ZeroMQ frame is one piece of memory.
+    /// Encodes the message as one frame.
+    ///
+    /// An unchanged message returns the frame that it was decoded from. Otherwise all fields are copied into a new
+    /// buffer, because a ZeroMQ frame is contiguous.
     pub fn encode(&self) -> Bytes {
         if self.0.changed {
             self.0.encode()
@@ -148,7 +149,7 @@ impl Message {
         }
     }
 
-    /// [`encode`](Self::encode), without counting another reference to the frame.
+    /// [`encode`](Self::encode), without another reference to the frame.
     pub fn into_frame(self) -> Bytes {
         if self.0.changed {
             self.0.encode()
@@ -157,7 +158,7 @@ impl Message {
         }
     }
 
-    /// [`into_frame`](Self::into_frame), in memory that is used again and again where it is large.
+    /// [`into_frame`](Self::into_frame), with memory of a pool.
     #[doc(hidden)]
     pub fn into_frame_in(self, memory: &mut FramePool) -> Bytes {
         if self.0.changed {
@@ -167,42 +168,41 @@ impl Message {
         }
     }
 
-    /// Id of the stream: the client's session, or a UUID.
+    /// Returns the id of the stream: the client's session, or a UUID.
     pub fn pipeline(&self) -> &str {
         self.0.str(&self.0.pipeline)
     }
 
-    /// Id of the client that began the stream, and the topic on which its answers come back.
+    /// Returns the id of the client that began the stream, which is the topic of its answers.
     pub fn client(&self) -> &str {
         self.0.str(&self.0.client)
     }
 
-    /// Index of the step that is to be done next. A client sends 0.
+    /// Returns the index of the next step. A client sends 0.
     pub fn stage(&self) -> i64 {
         self.0.stage
     }
 
-    /// `server.function`, or several of them separated by spaces.
+    /// Returns the functions to call, one for each step: `server.function`, separated by spaces.
     pub fn function(&self) -> &str {
         self.0.str(&self.0.function)
     }
 
-    /// The key in a request to the cache service; otherwise the id that a server gave the message.
+    /// Returns the key of a request to the cache service. In other messages it is the id that a server assigned.
     pub fn cache(&self) -> &str {
         self.0.str(&self.0.cache)
     }
 
-    /// The data.
+    /// Returns the data.
     pub fn payload(&self) -> &Bytes {
         &self.0.payload
     }
 
-    /// The step that is to be done next: of several, number [`stage`](Self::stage); the only one
-    /// whatever the stage is.
+    /// Returns the next step: number [`stage`](Self::stage) of several, or the only one at any stage.
     ///
     /// # Errors
     ///
-    /// [`StepError`] when there is no such step, or when it is not of the form `server.function`.
+    /// [`StepError`] if there is no such step, or if it is not of the form `server.function`.
     pub fn step(&self) -> Result<Step<'_>, StepError> {
         step_at(self.function(), self.0.stage)
     }
@@ -219,13 +219,13 @@ impl Message {
         self.0.changed = true;
     }
 
-    /// Sets the index of the step that is to be done next.
+    /// Sets the index of the next step.
     pub fn set_stage(&mut self, stage: i64) {
         self.0.stage = stage;
         self.0.changed = true;
     }
 
-    /// Sets the functions to be called, one per step.
+    /// Sets the functions to call, one for each step.
     pub fn set_function(&mut self, function: impl Into<ByteString>) {
         self.0.function = TextField::Owned(function.into());
         self.0.changed = true;
@@ -240,33 +240,32 @@ impl Message {
     /// Replaces the data.
     pub fn set_payload(&mut self, payload: impl Into<Bytes>) {
         let payload = payload.into();
-        // A function that gives its argument back, as filters and routers do, changes nothing.
+        // A function that returns its argument, as filters and routers do, does not change the message.
         let same =
             payload.len() == self.0.payload.len() && payload.as_ptr() == self.0.payload.as_ptr();
         self.0.changed |= !same;
         self.0.payload = payload;
     }
 
-    /// The message with another payload: [`set_payload`](Self::set_payload) for use in expressions.
+    /// Returns the message with another payload: [`set_payload`](Self::set_payload) for use in expressions.
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.set_payload(payload);
         self
     }
 
-    /// Whether a step follows the one that is to be done next.
+    /// Returns whether further steps follow the next one.
     #[doc(hidden)]
     pub fn has_next_step(&self) -> bool {
         has_next_step(self.function(), self.0.stage)
     }
 
-    /// Why the payload is no result, where a component before has told.
+    /// Returns the error of an upstream component, if the message is one instead of a result.
     pub fn error(&self) -> Option<RemoteError> {
         RemoteError::from_unknown(&self.0.unknown, self.function())
     }
 
-    /// What is told besides the fields of old. `None`, at no cost, where that is nothing; what cannot be
-    /// read counts as nothing.
+    /// Decodes the extension fields. Returns `None` if there are none, at no cost, or if they are malformed.
     #[doc(hidden)]
     pub fn extensions(&self) -> Option<Extensions> {
         if self.0.unknown.is_empty() {
@@ -275,7 +274,7 @@ impl Message {
         Extensions::read(&self.0.unknown)
     }
 
-    /// Adds to what is told besides the fields of old.
+    /// Appends extension fields.
     #[doc(hidden)]
     pub fn extend(&mut self, extensions: &Extensions) {
         let more = extensions.encode_to_vec();
@@ -287,13 +286,13 @@ impl Message {
         self.0.changed = true;
     }
 
-    /// Which part of an input of a job it is, where its client wants to know.
+    /// Returns the completion weight of the message, if it belongs to a job that counts completion.
     #[doc(hidden)]
     pub fn share(&self) -> Option<Share> {
         self.extensions()?.share
     }
 
-    /// Says which part of an input it is.
+    /// Sets the completion weight.
     #[doc(hidden)]
     pub fn set_share(&mut self, share: Option<Share>) {
         if share.is_some() || !self.0.unknown.is_empty() {
@@ -302,13 +301,13 @@ impl Message {
         }
     }
 
-    /// Its number between a master and a worker without a link; 0: it has none.
+    /// Returns the number of a task of a legacy worker, or 0.
     #[doc(hidden)]
     pub fn task_number(&self) -> u64 {
         self.extensions().unwrap_or_default().task
     }
 
-    /// Gives it such a number.
+    /// Sets the number of a task of a legacy worker.
     #[doc(hidden)]
     pub fn set_task_number(&mut self, task: u64) {
         self.extend(&Extensions {
@@ -317,7 +316,7 @@ impl Message {
         });
     }
 
-    /// It came by a peer that may not have kept shares together.
+    /// Marks the completion weight as incomplete, because a legacy peer may have dropped a part of it.
     #[doc(hidden)]
     pub fn doubt_share(&mut self) {
         if let Some(share) = self.share()
@@ -331,14 +330,14 @@ impl Message {
         }
     }
 
-    /// Whether it is no result, and only brings its client what is left of a share.
+    /// Returns whether the message is not a result, and only returns completion weight to its client.
     #[doc(hidden)]
     pub fn is_rest(&self) -> bool {
         let extensions = self.extensions();
         extensions.is_some_and(|it| it.share.is_some() && it.end.is_some() && it.error.is_none())
     }
 
-    /// Turns it into one that is no result, and only brings its client what is left of a share.
+    /// Converts the message into one that is not a result, and only returns completion weight to its client.
     #[doc(hidden)]
     pub fn into_rest(mut self, share: Share) -> Self {
         self.set_share(Some(share));
@@ -346,12 +345,12 @@ impl Message {
         self.with_payload(Bytes::new())
     }
 
-    /// What the call is part of, where the caller has told: its trace and its request.
+    /// Returns the trace and the request that the call is part of, if the caller has sent them.
     pub fn trace(&self) -> Option<Trace> {
         self.extensions()?.trace
     }
 
-    /// Says that with this message a call has given all of its results: `results` of them.
+    /// Marks the message as the last one of a call with `results` results.
     #[doc(hidden)]
     pub fn end(&mut self, results: u64) {
         self.extend(&Extensions {
@@ -360,7 +359,7 @@ impl Message {
         });
     }
 
-    /// Says so of a call that came to nothing but this error, where somebody wants to know.
+    /// Marks the message, an error, as the last one of its call, if the caller wants to know the end.
     #[doc(hidden)]
     pub fn end_with_error(&mut self) {
         let extensions = self.extensions().unwrap_or_default();
@@ -369,18 +368,18 @@ impl Message {
         }
     }
 
-    /// Until when the answer is wanted, where the caller has told.
+    /// Returns the deadline of the answer, if the caller has set one.
     #[doc(hidden)]
     pub fn deadline(&self) -> Option<Deadline> {
         Deadline::from_unknown(&self.0.unknown)
     }
 
-    /// Whether it may be one of several that go the same way, see [`Batch`](super::Batch).
+    /// Returns whether the message may be one of a [`Batch`](super::Batch).
     pub(super) fn may_be_batched(&self) -> bool {
         !self.0.bytes(&self.0.cache).is_empty() && !codec::tells_of_an_end(&self.0.unknown)
     }
 
-    /// Whether it goes the same way as another one.
+    /// Returns whether `other` may be in one [`Batch`](super::Batch) with this message.
     pub(super) fn goes_with(&self, other: &Self) -> bool {
         let (one, other) = (&*self.0, &*other.0);
         one.bytes(&one.client) == other.bytes(&other.client)
@@ -390,34 +389,34 @@ impl Message {
             && !codec::tells_of_an_end(&other.unknown)
     }
 
-    /// Whether it only ends a call that has results.
+    /// Returns whether the message is the end of a call that had results.
     #[doc(hidden)]
     pub fn promises_results(&self) -> bool {
         let extensions = self.extensions().unwrap_or_default();
         extensions.error.is_none() && extensions.end.is_some_and(|end| end.results > 0)
     }
 
-    /// Whether its caller wants to be told when a call has no further results.
+    /// Returns whether the caller wants to know when a call has no further results.
     #[doc(hidden)]
     pub fn wants_end(&self) -> bool {
         self.extensions()
             .is_some_and(|extensions| extensions.wants_end)
     }
 
-    /// Whether there is an [`error`](Self::error): it costs nothing to ask where there are no extensions.
+    /// Returns whether the message has an [`error`](Self::error). Free without extension fields.
     #[doc(hidden)]
     pub fn has_error(&self) -> bool {
         !self.0.unknown.is_empty() && self.error().is_some()
     }
 
-    /// Whether no step works on the message any more: an earlier step failed, or the message only says that
-    /// there are no further results.
+    /// Returns whether the message has no further steps: an earlier step failed, or the message only reports the end of
+    /// a call.
     ///
-    /// The parts of palm pass such a message on unchanged, and show it to no method and no hook. An outbound
-    /// part of your own receives it, and should send it on along its outlet: otherwise a caller misses an
-    /// error, or a job that knows when it is complete waits for its timeout.
+    /// The parts of palm forward such a message unchanged, without calling methods or hooks. An outbound part of your
+    /// own receives it, and should send it along its outlet. Otherwise a caller misses an error, or a job that knows
+    /// when it is complete waits for its timeout.
     pub fn is_done(&self) -> bool {
-        // Most messages have a share and a deadline here, which need not be decoded to tell.
+        // Most messages have only a completion weight and a deadline, which need not be decoded.
         if !codec::tells_of_an_end(&self.0.unknown) {
             return false;
         }
@@ -425,8 +424,8 @@ impl Message {
         extensions.is_some_and(|extensions| extensions.error.is_some() || extensions.end.is_some())
     }
 
-    /// The message as the answer to a call that failed in `component`: with the payload `0`, and the
-    /// error, if there is none from before.
+    /// Converts the message into the answer to a call that failed in `component`: with the payload `0`, and the error
+    /// unless the message already has one.
     #[must_use]
     #[doc(hidden)]
     pub fn failed(mut self, component: &str, failure: &CallFailure) -> Self {
@@ -439,19 +438,19 @@ impl Message {
         self.with_payload(FAILED)
     }
 
-    /// Says that this message, and all that is made of it, belongs to a task.
+    /// Attaches the lease of a task, which all messages that are made of this one share.
     #[doc(hidden)]
     pub fn belongs_to(&mut self, lease: Lease) {
         self.0.task = Some(lease);
     }
 
-    /// Takes the task that it belongs to.
+    /// Removes and returns the lease.
     #[doc(hidden)]
     pub fn take_task(&mut self) -> Option<Lease> {
         self.0.task.take()
     }
 
-    /// A copy that belongs to no task, for code that may keep it for as long as it likes.
+    /// Returns a copy without a lease, for code that may keep it.
     #[doc(hidden)]
     pub fn detached(&self) -> Self {
         let mut copy = self.clone();
@@ -459,26 +458,25 @@ impl Message {
         copy
     }
 
-    /// The task that it belongs to, if any, is about to run; `false` if the task was returned to the master
-    /// and must not.
+    /// Marks the message's task as begun. Returns `false` if the task was returned to the master and must not run.
     #[doc(hidden)]
     pub fn begin_task(&self) -> bool {
         self.0.task.as_ref().is_none_or(Lease::begin)
     }
 
-    /// No other worker may run the task that it belongs to, if any. Returns `false` if the task is returned by now.
+    /// Ensures that no other worker runs the message's task. Returns `false` if the task was returned to the master.
     #[doc(hidden)]
     pub fn run_task_once(&self) -> bool {
         self.0.task.as_ref().is_none_or(Lease::run_once)
     }
 
-    /// Whether the task that it belongs to, if any, was returned to the master.
+    /// Returns whether the message's task was returned to the master.
     #[doc(hidden)]
     pub fn is_returned(&self) -> bool {
         self.0.task.as_ref().is_some_and(Lease::is_over)
     }
 
-    /// The task that it belongs to, if any, is done without a further result.
+    /// Ends the message's task without a further result.
     #[doc(hidden)]
     pub fn finish_task(&self) {
         if let Some(task) = &self.0.task {
@@ -486,7 +484,7 @@ impl Message {
         }
     }
 
-    /// It is one of the results of the task that it belongs to, if any.
+    /// Marks the message as a result of its task.
     #[doc(hidden)]
     pub fn set_result(&mut self) {
         if let Some(task) = &mut self.0.task {
@@ -494,7 +492,7 @@ impl Message {
         }
     }
 
-    /// It is the last result of the task that it belongs to, if any.
+    /// Marks the message as the last result of its task.
     #[doc(hidden)]
     pub fn set_last_result(&mut self) {
         if let Some(task) = &mut self.0.task {
@@ -502,7 +500,7 @@ impl Message {
         }
     }
 
-    /// Gives the message an id of its own in `cache` if that is empty, as servers do.
+    /// Assigns a random id in `cache` if that is empty, as servers do.
     #[doc(hidden)]
     pub fn ensure_id(&mut self) {
         if self.0.bytes(&self.0.cache).is_empty() {
@@ -510,13 +508,13 @@ impl Message {
         }
     }
 
-    /// Whether these are its functions, and its stage.
+    /// Returns whether the message has this function and stage.
     #[doc(hidden)]
     pub fn asks_for(&self, function: &str, stage: i64) -> bool {
         self.0.stage == stage && self.0.bytes(&self.0.function) == function.as_bytes()
     }
 
-    /// Whether this is its client.
+    /// Returns whether the message has this client.
     #[doc(hidden)]
     pub fn is_of(&self, client: &str) -> bool {
         self.0.bytes(&self.0.client) == client.as_bytes()
@@ -528,19 +526,19 @@ impl Message {
         self.0.bytes(&self.0.client)
     }
 
-    /// Its client, as a topic.
+    /// Returns the client as a topic.
     #[doc(hidden)]
     pub fn client_topic(&self) -> ByteString {
         match &self.0.client {
             TextField::InFrame(place) => {
                 let bytes = self.0.frame.slice(place.clone());
-                ByteString::try_from(bytes).expect("it was checked when it was decoded")
+                ByteString::try_from(bytes).expect("decoding checks that text is UTF-8")
             }
             TextField::Owned(text) => text.clone(),
         }
     }
 
-    /// Bytes that the message holds in memory, more or less; what queues count.
+    /// Returns the approximate memory of the message in bytes, which queues count.
     #[doc(hidden)]
     pub fn weight(&self) -> usize {
         let new = if self.0.changed {
@@ -552,7 +550,7 @@ impl Message {
     }
 }
 
-/// A random id, as text: a UUID, version 4 (RFC 9562).
+/// Returns a random id: a UUID, version 4 (RFC 9562).
 pub fn new_id() -> ByteString {
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     Uuid::new_v4().as_hyphenated().encode_lower(&mut text);
@@ -575,7 +573,7 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// Two messages are equal when all fields are, the ones that we do not know included.
+/// Messages are equal if all fields are, including unknown ones.
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
         self.pipeline() == other.pipeline()
@@ -590,7 +588,7 @@ impl PartialEq for Message {
 
 impl Eq for Message {}
 
-/// Copies the text; fields that we do not know are lost, since prost has no place for them.
+/// Copies the text. Unknown fields are dropped, because prost does not keep them.
 impl From<Message> for PalmMessage {
     fn from(message: Message) -> Self {
         Self {
