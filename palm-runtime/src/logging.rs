@@ -188,7 +188,7 @@ where
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // Components may log more than the filter admits, so there is no maximum.
+        // None, because components may log more than the filter admits.
         None
     }
 }

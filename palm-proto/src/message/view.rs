@@ -202,7 +202,7 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// [`StepError`] if there is no such step, or if it is not of the form `server.function`.
+    /// [`StepError`] if the step does not exist, or is not of the form `server.function`.
     pub fn step(&self) -> Result<Step<'_>, StepError> {
         step_at(self.function(), self.0.stage)
     }

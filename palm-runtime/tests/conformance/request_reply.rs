@@ -135,7 +135,7 @@ fn a_dropped_request_does_not_affect_others() {
             let given_up = request.request(numbered(number, 64), SOON);
             tokio::select! {
                 biased;
-                _ = given_up => panic!("nobody answers yet"),
+                _ = given_up => panic!("the first request has no reply yet"),
                 () = std::future::ready(()) => {}
             }
         }
