@@ -27,7 +27,7 @@ impl Step {
     }
 
     #[palm::method]
-    fn typed(&self, Json(record): Json<Record>) -> Json<Record> {
+    pub(crate) fn typed(&self, Json(record): Json<Record>) -> Json<Record> {
         Json(record)
     }
 

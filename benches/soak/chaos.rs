@@ -284,10 +284,7 @@ async fn job(client: &Client, route: &Route, name: &str, count: usize) -> Tally 
                 Ok(answer) => {
                     let answer = String::from_utf8_lossy(&answer);
                     let is_open = open.remove(&*answer).is_some();
-                    assert!(
-                        is_open,
-                        "an answer is wrong, or was repeated: `{answer}`"
-                    );
+                    assert!(is_open, "an answer is wrong, or was repeated: `{answer}`");
                     ended += 1;
                 }
                 Err(CallError::Remote(_)) => ended += 1,

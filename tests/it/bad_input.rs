@@ -1,4 +1,4 @@
-//! Whatever a peer sends, or does not send: the component still serves the others.
+//! Malformed, missing and endless input of one peer: the component still serves the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use super::raw::{MORE, RawPeer, frame, greeting, long_header, random_bytes, read
 use super::raw_publisher::{RawPublisher, message};
 use super::setup::{ANY, Caller, Gate, address, chain, check, eventually, listens, options, soon};
 
-/// What is under attack; all kinds have the same functions.
+/// The component under attack; all kinds have the same functions.
 #[derive(Clone)]
 struct Victim {
     gate: Gate,
@@ -36,7 +36,7 @@ impl Victim {
 
     #[palm::method]
     fn panics(&self) -> String {
-        panic!("as told");
+        panic!("as requested");
     }
 }
 
@@ -51,7 +51,7 @@ impl Pipe {
 
     #[palm::method]
     fn panics(&mut self) -> String {
-        panic!("as told");
+        panic!("as requested");
     }
 }
 
@@ -67,7 +67,7 @@ impl Drain {
     #[palm::method]
     async fn panics(&self) -> String {
         tokio::task::yield_now().await;
-        panic!("as told");
+        panic!("as requested");
     }
 }
 
@@ -82,11 +82,11 @@ impl Hand {
 
     #[palm::method(blocking)]
     fn panics(&self) -> String {
-        panic!("as told");
+        panic!("as requested");
     }
 }
 
-/// Little is large enough to be over the limit, and who says nothing is soon sent away.
+/// Options with a low limit on messages, and a short time for the handshake.
 fn hasty() -> SocketOptions {
     let mut options = options();
     options.max_message_bytes = 1_000_000;
@@ -108,7 +108,7 @@ fn at_stage(stage: i64) -> Message {
     message
 }
 
-/// Bodies of messages, of which none is good.
+/// Malformed bodies of messages.
 fn bodies() -> Vec<(&'static str, Vec<u8>)> {
     let encoded = |message: Message| message.encode().to_vec();
     let mut client = call("victim.echo", "x");
@@ -116,7 +116,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>)> {
     let mut ready_topic = call("victim.echo", "x");
     ready_topic.set_client("\0palm.ready.x");
     let good = encoded(call("victim.echo", "x"));
-    // Groups within groups, of a field that nobody knows.
+    // Nested groups of an unknown field.
     let nested = [[0xa3, 0x06].repeat(100_000), [0xa4, 0x06].repeat(100_000)].concat();
     vec![
         ("random bytes", random_bytes(1000)),
@@ -158,10 +158,10 @@ fn bodies() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A component that is served by hand, and a listener to what it publishes.
+/// A component with a legacy caller that checks whether it still serves.
 struct Served {
     component: ComponentHandle,
-    /// Where it takes its messages from.
+    /// The component's upstream, by hand, if it follows one.
     publisher: Option<RawPublisher>,
     caller: Caller,
     _workers: Vec<ComponentHandle>,
@@ -229,7 +229,7 @@ impl Served {
         served
     }
 
-    /// A good message still gets its answer, and so does a question to the cache.
+    /// Asserts that a valid message and a cache request are still answered.
     async fn serves(&mut self, after: &str) {
         self.round += 1;
         let expected = format!("round {}", self.round);
@@ -240,7 +240,7 @@ impl Served {
         }
         let name = self.component.name().to_owned();
         let answered = async {
-            // Failures are answered before.
+            // The answers to failures come first.
             while self.caller.answer().await != expected {}
         };
         soon(&format!("an answer after {after}"), answered).await;
@@ -248,7 +248,7 @@ impl Served {
         let request = Request::connect(&db_address, &options()).await.unwrap();
         let body = Message::new("_.get", "name").encode();
         let asked = async {
-            // As our clients do: what is lost with a connection is asked again.
+            // A request that is lost with a connection is sent again, as palm's clients do.
             loop {
                 let reply = request.request(body.clone(), Duration::from_secs(2));
                 if let Ok(reply) = reply.await {
@@ -260,7 +260,7 @@ impl Served {
         assert_eq!(reply, name);
     }
 
-    /// Sends one message of these frames.
+    /// Sends a message of these frames.
     async fn send<B: AsRef<[u8]>>(&mut self, frames: &[B]) {
         match &mut self.publisher {
             Some(publisher) => publisher.publish(frames).await,
@@ -278,7 +278,7 @@ impl Served {
 }
 
 #[test]
-fn messages_that_are_no_good() {
+fn malformed_messages_do_not_stop_any_component() {
     check(async {
         for kind in KINDS {
             let mut served = Served::new(kind).await;
@@ -295,7 +295,7 @@ fn messages_that_are_no_good() {
 }
 
 #[test]
-fn messages_of_too_many_or_too_few_frames() {
+fn messages_with_a_wrong_number_of_frames_do_not_stop_any_component() {
     check(async {
         for kind in KINDS {
             let mut served = Served::new(kind).await;
@@ -325,7 +325,7 @@ fn messages_of_too_many_or_too_few_frames() {
     });
 }
 
-/// What is sent instead of a handshake, or after it.
+/// Bytes that are sent instead of a handshake, or after it.
 fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
     let too_large = [&long_header(0, 1_000_001)[..], &[0; 1000]].concat();
     let many = [frame(MORE, b"x").repeat(10_000), frame(0, b"x")].concat();
@@ -359,7 +359,7 @@ fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn connections_that_speak_nonsense() {
+fn connections_that_do_not_speak_zmtp_are_closed() {
     check(async {
         for kind in ["server", "master"] {
             let mut served = Served::new(kind).await;
@@ -367,14 +367,14 @@ fn connections_that_speak_nonsense() {
             for (key, at) in &addresses {
                 let socket_type = match &**key {
                     "pull_address" | "worker_pull_address" => "PUSH",
-                    // Who introduces itself there is a worker, and is given tasks.
+                    // A PULL that connects there is a worker, which receives tasks.
                     "worker_push_address" => "REQ",
                     "pub_address" => "SUB",
                     _ => "REQ",
                 };
                 let at = address(at);
                 for (what, bytes) in nonsense() {
-                    // It may be sent away in the middle of it.
+                    // The component may close the connection before all is written.
                     let mut peer = RawPeer::connect(&at).await;
                     let _ = peer.write(&bytes).await;
                     let mut introduced = RawPeer::connect(&at).await;
@@ -390,7 +390,7 @@ fn connections_that_speak_nonsense() {
 }
 
 #[test]
-fn publishers_that_speak_nonsense() {
+fn malformed_publications_do_not_stop_followers() {
     check(async {
         for kind in ["pipeline", "sink", "hub"] {
             let mut served = Served::new(kind).await;
@@ -410,7 +410,7 @@ fn publishers_that_speak_nonsense() {
 }
 
 #[test]
-fn results_that_nobody_asked_for() {
+fn forged_results_do_not_stop_a_master() {
     check(async {
         let mut served = Served::new("master").await;
         let forged = call("victim.echo", "forged").encode();
@@ -421,7 +421,7 @@ fn results_that_nobody_asked_for() {
         }
         let mut worker = served.peer("worker_pull_address", "PUSH").await;
         worker.write(&message(&[&forged])).await.unwrap();
-        // What was forged before may still be on its way.
+        // Results that were forged earlier may still be under way.
         let forged = async { while served.caller.answer().await != "forged" {} };
         soon("the forged result", forged).await;
         served.serves("a forged result").await;
@@ -429,7 +429,7 @@ fn results_that_nobody_asked_for() {
 }
 
 #[test]
-fn connections_that_say_nothing() {
+fn silent_connections_are_closed_and_new_clients_are_served() {
     check(async {
         for kind in ["server", "master"] {
             let mut served = Served::new(kind).await;
@@ -452,7 +452,7 @@ fn connections_that_say_nothing() {
                 while eval().await.is_err() {}
             };
             soon("its answer", served).await;
-            // They are sent away.
+            // The component closes the silent connections.
             for peer in silent.iter_mut().step_by(100) {
                 peer.closed().await;
             }
@@ -461,14 +461,14 @@ fn connections_that_say_nothing() {
 }
 
 #[test]
-fn a_subscriber_that_reads_nothing() {
+fn subscriber_that_reads_nothing_does_not_stop_others() {
     check(async {
         let gate = Gate::closed();
-        let mut patient = options();
-        patient.slow_consumer_timeout = Duration::from_secs(1);
+        let mut quick = options();
+        quick.slow_consumer_timeout = Duration::from_secs(1);
         let server = Victim { gate }
             .bind(ANY)
-            .socket_options(patient)
+            .socket_options(quick)
             .spawn()
             .await
             .unwrap();
@@ -477,7 +477,7 @@ fn a_subscriber_that_reads_nothing() {
         listens(&server).await;
         let publishes = address(server.address("pub_address").unwrap());
         let mut reads_nothing = RawPeer::introduced(&publishes, "SUB").await;
-        // It asks for everything.
+        // It subscribes to all topics.
         reads_nothing.write(&message(&[b"\x01"])).await.unwrap();
         let payloads = std::iter::repeat_n(Bytes::from(vec![0; 100_000]), 1000);
         let job = client.job("victim.echo", payloads).expect_answers(1000);
@@ -487,7 +487,7 @@ fn a_subscriber_that_reads_nothing() {
 }
 
 #[test]
-fn a_client_that_vanishes() {
+fn calls_of_a_vanished_client_leave_the_server() {
     check(async {
         let gate = Gate::closed();
         let server = Victim { gate: gate.clone() }
@@ -511,14 +511,14 @@ fn a_client_that_vanishes() {
         let answer = stays.eval("victim.echo", "x").into_future();
         assert_eq!(soon("an answer to the other", answer).await.unwrap(), "x");
         let calls = server.metrics().part("Pull").unwrap().messages - 1;
-        // Called, or given up before that.
+        // Each call is run, or cancelled before it begins.
         let done = || server.metrics().part("Executor").unwrap().messages > calls;
-        eventually("the calls of who vanished", done).await;
+        eventually("the end of the calls of the vanished client", done).await;
     });
 }
 
 #[test]
-fn payloads_of_64_megabytes() {
+fn payload_of_64_mib_passes_through_a_whole_pipeline() {
     check(async {
         let payload = Bytes::from(vec![b'x'; 64 * 1024 * 1024]);
         let gate = Gate::closed();
@@ -558,7 +558,7 @@ fn payloads_of_64_megabytes() {
     });
 }
 
-/// Sends one request of these frames, and gives the reply.
+/// Sends a request of these frames, and returns the reply.
 async fn ask_cache(dealer: &mut Dealer, frames: &[Bytes]) -> Bytes {
     let envelope = [Bytes::from("id"), Bytes::new()];
     let frames = envelope.into_iter().chain(frames.iter().cloned()).collect();
@@ -575,7 +575,7 @@ async fn ask_cache(dealer: &mut Dealer, frames: &[Bytes]) -> Bytes {
 }
 
 #[test]
-fn requests_to_the_cache_that_are_no_good() {
+fn malformed_cache_requests_are_answered_and_others_are_served() {
     check(async {
         for kind in KINDS {
             let mut served = Served::new(kind).await;
@@ -626,7 +626,7 @@ fn requests_to_the_cache_that_are_no_good() {
             assert_eq!(key.len(), 36);
             let get = Message::new("_.get", key.clone()).encode();
             assert_eq!(ask_cache(&mut dealer, &[get]).await, "value");
-            // What is no request is not answered.
+            // A malformed request is not answered.
             dealer
                 .send(std::iter::once(Bytes::from("no delimiter")).collect())
                 .await
@@ -636,7 +636,7 @@ fn requests_to_the_cache_that_are_no_good() {
     });
 }
 
-/// A store with a mistake in it.
+/// A store that fails, or panics.
 struct BadStore {
     sets: Arc<AtomicUsize>,
 }
@@ -663,7 +663,7 @@ impl KeyValue for BadStore {
         _: Option<Bytes>,
         _: Option<Duration>,
     ) -> Result<Swap, CacheError> {
-        panic!("as told")
+        panic!("as requested")
     }
 
     async fn add(&self, _: &str, _: i64) -> Result<i64, CacheError> {
@@ -685,7 +685,7 @@ impl KeyValue for BadStore {
 }
 
 #[test]
-fn a_store_that_fails_or_panics() {
+fn failing_or_panicking_store_is_reported_to_each_caller() {
     check(async {
         let sets = Arc::new(AtomicUsize::new(0));
         let store = BadStore { sets: sets.clone() };
@@ -723,7 +723,7 @@ fn a_store_that_fails_or_panics() {
     });
 }
 
-/// Its hooks panic when they are told to.
+/// A master whose hooks panic if the payload says so.
 struct Explosive;
 
 #[palm::master(name = "victim")]
@@ -746,8 +746,8 @@ impl Explosive {
     #[palm::handle_stream]
     fn route(&self, message: Message) -> Result<(String, Message), String> {
         match &message.payload()[..] {
-            b"handle_stream" => panic!("as told"),
-            b"error" => Err("as told".to_owned()),
+            b"handle_stream" => panic!("as requested"),
+            b"error" => Err("as requested".to_owned()),
             b"no topic" => Ok((String::new(), message)),
             _ => Ok((message.client().to_owned(), message)),
         }
@@ -755,11 +755,11 @@ impl Explosive {
 }
 
 #[test]
-fn hooks_that_panic() {
+fn panicking_hook_fails_only_its_message() {
     check(async {
         let master = Explosive.bind(ANY).spawn().await.unwrap();
         let _hand = Hand.connect(master.db_address()).spawn().await.unwrap();
-        let mut caller = Caller::of(&master, "caller").await;
+        let mut caller = Caller::new(&master, "caller").await;
         let table: [(&str, &[&str]); 6] = [
             ("scatter", &["0"]),
             ("gather", &["gather", "0"]),
@@ -783,9 +783,9 @@ fn hooks_that_panic() {
 }
 
 #[test]
-fn pushes_that_never_end() {
+fn flood_of_malformed_messages_does_not_stop_others() {
     check(async {
-        // A flood of what is no message, and others are served meanwhile.
+        // Others are served during a flood of malformed messages.
         let mut served = Served::new("server").await;
         let pull = address(served.component.address("pull_address").unwrap());
         let flood = tokio::spawn(async move {

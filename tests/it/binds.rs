@@ -1,8 +1,7 @@
-//! Which addresses a component binds: none that other hosts can reach unless the network is trusted, and no
-//! more than peers need.
+//! Addresses that a component binds: none that other hosts can reach unless the network is trusted, and only as many as
+//! its peers need.
 
 use std::collections::HashSet;
-use std::process::{Command, Stdio};
 
 use palm::part::{Bypass, OpenError, Setup, Stop};
 use palm::parts::{
@@ -13,9 +12,10 @@ use palm::prelude::*;
 use palm::socket::{Reply, Request, SocketOptions};
 use palm::{BoxError, Error, Message, StartError};
 
+use super::process::{self, Process};
 use super::setup::{ANY, SOON, address, chain, check, connect, eventually, soon};
 
-/// All interfaces, and what else is beyond this machine.
+/// All interfaces, and one that is not the loopback.
 const BEYOND: [&str; 4] = [
     "tcp://*:0",
     "tcp://0.0.0.0:0",
@@ -59,7 +59,7 @@ impl Clock {
     }
 }
 
-/// Binds a socket of its own.
+/// A user-implemented part that binds a socket.
 struct Own(String);
 
 impl Bypass for Own {
@@ -114,7 +114,7 @@ fn builders_refuse_addresses_that_other_hosts_can_reach() {
             assert_refused(takes.spawn().await, "worker_pull_address", at);
             let follows = Hub::new("hub").bind(at).follow("tcp://127.0.0.1:1");
             assert_refused(follows.spawn().await, "db_address", at);
-            // An address that is not bound cannot be reached.
+            // An address that is not bound is not checked.
             let none = master().bind(ANY).pull_address(at).links_only(true);
             let _unreachable = none.spawn().await.unwrap();
         }
@@ -206,7 +206,7 @@ fn templates_refuse_addresses_that_other_hosts_can_reach() {
 }
 
 #[test]
-fn addresses_beyond_this_machine_are_bound_where_the_network_is_trusted() {
+fn addresses_that_other_hosts_can_reach_are_bound_if_the_network_is_trusted() {
     check(async {
         let server = Plain.bind("tcp://*:0").trust_network(true);
         let server = server.spawn().await.unwrap();
@@ -218,7 +218,7 @@ fn addresses_beyond_this_machine_are_bound_where_the_network_is_trusted() {
         template.register_bypass(Own("tcp://*:0".to_owned()), "Own");
         let _template = template.spawn().await.unwrap();
 
-        // A listener can say so for itself.
+        // A listener has the option as well.
         let listener = palm::http::Listener::new("0.0.0.0:0").trust_network(true);
         let master = Master::new("master").bind(ANY).http(listener);
         let _master = master.spawn().await.unwrap();
@@ -229,38 +229,25 @@ fn addresses_beyond_this_machine_are_bound_where_the_network_is_trusted() {
     });
 }
 
-/// Runs one of the tests below in a process of its own; returns whether it succeeded, and what it logged.
-async fn run(test: &'static str, trust: Option<&'static str>) -> (bool, String) {
-    let run = move || {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--ignored", "--exact", "--nocapture"])
-            .arg(test);
-        match trust {
-            Some(value) => command.env("PALM_TRUST_NETWORK", value),
-            None => command.env_remove("PALM_TRUST_NETWORK"),
-        };
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        assert!(
-            text.contains("1 passed") || text.contains("1 failed"),
-            "{text}"
-        );
-        (output.status.success(), text)
+/// Runs a role in a process of its own; returns whether it succeeded, and what it printed and logged.
+async fn run(role: &str, trust: Option<&str>) -> (bool, String) {
+    let mut command = process::role(role, &[]);
+    match trust {
+        Some(value) => command.env("PALM_TRUST_NETWORK", value),
+        None => command.env_remove("PALM_TRUST_NETWORK"),
     };
-    let run = tokio::task::spawn_blocking(run);
-    soon("the end of the process", run).await.unwrap()
+    let ended = Process::spawn(role, command).output(SOON).await;
+    (ended.status.success(), ended.stdout + &ended.stderr)
 }
 
 #[test]
-fn the_environment_says_that_the_network_is_trusted_and_one_warning_that_it_is_open() {
+fn palm_trust_network_admits_open_addresses_with_one_warning() {
     check(async {
         for variable in [None, Some("0"), Some("")] {
-            let (succeeds, log) = run("binds::child_is_open", variable).await;
+            let (succeeds, log) = run("open_component", variable).await;
             assert!(!succeeds, "{log}");
         }
-        let (succeeds, log) = run("binds::child_is_open", Some("1")).await;
+        let (succeeds, log) = run("open_component", Some("1")).await;
         assert!(succeeds, "{log}");
         let warnings: Vec<_> = log.lines().filter(|it| it.contains("WARN")).collect();
         let [warning] = warnings[..] else {
@@ -275,9 +262,8 @@ fn the_environment_says_that_the_network_is_trusted_and_one_warning_that_it_is_o
     });
 }
 
-#[test]
-#[ignore = "a process of another test"]
-fn child_is_open() {
+/// The role of a process: a master that other hosts can reach.
+pub(crate) fn open_component() {
     check(async {
         palm::logging::init();
         let master = Master::new("master").bind("tcp://*:0").http("0.0.0.0:0");
@@ -287,14 +273,14 @@ fn child_is_open() {
 }
 
 #[test]
-fn with_links_only_a_component_has_one_port_and_a_worker_and_a_client_have_none() {
+fn links_only_component_binds_one_port_and_its_peers_none() {
     check(async {
-        let (succeeds, log) = run("binds::child_listens", None).await;
+        let (succeeds, log) = run("links_only_components", None).await;
         assert!(succeeds, "{log}");
     });
 }
 
-/// How many TCP ports this process listens at.
+/// Returns how many TCP ports this process listens at.
 #[cfg(target_os = "linux")]
 fn listening() -> usize {
     const LISTEN: &str = "0A";
@@ -316,10 +302,9 @@ fn listening() -> usize {
     sockets.filter(|line| listens(line)).count()
 }
 
-#[test]
+/// The role of a process: counts the ports of components without legacy sockets.
 #[cfg(target_os = "linux")]
-#[ignore = "a process of another test"]
-fn child_listens() {
+pub(crate) fn links_only_components() {
     check(async {
         assert_eq!(listening(), 0);
         let server = Plain.bind(ANY).links_only(true).spawn().await.unwrap();
@@ -349,7 +334,7 @@ fn child_listens() {
         assert_eq!(other.eval(Plain::SAME, "x").await.unwrap(), "x");
         assert_eq!(listening(), 4, "workers and clients");
 
-        // Ports that are given are open.
+        // Ports that the user gives are bound.
         let given = Plain.bind(ANY).pull_address(ANY).pub_address(ANY);
         let _given = given.spawn().await.unwrap();
         assert_eq!(listening(), 7, "a server with links and sockets");
@@ -357,11 +342,11 @@ fn child_listens() {
 }
 
 #[test]
-fn ports_for_legacy_peers_are_opened_when_one_asks() {
+fn legacy_ports_are_opened_on_demand() {
     check(async {
-        let (succeeds, log) = run("binds::child_is_asked", None).await;
+        let (succeeds, log) = run("ports_on_demand", None).await;
         assert!(succeeds, "{log}");
-        // What the user has bound is the first line.
+        // The first line states the address that the user has given.
         let mut lines = log.lines().filter(|line| line.contains("INFO"));
         let first = lines.next().unwrap_or_default();
         assert!(first.contains("master `master` at tcp://"), "{log}");
@@ -370,10 +355,9 @@ fn ports_for_legacy_peers_are_opened_when_one_asks() {
     });
 }
 
-#[test]
+/// The role of a process: counts the ports before and after legacy peers ask for them.
 #[cfg(target_os = "linux")]
-#[ignore = "a process of another test"]
-fn child_is_asked() {
+pub(crate) fn ports_on_demand() {
     check(async {
         palm::logging::init();
         let master = Master::new("master").bind(ANY).spawn().await.unwrap();
@@ -384,16 +368,16 @@ fn child_is_asked() {
         assert_eq!(client.eval(Hand::SAME, "x").await.unwrap(), "x");
         assert_eq!(listening(), 2, "one port for each component");
 
-        // A legacy worker and a legacy client ask for these, one after the other.
+        // A legacy worker and a legacy client request these keys, one after another.
         let keys = [
             "worker_push_address",
             "worker_pull_address",
             "pull_address",
             "pub_address",
         ];
-        let told = address(master.db_address());
+        let at = address(master.db_address());
         let options = SocketOptions::default();
-        let request = Request::connect(&told, &options);
+        let request = Request::connect(&at, &options);
         let request = request.await.unwrap();
         for (number, key) in keys.into_iter().enumerate() {
             for _ in 0..2 {
@@ -407,7 +391,7 @@ fn child_is_asked() {
             assert_eq!(listening(), 3 + number, "{key}");
         }
 
-        // So does a call of the handle.
+        // The handle opens the port as well.
         assert!(hub.address("pub_address").is_some());
         eventually("the port of the hub", || listening() == 7).await;
         drop((worker, client));

@@ -1,4 +1,4 @@
-//! Jobs complete by themselves through components that are made from parts, whatever hooks make of messages.
+//! Jobs end by themselves in components made from parts, however many messages their hooks yield.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Refuses {
     }
 }
 
-/// Only looks at what the router answers.
+/// Receives the router's answers, and yields messages unchanged.
 struct Feedback;
 
 #[palm::inbound]
@@ -105,7 +105,7 @@ impl HandlesNothing {
     }
 }
 
-/// A part that implements the trait, and passes all messages on.
+/// A user implementation of `Outbound` that passes all messages on.
 struct Forwards;
 
 impl Outbound for Forwards {
@@ -126,7 +126,7 @@ impl Outbound for Forwards {
     }
 }
 
-/// Methods with one result, none or several.
+/// Methods with one result, none, or several.
 struct Methods;
 
 #[palm::worker(server = "arch")]
@@ -150,7 +150,7 @@ impl Methods {
     }
 }
 
-/// The same by HTTP.
+/// The same methods behind HTTP.
 struct Web;
 
 #[palm::http_worker(server = "arch")]
@@ -167,11 +167,11 @@ impl Web {
     }
 }
 
-/// Ten inputs, of which the answers are counted, and what becomes of the input `3` alone.
+/// The expected outcome of a job of ten inputs, and of a single call.
 struct Expected {
     answers: usize,
     errors: usize,
-    /// Whether a call with the payload `3` has an answer.
+    /// Whether a single call with the payload `3` has an answer.
     three: Three,
 }
 
@@ -203,7 +203,7 @@ const NOTHING: Expected = Expected {
     ..DROPPED
 };
 
-/// Where the component ends.
+/// Registers the last part, and the cache service.
 fn finish(template: &mut ServerTemplate) {
     template.register_outbound(PubService::bind(ANY), "Pub");
     template.register_bypass(CacheService::bind(ANY), "Cache");
@@ -238,7 +238,7 @@ async fn check_jobs(what: &str, component: &ComponentHandle, function: &str, exp
     assert_eq!(three, expected.three, "{what}");
 }
 
-/// An inbound part with its hooks, in front of what takes its messages on.
+/// Registers an inbound part with hooks, and the part downstream of it.
 macro_rules! check_inbound {
     ($what:expr, $function:expr, $template:expr, $to:expr, $failures:expr, $($hooks:ident => $expected:expr),*) => {
         $({
@@ -259,7 +259,7 @@ macro_rules! check_inbound {
 }
 
 #[test]
-fn inbound_hooks_leave_jobs_complete_with_and_without_a_route_for_failures() {
+fn jobs_complete_through_inbound_hooks_with_and_without_a_failures_route() {
     check(async {
         for failures in [None, Some("Pub")] {
             check_inbound!(
@@ -279,7 +279,7 @@ fn with_handler(handler: impl palm::part::OutboundHooks) -> ServerTemplate {
 }
 
 #[test]
-fn handlers_leave_jobs_complete_whatever_they_yield() {
+fn jobs_complete_through_handlers_with_any_number_of_results() {
     check(async {
         check_inbound!(
             "a handler of one", "arch.any", with_handler(HandlesOne), "Handler", None,
@@ -301,7 +301,7 @@ fn handlers_leave_jobs_complete_whatever_they_yield() {
 }
 
 #[test]
-fn a_part_that_implements_outbound_passes_completion_on() {
+fn jobs_complete_through_a_user_implementation_of_outbound() {
     check(async {
         let template = || {
             let mut template = ServerTemplate::new("arch");
@@ -318,7 +318,7 @@ fn a_part_that_implements_outbound_passes_completion_on() {
 }
 
 #[test]
-fn an_executor_behind_hooks_leaves_jobs_complete() {
+fn jobs_complete_through_an_executor_behind_hooks() {
     check(async {
         let template = || {
             let mut template = ServerTemplate::new("arch");
@@ -352,7 +352,7 @@ fn with_workers(failures: Option<&str>) -> ServerTemplate {
 }
 
 #[test]
-fn a_master_from_parts_leaves_jobs_complete_with_and_without_routes_for_failures() {
+fn jobs_complete_through_a_master_from_parts_with_and_without_failures_routes() {
     check(async {
         for failures in [None, Some("Pub")] {
             check_inbound!(
@@ -376,7 +376,7 @@ fn with_push_pull() -> ServerTemplate {
 }
 
 #[test]
-fn push_pull_leaves_jobs_complete() {
+fn jobs_complete_through_push_pull() {
     check(async {
         check_inbound!(
             "a push-pull", "arch.same", with_push_pull(), "Workers", None,
@@ -386,7 +386,7 @@ fn push_pull_leaves_jobs_complete() {
             "a push-pull", "arch.some", with_push_pull(), "Workers", None,
             Same => DROPPED
         );
-        // The worker may connect before or after the first tasks.
+        // The worker connects before or after the first tasks.
         for round in 0..12 {
             let mut template = with_push_pull();
             template
@@ -402,7 +402,7 @@ fn push_pull_leaves_jobs_complete() {
     });
 }
 
-/// A worker that knows nothing of links: it gives each task back as its result.
+/// A legacy worker, which returns each task as its result.
 async fn legacy_worker(component: &ComponentHandle) -> AbortOnDropHandle<()> {
     let at = |key| address(component.address(key).unwrap());
     let tasks = Pull::connect(&at("worker_push_address"), &options()).await;
@@ -419,7 +419,7 @@ async fn legacy_worker(component: &ComponentHandle) -> AbortOnDropHandle<()> {
 }
 
 #[test]
-fn push_pull_leaves_jobs_complete_beside_a_legacy_worker_if_the_function_is_registered() {
+fn jobs_complete_through_push_pull_with_a_legacy_worker_if_the_function_is_registered() {
     check(async {
         let mut template = with_push_pull();
         template
@@ -433,7 +433,7 @@ fn push_pull_leaves_jobs_complete_beside_a_legacy_worker_if_the_function_is_regi
         assert_eq!(client.eval(Methods::SAME, "x").await.unwrap(), "x");
         let _legacy = legacy_worker(&component).await;
         for round in 0..6 {
-            let what = format!("round {round} beside a legacy worker");
+            let what = format!("round {round} with a legacy worker");
             check_jobs(&what, &component, "arch.same", DOUBLED).await;
         }
     });
@@ -460,13 +460,13 @@ fn job_is_refused_before_it_sends_if_an_unregistered_worker_may_run_its_function
                         assert_eq!((&*function, job.sent()), ("arch.elsewhere", 0));
                         return;
                     }
-                    // The worker is not connected yet: no worker has the function.
+                    // Until the worker is connected, no worker has the function.
                     other => drop(other),
                 }
             }
         })
         .await;
-        // The number of its answers is given, or the function is registered as one with a single result.
+        // The job states its number of answers, or the function is registered with a single result.
         let counted = client.job("arch.elsewhere", ["x"; 10]).expect_answers(10);
         assert_eq!(counted.count().await, 10);
         check_jobs("alongside a legacy worker", &master, "arch.same", ALL).await;
@@ -482,7 +482,7 @@ async fn serve_web() -> (AbortOnDropHandle<()>, String) {
 }
 
 #[test]
-fn http_workers_leave_jobs_complete() {
+fn jobs_complete_through_http_workers() {
     check(async {
         let (_serving, url) = serve_web().await;
         let template = || {

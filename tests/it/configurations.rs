@@ -1,4 +1,4 @@
-//! Configurations that cannot work are refused at the start, all mistakes at once, with the names.
+//! Invalid configurations are refused at start: one error lists all mistakes with their names.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Hand {
     }
 }
 
-/// Asserts the whole text, as `main` prints it, and that all mistakes are there one by one.
+/// Asserts the whole text as `main` prints it, and that the error lists each mistake.
 async fn refused(start: impl Future<Output = palm::Result<palm::ComponentHandle>>, expected: &str) {
     let error = soon("the refusal", start).await.map(|_| ()).unwrap_err();
     let text = chain(&error);
@@ -65,7 +65,7 @@ const A: &str = "tcp://127.0.0.1:5001";
 const B: &str = "tcp://127.0.0.1:5002";
 
 #[test]
-fn a_hub_or_pipeline_that_is_told_two_to_follow_is_refused() {
+fn hub_or_pipeline_with_two_upstreams_is_refused() {
     check(async {
         refused(
             palm::Hub::new("hub").bind(ANY).follow(A).follow(B).spawn(),
@@ -84,7 +84,7 @@ fn a_hub_or_pipeline_that_is_told_two_to_follow_is_refused() {
 }
 
 #[test]
-fn a_follower_of_nobody_of_itself_or_of_one_twice_is_refused() {
+fn follower_of_no_component_of_itself_or_of_one_twice_is_refused() {
     check(async {
         refused(
             Step.bind(ANY).spawn(),
@@ -113,7 +113,7 @@ fn a_follower_of_nobody_of_itself_or_of_one_twice_is_refused() {
 }
 
 #[test]
-fn a_worker_that_is_given_addresses_to_bind_is_refused() {
+fn worker_with_addresses_to_bind_is_refused() {
     check(async {
         let text = |option: &str, address: &str| {
             format!(

@@ -1,5 +1,4 @@
-//! Which worker a master gives a task to: unlike workers, functions that no worker has, and tasks that kill
-//! their workers.
+//! How a master assigns tasks: workers with different functions, functions that no worker has, and poison messages.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use palm::socket::{Pull, Push};
 use palm::testing::Cluster;
 use palm::{CallError, ComponentHandle, FailureKind, Message};
 
-use super::lifecycle::Process;
+use super::process::Process;
 use super::setup::{ANY, address, check, connect, finally, options, soon};
 
 #[derive(Clone, Copy)]
@@ -41,7 +40,7 @@ async fn master() -> ComponentHandle {
 }
 
 #[test]
-fn unlike_workers_receive_the_calls_that_they_can_run() {
+fn workers_with_different_functions_receive_only_calls_that_they_can_run() {
     check(async {
         let cluster = Cluster::new()
             .master(Master::new("master"))
@@ -52,7 +51,7 @@ fn unlike_workers_receive_the_calls_that_they_can_run() {
             .unwrap();
         let client = cluster.client().await.unwrap();
         for _ in 0..10 {
-            // Twice each, so that taking turns does not hide it.
+            // Each twice, so that round-robin assignment cannot be right by accident.
             for function in ["render", "render", "parse", "parse", "echo"] {
                 let eval = client.eval(format!("master.{function}"), "x");
                 assert_eq!(eval.await.unwrap(), "x", "{function}");
@@ -70,7 +69,7 @@ fn unlike_workers_receive_the_calls_that_they_can_run() {
 }
 
 #[test]
-fn new_function_is_rolled_out_without_a_failed_call() {
+fn function_that_is_rolled_out_under_load_fails_no_call() {
     check(async {
         let master = master().await;
         let old = Images.connect(master.db_address()).spawn().await.unwrap();
@@ -78,7 +77,7 @@ fn new_function_is_rolled_out_without_a_failed_call() {
         let load = client.job("master.render", (0..600).map(|it| it.to_string()));
         let load = load.collect::<Vec<_>>();
         let new = async {
-            // No worker has it yet.
+            // No worker has the function yet.
             let call = client.eval("master.parse", "x").into_future();
             let mut call = std::pin::pin!(call);
             let early = tokio::time::timeout(Duration::from_millis(300), &mut call).await;
@@ -93,7 +92,7 @@ fn new_function_is_rolled_out_without_a_failed_call() {
         let (load, new) = soon("all answers", async { tokio::join!(load, new) }).await;
         assert_eq!(load.len(), 600);
         assert!(load.iter().all(Result::is_ok));
-        // The only worker that has it is replaced: calls wait for the next one.
+        // The only worker that has the function is replaced, and calls wait for the next one.
         new.shutdown().await.unwrap();
         let call = client.eval("master.parse", "y").into_future();
         let next = async {
@@ -107,7 +106,7 @@ fn new_function_is_rolled_out_without_a_failed_call() {
 }
 
 #[test]
-fn function_that_no_worker_has_fails_with_the_names_that_there_are() {
+fn function_that_no_worker_has_fails_with_the_registered_names() {
     check(async {
         let cluster = Cluster::new()
             .master(Master::new("master"))
@@ -134,7 +133,7 @@ fn function_that_no_worker_has_fails_with_the_names_that_there_are() {
             let waited = since.elapsed();
             assert!((1..3).contains(&waited.as_secs()), "{waited:?}");
         }
-        // Calls of others go on meanwhile, however many of these wait.
+        // Other calls continue, however many of these wait.
         let unknown = client.job("master.rendr", (0..2000).map(|it| it.to_string()));
         let unknown = unknown.collect::<Vec<_>>();
         let known = async {
@@ -149,7 +148,7 @@ fn function_that_no_worker_has_fails_with_the_names_that_there_are() {
     });
 }
 
-/// A supervisor starts a worker again whenever it dies.
+/// Restarts a worker whenever it dies, as a supervisor does.
 async fn supervised(master: &ComponentHandle, role: &'static str) -> ! {
     loop {
         let mut worker = Process::run(role, &[("db_address", master.db_address())]).await;
@@ -157,7 +156,7 @@ async fn supervised(master: &ComponentHandle, role: &'static str) -> ! {
     }
 }
 
-/// Innocent calls and a poison message, with a single worker that is started again whenever it dies.
+/// Makes calls and sends a poison message among them, while the only worker is restarted whenever it dies.
 fn only_the_poison_message_fails(role: &'static str) {
     check(async {
         let master = master().await;
@@ -166,7 +165,7 @@ fn only_the_poison_message_fails(role: &'static str) {
             let eval = client.eval(function, payload);
             eval.timeout(Duration::from_secs(60)).into_future()
         };
-        // All wait when the first worker connects, the poison message in the middle.
+        // All calls wait when the first worker connects, with the poison message in the middle.
         let innocent = |number| eval("master.sleep", format!("100 {number}"));
         let before = join_all((0..4).map(innocent));
         let poison = eval("master.crash_slowly", String::new());
@@ -190,16 +189,16 @@ fn only_the_poison_message_fails(role: &'static str) {
 }
 
 #[test]
-fn poison_message_beside_others_dies_alone() {
-    only_the_poison_message_fails("four_at_once");
+fn poison_message_fails_alone_at_busy_workers() {
+    only_the_poison_message_fails("worker_of_concurrency_4");
 }
 
 #[test]
-fn poison_message_before_prefetched_tasks_dies_alone() {
+fn poison_message_fails_alone_in_front_of_prefetched_tasks() {
     only_the_poison_message_fails("prefetching_worker");
 }
 
-/// A worker without a link, which answers each task with its payload.
+/// A legacy worker, which answers each task with its payload.
 async fn legacy_worker(master: &ComponentHandle) -> tokio::task::JoinHandle<()> {
     let at = |key: &str| address(master.address(key).unwrap());
     let mut tasks = Pull::connect(&at("worker_push_address"), &options())
@@ -222,14 +221,14 @@ async fn legacy_worker(master: &ComponentHandle) -> tokio::task::JoinHandle<()> 
 }
 
 #[test]
-fn job_beside_a_legacy_worker_completes_if_its_function_is_registered() {
+fn job_with_a_legacy_worker_completes_if_its_function_is_registered() {
     check(async {
         let master = master().await;
         let _worker = Images.connect(master.db_address()).spawn().await.unwrap();
         let client = connect("master", &master).await;
         assert_eq!(client.eval("master.render", "x").await.unwrap(), "x");
         let legacy = legacy_worker(&master).await;
-        // Until it is connected no worker has the function.
+        // Until the legacy worker is connected, no worker has the function.
         finally("the legacy worker", async {
             while client.eval("master.unknown", "x").await.is_err() {}
         })
@@ -242,7 +241,7 @@ fn job_beside_a_legacy_worker_completes_if_its_function_is_registered() {
             let legacy = answers.filter(|answer| answer.starts_with(b"legacy"));
             assert!(legacy.count() > 0);
         }
-        // Only the legacy worker has the function, so its number of results is unknown.
+        // The function is registered by the legacy worker only, so its number of results is unknown.
         let eval = client.eval("master.unknown", "x");
         assert_eq!(eval.await.unwrap(), "legacy x");
         let job = client.job("master.unknown", ["x", "y"]).expect_answers(2);

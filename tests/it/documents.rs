@@ -1,8 +1,8 @@
 //! The documents against the program: the numbers, defaults, names and errors that they state.
 //!
-//! What the documents say in words is compared with the source text, so that a constant needs no public path to be
-//! checked. [`Source`] reads a value, the functions [`time`], [`count`] and [`bytes`] write it as documents do, and a
-//! check looks for the sentence that contains it.
+//! Sentences of the documents are compared with the source text, so that a constant needs no public path.
+//! [`Source`] reads a value, the functions [`time`], [`count`] and [`bytes`] write it as documents do, and a check
+//! looks for the sentence that contains it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -49,7 +49,7 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The source files of all of palm's crates but the facade.
+/// Returns the source files of all crates of palm but the facade.
 fn sources() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path("")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -59,13 +59,13 @@ fn sources() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Fails with all that was found at once.
+/// Fails with all mistakes at once.
 #[track_caller]
 pub(crate) fn assert_none(found: &[String], what: &str) {
     assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
 }
 
-/// A value that stands in the source.
+/// A value in the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
     Millis(u64),
@@ -99,7 +99,7 @@ impl Value {
         }
     }
 
-    /// How documents write it: any of these.
+    /// Returns the ways in which documents write the value.
     fn spellings(self) -> Vec<String> {
         match self {
             Self::Millis(millis) => vec![time(millis)],
@@ -132,7 +132,7 @@ fn time(millis: u64) -> String {
     }
 }
 
-/// Five digits and more are in groups of three.
+/// Numbers of five digits and more are written in groups of three.
 fn count(number: u64) -> String {
     let digits = number.to_string();
     if digits.len() < 5 {
@@ -157,7 +157,7 @@ fn bytes(bytes: u64) -> String {
     format!("{} {name}", bytes / unit)
 }
 
-/// Whether the text has the value, and not as a part of a larger number.
+/// Returns whether the text contains the value, but not as a part of a larger number.
 fn states(text: &str, value: &str) -> bool {
     text.match_indices(value).any(|(at, _)| {
         let before = text[..at].chars().next_back();
@@ -185,7 +185,7 @@ impl Source {
         Self { name, text }
     }
 
-    /// The value of a constant (`const NAME: _ = value;`), or of a field where it is set (`name: value,`).
+    /// Returns the value of a constant (`const NAME: _ = value;`), or of the field `name: value,`.
     #[track_caller]
     fn value(&self, name: &str) -> Value {
         let constant = format!("const {name}: ");
@@ -232,7 +232,7 @@ impl Source {
         bytes(self.number(name))
     }
 
-    /// The messages and bytes of a constant that has both.
+    /// Returns the messages and the bytes of a constant with both.
     #[track_caller]
     fn limit(&self, name: &str) -> Vec<String> {
         let begin = format!("const {name}: ");
@@ -248,7 +248,7 @@ impl Source {
     }
 }
 
-/// The variants of an enum, by its source.
+/// Returns the variants of an enum, from its source.
 fn variants(name: &str) -> BTreeSet<String> {
     let begin = format!("pub enum {name} {{\n");
     let sources = sources().into_iter();
@@ -264,7 +264,7 @@ fn variants(name: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The first cells of a table whose header begins with `header`, without backticks.
+/// Returns the first cells of the table whose header begins with `header`, without backticks.
 fn first_cells(document: &str, header: &str) -> BTreeSet<String> {
     let text = read(document);
     let (_, table) = text
@@ -285,7 +285,7 @@ fn first_cells(document: &str, header: &str) -> BTreeSet<String> {
     .collect()
 }
 
-/// Sentences that a document has to contain, each made with values of the program.
+/// The sentences that a document must contain, each made with values of the program.
 #[track_caller]
 fn check_sentences(document: &str, sentences: &[String]) {
     let text = read(document);
@@ -300,7 +300,7 @@ fn check_sentences(document: &str, sentences: &[String]) {
     );
 }
 
-/// The row of a table, by the beginning of its first cell, and what has to be in the others.
+/// A row of a table, by the beginning of its first cell, and the parts that its other cells must contain.
 #[track_caller]
 fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
     let text = read(document);
@@ -321,7 +321,7 @@ fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
 }
 
 #[test]
-fn the_guide_lists_all_errors_of_calls() {
+fn guide_lists_all_errors_of_calls() {
     let errors = variants("CallError");
     assert_eq!(first_cells("docs/calls.md", "| `CallError` |"), errors);
     let kinds = variants("FailureKind");
@@ -329,7 +329,7 @@ fn the_guide_lists_all_errors_of_calls() {
 }
 
 #[test]
-fn the_guide_of_calls_states_the_numbers_of_the_program() {
+fn guide_of_calls_states_the_numbers_of_the_program() {
     let client = Source::new("client/mod.rs");
     let client_state = Source::new("client/state.rs");
     let handshake = Source::new("client/handshake.rs");
@@ -414,7 +414,7 @@ fn the_guide_of_calls_states_the_numbers_of_the_program() {
 }
 
 #[test]
-fn the_architecture_states_the_bounds_of_queues() {
+fn architecture_states_the_bounds_of_queues() {
     let queue = Source::new("queue.rs");
     let socket = Source::new("socket/options.rs");
     let held = Source::new("parts/held.rs");
@@ -596,7 +596,7 @@ fn the_architecture_states_the_bounds_of_queues() {
 }
 
 #[test]
-fn the_wire_contract_states_the_numbers_of_the_program() {
+fn wire_contract_states_the_numbers_of_the_program() {
     let cancel = Source::new("cancel.rs");
     let offers = Source::new("discovery/function_registry.rs");
     let streams = Source::new("link/streams.rs");
@@ -690,7 +690,7 @@ fn the_wire_contract_states_the_numbers_of_the_program() {
 }
 
 #[test]
-fn the_chapter_on_http_states_the_limits_of_the_program() {
+fn http_chapter_states_the_limits_of_the_program() {
     let listener = Source::new("http/listener.rs");
     let serve = Source::new("http/serve.rs");
     let gateway = Source::new("http/gateway.rs");
@@ -750,7 +750,7 @@ fn the_chapter_on_http_states_the_limits_of_the_program() {
 }
 
 #[test]
-fn the_chapter_on_http_lists_the_statuses_of_a_gateway() {
+fn http_chapter_lists_the_statuses_of_a_gateway() {
     let mut answered = BTreeSet::from(["200".to_owned()]);
     let codes = (100..600).filter_map(|code| reqwest::StatusCode::from_u16(code).ok());
     let named = codes.filter_map(|code| {
@@ -792,7 +792,7 @@ fn the_chapter_on_http_lists_the_statuses_of_a_gateway() {
 }
 
 #[test]
-fn the_chapter_on_the_cache_states_the_limits_of_the_program() {
+fn cache_chapter_states_the_limits_of_the_program() {
     let changes = Source::new("cache/change_log.rs");
     let page = Source::new("cache/page.rs");
     let store = Source::new("cache/store.rs");
@@ -844,7 +844,7 @@ fn documented_defaults_are_those_of_the_program() {
             let Some((_, default)) = documentation.split_once("Default: ") else {
                 continue;
             };
-            // The field itself, or the one that the method sets.
+            // The field itself, or the field that the method sets.
             let field = match line.strip_prefix("pub fn ") {
                 Some(_) => lines[index..].iter().take(6).find_map(|line| {
                     let (field, _) = line.strip_prefix("self.")?.split_once(" = ")?;
@@ -863,7 +863,7 @@ fn documented_defaults_are_those_of_the_program() {
             let values: Vec<_> = values.collect();
             let [first, ..] = values[..] else { continue };
             if first == Value::None {
-                // It is described by words.
+                // The default is described in words.
                 continue;
             }
             checked += 1;
@@ -888,7 +888,7 @@ fn documented_defaults_are_those_of_the_program() {
 }
 
 #[test]
-fn the_readme_lists_the_features() {
+fn readme_lists_the_features() {
     let manifest = read("Cargo.toml");
     let (_, features) = manifest.split_once("[features]\n").unwrap();
     let (features, _) = features.split_once("\n[").unwrap();
@@ -906,7 +906,7 @@ fn the_readme_lists_the_features() {
 }
 
 #[test]
-fn the_readme_lists_the_environment_variables() {
+fn readme_lists_the_environment_variables() {
     let mut read_by_the_program = BTreeSet::new();
     for file in sources() {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -930,9 +930,9 @@ fn the_readme_lists_the_environment_variables() {
     );
 }
 
-/// The figures of the README are measured ones, as `benches/README.md` has them: whole ranges, or medians.
+/// The README quotes measurements of `benches/README.md`: whole ranges, or medians.
 #[test]
-fn figures_of_the_readme_are_those_of_the_benchmarks() {
+fn readme_figures_are_those_of_the_benchmarks() {
     let readme = read("README.md");
     let (_, section) = readme.split_once("## How fast").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
@@ -947,7 +947,7 @@ fn figures_of_the_readme_are_those_of_the_benchmarks() {
     assert_none(&unknown, "figures that benches/README.md does not have");
 }
 
-/// What is in backticks differs from case to case.
+/// Text in backticks differs from case to case.
 fn skeleton(text: &str) -> String {
     let mut skeleton = String::new();
     for (index, part) in text.split('`').enumerate() {
@@ -978,7 +978,7 @@ fn compile_errors_in_documents_are_those_of_the_compiler() {
     assert!(checked >= 4);
 }
 
-/// What a component says while it waits is made in the source, or expected by a test of it.
+/// The texts of waiting components are in the source, or expected by its tests.
 #[test]
 fn texts_of_waits_in_the_guide_are_those_of_the_program() {
     let mut said = read("tests/it/waiting.rs");
@@ -1019,7 +1019,7 @@ fn texts_of_waits_in_the_guide_are_those_of_the_program() {
     assert!(checked >= 10, "only {checked} texts were found");
 }
 
-/// The part of a link to a heading, as GitHub makes it.
+/// Returns the fragment of a link to a heading, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let mut anchor = String::new();
     for char in heading.trim().chars() {
@@ -1033,7 +1033,7 @@ fn anchor(heading: &str) -> String {
     anchor
 }
 
-/// The lines of a document outside of code blocks.
+/// Returns the lines of a document outside code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     text.lines().filter(move |line| {
@@ -1084,7 +1084,7 @@ fn documents_in_the_documentation_link_to_its_pages() {
 }
 
 #[test]
-fn links_of_documents_lead_somewhere() {
+fn links_of_documents_resolve() {
     let mut broken = Vec::new();
     for document in DOCUMENTS {
         let text = read(document);
@@ -1117,7 +1117,7 @@ fn links_of_documents_lead_somewhere() {
     assert_none(&broken, "links that lead nowhere");
 }
 
-/// The spans in backticks of a document's prose.
+/// Returns the spans in backticks in the prose of a document.
 fn spans(text: &str) -> Vec<String> {
     let spans = prose(text).flat_map(|line| line.split('`').skip(1).step_by(2));
     spans.map(str::to_owned).collect()
@@ -1173,7 +1173,7 @@ fn names_in_documents_exist() {
 
 /// Users depend on `palm`; a line that names `palm_runtime` does not compile for them.
 #[test]
-fn documentation_shows_paths_of_palm_alone() {
+fn documentation_shows_only_paths_of_palm() {
     let mut shown = Vec::new();
     for file in sources().into_iter().chain(files("src", "rs")) {
         let text = std::fs::read_to_string(&file).unwrap();
@@ -1193,7 +1193,7 @@ fn documentation_shows_paths_of_palm_alone() {
     assert_none(&shown, "documentation that names palm_runtime");
 }
 
-/// The code blocks of a document that begin with ```` ```language ````, without hidden lines.
+/// Returns the code blocks of a document that begin with ```` ```language ````, without hidden lines.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
@@ -1204,7 +1204,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
         let block = lines.by_ref().take_while(|line| *line != "```");
         let mut code = String::new();
         for line in block {
-            // What a reader does not see.
+            // Hidden lines.
             if line != "#" && !line.starts_with("# ") {
                 writeln!(code, "{line}").unwrap();
             }
@@ -1233,7 +1233,7 @@ fn use_packages(packages: &Path, folder: &Path) -> PathBuf {
     palm.expect("the folder has a package of palm-cluster")
 }
 
-/// What the README tells a new user to do, to the letter, but for the place of palm and the port.
+/// Follows the README's instructions for a new user literally, except for the path of palm and the port.
 #[test]
 #[ignore = "builds a project of its own, with all dependencies"]
 fn readme_project_compiles_and_runs() {
@@ -1274,7 +1274,7 @@ fn readme_project_compiles_and_runs() {
     let address = port.local_addr().unwrap().to_string();
     drop(port);
     let main = main.replace("127.0.0.1:5559", &address);
-    // Step 3 goes into the client, behind its call.
+    // The code of step 3 belongs into the client, after its call.
     let call = "println!(\"{} bytes\", thumbnail.len());\n";
     assert!(main.contains(call));
     let main = main.replace(call, &format!("{call}{more}"));

@@ -1,4 +1,4 @@
-//! What is stopped loses no more than what is killed: tasks return to their master, calls to their clients.
+//! A stopped component loses no more than a killed one: tasks return to their master, calls to their clients.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,16 +11,16 @@ use palm::component::WorkerBuilder;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, FailureKind};
 
-use super::link::Line;
+use super::link::CutProxy;
 use super::setup::{ANY, Gate, check, connect, eventually, soon, unbound};
 
-/// A drain limit that tests wait for.
+/// A drain limit that tests reach.
 const SHORT: Duration = Duration::from_millis(300);
 
-/// A drain limit that no test waits for.
+/// A drain limit that no test reaches.
 const LONG: Duration = Duration::from_secs(30);
 
-/// Waits at its gate: as a task, or on a thread of its own.
+/// Waits at its gate, asynchronously or blocking a thread.
 struct Gated {
     gate: Gate,
     thread: Arc<ThreadGate>,
@@ -90,7 +90,7 @@ impl Server {
 async fn master(at: &str, limit: Duration) -> ComponentHandle {
     let start = async {
         loop {
-            // The port of the one before may not be free yet.
+            // The port of the previous component may not be free yet.
             let master = Master::new("master").bind(at).drain_limit(limit);
             match master.spawn().await {
                 Ok(master) => return master,
@@ -130,7 +130,7 @@ async fn all_are_answered(calls: Vec<Call>) {
     }
 }
 
-/// A worker is ended in a certain way while its tasks run; another one runs them.
+/// Ends a worker while its tasks run, and checks that another worker runs them.
 async fn running_tasks_are_run_by_another(
     function: &'static str,
     end: impl AsyncFnOnce(ComponentHandle),
@@ -226,7 +226,7 @@ fn running_tasks_of_a_worker_whose_handle_is_dropped_are_run_by_another() {
 }
 
 #[test]
-fn running_tasks_of_a_worker_whose_runtime_goes_down_are_run_by_another() {
+fn running_tasks_of_a_worker_whose_runtime_shuts_down_are_run_by_another() {
     check(async {
         let master = master(ANY, LONG).await;
         let client = connect("master", &master).await;
@@ -246,7 +246,7 @@ fn running_tasks_of_a_worker_whose_runtime_goes_down_are_run_by_another() {
 }
 
 #[test]
-fn prefetched_tasks_of_a_draining_worker_are_run_by_others_at_once() {
+fn prefetched_tasks_of_a_draining_worker_are_redelivered_immediately() {
     check(async {
         let master = master(ANY, LONG).await;
         let (first_gate, second_gate) = (Gate::closed(), Gate::closed());
@@ -268,7 +268,7 @@ fn prefetched_tasks_of_a_draining_worker_are_run_by_others_at_once() {
             "the first worker began a returned task"
         );
         assert!(!ending.is_finished());
-        // Which of the calls runs at the first worker is not known.
+        // Either of the calls may run at the first worker.
         let mut answered = Vec::new();
         let three = async {
             while answered.len() < 3 {
@@ -356,7 +356,7 @@ fn call_of_a_server_at_its_drain_limit_is_sent_again_by_its_client() {
 }
 
 #[test]
-fn master_without_workers_stops_at_once_and_its_calls_are_for_the_next() {
+fn master_without_workers_stops_immediately_and_its_calls_survive_a_restart() {
     check(async {
         let first = master(ANY, LONG).await;
         let at = first.db_address().to_owned();
@@ -380,12 +380,12 @@ fn master_without_workers_stops_at_once_and_its_calls_are_for_the_next() {
 }
 
 #[test]
-fn stop_does_not_wait_for_a_client_that_vanished_with_unread_answers() {
+fn shutdown_does_not_wait_for_a_vanished_client_with_unread_answers() {
     check(async {
         let gate = Gate::closed();
         let server = Server { gate: gate.clone() };
         let server = server.bind(ANY).drain_limit(LONG).spawn().await.unwrap();
-        let line = Line::to(server.db_address()).await;
+        let line = CutProxy::new(server.db_address()).await;
         let client = Client::connect("server", &*line.address).await.unwrap();
         let calls = calls(&client, "server.wait", 3);
         gate.arrived(1).await;
@@ -407,7 +407,7 @@ fn stop_does_not_wait_for_a_client_that_vanished_with_unread_answers() {
 }
 
 #[test]
-fn worker_stops_at_once_when_its_master_is_gone() {
+fn worker_stops_immediately_if_its_master_is_lost() {
     check(async {
         let master = master(ANY, LONG).await;
         let gate = Gate::closed();

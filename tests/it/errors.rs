@@ -1,4 +1,4 @@
-//! What fails in a component comes back to its caller as an error, from wherever it was.
+//! Failures in any component return to the caller as errors.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::setup::{
 /// A deadline that passes.
 const BRIEF: Duration = Duration::from_millis(300);
 
-/// The functions of all components here.
+/// The functions of all components of these tests.
 macro_rules! component {
     ($attribute:ident, $key:ident = $name:literal, $type:ident) => {
         struct $type;
@@ -29,7 +29,7 @@ macro_rules! component {
             #[palm::method]
             async fn panics(&self) -> Bytes {
                 tokio::task::yield_now().await;
-                panic!("as told")
+                panic!("as requested")
             }
 
             #[palm::method]
@@ -50,7 +50,7 @@ component!(pipeline, name = "middle", Middle);
 component!(sink, name = "last", Last);
 component!(worker, server = "hub", Hand);
 
-/// A client that finds out from the components which functions there are.
+/// Connects a client that does not check functions, so that the components report unknown ones.
 async fn unchecked(first: &ComponentHandle, last: &ComponentHandle) -> Client {
     let client = Client::builder(first.name(), first.db_address())
         .sub_address(last.address("pub_address").unwrap())
@@ -58,8 +58,8 @@ async fn unchecked(first: &ComponentHandle, last: &ComponentHandle) -> Client {
     soon("connecting", client.connect()).await.unwrap()
 }
 
-/// Calls that fail at each of the components in turn, while the others echo. `worker`: who it is that
-/// works for which of them.
+/// Makes calls that fail at each component in turn, while the others echo. `worker` names the worker, and the component
+/// that it works for.
 async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) {
     for (position, name) in names.iter().enumerate() {
         for (function, payload, kind, message) in [
@@ -69,7 +69,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
                 FailureKind::Failed,
                 "invalid digit found in string",
             ),
-            ("panics", b"x", FailureKind::Panicked, "as told"),
+            ("panics", b"x", FailureKind::Panicked, "as requested"),
             (
                 "missing",
                 b"x",
@@ -102,7 +102,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
             let Err(CallError::Remote(error)) = answer else {
                 panic!("{name}.{function} answered {answer:?}");
             };
-            // A master knows what its workers have.
+            // A master knows the functions of its workers.
             let (component, message) = match (*name == worker.0, function) {
                 (true, "missing") => (*name, "no worker has `missing`; there are"),
                 (true, _) => (worker.1, message),
@@ -118,7 +118,7 @@ async fn fail_everywhere(client: &Client, names: &[&str], worker: (&str, &str)) 
 }
 
 #[test]
-fn every_component_tells_its_callers() {
+fn each_component_kind_reports_failures_to_the_caller() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         fail_everywhere(&unchecked(&first, &first).await, &["first"], ("", "")).await;
@@ -136,7 +136,7 @@ fn every_component_tells_its_callers() {
 }
 
 #[test]
-fn an_error_goes_past_the_steps_that_follow() {
+fn error_bypasses_the_steps_that_follow() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
         let middle = Middle.bind(ANY).follow(first.db_address());
@@ -173,7 +173,7 @@ fn an_error_goes_past_the_steps_that_follow() {
 }
 
 #[test]
-fn an_argument_that_does_not_decode_is_told_with_its_type() {
+fn undecodable_argument_is_reported_with_its_type() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let client = connect_through(&first, &first).await;
@@ -191,7 +191,7 @@ fn an_argument_that_does_not_decode_is_told_with_its_type() {
 }
 
 #[test]
-fn the_other_calls_of_a_job_go_on() {
+fn failed_call_does_not_stop_the_rest_of_its_job() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let client = connect_through(&first, &first).await;
@@ -213,10 +213,10 @@ fn the_other_calls_of_a_job_go_on() {
 }
 
 #[test]
-fn who_knows_no_errors_gets_the_payload_0() {
+fn legacy_client_receives_the_payload_0_for_a_failure() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
-        let mut caller = Caller::of(&first, "caller").await;
+        let mut caller = Caller::new(&first, "caller").await;
         caller.send("first.number", "x").await;
         let (_, message) = caller.publication().await;
         assert_eq!(message.payload(), "0");
@@ -243,7 +243,7 @@ impl Busy {
 }
 
 #[test]
-fn what_is_late_is_dropped_and_not_begun() {
+fn expired_call_is_dropped_before_it_is_begun() {
     check(async {
         let gate = Gate::closed();
         let busy = Busy { gate: gate.clone() };
@@ -261,7 +261,7 @@ fn what_is_late_is_dropped_and_not_begun() {
             assert_eq!(error.kind, FailureKind::DeadlineExceeded);
         }
         assert_eq!(gate.count(), 1, "two were queued until it was too late");
-        // The place is free again.
+        // Expired calls do not occupy the component.
         gate.open();
         let answer = client.eval(Busy::PASS, ()).into_future();
         assert_eq!(soon("an answer", answer).await.unwrap(), "passed");
@@ -269,7 +269,7 @@ fn what_is_late_is_dropped_and_not_begun() {
 }
 
 #[test]
-fn methods_can_see_how_much_time_is_left() {
+fn context_returns_the_time_that_is_left() {
     check(async {
         let busy = Busy {
             gate: Gate::closed(),
@@ -289,7 +289,7 @@ fn methods_can_see_how_much_time_is_left() {
 }
 
 #[test]
-fn a_master_without_workers_says_so_at_the_deadline() {
+fn master_without_workers_reports_it_at_the_deadline() {
     check(async {
         let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
         let client = connect_through(&master, &master).await;
@@ -317,7 +317,7 @@ fn a_master_without_workers_says_so_at_the_deadline() {
 }
 
 #[test]
-fn a_function_that_is_not_there_is_refused_before_anything_is_sent() {
+fn unknown_function_is_refused_before_the_call_is_sent() {
     check(async {
         let busy = Busy {
             gate: Gate::closed(),
@@ -340,12 +340,12 @@ fn a_function_that_is_not_there_is_refused_before_anything_is_sent() {
         assert!(soon("the end", job.next()).await.is_none());
         assert_eq!(busy.metrics().parts[0].messages, 0);
 
-        // Who comes in its place may have what it had not.
+        // Its successor may have the function.
         let address = busy.db_address().to_owned();
         soon("a shutdown", busy.shutdown()).await.unwrap();
         let first = First.bind(&*address).name("busy").spawn().await.unwrap();
         let answer = async {
-            // What is on its way to a component that ends is lost.
+            // Messages under way to a component that ends are lost.
             loop {
                 let eval = client.eval("busy.mark", "x");
                 match eval.timeout(Duration::from_secs(1)).await {
@@ -360,7 +360,7 @@ fn a_function_that_is_not_there_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn a_call_that_was_cancelled_is_answered_with_an_error_from_everywhere() {
+fn cancelled_call_is_answered_with_an_error_by_each_component_kind() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
         let middle = Middle.bind(ANY).follow(first.db_address());
@@ -371,10 +371,10 @@ fn a_call_that_was_cancelled_is_answered_with_an_error_from_everywhere() {
         let hand = hand.spawn().await.unwrap();
         let last = Last.bind(ANY).follow(hub.db_address()).to_client(true);
         let last = last.spawn().await.unwrap();
-        // Until all is in place.
+        // Until all components are connected.
         connect_through(&first, &last).await;
 
-        // A caller that is there to see what others have dropped.
+        // A caller that receives the errors of dropped messages.
         let (db_address, options) = (address(first.db_address()), options());
         let request = Request::connect(&db_address, &options);
         let request = soon("connecting", request).await.unwrap();
@@ -393,8 +393,8 @@ fn a_call_that_was_cancelled_is_answered_with_an_error_from_everywhere() {
             let begun = || component.metrics().function("never").unwrap().calls == 1;
             eventually("the call that waits", begun).await;
             let cancel = Message::new("first.cancel", id).into_frame();
-            let told = request.request(cancel, Duration::from_secs(10));
-            assert_eq!(soon("a reply", told).await.unwrap(), "");
+            let reply = request.request(cancel, Duration::from_secs(10));
+            assert_eq!(soon("a reply", reply).await.unwrap(), "");
             let error = caller.publication().await.1.error().unwrap();
             assert_eq!(error.kind, FailureKind::Cancelled);
             assert_eq!(error.message, "its caller cancelled it");
@@ -407,7 +407,7 @@ fn a_call_that_was_cancelled_is_answered_with_an_error_from_everywhere() {
 }
 
 #[test]
-fn a_hub_without_workers_says_so_at_the_deadline() {
+fn hub_without_workers_reports_it_at_the_deadline() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
         let hub = Hub::new("hub").bind(ANY).follow(first.db_address());

@@ -1,21 +1,21 @@
-//! Every example, run both ways: as a whole, and each role in a process of its own.
+//! Every example is run as a whole, and with each role in a process of its own.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
-/// Longest wait for a process to be done.
+use super::process::{Ended, Process};
+
+/// Time within which a process must end.
 const EXAMPLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn server() {
+async fn example_server_prints_the_expected_lines() {
     check(
         "server",
         &["server"],
@@ -25,12 +25,12 @@ async fn server() {
 }
 
 #[tokio::test]
-async fn calls() {
+async fn example_calls_prints_the_expected_lines() {
     check("calls", &["server"], &[(1, "1000 answers, 0 lost")]).await;
 }
 
 #[tokio::test]
-async fn typed() {
+async fn example_typed_prints_the_expected_lines() {
     let servers = ["master", "worker", "splitter", "counter", "reporter"];
     let lines = [
         (1, "On counting"),
@@ -41,19 +41,19 @@ async fn typed() {
 }
 
 #[tokio::test]
-async fn http_gateway() {
+async fn example_http_gateway_prints_the_expected_lines() {
     let lines = [(1, "b'acknowledged'")];
     check("http_gateway", &["master", "worker1"], &lines).await;
 }
 
 #[tokio::test]
-async fn http_worker() {
+async fn example_http_worker_prints_the_expected_lines() {
     let lines = [(10, "b'a message processed online'")];
     check("http_worker", &["web_worker", "master"], &lines).await;
 }
 
 #[tokio::test]
-async fn http_api() {
+async fn example_http_api_prints_the_expected_lines() {
     let lines = [
         (1, "greet: 200 Hello, World!"),
         (1, "count: 200 4"),
@@ -65,13 +65,13 @@ async fn http_api() {
 }
 
 #[tokio::test]
-async fn parallel() {
+async fn example_parallel_prints_the_expected_lines() {
     let lines = [(10, "b'<worker> processed a message'")];
     check("parallel", &["master", "worker1", "worker2"], &lines).await;
 }
 
 #[tokio::test]
-async fn cache() {
+async fn example_cache_prints_the_expected_lines() {
     let lines = [
         (1, "b' cached data '"),
         (10, "b'<worker> cached data a message'"),
@@ -80,7 +80,7 @@ async fn cache() {
 }
 
 #[tokio::test]
-async fn scatter() {
+async fn example_scatter_prints_the_expected_lines() {
     let lines = [
         (1, "b' cached data '"),
         (30, "b'<worker> cached data a message'"),
@@ -89,7 +89,7 @@ async fn scatter() {
 }
 
 #[tokio::test]
-async fn gather() {
+async fn example_gather_prints_the_expected_lines() {
     let lines = [
         (1, "b' cached data '"),
         (29, "b'<worker> cached data a message'"),
@@ -99,40 +99,40 @@ async fn gather() {
 }
 
 #[tokio::test]
-async fn pipeline() {
+async fn example_pipeline_prints_the_expected_lines() {
     let lines = [(1, "Client got:  b'and I pipelined you sent me a message'")];
     check("pipeline", &["server", "pipeline"], &lines).await;
 }
 
 #[tokio::test]
-async fn tee() {
+async fn example_tee_prints_the_expected_lines() {
     let lines = [(1, "Client got:  b'and I pipelined you sent me a message'")];
     check("tee", &["server", "pipeline", "silent_pipeline"], &lines).await;
 }
 
 #[tokio::test]
-async fn stream_control() {
+async fn example_stream_control_prints_the_expected_lines() {
     let lines = [(5, "Client got:  b'and I pipelined you sent me a message'")];
     let servers = ["server", "even_pipeline", "odd_pipeline"];
     check("stream_control", &servers, &lines).await;
 }
 
 #[tokio::test]
-async fn sink() {
+async fn example_sink_prints_the_expected_lines() {
     let line = "Client got:  b'and gathered and I pipelined you sent me a message'";
     let servers = ["server", "even_pipeline", "odd_pipeline", "sink"];
     check("sink", &servers, &[(10, line)]).await;
 }
 
 #[tokio::test]
-async fn master_pipeline() {
+async fn example_master_pipeline_prints_the_expected_lines() {
     let lines = [(10, "b'and I pipelined <worker> processed a message'")];
     let servers = ["master", "pipeline", "worker1", "worker2"];
     check("master_pipeline", &servers, &lines).await;
 }
 
 #[tokio::test]
-async fn hub() {
+async fn example_hub_prints_the_expected_lines() {
     let lines = [(
         1,
         "Client got:  b'<worker> processed you sent me a message'",
@@ -141,15 +141,15 @@ async fn hub() {
 }
 
 #[tokio::test]
-async fn components() {
+async fn example_components_prints_the_expected_lines() {
     let lines = [(10, "b'<worker> processed a message'")];
     check("components", &["master", "worker1", "worker2"], &lines).await;
 }
 
 #[tokio::test]
-async fn quickstart() {
+async fn example_quickstart_prints_the_expected_lines() {
     let output = done("quickstart", spawn("quickstart", &[])).await;
-    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = output.stdout;
     for number in 1..=6 {
         let image = format!(" made photo {number} small");
         let made = printed.lines().filter(|line| line.ends_with(&image));
@@ -159,16 +159,16 @@ async fn quickstart() {
 }
 
 #[tokio::test]
-async fn help_names_the_roles() {
+async fn example_help_lists_the_roles() {
     let output = done("help", spawn("sink", &["--help"])).await;
-    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = output.stdout;
     for role in ["server", "even_pipeline", "odd_pipeline", "sink", "client"] {
         assert!(printed.contains(&format!("- {role}:")), "{printed}");
     }
 }
 
 #[tokio::test]
-async fn logs_go_to_standard_error_at_the_level_of_the_environment() {
+async fn logs_are_written_to_stderr_at_the_level_of_the_environment() {
     let misspelt = "PALM_LOG=\"inof\" is not a filter: `inof` is not a level, did you mean `info`?; using `info`\n";
     const INFO: &str = " - my_server - INFO - ";
     for (palm, rust, logged, absent) in [
@@ -184,9 +184,8 @@ async fn logs_go_to_standard_error_at_the_level_of_the_environment() {
         let arguments = ["--port-offset", &ports.offset.to_string()];
         let variables = [("PALM_LOG", palm), ("RUST_LOG", rust)];
         let output = done("server", spawn_with("server", &arguments, &variables)).await;
-        let printed = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(printed, "Client got:  b'you sent me a message'\n");
-        let logs = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.stdout, "Client got:  b'you sent me a message'\n");
+        let logs = output.stderr;
         assert!(
             logs.contains(logged),
             "{variables:?}: {logged:?} in\n{logs}"
@@ -198,8 +197,9 @@ async fn logs_go_to_standard_error_at_the_level_of_the_environment() {
     }
 }
 
-/// Runs an example as a whole, then each of its `servers` and the client in processes of their own;
-/// both times the client's lines have to be `expected`, in any order, and all have to exit with 0.
+/// Runs an example as a whole, then each of its `servers` and the client in processes of their own.
+///
+/// Both times the client must print the `expected` lines, in any order, and all processes must exit with 0.
 async fn check(example: &str, servers: &[&str], expected: &[(usize, &str)]) {
     let expected = expected
         .iter()
@@ -214,66 +214,46 @@ async fn check(example: &str, servers: &[&str], expected: &[(usize, &str)]) {
     let ports = Ports::take();
     let offset = ports.offset.to_string();
     let role = |role| spawn(example, &[role, "--port-offset", &offset]);
-    let running: Vec<Child> = servers.iter().copied().map(role).collect();
+    let running: Vec<Process> = servers.iter().copied().map(role).collect();
     let client = done("client", role("client")).await;
     assert_lines(&client, &expected);
     for server in &running {
-        terminate(server).await;
+        server.terminate();
     }
     let ended = servers.iter().zip(running);
     join_all(ended.map(|(name, server)| done(name, server))).await;
 }
 
-fn spawn(example: &str, arguments: &[&str]) -> Child {
+fn spawn(example: &str, arguments: &[&str]) -> Process {
     spawn_with(example, arguments, &[])
 }
 
-/// `variables` of the environment: those that set the level of logs are unset otherwise.
-fn spawn_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
-    // Of this executable's path, `<profile>/deps/<name>`, the first is where `examples` is.
+/// Starts an example with `variables` in its environment. Variables that set the log level are unset otherwise.
+fn spawn_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+    // This executable is `<profile>/deps/<name>`, and the examples are in `<profile>/examples`.
     let mut path: PathBuf = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
     path.push("examples");
     path.push(format!("{example}{}", std::env::consts::EXE_SUFFIX));
-    Command::new(&path)
+    let mut command = Command::new(path);
+    command
         .args(arguments)
         .env_remove("PALM_LOG")
         .env_remove("RUST_LOG")
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap_or_else(|error| {
-            panic!(
-                "{}: {error}; `cargo build --examples` makes it",
-                path.display()
-            )
-        })
+        .envs(variables.iter().copied());
+    Process::spawn(example, command)
 }
 
-/// Waits for a process, which has to succeed.
-async fn done(name: &str, process: Child) -> Output {
-    let output = timeout(EXAMPLE_TIMEOUT, process.wait_with_output()).await;
-    let output = output
-        .unwrap_or_else(|_| panic!("`{name}` is not done within {EXAMPLE_TIMEOUT:?}"))
-        .unwrap();
-    assert!(output.status.success(), "`{name}`: {output:#?}");
-    output
+/// Waits until a process has ended with success.
+async fn done(name: &str, process: Process) -> Ended {
+    let ended = process.output(EXAMPLE_TIMEOUT).await;
+    assert!(ended.status.success(), "`{name}`: {ended:#?}");
+    ended
 }
 
-/// SIGTERM. Nothing that is safe and at hand sends one but the shell.
-async fn terminate(process: &Child) {
-    let id = process.id().expect("it runs until it is told to stop");
-    let kill = format!("kill -TERM {id}");
-    let status = Command::new("sh").args(["-c", &kill]).status().await;
-    assert!(status.unwrap().success());
-}
-
-fn assert_lines(output: &Output, expected: &BTreeMap<String, usize>) {
-    let printed = String::from_utf8_lossy(&output.stdout);
+fn assert_lines(ended: &Ended, expected: &BTreeMap<String, usize>) {
+    let printed = &ended.stdout;
     let mut lines = BTreeMap::new();
     for line in printed.lines() {
         *lines.entry(without_names(line)).or_default() += 1;
@@ -281,7 +261,7 @@ fn assert_lines(output: &Output, expected: &BTreeMap<String, usize>) {
     assert_eq!(&lines, expected, "{printed}");
 }
 
-/// The line, with a worker's name as `<worker>`.
+/// Returns the line with a worker's name replaced by `<worker>`.
 fn without_names(line: &str) -> String {
     let line = line
         .replace("worker1", "<worker>")
@@ -300,12 +280,11 @@ fn without_names(line: &str) -> String {
     line
 }
 
-/// A range of ports for one run of an example, which no other run has at the same time, in this
-/// process or another.
+/// A range of ports for one run of an example, which no other run uses at the same time, in this process or another.
 struct Ports {
-    /// What is added to the ports of the documentation.
+    /// The offset that is added to the ports of the documentation.
     offset: u16,
-    /// A port of the range that no example uses: who has it has the range.
+    /// A port of the range that no example uses. Binding it locks the range.
     _lock: TcpListener,
 }
 
@@ -313,13 +292,13 @@ impl Ports {
     /// The ports of the documentation.
     const DOCUMENTED: std::ops::RangeInclusive<u16> = 5555..=5581;
     const LOCK: u16 = 5582;
-    /// Below the ports that systems give to outgoing connections.
+    /// The number of ranges, all below the ports that systems use for outgoing connections.
     const RANGES: u16 = 600;
 
     fn take() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
 
-        // Processes that run at the same time begin at places of their own.
+        // Concurrent processes begin their search at different ranges.
         let first = (std::process::id() % u32::from(Self::RANGES)) as u16;
         for _ in 0..Self::RANGES {
             let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % Self::RANGES;

@@ -1,4 +1,4 @@
-//! Clients share a component: no client's calls wait behind all that another one has sent.
+//! Clients share a component: no call waits behind the whole backlog of another client.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,15 +11,15 @@ use tokio::task::JoinHandle;
 
 use super::setup::{STALLED, check, eventually, soon};
 
-/// Calls begin and wait until they are released. Whose calls have begun, in this order.
+/// A method whose calls wait until they are released, and the clients whose calls have begun, in order.
 #[derive(Clone)]
-struct Held {
+struct CallRecorder {
     begun: Arc<Mutex<Vec<String>>>,
     count: Arc<watch::Sender<usize>>,
     released: Arc<Semaphore>,
 }
 
-impl Default for Held {
+impl Default for CallRecorder {
     fn default() -> Self {
         Self {
             begun: Arc::default(),
@@ -29,7 +29,7 @@ impl Default for Held {
     }
 }
 
-impl Held {
+impl CallRecorder {
     async fn run(&self, whose: String) -> String {
         self.begun.lock().unwrap().push(whose.clone());
         self.count.send_modify(|count| *count += 1);
@@ -44,8 +44,8 @@ impl Held {
             .unwrap();
     }
 
-    /// Releases one call after another until one of `whose` has begun; returns how many others have begun
-    /// since `before`.
+    /// Releases one call after another until one of the client `whose` has begun. Returns how many calls of others have
+    /// begun since `before`.
     async fn release_until(&self, whose: &str, before: usize) -> usize {
         for count in before.. {
             let begun = self.begun.lock().unwrap()[before..].to_vec();
@@ -60,7 +60,7 @@ impl Held {
     }
 }
 
-struct Served(Held);
+struct Served(CallRecorder);
 
 #[palm::server(name = "s")]
 impl Served {
@@ -70,7 +70,7 @@ impl Served {
     }
 }
 
-struct Works(Held);
+struct Works(CallRecorder);
 
 #[palm::worker(server = "m")]
 impl Works {
@@ -80,7 +80,7 @@ impl Works {
     }
 }
 
-/// A job of so many calls, whose answers are taken.
+/// Starts a job of so many calls, and receives its answers.
 fn job(
     client: Client,
     function: &'static str,
@@ -112,53 +112,53 @@ fn passed(handle: &ComponentHandle, part: &str) -> u64 {
 }
 
 #[test]
-fn small_call_begins_after_a_few_calls_of_a_large_job_at_a_server() {
+fn call_beside_a_large_job_begins_soon_at_a_server() {
     check(async {
-        let held = Held::default();
-        let server = Served(held.clone())
+        let calls = CallRecorder::default();
+        let server = Served(calls.clone())
             .bind("tcp://127.0.0.1:0")
             .concurrency(2);
         let server = server.spawn().await.unwrap();
         let connect = || Client::connect("s", server.db_address());
         let large = job(connect().await.unwrap(), "s.run", "large", 5000);
         eventually("the queue is full", || queued(&server, "Executor") >= 500).await;
-        held.wait_for(2).await;
-        // What has no capacity waits in front of the queue.
+        calls.wait_for(2).await;
+        // Messages beyond the capacity wait upstream of the queue.
         tokio::time::sleep(STALLED).await;
         let before = passed(&server, "Pull");
         let small = call(connect().await.unwrap(), "s.run", "small");
         eventually("the call has come", || passed(&server, "Pull") > before).await;
-        let others = held.release_until("small", 2).await;
+        let others = calls.release_until("small", 2).await;
         assert!(others <= 3, "{others} calls of the job began first");
-        held.released.add_permits(10_000);
+        calls.released.add_permits(10_000);
         soon("the small call ends", small).await.unwrap();
         assert_eq!(soon("the job ends", large).await.unwrap(), 5000);
     });
 }
 
 #[test]
-fn small_call_begins_after_a_few_tasks_of_a_large_job_at_a_master() {
+fn call_beside_a_large_job_begins_soon_at_a_master() {
     check(async {
-        let held = Held::default();
+        let calls = CallRecorder::default();
         let cluster = Cluster::new()
             .master(Master::new("m"))
-            .worker_with(Works(held.clone()), |it| it.concurrency(1))
-            .worker_with(Works(held.clone()), |it| it.concurrency(1))
+            .worker_with(Works(calls.clone()), |it| it.concurrency(1))
+            .worker_with(Works(calls.clone()), |it| it.concurrency(1))
             .start()
             .await
             .unwrap();
         let master = cluster.handle("m").unwrap();
         let large = job(cluster.client().await.unwrap(), "m.run", "large", 5000);
         eventually("the queue is full", || queued(master, "WorkerPush") >= 500).await;
-        held.wait_for(2).await;
+        calls.wait_for(2).await;
         // What has no capacity waits in front of the queue.
         tokio::time::sleep(STALLED).await;
         let before = passed(master, "Pull");
         let small = call(cluster.client().await.unwrap(), "m.run", "small");
         eventually("the call has come", || passed(master, "Pull") > before).await;
-        let others = held.release_until("small", 2).await;
+        let others = calls.release_until("small", 2).await;
         assert!(others <= 6, "{others} tasks of the job began first");
-        held.released.add_permits(10_000);
+        calls.released.add_permits(10_000);
         soon("the small call ends", small).await.unwrap();
         assert_eq!(soon("the job ends", large).await.unwrap(), 5000);
     });
@@ -167,8 +167,8 @@ fn small_call_begins_after_a_few_tasks_of_a_large_job_at_a_master() {
 #[test]
 fn clients_share_a_server_by_weight() {
     check(async {
-        let held = Held::default();
-        let server = Served(held.clone())
+        let calls = CallRecorder::default();
+        let server = Served(calls.clone())
             .bind("tcp://127.0.0.1:0")
             .concurrency(1);
         let server = server.spawn().await.unwrap();
@@ -181,18 +181,18 @@ fn clients_share_a_server_by_weight() {
         eventually("the queue is full", || queued(&server, "Executor") >= 500).await;
         let heavy = job(connect(4).await.unwrap(), "s.run", "heavy", 1000);
         eventually("both have calls", || queued(&server, "Executor") > 800).await;
-        held.released.add_permits(500);
-        held.wait_for(501).await;
-        let begun = held.begun.lock().unwrap().clone();
+        calls.released.add_permits(500);
+        calls.wait_for(501).await;
+        let begun = calls.begun.lock().unwrap().clone();
         let heavies = begun.iter().filter(|it| *it == "heavy").count();
         assert!((350..=450).contains(&heavies), "{heavies} of 501");
-        held.released.add_permits(10_000);
+        calls.released.add_permits(10_000);
         assert_eq!(soon("the jobs end", light).await.unwrap(), 1000);
         assert_eq!(soon("the jobs end", heavy).await.unwrap(), 1000);
     });
 }
 
-/// A message of a client that has no link.
+/// Makes a message of a legacy client.
 fn pushed(client: &'static str) -> Message {
     let mut message = Message::new("s.run", client);
     message.set_client(client);
@@ -200,10 +200,10 @@ fn pushed(client: &'static str) -> Message {
 }
 
 #[test]
-fn legacy_clients_share_a_server_with_others() {
+fn legacy_clients_receive_a_fair_share_of_a_server() {
     check(async {
-        let held = Held::default();
-        let server = Served(held.clone())
+        let calls = CallRecorder::default();
+        let server = Served(calls.clone())
             .bind("tcp://127.0.0.1:0")
             .concurrency(1);
         let server = server.spawn().await.unwrap();
@@ -218,25 +218,25 @@ fn legacy_clients_share_a_server_with_others() {
             flood.send(pushed("flood").encode()).await.unwrap();
         }
         eventually("the queue is full", || queued(&server, "Executor") == 800).await;
-        held.wait_for(1).await;
+        calls.wait_for(1).await;
         let before = passed(&server, "Pull");
         other.send(pushed("legacy").encode()).await.unwrap();
         let client = Client::connect("s", server.db_address()).await.unwrap();
         let linked = call(client, "s.run", "linked");
         eventually("both have come", || passed(&server, "Pull") == before + 2).await;
-        let first = held.release_until("legacy", 1).await;
-        let second = held.release_until("linked", 1).await;
+        let first = calls.release_until("legacy", 1).await;
+        let second = calls.release_until("linked", 1).await;
         assert!(first <= 4 && second <= 4, "{first}, {second}");
-        held.released.add_permits(10_000);
+        calls.released.add_permits(10_000);
         soon("the call ends", linked).await.unwrap();
     });
 }
 
 #[test]
-fn queue_limits_hold_back_what_exceeds_them() {
+fn queue_limits_hold_back_further_messages() {
     check(async {
-        let held = Held::default();
-        let server = Served(held.clone())
+        let calls = CallRecorder::default();
+        let server = Served(calls.clone())
             .bind("tcp://127.0.0.1:0")
             .concurrency(1)
             .queue_limits(QueueLimits {
@@ -254,7 +254,7 @@ fn queue_limits_hold_back_what_exceeds_them() {
             }
         };
         send("one", 20).await;
-        held.wait_for(1).await;
+        calls.wait_for(1).await;
         eventually("one client has its part", || {
             queued(&server, "Executor") == 8
         })
@@ -263,14 +263,17 @@ fn queue_limits_hold_back_what_exceeds_them() {
         eventually("the queue is full", || queued(&server, "Executor") >= 9).await;
         send("three", 2).await;
         eventually("the queue is full", || queued(&server, "Executor") == 10).await;
-        // One call runs, and ten wait in the queue. The eleventh does not go on.
+        // One call runs, and ten wait in the queue. The eleventh waits upstream.
         send("four", 1).await;
         tokio::time::sleep(STALLED).await;
         assert_eq!(queued(&server, "Executor"), 10);
-        held.released.add_permits(1);
-        held.wait_for(2).await;
-        eventually("the next one goes on", || queued(&server, "Executor") == 10).await;
-        held.released.add_permits(10_000);
-        held.wait_for(25).await;
+        calls.released.add_permits(1);
+        calls.wait_for(2).await;
+        eventually("the next call is passed on", || {
+            queued(&server, "Executor") == 10
+        })
+        .await;
+        calls.released.add_permits(10_000);
+        calls.wait_for(25).await;
     });
 }

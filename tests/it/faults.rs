@@ -1,4 +1,4 @@
-//! `palm::testing::Faults`: lines that fail, components that are killed, and plans of both.
+//! `palm::testing::Faults`: proxies that inject faults, components that are killed, and plans of both.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::setup::{ANY, Gate, STALLED, check, connect, eventually, options, soon
 #[derive(Clone)]
 struct Hand {
     gate: Gate,
-    /// Held by each call of `gated`.
+    /// The gate at which each call of `gated` waits.
     alive: Arc<()>,
 }
 
@@ -56,7 +56,7 @@ impl Echo {
     }
 }
 
-/// Notices soon that somebody is silent.
+/// Link options that notice a silent peer soon.
 fn quick() -> LinkOptions {
     let mut options = LinkOptions::default();
     options.heartbeat = Duration::from_millis(200);
@@ -82,7 +82,7 @@ fn numbers(count: usize) -> Vec<String> {
     numbers
 }
 
-/// Makes so many calls, and sees that each is answered once.
+/// Makes so many calls, and asserts that each is answered once.
 async fn job(client: &Client, function: &str, count: usize) {
     let job = client
         .job(function, numbers(count))
@@ -95,7 +95,7 @@ async fn job(client: &Client, function: &str, count: usize) {
     assert_eq!(answers, numbers(count));
 }
 
-/// A target that does what the test says, and a line in front of it.
+/// A target by hand, with a fault proxy in front of it.
 struct Target {
     listener: TcpListener,
     line: FaultProxy,
@@ -117,7 +117,7 @@ impl Target {
         TcpStream::connect(self.place()).await.unwrap()
     }
 
-    /// A connection: its two ends.
+    /// Opens a connection, and returns its two ends.
     async fn connection(&self) -> (TcpStream, TcpStream) {
         let peer = self.peer().await;
         let accepted = soon("a connection", self.listener.accept()).await;
@@ -125,7 +125,7 @@ impl Target {
     }
 }
 
-/// The bytes of ZMTP 3: a greeting, and messages of one byte.
+/// Makes the bytes of ZMTP 3: a greeting, and messages of one byte.
 fn zmtp(messages: usize) -> Vec<u8> {
     let mut bytes = vec![0; 64];
     (bytes[0], bytes[9], bytes[10]) = (0xff, 0x7f, 3);
@@ -141,7 +141,7 @@ async fn read(from: &mut TcpStream, count: usize) -> Vec<u8> {
     bytes
 }
 
-/// Reads to the end of the connection, however it comes.
+/// Reads until the connection is closed or reset.
 async fn read_to_end(from: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let _ = soon("the end", from.read_to_end(&mut bytes)).await;
@@ -154,7 +154,7 @@ async fn is_silent(from: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn a_line_ends_at_the_message_that_it_is_told() {
+fn fault_proxy_is_cut_at_the_given_message() {
     check(async {
         let target = Target::new().await;
         for count in [1, 3, 9] {
@@ -168,7 +168,7 @@ fn a_line_ends_at_the_message_that_it_is_told() {
             let status = soon("the cut", is_cut).await;
             assert_eq!(status.messages() - before.messages(), count);
         }
-        // Once and no more.
+        // The proxy is cut once.
         let (mut peer, mut end) = target.connection().await;
         peer.write_all(&zmtp(10)).await.unwrap();
         assert_eq!(read(&mut end, 94).await, zmtp(10));
@@ -179,7 +179,7 @@ fn a_line_ends_at_the_message_that_it_is_told() {
 }
 
 #[test]
-fn a_line_that_is_held_keeps_its_connections() {
+fn held_fault_proxy_keeps_its_connections() {
     check(async {
         let target = Target::new().await;
         let (mut peer, mut end) = target.connection().await;
@@ -190,7 +190,7 @@ fn a_line_that_is_held_keeps_its_connections() {
         soon("the hold", target.line.held()).await;
         assert_eq!(read(&mut end, 70).await, zmtp(2));
         assert!(is_silent(&mut end).await);
-        // Neither what comes back, nor the end, nor another connection gets through.
+        // Bytes of the target, the end of the connection, and further connections do not pass either.
         end.write_all(b"\0\x01y").await.unwrap();
         peer.shutdown().await.unwrap();
         let mut late = target.peer().await;
@@ -216,7 +216,7 @@ fn a_line_that_is_held_keeps_its_connections() {
 }
 
 #[test]
-fn a_line_that_is_held_or_late_takes_no_more_than_it_may() {
+fn held_or_delayed_fault_proxy_buffers_at_most_its_limit() {
     check(async {
         for is_held in [true, false] {
             let target = Target::new().await;
@@ -227,10 +227,10 @@ fn a_line_that_is_held_or_late_takes_no_more_than_it_may() {
             }
             let chunk = vec![7; 64 * 1024];
             let mut written = 0;
-            // The line takes 1 MiB; the rest is in the system.
+            // The proxy buffers 1 MiB, and the system the rest.
             while let Ok(count) = tokio::time::timeout(STALLED, peer.write(&chunk)).await {
                 written += count.unwrap();
-                assert!(written < 64 * 1024 * 1024, "nobody holds it up");
+                assert!(written < 64 * 1024 * 1024, "the writes are not held up");
             }
             assert!(is_silent(&mut end).await);
             if is_held {
@@ -243,7 +243,7 @@ fn a_line_that_is_held_or_late_takes_no_more_than_it_may() {
 }
 
 #[test]
-fn connections_overtake_each_other_and_bytes_do_not() {
+fn delayed_connections_are_reordered_but_their_bytes_are_not() {
     check(async {
         let target = Target::new().await;
         let (mut first, mut first_end) = target.connection().await;
@@ -252,7 +252,7 @@ fn connections_overtake_each_other_and_bytes_do_not() {
         target.line.delay(late..=late);
         let begin = Instant::now();
         first.write_all(b"a").await.unwrap();
-        // The line has read it.
+        // The proxy has read the byte.
         assert!(is_silent(&mut first_end).await || begin.elapsed() >= late);
         target
             .line
@@ -263,7 +263,7 @@ fn connections_overtake_each_other_and_bytes_do_not() {
         first.write_all(b"c").await.unwrap();
         second.write_all(b"d").await.unwrap();
         assert_eq!(read(&mut second_end, 1).await, b"d");
-        // What is behind `b` waits for it.
+        // `c` waits for `b`, which was sent before it.
         assert!(is_silent(&mut first_end).await);
 
         target.line.delay(Duration::ZERO..=Duration::from_millis(5));
@@ -280,11 +280,11 @@ fn connections_overtake_each_other_and_bytes_do_not() {
 }
 
 #[test]
-fn nobody_gets_through_a_line_that_refuses() {
+fn refusing_fault_proxy_accepts_no_connection() {
     check(async {
         let target = Target::new().await;
         let (mut peer, mut end) = target.connection().await;
-        // It is counted a moment after both of its ends are there.
+        // A connection is counted shortly after both of its ends exist.
         let counted = target.line.until(|status| status.connections == 1);
         soon("the connection being counted", counted).await;
         target.line.refuse();
@@ -305,7 +305,7 @@ fn nobody_gets_through_a_line_that_refuses() {
 
         soon("the cut", target.line.cut()).await;
         assert_eq!(target.line.status().open, 0);
-        // Nobody is behind it, and then somebody else is.
+        // The proxy leads to no target, and then to another one.
         target.line.set_target(unbound()).unwrap();
         assert_eq!(read_to_end(&mut target.peer().await).await, b"");
         let other = Target::new().await;
@@ -318,7 +318,7 @@ fn nobody_gets_through_a_line_that_refuses() {
 }
 
 #[test]
-fn a_line_that_is_dropped_is_gone() {
+fn dropped_fault_proxy_closes_its_port_and_connections() {
     check(async {
         let target = Target::new().await;
         let (mut peer, mut end) = target.connection().await;
@@ -333,7 +333,7 @@ fn a_line_that_is_dropped_is_gone() {
 }
 
 #[test]
-fn a_line_leads_to_tcp_addresses_only() {
+fn fault_proxy_accepts_only_tcp_targets() {
     check(async {
         let faults = Faults::seeded(1);
         for target in ["ipc:///tmp/x", ANY, "tcp://*:5555"] {
@@ -346,7 +346,7 @@ fn a_line_leads_to_tcp_addresses_only() {
 }
 
 #[test]
-fn each_call_is_answered_once_though_lines_fail() {
+fn calls_are_answered_once_while_fault_proxies_fail() {
     check(async {
         let master = master(quick()).await;
         let faults = Faults::seeded(42);
@@ -373,13 +373,13 @@ fn each_call_is_answered_once_though_lines_fail() {
             second.heal();
         };
         tokio::join!(job(&client, "master.short", 4000), fail);
-        // All is whole.
+        // No fault is left.
         job(&client, "master.short", 100).await;
     });
 }
 
 #[test]
-fn each_call_is_answered_once_though_faults_are_random() {
+fn calls_are_answered_once_under_random_faults() {
     check(async {
         let faults = Faults::new();
         let cluster = Cluster::new()
@@ -414,7 +414,7 @@ fn each_call_is_answered_once_though_faults_are_random() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_plan() {
+fn same_seed_makes_the_same_fault_plan() {
     check(async {
         let plan = |seed| {
             let faults = Faults::seeded(seed);
@@ -431,7 +431,7 @@ fn the_same_seed_is_the_same_plan() {
         let text = first.to_string();
         assert_eq!(text.lines().count(), first.faults().len() + 1);
 
-        // A plan that is given up leaves everything whole.
+        // A plan that is dropped leaves no fault behind.
         let (one, other) = (Target::new().await, Target::new().await);
         let lines = [&one.line, &other.line];
         let is_disturbed = one.line.until(|status| status.is_held || status.is_refused);
@@ -448,7 +448,7 @@ fn the_same_seed_is_the_same_plan() {
 }
 
 #[test]
-fn what_is_killed_at_a_message_is_done_by_another() {
+fn tasks_of_a_component_killed_at_a_message_are_run_by_another() {
     check(async {
         let master = master(quick()).await;
         let faults = Faults::seeded(7);
@@ -462,7 +462,7 @@ fn what_is_killed_at_a_message_is_done_by_another() {
         let _second = hand(master.db_address()).await.unwrap();
         let client = connect("master", &master).await;
         let kill = async {
-            // At a message of its line.
+            // At a message that passes its proxy.
             line.hold_after(30);
             soon("the hold", line.held()).await;
             let held = line.status().messages();
@@ -471,7 +471,7 @@ fn what_is_killed_at_a_message_is_done_by_another() {
             assert!(first.handle().is_none());
             line.heal();
             first.restart().await.unwrap();
-            // At a call that it has begun.
+            // After it has begun a call.
             let calls = |metrics: &palm::Metrics| metrics.function("short").unwrap().calls;
             soon("200 calls", first.until(|metrics| calls(metrics) >= 200)).await;
             first.kill().await;
@@ -486,7 +486,7 @@ fn what_is_killed_at_a_message_is_done_by_another() {
 }
 
 #[test]
-fn a_component_that_is_killed_finishes_nothing() {
+fn killed_component_finishes_no_call() {
     check(async {
         for own_thread in [false, true] {
             let (anna, bert) = (Hand::new(), Hand::new());
@@ -510,7 +510,7 @@ fn a_component_that_is_killed_finishes_nothing() {
                 let killed = cluster.take("anna").unwrap();
                 soon("its end", killed.kill()).await;
                 assert!(begin.elapsed() < Duration::from_secs(5));
-                // Its calls are gone with it, and the other one does them.
+                // Its calls are lost with it, and the other worker runs them.
                 let are_gone = || Arc::strong_count(&anna.alive) == 1;
                 eventually("its calls are gone", are_gone).await;
                 bert.gate.open();
@@ -524,7 +524,7 @@ fn a_component_that_is_killed_finishes_nothing() {
 }
 
 #[test]
-fn the_addresses_of_a_component_that_is_killed_are_free() {
+fn killed_component_frees_its_addresses() {
     check(async {
         let mut at = ANY.to_owned();
         for round in 0..20 {
@@ -534,7 +534,7 @@ fn the_addresses_of_a_component_that_is_killed_are_free() {
             let client = connect("echo", &echo).await;
             assert_eq!(client.eval(Echo::SAME, "x").await.unwrap(), "x");
             if round % 2 == 0 {
-                // With clients that are connected, and without.
+                // With connected clients, and without.
                 drop(client);
             }
             soon("its end", echo.kill()).await;
@@ -543,7 +543,7 @@ fn the_addresses_of_a_component_that_is_killed_are_free() {
 }
 
 #[test]
-fn a_server_comes_back_at_its_port_or_behind_its_line() {
+fn killed_server_restarts_at_its_port_or_behind_its_fault_proxy() {
     check(async {
         let fixed = unbound();
         let echo = Restartable::start(move || Echo.bind(&*fixed).spawn());
@@ -567,7 +567,7 @@ fn a_server_comes_back_at_its_port_or_behind_its_line() {
     });
 }
 
-/// Calls until there is an answer: what a server had when it was killed is lost.
+/// Calls until there is an answer, since the calls in a killed server are lost.
 async fn answers(client: &Client) {
     let answer = async {
         loop {

@@ -25,12 +25,12 @@ struct Hands {
 
 #[palm::worker(server = "shop")]
 impl Hands {
-    /// In capitals.
+    /// Returns the text in capitals.
     #[palm::method]
     fn shout(&self, text: String) -> Result<String, &'static str> {
         match text.as_str() {
             "bad" => Err("there is nothing to shout"),
-            "panic" => panic!("as told"),
+            "panic" => panic!("as requested"),
             _ => Ok(text.to_uppercase()),
         }
     }
@@ -98,7 +98,7 @@ impl Shop {
             worker,
             gate,
         };
-        // From here on the master knows what the worker can do.
+        // From here on the master knows the functions of the worker.
         let known = async {
             let names = async || {
                 get(shop.get("openapi.json"))
@@ -128,7 +128,7 @@ impl Shop {
         self.worker.shutdown().await.unwrap();
     }
 
-    /// The socket, for what no client sends.
+    /// Opens a connection, for requests that no HTTP client sends.
     async fn raw(&self) -> TcpStream {
         let address = self.url.strip_prefix("http://").unwrap();
         TcpStream::connect(address).await.unwrap()
@@ -146,7 +146,7 @@ async fn check_response(request: RequestBuilder, status: u16, media_type: &str, 
     assert_eq!(response.bytes().await.unwrap(), body);
 }
 
-/// The document of a problem.
+/// Parses the document of a problem.
 async fn problem(request: RequestBuilder, status: u16) -> Value {
     let response = get(request).await;
     assert_eq!(response.status(), status);
@@ -170,14 +170,14 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 
 #[test]
-fn a_path_is_a_function_and_a_body_its_payload() {
+fn path_names_the_function_and_the_body_is_its_payload() {
     check(async {
         let shop = Shop::open().await;
         check_response(shop.post("shout", "loud"), 200, TEXT, b"LOUD").await;
         check_response(shop.post("shop.shout", "loud"), 200, TEXT, b"LOUD").await;
         check_response(shop.post("shout/and/more?even=this", "x"), 200, TEXT, b"X").await;
         check_response(shop.post("sh%6Fut", "x"), 200, TEXT, b"X").await;
-        // As with pylm: GET is as POST, and no body is not an empty one.
+        // As with pylm, GET is like POST, and a missing body differs from an empty one.
         check_response(shop.get("shout"), 200, TEXT, b"NO PAYLOAD").await;
         check_response(shop.get("shout").body("x"), 200, TEXT, b"X").await;
         let empty = shop.post("bytes", "").header("content-length", 0);
@@ -196,7 +196,7 @@ fn a_path_is_a_function_and_a_body_its_payload() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_a_problem_with_its_status() {
+fn request_that_cannot_be_answered_returns_a_problem_with_its_status() {
     check(async {
         let gateway = Gateway::new().max_request(1000).max_response(100);
         let shop = Shop::with(HERE, gateway).await;
@@ -219,12 +219,12 @@ fn what_cannot_be_answered_is_a_problem_with_its_status() {
         );
         assert_eq!(
             problem(shop.post("shout", "panic"), 500).await["detail"],
-            "as told"
+            "as requested"
         );
         problem(shop.post("shout", vec![0xff]), 400).await;
         problem(shop.post("double", "two"), 400).await;
         problem(shop.post("bytes", vec![0; 1001]), 413).await;
-        // No more is written than is read: a write to the closed connection would hide the answer.
+        // The server reads the whole body, since a write to the closed connection would hide the answer.
         let chunks =
             futures_util::stream::iter((0..21).map(|_| Ok::<_, std::io::Error>(vec![0; 50])));
         let chunks = chunks.chain(futures_util::stream::pending());
@@ -244,7 +244,7 @@ fn what_cannot_be_answered_is_a_problem_with_its_status() {
             (refused.status().as_u16(), header(&refused, "allow")),
             (405, "GET, POST")
         );
-        // It could not read what a GET has.
+        // The function cannot decode the payload of a GET.
         let refused = get(shop.get("double")).await;
         assert_eq!(
             (refused.status().as_u16(), header(&refused, "allow")),
@@ -256,19 +256,19 @@ fn what_cannot_be_answered_is_a_problem_with_its_status() {
 }
 
 #[test]
-fn what_takes_too_long_is_given_up() {
+fn request_that_exceeds_the_timeout_returns_504_and_is_cancelled() {
     check(async {
         let gateway = Gateway::new().timeout(Duration::from_millis(300));
         let shop = Shop::with(HERE, gateway).await;
         problem(shop.post("wait", "x"), 504).await;
         let brief = shop.post("wait", "x").header("palm-timeout", "0.05");
         let late = problem(brief, 504).await;
-        // The gateway says so, or the worker, which knows the deadline too.
+        // The gateway returns the error, or the worker, which knows the deadline too.
         assert!(
             late["detail"] == "no answer within 50ms" || late["kind"] == "DeadlineExceeded",
             "{late}"
         );
-        // More than the gateway's is not granted.
+        // A longer timeout than that of the gateway has no effect.
         problem(shop.post("wait", "x").header("palm-timeout", "100"), 504).await;
         shop.gate.open();
         // On a busy machine an answer may take longer than the timeout.
@@ -280,9 +280,9 @@ fn what_takes_too_long_is_given_up() {
 }
 
 #[test]
-fn without_a_worker_nobody_waits_long() {
+fn request_without_a_worker_returns_503_after_the_no_worker_timeout() {
     check(async {
-        // A task that is pushed to a worker in the moment of its end is lost with it.
+        // A task that is sent to a worker at the moment of its end is lost with it.
         let gateway = Gateway::new().no_worker_timeout(Duration::from_millis(100));
         let gateway = gateway.timeout(Duration::from_secs(1));
         let master = Master::new("shop").bind(ANY).gateway(HERE, &gateway);
@@ -319,7 +319,7 @@ fn without_a_worker_nobody_waits_long() {
 }
 
 #[test]
-fn many_results_come_one_after_the_other() {
+fn results_of_a_function_with_many_are_streamed_in_order() {
     check(async {
         let shop = Shop::open().await;
         let lines = |text: &'static str| {
@@ -329,10 +329,10 @@ fn many_results_come_one_after_the_other() {
         let ndjson = "application/x-ndjson";
         check_response(lines("a b"), 200, ndjson, b"\"a\"\n\"b\"\n").await;
         check_response(lines(" "), 200, ndjson, b"").await;
-        // The first one, where no stream is asked for.
+        // Without a request for a stream, the response is the first result.
         check_response(shop.post("words", "a b"), 200, TEXT, b"a").await;
         check_response(shop.post("words", " "), 204, "", b"").await;
-        // An error has its place among them.
+        // An error appears in order among the results.
         let response = get(lines("a bad b")).await.text().await.unwrap();
         let response: Vec<Value> = response
             .lines()
@@ -341,7 +341,7 @@ fn many_results_come_one_after_the_other() {
         assert_eq!((&response[0], &response[2]), (&json!("a"), &json!("b")));
         assert_eq!(response[1]["problem"]["detail"], "a bad word");
         assert_eq!(response.len(), 3);
-        // What is to be taken may be less than there is.
+        // The client may ask for fewer results than there are.
         let two = lines("a b c").header("palm-messages", "2");
         check_response(two, 200, ndjson, b"\"a\"\n\"b\"\n").await;
 
@@ -350,7 +350,7 @@ fn many_results_come_one_after_the_other() {
             .header("accept", "text/event-stream");
         let expected = b"data: \"a\"\n\ndata: \"b\"\n\nevent: end\ndata: 2\n\n";
         check_response(events, 200, "text/event-stream", expected).await;
-        // A function with one result is a short stream.
+        // The stream of a function with one result has one line.
         let one = shop
             .post("double", "2")
             .header("accept", "application/jsonl");
@@ -374,7 +374,7 @@ fn many_results_come_one_after_the_other() {
 }
 
 #[test]
-fn requests_carry_their_trace_and_their_token() {
+fn trace_and_bearer_token_of_requests_are_read() {
     check(async {
         let shop = Shop::with(HERE, Gateway::new()).await;
         let traced = shop.get("traced");
@@ -426,7 +426,7 @@ fn requests_carry_their_trace_and_their_token() {
 }
 
 #[test]
-fn a_gateway_is_mounted_in_an_application() {
+fn gateway_is_mounted_in_an_application() {
     check(async {
         let gateway = Gateway::new();
         let master = Master::new("shop").bind(ANY).mounted_gateway(&gateway);
@@ -456,7 +456,7 @@ fn a_gateway_is_mounted_in_an_application() {
         let http = Http::new();
         let response = async {
             loop {
-                // Nobody tells when it listens.
+                // No event reports that the server listens.
                 if let Ok(response) = http
                     .post(format!("http://{at}/api/shout"))
                     .body("x")
@@ -475,7 +475,7 @@ fn a_gateway_is_mounted_in_an_application() {
 }
 
 #[test]
-fn clients_by_zeromq_and_by_http_share_the_workers() {
+fn zeromq_and_http_clients_share_the_workers() {
     check(async {
         let shop = Shop::open().await;
         let client = connect("shop", &shop.master).await;
@@ -503,7 +503,7 @@ fn clients_by_zeromq_and_by_http_share_the_workers() {
 }
 
 #[test]
-fn http_2_is_spoken_at_the_same_port() {
+fn http_2_is_served_at_the_same_port() {
     check(async {
         let shop = Shop::open().await;
         let http = Http::builder().http2_prior_knowledge().build().unwrap();
@@ -521,7 +521,7 @@ fn http_2_is_spoken_at_the_same_port() {
     });
 }
 
-/// Reads until there are `count` responses, all with this body.
+/// Reads until `count` responses have arrived, all with this body.
 async fn expect_responses(stream: &mut TcpStream, body: &str, count: usize) {
     let mut received = String::new();
     let read = async {
@@ -537,15 +537,15 @@ async fn expect_responses(stream: &mut TcpStream, body: &str, count: usize) {
 }
 
 #[test]
-fn bad_manners_harm_nobody_else() {
+fn malformed_and_stalled_requests_do_not_stop_others() {
     check(async {
-        // So long that a busy machine sends a head within it.
+        // Long enough for a busy machine to send a head.
         let listener = Listener::new(HERE).header_timeout(Duration::from_secs(2));
         let mut shop = Shop::with(listener, Gateway::new()).await;
-        // A connection that is kept would be closed for its idleness just when it is used again.
+        // A connection that is kept could be closed as idle just when it is used again.
         shop.http = Http::builder().pool_max_idle_per_host(0).build().unwrap();
         let one = "POST /shout HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\nabc";
-        // Kept alive, and several at once.
+        // Kept alive, and pipelined.
         let mut pipelined = shop.raw().await;
         for count in [1, 20, 1] {
             pipelined
@@ -554,7 +554,7 @@ fn bad_manners_harm_nobody_else() {
                 .unwrap();
             expect_responses(&mut pipelined, "ABC", count).await;
         }
-        // Heads that never end, or never begin.
+        // Heads that never begin or end.
         let mut slow = Vec::new();
         for begun in [
             "",
@@ -566,7 +566,7 @@ fn bad_manners_harm_nobody_else() {
             stream.write_all(begun.as_bytes()).await.unwrap();
             slow.push(stream);
         }
-        // Half a body, and the other half never comes.
+        // The second half of a body never arrives.
         let mut half = shop.raw().await;
         let head = "POST /shout HTTP/1.1\r\nhost: localhost\r\npalm-timeout: 0.2\r\ncontent-length: 10\r\n\r\nabc";
         half.write_all(head.as_bytes()).await.unwrap();
@@ -576,7 +576,7 @@ fn bad_manners_harm_nobody_else() {
         let mut noise = shop.raw().await;
         noise.write_all(&[0xff; 1000]).await.unwrap();
         let mut long = shop.raw().await;
-        // It may be closed before it is written.
+        // The server may close the connection before all is written.
         let _ = long
             .write_all(format!("GET /{}", "a".repeat(1 << 20)).as_bytes())
             .await;
@@ -584,7 +584,7 @@ fn bad_manners_harm_nobody_else() {
         check_response(shop.post("shout", "x"), 200, TEXT, b"X").await;
         for mut stream in slow.into_iter().chain([gone, noise]) {
             let mut rest = Vec::new();
-            // A reset is an end too.
+            // A reset ends the connection as well.
             let _ = soon("the end of the connection", stream.read_to_end(&mut rest)).await;
             assert!(!rest.starts_with(b"HTTP/1.1 200"));
         }
@@ -599,7 +599,7 @@ fn bad_manners_harm_nobody_else() {
 }
 
 #[test]
-fn a_request_whose_client_goes_away_is_given_up() {
+fn request_of_a_disconnected_client_is_cancelled() {
     check(async {
         let shop = Shop::open().await;
         let request = tokio::spawn(shop.post("wait", "x").send());
@@ -612,7 +612,7 @@ fn a_request_whose_client_goes_away_is_given_up() {
 }
 
 #[test]
-fn what_is_under_way_is_finished_before_the_end() {
+fn shutdown_finishes_requests_under_way() {
     check(async {
         let shop = Shop::open().await;
         let request = tokio::spawn(shop.post("wait", "x").send());
@@ -632,10 +632,10 @@ fn what_is_under_way_is_finished_before_the_end() {
 }
 
 #[test]
-fn a_result_of_an_earlier_step_is_no_response() {
+fn result_of_an_earlier_step_is_not_used_as_the_response() {
     check(async {
         let shop = Shop::open().await;
-        // What a master gets by HTTP it answers itself.
+        // A master answers HTTP requests itself.
         let request = shop.post("shop.shout%20other.more", "abc");
         let problem = problem(request, 502).await;
         let detail = problem["detail"].as_str().unwrap();

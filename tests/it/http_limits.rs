@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use super::lifecycle::Process;
+use super::process::Process;
 use super::setup::{ANY, Gate, STALLED, check, eventually, soon};
 
 const PORT: &str = "127.0.0.1:0";
@@ -27,7 +27,7 @@ struct Hand {
 
 #[palm::worker(server = "master")]
 impl Hand {
-    /// Shouts.
+    /// Returns the text in capitals.
     #[palm::method]
     fn shout(&self, text: String) -> Result<String, &'static str> {
         match text.as_str() {
@@ -81,7 +81,7 @@ impl Hand {
     fn mixed(&self) -> impl Iterator<Item = Result<String, &'static str>> + use<> {
         [
             Ok("one\ntwo".to_owned()),
-            Err("as told"),
+            Err("as requested"),
             Ok("three".to_owned()),
         ]
         .into_iter()
@@ -92,7 +92,7 @@ impl Hand {
         Err::<std::iter::Empty<String>, _>("never")
     }
 
-    /// One result at once, and another one past the gate.
+    /// Yields one result immediately, and another one after the gate has opened.
     #[palm::method]
     fn watch(&self) -> impl Stream<Item = String> + Send + use<> {
         let gate = self.gate.clone();
@@ -108,9 +108,9 @@ impl Hand {
     }
 }
 
-/// A master with a worker, and a client of its HTTP.
+/// A master with a worker, and an HTTP client of its gateway.
 struct Http {
-    /// Stops when it is dropped.
+    /// The worker, which stops when it is dropped.
     _master: ComponentHandle,
     worker: ComponentHandle,
     gate: Gate,
@@ -118,7 +118,7 @@ struct Http {
     url: String,
 }
 
-/// What a request was answered.
+/// A response.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -132,7 +132,7 @@ impl Answer {
         value.map_or("", |value| value.unwrap())
     }
 
-    /// The document of a problem, which has to be one.
+    /// Parses the document of a problem, and asserts that it is one.
     fn problem(&self) -> Value {
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem: Value = serde_json::from_str(&self.body).unwrap();
@@ -168,11 +168,11 @@ impl Http {
         let master = Master::new("master").bind(ANY).gateway(listener, gateway);
         let master = soon("the start", master.spawn()).await.unwrap();
         let url = master.address("http_address").unwrap().to_owned();
-        Self::of(master, url, client().build().unwrap()).await
+        Self::new_with(master, url, client().build().unwrap()).await
     }
 
-    /// Adds the worker, and waits until its functions are known.
-    async fn of(master: ComponentHandle, url: String, client: reqwest::Client) -> Self {
+    /// Starts the worker, and waits until the master knows its functions.
+    async fn new_with(master: ComponentHandle, url: String, client: reqwest::Client) -> Self {
         let gate = Gate::closed();
         let hand = Hand { gate: gate.clone() }.connect(master.db_address());
         let worker = hand.concurrency(500).spawn().await.unwrap();
@@ -204,13 +204,13 @@ impl Http {
         self.client.post(format!("{}/{path}", self.url)).body(body)
     }
 
-    /// A connection to be written by hand.
+    /// Opens a connection for requests written by hand.
     async fn connect(&self) -> TcpStream {
         let address = self.url.strip_prefix("http://").unwrap();
         TcpStream::connect(address).await.unwrap()
     }
 
-    /// A client that reads no more of its response than that there is one.
+    /// Sends a request, and reads only the first bytes of its response.
     async fn unread(&self, path: &str, body: usize) -> TcpStream {
         let mut raw = self.connect().await;
         let length = body.to_string().len();
@@ -228,14 +228,14 @@ impl Http {
         raw
     }
 
-    /// Another request, after something that must do no harm.
+    /// Asserts that another request is answered.
     async fn is_well(&self) {
         let answer = ask(self.post("shout", "still here")).await;
         assert_eq!((answer.status, &*answer.body), (200, "STILL HERE"));
     }
 }
 
-/// Reads until `last` has come; everything that was read.
+/// Reads until `last` has arrived, and returns all that was read.
 async fn read_until(stream: &mut TcpStream, last: &str) -> String {
     let mut read = Vec::new();
     let reading = async {
@@ -248,10 +248,10 @@ async fn read_until(stream: &mut TcpStream, last: &str) -> String {
     String::from_utf8(read).unwrap()
 }
 
-/// Waits until the peer has closed the connection; what it said before.
+/// Reads until the peer has closed the connection, and returns all that was read.
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
-    // A connection that is reset is closed too.
+    // A reset closes the connection as well.
     let _ = soon("the end of the connection", stream.read_to_end(&mut read)).await;
     String::from_utf8_lossy(&read).into_owned()
 }
@@ -261,7 +261,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 #[test]
-fn sizes_are_limited() {
+fn bodies_heads_and_results_over_their_limits_are_refused() {
     check(async {
         let gateway = Gateway::new().max_request(1000).max_response(500);
         let http = Http::with(PORT, &gateway).await;
@@ -280,13 +280,13 @@ fn sizes_are_limited() {
         let answer = ask(http.post("nothing", vec![b'x'; 1001])).await;
         assert_eq!(answer.status, 413);
         assert_eq!(answer.problem()["limit"], 1000);
-        // The length is not told before.
+        // A body without a stated length.
         let chunks = (0..3).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 400]));
         let answer = ask(http.post("nothing", Body::wrap_stream(stream::iter(chunks)))).await;
         assert_eq!(answer.status, 413);
         answer.problem();
 
-        // More than any limit, in one go.
+        // A stated length beyond any limit.
         let mut raw = http.connect().await;
         let head =
             "POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9999999999999\r\n\r\n";
@@ -301,7 +301,7 @@ fn sizes_are_limited() {
             "GET /nothing HTTP/1.1\r\nx: {}\r\n\r\n",
             "x".repeat(100_000)
         );
-        // The server may close it before all is written.
+        // The server may close the connection before all is written.
         let _ = raw.write_all(head.as_bytes()).await;
         assert!(read_to_end(&mut raw).await.starts_with("HTTP/1.1 431"));
         http.is_well().await;
@@ -309,7 +309,7 @@ fn sizes_are_limited() {
 }
 
 #[test]
-fn results_that_are_not_read_are_limited_in_sum() {
+fn unread_results_of_all_requests_are_limited_together() {
     check(async {
         let gateway = Gateway::new().max_memory(2 * LARGE + LARGE / 2);
         let http = Http::with(PORT, &gateway).await;
@@ -336,7 +336,7 @@ fn results_that_are_not_read_are_limited_in_sum() {
         assert_eq!(answer.header("retry-after"), "1");
         answer.problem();
         http.is_well().await;
-        // Who goes away, or reads, makes room.
+        // Clients that disconnect or read free memory.
         drop(unread);
         let read = async {
             loop {
@@ -346,8 +346,8 @@ fn results_that_are_not_read_are_limited_in_sum() {
                 }
             }
         };
-        assert_eq!(soon("room", read).await, LARGE);
-        // One after the other they take no more than one does.
+        assert_eq!(soon("free memory", read).await, LARGE);
+        // One after another, the requests need the memory of one.
         for _ in 0..4 {
             assert_eq!(ask(large()).await.body.len(), LARGE);
         }
@@ -355,7 +355,7 @@ fn results_that_are_not_read_are_limited_in_sum() {
 }
 
 #[test]
-fn who_stops_reading_is_disconnected() {
+fn client_that_stops_reading_is_disconnected_after_the_write_timeout() {
     check(async {
         let listener = Listener::new(PORT).write_timeout(seconds(1.0));
         let http = Http::with(listener, &Gateway::new()).await;
@@ -367,14 +367,14 @@ fn who_stops_reading_is_disconnected() {
             assert!(reset.await.unwrap().is_error());
         }
         http.is_well().await;
-        // Who reads is not, however large it is.
+        // A client that reads is not disconnected, however large its result is.
         let answer = ask(http.post("large", LARGE.to_string())).await;
         assert_eq!(answer.body.len(), LARGE);
     });
 }
 
 #[test]
-fn a_request_ends_at_its_deadline() {
+fn request_ends_at_its_deadline() {
     check(async {
         let http = Http::with(PORT, &Gateway::new().timeout(seconds(1.0))).await;
         for (timeout, least) in [(Some("0.2"), 0.2), (Some("60"), 1.0), (None, 1.0)] {
@@ -390,14 +390,14 @@ fn a_request_ends_at_its_deadline() {
             );
             answer.problem();
         }
-        // Nobody goes on with what nobody waits for.
+        // The calls that no client waits for any more are cancelled.
         let running = || http.worker.metrics().function("gated").unwrap().running;
         eventually("the end of the calls", || running() == 0).await;
     });
 }
 
 #[test]
-fn a_call_whose_client_has_gone_is_given_up() {
+fn call_of_a_disconnected_client_is_cancelled_at_the_worker() {
     check(async {
         let http = Http::new().await;
         let request = tokio::spawn(http.post("gated", "x").send());
@@ -405,7 +405,7 @@ fn a_call_whose_client_has_gone_is_given_up() {
         request.abort();
         let running = || http.worker.metrics().function("gated").unwrap().running;
         eventually("the end of the call", || running() == 0).await;
-        // A stream likewise.
+        // The same holds for a stream.
         let request = http
             .post("watch", "x")
             .header("accept", "application/x-ndjson");
@@ -422,7 +422,7 @@ fn a_call_whose_client_has_gone_is_given_up() {
 }
 
 #[test]
-fn a_request_waits_for_a_worker_that_comes_in_time() {
+fn request_waits_for_a_worker_that_connects_in_time() {
     check(async {
         let gateway = Gateway::new().no_worker_timeout(seconds(10.0));
         let master = Master::new("master").bind(ANY).gateway(PORT, &gateway);
@@ -431,12 +431,12 @@ fn a_request_waits_for_a_worker_that_comes_in_time() {
         let client = client().build().unwrap();
         let request = client.post(format!("{url}/shout")).body("x");
         let waiting = tokio::spawn(ask(request));
-        let _http = Http::of(master, url, client).await;
+        let _http = Http::new_with(master, url, client).await;
         assert_eq!(soon("the answer", waiting).await.unwrap().body, "X");
     });
 }
 
-/// The lines of a stream.
+/// Returns the lines of a stream.
 async fn lines(request: RequestBuilder) -> Vec<Value> {
     let answer = ask(request.header("accept", "application/x-ndjson")).await;
     assert_eq!(answer.status, 200);
@@ -447,7 +447,7 @@ async fn lines(request: RequestBuilder) -> Vec<Value> {
         .collect()
 }
 
-/// The events of a stream: what each is called, and its data.
+/// Returns the events of a stream, each with its name and its data.
 async fn events(request: RequestBuilder) -> Vec<(String, String)> {
     let answer = ask(request.header("accept", "text/event-stream")).await;
     assert_eq!(answer.status, 200);
@@ -464,7 +464,7 @@ async fn events(request: RequestBuilder) -> Vec<(String, String)> {
 }
 
 #[test]
-fn many_results_are_lines_or_events() {
+fn many_results_are_sent_as_lines_or_events() {
     check(async {
         let http = Http::new().await;
         assert_eq!(
@@ -482,7 +482,7 @@ fn many_results_are_lines_or_events() {
             (&mixed[0], &mixed[2]),
             (&json!("one\ntwo"), &json!("three"))
         );
-        assert_eq!(mixed[1]["problem"]["detail"], "as told");
+        assert_eq!(mixed[1]["problem"]["detail"], "as requested");
         assert_eq!(mixed.len(), 3);
 
         let event = |name: &str, data: &str| (name.to_owned(), data.to_owned());
@@ -496,7 +496,7 @@ fn many_results_are_lines_or_events() {
         let names: Vec<_> = mixed.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["", "problem", "", "end"]);
         assert_eq!(mixed[0].1, "\"one\\ntwo\"");
-        // An error that is all there is, from whoever noticed.
+        // A stream that consists of an error, from the gateway or the worker.
         for (request, status) in [
             (http.post("refused", "x"), 500),
             (http.post("shout", "panic"), 500),
@@ -512,7 +512,7 @@ fn many_results_are_lines_or_events() {
 }
 
 #[test]
-fn results_are_streamed_as_they_come() {
+fn results_are_streamed_as_the_worker_yields_them() {
     check(async {
         let http = Http::with(PORT, &Gateway::new().timeout(seconds(2.0))).await;
         let watch = || http.get("watch").header("accept", "application/x-ndjson");
@@ -521,7 +521,7 @@ fn results_are_streamed_as_they_come() {
             soon("a line", stream.next()).await.unwrap().unwrap(),
             "\"0\"\n"
         );
-        // The deadline holds for a stream as well.
+        // The deadline applies to a stream as well.
         let line = soon("a line", stream.next()).await.unwrap().unwrap();
         let line: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(line["problem"]["status"], 504);
@@ -542,7 +542,7 @@ fn results_are_streamed_as_they_come() {
 }
 
 #[test]
-fn the_description_says_what_can_be_called() {
+fn openapi_document_lists_the_functions() {
     check(async {
         let http = Http::with(PORT, &Gateway::new().title("Hands")).await;
         let answer = ask(http.get("openapi.json")).await;
@@ -565,7 +565,7 @@ fn the_description_says_what_can_be_called() {
 }
 
 #[test]
-fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
+fn slow_malformed_and_half_closed_connections_do_not_stop_others() {
     check(async {
         let listener = Listener::new(PORT).header_timeout(seconds(0.5));
         let http = Http::with(listener, &Gateway::new()).await;
@@ -592,7 +592,7 @@ fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
         join_all(closed).await;
         http.is_well().await;
 
-        // One that drips on is closed as well.
+        // A connection that sends a line now and then is closed as well.
         let mut drips = http.connect().await;
         let dripping = async {
             drips.write_all(b"GET /shout HTTP/1.1\r\n").await.unwrap();
@@ -602,7 +602,7 @@ fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
         };
         soon("the end of the connection", dripping).await;
 
-        // A client that closes its half has gone, or gets its answer.
+        // A client that closes its sending half counts as disconnected, or receives its answer.
         let mut half = http.connect().await;
         half.write_all(b"GET /gated HTTP/1.1\r\nhost: localhost\r\n\r\n")
             .await
@@ -620,16 +620,16 @@ fn who_sends_slowly_or_nonsense_or_half_closes_does_no_harm() {
 }
 
 #[test]
-fn connections_wait_where_there_are_too_many() {
+fn connections_beyond_the_limit_wait_to_be_accepted() {
     check(async {
         let listener = Listener::new(PORT).max_connections(1);
         let master = Master::new("master").bind(ANY);
         let master = master.gateway(listener, &Gateway::new());
         let master = soon("the start", master.spawn()).await.unwrap();
         let url = master.address("http_address").unwrap().to_owned();
-        // A client that keeps none of its connections, which would be in the place of the others.
+        // The client keeps no connection open, since that would count against the limit.
         let client = client().pool_max_idle_per_host(0).build().unwrap();
-        let http = Http::of(master, url, client).await;
+        let http = Http::new_with(master, url, client).await;
         let mut first = http.connect().await;
         let request = b"GET /bytes HTTP/1.1\r\nhost: localhost\r\n\r\n";
         first.write_all(request).await.unwrap();
@@ -645,12 +645,12 @@ fn connections_wait_where_there_are_too_many() {
 }
 
 #[test]
-fn hundreds_of_requests_are_under_way_at_once() {
+fn hundreds_of_concurrent_requests_are_answered() {
     check(async {
         let http = Http::new().await;
         let second = client().http2_prior_knowledge().build().unwrap();
         let requests = (0..500).map(|number: usize| {
-            // Each connection of HTTP/1.1 has one, that of HTTP/2 all.
+            // HTTP/1.1 has one request on each connection, and HTTP/2 has all on one.
             let client = if number.is_multiple_of(2) {
                 &http.client
             } else {
@@ -682,7 +682,7 @@ fn requests_are_answered_while_workers_are_killed() {
         let client = client().build().unwrap();
         let addresses = [("db_address", master.db_address())];
         let worker = Process::run("worker", &addresses).await;
-        // Some that never end, and some that come on and on.
+        // Calls that never end, and calls that follow each other.
         let post = |path: &str| client.post(format!("{url}/{path}")).body("x");
         let endless = (0..20).map(|_| tokio::spawn(ask(post("endless"))));
         let endless: Vec<_> = endless.collect();
@@ -692,7 +692,7 @@ fn requests_are_answered_while_workers_are_killed() {
             tokio::spawn(async move {
                 let mut statuses = Vec::new();
                 while !*stopped.borrow() {
-                    // It comes, or this panics.
+                    // `ask` panics without an answer.
                     let answer = ask(echo.try_clone().unwrap()).await;
                     assert!([200, 503, 504].contains(&answer.status), "{answer:?}");
                     assert!(answer.status != 200 || answer.body == "x");
@@ -711,7 +711,7 @@ fn requests_are_answered_while_workers_are_killed() {
         worker.kill();
         stop.send_replace(true);
         for endless in endless {
-            // No worker is left, or the worker was not done.
+            // No worker is left, or the worker was killed before it had finished.
             let status = soon("an answer", endless).await.unwrap().status;
             assert!([503, 504].contains(&status), "{status}");
         }
@@ -719,8 +719,8 @@ fn requests_are_answered_while_workers_are_killed() {
             let statuses = soon("the answers", come).await.unwrap();
             assert!(statuses.contains(&200));
         }
-        // No worker is left. Until the master has noticed, a request waits for the answer of the last one.
+        // No worker is left. Until the master has noticed, a request waits for the answer of the last worker.
         let unavailable = async { while ask(post("echo")).await.status != 503 {} };
-        soon("nobody being there", unavailable).await;
+        soon("the loss of all workers", unavailable).await;
     });
 }

@@ -1,4 +1,4 @@
-//! Results of requests: the last one, and those that nobody waits for any more.
+//! Results of requests: the last one, and those that no request waits for any more.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Hand {
         words.into_iter()
     }
 
-    /// One at once, the others past the gate; never ends.
+    /// Yields one word immediately and the others after the gate has opened, without end.
     #[palm::method]
     fn watch(&self) -> impl futures_util::Stream<Item = String> + Send + use<> {
         let gate = self.gate.clone();
@@ -58,7 +58,7 @@ impl WebHand {
     fn nothing(&self) {}
 }
 
-/// The status and the body that a POST is answered with.
+/// Posts a request, and returns the status and the body of the response.
 async fn post(url: &str, accept: &str, body: &'static str) -> (u16, String) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = client.post(url).header("accept", accept).body(body);
@@ -70,7 +70,7 @@ async fn post(url: &str, accept: &str, body: &'static str) -> (u16, String) {
 }
 
 #[test]
-fn results_that_no_request_waits_for_are_dropped_and_nobody_elses_are() {
+fn results_without_a_waiting_request_are_dropped_and_others_are_not() {
     check(async {
         let master = Master::new("server").bind(ANY).http(HERE);
         let master = soon("the start", master.spawn()).await.unwrap();
@@ -86,7 +86,7 @@ fn results_that_no_request_waits_for_are_dropped_and_nobody_elses_are() {
         let mut job = client.job("server.words", ["four"]).expect_answers(1);
         let answer = soon("an answer", futures_util::StreamExt::next(&mut job)).await;
         assert_eq!(answer.unwrap().unwrap(), "four");
-        // The other words would be held for subscribers that never come, in the place of clients' results.
+        // Otherwise the other words would be kept as pending publications, and displace results of clients.
         assert_eq!(part("Pub").messages, 1);
         worker.shutdown().await.unwrap();
         master.shutdown().await.unwrap();
@@ -94,7 +94,7 @@ fn results_that_no_request_waits_for_are_dropped_and_nobody_elses_are() {
 }
 
 #[test]
-fn of_many_results_no_more_are_made_than_the_first_if_only_that_is_wanted() {
+fn function_with_many_results_is_cancelled_after_the_first_if_one_is_wanted() {
     check(async {
         let master = Master::new("server").bind(ANY).http(HERE);
         let master = soon("the start", master.spawn()).await.unwrap();
@@ -117,7 +117,7 @@ fn of_many_results_no_more_are_made_than_the_first_if_only_that_is_wanted() {
 
         let first = post(&format!("{url}/watch"), "*/*", "").await;
         assert_eq!(first, (200, "0".to_owned()));
-        // Given up, it lets the worker end; it would go on for ever.
+        // The call has no end, so it ends because it is cancelled.
         let ended = || {
             let metrics = worker.metrics();
             metrics
@@ -131,7 +131,7 @@ fn of_many_results_no_more_are_made_than_the_first_if_only_that_is_wanted() {
 }
 
 #[test]
-fn a_gateway_in_front_of_http_workers_knows_that_they_answer_once() {
+fn gateway_in_front_of_http_workers_returns_their_single_answer_immediately() {
     check(async {
         let listener = TcpListener::bind(HERE).await.unwrap();
         let at = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Clients of HTTP/2 that read slowly, or not at all, or that reset what they ask for.
+//! HTTP/2 clients that read slowly or not at all, or that reset their streams.
 
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ impl Shop {
         shop
     }
 
-    /// A connection whose streams have a window of this many bytes.
+    /// Opens a connection whose streams have a window of this many bytes.
     async fn connect(&self, window: u32) -> Connection {
         let stream = TcpStream::connect(&self.at).await.unwrap();
         let mut builder = h2::client::Builder::new();
@@ -102,14 +102,14 @@ impl Connection {
         Ok(response)
     }
 
-    /// The response, of which nothing has been read.
+    /// Sends a request, and returns the response without reading its body.
     async fn begin(&mut self, path: &str) -> (StatusCode, RecvStream) {
         let response = self.send(path).await.unwrap();
         let response = soon("a response", response).await.unwrap();
         (response.status(), response.into_body())
     }
 
-    /// The status of a response that is read as it comes, and its length.
+    /// Sends a request, reads its response, and returns the status and the length.
     async fn get(&mut self, path: &str) -> (StatusCode, usize) {
         let (status, mut body) = self.begin(path).await;
         let mut len = 0;
@@ -122,7 +122,7 @@ impl Connection {
     }
 }
 
-/// Reads nothing more than the first bytes, until the stream is reset.
+/// Reads only the first bytes, and waits until the stream is reset.
 async fn until_reset(mut body: RecvStream) -> h2::Reason {
     let reading = async {
         loop {
@@ -142,7 +142,7 @@ fn stream_without_a_window_is_reset_and_others_go_on() {
         let timeout = Duration::from_secs(1);
         let gateway = Gateway::new().max_memory(LARGE + LARGE / 2);
         let shop = Shop::open(timeout, &gateway).await;
-        // No window at all, or one that is smaller than the response.
+        // No window, and one that is smaller than the response.
         for (window, path) in [
             (0, "small"),
             (0, "large"),
@@ -153,14 +153,18 @@ fn stream_without_a_window_is_reset_and_others_go_on() {
             let begun = Instant::now();
             let (status, stalled) = connection.begin(path).await;
             assert_eq!(status, StatusCode::OK);
-            // Others on the same connection are answered meanwhile.
+            // Other streams of the same connection are answered meanwhile.
             let (status, _) = connection.begin("nothing").await;
             assert_eq!(status, StatusCode::NO_CONTENT);
             assert_eq!(until_reset(stalled).await, h2::Reason::CANCEL);
             assert!(begun.elapsed() >= timeout);
             let (status, _) = connection.begin("nothing").await;
-            assert_eq!(status, StatusCode::NO_CONTENT, "the connection goes on");
-            // What it kept of the memory is free again.
+            assert_eq!(
+                status,
+                StatusCode::NO_CONTENT,
+                "the connection is still usable"
+            );
+            // The memory of the stream is free again.
             let mut other = shop.connect(LARGE as u32).await;
             let read = async { while other.get("large").await != (StatusCode::OK, LARGE) {} };
             soon("memory", read).await;
@@ -195,7 +199,7 @@ fn stream_that_is_read_byte_by_byte_is_reset() {
 }
 
 #[test]
-fn stream_that_is_read_is_complete_whatever_its_window() {
+fn stream_with_a_small_window_is_complete_if_it_is_read() {
     check(async {
         let shop = Shop::open(Duration::from_secs(5), &Gateway::new()).await;
         for window in [5, 16 * 1024, 65_535, LARGE as u32, 8 * LARGE as u32] {
@@ -218,14 +222,14 @@ fn stream_that_is_read_is_complete_whatever_its_window() {
 }
 
 #[test]
-fn flood_of_reset_streams_leaves_nothing_behind() {
+fn flood_of_reset_streams_leaves_no_calls_behind() {
     check(async {
         let shop = Shop::open(Duration::from_secs(60), &Gateway::new()).await;
         let mut flood = shop.connect(LARGE as u32).await;
         let mut sent = 0;
         let flooding = async {
             for _ in 0..10_000 {
-                // Dropping it resets the stream.
+                // Dropping the response resets the stream.
                 match flood.send("gated").await {
                     Ok(response) => drop(response),
                     Err(_) => break,
@@ -238,7 +242,7 @@ fn flood_of_reset_streams_leaves_nothing_behind() {
         };
         soon("the flood", flooding).await;
         assert!(sent > 100, "{sent}");
-        // Others are served, and the flood's calls are cancelled, whether its connection is closed or not.
+        // Others are served, and the calls of the flood are cancelled, whether its connection is closed or not.
         let mut other = shop.connect(LARGE as u32).await;
         assert_eq!(other.get("small").await, (StatusCode::OK, 5));
         let running = || shop.worker.metrics().function("gated").unwrap().running;

@@ -1,5 +1,5 @@
-//! HTTP requests that a web page, a proxy or an attacker would send: foreign hosts and origins, heads and paths that
-//! can be read in two ways, bodies that are not wanted.
+//! HTTP requests that a web page, a proxy or an attacker would send: foreign hosts and origins, ambiguous heads and
+//! paths, and unwanted bodies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::setup::{ANY, STALLED, check, soon};
 
 const HERE: &str = "127.0.0.1:0";
-/// Ends the connection, so that everything can be read.
+/// A header that makes the server close the connection after its response.
 const LAST: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 struct Hand {
@@ -46,12 +46,12 @@ impl Hand {
     }
 }
 
-/// A master behind HTTP, with a worker.
+/// A master with a gateway, and a worker.
 struct Shop {
     _master: ComponentHandle,
     _worker: ComponentHandle,
     at: String,
-    /// How often `pass` was called.
+    /// The number of calls of `pass`.
     calls: Arc<AtomicUsize>,
 }
 
@@ -87,10 +87,10 @@ impl Shop {
     }
 }
 
-/// Sends `bytes` and reads until the connection ends.
+/// Sends `bytes`, and reads until the connection ends.
 async fn exchange(at: &str, bytes: &str) -> String {
     let mut connection = TcpStream::connect(at).await.unwrap();
-    // The server may close it before all is written.
+    // The server may close the connection before all is written.
     let _ = connection.write_all(bytes.as_bytes()).await;
     let mut read = Vec::new();
     let reading = connection.read_to_end(&mut read);
@@ -104,7 +104,7 @@ fn statuses(responses: &str) -> Vec<u16> {
     heads.map(|head| head[..3].parse().unwrap()).collect()
 }
 
-/// The statuses of a request at a host of this machine.
+/// Sends a request to a host of this machine, and returns the statuses of the responses.
 async fn status(at: &str, line: &str, headers: &str, body: &str) -> Vec<u16> {
     let len = body.len();
     let head = format!("{line}\r\nhost: localhost\r\n{headers}content-length: {len}\r\n");
@@ -123,7 +123,7 @@ fn request_of_a_web_page_is_refused_at_a_loopback_address() {
             statuses(&exchange(&shop.at, &request).await)
         };
         let port = shop.at.rsplit(':').next().unwrap();
-        // By DNS rebinding, the page's own name is that of this machine.
+        // By DNS rebinding, the page's own name resolves to this machine.
         for host in ["evil.example", "localhost.evil.example", "10.0.0.1"] {
             let host = format!("host: {host}:{port}\r\n");
             assert_eq!(post(&host).await, [421], "{host}");
@@ -137,7 +137,7 @@ fn request_of_a_web_page_is_refused_at_a_loopback_address() {
         }
         let image = format!("{host}sec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\n");
         assert_eq!(post(&image).await, [403]);
-        // A link to a function is a call too; to the health it is not.
+        // A link to a function makes a call; a link to the health check does not.
         let link = "sec-fetch-site: cross-site\r\nsec-fetch-mode: navigate\r\n";
         assert_eq!(
             status(&shop.at, "GET /pass HTTP/1.1", link, "").await,
@@ -181,7 +181,7 @@ fn hosts_and_origins_are_accepted_if_the_listener_allows_them() {
         assert_eq!(statuses(&refused), [403]);
         assert!(refused.contains("`https://other.example`") && refused.contains("allowed_origins"));
 
-        // Where other hosts reach it, its names are not known.
+        // The names of a gateway that other hosts can reach are not known.
         let beyond = Listener::new("0.0.0.0:0").trust_network(true);
         let other = "host: other.example\r\norigin: https://evil.example\r\n";
         let shop = Shop::with(beyond.clone(), &Gateway::new()).await;
@@ -245,7 +245,7 @@ fn head_that_can_be_read_in_two_ways_is_refused() {
         let smuggled = "POST /pass HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\nx";
         let post = "POST /double HTTP/1.1\r\nhost: localhost\r\n";
         let cases = [
-            // Lines.
+            // Line ends.
             "POST /double HTTP/1.1\nhost: localhost\ncontent-length: 1\n\n1".to_owned(),
             "POST /double HTTP/1.1\r\nhost: localhost\ncontent-length: 1\r\n\r\n1".to_owned(),
             format!("{post}x: a\r\n b\r\ncontent-length: 1\r\n\r\n1"),
@@ -274,7 +274,7 @@ fn head_that_can_be_read_in_two_ways_is_refused() {
                 .to_owned(),
         ];
         for request in cases {
-            // What follows would be another request to someone else.
+            // Another server would read the rest as a second request.
             let read = statuses(&exchange(&shop.at, &format!("{request}{smuggled}{LAST}")).await);
             assert_eq!(read.first(), Some(&400), "{request:?}");
             let is_host = request.matches("ost: ").count() != 1 || request.contains(['@', '/']);
@@ -284,7 +284,7 @@ fn head_that_can_be_read_in_two_ways_is_refused() {
             }
             assert_eq!(shop.calls.load(Ordering::Relaxed), 0, "{request:?}");
         }
-        // Other requests of the same connection are answered before.
+        // Earlier requests of the same connection are answered.
         let request = format!("{smuggled}{smuggled}POST /pass HTTP/1.1\nhost: x\r\n\r\n{smuggled}");
         let read = statuses(&exchange(&shop.at, &request).await);
         assert_eq!(read, [200, 200, 400]);
@@ -362,7 +362,7 @@ fn path_that_can_be_read_in_two_ways_is_refused() {
             let line = format!("POST {path} HTTP/1.1");
             assert_eq!(status(&shop.at, &line, "", "x").await, [200], "{path}");
         }
-        // A method is refused whatever the path.
+        // A method is refused on any path.
         for line in ["CONNECT localhost:1 HTTP/1.1", "DELETE //pass HTTP/1.1"] {
             let request = format!("{line}\r\nhost: localhost\r\nconnection: close\r\n\r\n");
             let read = exchange(&shop.at, &request).await;
@@ -385,7 +385,7 @@ fn body_is_not_invited_if_the_head_is_refused() {
         let master = soon("the start", master.spawn()).await.unwrap();
         let at = master.address("http_address").unwrap();
         let at = at.strip_prefix("http://").unwrap();
-        // The first status, and whether the connection waits for a body.
+        // Returns the first status, and whether the connection waits for a body.
         let ask = async |line: &str, headers: &str, len: u64| {
             let mut connection = TcpStream::connect(at).await.unwrap();
             let head =
@@ -443,7 +443,7 @@ fn body_is_not_invited_if_the_head_is_refused() {
             let found = ask(line, headers, len).await;
             assert_eq!(found, expected, "{line} {headers:?} {len}");
         }
-        // A body that is sent at once does not cost its client the answer.
+        // A client that sends the body immediately still receives the answer.
         let body = "x".repeat(200_000);
         let shop = Shop::open().await;
         let read = status(&shop.at, "POST /nope HTTP/1.1", "", &body).await;
@@ -455,7 +455,7 @@ fn body_is_not_invited_if_the_head_is_refused() {
 fn body_for_which_there_is_no_memory_is_not_invited() {
     check(async {
         let shop = Shop::with(HERE, &Gateway::new().max_memory(1000)).await;
-        // A body of which most has come.
+        // Most of the body has arrived.
         let mut first = TcpStream::connect(&shop.at).await.unwrap();
         let head = "POST /pass HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900\r\n";
         let begun = format!("{head}\r\n{}", "x".repeat(800));

@@ -1,4 +1,4 @@
-//! Workers that are reached by HTTP, and what posts to them.
+//! Workers behind HTTP, and the parts that post to them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +52,7 @@ impl Hands {
     }
 }
 
-/// The same by name, whose function gives many results.
+/// A worker of the same name whose function has many results.
 struct Many;
 
 #[palm::worker(server = "shop")]
@@ -63,7 +63,7 @@ impl Many {
     }
 }
 
-/// What serves an application until it is dropped, and where.
+/// A server of an application, which stops when it is dropped.
 async fn serve(application: Router) -> (AbortOnDropHandle<()>, String) {
     let listener = TcpListener::bind(HERE).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -78,7 +78,7 @@ async fn serve_hands() -> (AbortOnDropHandle<()>, String, Gate) {
     (serving, url, gate)
 }
 
-/// Tries often, and at once.
+/// Options that retry often, and without delay.
 fn quick(attempts: usize) -> Retry {
     Retry {
         attempts,
@@ -88,7 +88,7 @@ fn quick(attempts: usize) -> Retry {
     }
 }
 
-/// A master whose workers are at a URL.
+/// Starts a master whose workers are at a URL.
 async fn master(workers: HttpConnection) -> (ComponentHandle, Client) {
     let mut template = ServerTemplate::new("shop");
     template
@@ -128,7 +128,7 @@ async fn answer(worker: &palm::http::HttpWorker<Hands>, method: &str, body: Byte
 }
 
 #[test]
-fn a_worker_answers_with_the_message() {
+fn http_worker_receives_and_returns_the_message() {
     check(async {
         let worker = Hands {
             gate: Gate::closed(),
@@ -166,7 +166,7 @@ fn a_worker_answers_with_the_message() {
 }
 
 #[test]
-fn so_many_requests_are_under_way_at_once() {
+fn at_most_max_workers_requests_are_under_way() {
     check(async {
         let (_serving, url, gate) = serve_hands().await;
         let (master, client) = master(HttpConnection::connect(url).max_workers(40)).await;
@@ -177,7 +177,7 @@ fn so_many_requests_are_under_way_at_once() {
             .collect::<Vec<_>>();
         let open = async {
             gate.arrived(40).await;
-            // There is no event that says that nothing more comes.
+            // No event says that nothing more arrives.
             tokio::time::sleep(super::setup::STALLED).await;
             assert_eq!(gate.count(), 40);
             gate.open();
@@ -194,7 +194,7 @@ fn so_many_requests_are_under_way_at_once() {
 }
 
 #[test]
-fn what_a_worker_says_of_its_error_reaches_the_caller() {
+fn error_text_of_an_http_worker_reaches_the_caller() {
     check(async {
         let (_serving, url, _) = serve_hands().await;
         let (master, client) = master(HttpConnection::connect(url)).await;
@@ -209,7 +209,7 @@ fn what_a_worker_says_of_its_error_reaches_the_caller() {
     });
 }
 
-/// An application that answers every POST in the same way, and counts them.
+/// Starts an application that answers every POST in the same way, and counts them.
 async fn foreign(
     respond: impl Fn(usize) -> Response + Clone + Send + Sync + 'static,
 ) -> (AbortOnDropHandle<()>, String, Arc<AtomicUsize>) {
@@ -224,7 +224,7 @@ async fn foreign(
 }
 
 #[test]
-fn a_worker_that_answers_no_message_is_an_error_and_never_the_answer() {
+fn malformed_response_of_an_http_worker_is_an_error() {
     check(async {
         for (status, body) in [
             (500, ""),
@@ -253,10 +253,10 @@ fn a_worker_that_answers_no_message_is_an_error_and_never_the_answer() {
 }
 
 #[test]
-fn a_worker_does_not_decide_whom_its_answer_goes_to() {
+fn http_worker_cannot_redirect_its_answer_to_another_client() {
     check(async {
         let mut stolen = Message::new("any.thing", "stolen");
-        stolen.set_client("somebody else");
+        stolen.set_client("another client");
         let stolen = stolen.encode();
         let (_serving, url, _) = foreign(move |_| stolen.clone().into_response()).await;
         let (master, client) = master(HttpConnection::connect(url)).await;
@@ -266,8 +266,8 @@ fn a_worker_does_not_decide_whom_its_answer_goes_to() {
 }
 
 #[test]
-fn a_connection_to_a_worker_is_kept_and_used_again() {
-    // On one thread a connection that has done its work is back before the caller hears of it.
+fn connection_to_an_http_worker_is_reused() {
+    // On one thread a connection returns to the pool before the caller receives its answer.
     check_on(&mut tokio::runtime::Builder::new_current_thread(), async {
         let accepted = Arc::<AtomicUsize>::default();
         let counted = accepted.clone();
@@ -292,7 +292,7 @@ fn a_connection_to_a_worker_is_kept_and_used_again() {
     });
 }
 
-/// The body of the next request of a connection; none at its end.
+/// Reads the body of the next request of a connection; `None` at its end.
 async fn posted(connection: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
     let mut length = 0;
     loop {
@@ -313,8 +313,10 @@ async fn posted(connection: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// A worker that answers with what it was posted, but for every second answer: of that `share` is written,
-/// and the connection is closed. Where it is, and how often it was posted to.
+/// Starts a worker that returns each body.
+///
+/// Of every second response it writes only a `share`, and closes the connection. Returns its URL, and the number of
+/// requests that it has received.
 async fn breaking(share: f64) -> (AbortOnDropHandle<()>, String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(HERE).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -348,9 +350,9 @@ async fn breaking(share: f64) -> (AbortOnDropHandle<()>, String, Arc<AtomicUsize
 }
 
 #[test]
-fn a_worker_that_closes_in_the_middle_of_its_answer_is_not_asked_again() {
+fn request_is_not_repeated_if_the_connection_closes_during_the_response() {
     check(async {
-        // Before its answer, in the head of it, and in its body.
+        // Before the response, within its head, and within its body.
         for share in [0.0, 0.2, 0.9] {
             let (_serving, url, count) = breaking(share).await;
             let (master, client) = master(HttpConnection::connect(&url).retry(quick(5))).await;
@@ -375,7 +377,7 @@ fn a_worker_that_closes_in_the_middle_of_its_answer_is_not_asked_again() {
 }
 
 #[test]
-fn what_a_worker_refuses_for_the_moment_is_tried_again() {
+fn temporarily_refused_request_is_retried() {
     check(async {
         let good = Message::new("any.thing", "at last").encode();
         let (_serving, url, count) = foreign(move |number| match number {
@@ -389,7 +391,7 @@ fn what_a_worker_refuses_for_the_moment_is_tried_again() {
         let (first, client) = master(workers).await;
         assert_eq!(client.eval(Hands::SHOUT, "x").await.unwrap(), "at last");
         assert_eq!(count.load(Ordering::SeqCst), 3);
-        // What may have been carried out is not, unless that does no harm.
+        // A request that may have been carried out is repeated only if that is allowed.
         fail(&client, "x").await;
         assert_eq!(count.load(Ordering::SeqCst), 4);
         first.shutdown().await.unwrap();
@@ -407,9 +409,9 @@ fn what_a_worker_refuses_for_the_moment_is_tried_again() {
 }
 
 #[test]
-fn a_worker_that_is_not_there_is_unavailable_and_found_when_it_is() {
+fn absent_http_worker_is_reported_unavailable_and_used_once_it_listens() {
     check(async {
-        // A socket that does not listen refuses, and keeps the port from tests beside this one.
+        // A socket that is bound but does not listen refuses connections, and keeps the port from concurrent tests.
         let held = TcpSocket::new_v4().unwrap();
         held.set_reuseaddr(true).unwrap();
         held.bind(HERE.parse().unwrap()).unwrap();
@@ -436,7 +438,7 @@ fn a_worker_that_is_not_there_is_unavailable_and_found_when_it_is() {
 }
 
 #[test]
-fn a_call_with_a_short_deadline_learns_why_its_attempts_failed() {
+fn deadline_error_names_the_cause_of_the_failed_attempts() {
     check(async {
         let held = TcpSocket::new_v4().unwrap();
         held.bind(HERE.parse().unwrap()).unwrap();
@@ -454,7 +456,7 @@ fn a_call_with_a_short_deadline_learns_why_its_attempts_failed() {
     });
 }
 
-/// Posts a call of `wait` to `url`, and closes the connection once it runs, or waits for its turn.
+/// Posts a call of `wait` to `url`, and closes the connection once the call runs, or is queued.
 async fn abandon(url: &str, gate: &Gate, running: usize) {
     let at = url.strip_prefix("http://").unwrap();
     let body = Message::new("shop.wait", "x").encode();
@@ -468,7 +470,7 @@ async fn abandon(url: &str, gate: &Gate, running: usize) {
     gate.arrived(running).await;
 }
 
-/// Whether the only place of a worker is free again after two requests were abandoned.
+/// Checks that a worker of concurrency 1 is free again after two requests were abandoned.
 async fn check_abandoned(url: &str, gate: &Gate) {
     abandon(url, gate, 1).await;
     abandon(url, gate, 1).await;
@@ -481,7 +483,7 @@ async fn check_abandoned(url: &str, gate: &Gate) {
 }
 
 #[test]
-fn a_request_to_an_http_worker_is_cancelled_when_its_connection_is_closed() {
+fn request_to_an_http_worker_is_cancelled_if_its_connection_closes() {
     check(async {
         let gate = Gate::closed();
         let worker = Hands { gate: gate.clone() }.into_service().concurrency(1);
@@ -503,7 +505,7 @@ fn a_request_to_an_http_worker_is_cancelled_when_its_connection_is_closed() {
 }
 
 #[test]
-fn a_function_without_a_result_ends_its_request_at_a_gateway() {
+fn function_without_a_result_returns_204_at_a_gateway() {
     check(async {
         let (_serving, url, _) = serve_hands().await;
         let gateway = palm::http::Gateway::new();
@@ -527,7 +529,7 @@ fn a_function_without_a_result_ends_its_request_at_a_gateway() {
     });
 }
 
-/// Drops the calls of one function.
+/// A part that drops the calls of one function.
 struct Silent;
 
 #[palm::outbound]
@@ -538,7 +540,7 @@ impl Silent {
 }
 
 #[test]
-fn a_worker_that_takes_too_long_is_an_error() {
+fn http_worker_that_exceeds_the_timeout_is_an_error() {
     check(async {
         let (_serving, url, gate) = serve_hands().await;
         let workers = HttpConnection::connect(&url).timeout(Duration::from_millis(100));
@@ -547,29 +549,29 @@ fn a_worker_that_takes_too_long_is_an_error() {
             .eval(Hands::WAIT, "x")
             .timeout(Duration::from_secs(15));
         let Err(CallError::Remote(error)) = soon("an error", call.into_future()).await else {
-            panic!("nobody opened the gate");
+            panic!("the gate was not opened");
         };
         assert_eq!(error.kind, FailureKind::DeadlineExceeded);
         slow.shutdown().await.unwrap();
 
-        // A deadline of the call counts as well.
-        let (patient, client) = master(HttpConnection::connect(&url)).await;
+        // The deadline of the call applies as well.
+        let (waiting, client) = master(HttpConnection::connect(&url)).await;
         let mut job = client
             .job(Hands::WAIT, ["x"])
             .deadline(Duration::from_millis(100));
         let Some(Err(CallError::Remote(error))) = soon("an error", job.next()).await else {
-            panic!("nobody opened the gate");
+            panic!("the gate was not opened");
         };
         assert_eq!(error.kind, FailureKind::DeadlineExceeded);
         gate.open();
         drop(job);
         assert_eq!(client.eval(Hands::WAIT, "y").await.unwrap(), "y");
-        patient.shutdown().await.unwrap();
+        waiting.shutdown().await.unwrap();
     });
 }
 
 #[test]
-fn what_is_no_url_is_refused_before_the_start() {
+fn malformed_url_is_refused_at_start() {
     check(async {
         for (url, problem) in [
             (
@@ -590,7 +592,7 @@ fn what_is_no_url_is_refused_before_the_start() {
     });
 }
 
-/// Lets each message go on in capitals.
+/// A part that passes each message on in capitals.
 struct Loud;
 
 #[palm::outbound]
@@ -605,7 +607,7 @@ impl Loud {
 }
 
 #[test]
-fn an_http_service_takes_messages_and_answers_them() {
+fn http_service_accepts_and_answers_posted_messages() {
     check(async {
         let mounted = HttpService::mounted();
         let service = mounted.service();
@@ -619,7 +621,7 @@ fn an_http_service_takes_messages_and_answers_them() {
         let server = template.spawn().await.unwrap();
         let url = server.address("http_address").unwrap().to_owned();
 
-        // Ours posts to it as to a worker.
+        // `HttpConnection` posts to it as to a worker.
         let (first, client) = master(HttpConnection::connect(&url)).await;
         assert_eq!(client.eval(Hands::SHOUT, "x").await.unwrap(), "X");
         assert_eq!(fail(&client, "").await.message, "nothing");
@@ -630,7 +632,7 @@ fn an_http_service_takes_messages_and_answers_them() {
         assert_eq!(garbage.status(), 400);
         assert_eq!(http.get(&url).send().await.unwrap().status(), 405);
 
-        // Who is not waited for is acknowledged.
+        // A request whose route does not block is acknowledged.
         let message = Message::new("any.thing", "x").encode();
         let request = Request::post("/")
             .body(Body::from(message.clone()))
@@ -647,7 +649,7 @@ fn an_http_service_takes_messages_and_answers_them() {
 }
 
 #[test]
-fn an_http_service_answers_whose_answer_is_lost() {
+fn http_service_returns_an_error_for_a_lost_answer() {
     check(async {
         let mut template = ServerTemplate::new("shop");
         let service = HttpService::bind(HERE).answer_timeout(STALLED);
@@ -668,7 +670,7 @@ fn an_http_service_answers_whose_answer_is_lost() {
         soon("the task", worker.recv_many(&mut taken, 1))
             .await
             .unwrap();
-        // It is killed with its task.
+        // The worker is killed while it has the task.
         drop(worker);
         let answer = soon("an answer", request).await.unwrap().unwrap();
         assert_eq!(answer.status(), 504);
@@ -678,7 +680,7 @@ fn an_http_service_answers_whose_answer_is_lost() {
 }
 
 #[test]
-fn attempts_that_time_out_do_not_block_an_http_worker() {
+fn attempts_that_time_out_do_not_occupy_an_http_worker() {
     check(async {
         let gate = Gate::closed();
         let worker = Hands { gate: gate.clone() }.into_service().concurrency(2);
@@ -695,7 +697,7 @@ fn attempts_that_time_out_do_not_block_an_http_worker() {
             };
             assert_eq!(error.kind, FailureKind::DeadlineExceeded);
         }
-        // A slow machine may take longer than an attempt has.
+        // On a slow machine an attempt may exceed its timeout.
         let answered = async { while client.eval(Hands::SHOUT, "x").await.is_err() {} };
         soon("an answer of the same worker", answered).await;
     });

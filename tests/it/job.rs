@@ -1,4 +1,4 @@
-//! Jobs over links: they end by themselves, and nothing is lost or comes twice.
+//! Jobs over links: they end by themselves, and no answer is lost or repeated.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use palm::{CallError, ComponentHandle, LinkOptions, Progress};
 
 use super::setup::{ANY, Gate, check, connect, soon};
 
-/// Calls that have none, one or several results.
+/// Methods with no result, one, or several.
 #[derive(Clone, Default)]
 struct Several;
 
 #[palm::server(name = "several")]
 impl Several {
-    /// As many as the payload says.
+    /// Returns as many results as the payload says.
     #[palm::method]
     fn many(&self, count: String) -> impl Iterator<Item = String> + use<> {
         (0..count.parse().unwrap_or(0)).map(|number: u32| number.to_string())
@@ -37,7 +37,7 @@ impl Several {
     }
 }
 
-/// The same as a step behind another one.
+/// The same methods in a downstream step.
 #[derive(Clone, Default)]
 struct Second;
 
@@ -66,7 +66,7 @@ impl Stored {
     }
 }
 
-/// A master that makes several tasks of a call, and one answer of several results.
+/// A master that splits a call into several tasks, and joins results into one answer.
 #[derive(Default)]
 struct Shaper {
     words: Vec<String>,
@@ -81,7 +81,7 @@ impl Shaper {
         text.split_whitespace().map(word).collect()
     }
 
-    /// The longer words are dropped, and of each three others one message is made.
+    /// Drops long words, and joins three others into one message.
     #[palm::gather]
     fn gather(&mut self, message: Message) -> Option<Message> {
         let word = String::from_utf8_lossy(message.payload()).into_owned();
@@ -115,7 +115,7 @@ impl Echo {
     }
 }
 
-/// All answers, sorted, and how far the job was then.
+/// Collects all answers, sorted, and the progress of the job.
 async fn all(client: &Client, function: &str, payloads: &[&str]) -> (Vec<String>, Progress) {
     let mut job = client.job(function, payloads.iter().copied());
     let mut answers = Vec::new();
@@ -144,7 +144,7 @@ async fn check_job(
 }
 
 #[test]
-fn a_job_ends_by_itself() {
+fn job_without_a_message_count_ends_by_itself() {
     check(async {
         let server = Several.bind(ANY).spawn().await.unwrap();
         let client = connect("several", &server).await;
@@ -160,7 +160,7 @@ fn a_job_ends_by_itself() {
         let job = palm::progress(client.job("several.odd", ["1", "2", "3"]));
         assert_eq!(soon("all answers", job.count()).await, 2);
 
-        // More than may be under way.
+        // More inputs than the window.
         let payloads: Vec<_> = (0..5000).map(|number| number.to_string()).collect();
         let payloads: Vec<_> = payloads.iter().map(String::as_str).collect();
         let (answers, progress) = all(&client, "several.odd", &payloads).await;
@@ -171,7 +171,7 @@ fn a_job_ends_by_itself() {
 }
 
 #[test]
-fn a_job_through_several_components_ends_by_itself() {
+fn job_through_several_components_ends_by_itself() {
     check(async {
         let server = Several.bind(ANY).pipelined(true).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(server.db_address());
@@ -200,7 +200,7 @@ fn a_job_through_several_components_ends_by_itself() {
 }
 
 #[test]
-fn a_job_of_a_master_with_hooks_ends_by_itself() {
+fn job_of_a_master_with_hooks_ends_by_itself() {
     check(async {
         let master = Shaper::default().bind(ANY).spawn().await.unwrap();
         let mut workers = Vec::new();
@@ -251,7 +251,7 @@ impl Gated {
     }
 }
 
-/// Starts it at an address that is given up first.
+/// Starts the server at an address that a restart uses again.
 async fn gated(at: &str, gate: &Gate) -> ComponentHandle {
     let gate = gate.clone();
     let server = Gated { gate }.bind(at).drain_limit(Duration::from_secs(20));
@@ -259,7 +259,7 @@ async fn gated(at: &str, gate: &Gate) -> ComponentHandle {
 }
 
 #[test]
-fn a_server_that_is_restarted_answers_all() {
+fn job_is_completely_answered_by_a_restarted_server() {
     check(async {
         let gate = Gate::closed();
         let server = gated(ANY, &gate).await;
@@ -270,7 +270,7 @@ fn a_server_that_is_restarted_answers_all() {
             let answers = job.map(|answer| String::from_utf8(answer.unwrap().into()).unwrap());
             answers.collect::<Vec<_>>().await
         });
-        // Some calls are in the server then, and others are not.
+        // At that moment some calls are in the server, and others are not.
         gate.arrived(1).await;
         gate.open();
         soon("the end of the server", server.shutdown())
@@ -296,7 +296,7 @@ fn next_loses_no_answer_when_its_future_is_dropped() {
             .expect_answers(500);
         let mut answers = Vec::new();
         let mut dropped = 0;
-        // A future is dropped after each poll that has no answer.
+        // The future of `next` is dropped after each poll without an answer.
         while answers.len() < numbers.len() {
             tokio::select! {
                 biased;

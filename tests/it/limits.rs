@@ -1,5 +1,5 @@
-//! How long each time limit is: what ends by one does so after it, and well before four times of it; and how many
-//! messages and sessions are admitted.
+//! Time limits take effect after their time, and well before four times of it. Limits on messages and sessions admit no
+//! more than they say.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,17 +10,18 @@ use palm::http::Gateway;
 use palm::prelude::*;
 use palm::{CallError, ComponentHandle, ConnectError, FailureKind, LinkOptions, QueueLimits};
 
-use super::lifecycle::Process;
 use super::link::Hand;
+use super::process::Process;
 use super::setup::{ANY, Gate, STALLED, check, connect, eventually, soon, unbound};
 
-/// The limit of all tests.
+/// The time limit of all tests.
 const LIMIT: Duration = Duration::from_millis(700);
 
-/// By when it has to have had its effect: before four times of it, with as much as possible for slow machines.
+/// The time by which [`LIMIT`] must have taken effect: less than four times of it, but as long as possible for slow
+/// machines.
 const LATEST: Duration = Duration::from_millis(2_600);
 
-/// What a future gives that ends by [`LIMIT`].
+/// Awaits a future that must end at [`LIMIT`], and returns its output.
 async fn at_limit<T>(what: &str, future: impl Future<Output = T>) -> T {
     let begin = Instant::now();
     let value = soon(what, future).await;
@@ -79,13 +80,13 @@ async fn hand(master: &ComponentHandle) -> (ComponentHandle, Gate) {
 }
 
 #[test]
-fn a_call_ends_at_its_timeout() {
+fn call_ends_at_its_timeout() {
     check(async {
         let (server, _gate) = slow().await;
         let client = connect("slow", &server).await;
         let eval = client.eval("slow.gated", "x").timeout(LIMIT).into_future();
         let error = at_limit("the end of the call", eval).await.unwrap_err();
-        // The component knows the deadline too, and may be the first.
+        // The component knows the deadline too, and may report it first.
         match &error {
             CallError::Timeout { .. } => {}
             CallError::Remote(error) if error.kind == FailureKind::DeadlineExceeded => {}
@@ -99,7 +100,7 @@ fn a_call_ends_at_its_timeout() {
 }
 
 #[test]
-fn a_client_connects_within_its_connect_timeout() {
+fn connect_fails_at_the_connect_timeout() {
     check(async {
         let client = Client::builder("slow", unbound()).connect_timeout(LIMIT);
         let error = at_limit("the end of connecting", client.connect()).await;
@@ -109,7 +110,7 @@ fn a_client_connects_within_its_connect_timeout() {
 }
 
 #[test]
-fn a_method_ends_at_its_max_runtime() {
+fn method_ends_at_its_max_runtime() {
     check(async {
         let (server, _gate) = slow().await;
         let client = connect("slow", &server).await;
@@ -123,7 +124,7 @@ fn a_method_ends_at_its_max_runtime() {
 }
 
 #[test]
-fn a_component_stops_at_its_drain_limit() {
+fn component_stops_at_its_drain_limit() {
     check(async {
         let (server, gate) = slow().await;
         let client = connect("slow", &server).await;
@@ -136,7 +137,7 @@ fn a_component_stops_at_its_drain_limit() {
 }
 
 #[test]
-fn a_task_without_a_worker_fails_at_its_deadline() {
+fn task_without_a_worker_fails_at_its_deadline() {
     check(async {
         let master = master(LinkOptions::default()).await;
         let client = connect("master", &master).await;
@@ -152,7 +153,7 @@ fn a_task_without_a_worker_fails_at_its_deadline() {
 }
 
 #[test]
-fn a_request_is_answered_504_when_its_method_has_run_for_too_long() {
+fn request_returns_504_if_its_method_exceeds_max_runtime() {
     check(async {
         let gateway = Gateway::new();
         let master = Master::new("master").bind(ANY);
@@ -160,7 +161,7 @@ fn a_request_is_answered_504_when_its_method_has_run_for_too_long() {
         let master = master.spawn().await.unwrap();
         let worker = Limited.connect(master.db_address()).spawn().await.unwrap();
         let client = connect("master", &master).await;
-        // The worker is there.
+        // The worker is connected.
         soon("an answer", client.eval("master.echo", "x").into_future())
             .await
             .unwrap();
@@ -176,7 +177,7 @@ fn a_request_is_answered_504_when_its_method_has_run_for_too_long() {
 }
 
 #[test]
-fn a_request_is_answered_504_at_the_timeout_of_the_gateway() {
+fn request_returns_504_at_the_timeout_of_the_gateway() {
     check(async {
         let gateway = Gateway::new().timeout(LIMIT);
         let master = Master::new("master").bind(ANY);
@@ -196,7 +197,7 @@ fn a_request_is_answered_504_at_the_timeout_of_the_gateway() {
 }
 
 #[test]
-fn a_request_without_a_worker_is_answered_503_after_the_worker_patience() {
+fn request_without_a_worker_returns_503_at_the_no_worker_timeout() {
     check(async {
         let gateway = Gateway::new().no_worker_timeout(LIMIT);
         let master = Master::new("master").bind(ANY);
@@ -210,14 +211,14 @@ fn a_request_without_a_worker_is_answered_503_after_the_worker_patience() {
     });
 }
 
-/// A master, and a process with a call that never ends.
+/// Starts a master and a worker process with a call that does not end, and connects a client.
 async fn call_in_a_process(links: LinkOptions) -> (ComponentHandle, Process, Client) {
     let master = master(links).await;
     let process = Process::run("linked_worker", &[("db_address", master.db_address())]).await;
     let client = connect("master", &master).await;
     let calling = client.clone();
     tokio::spawn(async move { calling.eval("master.sleep", "100000").await });
-    // While it runs, another one waits.
+    // While the first call runs, another one waits.
     let sent = || master.metrics().part("WorkerPush").unwrap().messages == 1;
     eventually("the task is sent", sent).await;
     (master, process, client)
@@ -230,7 +231,7 @@ fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
         links.idle_timeout = LIMIT;
         let (master, process, _client) = call_in_a_process(links).await;
         let (_hand, gate) = hand(&master).await;
-        // A client, and two of each worker.
+        // One session of the client, and two of each worker.
         eventually("another worker", || master.metrics().sessions == 5).await;
         process.signal("STOP");
         // What it was heard of last may be a while ago.
@@ -243,7 +244,7 @@ fn tasks_of_a_stopped_worker_are_redelivered_after_the_idle_timeout() {
 }
 
 #[test]
-fn tasks_of_a_killed_worker_are_redelivered_after_the_grace() {
+fn tasks_of_a_killed_worker_are_redelivered_after_the_reconnect_grace() {
     check(async {
         let mut links = LinkOptions::default();
         links.reconnect_grace = LIMIT;
@@ -257,7 +258,7 @@ fn tasks_of_a_killed_worker_are_redelivered_after_the_grace() {
 }
 
 #[test]
-fn tasks_of_a_silent_legacy_worker_are_redelivered_after_their_limit() {
+fn tasks_of_a_silent_legacy_worker_are_redelivered_after_the_ack_wait() {
     check(async {
         let mut links = LinkOptions::default();
         links.ack_wait = Some(LIMIT);
@@ -274,7 +275,7 @@ fn tasks_of_a_silent_legacy_worker_are_redelivered_after_their_limit() {
         let client = connect("master", &master).await;
         tokio::spawn(async move { client.eval("master.gated", "x").await });
         gate.arrived(1).await;
-        // It is counted from when the task was pushed, a moment ago.
+        // The time counts from when the task was pushed, a moment ago.
         let begin = Instant::now();
         gate.arrived(2).await;
         let took = begin.elapsed();
@@ -284,7 +285,7 @@ fn tasks_of_a_silent_legacy_worker_are_redelivered_after_their_limit() {
 }
 
 #[test]
-fn a_key_lasts_as_long_as_it_is_set_for() {
+fn key_expires_after_its_time_to_live() {
     check(async {
         let (server, _gate) = slow().await;
         let client = connect("slow", &server).await;
@@ -294,7 +295,7 @@ fn a_key_lasts_as_long_as_it_is_set_for() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        // It is counted from the arrival of the request.
+        // The time counts from the arrival of the request.
         let begin = Instant::now();
         soon("the end of the key", gone).await;
         let took = begin.elapsed();
@@ -303,7 +304,7 @@ fn a_key_lasts_as_long_as_it_is_set_for() {
 }
 
 #[test]
-fn a_queue_holds_no_more_messages_than_its_limit() {
+fn queue_holds_at_most_its_limit_of_messages() {
     check(async {
         let gate = Gate::closed();
         let limits = QueueLimits {
@@ -319,10 +320,10 @@ fn a_queue_holds_no_more_messages_than_its_limit() {
         let answers = tokio::spawn(job.count());
         gate.arrived(1).await;
         let queued = || slow.metrics().part("Executor").unwrap().queued_messages;
-        // One client alone uses 80 % of it.
+        // A single client uses 80 % of the queue.
         eventually("a full queue", || queued() >= 8).await;
         tokio::time::sleep(STALLED).await;
-        // Small messages that travel as one may be admitted together.
+        // A batch of small messages may be admitted as a whole.
         assert!(queued() < 30, "{}", queued());
         gate.open();
         assert_eq!(soon("all answers", answers).await.unwrap(), 1000);
@@ -330,7 +331,7 @@ fn a_queue_holds_no_more_messages_than_its_limit() {
 }
 
 #[test]
-fn a_component_has_no_more_sessions_than_its_limit() {
+fn component_admits_at_most_max_sessions() {
     check(async {
         let mut links = LinkOptions::default();
         links.max_sessions = 2;
@@ -345,7 +346,7 @@ fn a_component_has_no_more_sessions_than_its_limit() {
         tokio::time::sleep(STALLED).await;
         assert!(!third.is_finished());
         assert_eq!(server.metrics().sessions, 2);
-        // It tries again until there is a place for it.
+        // The client retries until another session has ended.
         drop(first);
         let third = soon("the third client", third).await.unwrap().unwrap();
         for client in [&second, &third] {

@@ -1,4 +1,4 @@
-//! Processes that live and cannot say so: a method keeps their thread, or they are stopped for a while.
+//! Processes that cannot show signs of life: a method blocks their thread, or they are stopped for a while.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use palm::prelude::*;
 use palm::{ComponentHandle, LinkOptions, Result};
 
-use super::lifecycle::Process;
-use super::setup::{ANY, Place, check, connect, eventually, soon};
+use super::process::Process;
+use super::setup::{ANY, TempFolder, check, connect, eventually, soon};
 
-/// Notes each call, and takes a while.
+/// A worker that records each call in a file, and blocks its thread for a while.
 struct Keeps;
 
-/// A file to note the call in, and for how many milliseconds it runs.
+/// Records a call in a file, and returns how long it runs. A task states the path of the file and the milliseconds.
 fn note(text: &str) -> Duration {
     use std::io::Write;
     let (path, milliseconds) = text.split_once(' ').unwrap();
@@ -25,7 +25,7 @@ fn note(text: &str) -> Duration {
 
 #[palm::worker(server = "keeper")]
 impl Keeps {
-    /// Nothing else runs on its thread meanwhile.
+    /// Blocks the thread, so that no other task runs on it.
     #[palm::method]
     fn hold(&self, text: String) -> String {
         std::thread::sleep(note(&text));
@@ -39,7 +39,7 @@ impl Keeps {
     }
 }
 
-/// Peers count as lost after 600 ms.
+/// Link options with which peers count as lost after 600 ms.
 fn quick() -> LinkOptions {
     let mut options = LinkOptions::default();
     options.heartbeat = Duration::from_millis(150);
@@ -47,7 +47,7 @@ fn quick() -> LinkOptions {
     options
 }
 
-/// A worker with one thread for all that it does, in a process of its own.
+/// Starts a worker whose tasks and parts share one thread.
 pub(crate) async fn worker(master: String) -> Result<ComponentHandle> {
     let worker = Keeps.connect(master).concurrency(2).own_thread(true);
     worker.link_options(quick()).spawn().await
@@ -59,7 +59,7 @@ async fn master() -> ComponentHandle {
 }
 
 async fn process(master: &ComponentHandle) -> Process {
-    Process::run("keeping_worker", &[("db_address", master.db_address())]).await
+    Process::run("blocking_worker", &[("db_address", master.db_address())]).await
 }
 
 fn begun(file: &Path) -> usize {
@@ -67,10 +67,10 @@ fn begun(file: &Path) -> usize {
 }
 
 #[test]
-fn task_that_keeps_its_thread_is_not_given_to_others() {
+fn task_that_blocks_its_thread_is_not_redelivered() {
     check(async {
-        let place = Place::new();
-        let file = place.path("begun");
+        let folder = TempFolder::new();
+        let file = folder.path("begun");
         let master = master().await;
         let mut workers = Vec::new();
         for _ in 0..3 {
@@ -89,10 +89,10 @@ fn task_that_keeps_its_thread_is_not_given_to_others() {
 }
 
 #[test]
-fn tasks_behind_one_that_keeps_its_thread_run_once() {
+fn tasks_queued_behind_a_blocking_one_run_once() {
     check(async {
-        let place = Place::new();
-        let file = place.path("begun");
+        let folder = TempFolder::new();
+        let file = folder.path("begun");
         let master = master().await;
         let _worker = process(&master).await;
         let client = connect("keeper", &master).await;
@@ -112,10 +112,10 @@ fn tasks_behind_one_that_keeps_its_thread_run_once() {
 }
 
 #[test]
-fn task_that_a_stopped_worker_goes_on_with_is_not_begun_a_second_time() {
+fn task_that_a_resumed_worker_still_runs_is_not_started_again() {
     check(async {
-        let place = Place::new();
-        let file = place.path("begun");
+        let folder = TempFolder::new();
+        let file = folder.path("begun");
         let master = master().await;
         let worker = process(&master).await;
         let client = connect("keeper", &master).await;
@@ -129,7 +129,7 @@ fn task_that_a_stopped_worker_goes_on_with_is_not_begun_a_second_time() {
         };
         eventually("the task", || begun(&file) == 1).await;
         worker.signal("STOP");
-        // Longer than a worker may be silent.
+        // Longer than the idle timeout of a worker.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         worker.signal("CONT");
         assert_eq!(soon("the answer", call).await.unwrap().unwrap(), task);

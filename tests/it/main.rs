@@ -6,7 +6,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "helpers are tests too, and a child process tells its addresses"
+    reason = "helpers are tests too, and a child process prints its addresses"
 )]
 
 #[path = "../../palm-runtime/tests/conformance/raw.rs"]
@@ -49,6 +49,7 @@ mod nested;
 mod network;
 mod other_languages;
 mod parts;
+mod process;
 mod pylm;
 mod rep;
 mod restarts;

@@ -12,10 +12,10 @@ use palm::testing::Cluster;
 
 use super::setup::{ANY, check, connect, soon};
 
-/// The client by which methods call their own component.
+/// The client with which methods call their own component.
 type Own = Arc<OnceLock<Client>>;
 
-/// Counts the leaves of a binary tree, by a call for each node. The payload has a letter for each level.
+/// Counts the leaves of a binary tree with a call for each node. The payload has a letter for each level.
 struct Tree(Own);
 
 impl Tree {
@@ -36,7 +36,7 @@ impl Tree {
         let Some(below) = levels.strip_prefix('x') else {
             return Ok("1".to_owned());
         };
-        // Each is polled again only once it has its answer.
+        // Each call is polled again only when it has its answer.
         let halves: FuturesUnordered<_> = (0..2)
             .map(|_| self.client().eval(Self::LEAVES, below).into_future())
             .collect();
@@ -48,7 +48,7 @@ impl Tree {
         let Some(below) = levels.strip_prefix('x') else {
             return Ok("1".to_owned());
         };
-        // So that the worker has finished nothing for a while when it calls.
+        // The worker has finished no task for a while when it calls.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let halves = self.client().job(Self::BY_JOB, [below; 2]);
         Ok(sum(halves.try_collect().await?))
@@ -56,7 +56,7 @@ impl Tree {
 }
 
 #[test]
-fn methods_that_call_their_own_master_lend_their_places() {
+fn methods_that_call_their_own_master_release_their_concurrency() {
     check(async {
         let own = Own::default();
         let cluster = Cluster::new()
@@ -78,7 +78,7 @@ fn methods_that_call_their_own_master_lend_their_places() {
     });
 }
 
-/// Calls itself.
+/// A method that calls itself.
 struct Selfish(Own);
 
 #[palm::server(name = "own")]
@@ -97,7 +97,7 @@ impl Selfish {
 }
 
 #[test]
-fn call_of_the_own_server_is_refused_at_once_if_answers_leave_in_order() {
+fn call_of_a_methods_own_ordered_server_is_refused_immediately() {
     check(async {
         let own = Own::default();
         let server = Selfish(own.clone()).bind(ANY).spawn().await.unwrap();

@@ -1,26 +1,26 @@
-//! The workers of `examples/other_languages`, beside ours and beneath our master, and beneath one that
-//! is written by hand, for what ours would not send. `interop/other_languages.py` builds them first.
+//! The workers of `examples/other_languages`: at a master of palm, alongside a worker of palm, and at a master written
+//! by hand, for messages that palm would not send. `interop/other_languages.py` builds them first.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
+use std::process::Command;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use palm::prelude::*;
 use palm::socket::{Pull, Push, Reply};
 use palm::{CallError, ComponentHandle, FailureKind, Message};
-use tokio::process::{Child, Command};
 
+use super::process::Process;
 use super::setup::{ANY, address, check, connect, options, soon, unbound};
 
-/// The field `error` of a message: a kind, and no text.
+/// The field `error` of a message, with a kind and no text.
 const ERROR: &[u8] = b"\x82\x01\x02\x08\x01";
 
-/// A field that nobody knows.
+/// An unknown field.
 const UNKNOWN: &[u8] = b"\xf8\x3f\x05";
 
-/// Starts a worker that is not ours; its name is its language.
-fn start(language: &str, db_address: &str) -> Child {
+/// Starts a foreign worker, whose name is its language.
+fn start(language: &str, db_address: &str) -> Process {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/other_languages");
     let mut command = match language {
         "cpp" => Command::new(format!("{folder}/build/worker")),
@@ -31,25 +31,14 @@ fn start(language: &str, db_address: &str) -> Child {
         }
         other => panic!("there is no worker in {other}"),
     };
-    command.args([language, db_address]).stdin(Stdio::null());
-    command.kill_on_drop(true).spawn().expect(
-        "`interop/other_languages.py` builds the workers of other languages, and runs these tests",
-    )
+    command.args([language, db_address]);
+    Process::spawn(language, command)
 }
 
-/// Tells a worker to stop, which it has to do without an error.
-async fn stop(mut worker: Child) {
-    let id = worker.id().expect("it runs until it is told to stop");
-    let kill = ["-c", &format!("kill -TERM {id}")];
-    assert!(
-        Command::new("sh")
-            .args(kill)
-            .status()
-            .await
-            .unwrap()
-            .success()
-    );
-    let status = soon("the end of a worker", worker.wait()).await.unwrap();
+/// Stops a worker, which has to end without an error.
+async fn stop(mut worker: Process) {
+    worker.terminate();
+    let status = worker.ended().await;
     assert!(status.success(), "{status}");
 }
 
@@ -63,7 +52,7 @@ impl Ours {
     }
 }
 
-/// Makes jobs until each of `workers` has answered, and nobody else has.
+/// Makes jobs until each of `workers` has answered, and asserts that no other worker has.
 async fn until_all_answered(client: &Client, workers: &[&str]) {
     let expected: BTreeSet<_> = workers
         .iter()
@@ -82,9 +71,9 @@ async fn until_all_answered(client: &Client, workers: &[&str]) {
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
-fn they_share_the_work_with_ours() {
+fn foreign_workers_share_the_tasks_with_a_palm_worker() {
     check(async {
-        // There before the master is: they ask until it answers.
+        // They start before the master, and ask until it answers.
         let db_address = unbound();
         let cpp = start("cpp", &db_address);
         let python = start("python", &db_address);
@@ -125,13 +114,13 @@ async fn come_back_to_a_master(language: &str) {
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
-fn cpp_comes_back_to_a_master() {
+fn cpp_worker_reconnects_to_a_restarted_master() {
     check(come_back_to_a_master("cpp"));
 }
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
-fn python_comes_back_to_a_master() {
+fn python_worker_reconnects_to_a_restarted_master() {
     check(come_back_to_a_master("python"));
 }
 
@@ -160,19 +149,19 @@ async fn tell_errors(language: &str) {
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
-fn cpp_tells_errors() {
+fn cpp_worker_reports_errors() {
     check(tell_errors("cpp"));
 }
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
-fn python_tells_errors() {
+fn python_worker_reports_errors() {
     check(tell_errors("python"));
 }
 
-/// A master by hand with one worker, which is not ours.
+/// A master by hand, and a foreign worker.
 struct ByHand {
-    worker: Child,
+    worker: Process,
     push: Push,
     pull: Pull,
 }
@@ -189,7 +178,7 @@ impl ByHand {
             let request = Message::decode(frames.pop().unwrap()).unwrap();
             assert_eq!(request.function(), "_.get");
             let value = match &**request.payload() {
-                // A lost reply: it has to ask anew.
+                // Without a reply, the worker must ask again.
                 _ if number == 0 => continue,
                 b"worker_push_address" => push_address.to_string(),
                 b"worker_pull_address" => pull_address.to_string(),
@@ -197,14 +186,16 @@ impl ByHand {
             };
             responder.reply(value.into()).unwrap();
         }
-        // The last reply leaves before the socket does.
+        // The socket sends the last reply before it is closed.
         db.close(Duration::from_secs(1)).await;
         Self { worker, push, pull }
     }
 
     async fn send(&self, parts: &[&[u8]]) {
         let message = parts.concat().into();
-        soon("room to send", self.push.send(message)).await.unwrap();
+        soon("capacity to send", self.push.send(message))
+            .await
+            .unwrap();
     }
 
     async fn recv(&mut self) -> Bytes {
@@ -226,12 +217,12 @@ fn message(function: &str, stage: i64) -> Message {
 
 async fn keep_to_the_contract(language: &str) {
     let mut master = ByHand::with(language).await;
-    // No answer to what is no message, and none to an invalid text.
+    // Malformed messages and invalid text are not answered.
     for malformed in [b"\xff\xff".as_slice(), b"\x0a\x7f", b"\x22\x01\xff"] {
         master.send(&[malformed]).await;
     }
 
-    // The word that counts, and all else as it was.
+    // The payload changes, and all other fields stay as they were.
     let done = format!("{language} processed x");
     for (function, stage) in [("other.foo", 0), ("_.foo", 7), ("a.b c.foo d.e", 1)] {
         let task = message(function, stage);
@@ -241,7 +232,7 @@ async fn keep_to_the_contract(language: &str) {
         assert_eq!(answer, expected, "{function} {stage}");
     }
 
-    // A name that is no function's, in every way.
+    // Unknown function names of every form.
     let functions = [
         ("", 0),
         ("foo", 0),
@@ -262,7 +253,7 @@ async fn keep_to_the_contract(language: &str) {
         assert_eq!((error.component.as_str(), error.step), (language, stage));
     }
 
-    // What has failed before goes on as it is; what is only like an error is called.
+    // A message that carries an error is passed on unchanged; a message with a similar field is called.
     let task = message("a.foo", 0);
     master.send(&[&task.encode(), ERROR]).await;
     assert_eq!(master.recv().await, [&task.encode(), ERROR].concat());
@@ -276,12 +267,12 @@ async fn keep_to_the_contract(language: &str) {
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
-fn cpp_keeps_to_the_contract() {
+fn cpp_worker_keeps_the_wire_contract() {
     check(keep_to_the_contract("cpp"));
 }
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
-fn python_keeps_to_the_contract() {
+fn python_worker_keeps_the_wire_contract() {
     check(keep_to_the_contract("python"));
 }

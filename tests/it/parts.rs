@@ -1,4 +1,4 @@
-//! Each part as its name says, put together by hand, with real peers.
+//! Each part alone or combined by hand, with real peers.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Shouter {
     }
 }
 
-/// Counts what goes by, and sends it on twice.
+/// A part that counts messages, and sends each on twice.
 struct Twice {
     seen: mpsc::UnboundedSender<Bytes>,
 }
@@ -55,7 +55,7 @@ impl Twice {
     }
 }
 
-/// Splits at spaces; remembers what came back.
+/// An inbound part that splits payloads at spaces, and records the answers.
 struct Words {
     fed: mpsc::UnboundedSender<Bytes>,
 }
@@ -79,7 +79,7 @@ impl Words {
     }
 
     fn handle_feedback(&mut self, feedback: &Bytes) {
-        // The test may have seen enough.
+        // The test may not read any more.
         let _ = self.fed.send(feedback.clone());
     }
 
@@ -88,7 +88,7 @@ impl Words {
     }
 }
 
-/// Answers in reverse; refuses what is no text.
+/// A bypass part that answers with the reversed text, and refuses other bytes.
 struct Reverse {
     seen: mpsc::UnboundedSender<String>,
 }
@@ -105,7 +105,7 @@ impl Reverse {
     }
 }
 
-/// Says three things.
+/// A bypass part that sends three messages.
 struct Speaker;
 
 #[palm::bypass]
@@ -134,7 +134,7 @@ async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
 }
 
 #[test]
-fn push_pull_gives_tasks_and_answers_who_waits_for_the_results() {
+fn push_pull_answers_requests_with_the_results_of_workers() {
     check(async {
         let mut template = ServerTemplate::new("server");
         template
@@ -152,7 +152,7 @@ fn push_pull_gives_tasks_and_answers_who_waits_for_the_results() {
         let server = spawn(template).await;
         let worker = Shouter.connect(server.db_address()).spawn().await.unwrap();
 
-        // A REQ peer gets the worker's result.
+        // A REQ peer receives the worker's result.
         let request = request_at(server.address("rep_address").unwrap()).await;
         let asked = |text: &'static str| Message::new("server.shout", text).encode();
         let answers = (0..20).map(|_| ask(&request, asked("loud")));
@@ -162,7 +162,7 @@ fn push_pull_gives_tasks_and_answers_who_waits_for_the_results() {
         let failed = Message::decode(ask(&request, asked("")).await).unwrap();
         assert_eq!(failed.error().unwrap().message, "there is nothing to shout");
 
-        // A client's results go on along the route.
+        // Results for a client are passed on along the route.
         let client = connect("server", &server).await;
         assert_eq!(client.eval(Shouter::SHOUT, "x").await.unwrap(), "X");
         let Err(CallError::Remote(error)) = client.eval(Shouter::SHOUT, "").await else {
@@ -174,7 +174,7 @@ fn push_pull_gives_tasks_and_answers_who_waits_for_the_results() {
     });
 }
 
-/// REP and a pair of PUSH and PULL, whose only worker takes every task and answers none.
+/// Starts a component of REP, PUSH and PULL, whose only worker receives every task and answers none.
 async fn with_a_silent_worker<H: InboundHooks>(
     rep: RepService<H>,
 ) -> (ComponentHandle, Request, AbortOnDropHandle<()>) {
@@ -200,23 +200,23 @@ async fn with_a_silent_worker<H: InboundHooks>(
 }
 
 #[test]
-fn a_request_whose_answer_is_lost_is_answered_in_time() {
+fn request_whose_answer_is_lost_is_answered_at_the_answer_timeout() {
     check(async {
         let (server, request, silent) = with_a_silent_worker(RepService::bind(ANY)).await;
         let asked = || Message::new("server.shout", "loud").encode();
-        // More than may wait at once.
+        // More requests than may wait at once.
         let answers = (0..1001).map(|_| ask(&request, asked()));
         for answer in futures_util::future::join_all(answers).await {
             assert_eq!(answer, "0");
         }
         assert_eq!(server.metrics().part("Rep").unwrap().errors, 1001);
-        // The worker is killed, and another one comes.
+        // The worker is killed, and another one connects.
         drop(silent);
         let _worker = Shouter.connect(server.db_address()).spawn().await.unwrap();
         let answered = async {
             loop {
                 let answer = ask(&request, asked()).await;
-                // Who has gone may still be given a task.
+                // A task may still be sent to the worker that has left.
                 if answer != "0" {
                     return Message::decode(answer).unwrap();
                 }
@@ -227,7 +227,7 @@ fn a_request_whose_answer_is_lost_is_answered_in_time() {
 }
 
 #[test]
-fn a_part_with_hooks_goes_on_after_a_lost_answer() {
+fn part_with_hooks_continues_after_a_lost_answer() {
     check(async {
         let (fed, mut feedback) = mpsc::unbounded_channel();
         let rep = RepService::bind(ANY).hooks(Words { fed });
@@ -241,7 +241,7 @@ fn a_part_with_hooks_goes_on_after_a_lost_answer() {
 }
 
 #[test]
-fn a_rep_connection_answers_a_requester_that_binds() {
+fn rep_connection_answers_a_requester_that_binds() {
     check(async {
         let requester = Socket::new(SocketType::Req, Options::default());
         let bound = requester.bind(ANY).await.unwrap();
@@ -271,7 +271,7 @@ fn a_rep_connection_answers_a_requester_that_binds() {
 }
 
 #[test]
-fn hooks_of_an_inbound_part_scatter_and_see_the_answers() {
+fn hooks_of_an_inbound_part_scatter_and_receive_the_answers() {
     check(async {
         let (seen, mut handled) = mpsc::unbounded_channel();
         let (fed, mut feedback) = mpsc::unbounded_channel();
@@ -285,7 +285,7 @@ fn hooks_of_an_inbound_part_scatter_and_see_the_answers() {
             .register_outbound(Handler::new(Twice { seen }), "Twice")
             .route("Again")
             .log(true);
-        // From outbound part to outbound part, more than once.
+        // Routes between outbound parts.
         let (seen, mut handled_again) = mpsc::unbounded_channel();
         template
             .register_outbound(Handler::new(Twice { seen }), "Again")
@@ -301,7 +301,7 @@ fn hooks_of_an_inbound_part_scatter_and_see_the_answers() {
         assert_eq!(ask(&request, message.encode()).await, "thank you");
         assert_eq!(next(&mut handled).await, "a");
         assert_eq!(next(&mut handled).await, "b");
-        // The answer is that to the last word.
+        // The answer is that of the last word.
         let answer = Message::decode(next(&mut feedback).await).unwrap();
         assert_eq!(answer.payload(), "b");
         for expected in ["first", "a"] {
@@ -325,7 +325,7 @@ fn hooks_of_an_inbound_part_scatter_and_see_the_answers() {
     });
 }
 
-/// What our library logs at DEBUG with the field `part`: the part, and the message.
+/// Records the events that palm logs at DEBUG with the field `part`: the part, and the message.
 struct Logged(mpsc::UnboundedSender<(String, String)>);
 
 impl Subscriber for Logged {
@@ -338,7 +338,7 @@ impl Subscriber for Logged {
         let mut fields = Fields::default();
         event.record(&mut fields);
         if let Some(part) = fields.part {
-            // The test may have seen enough.
+            // The test may not read any more.
             let _ = self.0.send((part, fields.message));
         }
     }
@@ -377,10 +377,10 @@ impl Visit for Fields {
 }
 
 #[test]
-fn what_passes_a_registration_is_logged_where_it_says_so() {
+fn messages_of_a_logged_registration_are_logged() {
     let (sender, mut logged) = mpsc::unbounded_channel();
-    // Of the whole program: one of this thread alone may be left out by `tracing`, which remembers what the
-    // first thread at an event wants. Other tests have parts of other names.
+    // The subscriber is global, since `tracing` caches the interest of the first thread that reaches an event, and
+    // could leave out a subscriber of this thread. Other tests have parts of other names.
     tracing::subscriber::set_global_default(Logged(sender)).unwrap();
     check(async move {
         let mut template = ServerTemplate::new("server");
@@ -407,7 +407,7 @@ fn what_passes_a_registration_is_logged_where_it_says_so() {
         let request = request_at(server.address("rep_address").unwrap()).await;
         let silent = Message::new("any.silent", "x").encode();
         assert!(!ask(&request, silent).await.is_empty());
-        let mut caller = Caller::of(&server, "caller").await;
+        let mut caller = Caller::new(&server, "caller").await;
         for payload in ["12345678", "123456789"] {
             caller.send("any.thing", payload).await;
             assert_eq!(caller.answers(2).await, ["first", payload]);
@@ -438,7 +438,7 @@ fn what_passes_a_registration_is_logged_where_it_says_so() {
 }
 
 #[test]
-fn a_rep_bypass_answers_a_protocol_of_its_own() {
+fn rep_bypass_answers_its_own_protocol() {
     check(async {
         let (seen, mut heard) = mpsc::unbounded_channel();
         let mut template = ServerTemplate::new("server");
@@ -448,7 +448,7 @@ fn a_rep_bypass_answers_a_protocol_of_its_own() {
         let server = spawn(template).await;
         let request = request_at(server.address("bypass_address").unwrap()).await;
         assert_eq!(ask(&request, "abc").await, "cba");
-        // What fails is answered too, and ends nothing.
+        // A failure is answered, and the part continues.
         assert_eq!(ask(&request, "fail").await, "");
         assert_eq!(ask(&request, "panic").await, "");
         assert_eq!(ask(&request, vec![0xff]).await, "");
@@ -461,7 +461,7 @@ fn a_rep_bypass_answers_a_protocol_of_its_own() {
 }
 
 #[test]
-fn bypasses_take_and_give_beside_the_router() {
+fn bypass_parts_receive_and_send_outside_the_router() {
     check(async {
         let (push, pushes_at) = Push::bind(&address(ANY), &options()).await.unwrap();
         let (mut pull, pulls_at) = Pull::bind(&address(ANY), &options()).await.unwrap();
@@ -476,7 +476,9 @@ fn bypasses_take_and_give_beside_the_router() {
         let server = spawn(template).await;
 
         for body in ["fail", "hello"] {
-            soon("room", push.send(body.into())).await.unwrap();
+            soon("capacity to send", push.send(body.into()))
+                .await
+                .unwrap();
             assert_eq!(next(&mut heard).await, body);
         }
         assert!(sender.send("from outside").await);
@@ -489,7 +491,7 @@ fn bypasses_take_and_give_beside_the_router() {
         bodies.sort();
         assert_eq!(bodies, ["from outside", "one", "three", "two"]);
 
-        // What is queued when it stops still goes out.
+        // Messages that are queued when the component stops are still sent.
         assert!(sender.send("last words").await);
         server.shutdown().await.unwrap();
         bodies.clear();
@@ -502,7 +504,7 @@ fn bypasses_take_and_give_beside_the_router() {
 }
 
 #[test]
-fn connections_take_from_one_peer_and_give_to_another() {
+fn pull_connection_feeds_a_push_connection() {
     check(async {
         let (push, pushes_at) = Push::bind(&address(ANY), &options()).await.unwrap();
         let (mut pull, pulls_at) = Pull::bind(&address(ANY), &options()).await.unwrap();
@@ -513,7 +515,9 @@ fn connections_take_from_one_peer_and_give_to_another() {
         template.register_outbound(PushConnection::connect(&pulls_at), "Push");
         let server = spawn(template).await;
         let message = Message::new("a.b", "through");
-        soon("room", push.send(message.encode())).await.unwrap();
+        soon("capacity to send", push.send(message.encode()))
+            .await
+            .unwrap();
         let mut frames = Vec::new();
         soon("the message", pull.recv_many(&mut frames, 1))
             .await
@@ -526,7 +530,7 @@ fn connections_take_from_one_peer_and_give_to_another() {
 }
 
 #[test]
-fn a_subscription_feeds_a_push() {
+fn sub_connection_feeds_a_push_connection() {
     check(async {
         let (mut publish, publishes_at) = Publish::bind(&address(ANY), &options()).await.unwrap();
         let mut template = ServerTemplate::new("server");
@@ -556,7 +560,7 @@ fn a_subscription_feeds_a_push() {
 }
 
 #[test]
-fn a_component_is_drawn_from_its_parts() {
+fn description_draws_a_component_from_its_parts() {
     let mut template = ServerTemplate::new("server");
     template
         .register_inbound(RepService::bind(ANY), "Rep")
@@ -580,7 +584,7 @@ server
 }
 
 #[test]
-fn a_master_lists_what_its_workers_can_do() {
+fn master_publishes_the_functions_of_its_workers() {
     check(async {
         let master = Master::new("server").bind(ANY).spawn().await.unwrap();
         let client = connect("server", &master).await;
@@ -595,7 +599,10 @@ fn a_master_lists_what_its_workers_can_do() {
                     .iter()
                     .any(|function| function.name == "shout")
                 {
-                    assert!(descriptor.incomplete, "a worker of old tells nothing");
+                    assert!(
+                        descriptor.incomplete,
+                        "a legacy worker publishes no functions"
+                    );
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,8 +1,9 @@
-//! What pylm, between components of ours and at their ends, does to what only ours know. Needs
-//! `PALM_PYTHON`, an interpreter that has pylm (`interop/setup-pylm.sh`).
+//! Errors, deadlines and parts of palm with components of pylm between and around them.
+//!
+//! Needs `PALM_PYTHON`, an interpreter that has pylm (`interop/setup-pylm.sh`).
 
 use std::fmt::Write as _;
-use std::process::Stdio;
+use std::process::Command;
 use std::time::Duration;
 
 use palm::part::{Inbound, Outbound};
@@ -13,62 +14,45 @@ use palm::parts::{
 use palm::prelude::*;
 use palm::socket::{Push, Request};
 use palm::{CallError, ComponentHandle, FailureKind, RemoteError};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use super::process::Process;
 use super::setup::{ANY, SOON, address, check, options, soon};
 
 /// A deadline that passes.
 const BRIEF: Duration = Duration::from_millis(300);
 
-/// One that does not.
+/// A deadline that does not pass.
 const AMPLE: Duration = Duration::from_secs(1000);
 
-/// A component or client of pylm's, as a process.
-struct Pylm {
-    _child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+/// Starts a component or client of pylm.
+fn spawn(arguments: &[&str]) -> Process {
+    let python = std::env::var_os("PALM_PYTHON").expect("PALM_PYTHON names a Python with pylm");
+    let mut command = Command::new(python);
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/components.py");
+    command.args(["-u", program]).args(arguments);
+    Process::spawn("pylm", command)
 }
 
-impl Pylm {
-    fn spawn(arguments: &[&str]) -> Self {
-        let python = std::env::var_os("PALM_PYTHON").expect("PALM_PYTHON names a Python with pylm");
-        let mut command = Command::new(python);
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/components.py");
-        command.args(["-u", program]).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let _child = child;
-        Self { _child, lines }
-    }
-
-    async fn line(&mut self) -> String {
-        let line = soon("a line of pylm", self.lines.next_line()).await;
-        line.unwrap().expect("pylm has not ended")
-    }
-}
-
-/// A component of pylm's that runs.
+/// A running component of pylm.
 struct Started {
-    _pylm: Pylm,
+    _process: Process,
     db_address: String,
     pub_address: String,
 }
 
 async fn start(arguments: &[&str]) -> Started {
-    let mut pylm = Pylm::spawn(arguments);
-    let line = pylm.line().await;
+    let mut process = spawn(arguments);
+    let line = process.stdout_line().await;
     let (db_address, pub_address) = line.split_once(' ').unwrap();
     Started {
         db_address: db_address.to_owned(),
         pub_address: pub_address.to_owned(),
-        _pylm: pylm,
+        _process: process,
     }
 }
 
-/// Where functions fail in every way; `echo` is there as well.
+/// Functions that fail in every way; components also have `echo`.
 macro_rules! component {
     ($attribute:ident, $key:ident = $name:literal, $type:ident) => {
         struct $type;
@@ -82,7 +66,7 @@ macro_rules! component {
 
             #[palm::method]
             fn panics(&self) -> Bytes {
-                panic!("as told")
+                panic!("as requested")
             }
 
             #[palm::method]
@@ -102,8 +86,7 @@ component!(server, name = "first", First);
 component!(sink, name = "last", Last);
 component!(worker, server = "master", Hand);
 
-/// A function, a payload with which it fails, and how it does: what a caller brings about by its call
-/// alone.
+/// Failures that a call alone causes: the function, the payload, and the kind and text of the error.
 const FAILURES: [(&str, &[u8], FailureKind); 4] = [
     ("number", b"x", FailureKind::Failed),
     ("panics", b"x", FailureKind::Panicked),
@@ -111,10 +94,10 @@ const FAILURES: [(&str, &[u8], FailureKind); 4] = [
     ("number", b"\xff", FailureKind::Undecodable),
 ];
 
-/// And what takes a deadline, which only clients of ours set.
+/// The failure that needs a deadline, which only clients of palm set.
 const LATE: (&str, &[u8], FailureKind) = ("never", b"x", FailureKind::DeadlineExceeded);
 
-/// The steps, with another function at one of them.
+/// Returns the steps with another function at one of them.
 fn with(steps: &[&str], position: usize, function: &str) -> Vec<String> {
     let mut steps: Vec<_> = steps.iter().copied().map(str::to_owned).collect();
     let (server, _) = steps[position].split_once('.').unwrap();
@@ -122,7 +105,7 @@ fn with(steps: &[&str], position: usize, function: &str) -> Vec<String> {
     steps
 }
 
-/// A client that finds out from the components which functions there are.
+/// Connects a client that does not check functions, so that the components report unknown ones.
 async fn unchecked(first: &ComponentHandle, last: &ComponentHandle) -> Client {
     let client = Client::builder(first.name(), first.db_address())
         .sub_address(last.address("pub_address").unwrap())
@@ -130,17 +113,17 @@ async fn unchecked(first: &ComponentHandle, last: &ComponentHandle) -> Client {
     soon("connecting", client.connect()).await.unwrap()
 }
 
-/// Waits until the answers come: pylm hears a subscription when it likes.
+/// Calls until an answer arrives, since a publisher of pylm may miss the first subscription.
 async fn until_answered(client: &Client, steps: &[&str]) {
     let call = || client.eval(steps, "x").timeout(Duration::from_secs(1));
     let answered = async { while call().await.is_err() {} };
     soon("the first answer", answered).await;
 }
 
-/// The error of a call for which somewhere no worker is.
+/// Returns the error of a call that reaches a component without workers.
 async fn unavailable(client: &Client, steps: &[&str]) -> RemoteError {
     let error = async {
-        // What is on its way to a worker of pylm that ends is lost, or to who subscribes too late.
+        // Messages to a pylm worker that ends, or to a late subscriber, are lost.
         loop {
             let call = client.job(steps, ["x"]).expect_answers(1);
             let mut call = call.deadline(BRIEF).timeout(2 * BRIEF);
@@ -154,8 +137,8 @@ async fn unavailable(client: &Client, steps: &[&str]) -> RemoteError {
     error
 }
 
-/// Calls `steps`, which answer `x` with `answer`, and lets each of `ours` fail in each way: components of
-/// ours, and the steps at which they are.
+/// Calls `steps`, which answer `x` with `answer`, and lets each of `ours` fail in each way: components of palm, and
+/// their positions in the steps.
 async fn fail_everywhere(client: &Client, steps: &[&str], answer: &str, ours: &[(usize, &str)]) {
     until_answered(client, steps).await;
     for (position, component) in ours {
@@ -177,7 +160,7 @@ async fn fail_everywhere(client: &Client, steps: &[&str], answer: &str, ours: &[
             let eval = client.eval(steps, "x").into_future();
             assert_eq!(soon("an answer", eval).await.unwrap(), answer);
         }
-        // The deadline comes there as it was sent.
+        // The deadline arrives as it was sent.
         let eval = client.eval(with(steps, *position, "time_left"), "x");
         let left = soon("an answer", eval.timeout(AMPLE).into_future()).await;
         let left = String::from_utf8(left.unwrap().to_vec()).unwrap();
@@ -191,7 +174,7 @@ async fn fail_everywhere(client: &Client, steps: &[&str], answer: &str, ours: &[
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn errors_and_deadlines_outlive_a_step_of_pylm() {
+fn errors_and_deadlines_pass_through_a_pylm_step() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
         let publishes = first.address("pub_address").unwrap();
@@ -206,7 +189,7 @@ fn errors_and_deadlines_outlive_a_step_of_pylm() {
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn errors_and_deadlines_outlive_a_worker_of_pylm() {
+fn errors_and_deadlines_pass_through_a_pylm_worker() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
         let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
@@ -226,7 +209,7 @@ fn errors_and_deadlines_outlive_a_worker_of_pylm() {
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn errors_and_deadlines_outlive_a_master_of_pylm() {
+fn errors_and_deadlines_pass_through_a_pylm_master() {
     check(async {
         let master = start(&["master", "master"]).await;
         let hand = Hand.connect(&*master.db_address).name("hand");
@@ -244,9 +227,9 @@ fn errors_and_deadlines_outlive_a_master_of_pylm() {
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn what_is_not_available_is_told_past_a_step_of_pylm() {
+fn unavailability_is_reported_past_a_pylm_step() {
     check(async {
-        // Before it; and behind it, where the deadline has come through it.
+        // Upstream of pylm, and downstream, where the deadline has passed through pylm.
         for (position, name) in [(0, "master"), (2, "hub")] {
             let master = Master::new("master").bind(ANY).pipelined(true);
             let master = master.spawn().await.unwrap();
@@ -265,8 +248,8 @@ fn what_is_not_available_is_told_past_a_step_of_pylm() {
     });
 }
 
-/// Has pylm's client call `steps`, which answer `x` with `answer`, and lets each of `ours` fail in each way
-/// that it can bring about: the step, and what it gets instead of an answer.
+/// Lets a pylm client call `steps`, which answer `x` with `answer`, and lets each of `ours` fail in each way that the
+/// client can cause: the step, and what the client receives instead of an answer.
 async fn call_by_pylm(
     components: [&ComponentHandle; 2],
     steps: &[&str],
@@ -289,15 +272,15 @@ async fn call_by_pylm(
         }
     }
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let mut client = Pylm::spawn(&arguments);
+    let mut client = spawn(&arguments);
     for (kind, what, expected) in expected {
-        assert_eq!(client.line().await, expected, "{kind:?} {what}");
+        assert_eq!(client.stdout_line().await, expected, "{kind:?} {what}");
     }
 }
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn a_client_of_pylm_gets_the_payload_0_and_all_goes_on() {
+fn pylm_client_receives_the_payload_0_for_a_failure_and_calls_continue() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         call_by_pylm([&first; 2], &["first.echo"], "x", &[(0, "0")]).await;
@@ -313,7 +296,7 @@ fn a_client_of_pylm_gets_the_payload_0_and_all_goes_on() {
         let last = Last.bind(ANY).stream(&*middle.pub_address, "middle");
         let last = last.to_client(true).spawn().await.unwrap();
         let steps = ["first.echo", "middle.mark", "last.echo"];
-        // pylm, in the middle, takes the `0` for a payload.
+        // A pylm component in the middle treats the `0` as a payload.
         let ours = [(0, "0 pylm"), (2, "0")];
         call_by_pylm([&first, &last], &steps, "x pylm", &ours).await;
     });
@@ -321,14 +304,14 @@ fn a_client_of_pylm_gets_the_payload_0_and_all_goes_on() {
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn what_pylm_tells_nothing_of_is_not_checked() {
+fn functions_of_a_pylm_component_are_not_checked() {
     check(async {
         let server = start(&["server", "server"]).await;
         let client = soon("connecting", Client::connect("server", &*server.db_address));
         let client = client.await.unwrap();
         assert!(client.descriptor().is_none());
         until_answered(&client, &["server.mark"]).await;
-        // A server of pylm that gets a name that it does not have is deaf from then on.
+        // A pylm server that receives an unknown function name serves no further call.
         for function in ["server.mrk", "server.mark"] {
             let eval = client.eval(function, "x").timeout(BRIEF).into_future();
             let answer = soon("an error", eval).await;
@@ -356,13 +339,13 @@ fn what_pylm_tells_nothing_of_is_not_checked() {
     });
 }
 
-/// Gives payloads to the test.
+/// A part that sends payloads to the test.
 struct Arrivals(mpsc::UnboundedSender<Bytes>);
 
 #[palm::outbound]
 impl Arrivals {
     fn handle(&mut self, message: Message) {
-        // The test may have seen enough.
+        // The test may not read any more.
         let _ = self.0.send(message.payload().clone());
     }
 }
@@ -374,12 +357,12 @@ async fn from_parts(inbound: impl Inbound, outbound: impl Outbound) -> Component
     template.spawn().await.unwrap()
 }
 
-/// A chain of components, ours and pylm's in turn, that has each kind of part on both sides.
+/// A chain of alternating palm and pylm components, with each kind of part on both sides.
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn parts_of_ours_and_of_pylm_feed_each_other() {
+fn palm_and_pylm_parts_feed_each_other() {
     check(async {
-        // Whose address is not known yet is begun with, from the end on.
+        // The chain is started from its end, since each component needs the address of the next.
         let last = start(&["parts", "PullService", "-", "PubService", "-"]).await;
         let [last_pulls, last_publishes] = [&last.db_address, &last.pub_address];
         let (sender, mut arrivals) = mpsc::unbounded_channel();
@@ -409,7 +392,7 @@ fn parts_of_ours_and_of_pylm_feed_each_other() {
         let mut message = Message::new("any.thing", "through all of them");
         message.set_client("seeker");
         let arrived = async {
-            // pylm's publisher drops what nobody has subscribed to yet, and tells nobody when somebody has.
+            // A pylm publisher drops messages without a subscription, and does not report subscriptions.
             loop {
                 let acknowledged = request.request(message.encode(), SOON).await.unwrap();
                 assert_eq!(acknowledged, "1");
@@ -425,7 +408,7 @@ fn parts_of_ours_and_of_pylm_feed_each_other() {
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pylm"]
-fn a_worker_of_pylm_answers_who_asks_a_push_pull_service() {
+fn pylm_worker_answers_requests_of_a_push_pull_service() {
     check(async {
         let mut template = ServerTemplate::new("server");
         template
@@ -439,7 +422,7 @@ fn a_worker_of_pylm_answers_who_asks_a_push_pull_service() {
 
         let rep = server.address("rep_address").unwrap();
         let request = Request::connect(&address(rep), &options()).await.unwrap();
-        // What it fails on is answered too, and ends nothing.
+        // A failure is answered, and the worker continues.
         for (function, payload, expected) in [
             ("server.mark", "x", "x pylm"),
             ("server.mrk", "x", "0"),
@@ -450,7 +433,7 @@ fn a_worker_of_pylm_answers_who_asks_a_push_pull_service() {
             let answer = Message::decode(answer).unwrap();
             assert_eq!(answer.payload(), expected, "{function}");
         }
-        // Many at once, each with its own answer.
+        // Concurrent requests each receive their own answer.
         let ask = |number: usize| {
             let question = Message::new("server.mark", number.to_string()).encode();
             request.request(question, SOON)
@@ -477,7 +460,7 @@ fn pylm_posts_to_an_http_service() {
         let push = Push::connect(&pulls, &options()).await.unwrap();
         for payload in ["one", "two", "three"] {
             let message = Message::new("any.thing", payload).encode();
-            soon("room", push.send(message)).await.unwrap();
+            soon("capacity to send", push.send(message)).await.unwrap();
             let arrived = soon("a message", arrivals.recv()).await.unwrap();
             assert_eq!(arrived, payload);
         }

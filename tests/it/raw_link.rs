@@ -1,4 +1,4 @@
-//! A peer that writes the headers of a link by hand, as no peer of palm does.
+//! Peers that write the headers of a link by hand, and violate the protocol.
 
 use bytes::Bytes;
 use palm::prelude::*;
@@ -29,7 +29,7 @@ async fn counting(links: LinkOptions) -> (ComponentHandle, Gate) {
     (server.link_options(links).spawn().await.unwrap(), gate)
 }
 
-/// A client's side of a link.
+/// The client's end of a link.
 struct RawClient {
     dealer: Dealer,
     session: Bytes,
@@ -37,7 +37,7 @@ struct RawClient {
 }
 
 impl RawClient {
-    /// Introduces itself, and returns the first header of the component.
+    /// Sends the `hello`, and returns the first header of the component.
     async fn connect(component: &ComponentHandle, name: &str) -> (Self, LinkHeader) {
         let at = address(component.db_address());
         let dealer = Dealer::connect(&at, &options()).await.unwrap();
@@ -83,7 +83,7 @@ impl RawClient {
         soon("sending", self.dealer.send(frames)).await.unwrap();
     }
 
-    /// Sends calls behind one header.
+    /// Sends calls after one header.
     async fn call(&mut self, calls: Vec<Bytes>) {
         let header = self.header();
         self.send(header, calls).await;
@@ -97,7 +97,7 @@ impl RawClient {
         LinkHeader::decode(received[0][0].clone()).unwrap()
     }
 
-    /// Why the component ends the session.
+    /// Waits until the component ends the session, and returns the reason.
     async fn refusal(&mut self) -> (Kind, String) {
         loop {
             if let Some(refusal) = self.receive().await.refusal {
@@ -159,7 +159,7 @@ fn peer_that_sends_more_bytes_than_its_credit_is_refused() {
 }
 
 #[test]
-fn peer_is_told_the_idle_timeout_of_the_component() {
+fn welcome_states_the_idle_timeout_of_the_component() {
     check(async {
         let mut links = LinkOptions::default();
         links.idle_timeout = std::time::Duration::from_millis(1234);

@@ -1,11 +1,11 @@
-//! A publisher that is written by hand, and messages of any frames.
+//! A publisher written by hand, and messages of any frames.
 
 use palm::socket::Address;
 
 use super::raw::{MORE, RawListener, RawPeer, frame};
 use super::setup::{ANY, address, soon};
 
-/// The frames of one message.
+/// Encodes the frames of a message.
 pub(crate) fn message<B: AsRef<[u8]>>(frames: &[B]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (number, body) in frames.iter().enumerate() {
@@ -15,7 +15,7 @@ pub(crate) fn message<B: AsRef<[u8]>>(frames: &[B]) -> Vec<u8> {
     bytes
 }
 
-/// A PUB by hand: it sends what it likes, whatever its subscriber asked for.
+/// A PUB socket by hand, which publishes regardless of subscriptions.
 pub(crate) struct RawPublisher {
     listener: RawListener,
     pub(crate) address: Address,
@@ -32,18 +32,18 @@ impl RawPublisher {
         }
     }
 
-    /// The next connection, on which nothing has been said.
+    /// Accepts the next connection, before the handshake.
     pub(crate) async fn accept(&self) -> RawPeer {
         self.listener.accept().await
     }
 
-    /// The connection to the subscriber, which has subscribed.
+    /// Returns the connection to the subscriber, once it has subscribed.
     pub(crate) async fn subscriber(&mut self) -> &mut RawPeer {
         if self.peer.is_none() {
             let subscribed = async {
                 loop {
                     let mut peer = self.accept().await;
-                    // A connection that was given up meanwhile says nothing.
+                    // A connection that was closed meanwhile sends nothing.
                     if peer.introduce("PUB", b"").await.is_ok() && peer.frame().await.is_ok() {
                         return peer;
                     }
@@ -54,13 +54,13 @@ impl RawPublisher {
         self.peer.as_mut().unwrap()
     }
 
-    /// Publishes one message of these frames.
+    /// Publishes a message of these frames.
     pub(crate) async fn publish<B: AsRef<[u8]>>(&mut self, frames: &[B]) {
         let bytes = message(frames);
         self.subscriber().await.write(&bytes).await.unwrap();
     }
 
-    /// Gives the connection up; the next use waits for a new one.
+    /// Closes the connection. The next use waits for a new one.
     pub(crate) fn hang_up(&mut self) {
         self.peer = None;
     }

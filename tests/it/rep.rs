@@ -1,4 +1,4 @@
-//! Components from parts: REP in front of them, and parts of the user's own.
+//! Components made from parts: REP sockets, and user-implemented parts.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::setup::{ANY, Caller, Gate, address, chain, check, options, soon};
 
-/// Answers in capitals; what is called `slow` waits at a gate.
+/// A part that answers in capitals. Messages of the function `slow` wait at a gate.
 struct Shout {
     gate: Gate,
 }
@@ -48,7 +48,7 @@ impl Outbound for Shout {
     }
 }
 
-/// REP, `Shout` and a PUB behind.
+/// Starts a component of REP, `Shout` and PUB.
 async fn shouting<H: InboundHooks>(rep: RepService<H>, block: bool) -> (ComponentHandle, Gate) {
     let gate = Gate::closed();
     let mut template = ServerTemplate::new("shouting");
@@ -81,12 +81,12 @@ async fn ask(request: &Request, function: &str, payload: &str) -> Bytes {
 }
 
 #[test]
-fn a_request_is_answered_with_the_result_where_the_route_blocks() {
+fn request_is_answered_with_the_result_if_the_route_blocks() {
     check(async {
         let (component, gate) = shouting(RepService::bind(ANY), true).await;
         let request = request_to(&component).await;
         assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
-        // One that takes long holds up no other.
+        // A slow request does not delay others.
         let slow = ask(&request, "shouting.slow", "slow");
         let others = async {
             gate.arrived(1).await;
@@ -109,14 +109,14 @@ fn a_request_is_answered_with_the_result_where_the_route_blocks() {
 }
 
 #[test]
-fn a_request_is_acknowledged_where_the_route_does_not_block() {
+fn request_is_acknowledged_if_the_route_does_not_block() {
     check(async {
         let (component, gate) = shouting(RepService::bind(ANY), false).await;
         let request = request_to(&component).await;
         assert_eq!(ask(&request, "shouting.slow", "x").await, "1");
         gate.arrived(1).await;
         gate.open();
-        // The result goes on all the same.
+        // The result is still passed on.
         let publishes = component.address("pub_address").unwrap();
         let mut listener = Caller::at(publishes, publishes, "requester").await;
         assert_eq!(listener.answer().await, "X");
@@ -124,7 +124,7 @@ fn a_request_is_acknowledged_where_the_route_does_not_block() {
 }
 
 #[test]
-fn a_request_whose_part_gives_no_answer_gets_an_empty_one() {
+fn request_without_a_result_is_answered_with_an_empty_message() {
     check(async {
         let mut template = ServerTemplate::new("to-a-push");
         template
@@ -149,7 +149,7 @@ fn a_request_whose_part_gives_no_answer_gets_an_empty_one() {
 }
 
 #[test]
-fn a_request_that_is_none_is_answered_with_a_failure() {
+fn malformed_request_is_answered_with_a_failure() {
     check(async {
         let (component, _) = shouting(RepService::bind(ANY), true).await;
         let request = request_to(&component).await;
@@ -171,7 +171,7 @@ fn a_request_that_is_none_is_answered_with_a_failure() {
             assert_eq!(replies[0][..], ["id", "", "0"].map(Bytes::from));
             assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
         }
-        // Without a delimiter it is no request.
+        // A message without a delimiter is not a request.
         dealer
             .send(["no delimiter"].map(Bytes::from).into_iter().collect())
             .await
@@ -181,7 +181,7 @@ fn a_request_that_is_none_is_answered_with_a_failure() {
     });
 }
 
-/// Doubles each message, and decorates the answer.
+/// Hooks that double each message, and decorate the answer.
 struct Decorate {
     seen: Bytes,
 }
@@ -196,7 +196,7 @@ impl InboundHooks for Decorate {
         assert_eq!(context.name(), "shouting");
         match &message.payload()[..] {
             b"none" => return Ok(()),
-            b"panic" => panic!("as told"),
+            b"panic" => panic!("as requested"),
             _ => {}
         }
         emit.send(message.clone().with_payload("first")).await;
@@ -227,7 +227,7 @@ fn hooks_shape_requests_and_replies() {
     });
 }
 
-/// Panics at what it is told.
+/// Hooks that panic if the payload says so.
 struct Nervous;
 
 impl InboundHooks for Nervous {
@@ -239,12 +239,12 @@ impl InboundHooks for Nervous {
 }
 
 #[test]
-fn a_hook_for_feedback_that_panics_harms_nobody_else() {
+fn panicking_feedback_hook_does_not_stop_other_requests() {
     check(async {
         let (component, _) = shouting(RepService::bind(ANY).hooks(Nervous), true).await;
         let request = request_to(&component).await;
         let body = Message::new("shouting.shout", "boo").encode();
-        // Whatever the reply is, if any.
+        // There may be a reply.
         let _ = request.request(body, Duration::from_millis(500)).await;
         let body = Message::new("shouting.shout", "x").encode();
         assert_eq!(
@@ -254,7 +254,7 @@ fn a_hook_for_feedback_that_panics_harms_nobody_else() {
     });
 }
 
-/// Takes what a channel gives, and tells what came of it.
+/// An inbound part that reads a channel, and reports the answers.
 struct Feed {
     messages: mpsc::Receiver<Message>,
     answers: mpsc::Sender<Bytes>,
@@ -280,7 +280,7 @@ impl Inbound for Feed {
     }
 }
 
-/// Gives what it gets to a channel.
+/// An outbound part that writes to a channel.
 struct Collect(mpsc::Sender<Message>);
 
 impl Outbound for Collect {
@@ -301,7 +301,7 @@ impl Outbound for Collect {
     }
 }
 
-/// Tells that it has ended.
+/// A bypass part that reports its end.
 struct Beside(mpsc::Sender<&'static str>);
 
 impl Bypass for Beside {
@@ -311,7 +311,7 @@ impl Bypass for Beside {
 
     async fn run(self, stop: Stop) -> Result<(), BoxError> {
         stop.stopped().await;
-        self.0.send("beside").await?;
+        self.0.send("bypass").await?;
         Ok(())
     }
 }
@@ -321,14 +321,14 @@ struct Parts {
     feed: mpsc::Sender<Message>,
     answers: mpsc::Receiver<Bytes>,
     collected: mpsc::Receiver<Message>,
-    beside: mpsc::Receiver<&'static str>,
+    bypass: mpsc::Receiver<&'static str>,
 }
 
 async fn own_parts() -> Parts {
     let (feed, messages) = mpsc::channel(10);
     let (answered, answers) = mpsc::channel(10);
     let (collect, collected) = mpsc::channel(10);
-    let (ended, beside) = mpsc::channel(10);
+    let (ended, bypass) = mpsc::channel(10);
     let mut template = ServerTemplate::new("own");
     let inbound = Feed {
         messages,
@@ -345,12 +345,12 @@ async fn own_parts() -> Parts {
         feed,
         answers,
         collected,
-        beside,
+        bypass,
     }
 }
 
 #[test]
-fn parts_of_the_users_own_work_like_others() {
+fn user_implemented_parts_pass_messages() {
     check(async {
         let mut parts = own_parts().await;
         assert!(
@@ -371,14 +371,14 @@ fn parts_of_the_users_own_work_like_others() {
             "collected"
         );
         soon("the end", parts.component.shutdown()).await.unwrap();
-        // The bypass was told last, and all have ended.
-        assert_eq!(parts.beside.recv().await, Some("beside"));
+        // The bypass stops last, and all parts have ended.
+        assert_eq!(parts.bypass.recv().await, Some("bypass"));
         assert!(parts.collected.recv().await.is_none());
     });
 }
 
 #[test]
-fn a_part_that_fails_ends_the_component_and_is_named() {
+fn failing_part_ends_the_component_and_is_named() {
     check(async {
         let parts = own_parts().await;
         drop(parts.feed);
@@ -391,7 +391,7 @@ fn a_part_that_fails_ends_the_component_and_is_named() {
 }
 
 #[test]
-fn a_part_that_panics_ends_the_component_and_is_named() {
+fn panicking_part_ends_the_component_and_is_named() {
     check(async {
         let parts = own_parts().await;
         parts.feed.send(Message::new("a.b", "panic")).await.unwrap();
@@ -416,7 +416,7 @@ impl Inbound for Refuses {
 }
 
 #[test]
-fn a_part_that_does_not_open_is_named() {
+fn part_that_fails_to_open_is_named() {
     check(async {
         let mut template = ServerTemplate::new("own");
         template

@@ -1,5 +1,5 @@
-//! Components that are killed during calls, and restarted at the same ports and at others: what was in them is sent
-//! again, and each call is answered once.
+//! Components that are killed during calls, and restarted at the same ports or at others. Clients send the calls that
+//! were in them again, and each call is answered once.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use palm::testing::Faults;
 use palm::{CallError, ComponentHandle, LinkOptions};
 use tempfile::NamedTempFile;
 
-use super::lifecycle::Process;
 use super::link::Hand;
+use super::process::Process;
 use super::setup::{ANY, Gate, STALLED, check, connect, eventually, options, soon};
 
-/// Writes each run down before it does anything, so that the runs of a process that is killed are known.
+/// A server that records each run in a file before it does anything, so that the runs of a killed process are known.
 pub(crate) struct Counted {
     pub(crate) runs: PathBuf,
 }
@@ -34,7 +34,7 @@ impl Counted {
 
 #[palm::server(name = "counted")]
 impl Counted {
-    /// Takes 5 ms.
+    /// Runs for 5 ms.
     #[palm::method]
     async fn brief(&self, call: String) -> String {
         self.record(&call);
@@ -42,7 +42,7 @@ impl Counted {
         call
     }
 
-    /// Takes 300 ms.
+    /// Runs for 300 ms.
     #[palm::method]
     async fn long(&self, call: String) -> String {
         self.record(&call);
@@ -50,7 +50,7 @@ impl Counted {
         call
     }
 
-    /// Never ends when it runs for the first time.
+    /// Never ends in its first run.
     #[palm::method(at_most_once)]
     async fn once(&self, call: String) -> String {
         let is_first = !runs(&self.runs).contains(&call);
@@ -62,7 +62,7 @@ impl Counted {
     }
 }
 
-/// What was run, in order.
+/// Returns the recorded runs, in order.
 fn runs(path: &std::path::Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(str::to_owned).collect()
@@ -87,7 +87,7 @@ struct Listens {
 
 #[palm::pipeline(name = "listens")]
 impl Listens {
-    /// `first` is counted elsewhere.
+    /// Counts `first` separately: the test waits for it until the follower is subscribed.
     #[palm::method]
     fn hear(&self, call: String) {
         match call.as_str() {
@@ -97,20 +97,20 @@ impl Listens {
     }
 }
 
-/// Where a component is restarted.
+/// The ports of a restarted component.
 #[derive(Debug, Clone, Copy)]
-enum Place {
-    /// All ports are as before.
-    SamePorts,
-    /// Only the port of its `db_address` is as before.
-    OtherPorts,
-    /// None is, and the line leads elsewhere.
-    Elsewhere,
+enum Ports {
+    /// All ports are unchanged.
+    Same,
+    /// Only the port of its `db_address` is unchanged.
+    OnlyDbAddress,
+    /// All ports change, and the fault proxy leads to the new one.
+    Other,
 }
 
-const PLACES: [Place; 3] = [Place::SamePorts, Place::OtherPorts, Place::Elsewhere];
+const PORTS: [Ports; 3] = [Ports::Same, Ports::OnlyDbAddress, Ports::Other];
 
-/// A component in a process of its own, behind a line.
+/// A component in a process of its own, behind a fault proxy.
 struct Restarted {
     role: &'static str,
     others: Vec<(&'static str, String)>,
@@ -142,13 +142,13 @@ impl Restarted {
         soon("connecting", client).await.unwrap()
     }
 
-    async fn kill_and_restart(&mut self, place: Place) {
+    async fn kill_and_restart(&mut self, ports: Ports) {
         let before = self.process.take().unwrap().kill();
         let mut all: Vec<_> = self.others.iter().map(|(key, at)| (*key, &**at)).collect();
-        match place {
-            Place::SamePorts => all.extend(before.iter().map(|(key, at)| (&**key, &**at))),
-            Place::OtherPorts => all.push(("db_address", &before["db_address"])),
-            Place::Elsewhere => {}
+        match ports {
+            Ports::Same => all.extend(before.iter().map(|(key, at)| (&**key, &**at))),
+            Ports::OnlyDbAddress => all.push(("db_address", &before["db_address"])),
+            Ports::Other => {}
         }
         let process = Process::run(self.role, &all).await;
         self.line
@@ -158,13 +158,13 @@ impl Restarted {
     }
 }
 
-/// Kills and restarts a component in the middle of a job and of single calls. Each of them is answered once.
+/// Kills and restarts a component during a job and single calls, and asserts that each call is answered once.
 async fn calls_survive(
     restarted: &mut Restarted,
     name: &str,
     brief: &str,
     long: &str,
-    place: Place,
+    ports: Ports,
 ) {
     let client = restarted.client(name).await;
     let calls: Vec<_> = (0..600).map(|number| format!("5 {number}")).collect();
@@ -180,7 +180,7 @@ async fn calls_survive(
     while answers.len() < 50 {
         answers.push(soon("an answer", job.next()).await.unwrap());
     }
-    restarted.kill_and_restart(place).await;
+    restarted.kill_and_restart(ports).await;
     let rest = soon("all answers of the job", job.collect::<Vec<_>>()).await;
     answers.extend(rest);
     let mut answers: Vec<_> = answers
@@ -190,10 +190,10 @@ async fn calls_survive(
     answers.sort();
     let mut calls = calls;
     calls.sort();
-    assert_eq!(answers, calls, "{place:?}");
+    assert_eq!(answers, calls, "{ports:?}");
     for single in soon("the single calls", join_all(singles)).await {
         let (answer, call) = single.unwrap();
-        assert_eq!(answer.unwrap(), call, "{place:?}");
+        assert_eq!(answer.unwrap(), call, "{ports:?}");
     }
 }
 
@@ -203,13 +203,13 @@ fn calls_in_a_killed_server_are_sent_again_and_answered_once() {
         let runs = NamedTempFile::new().unwrap();
         let others = vec![("runs", runs.path().display().to_string())];
         let mut server = Restarted::run("counted", others).await;
-        for place in PLACES {
+        for ports in PORTS {
             calls_survive(
                 &mut server,
                 "counted",
                 "counted.brief",
                 "counted.long",
-                place,
+                ports,
             )
             .await;
         }
@@ -223,38 +223,39 @@ fn calls_in_a_killed_master_are_sent_again_and_answered_once() {
         let gate = Gate::closed();
         let hand = Hand { gate }.connect(master.db_address()).concurrency(8);
         let _hand = hand.socket_options(options()).spawn().await.unwrap();
-        for place in PLACES {
-            calls_survive(&mut master, "master", "master.sleep", "master.sleep", place).await;
+        for ports in PORTS {
+            calls_survive(&mut master, "master", "master.sleep", "master.sleep", ports).await;
         }
     });
 }
 
 #[test]
-fn an_at_most_once_call_in_a_killed_server_runs_once() {
+fn at_most_once_call_in_a_killed_server_runs_once() {
     check(async {
         let file = NamedTempFile::new().unwrap();
         let others = vec![("runs", file.path().display().to_string())];
         let mut server = Restarted::run("counted", others).await;
         let client = server.client("counted").await;
-        for (call, place) in ["a", "b", "c"].into_iter().zip(PLACES) {
+        for (round, (call, ports)) in ["a", "b", "c"].into_iter().zip(PORTS).enumerate() {
             let once = client.clone();
             let once = tokio::spawn(async move {
                 let eval = once.eval("counted.once", call);
                 eval.timeout(Duration::from_secs(3)).await
             });
-            // An ordinary call beside it is sent again.
-            let beside = client.clone();
-            let beside = tokio::spawn(async move { beside.eval("counted.long", "beside").await });
+            // An ordinary call of the same client is sent again.
+            let other = client.clone();
+            let other = tokio::spawn(async move { other.eval("counted.long", "other").await });
             eventually("the calls run", || {
                 let runs = runs(file.path());
-                runs.iter().any(|run| run == call) && runs.ends_with(&["beside".to_owned()])
-                    || runs.ends_with(&["beside".to_owned(), call.to_owned()])
+                let count = |call| runs.iter().filter(|run| *run == call).count();
+                // In each earlier round, `other` has run twice.
+                count(call) == 1 && count("other") == 2 * round + 1
             })
             .await;
-            server.kill_and_restart(place).await;
+            server.kill_and_restart(ports).await;
             assert_eq!(
-                soon("the other call", beside).await.unwrap().unwrap(),
-                "beside"
+                soon("the other call", other).await.unwrap().unwrap(),
+                "other"
             );
             let error = soon("the end of the call", once)
                 .await
@@ -265,13 +266,13 @@ fn an_at_most_once_call_in_a_killed_server_runs_once() {
             assert_eq!(
                 runs.iter().filter(|run| *run == call).count(),
                 1,
-                "{place:?}: {runs:?}"
+                "{ports:?}: {runs:?}"
             );
         }
         assert_eq!(
             runs(file.path())
                 .iter()
-                .filter(|run| *run == "beside")
+                .filter(|run| *run == "other")
                 .count(),
             6
         );
@@ -301,7 +302,7 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
                 sent.await.unwrap();
             }
         };
-        // Both follow from here on.
+        // Both followers are subscribed from here on.
         let both = async {
             while left.first.count() == 0 || right.first.count() == 0 {
                 send("first", 1).await;
@@ -309,10 +310,10 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
             }
         };
         soon("two followers", both).await;
-        for (round, place) in PLACES.into_iter().enumerate() {
-            // One of the two comes back later than what is sent at once.
+        for (round, ports) in PORTS.into_iter().enumerate() {
+            // One follower reconnects after the first messages are sent.
             line.refuse();
-            step.kill_and_restart(place).await;
+            step.kill_and_restart(ports).await;
             send("x", 50).await;
             tokio::time::sleep(STALLED).await;
             line.accept();
@@ -320,13 +321,13 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
             left.heard.arrived(all).await;
             right.heard.arrived(all).await;
             let heard = (left.heard.count(), right.heard.count());
-            assert_eq!(heard, (all, all), "{place:?}");
+            assert_eq!(heard, (all, all), "{ports:?}");
         }
     });
 }
 
 /// A short idle timeout.
-fn impatient() -> LinkOptions {
+fn short_idle_timeout() -> LinkOptions {
     let mut links = LinkOptions::default();
     links.idle_timeout = Duration::from_millis(500);
     links
@@ -339,11 +340,13 @@ async fn metrics_settle(component: &ComponentHandle, sessions: usize) {
 #[test]
 fn peers_send_heartbeats_within_the_idle_timeout_of_the_other_side() {
     check(async {
-        let master = Master::new("master").bind(ANY).link_options(impatient());
+        let master = Master::new("master")
+            .bind(ANY)
+            .link_options(short_idle_timeout());
         let master = master.spawn().await.unwrap();
         let gate = Gate::closed();
         let spare = Gate::closed();
-        // The heartbeat of the defaults is 7 s.
+        // The default heartbeat is 7 s.
         let hand = Hand { gate: gate.clone() }.connect(master.db_address());
         let _hand = hand.concurrency(1).spawn().await.unwrap();
         let client = connect("master", &master).await;
@@ -363,7 +366,7 @@ fn peers_send_heartbeats_within_the_idle_timeout_of_the_other_side() {
         let ((answer, redelivered), _other) = tokio::join!(long, other);
         assert_eq!(answer.unwrap(), "2500");
         assert_eq!((gate.count(), redelivered), (1, 0), "runs of the call");
-        // Two workers, each with a second session for cancellations, and a client, which was idle all the time.
+        // Two workers, each with a second session for cancellations, and a client, all idle.
         metrics_settle(&master, 5).await;
     });
 }

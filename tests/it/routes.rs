@@ -1,5 +1,5 @@
-//! Calls of several steps: who answers them, how a client finds the last component, and what it is told if there is
-//! none. How clients end.
+//! Calls of several steps: which component answers, how a client finds it, and the error if there is none. How clients
+//! end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -22,7 +22,7 @@ impl First {
         text.to_uppercase()
     }
 
-    /// Yields nothing for inputs that are not to go on.
+    /// Yields nothing for inputs that must not reach the next step.
     #[palm::method]
     fn odd(&self, number: String) -> Option<String> {
         (number.parse::<u32>().unwrap_or(0) % 2 == 1).then_some(number)
@@ -69,7 +69,7 @@ impl Hand {
     }
 }
 
-/// Sends what is longer than one letter to the last step, and answers its clients otherwise.
+/// A step that sends longer payloads to the last step, and answers its clients directly otherwise.
 #[derive(Clone, Default)]
 struct Router;
 
@@ -102,7 +102,7 @@ fn sorted(answers: Vec<Result<String, CallError>>) -> Vec<String> {
 }
 
 #[test]
-fn a_client_finds_the_last_component_whatever_is_set_on_the_way() {
+fn client_finds_the_last_component_whatever_its_upstreams_set() {
     check(async {
         for pipelined in [None, Some(true)] {
             let first = First.bind(ANY);
@@ -124,14 +124,14 @@ fn a_client_finds_the_last_component_whatever_is_set_on_the_way() {
             assert_eq!(client.eval(&steps, "ab").await.unwrap(), "ABAB!");
             let job = client.job(&steps, ["x", "y", "z"]);
             assert_eq!(sorted(all(job).await), ["XX!", "YY!", "ZZ!"]);
-            // Each of them may be the last one, over the same client.
+            // Each step can be the last one, for the same client.
             let two = First::UPPER.then(Second::TWICE);
             assert_eq!(client.eval(&two, "ab").await.unwrap(), "ABAB");
             assert_eq!(client.eval(First::UPPER, "ab").await.unwrap(), "AB");
-            let told = Client::builder("first", first.db_address());
-            let told = told.answered_by(third.db_address()).connect();
-            let told = soon("connecting", told).await.unwrap();
-            assert_eq!(told.eval(&steps, "ab").await.unwrap(), "ABAB!");
+            let redirected = Client::builder("first", first.db_address());
+            let redirected = redirected.answered_by(third.db_address()).connect();
+            let redirected = soon("connecting", redirected).await.unwrap();
+            assert_eq!(redirected.eval(&steps, "ab").await.unwrap(), "ABAB!");
             let job = client.job(&two, ["x"; 3]).expect_answers(3);
             assert_eq!(sorted(all(job).await), ["XX"; 3]);
         }
@@ -139,7 +139,7 @@ fn a_client_finds_the_last_component_whatever_is_set_on_the_way() {
 }
 
 #[test]
-fn a_client_finds_hubs_and_all_copies_of_the_last_component() {
+fn client_finds_hubs_and_all_replicas_of_the_last_component() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
@@ -157,7 +157,7 @@ fn a_client_finds_hubs_and_all_copies_of_the_last_component() {
         assert_eq!(client.eval(&steps, "x").await.unwrap(), "X by hand!");
         let steps = First::UPPER.then(Hand::MARK);
         assert_eq!(client.eval(&steps, "x").await.unwrap(), "X by hand");
-        // A hub does what it gets, whatever name stands before; the client does not.
+        // A hub runs messages of any component name, but the client checks the name.
         let error = client
             .eval("first.upper other.mark", "x")
             .await
@@ -167,7 +167,7 @@ fn a_client_finds_hubs_and_all_copies_of_the_last_component() {
 }
 
 #[test]
-fn a_blocking_client_finds_the_last_component() {
+fn blocking_client_finds_the_last_component() {
     let (sender, receiver) = mpsc::channel();
     check(async move {
         let first = First.bind(ANY).spawn().await.unwrap();
@@ -189,7 +189,7 @@ fn a_blocking_client_finds_the_last_component() {
 }
 
 #[test]
-fn a_client_waits_for_a_follower_that_starts_later() {
+fn client_waits_for_a_follower_that_starts_later() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let client = connect("first", &first).await;
@@ -207,7 +207,7 @@ fn a_client_waits_for_a_follower_that_starts_later() {
 }
 
 #[test]
-fn an_answer_of_an_earlier_step_is_an_error() {
+fn answer_of_an_earlier_step_is_an_error() {
     check(async {
         let first = First.bind(ANY).pipelined(false).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(first.db_address());
@@ -240,7 +240,7 @@ fn an_answer_of_an_earlier_step_is_an_error() {
 }
 
 #[test]
-fn a_hook_that_answers_early_says_so_by_the_stage() {
+fn hook_that_answers_early_sets_the_stage() {
     check(async {
         let router = Router.bind(ANY).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(router.db_address());
@@ -253,7 +253,7 @@ fn a_hook_that_answers_early_says_so_by_the_stage() {
 }
 
 #[test]
-fn a_step_that_no_component_follows_for_is_named() {
+fn step_without_a_follower_is_named() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(first.db_address());
@@ -272,7 +272,7 @@ fn a_step_that_no_component_follows_for_is_named() {
             text.contains(".follow(..)") && text.contains(".answered_by(..)"),
             "{text}"
         );
-        // It has a shorter time, which is not used up in silence.
+        // The error arrives before the client's timeout.
         let call = client.eval(&steps, "x").timeout(Duration::from_millis(400));
         let error = call.await.unwrap_err();
         assert!(matches!(error, CallError::NoRoute { .. }), "{error}");
@@ -285,12 +285,12 @@ fn a_step_that_no_component_follows_for_is_named() {
             "{answers:?}"
         );
 
-        // A client that does not look is told by the component that has the message.
-        let told = Client::builder("first", first.db_address());
-        let told = told.answered_by(second.db_address()).connect();
-        let told = soon("connecting", told).await.unwrap();
+        // A client that does not search receives the error from the component that has the message.
+        let redirected = Client::builder("first", first.db_address());
+        let redirected = redirected.answered_by(second.db_address()).connect();
+        let redirected = soon("connecting", redirected).await.unwrap();
         let begun = Instant::now();
-        let call = told.eval(&steps, "x").into_future();
+        let call = redirected.eval(&steps, "x").into_future();
         let error = soon("the error", call).await.unwrap_err();
         let CallError::Remote(error) = &error else {
             panic!("{error}");
@@ -305,10 +305,10 @@ fn a_step_that_no_component_follows_for_is_named() {
             "{error}"
         );
         assert!(begun.elapsed() < Duration::from_secs(6));
-        let job = all(told.job(&steps, ["x", "y"])).await;
+        let job = all(redirected.job(&steps, ["x", "y"])).await;
         assert!(job.len() == 2 && job.iter().all(Result::is_err), "{job:?}");
-        // What is done already is not kept for long.
-        let none = told.job(["first.odd", "second.twice", "third.bang"], ["2"]);
+        // Results without a follower are not kept for long.
+        let none = redirected.job(["first.odd", "second.twice", "third.bang"], ["2"]);
         let none: Vec<_> = soon("the end", none.collect()).await;
         assert!(
             none.iter().all(|it: &Result<Bytes, _>| it.is_err()),
@@ -318,14 +318,14 @@ fn a_step_that_no_component_follows_for_is_named() {
 }
 
 #[test]
-fn a_client_that_is_told_another_last_component_gets_the_errors_of_the_first() {
+fn answered_by_another_component_still_returns_errors_of_the_first() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let other = First.bind(ANY).name("other").spawn().await.unwrap();
         let client = Client::builder("first", first.db_address());
         let client = client.answered_by(other.db_address()).connect();
         let client = soon("connecting", client).await.unwrap();
-        // Its own answers, too.
+        // Results of the component itself as well.
         let call = client.eval(First::UPPER, "ab").into_future();
         assert_eq!(soon("the answer", call).await.unwrap(), "AB");
         let call = client
@@ -337,7 +337,7 @@ fn a_client_that_is_told_another_last_component_gets_the_errors_of_the_first() {
 }
 
 #[test]
-fn callers_are_told_when_the_only_follower_does_not_return() {
+fn callers_receive_an_error_if_the_only_follower_does_not_return() {
     check(async {
         let mut link = LinkOptions::default();
         link.session_expiry = Duration::from_millis(500);
@@ -359,12 +359,12 @@ fn callers_are_told_when_the_only_follower_does_not_return() {
 }
 
 #[test]
-fn one_lost_input_of_a_middle_step_fails_alone() {
+fn lost_input_of_a_middle_step_fails_alone() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let hub = Hub::new("hub").bind(ANY).follow(first.db_address());
         let hub = hub.spawn().await.unwrap();
-        // Its results leave in the order in which they are done.
+        // Its results leave in the order in which they are finished.
         let hand = Hand.connect(hub.db_address()).concurrency(20);
         let _hand = hand.spawn().await.unwrap();
         let client = connect("first", &first).await;
@@ -386,7 +386,7 @@ fn one_lost_input_of_a_middle_step_fails_alone() {
         assert_eq!((done, lost), (expected, vec![Some(3)]));
         let progress = job.progress();
         assert_eq!((progress.sent, progress.done, progress.failed), (10, 10, 1));
-        // If nothing at all comes, the job fails once.
+        // If no answer arrives at all, the job fails once.
         let job = client
             .job(&steps, ["3"; 10])
             .timeout(Duration::from_millis(300));
@@ -399,7 +399,7 @@ fn one_lost_input_of_a_middle_step_fails_alone() {
 }
 
 #[test]
-fn a_job_over_a_feed_that_pauses_goes_on() {
+fn job_over_a_pausing_input_stream_continues() {
     check(async {
         let first = First.bind(ANY).spawn().await.unwrap();
         let client = connect("first", &first).await;
@@ -423,7 +423,7 @@ fn a_job_over_a_feed_that_pauses_goes_on() {
 }
 
 #[test]
-fn a_job_of_a_misspelt_function_fails_once() {
+fn job_of_a_misspelt_function_fails_once() {
     check(async {
         let gate = Gate::closed();
         let master = Master::new("hub").bind(ANY).spawn().await.unwrap();
@@ -443,12 +443,12 @@ fn a_job_of_a_misspelt_function_fails_once() {
 }
 
 #[test]
-fn a_client_whose_runtime_is_gone_is_closed() {
+fn client_whose_runtime_has_ended_returns_closed() {
     let servers = tokio::runtime::Runtime::new().unwrap();
     let server = servers.block_on(First.bind(ANY).spawn()).unwrap();
     let gone = tokio::runtime::Runtime::new().unwrap();
     let client = gone.block_on(connect("first", &server));
-    // Outside of a runtime a job can be made, and does nothing.
+    // Outside a runtime a job can be created, and does nothing.
     drop(client.job(First::UPPER, ["x"]));
     drop(gone);
     let other = tokio::runtime::Runtime::new().unwrap();
@@ -468,7 +468,7 @@ fn a_client_whose_runtime_is_gone_is_closed() {
 }
 
 #[test]
-fn a_job_may_be_made_outside_of_a_runtime() {
+fn job_can_be_created_outside_of_a_runtime() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(First.bind(ANY).spawn()).unwrap();
     let client = runtime.block_on(connect("first", &server));
@@ -477,7 +477,7 @@ fn a_job_may_be_made_outside_of_a_runtime() {
     assert_eq!(answer.unwrap().unwrap(), "A");
 }
 
-/// Counts the lines that say that a peer has said goodbye.
+/// Counts the log lines of peers that have said goodbye.
 struct Goodbyes(Arc<AtomicUsize>);
 
 impl tracing::Subscriber for Goodbyes {
@@ -512,13 +512,13 @@ impl tracing::Subscriber for Goodbyes {
 }
 
 #[test]
-fn one_shot_clients_say_goodbye_though_their_runtimes_end_at_once() {
+fn one_shot_clients_say_goodbye_although_their_runtimes_end() {
     const CLIENTS: usize = 20;
     let goodbyes = Arc::new(AtomicUsize::new(0));
     let (sender, started) = mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let seen = goodbyes.clone();
-    // All of the component runs on this thread, whose log it is.
+    // The whole component runs on this thread, so the thread's subscriber receives its log.
     let server = std::thread::spawn(move || {
         tracing::subscriber::with_default(Goodbyes(seen), || {
             let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-//! What most tests need.
+//! Set-up that most tests share: limits, addresses, clients, and gates.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -10,28 +10,28 @@ use palm::{Client, ComponentHandle, Message};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-/// How long what must happen may take.
+/// Time within which an expected event must happen.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 
-/// How long nothing must happen to count as nothing.
+/// Time without an event after which the event counts as absent.
 pub(crate) const STALLED: Duration = Duration::from_millis(300);
 
-/// How long a test may take.
+/// Time within which a test must end.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Any free port of this machine.
 pub(crate) const ANY: &str = "tcp://127.0.0.1:0";
 
-/// What methods and hooks panic with on purpose. Every other panic fails the test in which it happens, also in a task
-/// that is never joined.
+/// Messages of deliberate panics in methods and hooks. Every other panic fails its test, also in a task that is never
+/// joined.
 const PANICS_ON_PURPOSE: &[&str] = &[
-    "as told",
+    "as requested",
     "on purpose",
     "not printable",
     "there is nothing to shout",
 ];
 
-/// Panics that are not on purpose: the name of the thread, and what it says.
+/// Accidental panics: the name of the thread, and the message.
 static PANICS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 fn watch_panics() {
@@ -39,7 +39,7 @@ fn watch_panics() {
     WATCHING.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // A payload that is not text is on purpose too.
+            // A payload that is not text is deliberate as well.
             let is_accident =
                 |text: &str| !PANICS_ON_PURPOSE.iter().any(|part| text.contains(part));
             if panic.payload_as_str().is_some_and(is_accident) {
@@ -53,8 +53,8 @@ fn watch_panics() {
     });
 }
 
-/// The panics in threads of this test, or in threads without a test's name: a component with a thread of its own
-/// names it after itself.
+/// Returns the panics in threads of this test, and in threads without the name of a test, such as that of a component
+/// with its own thread.
 fn panics_of(test: &str) -> Vec<String> {
     let mut panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
     let is_of_test = |(thread, _): &mut (String, String)| thread == test || !thread.contains("::");
@@ -62,7 +62,8 @@ fn panics_of(test: &str) -> Vec<String> {
     panics.map(|(_, text)| text).collect()
 }
 
-/// Runs a test on a runtime of its own, within the limit; what hangs then is left behind. No task may panic.
+/// Runs a test on its own runtime, within the time limit, and asserts that no task panics. Tasks that hang are left
+/// behind.
 pub(crate) fn check(body: impl Future<Output = ()>) {
     check_on(
         tokio::runtime::Builder::new_multi_thread().worker_threads(2),
@@ -76,7 +77,7 @@ pub(crate) fn check_for(limit: Duration, body: impl Future<Output = ()>) {
     check_within(limit, builder.worker_threads(2), body);
 }
 
-/// [`check`] on a runtime that is set up in a certain way.
+/// [`check`] on a given runtime.
 pub(crate) fn check_on(builder: &mut tokio::runtime::Builder, body: impl Future<Output = ()>) {
     check_within(LIMIT, builder, body);
 }
@@ -87,7 +88,7 @@ fn check_within(
     body: impl Future<Output = ()>,
 ) {
     watch_panics();
-    // The threads of the runtime are known by the test.
+    // The threads of the runtime bear the name of the test.
     let test = std::thread::current();
     let test = test.name().unwrap_or_default();
     let runtime = builder.thread_name(test).enable_all().build().unwrap();
@@ -98,7 +99,7 @@ fn check_within(
     assert!(panics.is_empty(), "a task panicked: {panics:#?}");
 }
 
-/// What a future gives; `what` says what did not happen when it takes too long.
+/// Awaits a future that must end soon. Otherwise the test fails, and `what` says what did not happen.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(SOON, future).await {
         Ok(value) => value,
@@ -106,7 +107,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// [`soon`], for so much work that a busy machine takes longer for it.
+/// [`soon`] for work that takes longer on a busy machine.
 pub(crate) async fn finally<T>(what: &str, future: impl Future<Output = T>) -> T {
     const FINALLY: Duration = Duration::from_secs(45);
     match tokio::time::timeout(FINALLY, future).await {
@@ -115,7 +116,7 @@ pub(crate) async fn finally<T>(what: &str, future: impl Future<Output = T>) -> T
     }
 }
 
-/// Waits until `done`, which no event tells of, e.g. that a counter has a value.
+/// Polls until `done` returns true, for conditions without an event, e.g. the value of a counter.
 pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let poll = async {
         while !done() {
@@ -125,15 +126,15 @@ pub(crate) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     soon(what, poll).await;
 }
 
-/// A place for ipc addresses, which lasts as long as this.
-pub(crate) struct Place(TempDir);
+/// A folder for IPC addresses, which is deleted when this is dropped.
+pub(crate) struct TempFolder(TempDir);
 
-impl Place {
+impl TempFolder {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// A file in it.
+    /// Returns the path of a file in the folder.
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.0.path().join(name)
     }
@@ -143,13 +144,13 @@ impl Place {
     }
 }
 
-/// A TCP address that nobody has bound.
+/// Returns a TCP address that is not bound.
 pub(crate) fn unbound() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("tcp://{}", listener.local_addr().unwrap())
 }
 
-/// Waits until the component listens at all of its addresses: a port for legacy peers is opened when it is asked for.
+/// Waits until the component listens at all of its addresses, since ports for legacy peers are opened on demand.
 pub(crate) async fn listens(component: &ComponentHandle) {
     for at in component.addresses().values() {
         let Some(at) = at.strip_prefix("tcp://") else {
@@ -168,14 +169,14 @@ pub(crate) fn address(text: &str) -> Address {
     text.parse().unwrap()
 }
 
-/// The default options with quick reconnection.
+/// Returns the default options with quick reconnection.
 pub(crate) fn options() -> SocketOptions {
     let mut options = SocketOptions::default();
     options.reconnect = (Duration::from_millis(10), Duration::from_millis(100));
     options
 }
 
-/// An error and its causes in one line.
+/// Returns an error and its causes in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -187,7 +188,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A client of old: it pushes single messages, and sees all that is published to its id.
+/// A legacy client, which pushes single messages and receives all publications of its id.
 pub(crate) struct Caller {
     push: Push,
     subscribe: Subscribe,
@@ -196,13 +197,13 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Calls `component`.
-    pub(crate) async fn of(component: &ComponentHandle, id: &str) -> Self {
+    /// Connects to the legacy sockets of `component`.
+    pub(crate) async fn new(component: &ComponentHandle, id: &str) -> Self {
         let pull = component.address("pull_address").unwrap();
         Self::at(pull, component.address("pub_address").unwrap(), id).await
     }
 
-    /// Pushes to one address, and listens at the other.
+    /// Connects to one address to push, and to another to subscribe.
     pub(crate) async fn at(pull: &str, publishes: &str, id: &str) -> Self {
         let push = Push::connect(&address(pull), &options()).await.unwrap();
         let subscribe = Subscribe::connect(&address(publishes), &options())
@@ -224,12 +225,12 @@ impl Caller {
     }
 
     pub(crate) async fn send_message(&self, message: Message) {
-        soon("room to send", self.push.send(message.into_frame()))
+        soon("capacity to send", self.push.send(message.into_frame()))
             .await
             .unwrap();
     }
 
-    /// The next publication: its topic and the message.
+    /// Waits for the next publication, and returns its topic and message.
     pub(crate) async fn publication(&mut self) -> (Bytes, Message) {
         loop {
             if let Some(Publication { topic, body }) = self.publications.next() {
@@ -237,19 +238,19 @@ impl Caller {
             }
             let mut publications = Vec::new();
             let received = self.subscribe.recv_many(&mut publications, 256);
-            // Later than what the test itself waits for, which says more.
+            // Longer than the limits of the test itself, whose messages say more.
             let received = tokio::time::timeout(2 * SOON, received).await;
             received.expect("a publication in time").unwrap();
             self.publications = publications.into_iter();
         }
     }
 
-    /// The payload of the next publication.
+    /// Waits for the next publication, and returns its payload.
     pub(crate) async fn answer(&mut self) -> Bytes {
         self.publication().await.1.payload().clone()
     }
 
-    /// The payloads of the next publications.
+    /// Waits for the next publications, and returns their payloads.
     pub(crate) async fn answers(&mut self, count: usize) -> Vec<Bytes> {
         let mut answers = Vec::new();
         for _ in 0..count {
@@ -259,7 +260,7 @@ impl Caller {
     }
 }
 
-/// A place where calls wait until it is opened, and where they are counted.
+/// A gate at which calls wait until it is opened, and which counts them.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate(Arc<(watch::Sender<usize>, watch::Sender<bool>)>);
 
@@ -268,12 +269,12 @@ impl Gate {
         Self(Arc::new((watch::Sender::new(0), watch::Sender::new(false))))
     }
 
-    /// Counts without waiting.
+    /// Counts a call without waiting.
     pub(crate) fn count_one(&self) {
         self.0.0.send_modify(|arrived| *arrived += 1);
     }
 
-    /// Waits until the gate is open.
+    /// Counts a call, and waits until the gate is open.
     pub(crate) async fn pass(&self) {
         let (_, open) = &*self.0;
         self.count_one();
@@ -284,12 +285,12 @@ impl Gate {
         self.0.1.send_replace(true);
     }
 
-    /// How many calls have come here.
+    /// Returns how many calls have arrived.
     pub(crate) fn count(&self) -> usize {
         *self.0.0.borrow()
     }
 
-    /// Waits until `count` calls have come here.
+    /// Waits until `count` calls have arrived.
     pub(crate) async fn arrived(&self, count: usize) {
         let mut arrived = self.0.0.subscribe();
         let what = format!("{count} calls at the gate");
@@ -299,14 +300,14 @@ impl Gate {
     }
 }
 
-/// A client of `component`, which is called `name`.
+/// Connects a client to `component`, whose name is `name`.
 pub(crate) async fn connect(name: &str, component: &ComponentHandle) -> Client {
     soon("connecting", Client::connect(name, component.db_address()))
         .await
         .unwrap()
 }
 
-/// A client of `first` whose answers come from `last`.
+/// Connects a client to `first` whose answers come from `last`.
 pub(crate) async fn connect_through(first: &ComponentHandle, last: &ComponentHandle) -> Client {
     let client = Client::builder(first.name(), first.db_address())
         .sub_address(last.address("pub_address").unwrap());

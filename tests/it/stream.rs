@@ -1,5 +1,5 @@
-//! Streams over links: what a component follows, a client's calls and its answers, on lines that are cut and
-//! with peers that are slow, restarted or gone.
+//! Streams over links between components, and between a client and its component: cut connections, and peers that are
+//! slow, restarted or lost.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use palm::prelude::*;
 use palm::socket::SocketOptions;
 use palm::{ComponentHandle, LinkOptions};
 
-use super::link::Line;
+use super::link::CutProxy;
 use super::setup::{ANY, Caller, Gate, check, connect, eventually, finally, options, soon};
 
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Next {
     }
 }
 
-/// Comes back soon.
+/// Link options with which peers reconnect soon.
 fn eager() -> SocketOptions {
     let mut sockets = options();
     sockets.reconnect.1 = Duration::from_millis(20);
@@ -76,7 +76,7 @@ fn payloads(count: usize) -> impl Iterator<Item = String> + Send {
     (0..count).map(|number| number.to_string())
 }
 
-/// The answers of a job that ends by itself, as it is under way.
+/// Starts a job in a task, which returns its answers when it ends by itself.
 fn answers(client: &Client, steps: &str, count: usize) -> tokio::task::JoinHandle<Vec<u32>> {
     let mut job = client.job(steps, payloads(count));
     tokio::spawn(async move {
@@ -102,15 +102,15 @@ async fn client_of(first: &str, last: &str) -> Client {
 }
 
 #[test]
-fn on_lines_that_are_cut_nothing_is_lost_or_doubled() {
+fn cut_connections_neither_lose_nor_repeat_answers() {
     check(async {
         let (first, first_gate) = first(LinkOptions::default()).await;
         let gate = Gate::closed();
-        let stream = Line::to(first.db_address()).await;
+        let stream = CutProxy::new(first.db_address()).await;
         let next = next(ANY, &stream.address, &gate).await;
         let (calls, back) = (
-            Line::to(first.db_address()).await,
-            Line::to(next.db_address()).await,
+            CutProxy::new(first.db_address()).await,
+            CutProxy::new(next.db_address()).await,
         );
         let client = client_of(&calls.address, &back.address).await;
         let answers = answers(&client, "first.pass next.pass", 20_000);
@@ -125,13 +125,13 @@ fn on_lines_that_are_cut_nothing_is_lost_or_doubled() {
             }
         }
         all(answers, 20_000).await;
-        // Both came back in time: each was done once.
+        // Both peers reconnected in time, so each message was handled once.
         assert_eq!((first_gate.count(), gate.count()), (20_000, 20_000));
     });
 }
 
 #[test]
-fn a_component_that_is_restarted_goes_on_where_it_was() {
+fn restarted_follower_continues_its_stream() {
     check(async {
         let (first, first_gate) = first(LinkOptions::default()).await;
         let gate = Gate::closed();
@@ -145,13 +145,13 @@ fn a_component_that_is_restarted_goes_on_where_it_was() {
             between = next(&at, first.db_address(), &gate).await;
         }
         all(answers, 20_000).await;
-        // What was taken was finished, and what was not waited.
+        // Accepted messages were finished, and the others waited at the publisher.
         assert_eq!((first_gate.count(), gate.count()), (20_000, 20_000));
     });
 }
 
 #[test]
-fn a_slow_subscriber_slows_its_publisher() {
+fn slow_subscriber_slows_its_publisher() {
     check(async {
         let (first, first_gate) = first(LinkOptions::default()).await;
         let gate = Gate::closed();
@@ -160,7 +160,7 @@ fn a_slow_subscriber_slows_its_publisher() {
         let client = client.answered_by(next.db_address()).window(100_000);
         let client = soon("connecting", client.connect()).await.unwrap();
         let answers = answers(&client, "first.pass next.gated", 60_000);
-        // As many as may wait: for the subscriber, in its window, and in queues.
+        // The capacity of the subscriber's backlog, its window and the queues.
         eventually("the backlog", || first_gate.count() > 10_000).await;
         let mut before = 0;
         eventually("the end of it", || {
@@ -174,7 +174,7 @@ fn a_slow_subscriber_slows_its_publisher() {
 }
 
 #[test]
-fn a_subscriber_that_takes_nothing_for_too_long_is_dropped_where_that_is_asked_for() {
+fn slow_subscriber_is_disconnected_after_the_slow_consumer_timeout() {
     check(async {
         let mut link = LinkOptions::default();
         link.slow_consumer_timeout = Some(Duration::from_millis(300));
@@ -192,7 +192,7 @@ fn a_subscriber_that_takes_nothing_for_too_long_is_dropped_where_that_is_asked_f
 }
 
 #[test]
-fn subscribers_with_and_without_links_follow_the_same() {
+fn linked_and_legacy_subscribers_follow_the_same_publisher() {
     check(async {
         let (first, _) = first(LinkOptions::default()).await;
         let gate = Gate::closed();
@@ -216,20 +216,20 @@ fn subscribers_with_and_without_links_follow_the_same() {
 }
 
 #[test]
-fn the_calls_of_a_client_that_has_vanished_are_cancelled() {
+fn calls_of_a_vanished_client_are_cancelled() {
     check(async {
         let mut link = LinkOptions::default();
         link.session_expiry = Duration::from_millis(300);
         let gate = Gate::closed();
         let server = First { gate: gate.clone() }.bind(ANY).link_options(link);
         let server = server.concurrency(1).spawn().await.unwrap();
-        let line = Line::to(server.db_address()).await;
+        let line = CutProxy::new(server.db_address()).await;
         let client = connect_at(&line.address).await;
         let mut job = client.job("first.gated", payloads(100));
         let answers = tokio::spawn(async move { job.next().await });
         gate.arrived(1).await;
         line.close();
-        // The call that runs is dropped, and none of the others begins.
+        // The running call is cancelled, and none of the others begins.
         let metrics = || server.metrics();
         let ended = || {
             let metrics = metrics();
@@ -250,7 +250,7 @@ fn answers_to_a_linked_client_do_not_leave_by_the_pub_socket() {
         let gate = Gate::closed();
         let server = First { gate }.bind(ANY).spawn().await.unwrap();
         let at = |key: &str| server.address(key).unwrap();
-        // Subscribes to everything.
+        // This socket subscribes to all topics.
         let mut eavesdropper = Caller::at(at("pull_address"), at("pub_address"), "").await;
         let call = |payload: &'static str| {
             let mut message = Message::new("first.pass", payload);
@@ -278,7 +278,7 @@ async fn connect_at(address: &str) -> Client {
 }
 
 #[test]
-fn a_cluster_needs_one_address_of_each_component() {
+fn links_only_cluster_needs_one_address_for_each_component() {
     check(async {
         let first = First {
             gate: Gate::closed(),
@@ -308,7 +308,7 @@ fn a_cluster_needs_one_address_of_each_component() {
         let hand = hand.connect(master.db_address()).spawn().await.unwrap();
         let client = connect("master", &master).await;
         assert_eq!(client.eval("master.count", "x").await.unwrap(), "x");
-        // A caller that gives up is heard of as well.
+        // Cancellations of a caller arrive as well.
         let limit = Duration::from_millis(100);
         let given_up = client.eval("master.gated", "x").into_future();
         assert!(tokio::time::timeout(limit, given_up).await.is_err());
@@ -321,7 +321,7 @@ fn a_cluster_needs_one_address_of_each_component() {
 }
 
 #[test]
-fn a_component_that_nobody_could_reach_does_not_start() {
+fn component_without_links_and_legacy_sockets_is_refused() {
     check(async {
         let mut link = LinkOptions::default();
         link.enabled = false;

@@ -39,7 +39,12 @@ impl First {
 
     #[palm::method]
     fn mixed(&self) -> impl Iterator<Item = Result<String, BoxError>> + use<> {
-        [Ok("one".into()), Err("as told".into()), Ok("two".into())].into_iter()
+        [
+            Ok("one".into()),
+            Err("as requested".into()),
+            Ok("two".into()),
+        ]
+        .into_iter()
     }
 
     #[palm::method]
@@ -62,23 +67,23 @@ impl First {
 
     #[palm::method]
     fn fails(&self) -> Result<String, BoxError> {
-        Err("as told".into())
+        Err("as requested".into())
     }
 
     #[palm::method]
     fn panics(&self) -> String {
-        panic!("as told")
+        panic!("as requested")
     }
 
     #[palm::method(blocking)]
     fn panics_and_blocks(&self) -> String {
-        panic!("as told")
+        panic!("as requested")
     }
 
     #[palm::method]
     async fn panics_later(&self) -> String {
         tokio::task::yield_now().await;
-        panic!("as told")
+        panic!("as requested")
     }
 
     #[palm::method]
@@ -129,7 +134,7 @@ impl Collect {
     }
 }
 
-/// Gives what is short to `middle` and what is long to `last`.
+/// A server that sends short payloads to `middle` and long ones to `last`.
 struct Tee;
 
 #[palm::server(name = "tee")]
@@ -171,7 +176,7 @@ impl Hand {
 
     #[palm::method]
     fn fails(&self) -> Result<String, BoxError> {
-        Err("as told".into())
+        Err("as requested".into())
     }
 
     #[palm::method]
@@ -196,7 +201,7 @@ fn hand() -> Hand {
     }
 }
 
-/// What a component tells of a call that failed.
+/// Returns the error that a component reports for a failed call.
 fn remote<T: std::fmt::Debug>(result: Result<T, CallError>) -> RemoteError {
     match result {
         Err(CallError::Remote(error)) => error,
@@ -205,7 +210,7 @@ fn remote<T: std::fmt::Debug>(result: Result<T, CallError>) -> RemoteError {
 }
 
 #[test]
-fn direct_calls_have_types_and_share_the_component() {
+fn direct_calls_are_typed_and_share_the_component() {
     check(async {
         let first = Direct::new(First::default());
         assert_eq!(first.call(First::MARK, "x").await.unwrap(), "x first");
@@ -225,7 +230,7 @@ fn direct_calls_have_types_and_share_the_component() {
 }
 
 #[test]
-fn direct_calls_give_many_results_or_none() {
+fn direct_calls_return_any_number_of_results() {
     check(async {
         let first = Direct::new(First::default());
         let words: Vec<String> = first.call_all(First::SPLIT, "a b c").await.unwrap();
@@ -251,7 +256,7 @@ fn direct_calls_give_many_results_or_none() {
         assert_eq!(mixed, [Some("one".into()), None, Some("two".into())]);
         assert_eq!(
             remote(first.call_all(First::MIXED, ()).await).message,
-            "as told"
+            "as requested"
         );
     });
 }
@@ -292,7 +297,7 @@ fn direct_calls_fail_as_remote_ones_do() {
 }
 
 #[test]
-fn direct_calls_end_in_time() {
+fn direct_calls_end_at_their_timeout() {
     check(async {
         let first = Direct::new(First::default()).timeout(Duration::from_millis(20));
         let error = first.call(First::NEVER, ()).await.unwrap_err();
@@ -303,7 +308,7 @@ fn direct_calls_end_in_time() {
 }
 
 #[test]
-fn direct_calls_have_a_cache() {
+fn direct_calls_share_a_cache() {
     check(async {
         let first = Direct::new(First::default());
         first.cache().set("text", "one").await.unwrap();
@@ -321,7 +326,7 @@ fn direct_calls_have_a_cache() {
 }
 
 #[test]
-fn a_master_and_two_workers() {
+fn cluster_of_a_master_and_two_workers_answers() {
     check(async {
         let hand = hand();
         let mut cluster = Cluster::new()
@@ -332,7 +337,7 @@ fn a_master_and_two_workers() {
             .await
             .unwrap();
         let client = cluster.client().await.unwrap();
-        // Both are there from the begin: each gets one of two calls.
+        // Both workers are connected from the beginning, so each receives one of two calls.
         let (one, other) = tokio::join!(client.eval(Hand::WAIT, ()).into_future(), async {
             let answer = client.eval(Hand::WAIT, ()).into_future();
             let (answer, ()) = tokio::join!(answer, async {
@@ -351,7 +356,7 @@ fn a_master_and_two_workers() {
         client.set("text", "one").await.unwrap();
         assert_eq!(client.eval(Hand::REMEMBERS, ()).await.unwrap(), "one");
 
-        // One worker less, and the other one does all, as soon as the master has noticed.
+        // After one worker has stopped and the master has noticed, the other one runs all tasks.
         cluster.take("anna").unwrap().shutdown().await.unwrap();
         assert!(cluster.handle("anna").is_none());
         assert_eq!(cluster.handles().len(), 2);
@@ -369,7 +374,7 @@ fn a_master_and_two_workers() {
 }
 
 #[test]
-fn many_results_of_a_mux_worker() {
+fn cluster_with_a_mux_worker_returns_many_results() {
     check(async {
         let cluster = Cluster::new()
             .master(Master::new("master"))
@@ -386,7 +391,7 @@ fn many_results_of_a_mux_worker() {
 }
 
 #[test]
-fn a_server_and_two_pipelines_in_a_row() {
+fn cluster_of_a_server_and_two_pipelines_answers() {
     check(async {
         let cluster = Cluster::new()
             .server(First::default())
@@ -413,7 +418,7 @@ fn a_server_and_two_pipelines_in_a_row() {
 }
 
 #[test]
-fn streams_that_part_and_meet_in_a_sink() {
+fn cluster_with_streams_that_fork_and_join_in_a_sink_answers() {
     check(async {
         let cluster = Cluster::new()
             .server(Tee)
@@ -436,7 +441,7 @@ fn streams_that_part_and_meet_in_a_sink() {
 }
 
 #[test]
-fn servers_that_meet_in_a_sink() {
+fn cluster_of_two_servers_that_join_in_a_sink_answers() {
     check(async {
         let cluster = Cluster::new()
             .server(First::default())
@@ -458,7 +463,7 @@ fn servers_that_meet_in_a_sink() {
 }
 
 #[test]
-fn a_hub_with_workers_in_the_middle() {
+fn cluster_with_a_hub_and_workers_in_the_middle_answers() {
     check(async {
         let cluster = Cluster::new()
             .server(First::default())
@@ -485,9 +490,9 @@ fn a_hub_with_workers_in_the_middle() {
 }
 
 #[test]
-fn options_come_before_the_cluster() {
+fn component_options_override_those_of_the_cluster() {
     check(async {
-        // Nobody follows the pipeline, yet it is told to pass its results on.
+        // The pipeline has to pass its results on, but no component follows it.
         let cluster = Cluster::new()
             .server(First::default())
             .pipeline_with(Middle, |builder| builder.to_client(false))
@@ -503,7 +508,7 @@ fn options_come_before_the_cluster() {
         let steps = First::MARK.then(Middle::MARK);
         let error = client.eval(&steps, "x").await.unwrap_err();
         assert!(matches!(error, CallError::Timeout { .. }), "{error}");
-        // Who asks for them over a link gets them all the same.
+        // Clients over links still receive them.
         let client = cluster.client().await.unwrap();
         assert_eq!(client.eval(steps, "x").await.unwrap(), "x first middle");
 
@@ -521,7 +526,7 @@ fn options_come_before_the_cluster() {
 }
 
 #[test]
-fn dropping_a_cluster_stops_it() {
+fn dropped_cluster_stops_its_components() {
     check(async {
         let cluster = Cluster::new()
             .server(First::default())
@@ -543,7 +548,7 @@ fn dropping_a_cluster_stops_it() {
 }
 
 #[test]
-fn a_cluster_without_sense_does_not_start() {
+fn invalid_cluster_is_refused() {
     check(async {
         for (cluster, expected) in [
             (
@@ -571,7 +576,7 @@ fn a_cluster_without_sense_does_not_start() {
 }
 
 #[test]
-fn a_component_that_finds_nobody_does_not_start() {
+fn cluster_with_an_unreachable_upstream_fails_to_start() {
     check(async {
         let cluster = Cluster::new()
             .server(First::default())

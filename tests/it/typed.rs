@@ -1,5 +1,4 @@
-//! Calls by constants that carry types: what goes in and comes out, what does not fit, and how it
-//! is told.
+//! Calls by typed constants: how arguments and results are converted, and how mismatches are reported.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -25,7 +24,7 @@ struct Order {
 }
 
 impl Order {
-    fn of(item: &str, count: u32) -> Self {
+    fn new(item: &str, count: u32) -> Self {
         Self {
             item: item.to_owned(),
             count,
@@ -33,14 +32,14 @@ impl Order {
         }
     }
 
-    /// One more of it.
+    /// Returns the value plus one.
     fn more(mut self) -> Self {
         self.count += 1;
         self
     }
 }
 
-/// As prost would generate it.
+/// A message as prost would generate it.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Parcel {
     #[prost(string, tag = "1")]
@@ -52,7 +51,7 @@ struct Parcel {
 }
 
 impl Parcel {
-    fn of(item: &str, count: i64) -> Self {
+    fn new(item: &str, count: i64) -> Self {
         Self {
             item: item.to_owned(),
             count,
@@ -61,7 +60,7 @@ impl Parcel {
     }
 }
 
-/// Keys that JSON does not have.
+/// A map whose keys JSON cannot represent.
 type Pairs = BTreeMap<(u8, u8), u8>;
 
 fn pairs() -> Pairs {
@@ -79,14 +78,14 @@ impl fmt::Display for SoldOut {
 
 impl Error for SoldOut {}
 
-/// A `Result` that the macro does not see as one.
+/// A `Result` that the macro does not recognise.
 type Sale<T> = Result<T, SoldOut>;
 
-/// An `Option` that the macro does not see as one.
+/// An `Option` that the macro does not recognise.
 type Perhaps<T> = Option<T>;
 
 struct Shop {
-    /// What is heard of the calls that nobody answers.
+    /// The arguments of calls without an answer.
     heard: UnboundedSender<u32>,
 }
 
@@ -148,7 +147,7 @@ impl Shop {
         }
         let parcels = (0..count).map(|number| match number {
             1 => Err(SoldOut),
-            _ => Ok(Protobuf(Parcel::of("pen", number.into()))),
+            _ => Ok(Protobuf(Parcel::new("pen", number.into()))),
         });
         Ok(stream::iter(parcels))
     }
@@ -191,12 +190,12 @@ async fn shop() -> (ComponentHandle, Client, UnboundedReceiver<u32>) {
     (server, client, hears)
 }
 
-/// The answer of a call that is awaited in good time.
+/// Awaits the answer of a call.
 async fn answer<Output: Answer>(call: Eval<'_, Output>) -> Result<Output::Value, CallError> {
     soon("the answer", call.into_future()).await
 }
 
-/// The error that the component tells of, and its text as a caller prints it.
+/// Returns the error that the component reports, and its text as a caller prints it.
 async fn remote<Output: Answer<Value: fmt::Debug>>(
     call: Eval<'_, Output>,
 ) -> (RemoteError, String) {
@@ -204,7 +203,7 @@ async fn remote<Output: Answer<Value: fmt::Debug>>(
     let text = error.to_string();
     match error {
         CallError::Remote(error) => (error, text),
-        error => panic!("not told by the component: {error}"),
+        error => panic!("not reported by the component: {error}"),
     }
 }
 
@@ -214,24 +213,24 @@ fn contains(text: &str, parts: &[&str]) {
     }
 }
 
-/// That the component answers, and by a function with types.
+/// Asserts that the component still answers typed calls.
 async fn goes_on(client: &Client) {
-    let Json(order) = answer(client.eval(Shop::JSON, Order::of("pen", 1)))
+    let Json(order) = answer(client.eval(Shop::JSON, Order::new("pen", 1)))
         .await
         .unwrap();
-    assert_eq!(order, Order::of("pen", 2));
+    assert_eq!(order, Order::new("pen", 2));
 }
 
 #[test]
-fn each_codec_goes_both_ways() {
+fn each_codec_encodes_arguments_and_decodes_results() {
     check(async {
         let (_server, client, _) = shop().await;
         let order = Order {
             note: Some("für \"dich\"\0".to_owned()),
-            ..Order::of("größe", u32::MAX - 1)
+            ..Order::new("größe", u32::MAX - 1)
         };
         let more = order.clone().more();
-        // As the codec's type, borrowed, and owned.
+        // Arguments in the codec's type, borrowed and owned.
         let wrapped = Json(order.clone());
         assert_eq!(
             answer(client.eval(Shop::JSON, wrapped)).await.unwrap().0,
@@ -253,8 +252,8 @@ fn each_codec_goes_both_ways() {
             Json(more)
         );
 
-        // A message whose fields all have their defaults is no byte at all.
-        for parcel in [Parcel::of("pen", -2), Parcel::default()] {
+        // A protobuf message whose fields all have their defaults is empty.
+        for parcel in [Parcel::new("pen", -2), Parcel::default()] {
             let mut more = parcel.clone();
             more.count += 1;
             let more = Ok(more);
@@ -272,10 +271,10 @@ fn each_codec_goes_both_ways() {
 }
 
 #[test]
-fn what_is_in_an_option_or_a_result_is_what_a_caller_gets() {
+fn caller_receives_the_inner_type_of_options_and_results() {
     check(async {
         let (_server, client, _) = shop().await;
-        let (three, none) = (Order::of("pen", 3), Order::of("pen", 0));
+        let (three, none) = (Order::new("pen", 3), Order::new("pen", 0));
         let count: Json<u32> = answer(client.eval(Shop::OPTION, &three)).await.unwrap();
         assert_eq!(count, Json(3));
         let count: MessagePack<u32> = answer(client.eval(Shop::RESULT, &three)).await.unwrap();
@@ -291,7 +290,7 @@ fn what_is_in_an_option_or_a_result_is_what_a_caller_gets() {
         let (error, text) = remote(client.eval(Shop::ALIAS, &none)).await;
         assert_eq!(error.kind, FailureKind::Failed);
         assert_eq!(text, "`shop.alias` failed in `shop`: sold out");
-        // No answer comes, since there is nothing.
+        // There is no answer, since the result is `None`.
         let error = answer(client.eval(Shop::OPTION, &none)).await;
         assert!(
             matches!(error, Err(CallError::NoAnswer { .. })),
@@ -301,12 +300,12 @@ fn what_is_in_an_option_or_a_result_is_what_a_caller_gets() {
 }
 
 #[test]
-fn what_is_borrowed_comes_as_owned() {
+fn borrowed_arguments_and_results_become_owned() {
     check(async {
         let (_server, client, _) = shop().await;
         let text: String = answer(client.eval(Shop::TEXT, ())).await.unwrap();
         assert_eq!(text, "welcome");
-        // `&str` where a `String` is taken.
+        // A `&str` for an argument of type `String`.
         let bytes: Bytes = answer(client.eval(Shop::BYTES, "x")).await.unwrap();
         assert_eq!(bytes, b"\x00\xff"[..]);
         assert_eq!(answer(client.eval(Shop::BYTES, "")).await.unwrap(), "");
@@ -314,24 +313,24 @@ fn what_is_borrowed_comes_as_owned() {
 }
 
 #[test]
-fn a_job_takes_and_gives_values() {
+fn job_sends_and_returns_typed_values() {
     check(async {
         let (_server, client, _) = shop().await;
-        let orders: Vec<_> = (0..500).map(|count| Order::of("pen", count)).collect();
+        let orders: Vec<_> = (0..500).map(|count| Order::new("pen", count)).collect();
         let more: Vec<_> = orders.iter().cloned().map(Order::more).collect();
         let values = async |job: palm::Job<'_, Json<Order>>| {
             let answers: Vec<_> = soon("the answers", job.expect_answers(500).collect()).await;
             let values = answers.into_iter().map(|answer| answer.unwrap().0);
             values.collect::<Vec<_>>()
         };
-        // Borrowed from what outlives the job, and owned.
+        // Arguments that are borrowed from a value that outlives the job, and owned ones.
         assert_eq!(values(client.job(Shop::JSON, &orders)).await, more);
         let stream = stream::iter(orders.clone());
         assert_eq!(values(client.job_stream(Shop::JSON, stream)).await, more);
         let wrapped = orders.clone().into_iter().map(Json);
         assert_eq!(values(client.job(Shop::JSON, wrapped)).await, more);
 
-        // Many answers to one call.
+        // A call with many answers.
         let job = client.job(Shop::ITERATOR, [&orders]);
         assert_eq!(values(job).await, more);
         let job = client.job(Shop::STREAM, [3, 0]).expect_answers(4);
@@ -346,13 +345,13 @@ fn a_job_takes_and_gives_values() {
 }
 
 #[test]
-fn a_plain_thread_calls_with_types() {
+fn blocking_client_makes_typed_calls() {
     check(async {
         let (server, _, mut hears) = shop().await;
         let db_address = server.db_address().to_owned();
         let program = move || {
             let client = blocking::Client::connect("shop", &*db_address).unwrap();
-            let order = Order::of("pen", 1);
+            let order = Order::new("pen", 1);
             let Json(more) = client.eval(Shop::JSON, &order).unwrap();
             assert_eq!(more.count, 2);
             let text: String = client.eval(Shop::TEXT, ()).unwrap();
@@ -385,7 +384,7 @@ fn a_plain_thread_calls_with_types() {
 }
 
 #[test]
-fn a_payload_that_does_not_decode_is_told_with_type_and_place() {
+fn undecodable_payload_is_reported_with_type_and_position() {
     check(async {
         let (_server, client, _) = shop().await;
         let (json, message_pack) = (Shop::JSON, Shop::MESSAGE_PACK);
@@ -421,19 +420,19 @@ fn a_payload_that_does_not_decode_is_told_with_type_and_place() {
                 b"".to_vec(),
                 &["MessagePack<Order>", "at byte 0"],
             ),
-            // Cut off within the map, before a value.
+            // Truncated within the map, before a value.
             (
                 message_pack.untyped(),
                 pack(b""),
                 &["MessagePack<Order>", "at byte 14"],
             ),
-            // A text where a number belongs.
+            // Text instead of a number.
             (
                 message_pack.untyped(),
                 pack(b"\xa1x\xc0"),
                 &["MessagePack<Order>", "FixStr", "at byte 15"],
             ),
-            // More than there is in the payload.
+            // A length beyond the end of the payload.
             (
                 message_pack.untyped(),
                 b"\x83\xdb\xff\xff\xff\xff".to_vec(),
@@ -485,7 +484,7 @@ fn a_payload_that_does_not_decode_is_told_with_type_and_place() {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_a_failure() {
+fn result_that_cannot_be_encoded_is_a_failure() {
     check(async {
         let (_server, client, _) = shop().await;
         let (error, text) = remote(client.eval(Shop::UNWRITABLE, ())).await;
@@ -500,7 +499,7 @@ fn a_result_that_cannot_be_written_is_a_failure() {
             ],
         );
         goes_on(&client).await;
-        // Among many, it is one of them.
+        // Among many results, the failure is one of them.
         let job = client.job(Shop::SOME_UNWRITABLE, [()]).expect_answers(3);
         let answers: Vec<_> = soon("the answers", job.collect()).await;
         let written: Vec<_> = answers.iter().map(Result::is_ok).collect();
@@ -509,7 +508,7 @@ fn a_result_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn an_argument_that_cannot_be_written_is_not_sent() {
+fn argument_that_cannot_be_encoded_is_not_sent() {
     check(async {
         let (server, client, _) = shop().await;
         goes_on(&client).await;
@@ -535,7 +534,7 @@ fn an_argument_that_cannot_be_written_is_not_sent() {
                 .unwrap_err(),
         );
         fails(client.send(Shop::UNREADABLE, pairs()).await.unwrap_err());
-        // It ends a job, whose answers until then are not lost.
+        // It ends a job, but earlier answers are not lost.
         let mut job = client.job(Shop::UNREADABLE, [pairs(), Pairs::new()]);
         fails(soon("the error", job.next()).await.unwrap().unwrap_err());
         assert!(soon("the end", job.next()).await.is_none());
@@ -547,7 +546,7 @@ fn an_argument_that_cannot_be_written_is_not_sent() {
 }
 
 #[test]
-fn an_answer_of_another_type_than_said_is_told_with_the_type() {
+fn answer_of_an_unexpected_type_is_reported_with_the_type() {
     check(async {
         let (_server, client, _) = shop().await;
         let said = Function::<(), Json<u8>>::new("shop", "text");
@@ -580,25 +579,25 @@ fn an_answer_of_another_type_than_said_is_told_with_the_type() {
 }
 
 #[test]
-fn a_call_that_nobody_answers_runs() {
+fn function_without_a_result_runs_when_it_is_called() {
     check(async {
         let (_server, client, mut hears) = shop().await;
         for count in 0..100 {
             let sending = client.send(Shop::HEARS, count);
-            soon("room to send", sending).await.unwrap();
+            soon("capacity to send", sending).await.unwrap();
             assert_eq!(soon("the call", hears.recv()).await, Some(count));
         }
-        // The answer that is not waited for is nobody's.
-        let order = Order::of("pen", 1);
+        // An answer that the caller does not wait for is discarded.
+        let order = Order::new("pen", 1);
         let sending = client.send(Shop::JSON, &order);
-        soon("room to send", sending).await.unwrap();
+        soon("capacity to send", sending).await.unwrap();
         goes_on(&client).await;
     });
 }
 
 struct Price;
 
-/// What a shop gives goes in.
+/// Steps whose argument is the result of a shop.
 #[palm::pipeline(name = "price")]
 impl Price {
     #[palm::method]
@@ -619,7 +618,7 @@ impl Price {
 }
 
 #[test]
-fn steps_that_fit_run_in_a_row() {
+fn steps_with_matching_types_run_in_sequence() {
     check(async {
         let (heard, _hears) = unbounded_channel();
         let shop = Shop { heard }.bind(ANY).pipelined(true);
@@ -630,16 +629,16 @@ fn steps_that_fit_run_in_a_row() {
 
         let route = Shop::JSON.then(Price::TOTAL);
         assert_eq!(route.to_string(), "shop.json price.total");
-        let order = Order::of("pen", 3);
+        let order = Order::new("pen", 3);
         let total: Json<u32> = answer(client.eval(&route, &order)).await.unwrap();
         assert_eq!(total, Json(40));
-        let orders = (0..100).map(|count| Order::of("pen", count));
+        let orders = (0..100).map(|count| Order::new("pen", count));
         let job = client.job(&route, orders).expect_answers(100);
         let totals: Vec<_> = soon("the answers", job.collect()).await;
         let totals = totals.into_iter().map(|total| total.unwrap().0);
         assert!(totals.eq((1..=100).map(|count| count * 10)));
 
-        // As bytes, and by a step that looks at nothing.
+        // As bytes, and by a step that does not decode its argument.
         let bytes: Bytes = answer(client.eval(Shop::JSON.then(Price::RAW), &order))
             .await
             .unwrap();
@@ -649,14 +648,14 @@ fn steps_that_fit_run_in_a_row() {
             .unwrap();
         assert_eq!(size, "unknown");
 
-        // Each step says of itself that it fails.
-        let (error, text) = remote(client.eval(&route, Order::of("pen", 1 << 30))).await;
+        // The error names the step that fails.
+        let (error, text) = remote(client.eval(&route, Order::new("pen", 1 << 30))).await;
         assert_eq!((error.step, error.kind), (1, FailureKind::Failed));
         assert_eq!(text, "`price.total` failed in `price`: too many");
         let (error, text) = remote(client.eval("shop.echo price.total", "[]")).await;
         assert_eq!((error.step, error.kind), (1, FailureKind::Undecodable));
         contains(&text, &["`price.total`", "Json<Order>", "line 1 column"]);
-        // It is the last step's answer that is not what it is said to be.
+        // The answer of the last step has another type than declared.
         let said = Function::<Json<Order>, Json<u8>>::new("price", "raw");
         let error = answer(client.eval(Shop::JSON.then(said), &order)).await;
         contains(
@@ -667,7 +666,7 @@ fn steps_that_fit_run_in_a_row() {
 }
 
 #[test]
-fn a_function_is_called_on_another_server() {
+fn function_constant_is_called_on_another_server() {
     check(async {
         let (_shop, client, _) = shop().await;
         let (heard, mut hears) = unbounded_channel();
@@ -678,14 +677,14 @@ fn a_function_is_called_on_another_server() {
         let price = price.spawn().await.unwrap();
         let other_client = connect_through(&other, &price).await;
 
-        let order = Order::of("pen", 3);
+        let order = Order::new("pen", 3);
         let route = Shop::JSON.on("other").then(Price::TOTAL.on("discount"));
         let Json(total) = answer(other_client.eval(&route, &order)).await.unwrap();
         assert_eq!(total, 40);
         let sending = other_client.send(Shop::HEARS.on("other"), 7);
-        soon("room to send", sending).await.unwrap();
+        soon("capacity to send", sending).await.unwrap();
         assert_eq!(soon("the call", hears.recv()).await, Some(7));
-        // Without it, the wrong one is called, and says so.
+        // Without the check, the wrong component is called, and reports it.
         let (error, _) = remote(other_client.eval(Shop::JSON, &order)).await;
         assert_eq!(
             (error.kind, &*error.component),
@@ -703,7 +702,7 @@ fn a_function_is_called_on_another_server() {
     });
 }
 
-/// Has a text and nothing more.
+/// An error type with a text only.
 struct Displayed(&'static str);
 
 impl fmt::Display for Displayed {
@@ -712,7 +711,7 @@ impl fmt::Display for Displayed {
     }
 }
 
-/// Becomes one of palm's errors, and has no text of its own.
+/// An error type that converts into an error of palm, and has no text.
 struct IntoPalm;
 
 impl From<IntoPalm> for palm::Error {
@@ -779,7 +778,7 @@ impl Failing {
         Err(Deep(3))?
     }
 
-    /// An error that cannot be sent to another thread.
+    /// Returns an error that cannot be sent to another thread.
     #[palm::method]
     async fn boxed_here(&self) -> Result<String, Box<dyn Error>> {
         Err(Deep(3))?
@@ -797,7 +796,7 @@ impl Failing {
 }
 
 #[test]
-fn a_method_fails_with_whatever_has_a_text() {
+fn method_fails_with_any_error_that_has_a_text() {
     check(async {
         let server = Failing.bind(ANY).spawn().await.unwrap();
         let client = connect("failing", &server).await;
@@ -818,7 +817,7 @@ fn a_method_fails_with_whatever_has_a_text() {
             assert_eq!(error.kind, FailureKind::Failed, "{error}");
             assert_eq!(error.message, message, "{error}");
         }
-        // Only its text is known: an error that cannot go to other threads is no `BoxError`.
+        // Only the text is known, since an error that is not `Send` cannot be a `BoxError`.
         let (error, _) = remote(client.eval(Failing::BOXED_HERE, ())).await;
         assert_eq!(error.kind, FailureKind::Failed, "{error}");
         contains(&error.message, &["level 3"]);

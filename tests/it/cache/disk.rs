@@ -1,28 +1,23 @@
-//! The store in a file on a disk that is full, and then is not: in a process with a limit on the size of files, which
-//! every machine has, and on a small file system, which needs root.
+//! The file store on a full disk, and after space was freed: in a process with a limit on the size of files, which
+//! every machine supports, and on a small file system, which needs root.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use palm::FileStore;
 use palm::prelude::*;
 
-use super::super::setup::{ANY, chain, check, connect, soon};
+use super::super::process::roles::Arguments;
+use super::super::process::{self, Process};
+use super::super::setup::{ANY, SOON, chain, check, connect, soon};
 use super::{Lender, Promises};
 
-/// Set for the process that fills its disk: the folder with the file, and what makes room again.
-const FOLDER: &str = "PALM_TEST_DISK";
-const ROOM: &str = "PALM_TEST_ROOM";
-
-/// Fills the disk through a server and makes room again. No test: those below run it in a process of its own.
-#[test]
-#[ignore = "a role of the tests below"]
-fn filler() {
-    let Some(folder) = std::env::var_os(FOLDER) else {
-        return;
-    };
-    let folder = std::path::PathBuf::from(folder);
-    let cause = match std::env::var(ROOM).unwrap().as_str() {
+/// The role of a process: fills the disk through a server, and makes room again.
+///
+/// Its arguments are the `folder` of the file, and what makes `room`: deletions of keys, or of a ballast file.
+pub(crate) fn filler(arguments: &Arguments) {
+    let folder = std::path::Path::new(&arguments["folder"]);
+    let cause = match &*arguments["room"] {
         "deletions" => "File too large",
         _ => "No space left on device",
     };
@@ -59,14 +54,14 @@ fn filler() {
             assert!(refused.contains(part), "`{part}` is not in: {refused}");
         }
         assert_eq!(server.cache_failure(), Some(refused.clone()));
-        // What was acknowledged is there, while the disk is full.
+        // Acknowledged values can be read while the disk is full.
         assert_eq!(client.get("a").await.unwrap(), Some("1".into()));
         for number in 0..stored {
             let read = client.get(&format!("k{number}")).await.unwrap();
             assert_eq!(read.as_ref(), Some(&value), "k{number}");
         }
         if cause == "File too large" {
-            // The file cannot grow, and what deletions free is used again.
+            // The file cannot grow, but the space of deleted values is used again.
             for number in 0..stored / 2 {
                 client.delete(&format!("k{number}")).await.unwrap();
             }
@@ -79,7 +74,7 @@ fn filler() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        soon("a set when there is room again", set).await;
+        soon("a set after space was freed", set).await;
         assert_eq!(client.get("b").await.unwrap(), Some(value));
         assert_eq!(server.cache_failure(), None);
         soon("the end", server.shutdown()).await.unwrap();
@@ -87,28 +82,33 @@ fn filler() {
     println!("@done");
 }
 
-/// Runs the role by `script`, which ends with the command itself, and checks what it printed.
+/// Runs [`filler`] from a shell script, which ends with the command itself, and checks what the process prints.
 fn run(script: &str, room: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", script])
-        .arg(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", "cache::disk::filler"]);
-    command.env(FOLDER, folder.path()).env(ROOM, room);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(output.status.success() && text.contains("@done"), "{text}");
-    // The terminal says it once, and that it is over.
-    let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
-    assert_eq!(lines("the cache fails"), 1, "{text}");
-    assert!(lines("the cache works again") >= 1, "{text}");
+    check(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let filler = process::role("disk_filler", &[("folder", path), ("room", room)]);
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command.arg(filler.get_program()).args(filler.get_args());
+        let variables = filler.get_envs();
+        command.envs(variables.filter_map(|(key, value)| Some((key, value?))));
+        command.env("FOLDER", path);
+        let ended = Process::spawn("disk_filler", command)
+            .output(2 * SOON)
+            .await;
+        let text = ended.stdout + &ended.stderr;
+        assert!(ended.status.success() && text.contains("@done"), "{text}");
+        // The log reports the failure once, and the recovery.
+        let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
+        assert_eq!(lines("the cache fails"), 1, "{text}");
+        assert!(lines("the cache works again") >= 1, "{text}");
+    });
 }
 
 #[test]
 #[cfg(unix)]
-fn a_file_that_cannot_grow_is_reported_and_works_again_after_deletions() {
+fn file_that_cannot_grow_is_reported_and_recovers_after_deletions() {
     // 4 MiB, in blocks of 512 bytes. Without the trap, the signal would end the process.
     run(
         "trap '' XFSZ; ulimit -f 8192 && exec \"$0\" \"$@\"",
@@ -118,8 +118,8 @@ fn a_file_that_cannot_grow_is_reported_and_works_again_after_deletions() {
 
 #[test]
 #[ignore = "tmpfs: needs root and the program `unshare`"]
-fn tmpfs_that_is_full_is_reported_and_works_again_when_there_is_room() {
-    let mount = "mount -t tmpfs -o size=4m none \"$PALM_TEST_DISK\"";
+fn full_tmpfs_is_reported_and_recovers_when_space_is_freed() {
+    let mount = "mount -t tmpfs -o size=4m none \"$FOLDER\"";
     let script = format!("exec unshare -m sh -c '{mount} && exec \"$0\" \"$@\"' \"$0\" \"$@\"");
     run(&script, "ballast");
 }

@@ -1,15 +1,13 @@
-//! The cache: what every store does, in this process and over the network, and what outlives a process.
+//! The cache: the contract of every store, locally and over the network, and what survives the end of a process.
 //!
-//! `disk` fills one, `redis` starts servers, and has what is said of the store on them; `wire` the peers that ask
-//! twice, or cannot answer.
+//! `disk` fills the disk below a store, `redis` starts Redis servers, and `wire` has peers that repeat requests or
+//! send malformed ones.
 
-mod disk;
+pub(crate) mod disk;
 mod redis;
 mod wire;
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,26 +19,24 @@ use palm::{Cache, CacheError, Change, FileStore, KeyValue, MemoryStore, Swap};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::lifecycle::Process;
-use super::setup::{ANY, check, connect, eventually, soon};
+use super::process::roles::Arguments;
+use super::process::{self, Process};
+use super::setup::{ANY, SOON, check, connect, eventually, soon};
 
-/// Set for the process that is killed: the file that it writes to.
-const FILE: &str = "PALM_TEST_CACHE_FILE";
-
-/// How many keys that process sets at most, and how many at once.
+/// The number of keys that the killed process sets at most, and at once.
 const SETS: usize = 100_000;
 const AT_ONCE: usize = 256;
 
-/// What a store promises beyond what each does.
+/// The guarantees of a store beyond the contract of all.
 #[derive(Clone, Copy, PartialEq)]
 enum Promises {
-    /// Keys come in order, changes too, and the end of a key's time is one.
+    /// Keys and changes are ordered, and the expiry of a key is a change.
     All,
-    /// None of that, see `RedisStore`.
+    /// None of these, see `RedisStore`.
     Fewer,
 }
 
-/// Gives the test its cache, as methods have it.
+/// A server that lends its cache, as methods have it, to the test.
 struct Lender(Promises);
 
 #[palm::server(name = "lender")]
@@ -61,16 +57,16 @@ async fn next(watch: &mut palm::Watch) -> Change {
     soon("a change", watch.next()).await.unwrap().unwrap()
 }
 
-/// What a watcher of `t/` is told.
-struct Told {
+/// The changes that a watcher of `t/` receives.
+struct ReceivedChanges {
     watch: palm::Watch,
     promises: Promises,
-    /// Told before it was asked for, as the servers of a cluster may: each tells in its own time.
+    /// Changes that arrived early, since the servers of a cluster report independently.
     early: Vec<Change>,
 }
 
-impl Told {
-    /// Asserts that `change` is the next one, or, where fewer promises are made, one of the next.
+impl ReceivedChanges {
+    /// Asserts that `change` is the next one or, without an order, one of the next.
     async fn assert(&mut self, change: Change) {
         if self.promises == Promises::All {
             assert_eq!(next(&mut self.watch).await, change);
@@ -82,11 +78,11 @@ impl Told {
     }
 }
 
-/// What every cache does, wherever it is. It begins and ends without keys below `t/`.
+/// Checks the contract of every cache. There are no keys below `t/` before and after.
 async fn conform(cache: &Cache, promises: Promises) {
     let get = async |key: &str| cache.get(key).await.unwrap();
     assert_eq!(get("t/k").await, None);
-    let mut told = Told {
+    let mut changes = ReceivedChanges {
         watch: cache.watch("t/").await.unwrap(),
         promises,
         early: Vec::new(),
@@ -98,7 +94,7 @@ async fn conform(cache: &Cache, promises: Promises) {
         key: key.to_owned(),
         value: value.into(),
     };
-    told.assert(set(&begin, "")).await;
+    changes.assert(set(&begin, "")).await;
     cache.set("t/k", "value").await.unwrap();
     cache.set("other", "is not watched").await.unwrap();
     cache.set("t/empty", "").await.unwrap();
@@ -107,24 +103,24 @@ async fn conform(cache: &Cache, promises: Promises) {
     let removed = |key: &str| Change::Removed {
         key: key.to_owned(),
     };
-    told.assert(set("t/k", "value")).await;
-    told.assert(set("t/empty", "")).await;
+    changes.assert(set("t/k", "value")).await;
+    changes.assert(set("t/empty", "")).await;
 
-    // What is there for a time is told when it ends.
+    // The expiry of a key is reported.
     cache
         .set_for("t/brief", "x", Duration::from_millis(200))
         .await
         .unwrap();
-    told.assert(set("t/brief", "x")).await;
+    changes.assert(set("t/brief", "x")).await;
     if promises == Promises::All {
-        told.assert(removed("t/brief")).await;
+        changes.assert(removed("t/brief")).await;
         assert_eq!(get("t/brief").await, None);
     } else {
         let ended = async { while get("t/brief").await.is_some() {} };
         soon("the end of its time", ended).await;
     }
 
-    // What cannot be stored is refused, and changes nothing.
+    // A value that cannot be stored is refused, and changes nothing.
     let refused = cache.set("", "x").await.unwrap_err();
     assert!(matches!(refused, CacheError::EmptyKey), "{refused:?}");
     let refused = cache.add("", 1).await.unwrap_err();
@@ -139,7 +135,7 @@ async fn conform(cache: &Cache, promises: Promises) {
     }
     assert_eq!(get("t/k").await, Some("value".into()));
 
-    // Only who knows the value changes it.
+    // `compare_and_set` succeeds only with the current value.
     let some = |value: &'static str| Some(Bytes::from(value));
     let differs = |current| Swap::Differs { current };
     let swap = async |old, new| cache.compare_and_set("t/k", old, new).await.unwrap();
@@ -150,7 +146,7 @@ async fn conform(cache: &Cache, promises: Promises) {
     assert!(swap(None, some("c")).await.is_done());
     assert_eq!(get("t/k").await, some("c"));
 
-    // Sums are exact, however many add at once.
+    // Concurrent additions are exact.
     let adding = (0..100).map(|_| cache.add("t/n", 3));
     let mut sums: Vec<_> = futures_util::future::try_join_all(adding).await.unwrap();
     sums.sort();
@@ -169,7 +165,7 @@ async fn conform(cache: &Cache, promises: Promises) {
     );
     cache.delete("t/n").await.unwrap();
 
-    // Pages follow each other without a gap.
+    // Pages have no gaps.
     let setting = futures_util::stream::iter(0..2500).map(async |number: i32| {
         let key = format!("t/page/{number:04}");
         cache.set(&key, number.to_string()).await.unwrap();
@@ -193,7 +189,7 @@ async fn conform(cache: &Cache, promises: Promises) {
     assert_eq!(get("other").await, None);
 }
 
-/// The component's own keys, which nobody changes.
+/// Checks that the component's own keys cannot be changed.
 async fn leave_the_configuration_alone(cache: &Cache) {
     assert_eq!(cache.get("name").await.unwrap(), Some("lender".into()));
     for refused in [
@@ -220,13 +216,13 @@ async fn check_store(store: impl KeyValue, promises: Promises) {
         .await
         .unwrap();
     let client = connect("lender", &server).await;
-    // Here, for a method; and there, for a client.
+    // Locally, as for a method, and remotely, as for a client.
     assert_eq!(client.eval(Lender::LENT, ()).await.unwrap(), "done");
     let cache = client.cache();
     conform(cache, promises).await;
     leave_the_configuration_alone(cache).await;
 
-    // A session is in front of all keys, and a client in it sees no other.
+    // A session prefixes all keys, and its client sees no others.
     let in_session = async |name: &str| {
         let session = Client::builder("lender", server.db_address()).session(name);
         soon("connecting", session.connect()).await.unwrap()
@@ -240,7 +236,7 @@ async fn check_store(store: impl KeyValue, promises: Promises) {
     keys.sort();
     assert_eq!(keys, ["k", "n"]);
     assert_eq!(client.get("mine/k").await.unwrap(), Some("v".into()));
-    // Those of a session whose name begins so are not its own.
+    // Keys of a session with a longer name are not among them.
     let (short, longer) = (in_session("m").await, in_session("mine/k").await);
     assert_eq!(short.get("ine/k").await.unwrap(), None);
     longer.set("s", "v").await.unwrap();
@@ -255,12 +251,12 @@ async fn check_store(store: impl KeyValue, promises: Promises) {
 }
 
 #[test]
-fn a_cache_in_memory_conforms() {
+fn memory_store_keeps_the_contract_of_caches() {
     check(check_store(MemoryStore::default(), Promises::All));
 }
 
 #[test]
-fn a_cache_in_a_file_conforms() {
+fn file_store_keeps_the_contract_of_caches() {
     check(async {
         let folder = tempfile::tempdir().unwrap();
         let store = FileStore::open(folder.path().join("cache.db")).unwrap();
@@ -269,12 +265,12 @@ fn a_cache_in_a_file_conforms() {
 }
 
 #[test]
-fn a_master_has_its_keys_again() {
+fn restarted_master_has_the_keys_of_its_file() {
     check(async {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cache.db");
         for number in 1..=3 {
-            // The file is closed with the component.
+            // The component closes the file when it stops.
             let store = async { FileStore::open(&path).ok() };
             let mut opened = store.await;
             eventually("the file is free", || {
@@ -293,7 +289,7 @@ fn a_master_has_its_keys_again() {
 }
 
 #[test]
-fn a_watcher_does_not_lag_by_changes_of_other_keys() {
+fn watcher_does_not_lag_by_changes_of_other_keys() {
     check(async {
         let store = MemoryStore::default();
         let here = Cache::new(store.clone());
@@ -303,7 +299,7 @@ fn a_watcher_does_not_lag_by_changes_of_other_keys() {
         let mut watch_here = here.watch("mine/").await.unwrap();
         let mut watch_there = client.watch("mine/").await.unwrap();
         for round in 0..2 {
-            // The watchers are not polled meanwhile, and more changes are made than the store keeps.
+            // More changes are made than the store keeps, while the watchers are not polled.
             for number in 0..10_000 {
                 here.set(&format!("other/{number}"), "x").await.unwrap();
             }
@@ -320,7 +316,7 @@ fn a_watcher_does_not_lag_by_changes_of_other_keys() {
 }
 
 #[test]
-fn a_watcher_that_is_too_slow_is_told() {
+fn slow_watcher_receives_lagged() {
     check(async {
         let server = Lender(Promises::All).bind(ANY).spawn().await.unwrap();
         let client = connect("lender", &server).await;
@@ -339,7 +335,7 @@ fn a_watcher_that_is_too_slow_is_told() {
                 Change::Removed { key } => panic!("`{key}` was not removed"),
             }
             if lagged {
-                // What is told from here on has no gap; the last one may be before it.
+                // The following changes have no gap; the last one may precede them.
                 client.set("k", "9999").await.unwrap();
             }
         }
@@ -348,14 +344,9 @@ fn a_watcher_that_is_too_slow_is_told() {
     });
 }
 
-/// Sets keys in the file until it is killed, and prints each as soon as it is acknowledged. No test: the
-/// one below runs it in a process of its own.
-#[test]
-#[ignore = "a role of the test below"]
-fn writer() {
-    let Some(path) = std::env::var_os(FILE) else {
-        return;
-    };
+/// The role of a process: sets keys in the `file` until it is killed, and prints each when it is acknowledged.
+pub(crate) fn writer(arguments: &Arguments) {
+    let path = &arguments["file"];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = FileStore::open(path).unwrap();
@@ -376,37 +367,20 @@ fn writer() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill() {
+fn acknowledged_sets_survive_a_kill() {
     check(async {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cache.db");
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--ignored", "--exact", "--nocapture", "cache::writer"]);
-        command
-            .env(FILE, &path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let acknowledged = tokio::task::spawn_blocking(move || {
-            let mut acknowledged = HashSet::new();
-            let mut line = String::new();
-            // A line that the kill cut short has no end.
-            while output.read_line(&mut line).is_ok() && line.ends_with('\n') {
-                assert!(!line.contains("@done"), "it is killed before it is done");
-                // The name of the test may stand in front of the first one.
-                if let Some((_, key)) = line.trim_end().split_once("@set ") {
-                    acknowledged.insert(key.to_owned());
-                }
-                if acknowledged.len() == SETS / 3 {
-                    child.kill().unwrap();
-                }
-                line.clear();
-            }
-            child.wait().unwrap();
-            acknowledged
-        });
-        let acknowledged = acknowledged.await.unwrap();
+        let role = process::role("cache_writer", &[("file", path.to_str().unwrap())]);
+        let mut writer = Process::spawn("cache_writer", role);
+        for _ in 0..SETS / 3 {
+            writer.stdout_line_with("@set ", SOON).await;
+        }
+        let printed = writer.kill_and_read().await;
+        assert!(!printed.contains("@done"), "it is killed before it is done");
+        // The test harness prints the name of the test in front of the first line.
+        let keys = printed.lines().filter_map(|line| line.split_once("@set "));
+        let acknowledged: HashSet<_> = keys.map(|(_, key)| key.to_owned()).collect();
         assert!(acknowledged.len() >= SETS / 3);
         let store = FileStore::open(&path).unwrap();
         let mut missing = Vec::new();
@@ -421,7 +395,7 @@ fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[test]
-fn what_a_master_acknowledged_over_the_network_is_there_after_a_kill() {
+fn acknowledged_sets_over_the_network_survive_a_kill_of_the_master() {
     check(async {
         const ENOUGH: usize = 1000;
         let folder = tempfile::tempdir().unwrap();
@@ -437,7 +411,7 @@ fn what_a_master_acknowledged_over_the_network_is_there_after_a_kill() {
         for place in 0..AT_ONCE {
             let (client, sender) = (client.clone(), sender.clone());
             setting.spawn(async move {
-                // Until the master is gone.
+                // Until the master is killed.
                 for number in 0.. {
                     let key = format!("key-{place}-{number}");
                     if client.set(&key, key.clone()).await.is_err() || sender.send(key).is_err() {
@@ -451,7 +425,7 @@ fn what_a_master_acknowledged_over_the_network_is_there_after_a_kill() {
             keys.extend(soon("a key", acknowledged.recv()).await);
         }
         let addresses = master.kill();
-        // What was acknowledged before counts too; what is asked now gets no answer.
+        // Sets that were acknowledged before the kill count, and later ones are not answered.
         setting.shutdown().await;
         while let Ok(key) = acknowledged.try_recv() {
             keys.insert(key);

@@ -1,7 +1,7 @@
-//! The store on Redis or Valkey, with servers that the tests start. Needs `PALM_REDIS`, the path of a
-//! `redis-server` or `valkey-server` (7 or newer, for the ports of the cluster).
+//! The store on Redis or Valkey, with servers that the tests start. Needs `PALM_REDIS`, the path of a `redis-server` or
+//! `valkey-server` (version 7 or later, for the ports of the cluster).
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use palm::prelude::*;
@@ -10,21 +10,16 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use super::super::process::Process;
 use super::super::setup::{ANY, chain, check, connect, eventually, soon};
 use super::{Lender, Promises, check_store};
 
-/// A server as a process, which ends with this.
+/// A server in a process of its own, which is killed when this is dropped.
 struct Server {
-    child: Child,
+    process: Process,
     port: u16,
     options: Vec<String>,
     folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 fn free_port() -> u16 {
@@ -32,25 +27,25 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn spawn(port: u16, options: &[String], folder: &TempDir) -> Child {
+fn spawn(port: u16, options: &[String], folder: &TempDir) -> Process {
     let program = std::env::var_os("PALM_REDIS").expect("PALM_REDIS is the path of a redis-server");
     let mut command = Command::new(program);
     command.args(["--bind", "127.0.0.1", "--port"]);
     command.arg(port.to_string()).args(["--save", "", "--dir"]);
     command.arg(folder.path()).args(options);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().unwrap()
+    Process::spawn("redis-server", command)
 }
 
 impl Server {
-    /// A server that listens. A port that somebody else has taken meanwhile is given up for another.
+    /// Starts a server, and waits until it listens. If its port was bound by another process meanwhile, another port is
+    /// tried.
     async fn start(options: impl Fn() -> Vec<String>) -> Self {
         for _ in 0..5 {
             let (port, options) = (free_port(), options());
             let folder = tempfile::tempdir().unwrap();
-            let child = spawn(port, &options, &folder);
+            let process = spawn(port, &options, &folder);
             let mut server = Self {
-                child,
+                process,
                 port,
                 options,
                 folder,
@@ -66,12 +61,12 @@ impl Server {
         Self::start(|| vec!["--appendonly".to_owned(), "no".to_owned()]).await
     }
 
-    /// Waits until it listens; it does not if it has ended.
+    /// Waits until the server listens, and returns whether it does. It does not if it has ended.
     async fn is_ready(&mut self) -> bool {
-        let (child, at) = (&mut self.child, ("127.0.0.1", self.port));
+        let (process, at) = (&mut self.process, ("127.0.0.1", self.port));
         let mut ended = false;
         eventually("the server listens", || {
-            ended = child.try_wait().unwrap().is_some();
+            ended = process.has_ended();
             ended || std::net::TcpStream::connect(at).is_ok()
         })
         .await;
@@ -79,13 +74,11 @@ impl Server {
     }
 
     fn kill(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        self.child.wait().unwrap();
+        self.process.kill_and_keep();
     }
 
     async fn start_again(&mut self) {
-        self.child = spawn(self.port, &self.options, &self.folder);
+        self.process = spawn(self.port, &self.options, &self.folder);
         assert!(self.is_ready().await, "it starts again");
     }
 
@@ -93,7 +86,7 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// What it answers to one command.
+    /// Sends a command, and returns the answer.
     async fn ask(&self, command: &str) -> String {
         let ask = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
@@ -117,7 +110,7 @@ impl Server {
     }
 }
 
-/// Three servers, each with a third of the keys.
+/// Starts three servers, each with a third of the keys.
 async fn cluster() -> Vec<Server> {
     let mut servers = Vec::new();
     let mut bus_ports = Vec::new();
@@ -181,7 +174,7 @@ async fn keys(store: &RedisStore, prefix: &str) -> Vec<String> {
 
 #[test]
 #[ignore = "needs PALM_REDIS, the path of a redis-server"]
-fn redis_server_conforms() {
+fn redis_server_keeps_the_contract_of_caches() {
     check(async {
         let server = Server::single().await;
         check_store(store(&server).await, Promises::Fewer).await;
@@ -190,11 +183,11 @@ fn redis_server_conforms() {
 
 #[test]
 #[ignore = "needs PALM_REDIS, the path of a redis-server"]
-fn redis_cluster_conforms() {
+fn redis_cluster_keeps_the_contract_of_caches() {
     check(async {
         let servers = cluster().await;
         check_store(store(&servers[1]).await, Promises::Fewer).await;
-        // The first that is named need not be there.
+        // The first server of the list need not be reachable.
         let absent = format!("redis://127.0.0.1:{}", free_port());
         let store = RedisStore::builder(absent).node(servers[2].url()).connect();
         let store = soon("connecting", store).await.unwrap();
@@ -217,7 +210,7 @@ fn redis_cluster_conforms() {
 
 #[test]
 #[ignore = "needs PALM_REDIS, the path of a redis-server"]
-fn redis_keys_of_others_are_left_alone() {
+fn redis_store_leaves_keys_of_other_programs_alone() {
     check(async {
         let server = Server::single().await;
         server.ask("SET foreign x").await;
@@ -225,7 +218,7 @@ fn redis_keys_of_others_are_left_alone() {
         let ours = store(&server).await;
         let theirs = RedisStore::builder(server.url()).namespace("theirs:");
         let theirs = soon("connecting", theirs.connect()).await.unwrap();
-        // What means something in a pattern, and what is beside it.
+        // Prefixes with characters that are special in patterns, and keys that differ from them.
         let odd = ["a*b", "a[b]", "a?b", "a\\b", "a^b", "a-b", "a b", "\u{fc}"];
         for key in odd.iter().chain(&["aXb", "ab", "axxb"]) {
             ours.set(key, "v".into(), None).await.unwrap();
@@ -245,7 +238,7 @@ fn redis_keys_of_others_are_left_alone() {
 
 #[test]
 #[ignore = "needs PALM_REDIS, the path of a redis-server"]
-fn redis_watchers_are_told_by_all_and_of_gaps() {
+fn redis_watchers_receive_changes_of_all_clients_and_report_gaps() {
     check(async {
         let mut server = Server::single().await;
         let (first, second) = (store(&server).await, store(&server).await);
@@ -257,10 +250,10 @@ fn redis_watchers_are_told_by_all_and_of_gaps() {
         assert_eq!(change, Change::Set { key, value });
 
         server.kill();
-        assert!(second.get("k").await.is_err(), "nobody is there");
+        assert!(second.get("k").await.is_err(), "no server listens");
         server.start_again().await;
         assert_eq!(super::next(&mut watch).await, Change::Lagged);
-        // The first request may find out that its connection is gone.
+        // The first request may fail because its connection was closed.
         let set = async {
             while let Err(error) = second.set("k", "again".into(), None).await {
                 println!("not yet: {error:?}");
@@ -276,7 +269,7 @@ fn redis_watchers_are_told_by_all_and_of_gaps() {
 
 #[test]
 #[ignore = "needs PALM_REDIS, the path of a redis-server"]
-fn redis_has_a_masters_keys_after_a_restart() {
+fn redis_keeps_the_keys_of_a_restarted_master() {
     check(async {
         let server = Server::single().await;
         for number in 1..=3 {
@@ -291,7 +284,7 @@ fn redis_has_a_masters_keys_after_a_restart() {
 }
 
 #[test]
-fn a_server_that_is_not_there() {
+fn unreachable_redis_server_is_reported() {
     check(async {
         let port = free_port();
         let url = format!("redis://user:secret@127.0.0.1:{port}");
@@ -304,7 +297,7 @@ fn a_server_that_is_not_there() {
     });
 }
 
-/// A server that answers each command, unless it hangs: then it answers later, as one that was stopped.
+/// A server that answers each command immediately, or, while it hangs, later, as a stopped process does.
 async fn hanging_server() -> (String, tokio::sync::watch::Sender<bool>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -333,7 +326,7 @@ async fn hanging_server() -> (String, tokio::sync::watch::Sender<bool>) {
     (address, hangs)
 }
 
-/// The name of the next command; `None` at the end of the connection.
+/// Reads the name of the next command; `None` at the end of the connection.
 async fn read_command(stream: &mut BufReader<TcpStream>) -> Option<String> {
     let mut line = String::new();
     stream
@@ -355,7 +348,7 @@ async fn read_command(stream: &mut BufReader<TcpStream>) -> Option<String> {
 }
 
 #[test]
-fn a_server_that_hangs_is_reported_to_each_caller_and_used_again_afterwards() {
+fn hanging_redis_server_is_reported_to_each_caller_and_used_again() {
     check(async {
         let (address, hangs) = hanging_server().await;
         let store = RedisStore::connect(format!("redis://{address}"));

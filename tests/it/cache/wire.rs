@@ -1,4 +1,4 @@
-//! What a peer can ask a cache for that no client of ours does.
+//! Cache requests that no client of palm sends.
 
 use bytes::Bytes;
 use palm::prelude::*;
@@ -18,7 +18,7 @@ async fn ask(request: &Request, asked: CacheRequest) -> Outcome {
 }
 
 #[test]
-fn a_request_that_comes_again_is_carried_out_once() {
+fn repeated_request_is_carried_out_once() {
     check(async {
         let server = Lender(Promises::All).bind(ANY).spawn().await.unwrap();
         let options = options();
@@ -35,7 +35,7 @@ fn a_request_that_comes_again_is_carried_out_once() {
         for (id, sum) in [("a", 5), ("a", 5), ("b", 10), ("a", 5), ("", 15), ("", 20)] {
             assert_eq!(ask(&request, add(id)).await, Outcome::Number(sum), "{id}");
         }
-        // Many at once, beside each other.
+        // Concurrent requests.
         let asked = (0..50).map(|_| ask(&request, add("c")));
         for outcome in futures_util::future::join_all(asked).await {
             assert_eq!(outcome, Outcome::Number(25));
@@ -45,7 +45,7 @@ fn a_request_that_comes_again_is_carried_out_once() {
 }
 
 #[test]
-fn what_makes_no_sense_is_answered_with_why() {
+fn malformed_request_is_answered_with_the_reason() {
     use cache_failure::Kind;
     check(async {
         let server = Lender(Promises::All).bind(ANY).spawn().await.unwrap();

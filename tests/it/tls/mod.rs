@@ -1,4 +1,4 @@
-//! HTTPS. The certificate beside this file is for 127.0.0.1, and signed by itself.
+//! HTTPS. The certificate next to this file is self-signed, for 127.0.0.1.
 
 use palm::http::{ClientTls, Gateway, Listener, ServerTls, serve};
 use palm::parts::{CacheService, HttpConnection, PubService, PullService, Retry};
@@ -43,7 +43,7 @@ async fn call(workers: HttpConnection) -> Result<String, CallError> {
 }
 
 #[test]
-fn a_worker_is_trusted_by_its_certificate() {
+fn http_worker_is_verified_by_its_certificate() {
     check(async {
         let at = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -64,7 +64,7 @@ fn a_worker_is_trusted_by_its_certificate() {
             .retry(once)
             .tls(ClientTls::from_pem(STRANGER).unwrap());
         let Err(CallError::Remote(error)) = call(wary).await else {
-            panic!("nobody has signed it");
+            panic!("it is not signed by a known authority");
         };
         assert_eq!(error.kind, FailureKind::Unavailable);
         assert!(error.message.contains("certificate"), "{error}");
@@ -73,7 +73,7 @@ fn a_worker_is_trusted_by_its_certificate() {
 
 #[test]
 #[ignore = "needs curl"]
-fn a_gateway_speaks_https_and_http_2_with_curl() {
+fn gateway_serves_https_and_http_2_to_curl() {
     check(async {
         let master = Master::new("shop")
             .bind(ANY)
@@ -103,7 +103,7 @@ fn a_gateway_speaks_https_and_http_2_with_curl() {
             assert_eq!(versions, expected);
             assert!(health.contains("\"status\":\"pass\""), "{health}");
         }
-        // Whoever does not trust it, or speaks no TLS, gets nothing and harms nobody.
+        // Clients that do not trust the certificate or do not use TLS receive nothing, and do not stop others.
         let refused = tokio::process::Command::new("curl")
             .args(["--silent", url])
             .status();
@@ -122,7 +122,7 @@ fn a_gateway_speaks_https_and_http_2_with_curl() {
 }
 
 #[test]
-fn what_is_no_certificate_is_refused() {
+fn malformed_certificate_is_refused() {
     for (certificate, key) in [
         (&b"text"[..], KEY),
         (CERTIFICATE, &b"text"[..]),

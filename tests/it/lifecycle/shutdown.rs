@@ -1,0 +1,298 @@
+//! Components drain: they finish what they have accepted, within their limit.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use palm::prelude::*;
+use palm::socket::Push;
+
+use super::super::process::Process;
+use super::super::setup::{
+    ANY, Caller, Gate, TempFolder, address, check, connect, eventually, options, soon,
+};
+use super::{Hand, Slow, Where, collect, master_and_hand, numbers};
+
+struct GatedStep {
+    gate: Gate,
+}
+
+#[palm::sink(name = "gated_step")]
+impl GatedStep {
+    #[palm::method]
+    async fn mark(&self, text: String) -> String {
+        self.gate.pass().await;
+        text + " step"
+    }
+}
+
+#[test]
+fn shutdown_of_a_server_finishes_accepted_calls() {
+    check(async {
+        let gate = Gate::closed();
+        // Half of the calls run, and the others wait in the queue.
+        let server = Slow { gate: gate.clone() }
+            .bind(ANY)
+            .concurrency(50)
+            .spawn()
+            .await
+            .unwrap();
+        let client = connect("slow", &server).await;
+        let answers = collect(&client, "slow.gated", 100);
+        gate.arrived(50).await;
+        eventually("all calls taken", || {
+            server.metrics().part("Pull").unwrap().messages == 100
+        })
+        .await;
+        let shutdown = tokio::spawn(server.shutdown());
+        tokio::task::yield_now().await;
+        assert!(!shutdown.is_finished());
+        gate.open();
+        assert_eq!(soon("the answers", answers).await.unwrap(), numbers(100));
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_delivers_pending_answers_to_a_late_subscriber() {
+    check(async {
+        let gate = Gate::closed();
+        let server = Slow { gate: gate.clone() };
+        let server = server.bind(ANY).spawn().await.unwrap();
+        let pull = address(server.address("pull_address").unwrap());
+        let publishes = server.address("pub_address").unwrap().to_owned();
+        let push = Push::connect(&pull, &options()).await.unwrap();
+        let mut message = Message::new("slow.gated", "x");
+        message.set_client("late");
+        push.send(message.encode()).await.unwrap();
+        gate.arrived(1).await;
+        gate.open();
+        let done = || server.metrics().function("gated").unwrap().working.count() == 1;
+        eventually("the call", done).await;
+        let shutdown = tokio::spawn(server.shutdown());
+        let mut caller = Caller::at(&publishes, &publishes, "late").await;
+        let answer = tokio::time::timeout(Duration::from_secs(5), caller.answer()).await;
+        assert_eq!(answer.expect("the answer that was held"), "x");
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_of_a_pipeline_finishes_accepted_messages() {
+    check(async {
+        let gate = Gate::closed();
+        let free = Gate::closed();
+        free.open();
+        let first = Slow { gate: free }
+            .bind(ANY)
+            .pipelined(true)
+            .spawn()
+            .await
+            .unwrap();
+        let step = GatedStep { gate: gate.clone() }
+            .bind(ANY)
+            .follow(first.db_address());
+        let step = step.concurrency(50).to_client(true).spawn().await.unwrap();
+        let client = Client::builder("slow", first.db_address());
+        let client = client
+            .sub_address(step.address("pub_address").unwrap())
+            .connect();
+        let client = soon("connecting", client).await.unwrap();
+        let answers = collect(&client, "slow.gated gated_step.mark", 50);
+        gate.arrived(50).await;
+        let shutdown = tokio::spawn(step.shutdown());
+        gate.open();
+        let marked: Vec<_> = numbers(50)
+            .into_iter()
+            .map(|number| number + " step")
+            .collect();
+        assert_eq!(soon("the answers", answers).await.unwrap(), marked);
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_of_a_worker_finishes_its_running_tasks() {
+    check(async {
+        let (master, hand, gate) = master_and_hand(10).await;
+        let client = connect("master", &master).await;
+        let answers = collect(&client, "master.gated", 20);
+        gate.arrived(10).await;
+        let shutdown = tokio::spawn(hand.shutdown());
+        // The worker keeps its running tasks, and the others are redelivered.
+        let other = Hand { gate: gate.clone() };
+        let _other = other.connect(master.db_address()).spawn().await.unwrap();
+        gate.arrived(11).await;
+        gate.open();
+        let mut answers = soon("the answers", answers).await.unwrap();
+        answers.sort_by_key(|answer| answer.parse::<u32>().unwrap());
+        assert_eq!(answers, numbers(20));
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_of_a_master_waits_for_tasks_with_workers() {
+    check(async {
+        let (master, _hand, gate) = master_and_hand(20).await;
+        let client = connect("master", &master).await;
+        let answers = collect(&client, "master.gated", 20);
+        gate.arrived(20).await;
+        let shutdown = tokio::spawn(master.shutdown());
+        tokio::task::yield_now().await;
+        assert!(!shutdown.is_finished());
+        gate.open();
+        assert_eq!(soon("the answers", answers).await.unwrap().len(), 20);
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_of_a_master_succeeds_after_functions_without_results() {
+    check(async {
+        let (master, hand, _) = master_and_hand(1).await;
+        let client = connect("master", &master).await;
+        let job = client
+            .job(Hand::NOTHING.untyped(), numbers(10))
+            .expect_answers(0);
+        assert_eq!(soon("the end of the job", job.count()).await, 0);
+        let called = || hand.metrics().function("nothing").unwrap().working.count() == 10;
+        eventually("the calls", called).await;
+        soon("the end", master.shutdown()).await.unwrap();
+    });
+}
+
+#[test]
+fn shutdown_of_a_master_waits_for_tasks_after_functions_with_many_results() {
+    check(async {
+        let (master, _hand, gate) = master_and_hand(8).await;
+        let client = connect("master", &master).await;
+        let many = client.job(Hand::THRICE, numbers(10)).expect_answers(30);
+        assert_eq!(soon("the answers", many.count()).await, 30);
+        let answers = collect(&client, "master.gated", 5);
+        gate.arrived(5).await;
+        let shutdown = tokio::spawn(master.shutdown());
+        // Long enough for a master that does not wait.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!shutdown.is_finished(), "the master did not wait");
+        gate.open();
+        assert_eq!(soon("the answers", answers).await.unwrap().len(), 5);
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_delivers_answers_held_back_for_a_renewed_subscription() {
+    check(async {
+        let server = Where.bind(ANY).spawn().await.unwrap();
+        let mut caller = Caller::new(&server, "caller").await;
+        caller.send("where.echo", "first").await;
+        assert_eq!(caller.answer().await, "first");
+        // After another peer has connected, the caller's subscription may be stale, so its answer is held back.
+        let mut other = Caller::new(&server, "other").await;
+        other.send("where.echo", "other").await;
+        assert_eq!(other.answer().await, "other");
+        caller.send("where.echo", "second").await;
+        let taken = || server.metrics().part("Executor").unwrap().messages == 3;
+        eventually("the second message", taken).await;
+        let shutdown = tokio::spawn(server.shutdown());
+        assert_eq!(caller.answer().await, "second");
+        soon("the end", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_at_its_limit_names_the_unfinished_part() {
+    check(async {
+        let gate = Gate::closed();
+        let limit = Duration::from_millis(300);
+        let server = Slow { gate: gate.clone() }
+            .bind(ANY)
+            .drain_limit(limit)
+            .spawn()
+            .await
+            .unwrap();
+        let caller = Caller::new(&server, "caller").await;
+        caller.send("slow.gated", "x").await;
+        gate.arrived(1).await;
+        let start = Instant::now();
+        let error = soon("the end", server.shutdown()).await.unwrap_err();
+        assert!(start.elapsed() >= limit && start.elapsed() < Duration::from_secs(2));
+        for part in ["`slow`", "300ms", "Executor"] {
+            assert!(
+                error.to_string().contains(part),
+                "`{part}` is not in: {error}"
+            );
+        }
+    });
+}
+
+#[test]
+fn dropped_handle_stops_its_component() {
+    check(async {
+        let gate = Gate::closed();
+        let server = Slow { gate: gate.clone() }.bind(ANY).spawn().await.unwrap();
+        let addresses = server.addresses().clone();
+        let client = connect("slow", &server).await;
+        let answers = collect(&client, "slow.gated", 1);
+        gate.arrived(1).await;
+        drop(server);
+        gate.open();
+        assert_eq!(soon("the answer", answers).await.unwrap(), ["0"]);
+        let again = soon("the ports", async {
+            loop {
+                let again = Slow { gate: gate.clone() }.bind(&addresses["db_address"]);
+                let again = again.pull_address(&addresses["pull_address"]);
+                match again.pub_address(&addresses["pub_address"]).spawn().await {
+                    Ok(again) => return again,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        })
+        .await;
+        assert_eq!(*again.addresses(), addresses);
+    });
+}
+
+#[test]
+fn first_signal_ends_start_and_accepted_calls_are_finished() {
+    check(async {
+        for signal in ["TERM", "INT"] {
+            let folder = TempFolder::new();
+            let mut process = Process::run("start", &[("db_address", &folder.ipc("db"))]).await;
+            let client = Client::connect("slow", folder.ipc("db"));
+            let client = soon("connecting", client).await.unwrap();
+            let answers = collect(&client, "slow.noted", 10);
+            soon("the calls", async {
+                while client.get("9").await.unwrap().is_none() {}
+            })
+            .await;
+            process.signal(signal);
+            assert_eq!(soon("the answers", answers).await.unwrap(), numbers(10));
+            assert_eq!(process.ended().await.code(), Some(0), "SIG{signal}");
+        }
+    });
+}
+
+#[test]
+fn second_signal_ends_start_immediately() {
+    check(async {
+        let folder = TempFolder::new();
+        let mut process = Process::run("start", &[("db_address", &folder.ipc("db"))]).await;
+        let client = Client::connect("slow", folder.ipc("db"));
+        let client = soon("connecting", client).await.unwrap();
+        let caller = Caller::at(&folder.ipc("db.pull"), &folder.ipc("db.pub"), "caller").await;
+        caller.send("slow.endless", "x").await;
+        soon("the call", async {
+            while client.get("x").await.unwrap().is_none() {}
+        })
+        .await;
+        let start = Instant::now();
+        process.signal("TERM");
+        // Signals of the same kind that arrive together are merged.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!process.has_ended());
+        process.signal("TERM");
+        assert_eq!(process.ended().await.code(), Some(0));
+        assert!(start.elapsed() < Duration::from_secs(5));
+    });
+}
