@@ -374,7 +374,7 @@ pub mod guide {
 /// # use palm::prelude::*;
 /// struct Server;
 ///
-/// #[palm::server(name = "my.server")] // error: a name has no dot
+/// #[palm::server(name = "my.server")] // error: a name cannot contain a dot
 /// impl Server {
 ///     #[palm::method]
 ///     fn foo(&self, first: Bytes, second: Bytes) {} // error: a method takes one payload
@@ -413,7 +413,7 @@ pub use palm_macros::server;
 ///
 /// ```compile_fail
 /// # struct Shout;
-/// #[palm::pipeline] // error: give it a name
+/// #[palm::pipeline] // error: give the pipeline a name
 /// impl Shout {
 ///     #[palm::method]
 ///     fn upper(&self, text: String) -> String {
@@ -495,7 +495,7 @@ pub use palm_macros::sink;
 /// #[palm::worker(name = "images")] // error: unknown option `name`
 /// impl Resizer {
 ///     #[palm::method]
-///     fn thumbnail(self) {} // error: a method takes `&self` or `&mut self`
+///     fn thumbnail(self) {} // error: a `#[palm::method]` takes `&self`, or `&mut self` for exclusive access
 /// }
 /// ```
 pub use palm_macros::worker;
@@ -611,7 +611,7 @@ pub use palm_macros::http_worker_without_feature as http_worker;
 /// # struct Tripler;
 /// #[palm::master(name = "server")]
 /// impl Tripler {
-///     #[palm::method] // error: methods belong to servers, pipelines, sinks and workers
+///     #[palm::method] // error: a master has no callable methods
 ///     fn foo(&self) {}
 /// }
 /// ```
@@ -643,7 +643,7 @@ pub use palm_macros::master;
 ///
 /// ```compile_fail
 /// # struct Filter;
-/// #[palm::hub(name = "filter")] // error: it overrides nothing
+/// #[palm::hub(name = "filter")] // error: this hub has no hooks
 /// impl Filter {}
 /// ```
 pub use palm_macros::hub;
@@ -675,7 +675,7 @@ pub use palm_macros::hub;
 /// ```
 ///
 /// ```compile_fail
-/// #[palm::method] // error: it belongs inside of an impl block
+/// #[palm::method] // error: `#[palm::method]` belongs on a method in an `impl` block
 /// fn foo() {}
 /// ```
 pub use palm_macros::method;
@@ -689,7 +689,7 @@ pub use palm_macros::method;
 /// [`macro@gather`] does not receive it.
 ///
 /// ```compile_fail
-/// #[palm::scatter] // error: it belongs inside of an impl block
+/// #[palm::scatter] // error: `#[palm::scatter]` belongs on a method in an `impl` block
 /// fn scatter() {}
 /// ```
 pub use palm_macros::scatter;
@@ -701,7 +701,7 @@ pub use palm_macros::scatter;
 /// call are collected before they are published. See [`macro@hub`].
 ///
 /// ```compile_fail
-/// #[palm::gather] // error: it belongs inside of an impl block
+/// #[palm::gather] // error: `#[palm::gather]` belongs on a method in an `impl` block
 /// fn gather() {}
 /// ```
 pub use palm_macros::gather;
@@ -738,7 +738,7 @@ pub use palm_macros::gather;
 /// ```
 ///
 /// ```compile_fail
-/// #[palm::handle_stream] // error: it belongs inside of an impl block
+/// #[palm::handle_stream] // error: `#[palm::handle_stream]` belongs on a method in an `impl` block
 /// fn route() {}
 /// ```
 pub use palm_macros::handle_stream;
