@@ -12,6 +12,7 @@ compile_error!(
 );
 
 pub mod cache;
+mod call_slots;
 mod cancel;
 mod client;
 pub mod component;
@@ -36,7 +37,6 @@ mod metrics;
 mod network;
 pub mod part;
 pub mod parts;
-mod places;
 mod queue;
 mod registration;
 mod signals;

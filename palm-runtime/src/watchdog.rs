@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::places::{self, Scope};
+use crate::call_slots::{self, Scope};
 
 /// How long a poll may take until it is warned of.
 const POLL_LIMIT: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ impl<F: Future> Future for Watched<F> {
             call,
         } = &mut *self;
         let poll = || method.poll(|| call.as_mut().poll(context));
-        places::enter(scope, poll)
+        call_slots::enter(scope, poll)
     }
 }
 

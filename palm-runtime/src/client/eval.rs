@@ -15,11 +15,11 @@ use super::completion::CompletionTracker;
 use super::encode::extensions;
 use super::in_flight::{CallTopic, PendingCall};
 use super::{CallError, Client};
+use crate::call_slots::{Deadlock, LendWhilePending};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
 use crate::link::connection::Resend;
 use crate::message::{Deadline, Share};
-use crate::places::{Deadlock, Lending};
 
 /// One call, created by [`Client::eval`]. Await it to make the call and receive the answer.
 #[must_use = "a call is not made until it is awaited"]
@@ -101,7 +101,7 @@ impl<'a, Output> Eval<'a, Output> {
         };
         let exchange = pin!(exchange);
         let callee = steps.iter().next().map_or("", |step| step.server);
-        match tokio::time::timeout(timeout, Lending::new(callee, exchange)).await {
+        match tokio::time::timeout(timeout, LendWhilePending::new(callee, exchange)).await {
             Ok(Ok(Ok(payload))) => CallError::answer::<Output>(payload, || steps.to_string()),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(Deadlock)) => Err(CallError::deadlock(&steps)),

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 #[cfg(feature = "http")]
 use bytes::Bytes;
 
+use crate::call_slots::LentSlots;
 use crate::cancel::Cancellations;
 use crate::discovery::FunctionRegistry;
 use crate::link::LinkOptions;
 use crate::link::accept::Links;
 use crate::link::reports::no_worker;
-use crate::places::Places;
 use crate::queue::QueueGauge;
 use crate::socket::{Peers, SocketClosed};
 
@@ -37,7 +37,7 @@ pub(crate) struct ComponentState {
     pub(crate) workers: OnceLock<Peers>,
     pub(crate) outstanding: InFlightTasks,
     /// The concurrency slots that calls lend while they wait for other calls of this component.
-    pub(crate) places: Arc<Places>,
+    pub(crate) slots: Arc<LentSlots>,
     pub(crate) functions: FunctionRegistry,
     pub(crate) streams: FollowedStreams,
     pub(crate) cancellations: Cancellations,
@@ -92,7 +92,7 @@ impl ComponentState {
             callers: OnceLock::new(),
             workers: OnceLock::new(),
             outstanding: InFlightTasks::default(),
-            places: Arc::default(),
+            slots: Arc::default(),
             functions: FunctionRegistry::default(),
             streams: FollowedStreams::default(),
             cancellations: Cancellations::default(),

@@ -13,6 +13,7 @@ use super::emit::ResultEmitter;
 use super::result::{CallResult, CompletionRequest, EmittedResults, ResultSender};
 use super::run::CallLoop;
 use super::{Addressee, ECHO, Order};
+use crate::call_slots::Scope;
 use crate::context::Context;
 use crate::failure::CallFailure;
 use crate::fair_queue::Flow;
@@ -20,7 +21,6 @@ use crate::message::{Deadline, Message, Share};
 use crate::method::{Outcome, Results};
 use crate::metrics::FunctionCounters;
 use crate::part::Envelope;
-use crate::places::Scope;
 
 /// A call that has started, and what is needed to deliver its result.
 pub(super) struct StartedCall {
@@ -210,7 +210,7 @@ impl<C: Callable> CallLoop<C> {
             if self.scope.as_ref().is_none_or(|scope| scope.name != name) {
                 self.scope = Some(Scope {
                     name: name.into(),
-                    places: self.sender.shared.places.clone(),
+                    slots: self.sender.shared.slots.clone(),
                     keeps_order: self.order == Order::Kept,
                 });
             }

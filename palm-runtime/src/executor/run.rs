@@ -17,11 +17,11 @@ use super::call::{NextCall, StartedCall};
 use super::callable::Callable;
 use super::result::{CallResult, ResultSender};
 use super::{Addressee, Order};
+use crate::call_slots::{self, Scope};
 use crate::failure::{CallFailure, catch_panic};
 use crate::method::{Outcome, Results, State};
 use crate::metrics::FunctionCounters;
 use crate::part::{Envelope, Inlet, Pace};
-use crate::places::{self, Scope};
 use crate::watchdog::{MethodId, Watched};
 
 /// Time after which the loop yields to other tasks of its thread.
@@ -156,7 +156,7 @@ impl<C: Callable> CallLoop<C> {
 
     /// Returns how many further calls may start.
     fn free_slots(&self, concurrency: usize) -> usize {
-        let slots = concurrency + self.sender.shared.places.lent() as usize;
+        let slots = concurrency + self.sender.shared.slots.lent() as usize;
         slots.saturating_sub(self.tasks.len())
     }
 
@@ -165,7 +165,7 @@ impl<C: Callable> CallLoop<C> {
         if self.has_slot(concurrency) {
             return;
         }
-        let mut lent = self.sender.shared.places.subscribe();
+        let mut lent = self.sender.shared.slots.subscribe();
         while !self.has_slot(concurrency) {
             self.flush().await;
             tokio::select! {
@@ -304,7 +304,7 @@ async fn poll_once<F: Future>(
 ) -> Poll<F::Output> {
     poll_fn(|context| {
         let poll = || method.poll(|| future.as_mut().poll(context));
-        Poll::Ready(places::enter(scope, poll))
+        Poll::Ready(call_slots::enter(scope, poll))
     })
     .await
 }

@@ -172,7 +172,7 @@ impl Inbound for TaskConnection {
             std::future::pending().await
         };
         let lent = async {
-            let mut lent = opened.shared.places.subscribe();
+            let mut lent = opened.shared.slots.subscribe();
             while lent.changed().await.is_ok() {
                 link.set_lent(*lent.borrow_and_update());
             }

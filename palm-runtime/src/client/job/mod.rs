@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use self::send::Precheck;
 use self::timer::LazyTimer;
 use self::window::SendWindow;
+use crate::call_slots::{self, Deadlock};
 use crate::client::completion::CompletionTracker;
 use crate::client::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
 use crate::client::{CallError, Client};
@@ -39,7 +40,6 @@ use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
 use crate::message::{Batch, BatchBuilder};
 use crate::part::BATCH;
-use crate::places::{self, Deadlock};
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::SocketClosed;
 
@@ -107,7 +107,7 @@ pub struct Job<'a, Output = Bytes> {
     /// Whether something was sent or received since `idle` was set.
     progress: bool,
     /// The concurrency slot of the method that polls this job, if it runs in the component of the first step.
-    waiting: places::Waiting,
+    slot_loan: call_slots::SlotLoan,
     output: PhantomData<fn() -> Output>,
     /// Must be the last field: cancellations need an open client.
     client: Client,
@@ -195,7 +195,7 @@ impl<'a, Output> Job<'a, Output> {
             lost: Vec::new().into_iter(),
             completed: 0,
             progress: true,
-            waiting: places::Waiting::default(),
+            slot_loan: call_slots::SlotLoan::default(),
             output: PhantomData,
         }
     }
@@ -412,12 +412,12 @@ impl<Output: Answer> Stream for Job<'_, Output> {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let job = self.get_mut();
         if let Poll::Ready(answer) = job.poll_answered(context) {
-            job.waiting.end();
+            job.slot_loan.end();
             return Poll::Ready(answer);
         }
         let steps = job.steps.as_ref();
         let callee = steps.and_then(|steps| steps.iter().next());
-        match job.waiting.begin(callee.map_or("", |step| step.server)) {
+        match job.slot_loan.begin(callee.map_or("", |step| step.server)) {
             Ok(()) => Poll::Pending,
             Err(Deadlock) => {
                 let error = CallError::Deadlock {
