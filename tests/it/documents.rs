@@ -693,7 +693,8 @@ fn wire_contract_states_the_numbers_of_the_program() {
 fn http_chapter_states_the_limits_of_the_program() {
     let listener = Source::new("http/listener.rs");
     let serve = Source::new("http/serve.rs");
-    let gateway = Source::new("http/gateway.rs");
+    let gateway = Source::new("http/gateway/mod.rs");
+    let pending_call = Source::new("http/gateway/pending_call.rs");
     let answering = Source::new("parts/answering.rs");
     let posted = Source::new("http/message_body.rs");
     check_rows(
@@ -717,7 +718,7 @@ fn http_chapter_states_the_limits_of_the_program() {
             ),
             (
                 "requests under way in a gateway",
-                vec![gateway.count("MAX_CALLS")],
+                vec![pending_call.count("MAX_CALLS")],
             ),
             (
                 "the body of a request",
@@ -735,7 +736,7 @@ fn http_chapter_states_the_limits_of_the_program() {
             ("a result ", vec![gateway.bytes("response_bytes")]),
             (
                 "results of a stream",
-                vec![gateway.bytes("MAX_BACKLOG_BYTES")],
+                vec![pending_call.bytes("MAX_BACKLOG_BYTES")],
             ),
             (
                 "messages posted to an `HttpService`",
@@ -764,7 +765,8 @@ fn http_chapter_lists_the_statuses_of_a_gateway() {
     for file in [
         "body_memory",
         "request",
-        "gateway",
+        "gateway/mod",
+        "gateway/pending_call",
         "guard",
         "problem",
         "service",
