@@ -638,12 +638,17 @@ fn malformed_cache_requests_are_answered_and_others_are_served() {
 
 /// A store that fails, or panics.
 struct BadStore {
+    gets: Arc<AtomicUsize>,
     sets: Arc<AtomicUsize>,
 }
 
 impl KeyValue for BadStore {
     async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         assert_ne!(key, "bomb", "on purpose");
+        if key == "broken" {
+            self.gets.fetch_add(1, Ordering::Relaxed);
+            return Err(CacheError::Store("the disk is gone".into()));
+        }
         Ok(None)
     }
 
@@ -687,8 +692,11 @@ impl KeyValue for BadStore {
 #[test]
 fn failing_or_panicking_store_is_reported_to_each_caller() {
     check(async {
-        let sets = Arc::new(AtomicUsize::new(0));
-        let store = BadStore { sets: sets.clone() };
+        let (gets, sets) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let store = BadStore {
+            gets: gets.clone(),
+            sets: sets.clone(),
+        };
         let server = Victim {
             gate: Gate::closed(),
         }
@@ -700,6 +708,11 @@ fn failing_or_panicking_store_is_reported_to_each_caller() {
         let client = Client::builder("victim", server.db_address());
         let client = client.timeout(Duration::from_secs(2)).connect();
         let client = soon("connecting", client).await.unwrap();
+        // Neither the first get nor the first set of a client reaches the store twice.
+        let failed = client.get("broken").await.unwrap_err();
+        assert_eq!(chain(&failed), "the store failed: the disk is gone");
+        assert_eq!(gets.load(Ordering::Relaxed), 1, "the get was sent once");
+        assert_eq!(client.get("k").await.unwrap(), None);
         let refused = client.set("k", "x").await.unwrap_err();
         assert_eq!(chain(&refused), "the store failed: the disk is full");
         assert_eq!(server.cache_failure(), Some(chain(&refused)));

@@ -82,20 +82,15 @@ impl Dialect {
 impl RemoteCache {
     pub(super) async fn get(&self, key: &str) -> Result<Option<Bytes>, CacheError> {
         let full_key = self.full(key);
-        if self.dialect.is(Dialect::UNKNOWN) {
-            let reply = self.ask(Verb::Find, &full_key, Bytes::new()).await?;
-            if let Some(found) = service::found(reply) {
-                self.dialect.set(Dialect::PALM);
-                return Ok(found);
-            }
-            // Either the store failed, and the reply to `store` has the cause, or the service is a legacy one.
-        }
         if !self.is_legacy() {
             let get = CacheGet {
                 key: full_key.clone(),
             };
             match self.operate(key, Operation::Get(get)).await {
-                Ok(Outcome::Found(found)) => return Ok(found.value),
+                Ok(Outcome::Found(found)) => {
+                    self.dialect.set(Dialect::PALM);
+                    return Ok(found.value);
+                }
                 Ok(_) => return Err(self.malformed_reply()),
                 Err(CacheError::Unsupported { .. }) => self.dialect.set(Dialect::LEGACY),
                 Err(error) => return Err(error),

@@ -58,15 +58,6 @@ pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: 
     message.into_frame()
 }
 
-/// Parses the reply to [`Verb::Find`]. Returns `None` if the peer does not know the verb.
-pub(crate) fn found(mut reply: Bytes) -> Option<Option<Bytes>> {
-    match reply.first() {
-        Some(&FOUND) => Some(Some(reply.split_off(1))),
-        Some(&ABSENT) => Some(None),
-        _ => None,
-    }
-}
-
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
@@ -232,9 +223,6 @@ mod tests {
         check(&store, &ask(Verb::Find, "k", ""), Ok("0")).await;
         check(&store, &ask(Verb::Set, "k", ""), Ok("k")).await;
         check(&store, &ask(Verb::Find, "k", ""), Ok("1")).await;
-        assert_eq!(found("1abc".into()), Some(Some("abc".into())));
-        assert_eq!(found("0".into()), Some(None));
-        assert_eq!(found("".into()), None);
     }
 
     #[tokio::test]
