@@ -574,10 +574,7 @@ fn http_worker_that_exceeds_the_timeout_is_an_error() {
 fn malformed_url_is_refused_at_start() {
     check(async {
         for (url, problem) in [
-            (
-                "tcp://127.0.0.1:1",
-                "it begins neither with http:// nor https://",
-            ),
+            ("tcp://127.0.0.1:1", "expected http:// or https://"),
             ("http://[", "invalid authority"),
         ] {
             let mut template = ServerTemplate::new("shop");
