@@ -6,6 +6,9 @@
 //! foreign `Host`. A guard checks both at a loopback address, and at other addresses if the user lists names.
 //!
 //! At every address it also rejects requests whose host is missing or ambiguous.
+//!
+//! A gateway that another server serves does not know the address, so it checks by the host that a request names:
+//! [`HostGuard::check_mounted`].
 
 use std::net::IpAddr;
 
@@ -21,7 +24,7 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// Allows every host or origin.
 const ANY: &str = "*";
 
-/// The hosts and origins that a listener accepts.
+/// The hosts and origins that a listener or a gateway accepts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostGuard {
     /// Whether the listener is bound to a loopback address.
@@ -37,7 +40,45 @@ pub(super) struct HostGuard {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ForeignNavigation;
 
+/// Extension of a request that the guard of a listener has accepted.
+#[derive(Debug, Clone, Copy)]
+struct CheckedByListener;
+
 impl HostGuard {
+    /// Adds host names to those that are allowed.
+    pub(super) fn allow_hosts(&mut self, hosts: impl IntoIterator<Item: Into<String>>) {
+        let added = hosts.into_iter().map(|host| host.into().to_lowercase());
+        self.hosts.get_or_insert_default().extend(added);
+    }
+
+    /// Adds origins to those that are allowed.
+    pub(super) fn allow_origins(&mut self, origins: impl IntoIterator<Item: Into<String>>) {
+        let added = origins
+            .into_iter()
+            .map(|origin| origin.into().to_lowercase());
+        self.origins.get_or_insert_default().extend(added);
+    }
+
+    /// Checks a request to a gateway that another server serves. Does nothing if a listener has checked it.
+    ///
+    /// A request for a loopback name gets the checks of a loopback address. A page that rebinds its own host name is
+    /// detected only if hosts are listed, since the address of the server is unknown. A request that names no host
+    /// does not come from a browser, and is accepted.
+    pub(super) fn check_mounted<B>(&self, request: &mut Request<B>) -> Result<(), Problem> {
+        let names_host =
+            request.uri().authority().is_some() || request.headers().contains_key(header::HOST);
+        if !names_host || request.extensions().get::<CheckedByListener>().is_some() {
+            return Ok(());
+        }
+        let host = host(request)?;
+        let is_loopback = host.is_some_and(|host| is_loopback_name(&host_name(&host)));
+        let guard = Self {
+            is_loopback,
+            ..self.clone()
+        };
+        guard.check(request)
+    }
+
     /// Rejects a request whose host is missing, ambiguous or not allowed, or whose origin is not allowed.
     pub(super) fn check<B>(&self, request: &mut Request<B>) -> Result<(), Problem> {
         let host = host(request)?;
@@ -45,6 +86,7 @@ impl HostGuard {
         if !self.check_origin(request, &host)? {
             request.extensions_mut().insert(ForeignNavigation);
         }
+        request.extensions_mut().insert(CheckedByListener);
         Ok(())
     }
 
@@ -54,15 +96,15 @@ impl HostGuard {
         }
         // Only HTTP/1.0 needs no host, and browsers do not speak it.
         let Some(host) = host else { return Ok(()) };
-        let name = host.host().to_ascii_lowercase();
-        let name = name.strip_suffix('.').unwrap_or(&name);
-        let is_listed = |listed: &String| listed == ANY || listed == name;
+        let name = host_name(host);
+        let is_listed = |listed: &String| listed == ANY || *listed == name;
         let listed = self.hosts.as_deref().unwrap_or_default();
-        if self.is_loopback && is_loopback_name(name) || listed.iter().any(is_listed) {
+        if self.is_loopback && is_loopback_name(&name) || listed.iter().any(is_listed) {
             return Ok(());
         }
         let detail = format!(
-            "the host `{name}` is not allowed: if it is a name of this server, add it by `Listener::allowed_hosts`"
+            "the host `{name}` is not allowed: if it is a name of this server, add it by `allowed_hosts` of the `Listener` or \
+             `Gateway`"
         );
         Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
     }
@@ -81,7 +123,8 @@ impl HostGuard {
         }
         let refused = |from: &str| {
             let detail = format!(
-                "a web page of {from} must not call this server: to allow it, add the origin by `Listener::allowed_origins`"
+                "a web page of {from} must not call this server: to allow it, add the origin by `allowed_origins` of \
+                 the `Listener` or `Gateway`"
             );
             Err(Problem::new(StatusCode::FORBIDDEN, detail))
         };
@@ -150,6 +193,12 @@ fn is_host(authority: &Authority) -> bool {
     (!host.is_empty() && host.chars().all(is_name) || host.starts_with('['))
         && !text.contains('@')
         && (text == host || authority.port_u16().is_some())
+}
+
+/// Returns the name of a host in lower case, without its port and without the dot at the end of a full name.
+fn host_name(host: &Authority) -> String {
+    let name = host.host().to_ascii_lowercase();
+    name.strip_suffix('.').map(str::to_owned).unwrap_or(name)
 }
 
 /// Returns whether the name always resolves to this machine. RFC 6761 reserves `localhost` and the names below it.
@@ -336,5 +385,48 @@ mod tests {
             &[("origin", "http://evil.example")],
             200,
         );
+    }
+
+    #[test]
+    fn mounted_gateway_checks_requests_for_loopback_names_and_listed_hosts() {
+        let check = |guard: &HostGuard, headers: &[(&str, &str)], status: u16| {
+            let mut request = Request::post("/");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let mut request = request.body(()).unwrap();
+            let checked = guard.check_mounted(&mut request);
+            let found = checked.map_or_else(|problem| problem.status.as_u16(), |()| 200);
+            assert_eq!(found, status, "{headers:?}");
+        };
+        let (local, remote) = (("host", "localhost:80"), ("host", "shop.example"));
+        let foreign = ("origin", "http://evil.example");
+        let mut guard = HostGuard::default();
+        check(&guard, &[], 200);
+        check(&guard, &[local], 200);
+        check(&guard, &[local, ("origin", "http://localhost:80")], 200);
+        check(&guard, &[local, foreign], 403);
+        check(&guard, &[local, ("sec-fetch-site", "cross-site")], 403);
+        check(&guard, &[local, local], 400);
+        // Only the user knows the names of the server.
+        check(&guard, &[remote, foreign], 200);
+        guard.allow_hosts(["Shop.example"]);
+        check(&guard, &[remote], 200);
+        check(&guard, &[local], 200);
+        check(&guard, &[("host", "evil.example")], 421);
+        guard.allow_origins(["http://evil.example"]);
+        check(&guard, &[local, foreign], 200);
+        check(&guard, &[remote, ("origin", "http://other.example")], 403);
+    }
+
+    #[test]
+    fn request_that_a_listener_has_checked_is_not_checked_again() {
+        let request = Request::post("/").header("host", "localhost");
+        let request = request.header("origin", "http://shop.example");
+        let mut request = request.body(()).unwrap();
+        let mut listener = loopback();
+        listener.allow_origins(["http://shop.example"]);
+        assert!(listener.check(&mut request).is_ok());
+        assert!(HostGuard::default().check_mounted(&mut request).is_ok());
     }
 }

@@ -86,8 +86,7 @@ impl Listener {
     /// let behind_a_proxy = Listener::new("127.0.0.1:8080").allowed_hosts(["images.example.org"]);
     /// ```
     pub fn allowed_hosts(mut self, hosts: impl IntoIterator<Item: Into<String>>) -> Self {
-        let added = hosts.into_iter().map(|host| host.into().to_lowercase());
-        self.guard.hosts.get_or_insert_default().extend(added);
+        self.guard.allow_hosts(hosts);
         self
     }
 
@@ -100,10 +99,7 @@ impl Listener {
     /// A browser shows the response to the page only if it also has CORS headers, which a layer of your application
     /// has to add.
     pub fn allowed_origins(mut self, origins: impl IntoIterator<Item: Into<String>>) -> Self {
-        let added = origins
-            .into_iter()
-            .map(|origin| origin.into().to_lowercase());
-        self.guard.origins.get_or_insert_default().extend(added);
+        self.guard.allow_origins(origins);
         self
     }
 

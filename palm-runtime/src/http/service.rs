@@ -36,9 +36,9 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// Answers HTTP requests with the results of calls. A [tower] service, created by [`Gateway::service`].
 ///
-/// Mount it as the fallback of an axum `Router`, nest it in one, or wrap it in layers. The checks of
-/// [`Listener`](super::Listener), such as those of `Host` and `Origin`, apply only to requests that a `Listener`
-/// accepts: in a server of your own, check them in a layer.
+/// Mount it as the fallback of an axum `Router`, nest it in one, or wrap it in layers. Requests that a
+/// [`Listener`](super::Listener) has accepted are not checked again. Those of another server are checked by
+/// [`Gateway::allowed_hosts`] and [`Gateway::allowed_origins`].
 ///
 /// [tower]: https://docs.rs/tower
 #[derive(Clone, Debug)]
@@ -70,12 +70,16 @@ where
 }
 
 /// Responds to a request: with the answer, or with the problem that prevented it.
-async fn respond(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
+async fn respond(gateway: &Gateway, mut request: Request<Body>) -> Response<Body> {
+    let checked = gateway.0.options.guard.check_mounted(&mut request);
     let (head, body) = request.into_parts();
     let id = request_id(&head);
     let is_head = head.method == Method::HEAD;
     let mut body = Some(body);
-    let answered = answer(gateway, &head, &mut body, &id).await;
+    let answered = match checked {
+        Ok(()) => answer(gateway, &head, &mut body, &id).await,
+        Err(problem) => Err(problem),
+    };
     if let Some(body) = body.filter(|_| answered.is_err())
         && head.version < Version::HTTP_2
         && !head.headers.contains_key(header::EXPECT)

@@ -18,6 +18,7 @@ use self::pending_call::ResultSink;
 pub(super) use self::pending_call::{PendingCall, StreamedResult};
 use super::GatewayService;
 use super::body_memory::BodyMemory;
+use super::guard::HostGuard;
 use crate::component_state::ComponentState;
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
@@ -46,6 +47,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) memory_bytes: usize,
     pub(crate) tokens: Vec<String>,
     pub(crate) title: Option<String>,
+    /// Checks requests that no [`Listener`](super::Listener) has checked.
+    pub(super) guard: HostGuard,
 }
 
 #[derive(Debug)]
@@ -102,6 +105,7 @@ impl Gateway {
             memory_bytes: 1024 * 1024 * 1024,
             tokens: Vec::new(),
             title: None,
+            guard: HostGuard::default(),
         })
     }
 
@@ -162,6 +166,30 @@ impl Gateway {
     #[must_use]
     pub fn bearer_token(self, token: impl Into<String>) -> Self {
         self.set(|options| options.tokens.push(token.into()))
+    }
+
+    /// Adds host names, without a port, that requests may be addressed to, if another server than palm's serves the
+    /// gateway. `*` allows every name. A request for another name is answered by 421.
+    ///
+    /// `localhost`, the names below it, and loopback addresses are always allowed. Default: every name, unless names are
+    /// added. Add the names of a server at a loopback address, because a web page can make its own host name resolve to
+    /// that address (DNS rebinding).
+    ///
+    /// A [`Listener`](crate::http::Listener) knows its address and has options of its own. The gateway does not check
+    /// its requests again.
+    #[must_use]
+    pub fn allowed_hosts(self, hosts: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.set(|options| options.guard.allow_hosts(hosts))
+    }
+
+    /// Adds origins whose web pages may send requests, in the form `https://shop.example.org`, if another server than
+    /// palm's serves the gateway. `*` allows every origin. A request of a page of another origin is answered by 403.
+    ///
+    /// Default for requests to `localhost` or a loopback address: only pages of the same origin. Default for other hosts:
+    /// every origin, unless origins are added.
+    #[must_use]
+    pub fn allowed_origins(self, origins: impl IntoIterator<Item: Into<String>>) -> Self {
+        self.set(|options| options.guard.allow_origins(origins))
     }
 
     /// Sets the title of the OpenAPI document. Default: the component's name.
