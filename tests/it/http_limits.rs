@@ -551,7 +551,10 @@ fn openapi_document_lists_the_functions() {
         assert_eq!(document["openapi"], "3.1.0");
         assert_eq!(document["info"]["title"], "Hands");
         let paths = &document["paths"];
-        assert_eq!(paths["/shout"]["post"]["summary"], "Shouts.");
+        assert_eq!(
+            paths["/shout"]["post"]["summary"],
+            "Returns the text in capitals."
+        );
         assert!(paths["/shout"]["get"].is_object() && paths["/add"]["get"].is_null());
         let add = &paths["/add"]["post"];
         assert!(add["requestBody"]["content"]["application/json"].is_object());

@@ -107,10 +107,7 @@ fn call_of_a_methods_own_ordered_server_is_refused_immediately() {
         let Err(CallError::Remote(error)) = refused else {
             panic!("{refused:?}");
         };
-        assert!(
-            error.message.contains("leave there in the order"),
-            "{error}"
-        );
+        assert!(error.message.contains("answers calls in order"), "{error}");
         assert_eq!(client.eval(Selfish::INNER, "x").await.unwrap(), "x");
     });
 }
