@@ -282,7 +282,7 @@ impl Outbound for GatewayDealer {
 /// server.register_bypass(HttpGateway::bind("127.0.0.1:0", &gateway), "HttpGateway");
 /// server.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
 /// let server = server.spawn().await?;
-/// let address = |key| server.address(key).expect("it was announced");
+/// let address = |key| server.address(key).expect("announced");
 ///
 /// // A worker, whose `Shout` answers in capitals.
 /// let tasks = PullConnection::connect(address("worker_push_address"));
@@ -294,7 +294,7 @@ impl Outbound for GatewayDealer {
 /// let worker = worker.spawn().await?;
 ///
 /// // curl --data hello http://127.0.0.1:8888/shout
-/// let at = address("http_address").strip_prefix("http://").expect("it is no HTTPS");
+/// let at = address("http_address").strip_prefix("http://").expect("the gateway serves plain HTTP");
 /// let mut connection = tokio::net::TcpStream::connect(at).await?;
 /// let request = format!(
 ///     "POST /shout HTTP/1.1\r\nHost: {at}\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
