@@ -1,8 +1,9 @@
 //! [`Eval`]: one call.
 
-use std::future::IntoFuture;
+use std::fmt;
 use std::marker::PhantomData;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,18 +24,111 @@ use crate::message::{Deadline, Share};
 
 /// One call, created by [`Client::eval`]. Await it to make the call and receive the answer.
 #[must_use = "a call is not made until it is awaited"]
-#[derive(Debug)]
 pub struct Eval<'a, Output = Bytes> {
+    state: EvalState<'a>,
+    output: PhantomData<fn() -> Output>,
+}
+
+enum EvalState<'a> {
+    Prepared(PreparedCall<'a>),
+    Running(BoxFuture<'a, Result<(Steps, Bytes), CallError>>),
+    Finished,
+}
+
+impl<'a, Output> Eval<'a, Output> {
+    pub(super) fn new(call: PreparedCall<'a>) -> Self {
+        Self {
+            state: EvalState::Prepared(call),
+            output: PhantomData,
+        }
+    }
+
+    /// Sets how long to wait for the answer. Default: the client's [`timeout`](crate::ClientBuilder::timeout).
+    ///
+    /// The deadline travels with the message: a component that receives it later does not run the function, and an
+    /// async method that still runs when it passes is dropped. The clocks of the hosts have to agree approximately.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let EvalState::Prepared(call) = &mut self.state {
+            call.timeout = timeout;
+        }
+        self
+    }
+
+    /// Sets the id of the message (its field `cache`). Default: a generated id.
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        if let EvalState::Prepared(call) = &mut self.state {
+            call.id = Some(id.into().into());
+        }
+        self
+    }
+}
+
+impl<'a, Output: Answer> Future for Eval<'a, Output> {
+    type Output = Result<Output::Value, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut call = match std::mem::replace(&mut self.state, EvalState::Finished) {
+            EvalState::Prepared(call) => Box::pin(call.run()) as BoxFuture<'a, _>,
+            EvalState::Running(call) => call,
+            EvalState::Finished => panic!("`Eval` was polled after it had returned its answer"),
+        };
+        let Poll::Ready(result) = call.as_mut().poll(context) else {
+            self.state = EvalState::Running(call);
+            return Poll::Pending;
+        };
+        let (steps, payload) = result?;
+        Poll::Ready(CallError::answer::<Output>(payload, || steps.to_string()))
+    }
+}
+
+impl<Output> fmt::Debug for Eval<'_, Output> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Eval");
+        if let EvalState::Prepared(call) = &self.state {
+            debug.field("call", call);
+        }
+        debug.finish_non_exhaustive()
+    }
+}
+
+/// Methods of `Result`, for the compile error of a call that is not awaited.
+#[doc(hidden)]
+impl<Output: Answer> Eval<'_, Output> {
+    pub fn unwrap(self) -> Output::Value
+    where
+        Self: Awaited,
+    {
+        unreachable!("`Eval` is never `Awaited`")
+    }
+
+    pub fn expect(self, _: &str) -> Output::Value
+    where
+        Self: Awaited,
+    {
+        unreachable!("`Eval` is never `Awaited`")
+    }
+}
+
+/// A call that was awaited. No type implements it.
+#[diagnostic::on_unimplemented(
+    message = "the call is not awaited",
+    label = "this is a call, not its result",
+    note = "await the call first: `client.eval(..).await`"
+)]
+pub trait Awaited {}
+
+/// A call before it is made.
+#[derive(Debug)]
+pub(super) struct PreparedCall<'a> {
     client: &'a Client,
     steps: Result<Steps, StepError>,
     payload: Result<Bytes, BoxError>,
     id: Option<ByteString>,
     timeout: Duration,
-    output: PhantomData<fn() -> Output>,
 }
 
-impl<'a, Output> Eval<'a, Output> {
-    pub(super) fn new<S: IntoSteps<Output = Output>>(
+impl<'a> PreparedCall<'a> {
+    pub(super) fn new<S: IntoSteps>(
         client: &'a Client,
         steps: S,
         argument: impl Argument<S::Input>,
@@ -45,29 +139,11 @@ impl<'a, Output> Eval<'a, Output> {
             payload: argument.into_argument(),
             id: None,
             timeout: client.0.timeout,
-            output: PhantomData,
         }
     }
 
-    /// Sets how long to wait for the answer. Default: the client's [`timeout`](crate::ClientBuilder::timeout).
-    ///
-    /// The deadline travels with the message: a component that receives it later does not run the function, and an
-    /// async method that still runs when it passes is dropped. The clocks of the hosts have to agree approximately.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Sets the id of the message (its field `cache`). Default: a generated id.
-    pub fn message_id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into().into());
-        self
-    }
-
-    async fn call(self) -> Result<Output::Value, CallError>
-    where
-        Output: Answer,
-    {
+    /// Makes the call. Returns the steps and the payload of the answer.
+    async fn run(self) -> Result<(Steps, Bytes), CallError> {
         let (sender, answer) = oneshot::channel();
         // Register the call before sending: the answer can arrive before `send` returns.
         let call = PendingCall::Single(sender, CompletionTracker::default());
@@ -99,10 +175,14 @@ impl<'a, Output> Eval<'a, Output> {
             };
             answer.ok_or_else(none)?.map_err(|error| *error)
         };
-        let exchange = pin!(exchange);
         let callee = steps.iter().next().map_or("", |step| step.server);
-        match tokio::time::timeout(timeout, LendWhilePending::new(callee, exchange)).await {
-            Ok(Ok(Ok(payload))) => CallError::answer::<Output>(payload, || steps.to_string()),
+        // The exchange borrows the steps, so it ends before they are returned.
+        let result = {
+            let exchange = pin!(exchange);
+            tokio::time::timeout(timeout, LendWhilePending::new(callee, exchange)).await
+        };
+        match result {
+            Ok(Ok(Ok(payload))) => Ok((steps, payload)),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(Deadlock)) => Err(CallError::deadlock(&steps)),
             Err(_) => Err(CallError::timeout(&steps, waited, client.wait_cause())),
@@ -177,40 +257,5 @@ impl<'a, Output> Eval<'a, Output> {
             .content(&steps, &topic.text, id, extensions, &payload)?;
         let frame = self.client.frame(content);
         Ok((steps, frame))
-    }
-}
-
-/// Exist for the compile error of a call that is not awaited.
-#[doc(hidden)]
-impl<Output: Answer> Eval<'_, Output> {
-    pub fn unwrap(self) -> Output::Value
-    where
-        Self: Awaited,
-    {
-        unreachable!("a call is never `Awaited`")
-    }
-
-    pub fn expect(self, _: &str) -> Output::Value
-    where
-        Self: Awaited,
-    {
-        unreachable!("a call is never `Awaited`")
-    }
-}
-
-/// A call that was awaited. No type implements this trait.
-#[diagnostic::on_unimplemented(
-    message = "the call is not awaited",
-    label = "this is a call, not its result",
-    note = "await the call to get its result: `client.eval(..).await`"
-)]
-pub trait Awaited {}
-
-impl<'a, Output: Answer + 'a> IntoFuture for Eval<'a, Output> {
-    type Output = Result<Output::Value, CallError>;
-    type IntoFuture = BoxFuture<'a, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.call())
     }
 }

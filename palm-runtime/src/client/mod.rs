@@ -32,6 +32,7 @@ mod wait_report;
 pub use builder::ClientBuilder;
 pub use error::{CallError, ConnectError};
 pub use eval::Eval;
+use eval::PreparedCall;
 pub use job::{Job, Progress};
 #[cfg(feature = "progress")]
 pub use progress::{WithProgress, progress};
@@ -185,7 +186,7 @@ impl Client {
         steps: S,
         argument: impl Argument<S::Input>,
     ) -> Eval<'_, S::Output> {
-        Eval::new(self, steps, argument)
+        Eval::new(PreparedCall::new(self, steps, argument))
     }
 
     /// Calls a function, or several in sequence, with each of many arguments. Returns the answers as a stream.
@@ -234,7 +235,7 @@ impl Client {
         steps: S,
         argument: impl Argument<S::Input>,
     ) -> Result<(), CallError> {
-        Eval::new(self, steps, argument).send().await
+        PreparedCall::new(self, steps, argument).send().await
     }
 
     /// Returns the cache of the connected component. Keys have the prefix of the [`session`](ClientBuilder::session),
