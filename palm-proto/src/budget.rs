@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// A holder has at most so many times what is free.
+/// A holder may have at most this many times the free bytes.
 pub const THRESHOLD: usize = 4;
 
 /// How many bytes a holder with `own` may add to a budget of `limit` bytes, of which `used` are used.
@@ -33,13 +33,13 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// For what has no limit.
+    /// The capacity of a holder without a limit.
     pub const MAX: Self = Self {
         bytes: usize::MAX,
         admits_any_size: true,
     };
 
-    /// Takes an item of this size, if there is capacity for it.
+    /// Takes capacity for an item, if there is enough. Returns whether there is.
     pub fn take(&mut self, bytes: usize) -> bool {
         let is_admitted = self.admits(bytes);
         if is_admitted {
@@ -54,7 +54,7 @@ impl Capacity {
     }
 }
 
-/// Who keeps how many bytes.
+/// How many bytes each holder keeps.
 #[derive(Debug)]
 pub struct Ledger<K> {
     limit: usize,
@@ -71,7 +71,7 @@ impl<K: Eq + Hash> Ledger<K> {
         }
     }
 
-    /// How many bytes are used in total.
+    /// Returns the bytes that are used in total.
     pub fn used(&self) -> usize {
         self.used
     }
@@ -84,7 +84,7 @@ impl<K: Eq + Hash> Ledger<K> {
         }
     }
 
-    /// Notes that a holder keeps so many more bytes, whether or not it has capacity for them.
+    /// Adds bytes to a holder, whether or not it has capacity for them.
     pub fn add(&mut self, holder: K, bytes: usize) {
         if bytes > 0 {
             self.used += bytes;
@@ -92,7 +92,7 @@ impl<K: Eq + Hash> Ledger<K> {
         }
     }
 
-    /// Notes that a holder keeps so many bytes less. Returns whether it had any.
+    /// Releases bytes of a holder. Returns whether it had any.
     pub fn release(&mut self, holder: &K, bytes: usize) -> bool {
         let Some(own) = self.holders.get_mut(holder) else {
             return false;
@@ -106,12 +106,12 @@ impl<K: Eq + Hash> Ledger<K> {
         true
     }
 
-    /// Notes that a holder keeps nothing any more.
+    /// Releases all bytes of a holder.
     pub fn release_all(&mut self, holder: &K) {
         self.used -= self.holders.remove(holder).unwrap_or_default();
     }
 
-    /// Forgets all holders.
+    /// Releases the bytes of all holders.
     pub fn clear(&mut self) {
         self.used = 0;
         self.holders.clear();
@@ -174,7 +174,7 @@ impl<K: Eq + Hash> Drop for Reservation<K> {
 }
 
 impl<K: Eq + Hash + Send + Sync + 'static> Reservation<K> {
-    /// Bytes that keep the reservation until the last clone of them is dropped.
+    /// Attaches the reservation to `bytes`: it is released when the last clone of them is dropped.
     pub fn keep_with(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Reserved {
             bytes,
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(ledger.capacity(&3).bytes, 32);
         assert!(!ledger.capacity(&3).admits(33));
         assert!(ledger.release(&1, 800));
-        assert!(!ledger.release(&1, 1), "it keeps nothing");
+        assert!(!ledger.release(&1, 1), "the holder keeps nothing");
         assert_eq!(ledger.used(), 160);
         assert_eq!(ledger.capacity(&1).bytes, 672);
         ledger.release_all(&2);

@@ -1,16 +1,16 @@
-//! Fair queueing: several flows share a queue, and each receives its part of the service by weight.
+//! Fair queueing: several flows share a queue, and each is served in proportion to its weight.
 //!
-//! Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", 1996). Each flow has a virtual
-//! time, which advances by `cost / weight` with each item that leaves; the next item comes from the flow
-//! whose virtual time is lowest. A flow that was empty starts at the virtual time of the queue, so that it
-//! neither saves up service nor waits for more than about one item of each other flow. Within a flow, order
-//! is first in, first out.
+//! The technique is start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queuing", 1996). Each flow has a
+//! virtual time, which advances by `cost / weight` with each item that leaves; the next item comes from the flow
+//! with the lowest virtual time. A flow that was empty starts at the virtual time of the queue, so that it
+//! neither saves up service nor waits for more than about one item of each other flow. Within a flow, items leave
+//! first in, first out.
 //!
-//! No I/O and no clock. The owner bounds what a flow may hold: see [`FairQueue::usage`].
+//! A queue does no I/O and reads no clock. Its owner bounds the usage of flows, see [`FairQueue::usage`].
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::by_number::ByNumber;
+use crate::id_map::IdMap;
 
 /// Identifies a flow: usually a client.
 pub type FlowKey = u64;
@@ -24,15 +24,15 @@ const BYTES_PER_COST: usize = 16 * 1024;
 /// Virtual time per unit of cost at a weight of 1, so that `cost / weight` stays an integer.
 const SCALE: u64 = 1 << 16;
 
-/// How many idle flows are remembered beyond the busy ones before those that have been caught up with are
+/// How many idle flows are remembered, beyond as many as are busy, before those whose virtual time has passed are
 /// forgotten.
 const MAX_IDLE_FLOWS: usize = 64;
 
-/// With more flows than this, an idle one keeps no memory for items: small allocations that outlive a client keep
-/// the allocator from returning what lies below them.
+/// With more flows than this, an idle flow keeps no memory for items: small allocations that outlive a client keep
+/// the allocator from returning the memory below them.
 const MAX_FLOWS_WITH_MEMORY: usize = 4;
 
-/// A flow, as it comes with each item.
+/// The flow of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
     pub key: FlowKey,
@@ -47,7 +47,7 @@ impl Flow {
     }
 }
 
-/// What an item, or all items of a flow, take of a queue's capacity.
+/// The capacity that an item, or all items of a flow, occupy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     pub messages: usize,
@@ -91,13 +91,13 @@ impl<T> FlowQueue<T> {
     }
 }
 
-/// Items of several flows, the next one from the flow that is furthest behind.
+/// A queue of items of several flows. The next item comes from the flow with the lowest virtual time.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    flows: ByNumber<FlowQueue<T>>,
+    flows: IdMap<FlowQueue<T>>,
     /// Flows that have items and are not paused, besides `current`.
     ready: BTreeSet<(u64, FlowKey)>,
-    /// The flow that was served last: kept out of `ready`, so that a single flow costs no reordering.
+    /// The flow that was served last. It is kept out of `ready`, so that a single flow causes no reordering.
     current: Option<FlowKey>,
     /// The queue's virtual time: that of the last item that left.
     time: u64,
@@ -110,7 +110,7 @@ pub struct FairQueue<T> {
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
         Self {
-            flows: ByNumber::default(),
+            flows: IdMap::default(),
             ready: BTreeSet::new(),
             current: None,
             time: 0,
@@ -136,7 +136,7 @@ impl<T> FairQueue<T> {
             let weight = u64::from(queue.weight.clamp(1, MAX_WEIGHT));
             let refund = usage.cost() * SCALE / weight;
             queue.time = queue.time.saturating_sub(refund);
-            // As before the item was removed: a flow that comes now must not start behind the refund.
+            // As before the item was removed: a new flow must not start behind the refunded time.
             self.time = self.time.min(queue.time);
         }
         self.restore_order(flow.key, current, was_ready);
@@ -165,7 +165,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Takes a flow out of the order, so that its virtual time may be changed.
+    /// Removes a flow from the order, so that its virtual time may be changed.
     fn remove_from_order(&mut self, key: FlowKey) -> (bool, bool) {
         let is_current = self.current == Some(key);
         let time = self.flows.get(&key).map_or(0, |queue| queue.time);
@@ -203,7 +203,7 @@ impl<T> FairQueue<T> {
             }
             self.busy_flows -= 1;
             if self.busy_flows == 0 {
-                // The next flow competes with none of those served before.
+                // The next flow does not compete with flows that were served before.
                 self.time = self.latest;
             }
             self.forget_idle();
@@ -236,7 +236,7 @@ impl<T> FairQueue<T> {
         Some((Flow { key, weight }, part))
     }
 
-    /// Finds the flow whose turn it is, and makes it the current one.
+    /// Finds the flow that is served next, and makes it the current one.
     pub fn next_flow(&mut self) -> Option<FlowKey> {
         let current = self.current.and_then(|key| {
             let queue = self.flows.get(&key)?;
@@ -257,7 +257,7 @@ impl<T> FairQueue<T> {
         Some(next.1)
     }
 
-    /// Forgets empty flows which the queue's virtual time has passed: they would start there anyway.
+    /// Forgets empty flows whose virtual time has passed: they would start at the queue's virtual time anyway.
     fn forget_idle(&mut self) {
         if self.flows.len() > 2 * self.busy_flows + MAX_IDLE_FLOWS {
             let now = self.time;
@@ -271,12 +271,12 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Serves a flow no longer, until it is resumed: its items stay.
+    /// Pauses or resumes a flow. The items of a paused flow stay in the queue.
     pub fn set_paused(&mut self, key: FlowKey, is_paused: bool) {
         let now = self.time;
         let Some(queue) = self.flows.get_mut(&key) else {
             if is_paused {
-                // Items may come later.
+                // The flow may receive items later.
                 let queue = FlowQueue {
                     items: VecDeque::new(),
                     usage: Usage::default(),
@@ -303,30 +303,30 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Whether an item could be removed now.
+    /// Returns whether an item can be removed now.
     pub fn is_ready(&self) -> bool {
         let current = self.current.and_then(|key| self.flows.get(&key));
         !self.ready.is_empty() || current.is_some_and(FlowQueue::is_ready)
     }
 
-    /// How many items' messages, and bytes, a flow holds.
+    /// Returns how many messages and bytes a flow holds.
     pub fn usage(&self, key: FlowKey) -> Usage {
         self.flows
             .get(&key)
             .map_or(Usage::default(), |queue| queue.usage)
     }
 
-    /// How many messages and bytes all flows hold.
+    /// Returns how many messages and bytes all flows hold.
     pub fn total(&self) -> Usage {
         self.usage
     }
 
-    /// How many flows hold items.
+    /// Returns how many flows hold items.
     pub fn busy_flows(&self) -> usize {
         self.busy_flows
     }
 
-    /// Keeps the items for which `keep` returns true; paused flows included.
+    /// Keeps the items for which `keep` returns `true`, also of paused flows.
     pub fn retain(&mut self, mut keep: impl FnMut(FlowKey, &mut T) -> bool) {
         for (&key, queue) in &mut self.flows {
             let was_empty = queue.items.is_empty();
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn flow_that_was_idle_has_saved_nothing() {
+    fn idle_flow_saves_up_no_service() {
         let mut queue = queue(&[(1, 1, 1000)]);
         queue.push(Flow::new(2), 2, ONE);
         served(&mut queue, 500);
@@ -497,7 +497,7 @@ mod tests {
         }
         let mut served = [0; 2];
         for _ in 0..500 {
-            // One message of the item is begun, and the rest returned.
+            // One message of the item is served, and the rest is restored.
             let (flow, messages) = queue.pop().unwrap();
             served[flow.key as usize - 1] += 1;
             if messages > 1 {
@@ -541,7 +541,7 @@ mod tests {
         assert!(queue.flows.len() <= MAX_IDLE_FLOWS + 4);
         queue.push(Flow::new(3), 3, ONE);
         queue.push(Flow::new(1), 1, ONE);
-        // The first flow has had 200 messages at once, the second one less.
+        // The first flow was served 200 messages at once, the second one fewer.
         let next = served(&mut queue, 50);
         assert_eq!(
             next, [2; 50],
@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn few_idle_flows_are_remembered_beside_busy_ones() {
+    fn few_idle_flows_are_remembered_alongside_busy_ones() {
         let mut queue = queue(&[(1, 1, 1000), (2, 1, 1000), (3, 1, 1000), (4, 1, 1000)]);
         for key in 10..500 {
             queue.push(Flow::new(key), key, ONE);
@@ -679,7 +679,7 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a simple model: each flow in order, nothing lost, paused flows not served.
+        /// Compared with a simple model: items of a flow leave in order, none is lost, and paused flows are not served.
         #[test]
         fn items_leave_in_the_order_of_their_flow(steps in prop::collection::vec(step(), 0..200)) {
             let mut queue = FairQueue::default();
@@ -732,8 +732,7 @@ mod tests {
             }
         }
 
-        /// Whatever the flows' items cost, two busy flows of equal weight never differ by more than about one
-        /// item of each.
+        /// Two busy flows of equal weight never differ by more than about one item of each, whatever the items cost.
         #[test]
         fn busy_flows_are_served_equally(costs in prop::collection::vec((1..50_usize, 1..50_usize), 50)) {
             let mut queue = FairQueue::default();

@@ -1,4 +1,4 @@
-//! Which flow a message belongs to where its client is not known by a link: that of its client's id.
+//! The flow of a message that did not arrive over a client's link: it follows from the client id of the message.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
@@ -9,10 +9,10 @@ use crate::message::Message;
 /// The tasks of a worker, in the order in which its master sent them.
 pub const IN_ORDER: Flow = Flow { key: 0, weight: 1 };
 
-/// Set in the keys made here. The others are numbers of sessions, which are small.
+/// A bit that is set in hashed keys. Other keys are numbers of sessions, which are small.
 const HASHED: FlowKey = 1 << 63;
 
-/// The client of a message: its field `client` up to the first slash.
+/// Returns the client of a message: its field `client` up to the first slash.
 fn client(message: &Message) -> &[u8] {
     let client = message.client_bytes();
     let end = client.iter().position(|byte| *byte == b'/');
@@ -30,7 +30,7 @@ pub fn flow_of(message: &Message) -> Flow {
     hashed(client(message))
 }
 
-/// [`flow_of`] for many messages: usually the client is that of the message before.
+/// [`flow_of`] for many messages: caches the last client, which the next message usually shares.
 #[derive(Debug, Default)]
 pub struct FlowCache(Option<(Box<[u8]>, Flow)>);
 

@@ -9,14 +9,14 @@
 // Programs name nothing in the modules with this attribute; their fields and methods have docs if a name is not enough.
 #[allow(missing_docs)]
 pub mod budget;
-#[allow(missing_docs)]
-pub mod by_number;
 pub mod failure;
 #[allow(missing_docs)]
 pub mod fair_queue;
 #[allow(missing_docs)]
 pub mod flow;
 pub mod function;
+#[allow(missing_docs)]
+pub mod id_map;
 pub mod message;
 pub mod outcome;
 pub mod payload;

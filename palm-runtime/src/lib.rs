@@ -13,7 +13,7 @@ compile_error!(
 
 pub mod cache;
 mod call_slots;
-mod cancel;
+mod cancellation;
 mod client;
 pub mod component;
 mod component_error;
@@ -31,7 +31,7 @@ mod log_limit;
 pub mod logging;
 #[doc(hidden)]
 pub mod macro_support;
-mod memory;
+mod memory_trimmer;
 mod method;
 mod metrics;
 mod network;
@@ -42,13 +42,13 @@ mod registration;
 mod signals;
 pub mod socket;
 mod stop;
+mod task_group;
 pub mod testing;
-mod together;
 mod wait_cause;
 mod watchdog;
 
 use palm_proto::{
-    budget, by_number, failure, fair_queue, flow, function, message, outcome, payload, router,
+    budget, failure, fair_queue, flow, function, id_map, message, outcome, payload, router,
 };
 
 /// What the macros implement on a user's type, and what the executor and the parts call.

@@ -1,4 +1,4 @@
-//! Log lines that are limited in number, however often what they say happens. No I/O, time is an argument.
+//! Rate limits for log lines. No I/O; time is an argument.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ const FUNCTION_INTERVAL: Duration = Duration::from_secs(1);
 /// How many functions are remembered; peers choose their names.
 const MAX_LOGGED_FUNCTIONS: usize = 256;
 
-/// Limits one log line, by default that a limit is reached, to one in a while.
+/// Limits how often one event is logged: by default, that a limit is reached.
 #[derive(Debug)]
 pub(crate) struct LimitLog {
     interval: Duration,
@@ -35,7 +35,8 @@ impl LimitLog {
         }
     }
 
-    /// It happened. If that is to be logged, returns how often it did since the last line, this time included.
+    /// Records the event. If it is to be logged, returns how often it has happened since the last line, this time
+    /// included.
     pub(crate) fn record(&mut self, now: Instant) -> Option<u64> {
         self.suppressed += 1;
         if self.is_recent(now) {
@@ -51,14 +52,14 @@ impl LimitLog {
     }
 }
 
-/// The log of calls of functions that do not exist: one line per function and second, however many calls there are.
+/// Limits the log of calls of unknown functions: one line per function and second.
 #[derive(Debug, Default)]
 pub(crate) struct UnknownLog {
     functions: HashMap<String, LimitLog>,
 }
 
 impl UnknownLog {
-    /// A call of `function`. Returns how many others were not logged before, if this one is to be.
+    /// Records a call of `function`. If it is to be logged, returns how many others were not logged before it.
     pub(crate) fn record(&mut self, now: Instant, function: &str) -> Option<u64> {
         if !self.functions.contains_key(function) {
             if self.functions.len() >= MAX_LOGGED_FUNCTIONS {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_peers_make_up_are_forgotten() {
+    fn number_of_remembered_functions_is_bounded() {
         let mut log = UnknownLog::default();
         let start = Instant::now();
         for number in 0..MAX_LOGGED_FUNCTIONS {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_is_logged_once_per_interval_with_a_count() {
+    fn event_is_logged_once_per_interval_with_a_count() {
         let mut log = LimitLog::default();
         let now = Instant::now();
         assert_eq!(log.record(now), Some(1));

@@ -1,9 +1,10 @@
-//! The bounded queue between two parts. Several flows share it: the receiver gets their values by fair
-//! queueing ([`FairQueue`]), and one flow cannot fill it.
+//! The bounded queue between two parts, which several flows share fairly.
 //!
-//! The bound on a flow is a dynamic threshold (see [`budget`](crate::budget)): what a flow holds is at most four
-//! times what is free. So
-//! a flow alone uses 80 % of the queue, several flows have equal parts, and a new flow finds capacity.
+//! A [`Sender`] waits while its flow has no capacity; the [`Receiver`] takes values by fair queueing ([`FairQueue`]).
+//! The bound is [`QueueLimits`] in total, and for each flow a dynamic threshold (see [`budget`](crate::budget)): a flow
+//! holds at most four times the free capacity. So a single flow uses 80 % of the queue, several flows have equal parts,
+//! and a new flow always finds capacity. **Invariant:** the limits are exceeded by one value at most, and only if that
+//! value alone is larger than they are, or is returned by [`Receiver::restore`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -16,12 +17,12 @@ use tokio::task::coop;
 use crate::budget;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 
-/// How much a queue holds before senders have to wait.
+/// How much a queue holds before senders wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Messages. Default: 1000. One client alone uses up to 80 % of them, so that others find capacity.
     pub messages: usize,
-    /// Bytes of their payloads and headers. Default: 64 MiB. One message of a client is accepted, however
+    /// Bytes of payloads and headers. Default: 64 MiB. One message of a client is accepted however
     /// large it is, unless the limit is already reached.
     pub bytes: usize,
 }
@@ -35,12 +36,12 @@ impl Default for QueueLimits {
     }
 }
 
-/// Messages that are taken of a flow at once while other flows have some.
+/// How many messages of a flow are received at once while other flows have some.
 const QUANTUM: usize = 16;
 
-/// A value of a queue.
+/// A value that a queue can hold.
 pub(crate) trait Queued: Sized {
-    /// Whether there are several flows. Otherwise all values are of one, which may fill the queue.
+    /// Whether values belong to several flows. A single flow may fill the queue.
     const HAS_FLOWS: bool;
 
     /// The flow that the value belongs to.
@@ -48,10 +49,10 @@ pub(crate) trait Queued: Sized {
         Flow::new(0)
     }
 
-    /// What it takes of the capacity; at least one message.
+    /// The capacity that the value occupies; at least one message.
     fn usage(&self) -> Usage;
 
-    /// Splits the first `messages` off a value that has more, if it can be split.
+    /// Splits off the first `messages` of a value that has more, if it can be split.
     fn split_to(&mut self, messages: usize) -> Option<Self> {
         let _ = messages;
         None
@@ -86,10 +87,10 @@ pub(crate) fn queue<T: Queued>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) 
     (sender, receiver)
 }
 
-/// Values of one flow that were sent at once.
+/// The values of one flow that were sent at once.
 #[derive(Debug)]
 struct QueueEntry<T> {
-    /// So that a value that was sent alone is not allocated.
+    /// The first value, so that a value that was sent alone needs no allocation.
     first: Option<T>,
     rest: VecDeque<T>,
 }
@@ -119,7 +120,7 @@ impl<T> QueueEntry<T> {
     }
 }
 
-/// What a receiver counts.
+/// The unit in which a receiver counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TakeUnit {
     /// Values with several messages are split.
@@ -172,7 +173,7 @@ impl<T: Queued> QueueEntry<T> {
     }
 }
 
-/// A sender that waits until its flow has capacity.
+/// A sender that waits for capacity of its flow.
 #[derive(Debug)]
 struct CapacityWaiter {
     flow: FlowKey,
@@ -185,19 +186,19 @@ struct CapacityWaiter {
 struct QueueState<T> {
     values: FairQueue<QueueEntry<T>>,
     limits: Usage,
-    /// First come, first served, among those whose flows have capacity.
+    /// Senders that wait for capacity, first come, first served among those whose flows have some.
     capacity_waiters: BTreeMap<u64, CapacityWaiter>,
-    /// Woken whenever values leave.
+    /// Senders that are woken whenever values leave.
     release_waiters: BTreeMap<u64, Waker>,
     last_waiter: u64,
-    /// How often values have left.
+    /// The number of times that values have left.
     releases: u64,
     receiver: Option<Waker>,
     senders: usize,
     is_closed: bool,
 }
 
-/// Those to wake once the lock is released.
+/// The wakers to wake once the lock is released.
 type Wakers = SmallVec<[Waker; 2]>;
 
 fn wake(wakers: impl IntoIterator<Item = Waker>) {
@@ -213,7 +214,7 @@ impl<T> SharedQueue<T> {
     }
 }
 
-/// How much more a flow may hold, of a limit of which `total` is taken, `own` by the flow itself.
+/// Returns how much a flow that holds `own` may add, if all flows hold `total` of `limit`.
 fn capacity_left(limit: usize, total: usize, own: usize, has_flows: bool) -> usize {
     match has_flows {
         true => budget::capacity_left(limit, total, own),
@@ -221,15 +222,15 @@ fn capacity_left(limit: usize, total: usize, own: usize, has_flows: bool) -> usi
     }
 }
 
-/// What a flow may add.
+/// How much a flow may add.
 #[derive(Debug, Clone, Copy)]
 struct FlowCapacity {
     messages: usize,
     bytes: usize,
-    /// Whether one value may have more bytes.
+    /// Whether one value may have more bytes, because the flow holds none.
     admits_any_size: bool,
-    /// Whether a value that has too many messages is to be split: there is capacity for several, or the flow
-    /// holds nothing that would leave.
+    /// Whether a value with too many messages is split: there is capacity for several messages, or the flow
+    /// holds nothing that could make capacity by leaving.
     admits_parts: bool,
 }
 
@@ -239,7 +240,7 @@ impl FlowCapacity {
             && (usage.bytes <= self.bytes || values == 1 && self.admits_any_size)
     }
 
-    /// Whether a value is admitted, or a part of it.
+    /// Returns whether a value is admitted, or a part of it.
     fn admits_some(self, mut usage: Usage) -> bool {
         if self.admits_parts {
             usage.messages = usage.messages.min(self.messages.max(1));
@@ -249,7 +250,7 @@ impl FlowCapacity {
 }
 
 impl<T> QueueState<T> {
-    /// What a flow may add, once `extra` was added.
+    /// Returns how much a flow may add after `extra` was added.
     fn capacity(&self, flow: FlowKey, extra: Usage, has_flows: bool) -> FlowCapacity {
         let (limits, mut total, own) = (self.limits, self.values.total(), self.values.usage(flow));
         total.add(extra);
@@ -267,13 +268,13 @@ impl<T> QueueState<T> {
         }
     }
 
-    /// Wakes the senders whose flows have capacity, as far as it suffices for all of them.
+    /// Wakes senders whose flows have capacity, while it suffices for all that are woken.
     fn wake_for_capacity(&mut self, wakers: &mut Wakers, has_flows: bool) {
         if self.capacity_waiters.is_empty() {
             return;
         }
         let mut waiters = std::mem::take(&mut self.capacity_waiters);
-        // What the senders that are woken will add.
+        // The usage that the woken senders will add.
         let mut extra = Usage::default();
         for waiter in waiters.values_mut() {
             if self.values.total().messages + extra.messages >= self.limits.messages {
@@ -301,8 +302,8 @@ impl<T: Queued> QueueState<T> {
         self.receiver.take()
     }
 
-    /// Adds what there is capacity for, in order within each flow, and leaves the rest. Returns the receiver,
-    /// if that waits.
+    /// Adds the values for which there is capacity, in the order of each flow, and leaves the others. Returns the waker
+    /// of a waiting receiver.
     fn send(&mut self, values: &mut Vec<T>) -> Option<Waker> {
         let flow = values.first()?.flow();
         let (run, count, usage) = self.fitting(flow.key, values.iter());
@@ -318,7 +319,7 @@ impl<T: Queued> QueueState<T> {
             let value = values.pop()?;
             return self.push(flow, QueueEntry::one(value), usage);
         }
-        // The next batch will be as large.
+        // The next batch of values is likely to be as large.
         let values = std::mem::replace(values, Vec::with_capacity(count));
         self.push(flow, QueueEntry::many(values.into()), usage)
     }
@@ -352,7 +353,7 @@ impl<T: Queued> QueueState<T> {
         receiver
     }
 
-    /// Adds a part of the first value, if that has more messages than its flow may hold.
+    /// Adds a part of the first value, if the value has more messages than its flow may hold.
     fn send_part(&mut self, flow: Flow, values: &mut VecDeque<T>) -> Option<Waker> {
         let capacity = self.capacity_now(flow.key);
         let first = values.front_mut()?;
@@ -367,8 +368,8 @@ impl<T: Queued> QueueState<T> {
         self.push(flow, QueueEntry::one(part), usage)
     }
 
-    /// How many values in front belong to the flow, for how many of them there is capacity, and the usage of
-    /// these.
+    /// Returns how many of the first values belong to the flow, for how many of these there is capacity, and the usage
+    /// of the latter.
     fn fitting<'a>(
         &self,
         flow: FlowKey,
@@ -393,7 +394,7 @@ impl<T: Queued> QueueState<T> {
         (run, count, usage)
     }
 
-    /// Takes up to `most`, of each flow in turn.
+    /// Takes up to `most` messages or values, of each flow in turn.
     fn take(&mut self, out: &mut Vec<T>, most: usize, unit: TakeUnit) -> usize {
         let before = out.len();
         let mut left = most;
@@ -441,17 +442,20 @@ impl<T> Drop for Sender<T> {
     }
 }
 
-/// The receiver is gone.
+/// The error of a sender whose receiver was dropped.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-/// How often values had left a queue at some moment, see [`Sender::released`].
+/// A snapshot of the number of times that values have left a queue, see [`Sender::released`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Releases(u64);
 
 impl<T: Queued> Sender<T> {
-    /// Waits until the value's flow has capacity. Cancel safe: the value is in the queue or it is dropped with
-    /// the future.
+    /// Sends a value once its flow has capacity.
+    ///
+    /// # Cancel safety
+    ///
+    /// A value that is not in the queue yet is dropped with the future.
     pub(crate) async fn send(&self, value: T) -> Result<(), Closed> {
         let flow = value.flow().key;
         let mut next = self.try_send_one(value)?;
@@ -463,7 +467,7 @@ impl<T: Queued> Sender<T> {
         Ok(())
     }
 
-    /// Sends a value, or a part of it, if its flow has capacity. Returns what is left of it.
+    /// Sends a value, or a part of it, if its flow has capacity. Returns the rest.
     fn try_send_one(&self, mut value: T) -> Result<Option<T>, Closed> {
         let mut state = self.shared.lock();
         if state.is_closed {
@@ -488,9 +492,11 @@ impl<T: Queued> Sender<T> {
         Ok(rest)
     }
 
-    /// Sends all values, in the order of each flow; waits for capacity.
+    /// Sends all values in the order of each flow, and waits for capacity.
     ///
-    /// Cancel safe: what is not in the queue is still in `values`.
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe: values that are not in the queue are still in `values`.
     pub(crate) async fn send_all(&self, values: &mut Vec<T>) -> Result<(), Closed> {
         loop {
             let releases = self.try_send(values)?;
@@ -514,30 +520,30 @@ impl<T: Queued> Sender<T> {
         Ok(releases)
     }
 
-    /// How many messages of a flow there is capacity for now; at most, since other senders may be first.
+    /// Returns how many messages of a flow may be sent now, unless other senders are first.
     pub(crate) fn room(&self, flow: FlowKey) -> (usize, Releases) {
         let state = self.shared.lock();
         let capacity = match state.is_closed {
-            // They will be refused.
+            // Sending fails at once.
             true => usize::MAX,
             false => state.capacity_now(flow).messages,
         };
         (capacity, Releases(state.releases))
     }
 
-    /// Waits until values have left since, or the receiver is gone. Cancel safe.
+    /// Waits until values have left after the snapshot, or the receiver is dropped. Cancel safe.
     pub(crate) async fn released(&self, since: Releases) {
         SendWaiter::new(&self.shared).for_release(since).await;
     }
 }
 
 impl<T> Sender<T> {
-    /// How many messages the queue holds.
+    /// Returns how many messages the queue holds at most.
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Whether the receiver is gone.
+    /// Returns whether the receiver was dropped.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.lock().is_closed
     }
@@ -549,7 +555,7 @@ impl<T: Send + 'static> Sender<T> {
     }
 }
 
-/// A place among those that wait, which it leaves when it is dropped.
+/// The registration of a waiting sender, which ends when it is dropped.
 struct SendWaiter<'a, T: Queued> {
     shared: &'a SharedQueue<T>,
     id: Option<u64>,
@@ -567,7 +573,7 @@ impl<'a, T: Queued> SendWaiter<'a, T> {
         })
     }
 
-    /// Waits until a flow may have capacity for a value, or the receiver is gone.
+    /// Waits until a flow may have capacity for a value, or the receiver is dropped.
     async fn for_capacity(&mut self, flow: FlowKey, usage: Usage) {
         poll_fn(|context| {
             let mut state = self.shared.lock();
@@ -614,7 +620,7 @@ impl<T: Queued> Drop for SendWaiter<'_, T> {
             .remove(&id)
             .is_some_and(|it| it.is_woken)
         {
-            // What was meant for it may be enough for others.
+            // The capacity that this sender was woken for may suffice for others.
             state.wake_for_capacity(&mut wakers, T::HAS_FLOWS);
         }
         drop(state);
@@ -622,7 +628,7 @@ impl<T: Queued> Drop for SendWaiter<'_, T> {
     }
 }
 
-/// So many values have left: finds the senders that can go on.
+/// Records that values have left, and returns the wakers of the senders that may continue.
 fn note_release<T: Queued>(
     state: &mut QueueState<T>,
     count: usize,
@@ -641,7 +647,7 @@ fn note_release<T: Queued>(
 #[derive(Debug)]
 pub(crate) struct Receiver<T> {
     shared: Arc<SharedQueue<T>>,
-    /// Whether somebody has waited for room that was made.
+    /// Whether a sender has waited for capacity that was freed.
     made_room: bool,
 }
 
@@ -652,14 +658,17 @@ impl<T: Send + 'static> Receiver<T> {
 }
 
 impl<T: Queued> Receiver<T> {
-    /// Waits for values and takes up to `max` messages of them, of each flow in turn; adds none when no
-    /// sender is left and the queue is empty. A value that cannot be split may exceed `max`. Cancel safe:
-    /// nothing is lost.
+    /// Waits for values, and appends up to `max` messages of them, of each flow in turn. Returns 0 if the queue is empty
+    /// and all senders were dropped. A value that cannot be split may exceed `max`.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe: no value is lost.
     pub(crate) async fn recv_many(&mut self, out: &mut Vec<T>, max: usize) -> usize {
         self.recv(out, max, TakeUnit::Messages).await
     }
 
-    /// [`recv_many`](Self::recv_many) of up to `max` values, which are not split.
+    /// Receives as [`recv_many`](Self::recv_many), but up to `max` values, which are not split.
     pub(crate) async fn recv_values(&mut self, out: &mut Vec<T>, max: usize) -> usize {
         self.recv(out, max, TakeUnit::Values).await
     }
@@ -669,7 +678,7 @@ impl<T: Queued> Receiver<T> {
             let coop = ready!(coop::poll_proceed(context));
             let mut state = self.shared.lock();
             let count = state.take(out, max, unit);
-            // Paused flows are resumed by the receiver itself.
+            // Values of paused flows count, since the receiver itself resumes them.
             let may_come = state.senders > 0 || state.values.total().messages > 0;
             if count == 0 && may_come {
                 let waker = context.waker();
@@ -688,7 +697,7 @@ impl<T: Queued> Receiver<T> {
         .await
     }
 
-    /// Takes what is there.
+    /// Receives all values without waiting.
     pub(crate) fn try_recv_all(&mut self, out: &mut Vec<T>) {
         let mut state = self.shared.lock();
         let count = state.take(out, usize::MAX, TakeUnit::Values);
@@ -697,7 +706,7 @@ impl<T: Queued> Receiver<T> {
         wake(wakers);
     }
 
-    /// Returns values that were taken last to the front of their flows, also beyond the limits.
+    /// Returns the values that were received last to the front of their flows, even beyond the limits.
     pub(crate) fn restore(&mut self, values: impl DoubleEndedIterator<Item = T>) {
         let mut state = self.shared.lock();
         for value in values.rev() {
@@ -706,12 +715,12 @@ impl<T: Queued> Receiver<T> {
         }
     }
 
-    /// Takes no values of a flow until it is resumed.
+    /// Pauses or resumes a flow. No values of a paused flow are received.
     pub(crate) fn set_paused(&mut self, flow: FlowKey, is_paused: bool) {
         self.shared.lock().values.set_paused(flow, is_paused);
     }
 
-    /// Whether somebody has waited for room that was made since this was asked last.
+    /// Returns whether a sender has waited for capacity that was freed since the last call.
     pub(crate) fn made_room(&mut self) -> bool {
         std::mem::take(&mut self.made_room)
     }
@@ -719,7 +728,7 @@ impl<T: Queued> Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        // Senders that wait learn that there will be no capacity.
+        // Waiting senders return an error.
         let mut state = self.shared.lock();
         state.is_closed = true;
         let values = std::mem::take(&mut state.values);
@@ -742,7 +751,7 @@ impl<T: Send> Gauge for SharedQueue<T> {
     }
 }
 
-/// Shows how full a queue is.
+/// Reports how full a queue is.
 pub(crate) struct QueueGauge(Arc<dyn Gauge>);
 
 impl std::fmt::Debug for QueueGauge {
@@ -768,7 +777,7 @@ mod tests {
 
     use super::*;
 
-    /// Messages of a flow, numbered, of so many bytes each.
+    /// Numbered messages of a flow, each with this many bytes.
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Value {
         flow: FlowKey,
@@ -820,7 +829,7 @@ mod tests {
         QueueLimits { messages, bytes }
     }
 
-    /// Sends what there is capacity for; returns how many messages that was.
+    /// Sends the values for which there is capacity, and returns how many messages were sent.
     fn send(sender: &Sender<Value>, values: impl IntoIterator<Item = Value>) -> usize {
         let mut values: Vec<_> = values.into_iter().collect();
         let count = |values: &[Value]| values.iter().map(|it| it.messages).sum::<usize>();
@@ -886,7 +895,7 @@ mod tests {
     }
 
     #[test]
-    fn value_is_split_only_where_an_eighth_of_the_queue_is_left_for_its_flow() {
+    fn value_is_split_only_if_an_eighth_of_the_queue_is_left_for_its_flow() {
         let large = |flow, first| sized(flow, first, 100, 1);
         let filled = |count| {
             let (sender, receiver) = queue(limits(80, 100_000));
@@ -900,13 +909,13 @@ mod tests {
         let (sender, _receiver) = filled(54);
         assert_eq!(send(&sender, [large(1, 54)]), 10);
         assert_eq!(send(&sender, [large(2, 0)]), 12);
-        // A flow that holds nothing may add what there is.
+        // A flow that holds nothing may use all of the rest.
         assert_eq!(send(&sender, [large(3, 0)]), 3);
         assert_eq!(send(&sender, [large(3, 3)]), 0);
     }
 
     #[test]
-    fn values_are_sent_as_far_as_they_fit_and_those_of_other_flows_pass_by() {
+    fn values_that_fit_are_sent_and_other_flows_overtake() {
         let (sender, _receiver) = queue(limits(80, 100_000));
         assert_eq!(send(&sender, (0..60).map(|n| value(1, n))), 60);
         assert_eq!(send(&sender, (60..70).map(|n| value(1, n))), 4);
@@ -916,7 +925,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_in_the_queue_is_received_without_waiting() {
+    fn try_recv_all_receives_all_values_without_waiting() {
         let (sender, mut receiver) = queue(limits(100, 1000));
         let mut out = Vec::new();
         receiver.try_recv_all(&mut out);
@@ -974,7 +983,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_whole_where_values_are_counted() {
+    fn recv_values_splits_no_value() {
         let (sender, mut receiver) = queue(limits(1000, 1_000_000));
         send(
             &sender,
@@ -996,7 +1005,7 @@ mod tests {
     }
 
     #[test]
-    fn received_values_are_counted_apart_from_those_that_are_there_already() {
+    fn recv_values_counts_only_new_values() {
         let (sender, mut receiver) = queue(limits(1000, 1_000_000));
         for flow in 1..4 {
             send(&sender, [value(flow, 0), value(flow, 1)]);
@@ -1007,7 +1016,7 @@ mod tests {
         assert_eq!(receiver.recv_values(&mut out, 4).now_or_never(), Some(2));
     }
 
-    /// A value of so many messages that cannot be split.
+    /// A value of several messages that cannot be split.
     #[derive(Debug, PartialEq, Eq)]
     struct Whole(usize);
 
@@ -1093,7 +1102,7 @@ mod tests {
     }
 
     #[test]
-    fn restored_values_come_first_again_and_other_flows_do_not_wait_for_them() {
+    fn restored_values_are_first_of_their_flow_and_delay_no_other_flow() {
         let (sender, mut receiver) = queue(limits(100, 1000));
         send(&sender, (0..50).map(|n| value(1, n)));
         let mut out = Vec::new();
@@ -1148,7 +1157,7 @@ mod tests {
         let woken = waiting.iter().filter(|it| it.is_woken()).count();
         assert_eq!(woken, 1);
         assert!(waiting[0].is_woken());
-        // One that is dropped leaves its capacity to the next one.
+        // A sender that is dropped leaves its capacity to the next one.
         drop(waiting.remove(0));
         assert!(waiting[0].is_woken() && !waiting[1].is_woken());
         assert!(waiting[0].poll());
@@ -1189,7 +1198,7 @@ mod tests {
     }
 
     impl Woken {
-        /// Whether it was woken since this was asked last.
+        /// Returns whether the task was woken since the last call.
         fn take(&self) -> bool {
             self.0.swap(false, std::sync::atomic::Ordering::SeqCst)
         }
@@ -1215,7 +1224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn senders_learn_that_the_receiver_is_gone() {
+    async fn senders_fail_after_the_receiver_is_dropped() {
         let (sender, receiver) = queue(limits(1, 1));
         send(&sender, [value(1, 0)]);
         let mut waits = std::pin::pin!(sender.send(value(1, 1)));
@@ -1250,7 +1259,7 @@ mod tests {
     }
 
     #[test]
-    fn receiver_that_waits_is_woken_by_a_value_and_by_the_end_of_the_last_sender() {
+    fn waiting_receiver_is_woken_by_a_value_and_by_the_drop_of_the_last_sender() {
         let (sender, mut receiver) = queue(limits(10, 1000));
         let other = sender.clone();
         let mut recv = Task::of(async move {
@@ -1272,7 +1281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn receiver_learns_that_all_senders_are_gone() {
+    async fn receiver_ends_after_the_last_sender_is_dropped() {
         let (sender, mut receiver) = queue(limits(10, 1000));
         let other = sender.clone();
         send(&sender, [value(1, 0)]);
@@ -1336,7 +1345,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost, repeated or reordered within its flow; the limits hold, except for one value.
+        /// No value is lost, duplicated or reordered within its flow; the limits hold, except for one value.
         #[test]
         fn queue_keeps_the_order_of_flows_and_its_limits(
             steps in steps(),

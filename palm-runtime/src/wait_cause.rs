@@ -1,7 +1,7 @@
-//! Why something waits.
+//! Why a connection or a call waits.
 //!
-//! What waits holds its last known cause, and reports it twice: once per change in the log, when it is known, and
-//! in the final error, if the wait ends in one.
+//! A wait has a last known cause ([`WaitCause`]), which is reported in the log once per change, and in the error if the
+//! wait ends with one. [`Connecting`] finds the cause of a connection that does not come up.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::socket::{Address, probe};
 /// How long a wait counts as short, and is not explained.
 const SHORT_WAIT: Duration = Duration::from_millis(300);
 
-/// The shortest and the longest time between two looks for the cause.
+/// The shortest and the longest time between two probes for the cause.
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// The last known cause of a wait, if there is one.
@@ -26,7 +26,7 @@ impl WaitCause {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the cause. Returns whether it is another one than before, and so has to be logged.
+    /// Sets the cause. Returns whether it has changed, and is to be logged.
     pub(crate) fn set(&self, cause: &str) -> bool {
         let mut current = self.lock();
         let is_new = current.as_deref() != Some(cause);
@@ -36,7 +36,7 @@ impl WaitCause {
         is_new
     }
 
-    /// The wait is over. Returns whether it had a known cause.
+    /// Ends the wait. Returns whether it had a known cause.
     pub(crate) fn clear(&self) -> bool {
         self.lock().take().is_some()
     }
@@ -46,13 +46,12 @@ impl WaitCause {
     }
 }
 
-/// A connection to an address, and why it waits: ZeroMQ connects again and again, and does not report why it has
-/// to.
+/// Explains why a connection to an address waits: ZeroMQ retries without reporting why.
 #[derive(Debug)]
 pub(crate) struct Connecting {
     address: Address,
     cause: WaitCause,
-    /// Held by the one wait of several that looks for the cause.
+    /// Held by the one of several waits that probes for the cause.
     prober: tokio::sync::Mutex<()>,
 }
 
@@ -69,8 +68,9 @@ impl Connecting {
         self.cause.get()
     }
 
-    /// Awaits what needs the connection, and explains the wait if it is not a short one. `unanswered` is the cause
-    /// if a component can be connected to. Cancel safe if `future` is.
+    /// Awaits a future that needs the connection, and explains the wait if it is longer than [`SHORT_WAIT`].
+    ///
+    /// `unanswered` is the cause if the address can be connected to. Cancel safe if `future` is.
     pub(crate) async fn wait_for<T>(
         &self,
         future: impl Future<Output = T>,
@@ -86,8 +86,8 @@ impl Connecting {
         }
     }
 
-    /// Finds the cause of a wait that is not a short one, and logs it whenever it changes. Does not end. Cancel
-    /// safe.
+    /// Finds the cause of a wait that is longer than [`SHORT_WAIT`], and logs it whenever it changes. Never completes.
+    /// Cancel safe.
     pub(crate) async fn explain(&self, unanswered: impl Fn() -> String) -> Infallible {
         sleep(SHORT_WAIT).await;
         let _one = self.prober.lock().await;
@@ -106,7 +106,7 @@ impl Connecting {
         }
     }
 
-    /// The wait is over.
+    /// Ends the wait, and logs that if its cause was logged.
     pub(crate) fn is_over(&self) {
         if self.cause.clear() {
             tracing::info!("connected to `{}`", self.address);

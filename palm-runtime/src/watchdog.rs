@@ -1,9 +1,9 @@
-//! Which method keeps its thread: what a thread polls, as published by executors and read by the thread of
-//! [`liveness`](crate::link::liveness).
+//! Detects methods that block their thread: executors publish what each thread polls, and the thread of
+//! [`liveness`](crate::link::liveness) reads it.
 //!
-//! Each thread that polls calls has a slot with one number, which it changes before and after each poll. If a
-//! number stays the same for longer than [`POLL_LIMIT`], and names a method, the method keeps its thread. So a poll
-//! costs two stores, and no look at the clock.
+//! Each thread that polls calls has a slot with one number, which it changes before and after each poll. A
+//! number that names a method and stays the same for longer than [`POLL_LIMIT`] shows a method that blocks its thread.
+//! So a poll costs two stores, and reads no clock.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -14,31 +14,31 @@ use std::time::{Duration, Instant};
 
 use crate::call_slots::{self, Scope};
 
-/// How long a poll may take until it is warned of.
+/// How long a poll may take before it is logged.
 const POLL_LIMIT: Duration = Duration::from_secs(1);
 
-/// How soon the same method is warned of again.
+/// The shortest interval between two log lines about the same method.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often slots are looked at.
+/// The interval at which slots are checked.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The bits of a slot's number that name the method; the rest counts polls.
+/// The low bits of a slot's number name the method; the others count polls.
 const METHOD_BITS: u32 = 24;
 const METHOD_MASK: u64 = (1 << METHOD_BITS) - 1;
 
-/// A method of a component, of all in this process.
+/// Identifies a method among all components of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct MethodId(u32);
 
-/// What one thread polls: 0 in the bits of the method if nothing.
+/// The method that one thread polls; 0 in the bits of the method if it polls none.
 #[derive(Debug, Default)]
 struct PollSlot(AtomicU64);
 
 impl PollSlot {
-    /// Publishes that a method is polled; returns what was before, for [`end`](Self::end).
+    /// Publishes that a method is polled. Returns the previous method, for [`end`](Self::end).
     fn begin(&self, method: MethodId) -> u64 {
-        // Only its own thread writes.
+        // Only the slot's own thread writes.
         let before = self.0.load(Ordering::Relaxed);
         self.set(before, u64::from(method.0) + 1);
         before & METHOD_MASK
@@ -78,7 +78,7 @@ thread_local! {
 }
 
 impl MethodId {
-    /// The id of a method, the same for all components of one name.
+    /// Returns the id of a method, which is the same for all components of one name.
     pub(crate) fn new(component: &str, function: &'static str) -> Self {
         let mut registry = registry();
         let name = (component.to_owned(), function);
@@ -91,7 +91,7 @@ impl MethodId {
         id
     }
 
-    /// Polls the method.
+    /// Calls `poll`, and publishes meanwhile that the method is polled.
     pub(crate) fn poll<T>(self, poll: impl FnOnce() -> T) -> T {
         struct End<'a>(&'a PollSlot, u64);
         impl Drop for End<'_> {
@@ -106,9 +106,9 @@ impl MethodId {
         });
         match (polled, poll) {
             (Ok(Some(polled)), _) => polled,
-            // The thread ends.
+            // The thread ends, and its slot is gone.
             (_, Some(poll)) => poll(),
-            _ => unreachable!("it is polled once"),
+            _ => unreachable!("the closure is called once"),
         }
     }
 }
@@ -135,27 +135,27 @@ impl<F: Future> Future for Watched<F> {
     }
 }
 
-/// A method that keeps its thread.
+/// A method that blocks its thread.
 #[derive(Debug, PartialEq, Eq)]
 struct BlockedThread {
     method: MethodId,
     elapsed: Duration,
 }
 
-/// Looks at the slots from time to time.
+/// Checks the slots of all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog {
-    /// The number of each slot, when it was first seen, and whether it was warned of. By the slot's address.
+    /// By the address of each slot: its number, when that was first seen, and whether it was logged.
     seen: HashMap<usize, (u64, Instant, bool)>,
     warned: HashMap<MethodId, Instant>,
 }
 
 impl Watchdog {
-    /// Warns of each method that keeps its thread. Returns whether there is anything to watch.
+    /// Logs each method that blocks its thread. Returns whether there is anything to watch.
     pub(crate) fn look(&mut self, now: Instant) -> bool {
         let slots = {
             let mut registry = registry();
-            // Those of threads that have ended.
+            // Removes the slots of threads that have ended.
             registry.slots.retain(|slot| Arc::strong_count(slot) > 1);
             registry.slots.clone()
         };
@@ -172,7 +172,7 @@ impl Watchdog {
                 component,
                 function,
                 ?elapsed,
-                "the method `{function}` of `{component}` keeps its thread: nothing else runs there, use `#[palm::method(blocking)]` for such methods"
+                "the method `{function}` of `{component}` blocks its thread, so nothing else runs there: use `#[palm::method(blocking)]`"
             );
         }
         !slots.is_empty()
@@ -217,7 +217,7 @@ mod tests {
 
     const METHOD: MethodId = MethodId(7);
 
-    /// What a watchdog finds at such times in a slot that is changed in between.
+    /// Returns the blocked polls that a watchdog finds in a slot.
     fn check(watchdog: &mut Watchdog, slot: &PollSlot, now: Instant) -> Vec<Duration> {
         let number = slot.0.load(Ordering::Relaxed);
         let held = watchdog.held(std::iter::once((1, number)), now);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn method_that_keeps_its_thread_is_warned_of_once_a_minute() {
+    fn method_that_blocks_its_thread_is_logged_once_a_minute() {
         let (mut watchdog, slot) = (Watchdog::default(), PollSlot::default());
         let begin = Instant::now();
         let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn quick_polls_and_idle_threads_are_not_warned_of() {
+    fn quick_polls_and_idle_threads_are_not_logged() {
         let (mut watchdog, slot) = (Watchdog::default(), PollSlot::default());
         let begin = Instant::now();
         for second in 0..10 {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn outer_method_is_watched_again_after_one_within_it() {
+    fn outer_method_is_watched_again_after_a_nested_poll() {
         let slot = PollSlot::default();
         let outer = slot.begin(METHOD);
         let inner = slot.begin(MethodId(8));

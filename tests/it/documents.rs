@@ -337,8 +337,8 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
     let routes = Source::new("client/routes/mod.rs");
     let held = Source::new("parts/held.rs");
     let link = Source::new("link/options.rs");
-    let accept = Source::new("link/accept.rs");
-    let dispatch = Source::new("link/dispatch.rs");
+    let peer = Source::new("link/server/peer.rs");
+    let expiry = Source::new("link/dispatch/expiry.rs");
     let settings = Source::new("component/settings.rs");
     let pack = Source::new("payload/message_pack.rs");
     check_sentences(
@@ -388,11 +388,11 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
             ),
             format!(
                 "{} after its connection was closed",
-                accept.time("CLIENT_RECONNECT_GRACE")
+                peer.time("CLIENT_RECONNECT_GRACE")
             ),
             format!(
                 "fails after {} with `UnknownFunction`",
-                dispatch.time("UNKNOWN_FUNCTION_TIMEOUT")
+                expiry.time("UNKNOWN_FUNCTION_TIMEOUT")
             ),
             format!(
                 "`drain_limit` ({} by default)",
@@ -418,27 +418,28 @@ fn architecture_states_the_bounds_of_queues() {
     let queue = Source::new("queue.rs");
     let socket = Source::new("socket/options.rs");
     let held = Source::new("parts/held.rs");
-    let streams = Source::new("link/streams.rs");
+    let streams = Source::new("link/subscriptions.rs");
     let routes = Source::new("client/routes/mod.rs");
     let doubt = Source::new("parts/doubt.rs");
     let memory = Source::new("message/frame_pool.rs");
     let executor = Source::new("executor/emit.rs");
-    let cancel = Source::new("cancel.rs");
+    let cancel = Source::new("cancellation.rs");
     let handshake = Source::new("client/handshake.rs");
     let cache = Source::new("parts/control.rs");
     let link = Source::new("link/options.rs");
-    let connection = Source::new("link/connection.rs");
+    let prefetch = Source::new("link/client/prefetch.rs");
     let changes = Source::new("cache/change_log.rs");
     let repeated = Source::new("cache/idempotency.rs");
     let file = Source::new("cache/file/writer.rs");
     let redis = Source::new("cache/redis/mod.rs");
     let offers = Source::new("discovery/function_registry.rs");
-    let functions = Source::new("link/functions.rs");
-    let dispatch = Source::new("link/dispatch.rs");
+    let functions = Source::new("link/dispatch/eligibility.rs");
+    let dispatch = Source::new("link/dispatch/mod.rs");
+    let expiry = Source::new("link/dispatch/expiry.rs");
     let answering = Source::new("parts/answering.rs");
     let relay = Source::new("testing/faults/relay.rs");
-    let accept = Source::new("link/accept.rs");
-    let workers = Source::new("link/workers.rs");
+    let handshake = Source::new("link/server/handshake.rs");
+    let workers = Source::new("link/server/tasks.rs");
     check_rows(
         "ARCHITECTURE.md",
         &[
@@ -500,7 +501,7 @@ fn architecture_states_the_bounds_of_queues() {
             ),
             (
                 "tasks with a worker over its link",
-                vec![connection.count("MAX_PREFETCH")],
+                vec![prefetch.count("MAX_PREFETCH")],
             ),
             (
                 "tasks that wait in a master",
@@ -510,10 +511,10 @@ fn architecture_states_the_bounds_of_queues() {
                 ]
                 .concat(),
             ),
-            ("results under way from a worker", accept.limit("WINDOW")),
+            ("results under way from a worker", handshake.limit("WINDOW")),
             (
                 "calls of a client over its link",
-                [accept.limit("WINDOW"), streams.limit("PAUSE_BACKLOG")].concat(),
+                [handshake.limit("WINDOW"), streams.limit("PAUSE_BACKLOG")].concat(),
             ),
             (
                 "publications for a subscriber over its link",
@@ -563,7 +564,7 @@ fn architecture_states_the_bounds_of_queues() {
             ),
             (
                 "names of functions that no worker has",
-                vec![dispatch.count("MAX_UNKNOWN_NAMES")],
+                vec![expiry.count("MAX_UNKNOWN_NAMES")],
             ),
             (
                 "requests of REP and HTTP peers",
@@ -597,17 +598,18 @@ fn architecture_states_the_bounds_of_queues() {
 
 #[test]
 fn wire_contract_states_the_numbers_of_the_program() {
-    let cancel = Source::new("cancel.rs");
+    let cancel = Source::new("cancellation.rs");
     let offers = Source::new("discovery/function_registry.rs");
-    let streams = Source::new("link/streams.rs");
+    let streams = Source::new("link/subscriptions.rs");
     let held = Source::new("parts/held.rs");
     let repeated = Source::new("cache/idempotency.rs");
     let changes = Source::new("cache/change_log.rs");
     let group = Source::new("message/batch.rs");
-    let pack = Source::new("link/pack.rs");
+    let pack = Source::new("link/framing.rs");
     let link = Source::new("link/options.rs");
-    let session = Source::new("link/session.rs");
-    let accept = Source::new("link/accept.rs");
+    let session = Source::new("link/session/timers.rs");
+    let handshake = Source::new("link/server/handshake.rs");
+    let peer = Source::new("link/server/peer.rs");
     check_sentences(
         "proto/README.md",
         &[
@@ -629,10 +631,13 @@ fn wire_contract_states_the_numbers_of_the_program() {
                 "every {} until something arrives",
                 session.time("RETRY_INTERVAL")
             ),
-            format!("waits for {} before it publishes", accept.time("SETTLING")),
+            format!(
+                "waits for {} before it publishes",
+                handshake.time("SETTLING")
+            ),
             format!(
                 "{} after its connection was closed",
-                accept.time("CLIENT_RECONNECT_GRACE")
+                peer.time("CLIENT_RECONNECT_GRACE")
             ),
             format!(
                 "remembers the last {} cancelled calls for a minute",

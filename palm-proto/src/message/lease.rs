@@ -17,21 +17,21 @@ use smallvec::SmallVec;
 
 use super::Batch;
 
-/// What a task came from, and where its outcome is reported.
+/// The source of tasks, to which their outcome is reported.
 pub trait Lessor: Send + Sync {
-    /// The last reference to a task was dropped: the task is ended without a further result, or returned.
-    fn settle(&self, task: Received, outcome: LeaseOutcome, now: Instant);
+    /// Ends or returns a task whose last reference was dropped.
+    fn settle(&self, task: LinkReceipt, outcome: LeaseOutcome, now: Instant);
 }
 
-/// A reference to the task that a message of a worker belongs to. Clones count as further references.
+/// A counted reference to the task that a worker's message belongs to.
 pub struct Lease {
-    /// `None` once the reference is given up.
+    /// `None` once the reference is released.
     group: Option<Arc<LeasedTasks>>,
     index: u32,
     kind: LeaseKind,
 }
 
-/// What the message is that holds a reference.
+/// The kind of message that holds a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LeaseKind {
     /// The task's own message, or a copy of it.
@@ -42,38 +42,38 @@ enum LeaseKind {
     LastResult,
 }
 
-/// Tasks that arrived together.
+/// Tasks that arrived as one batch.
 pub struct LeasedTasks {
     lessor: Arc<dyn Lessor>,
-    /// The run of the master that they are of.
+    /// The run of the master that has sent the tasks.
     component: u64,
     tasks: SmallVec<[LeasedTask; 1]>,
 }
 
-/// One task of a group.
+/// One task of a batch.
 #[derive(Debug)]
 pub struct LeasedTask {
-    received: Received,
-    /// The session of the link in which the master expects the result. It changes when the master sends a task
-    /// again that still runs here.
+    received: LinkReceipt,
+    /// The session in which the master expects the result. It changes when the master redelivers a task
+    /// that still runs here.
     session: AtomicU64,
     pub progress: LeaseState,
 }
 
-/// A task, or messages that go the same way, as they came in.
+/// The origin of received messages: which session they arrived in, and the credit that they use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    /// Which of the link's sessions it came in.
+pub struct LinkReceipt {
+    /// The number of the link's session.
     pub session: u64,
-    /// Of the first one.
+    /// The tag of the first message.
     pub tag: u64,
     pub step: u64,
     pub messages: u64,
     pub bytes: u64,
 }
 
-impl Received {
-    /// Each of the messages.
+impl LinkReceipt {
+    /// Returns each message of a batch with its own receipt.
     pub fn each(self, group: &Batch) -> impl Iterator<Item = (Self, Bytes)> + use<> {
         (0..).zip(group.frames()).map(move |(index, frame)| {
             let one = Self {
@@ -86,7 +86,7 @@ impl Received {
         })
     }
 
-    /// So many of the messages.
+    /// Returns the receipt of some of the messages.
     pub fn part(self, messages: u64, bytes: u64) -> Self {
         Self {
             messages,
@@ -95,33 +95,33 @@ impl Received {
         }
     }
 
-    /// Whether it was published under the topic with this number, of those that are followed.
+    /// Returns whether the message was published under the subscribed topic with this number.
     pub fn is_of_topic(self, number: u64) -> bool {
         self.tag == number + 1
     }
 }
 
-/// How far a task is.
+/// The phase of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Phase {
-    /// It is prefetched: no code of the user's has seen it.
+    /// The task is prefetched: no user code has seen it.
     Waiting,
     Begun,
-    /// It is ended or returned, and nothing more is sent for it.
+    /// The task is ended or returned, and nothing more is sent for it.
     Over,
 }
 
-/// What becomes of a task when a reference to it is given up.
+/// The state of a task after a reference to it was released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseOutcome {
     /// Further references exist.
     Open,
-    /// It is done.
+    /// The task has ended.
     Ended,
-    /// It was dropped: the master gives it to another worker.
+    /// The task was dropped: the master redelivers it to another worker.
     Returned,
-    /// The master was told before.
+    /// The outcome was reported before.
     Over,
 }
 
@@ -130,16 +130,16 @@ pub enum LeaseOutcome {
 pub struct LeaseState {
     phase: AtomicU8,
     references: AtomicU32,
-    /// It has no further result.
+    /// The task has no further result.
     is_done: AtomicBool,
-    /// A result was dropped that the master has not got.
+    /// A result was dropped before it was sent to the master.
     has_lost_result: AtomicBool,
-    /// It has begun, and no other worker may run it: it is never returned, and ends with the worker's session.
+    /// The task has begun and no other worker may run it: it is never returned, and ends with the worker's session.
     runs_once: AtomicBool,
 }
 
 impl LeaseState {
-    /// A task with one reference.
+    /// Creates the state of a task with one reference.
     fn new() -> Self {
         Self {
             phase: AtomicU8::new(Phase::Waiting as u8),
@@ -150,13 +150,13 @@ impl LeaseState {
         }
     }
 
-    /// No other worker may run it from now on. Returns `false` if it is returned by now, and must not run here.
+    /// Forbids that another worker runs the task. Returns `false` if it was returned before, and must not run here.
     fn run_once(&self) -> bool {
         self.runs_once.store(true, Ordering::SeqCst);
         !self.is(Phase::Over)
     }
 
-    /// Revokes it wherever it is. Returns whether it is to be returned to the master.
+    /// Revokes the task in any phase. Returns whether it is to be returned to the master.
     pub fn give_back(&self) -> bool {
         self.revoke() && !self.runs_once.load(Ordering::SeqCst)
     }
@@ -165,27 +165,27 @@ impl LeaseState {
         self.phase.load(Ordering::Acquire) == phase as u8
     }
 
-    /// Whether it is prefetched.
+    /// Returns whether the task is prefetched.
     pub fn is_waiting(&self) -> bool {
         self.is(Phase::Waiting)
     }
 
-    /// Whether it runs.
+    /// Returns whether the task runs.
     pub fn is_begun(&self) -> bool {
         self.is(Phase::Begun)
     }
 
-    /// Begins it; `false` if it was revoked before, and must not run.
+    /// Begins the task. Returns `false` if it was revoked before, and must not run.
     fn begin(&self) -> bool {
         self.change(Phase::Waiting, Phase::Begun)
     }
 
-    /// Revokes it unless it is begun. Returns whether it is over by that.
+    /// Revokes the task if it is prefetched. Returns whether it was.
     pub fn revoke_waiting(&self) -> bool {
         self.change(Phase::Waiting, Phase::Over)
     }
 
-    /// Revokes it wherever it is. Returns whether it is over by that.
+    /// Revokes the task in any phase. Returns whether it was not over before.
     pub fn revoke(&self) -> bool {
         self.phase.swap(Phase::Over as u8, Ordering::AcqRel) != Phase::Over as u8
     }
@@ -210,7 +210,7 @@ impl LeaseState {
         self.references.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// A reference is dropped.
+    /// Releases a reference whose message was dropped.
     fn drop_reference(&self, kind: LeaseKind) -> LeaseOutcome {
         if kind == LeaseKind::Result {
             self.has_lost_result.store(true, Ordering::Relaxed);
@@ -218,7 +218,7 @@ impl LeaseState {
         self.release()
     }
 
-    /// A message goes to the master, and its reference with it. The last result ends the task whatever else
+    /// Releases a reference whose message is sent to the master. The last result ends the task whatever else
     /// refers to it: all results before it were sent before it.
     fn submit(&self, kind: LeaseKind) -> LeaseOutcome {
         if kind != LeaseKind::LastResult {
@@ -250,9 +250,9 @@ impl LeaseState {
 }
 
 impl LeasedTask {
-    /// The task as it came in, in the session in which its result is expected.
-    pub fn received(&self) -> Received {
-        Received {
+    /// Returns the receipt of the task, in the session in which its result is expected.
+    pub fn received(&self) -> LinkReceipt {
+        LinkReceipt {
             session: self.session.load(Ordering::Acquire),
             ..self.received
         }
@@ -262,20 +262,20 @@ impl LeasedTask {
         self.received.tag
     }
 
-    /// The master has sent it again, in another session, while it runs.
+    /// Moves a running task to another session, in which the master has redelivered it.
     pub fn move_to(&self, session: u64) {
         self.session.store(session, Ordering::Release);
     }
 }
 
 impl LeasedTasks {
-    /// Tasks that came over `link`, without their messages.
+    /// Creates the leases of tasks, without their messages.
     pub fn new(
         lessor: Arc<dyn Lessor>,
         component: u64,
-        tasks: impl Iterator<Item = Received>,
+        tasks: impl Iterator<Item = LinkReceipt>,
     ) -> Arc<Self> {
-        let entry = |received: Received| LeasedTask {
+        let entry = |received: LinkReceipt| LeasedTask {
             received,
             session: AtomicU64::new(received.session),
             progress: LeaseState::new(),
@@ -295,7 +295,7 @@ impl LeasedTasks {
         &self.tasks
     }
 
-    /// The first reference to each task.
+    /// Returns the first reference to each task.
     pub fn tasks(self: Arc<Self>) -> impl Iterator<Item = Lease> {
         (0..self.tasks.len() as u32).map(move |index| Lease {
             group: Some(self.clone()),
@@ -311,41 +311,41 @@ impl Lease {
         group.tasks.get(self.index as usize)
     }
 
-    /// Whether nothing more is sent for the task.
+    /// Returns whether nothing more is sent for the task.
     pub fn is_over(&self) -> bool {
         self.entry()
             .is_some_and(|entry| entry.progress.is(Phase::Over))
     }
 
-    /// The task is about to run; `false` if it is returned by now, and must not.
+    /// Begins the task. Returns `false` if it was returned before, and must not run.
     pub fn begin(&self) -> bool {
         self.entry().is_none_or(|entry| entry.progress.begin())
     }
 
-    /// No other worker may run the task, which has begun. Returns `false` if it is returned by now, and must not run.
+    /// Forbids that another worker runs the task, which has begun. Returns `false` if it was returned before.
     pub fn run_once(&self) -> bool {
         self.entry().is_none_or(|entry| entry.progress.run_once())
     }
 
-    /// The task is done without a further result.
+    /// Declares that the task has no further result.
     pub fn finish(&self) {
         if let Some(entry) = self.entry() {
             entry.progress.finish();
         }
     }
 
-    /// The message that holds this reference is one of the task's results.
+    /// Declares that the message of this reference is one of the task's results.
     pub fn set_result(&mut self) {
         self.kind = LeaseKind::Result;
     }
 
-    /// The message that holds this reference is the task's last result.
+    /// Declares that the message of this reference is the task's last result.
     pub fn set_last_result(&mut self) {
         self.kind = LeaseKind::LastResult;
     }
 
-    /// The message that holds this reference goes to the master. Returns the task and its outcome.
-    pub fn submit(mut self) -> (Received, LeaseOutcome) {
+    /// Releases the reference of a message that is sent to the master. Returns the task and its outcome.
+    pub fn submit(mut self) -> (LinkReceipt, LeaseOutcome) {
         let group = self.group.take().expect("it is submitted once");
         let entry = &group.tasks[self.index as usize];
         (entry.received(), entry.progress.submit(self.kind))

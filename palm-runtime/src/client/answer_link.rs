@@ -11,10 +11,10 @@ use super::Reader;
 use super::in_flight::InFlightCalls;
 use super::transport::{self, Transport};
 use crate::discovery::{Readiness, until_in_place};
-use crate::link::connection::{Introduction, Link};
-use crate::link::{Following, LinkOptions};
+use crate::link::client::{LinkClient, LinkSettings};
+use crate::link::{LinkOptions, Subscription};
 use crate::socket::{Address, SocketOptions};
-use crate::together::Together;
+use crate::task_group::TaskGroup;
 
 /// Opens the links of a client.
 #[derive(Debug)]
@@ -39,19 +39,19 @@ impl LinkFactory {
         takes_answers: bool,
         last: Option<&str>,
     ) -> AnswerLink {
-        let following = Following {
+        let following = Subscription {
             client: match takes_answers {
                 true => self.id.to_string(),
                 false => String::new(),
             },
-            ..Following::default()
+            ..Subscription::default()
         };
-        let introduction = Introduction {
+        let introduction = LinkSettings {
             weight: self.weight,
-            ..Introduction::following(role, &self.id, following)
+            ..LinkSettings::following(role, &self.id, following)
         };
         let options = self.options.clone();
-        let (link, arrivals) = Link::new(address, &self.sockets, introduction, options);
+        let (link, arrivals) = LinkClient::new(address, &self.sockets, introduction, options);
         let (ready_sender, ready) = watch::channel(None);
         let (answers, transport) = (self.answers.clone(), self.transport.clone());
         let last = last.map(str::to_owned);
@@ -63,7 +63,7 @@ impl LinkFactory {
             ready_sender,
             last,
         );
-        let reader = tokio::spawn(Together::new([reader.boxed()]));
+        let reader = tokio::spawn(TaskGroup::new([reader.boxed()]));
         AnswerLink {
             link,
             reader: AbortOnDropHandle::new(reader),
@@ -75,7 +75,7 @@ impl LinkFactory {
 /// A link and the task that reads answers from it.
 #[derive(Debug)]
 pub(super) struct AnswerLink {
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<LinkClient>,
     reader: Reader,
     ready: watch::Receiver<Option<Readiness>>,
 }
@@ -95,7 +95,7 @@ impl AnswerLink {
         self.ready.clone()
     }
 
-    pub(super) fn into_parts(self) -> (Arc<Link>, Reader) {
+    pub(super) fn into_parts(self) -> (Arc<LinkClient>, Reader) {
         (self.link, self.reader)
     }
 }

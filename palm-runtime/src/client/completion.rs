@@ -8,13 +8,13 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use crate::by_number::ByNumber;
+use crate::id_map::IdMap;
 use crate::message::Share;
 
 /// Inputs that are incomplete, and counts of the others.
 #[derive(Debug, Default)]
 pub(super) struct CompletionTracker {
-    incomplete: ByNumber<IncompleteInput>,
+    incomplete: IdMap<IncompleteInput>,
     pub(super) done: u64,
     pub(super) failed: u64,
     /// Finished inputs that were given up. Included in `done` and `failed`.

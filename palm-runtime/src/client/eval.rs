@@ -19,7 +19,7 @@ use super::{CallError, Client};
 use crate::call_slots::{Deadlock, LendWhilePending};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
-use crate::link::connection::Resend;
+use crate::link::client::ResendPolicy;
 use crate::message::{Deadline, Share};
 
 /// One call, created by [`Client::eval`]. Await it to make the call and receive the answer.
@@ -159,7 +159,7 @@ impl<'a> PreparedCall<'a> {
         let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)), share)?;
         topic.set_awaited(true);
         let resend = client.resend(&steps, share.is_some());
-        let is_tracked = resend == Resend::BySender;
+        let is_tracked = resend == ResendPolicy::BySender;
         if share.is_some() {
             client
                 .answers

@@ -18,7 +18,7 @@ use super::routes::Routes;
 use super::transport::Transport;
 use crate::cache::Cache;
 use crate::function::Steps;
-use crate::link::connection::Resend;
+use crate::link::client::ResendPolicy;
 use crate::message::FramePool;
 use crate::wait_cause::WaitCause;
 
@@ -69,13 +69,13 @@ impl ClientState {
     ///
     /// A function that the descriptor of the first component marks as `at_most_once` is not sent again. `completes`:
     /// whether the end of the call is known.
-    pub(super) fn resend(&self, steps: &Steps, completes: bool) -> Resend {
+    pub(super) fn resend(&self, steps: &Steps, completes: bool) -> ResendPolicy {
         if self.known.is_at_most_once(steps) {
-            Resend::IfUntransmitted
+            ResendPolicy::IfUntransmitted
         } else if completes {
-            Resend::BySender
+            ResendPolicy::BySender
         } else {
-            Resend::ByLink
+            ResendPolicy::ByLink
         }
     }
 }

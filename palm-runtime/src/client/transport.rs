@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::in_flight::{AnswerBatch, InFlightCalls};
 use crate::discovery::Readiness;
-use crate::link::connection::{Arrival, Arrivals, Link, Resend};
+use crate::link::client::{LinkArrival, LinkArrivals, LinkClient, ResendPolicy};
 use crate::message::{self, Batch};
 use crate::part::BATCH;
 use crate::socket::{Push, SocketClosed, TrySendError};
@@ -17,12 +17,16 @@ use crate::socket::{Push, SocketClosed, TrySendError};
 #[derive(Debug, Clone)]
 pub(super) enum Transport {
     Sockets(Push),
-    Link(Arc<Link>),
+    Link(Arc<LinkClient>),
 }
 
 impl Transport {
     /// Sends a batch. Waits for capacity. `resend`: as in [`Link::send_all`].
-    pub(super) async fn send(&self, resend: Resend, group: Batch) -> Result<(), SocketClosed> {
+    pub(super) async fn send(
+        &self,
+        resend: ResendPolicy,
+        group: Batch,
+    ) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
                 for frame in group.frames() {
@@ -30,7 +34,7 @@ impl Transport {
                 }
             }
             Self::Link(link) => {
-                link.room().await;
+                link.wait_for_capacity().await;
                 link.send_all(resend, std::iter::once(group));
             }
         }
@@ -40,7 +44,7 @@ impl Transport {
     /// Sends as much as there is capacity for, and leaves the rest in `groups`.
     pub(super) fn try_send(
         &self,
-        resend: Resend,
+        resend: ResendPolicy,
         groups: &mut Vec<Batch>,
     ) -> Result<(), SocketClosed> {
         match self {
@@ -60,7 +64,7 @@ impl Transport {
                 }
             }
             Self::Link(link) => {
-                if link.has_room() {
+                if link.has_capacity() {
                     link.send_all(resend, groups.drain(..));
                 }
             }
@@ -89,8 +93,8 @@ impl Transport {
 /// If the peer has lost its memory (a restart), incomplete calls are sent again through `calls`. `last` is the name of
 /// the component if the client has discovered it; then only calls whose last step it runs are sent again.
 pub(super) async fn read(
-    link: Arc<Link>,
-    mut arrivals: Arrivals,
+    link: Arc<LinkClient>,
+    mut arrivals: LinkArrivals,
     answers: Arc<InFlightCalls>,
     calls: watch::Receiver<Option<Transport>>,
     ready: watch::Sender<Option<Readiness>>,
@@ -107,16 +111,16 @@ pub(super) async fn read(
             let mut batches = Vec::new();
             for arrival in batch.drain(..) {
                 match arrival {
-                    Arrival::Messages(received, group) => {
+                    LinkArrival::Messages(received, group) => {
                         consumed.push(received);
                         for frame in group.frames() {
                             AnswerBatch::read(&frame, None, &mut batches);
                         }
                     }
-                    Arrival::InPlace => {
+                    LinkArrival::SubscriptionsReady => {
                         ready.send_replace(Some(Readiness::InPlace));
                     }
-                    Arrival::Renewed => {
+                    LinkArrival::Renewed => {
                         answers.deliver(std::mem::take(&mut batches)).await;
                         if let Some(Transport::Link(calls)) = &*calls.borrow() {
                             let mut frames = answers.incomplete_frames();
@@ -124,13 +128,16 @@ pub(super) async fn read(
                                 frames.retain(|frame| is_answered_by(frame, last));
                             }
                             tracing::info!(calls = frames.len(), "sending incomplete calls again");
-                            calls.send_all(Resend::BySender, frames.into_iter().map(Batch::from));
+                            calls.send_all(
+                                ResendPolicy::BySender,
+                                frames.into_iter().map(Batch::from),
+                            );
                         }
                     }
                 }
             }
             answers.deliver(batches).await;
-            link.taken(consumed.drain(..));
+            link.consume(consumed.drain(..));
         }
     };
     let opened = async {

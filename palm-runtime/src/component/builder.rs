@@ -10,7 +10,7 @@ use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::executor::default_concurrency;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
-use crate::link::connection::Prefetch;
+use crate::link::client::Prefetch;
 use crate::method::Shape;
 use crate::parts::PendingLimits;
 use crate::payload::type_name;

@@ -17,7 +17,7 @@ use crate::failure::BoxError;
 use crate::failure::catch_panic;
 use crate::socket::Kill;
 use crate::stop::{FLUSH_TIMEOUT, Stop};
-use crate::together::Together;
+use crate::task_group::TaskGroup;
 
 /// A part that has ended.
 struct EndedPart {
@@ -86,7 +86,7 @@ impl PartTasks {
         };
         if shares_task {
             self.shared.push(part.boxed());
-            if self.shared.len() == Together::MOST {
+            if self.shared.len() == TaskGroup::MAX_MEMBERS {
                 self.spawn_shared();
             }
         } else {
@@ -97,7 +97,7 @@ impl PartTasks {
     /// Spawns the parts that were collected to share a task.
     pub(super) fn spawn_shared(&mut self) {
         if !self.shared.is_empty() {
-            let group = Together::new(self.shared.drain(..));
+            let group = TaskGroup::new(self.shared.drain(..));
             self.tasks.spawn(group.in_current_span());
         }
     }

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use crate::call_slots::LentSlots;
-use crate::cancel::Cancellations;
+use crate::cancellation::Cancellations;
 use crate::discovery::FunctionRegistry;
 use crate::link::LinkOptions;
-use crate::link::accept::Links;
-use crate::link::reports::no_worker;
+use crate::link::peer_log::no_worker;
+use crate::link::server::LinkServer;
 use crate::queue::QueueGauge;
 use crate::socket::{Peers, SocketClosed};
 
@@ -41,7 +41,7 @@ pub(crate) struct ComponentState {
     pub(crate) functions: FunctionRegistry,
     pub(crate) streams: FollowedStreams,
     pub(crate) cancellations: Cancellations,
-    pub(crate) links: Links,
+    pub(crate) links: LinkServer,
     /// The unacknowledged tasks of legacy workers, if they are redelivered (`ack_wait`).
     pub(crate) pushed: Option<Mutex<PushedTasks>>,
     pub(crate) unassigned: UnassignedTasks,
@@ -99,7 +99,7 @@ impl ComponentState {
             pushed: links
                 .ack_wait
                 .map(|limit| Mutex::new(PushedTasks::new(limit, links.max_deliver))),
-            links: Links::new(links),
+            links: LinkServer::new(links),
             unassigned: UnassignedTasks::default(),
             on_demand: OnDemand::default(),
         }

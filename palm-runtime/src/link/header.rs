@@ -1,5 +1,5 @@
 //! The header that begins each ZeroMQ message of a link. The frames of its messages follow, see
-//! [`pack`](super::pack).
+//! [`framing`](super::framing).
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -36,7 +36,7 @@ pub(crate) fn decode(frame: Bytes) -> Option<LinkHeader> {
 }
 
 /// Returns a header in which only the session is set.
-pub(crate) fn of(session: Bytes) -> LinkHeader {
+pub(crate) fn new(session: Bytes) -> LinkHeader {
     LinkHeader {
         protocol: PROTOCOL,
         session,
@@ -59,7 +59,7 @@ mod tests {
     fn header_is_distinguished_from_requests() {
         let header = LinkHeader {
             first: 3,
-            ..of(Bytes::from_static(&[7; SESSION_LEN]))
+            ..new(Bytes::from_static(&[7; SESSION_LEN]))
         };
         let frame = encode(&header);
         assert!(is_header(&frame));
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn malformed_or_oversized_header_is_rejected() {
-        let session = |len: usize| of(vec![0; len].into());
+        let session = |len: usize| new(vec![0; len].into());
         assert_eq!(decode(encode(&session(15))), None);
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK1\xff")), None);
         assert_eq!(decode(Bytes::from_static(b"\x0dPLK2")), None);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_of_a_later_version_are_ignored() {
-        let header = of(Bytes::from_static(&[7; SESSION_LEN]));
+        let header = new(Bytes::from_static(&[7; SESSION_LEN]));
         // The unknown field 100, with the value 1.
         let frame = [&encode(&header)[..], b"\xa0\x06\x01"].concat();
         assert_eq!(decode(frame.into()), Some(header));

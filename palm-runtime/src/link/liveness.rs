@@ -1,12 +1,12 @@
-//! Signs of life of links whose tasks cannot run, by one thread of the process.
+//! Signs of life for links whose task cannot run, by one thread of the process.
 //!
-//! A method that keeps its thread may keep the task from running that drives a link, on a runtime with one
-//! thread always. Its peer would take the process for dead, and give its tasks to others. So a link publishes
-//! by when it will be driven again ([`LinkLiveness`]). If that time passes, the thread `palm-liveness` sends a header
-//! with `alive` over a connection of its own, as often as heartbeats, until the link is driven again. As long
-//! as all is well nothing is sent, and the thread wakes about twice a second.
+//! A method that blocks its thread may prevent the task from running that drives a link; on a runtime with one thread
+//! it always does. The peer would consider the process dead, and redeliver its tasks. So a link publishes when it will
+//! be driven again at the latest ([`LinkLiveness`]). If that time passes, the thread `palm-liveness` sends headers with
+//! `alive` over a connection of its own, as often as heartbeats, until the link is driven again. Otherwise nothing is
+//! sent, and the thread wakes about twice a second.
 //!
-//! A link that no task drives any more, since its component has stopped or its runtime is gone, shows no life.
+//! A link that no task drives any more, since its component or its runtime has stopped, shows no signs of life.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,32 +20,32 @@ use crate::message::proto::LinkHeader;
 use crate::socket::{Address, Dealer, Frames, SocketOptions};
 use crate::watchdog::{self, Watchdog};
 
-/// How late a link may be driven, unless its heartbeat is quicker.
+/// How late a link may be driven, unless its heartbeat interval is shorter.
 const MAX_LATENESS: Duration = Duration::from_secs(1);
 
-/// The thread looks no more often than this.
+/// The shortest interval at which the thread checks links.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
-/// How long the thread waits if there is nothing to watch.
+/// How long the thread sleeps if there is nothing to watch.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// No task drives the link.
+/// The value of `late_at` while no task drives the link.
 const NEVER: u64 = u64::MAX;
 
-/// What is known of a link without asking the task that drives it.
+/// The state of a link that the thread can read without the task that drives the link.
 #[derive(Debug)]
 pub(super) struct LinkLiveness {
     address: Address,
     sockets: SocketOptions,
-    /// When the link is late, in milliseconds since [`START`].
+    /// When the link will be late, in milliseconds since [`START`].
     late_at: AtomicU64,
     sign: Mutex<Option<LifeSign>>,
     is_registered: AtomicBool,
-    /// Whether the thread shows signs of life for it.
+    /// Whether the thread is showing signs of life.
     is_shown: AtomicBool,
 }
 
-/// What is sent, and how often.
+/// A header that shows life, and the interval at which it is sent.
 #[derive(Debug, Clone)]
 struct LifeSign {
     header: Bytes,
@@ -71,24 +71,25 @@ impl LinkLiveness {
         })
     }
 
-    /// A task drives the link from now on, until the guard is dropped.
+    /// Declares that a task drives the link, until the guard is dropped.
     pub(super) fn drive(self: &Arc<Self>) -> DriveGuard<'_> {
         watch(self);
         DriveGuard(self)
     }
 
-    /// The link will be driven again at `due` at the latest, unless its task cannot run.
+    /// Declares that the link will be driven again at `due` at the latest.
     pub(super) fn driven(&self, due: Instant, heartbeat: Duration) {
         let late_at = due + MAX_LATENESS.min(heartbeat / 2);
         self.late_at.store(milliseconds(late_at), Ordering::Relaxed);
     }
 
-    /// The session that is open, and its heartbeat; `None`: there is none, or its peer knows no signs of life.
+    /// Sets the open session and its heartbeat interval; `None` if there is none, or its peer does not support signs of
+    /// life.
     pub(super) fn set_session(&self, session: Option<(Bytes, Duration)>) {
         let sign = session.map(|(session, interval)| {
             let header = header::encode(&LinkHeader {
                 alive: true,
-                ..header::of(session)
+                ..header::new(session)
             });
             LifeSign { header, interval }
         });
@@ -99,7 +100,7 @@ impl LinkLiveness {
         self.sign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to send if the link is late.
+    /// Returns the sign of life to send if the link is late.
     fn late(&self, now: Instant) -> Option<LifeSign> {
         let late_at = self.late_at.load(Ordering::Relaxed);
         if late_at == NEVER || milliseconds(now) < late_at {
@@ -108,7 +109,7 @@ impl LinkLiveness {
         self.sign().clone()
     }
 
-    /// How long it is until the link may be late.
+    /// Returns the time until the link may be late.
     fn due_in(&self, now: Instant) -> Duration {
         match self.late_at.load(Ordering::Relaxed) {
             NEVER => IDLE_INTERVAL,
@@ -117,7 +118,7 @@ impl LinkLiveness {
     }
 }
 
-/// A task drives a link.
+/// Shows that a task drives a link.
 #[derive(Debug)]
 pub(super) struct DriveGuard<'a>(&'a LinkLiveness);
 
@@ -131,7 +132,7 @@ impl Drop for DriveGuard<'_> {
 #[derive(Debug, Default)]
 struct LivenessRegistry {
     links: Vec<Weak<LinkLiveness>>,
-    /// The process that has the thread: a fork has none.
+    /// The process that has the thread. A forked process has none.
     process: Option<u32>,
     wake: Arc<Notify>,
 }
@@ -217,12 +218,12 @@ async fn look_after_links(wake: &Notify) {
 /// Shows signs of life until the link is driven again.
 async fn show(life: Arc<LinkLiveness>) {
     if let Ok(dealer) = Dealer::connect(&life.address, &life.sockets).await {
-        tracing::debug!(address = %life.address, "the task of a link cannot run: showing life for it");
+        tracing::debug!(address = %life.address, "the task of a link cannot run: sending signs of life for it");
         let mut sent = None::<Instant>;
         while let Some(LifeSign { header, interval }) = life.late(Instant::now()) {
             if sent.is_none_or(|at| at.elapsed() >= interval) {
                 let frames: Frames = std::iter::once(header).collect();
-                // It comes to nothing without a connection.
+                // Without a connection nothing is sent.
                 let _ = tokio::time::timeout(interval, dealer.send(frames)).await;
                 sent = Some(Instant::now());
             }
@@ -244,24 +245,24 @@ mod tests {
         let begin = Instant::now();
         let later = begin + Duration::from_secs(100);
         let heartbeat = Duration::from_secs(7);
-        assert!(life.late(later).is_none(), "nobody drives it");
+        assert!(life.late(later).is_none(), "no task drives the link");
         let drive = life.drive();
         life.driven(begin + heartbeat, heartbeat);
-        assert!(life.late(later).is_none(), "it has no session");
+        assert!(life.late(later).is_none(), "the link has no session");
         life.set_session(Some((vec![7; header::SESSION_LEN].into(), heartbeat)));
         assert!(life.late(begin + heartbeat).is_none());
         assert!(life.late(begin + heartbeat + MAX_LATENESS / 2).is_none());
         let sign = life
             .late(begin + heartbeat + 2 * MAX_LATENESS)
-            .expect("it is late");
-        let header = header::decode(sign.header).expect("it is a header");
+            .expect("the link is late");
+        let header = header::decode(sign.header).expect("the sign is a header");
         assert!(header.alive && sign.interval == heartbeat);
         drop(drive);
-        assert!(life.late(later).is_none(), "its task is gone");
+        assert!(life.late(later).is_none(), "the task has ended");
     }
 
     #[test]
-    fn quick_heartbeat_makes_a_link_late_sooner() {
+    fn short_heartbeat_makes_a_link_late_sooner() {
         let address = "tcp://127.0.0.1:9".parse().expect("it is an address");
         let life = LinkLiveness::new(&address, &SocketOptions::default());
         let begin = Instant::now();

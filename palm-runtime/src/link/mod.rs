@@ -1,35 +1,44 @@
-//! Delivery with acknowledgement, credit and redelivery, between components of ours.
+//! Links: delivery with acknowledgement, credit and redelivery between components.
 //!
-//! Start with [`session`]: what two ends tell each other, as a state machine without I/O. [`dispatch`]
-//! decides which worker gets which task, and what becomes of the tasks of one that dies, [`subscriptions`] who
-//! gets what is published; they know no I/O either. [`accept`] is the side that is connected to, on a
-//! ROUTER, [`connection`] the one that connects, on a DEALER. [`liveness`] shows that a process lives whose
-//! links cannot be driven for a while.
-//! `proto/README.md` specifies what goes over the wire.
+//! Start with [`session`], the protocol between two ends as a state machine without I/O. [`dispatch`] assigns tasks to
+//! the least-loaded workers and redelivers those of lost ones, [`subscriptions`] finds the subscribers of a topic and
+//! bounds their backlog, and [`framing`] packs messages into frames; they do no I/O either. [`server`] is the accepting
+//! side, over a ROUTER, and [`client`] the connecting side, over a DEALER. [`inbound`] delivers what the server side
+//! receives to the parts of the component, [`liveness`] shows signs of life for links that cannot be driven, and
+//! [`peer_log`] decides what is logged of peers. `proto/README.md` specifies the wire.
 
-pub(crate) mod accept;
-pub(crate) mod connection;
+pub(crate) mod client;
 pub(crate) mod dispatch;
-mod functions;
+mod framing;
 mod header;
+pub(crate) mod inbound;
 pub(crate) mod liveness;
 mod options;
-mod pack;
-pub(crate) mod reports;
+pub(crate) mod peer_log;
+pub(crate) mod server;
 mod session;
-mod streams;
-mod workers;
+mod subscriptions;
 
 pub(crate) use header::is_header;
 pub use options::LinkOptions;
+pub(crate) use subscriptions::{LinkPublication, Subscription, SubscriptionEvent};
 
-pub(crate) use streams::{Delivery, Following, StreamNews};
+/// Identifies a session with a peer.
+pub(crate) type PeerKey = u64;
+
+/// The longest name that is kept, in bytes. Longer ones are cut.
+const MAX_NAME_BYTES: usize = 256;
 
 /// The role of a worker towards its master.
 pub(crate) const WORKER: &str = "worker";
 
-/// The role of who makes calls, and takes their answers.
+/// The role of a peer that makes calls and receives their answers.
 pub(crate) const CLIENT: &str = "client";
 
-/// The role of who only takes what is published.
+/// The role of a peer that only receives publications and answers.
 pub(crate) const SUBSCRIBER: &str = "subscriber";
+
+/// Cuts a name to [`MAX_NAME_BYTES`].
+fn truncate_name(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
+}

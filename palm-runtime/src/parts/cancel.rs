@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::context::PartContext;
-use crate::cancel::CANCEL_TOPIC;
+use crate::cancellation::CANCEL_TOPIC;
 use crate::discovery::{Directory, Endpoint};
 use crate::failure::BoxError;
-use crate::link::connection::{Arrival, Introduction, Link};
-use crate::link::{Following, SUBSCRIBER};
+use crate::link::client::{LinkArrival, LinkClient, LinkSettings};
+use crate::link::{SUBSCRIBER, Subscription};
 use crate::part::{BATCH, Bypass, OpenError, Setup, Stop};
 use crate::socket::{Publication, Subscribe};
 
@@ -48,22 +48,22 @@ impl CancelConnection {
         directory: &Directory,
         opened: &PartContext,
     ) -> Result<(), BoxError> {
-        let following = Following {
+        let following = Subscription {
             topics: vec![String::from_utf8_lossy(CANCEL_TOPIC).into_owned()],
             client: String::new(),
         };
         let name = &opened.context.name;
-        let introduction = Introduction::following(SUBSCRIBER, name, following);
+        let introduction = LinkSettings::following(SUBSCRIBER, name, following);
         let address = directory.request().address();
         let options = opened.shared.links.options().clone();
-        let (link, mut arrivals) = Link::new(address, &opened.options, introduction, options);
+        let (link, mut arrivals) = LinkClient::new(address, &opened.options, introduction, options);
         let take = async {
             let mut batch = Vec::new();
             while arrivals.recv_many(&mut batch, BATCH).await > 0 {
                 for arrival in batch.drain(..) {
-                    if let Arrival::Messages(received, list) = arrival {
+                    if let LinkArrival::Messages(received, list) = arrival {
                         opened.shared.cancellations.cancel(list.frame());
-                        link.taken(std::iter::once(received));
+                        link.consume(std::iter::once(received));
                     }
                 }
             }

@@ -26,10 +26,10 @@ use crate::component_state::ComponentState;
 use crate::discovery::{ControlVerb, IntoAddress, ParsedAddress, RegistrationError, descriptor};
 use crate::failure::catch_panic;
 use crate::failure::{BoxError, chain};
-use crate::link::accept::TICK;
 use crate::link::is_header;
+use crate::link::server::TICK;
 use crate::log_limit::{LimitLog, UnknownLog};
-use crate::memory::Trimmer;
+use crate::memory_trimmer::Trimmer;
 use crate::metrics::PartCounters;
 use crate::part::{Binding, Bypass, OpenError, Setup};
 use crate::socket::{Frames, Reply, Responder, RouterDepartures, SocketClosed};
@@ -124,7 +124,7 @@ impl Bypass for CacheService {
         let address = setup.bind_address("db_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("db_address", &bound);
-        setup.shared.links.serve_on(reply.sender());
+        setup.shared.links.set_router(reply.sender());
         self.opened = Some(OpenCacheService {
             reply,
             store: setup.store.clone(),
@@ -183,12 +183,12 @@ impl Bypass for CacheService {
                     // Polled before requests: both are rarely ready, and a flood of requests must not delay the
                     // detection of disconnected peers.
                     gone = gone(&mut departures) => {
-                        links.gone(&gone?);
+                        links.record_disconnect(&gone?);
                         None
                     }
                     _ = ticks.tick(), if departures.is_some() => {
                         if std::mem::replace(&mut ticked, Instant::now()).elapsed() > LATE_TICK {
-                            links.was_held();
+                            links.record_stall();
                         }
                         if trimmer.is_due(links.take_ended(), ticked) {
                             tokio::task::spawn_blocking(palm_malloc::return_freed_memory);

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::by_number::ByNumber;
 use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
 use crate::failure::catch_panic;
 use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
 use crate::flow::FlowCache;
-use crate::link::accept::PeerKey;
-use crate::message::lease::Received;
+use crate::id_map::IdMap;
+use crate::link::PeerKey;
+use crate::message::lease::LinkReceipt;
 use crate::message::{Batch, Message, Split};
 use crate::method::Emit;
 use crate::metrics::PartCounters;
@@ -52,7 +52,7 @@ pub(super) enum Origin {
     /// A link that a peer opened.
     Peer(PeerKey),
     /// A link that this component opened to a publisher.
-    Publisher(Received),
+    Publisher(LinkReceipt),
 }
 
 /// Messages from a source, or a change of one of its clients.
@@ -197,7 +197,7 @@ struct ReceiveBacklog {
     /// The state of the next queue when the first of these flows was added.
     releases: Option<Releases>,
     /// The capacities that [`pop`](Self::pop) has read; kept to reuse the allocation.
-    capacities: ByNumber<usize>,
+    capacities: IdMap<usize>,
     /// Messages for which credit is to be returned.
     consumed: Vec<ConsumedMessages>,
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::intake::{ConsumedMessages, MessageSource, Origin, SourceEvent};
 use crate::component_state::ComponentState;
 use crate::fair_queue::Flow;
-use crate::link::accept::Incoming;
+use crate::link::inbound::InboundEvent;
 use crate::socket::{Pull, SocketClosed};
 
 /// Which peers send messages over the links of a source.
@@ -22,15 +22,15 @@ pub(super) enum LinkPeers {
 /// Messages that arrive over links.
 #[derive(Debug)]
 pub(super) struct LinkInbound {
-    incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
+    incoming: Option<mpsc::UnboundedReceiver<InboundEvent>>,
     senders: LinkPeers,
     pub(super) shared: Arc<ComponentState>,
 }
 
 impl LinkInbound {
-    fn arrival(&self, incoming: Incoming, out: &mut Vec<SourceEvent>) {
+    fn arrival(&self, incoming: InboundEvent, out: &mut Vec<SourceEvent>) {
         match incoming {
-            Incoming::Messages {
+            InboundEvent::Messages {
                 peer,
                 weight,
                 groups,
@@ -46,7 +46,7 @@ impl LinkInbound {
                     origin,
                 }));
             }
-            Incoming::Paused(peer, is_paused) => out.push(SourceEvent::Paused(peer, is_paused)),
+            InboundEvent::Paused(peer, is_paused) => out.push(SourceEvent::Paused(peer, is_paused)),
         }
     }
 
@@ -81,7 +81,7 @@ pub(super) struct PullAndLinks {
 impl PullAndLinks {
     pub(super) fn new(
         pull: Pull,
-        incoming: Option<mpsc::UnboundedReceiver<Incoming>>,
+        incoming: Option<mpsc::UnboundedReceiver<InboundEvent>>,
         senders: LinkPeers,
         shared: Arc<ComponentState>,
     ) -> Self {
@@ -149,7 +149,7 @@ impl MessageSource for CallSource {
 
     async fn drain_peers(&mut self) {
         let links = &self.0.linked.shared.links;
-        links.drain_inputs();
-        links.inputs_drained().await;
+        links.drain_calls();
+        links.calls_drained().await;
     }
 }

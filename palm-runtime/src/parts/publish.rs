@@ -2,7 +2,7 @@
 //!
 //! The publisher waits in one `select!` for messages, for subscriptions, and for timers. It runs the hooks `gather`
 //! and `handle_stream` on each message and finds its topic: the client, or the component's own name if the message has
-//! a further step. Publications leave over links ([`Delivery`], collected in `linked` and sent by
+//! a further step. Publications leave over links ([`LinkPublication`], collected in `linked` and sent by
 //! [`Publisher::deliver`]) and, for legacy subscribers, at the PUB socket.
 //!
 //! A topic without a subscriber has its messages kept ([`PendingPublications`]). Two mechanisms exist only for legacy
@@ -24,14 +24,14 @@ pub use super::held::PendingLimits;
 use super::doubt::{self, CallerGeneration, StaleSubscriptions};
 use super::held::{PendingPublications, Publication, Retention};
 use super::sent::ResendBuffer;
-use crate::cancel::CANCEL_TOPIC;
+use crate::cancellation::CANCEL_TOPIC;
 use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
 use crate::discovery::IntoAddress;
 use crate::discovery::{READY_PREFIX, Readiness};
 use crate::failure::{BoxError, CallFailure, catch_panic};
 use crate::function::has_next_step;
-use crate::link::{Delivery, Following, StreamNews};
+use crate::link::{LinkPublication, Subscription, SubscriptionEvent};
 use crate::message::{Batch, FramePool, Message, Split};
 use crate::method::{Emit, Plain, Shape, State};
 use crate::metrics::PartCounters;
@@ -78,7 +78,7 @@ pub struct PubService<S = Plain> {
 struct OpenPubService {
     publish: Publish,
     /// New subscriptions over links; `None` if another part of the component publishes over links.
-    followed: Option<mpsc::UnboundedReceiver<StreamNews>>,
+    followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
     context: Arc<ComponentContext>,
     shared: Arc<ComponentState>,
     counters: Arc<PartCounters>,
@@ -156,7 +156,7 @@ impl<S: Shape> Outbound for PubService<S> {
             .await?;
         self.opened = Some(OpenPubService {
             publish,
-            followed: setup.shared.links.publish_here(),
+            followed: setup.shared.links.claim_publications(),
             context: setup.context.clone(),
             shared: setup.shared.clone(),
             counters: setup.counters(),
@@ -212,8 +212,8 @@ impl<S: Shape> Outbound for PubService<S> {
                     publisher.handle_subscriptions().await?;
                 }
                 Some(news) = next(&mut followed) => match news {
-                    StreamNews::Follows(following, _reservation) => publisher.follow(&following).await?,
-                    StreamNews::Undelivered(deliveries) => publisher.undelivered(deliveries),
+                    SubscriptionEvent::Subscribed(following, _reservation) => publisher.follow(&following).await?,
+                    SubscriptionEvent::Undelivered(deliveries) => publisher.undelivered(deliveries),
                 },
                 () = shared.streams.in_place(), if !is_in_place => {
                     is_in_place = true;
@@ -303,7 +303,9 @@ fn split_weight(message: &Message, made: &mut Vec<Message>) {
 }
 
 /// Waits for the next event of links; for ever if links are served by another part.
-async fn next(followed: &mut Option<mpsc::UnboundedReceiver<StreamNews>>) -> Option<StreamNews> {
+async fn next(
+    followed: &mut Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
+) -> Option<SubscriptionEvent> {
     match followed {
         Some(followed) => followed.recv().await,
         None => std::future::pending().await,
@@ -363,7 +365,7 @@ struct Publisher<S> {
     /// Whether this part publishes over links.
     links: bool,
     /// The deliveries of the current turn over links.
-    linked: Vec<Delivery>,
+    linked: Vec<LinkPublication>,
     /// The topic of the last message, if the next message to it may use the fast path. Reset whenever subscriptions
     /// or pending publications change.
     direct_topic: Option<DirectTopic>,
@@ -415,7 +417,7 @@ impl<S: Shape> Publisher<S> {
         }
         self.counters.count(group.len(), group.bytes());
         let group = Batch::clone(group);
-        self.linked.push(Delivery { topic, group });
+        self.linked.push(LinkPublication { topic, group });
         true
     }
 
@@ -423,7 +425,7 @@ impl<S: Shape> Publisher<S> {
     fn direct_topic(&mut self, topic: &ByteString, is_client: bool) -> Option<&DirectTopic> {
         if self.direct_topic.as_ref().map(|direct| &direct.topic) != Some(topic) {
             let over_socket = self.may_leave_by_socket(topic);
-            let over_links = self.is_followed(topic);
+            let over_links = self.has_subscriber(topic);
             let has_subscribers = (over_socket || over_links) && !self.pending.contains(topic);
             let exact = || self.publish.exact_subscribers(topic.as_bytes());
             // A subscriber of exactly a client's topic may be a legacy client, whose subscription may be stale.
@@ -451,7 +453,7 @@ impl<S: Shape> Publisher<S> {
         self.counters.count(1, frame.len());
         if over_links {
             let (topic, group) = (topic.clone(), frame.clone().into());
-            self.linked.push(Delivery { topic, group });
+            self.linked.push(LinkPublication { topic, group });
         }
         if !over_socket {
             return Ok(DirectSend::Sent);
@@ -465,10 +467,10 @@ impl<S: Shape> Publisher<S> {
 
     /// Returns whether messages under `topic` are sent over links: to its followers, or to the client with this id
     /// unless it has subscribed at the PUB socket.
-    fn is_followed(&self, topic: &str) -> bool {
+    fn has_subscriber(&self, topic: &str) -> bool {
         let links = &self.shared.links;
         self.links
-            && (links.is_followed(topic)
+            && (links.has_subscriber(topic)
                 || !self.publish.is_subscribed(topic.as_bytes()) && links.is_caller(topic))
     }
 
@@ -478,18 +480,18 @@ impl<S: Shape> Publisher<S> {
             self.shared.links.publish(&mut self.linked);
             // The remaining deliveries have lost their subscriber. Keeping them may drop other publications, whose
             // errors are sent over links again; hence the loop.
-            for Delivery { topic, group } in std::mem::take(&mut self.linked) {
+            for LinkPublication { topic, group } in std::mem::take(&mut self.linked) {
                 self.direct_topic = None;
                 for frame in group.frames() {
                     self.add_pending(topic.clone(), frame, Retention::Full);
                 }
             }
-            self.shared.links.room().await;
+            self.shared.links.wait_for_capacity().await;
         }
     }
 
     /// Handles a new subscription over a link: publishes the pending publications of its topics.
-    async fn follow(&mut self, following: &Following) -> Result<(), SocketClosed> {
+    async fn follow(&mut self, following: &Subscription) -> Result<(), SocketClosed> {
         self.direct_topic = None;
         let mut released = Vec::new();
         self.was_followed |= following.topics.iter().any(|topic| *topic == *self.name);
@@ -512,7 +514,7 @@ impl<S: Shape> Publisher<S> {
     /// connected to receive its answers here.
     ///
     /// After a restart of this component, results can arrive before their client has reconnected.
-    fn release_answers(&mut self, client: &Following, released: &mut Vec<(ByteString, Bytes)>) {
+    fn release_answers(&mut self, client: &Subscription, released: &mut Vec<(ByteString, Bytes)>) {
         if self.pipelined == Some(false) {
             return;
         }
@@ -581,7 +583,7 @@ impl<S: Shape> Publisher<S> {
     /// Returns whether the client of a message receives answers from this component, over a link or at the PUB socket.
     fn can_answer(&self, message: &Message) -> bool {
         let client = message.client();
-        self.is_followed(client) || self.publish.is_subscribed(client.as_bytes())
+        self.has_subscriber(client) || self.publish.is_subscribed(client.as_bytes())
     }
 
     /// Returns whether the client of a message receives answers from this component over a link.
@@ -628,7 +630,7 @@ impl<S: Shape> Publisher<S> {
         };
         let frame = message.into_frame_in(&mut self.memory);
         let has_subscribers =
-            self.publish.is_subscribed(topic.as_bytes()) || self.is_followed(&topic);
+            self.publish.is_subscribed(topic.as_bytes()) || self.has_subscriber(&topic);
         let is_pending = self.pending.contains(&topic) || !has_subscribers;
         if !is_stale && !is_pending {
             return self.publish(topic, frame).await;
@@ -666,9 +668,9 @@ impl<S: Shape> Publisher<S> {
     /// Publishes a list of cancelled calls to downstream components.
     async fn publish_cancellations(&mut self, list: Bytes) -> Result<(), SocketClosed> {
         let topic = str::from_utf8(CANCEL_TOPIC).expect("it is text");
-        if self.is_followed(topic) {
+        if self.has_subscriber(topic) {
             let (topic, group) = (topic.into(), list.clone().into());
-            self.linked.push(Delivery { topic, group });
+            self.linked.push(LinkPublication { topic, group });
         }
         if !self.publish.is_subscribed(CANCEL_TOPIC) {
             return Ok(());
@@ -700,8 +702,8 @@ impl<S: Shape> Publisher<S> {
             self.stale
                 .record_answer(Instant::now(), &topic, recipients, caller_generation);
         }
-        if self.is_followed(&topic) {
-            self.linked.push(Delivery {
+        if self.has_subscriber(&topic) {
+            self.linked.push(LinkPublication {
                 topic: topic.clone(),
                 group: frame.clone().into(),
             });
@@ -840,9 +842,9 @@ impl<S: Shape> Publisher<S> {
             };
             unfollowed += 1;
             self.counters.count_error();
-            if self.is_followed(&client) {
+            if self.has_subscriber(&client) {
                 let (topic, group) = (client, frame.into());
-                self.linked.push(Delivery { topic, group });
+                self.linked.push(LinkPublication { topic, group });
             } else if !self.publish.is_subscribed(client.as_bytes()) {
                 dropped.extend(
                     self.pending
@@ -869,9 +871,9 @@ impl<S: Shape> Publisher<S> {
     }
 
     /// Drops the backlog of a subscriber that was disconnected.
-    fn undelivered(&mut self, deliveries: Vec<Delivery>) {
+    fn undelivered(&mut self, deliveries: Vec<LinkPublication>) {
         let mut dropped = Vec::new();
-        for Delivery { topic, group } in deliveries {
+        for LinkPublication { topic, group } in deliveries {
             if !self.publish.is_subscribed(topic.as_bytes()) {
                 let frames = group.frames();
                 dropped.extend(frames.map(|frame| (topic.clone(), frame)));

@@ -81,7 +81,7 @@ impl<H: InboundHooks> Inbound for PullService<H> {
             .await?;
         // The first of several such parts counts.
         let _ = setup.shared.callers.set(pull.peers());
-        let linked = setup.shared.links.take_inputs();
+        let linked = setup.shared.links.take_calls();
         let shared = setup.shared.clone();
         let calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, shared));
         self.opened = Some((calls, PartContext::new(setup)));

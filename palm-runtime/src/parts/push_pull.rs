@@ -7,7 +7,7 @@ use super::context::PartContext;
 use super::workers::{TaskPusher, receive_results};
 use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
-use crate::link::accept::Incoming;
+use crate::link::inbound::InboundEvent;
 use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
 use crate::socket::{Pull, Push};
 
@@ -82,7 +82,7 @@ struct OpenPushPull {
     pull: Pull,
     /// Whether tasks are also sent over links.
     is_linked: bool,
-    linked: Option<mpsc::UnboundedReceiver<Incoming>>,
+    linked: Option<mpsc::UnboundedReceiver<InboundEvent>>,
     opened: PartContext,
 }
 
@@ -125,7 +125,7 @@ impl Outbound for PushPullService {
         self.opened = Some(OpenPushPull {
             push,
             pull,
-            is_linked: links.give_tasks(),
+            is_linked: links.claim_tasks(),
             linked: links.take_results(),
             opened: PartContext::new(setup),
         });

@@ -12,13 +12,13 @@ use super::intake::{
     ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent, passes_on,
 };
 use crate::cache::ComponentStore;
-use crate::cancel::CANCEL_TOPIC;
+use crate::cancellation::CANCEL_TOPIC;
 use crate::component_state::ComponentState;
 use crate::discovery::{Directory, Endpoint, IntoAddress};
 use crate::discovery::{Readiness, UPSTREAM_TIMEOUT, ready_topic, until_in_place};
 use crate::failure::BoxError;
-use crate::link::connection::{self, Arrivals, Introduction, Link};
-use crate::link::{Following, SUBSCRIBER};
+use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
+use crate::link::{SUBSCRIBER, Subscription};
 use crate::message::new_id;
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};
@@ -118,20 +118,20 @@ impl<H: InboundHooks> SubConnection<H> {
         let address = directory.request().address();
         store.configure(self.key.map(|key| (key, address.to_string())));
         let cancelled = String::from_utf8_lossy(CANCEL_TOPIC).into_owned();
-        let following = Following {
+        let following = Subscription {
             topics: vec![topic.clone(), cancelled],
             client: String::new(),
         };
         let name = &opened.context.name;
         let own = store.get("db_address").await.ok().flatten();
         let own = own.and_then(|own| String::from_utf8(own.into()).ok());
-        let introduction = Introduction {
+        let introduction = LinkSettings {
             // Clients look for it here, if this component runs the last of their steps.
             db_address: own.unwrap_or_default(),
-            ..Introduction::following(SUBSCRIBER, name, following)
+            ..LinkSettings::following(SUBSCRIBER, name, following)
         };
         let options = opened.shared.links.options().clone();
-        let (link, arrivals) = Link::new(address, &opened.options, introduction, options);
+        let (link, arrivals) = LinkClient::new(address, &opened.options, introduction, options);
         let shared = &opened.shared;
         let mut source = LinkTopicSource {
             link: link.clone(),
@@ -187,17 +187,21 @@ async fn offering(endpoint: &Endpoint) -> Option<Arc<Directory>> {
 
 /// The publications of one topic over a link.
 struct LinkTopicSource {
-    link: Arc<Link>,
-    arrivals: Arrivals,
+    link: Arc<LinkClient>,
+    arrivals: LinkArrivals,
     in_place: watch::Sender<bool>,
     shared: Arc<ComponentState>,
 }
 
 impl LinkTopicSource {
-    fn sort(&mut self, arrivals: Vec<connection::Arrival>, out: &mut Vec<SourceEvent>) {
+    fn sort(
+        &mut self,
+        arrivals: Vec<crate::link::client::LinkArrival>,
+        out: &mut Vec<SourceEvent>,
+    ) {
         for arrival in arrivals {
             match arrival {
-                connection::Arrival::Messages(received, group) => {
+                crate::link::client::LinkArrival::Messages(received, group) => {
                     if received.is_of_topic(0) {
                         out.push(SourceEvent::Messages {
                             group,
@@ -206,13 +210,13 @@ impl LinkTopicSource {
                         });
                     } else {
                         self.shared.cancellations.cancel(group.frame());
-                        self.link.taken(std::iter::once(received));
+                        self.link.consume(std::iter::once(received));
                     }
                 }
-                connection::Arrival::InPlace => {
+                crate::link::client::LinkArrival::SubscriptionsReady => {
                     self.in_place.send_replace(true);
                 }
-                connection::Arrival::Renewed => {}
+                crate::link::client::LinkArrival::Renewed => {}
             }
         }
     }
@@ -241,7 +245,7 @@ impl MessageSource for LinkTopicSource {
             return;
         }
         self.link
-            .taken(messages.drain(..).filter_map(|it| match it.origin {
+            .consume(messages.drain(..).filter_map(|it| match it.origin {
                 Origin::Publisher(received) => Some(received.part(it.messages, it.bytes)),
                 _ => None,
             }));

@@ -20,9 +20,11 @@ use crate::discovery::Directory;
 use crate::discovery::descriptor;
 use crate::failure::{BoxError, chain};
 use crate::flow::IN_ORDER;
-use crate::link::connection::{Arrival, Arrivals, Introduction, Link, Prefetch, ResultGroups};
-use crate::link::reports::listed;
-use crate::link::{Following, LinkOptions, WORKER};
+use crate::link::client::{
+    LinkArrival, LinkArrivals, LinkClient, LinkSettings, Prefetch, ResultBatcher,
+};
+use crate::link::peer_log::listed;
+use crate::link::{LinkOptions, Subscription, WORKER};
 use crate::message::Message;
 use crate::message::proto::Descriptor;
 use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, Setup};
@@ -31,7 +33,7 @@ use crate::part::{BATCH, Envelope, Inbound, Inlet, OpenError, Outbound, Outlet, 
 #[derive(Debug, Clone)]
 enum WorkerTransport {
     Sockets,
-    Link(Arc<Link>),
+    Link(Arc<LinkClient>),
 }
 
 /// The options of a worker's link.
@@ -131,19 +133,19 @@ impl Inbound for TaskConnection {
             ..
         } = self.options;
         let functions = listed(own.functions.iter());
-        let worker = Introduction {
+        let worker = LinkSettings {
             db_address: String::new(),
             weight: 0,
             role: WORKER,
-            following: Following::default(),
+            following: Subscription::default(),
             name: opened.context.name.clone(),
             functions: own.functions,
             concurrency,
             prefetch,
         };
         let address = self.directory.request().address();
-        let (link, tasks) = Link::new(address, &opened.options, worker, link);
-        link.limit(outlet.remaining() as u64);
+        let (link, tasks) = LinkClient::new(address, &opened.options, worker, link);
+        link.set_task_limit(outlet.remaining() as u64);
         self.transport
             .send_replace(Some(WorkerTransport::Link(link.clone())));
         let forward = TaskForwarder {
@@ -192,7 +194,7 @@ impl Inbound for TaskConnection {
 
 /// Sends the tasks of a link to the outlet.
 struct TaskForwarder<'a> {
-    link: &'a Arc<Link>,
+    link: &'a Arc<LinkClient>,
     opened: &'a PartContext,
     outlet: &'a Outlet,
     batch: Vec<Envelope>,
@@ -200,7 +202,7 @@ struct TaskForwarder<'a> {
 
 impl TaskForwarder<'_> {
     /// Runs until the component stops and the master has acknowledged that it sends no more tasks.
-    async fn run(mut self, mut tasks: Arrivals) {
+    async fn run(mut self, mut tasks: LinkArrivals) {
         let mut received = Vec::new();
         let drained = async {
             self.outlet.stopped().await;
@@ -223,12 +225,12 @@ impl TaskForwarder<'_> {
         self.pass_on(&mut received).await;
     }
 
-    async fn pass_on(&mut self, received: &mut Vec<Arrival>) {
+    async fn pass_on(&mut self, received: &mut Vec<LinkArrival>) {
         let since = Instant::now();
         let counters = &self.opened.counters;
         let (mut count, mut bytes) = (0, 0);
         for arrival in received.drain(..) {
-            let Arrival::Messages(received, group) = arrival else {
+            let LinkArrival::Messages(received, group) = arrival else {
                 continue;
             };
             count += group.len();
@@ -281,7 +283,7 @@ impl Outbound for ResultConnection {
         let counters = opened.counters;
         let stop = inlet.stop.clone();
         let mut batch = Vec::new();
-        let mut together = ResultGroups::default();
+        let mut together = ResultBatcher::default();
         let mut submit = |batch: &mut Vec<Envelope>| {
             let count = batch.len();
             let results = batch.drain(..);
@@ -292,7 +294,7 @@ impl Outbound for ResultConnection {
         let deliver = async {
             let done = stop.within(async {
                 while inlet.recv_many(&mut batch, BATCH).await > 0 {
-                    link.room().await;
+                    link.wait_for_capacity().await;
                     submit(&mut batch);
                 }
             });

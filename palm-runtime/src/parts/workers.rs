@@ -34,8 +34,9 @@ use crate::executor::log_failure;
 use crate::failure::{BoxError, CallFailure, FailureKind};
 use crate::fair_queue::Flow;
 use crate::flow::flow_of;
-use crate::link::accept::{Incoming, Links};
-use crate::link::dispatch::{Failed, Reach};
+use crate::link::dispatch::{FailedTask, WorkerReach};
+use crate::link::inbound::InboundEvent;
+use crate::link::server::LinkServer;
 use crate::message::{Batch, Message};
 use crate::metrics::PartCounters;
 use crate::part::{
@@ -114,7 +115,7 @@ impl Outbound for WorkerPushService {
         // The first of several such parts counts.
         let _ = setup.shared.workers.set(push.peers());
         self.opened = Some(OpenWorkerPush {
-            is_linked: setup.shared.links.give_tasks(),
+            is_linked: setup.shared.links.claim_tasks(),
             push,
             name: setup.context.name.clone(),
             shared: setup.shared.clone(),
@@ -169,7 +170,7 @@ type TaskBacklog = VecDeque<(Flow, Batch)>;
 pub(super) struct TaskPusher<'a> {
     pub(super) push: &'a Push,
     /// The links to workers, if tasks are also sent over links.
-    pub(super) links: Option<&'a Links>,
+    pub(super) links: Option<&'a LinkServer>,
     /// The component's name.
     pub(super) name: &'a str,
     pub(super) shared: &'a ComponentState,
@@ -221,8 +222,8 @@ impl TaskPusher<'_> {
         let mut legacy = LegacyWorkers::default();
         let peers = self.push.peers();
         loop {
-            let absent = self.links.is_some_and(Links::have_absent);
-            for flow in self.links.map_or_else(Vec::new, Links::take_resumed) {
+            let absent = self.links.is_some_and(LinkServer::has_unassignable);
+            for flow in self.links.map_or_else(Vec::new, LinkServer::take_resumed) {
                 inlet.set_paused(flow, false);
             }
             let receive = async {
@@ -374,7 +375,7 @@ impl TaskPusher<'_> {
                     if is_pushed && self.try_push_one(tasks)? {
                         continue;
                     }
-                    if matches!(reach, Reach::Load(_)) && links.submit(tasks, 0, 1) > 0 {
+                    if matches!(reach, WorkerReach::Load(_)) && links.submit(tasks, 0, 1) > 0 {
                         continue;
                     }
                 }
@@ -576,7 +577,9 @@ impl TaskPusher<'_> {
     ///
     /// Legacy workers may have functions that no worker has registered: such tasks are added to `tasks`.
     async fn fail_tasks(&self, tasks: &mut TaskBacklog, legacy: &LegacyWorkers) {
-        for Failed { frame, failure } in self.links.map_or_else(Vec::new, Links::take_failed) {
+        for FailedTask { frame, failure } in
+            self.links.map_or_else(Vec::new, LinkServer::take_failed)
+        {
             if failure.kind() == FailureKind::UnknownFunction && legacy.count > 0 {
                 tasks.push_back((Flow::new(0), frame.into()));
                 continue;
@@ -589,7 +592,7 @@ impl TaskPusher<'_> {
     async fn drain_links(&self) {
         let (mut tasks, legacy) = (VecDeque::new(), LegacyWorkers::default());
         if let Some(links) = self.links {
-            links.tell_of_the_end();
+            links.report_completion();
             while links.outstanding() > 0 {
                 links.changed().await;
                 self.fail_tasks(&mut tasks, &legacy).await;
@@ -659,8 +662,8 @@ impl LegacyWorkers {
 
     /// Returns whether a legacy worker receives the next task, and not a worker with a link: the least loaded does, and
     /// ties are broken in turn.
-    fn take_turn(&mut self, outstanding: &InFlightTasks, reach: Reach) -> bool {
-        let Reach::Load(load) = reach else {
+    fn take_turn(&mut self, outstanding: &InFlightTasks, reach: WorkerReach) -> bool {
+        let WorkerReach::Load(load) = reach else {
             return true;
         };
         self.turn = self.turn.wrapping_add(1);
@@ -679,7 +682,11 @@ impl LegacyWorkers {
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: LegacyAddress,
-    opened: Option<(Pull, Option<mpsc::UnboundedReceiver<Incoming>>, PartContext)>,
+    opened: Option<(
+        Pull,
+        Option<mpsc::UnboundedReceiver<InboundEvent>>,
+        PartContext,
+    )>,
 }
 
 impl WorkerPullService {
@@ -729,7 +736,7 @@ pub(super) async fn receive_results(
     pull: Pull,
     opened: PartContext,
     replies: Option<&PendingReplies>,
-    linked: Option<mpsc::UnboundedReceiver<Incoming>>,
+    linked: Option<mpsc::UnboundedReceiver<InboundEvent>>,
     mut outlet: Outlet,
 ) -> Result<(), BoxError> {
     // The limit of messages counts calls, not results.

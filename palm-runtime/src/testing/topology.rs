@@ -42,14 +42,14 @@ pub(super) struct Topology {
     /// The components that each member follows; for a worker, its master.
     pub(super) upstream: Vec<Vec<usize>>,
     /// Whether another component, other than a worker, follows the member.
-    is_followed: Vec<bool>,
+    has_subscriber: Vec<bool>,
 }
 
 impl Topology {
     pub(super) fn new(members: &[TopologyMember]) -> Result<Self, StartError> {
         let mut topology = Self {
             upstream: Vec::new(),
-            is_followed: vec![false; members.len()],
+            has_subscriber: vec![false; members.len()],
         };
         if !members.iter().any(TopologyMember::is_entry_point) {
             return Err(StartError::Option {
@@ -62,7 +62,7 @@ impl Topology {
             let upstream = topology.upstream_of(member, &members[..number])?;
             if !member.is_worker() {
                 for &before in &upstream {
-                    topology.is_followed[before] = true;
+                    topology.has_subscriber[before] = true;
                 }
             }
             topology.upstream.push(upstream);
@@ -128,7 +128,7 @@ impl Topology {
             }
             ComponentKind::Sink => {
                 let is_open =
-                    |&other: &usize| !before[other].is_worker() && !self.is_followed[other];
+                    |&other: &usize| !before[other].is_worker() && !self.has_subscriber[other];
                 (
                     (0..before.len()).filter(is_open).collect(),
                     "a component without followers",

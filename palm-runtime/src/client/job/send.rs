@@ -11,7 +11,7 @@ use super::Job;
 use crate::client::CallError;
 use crate::client::encode::extensions;
 use crate::client::in_flight::lock;
-use crate::link::connection::Resend;
+use crate::link::client::ResendPolicy;
 use crate::message::{Batch, Deadline, Share};
 use crate::part::BATCH;
 
@@ -33,8 +33,10 @@ impl<Output> Job<'_, Output> {
         ready!(self.poll_sending(context))?;
         let steps = self.steps.as_ref();
         let completes = self.is_tracked();
-        let resend = steps.map_or(Resend::ByLink, |it| self.client.0.resend(it, completes));
-        let repeats = resend == Resend::BySender;
+        let resend = steps.map_or(ResendPolicy::ByLink, |it| {
+            self.client.0.resend(it, completes)
+        });
+        let repeats = resend == ResendPolicy::BySender;
         let filled = self.poll_fill(repeats, context);
         self.close_group(repeats);
         if !self.groups.is_empty() {

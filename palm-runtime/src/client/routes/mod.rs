@@ -21,7 +21,7 @@ use crate::client::answer_link::{AnswerLink, LinkFactory};
 use crate::discovery::Directory;
 use crate::function::Steps;
 use crate::link::SUBSCRIBER;
-use crate::link::connection::Link;
+use crate::link::client::LinkClient;
 use crate::message::proto::Descriptor;
 use crate::socket::Address;
 use crate::wait_cause::WaitCause;
@@ -94,7 +94,7 @@ struct RouteTable {
 struct Route {
     /// The names of the components of its steps.
     names: Vec<String>,
-    links: Vec<Arc<Link>>,
+    links: Vec<Arc<LinkClient>>,
     /// When the route was last checked.
     refreshed: Instant,
 }

@@ -1,10 +1,9 @@
-//! Futures that share a task: what one gives another is taken in the same turn, without asking the
-//! scheduler.
+//! Futures that are polled in one task, and wake each other without the scheduler.
 //!
-//! A message that goes through several tasks wakes each of them, and after a few the scheduler wakes another
-//! thread for it, which takes longer than all that the tasks do. Futures in one task that are polled by
-//! [`join!`](tokio::join) or `FuturesUnordered` wake their own task as well, which is then queued
-//! behind others. Here whoever is woken while the task runs has its turn before that ends.
+//! A message that passes through several tasks wakes each of them, and after a few the scheduler wakes another
+//! thread, which takes longer than the tasks' work. Futures that are polled by [`join!`](tokio::join) or
+//! `FuturesUnordered` wake their own task as well, which is then queued behind others. A [`TaskGroup`] polls members
+//! that are woken while it runs before it returns: tokio's LIFO slot does the same for one task.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,14 +14,14 @@ use futures_core::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use tokio::task::coop::has_budget_remaining;
 
-/// How often futures have their turn until other tasks have theirs.
+/// How many rounds of woken members are polled before other tasks run.
 const MAX_ROUNDS: usize = 32;
 
-/// Set while futures have their turn.
+/// The bit that is set while members are polled.
 const RUNNING: u64 = 1 << 63;
 
-/// Futures that share a task. Ends with the last of them.
-pub(crate) struct Together {
+/// Futures that are polled in one task. Completes with the last of them.
+pub(crate) struct TaskGroup {
     members: Vec<Option<TaskGroupMember>>,
     woken: Arc<WokenSet>,
 }
@@ -39,7 +38,7 @@ struct WokenSet {
     task: AtomicWaker,
 }
 
-/// What wakes one member.
+/// The waker of one member.
 #[derive(Debug)]
 struct MemberWaker {
     bit: u64,
@@ -58,15 +57,15 @@ impl Wake for MemberWaker {
     }
 }
 
-impl Together {
-    /// How many can share a task.
-    pub(crate) const MOST: usize = 63;
+impl TaskGroup {
+    /// How many futures a group can have: one bit each.
+    pub(crate) const MAX_MEMBERS: usize = 63;
 
-    /// Runs these, which have their turns in this order.
+    /// Creates a group of futures, which are polled in this order.
     ///
     /// # Panics
     ///
-    /// When there are more than [`MOST`](Self::MOST).
+    /// Panics if there are more than [`MAX_MEMBERS`](Self::MAX_MEMBERS).
     pub(crate) fn new(futures: impl IntoIterator<Item = BoxFuture<'static, ()>>) -> Self {
         let woken = Arc::new(WokenSet {
             bits: AtomicU64::new(0),
@@ -78,14 +77,17 @@ impl Together {
             Some(TaskGroupMember { future, waker })
         };
         let members: Vec<_> = futures.into_iter().enumerate().map(member).collect();
-        assert!(members.len() <= Self::MOST, "there is a bit for each");
+        assert!(
+            members.len() <= Self::MAX_MEMBERS,
+            "there is a bit for each"
+        );
         let all = (1_u64 << members.len()) - 1;
         woken.bits.store(all, Ordering::Release);
         Self { members, woken }
     }
 }
 
-impl Future for Together {
+impl Future for TaskGroup {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -113,7 +115,7 @@ impl Future for Together {
             return Poll::Ready(());
         }
         if woken.bits.fetch_and(!RUNNING, Ordering::AcqRel) != RUNNING {
-            // They go on when other tasks have had their turn.
+            // Woken members are polled after other tasks have run.
             context.waker().wake_by_ref();
         }
         Poll::Pending
@@ -140,13 +142,13 @@ mod tests {
         }
     }
 
-    /// Passes numbers on, one higher each, `depth` times.
+    /// A chain of `depth` members, each of which passes on numbers plus one.
     fn chain(
         depth: usize,
     ) -> (
         mpsc::UnboundedSender<u64>,
         mpsc::UnboundedReceiver<u64>,
-        Together,
+        TaskGroup,
     ) {
         let (first, mut last) = mpsc::unbounded_channel::<u64>();
         let mut futures = Vec::new();
@@ -160,11 +162,11 @@ mod tests {
             };
             futures.push(step.boxed());
         }
-        (first, last, Together::new(futures))
+        (first, last, TaskGroup::new(futures))
     }
 
     #[test]
-    fn what_one_gives_another_is_taken_in_the_same_turn() {
+    fn message_passes_all_members_in_one_poll() {
         let (first, mut last, mut together) = chain(5);
         let count = Arc::new(Count::default());
         let waker = count.clone().into();
@@ -184,17 +186,17 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_done_at_once() {
-        assert!(Together::new([]).now_or_never().is_some());
+    fn empty_group_completes_at_once() {
+        assert!(TaskGroup::new([]).now_or_never().is_some());
     }
 
     #[test]
-    fn whoever_always_has_something_to_do_lets_others_have_their_turn() {
+    fn busy_member_yields_to_other_tasks() {
         let busy = futures_util::future::poll_fn(|context| {
             context.waker().wake_by_ref();
             Poll::<()>::Pending
         });
-        let mut together = Together::new([busy.boxed()]);
+        let mut together = TaskGroup::new([busy.boxed()]);
         let count = Arc::new(Count::default());
         let waker = count.clone().into();
         let mut context = Context::from_waker(&waker);
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn nothing_is_missed_that_comes_from_other_threads() {
+    async fn wakeups_from_other_threads_are_not_missed() {
         let (first, mut last, together) = chain(3);
         let running = tokio::spawn(together);
         let sum = async {

@@ -1,14 +1,16 @@
-//! A component and its peers beside a model: restarts of either side at any moment, connections that break with
-//! and without news of it, and routing ids that are used again.
+//! Tests of a link server and its peers against a model: restarts of either side at any moment, connections that
+//! break with and without a report, and routing ids that are reused.
 
-use std::collections::BTreeMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::peer::CLIENT_RECONNECT_GRACE;
 use super::*;
-use crate::link::Delivery;
-use crate::link::session::{Transmission, VERSION};
+use crate::link::LinkPublication;
+use crate::link::session::{CreditWindow, Session, Transmission, VERSION};
+use crate::message::proto::LinkHello;
 
 const OPTIONS: fn() -> LinkOptions = || LinkOptions {
     heartbeat: Duration::from_secs(3),
@@ -18,7 +20,7 @@ const OPTIONS: fn() -> LinkOptions = || LinkOptions {
     ..LinkOptions::default()
 };
 
-/// One side's peer: what `connection.rs` does with a session, without a socket.
+/// A peer: what a `LinkClient` does with a session, without a socket.
 struct Remote {
     hello: LinkHello,
     session: Session,
@@ -27,7 +29,7 @@ struct Remote {
     lives: bool,
     sent: VecDeque<Frames>,
     arriving: VecDeque<Frames>,
-    /// The bodies that it was given.
+    /// The bodies of the received messages.
     received: Vec<String>,
     /// How many sessions replaced the first one.
     renewals: usize,
@@ -104,15 +106,15 @@ impl Remote {
     }
 }
 
-/// Whether the component learns that a connection was closed.
+/// Whether the closed connection is reported to the component.
 type IsReported = bool;
 
 struct World {
     now: Instant,
-    links: Links,
-    inputs: mpsc::UnboundedReceiver<Incoming>,
+    links: LinkServer,
+    inputs: mpsc::UnboundedReceiver<InboundEvent>,
     remotes: Vec<Remote>,
-    /// Routing ids are numbers of connections, which begin again with each run of the component.
+    /// Routing ids are numbers of connections, which restart with each run of the component.
     connections: u64,
     published: u64,
     vanished: Vec<String>,
@@ -158,14 +160,14 @@ impl World {
         world
     }
 
-    fn component(now: Instant) -> (Links, mpsc::UnboundedReceiver<Incoming>) {
-        let links = Links::new(OPTIONS());
+    fn component(now: Instant) -> (LinkServer, mpsc::UnboundedReceiver<InboundEvent>) {
+        let links = LinkServer::new(OPTIONS());
         *links.time.lock().unwrap() = Some(now);
         links.state().output = ServerOutput::Recorded(VecDeque::new());
-        assert!(links.give_tasks());
+        assert!(links.claim_tasks());
         let _ = links.take_results();
-        let inputs = links.take_inputs().unwrap();
-        let _ = links.publish_here();
+        let inputs = links.take_calls().unwrap();
+        let _ = links.claim_publications();
         links.set_in_place();
         (links, inputs)
     }
@@ -175,13 +177,13 @@ impl World {
         self.remotes[index].route = Bytes::copy_from_slice(&self.connections.to_be_bytes());
     }
 
-    /// A connection breaks, with all that was on it.
+    /// A connection breaks, with all messages under way.
     fn cut(&mut self, index: usize, is_reported: IsReported) {
         let remote = &mut self.remotes[index];
         remote.sent.clear();
         remote.arriving.clear();
         if is_reported && remote.lives {
-            self.links.gone(&remote.route);
+            self.links.record_disconnect(&remote.route);
         }
     }
 
@@ -213,7 +215,7 @@ impl World {
         }
     }
 
-    /// A peer begins another session on its connection, and forgets the first one.
+    /// A peer opens another session on its connection, and forgets the first one.
     fn begin_again(&mut self, index: usize) {
         let remote = &mut self.remotes[index];
         remote.session = Remote::begin(&remote.hello, self.now);
@@ -222,7 +224,7 @@ impl World {
     fn publish(&mut self, topic: &str) {
         self.published += 1;
         let body = format!("{topic} {}", self.published);
-        let mut deliveries = vec![Delivery {
+        let mut deliveries = vec![LinkPublication {
             topic: topic.into(),
             group: Bytes::from(body).into(),
         }];
@@ -239,11 +241,11 @@ impl World {
         session.submit(TaggedBatch::new(0, frame), self.now);
     }
 
-    /// Brings what the component has sent onto the connections.
+    /// Delivers the messages that the component has sent to the connections.
     fn route(&mut self) {
         let mut state = self.links.state();
         let ServerOutput::Recorded(sent) = &mut state.output else {
-            panic!("it is recorded");
+            panic!("the output is recorded");
         };
         for frames in std::mem::take(sent) {
             let to = |remote: &&mut Remote| remote.lives && remote.route == frames[0];
@@ -264,9 +266,9 @@ impl World {
             self.links.receive(std::iter::once(frames));
             self.route();
         }
-        // The part that receives calls passes them on.
+        // The part that handles calls passes them on.
         while let Ok(incoming) = self.inputs.try_recv() {
-            let Incoming::Messages { peer, groups, .. } = incoming else {
+            let InboundEvent::Messages { peer, groups, .. } = incoming else {
                 continue;
             };
             let messages = groups.iter().map(|group| group.len() as u64).sum();
@@ -295,7 +297,7 @@ impl World {
         }
     }
 
-    /// Lets everything happen without faults for a while.
+    /// Runs without faults for a while.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -350,7 +352,7 @@ impl World {
         state.peers.values().filter(|it| it.is_alive()).count()
     }
 
-    /// When nothing goes wrong any more: no session is left but those of living peers, and each living peer
+    /// Asserts that without further faults only sessions of living peers remain, and that each living peer
     /// receives each publication once, and in order.
     fn assert_heals(&mut self) {
         self.run(OPTIONS().idle_timeout + OPTIONS().reconnect_grace + 2 * TICK);
@@ -397,7 +399,7 @@ impl World {
         self.assert_consistent();
     }
 
-    /// The numbers of those publications of [`assert_heals`](Self::assert_heals) that a peer follows.
+    /// Returns the numbers of the publications of [`assert_heals`](Self::assert_heals) that a peer subscribes to.
     fn links_published(
         &self,
         topics: &[String],
@@ -438,11 +440,11 @@ fn session_is_not_adopted_by_a_component_that_was_restarted_before_the_first_mes
 }
 
 #[test]
-fn legacy_peer_that_repeats_no_instance_leaves_no_session_behind() {
+fn peer_of_version_2_that_repeats_no_instance_leaves_no_session() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     world.restart_component();
-    // As a peer of version 2 does: the component takes its session for a new one.
+    // A peer of version 2 sends no instance, so the component opens a new session.
     for index in 0..world.remotes.len() {
         world.transmit(index);
         let frames = world.remotes[index].sent.pop_front().unwrap();
@@ -470,7 +472,7 @@ fn second_session_on_a_connection_ends_the_first() {
     assert_eq!(world.sessions(), world.living());
     assert_eq!(
         world.vanished, [""; 0],
-        "clients go on in their new sessions"
+        "clients continue in their new sessions"
     );
     world.assert_heals();
 }
@@ -510,7 +512,7 @@ fn client_whose_connection_is_closed_vanishes_after_a_moment() {
 fn client_with_another_session_has_not_vanished() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
-    // No news of the closed connection arrives, so that the old session stays for a while.
+    // The closed connection is not reported, so the old session stays for a while.
     world.restart_remote(2, false);
     world.run(OPTIONS().idle_timeout + OPTIONS().session_expiry + Duration::from_secs(1));
     assert_eq!(world.links.state().peers.len(), world.living());
@@ -518,7 +520,7 @@ fn client_with_another_session_has_not_vanished() {
 }
 
 #[test]
-fn subscriber_restarted_before_its_death_is_known_receives_what_it_lacks_once() {
+fn restarted_subscriber_receives_missed_publications_once() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     for _ in 0..3 {
@@ -566,7 +568,7 @@ fn sign_of_life_over_another_connection_keeps_a_session() {
         world.run(OPTIONS().heartbeat);
         let header = LinkHeader {
             alive: true,
-            ..header::of(id.clone())
+            ..header::new(id.clone())
         };
         let frames = [Bytes::from_static(b"other"), header::encode(&header)];
         world
@@ -576,7 +578,7 @@ fn sign_of_life_over_another_connection_keeps_a_session() {
     assert_eq!(
         world.sessions(),
         4,
-        "the follower is lost, the worker is not"
+        "the subscriber is lost, the worker is not"
     );
     world.assert_consistent();
     world.run(OPTIONS().idle_timeout + 2 * TICK);
@@ -630,13 +632,13 @@ fn slow_subscriber_is_disconnected_after_the_timeout_and_one_that_reads_is_not()
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     let limit = OPTIONS().slow_consumer_timeout.unwrap();
-    // Both say that they live; one of them takes nothing.
+    // Both subscribers show signs of life; one of them reads nothing.
     let beat = |world: &mut World, time: Duration| {
         let end = world.now + time;
         while world.now < end {
             for index in [0, 1] {
                 let session = &mut world.remotes[index].session;
-                let header = header::of(session.id().clone());
+                let header = header::new(session.id().clone());
                 let frames = [
                     world.remotes[index].route.clone(),
                     header::encode(&LinkHeader {
@@ -665,7 +667,7 @@ fn slow_subscriber_is_disconnected_after_the_timeout_and_one_that_reads_is_not()
     }
     let begin = world.now;
     while world.now < begin + limit - Duration::from_secs(5) {
-        // The second one reads a little.
+        // The second subscriber reads a little.
         world.deliver_to_remote(1);
         world.transmit(1);
         while !world.remotes[1].sent.is_empty() {
@@ -675,7 +677,11 @@ fn slow_subscriber_is_disconnected_after_the_timeout_and_one_that_reads_is_not()
     }
     assert_eq!(world.sessions(), 5);
     beat(&mut world, Duration::from_secs(7));
-    assert_eq!(world.sessions(), 4, "the one that reads nothing is gone");
+    assert_eq!(
+        world.sessions(),
+        4,
+        "the subscriber that reads nothing is disconnected"
+    );
     let state = world.links.state();
     assert!(state.peers.values().any(|peer| &*peer.name == "second"));
 }
@@ -690,7 +696,7 @@ fn client_that_stops_does_not_stop_the_publisher() {
     }
     let is_full = |world: &World| world.links.state().subscriptions.full_since(3).is_some();
     assert!(!is_full(&world));
-    // More than any client may leave unread: it is waited for, for a moment.
+    // The backlog of the client is full, so the publisher waits for it for a moment.
     world.publish("anna/1");
     assert!(is_full(&world));
     world.wait(CLIENT_STALL_LIMIT);
@@ -702,7 +708,7 @@ fn client_that_stops_does_not_stop_the_publisher() {
 const CLIENT_STALL_LIMIT: Duration = Duration::from_millis(1300);
 
 #[test]
-fn lost_sessions_make_room_for_new_ones() {
+fn lost_session_is_evicted_for_a_new_one_at_the_limit() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     for index in 0..5 {
@@ -710,7 +716,7 @@ fn lost_sessions_make_room_for_new_ones() {
     }
     world.run(OPTIONS().idle_timeout + 2 * TICK);
     assert_eq!((world.sessions(), world.links.state().peers.len()), (0, 5));
-    let mut links = Links::new(LinkOptions {
+    let mut links = LinkServer::new(LinkOptions {
         max_sessions: 5,
         ..OPTIONS()
     });

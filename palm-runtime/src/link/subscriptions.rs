@@ -11,20 +11,18 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use prost::Message as _;
 use smallvec::SmallVec;
-use tokio::sync::mpsc;
 
-use super::CLIENT;
-use super::accept::{Links, MAX_NAME_BYTES, PeerKey, ServerState, shrink};
 use super::session::{Session, TaggedBatch, memory_bytes, message_count};
+use super::{CLIENT, MAX_NAME_BYTES, PeerKey};
 use crate::budget::{self, Budget, Reservation};
-use crate::cancel::CANCEL_TOPIC;
+use crate::cancellation::CANCEL_TOPIC;
+use crate::memory_trimmer::shrink;
 use crate::message::Batch;
 use crate::message::proto::{self, LinkHello};
 
 /// The backlog of a subscriber at which the publisher waits for it. A single message of any size is accepted.
-const SUBSCRIBER_BACKLOG: BacklogSize = BacklogSize {
+pub(super) const SUBSCRIBER_BACKLOG: BacklogSize = BacklogSize {
     messages: 10_000,
     bytes: 64 * 1024 * 1024,
 };
@@ -49,28 +47,28 @@ const PAUSE_BACKLOG: BacklogSize = BacklogSize {
 const MIN_BACKLOG_BYTES: usize = 64 * 1024;
 
 /// How many bytes of subscription events the publisher may leave unread while it waits for subscribers.
-const MAX_NEWS_BYTES: usize = 16 * 1024 * 1024;
+const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many topics a peer may subscribe to.
 const MAX_TOPICS: usize = 64;
 
 /// How many downstream components a descriptor lists, and how many bytes the list may have.
-const MAX_FOLLOWERS: usize = 1000;
-const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_FOLLOWERS: usize = 1000;
+pub(super) const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct BacklogSize {
-    messages: usize,
-    bytes: usize,
+pub(super) struct BacklogSize {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
 }
 
 impl BacklogSize {
-    fn reaches(self, limit: Self) -> bool {
+    pub(super) fn reaches(self, limit: Self) -> bool {
         self.messages >= limit.messages || self.bytes >= limit.bytes
     }
 
     /// Returns this limit with at most `bytes`.
-    fn at_most(self, bytes: usize) -> Self {
+    pub(super) fn at_most(self, bytes: usize) -> Self {
         Self {
             bytes: self.bytes.min(bytes),
             ..self
@@ -93,12 +91,12 @@ impl BacklogSize {
 /// What a peer subscribes to: exact topics, and the answers to a client, whose topics are its id, or its id and a
 /// slash ahead of the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Following {
+pub(crate) struct Subscription {
     pub(crate) topics: Vec<String>,
     pub(crate) client: String,
 }
 
-impl Following {
+impl Subscription {
     /// Estimates the memory that the subscription occupies.
     fn memory_bytes(&self) -> usize {
         let topics: usize = self.topics.iter().map(String::len).sum();
@@ -110,7 +108,7 @@ impl Following {
     /// # Errors
     ///
     /// Returns the reason for a refusal if there are too many topics, or one is too long.
-    pub(super) fn of(hello: &LinkHello) -> Result<Self, String> {
+    pub(super) fn from_hello(hello: &LinkHello) -> Result<Self, String> {
         let topics = &hello.topics;
         let is_too_long = |topic: &String| topic.len() > MAX_NAME_BYTES;
         if topics.len() > MAX_TOPICS || topics.iter().chain([&hello.client]).any(is_too_long) {
@@ -138,7 +136,7 @@ impl Following {
     }
 
     /// Returns the backlog at which the publisher waits for the peer; `None` if messages beyond it are dropped.
-    fn backlog_limit(&self) -> Option<BacklogSize> {
+    pub(super) fn backlog_limit(&self) -> Option<BacklogSize> {
         if self.is_retained() {
             Some(SUBSCRIBER_BACKLOG)
         } else {
@@ -159,7 +157,7 @@ pub(super) struct PeerOrigin {
 }
 
 impl PeerOrigin {
-    pub(super) fn of(hello: &LinkHello) -> Self {
+    pub(super) fn from_hello(hello: &LinkHello) -> Self {
         let short = |text: &String| match text.len() <= MAX_NAME_BYTES {
             true => text.clone(),
             false => String::new(),
@@ -177,34 +175,34 @@ impl PeerOrigin {
 
 /// What is reported to the part that publishes.
 #[derive(Debug)]
-pub(crate) enum StreamNews {
+pub(crate) enum SubscriptionEvent {
     /// A peer has subscribed.
-    Follows(Following, NewsReservation),
+    Subscribed(Subscription, EventReservation),
     /// Publications for a lost subscriber, which no other subscriber has received.
-    Undelivered(Vec<Delivery>),
+    Undelivered(Vec<LinkPublication>),
 }
 
-/// The part of [`MAX_NEWS_BYTES`] that an unread event occupies.
-pub(crate) type NewsReservation = Option<Reservation<()>>;
+/// The part of [`MAX_EVENT_BYTES`] that an unread event occupies.
+pub(crate) type EventReservation = Option<Reservation<()>>;
 
 /// Messages to publish under one topic.
 #[derive(Debug, Clone)]
-pub(crate) struct Delivery {
+pub(crate) struct LinkPublication {
     pub(crate) topic: ByteString,
     pub(crate) group: Batch,
 }
 
 #[derive(Debug, Default)]
-struct Subscriber {
-    following: Following,
-    origin: PeerOrigin,
+pub(super) struct Subscriber {
+    pub(super) following: Subscription,
+    pub(super) origin: PeerOrigin,
     /// The publications that are retained for the subscriber's next session, once it accepts no more in this one.
-    retained: Option<VecDeque<TaggedBatch>>,
-    retained_size: BacklogSize,
+    pub(super) retained: Option<VecDeque<TaggedBatch>>,
+    pub(super) retained_size: BacklogSize,
 }
 
 impl Subscriber {
-    fn backlog(&self, session: &Session) -> BacklogSize {
+    pub(super) fn backlog(&self, session: &Session) -> BacklogSize {
         let (messages, bytes) = session.unacknowledged();
         let retained = self.retained_size;
         BacklogSize {
@@ -221,20 +219,20 @@ pub(super) struct SubscriptionTable {
     max_backlog: usize,
     /// An upper bound of these backlogs, in bytes: acknowledged messages are counted until the next
     /// [`recount`](Self::recount).
-    queued_bytes: usize,
+    pub(super) queued_bytes: usize,
     /// Whether the component has a part that publishes.
     pub(super) has_publisher: bool,
-    subscribers: HashMap<PeerKey, Subscriber>,
+    pub(super) subscribers: HashMap<PeerKey, Subscriber>,
     /// The subscribers of each topic, with the tag by which each peer recognises the topic.
     topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
-    clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
+    pub(super) clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
     /// Clients that call this component and receive their answers from another one, by their id.
     callers: HashMap<String, PeerKey>,
     /// Peers whose backlog is full, and since when.
-    full_since: HashMap<PeerKey, Instant>,
-    /// Reports events to the part that publishes.
-    news: Option<mpsc::UnboundedSender<StreamNews>>,
-    unread_news: Budget<()>,
+    pub(super) full_since: HashMap<PeerKey, Instant>,
+    /// Events for the part that publishes. The owner takes them after each operation.
+    pub(super) events: Vec<SubscriptionEvent>,
+    unread_events: Budget<()>,
 }
 
 impl Default for SubscriptionTable {
@@ -244,7 +242,7 @@ impl Default for SubscriptionTable {
 }
 
 /// Returns the client id of a topic: the text up to the first slash.
-fn client_of(topic: &str) -> &str {
+pub(super) fn client_of(topic: &str) -> &str {
     topic.split('/').next().unwrap_or(topic)
 }
 
@@ -260,16 +258,16 @@ impl SubscriptionTable {
             clients: HashMap::new(),
             callers: HashMap::new(),
             full_since: HashMap::new(),
-            news: None,
-            unread_news: Budget::new(MAX_NEWS_BYTES),
+            events: Vec::new(),
+            unread_events: Budget::new(MAX_EVENT_BYTES),
         }
     }
 
     /// Returns whether a subscription can be added now and reported to the publisher.
-    pub(super) fn admits_news(&self, following: &Following) -> bool {
-        self.news.is_none()
+    pub(super) fn admits_event(&self, following: &Subscription) -> bool {
+        !self.has_publisher
             || self
-                .unread_news
+                .unread_events
                 .reserve(&(), following.memory_bytes())
                 .is_some()
     }
@@ -292,13 +290,13 @@ impl SubscriptionTable {
     }
 
     /// Returns the backlog that a single peer may have, in bytes.
-    fn backlog_share(&self) -> usize {
+    pub(super) fn backlog_share(&self) -> usize {
         let free = self.max_backlog.saturating_sub(self.queued_bytes);
         let share = free.saturating_mul(budget::THRESHOLD);
         share.max(MIN_BACKLOG_BYTES)
     }
 
-    pub(super) fn add(&mut self, key: PeerKey, following: Following) {
+    pub(super) fn add(&mut self, key: PeerKey, following: Subscription) {
         for (index, topic) in following.topics.iter().enumerate() {
             let place = self.topics.entry(topic.clone()).or_default();
             place.push((key, index as u64 + 1));
@@ -307,10 +305,10 @@ impl SubscriptionTable {
             let place = self.clients.entry(following.client.clone()).or_default();
             place.push(key);
         }
-        if let Some(news) = &self.news {
-            let reservation = self.unread_news.reserve(&(), following.memory_bytes());
-            // Without a receiver the component has stopped.
-            let _ = news.send(StreamNews::Follows(following.clone(), reservation));
+        if self.has_publisher {
+            let reservation = self.unread_events.reserve(&(), following.memory_bytes());
+            let event = SubscriptionEvent::Subscribed(following.clone(), reservation);
+            self.events.push(event);
         }
         let subscriber = Subscriber {
             following,
@@ -330,7 +328,7 @@ impl SubscriptionTable {
     }
 
     /// Returns a peer as the descriptor lists it, if it subscribes to topics and has a `db_address`.
-    fn descriptor_entry(&self, key: PeerKey) -> Option<proto::Follower> {
+    pub(super) fn descriptor_entry(&self, key: PeerKey) -> Option<proto::Follower> {
         let Subscriber {
             following, origin, ..
         } = self.subscribers.get(&key)?;
@@ -348,7 +346,8 @@ impl SubscriptionTable {
     /// Returns the backlog of an expired subscriber to the publisher, except for messages that other subscribers
     /// receive as well.
     pub(super) fn return_backlog(&mut self, key: PeerKey, items: VecDeque<TaggedBatch>) {
-        let (Some(subscriber), Some(news)) = (self.subscribers.get(&key), &self.news) else {
+        let subscriber = self.subscribers.get(&key);
+        let Some(subscriber) = subscriber.filter(|_| self.has_publisher) else {
             return;
         };
         let topics = &subscriber.following.topics;
@@ -362,15 +361,15 @@ impl SubscriptionTable {
             .into_iter()
             .filter_map(|item| {
                 let topic = topic(&item).filter(|topic| is_alone(topic))?;
-                Some(Delivery {
+                Some(LinkPublication {
                     topic: topic.as_str().into(),
                     group: item.group,
                 })
             })
             .collect();
         if !undelivered.is_empty() {
-            // Without a receiver the component has stopped.
-            let _ = news.send(StreamNews::Undelivered(undelivered));
+            self.events
+                .push(SubscriptionEvent::Undelivered(undelivered));
         }
     }
 
@@ -382,7 +381,7 @@ impl SubscriptionTable {
         if self.callers.get(&subscriber.origin.caller) == Some(&key) {
             self.callers.remove(&subscriber.origin.caller);
         }
-        let Following { topics, client } = subscriber.following;
+        let Subscription { topics, client } = subscriber.following;
         for topic in topics {
             if let Some(keys) = self.topics.get_mut(&topic) {
                 keys.retain(|(other, _)| *other != key);
@@ -399,7 +398,7 @@ impl SubscriptionTable {
         }
     }
 
-    fn targets(&self, topic: &str) -> SmallVec<[(PeerKey, u64); 2]> {
+    pub(super) fn targets(&self, topic: &str) -> SmallVec<[(PeerKey, u64); 2]> {
         let clients = self.clients.get(client_of(topic));
         let clients = clients.into_iter().flatten().map(|&key| (key, 0));
         let exact = self.topics.get(topic).into_iter().flatten().copied();
@@ -411,11 +410,11 @@ impl SubscriptionTable {
         targets
     }
 
-    fn has(&self, topic: &str) -> bool {
+    pub(super) fn has_subscriber(&self, topic: &str) -> bool {
         self.topics.contains_key(topic) || self.clients.contains_key(client_of(topic))
     }
 
-    fn has_caller(&self, topic: &str) -> bool {
+    pub(super) fn has_caller(&self, topic: &str) -> bool {
         self.callers.contains_key(client_of(topic))
     }
 
@@ -424,7 +423,7 @@ impl SubscriptionTable {
         subscriber.is_some_and(|subscriber| subscriber.following.is_retained())
     }
 
-    pub(super) fn follows(&self, key: PeerKey, following: &Following) -> bool {
+    pub(super) fn has_subscription(&self, key: PeerKey, following: &Subscription) -> bool {
         let subscriber = self.subscribers.get(&key);
         subscriber.is_some_and(|subscriber| subscriber.following == *following)
     }
@@ -490,7 +489,7 @@ impl SubscriptionTable {
         limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
     }
 
-    /// Notes that a peer may have acknowledged messages. Returns whether its backlog is no longer full.
+    /// Records that a peer may have acknowledged messages. Returns whether its backlog has drained.
     pub(super) fn has_drained(&mut self, key: PeerKey, session: &Session) -> bool {
         if !self.full_since.contains_key(&key) {
             return false;
@@ -508,150 +507,6 @@ impl SubscriptionTable {
     }
 }
 
-impl Links {
-    /// Registers the part that publishes, and returns the events for it; `None` if another part is registered.
-    pub(crate) fn publish_here(&self) -> Option<mpsc::UnboundedReceiver<StreamNews>> {
-        let subscriptions = &mut self.state().subscriptions;
-        if std::mem::replace(&mut subscriptions.has_publisher, true) {
-            return None;
-        }
-        let (sender, news) = mpsc::unbounded_channel();
-        subscriptions.news = Some(sender);
-        Some(news)
-    }
-
-    /// Returns whether a client receives the answers under `topic` from this component.
-    pub(crate) fn has_client(&self, topic: &str) -> bool {
-        let clients = &self.state().subscriptions.clients;
-        clients.contains_key(client_of(topic))
-    }
-
-    /// Returns the connected downstream components, as the descriptor lists them: at most [`MAX_FOLLOWERS`] with
-    /// [`MAX_FOLLOWER_BYTES`].
-    pub(crate) fn followers(&self) -> Vec<proto::Follower> {
-        let state = self.state();
-        let there = state.peers.iter().filter(|(_, peer)| peer.is_alive());
-        let described = there.filter_map(|(&key, _)| state.subscriptions.descriptor_entry(key));
-        let mut bytes = 0;
-        let mut followers: Vec<_> = described
-            .take_while(|subscriber| {
-                bytes += subscriber.encoded_len();
-                bytes <= MAX_FOLLOWER_BYTES
-            })
-            .take(MAX_FOLLOWERS)
-            .collect();
-        drop(state);
-        followers.sort_by(|one, other| {
-            (&one.name, &one.db_address).cmp(&(&other.name, &other.db_address))
-        });
-        followers
-    }
-
-    /// Returns whether `topic` is that of a client that calls this component and receives its answers from another.
-    pub(crate) fn is_caller(&self, topic: &str) -> bool {
-        self.state().subscriptions.has_caller(topic)
-    }
-
-    /// Returns whether a peer is subscribed to `topic`.
-    pub(crate) fn is_followed(&self, topic: &str) -> bool {
-        self.state().subscriptions.has(topic)
-    }
-
-    /// Sends messages to the subscribers of their topics, and leaves those without a subscriber in `deliveries`.
-    ///
-    /// Subscribers that are slow have a backlog. Call [`room`](Self::room) before publishing more.
-    pub(crate) fn publish(&self, deliveries: &mut Vec<Delivery>) {
-        if deliveries.is_empty() {
-            return;
-        }
-        let now = self.now();
-        let mut state = self.state();
-        let mut unheard = Vec::new();
-        for run in deliveries.chunk_by(|one, next| one.topic == next.topic) {
-            if !state.publish_run(run, now) {
-                unheard.extend_from_slice(run);
-            }
-        }
-        deliveries.clear();
-        deliveries.append(&mut unheard);
-        self.flush(&mut state, now);
-    }
-
-    /// Returns whether [`settled`](Self::settled) would wait.
-    pub(crate) fn is_settling(&self) -> bool {
-        let settled_at = self.state().settled_at;
-        settled_at.is_some_and(|at| at > Instant::now())
-    }
-
-    /// Waits after a restart until former subscribers have had time to return, so that none misses a publication.
-    ///
-    /// # Cancel safety
-    ///
-    /// This method is cancel safe.
-    pub(crate) async fn settled(&self) {
-        let settled_at = self.state().settled_at;
-        if let Some(at) = settled_at {
-            tokio::time::sleep_until(at.into()).await;
-        }
-    }
-
-    /// Waits until no peer's backlog is full. Cancel safe.
-    pub(crate) async fn room(&self) {
-        self.wait_until(|state| state.subscriptions.full_since.is_empty())
-            .await;
-    }
-}
-
-impl ServerState {
-    /// Publishes messages of one topic. Returns whether the topic has subscribers.
-    fn publish_run(&mut self, run: &[Delivery], now: Instant) -> bool {
-        let targets = run
-            .first()
-            .map(|first| self.subscriptions.targets(&first.topic));
-        let targets = targets.unwrap_or_default();
-        for &(key, tag) in &targets {
-            let share = self.subscriptions.backlog_share();
-            let subscriber = self.subscriptions.subscribers.get_mut(&key);
-            let (Some(subscriber), Some(peer)) = (subscriber, self.peers.get_mut(&key)) else {
-                continue;
-            };
-            let limit = subscriber.following.backlog_limit();
-            let limit = limit.map(|limit| limit.at_most(share));
-            if limit.is_none()
-                && subscriber
-                    .backlog(&peer.session)
-                    .reaches(SUBSCRIBER_BACKLOG)
-            {
-                // Only cancellations are dropped: their calls run to completion.
-                continue;
-            }
-            let groups = run.iter().map(|delivery| &delivery.group);
-            let items = groups
-                .clone()
-                .map(|group| TaggedBatch::of(tag, 0, group.clone()));
-            let held = |group: &Batch| memory_bytes(group.len(), group.bytes());
-            self.subscriptions.queued_bytes += groups.clone().map(held).sum::<usize>();
-            match &mut subscriber.retained {
-                Some(retained) => {
-                    let size = &mut subscriber.retained_size;
-                    size.messages += groups.clone().map(Batch::len).sum::<usize>();
-                    size.bytes += groups.map(Batch::bytes).sum::<usize>();
-                    retained.extend(items);
-                }
-                None => {
-                    items.for_each(|item| peer.session.submit(item, now));
-                    peer.schedule(&mut self.scheduled);
-                }
-            }
-            if limit.is_some_and(|limit| subscriber.backlog(&peer.session).reaches(limit)) {
-                self.subscriptions.full_since.entry(key).or_insert(now);
-            }
-            peer.return_credit(&self.subscriptions, &self.inputs);
-        }
-        !targets.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -660,8 +515,8 @@ mod tests {
     use crate::link::session::CreditWindow;
     use crate::message::BatchSizes;
 
-    fn following(topics: &[&str], client: &str) -> Following {
-        Following {
+    fn following(topics: &[&str], client: &str) -> Subscription {
+        Subscription {
             topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
             client: client.to_owned(),
         }
@@ -687,12 +542,12 @@ mod tests {
         assert_eq!(targets(&subscriptions, "anna/17"), [(3, 0)]);
         assert_eq!(targets(&subscriptions, "anna2/17"), []);
         for topic in ["sport", "anna/1", "nobody"] {
-            assert_eq!(subscriptions.has(topic), topic != "nobody");
+            assert_eq!(subscriptions.has_subscriber(topic), topic != "nobody");
         }
         subscriptions.remove(1);
         subscriptions.remove(3);
         assert_eq!(targets(&subscriptions, "sport"), [(2, 1)]);
-        assert!(!subscriptions.has("news") && !subscriptions.has("anna/17"));
+        assert!(!subscriptions.has_subscriber("news") && !subscriptions.has_subscriber("anna/17"));
         subscriptions.remove(2);
         assert!(subscriptions.topics.is_empty() && subscriptions.clients.is_empty());
     }
@@ -705,15 +560,15 @@ mod tests {
             client: client.to_owned(),
             ..LinkHello::default()
         };
-        assert_eq!(PeerOrigin::of(&hello(CLIENT, "")).caller, "anna");
-        assert_eq!(PeerOrigin::of(&hello(CLIENT, "anna")).caller, "");
-        assert_eq!(PeerOrigin::of(&hello("subscriber", "")).caller, "");
+        assert_eq!(PeerOrigin::from_hello(&hello(CLIENT, "")).caller, "anna");
+        assert_eq!(PeerOrigin::from_hello(&hello(CLIENT, "anna")).caller, "");
+        assert_eq!(PeerOrigin::from_hello(&hello("subscriber", "")).caller, "");
         let mut subscriptions = SubscriptionTable::default();
         subscriptions.add(1, following(&[], ""));
-        subscriptions.set_origin(1, PeerOrigin::of(&hello(CLIENT, "")));
+        subscriptions.set_origin(1, PeerOrigin::from_hello(&hello(CLIENT, "")));
         assert_eq!(targets(&subscriptions, "anna/17"), [(1, 0)]);
         assert!(subscriptions.has_caller("anna/17") && !subscriptions.has_caller("bert/17"));
-        assert!(!subscriptions.has("anna/17"));
+        assert!(!subscriptions.has_subscriber("anna/17"));
         assert!(!subscriptions.clients.contains_key("anna"));
         subscriptions.add(2, following(&[], "anna"));
         assert_eq!(targets(&subscriptions, "anna/17"), [(2, 0)]);
@@ -725,30 +580,32 @@ mod tests {
 
     #[test]
     fn backlog_of_an_expired_subscriber_is_returned_unless_others_are_subscribed() {
-        let (sender, mut news) = mpsc::unbounded_channel();
         let mut subscriptions = SubscriptionTable {
-            news: Some(sender),
+            has_publisher: true,
             ..SubscriptionTable::default()
         };
         subscriptions.add(1, following(&["news", "sport"], "anna"));
         subscriptions.add(2, following(&["sport"], ""));
-        while let Ok(StreamNews::Follows(..)) = news.try_recv() {}
+        subscriptions.events.clear();
         let item = |tag: u64| TaggedBatch::new(tag, vec![tag as u8].into());
         // Answers to a client, and messages with an unknown tag, are not returned.
         let items = (0..4).map(item).chain([item(u64::MAX)]).collect();
         subscriptions.return_backlog(1, items);
-        let Ok(StreamNews::Undelivered(undelivered)) = news.try_recv() else {
+        let Some(SubscriptionEvent::Undelivered(undelivered)) = subscriptions.events.pop() else {
             panic!("nothing is returned_clients");
         };
-        let [Delivery { topic, group }] = &undelivered[..] else {
+        let [LinkPublication { topic, group }] = &undelivered[..] else {
             panic!("{undelivered:?}");
         };
         assert_eq!((&**topic, &group.frame()[..]), ("news", &[1][..]));
         subscriptions.return_backlog(2, VecDeque::from([item(1)]));
-        assert!(news.try_recv().is_err());
+        assert!(subscriptions.events.is_empty());
         subscriptions.remove(1);
         subscriptions.return_backlog(2, VecDeque::from([item(1)]));
-        assert!(matches!(news.try_recv(), Ok(StreamNews::Undelivered(_))));
+        assert!(matches!(
+            subscriptions.events.pop(),
+            Some(SubscriptionEvent::Undelivered(_))
+        ));
     }
 
     #[test]
@@ -762,14 +619,17 @@ mod tests {
         let cancelled = str::from_utf8(CANCEL_TOPIC).unwrap();
         subscriptions.add(1, following(&["news", cancelled], ""));
         assert_eq!(subscriptions.descriptor_entry(1), None, "it has no address");
-        subscriptions.set_origin(1, PeerOrigin::of(&hello("tcp://127.0.0.1:1")));
+        subscriptions.set_origin(1, PeerOrigin::from_hello(&hello("tcp://127.0.0.1:1")));
         let expected = proto::Follower {
             name: "next".to_owned(),
             db_address: "tcp://127.0.0.1:1".to_owned(),
             topics: vec!["news".to_owned()],
         };
         assert_eq!(subscriptions.descriptor_entry(1), Some(expected));
-        subscriptions.set_origin(1, PeerOrigin::of(&hello(&"x".repeat(MAX_NAME_BYTES + 1))));
+        subscriptions.set_origin(
+            1,
+            PeerOrigin::from_hello(&hello(&"x".repeat(MAX_NAME_BYTES + 1))),
+        );
         assert_eq!(
             subscriptions.descriptor_entry(1),
             None,
@@ -777,7 +637,7 @@ mod tests {
         );
         // A worker subscribes to cancellations only.
         subscriptions.add(2, following(&[cancelled], ""));
-        subscriptions.set_origin(2, PeerOrigin::of(&hello("tcp://127.0.0.1:2")));
+        subscriptions.set_origin(2, PeerOrigin::from_hello(&hello("tcp://127.0.0.1:2")));
         assert_eq!(subscriptions.descriptor_entry(2), None);
         subscriptions.remove(1);
         assert_eq!(subscriptions.descriptor_entry(1), None);
@@ -789,7 +649,8 @@ mod tests {
         let mut subscriptions = SubscriptionTable::default();
         subscriptions.add(1, following(&["news"], ""));
         assert!(
-            subscriptions.is_retained(1) && subscriptions.follows(1, &following(&["news"], ""))
+            subscriptions.is_retained(1)
+                && subscriptions.has_subscription(1, &following(&["news"], ""))
         );
         subscriptions.retain(1, VecDeque::from([item(2)]));
         subscriptions.retain(1, VecDeque::from([item(0), item(1)]));
@@ -825,7 +686,7 @@ mod tests {
         let mut sizes = vec![0; messages];
         sizes[messages - 1] = bytes as u32;
         let group = Batch::from_sizes(vec![0; bytes].into(), BatchSizes::new(sizes.into()));
-        TaggedBatch::of(0, 0, group.unwrap())
+        TaggedBatch::from_group(0, 0, group.unwrap())
     }
 
     #[test]
@@ -874,7 +735,7 @@ mod tests {
     fn full_backlog_has_drained_below_half_of_its_limit() {
         let now = Instant::now();
         let cancelled = str::from_utf8(CANCEL_TOPIC).unwrap();
-        let check = |following: Following, limit: BacklogSize| {
+        let check = |following: Subscription, limit: BacklogSize| {
             let mut subscriptions = SubscriptionTable::default();
             subscriptions.add(1, following);
             assert!(
@@ -969,18 +830,20 @@ mod tests {
 
     #[test]
     fn new_subscriptions_are_reported_to_the_publisher() {
-        let (sender, mut news) = mpsc::unbounded_channel();
         let mut subscriptions = SubscriptionTable {
-            news: Some(sender),
+            has_publisher: true,
             ..SubscriptionTable::default()
         };
         subscriptions.add(1, following(&["news"], ""));
-        let Ok(StreamNews::Follows(reported, _)) = news.try_recv() else {
+        let Some(SubscriptionEvent::Subscribed(reported, _)) = subscriptions.events.pop() else {
             panic!("nothing is reported");
         };
         assert_eq!(reported, following(&["news"], ""));
-        assert!(subscriptions.follows(1, &reported) && !subscriptions.follows(2, &reported));
-        assert!(!subscriptions.follows(1, &following(&["sport"], "")));
+        assert!(
+            subscriptions.has_subscription(1, &reported)
+                && !subscriptions.has_subscription(2, &reported)
+        );
+        assert!(!subscriptions.has_subscription(1, &following(&["sport"], "")));
     }
 
     #[test]
@@ -989,8 +852,8 @@ mod tests {
             topics: vec!["x".repeat(len); topics],
             ..LinkHello::default()
         };
-        assert!(Following::of(&hello(MAX_TOPICS, MAX_NAME_BYTES)).is_ok());
-        assert!(Following::of(&hello(MAX_TOPICS + 1, 1)).is_err());
-        assert!(Following::of(&hello(1, MAX_NAME_BYTES + 1)).is_err());
+        assert!(Subscription::from_hello(&hello(MAX_TOPICS, MAX_NAME_BYTES)).is_ok());
+        assert!(Subscription::from_hello(&hello(MAX_TOPICS + 1, 1)).is_err());
+        assert!(Subscription::from_hello(&hello(1, MAX_NAME_BYTES + 1)).is_err());
     }
 }

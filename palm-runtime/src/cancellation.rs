@@ -1,8 +1,8 @@
-//! Calls whose callers have given up: what is queued of them is not begun, and what runs is dropped.
+//! Cancelled calls: their queued messages are not begun, and their running methods are dropped.
 //!
-//! A call is known by its topic, the field `client` of its messages. A client tells the first component
-//! at its `db_address`, ahead of all that is queued; a component passes it on to those behind it, which
-//! follow what it publishes under [`CANCEL_TOPIC`]. Part 2 of the protocol, see `proto/README.md`.
+//! A call is identified by its topic, the field `client` of its messages. A client cancels calls at the `db_address` of
+//! the first component, ahead of all queued messages; each component publishes the cancellations under
+//! [`CANCEL_TOPIC`], to which its downstream components subscribe. See part 2 of the protocol in `proto/README.md`.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,35 +16,40 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::message::Message;
 
-/// What cancellations are published under. The body has one topic of a call a line.
+/// The topic of cancellations. Their body lists topics of calls, one per line.
 pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 
-/// How a line of a list begins that takes a cancellation back.
+/// The prefix of a line that revokes a cancellation.
 const RESTORE_PREFIX: char = '+';
 
-/// How long a cancellation is remembered: longer than messages wait in queues, as a rule.
+/// How long a cancellation is remembered: usually longer than messages wait in queues.
 const CANCEL_EXPIRY: Duration = Duration::from_secs(60);
-/// How many are remembered.
+
+/// How many cancellations are remembered.
 const MAX_CANCELLED: usize = 10_000;
-/// Longest topic, in bytes; those of our clients have less.
+
+/// The longest accepted topic, in bytes. Topics of palm's clients are shorter.
 const MAX_TOPIC_BYTES: usize = 256;
-/// How many lists of cancellations wait to be passed on, and how many topics one has at most.
+
+/// How many lists of cancellations may wait to be forwarded.
 const MAX_RELAYED_LISTS: usize = 1024;
+
+/// How many topics a forwarded list has at most.
 const MAX_LIST_TOPICS: usize = 256;
 
-/// The calls that were cancelled lately.
+/// The recently cancelled calls.
 #[derive(Debug)]
 pub(crate) struct Cancellations {
     recent: Mutex<RecentCancellations>,
-    /// Whether there has been any: most components never see one.
+    /// Whether any call was ever cancelled: most components never see a cancellation.
     any: AtomicBool,
     changed: Notify,
     relay: broadcast::Sender<Bytes>,
 }
 
-/// Stands for a topic. Two topics with the same number are as good as impossible, and no peer can choose them,
-/// since the hash has a random key. Texts would be small allocations that outlive the large ones of the clients
-/// that they belong to, and keep the allocator from returning those.
+/// The hash of a topic. Collisions are practically impossible, and no peer can construct them, since the hash has a
+/// random key. Strings would be small allocations that outlive the large ones of their clients, and keep the allocator
+/// from returning those.
 type TopicHash = u64;
 
 #[derive(Debug, Default)]
@@ -66,16 +71,16 @@ impl Default for Cancellations {
 }
 
 impl Cancellations {
-    /// Takes back the cancellation of all calls of a client that was thought to have vanished, and has returned.
-    /// Calls that it has cancelled itself stay cancelled.
+    /// Revokes the cancellation of all calls of a client that had vanished and has returned. Calls that the client
+    /// itself has cancelled stay cancelled.
     pub(crate) fn restore(&self, client: &str) {
         if self.any.load(Ordering::Acquire) {
             self.cancel(format!("{RESTORE_PREFIX}{client}/").as_bytes());
         }
     }
 
-    /// Notes a list of cancelled calls, one topic a line, and passes on those that are new. A line that begins
-    /// with `+` takes the cancellation of the topic behind it back.
+    /// Records a list of cancelled calls, one topic per line, and forwards the new ones. A line that begins
+    /// with `+` revokes the cancellation of the topic that follows.
     pub(crate) fn cancel(&self, list: &[u8]) {
         let now = Instant::now();
         let mut news = Vec::new();
@@ -103,19 +108,19 @@ impl Cancellations {
         }
         self.any.store(true, Ordering::Release);
         self.changed.notify_waiters();
-        // What waits to be passed on is bounded by the number of lists, so these are short.
+        // The number of waiting lists is bounded, so each list is short.
         for news in news.chunks(MAX_LIST_TOPICS) {
-            // Without a receiver it is not passed on.
+            // Without a receiver nothing is forwarded.
             let _ = self.relay.send(news.join("\n").into());
         }
     }
 
-    /// Whether the call that a message belongs to was cancelled.
+    /// Returns whether the call of a message was cancelled.
     pub(crate) fn concern(&self, message: &Message) -> bool {
         self.any.load(Ordering::Acquire) && self.has(message.client())
     }
 
-    /// Whether the call with this topic was cancelled, or all of its client's.
+    /// Returns whether the call with this topic was cancelled, or all calls of its client.
     pub(crate) fn has(&self, topic: &str) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
@@ -130,7 +135,7 @@ impl Cancellations {
     pub(crate) async fn of(&self, topic: &str) {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // From here on no change is missed.
+            // Enabled before the check, so that no change is missed.
             changed.as_mut().enable();
             if self.has(topic) {
                 return;
@@ -139,7 +144,7 @@ impl Cancellations {
         }
     }
 
-    /// What is to be passed on from now on.
+    /// Returns a receiver of the lists that are to be forwarded from now on.
     pub(crate) fn relay(&self) -> CancellationRelay {
         CancellationRelay(self.relay.subscribe())
     }
@@ -150,7 +155,7 @@ impl RecentCancellations {
         self.topics.contains(&self.hasher.hash_one(topic))
     }
 
-    /// Whether it was there.
+    /// Returns whether the topic was present.
     fn remove(&mut self, topic: &str) -> bool {
         let topic = self.hasher.hash_one(topic);
         let is_there = self.topics.remove(&topic);
@@ -160,12 +165,12 @@ impl RecentCancellations {
         is_there
     }
 
-    /// Whether it is new.
+    /// Returns whether the topic is new.
     fn insert(&mut self, now: Instant, topic: &str) -> bool {
         while let Some((since, _)) = self.order.front()
             && (self.order.len() >= MAX_CANCELLED || now.duration_since(*since) > CANCEL_EXPIRY)
         {
-            let (_, oldest) = self.order.pop_front().expect("it was looked at");
+            let (_, oldest) = self.order.pop_front().expect("the queue has a front");
             self.topics.remove(&oldest);
         }
         let topic = self.hasher.hash_one(topic);
@@ -177,17 +182,17 @@ impl RecentCancellations {
     }
 }
 
-/// The cancellations that are to be passed on.
+/// Receives the cancellations that are to be forwarded.
 #[derive(Debug)]
 pub(crate) struct CancellationRelay(broadcast::Receiver<Bytes>);
 
 impl CancellationRelay {
-    /// The next list of calls. Waits for ever once there will be none. Cancel safe.
+    /// Returns the next list of calls; waits forever once there will be none. Cancel safe.
     pub(crate) async fn next(&mut self) -> Bytes {
         loop {
             match self.0.recv().await {
                 Ok(list) => return list,
-                // Those run to their end.
+                // Calls of skipped lists run to completion.
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_cancelled_is_known_and_passed_on_once() {
+    async fn cancelled_call_is_known_and_forwarded_once() {
         let cancellations = Cancellations::default();
         let mut relay = cancellations.relay();
         let mut waiting = pin!(cancellations.of("id/2"));
@@ -236,7 +241,7 @@ mod tests {
         cancellations.restore("id");
         assert!(relay.next().now_or_never().is_none());
 
-        // What is passed on has the same effect downstream.
+        // Forwarded lists have the same effect downstream.
         let downstream = Cancellations::default();
         downstream.cancel(b"id/");
         downstream.cancel(&relayed);
@@ -245,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_has_bounds() {
+    fn remembered_cancellations_are_bounded() {
         let mut recent = RecentCancellations::default();
         let now = Instant::now();
         for number in 0..2 * MAX_CANCELLED {

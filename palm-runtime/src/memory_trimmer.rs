@@ -1,27 +1,29 @@
 //! When freed memory is returned to the system: after many peers have left.
 //!
-//! What the connections of peers took is spread over the allocator's pages, between what lives on. It serves the next
-//! peers, so it is returned only when no peer has left for a while.
+//! The memory of closed connections is spread over the allocator's pages, between allocations that live on. The next
+//! peers reuse it, so it is returned only when no session has ended for a while. [`shrink`] does the same for tables.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
 use std::time::{Duration, Instant};
 
-/// So many sessions have to end before memory is returned.
+/// How many sessions must have ended before memory is returned.
 const MIN_ENDED_SESSIONS: usize = 64;
 
-/// How long none may have ended: until then connections are still being closed.
+/// How long no session may have ended before memory is returned, since connections are still being closed.
 const QUIET_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Decides when freed memory is returned. The owner gives the time.
+/// Decides when freed memory is returned. No I/O; time is an argument.
 #[derive(Debug, Default)]
 pub(crate) struct Trimmer {
     /// Sessions that have ended since memory was last returned.
     ended: usize,
-    /// When one was last noted.
+    /// When the end of a session was last recorded.
     last: Option<Instant>,
 }
 
 impl Trimmer {
-    /// Notes how many sessions have ended since the last call. Returns whether memory is to be returned now.
+    /// Records how many sessions have ended since the last call. Returns whether memory is to be returned now.
     pub(crate) fn is_due(&mut self, ended: usize, now: Instant) -> bool {
         if ended > 0 {
             self.ended += ended;
@@ -35,6 +37,14 @@ impl Trimmer {
             *self = Self::default();
         }
         is_due
+    }
+}
+
+/// Releases memory of a table that has become much smaller.
+pub(crate) fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+    const LEAST: usize = 64;
+    if table.capacity() > LEAST.max(4 * table.len()) * 2 {
+        table.shrink_to(LEAST.max(2 * table.len()));
     }
 }
 

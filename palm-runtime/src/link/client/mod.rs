@@ -1,182 +1,84 @@
-//! The side of a link that connects, as a worker, a client or a subscriber: a session over a DEALER, and
-//! another one when the other side knows nothing of the first any more.
+//! The connecting side of links: a worker, client or subscriber with a session over a DEALER.
+//!
+//! [`LinkClient`] owns the socket and the current session. One task calls [`drive`](LinkClient::drive), which connects,
+//! reconnects and receives, for as long as the component runs; the other methods may be called from any task. If the
+//! peer has forgotten the session, because it was restarted or the session has expired, a new one opens: **invariant**,
+//! messages that the peer had not acknowledged are sent again as their [`ResendPolicy`] says, and tasks of the earlier
+//! session are revoked unless they run.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
-use super::header;
 use super::liveness::LinkLiveness;
 use super::options::LinkOptions;
 use super::session::{
-    CreditWindow, LIVENESS_VERSION, RETURNS_VERSION, Session, SessionEvent, TASK_TAG_STEP,
-    TaggedBatch, VERSION, message_count,
+    CreditWindow, LIVENESS_VERSION, RETURNS_VERSION, Session, SessionEvent, TaggedBatch, VERSION,
+    message_count,
 };
-use super::streams::Following;
 use super::{SUBSCRIBER, WORKER};
-use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, Received};
-use crate::message::proto::{Function, LinkHello};
-use crate::message::{Batch, BatchBuilder, FramePool, Message};
+use crate::link::header;
+use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, LinkReceipt};
+use crate::message::proto::LinkHello;
+use crate::message::{Batch, Message};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
 };
 use crate::wait_cause::{Connecting, WaitCause};
 
-/// How many bytes may be on their way to this side, or wait here.
+mod arrivals;
+mod open_tasks;
+mod prefetch;
+mod result_batch;
+mod settings;
+
+pub(crate) use arrivals::{LinkArrival, LinkArrivals};
+pub(crate) use prefetch::Prefetch;
+pub(crate) use result_batch::ResultBatcher;
+pub(crate) use settings::{LinkSettings, ResendPolicy};
+
+use open_tasks::OpenTasks;
+use prefetch::PrefetchWindow;
+
+/// How many bytes of unconsumed messages this side accepts.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many messages, and bytes, may wait until the other side has them.
+/// How many unacknowledged messages, and bytes of them, this side keeps before senders wait.
 const OUTBOX_LIMIT: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
-/// How long the tasks that a worker holds besides those it runs should take, and how many may be.
-const PREFETCH_TIME: Duration = Duration::from_millis(10);
-const MAX_PREFETCH: u64 = 1000;
-
-/// How long the goodbye may take.
+/// How long sending the last header may take when a link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a peer that is not connected is waited for until what it has not acknowledged is given up.
+/// How long to wait for a disconnected peer before its acknowledgements are no longer awaited.
 const DISCONNECTED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A timer that comes so late shows that this process was stopped, or its thread held by a method.
+/// A timer that fires this late shows that this process was stopped, or that a method blocked its thread.
 const STALL_THRESHOLD: Duration = Duration::from_millis(500);
 
-/// How long after a refusal to try again.
+/// How long to wait before a new session after a refusal.
 const REFUSED_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How many tasks a worker holds besides those that it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Prefetch {
-    /// As many as it does in 10 ms, 1000 at most: none where a task takes longer.
-    Measured,
-    Fixed(u64),
-}
-
-/// Who connects.
+/// A link with the component at an address.
 #[derive(Debug)]
-pub(crate) struct Introduction {
-    pub(crate) role: &'static str,
-    pub(crate) name: String,
-    /// What a worker can do.
-    pub(crate) functions: Vec<Function>,
-    pub(crate) following: Following,
-    /// Its `db_address`; empty: it has none.
-    pub(crate) db_address: String,
-    /// A client's, where clients share the component.
-    pub(crate) weight: u32,
-    /// How many messages are dealt with at once, and how many more may come ahead.
-    pub(crate) concurrency: usize,
-    pub(crate) prefetch: Prefetch,
-}
-
-impl Introduction {
-    /// One that takes what it follows.
-    pub(crate) fn following(role: &'static str, name: &str, following: Following) -> Self {
-        Self {
-            role,
-            name: name.to_owned(),
-            functions: Vec::new(),
-            following,
-            db_address: String::new(),
-            weight: 0,
-            concurrency: 1,
-            prefetch: Prefetch::Fixed(4095),
-        }
-    }
-}
-
-/// Which of the messages of a client are sent again that the peer has not acknowledged, when the peer was restarted and
-/// has forgotten the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resend {
-    /// The link sends them again.
-    ByLink,
-    /// Their sender does, when [`Arrival::Renewed`] comes, with those that were acknowledged.
-    BySender,
-    /// Only messages that were never transmitted are sent, since a call must not run twice.
-    IfUntransmitted,
-}
-
-impl Resend {
-    /// The tag of such messages. That of the last kind is none that a task has.
-    fn tag(self) -> u64 {
-        match self {
-            Self::ByLink => 0,
-            Self::BySender => 1,
-            Self::IfUntransmitted => u64::MAX,
-        }
-    }
-}
-
-/// What comes over a link.
-#[derive(Debug)]
-pub(crate) enum Arrival {
-    /// Messages that go the same way: for a subscriber, one.
-    Messages(Received, Batch),
-    /// All that the other side follows itself is in place.
-    InPlace,
-    /// The other side is gone with what it had, and there is another session. What was not answered will
-    /// not be, unless it is sent again.
-    Renewed,
-}
-
-/// What has come over a link, all that came together at once.
-#[derive(Debug)]
-pub(crate) struct Arrivals {
-    batches: mpsc::UnboundedReceiver<Vec<Arrival>>,
-    rest: std::vec::IntoIter<Arrival>,
-}
-
-impl Arrivals {
-    /// Waits for arrivals, takes up to `max`, and tells how many; none when nothing will come any more. Cancel
-    /// safe.
-    pub(crate) async fn recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) -> usize {
-        let before = out.len();
-        if self.rest.len() == 0 {
-            self.rest = self.batches.recv().await.unwrap_or_default().into_iter();
-        }
-        self.try_recv_many(out, max);
-        out.len() - before
-    }
-
-    /// Takes up to `max` that are there.
-    pub(crate) fn try_recv_many(&mut self, out: &mut Vec<Arrival>, max: usize) {
-        let most = out.len().saturating_add(max);
-        loop {
-            out.extend(self.rest.by_ref().take(most - out.len()));
-            if out.len() == most {
-                return;
-            }
-            let Ok(batch) = self.batches.try_recv() else {
-                return;
-            };
-            self.rest = batch.into_iter();
-        }
-    }
-}
-
-/// A link with the component that this side connects to.
-#[derive(Debug)]
-pub(crate) struct Link {
-    /// Where the other side is.
+pub(crate) struct LinkClient {
     address: Address,
     sockets: SocketOptions,
     options: LinkOptions,
     hello: LinkHello,
-    /// The socket, for who receives from it.
+    /// The socket, locked by the task that drives the link.
     dealer: tokio::sync::Mutex<Option<Dealer>>,
     state: Mutex<ClientState>,
-    /// Told when something has changed that one who waits may wait for.
+    /// Notified when the state has changed in a way that a method may wait for.
     changed: Notify,
     liveness: Arc<LinkLiveness>,
-    arrivals: mpsc::UnboundedSender<Vec<Arrival>>,
+    arrivals: mpsc::UnboundedSender<Vec<LinkArrival>>,
     connecting: Connecting,
-    /// Why the other side has refused the last session.
+    /// Why the peer has refused the last session.
     refused: WaitCause,
 }
 
@@ -184,109 +86,42 @@ pub(crate) struct Link {
 struct ClientState {
     dealer: Option<DealerSender>,
     session: Session,
-    /// How many sessions there have been.
+    /// The number of the current session; the first one is 1.
     session_number: u64,
     pace: PrefetchWindow,
-    /// How many tasks may still come, of all sessions; what has come in this session.
+    /// How many further tasks are accepted, counted from the beginning of this session.
     task_limit: u64,
+    /// How many tasks have arrived in this session.
     received_tasks: u64,
     is_draining: bool,
-    /// Whether tasks that arrive are returned at once.
+    /// Whether arriving tasks are returned at once.
     is_returning: bool,
-    /// Whether the other side will send no more.
+    /// Whether the peer has sent its last message.
     peer_finished: bool,
-    /// Whether the other side takes no more in this session.
+    /// Whether the peer accepts no further messages in this session.
     peer_is_draining: bool,
-    /// What goes over the next session.
+    /// The messages that are to be sent in the next session.
     next_session: VecDeque<TaggedBatch>,
-    /// Whether the last session is over and what was in it is lost.
+    /// Whether the peer has lost the state of the last session, which is reported when the next one begins.
     is_lost: bool,
-    /// Not before then a new session begins.
+    /// When the next session may begin, after a refusal.
     retry_at: Option<Instant>,
-    /// Whether the first session is open.
+    /// Whether any session was ever open.
     is_open: bool,
     events: Vec<SessionEvent>,
     tasks: OpenTasks,
     liveness: Arc<LinkLiveness>,
 }
 
-/// The tasks of a worker that may have no outcome yet.
-#[derive(Debug, Default)]
-struct OpenTasks {
-    /// Those that arrived, of all sessions; some are gone by now.
-    groups: Vec<Weak<LeasedTasks>>,
-    /// How many groups there may be until those that are gone are taken out.
-    most: usize,
-    /// The run of the master that the tasks are of, and the highest tag that arrived of it.
-    component: u64,
-    highest: u64,
-}
-
-impl OpenTasks {
-    fn add(&mut self, group: &Arc<LeasedTasks>) {
-        if self.groups.len() >= self.most {
-            self.groups.retain(|group| group.strong_count() > 0);
-            self.most = 2 * self.groups.len() + 16;
-        }
-        self.groups.push(Arc::downgrade(group));
-    }
-
-    /// Revokes the tasks of a session for which `revoke` says so, and returns what they are.
-    fn revoke(&self, session: u64, revoke: impl Fn(&LeaseState) -> bool) -> Vec<Received> {
-        let mut revoked = Vec::new();
-        for group in self.groups.iter().filter_map(Weak::upgrade) {
-            for entry in group.entries() {
-                let received = entry.received();
-                if received.session == session && revoke(&entry.progress) {
-                    revoked.push(received);
-                }
-            }
-        }
-        revoked
-    }
-
-    /// A session is over: what is prefetched in it must not run. What runs may be sent again.
-    fn session_is_over(&self, session: u64) {
-        self.revoke(session, LeaseState::revoke_waiting);
-    }
-
-    /// Whether a task that arrives from this run of the master is here already: the master has lost sight of
-    /// this worker for a while, and sends it again. Its result is then for the session in which it was sent
-    /// last. Tags of new tasks grow, so only what is redelivered is looked for.
-    fn resume(&mut self, task: Received, component: u64) -> bool {
-        if self.component != component {
-            self.component = component;
-            self.highest = 0;
-        }
-        let is_new = task.tag > self.highest;
-        self.highest = self.highest.max(task.tag);
-        if is_new || component == 0 {
-            return false;
-        }
-        let open = self.groups.iter().filter_map(Weak::upgrade);
-        for group in open.filter(|group| group.component() == component) {
-            for entry in group.entries() {
-                let is_here = entry.progress.is_begun()
-                    || entry.progress.is_waiting() && entry.received().session == task.session;
-                if entry.tag() == task.tag && is_here {
-                    entry.move_to(task.session);
-                    return true;
-                }
-            }
-        }
-        false
-    }
-}
-
-impl Link {
-    /// A link that is not connected yet. What comes over it comes out of the second one.
+impl LinkClient {
+    /// Creates a link that is not connected yet, and the receiver of what it delivers.
     pub(crate) fn new(
         address: &Address,
         sockets: &SocketOptions,
-        introduction: Introduction,
+        introduction: LinkSettings,
         options: LinkOptions,
-    ) -> (Arc<Self>, Arrivals) {
-        let Introduction {
+    ) -> (Arc<Self>, LinkArrivals) {
+        let LinkSettings {
             role,
             name,
             functions,
@@ -297,10 +132,7 @@ impl Link {
             prefetch,
         } = introduction;
         let (arrivals, batches) = mpsc::unbounded_channel();
-        let received = Arrivals {
-            batches,
-            rest: Vec::new().into_iter(),
-        };
+        let received = LinkArrivals::new(batches);
         let hello = LinkHello {
             version: VERSION,
             role: role.to_owned(),
@@ -358,47 +190,47 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes no more than `messages` in all.
-    pub(crate) fn limit(&self, messages: u64) {
+    /// Accepts no more than `messages` in all.
+    pub(crate) fn set_task_limit(&self, messages: u64) {
         let mut state = self.state();
         state.task_limit = messages;
         state.session.set_limit(messages);
     }
 
-    /// Where the other side is.
+    /// Returns the address of the peer.
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Why nothing comes over the link, if that is known.
+    /// Explains why the link is not open, if the cause is known.
     pub(crate) fn wait_cause(&self) -> Option<Arc<str>> {
         self.connecting.cause().or_else(|| self.refused.get())
     }
 
-    /// Reports to the master how many tasks of this worker wait for other calls of it, so that as many more run.
+    /// Reports to the master how many tasks of this worker wait for calls of that master, so that as many more run.
     pub(crate) fn set_lent(&self, tasks: u32) {
         let mut state = self.state();
         state.set_lent(tasks);
         state.flush(Instant::now());
     }
 
-    /// Whether there is a connection just now.
+    /// Returns whether the peer is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.state().is_connected()
     }
 
-    /// Waits until the other side has answered once. Cancel safe.
+    /// Waits until the first session is open. Cancel safe.
     pub(crate) async fn opened(&self) {
         self.wait_until(|state| state.is_open).await;
     }
 
-    /// Each of the tasks that arrived together and are to run here, and its message.
+    /// Leases the tasks of a received batch. Returns each task that is to run here, with its message.
     ///
-    /// Tasks are left out whose session is over by now, and those that still run for an earlier session with
-    /// the same run of the master. While this side drains, they are returned.
+    /// Tasks whose session is over are left out, as are those that still run for an earlier session. After
+    /// [`return_waiting`](Self::return_waiting) all tasks are returned to the master instead.
     pub(crate) fn tasks(
         self: &Arc<Self>,
-        received: Received,
+        received: LinkReceipt,
         group: &Batch,
     ) -> impl Iterator<Item = (Lease, Bytes)> + use<> {
         let now = Instant::now();
@@ -418,13 +250,14 @@ impl Link {
         tasks.filter(|(task, _)| !task.is_over())
     }
 
-    /// Returns all tasks to the master that are not begun, and those that still arrive. Returns how many were
-    /// here. A master of an earlier version gets them back when the link closes, unless they are done by then.
+    /// Returns the prefetched tasks to the master, and each task that still arrives. Returns how many were prefetched.
+    ///
+    /// A master of an earlier protocol version redelivers them when the link closes, unless they are done by then.
     pub(crate) fn return_waiting(&self) -> usize {
         self.return_tasks(LeaseState::revoke_waiting)
     }
 
-    /// Returns all tasks to the master that have no last result yet. Returns how many those were.
+    /// Returns all unfinished tasks to the master, prefetched and running. Returns how many they were.
     pub(crate) fn return_all(&self) -> usize {
         self.return_tasks(LeaseState::give_back)
     }
@@ -445,18 +278,18 @@ impl Link {
         count
     }
 
-    /// Takes no more than what is under way.
+    /// Drains: grants no further credit, and reports that to the peer.
     pub(crate) fn drain(&self) {
         let mut state = self.state();
         state.is_draining = true;
         state.session.drain();
         state.flush(Instant::now());
-        // Who waits for something to do looks again.
+        // Waiting tasks check their condition again.
         self.changed.notify_waiters();
         self.changed.notify_one();
     }
 
-    /// Waits until the other side sends no more: it has said so, or there is none. Cancel safe.
+    /// Waits until the peer has sent its last message, or is disconnected while this side drains. Cancel safe.
     pub(crate) async fn drained(&self) {
         self.wait_until(|state| {
             state.peer_finished || (state.is_draining && !state.is_connected())
@@ -464,14 +297,13 @@ impl Link {
         .await;
     }
 
-    /// Waits until the other side has said that it sends no more; for as long as it takes until that is heard.
-    /// Cancel safe.
+    /// Waits until the peer has sent its last message, or the session is over. Cancel safe.
     pub(crate) async fn finished(&self) {
         self.wait_until(|state| state.peer_finished || state.session.is_over())
             .await;
     }
 
-    /// Waits until the other side has all that was given to it. Cancel safe.
+    /// Waits until the peer has acknowledged all messages. Cancel safe.
     pub(crate) async fn acknowledged(&self) {
         self.wait_until(|state| {
             state.next_session.is_empty()
@@ -480,13 +312,13 @@ impl Link {
         .await;
     }
 
-    /// Whether there is room for what is to be sent.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Returns whether further messages may be sent without exceeding [`OUTBOX_LIMIT`].
+    pub(crate) fn has_capacity(&self) -> bool {
         self.state().has_capacity()
     }
 
-    /// [`acknowledged`](Self::acknowledged), or until the other side has not been connected for a while.
-    /// Cancel safe.
+    /// Waits as [`acknowledged`](Self::acknowledged), but no longer than [`DISCONNECTED_TIMEOUT`] for a disconnected
+    /// peer. Cancel safe.
     pub(crate) async fn acknowledged_or_gone(&self) {
         let gone = async {
             loop {
@@ -504,18 +336,18 @@ impl Link {
         }
     }
 
-    /// Waits until there is room for what is to be sent. Cancel safe.
-    pub(crate) async fn room(&self) {
+    /// Waits until further messages may be sent without exceeding [`OUTBOX_LIMIT`]. Cancel safe.
+    pub(crate) async fn wait_for_capacity(&self) {
         self.wait_until(ClientState::has_capacity).await;
     }
 
-    /// Sends messages. What one session does not bring goes over the next one, as `resend` says.
-    pub(crate) fn send_all(&self, resend: Resend, messages: impl Iterator<Item = Batch>) {
+    /// Queues messages. Those that one session does not deliver move to the next one, as `resend` says.
+    pub(crate) fn send_all(&self, resend: ResendPolicy, messages: impl Iterator<Item = Batch>) {
         let now = Instant::now();
         let mut state = self.state();
         let is_closed = state.peer_is_draining || state.session.is_over();
         for group in messages {
-            let item = TaggedBatch::of(resend.tag(), 0, group);
+            let item = TaggedBatch::from_group(resend.tag(), 0, group);
             if is_closed {
                 state.next_session.push_back(item);
             } else {
@@ -525,8 +357,8 @@ impl Link {
         state.flush(now);
     }
 
-    /// Messages were taken: their places are free.
-    pub(crate) fn taken(&self, messages: impl Iterator<Item = Received>) {
+    /// Returns credit for consumed messages.
+    pub(crate) fn consume(&self, messages: impl Iterator<Item = LinkReceipt>) {
         let now = Instant::now();
         let mut state = self.state();
         for message in messages {
@@ -548,11 +380,11 @@ impl Link {
         }
     }
 
-    /// Gives results to the master, each of which belongs to a task. Tells how many bytes they have.
+    /// Sends results of tasks to the master. Returns how many bytes they have.
     pub(crate) fn submit(
         &self,
         results: impl Iterator<Item = Message>,
-        batcher: &mut ResultGroups,
+        batcher: &mut ResultBatcher,
     ) -> usize {
         let now = Instant::now();
         let mut state = self.state();
@@ -561,14 +393,14 @@ impl Link {
         let mut items = Vec::new();
         for mut result in results {
             let (tag, is_last) = match result.take_task().map(Lease::submit) {
-                // The master accepts results only for tasks that it has given.
+                // The master accepts only results of tasks that it has assigned.
                 None => {
                     tracing::error!("bug in palm: a worker's message belongs to no task");
                     continue;
                 }
-                // The master that wanted it is gone, and whoever asked it asks again.
+                // The session of the task is over: the master, or its clients, run the task again.
                 Some((task, _)) if task.session != state.session_number => continue,
-                // The task was returned.
+                // The task was returned before.
                 Some((_, LeaseOutcome::Over)) => continue,
                 Some((task, LeaseOutcome::Open)) => (task.tag, false),
                 Some((task, LeaseOutcome::Ended)) => {
@@ -596,12 +428,17 @@ impl Link {
         bytes
     }
 
-    /// Keeps the link up, and lets tasks come out; does not end as long as there is a component. Of
-    /// several that do so one does, and when it is dropped, the next. Cancel safe: nothing is lost.
+    /// Connects, reconnects and receives, until the socket is closed.
+    ///
+    /// If several tasks call it, one drives the link, and when its future is dropped, the next one takes over.
     ///
     /// # Errors
     ///
-    /// [`SocketError::Connect`] when the address is none to connect to.
+    /// [`SocketError::Connect`] if the address cannot be connected to.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe: no message is lost.
     pub(crate) async fn drive(&self) -> Result<(), SocketError> {
         let mut slot = self.dealer.lock().await;
         let _driven = self.liveness.drive();
@@ -621,10 +458,14 @@ impl Link {
                 never = self.explain_disconnections(&sender) => match never {},
             };
             if conversed.is_err() {
-                // The socket is closed: the component is gone.
+                // The socket is closed, since the component has stopped.
                 return Ok(());
             }
-            tracing::warn!("`{}` is silent; connecting again", self.address);
+            tracing::warn!(
+                address = %self.address,
+                idle_timeout = ?self.options.idle_timeout,
+                "no sign of life from the peer: reconnecting"
+            );
             self.state().dealer = None;
             self.changed.notify_waiters();
             if let Some(dealer) = slot.take() {
@@ -634,7 +475,7 @@ impl Link {
         }
     }
 
-    /// Logs the cause if the connection is missing for longer than a moment. Does not end. Cancel safe.
+    /// Logs why the connection is missing, if it is for longer than a moment. Never completes. Cancel safe.
     async fn explain_disconnections(&self, sender: &DealerSender) -> Infallible {
         let unanswered =
             || "it accepts connections, but no link opens: it is stopped or busy".to_owned();
@@ -657,7 +498,7 @@ impl Link {
         }
     }
 
-    /// Talks to the master until it has been silent for too long.
+    /// Drives the session over one connection, until the peer has been silent for the idle timeout.
     async fn drive_connection(&self, dealer: &mut Dealer) -> Result<(), SocketClosed> {
         let mut begin = Instant::now();
         let mut planned = begin;
@@ -669,14 +510,14 @@ impl Link {
             if now.saturating_duration_since(planned)
                 > STALL_THRESHOLD.min(self.options.idle_timeout / 4)
             {
-                // This side was held up, and has not read its socket: the silence is its own.
+                // This process was stalled and has not read its socket, so the silence means nothing.
                 begin = now;
             }
             let due = {
                 let mut state = self.state();
                 self.renew_session(&mut state, now);
                 state.flush(now);
-                // Who is not connected need not be heard of.
+                // A disconnected peer is not expected to show signs of life.
                 let silent = state.is_connected().then(|| {
                     let heard = state.session.last_heard().max(begin);
                     heard + self.options.idle_timeout
@@ -691,7 +532,7 @@ impl Link {
                 due
             };
             planned = due;
-            // Timers are no finer than this.
+            // Tokio's timers have a resolution of 1 ms.
             let due = (due + Duration::from_millis(1)).into();
             tokio::select! {
                 biased;
@@ -711,7 +552,7 @@ impl Link {
         }
     }
 
-    /// Begins a new session where the last one is over.
+    /// Begins a new session if the last one is over.
     fn renew_session(&self, state: &mut ClientState, now: Instant) {
         if !state.session.is_over()
             || state.is_draining
@@ -736,7 +577,7 @@ impl Link {
             state.session.submit(item, now);
         }
         if std::mem::take(&mut state.is_lost) {
-            self.deliver(vec![Arrival::Renewed]);
+            self.deliver(vec![LinkArrival::Renewed]);
         }
     }
 
@@ -750,7 +591,7 @@ impl Link {
             let mut frames = frames.drain(..);
             let header = frames.next().and_then(header::decode);
             let Some(header) = header else {
-                tracing::warn!("`{}` sent what is no header of a link", self.address);
+                tracing::warn!(address = %self.address, "dropping a message of the peer: the link header is malformed");
                 continue;
             };
             if header.session != *state.session.id() {
@@ -769,7 +610,7 @@ impl Link {
                         let messages = item.len() as u64;
                         state.received_tasks += messages;
                         state.pace.began(messages, now);
-                        let received = Received {
+                        let received = LinkReceipt {
                             session: state.session_number,
                             tag: item.tag,
                             step: item.step,
@@ -779,29 +620,31 @@ impl Link {
                         if is_subscriber {
                             let each = received.each(&item.group);
                             let each =
-                                each.map(|(one, frame)| Arrival::Messages(one, frame.into()));
+                                each.map(|(one, frame)| LinkArrival::Messages(one, frame.into()));
                             arrivals.extend(each);
                         } else {
-                            arrivals.push(Arrival::Messages(received, item.group));
+                            arrivals.push(LinkArrival::Messages(received, item.group));
                         }
                     }
-                    SessionEvent::SubscriptionsReady => arrivals.push(Arrival::InPlace),
+                    SessionEvent::SubscriptionsReady => {
+                        arrivals.push(LinkArrival::SubscriptionsReady)
+                    }
                     SessionEvent::Draining => state.handle_draining(),
                     SessionEvent::Finished => state.peer_finished = true,
                     SessionEvent::Forgotten => {
-                        tracing::info!("`{}` begins anew, and so does the link", self.address);
+                        tracing::info!(address = %self.address, "the peer does not know the session: opening a new one");
                         state.end_session(false, now);
                     }
                     SessionEvent::Closed { is_settled } => {
-                        tracing::info!("`{}` has closed the link", self.address);
-                        // Results of one master mean nothing to the next.
+                        tracing::info!(address = %self.address, "the peer has closed the link");
+                        // Results for one run of a master mean nothing to the next one.
                         let is_settled = is_settled && self.hello.role != WORKER;
                         state.end_session(is_settled, now);
                     }
                     SessionEvent::Refused(refusal) => {
                         let reason = refusal.reason;
                         if self.refused.set(&reason) {
-                            tracing::warn!("`{}` has closed the link: {reason}", self.address);
+                            tracing::warn!(address = %self.address, "the peer has refused the link: {reason}");
                         }
                         state.end_session(false, now);
                         state.retry_at = Some(now + REFUSED_RETRY_DELAY);
@@ -815,14 +658,14 @@ impl Link {
         self.changed.notify_waiters();
     }
 
-    /// Gives on what has come; without a receiver the component has stopped.
-    fn deliver(&self, arrivals: Vec<Arrival>) {
+    /// Delivers arrivals. Without a receiver the component has stopped.
+    fn deliver(&self, arrivals: Vec<LinkArrival>) {
         if !arrivals.is_empty() {
             let _ = self.arrivals.send(arrivals);
         }
     }
 
-    /// Says goodbye without waiting until it is sent.
+    /// Sends the last header of the session, without waiting until it is sent.
     pub(crate) fn say_goodbye(&self) {
         let mut state = self.state();
         if !state.session.is_over() {
@@ -833,7 +676,7 @@ impl Link {
         state.dealer = None;
     }
 
-    /// Says goodbye. Nobody may [`drive`](Self::drive) any more.
+    /// Closes the link. No task may [`drive`](Self::drive) it any more.
     pub(crate) async fn close(&self) {
         let dealer = self.dealer.lock().await.take();
         let limit = match self.state().is_connected() {
@@ -857,7 +700,7 @@ fn new_session(hello: &LinkHello, window: u64, heartbeat: Duration, now: Instant
 }
 
 impl ClientState {
-    /// The session is open: its peer is shown that this process lives if its task cannot run.
+    /// Lets the liveness thread show signs of life for the open session while its task cannot run.
     fn show_life(&self) {
         let session = &self.session;
         let knows_it = session.version() >= LIVENESS_VERSION;
@@ -875,7 +718,7 @@ impl ClientState {
             && bytes < OUTBOX_LIMIT.1
     }
 
-    /// The other side takes no more: what it has no credit for goes over the next session.
+    /// Handles a peer that drains: messages beyond its credit move to the next session.
     fn handle_draining(&mut self) {
         self.peer_is_draining = true;
         let unsent = self.session.take_unsent();
@@ -883,14 +726,14 @@ impl ClientState {
         self.session.finish();
     }
 
-    /// Sends a result of a worker, or the end of a task.
+    /// Queues a result of a worker, or the end of a task.
     fn submit(&mut self, item: TaggedBatch, now: Instant) {
         if !self.peer_is_draining && !self.session.is_over() {
             self.session.submit(item, now);
         }
     }
 
-    /// Tasks have arrived in this session. Revokes those that must not run here.
+    /// Registers tasks that have arrived in this session, and revokes those that must not run here.
     fn register(&mut self, tasks: &Arc<LeasedTasks>, now: Instant) {
         for entry in tasks.entries() {
             let task = entry.received();
@@ -910,14 +753,14 @@ impl ClientState {
         }
     }
 
-    /// Returns a task to the master, which gives it to another worker.
-    fn return_task(&mut self, task: Received) {
+    /// Returns a task to the master, which redelivers it to another worker.
+    fn return_task(&mut self, task: LinkReceipt) {
         if self.session.is_over() {
             return;
         }
         self.pace.returned(1);
         if self.session.version() < RETURNS_VERSION {
-            // The end of the session returns all of its tasks; while this side drains, that comes anyway.
+            // The end of the session returns all of its tasks. While this side drains, the session ends anyway.
             if !self.is_draining {
                 let header = self.session.close();
                 self.send(header::encode(&header), Vec::new());
@@ -932,7 +775,8 @@ impl ClientState {
         );
     }
 
-    /// The session is over, and with it what was to be done; unless all that was acknowledged has been.
+    /// Ends the session, and selects the messages for the next one. `is_settled` is set if the peer has handled
+    /// all messages that it has acknowledged.
     fn end_session(&mut self, is_settled: bool, now: Instant) {
         self.liveness.set_session(None);
         self.tasks.session_is_over(self.session_number);
@@ -940,10 +784,11 @@ impl ClientState {
         let mut waiting = self.session.take_unacknowledged();
         untransmitted.append(&mut self.next_session);
         if !is_settled {
-            // The results of a worker are not wanted any more.
-            waiting.retain(|item| item.tag == Resend::ByLink.tag());
+            // Results of a worker are dropped, since their tasks run again.
+            waiting.retain(|item| item.tag == ResendPolicy::ByLink.tag());
             untransmitted.retain(|item| {
-                item.tag == Resend::ByLink.tag() || item.tag == Resend::IfUntransmitted.tag()
+                item.tag == ResendPolicy::ByLink.tag()
+                    || item.tag == ResendPolicy::IfUntransmitted.tag()
             });
             self.is_lost = true;
         }
@@ -975,7 +820,7 @@ impl ClientState {
             let first = transmission.header.first;
             let header = header::encode(&transmission.header);
             if !self.send(header, transmission.frames) {
-                // Without a connection, or with a full queue: the link sends the header again later.
+                // Without a connection, or with a full queue, the session repeats the transmission later.
                 self.session.retry_from(first);
                 break;
             }
@@ -991,125 +836,8 @@ impl ClientState {
     }
 }
 
-/// Results that go to the master together.
-#[derive(Debug, Default)]
-pub(crate) struct ResultGroups {
-    builder: BatchBuilder,
-    /// That of the first one.
-    tag: u64,
-    /// Of those that do not.
-    memory: FramePool,
-}
-
-/// How many results go together.
-const MAX_BATCH_RESULTS: usize = 256;
-
-impl ResultGroups {
-    /// Adds a result, the last one of its task or not. What it does not go together with goes to `out`, and so
-    /// does the result where it goes alone.
-    fn add(&mut self, (tag, is_last): (u64, bool), result: Message, out: &mut Vec<TaggedBatch>) {
-        let next = self.tag + TASK_TAG_STEP * self.builder.len() as u64;
-        let result = if is_last && tag == next {
-            self.join(tag, result)
-        } else {
-            Err(result)
-        };
-        let Err(result) = result else {
-            return;
-        };
-        out.extend(self.take());
-        let result = if is_last {
-            self.join(tag, result)
-        } else {
-            Err(result)
-        };
-        if let Err(result) = result {
-            let frame = result.into_frame_in(&mut self.memory);
-            out.push(TaggedBatch::new(tag, frame));
-        }
-    }
-
-    fn join(&mut self, tag: u64, result: Message) -> Result<(), Message> {
-        let is_first = self.builder.is_empty();
-        self.builder.join(result, MAX_BATCH_RESULTS)?;
-        if is_first {
-            self.tag = tag;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self) -> Option<TaggedBatch> {
-        let group = self.builder.take()?;
-        Some(TaggedBatch::of(self.tag, TASK_TAG_STEP, group))
-    }
-}
-
-/// How fast a worker is, and so how many tasks it should hold.
-#[derive(Debug)]
-struct PrefetchWindow {
-    concurrency: u64,
-    /// How many tasks wait for other calls, so that as many more run.
-    lent: u32,
-    prefetch: Prefetch,
-    /// Tasks that are here.
-    tasks: u64,
-    /// Since when the next task that ends has been under way.
-    since: Instant,
-    /// How long one takes, in seconds, where the worker is busy: a moving average.
-    seconds: f64,
-}
-
-impl PrefetchWindow {
-    fn new(concurrency: u64, prefetch: Prefetch, now: Instant) -> Self {
-        Self {
-            concurrency: concurrency.max(1),
-            lent: 0,
-            prefetch,
-            tasks: 0,
-            since: now,
-            seconds: 1.0,
-        }
-    }
-
-    fn began(&mut self, tasks: u64, now: Instant) {
-        if self.tasks == 0 {
-            self.since = now;
-        }
-        self.tasks += tasks;
-    }
-
-    fn ended(&mut self, tasks: u64, now: Instant) {
-        self.tasks = self.tasks.saturating_sub(tasks);
-        let each = now.saturating_duration_since(self.since).as_secs_f64() / tasks as f64;
-        let weight = (0.2 * tasks as f64).min(1.0);
-        self.seconds += weight * (each - self.seconds);
-        self.since = now;
-    }
-
-    /// Tasks were returned without being run.
-    fn returned(&mut self, tasks: u64) {
-        self.tasks = self.tasks.saturating_sub(tasks);
-    }
-
-    fn forget(&mut self, now: Instant) {
-        self.tasks = 0;
-        self.since = now;
-    }
-
-    fn window(&self) -> u64 {
-        let ahead = match self.prefetch {
-            Prefetch::Fixed(tasks) => tasks,
-            Prefetch::Measured => {
-                let tasks = PREFETCH_TIME.as_secs_f64() / self.seconds.max(1e-9);
-                (tasks as u64).min(MAX_PREFETCH)
-            }
-        };
-        self.concurrency + u64::from(self.lent) + ahead
-    }
-}
-
-impl Lessor for Link {
-    fn settle(&self, task: Received, outcome: LeaseOutcome, now: Instant) {
+impl Lessor for LinkClient {
+    fn settle(&self, task: LinkReceipt, outcome: LeaseOutcome, now: Instant) {
         let mut state = self.state();
         if task.session != state.session_number {
             return;
@@ -1123,108 +851,5 @@ impl Lessor for Link {
             state.return_task(task);
         }
         state.flush(now);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn worker() -> Arc<Link> {
-        let address = "tcp://127.0.0.1:9".parse().expect("it is an address");
-        let introduction = Introduction::following(WORKER, "worker", Following::default());
-        let options = LinkOptions::default();
-        Link::new(&address, &SocketOptions::default(), introduction, options).0
-    }
-
-    fn task(session: u64, tag: u64) -> Received {
-        Received {
-            session,
-            tag,
-            step: TASK_TAG_STEP,
-            messages: 1,
-            bytes: 3,
-        }
-    }
-
-    #[test]
-    fn task_that_arrives_again_while_it_runs_is_not_begun_a_second_time() {
-        let (master, restarted) = (5, 6);
-        let mut open = OpenTasks::default();
-        let group = [task(1, 2), task(1, 4), task(1, 6)];
-        let group = LeasedTasks::new(worker(), master, group.into_iter());
-        for entry in group.entries() {
-            assert!(!open.resume(entry.received(), master));
-        }
-        open.add(&group);
-        let tasks: Vec<_> = group.clone().tasks().collect();
-        assert!(tasks[0].begin());
-        for tag in [2, 4] {
-            assert!(open.resume(task(1, tag), master), "it is here");
-        }
-        assert!(!open.resume(task(1, 8), master), "it is a new one");
-
-        open.session_is_over(1);
-        assert!(open.resume(task(2, 2), master));
-        assert_eq!(group.entries()[0].received(), task(2, 2));
-        assert!(!open.resume(task(2, 4), master), "it was not begun");
-        assert!(!tasks[1].begin(), "its session is over");
-        assert!(!open.resume(task(3, 2), restarted));
-        assert!(!open.resume(task(3, 2), 0), "the master does not tell");
-    }
-
-    #[test]
-    fn prefetched_tasks_are_revoked_and_running_ones_are_not() {
-        let mut open = OpenTasks::default();
-        let group = LeasedTasks::new(worker(), 5, [task(1, 2), task(1, 4)].into_iter());
-        open.add(&group);
-        let tasks: Vec<_> = group.tasks().collect();
-        assert!(tasks[0].begin());
-        assert_eq!(open.revoke(1, LeaseState::revoke_waiting), [task(1, 4)]);
-        assert_eq!(open.revoke(1, LeaseState::revoke_waiting), []);
-        assert_eq!(open.revoke(1, LeaseState::revoke), [task(1, 2)]);
-        drop(tasks);
-        open.most = 0;
-        let next = LeasedTasks::new(worker(), 5, [task(1, 6)].into_iter());
-        open.add(&next);
-        assert_eq!(open.groups.len(), 1, "tasks that are gone are forgotten");
-    }
-
-    fn window_after(tasks: u64, each: Duration) -> u64 {
-        let mut now = Instant::now();
-        let mut pace = PrefetchWindow::new(2, Prefetch::Measured, now);
-        for _ in 0..tasks {
-            pace.began(1, now);
-            now += each;
-            pace.ended(1, now);
-        }
-        pace.window()
-    }
-
-    #[test]
-    fn short_tasks_are_fetched_ahead_and_long_ones_are_not() {
-        assert_eq!(window_after(0, Duration::ZERO), 2);
-        assert_eq!(window_after(100, Duration::from_millis(11)), 2);
-        assert_eq!(window_after(100, Duration::from_millis(6)), 2 + 1);
-        assert!((98..=102).contains(&window_after(100, Duration::from_micros(100))));
-        assert_eq!(
-            window_after(100, Duration::from_nanos(100)),
-            2 + MAX_PREFETCH
-        );
-        let pace = PrefetchWindow::new(3, Prefetch::Fixed(5), Instant::now());
-        assert_eq!(pace.window(), 8);
-    }
-
-    #[test]
-    fn idle_time_is_no_work() {
-        let mut now = Instant::now();
-        let mut pace = PrefetchWindow::new(1, Prefetch::Measured, now);
-        for _ in 0..100 {
-            now += Duration::from_secs(10);
-            pace.began(1, now);
-            now += Duration::from_micros(100);
-            pace.ended(1, now);
-        }
-        assert!(pace.window() > 10);
     }
 }

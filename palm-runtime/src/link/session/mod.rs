@@ -14,18 +14,29 @@
 //!
 //! The section on links in `proto/README.md` specifies the wire.
 
+mod inbox;
+mod outbox;
+mod tagged_batch;
+mod timers;
+
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::framing::{PackedFrames, pack, unpack};
 use super::header;
-use super::pack::{PackedFrames, pack, unpack};
 use crate::budget::Capacity;
 use crate::message::Batch;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
+
+pub(crate) use inbox::CreditWindow;
+pub(crate) use tagged_batch::{TASK_TAG_STEP, TaggedBatch, memory_bytes, message_count};
+
+use inbox::{Inbox, Offset};
+use outbox::Outbox;
+use timers::{DueFlags, Timers};
 
 /// The highest version of the link protocol that this implementation speaks.
 pub(crate) const VERSION: u32 = 3;
@@ -41,77 +52,6 @@ pub(crate) const LIVENESS_VERSION: u32 = 3;
 
 /// The first version in which several messages travel as one batch.
 const BATCHES_VERSION: u32 = 2;
-
-/// How long an acknowledgement is delayed, so that it can travel with a message.
-const ACK_DELAY: Duration = Duration::from_millis(20);
-
-/// The interval at which a `hello`, a request for missing messages, or a request for an acknowledgement is repeated.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-
-/// The shortest interval between heartbeats, however short the peer's idle timeout is.
-const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
-
-/// The distance between the tags of consecutive tasks: the lowest bit marks the last result, see `proto/README.md`.
-pub(crate) const TASK_TAG_STEP: u64 = 2;
-
-/// How many messages and bytes follow one header at most.
-const MAX_TRANSMISSION_MESSAGES: usize = 256;
-const MAX_TRANSMISSION_BYTES: usize = 1024 * 1024;
-
-/// One message or several that travel as one, each with a number and a tag of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TaggedBatch {
-    /// The tag of the first message. It tells the owners what the message belongs to; the session only carries it.
-    pub(crate) tag: u64,
-    /// The distance between the tags of consecutive messages.
-    pub(crate) step: u64,
-    pub(crate) group: Batch,
-}
-
-impl TaggedBatch {
-    /// Creates a batch of one message.
-    pub(crate) fn new(tag: u64, frame: Bytes) -> Self {
-        Self::of(tag, 0, frame.into())
-    }
-
-    /// Creates a batch. All batches that are submitted to a session have the same step.
-    pub(crate) fn of(tag: u64, step: u64, group: Batch) -> Self {
-        Self { tag, step, group }
-    }
-
-    /// Returns the number of messages.
-    pub(crate) fn len(&self) -> usize {
-        self.group.len()
-    }
-
-    fn tags(&self) -> impl Iterator<Item = u64> + use<> {
-        let (tag, step) = (self.tag, self.step);
-        (0..self.len() as u64).map(move |index| tag.wrapping_add(step.wrapping_mul(index)))
-    }
-
-    /// Splits off the first `count` messages. The batch must have more.
-    fn split_to(&mut self, count: usize) -> Self {
-        let front = Self {
-            group: self.group.split_to(count),
-            ..*self
-        };
-        self.tag = self.tag.wrapping_add(self.step.wrapping_mul(count as u64));
-        front
-    }
-}
-
-/// An estimate of the memory that a message occupies besides its bytes.
-const MESSAGE_OVERHEAD: usize = 256;
-
-/// Estimates the memory that messages occupy, from their number and the sum of their bytes.
-pub(crate) fn memory_bytes(messages: usize, bytes: usize) -> usize {
-    bytes.saturating_add(messages.saturating_mul(MESSAGE_OVERHEAD))
-}
-
-/// Counts the messages of several batches.
-pub(crate) fn message_count<'a>(items: impl IntoIterator<Item = &'a TaggedBatch>) -> usize {
-    items.into_iter().map(TaggedBatch::len).sum()
-}
 
 /// What a session reports to its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,13 +84,6 @@ pub(crate) struct Transmission {
     pub(crate) frames: Vec<Bytes>,
 }
 
-/// How much a peer may send ahead of what was consumed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CreditWindow {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-}
-
 /// What differs between the two ends of a link.
 #[derive(Debug)]
 enum Side {
@@ -160,8 +93,6 @@ enum Side {
         instance: Option<u64>,
         /// The number that identifies the peer's run; 0 if unknown.
         component: u64,
-        /// When the last `hello` was sent; `None` if one is due.
-        hello_sent: Option<Instant>,
     },
     Accepts {
         instance: u64,
@@ -185,18 +116,9 @@ pub(crate) struct Session {
     refusal: Option<LinkRefusal>,
     outbox: Outbox,
     inbox: Inbox,
-    heartbeat: Duration,
-    last_heard: Instant,
-    last_sent: Instant,
-    /// When the peer last acknowledged a message, had none to acknowledge, or was probed.
-    progress_at: Instant,
-    /// When the peer last acknowledged a message; at first, when the session began.
-    acknowledged_at: Instant,
-    answer_due: bool,
-    ack_due: Option<Instant>,
-    resend_due: bool,
-    /// When missing messages were last requested.
-    resend_asked_at: Option<Instant>,
+    timers: Timers,
+    /// What the next header is to carry although no timer has fired.
+    due: DueFlags,
     /// How many bytes of messages the owner accepts.
     capacity: Capacity,
     /// The size of the first message that was dropped for lack of capacity. The peer resends it on request.
@@ -205,8 +127,6 @@ pub(crate) struct Session {
     is_finishing: bool,
     subscriptions_ready: bool,
     peer_subscriptions_ready: bool,
-    /// Whether flags of this side have changed since the last header.
-    notice_due: bool,
     /// How many of this worker's tasks wait for other calls of its master, and how many of the peer's.
     lent_slots: u32,
     peer_lent_slots: u32,
@@ -227,7 +147,6 @@ impl Session {
             hello,
             instance: None,
             component: 0,
-            hello_sent: None,
         };
         Self::new(id, side, window, heartbeat, now)
     }
@@ -264,22 +183,14 @@ impl Session {
             refusal: None,
             outbox: Outbox::default(),
             inbox: Inbox::new(window),
-            heartbeat,
-            last_heard: now,
-            last_sent: now,
-            progress_at: now,
-            acknowledged_at: now,
-            answer_due: false,
-            ack_due: None,
-            resend_due: false,
-            resend_asked_at: None,
+            timers: Timers::new(heartbeat, now),
+            due: DueFlags::default(),
             capacity: Capacity::MAX,
             held_back: None,
             is_draining: false,
             is_finishing: false,
             subscriptions_ready: false,
             peer_subscriptions_ready: false,
-            notice_due: false,
             lent_slots: 0,
             peer_lent_slots: 0,
             peer_draining: false,
@@ -295,7 +206,7 @@ impl Session {
     pub(crate) fn submit(&mut self, item: TaggedBatch, now: Instant) {
         debug_assert!(!self.is_finishing, "no message is submitted after `finish`");
         if self.outbox.items.is_empty() {
-            self.progress_at = now;
+            self.timers.progress_at = now;
         }
         self.outbox.push(item);
     }
@@ -314,7 +225,7 @@ impl Session {
 
     /// Returns the longest silence of this side: its own interval, or less if the peer's idle timeout requires it.
     pub(crate) fn heartbeat(&self) -> Duration {
-        self.heartbeat
+        self.timers.heartbeat
     }
 
     /// Returns how many further messages the peer accepts.
@@ -338,17 +249,17 @@ impl Session {
 
     /// Returns when the peer last showed a sign of life.
     pub(crate) fn last_heard(&self) -> Instant {
-        self.last_heard
+        self.timers.last_heard
     }
 
     /// Records a sign of life that arrived by another way than [`receive`](Self::receive).
     pub(crate) fn record_life_sign(&mut self, now: Instant) {
-        self.last_heard = self.last_heard.max(now);
+        self.timers.last_heard = self.timers.last_heard.max(now);
     }
 
     /// Returns when the peer last acknowledged a message, or the session began.
     pub(crate) fn acknowledged_at(&self) -> Instant {
-        self.acknowledged_at
+        self.timers.acknowledged_at
     }
 
     /// Returns whether the session has ended.
@@ -369,7 +280,7 @@ impl Session {
 
     /// Sets how many tasks of this worker wait for other calls of its master, and reports it to the peer.
     pub(crate) fn set_lent_slots(&mut self, tasks: u32) {
-        self.notice_due |= std::mem::replace(&mut self.lent_slots, tasks) != tasks;
+        self.due.notice |= std::mem::replace(&mut self.lent_slots, tasks) != tasks;
     }
 
     /// Returns how many tasks of the peer, a worker, wait for other calls of this component.
@@ -386,8 +297,8 @@ impl Session {
         let is_resumed = self.held_back.is_some_and(|bytes| capacity.admits(bytes));
         if is_resumed {
             self.held_back = None;
-            self.resend_due = true;
-            self.resend_asked_at = Some(now);
+            self.due.resend = true;
+            self.timers.resend_asked_at = Some(now);
         }
         is_resumed
     }
@@ -406,18 +317,18 @@ impl Session {
     pub(crate) fn drain(&mut self) {
         self.inbox.window.messages = 0;
         self.is_draining = true;
-        self.notice_due = true;
+        self.due.notice = true;
     }
 
     /// Declares the queued messages to be the last ones.
     pub(crate) fn finish(&mut self) {
         self.is_finishing = true;
-        self.notice_due = true;
+        self.due.notice = true;
     }
 
     /// Reports to the peer that this side has established its own subscriptions.
     pub(crate) fn set_subscriptions_ready(&mut self) {
-        self.notice_due |= !std::mem::replace(&mut self.subscriptions_ready, true);
+        self.due.notice |= !std::mem::replace(&mut self.subscriptions_ready, true);
     }
 
     /// Removes and returns the messages that were never sent.
@@ -459,17 +370,17 @@ impl Session {
 
     /// Notes that the connection was replaced: the connecting end introduces itself again.
     pub(crate) fn reconnected(&mut self) {
-        if let Side::Connects { hello_sent, .. } = &mut self.side {
-            *hello_sent = None;
+        if let Side::Connects { .. } = self.side {
+            self.timers.hello_sent = None;
             self.is_open = false;
         }
     }
 
     /// Notes that a transmission could not be sent, whose first message has the number `first`. It is repeated after
-    /// [`ACK_DELAY`], or when the owner calls [`transmit`](Self::transmit) for another reason.
+    /// [`ACK_DELAY`](timers::ACK_DELAY), or when the owner calls [`transmit`](Self::transmit) for another reason.
     pub(crate) fn retry_from(&mut self, first: u64) {
         self.outbox.rewind_to(first);
-        self.answer_due = true;
+        self.due.answer = true;
     }
 
     /// Receives a header and the frames of its messages, and appends what has happened to `events`.
@@ -485,7 +396,7 @@ impl Session {
         if self.is_over {
             return;
         }
-        self.last_heard = now;
+        self.timers.last_heard = now;
         if let Some(refusal) = &header.refusal {
             self.is_over = true;
             events.push(SessionEvent::Refused(refusal.clone()));
@@ -509,15 +420,15 @@ impl Session {
             self.outbox.rewind();
         }
         if self.outbox.has_progressed {
-            self.acknowledged_at = now;
+            self.timers.acknowledged_at = now;
         }
         if self.outbox.items.is_empty() || self.outbox.has_progressed {
-            self.progress_at = now;
+            self.timers.progress_at = now;
         }
         let credit = &mut self.outbox.credit;
         credit.messages = credit.messages.max(header.credit_messages);
         credit.bytes = credit.bytes.max(header.credit_bytes);
-        self.answer_due |= header.answer;
+        self.due.answer |= header.answer;
         self.peer_lent_slots = header.lent;
 
         let Some(groups) = unpack(&header.sizes, &header.groups, frames) else {
@@ -538,7 +449,7 @@ impl Session {
         let mut number = header.first;
         for (index, group) in groups.into_iter().enumerate() {
             let tag = tags.get(index).copied().unwrap_or_default();
-            let mut item = TaggedBatch::of(tag, header.tag_step, group);
+            let mut item = TaggedBatch::from_group(tag, header.tag_step, group);
             let seen = self.inbox.received.messages.checked_sub(number);
             number += item.len() as u64;
             // Skips batches that were received before, and those behind a gap.
@@ -565,17 +476,16 @@ impl Session {
         }
         let received = self.inbox.received.messages;
         if received != before {
-            self.resend_asked_at = None;
+            self.timers.resend_asked_at = None;
         }
         if received != before || (end < received || header.first < before) {
             // A peer repeats messages because it does not know that they have arrived.
-            self.ack_due.get_or_insert(now + ACK_DELAY);
+            self.timers.delay_ack(now);
         }
-        let is_asked = |asked: Instant| now.saturating_duration_since(asked) < RETRY_INTERVAL;
         let is_gap = header.first > received && self.held_back.is_none();
-        if is_gap && !self.resend_asked_at.is_some_and(is_asked) {
-            self.resend_asked_at = Some(now);
-            self.resend_due = true;
+        if is_gap && self.timers.is_resend_due(now) {
+            self.timers.resend_asked_at = Some(now);
+            self.due.resend = true;
         }
         if header.in_place && !std::mem::replace(&mut self.peer_subscriptions_ready, true) {
             events.push(SessionEvent::SubscriptionsReady);
@@ -605,7 +515,6 @@ impl Session {
             Side::Connects {
                 instance,
                 component,
-                hello_sent,
                 ..
             } => {
                 if let Some(welcome) = &header.welcome {
@@ -619,10 +528,10 @@ impl Session {
                     self.peer_version = welcome.version;
                     if welcome.idle_timeout_ms > 0 {
                         let idle_timeout = Duration::from_millis(welcome.idle_timeout_ms.into());
-                        let wanted = (idle_timeout / 2).max(MIN_HEARTBEAT_INTERVAL);
-                        self.heartbeat = self.heartbeat.min(wanted);
+                        self.timers.limit_heartbeat(idle_timeout);
                     }
-                    hello_sent.get_or_insert(self.last_heard);
+                    let heard = self.timers.last_heard;
+                    self.timers.hello_sent.get_or_insert(heard);
                     self.is_open = true;
                     events.push(SessionEvent::Opened);
                 }
@@ -667,7 +576,7 @@ impl Session {
             finished: self.is_finishing && self.outbox.is_transmitted(),
             in_place: self.subscriptions_ready,
             lent: self.lent_slots,
-            ..header::of(self.id.clone())
+            ..header::new(self.id.clone())
         }
     }
 
@@ -688,17 +597,13 @@ impl Session {
         let mut welcome = None;
         match &mut self.side {
             Side::Connects {
-                hello,
-                instance,
-                hello_sent,
-                ..
+                hello, instance, ..
             } => {
-                let waits = |hello_sent| now.saturating_duration_since(hello_sent) < RETRY_INTERVAL;
                 if !self.is_open {
-                    if hello_sent.is_some_and(waits) {
+                    if !self.timers.is_hello_due(now) {
                         return None;
                     }
-                    *hello_sent = Some(now);
+                    self.timers.hello_sent = Some(now);
                     hello_due = Some(LinkHello {
                         instance: instance.unwrap_or_default(),
                         ..hello.clone()
@@ -732,11 +637,9 @@ impl Session {
         let due = hello_due.is_some()
             || welcome.is_some()
             || !items.is_empty()
-            || self.answer_due
-            || self.resend_due
-            || self.notice_due
+            || self.due.any()
             || probe
-            || self.ack_due.is_some_and(|due| due <= now)
+            || self.timers.is_ack_due(now)
             || self.inbox.is_credit_due();
         if !due {
             return None;
@@ -772,32 +675,23 @@ impl Session {
             tag_step,
             groups,
             answer: probe,
-            resend: self.resend_due,
+            resend: self.due.resend,
             hello: hello_due,
             welcome,
             ..self.header()
         };
         self.inbox.advertised = self.inbox.credit();
-        self.last_sent = now;
-        if probe {
-            self.progress_at = now;
-        }
-        self.answer_due = false;
-        self.resend_due = false;
-        self.notice_due = false;
-        self.ack_due = None;
+        self.timers.sent(now, probe);
+        self.due = DueFlags::default();
         Some(Transmission { header, frames })
     }
 
     /// Returns when the peer is probed: asked for a sign of life, or for an acknowledgement that is overdue.
     fn probe_at(&self) -> Option<Instant> {
-        let unanswered =
-            (self.outbox.sent > self.outbox.base).then(|| self.progress_at + RETRY_INTERVAL);
-        let heartbeat = match self.side {
-            Side::Connects { .. } => Some(self.last_sent + self.heartbeat),
-            Side::Accepts { .. } => None,
-        };
-        unanswered.into_iter().chain(heartbeat).min()
+        let has_unacknowledged = self.outbox.sent > self.outbox.base;
+        // The accepting end sends no heartbeats: it answers those of its peer.
+        let has_heartbeat = matches!(self.side, Side::Connects { .. });
+        self.timers.probe_at(has_unacknowledged, has_heartbeat)
     }
 
     /// Returns when [`transmit`](Self::transmit) is to be called next if nothing happens before.
@@ -805,239 +699,19 @@ impl Session {
         if self.is_over {
             return None;
         }
+        let timers = &self.timers;
         let hello = match self.side {
-            Side::Connects {
-                hello_sent: Some(hello_sent),
-                ..
-            } if !self.is_open => Some(hello_sent + RETRY_INTERVAL),
+            Side::Connects { .. } if !self.is_open => timers.hello_at(),
             _ => None,
         };
         let probe = self.is_open.then(|| self.probe_at()).flatten();
-        let again = (self.is_open && self.answer_due).then(|| self.last_sent + ACK_DELAY);
-        [hello, probe, again, self.ack_due]
+        let answer = (self.is_open && self.due.answer).then(|| timers.answer_at());
+        [hello, probe, answer, timers.ack_at]
             .into_iter()
             .flatten()
             .min()
     }
 }
 
-/// A position in the stream of messages of one direction: their number and bytes since the session began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Offset {
-    messages: u64,
-    bytes: u64,
-}
-
-/// The messages to send, until the peer acknowledges them.
-///
-/// Numbers below `base` are acknowledged; those from `base` to `next` are under way; those from `next` on are to be
-/// sent, as far as `credit` admits. A retransmission only moves `next` back.
-#[derive(Debug, Default)]
-struct Outbox {
-    /// The unacknowledged messages, the first of which has the number `base`.
-    items: VecDeque<TaggedBatch>,
-    /// How many messages and bytes are in `items`.
-    messages: usize,
-    bytes: usize,
-    /// The index in `items` of the batch at `next`.
-    next_index: usize,
-    base: u64,
-    base_bytes: u64,
-    /// The position of the next message to send.
-    next: Offset,
-    /// The number behind the last message that was ever sent.
-    sent: u64,
-    /// The position up to which the peer accepts messages.
-    credit: Offset,
-    /// Whether the last header acknowledged further messages.
-    has_progressed: bool,
-}
-
-impl Outbox {
-    fn push(&mut self, item: TaggedBatch) {
-        self.messages += item.len();
-        self.bytes += item.group.bytes();
-        self.items.push_back(item);
-    }
-
-    fn end(&self) -> u64 {
-        self.base + self.messages as u64
-    }
-
-    fn is_transmitted(&self) -> bool {
-        self.next.messages == self.end()
-    }
-
-    /// Removes the messages below the number `received`. Returns `false` if they were not all sent.
-    fn acknowledge(&mut self, received: u64) -> bool {
-        if received > self.sent {
-            return false;
-        }
-        self.has_progressed = received > self.base;
-        while self.base < received {
-            let left = (received - self.base) as usize;
-            let first = self.items.front_mut();
-            let first = first.expect("unacknowledged messages are kept");
-            let item = if left < first.len() {
-                first.split_to(left)
-            } else {
-                self.next_index = self.next_index.saturating_sub(1);
-                let whole = self.items.pop_front();
-                whole.expect("the outbox has a first batch")
-            };
-            self.messages -= item.len();
-            self.bytes -= item.group.bytes();
-            self.base += item.len() as u64;
-            self.base_bytes += item.group.bytes() as u64;
-        }
-        if self.next.messages < self.base {
-            self.rewind();
-        }
-        true
-    }
-
-    /// Removes and returns the messages with this number or a higher one.
-    fn split_off(&mut self, number: u64) -> VecDeque<TaggedBatch> {
-        let mut left = number.saturating_sub(self.base) as usize;
-        let mut index = 0;
-        while let Some(item) = self.items.get_mut(index)
-            && left > 0
-        {
-            if left < item.len() {
-                let front = item.split_to(left);
-                self.items.insert(index, front);
-            }
-            left -= self.items[index].len();
-            index += 1;
-        }
-        let items = self.items.split_off(index);
-        self.messages -= message_count(&items);
-        self.bytes -= items.iter().map(|item| item.group.bytes()).sum::<usize>();
-        if self.next.messages > self.end() {
-            self.rewind();
-        }
-        items
-    }
-
-    fn rewind(&mut self) {
-        self.next_index = 0;
-        self.next = Offset {
-            messages: self.base,
-            bytes: self.base_bytes,
-        };
-    }
-
-    /// Moves back to the batch that ends behind the number `first`.
-    fn rewind_to(&mut self, first: u64) {
-        self.rewind();
-        while let Some(item) = self.items.get(self.next_index)
-            && self.next.messages + item.len() as u64 <= first
-        {
-            self.next.messages += item.len() as u64;
-            self.next.bytes += item.group.bytes() as u64;
-            self.next_index += 1;
-        }
-    }
-
-    /// Advances over the messages of the next transmission, and returns their indices in `items`.
-    fn next(&mut self) -> Range<usize> {
-        let first = self.next_index;
-        let (mut count, mut bytes) = (0, 0);
-        while let Some(item) = self.items.get_mut(self.next_index) {
-            // A batch is split where credit or the transmission ends.
-            let mut fit = 0;
-            for size in item.group.sizes() {
-                let has_credit = self.next.messages < self.credit.messages
-                    && self.next.bytes < self.credit.bytes;
-                if !has_credit
-                    || count == MAX_TRANSMISSION_MESSAGES
-                    || bytes >= MAX_TRANSMISSION_BYTES
-                {
-                    break;
-                }
-                bytes += size;
-                self.next.messages += 1;
-                self.next.bytes += size as u64;
-                count += 1;
-                fit += 1;
-            }
-            if fit == 0 {
-                break;
-            }
-            if fit < item.len() {
-                let front = item.split_to(fit);
-                self.items.insert(self.next_index, front);
-            }
-            self.next_index += 1;
-        }
-        self.sent = self.sent.max(self.next.messages);
-        first..self.next_index
-    }
-}
-
-/// The positions of the receiving direction: received, consumed, and granted as credit.
-#[derive(Debug)]
-struct Inbox {
-    received: Offset,
-    consumed: Offset,
-    window: CreditWindow,
-    /// The number of messages for which credit is granted in the whole session.
-    limit: u64,
-    /// The credit that the last header advertised.
-    advertised: Offset,
-}
-
-impl Inbox {
-    fn new(window: CreditWindow) -> Self {
-        Self {
-            received: Offset::default(),
-            consumed: Offset::default(),
-            window,
-            limit: u64::MAX,
-            advertised: Offset::default(),
-        }
-    }
-
-    /// Returns the credit to advertise: the window beyond the consumed messages, and never less than before.
-    fn credit(&self) -> Offset {
-        let Offset { messages, bytes } = self.consumed;
-        Offset {
-            messages: self
-                .advertised
-                .messages
-                .max((messages + self.window.messages).min(self.limit)),
-            bytes: self.advertised.bytes.max(bytes + self.window.bytes),
-        }
-    }
-
-    /// Advances over the next messages. Returns `false` if they exceed the advertised credit.
-    fn take(&mut self, group: &Batch) -> bool {
-        let Offset { messages, bytes } = &mut self.received;
-        for size in group.sizes() {
-            if *messages >= self.advertised.messages || *bytes >= self.advertised.bytes {
-                return false;
-            }
-            *messages += 1;
-            *bytes += size as u64;
-        }
-        true
-    }
-
-    /// Returns whether credit is to be advertised at once, because the peer has used half of what it could have.
-    fn is_credit_due(&self) -> bool {
-        let credit = self.credit();
-        let low = |received: u64, advertised: u64, credit: u64| {
-            credit > advertised
-                && advertised.saturating_sub(received) <= credit.saturating_sub(received) / 2
-        };
-        low(
-            self.received.messages,
-            self.advertised.messages,
-            credit.messages,
-        ) || low(self.received.bytes, self.advertised.bytes, credit.bytes)
-    }
-}
-
 #[cfg(test)]
-#[path = "session_test.rs"]
 mod tests;

@@ -1,15 +1,15 @@
-//! Tables whose keys are numbers that were given here.
+//! Maps keyed by ids that this process has issued.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// By a number of ours, which nobody chooses in order to do harm.
-pub type ByNumber<T> = HashMap<u64, T, BuildHasherDefault<NumberHasher>>;
+/// A map with a fast hash, for ids that this process has issued, so that no peer can choose colliding keys.
+pub type IdMap<T> = HashMap<u64, T, BuildHasherDefault<IdHasher>>;
 
 #[derive(Debug, Default)]
-pub struct NumberHasher(u64);
+pub struct IdHasher(u64);
 
-impl Hasher for NumberHasher {
+impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.write_u64(self.0 ^ u64::from(byte));

@@ -1,11 +1,17 @@
 //! Tests of scheduling and redelivery: at the bounds, and against models with random workers and faults.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::expiry::{MAX_UNKNOWN_NAMES, STALL_TIMEOUT, UNKNOWN_FUNCTION_TIMEOUT};
+use super::least_loaded::MAX_FAIR_BATCH;
+use super::suspects::RESERVATION_TIMEOUT;
+use super::task::WorkerDeath;
 use super::*;
 use crate::failure::FailureKind;
+use crate::message::{BatchSizes, Deadline, Message};
 
 const MAX_DELIVER: u32 = 3;
 
@@ -128,7 +134,7 @@ impl Rig {
     }
 }
 
-fn texts(failed: Vec<Failed>) -> Vec<String> {
+fn texts(failed: Vec<FailedTask>) -> Vec<String> {
     let failed = failed.into_iter();
     failed.map(|failed| failed.failure.chain()).collect()
 }
@@ -503,7 +509,7 @@ fn pools_of_different_functions_take_turns() {
     rig.set_credit(0, 6);
     let now = rig.now;
     let names = std::iter::from_fn(|| rig.assign(now))
-        .map(|(_, _, group)| functions::name(&group.first()).unwrap().to_owned());
+        .map(|(_, _, group)| eligibility::name(&group.first()).unwrap().to_owned());
     let names: Vec<_> = names.collect();
     assert_ne!(names[0], names[1]);
     assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
@@ -632,15 +638,15 @@ fn unassignable_tasks_are_taken_for_legacy_workers_unless_they_are_suspects() {
 fn reach_reports_load_missing_credit_and_missing_workers() {
     let mut rig = Rig::empty();
     let frame = |name| Message::new(name, "x").into_frame();
-    assert_eq!(rig.reach(&frame("m.a")), Reach::Nobody);
+    assert_eq!(rig.reach(&frame("m.a")), WorkerReach::NoWorker);
     rig.connect(0, &["a"], 0, 2);
-    assert_eq!(rig.reach(&frame("m.a")), Reach::Load(0));
-    assert_eq!(rig.reach(&frame("m.b")), Reach::Nobody);
+    assert_eq!(rig.reach(&frame("m.a")), WorkerReach::Load(0));
+    assert_eq!(rig.reach(&frame("m.b")), WorkerReach::NoWorker);
     rig.call("a", 2);
     rig.assigned();
-    assert_eq!(rig.reach(&frame("m.a")), Reach::Full);
+    assert_eq!(rig.reach(&frame("m.a")), WorkerReach::NoCredit);
     rig.set_credit(0, 1);
-    assert_eq!(rig.reach(&frame("m.a")), Reach::Load(2));
+    assert_eq!(rig.reach(&frame("m.a")), WorkerReach::Load(2));
 }
 
 #[test]
@@ -1439,7 +1445,7 @@ impl Model {
         }
     }
 
-    fn lose(&mut self, index: usize, loss: WorkerLoss, failed: Vec<Failed>) {
+    fn lose(&mut self, index: usize, loss: WorkerLoss, failed: Vec<FailedTask>) {
         let worker = &mut self.workers[index];
         worker.is_connected = false;
         let held = std::mem::take(&mut worker.held);

@@ -1,4 +1,8 @@
-//! What a component gives to the workers that have links with it.
+//! Tasks of a link server: how they reach the dispatch, and what their results do.
+//!
+//! The part that submits tasks claims them by [`LinkServer::claim_tasks`], and calls
+//! [`submit`](LinkServer::submit) or [`submit_all`](LinkServer::submit_all) until they accept no more; then it waits
+//! for [`changed`](LinkServer::changed). Results of workers are checked against the dispatch before they are passed on.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -6,34 +10,34 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::accept::{LinkPeer, Links, PeerKey, ServerState};
-#[cfg(feature = "http")]
-use super::dispatch::UNKNOWN_FUNCTION_TIMEOUT;
-use super::dispatch::{Dispatch, Failed, Reach};
-use super::session::{RETURNS_VERSION, TASK_TAG_STEP, TaggedBatch, memory_bytes};
+use super::{LinkPeer, LinkServer, PeerKey, ServerState};
 use crate::fair_queue::{Flow, FlowKey, Usage};
+#[cfg(feature = "http")]
+use crate::link::dispatch::UNKNOWN_FUNCTION_TIMEOUT;
+use crate::link::dispatch::{Dispatch, FailedTask, WorkerReach};
+use crate::link::session::{RETURNS_VERSION, TASK_TAG_STEP, TaggedBatch, memory_bytes};
 use crate::message::{Batch, Message};
 
-/// How many tasks of a client may wait for workers here, besides those that are submitted at once. Its further
-/// ones wait in the queue of the part that submits tasks.
+/// How many tasks of a client may wait in the dispatch before the client is paused. Its further tasks wait in the
+/// queue of the part that submits them.
 const MAX_WAITING_PER_CLIENT: Usage = Usage {
     messages: 256,
     bytes: 8 * 1024 * 1024,
 };
 
-/// How many clients with so many are looked at, at a time, to find those with fewer.
+/// How many paused clients are checked at a time.
 const MAX_CHECKED_FLOWS: usize = 16;
 
 /// Clients from which no further tasks are accepted until workers have finished some.
 #[derive(Debug, Default)]
 pub(super) struct PausedFlows {
     flows: VecDeque<FlowKey>,
-    /// Clients from which tasks are accepted again, until they are reported.
+    /// Clients from which tasks are accepted again, and that were not reported yet.
     resumed: Vec<FlowKey>,
 }
 
 impl PausedFlows {
-    /// Finds clients of which further tasks are accepted. Returns whether there are any.
+    /// Resumes clients with few waiting tasks. Returns whether any are to be reported.
     pub(super) fn resume(&mut self, dispatch: &Dispatch) -> bool {
         let is_low = |usage: Usage| {
             usage.messages < MAX_WAITING_PER_CLIENT.messages / 2
@@ -43,7 +47,7 @@ impl PausedFlows {
             self.resumed.extend(self.flows.drain(..));
         }
         for _ in 0..self.flows.len().min(MAX_CHECKED_FLOWS) {
-            let flow = self.flows.pop_front().expect("there are some");
+            let flow = self.flows.pop_front().expect("the loop is bounded");
             match is_low(dispatch.untried_of(flow)) {
                 true => self.resumed.push(flow),
                 false => self.flows.push_back(flow),
@@ -53,24 +57,24 @@ impl PausedFlows {
     }
 }
 
-impl Links {
-    /// There is a part that gives tasks. Of several the first one does; tells whether this is it.
-    pub(crate) fn give_tasks(&self) -> bool {
+impl LinkServer {
+    /// Registers the part that submits tasks. Returns `false` if another part is registered.
+    pub(crate) fn claim_tasks(&self) -> bool {
         !std::mem::replace(&mut self.state().has_task_source, true)
     }
 
-    /// How many workers are there.
+    /// Returns the number of connected workers.
     pub(crate) fn workers(&self) -> usize {
         self.workers.borrow().count
     }
 
-    /// A number that changes with each worker that comes or goes.
+    /// Returns a number that changes whenever a worker connects or is lost.
     #[cfg(feature = "http")]
     pub(crate) fn generation(&self) -> u64 {
         self.workers.borrow().generation
     }
 
-    /// Waits until a worker is there. Cancel safe.
+    /// Waits until a worker is connected. Cancel safe.
     #[cfg(feature = "http")]
     pub(crate) async fn connected(&self) {
         let mut workers = self.workers.subscribe();
@@ -85,7 +89,7 @@ impl Links {
         let mut workers = self.workers.subscribe();
         loop {
             let seen = *workers.borrow_and_update();
-            if seen.count == 0 || self.state().dispatch.reach(task) != Reach::Nobody {
+            if seen.count == 0 || self.state().dispatch.reach(task) != WorkerReach::NoWorker {
                 return true;
             }
             let since = seen.since.unwrap_or_else(|| self.now());
@@ -97,33 +101,33 @@ impl Links {
         }
     }
 
-    /// How many tasks have no answer yet.
+    /// Returns the number of tasks that have not ended.
     pub(crate) fn outstanding(&self) -> usize {
         self.outstanding.load(Ordering::Acquire)
     }
 
-    /// Waits until there may be room, a worker has come or gone, or the last task is done. Cancel safe.
+    /// Waits until workers may have credit, their number has changed, or the last task has ended. Cancel safe.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// What the workers can do for a task. If they have no room for it, one of the
-    /// [`changed`](Self::changed)s reports when they may have.
-    pub(crate) fn reach(&self, task: &Bytes) -> Reach {
+    /// Returns whether a task could be assigned now. If workers have no credit for it, a later
+    /// [`changed`](Self::changed) reports when they may have.
+    pub(crate) fn reach(&self, task: &Bytes) -> WorkerReach {
         let mut state = self.state();
         let reach = state.dispatch.reach(task);
-        if reach == Reach::Full {
+        if reach == WorkerReach::NoCredit {
             state.blocked_beyond = Some(0);
         }
         reach
     }
 
-    /// Whether tasks wait that only workers without links could run.
-    pub(crate) fn have_absent(&self) -> bool {
+    /// Returns whether tasks wait that only legacy workers could run.
+    pub(crate) fn has_unassignable(&self) -> bool {
         self.state().dispatch.has_unassignable()
     }
 
-    /// Workers without links are connected, or not any more. Returns the tasks that only they can run.
+    /// Sets whether legacy workers are connected. Returns the tasks that only they can run.
     pub(crate) fn set_legacy(&self, has_legacy: bool) -> Vec<(Flow, Batch)> {
         let mut state = self.state();
         state.dispatch.set_legacy(has_legacy);
@@ -133,13 +137,15 @@ impl Links {
         state.dispatch.take_unassignable()
     }
 
-    /// How many results were dropped since they belong to no task of their worker, since this was last called.
+    /// Returns how many results of tasks that their worker does not have were dropped since the last call.
     pub(crate) fn take_strays(&self) -> usize {
         self.strays.swap(0, Ordering::Relaxed)
     }
 
-    /// Takes tasks, as far as not too many wait; the rest stays. Clients of which enough wait are added to `held`,
-    /// until they are among [`take_resumed`](Self::take_resumed) after one of the [`changed`](Self::changed)s.
+    /// Accepts tasks while not too many wait, and leaves the others in `tasks`.
+    ///
+    /// Clients with enough waiting tasks are added to `held`. After a later [`changed`](Self::changed) they are among
+    /// [`take_resumed`](Self::take_resumed).
     pub(crate) fn submit_all(&self, tasks: &mut VecDeque<(Flow, Batch)>, held: &mut Vec<FlowKey>) {
         let now = self.now();
         let mut state = self.state();
@@ -166,13 +172,13 @@ impl Links {
         self.flush(&mut state, now);
     }
 
-    /// Clients that were held, and of which further tasks are accepted.
+    /// Returns the paused clients from which tasks are accepted again.
     pub(crate) fn take_resumed(&self) -> Vec<FlowKey> {
         std::mem::take(&mut self.state().paused_flows.resumed)
     }
 
-    /// Takes up to `most` groups of tasks, while workers have room for them, and tasks until `ahead` wait; the
-    /// rest stays. Returns how many groups it took.
+    /// Accepts up to `most` batches while workers have credit or fewer than `ahead` tasks wait, and leaves the others
+    /// in `tasks`. Returns the number of accepted batches.
     pub(crate) fn submit(
         &self,
         tasks: &mut VecDeque<(Flow, Batch)>,
@@ -198,37 +204,37 @@ impl Links {
         taken
     }
 
-    /// From now on the end of the last task is one of the [`changed`](Self::changed)s.
-    pub(crate) fn tell_of_the_end(&self) {
+    /// From now on [`changed`](Self::changed) also reports the end of the last task.
+    pub(crate) fn report_completion(&self) {
         self.state().reports_completion = true;
     }
 
-    /// Takes what will come to nothing. There is more after some of the [`changed`](Self::changed)s.
-    pub(crate) fn take_failed(&self) -> Vec<Failed> {
+    /// Returns the tasks that have failed. A later [`changed`](Self::changed) reports further ones.
+    pub(crate) fn take_failed(&self) -> Vec<FailedTask> {
         std::mem::take(&mut self.state().failed)
     }
 }
 
-/// What came of results.
+/// The outcome of results that a worker has sent.
 #[derive(Debug, Default)]
 pub(super) struct ResultsOutcome {
-    /// How many tasks of the worker are done by them.
+    /// How many tasks of the worker have ended.
     pub(super) finished: usize,
-    /// How many were dropped since they belong to no task of the worker.
+    /// How many results were dropped because the worker does not have their task.
     pub(super) strays: usize,
-    /// Messages that were made or changed here, which take no credit of the worker's.
+    /// Messages that were created or changed here, which use no credit of the worker.
     pub(super) created: Vec<Batch>,
 }
 
-/// What tells the caller that its task is done, if no result of it has come.
+/// Returns the message that reports to the caller that its task ended without any result.
 fn end_without_result(task: Bytes) -> Option<Batch> {
     let message = Message::decode(task).ok()?;
     let share = message.share()?;
     Some(message.into_rest(share).into_frame().into())
 }
 
-/// A result that is not the last one of its task and has the share of all of it: then its worker does not
-/// split shares, and the caller must not rely on them.
+/// Returns a result with a share that the caller must not rely on, if it is not the last result of its task, but has
+/// the share of the whole task: its worker does not split shares.
 fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
     let mut result = Message::decode(result.clone()).ok()?;
     let share = result.share()?;
@@ -240,22 +246,22 @@ fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
 }
 
 impl ServerState {
-    /// Assigns tasks that wait to workers with credit, while not too many bytes of tasks are with workers.
+    /// Assigns waiting tasks to workers with credit, within the limit on the bytes of assigned tasks.
     pub(super) fn assign(&mut self, now: Instant) {
         while self.admits_tasks()
             && let Some((key, first, group)) = self.dispatch.assign(now)
         {
             self.tasks_held += memory_bytes(group.len(), group.bytes());
             if let Some(peer) = self.peers.get_mut(&key) {
-                let item = TaggedBatch::of(TASK_TAG_STEP * first, TASK_TAG_STEP, group);
+                let item = TaggedBatch::from_group(TASK_TAG_STEP * first, TASK_TAG_STEP, group);
                 peer.session.submit(item, now);
                 peer.schedule(&mut self.scheduled);
             }
         }
     }
 
-    /// Whether workers may be assigned further tasks. Tasks that have ended are still counted until the limit is
-    /// reached; then all are counted again, at most once in a tick.
+    /// Returns whether the limit on the bytes of assigned tasks admits further ones. Tasks that have ended are counted
+    /// until the limit is reached; then all are recounted, at most once in a tick.
     fn admits_tasks(&mut self) -> bool {
         if self.tasks_held >= self.max_task_bytes && std::mem::take(&mut self.may_recount_tasks) {
             self.tasks_held = self.dispatch.held_bytes();
@@ -263,7 +269,7 @@ impl ServerState {
         self.tasks_held < self.max_task_bytes
     }
 
-    /// A worker has sent results. Those that count are added to `groups`.
+    /// Handles results of a worker, and adds those that count to `groups`.
     pub(super) fn results(
         &mut self,
         key: PeerKey,
@@ -327,7 +333,7 @@ impl ServerState {
         outcome
     }
 
-    /// Warns once in a session of results that belong to no task of their worker.
+    /// Logs once per session that a worker has sent results of tasks that it does not have.
     fn warn_of_strays(&mut self, key: PeerKey, new: usize) {
         if new > 0
             && let Some(peer) = self.peers.get_mut(&key)
@@ -349,15 +355,15 @@ mod tests {
 
     use tokio::sync::mpsc;
 
-    use super::super::accept::{Incoming, ServerOutput};
-    use super::super::session::{CreditWindow, Session, SessionEvent, VERSION};
-    use super::super::{LinkOptions, WORKER, header};
+    use super::super::{InboundEvent, ServerOutput};
     use super::*;
+    use crate::link::session::{CreditWindow, Session, SessionEvent, VERSION};
+    use crate::link::{LinkOptions, WORKER, header};
     use crate::message::Share;
     use crate::message::proto::{Function, LinkHello};
     use crate::socket::Frames;
 
-    /// A worker's side of a link, without a socket.
+    /// A worker's end of a link, without a socket.
     struct Remote {
         route: Bytes,
         session: Session,
@@ -397,8 +403,8 @@ mod tests {
     }
 
     struct Rig {
-        links: Links,
-        results: mpsc::UnboundedReceiver<Incoming>,
+        links: LinkServer,
+        results: mpsc::UnboundedReceiver<InboundEvent>,
         workers: Vec<Remote>,
     }
 
@@ -408,9 +414,9 @@ mod tests {
         }
 
         fn with_options(versions: &[u32], options: LinkOptions) -> Self {
-            let links = Links::new(options);
+            let links = LinkServer::new(options);
             links.state().output = ServerOutput::Recorded(VecDeque::new());
-            assert!(links.give_tasks());
+            assert!(links.claim_tasks());
             let results = links.take_results().unwrap();
             let names = ["first", "second", "third"].into_iter();
             let workers = names.zip(versions).map(|(name, &it)| Remote::new(name, it));
@@ -425,7 +431,7 @@ mod tests {
             rig
         }
 
-        /// Lets all headers arrive.
+        /// Delivers all headers.
         fn exchange(&mut self) {
             for _ in 0..5 {
                 let now = Instant::now();
@@ -438,7 +444,7 @@ mod tests {
                 }
                 let mut state = self.links.state();
                 let ServerOutput::Recorded(sent) = &mut state.output else {
-                    panic!("it is recorded");
+                    panic!("the output is recorded");
                 };
                 let sent: Vec<Frames> = std::mem::take(sent).into();
                 drop(state);
@@ -468,11 +474,11 @@ mod tests {
             self.exchange();
         }
 
-        /// The results that were passed on, and whether they take credit of a worker's.
+        /// Returns the results that were passed on, each with whether it uses a worker's credit.
         fn results(&mut self) -> Vec<(bool, Message)> {
             self.exchange();
             let mut results = Vec::new();
-            while let Ok(Incoming::Messages { peer, groups, .. }) = self.results.try_recv() {
+            while let Ok(InboundEvent::Messages { peer, groups, .. }) = self.results.try_recv() {
                 for frame in groups.iter().flat_map(Batch::frames) {
                     results.push((peer != 0, Message::decode(frame).unwrap()));
                 }
@@ -491,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn result_counts_only_for_a_task_that_its_worker_has() {
+    fn result_of_a_task_that_its_worker_does_not_have_is_dropped() {
         let mut rig = Rig::new(&[VERSION, VERSION]);
         rig.task(None);
         assert_eq!(rig.tags(), [vec![2], vec![]]);
@@ -507,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn returned_task_is_for_another_worker_from_version_3_on() {
+    fn task_returned_by_a_worker_of_version_3_is_redelivered() {
         for version in [VERSION, RETURNS_VERSION - 1] {
             let mut rig = Rig::new(&[version, VERSION]);
             rig.task(None);
@@ -533,12 +539,16 @@ mod tests {
             rig.workers[0].send(tag, "");
         }
         let results = rig.results();
-        assert_eq!(results.len(), 1, "nobody waits for the other one's end");
+        assert_eq!(
+            results.len(),
+            1,
+            "the other task has no share, so its end is not reported"
+        );
         let (takes_credit, rest) = &results[0];
         assert_eq!((rest.is_rest(), rest.share()), (true, Some(share)));
         assert!(!takes_credit);
         assert_eq!(rig.links.outstanding(), 0);
-        // After a result, an end is nothing but that.
+        // An end that follows a result is not reported.
         rig.task(Some(share));
         rig.workers[0].send(6, result("one"));
         rig.workers[0].send(7, "");
@@ -547,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn share_of_a_foreign_worker_is_doubted_if_a_task_has_several_results() {
+    fn unsplit_share_of_a_worker_of_version_2_is_marked_as_incomplete() {
         let share = Share::of_input(7);
         let answer = |share: Share| {
             let mut message = Message::new("master.work", "y");
@@ -574,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_with_workers_are_bounded_in_bytes() {
+    fn assigned_tasks_are_limited_in_bytes() {
         let options = LinkOptions {
             max_task_bytes: 500_000,
             ..LinkOptions::default()

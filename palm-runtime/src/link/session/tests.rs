@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::outbox::{MAX_TRANSMISSION_BYTES, MAX_TRANSMISSION_MESSAGES};
+use super::timers::{ACK_DELAY, MIN_HEARTBEAT_INTERVAL, RETRY_INTERVAL};
 use super::*;
 use crate::message::BatchSizes;
 
@@ -27,7 +29,7 @@ fn group(number: u64, len: u64) -> TaggedBatch {
     let frame: Vec<u8> = frames.flatten().collect();
     let group =
         Batch::from_sizes(frame.into(), BatchSizes::new(vec![8; len as usize].into())).unwrap();
-    TaggedBatch::of(2 * number, 2, group)
+    TaggedBatch::from_group(2 * number, 2, group)
 }
 
 /// One end of a session, with the events and messages that it has received.
@@ -392,7 +394,7 @@ fn restarted_peer_has_forgotten_the_session() {
 fn check_refused(header: impl FnOnce(&mut LinkHeader), frames: usize, expected: &str) {
     let mut pair = Pair::new([window(2, 1000), window(3, 1000)]);
     pair.settle();
-    let mut wrong = header::of(Bytes::from_static(&[1; 16]));
+    let mut wrong = header::new(Bytes::from_static(&[1; 16]));
     header(&mut wrong);
     let frames = vec![Bytes::new(); frames];
     let header = wrong;
@@ -628,7 +630,7 @@ proptest! {
                     draining,
                     finished,
                     hello: hello.clone().filter(|_| greets),
-                    ..header::of(Bytes::from_static(&[1; 16]))
+                    ..header::new(Bytes::from_static(&[1; 16]))
                 };
                 let frames = vec![Bytes::from_static(b"message"); *frames];
                 pair.ends[1].receive(pair.now, Transmission { header, frames });
@@ -861,7 +863,7 @@ fn messages_within_credit_are_accepted_and_one_beyond_is_refused() {
     let check = |window: CreditWindow, sizes: &[usize], is_accepted: bool| {
         let mut pair = Pair::new([window; 2]);
         pair.settle();
-        let header = header::of(Bytes::from_static(&[1; 16]));
+        let header = header::new(Bytes::from_static(&[1; 16]));
         let frames = sizes.iter().map(|&size| vec![0; size].into());
         let mut events = Vec::new();
         let session = &mut pair.ends[1].session;
@@ -1005,7 +1007,7 @@ fn transmission_that_failed_is_repeated_within_the_acknowledgement_delay() {
             header: LinkHeader {
                 answer: true,
                 received: 1,
-                ..header::of(Bytes::from_static(&[1; 16]))
+                ..header::new(Bytes::from_static(&[1; 16]))
             },
             frames: Vec::new(),
         },
@@ -1067,7 +1069,7 @@ fn messages_of_a_batch_that_arrived_before_are_skipped() {
             tag_step: 2,
             sizes: vec![8; len as usize],
             groups: vec![len],
-            ..header::of(Bytes::from_static(&[1; 16]))
+            ..header::new(Bytes::from_static(&[1; 16]))
         };
         let frames = vec![group.frame().clone()];
         pair.ends[1].receive(pair.now, Transmission { header, frames });
@@ -1137,7 +1139,7 @@ fn headers_without_acknowledgements_neither_postpone_a_probe_nor_count_as_progre
     pair.under_way[0].clear();
     for _ in 0..4 {
         pair.now += RETRY_INTERVAL / 5;
-        let header = header::of(Bytes::from_static(&[1; 16]));
+        let header = header::new(Bytes::from_static(&[1; 16]));
         let frames = Vec::new();
         pair.ends[0].receive(pair.now, Transmission { header, frames });
         assert_eq!(pair.ends[0].session.last_heard(), pair.now);
@@ -1155,7 +1157,7 @@ fn batch_may_be_acknowledged_in_parts() {
     for (received, left) in [(1, 4), (2, 3), (4, 1), (5, 0)] {
         let header = LinkHeader {
             received,
-            ..header::of(Bytes::from_static(&[1; 16]))
+            ..header::new(Bytes::from_static(&[1; 16]))
         };
         let frames = Vec::new();
         pair.ends[0].receive(pair.now, Transmission { header, frames });

@@ -1,4 +1,4 @@
-//! Which workers can run which functions: the eligibility of workers for the [`dispatch`](super::dispatch).
+//! Which workers can run which functions: the eligibility of workers for the [`dispatch`](super).
 //!
 //! Workers with the same list of functions form a class. The functions that the same connected classes can
 //! run share an [`Eligibility`], so the number of eligibilities depends on how different the workers are,
@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use crate::by_number::ByNumber;
 use crate::function::step_at;
+use crate::id_map::IdMap;
 use crate::message::proto::Function;
 use crate::message::{Message, steps};
 
@@ -55,7 +55,7 @@ pub(super) struct FunctionTable {
     last_id: FunctionId,
     classes: Vec<WorkerClass>,
     /// By function, the index of its eligibility in the list that [`rebuild`](Self::rebuild) returned.
-    eligibilities: ByNumber<usize>,
+    eligibilities: IdMap<usize>,
     /// The steps, stage and function of the last resolved task, which the next one usually shares.
     last: Option<(Box<str>, i64, FunctionId)>,
 }
@@ -66,7 +66,7 @@ impl Default for FunctionTable {
             ids: HashMap::new(),
             last_id: UNKNOWN_FUNCTION,
             classes: Vec::new(),
-            eligibilities: ByNumber::default(),
+            eligibilities: IdMap::default(),
             last: None,
         }
     }
@@ -196,7 +196,7 @@ impl FunctionTable {
         let all: Eligibility = connected().map(|(id, _)| id).collect();
         let unlisted = connected().filter(|(_, class)| class.functions.is_none());
         let unlisted: Eligibility = unlisted.map(|(id, _)| id).collect();
-        let mut by_function = ByNumber::<Eligibility>::default();
+        let mut by_function = IdMap::<Eligibility>::default();
         for (id, class) in connected() {
             for &(function, _) in class.functions.as_deref().unwrap_or_default() {
                 by_function.entry(function).or_default().push(id);

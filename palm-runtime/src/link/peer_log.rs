@@ -1,29 +1,29 @@
-//! What a component logs of its peers: that a worker, subscriber or client has connected, drains, has left or is
-//! lost, once each; and that calls wait because no worker is connected.
+//! What a component logs about its peers: that a worker, subscriber or client connected, drains, left or was lost,
+//! once each; and that calls wait because no worker is connected.
 //!
-//! Clients that make one call each come and go by the thousand. So many of a period are logged one by one, and the
-//! others are counted. What decides that is given the time.
+//! Clients that make one call each connect and leave by the thousand. The first few of each interval are logged one by
+//! one, and the others are counted. No I/O besides logging; time is an argument.
 
 use std::time::{Duration, Instant};
 
-use super::accept::truncate_name;
+use super::truncate_name;
 use crate::message::proto::Function;
 
-/// How many events of clients are logged one by one in each period.
+/// How many events of clients are logged one by one in each interval.
 const MAX_CLIENT_EVENTS: u32 = 10;
 const CLIENT_EVENT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long calls wait for a worker until that is logged.
+/// How long calls wait for a worker before that is logged.
 const NO_WORKER_LOG_DELAY: Duration = Duration::from_millis(500);
 
-/// How many functions of a worker are logged by name.
+/// How many functions of a worker a log line names.
 const MAX_LISTED_FUNCTIONS: usize = 10;
 
-/// What was logged lately.
+/// The recent log lines about peers.
 #[derive(Debug, Default)]
 pub(super) struct PeerLog {
     clients: ClientEventLog,
-    /// Since when calls wait for a worker, and whether that is logged.
+    /// Since when calls wait for a worker, and whether that was logged.
     waiting: Option<(Instant, bool)>,
 }
 
@@ -35,7 +35,7 @@ impl PeerLog {
         }
     }
 
-    /// `how`: in which way the client has ended its session.
+    /// Logs that a client's session has ended; `how` says in which way.
     pub(super) fn client_ended(&mut self, name: &str, how: &str, now: Instant) {
         match self.clients.ended(now) {
             true => tracing::info!(client = name, "client {how}"),
@@ -43,21 +43,21 @@ impl PeerLog {
         }
     }
 
-    /// Logs what has become due.
+    /// Logs the counted events at the end of an interval.
     pub(super) fn tick(&mut self, now: Instant) {
         if let Some((connected, ended)) = self.clients.due(now) {
             tracing::info!(connected, ended, "further clients connected and left");
         }
     }
 
-    /// Logs why calls wait for a worker, if they have for a while.
+    /// Logs why calls wait for a worker, if they have waited for [`NO_WORKER_LOG_DELAY`].
     pub(super) fn wait(&mut self, waiting: Option<String>, now: Instant) {
         if let Some(cause) = self.is_new_wait(waiting, now) {
             tracing::warn!("{cause}: start a worker with the `db_address` of this component");
         }
     }
 
-    /// The cause, once for each time that calls begin to wait.
+    /// Returns the cause of a wait that is to be logged, once for each wait.
     fn is_new_wait(&mut self, waiting: Option<String>, now: Instant) -> Option<String> {
         let Some(cause) = waiting else {
             self.waiting = None;
@@ -75,16 +75,16 @@ impl PeerLog {
 /// Which events of clients are logged one by one.
 #[derive(Debug, Default)]
 struct ClientEventLog {
-    /// When the period has begun.
+    /// When the interval began.
     begun: Option<Instant>,
     logged: u32,
-    /// Those that were not logged one by one.
+    /// The events that were not logged one by one.
     connected: u64,
     ended: u64,
 }
 
 impl ClientEventLog {
-    /// Whether the event is one of the first of its period.
+    /// Returns whether the event is one of the first of its interval.
     fn is_logged(&mut self, now: Instant) -> bool {
         self.begun.get_or_insert(now);
         self.logged += 1;
@@ -103,7 +103,7 @@ impl ClientEventLog {
         is_logged
     }
 
-    /// At the end of a period: how many further clients have connected, and how many have left, if any.
+    /// At the end of an interval, returns how many further clients connected and how many left, if any.
     fn due(&mut self, now: Instant) -> Option<(u64, u64)> {
         let begun = self.begun?;
         if now.saturating_duration_since(begun) < CLIENT_EVENT_INTERVAL {
@@ -116,7 +116,7 @@ impl ClientEventLog {
     }
 }
 
-/// Why calls wait if no worker is connected.
+/// Explains why calls wait if no worker is connected.
 pub(crate) fn no_worker(waiting: usize) -> String {
     format!("no worker is connected ({})", calls(waiting))
 }
@@ -128,7 +128,7 @@ pub(super) fn calls(waiting: usize) -> String {
     }
 }
 
-/// The functions of a worker, for the log.
+/// Lists the functions of a worker for the log.
 pub(crate) fn listed<'a>(functions: impl ExactSizeIterator<Item = &'a Function>) -> String {
     let more = functions.len().saturating_sub(MAX_LISTED_FUNCTIONS);
     let names = functions.take(MAX_LISTED_FUNCTIONS);
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_of_clients_are_counted() {
+    fn events_of_thousands_of_clients_are_counted() {
         let (mut clients, begin) = (ClientEventLog::default(), Instant::now());
         let mut logged = 0;
         for _ in 0..5000 {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn few_clients_are_logged_one_by_one() {
+    fn events_of_few_clients_are_logged_one_by_one() {
         let (mut clients, begin) = (ClientEventLog::default(), Instant::now());
         assert!(clients.connected(begin) && clients.ended(begin));
         assert_eq!(clients.due(begin + CLIENT_EVENT_INTERVAL), None);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn many_functions_are_cut_short() {
+    fn long_list_of_functions_is_cut() {
         let functions: Vec<_> = (0..12)
             .map(|number| Function {
                 name: format!("f{number}"),

@@ -1,0 +1,387 @@
+//! Assigns tasks to workers by least load, and redelivers the tasks of lost workers.
+//!
+//! [`Dispatch`] owns every task from its submission until its end. It does no I/O and reads no clock. Tasks enter by
+//! [`submit`](Dispatch::submit) and leave by [`assign`](Dispatch::assign); results are reported by
+//! [`finish_range`](Dispatch::finish_range), [`record_result`](Dispatch::record_result) and
+//! [`finish`](Dispatch::finish), returned tasks by [`return_task`](Dispatch::return_task), lost workers by
+//! [`lose_worker`](Dispatch::lose_worker), and time by [`expire`](Dispatch::expire). **Invariant:** each task ends
+//! exactly once, finished or in a list of [`FailedTask`].
+//!
+//! **Scheduling.** Functions that the same workers can run share a [`TaskPool`] of waiting tasks, see
+//! [`eligibility`]. Pools take turns; within a pool clients share the workers fairly
+//! ([`FairQueue`]), and the least-loaded worker with credit receives the next task, round-robin on ties. A
+//! worker that has finished nothing for [`STALL_TIMEOUT`] receives no task beyond those it begins at once.
+//!
+//! **Redelivery.** Tasks of a lost worker are redelivered before untried ones. The first result of a
+//! redelivered task counts, even from a worker that was wrongly considered lost.
+//!
+//! **Poison messages.** A worker begins its tasks in the order in which they were sent, at most `concurrency`
+//! at once, so only its oldest `concurrency` unfinished tasks can have caused its death: these count a death,
+//! the others do not. Redelivered tasks are never prefetched, so that a lost worker has begun all that it had,
+//! whatever results were lost with it. A task with one delivery left is a suspect. It runs exclusively on
+//! its worker, so that only a poison message reaches `max_deliver`, and fails.
+//!
+//! **Batches.** Tasks that arrive as a batch are assigned and answered as one [`AssignedBatch`], which costs about
+//! as much as one task. A batch is split into single tasks once one of them is lost, returned, or has several results.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::peer_log::{calls, no_worker};
+use super::session::memory_bytes;
+use crate::failure::CallFailure;
+use crate::fair_queue::{Flow, FlowKey, Usage};
+use crate::id_map::IdMap;
+use crate::message::Batch;
+use crate::message::proto::Function;
+
+mod batches;
+mod eligibility;
+mod expiry;
+mod least_loaded;
+mod pool;
+mod ready;
+mod redelivery;
+mod results;
+mod suspects;
+mod task;
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "http")]
+pub(super) use expiry::UNKNOWN_FUNCTION_TIMEOUT;
+pub(crate) use task::WorkerLoss;
+
+use batches::AssignedBatch;
+use eligibility::{FunctionId, FunctionTable, UNKNOWN_FUNCTION};
+use pool::{TaskExpiry, TaskPool, UntriedTasks, usage};
+use ready::{ReadyWorkers, WorkerChoice, WorkerState};
+use task::DispatchedTask;
+
+/// Identifies the session with a worker.
+pub(crate) type WorkerKey = u64;
+
+/// Identifies a task between master and worker. Never 0.
+pub(crate) type TaskId = u64;
+
+/// The limit on waiting untried tasks. It is reached only if the idle workers cannot run the tasks that wait.
+const MAX_WAITING: Usage = Usage {
+    messages: 10_000,
+    bytes: 64 * 1024 * 1024,
+};
+
+/// A task that ends without a result of a worker.
+#[derive(Debug)]
+pub(crate) struct FailedTask {
+    pub(crate) frame: Bytes,
+    pub(crate) failure: CallFailure,
+}
+
+/// Whether a task can be assigned to a worker with a link now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkerReach {
+    /// The least-loaded worker that can run the task has this many tasks.
+    Load(usize),
+    /// The workers that can run the task have no credit.
+    NoCredit,
+    /// No connected worker can run the task.
+    NoWorker,
+}
+
+/// All tasks of a master that have not ended: those with workers, and those that wait for one.
+#[derive(Debug)]
+pub(crate) struct Dispatch {
+    /// Tasks that were assigned one by one, or redelivered.
+    tasks: IdMap<DispatchedTask>,
+    /// Tasks that were assigned as batches, by the id of the first one.
+    batches: BTreeMap<TaskId, AssignedBatch>,
+    /// How many tasks of `batches` are not done.
+    batched_tasks: usize,
+    /// The tasks that were never assigned.
+    untried: Usage,
+    functions: FunctionTable,
+    /// The waiting tasks, by eligibility. Those of the first pool wait until a worker connects that can run them.
+    pools: Vec<TaskPool>,
+    /// The pool that was served last.
+    last_pool: usize,
+    workers: IdMap<WorkerState>,
+    /// The workers that may be assigned tasks, by class.
+    ready: Vec<ReadyWorkers>,
+    last_task: TaskId,
+    last_sequence: u64,
+    max_deliver: usize,
+    /// Whether legacy workers are connected, which run any function.
+    has_legacy: bool,
+    /// Functions that no worker has ever registered, and when a call of them was first seen.
+    unknown: HashMap<Box<str>, Instant>,
+}
+
+impl Dispatch {
+    /// Creates a dispatch in which a task fails once `max_deliver` workers were lost while they ran it.
+    pub(crate) fn new(max_deliver: u32) -> Self {
+        Self {
+            tasks: IdMap::default(),
+            batches: BTreeMap::new(),
+            batched_tasks: 0,
+            untried: Usage::default(),
+            functions: FunctionTable::default(),
+            pools: vec![TaskPool::default()],
+            last_pool: 0,
+            workers: IdMap::default(),
+            ready: Vec::new(),
+            last_task: 0,
+            last_sequence: 0,
+            max_deliver: max_deliver.max(1) as usize,
+            has_legacy: false,
+            unknown: HashMap::new(),
+        }
+    }
+
+    /// Returns the number of tasks that have not ended.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.tasks.len() + self.batched_tasks + self.untried.messages
+    }
+
+    /// Returns whether any worker may be assigned a task.
+    pub(crate) fn has_credit(&self) -> bool {
+        self.ready.iter().any(|ready| ready.first().is_some())
+    }
+
+    /// Returns how many tasks wait for credit of connected workers.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pools[1..].iter().map(|pool| pool.waiting).sum()
+    }
+
+    /// Returns how many untried tasks wait, and their bytes.
+    pub(crate) fn untried(&self) -> Usage {
+        self.untried
+    }
+
+    /// Returns how many untried tasks of a flow wait, and their bytes.
+    pub(crate) fn untried_of(&self, flow: FlowKey) -> Usage {
+        let mut usage = Usage::default();
+        for pool in &self.pools {
+            usage.add(pool.untried.usage(flow));
+        }
+        usage
+    }
+
+    /// Returns whether further tasks are accepted: a worker may be assigned one, or fewer than `ahead` wait.
+    pub(crate) fn accepts(&self, ahead: usize) -> bool {
+        let is_full = self.untried.messages >= MAX_WAITING.messages
+            || self.untried.bytes >= MAX_WAITING.bytes;
+        !is_full && (self.has_credit() || self.waiting() < ahead)
+    }
+
+    /// Estimates the memory that assigned tasks occupy. Visits all of them.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let tasks = self.tasks.values().map(|task| (1, task.frame.len()));
+        let groups = self.batches.values().map(|held| &held.group);
+        let groups = groups.map(|group| (group.len(), group.bytes()));
+        let held = tasks.chain(groups);
+        held.map(|(messages, bytes)| memory_bytes(messages, bytes))
+            .sum()
+    }
+
+    /// Returns whether a task could be assigned now.
+    pub(crate) fn reach(&mut self, task: &Bytes) -> WorkerReach {
+        let function = self.functions.resolve(task);
+        let pool = &self.pools[self.functions.eligibility(function)];
+        if pool.eligibility.is_empty() {
+            return WorkerReach::NoWorker;
+        }
+        let first = self.pick(&pool.eligibility, WorkerChoice::Any);
+        first.map_or(WorkerReach::NoCredit, |(load, ..)| WorkerReach::Load(load))
+    }
+
+    /// Adds a worker that has connected, or that has returned, in which case the other arguments are ignored.
+    pub(crate) fn connect(
+        &mut self,
+        key: WorkerKey,
+        name: &Arc<str>,
+        functions: &[Function],
+        concurrency: u32,
+        now: Instant,
+    ) {
+        let table = &mut self.functions;
+        let worker = self.workers.entry(key).or_insert_with(|| WorkerState {
+            name: name.clone(),
+            class: table.add(functions),
+            concurrency: concurrency as usize,
+            lent_slots: 0,
+            load: 0,
+            credit: 0,
+            last_sequence: 0,
+            is_connected: false,
+            progress: now,
+            is_stalled: false,
+            exclusive_task: None,
+            is_reserved: false,
+        });
+        if worker.is_connected {
+            return;
+        }
+        let class = worker.class;
+        self.ready
+            .resize_with(self.functions.classes(), ReadyWorkers::default);
+        // A worker that returns keeps its credit.
+        self.change(key, |worker| worker.is_connected = true);
+        self.unknown.clear();
+        if self.functions.connect(class) {
+            self.rebuild_pools();
+        }
+    }
+
+    /// Sets whether legacy workers are connected, which run any function.
+    pub(crate) fn set_legacy(&mut self, has_legacy: bool) {
+        self.has_legacy = has_legacy;
+    }
+
+    fn change(&mut self, key: WorkerKey, change: impl FnOnce(&mut WorkerState)) {
+        if let Some(worker) = self.workers.get_mut(&key) {
+            let ready = &mut self.ready[worker.class];
+            let before = worker.ready_entry(key);
+            ready.exclusive -= usize::from(worker.exclusive_task.is_some());
+            change(worker);
+            ready.exclusive += usize::from(worker.exclusive_task.is_some());
+            let after = worker.ready_entry(key);
+            if before != after {
+                if let Some(entry) = before {
+                    ready.remove(&entry);
+                }
+                if let Some(entry) = after {
+                    ready.insert(entry);
+                }
+            }
+        }
+    }
+
+    /// Sets how many further tasks a worker accepts.
+    pub(crate) fn set_credit(&mut self, key: WorkerKey, credit: u64) {
+        self.change(key, |worker| worker.credit = credit);
+    }
+
+    /// Sets how many tasks of a worker wait for other calls.
+    pub(crate) fn set_lent_slots(&mut self, key: WorkerKey, tasks: u32) {
+        let tasks = tasks as usize;
+        // Every header carries the number, and it seldom changes.
+        let worker = self.workers.get(&key);
+        if worker.is_some_and(|worker| worker.lent_slots != tasks) {
+            self.change(key, |worker| worker.lent_slots = tasks);
+        }
+    }
+
+    /// Sorts the waiting tasks into new pools, after the eligible workers of functions have changed.
+    fn rebuild_pools(&mut self) {
+        let reserved = self.workers.iter().filter(|(_, worker)| worker.is_reserved);
+        for key in reserved.map(|(&key, _)| key).collect::<Vec<_>>() {
+            self.change(key, |worker| worker.is_reserved = false);
+        }
+        let pools = self.functions.rebuild().into_iter();
+        let pools = pools.map(|eligibility| TaskPool {
+            eligibility,
+            ..TaskPool::default()
+        });
+        let old = std::mem::replace(&mut self.pools, pools.collect());
+        self.last_pool = 0;
+        for mut pool in old {
+            for (flow, mut untried) in pool.untried.drain() {
+                if untried.function == UNKNOWN_FUNCTION {
+                    untried.function = self.functions.resolve(&untried.group.first());
+                }
+                self.enqueue(flow, untried);
+            }
+            for queue in pool.redelivered() {
+                for id in std::mem::take(queue) {
+                    if let Some(task) = self.tasks.get_mut(&id) {
+                        if task.function == UNKNOWN_FUNCTION {
+                            task.function = self.functions.resolve(&task.frame);
+                        }
+                        self.redeliver(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pool(&mut self, function: FunctionId) -> &mut TaskPool {
+        &mut self.pools[self.functions.eligibility(function)]
+    }
+
+    /// Accepts tasks of a client, which then wait for a worker.
+    pub(crate) fn submit(&mut self, group: Batch, flow: Flow) {
+        self.untried.messages += group.len();
+        self.untried.bytes += group.bytes();
+        let untried = UntriedTasks {
+            function: self.functions.resolve(&group.first()),
+            group,
+            expiry: TaskExpiry::Unread,
+        };
+        self.enqueue(flow, untried);
+    }
+
+    fn enqueue(&mut self, flow: Flow, untried: UntriedTasks) {
+        let pool = self.pool(untried.function);
+        pool.waiting += untried.group.len();
+        let usage = usage(&untried.group);
+        pool.untried.push(flow, untried, usage);
+    }
+
+    /// Returns whether the worker was connected before.
+    pub(crate) fn has_worker(&self, key: WorkerKey) -> bool {
+        self.workers.contains_key(&key)
+    }
+
+    /// Explains why tasks wait that no connected worker can run, if there are any.
+    pub(crate) fn wait_cause(&self) -> Option<String> {
+        let waiting = self.pools[0].waiting;
+        if waiting == 0 || self.has_legacy {
+            return None;
+        }
+        Some(match self.functions.has_workers() {
+            true => format!(
+                "no worker is connected that has the function ({})",
+                calls(waiting)
+            ),
+            false => no_worker(waiting),
+        })
+    }
+
+    /// Returns whether tasks wait that no connected worker can run.
+    pub(crate) fn has_unassignable(&self) -> bool {
+        self.pools[0].waiting > 0
+    }
+
+    /// Removes and returns the tasks that no connected worker can run, for legacy workers.
+    ///
+    /// Tasks that may have caused the loss of a worker stay.
+    pub(crate) fn take_unassignable(&mut self) -> Vec<(Flow, Batch)> {
+        let pool = &mut self.pools[0];
+        if pool.waiting == 0 {
+            return Vec::new();
+        }
+        let mut unassignable = Vec::new();
+        for queue in [&mut pool.lost, &mut pool.returned] {
+            queue.retain(|id| {
+                let is_innocent = |task: &DispatchedTask| task.is_waiting && task.deaths.is_empty();
+                if !self.tasks.get(id).is_some_and(is_innocent) {
+                    return true;
+                }
+                let task = self.tasks.remove(id);
+                unassignable.extend(task.map(|task| (Flow::new(0), task.frame.into())));
+                false
+            });
+        }
+        pool.waiting -= unassignable.len();
+        for (flow, UntriedTasks { group, .. }) in pool.untried.drain() {
+            pool.waiting -= group.len();
+            self.untried.messages -= group.len();
+            self.untried.bytes -= group.bytes();
+            unassignable.push((flow, group));
+        }
+        unassignable
+    }
+}

@@ -1,0 +1,129 @@
+//! Redelivery of tasks that were returned, or whose worker was lost.
+
+use super::task::{TaskHolder, WorkerDeath, WorkerLoss};
+use super::{Dispatch, FailedTask, TaskId, WorkerKey};
+use crate::failure::CallFailure;
+
+impl Dispatch {
+    /// Queues a task for another worker, ahead of the untried tasks.
+    pub(super) fn redeliver(&mut self, id: TaskId) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        task.is_waiting = true;
+        let deaths = task.deaths.len();
+        let is_suspect = deaths > 0 && deaths + 1 >= self.max_deliver;
+        let (was_lost, function) = (task.was_lost, task.function);
+        let pool = self.pool(function);
+        pool.waiting += 1;
+        let queue = match (is_suspect, was_lost) {
+            (true, _) => &mut pool.suspects,
+            (false, true) => &mut pool.lost,
+            (false, false) => &mut pool.returned,
+        };
+        queue.push_back(id);
+    }
+
+    /// Redelivers a task that a worker returns unfinished, without counting a death.
+    ///
+    /// Returns whether the worker had the task.
+    pub(crate) fn return_task(&mut self, key: WorkerKey, id: TaskId) -> bool {
+        let Some(task) = self.task(id) else {
+            return false;
+        };
+        let is_holder = |holder: &TaskHolder| holder.key == key;
+        let Some(index) = task.holders.iter().position(is_holder) else {
+            return false;
+        };
+        if task.holders.remove(index).is_lost {
+            // The task was redelivered when the worker was lost.
+            return true;
+        }
+        self.end_exclusive(key, id);
+        self.change(key, |worker| worker.load = worker.load.saturating_sub(1));
+        self.redeliver(id);
+        true
+    }
+
+    /// Redelivers the tasks of a lost worker. Tasks that may not be redelivered are added to `failed`.
+    ///
+    /// A result that the worker still sends counts if it is the first one.
+    pub(crate) fn lose_worker(
+        &mut self,
+        key: WorkerKey,
+        loss: WorkerLoss,
+        failed: &mut Vec<FailedTask>,
+    ) {
+        let Some(worker) = self.workers.get(&key).filter(|worker| worker.is_connected) else {
+            return;
+        };
+        let (name, class) = (worker.name.clone(), worker.class);
+        let (concurrency, exclusive) = (worker.runs(), worker.exclusive_task);
+        self.change(key, |worker| {
+            worker.is_connected = false;
+            worker.lent_slots = 0;
+            worker.load = 0;
+            worker.exclusive_task = None;
+            worker.is_reserved = false;
+            worker.is_stalled = false;
+        });
+        if self.functions.disconnect(class) {
+            self.rebuild_pools();
+        }
+        let batch = self.batches.iter();
+        let batch = batch.filter(|(_, batch)| batch.key == key);
+        for first in batch.map(|(&first, _)| first).collect::<Vec<_>>() {
+            self.split_batch(first);
+        }
+        // Losses are rare, so tasks are not indexed by worker.
+        let mut held = Vec::new();
+        for (&id, task) in &mut self.tasks {
+            let mut holders = task.holders.iter_mut();
+            if let Some(holder) = holders.find(|holder| holder.key == key && !holder.is_lost) {
+                holder.is_lost = true;
+                held.push((holder.sequence, id));
+            }
+        }
+        held.sort_unstable();
+        let begun = match concurrency {
+            0 => held.len(),
+            concurrency => concurrency,
+        };
+        for (index, (_, id)) in held.into_iter().enumerate() {
+            let is_begun = exclusive.map_or(index < begun, |task| task == id);
+            let task = self.tasks.get_mut(&id).expect("the task was found above");
+            task.was_lost = true;
+            if is_begun {
+                let worker = name.clone();
+                task.deaths.push(WorkerDeath { worker, loss });
+            }
+            // A task behind others may have been begun too, if results were lost with the worker. A worker that left
+            // has delivered its results.
+            let may_have_run = is_begun || loss != WorkerLoss::Left;
+            let failure = if may_have_run && self.functions.is_at_most_once(class, task.function) {
+                format!("worker `{name}` was lost ({loss}), and the task must not be run twice")
+            } else if task.deaths.len() >= self.max_deliver {
+                let deaths = task.deaths.iter().map(WorkerDeath::to_string);
+                let deaths = deaths.collect::<Vec<_>>().join(", ");
+                let attempts = task.deaths.len();
+                format!("{attempts} workers were lost while they ran it: {deaths}")
+            } else {
+                self.redeliver(id);
+                continue;
+            };
+            let task = self.tasks.remove(&id).expect("the task was found above");
+            failed.push(FailedTask {
+                frame: task.frame,
+                failure: CallFailure::unavailable(failure.into()),
+            });
+        }
+    }
+
+    /// Removes a worker that has left, or whose session has expired.
+    pub(crate) fn remove_worker(&mut self, key: WorkerKey, failed: &mut Vec<FailedTask>) {
+        self.lose_worker(key, WorkerLoss::Left, failed);
+        if let Some(worker) = self.workers.remove(&key) {
+            self.functions.remove(worker.class);
+        }
+    }
+}

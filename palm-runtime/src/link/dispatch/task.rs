@@ -1,0 +1,112 @@
+//! A task that was assigned: the workers that have it, and those that were lost with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::WorkerKey;
+use super::eligibility::FunctionId;
+use super::pool::TaskExpiry;
+
+/// How a worker was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkerLoss {
+    /// Its connection was closed, as when its process dies.
+    Disconnected,
+    /// It showed no sign of life for this long.
+    Silent(Duration),
+    /// It closed its session.
+    Left,
+}
+
+impl std::fmt::Display for WorkerLoss {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Disconnected => formatter.write_str("connection closed"),
+            Self::Silent(time) => write!(formatter, "no sign of life for {time:?}"),
+            Self::Left => formatter.write_str("left"),
+        }
+    }
+}
+
+/// The loss of a worker that had begun a task.
+#[derive(Debug, Clone)]
+pub(super) struct WorkerDeath {
+    pub(super) worker: Arc<str>,
+    pub(super) loss: WorkerLoss,
+}
+
+impl std::fmt::Display for WorkerDeath {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "`{}` ({})", self.worker, self.loss)
+    }
+}
+
+/// A task that was assigned at least once, alone or as part of a batch that was split.
+#[derive(Debug)]
+pub(super) struct DispatchedTask {
+    pub(super) frame: Bytes,
+    pub(super) function: FunctionId,
+    pub(super) expiry: TaskExpiry,
+    /// How many results were passed on to the caller.
+    pub(super) passed_on: u64,
+    /// The workers that the task was assigned to.
+    pub(super) holders: SmallVec<[TaskHolder; 1]>,
+    /// The workers that were lost after they had begun the task.
+    pub(super) deaths: Vec<WorkerDeath>,
+    /// Whether a worker was lost that had the task, begun or prefetched.
+    pub(super) was_lost: bool,
+    /// Whether the task waits for a worker again.
+    pub(super) is_waiting: bool,
+}
+
+/// A worker that a task was assigned to.
+#[derive(Debug)]
+pub(super) struct TaskHolder {
+    pub(super) key: WorkerKey,
+    /// The position of the assignment among all assignments.
+    pub(super) sequence: u64,
+    /// How many results of the task this worker has sent.
+    pub(super) results: u64,
+    /// Whether the worker was lost since.
+    pub(super) is_lost: bool,
+}
+
+impl DispatchedTask {
+    pub(super) fn new(frame: Bytes, function: FunctionId) -> Self {
+        Self {
+            frame,
+            function,
+            expiry: TaskExpiry::Unread,
+            passed_on: 0,
+            holders: SmallVec::new(),
+            deaths: Vec::new(),
+            was_lost: false,
+            is_waiting: false,
+        }
+    }
+
+    /// Returns whether a last result of this worker is the only result of the task, and no other worker has the task.
+    pub(super) fn is_only_result(&self, key: WorkerKey) -> bool {
+        let is_only_holder = matches!(&self.holders[..], [holder] if holder.key == key);
+        is_only_holder && self.passed_on == 0 && !self.was_lost
+    }
+
+    pub(super) fn assign(&mut self, key: WorkerKey, sequence: u64) {
+        self.is_waiting = false;
+        if let Some(holder) = self.holders.iter_mut().find(|holder| holder.key == key) {
+            // The worker had been considered lost, and has returned.
+            holder.sequence = sequence;
+            holder.is_lost = false;
+            return;
+        }
+        self.holders.push(TaskHolder {
+            key,
+            sequence,
+            results: 0,
+            is_lost: false,
+        });
+    }
+}

@@ -1,0 +1,788 @@
+//! The accepting side of links: sessions with workers, clients and subscribers over the ROUTER at `db_address`.
+//!
+//! [`LinkServer`] owns the sessions of all peers, in one state behind one lock that is never held across an await. The
+//! service that owns the socket calls [`receive`](LinkServer::receive), [`tick`](LinkServer::tick) and
+//! [`record_disconnect`](LinkServer::record_disconnect); the parts that send and receive messages call the other
+//! methods. Each of them ends with a flush, which sends the due transmissions. Tasks are in [`tasks`], publications in
+//! [`subscriptions`](super::subscriptions).
+//!
+//! **Invariant:** a session exists only while a peer may use it. These rules keep out sessions that no peer knows:
+//!
+//! - An unknown session whose `hello` repeats an `instance` belongs to an earlier run of this component. It is
+//!   answered by `closed` and never adopted.
+//! - One connection carries one session. A `hello` for another session on the same connection ends the first.
+//! - A peer that shows no sign of life for the idle timeout ([`LinkOptions::idle_timeout`]) is lost, whatever its
+//!   role. Reports of closed connections only speed this up: nothing depends on them.
+//! - A lost peer may return to its session until the session expires ([`LinkOptions::session_expiry`]). The session
+//!   ends earlier if a publisher waits for it, or if the limit of sessions is reached.
+//!
+//! **Memory.** Received messages that were not passed on are bounded in total, calls and results separately
+//! ([`LinkOptions::max_unread_bytes`]). Messages of a peer that exceed its part are dropped as if the connection had
+//! lost them, and requested again once there is capacity. The contents of `hello`s count against a limit of their own.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::dispatch::{Dispatch, FailedTask};
+use super::header::{self, is_header};
+use super::inbound::{InboundChannel, InboundEvent, NO_PEER};
+use super::options::LinkOptions;
+use super::peer_log::{PeerLog, listed};
+use super::session::{SessionEvent, TaggedBatch, memory_bytes};
+use super::subscriptions::{SubscriptionEvent, SubscriptionTable};
+use super::{CLIENT, PeerKey, SUBSCRIBER, WORKER, truncate_name};
+use crate::budget::Ledger;
+use crate::id_map::IdMap;
+use crate::log_limit::LimitLog;
+use crate::message::Batch;
+use crate::message::proto::LinkHeader;
+use crate::socket::{Frames, RouterSender};
+
+mod handshake;
+mod output;
+mod peer;
+mod publications;
+mod retained;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+pub(crate) use timers::TICK;
+
+use handshake::MAX_HELLOS_BYTES;
+use output::ServerOutput;
+use peer::{LinkPeer, PeerRole, SessionEnd};
+use tasks::PausedFlows;
+
+/// The links of a component with the peers that connect to it.
+#[derive(Debug)]
+pub(crate) struct LinkServer {
+    options: LinkOptions,
+    /// Identifies this run of the component in each `accept_hello`.
+    component: u64,
+    state: Mutex<ServerState>,
+    workers: watch::Sender<WorkerCount>,
+    /// The number of tasks that have not ended.
+    outstanding: AtomicUsize,
+    /// Results that were dropped because their worker does not have the task, until they are counted.
+    strays: AtomicUsize,
+    /// Notified when workers have credit again, the number of workers changes, a task fails, or the last task ends.
+    changed: Notify,
+    /// Notified when a backlog may have become smaller, or a peer may have sent its last message.
+    progressed: Notify,
+    results: InboundChannel,
+    inputs: Arc<InboundChannel>,
+    /// The time in a test; `None` for the system's.
+    #[cfg(test)]
+    time: Mutex<Option<Instant>>,
+}
+
+/// The number of connected workers, with the number and time of its changes.
+#[derive(Debug, Clone, Copy, Default)]
+struct WorkerCount {
+    count: usize,
+    generation: u64,
+    since: Option<Instant>,
+}
+
+impl WorkerCount {
+    fn update(&mut self, count: usize, now: Instant) -> bool {
+        let is_new = self.count != count;
+        self.count = count;
+        self.generation += u64::from(is_new);
+        if is_new {
+            self.since = Some(now);
+        }
+        is_new
+    }
+}
+
+#[derive(Debug)]
+struct ServerState {
+    output: ServerOutput,
+    /// Whether the component has a part that submits tasks.
+    has_task_source: bool,
+    peers: IdMap<LinkPeer>,
+    /// The number of workers that are not lost.
+    connected_workers: usize,
+    /// The peers by the id of their session.
+    sessions: HashMap<Bytes, PeerKey>,
+    /// The peers by the routing id of the connection that their session uses.
+    routes: HashMap<Bytes, PeerKey>,
+    /// The number of sessions in which each client calls: normally one.
+    callers: HashMap<Arc<str>, u32>,
+    last_key: PeerKey,
+    dispatch: Dispatch,
+    failed: Vec<FailedTask>,
+    /// The number of waiting tasks beyond which further ones were not accepted, if there are further ones.
+    blocked_beyond: Option<usize>,
+    /// Clients from which no further tasks are accepted for now.
+    paused_flows: PausedFlows,
+    /// How many sessions have ended since this number was last read.
+    ended_sessions: usize,
+    /// Whether the end of the last task is to be notified, because a part waits for it.
+    reports_completion: bool,
+    subscriptions: SubscriptionTable,
+    /// Reports subscriptions to the part that publishes.
+    publisher: Option<mpsc::UnboundedSender<SubscriptionEvent>>,
+    inputs: Arc<InboundChannel>,
+    /// Whether the component drains, and accepts no further calls.
+    is_draining: bool,
+    /// Whether the component has established its own subscriptions.
+    subscriptions_ready: bool,
+    /// Until when former subscribers may return after a restart.
+    settled_at: Option<Instant>,
+    /// The peers for which a transmission may be due.
+    scheduled: Vec<PeerKey>,
+    events: Vec<SessionEvent>,
+    /// The memory of received calls that were not passed on, by session.
+    unread_calls: Ledger<PeerKey>,
+    /// The memory of received results that were not passed on, by session.
+    unread_results: Ledger<PeerKey>,
+    unread_log: LimitLog,
+    /// The limit on the bytes of tasks that are with workers.
+    max_task_bytes: usize,
+    /// An upper bound of these bytes: tasks that have ended are counted until the next recount.
+    tasks_held: usize,
+    /// Whether the tasks may be recounted in this tick.
+    may_recount_tasks: bool,
+    /// The memory of the `hello`s, by session.
+    hello_memory: Ledger<PeerKey>,
+    /// Clients that have opened a session since this list was last taken.
+    returned_clients: Vec<Arc<str>>,
+    peer_log: PeerLog,
+}
+
+impl LinkServer {
+    pub(crate) fn new(options: LinkOptions) -> Self {
+        let dispatch = Dispatch::new(options.max_deliver);
+        let unread = options.max_unread_bytes;
+        let backlog = options.max_backlog_bytes;
+        let max_task_bytes = options.max_task_bytes;
+        let inputs = Arc::<InboundChannel>::default();
+        Self {
+            options,
+            component: uuid::Uuid::new_v4().as_u64_pair().0,
+            state: Mutex::new(ServerState {
+                output: ServerOutput::None,
+                has_task_source: false,
+                peers: IdMap::default(),
+                connected_workers: 0,
+                sessions: HashMap::new(),
+                routes: HashMap::new(),
+                callers: HashMap::new(),
+                last_key: 0,
+                dispatch,
+                failed: Vec::new(),
+                blocked_beyond: None,
+                paused_flows: PausedFlows::default(),
+                ended_sessions: 0,
+                reports_completion: false,
+                subscriptions: SubscriptionTable::new(backlog),
+                publisher: None,
+                inputs: inputs.clone(),
+                is_draining: false,
+                subscriptions_ready: false,
+                settled_at: None,
+                scheduled: Vec::new(),
+                events: Vec::new(),
+                unread_calls: Ledger::new(unread),
+                unread_results: Ledger::new(unread),
+                unread_log: LimitLog::default(),
+                max_task_bytes,
+                tasks_held: 0,
+                may_recount_tasks: true,
+                hello_memory: Ledger::new(MAX_HELLOS_BYTES),
+                returned_clients: Vec::new(),
+                peer_log: PeerLog::default(),
+            }),
+            workers: watch::Sender::default(),
+            outstanding: AtomicUsize::new(0),
+            strays: AtomicUsize::new(0),
+            changed: Notify::new(),
+            progressed: Notify::new(),
+            results: InboundChannel::default(),
+            inputs,
+            #[cfg(test)]
+            time: Mutex::default(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        #[cfg(test)]
+        if let Some(now) = *self.time.lock().unwrap_or_else(PoisonError::into_inner) {
+            return now;
+        }
+        Instant::now()
+    }
+
+    pub(crate) fn options(&self) -> &LinkOptions {
+        &self.options
+    }
+
+    /// Logs why calls wait for workers, if they have waited for a while. The owner calls it every [`TICK`].
+    pub(crate) fn report_wait(&self, cause: Option<String>) {
+        let now = self.now();
+        self.state().peer_log.wait(cause, now);
+    }
+
+    /// Explains why submitted calls wait for workers, if any do.
+    pub(crate) fn wait_cause(&self) -> Option<String> {
+        self.state().dispatch.wait_cause()
+    }
+
+    /// Returns the number of sessions, including those of lost peers that may return.
+    pub(crate) fn sessions(&self) -> usize {
+        self.state().peers.len()
+    }
+
+    /// Returns how many sessions have ended since the last call.
+    pub(crate) fn take_ended(&self) -> usize {
+        std::mem::take(&mut self.state().ended_sessions)
+    }
+
+    fn state(&self) -> MutexGuard<'_, ServerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the receiver of workers' results; `None` if another part has it.
+    pub(crate) fn take_results(&self) -> Option<mpsc::UnboundedReceiver<InboundEvent>> {
+        self.results.take_receiver()
+    }
+
+    /// Returns the receiver of clients' calls; `None` if another part has it.
+    pub(crate) fn take_calls(&self) -> Option<mpsc::UnboundedReceiver<InboundEvent>> {
+        self.inputs.take_receiver()
+    }
+
+    /// Sets the socket over which the sessions send.
+    pub(crate) fn set_router(&self, router: RouterSender) {
+        self.state().output = ServerOutput::Router(router);
+    }
+
+    /// Returns the roles for which links are offered: those that a part of the component serves.
+    pub(crate) fn offered(&self) -> Vec<&'static str> {
+        let state = self.state();
+        let mut roles = vec![WORKER, CLIENT, SUBSCRIBER];
+        roles.retain(|role| {
+            self.options.enabled && state.output.is_some() && self.serves(&state, role)
+        });
+        roles
+    }
+
+    /// Receives messages of links, each behind its routing id.
+    ///
+    /// Returns the ids of clients that have opened a session: if their calls were cancelled because they had
+    /// vanished, the cancellation is revoked.
+    pub(crate) fn receive(&self, messages: impl Iterator<Item = Frames>) -> Vec<Arc<str>> {
+        let now = self.now();
+        let mut state = self.state();
+        for frames in messages {
+            self.receive_frames(&mut state, frames, now);
+        }
+        state.assign(now);
+        self.flush(&mut state, now);
+        std::mem::take(&mut state.returned_clients)
+    }
+
+    fn receive_frames(&self, state: &mut ServerState, mut frames: Frames, now: Instant) {
+        debug_assert!(frames.len() >= 2 && is_header(&frames[1]));
+        let mut frames = frames.drain(..);
+        let (Some(route), Some(first)) = (frames.next(), frames.next()) else {
+            return;
+        };
+        let Some(header) = header::decode(first) else {
+            tracing::warn!("dropping a message of a peer: the link header is malformed");
+            return;
+        };
+        let id = header.session.clone();
+        if header.alive {
+            state.record_life_sign(&id, now);
+            return;
+        }
+        if let Some(hello) = &header.hello
+            && let Err(refusal) = self.accept_hello(state, &id, &route, hello, now)
+        {
+            let reason = &refusal.reason;
+            tracing::warn!(
+                role = truncate_name(&hello.role),
+                peer = truncate_name(&hello.name),
+                "link refused: {reason}"
+            );
+            let header = LinkHeader {
+                refusal: Some(refusal),
+                ..header::new(id)
+            };
+            state.output.send(route, &header, Vec::new());
+            return;
+        }
+        let key = state.sessions.get(&id).copied().unwrap_or_default();
+        let Some(peer) = state.peers.get_mut(&key) else {
+            // The session belongs to an earlier run, or has ended. The peer opens another one.
+            if !header.closed && header.refusal.is_none() {
+                let header = LinkHeader {
+                    closed: true,
+                    ..header::new(id)
+                };
+                state.output.send(route, &header, Vec::new());
+            }
+            return;
+        };
+        let mut events = std::mem::take(&mut state.events);
+        let is_worker = matches!(peer.role, PeerRole::Worker { .. });
+        let unread = match is_worker {
+            true => &state.unread_results,
+            false => &state.unread_calls,
+        };
+        let was_held_back = peer.session.is_held_back();
+        peer.session.set_capacity(unread.capacity(&key), now);
+        peer.session.receive(now, &header, frames, &mut events);
+        if peer.session.is_held_back()
+            && !was_held_back
+            && let Some(times) = state.unread_log.record(now)
+        {
+            tracing::warn!(
+                peer = %peer.name,
+                times,
+                used_bytes = unread.used(),
+                "dropping messages of a peer until there is capacity: too many bytes wait to be handled"
+            );
+        }
+        let weight = peer.weight;
+        if header.hello.is_none() && !peer.is_alive() && !peer.session.is_over() {
+            // The peer was silent for a while, and continues its session.
+            state.restore(key, now);
+        }
+        let mut groups = Vec::new();
+        let mut finished = 0;
+        for event in events.drain(..) {
+            match event {
+                SessionEvent::Opened => state.restore(key, now),
+                SessionEvent::Messages(item) if is_worker => {
+                    let outcome = state.results(key, item, &mut groups);
+                    finished += outcome.finished;
+                    self.strays.fetch_add(outcome.strays, Ordering::Relaxed);
+                    state
+                        .unread_results
+                        .add(NO_PEER, memory_of(&outcome.created));
+                    self.results.send(NO_PEER, 1, outcome.created);
+                }
+                SessionEvent::Messages(TaggedBatch { group, .. }) => groups.push(group),
+                SessionEvent::Draining => state.peer_is_draining(key),
+                SessionEvent::Finished => {
+                    if let Some(PeerRole::Consumer { finished, .. }) = state.role(key) {
+                        *finished = true;
+                        self.progressed.notify_waiters();
+                    }
+                }
+                SessionEvent::Forgotten | SessionEvent::SubscriptionsReady => {}
+                SessionEvent::Closed { .. } => {
+                    state.log_end(key, "left", now);
+                    if !state.retain(key, now) {
+                        state.remove(key, SessionEnd::Closed);
+                    }
+                    self.progressed.notify_waiters();
+                }
+                SessionEvent::Refused(refusal) => {
+                    let reason = refusal.reason;
+                    let name = state.peers.get(&key).map(|peer| peer.name.clone());
+                    let name = name.unwrap_or_default();
+                    tracing::warn!(peer = %name, reason, "link refused");
+                    state.schedule(key);
+                    self.flush(state, now);
+                    state.remove(key, SessionEnd::Closed);
+                    self.progressed.notify_waiters();
+                }
+            }
+        }
+        state.events = events;
+        let (lane, unread) = if is_worker {
+            (&self.results, &mut state.unread_results)
+        } else {
+            (&*self.inputs, &mut state.unread_calls)
+        };
+        unread.add(key, memory_of(&groups));
+        lane.send(key, weight, groups);
+        if is_worker {
+            state.dispatch.remove_load(key, finished, now);
+            if let Some(peer) = state.peers.get(&key)
+                && peer.is_alive()
+            {
+                let (room, lent) = (peer.session.credit(), peer.session.peer_lent_slots());
+                state.dispatch.set_lent_slots(key, lent);
+                state.dispatch.set_credit(key, room);
+            }
+        } else if state.handle_acknowledgement(key) {
+            self.progressed.notify_waiters();
+        }
+        state.schedule(key);
+    }
+
+    /// Records that the connection of a peer was closed.
+    pub(crate) fn record_disconnect(&self, route: &Bytes) {
+        let now = self.now();
+        let mut state = self.state();
+        if let Some(key) = state.routes.remove(route)
+            && let Some(peer) = state.peers.get_mut(&key)
+        {
+            peer.disconnected_at.get_or_insert(now);
+        }
+    }
+
+    /// Returns credit for messages that were passed on.
+    pub(crate) fn passed_on(&self, messages: impl Iterator<Item = (PeerKey, u64, u64)>) {
+        let now = self.now();
+        let mut state = self.state();
+        let ServerState {
+            peers,
+            scheduled,
+            subscriptions,
+            unread_calls,
+            unread_results,
+            ..
+        } = &mut *state;
+        for (key, messages, bytes) in messages {
+            let held = memory_bytes(messages as usize, bytes as usize);
+            // Messages count until they are passed on, even if their session has ended.
+            if !unread_calls.release(&key, held) {
+                unread_results.release(&key, held);
+            }
+            if let Some(peer) = peers.get_mut(&key) {
+                match &mut peer.role {
+                    PeerRole::Worker { .. } => peer.session.consume(messages, bytes),
+                    PeerRole::Consumer {
+                        withheld_credit, ..
+                    } => {
+                        withheld_credit.0 += messages;
+                        withheld_credit.1 += bytes;
+                        peer.return_credit(subscriptions, &self.inputs);
+                    }
+                }
+                peer.schedule(scheduled);
+            }
+        }
+        self.flush(&mut state, now);
+    }
+
+    /// Drains: grants clients no further credit, and tells them so.
+    pub(crate) fn drain_calls(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        state.is_draining = true;
+        let ServerState {
+            peers, scheduled, ..
+        } = &mut *state;
+        for peer in peers.values_mut() {
+            if let PeerRole::Consumer { .. } = peer.role {
+                peer.session.drain();
+                peer.schedule(scheduled);
+            }
+        }
+        self.flush(&mut state, now);
+    }
+
+    /// Waits until the last calls of connected clients have arrived, after [`drain_calls`](Self::drain_calls).
+    /// Cancel safe.
+    pub(crate) async fn calls_drained(&self) {
+        self.wait_until(|state| {
+            state.peers.values().all(|peer| match peer.role {
+                PeerRole::Worker { .. } => true,
+                // A client that is disconnected may return until it is lost.
+                PeerRole::Consumer { finished, .. } => {
+                    finished || !peer.is_alive() || peer.session.is_over()
+                }
+            })
+        })
+        .await;
+    }
+
+    /// Waits until all connected peers have acknowledged their publications and answers. Cancel safe.
+    pub(crate) async fn delivered(&self) {
+        self.wait_until(|state| {
+            state.peers.values().all(|peer| match peer.role {
+                PeerRole::Worker { .. } => true,
+                PeerRole::Consumer { .. } => peer.session.is_acknowledged() || !peer.is_alive(),
+            })
+        })
+        .await;
+    }
+
+    /// Reports to all peers that the component has established its own subscriptions.
+    pub(crate) fn set_in_place(&self) {
+        let now = self.now();
+        let mut state = self.state();
+        state.subscriptions_ready = true;
+        let ServerState {
+            peers, scheduled, ..
+        } = &mut *state;
+        for peer in peers.values_mut() {
+            peer.session.set_subscriptions_ready();
+            peer.schedule(scheduled);
+        }
+        self.flush(&mut state, now);
+    }
+
+    /// Waits until a condition holds, which is checked whenever backlogs may have changed. Cancel safe.
+    async fn wait_until(&self, done: impl Fn(&ServerState) -> bool) {
+        loop {
+            let mut progressed = std::pin::pin!(self.progressed.notified());
+            progressed.as_mut().enable();
+            if done(&self.state()) {
+                return;
+            }
+            progressed.await;
+        }
+    }
+
+    /// Closes all sessions. `is_complete` is set if the component has handled all messages that it acknowledged;
+    /// otherwise clients send their unanswered calls again.
+    pub(crate) fn close(&self, is_complete: bool) {
+        let mut state = self.state();
+        let is_complete = is_complete && state.has_delivered_all();
+        let is_draining = state.is_draining;
+        let ServerState { peers, output, .. } = &mut *state;
+        for peer in peers.values_mut() {
+            let mut header = peer.session.close();
+            // Calls that a client sent after the drain began were not accepted.
+            let is_finished = match peer.role {
+                PeerRole::Worker { .. } => true,
+                PeerRole::Consumer {
+                    finished,
+                    makes_calls,
+                    ..
+                } => finished || !makes_calls || !is_draining,
+            };
+            header.finished &= is_complete && is_finished;
+            output.send(peer.route.clone(), &header, Vec::new());
+        }
+        peers.clear();
+        state.hello_memory.clear();
+        state.connected_workers = 0;
+        state.output = ServerOutput::None;
+    }
+
+    /// Sends all due transmissions, and notifies the parts that wait for a change.
+    fn flush(&self, state: &mut ServerState, now: Instant) {
+        let ServerState {
+            peers,
+            output,
+            scheduled,
+            ..
+        } = state;
+        for key in scheduled.drain(..) {
+            let Some(peer) = peers.get_mut(&key) else {
+                continue;
+            };
+            peer.is_scheduled = false;
+            while let Some(transmission) = peer.session.transmit(now) {
+                let route = peer.route.clone();
+                let header = &transmission.header;
+                if !output.send(route, header, transmission.frames) {
+                    // The socket's queue is full. The session retries at the next tick or with the next header.
+                    peer.session.retry_from(transmission.header.first);
+                    break;
+                }
+            }
+        }
+        if let Some(publisher) = &state.publisher {
+            for event in state.subscriptions.events.drain(..) {
+                // Without a receiver the component has stopped.
+                let _ = publisher.send(event);
+            }
+        }
+        let there = state.connected_workers;
+        let outstanding = state.dispatch.outstanding();
+        let changed = self
+            .workers
+            .send_if_modified(|workers| workers.update(there, now));
+        let before = self.outstanding.swap(outstanding, Ordering::AcqRel);
+        let is_done = state.reports_completion && outstanding == 0 && before > 0;
+        let has_failed = !state.failed.is_empty();
+        let dispatch = &state.dispatch;
+        let accepts = |ahead: usize| dispatch.accepts(ahead.div_ceil(2));
+        let has_room = state.blocked_beyond.is_some_and(accepts);
+        if has_room {
+            state.blocked_beyond = None;
+        }
+        let has_room = state.paused_flows.resume(&state.dispatch) || has_room;
+        if changed || is_done || has_failed || has_room {
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl ServerState {
+    /// Schedules a peer for the next flush.
+    fn schedule(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.schedule(&mut self.scheduled);
+        }
+    }
+
+    fn role(&mut self, key: PeerKey) -> Option<&mut PeerRole> {
+        self.peers.get_mut(&key).map(|peer| &mut peer.role)
+    }
+
+    fn restore(&mut self, key: PeerKey, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            if peer.lost_at.take().is_none() {
+                return;
+            }
+            if let PeerRole::Worker {
+                functions,
+                concurrency,
+                ..
+            } = &mut peer.role
+            {
+                self.connected_workers += 1;
+                let functions = std::mem::take(functions);
+                let (key, name) = (peer.key, &peer.name);
+                if self.dispatch.has_worker(key) {
+                    tracing::info!(worker = %name, "worker connected again");
+                } else {
+                    let functions = listed(functions.iter());
+                    tracing::info!(worker = %name, functions, "worker connected");
+                }
+                self.dispatch
+                    .connect(key, name, &functions, *concurrency, now);
+            }
+        }
+    }
+
+    /// Logs that a peer has left or is lost.
+    fn log_end(&mut self, key: PeerKey, how: &str, now: Instant) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        let name = &peer.name;
+        match peer.role {
+            PeerRole::Worker { .. } => tracing::info!(worker = %name, "worker {how}"),
+            PeerRole::Consumer {
+                makes_calls: true, ..
+            } => self.peer_log.client_ended(name, how, now),
+            PeerRole::Consumer { .. } if self.subscriptions.is_retained(key) => {
+                tracing::info!(subscriber = %name, "subscriber {how}");
+            }
+            PeerRole::Consumer { .. } => tracing::debug!(peer = %name, "peer {how}"),
+        }
+    }
+
+    /// Returns whether all tasks have ended, and no publication is unacknowledged or retained.
+    fn has_delivered_all(&self) -> bool {
+        let has_pending = |peer: &LinkPeer| {
+            self.subscriptions.is_retained(peer.key)
+                && (!peer.session.is_acknowledged() || self.subscriptions.retained(peer.key) > 0)
+        };
+        self.dispatch.outstanding() == 0 && !self.peers.values().any(has_pending)
+    }
+
+    /// Records that the process of a session's peer is alive.
+    fn record_life_sign(&mut self, id: &Bytes, now: Instant) {
+        let key = self.sessions.get(id).copied();
+        if let Some(peer) = key.and_then(|key| self.peers.get_mut(&key)) {
+            peer.session.record_life_sign(now);
+        }
+    }
+
+    /// Removes a peer. Returns the id of a client that has vanished: it has not closed its session, and has no other.
+    fn remove(&mut self, key: PeerKey, ending: SessionEnd) -> Option<Arc<str>> {
+        let mut peer = self.peers.remove(&key)?;
+        self.ended_sessions += 1;
+        self.hello_memory.release_all(&key);
+        if self.routes.get(&peer.route) == Some(&key) {
+            self.routes.remove(&peer.route);
+        }
+        self.sessions.remove(&peer.id);
+        match peer.role {
+            PeerRole::Worker { .. } => {
+                self.connected_workers -= usize::from(peer.is_alive());
+                self.dispatch.remove_worker(peer.key, &mut self.failed);
+                None
+            }
+            PeerRole::Consumer {
+                makes_calls,
+                is_paused,
+                ..
+            } => {
+                if is_paused {
+                    self.inputs.pause(peer.key, false);
+                }
+                let (messages, _) = peer.session.unacknowledged();
+                let messages = messages + self.subscriptions.retained(peer.key);
+                if messages > 0 && ending == SessionEnd::Expired {
+                    let name = &peer.name;
+                    if self.subscriptions.is_retained(peer.key) {
+                        tracing::warn!(peer = %name, messages, "dropping the backlog of a lost subscriber");
+                    } else {
+                        // Usually the client's process has ended.
+                        tracing::info!(peer = %name, messages, "dropping the answers of a lost client");
+                    }
+                    let mut items = peer.session.take_unacknowledged();
+                    items.extend(self.subscriptions.take_retained(peer.key));
+                    self.subscriptions.return_backlog(peer.key, items);
+                }
+                self.subscriptions.remove(peer.key);
+                let is_last = makes_calls && self.forget_caller(&peer.name);
+                (is_last && ending == SessionEnd::Expired).then_some(peer.name)
+            }
+        }
+    }
+
+    /// Removes one session of a calling client. Returns whether it was the last one.
+    fn forget_caller(&mut self, name: &Arc<str>) -> bool {
+        let Some(sessions) = self.callers.get_mut(name) else {
+            return false;
+        };
+        *sessions -= 1;
+        let is_last = *sessions == 0;
+        if is_last {
+            self.callers.remove(name);
+        }
+        is_last
+    }
+
+    /// Handles a peer that drains: it accepts no messages beyond its credit.
+    fn peer_is_draining(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            let unsent = match peer.role {
+                PeerRole::Worker { .. } => VecDeque::new(),
+                PeerRole::Consumer { .. } => peer.session.take_unsent(),
+            };
+            match peer.role {
+                PeerRole::Worker { .. } => tracing::info!(worker = %peer.name, "worker draining"),
+                PeerRole::Consumer { .. } if self.subscriptions.is_retained(peer.key) => {
+                    tracing::info!(subscriber = %peer.name, "subscriber draining");
+                }
+                PeerRole::Consumer { .. } => tracing::debug!(peer = %peer.name, "peer draining"),
+            }
+            if self.subscriptions.is_retained(peer.key) {
+                self.subscriptions.retain(peer.key, unsent);
+            } else {
+                self.subscriptions.remove(peer.key);
+            }
+            peer.session.finish();
+        }
+    }
+
+    /// Handles possible acknowledgements of a client or subscriber. Returns whether waiting parts are to be notified.
+    fn handle_acknowledgement(&mut self, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return false;
+        };
+        peer.return_credit(&self.subscriptions, &self.inputs);
+        let session = &peer.session;
+        self.subscriptions.has_drained(peer.key, session) || session.is_acknowledged()
+    }
+}
+
+/// Estimates the memory that messages occupy.
+fn memory_of(groups: &[Batch]) -> usize {
+    let bytes = groups.iter().map(Batch::bytes).sum();
+    memory_bytes(groups.iter().map(Batch::len).sum(), bytes)
+}

@@ -1,0 +1,134 @@
+//! What happens to peers by time: they are lost after silence, their sessions expire, and slow consumers are
+//! disconnected.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::peer::{PeerFate, PeerRole, SessionEnd};
+use super::{LinkServer, ServerState};
+use crate::link::PeerKey;
+use crate::link::dispatch::WorkerLoss;
+use crate::memory_trimmer::shrink;
+use crate::message::proto::link_refusal::Kind;
+
+/// The interval at which lost, expired and slow peers are detected.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+impl LinkServer {
+    /// Detects lost, expired and slow peers, and fails tasks whose time has passed. The owner calls it every [`TICK`].
+    ///
+    /// Returns the ids of clients that have vanished, whose calls are to be cancelled.
+    pub(crate) fn tick(&self) -> Vec<Arc<str>> {
+        let now = self.now();
+        let mut state = self.state();
+        let (mut lost, mut expired) = (Vec::new(), Vec::new());
+        let ServerState {
+            peers,
+            scheduled,
+            subscriptions,
+            unread_calls,
+            unread_results,
+            ..
+        } = &mut *state;
+        subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
+        for (&key, peer) in peers {
+            if peer.session.is_held_back() {
+                let unread = match peer.role {
+                    PeerRole::Worker { .. } => &*unread_results,
+                    PeerRole::Consumer { .. } => &*unread_calls,
+                };
+                if peer.session.set_capacity(unread.capacity(&key), now) {
+                    peer.schedule(scheduled);
+                }
+            }
+            let is_waited_for = subscriptions.full_since(key).is_some();
+            match peer.fate(&self.options, is_waited_for, now) {
+                PeerFate::Stays => {}
+                PeerFate::Lost => lost.push(key),
+                PeerFate::Expired => expired.push(key),
+            }
+            if subscriptions.is_slow_consumer(
+                key,
+                &peer.session,
+                self.options.slow_consumer_timeout,
+                now,
+            ) {
+                let (name, backlog) = (&peer.name, peer.session.unacknowledged());
+                tracing::error!(
+                    peer = %name,
+                    messages = backlog.0,
+                    bytes = backlog.1,
+                    "disconnecting slow consumer: backlog full and nothing read in time"
+                );
+                let reason = "slow consumer: the backlog is full, and nothing was read in time";
+                peer.session.refuse_as(Kind::Slow, reason);
+                peer.schedule(scheduled);
+                expired.push(key);
+            }
+            if peer.disconnected_at.is_none()
+                && peer.session.timeout().is_some_and(|due| due <= now)
+            {
+                peer.schedule(scheduled);
+            }
+        }
+        if !lost.is_empty() {
+            // A component that stops does not wait for lost peers.
+            self.progressed.notify_waiters();
+        }
+        for key in lost {
+            state.mark_lost(key, now);
+        }
+        // Refusals are sent before their sessions are forgotten.
+        self.flush(&mut state, now);
+        let mut vanished = Vec::new();
+        for key in expired {
+            vanished.extend(state.remove(key, SessionEnd::Expired));
+            self.progressed.notify_waiters();
+        }
+        let ServerState {
+            dispatch, failed, ..
+        } = &mut *state;
+        dispatch.expire(now, failed);
+        state.peer_log.tick(now);
+        state.may_recount_tasks = true;
+        shrink(&mut state.peers);
+        shrink(&mut state.sessions);
+        shrink(&mut state.routes);
+        shrink(&mut state.callers);
+        state.subscriptions.shrink();
+        state.assign(now);
+        self.flush(&mut state, now);
+        vanished
+    }
+
+    /// Records that this process was stalled and has not read its socket, so that the silence of peers means nothing.
+    pub(crate) fn record_stall(&self) {
+        let now = self.now();
+        for peer in self.state().peers.values_mut() {
+            peer.session.record_life_sign(now);
+        }
+    }
+}
+
+impl ServerState {
+    pub(super) fn mark_lost(&mut self, key: PeerKey, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.lost_at = Some(now);
+            if let PeerRole::Worker { .. } = peer.role {
+                let loss = match peer.disconnected_at {
+                    Some(_) => WorkerLoss::Disconnected,
+                    None => {
+                        let silent = now.saturating_duration_since(peer.session.last_heard());
+                        WorkerLoss::Silent(Duration::from_secs(silent.as_secs()))
+                    }
+                };
+                tracing::warn!(worker = %peer.name, "worker lost ({loss}), redelivering its tasks");
+                self.connected_workers -= 1;
+                self.dispatch.lose_worker(peer.key, loss, &mut self.failed);
+            } else {
+                self.log_end(key, "lost", now);
+            }
+        }
+        self.redeliver_to_successor(key, now);
+    }
+}

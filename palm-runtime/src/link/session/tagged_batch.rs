@@ -1,0 +1,63 @@
+//! The unit of a session: one message or a batch, with a tag for each message.
+
+use bytes::Bytes;
+
+use crate::message::Batch;
+
+/// The distance between the tags of consecutive tasks: the lowest bit marks the last result, see `proto/README.md`.
+pub(crate) const TASK_TAG_STEP: u64 = 2;
+
+/// One message or several that travel as one, each with a number and a tag of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TaggedBatch {
+    /// The tag of the first message. It tells the owners what the message belongs to; the session only carries it.
+    pub(crate) tag: u64,
+    /// The distance between the tags of consecutive messages.
+    pub(crate) step: u64,
+    pub(crate) group: Batch,
+}
+
+impl TaggedBatch {
+    /// Creates a batch of one message.
+    pub(crate) fn new(tag: u64, frame: Bytes) -> Self {
+        Self::from_group(tag, 0, frame.into())
+    }
+
+    /// Creates a batch. All batches that are submitted to a session have the same step.
+    pub(crate) fn from_group(tag: u64, step: u64, group: Batch) -> Self {
+        Self { tag, step, group }
+    }
+
+    /// Returns the number of messages.
+    pub(crate) fn len(&self) -> usize {
+        self.group.len()
+    }
+
+    pub(super) fn tags(&self) -> impl Iterator<Item = u64> + use<> {
+        let (tag, step) = (self.tag, self.step);
+        (0..self.len() as u64).map(move |index| tag.wrapping_add(step.wrapping_mul(index)))
+    }
+
+    /// Splits off the first `count` messages. The batch must have more.
+    pub(super) fn split_to(&mut self, count: usize) -> Self {
+        let front = Self {
+            group: self.group.split_to(count),
+            ..*self
+        };
+        self.tag = self.tag.wrapping_add(self.step.wrapping_mul(count as u64));
+        front
+    }
+}
+
+/// An estimate of the memory that a message occupies besides its bytes.
+const MESSAGE_OVERHEAD: usize = 256;
+
+/// Estimates the memory that messages occupy, from their number and the sum of their bytes.
+pub(crate) fn memory_bytes(messages: usize, bytes: usize) -> usize {
+    bytes.saturating_add(messages.saturating_mul(MESSAGE_OVERHEAD))
+}
+
+/// Counts the messages of several batches.
+pub(crate) fn message_count<'a>(items: impl IntoIterator<Item = &'a TaggedBatch>) -> usize {
+    items.into_iter().map(TaggedBatch::len).sum()
+}
