@@ -424,7 +424,7 @@ fn architecture_states_the_bounds_of_queues() {
     let memory = Source::new("message/frame_pool.rs");
     let executor = Source::new("executor/emit.rs");
     let cancel = Source::new("cancellation.rs");
-    let handshake = Source::new("client/handshake.rs");
+    let client = Source::new("client/handshake.rs");
     let cache = Source::new("parts/control.rs");
     let link = Source::new("link/options.rs");
     let prefetch = Source::new("link/client/prefetch.rs");
@@ -489,7 +489,7 @@ fn architecture_states_the_bounds_of_queues() {
                 vec![
                     cancel.count("MAX_CANCELLED"),
                     cancel.count("MAX_RELAYED_LISTS"),
-                    handshake.count("MAX_PENDING_CANCELLATIONS"),
+                    client.count("MAX_PENDING_CANCELLATIONS"),
                 ],
             ),
             (
