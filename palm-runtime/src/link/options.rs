@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkOptions {
-    /// Whether the component offers links, and uses those that its peers offer. Default: true. Without links, messages
+    /// Whether the component offers links, and uses those that its peers offer. Default: yes. Without links, messages
     /// travel over PUSH, PULL, PUB and SUB as in pylm, which lose messages with a killed worker or a broken connection.
     pub enabled: bool,
     /// The interval at which a connecting peer that has nothing to send shows a sign of life. It is shorter if the idle
