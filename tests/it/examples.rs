@@ -236,6 +236,11 @@ fn spawn_with(example: &str, arguments: &[&str], variables: &[(&str, &str)]) -> 
     path.pop();
     path.push("examples");
     path.push(format!("{example}{}", std::env::consts::EXE_SUFFIX));
+    let shown = path.display();
+    assert!(
+        path.exists(),
+        "no {shown}: `cargo build --examples` makes it"
+    );
     let mut command = Command::new(path);
     command
         .args(arguments)
