@@ -6,7 +6,7 @@
 //! keeps for watchers.
 //!
 //! A request of a peer passes through `service` (the verbs of the protocol), `operations` (the operations of the verb
-//! `store`, encoded by `wire`), and [`ComponentStore`], which overlays the component's own keys on its store.
+//! `store`, encoded by `wire`), and `ComponentStore`, which overlays the component's own keys on its store.
 
 mod change_log;
 mod erased;
