@@ -10,7 +10,7 @@
 //! them. [`DirectTopic`] is the fast path around all of these for consecutive messages to one topic.
 //!
 //! A slow subscriber fills its backlog; [`Publisher::deliver`] then waits, which slows down everything upstream,
-//! until the link disconnects it as a slow consumer (`link/streams`).
+//! until the link disconnects it as a slow consumer (`link/subscriptions`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
