@@ -26,6 +26,7 @@ mod executor;
 #[cfg(feature = "http")]
 pub mod http;
 mod link;
+mod linked_components;
 mod log_limit;
 #[cfg(feature = "logging")]
 pub mod logging;
@@ -38,7 +39,6 @@ mod network;
 pub mod part;
 pub mod parts;
 mod queue;
-mod registration;
 mod signals;
 pub mod socket;
 mod stop;
@@ -88,6 +88,7 @@ pub use function::{
     Answer, Argument, Feeds, Function, IntoSteps, NoAnswer, Route, Step, StepError, Steps, Untyped,
 };
 pub use link::LinkOptions;
+pub use linked_components::{Registration, components};
 pub use message::{DecodeError, Message, RemoteError, WireFormatError, proto};
 pub use metrics::{Durations, FunctionMetrics, Metrics, PartMetrics};
 pub use network::ExposedError;
@@ -97,10 +98,9 @@ pub use payload::Json;
 pub use payload::MessagePack;
 pub use payload::{FromPayload, IntoPayload, PositionedError, Protobuf};
 pub use queue::QueueLimits;
-pub use registration::{Registration, components};
 pub use router::PartKind;
 
 #[doc(hidden)]
-pub use registration::inventory;
+pub use linked_components::inventory;
 #[doc(hidden)]
 pub use {bytes::Bytes, bytestring::ByteString, futures_core::Stream};

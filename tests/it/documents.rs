@@ -335,7 +335,7 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
     let handshake = Source::new("client/handshake.rs");
     let window = Source::new("client/job/window.rs");
     let routes = Source::new("client/routes/mod.rs");
-    let held = Source::new("parts/held.rs");
+    let held = Source::new("parts/publish/pending.rs");
     let link = Source::new("link/options.rs");
     let peer = Source::new("link/server/peer.rs");
     let expiry = Source::new("link/dispatch/expiry.rs");
@@ -417,10 +417,10 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
 fn architecture_states_the_bounds_of_queues() {
     let queue = Source::new("queue.rs");
     let socket = Source::new("socket/options.rs");
-    let held = Source::new("parts/held.rs");
+    let held = Source::new("parts/publish/pending.rs");
     let streams = Source::new("link/subscriptions.rs");
     let routes = Source::new("client/routes/mod.rs");
-    let doubt = Source::new("parts/doubt.rs");
+    let doubt = Source::new("parts/publish/legacy/stale_subscription.rs");
     let memory = Source::new("message/frame_pool.rs");
     let executor = Source::new("executor/emit.rs");
     let cancel = Source::new("cancellation.rs");
@@ -436,7 +436,7 @@ fn architecture_states_the_bounds_of_queues() {
     let functions = Source::new("link/dispatch/eligibility.rs");
     let dispatch = Source::new("link/dispatch/mod.rs");
     let expiry = Source::new("link/dispatch/expiry.rs");
-    let answering = Source::new("parts/answering.rs");
+    let answering = Source::new("parts/request_loop.rs");
     let relay = Source::new("testing/faults/relay.rs");
     let handshake = Source::new("link/server/handshake.rs");
     let workers = Source::new("link/server/tasks.rs");
@@ -601,7 +601,7 @@ fn wire_contract_states_the_numbers_of_the_program() {
     let cancel = Source::new("cancellation.rs");
     let offers = Source::new("discovery/function_registry.rs");
     let streams = Source::new("link/subscriptions.rs");
-    let held = Source::new("parts/held.rs");
+    let held = Source::new("parts/publish/pending.rs");
     let repeated = Source::new("cache/idempotency.rs");
     let changes = Source::new("cache/change_log.rs");
     let group = Source::new("message/batch.rs");
@@ -700,7 +700,7 @@ fn http_chapter_states_the_limits_of_the_program() {
     let serve = Source::new("http/serve.rs");
     let gateway = Source::new("http/gateway/mod.rs");
     let pending_call = Source::new("http/gateway/pending_call.rs");
-    let answering = Source::new("parts/answering.rs");
+    let answering = Source::new("parts/request_loop.rs");
     let posted = Source::new("http/message_body.rs");
     check_rows(
         "docs/http.md",

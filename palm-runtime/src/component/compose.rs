@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::builder::{Bind, Builder, FromComponent, StreamAddress};
 use super::configuration::Mistakes;
+use super::dedicated_thread::start_on;
 use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
 use super::template::ServerTemplate;
-use super::thread::start_on;
 use super::until_signal::until_stopped;
 use crate::cache::Cache;
 use crate::component_error::StartError;

@@ -2,18 +2,18 @@
 //!
 //! A [`Builder`] collects the options of a component, for all kinds in one place. `configuration` checks them, and
 //! `compose` turns the builder into a [`ServerTemplate`] with the parts of its kind. From there on the component is
-//! like one that a user composes by hand. `template` starts it, and `run` owns its tasks until it ends.
+//! like one that a user composes by hand. `template` starts it, and `supervisor` owns its tasks until it ends.
 
 mod builder;
 mod compose;
 mod configuration;
+mod dedicated_thread;
 mod description;
 mod handle;
 mod kind;
-mod run;
 mod settings;
+mod supervisor;
 mod template;
-mod thread;
 mod until_signal;
 
 pub use builder::{Bind, Builder, Connect, FromComponent};

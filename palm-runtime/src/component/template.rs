@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::configuration::Mistakes;
+use super::dedicated_thread::start_on;
 use super::description::{Description, PartDescription};
 use super::handle::ComponentHandle;
-use super::run::{PartTasks, supervise};
 use super::settings::{Settings, settings_methods};
-use super::thread::start_on;
+use super::supervisor::{PartTasks, supervise};
 use super::until_signal::until_stopped;
 use crate::cache::{Cache, ComponentStore};
 use crate::component_error::StartError;

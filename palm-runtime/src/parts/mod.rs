@@ -25,28 +25,25 @@
 //! ([`InboundHooks`](crate::part::InboundHooks)), which `hooks(..)` sets. For other parts, implement
 //! [`Inbound`](crate::part::Inbound), [`Outbound`](crate::part::Outbound) or [`Bypass`](crate::part::Bypass).
 
-mod answering;
-mod answers;
 mod bypass;
 mod cancel;
 mod context;
 mod control;
-mod doubt;
 mod handler;
-mod held;
 #[cfg(feature = "http")]
 mod http;
-mod intake;
-mod linked;
-mod offer;
+mod link_source;
+mod pending_replies;
 mod publish;
 mod pull;
 mod push;
 mod push_pull;
+mod receive_loop;
+mod register_functions;
 mod reply;
-mod sent;
+mod request_loop;
 mod subscribe;
-mod task;
+mod worker_side;
 mod workers;
 
 pub use crate::discovery::IntoAddress;
@@ -60,12 +57,12 @@ pub use http::{
     GatewayDealer, GatewayRouter, HttpConnection, HttpError, HttpGateway, HttpService,
     MessageService, Retry,
 };
-pub(crate) use offer::RegistrationConnection;
 pub use publish::{PendingLimits, PubService};
 pub use pull::{PullConnection, PullService};
 pub use push::{PushConnection, PushService};
 pub use push_pull::PushPullService;
+pub(crate) use register_functions::RegistrationConnection;
 pub use reply::{RepConnection, RepService};
 pub use subscribe::SubConnection;
-pub(crate) use task::{TaskOptions, to_master};
+pub(crate) use worker_side::{TaskOptions, to_master};
 pub use workers::{WorkerPullService, WorkerPushService};

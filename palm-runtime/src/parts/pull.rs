@@ -1,8 +1,8 @@
 //! PULL parts: receive messages from peers that do not wait for an answer.
 
 use super::context::PartContext;
-use super::intake::{MessageIds, ReceiveLoop, passes_on};
-use super::linked::{CallSource, LinkPeers, PullAndLinks};
+use super::link_source::{CallSource, LinkPeers, PullAndLinks};
+use super::receive_loop::{MessageIds, ReceiveLoop, passes_on};
 use crate::discovery::{Endpoint, IntoAddress};
 use crate::failure::BoxError;
 use crate::part::{

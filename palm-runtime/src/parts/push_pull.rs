@@ -2,8 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use super::answers::PendingReplies;
 use super::context::PartContext;
+use super::pending_replies::PendingReplies;
 use super::workers::{TaskPusher, receive_results};
 use crate::discovery::IntoAddress;
 use crate::failure::BoxError;

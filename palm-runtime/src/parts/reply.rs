@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::answering::{ANSWER_TIMEOUT, RequestLoop, RequestOutcome, RequestSource, Respond};
 use super::context::PartContext;
+use super::request_loop::{ANSWER_TIMEOUT, RequestLoop, RequestOutcome, RequestSource, Respond};
 use crate::discovery::{Endpoint, IntoAddress, ParsedAddress};
 use crate::failure::BoxError;
 use crate::part::{Binding, Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::context::PartContext;
-use super::intake::{
+use super::receive_loop::{
     ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent, passes_on,
 };
 use crate::cache::ComponentStore;

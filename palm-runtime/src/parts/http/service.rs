@@ -12,10 +12,10 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::super::answering::{
+use super::super::context::PartContext;
+use super::super::request_loop::{
     ANSWER_TIMEOUT, RequestLoop, RequestOutcome, RequestSource, Respond,
 };
-use super::super::context::PartContext;
 use super::gateway::bind_http;
 use crate::failure::BoxError;
 use crate::http::{BodyMemory, BoundListener, Listener, MessageBody, problem_response};

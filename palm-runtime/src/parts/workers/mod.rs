@@ -21,12 +21,6 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::PendingReplies;
-use super::context::PartContext;
-use super::intake::{
-    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent,
-};
-use super::linked::{LinkPeers, PullAndLinks};
 use crate::component_state::ComponentState;
 use crate::component_state::{InFlightTasks, OverdueTasks};
 use crate::discovery::IntoAddress;
@@ -42,6 +36,12 @@ use crate::metrics::PartCounters;
 use crate::part::{
     BATCH, Binding, Envelope, Inbound, Inlet, LegacyAddress, NoHooks, OpenError, Outbound, Outlet,
     Setup, Stop,
+};
+use crate::parts::context::PartContext;
+use crate::parts::link_source::{LinkPeers, PullAndLinks};
+use crate::parts::pending_replies::PendingReplies;
+use crate::parts::receive_loop::{
+    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent,
 };
 use crate::socket::{Pull, Push, SocketClosed, TrySendError};
 
@@ -150,7 +150,7 @@ impl Outbound for WorkerPushService {
 }
 
 #[derive(Debug)]
-pub(super) struct OpenWorkerPush {
+pub(in crate::parts) struct OpenWorkerPush {
     push: Push,
     /// Whether tasks are also sent over links.
     is_linked: bool,
@@ -167,17 +167,17 @@ const MAX_TASKS_PER_LEGACY_WORKER: u64 = 16;
 type TaskBacklog = VecDeque<(Flow, Batch)>;
 
 /// Assigns tasks to workers.
-pub(super) struct TaskPusher<'a> {
-    pub(super) push: &'a Push,
+pub(in crate::parts) struct TaskPusher<'a> {
+    pub(in crate::parts) push: &'a Push,
     /// The links to workers, if tasks are also sent over links.
-    pub(super) links: Option<&'a LinkServer>,
+    pub(in crate::parts) links: Option<&'a LinkServer>,
     /// The component's name.
-    pub(super) name: &'a str,
-    pub(super) shared: &'a ComponentState,
-    pub(super) counters: &'a PartCounters,
-    pub(super) outlet: &'a Outlet,
+    pub(in crate::parts) name: &'a str,
+    pub(in crate::parts) shared: &'a ComponentState,
+    pub(in crate::parts) counters: &'a PartCounters,
+    pub(in crate::parts) outlet: &'a Outlet,
     /// The requests that wait for results; `None` if they are answered by an empty reply at once.
-    pub(super) replies: Option<&'a PendingReplies>,
+    pub(in crate::parts) replies: Option<&'a PendingReplies>,
 }
 
 impl TaskPusher<'_> {
@@ -186,7 +186,7 @@ impl TaskPusher<'_> {
     /// A task that waits for a worker until its deadline is answered with an error. Tasks that remain at the drain
     /// limit, or when the component stops without a worker, are sent again by the clients, whose links close without
     /// `finished`.
-    pub(super) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
+    pub(in crate::parts) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let stop = inlet.stop.clone();
         self.shared.unassigned.set_upstream(inlet.queue.gauge());
         tokio::select! {
@@ -732,7 +732,7 @@ impl Inbound for WorkerPullService {
 }
 
 /// Receives results and sends them on, until the component stops and the results of all tasks have arrived.
-pub(super) async fn receive_results(
+pub(in crate::parts) async fn receive_results(
     pull: Pull,
     opened: PartContext,
     replies: Option<&PendingReplies>,
@@ -837,8 +837,8 @@ impl MessageSource for ResultSource<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::message::BatchSizes;
+    use super::*;
 
     #[test]
     fn next_task_skips_malformed_frames_of_a_group() {

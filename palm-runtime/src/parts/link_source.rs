@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::intake::{ConsumedMessages, MessageSource, Origin, SourceEvent};
+use super::receive_loop::{ConsumedMessages, MessageSource, Origin, SourceEvent};
 use crate::component_state::ComponentState;
 use crate::fair_queue::Flow;
 use crate::link::inbound::InboundEvent;

@@ -1,6 +1,6 @@
 //! The resend buffer: answers that went only to a stale subscription, and are sent again to the new one.
 //!
-//! Covers the case that `doubt` gives up on. An answer that was withheld and then published to connections that have
+//! Covers the case that `stale_subscription` gives up on. An answer that was withheld and then published to connections that have
 //! closed since is meant for a subscription whose client had connected before the answer was published. An answer
 //! that is older than the connection belongs to an earlier call, so no answer is sent twice. No I/O; time is an
 //! argument.
@@ -30,13 +30,13 @@ struct SentAnswer {
 
 /// Recent answers that were withheld and then published, each with its recipients.
 #[derive(Debug, Default)]
-pub(super) struct ResendBuffer {
+pub(in crate::parts::publish) struct ResendBuffer {
     messages: VecDeque<SentAnswer>,
     bytes: usize,
 }
 
 impl ResendBuffer {
-    pub(super) fn record(
+    pub(in crate::parts::publish) fn record(
         &mut self,
         now: Instant,
         topic: &ByteString,
@@ -62,7 +62,11 @@ impl ResendBuffer {
 
     /// Removes and returns the answers of `topic` that are meant for `subscriber`, the only current one, and were
     /// not sent to it.
-    pub(super) fn missed(&mut self, topic: &[u8], subscriber: Subscriber) -> Vec<Bytes> {
+    pub(in crate::parts::publish) fn missed(
+        &mut self,
+        topic: &[u8],
+        subscriber: Subscriber,
+    ) -> Vec<Bytes> {
         let mut missed = Vec::new();
         self.messages.retain(|sent| {
             let meant = sent.topic.as_bytes() == topic

@@ -19,11 +19,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::sync::mpsc;
 
-pub use super::held::PendingLimits;
+mod legacy;
+mod pending;
 
-use super::doubt::{self, CallerGeneration, StaleSubscriptions};
-use super::held::{PendingPublications, Publication, Retention};
-use super::sent::ResendBuffer;
+pub use pending::PendingLimits;
+
 use crate::cancellation::CANCEL_TOPIC;
 use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
@@ -39,6 +39,8 @@ use crate::part::{
     BATCH, Binding, Envelope, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup,
 };
 use crate::socket::{Peers, Publish, SocketClosed, SubscriptionChange, TrySendError};
+use legacy::{CallerGeneration, ResendBuffer, STALE_TIMEOUT, StaleSubscriptions};
+use pending::{PendingPublications, Publication, Retention};
 
 /// An outbound part that publishes each message. Announced as `pub_address`.
 ///
@@ -639,7 +641,7 @@ impl<S: Shape> Publisher<S> {
         let now = Instant::now();
         let len = frame.len();
         if is_stale {
-            let until = now + doubt::STALE_TIMEOUT.min(self.pending.time());
+            let until = now + STALE_TIMEOUT.min(self.pending.time());
             self.stale.withhold(until, topic.clone(), len);
         }
         self.direct_topic = None;
@@ -791,7 +793,7 @@ impl<S: Shape> Publisher<S> {
             }
             self.handle_subscriptions().await?;
         }
-        while let Some(topic) = self.stale.expire(Instant::now() + doubt::STALE_TIMEOUT) {
+        while let Some(topic) = self.stale.expire(Instant::now() + STALE_TIMEOUT) {
             self.publish_withheld(&topic).await?;
         }
         let dropped = self.pending.release(b"");

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
 use super::context::PartContext;
-use super::intake::{handle_feedback, scatter};
+use super::receive_loop::{handle_feedback, scatter};
 use crate::failure::chain;
 use crate::flow::flow_of;
 use crate::message::Message;

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::socket::Subscriber;
 
 /// How long an answer is withheld for a new subscription, unless pending publications are kept for less.
-pub(super) const STALE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(in crate::parts::publish) const STALE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most answers and bytes that are withheld under one topic. Above them the subscription counts as lasting, so
 /// that a slow subscriber slows down its stream.
 const MAX_WITHHELD_ANSWERS: usize = 1000;
@@ -25,7 +25,7 @@ const MAX_WITHHELD_BYTES: usize = 1024 * 1024;
 const MIN_CALL_INTERVAL: Duration = Duration::from_micros(200);
 
 /// A number that changes when a caller connects or disconnects; `None` if callers connect to another component.
-pub(super) type CallerGeneration = Option<u64>;
+pub(in crate::parts::publish) type CallerGeneration = Option<u64>;
 
 /// The last answer under a topic.
 #[derive(Debug)]
@@ -56,14 +56,14 @@ struct WithheldAnswers {
 
 /// The last answer of each topic, and the topics whose answers are withheld.
 #[derive(Debug, Default)]
-pub(super) struct StaleSubscriptions {
+pub(in crate::parts::publish) struct StaleSubscriptions {
     answered: HashMap<ByteString, LastAnswer>,
     waiting: VecDeque<(Instant, ByteString)>,
 }
 
 impl StaleSubscriptions {
     /// Returns whether all `subscribers` of exactly `topic` may be stale, so that an answer has to be withheld.
-    pub(super) fn is_suspect(
+    pub(in crate::parts::publish) fn is_suspect(
         &self,
         now: Instant,
         topic: &str,
@@ -82,7 +82,12 @@ impl StaleSubscriptions {
     }
 
     /// Records that an answer of `len` bytes to `topic` is withheld until `until`.
-    pub(super) fn withhold(&mut self, until: Instant, topic: ByteString, len: usize) {
+    pub(in crate::parts::publish) fn withhold(
+        &mut self,
+        until: Instant,
+        topic: ByteString,
+        len: usize,
+    ) {
         if let Some(last) = self.answered.get_mut(&topic) {
             last.withheld = Some(WithheldAnswers {
                 until,
@@ -95,7 +100,7 @@ impl StaleSubscriptions {
 
     /// Adds a further answer of `len` bytes to the withheld ones of `topic`. Returns whether they exceed the bounds and
     /// must be published.
-    pub(super) fn add_withheld(&mut self, topic: &str, len: usize) -> bool {
+    pub(in crate::parts::publish) fn add_withheld(&mut self, topic: &str, len: usize) -> bool {
         let Some(last) = self.answered.get_mut(topic) else {
             return false;
         };
@@ -113,12 +118,12 @@ impl StaleSubscriptions {
     }
 
     /// Returns when the answers of the next topic must be published.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
+    pub(in crate::parts::publish) fn next_expiry(&self) -> Option<Instant> {
         self.waiting.front().map(|(until, _)| *until)
     }
 
     /// Returns the next topic whose withheld answers must be published; its subscriptions count as lasting.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<ByteString> {
+    pub(in crate::parts::publish) fn expire(&mut self, now: Instant) -> Option<ByteString> {
         while let Some((until, topic)) = self.waiting.pop_front_if(|(until, _)| *until <= now) {
             // Otherwise the answers were published to a new subscription, or the last subscription was closed.
             if let Some(last) = self.answered.get_mut(&topic)
@@ -135,7 +140,7 @@ impl StaleSubscriptions {
     }
 
     /// Records that an answer to exactly `topic` was sent to `recipients`.
-    pub(super) fn record_answer(
+    pub(in crate::parts::publish) fn record_answer(
         &mut self,
         now: Instant,
         topic: &ByteString,
@@ -164,7 +169,7 @@ impl StaleSubscriptions {
     }
 
     /// Forgets `topic`, which has no exact subscriber any more.
-    pub(super) fn forget(&mut self, topic: &str) {
+    pub(in crate::parts::publish) fn forget(&mut self, topic: &str) {
         self.answered.remove(topic);
     }
 }
