@@ -1,0 +1,108 @@
+//! Pushes tasks to legacy workers, and redelivers those without a result within `ack_wait`.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::scheduler::{TaskBacklog, TaskPusher};
+use crate::component_state::OverdueTasks;
+use crate::failure::CallFailure;
+use crate::fair_queue::Flow;
+use crate::message::{Batch, Message};
+use crate::socket::{SocketClosed, TrySendError};
+
+impl TaskPusher<'_> {
+    /// Pushes as many tasks as the socket has capacity for. Returns whether all were pushed.
+    pub(super) fn try_push(&self, tasks: &mut TaskBacklog) -> Result<bool, SocketClosed> {
+        while !tasks.is_empty() {
+            if !self.try_push_one(tasks)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pushes the first task. Returns whether the socket had capacity.
+    pub(super) fn try_push_one(&self, tasks: &mut TaskBacklog) -> Result<bool, SocketClosed> {
+        let Some((flow, task)) = self.next(tasks) else {
+            return Ok(false);
+        };
+        let task = self.numbered(task);
+        match self.push.try_send(task.clone()) {
+            Ok(()) => {
+                self.record_push(task);
+                Ok(true)
+            }
+            Err(TrySendError::Full(task)) => {
+                tasks.push_front((flow, task.into()));
+                Ok(false)
+            }
+            Err(TrySendError::Closed(_)) => Err(SocketClosed),
+        }
+    }
+
+    /// Numbers a task if unacknowledged tasks are redelivered.
+    pub(super) fn numbered(&self, task: Bytes) -> Bytes {
+        let Some(mut pushed) = self.shared.pushed() else {
+            return task;
+        };
+        match Message::decode(task.clone()) {
+            Ok(mut message) if message.task_number() == 0 => {
+                message.set_task_number(pushed.number());
+                message.into_frame()
+            }
+            _ => task,
+        }
+    }
+
+    /// Records that a task was pushed.
+    pub(super) fn record_push(&self, task: Bytes) {
+        self.shared.outstanding.add();
+        if let Some(mut pushed) = self.shared.pushed()
+            && let Ok(message) = Message::decode(task.clone())
+        {
+            pushed.push(Instant::now(), message.task_number(), task);
+        }
+    }
+
+    /// Waits for tasks without a result within `ack_wait`. Cancel safe.
+    pub(super) async fn overdue(&self) -> OverdueTasks {
+        /// How soon a task that was pushed meanwhile is considered.
+        const POLL_INTERVAL: Duration = Duration::from_millis(100);
+        loop {
+            let Some(next) = self.shared.pushed().map(|mut pushed| pushed.next_due()) else {
+                return std::future::pending().await;
+            };
+            let look = Instant::now() + POLL_INTERVAL;
+            let at = next.map_or(look, |at| at.min(look));
+            tokio::time::sleep_until(at.into()).await;
+            let due = self
+                .shared
+                .pushed()
+                .map(|mut pushed| pushed.due(Instant::now()));
+            if let Some(due) = due
+                && due != OverdueTasks::default()
+            {
+                return due;
+            }
+        }
+    }
+
+    pub(super) async fn redeliver(&self, due: OverdueTasks, tasks: &mut TaskBacklog) {
+        let count = due.redeliver.len();
+        if count > 0 {
+            tracing::warn!(
+                tasks = count,
+                "redelivering tasks that have no result within `ack_wait`"
+            );
+        }
+        let redelivered = due.redeliver.into_iter();
+        tasks.extend(redelivered.map(|task| (Flow::new(0), Batch::from(task))));
+        for frame in due.failed {
+            self.counters.count_error();
+            let failure = "no worker returned a result in time";
+            let failure = CallFailure::unavailable(failure.into());
+            self.fail(frame, &failure).await;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! [`WorkerPullService`]: the inbound part of a master, which receives the results of workers.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::discovery::IntoAddress;
+use crate::failure::BoxError;
+use crate::link::inbound::InboundEvent;
+use crate::message::Message;
+use crate::metrics::PartCounters;
+use crate::part::{Binding, Inbound, LegacyAddress, NoHooks, OpenError, Outlet, Setup};
+use crate::parts::context::PartContext;
+use crate::parts::link_source::{LinkPeers, PullAndLinks};
+use crate::parts::pending_replies::PendingReplies;
+use crate::parts::receive_loop::{
+    ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent,
+};
+use crate::socket::{Pull, SocketClosed};
+
+/// An inbound part that receives the results of workers over links, and of legacy workers at a PULL socket.
+/// Announced as `worker_pull_address`.
+///
+/// An example is at [`WorkerPushService`].
+#[derive(Debug)]
+pub struct WorkerPullService {
+    address: LegacyAddress,
+    opened: Option<(Pull, Option<mpsc::UnboundedReceiver<InboundEvent>>, PartContext)>,
+}
+
+impl WorkerPullService {
+    /// Binds `address`.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self::at(LegacyAddress::given(address.into_address()))
+    }
+
+    pub(crate) fn at(address: LegacyAddress) -> Self {
+        Self {
+            address,
+            opened: None,
+        }
+    }
+}
+
+impl Inbound for WorkerPullService {
+    fn forwards_only(&self) -> bool {
+        true
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::legacy(
+            "worker_pull_address",
+            &self.address.address,
+        )]
+    }
+
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let pull = Pull::idle(setup.options);
+        setup
+            .bind_legacy("worker_pull_address", &self.address, pull.peers())
+            .await?;
+        let linked = setup.shared.links.take_results();
+        self.opened = Some((pull, linked, PartContext::new(setup)));
+        Ok(())
+    }
+
+    async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
+        let (pull, linked, opened) = self.opened.expect("a part is opened before it runs");
+        receive_results(pull, opened, None, linked, outlet).await
+    }
+}
+
+/// Receives results and sends them on, until the component stops and the results of all tasks have arrived.
+pub(in crate::parts) async fn receive_results(
+    pull: Pull,
+    opened: PartContext,
+    replies: Option<&PendingReplies>,
+    linked: Option<mpsc::UnboundedReceiver<InboundEvent>>,
+    mut outlet: Outlet,
+) -> Result<(), BoxError> {
+    // The limit of messages counts calls, not results.
+    outlet.remaining = None;
+    let component = outlet.stop.clone();
+    let token = CancellationToken::new();
+    outlet.stop = component.with_token(token.clone());
+    let mut source = ResultSource {
+        counters: opened.counters.clone(),
+        source: PullAndLinks::new(pull, linked, LinkPeers::Workers, opened.shared.clone()),
+        replies,
+    };
+    let receive_loop = ReceiveLoop::new(
+        NoHooks,
+        MessageIds::Unchanged,
+        opened.context,
+        opened.counters,
+        outlet,
+    )
+    .for_results(opened.shared.clone());
+    let stopping = async {
+        component.stopped().await;
+        opened.shared.outstanding.done(&component).await;
+        token.cancel();
+    };
+    let (result, ()) = tokio::join!(receive_loop.run(&mut source), stopping);
+    result?;
+    source.source.pull.close().await;
+    Ok(())
+}
+
+/// The source of results. Counts those that arrive at the socket; links count theirs.
+struct ResultSource<'a> {
+    source: PullAndLinks,
+    counters: Arc<PartCounters>,
+    replies: Option<&'a PendingReplies>,
+}
+
+impl ResultSource<'_> {
+    /// Counts the results from the socket, drops duplicates of redelivered tasks, and answers waiting requests.
+    fn count(&self, results: &mut Vec<SourceEvent>) {
+        let shared = &self.source.linked.shared;
+        self.counters.count_dropped(shared.links.take_strays());
+        let mut pushed = shared.pushed();
+        // Frames from sockets are not grouped.
+        let frame = |result: &SourceEvent| match result {
+            SourceEvent::Messages {
+                group,
+                origin: Origin::Socket,
+                ..
+            } => Some(group.first()),
+            _ => None,
+        };
+        let mut came = 0;
+        results.retain(|result| {
+            let Some(frame) = frame(result) else {
+                return true;
+            };
+            came += 1;
+            let Some(pushed) = &mut pushed else {
+                return true;
+            };
+            match Message::decode(frame).map_or(0, |message| message.task_number()) {
+                0 => true,
+                number => pushed.result(number),
+            }
+        });
+        drop(pushed);
+        if let Some(replies) = self.replies {
+            replies.answer_all(results.iter().filter_map(SourceEvent::group));
+        }
+        if came > 0 {
+            shared.outstanding.subtract(came);
+        }
+    }
+}
+
+impl MessageSource for ResultSource<'_> {
+    async fn recv_many(
+        &mut self,
+        out: &mut Vec<SourceEvent>,
+        max: usize,
+    ) -> Result<(), SocketClosed> {
+        self.source.recv_many(out, max).await?;
+        self.count(out);
+        Ok(())
+    }
+
+    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
+        self.source.try_recv_many(out, max);
+        self.count(out);
+    }
+
+    fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
+        self.source.return_credit(messages);
+    }
+}

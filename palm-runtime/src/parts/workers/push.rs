@@ -1,0 +1,126 @@
+//! [`WorkerPushService`]: the outbound part of a master, which sends tasks to workers.
+
+use std::sync::Arc;
+
+use super::scheduler::TaskPusher;
+use crate::component_state::ComponentState;
+use crate::discovery::IntoAddress;
+use crate::failure::BoxError;
+use crate::metrics::PartCounters;
+use crate::part::{Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
+use crate::socket::Push;
+
+/// An outbound part that assigns each task to a worker. Announced as `worker_push_address`.
+///
+/// Workers with a link receive their tasks over it, see [`LinkOptions`](crate::LinkOptions): the least-loaded worker
+/// that has the function receives the next task, and the tasks of a lost worker are redelivered. Legacy workers
+/// connect to the PUSH socket. The component also needs a [`WorkerPullService`] and a
+/// [`CacheService`](crate::parts::CacheService).
+///
+/// A message that is not a task, such as the error of an earlier step or a remaining completion weight, is sent where
+/// results are sent: along the part's route, or if it has none the route of the component's [`WorkerPullService`].
+/// Tasks that no worker can run are sent there with an error, unless the part has a route for failures.
+///
+/// ```
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm::Result<()> {
+/// let mut master = ServerTemplate::new("master");
+/// master.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("WorkerPush");
+/// master.register_outbound(WorkerPushService::bind("tcp://127.0.0.1:0"), "WorkerPush").failures("Pub");
+/// master.register_inbound(WorkerPullService::bind("tcp://127.0.0.1:0"), "WorkerPull").route("Pub");
+/// master.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// master.register_bypass(CacheService::bind("tcp://127.0.0.1:0"), "Cache");
+/// let master = master.spawn().await?;
+/// println!("workers connect to {}", master.db_address());
+/// master.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct WorkerPushService {
+    address: LegacyAddress,
+    opened: Option<OpenWorkerPush>,
+}
+
+impl WorkerPushService {
+    /// Binds `address`.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self::at(LegacyAddress::given(address.into_address()))
+    }
+
+    pub(crate) fn at(address: LegacyAddress) -> Self {
+        Self {
+            address,
+            opened: None,
+        }
+    }
+}
+
+impl Outbound for WorkerPushService {
+    fn forwards_only(&self) -> bool {
+        true
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::legacy(
+            "worker_push_address",
+            &self.address.address,
+        )]
+    }
+
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let push = Push::idle(setup.options);
+        setup
+            .bind_legacy("worker_push_address", &self.address, push.peers())
+            .await?;
+        setup.shared.outstanding.open();
+        // The first of several such parts counts.
+        let _ = setup.shared.workers.set(push.peers());
+        self.opened = Some(OpenWorkerPush {
+            is_linked: setup.shared.links.claim_tasks(),
+            push,
+            name: setup.context.name.clone(),
+            shared: setup.shared.clone(),
+            counters: setup.counters(),
+        });
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
+        let OpenWorkerPush {
+            push,
+            is_linked,
+            name,
+            shared,
+            counters,
+        } = self.opened.expect("a part is opened before it runs");
+        let tasks = TaskPusher {
+            links: is_linked.then_some(&shared.links),
+            push: &push,
+            name: &name,
+            shared: &shared,
+            counters: &counters,
+            outlet: &outlet,
+            replies: None,
+        };
+        let result = tasks.push_all(&mut inlet).await;
+        shared.outstanding.close();
+        result?;
+        push.close(inlet.linger()).await;
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(in crate::parts) struct OpenWorkerPush {
+    push: Push,
+    /// Whether tasks are also sent over links.
+    is_linked: bool,
+    /// The component's name.
+    name: String,
+    shared: Arc<ComponentState>,
+    counters: Arc<PartCounters>,
+}
