@@ -1,0 +1,120 @@
+//! Publishes to followers and clients over links.
+//!
+//! [`Publisher::deliver`] waits until subscribers have capacity, so that a slow subscriber slows down everything
+//! upstream. A link disconnects a subscriber as a slow consumer after `slow_consumer_timeout` (`link/streams`);
+//! [`Publisher::undelivered`] then drops its backlog.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::pending::Retention;
+use super::publisher::Publisher;
+use crate::cancellation::CANCEL_TOPIC;
+use crate::function::has_next_step;
+use crate::link::{LinkPublication, Subscription};
+use crate::message::Message;
+use crate::method::Shape;
+use crate::socket::SocketClosed;
+
+impl<S: Shape> Publisher<S> {
+    /// Returns whether messages under `topic` are sent over links: to its followers, or to the client with this id
+    /// unless it has subscribed at the PUB socket.
+    pub(super) fn has_subscriber(&self, topic: &str) -> bool {
+        let links = &self.shared.links;
+        self.links
+            && (links.has_subscriber(topic)
+                || !self.publish.is_subscribed(topic.as_bytes()) && links.is_caller(topic))
+    }
+
+    /// Sends the collected deliveries over links, and waits until subscribers have capacity: backpressure.
+    pub(super) async fn deliver(&mut self) {
+        while !self.linked.is_empty() {
+            self.shared.links.publish(&mut self.linked);
+            // The remaining deliveries have lost their subscriber. Keeping them may drop other publications, whose
+            // errors are sent over links again; hence the loop.
+            for LinkPublication { topic, group } in std::mem::take(&mut self.linked) {
+                self.direct_topic = None;
+                for frame in group.frames() {
+                    self.add_pending(topic.clone(), frame, Retention::Full);
+                }
+            }
+            self.shared.links.wait_for_capacity().await;
+        }
+    }
+
+    /// Handles a new subscription over a link: publishes the pending publications of its topics.
+    pub(super) async fn follow(&mut self, following: &Subscription) -> Result<(), SocketClosed> {
+        self.direct_topic = None;
+        let mut released = Vec::new();
+        self.was_followed |= following.topics.iter().any(|topic| *topic == *self.name);
+        for topic in &following.topics {
+            released.extend(self.pending.release_exactly(topic));
+        }
+        if !following.client.is_empty() {
+            released.extend(self.pending.release_exactly(&following.client));
+            let calls = format!("{}/", following.client);
+            released.extend(self.pending.release(calls.as_bytes()));
+            self.release_answers(following, &mut released);
+        }
+        for (topic, frame) in released {
+            self.publish(topic, frame).await?;
+        }
+        Ok(())
+    }
+
+    /// Releases pending publications to followers that are results of a last step, for a client that has just
+    /// connected to receive its answers here.
+    ///
+    /// After a restart of this component, results can arrive before their client has reconnected.
+    pub(super) fn release_answers(
+        &mut self,
+        client: &Subscription,
+        released: &mut Vec<(ByteString, Bytes)>,
+    ) {
+        if self.pipelined == Some(false) {
+            return;
+        }
+        for (topic, frame) in self.pending.release_exactly(&self.name) {
+            let mut message = Message::decode(frame.clone()).unwrap_or_default();
+            let was_at = message.stage().saturating_sub(1);
+            if client.is_of(message.client()) && !has_next_step(message.function(), was_at) {
+                message.set_stage(was_at);
+                released.push((message.client_topic(), message.into_frame()));
+            } else {
+                let retention = match client.is_of(message.client()) && !self.was_followed {
+                    true => Retention::Short,
+                    false => Retention::Full,
+                };
+                self.add_pending(topic, frame, retention);
+            }
+        }
+    }
+
+    /// Publishes a list of cancelled calls to downstream components.
+    pub(super) async fn publish_cancellations(&mut self, list: Bytes) -> Result<(), SocketClosed> {
+        let topic = str::from_utf8(CANCEL_TOPIC).expect("it is text");
+        if self.has_subscriber(topic) {
+            let (topic, group) = (topic.into(), list.clone().into());
+            self.linked.push(LinkPublication { topic, group });
+        }
+        if !self.publish.is_subscribed(CANCEL_TOPIC) {
+            return Ok(());
+        }
+        let topic = Bytes::from_static(CANCEL_TOPIC);
+        self.publish.send(topic, list).await
+    }
+
+    /// Drops the backlog of a subscriber that was disconnected.
+    pub(super) fn undelivered(&mut self, deliveries: Vec<LinkPublication>) {
+        let mut dropped = Vec::new();
+        for LinkPublication { topic, group } in deliveries {
+            if !self.publish.is_subscribed(topic.as_bytes()) {
+                let frames = group.frames();
+                dropped.extend(frames.map(|frame| (topic.clone(), frame)));
+            }
+        }
+        // `drop_pending` pops them from the end.
+        dropped.reverse();
+        self.drop_pending(dropped);
+    }
+}

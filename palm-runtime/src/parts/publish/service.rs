@@ -1,0 +1,262 @@
+//! [`PubService`]: the part, its options and its run loop.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::legacy::{ResendBuffer, StaleSubscriptions};
+use super::pending::{PendingLimits, PendingPublications};
+use super::publisher::{Publisher, UnfollowedMessages};
+use crate::component_state::ComponentState;
+use crate::context::ComponentContext;
+use crate::discovery::IntoAddress;
+use crate::failure::BoxError;
+use crate::link::SubscriptionEvent;
+use crate::message::FramePool;
+use crate::method::{Plain, Shape, State};
+use crate::metrics::PartCounters;
+use crate::part::{BATCH, Binding, Inlet, LegacyAddress, OpenError, Outbound, Outlet, Setup};
+use crate::socket::Publish;
+
+/// An outbound part that publishes each message. Announced as `pub_address`.
+///
+/// Runs the hooks `gather` and `handle_stream` of `S` first. A message with a further step is published under the
+/// component's own name and with the next stage, any other message under its client's id.
+///
+/// A message whose topic has no subscriber is kept for a while ([`PendingLimits`]). If it is for a further step and no
+/// component follows in time, its caller receives an error that says so.
+///
+/// ```
+/// use palm::ServerTemplate;
+/// use palm::parts::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> palm::Result<()> {
+/// let mut server = ServerTemplate::new("server");
+/// server.register_inbound(PullService::bind("tcp://127.0.0.1:0"), "Pull").route("Pub");
+/// server.register_outbound(PubService::bind("tcp://127.0.0.1:0"), "Pub");
+/// let server = server.spawn().await?;
+/// println!("subscribe at {}", server.address("pub_address").unwrap_or_default());
+/// server.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PubService<S = Plain> {
+    address: LegacyAddress,
+    state: Arc<State<S>>,
+    pipelined: Option<bool>,
+    /// Whether results of a last step are published to followers if `pipelined` is not set.
+    last_step_to_followers: bool,
+    pending_limits: PendingLimits,
+    opened: Option<OpenPubService>,
+}
+
+#[derive(Debug)]
+struct OpenPubService {
+    publish: Publish,
+    /// New subscriptions over links; `None` if another part of the component publishes over links.
+    followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
+    context: Arc<ComponentContext>,
+    shared: Arc<ComponentState>,
+    counters: Arc<PartCounters>,
+}
+
+impl PubService {
+    /// Binds `address`, without hooks.
+    pub fn bind(address: impl IntoAddress) -> Self {
+        Self::with_hooks(address, State::new(Plain))
+    }
+}
+
+impl<S: Shape> PubService<S> {
+    /// Binds `address`, with the hooks `gather` and `handle_stream` of `state`.
+    pub fn with_hooks(address: impl IntoAddress, state: Arc<State<S>>) -> Self {
+        Self::at(LegacyAddress::given(address.into_address()), state)
+    }
+
+    pub(crate) fn at(address: LegacyAddress, state: Arc<State<S>>) -> Self {
+        Self {
+            address,
+            state,
+            pipelined: None,
+            last_step_to_followers: false,
+            pending_limits: PendingLimits::default(),
+            opened: None,
+        }
+    }
+
+    /// Sets whether messages are published to the component's followers (`true`) or to their client (`false`),
+    /// whatever steps they have.
+    ///
+    /// Default: a message with a further step is published to the followers, any other message to its client.
+    ///
+    /// With `true`, the result of a last step is still sent to its client if that client receives its answers from
+    /// this component over a link.
+    #[must_use]
+    pub fn pipelined(mut self, pipelined: bool) -> Self {
+        self.pipelined = Some(pipelined);
+        self
+    }
+
+    /// Sets [`pipelined`](Self::pipelined), and where results of a last step are published if that is not set.
+    pub(crate) fn pipelined_or(
+        mut self,
+        pipelined: Option<bool>,
+        last_step_to_followers: bool,
+    ) -> Self {
+        self.pipelined = pipelined;
+        self.last_step_to_followers = last_step_to_followers;
+        self
+    }
+
+    /// Sets the bounds of publications that are kept until their topic has a subscriber.
+    #[must_use]
+    pub fn pending_limits(mut self, limits: PendingLimits) -> Self {
+        self.pending_limits = limits;
+        self
+    }
+}
+
+impl<S: Shape> Outbound for PubService<S> {
+    fn forwards_only(&self) -> bool {
+        !S::GATHERS && !S::HANDLES_STREAM
+    }
+
+    fn binds(&self) -> Vec<Binding> {
+        vec![Binding::legacy("pub_address", &self.address.address)]
+    }
+
+    async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
+        let publish = Publish::idle(setup.options).await?;
+        setup
+            .bind_legacy("pub_address", &self.address, publish.peers())
+            .await?;
+        self.opened = Some(OpenPubService {
+            publish,
+            followed: setup.shared.links.claim_publications(),
+            context: setup.context.clone(),
+            shared: setup.shared.clone(),
+            counters: setup.counters(),
+        });
+        Ok(())
+    }
+
+    async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
+        let opened = self.opened.expect("a part is opened before it runs");
+        let shared = opened.shared.clone();
+        let mut followed = opened.followed;
+        let mut publisher = Publisher {
+            links: followed.is_some(),
+            linked: Vec::new(),
+            direct_topic: None,
+            awaiting_ready: Vec::new(),
+            memory: FramePool::default(),
+            stale: StaleSubscriptions::default(),
+            state: self.state,
+            pipelined: self.pipelined,
+            last_step_to_followers: self.last_step_to_followers,
+            was_followed: false,
+            unfollowed: UnfollowedMessages::default(),
+            pending: PendingPublications::new(self.pending_limits),
+            resend_buffer: ResendBuffer::default(),
+            publish: opened.publish,
+            name: opened.context.name.as_str().into(),
+            context: opened.context,
+            shared: opened.shared,
+            counters: opened.counters,
+        };
+        let stop = inlet.stop.clone();
+        let mut cancelled = shared.cancellations.relay();
+        let mut is_in_place = false;
+        let (mut batch, mut each) = (Vec::new(), Vec::new());
+        loop {
+            let expiries = [
+                publisher.pending.next_expiry(),
+                publisher.stale.next_expiry(),
+                publisher.unfollowed.next_warning(),
+            ];
+            let expiry = expiries.into_iter().flatten().min();
+            let expired = async {
+                match expiry {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = publisher.publish.changed() => {
+                    changed?;
+                    publisher.handle_subscriptions().await?;
+                }
+                Some(news) = next(&mut followed) => match news {
+                    SubscriptionEvent::Subscribed(following, _reservation) => publisher.follow(&following).await?,
+                    SubscriptionEvent::Undelivered(deliveries) => publisher.undelivered(deliveries),
+                },
+                () = shared.streams.in_place(), if !is_in_place => {
+                    is_in_place = true;
+                    shared.links.set_in_place();
+                }
+                list = cancelled.next() => publisher.publish_cancellations(list).await?,
+                count = inlet.recv_groups(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    inlet.yield_to_senders().await;
+                    if publisher.links
+                        && shared.links.is_settling()
+                        && batch.iter().any(|it| publisher.may_have_followers(&it.message))
+                    {
+                        shared.links.settled().await;
+                    }
+                    publisher.handle_subscriptions().await?;
+                    for envelope in batch.drain(..) {
+                        if !publisher.send_group(&envelope) {
+                            envelope.split_into(&mut each);
+                        }
+                        for envelope in each.drain(..) {
+                            let gathers = envelope.gathers;
+                            let message = envelope.answer(Bytes::new());
+                            if gathers {
+                                publisher.publish_message(message).await?;
+                            } else {
+                                publisher.publish_one(message).await?;
+                            }
+                        }
+                    }
+                }
+                () = shared.streams.in_place(), if !publisher.awaiting_ready.is_empty() => {
+                    publisher.streams_are_in_place().await?;
+                }
+                () = expired => publisher.expire().await?,
+                () = stop.expired() => break,
+            }
+            if stop.within(publisher.deliver()).await.is_none() {
+                break;
+            }
+        }
+        if let Some(last) = stop
+            .within(publisher.await_last_subscriptions(inlet.linger()))
+            .await
+        {
+            last?;
+        }
+        let _ = stop.within(publisher.deliver()).await;
+        if publisher.pending.next_expiry().is_some() {
+            stop.set_incomplete();
+        }
+        // The close of a session reports what its peer has not acknowledged by then.
+        let _ = tokio::time::timeout(stop.flush_time(), shared.links.delivered()).await;
+        publisher.publish.close(stop.flush_time()).await;
+        Ok(())
+    }
+}
+
+/// Waits for the next event of links; for ever if links are served by another part.
+async fn next(followed: &mut Option<mpsc::UnboundedReceiver<SubscriptionEvent>>) -> Option<SubscriptionEvent> {
+    match followed {
+        Some(followed) => followed.recv().await,
+        None => std::future::pending().await,
+    }
+}
