@@ -2,7 +2,8 @@
 //!
 //! A [`Builder`] collects the options of a component, for all kinds in one place. `configuration` checks them, and
 //! `compose` turns the builder into a [`ServerTemplate`] with the parts of its kind. From there on the component is
-//! like one that a user composes by hand. `template` starts it, and `supervisor` owns its tasks until it ends.
+//! like one that a user composes by hand. `start` opens its parts, `wiring` connects them by queues, and `supervisor`
+//! owns their tasks until the component ends.
 
 mod builder;
 mod compose;
@@ -11,10 +12,13 @@ mod dedicated_thread;
 mod description;
 mod handle;
 mod kind;
+mod part_registration;
 mod settings;
+mod start;
 mod supervisor;
 mod template;
 mod until_signal;
+mod wiring;
 
 pub use builder::{Bind, Builder, Connect, FromComponent};
 pub(crate) use compose::Compose;
@@ -25,5 +29,6 @@ pub(crate) use kind::Kind;
 pub use kind::{
     HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
 };
+pub use part_registration::{InboundEntry, OutboundEntry};
 pub use settings::Settings;
-pub use template::{InboundEntry, OutboundEntry, ServerTemplate};
+pub use template::ServerTemplate;

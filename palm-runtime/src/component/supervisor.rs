@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::template::RunningPart;
 use crate::component_error::RunError;
 use crate::failure::BoxError;
 use crate::failure::catch_panic;
+use crate::part::RunningPart;
 use crate::socket::Kill;
 use crate::stop::{FLUSH_TIMEOUT, Stop};
 use crate::task_group::TaskGroup;

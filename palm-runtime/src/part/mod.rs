@@ -12,6 +12,7 @@
 mod bypass_sender;
 mod emit;
 mod envelope;
+mod erased;
 mod hooks;
 mod inlet;
 mod outlet;
@@ -25,6 +26,7 @@ pub use crate::stop::Stop;
 pub use bypass_sender::BypassSender;
 pub(crate) use emit::EmitToOutlet;
 pub use envelope::Envelope;
+pub(crate) use erased::{ErasedBypass, ErasedInbound, ErasedOutbound, RunningPart};
 pub use hooks::{BypassInbound, BypassOutbound, InboundHooks, NoHooks, OutboundHooks};
 pub use inlet::Inlet;
 pub(crate) use inlet::Pace;

@@ -1,0 +1,261 @@
+//! The start of a component.
+//!
+//! All mistakes of the configuration are refused; every part is opened, in the order of registration; the addresses and
+//! the descriptor are announced; the routes become bounded queues (`wiring`); and every part starts to run, owned by
+//! the supervisor. If a part cannot be opened, those before it are stopped as in a shutdown.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::configuration::Mistakes;
+use super::dedicated_thread::start_on;
+use super::handle::ComponentHandle;
+use super::part_registration::{AnyPart, PartRole};
+use super::supervisor::supervise;
+use super::template::ServerTemplate;
+use super::until_signal::until_stopped;
+use crate::cache::{Cache, ComponentStore};
+use crate::component_error::StartError;
+use crate::component_state::ComponentState;
+use crate::context::ComponentContext;
+use crate::discovery::descriptor;
+use crate::error::{Error, Result};
+use crate::metrics::{ComponentCounters, PartCounters};
+use crate::network::{ExposedError, NetworkTrust};
+use crate::part::{OpenError, Setup, Stop};
+use crate::router;
+use crate::socket::{Kill, SocketError};
+
+impl ServerTemplate {
+    /// Starts the component, and runs it until SIGTERM, Ctrl-C, its limit of [`messages`](Self::messages) or an error.
+    ///
+    /// The component drains before this returns. A second signal ends it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] if the component cannot be started, [`Error::Run`] if a part fails or the drain is incomplete.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the component: it drains in the background.
+    pub async fn start(self) -> Result<()> {
+        until_stopped(self.spawn()).await
+    }
+
+    /// Starts the component, and returns once all of its sockets are bound.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] if the configuration has mistakes ([`StartError::Configuration`] lists all of them), or a part
+    /// cannot be opened. No part runs then.
+    ///
+    /// # Cancel safety
+    ///
+    /// No part runs if the future is dropped before it is ready.
+    pub async fn spawn(self) -> Result<ComponentHandle> {
+        let (own_thread, name) = (self.settings.own_thread, self.name.clone());
+        start_on(own_thread, name, self.spawn_here()).await
+    }
+
+    /// Starts the component in the current runtime.
+    pub(super) async fn spawn_here(self) -> Result<ComponentHandle> {
+        let name = self.name.clone();
+        let level = self.settings.log_level;
+        let span = match level {
+            Some(level) => tracing::error_span!("component", name, log_level = %level),
+            None => tracing::error_span!("component", name),
+        };
+        self.open().instrument(span).await.map_err(Error::Start)
+    }
+
+    /// Returns all mistakes of the configuration as one error.
+    fn check(&self) -> std::result::Result<(), StartError> {
+        let mut mistakes = Mistakes::default();
+        mistakes.check_name(self.kind, &self.name);
+        mistakes.check_settings(&self.settings);
+        if self.entries.is_empty() {
+            mistakes.add("it has no parts: register at least one");
+        }
+        for error in router::check(&self.entries) {
+            mistakes.add(error.to_string());
+        }
+        let parts = || self.entries.iter().zip(&self.registrations);
+        let part_with = |role| parts().find(|(_, it)| it.role == role);
+        if let Some((tasks, _)) = part_with(PartRole::SendsTasks)
+            && part_with(PartRole::ReceivesResults).is_none()
+        {
+            mistakes.add(format!(
+                "`{}` sends tasks to workers, but no part receives their results: register a `WorkerPullService`",
+                tasks.name
+            ));
+        }
+        let bindings = parts().flat_map(|(entry, registration)| {
+            let binds = registration.binds().into_iter();
+            binds.map(|binding| (Some(entry.name.as_str()), binding))
+        });
+        mistakes.check_bound(self.settings.links_only, bindings);
+        mistakes.finish(&self.name)
+    }
+
+    async fn open(mut self) -> std::result::Result<ComponentHandle, StartError> {
+        self.check()?;
+        let store = ComponentStore::new(self.settings.store.clone(), self.settings.cache_limits);
+        let store = Arc::new(store);
+        let cache = self.context_cache.take();
+        let context = Arc::new(ComponentContext {
+            name: self.name.clone(),
+            cache: cache.unwrap_or_else(|| Cache::local(store.clone())),
+        });
+
+        let shared = Arc::new(ComponentState::new(self.settings.link.clone()));
+        // The options are a copy: a user may pass the same ones to several components.
+        let kill = Kill::default();
+        self.settings.socket.kill = kill.clone();
+        let network = NetworkTrust::new(self.settings.trust_network);
+        self.settings.socket.network = Some(network.clone());
+        let mut addresses = BTreeMap::new();
+        let mut functions = Vec::new();
+        let mut described = Vec::new();
+        let mut counters = Vec::new();
+        let mut failed = None;
+        for (entry, registration) in self.entries.iter().zip(&mut self.registrations) {
+            let part_counters = Arc::<PartCounters>::default();
+            let (mut announced, mut option) = (BTreeMap::new(), None);
+            let mut setup = Setup {
+                context: &context,
+                shared: &shared,
+                store: &store,
+                options: &self.settings.socket,
+                advertised_host: self.settings.advertised_host.as_deref(),
+                links_only: self.settings.links_only,
+                announced: &mut announced,
+                option: &mut option,
+                counters: part_counters.clone(),
+                functions: &mut functions,
+                described: &mut described,
+            };
+            let opening = match &mut registration.part {
+                AnyPart::Inbound(part) => part.open(&mut setup),
+                AnyPart::Outbound(part) => part.open(&mut setup),
+                AnyPart::Bypass(part) => part.open(&mut setup),
+            };
+            if let Err(source) = opening.await {
+                failed = Some(StartError::open(&self.name, &entry.name, option, source));
+                break;
+            }
+            addresses.extend(announced);
+            counters.push(part_counters);
+        }
+        if let Some(failed) = failed {
+            // Releases the addresses of the parts that are open, as a component that stops does.
+            self.entries.truncate(counters.len());
+            self.registrations.truncate(counters.len());
+            let stop = Stop::new(Duration::ZERO);
+            stop.token.cancel();
+            let (mut parts, _) = self.run_parts(&stop, counters);
+            let _ = parts.drain().await;
+            return Err(failed);
+        }
+
+        let kind = self
+            .kind
+            .map_or("component".to_owned(), |kind| kind.to_string());
+        if let Some(db_address) = addresses.get("db_address") {
+            tracing::info!("{kind} `{}` at {db_address}", self.name);
+        }
+        // Addresses of sockets that are bound on demand are not logged: the operator has not configured them.
+        let bound = addresses
+            .iter()
+            .filter(|(key, _)| !shared.on_demand.contains(key));
+        let bound: BTreeMap<_, _> = bound.map(|(key, it)| (key.clone(), it.clone())).collect();
+        for (key, address) in bound.iter().filter(|(key, _)| *key != "db_address") {
+            tracing::info!("{key} is {address}");
+        }
+        network.warn();
+
+        let mut configuration = addresses.clone();
+        configuration.insert("name".to_owned(), self.name.clone());
+        configuration.append(&mut self.presets);
+        store.configure(configuration);
+        let has_workers = shared.workers.get().is_some();
+        let links = shared.links.offered().into_iter().map(str::to_owned);
+        let links = links.collect();
+        let offer = descriptor::Advertisement {
+            addresses: &bound,
+            functions: &described,
+            is_incomplete: has_workers,
+            links,
+        };
+        let descriptor = descriptor::encode(self.kind, &self.name, offer);
+        if shared.functions.add(&descriptor).is_err() {
+            tracing::error!("bug in palm: a descriptor that cannot be read");
+        }
+        store.configure([(descriptor::KEY.to_owned(), descriptor)]);
+
+        let stop = Stop::new(self.settings.drain_limit);
+        if self.settings.messages == Some(0) {
+            stop.token.cancel();
+        }
+        for entry in &self.entries {
+            if let Some(route) = &entry.route {
+                tracing::debug!("{} is routed to {route}", entry.name);
+            }
+        }
+        let name = self.name.clone();
+        let (parts, entries) = self.run_parts(&stop, counters);
+        tracing::info!("{name} started");
+
+        let counters = ComponentCounters {
+            parts: entries,
+            functions,
+        };
+        let has_ended = CancellationToken::new();
+        let supervisor = {
+            let ended = has_ended.clone().drop_guard();
+            let kill = kill.clone();
+            async move {
+                let outcome = supervise(parts, kill).await;
+                drop(ended);
+                outcome
+            }
+        };
+        Ok(ComponentHandle {
+            name,
+            addresses,
+            counters: Arc::new(counters),
+            shared,
+            cache_health: store.health().clone(),
+            stop: stop.token,
+            kill,
+            has_ended,
+            outcome: tokio::spawn(supervisor.in_current_span()),
+        })
+    }
+}
+
+impl StartError {
+    fn open(component: &str, part: &str, option: Option<&'static str>, source: OpenError) -> Self {
+        let component = component.to_owned();
+        let exposed = match &source {
+            OpenError::Socket(SocketError::Exposed(error)) => Some(error.clone()),
+            OpenError::Custom(error) => error.downcast_ref::<ExposedError>().cloned(),
+            OpenError::Socket(_) => None,
+        };
+        match (option, exposed) {
+            (Some(option), Some(source)) => Self::Exposed {
+                component,
+                option,
+                source,
+            },
+            _ => Self::Open {
+                component,
+                part: part.to_owned(),
+                source,
+            },
+        }
+    }
+}
