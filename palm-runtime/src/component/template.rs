@@ -10,7 +10,6 @@ use super::settings::{Settings, settings_methods};
 use crate::cache::Cache;
 use crate::component_kind::ComponentKind;
 use crate::part::{Bypass, Inbound, Outbound};
-use crate::payload::type_name;
 use crate::router::{PartKind, RouteEntry};
 
 /// A component that is composed of parts and routes.

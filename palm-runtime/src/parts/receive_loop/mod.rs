@@ -4,30 +4,31 @@
 //! outlet. Messages that cannot be sent at once wait in a [`ReceiveBacklog`], queued per client and served in turn by
 //! a [`FairQueue`]: a client that fills its share of the next queue, or that does not read its answers, does not stop
 //! other clients. Credit is returned to a link only for messages that were sent on, so the backlog is bounded by the
-//! credit of each link; for sockets, which have no credit, it is bounded by [`MAX_SOCKET_BACKLOG`].
+//! credit of each link; for sockets, which have no credit, it is bounded by `MAX_SOCKET_BACKLOG`.
 
-use std::collections::HashSet;
-use std::collections::hash_map::Entry;
+mod backlog;
+mod source;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backlog::{BacklogItem, ReceiveBacklog};
 use bytes::Bytes;
 
 use crate::component_state::ComponentState;
 use crate::context::{ComponentContext, Context};
 use crate::failure::catch_panic;
-use crate::fair_queue::{FairQueue, Flow, FlowKey, Usage};
+use crate::fair_queue::{Flow, Usage};
 use crate::flow::FlowCache;
-use crate::id_map::IdMap;
-use crate::link::PeerKey;
-use crate::message::lease::LinkReceipt;
 use crate::message::{Batch, Message, Split};
 use crate::method::Emit;
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, EmitToOutlet, Envelope, InboundHooks, Outlet};
-use crate::queue::{Queued, Releases};
-use crate::socket::{Pull, SocketClosed};
+use crate::queue::Queued;
+use crate::socket::SocketClosed;
+
+pub(super) use source::{ConsumedMessages, MessageSource, Origin, SourceEvent};
 
 /// The most messages that are still received from a socket's buffers once the component stops.
 const MAX_DRAINED_MESSAGES: usize = 10_000;
@@ -35,120 +36,15 @@ const MAX_DRAINED_MESSAGES: usize = 10_000;
 /// How long peers may take to acknowledge that they stop sending.
 const PEER_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The backlog of messages from sockets above which sockets are not read.
-const MAX_SOCKET_BACKLOG: Usage = Usage {
-    messages: 1024,
-    bytes: 16 * 1024 * 1024,
-};
-
-/// The most messages of a client that are sent in one turn while other clients wait.
-const MAX_TURN_MESSAGES: usize = 16;
-
-/// Where messages came from, and so where their credit is returned to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// A socket, which has no credit.
-    Socket,
-    /// A link that a peer opened.
-    Peer(PeerKey),
-    /// A link that this component opened to a publisher.
-    Publisher(LinkReceipt),
-}
-
-/// Messages from a source, or a change of one of its clients.
-#[derive(Debug)]
-pub(super) enum SourceEvent {
-    Messages {
-        group: Batch,
-        /// The flow of the client that owns the link; `None` if the flow is that of each message.
-        flow: Option<Flow>,
-        origin: Origin,
-    },
-    /// A client has stopped reading its answers (`true`), or reads again.
-    Paused(FlowKey, bool),
-}
-
-impl SourceEvent {
-    pub(super) fn group(&self) -> Option<&Batch> {
-        match self {
-            Self::Messages { group, .. } => Some(group),
-            Self::Paused(..) => None,
-        }
-    }
-
-    pub(super) fn from_socket(frame: Bytes) -> Self {
-        Self::Messages {
-            group: frame.into(),
-            flow: None,
-            origin: Origin::Socket,
-        }
-    }
-}
-
-/// Messages that were sent on, for which credit is returned to their origin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ConsumedMessages {
-    pub(super) origin: Origin,
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
-}
-
-/// A source of messages: a socket, links, or both.
-pub(super) trait MessageSource: Send {
-    /// Waits for messages and appends them to `out`; may append none.
-    ///
-    /// Receives at most `max` messages from a socket, and all that have arrived from links. Cancel safe.
-    fn recv_many(
-        &mut self,
-        out: &mut Vec<SourceEvent>,
-        max: usize,
-    ) -> impl Future<Output = Result<(), SocketClosed>> + Send;
-
-    /// Appends messages that have already arrived to `out`.
-    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize);
-
-    /// Returns credit for messages that were sent on.
-    fn return_credit(&mut self, messages: &mut Vec<ConsumedMessages>) {
-        messages.clear();
-    }
-
-    /// Asks peers to stop sending, and waits until all messages that they have sent have arrived. Cancel safe.
-    fn drain_peers(&mut self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
-    }
-}
-
-impl MessageSource for Pull {
-    async fn recv_many(
-        &mut self,
-        out: &mut Vec<SourceEvent>,
-        max: usize,
-    ) -> Result<(), SocketClosed> {
-        if max == 0 {
-            return std::future::pending().await;
-        }
-        let mut frames = Vec::new();
-        self.recv_many(&mut frames, max).await?;
-        out.extend(frames.into_iter().map(SourceEvent::from_socket));
-        Ok(())
-    }
-
-    fn try_recv_many(&mut self, out: &mut Vec<SourceEvent>, max: usize) {
-        let mut frames = Vec::new();
-        self.try_recv_many(&mut frames, max);
-        out.extend(frames.into_iter().map(SourceEvent::from_socket));
-    }
-}
-
 /// Whether a message with an empty `cache` field is assigned an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MessageIds {
+pub(in crate::parts) enum MessageIds {
     Assigned,
     Unchanged,
 }
 
 /// The receive loop of an inbound part with the hooks `H`.
-pub(super) struct ReceiveLoop<H> {
+pub(in crate::parts) struct ReceiveLoop<H> {
     hooks: H,
     ids: MessageIds,
     context: Arc<ComponentContext>,
@@ -162,189 +58,8 @@ pub(super) struct ReceiveLoop<H> {
     shared: Option<Arc<ComponentState>>,
 }
 
-/// Messages for one route from one origin.
-#[derive(Debug)]
-struct BacklogItem {
-    envelope: Envelope,
-    origin: Origin,
-}
-
-impl BacklogItem {
-    fn usage(&self) -> Usage {
-        self.envelope.usage()
-    }
-
-    /// Splits off the first `most` messages; `None` if there are no more than that.
-    fn split_to(&mut self, most: usize) -> Option<Self> {
-        let envelope = self.envelope.split_to(most)?;
-        let origin = self.origin;
-        Some(Self { envelope, origin })
-    }
-}
-
-/// Messages that cannot be sent yet, by client.
-#[derive(Default)]
-struct ReceiveBacklog {
-    waiting: FairQueue<Option<BacklogItem>>,
-    /// The part of the backlog that came from sockets.
-    by_sockets: Usage,
-    /// Messages that were handled when there was no capacity. They are sent before others of their flows.
-    unsent: Vec<Envelope>,
-    /// Flows without capacity in the next queue.
-    full: HashSet<FlowKey>,
-    /// Clients that do not read their answers.
-    unread: HashSet<FlowKey>,
-    /// The state of the next queue when the first of these flows was added.
-    releases: Option<Releases>,
-    /// The capacities that [`pop`](Self::pop) has read; kept to reuse the allocation.
-    capacities: IdMap<usize>,
-    /// Messages for which credit is to be returned.
-    consumed: Vec<ConsumedMessages>,
-}
-
-impl ReceiveBacklog {
-    /// Returns how many messages may be received from a socket: at most `left` in total, and `most` at once.
-    fn socket_capacity(&self, left: usize, most: usize) -> usize {
-        if self.by_sockets.bytes >= MAX_SOCKET_BACKLOG.bytes {
-            return 0;
-        }
-        let most_waiting = left.min(MAX_SOCKET_BACKLOG.messages.min(4 * most));
-        most_waiting
-            .saturating_sub(self.by_sockets.messages)
-            .min(most)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiting.busy_flows() == 0 && self.full.is_empty() && self.unread.is_empty()
-    }
-
-    fn push(&mut self, waiting: BacklogItem) {
-        let (flow, usage) = (waiting.envelope.flow, waiting.usage());
-        if waiting.origin == Origin::Socket {
-            self.by_sockets.add(usage);
-        }
-        self.waiting.push(flow, Some(waiting), usage);
-    }
-
-    fn fill(&mut self, flow: FlowKey, releases: Option<Releases>) {
-        // The oldest state is kept, so that a release since then is noticed.
-        if self.full.is_empty() {
-            self.releases = releases;
-        }
-        self.full.insert(flow);
-        self.waiting.set_paused(flow, true);
-    }
-
-    fn set_unread(&mut self, flow: FlowKey, is_unread: bool) {
-        match is_unread {
-            true => self.unread.insert(flow),
-            false => self.unread.remove(&flow),
-        };
-        let is_paused = is_unread || self.full.contains(&flow);
-        self.waiting.set_paused(flow, is_paused);
-    }
-
-    /// Resumes the flows that have capacity again after the next queue has released messages.
-    fn released(&mut self, outlet: &Outlet) {
-        let mut releases = outlet.try_send_all(&mut self.unsent);
-        let unsent: HashSet<_> = self.unsent.iter().map(|it| it.flow.key).collect();
-        let mut full = std::mem::take(&mut self.full);
-        full.retain(|flow| {
-            let (capacity, since) = outlet.capacity(*flow);
-            releases = releases.or(since);
-            let is_full = unsent.contains(flow) || capacity == 0;
-            if !is_full && !self.unread.contains(flow) {
-                self.waiting.set_paused(*flow, false);
-            }
-            is_full
-        });
-        self.full = full;
-        self.releases = releases;
-    }
-
-    /// Moves up to `max` messages whose turn it is, and for which there is capacity, to `out`.
-    fn pop(
-        &mut self,
-        outlet: &Outlet,
-        max: usize,
-        least_capacity: usize,
-        out: &mut Vec<BacklogItem>,
-    ) {
-        let mut capacities = std::mem::take(&mut self.capacities);
-        capacities.clear();
-        let mut left = max;
-        while left > 0
-            && let Some(flow) = self.waiting.next_flow()
-        {
-            let capacity = match capacities.entry(flow) {
-                Entry::Occupied(capacity) => capacity.into_mut(),
-                Entry::Vacant(entry) => {
-                    let (capacity, releases) = outlet.capacity(flow);
-                    if capacity < least_capacity {
-                        self.fill(flow, releases);
-                        continue;
-                    }
-                    entry.insert(capacity)
-                }
-            };
-            if *capacity == 0 {
-                let (_, releases) = outlet.capacity(flow);
-                self.fill(flow, releases);
-                continue;
-            }
-            let mut most = left.min(*capacity);
-            if self.waiting.busy_flows() > 1 {
-                most = most.min(MAX_TURN_MESSAGES);
-            }
-            let taken = self.waiting.pop_part(|waiting, usage| {
-                let part = match waiting {
-                    Some(it) if usage.messages > most => it.split_to(most),
-                    _ => None,
-                };
-                match part.or_else(|| waiting.take()) {
-                    Some(part) => {
-                        let usage = part.usage();
-                        (Some(part), usage)
-                    }
-                    None => (None, usage),
-                }
-            });
-            let Some((_, Some(part))) = taken else {
-                break;
-            };
-            let usage = part.usage();
-            if part.origin == Origin::Socket {
-                self.by_sockets.subtract(usage);
-            }
-            *capacity = capacity.saturating_sub(usage.messages);
-            left = left.saturating_sub(usage.messages);
-            out.push(part);
-        }
-        self.capacities = capacities;
-    }
-
-    /// Adds messages for which credit is to be returned.
-    fn add_consumed(&mut self, origin: Origin, messages: usize, bytes: usize) {
-        if origin == Origin::Socket {
-            return;
-        }
-        let (messages, bytes) = (messages as u64, bytes as u64);
-        match self.consumed.last_mut() {
-            Some(last) if last.origin == origin => {
-                last.messages += messages;
-                last.bytes += bytes;
-            }
-            _ => self.consumed.push(ConsumedMessages {
-                origin,
-                messages,
-                bytes,
-            }),
-        }
-    }
-}
-
 impl<H: InboundHooks> ReceiveLoop<H> {
-    pub(super) fn new(
+    pub(in crate::parts) fn new(
         hooks: H,
         ids: MessageIds,
         context: Arc<ComponentContext>,
@@ -365,7 +80,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
     }
 
     /// Returns the loop for results of workers, whose registered functions say how many results a task has.
-    pub(super) fn for_results(self, shared: Arc<ComponentState>) -> Self {
+    pub(in crate::parts) fn for_results(self, shared: Arc<ComponentState>) -> Self {
         Self {
             shared: Some(shared),
             ..self
@@ -373,7 +88,10 @@ impl<H: InboundHooks> ReceiveLoop<H> {
     }
 
     /// Receives messages until the component stops, and then those in the socket's buffers.
-    pub(super) async fn run(mut self, source: &mut impl MessageSource) -> Result<(), SocketClosed> {
+    pub(in crate::parts) async fn run(
+        mut self,
+        source: &mut impl MessageSource,
+    ) -> Result<(), SocketClosed> {
         // No batch exceeds the next queue, so that a small queue limits what was received.
         let most = BATCH.min(self.outlet.limit());
         let (mut arrivals, mut next) = (Vec::new(), Vec::new());
@@ -434,7 +152,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         Ok(())
     }
 
-    pub(super) fn linger(&self) -> Duration {
+    pub(in crate::parts) fn linger(&self) -> Duration {
         self.outlet.stop.linger
     }
 
@@ -634,12 +352,12 @@ impl<H: InboundHooks> ReceiveLoop<H> {
 }
 
 /// Returns whether the hooks leave messages unchanged.
-pub(super) const fn passes_on<H: InboundHooks>() -> bool {
+pub(in crate::parts) const fn passes_on<H: InboundHooks>() -> bool {
     !H::SCATTERS && !H::TAKES_FEEDBACK
 }
 
 /// Runs the hook `handle_feedback`, and logs a panic.
-pub(super) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) {
+pub(in crate::parts) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) {
     let hook = AssertUnwindSafe(|| hooks.handle_feedback(feedback));
     if std::panic::catch_unwind(hook).is_err() {
         tracing::error!("`handle_feedback` panicked");
@@ -649,7 +367,7 @@ pub(super) fn handle_feedback<H: InboundHooks>(hooks: &mut H, feedback: &Bytes) 
 /// Runs the hook `scatter`, and sends the messages that it emits and then the remaining completion weight.
 ///
 /// Returns the answer to the last of them. A message that is done is sent on without the hook.
-pub(super) async fn scatter<H: InboundHooks>(
+pub(in crate::parts) async fn scatter<H: InboundHooks>(
     hooks: &mut H,
     context: &Arc<ComponentContext>,
     mut message: Message,
@@ -701,6 +419,7 @@ mod tests {
 
     use super::*;
     use crate::cache::{Cache, CacheLimits, ComponentStore, MemoryStore};
+    use crate::link::PeerKey;
     use crate::part::{NoHooks, Stop};
     use crate::queue::{QueueLimits, Receiver, queue};
 
