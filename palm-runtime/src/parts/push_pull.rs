@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::context::PartContext;
 use super::pending_replies::PendingReplies;
-use super::workers::{TaskPusher, receive_results};
+use super::workers::{TaskScheduler, receive_results};
 use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
 use crate::link::inbound::InboundEvent;
@@ -54,7 +54,7 @@ use crate::socket::{Pull, Push};
 /// let tasks = PullConnection::connect(address("worker_push_address"));
 /// let results = PushConnection::connect(address("worker_pull_address"));
 /// let mut worker = ServerTemplate::new("worker");
-/// worker.register_inbound(tasks, "TaskPusher").route("Shout");
+/// worker.register_inbound(tasks, "TaskScheduler").route("Shout");
 /// worker.register_outbound(Handler::new(Shout), "Shout").route("Results");
 /// worker.register_outbound(results, "Results");
 /// let worker = worker.spawn().await?;
@@ -145,7 +145,7 @@ impl Outbound for PushPullService {
         let replies = PendingReplies::default();
         let linger = inlet.linger();
         let task_outlet = outlet.clone();
-        let tasks = TaskPusher {
+        let tasks = TaskScheduler {
             push: &push,
             name: &name,
             shared: &shared,

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::scheduler::{TaskBacklog, TaskPusher};
+use super::scheduler::{TaskBacklog, TaskScheduler};
 use crate::component_state::OverdueTasks;
 use crate::failure::CallFailure;
 use crate::fair_queue::Flow;
 use crate::message::{Batch, Message};
 use crate::socket::{SocketClosed, TrySendError};
 
-impl TaskPusher<'_> {
+impl TaskScheduler<'_> {
     /// Pushes as many tasks as the socket has capacity for. Returns whether all were pushed.
     pub(super) fn try_push(&self, tasks: &mut TaskBacklog) -> Result<bool, SocketClosed> {
         while !tasks.is_empty() {

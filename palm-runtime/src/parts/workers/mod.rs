@@ -18,4 +18,4 @@ mod scheduler;
 pub use pull::WorkerPullService;
 pub(super) use pull::receive_results;
 pub use push::WorkerPushService;
-pub(super) use scheduler::TaskPusher;
+pub(super) use scheduler::TaskScheduler;

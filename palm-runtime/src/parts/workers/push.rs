@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::scheduler::TaskPusher;
+use super::scheduler::TaskScheduler;
 use crate::component_state::ComponentState;
 use crate::discovery::IntoAddress;
 use crate::failure::BoxError;
@@ -97,7 +97,7 @@ impl Outbound for WorkerPushService {
             shared,
             counters,
         } = self.opened.expect("a part is opened before it runs");
-        let tasks = TaskPusher {
+        let tasks = TaskScheduler {
             links: is_linked.then_some(&shared.links),
             push: &push,
             name: &name,

@@ -1,7 +1,7 @@
-//! [`TaskPusher`]: assigns each task to a worker with a link or to a legacy worker.
+//! [`TaskScheduler`]: assigns each task to a worker with a link or to a legacy worker.
 //!
-//! [`TaskPusher::push_all`] runs until its inlet is empty. Each round receives tasks, and [`TaskPusher::assign`] then
-//! finds a worker for each. A task that no worker has capacity for waits in [`TaskPusher::wait_for_worker`] until a
+//! [`TaskScheduler::push_all`] runs until its inlet is empty. Each round receives tasks, and [`TaskScheduler::assign`] then
+//! finds a worker for each. A task that no worker has capacity for waits in [`TaskScheduler::wait_for_worker`] until a
 //! worker does, the links change, or the deadline of the task passes.
 
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ use crate::socket::{Push, SocketClosed};
 pub(super) type TaskBacklog = VecDeque<(Flow, Batch)>;
 
 /// Assigns tasks to workers.
-pub(in crate::parts) struct TaskPusher<'a> {
+pub(in crate::parts) struct TaskScheduler<'a> {
     pub(in crate::parts) push: &'a Push,
     /// The links to workers, if tasks are also sent over links.
     pub(in crate::parts) links: Option<&'a LinkServer>,
@@ -40,7 +40,7 @@ pub(in crate::parts) struct TaskPusher<'a> {
     pub(in crate::parts) replies: Option<&'a PendingReplies>,
 }
 
-impl TaskPusher<'_> {
+impl TaskScheduler<'_> {
     /// Assigns tasks until the inlet is closed and empty and all tasks that were sent over links are done.
     ///
     /// A task that waits for a worker until its deadline is answered with an error. Tasks that remain at the drain
