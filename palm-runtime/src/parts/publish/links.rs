@@ -1,7 +1,7 @@
 //! Publishes to followers and clients over links.
 //!
 //! [`Publisher::deliver`] waits until subscribers have capacity, so that a slow subscriber slows down everything
-//! upstream. A link disconnects a subscriber as a slow consumer after `slow_consumer_timeout` (`link/streams`);
+//! upstream. A link disconnects a subscriber as a slow consumer after `slow_consumer_timeout` (`link/subscriptions`);
 //! [`Publisher::undelivered`] then drops its backlog.
 
 use bytes::Bytes;

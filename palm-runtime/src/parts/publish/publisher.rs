@@ -14,7 +14,7 @@ use super::pending::{PendingPublications, Retention};
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
 use crate::link::LinkPublication;
-use crate::message::{FramePool, Batch, Message};
+use crate::message::{Batch, FramePool, Message};
 use crate::method::{Shape, State};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope};

@@ -254,7 +254,9 @@ impl<S: Shape> Outbound for PubService<S> {
 }
 
 /// Waits for the next event of links; for ever if links are served by another part.
-async fn next(followed: &mut Option<mpsc::UnboundedReceiver<SubscriptionEvent>>) -> Option<SubscriptionEvent> {
+async fn next(
+    followed: &mut Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
+) -> Option<SubscriptionEvent> {
     match followed {
         Some(followed) => followed.recv().await,
         None => std::future::pending().await,

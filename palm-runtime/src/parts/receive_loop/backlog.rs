@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 
 use super::source::{ConsumedMessages, Origin};
-use crate::id_map::IdMap;
 use crate::fair_queue::{FairQueue, FlowKey, Usage};
+use crate::id_map::IdMap;
 use crate::part::{Envelope, Outlet};
 use crate::queue::{Queued, Releases};
 

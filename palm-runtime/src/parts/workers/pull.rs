@@ -26,7 +26,11 @@ use crate::socket::{Pull, SocketClosed};
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: LegacyAddress,
-    opened: Option<(Pull, Option<mpsc::UnboundedReceiver<InboundEvent>>, PartContext)>,
+    opened: Option<(
+        Pull,
+        Option<mpsc::UnboundedReceiver<InboundEvent>>,
+        PartContext,
+    )>,
 }
 
 impl WorkerPullService {

@@ -15,8 +15,8 @@ use crate::executor::log_failure;
 use crate::failure::{CallFailure, FailureKind};
 use crate::fair_queue::Flow;
 use crate::flow::flow_of;
-use crate::link::server::LinkServer;
 use crate::link::dispatch::{FailedTask, WorkerReach};
+use crate::link::server::LinkServer;
 use crate::message::{Batch, Message};
 use crate::metrics::PartCounters;
 use crate::part::{BATCH, Envelope, Inlet, Outlet, Stop};
@@ -343,7 +343,9 @@ impl TaskScheduler<'_> {
     ///
     /// Legacy workers may have functions that no worker has registered: such tasks are added to `tasks`.
     async fn fail_tasks(&self, tasks: &mut TaskBacklog, legacy: &LegacyWorkers) {
-        for FailedTask { frame, failure } in self.links.map_or_else(Vec::new, LinkServer::take_failed) {
+        for FailedTask { frame, failure } in
+            self.links.map_or_else(Vec::new, LinkServer::take_failed)
+        {
             if failure.kind() == FailureKind::UnknownFunction && legacy.count > 0 {
                 tasks.push_back((Flow::new(0), frame.into()));
                 continue;
@@ -400,8 +402,8 @@ fn next(tasks: &mut TaskBacklog, is_message: impl Fn(&Bytes) -> bool) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use crate::message::BatchSizes;
     use super::*;
+    use crate::message::BatchSizes;
 
     #[test]
     fn next_task_skips_malformed_frames_of_a_group() {
