@@ -36,6 +36,7 @@ mod open_tasks;
 mod prefetch;
 mod result_batch;
 mod settings;
+mod silence;
 
 pub(crate) use arrivals::{LinkArrival, LinkArrivals};
 pub(crate) use prefetch::Prefetch;
@@ -44,6 +45,7 @@ pub(crate) use settings::{LinkSettings, ResendPolicy};
 
 use open_tasks::OpenTasks;
 use prefetch::PrefetchWindow;
+use silence::SilenceLimit;
 
 /// How many bytes of unconsumed messages this side accepts.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
@@ -442,6 +444,7 @@ impl LinkClient {
     pub(crate) async fn drive(&self) -> Result<(), SocketError> {
         let mut slot = self.dealer.lock().await;
         let _driven = self.liveness.drive();
+        let mut silence_limit = SilenceLimit::new(self.options.idle_timeout);
         loop {
             let dealer = match &mut *slot {
                 Some(dealer) => dealer,
@@ -452,9 +455,10 @@ impl LinkClient {
                 }
             };
             let sender = dealer.sender();
+            let connected = Instant::now();
             let conversed = tokio::select! {
                 biased;
-                conversed = self.drive_connection(dealer) => conversed,
+                conversed = self.drive_connection(dealer, silence_limit.get()) => conversed,
                 never = self.explain_disconnections(&sender) => match never {},
             };
             if conversed.is_err() {
@@ -463,9 +467,11 @@ impl LinkClient {
             }
             tracing::warn!(
                 address = %self.address,
-                idle_timeout = ?self.options.idle_timeout,
+                silence_limit = ?silence_limit.get(),
                 "no sign of life from the peer: reconnecting"
             );
+            let is_received = self.state().session.last_heard() > connected;
+            silence_limit.connection_ended(is_received, fastrand::f32());
             self.state().dealer = None;
             self.changed.notify_waiters();
             if let Some(dealer) = slot.take() {
@@ -498,8 +504,12 @@ impl LinkClient {
         }
     }
 
-    /// Drives the session over one connection, until the peer has been silent for the idle timeout.
-    async fn drive_connection(&self, dealer: &mut Dealer) -> Result<(), SocketClosed> {
+    /// Drives the session over one connection, until the peer has been silent for `silence_limit`.
+    async fn drive_connection(
+        &self,
+        dealer: &mut Dealer,
+        silence_limit: Duration,
+    ) -> Result<(), SocketClosed> {
         let mut begin = Instant::now();
         let mut planned = begin;
         let sender = dealer.sender();
@@ -520,7 +530,7 @@ impl LinkClient {
                 // A disconnected peer is not expected to show signs of life.
                 let silent = state.is_connected().then(|| {
                     let heard = state.session.last_heard().max(begin);
-                    heard + self.options.idle_timeout
+                    heard + silence_limit
                 });
                 if silent.is_some_and(|silent| silent <= now) {
                     return Ok(());
