@@ -1,5 +1,7 @@
 //! The top-level modules of this crate form layers: none of them imports itself through others.
 
+#![expect(clippy::unwrap_used, reason = "helpers are tests too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

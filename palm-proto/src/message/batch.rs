@@ -88,6 +88,7 @@ impl Batch {
     }
 
     /// Returns the number of messages, at least one.
+    #[allow(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {
         self.sizes.as_ref().map_or(1, |sizes| sizes.get().len())
     }
@@ -182,7 +183,7 @@ impl BatchBuilder {
 
     /// Adds a message of `len` bytes. The batch has capacity for it.
     pub fn push(&mut self, content: Content<'_>, len: usize) {
-        debug_assert!(self.has_room(len, usize::MAX) && content.len() == len);
+        debug_assert!(self.has_room(len, usize::MAX) && content.encoded_len() == len);
         if self.memory.capacity() - self.memory.len() < len {
             self.memory.reserve(MAX_BATCH_BYTES - self.memory.len());
         }
@@ -205,7 +206,7 @@ impl BatchBuilder {
     /// Adds a message if it has the route of the batch and the batch has capacity. Returns the message otherwise.
     pub fn join(&mut self, message: Message, most: usize) -> Result<(), Message> {
         let content = message.0.content();
-        let len = content.len();
+        let len = content.encoded_len();
         if !self.has_room(len, most) {
             return Err(message);
         }

@@ -276,7 +276,7 @@ pub struct Content<'a> {
 impl Content<'_> {
     /// Returns the size of the frame in bytes.
     #[doc(hidden)]
-    pub fn len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         let texts = [self.pipeline, self.client, self.function, self.cache];
         let mut len = self.unknown.len() + delimited_len(self.payload.len());
         for text in texts {
@@ -304,7 +304,7 @@ impl Content<'_> {
     /// Encodes the message as one frame, with one allocation.
     #[doc(hidden)]
     pub fn encode(&self) -> Bytes {
-        let len = self.len();
+        let len = self.encoded_len();
         let mut out = Vec::with_capacity(len);
         self.write(&mut out);
         debug_assert_eq!(out.len(), len);

@@ -34,7 +34,7 @@ impl FramePool {
 
     /// Encodes a message as one frame.
     pub fn encode(&mut self, content: Content<'_>) -> Bytes {
-        let len = content.len();
+        let len = content.encoded_len();
         if len <= MAX_SHARED_FRAME_BYTES {
             return self.share(content, len);
         }

@@ -29,7 +29,7 @@ impl Client {
             payload,
             unknown: extensions,
         };
-        let (len, limit) = (content.len(), self.0.max_message_bytes);
+        let (len, limit) = (content.encoded_len(), self.0.max_message_bytes);
         if len > limit {
             return Err(CallError::TooLarge {
                 function: steps.to_string(),
