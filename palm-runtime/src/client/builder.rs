@@ -6,7 +6,7 @@ use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::link::LinkOptions;
 use crate::socket::SocketOptions;
 
-/// Configures a [`Client`]. Created by [`Client::builder`].
+/// Configures a [`Client`](crate::Client). Created by [`Client::builder`](crate::Client::builder).
 #[must_use = "a client does nothing until `.connect().await`"]
 #[derive(Debug)]
 pub struct ClientBuilder {
@@ -56,7 +56,7 @@ impl ClientBuilder {
     /// Default: the client discovers the component. Each component lists its followers in its descriptor. For the first
     /// call of a sequence of steps, the client walks from component to component by the names of the steps, and opens
     /// a link with the last one. It waits up to 5 s for components that have not started yet; then the call fails with
-    /// [`CallError::NoRoute`].
+    /// [`CallError::NoRoute`](crate::CallError::NoRoute).
     pub fn answered_by(mut self, db_address: impl IntoAddress) -> Self {
         self.answered_by = Some(db_address.into_address());
         self
@@ -75,7 +75,7 @@ impl ClientBuilder {
     ///
     /// If links are disabled (`enabled`), or the component accepts none, calls and answers travel over PUSH and SUB
     /// sockets as in pylm. Messages are then lost with a broken connection, and a job cannot detect its end (see
-    /// [`Job::expect_answers`]).
+    /// [`Job::expect_answers`](crate::Job::expect_answers)).
     pub fn link_options(mut self, options: LinkOptions) -> Self {
         self.link = options;
         self
@@ -100,7 +100,7 @@ impl ClientBuilder {
 
     /// Sets how long a call waits for its answer, and a job for its next answer. Default: 60 s.
     ///
-    /// [`Eval::timeout`] and [`Job::timeout`] override it. The deadline of a single call travels with its message, and
+    /// [`Eval::timeout`](crate::Eval::timeout) and [`Job::timeout`](crate::Job::timeout) override it. The deadline of a single call travels with its message, and
     /// components drop messages whose deadline has passed.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -115,7 +115,7 @@ impl ClientBuilder {
 
     /// Sets how many messages of a job are in flight at once. Default: 2000 messages. 0 counts as 1.
     ///
-    /// The bound is soft unless the job tracks completion (see [`Job::expect_answers`]): a function that does not
+    /// The bound is soft unless the job tracks completion (see [`Job::expect_answers`](crate::Job::expect_answers)): a function that does not
     /// answer would keep the window closed forever. So if no answer arrives for 200 ms, the messages in flight count
     /// as answered.
     pub fn window(mut self, messages: usize) -> Self {

@@ -18,7 +18,7 @@ impl Inlet {
     /// Waits for messages, appends up to `max` of them to `out`, and returns their number. Clients are served in turn.
     ///
     /// Returns 0 once all parts upstream have ended and the queue is empty. Send messages that
-    /// [are done](Message::is_done) on unchanged.
+    /// [are done](crate::Message::is_done) on unchanged.
     ///
     /// # Cancel safety
     ///

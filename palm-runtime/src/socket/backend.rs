@@ -79,6 +79,10 @@ macro_rules! each {
 
 /// A socket with palm's settings.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a component has few sockets, and does not move them"
+)]
 pub(super) enum Socket {
     #[cfg(feature = "omq")]
     Omq(omq::Socket),

@@ -22,7 +22,7 @@ use crate::socket::{Pull, SocketClosed};
 /// An inbound part that receives the results of workers over links, and of legacy workers at a PULL socket.
 /// Announced as `worker_pull_address`.
 ///
-/// An example is at [`WorkerPushService`].
+/// An example is at [`WorkerPushService`](crate::parts::WorkerPushService).
 #[derive(Debug)]
 pub struct WorkerPullService {
     address: LegacyAddress,

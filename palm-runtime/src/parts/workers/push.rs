@@ -14,11 +14,11 @@ use crate::socket::Push;
 ///
 /// Workers with a link receive their tasks over it, see [`LinkOptions`](crate::LinkOptions): the least-loaded worker
 /// that has the function receives the next task, and the tasks of a lost worker are redelivered. Legacy workers
-/// connect to the PUSH socket. The component also needs a [`WorkerPullService`] and a
+/// connect to the PUSH socket. The component also needs a [`WorkerPullService`](crate::parts::WorkerPullService) and a
 /// [`CacheService`](crate::parts::CacheService).
 ///
 /// A message that is not a task, such as the error of an earlier step or a remaining completion weight, is sent where
-/// results are sent: along the part's route, or if it has none the route of the component's [`WorkerPullService`].
+/// results are sent: along the part's route, or if it has none the route of the component's [`WorkerPullService`](crate::parts::WorkerPullService).
 /// Tasks that no worker can run are sent there with an error, unless the part has a route for failures.
 ///
 /// ```
