@@ -1,8 +1,7 @@
 //! What palm decides without I/O: messages, functions, payloads, fairness, budgets, and the table of a router.
 //!
-//! Nothing here knows a socket, a runtime or a clock: bytes and times are arguments, so everything can be tested
-//! with paused time and without a network. `palm-runtime` runs it. Use it through the crate `palm`, which documents the
-//! types that programs need; the others change without notice.
+//! Nothing here knows a socket or a runtime, so everything can be tested without a network. `palm-runtime` runs it. Use
+//! it through the crate `palm`, which documents the types that programs need; the others change without notice.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -122,6 +122,44 @@ fn modules_import_lower_layers_only() {
     assert_none(&wrong, "imports against the layers of ARCHITECTURE.md");
 }
 
+/// Files that decide without I/O: time is an argument.
+#[test]
+fn state_machines_know_no_runtime_socket_or_clock() {
+    let machines = [
+        "session",
+        "dispatch",
+        "subscriptions.rs",
+        "framing.rs",
+        "header.rs",
+    ];
+    let links = path("palm-runtime/src/link");
+    let mut wrong = Vec::new();
+    let mut checked = 0;
+    for file in files("palm-runtime/src/link", "rs") {
+        let inner = file.strip_prefix(&links).unwrap();
+        let is_machine = machines.iter().any(|machine| inner.starts_with(machine));
+        if !is_machine || is_test(inner) {
+            continue;
+        }
+        checked += 1;
+        let code = code(&std::fs::read_to_string(&file).unwrap());
+        for io in [
+            "tokio",
+            "crate::socket",
+            "Instant::now",
+            "SystemTime::now",
+            "std::net",
+            "std::thread",
+        ] {
+            if code.contains(io) {
+                wrong.push(format!("link/{}: `{io}`", inner.display()));
+            }
+        }
+    }
+    assert_none(&wrong, "I/O in state machines");
+    assert!(checked >= machines.len(), "only {checked} files were found");
+}
+
 #[test]
 fn imports_are_found_in_paths_and_groups() {
     let text = "use crate::queue::Sender;\nuse crate::{cache::{Cache, health}, link};\n$crate::Page; a(crate::part::X)";
