@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Reader;
 use super::in_flight::InFlightCalls;
 use super::transport::{self, Transport};
-use crate::discovery::{Readiness, until_in_place};
+use crate::discovery::{Readiness, until_upstream_connected};
 use crate::link::client::{LinkClient, LinkSettings};
 use crate::link::{LinkOptions, Subscription};
 use crate::socket::{Address, SocketOptions};
@@ -87,7 +87,7 @@ impl AnswerLink {
         if ready.wait_for(Option::is_some).await.is_err() {
             return false;
         }
-        until_in_place(ready).await;
+        until_upstream_connected(ready).await;
         true
     }
 

@@ -24,7 +24,9 @@ use super::transport::Transport;
 use super::{Client, ClientBuilder, ConnectError, cancel, wait_report};
 use crate::cache::Cache;
 use crate::component_kind::ComponentKind;
-use crate::discovery::{Directory, Endpoint, ParsedAddress, ready_topic, unfit, until_in_place};
+use crate::discovery::{
+    Directory, Endpoint, ParsedAddress, ready_topic, unfit, until_upstream_connected,
+};
 use crate::link::{CLIENT, SUBSCRIBER};
 use crate::message::new_id;
 use crate::message::proto::Descriptor;
@@ -165,7 +167,7 @@ impl ClientBuilder {
                 let reader =
                     tokio::spawn(in_flight::read(subscribe, answers.clone(), ready_sender));
                 tasks.push(AbortOnDropHandle::new(reader));
-                until_in_place(ready).await;
+                until_upstream_connected(ready).await;
             }
         }
         for opened in &links {

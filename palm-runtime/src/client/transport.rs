@@ -118,7 +118,7 @@ pub(super) async fn read(
                         }
                     }
                     LinkArrival::SubscriptionsReady => {
-                        ready.send_replace(Some(Readiness::InPlace));
+                        ready.send_replace(Some(Readiness::UpstreamConnected));
                     }
                     LinkArrival::Renewed => {
                         answers.deliver(std::mem::take(&mut batches)).await;
@@ -177,5 +177,5 @@ impl Drop for CloseOnDrop {
 
 /// Reports that the peer has answered, unless it has reported more.
 fn report_opened(ready: &watch::Sender<Option<Readiness>>) {
-    ready.send_if_modified(|said| said.is_none() && said.replace(Readiness::Heard).is_none());
+    ready.send_if_modified(|said| said.is_none() && said.replace(Readiness::Subscribed).is_none());
 }

@@ -18,5 +18,5 @@ pub use endpoint::IntoAddress;
 pub(crate) use endpoint::{Endpoint, ParsedAddress};
 pub(crate) use function_registry::{FunctionRegistry, RegistrationError};
 pub(crate) use readiness::{
-    READY_PREFIX, Readiness, UPSTREAM_TIMEOUT, ready_topic, until_in_place,
+    READY_PREFIX, Readiness, UPSTREAM_TIMEOUT, ready_topic, until_upstream_connected,
 };

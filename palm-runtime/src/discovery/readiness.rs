@@ -25,16 +25,16 @@ pub(crate) fn ready_topic(id: &str) -> Bytes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
     /// The subscription is active, but the publisher is not connected to its own upstream yet.
-    Heard,
+    Subscribed,
     /// The publisher is also connected upstream.
-    InPlace,
+    UpstreamConnected,
 }
 
 impl Readiness {
     pub(crate) fn body(self) -> Bytes {
         match self {
-            Self::Heard => Bytes::from_static(b"heard"),
-            Self::InPlace => Bytes::new(),
+            Self::Subscribed => Bytes::from_static(b"heard"),
+            Self::UpstreamConnected => Bytes::new(),
         }
     }
 
@@ -44,18 +44,21 @@ impl Readiness {
             return None;
         }
         match body {
-            Some(body) if !body.is_empty() => Some(Self::Heard),
-            _ => Some(Self::InPlace),
+            Some(body) if !body.is_empty() => Some(Self::Subscribed),
+            _ => Some(Self::UpstreamConnected),
         }
     }
 }
 
 /// Waits until the publisher reports that it is connected upstream, or the timeouts have passed. Cancel safe.
-pub(crate) async fn until_in_place(mut readiness: watch::Receiver<Option<Readiness>>) {
+pub(crate) async fn until_upstream_connected(mut readiness: watch::Receiver<Option<Readiness>>) {
     let heard = timeout(LEGACY_TIMEOUT, readiness.wait_for(Option::is_some)).await;
-    if heard.is_ok_and(|heard| heard.is_ok_and(|readiness| *readiness == Some(Readiness::Heard))) {
-        let in_place = readiness.wait_for(|readiness| *readiness == Some(Readiness::InPlace));
-        if timeout(UPSTREAM_TIMEOUT, in_place).await.is_err() {
+    if heard
+        .is_ok_and(|heard| heard.is_ok_and(|readiness| *readiness == Some(Readiness::Subscribed)))
+    {
+        let connected =
+            readiness.wait_for(|readiness| *readiness == Some(Readiness::UpstreamConnected));
+        if timeout(UPSTREAM_TIMEOUT, connected).await.is_err() {
             tracing::warn!("a component downstream is still not connected to its upstream");
         }
     }
@@ -78,7 +81,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = until_in_place(reported) => {}
+            () = until_upstream_connected(reported) => {}
             () = report => {}
         }
         assert_eq!(start.elapsed().as_millis(), waited.as_millis());
@@ -87,9 +90,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wait_for_a_publisher_is_bounded_by_its_answers() {
         let soon = Duration::from_millis(10);
-        check(&[Readiness::InPlace], soon, soon).await;
-        check(&[Readiness::Heard, Readiness::InPlace], soon, 2 * soon).await;
-        check(&[Readiness::Heard], soon, soon + UPSTREAM_TIMEOUT).await;
+        check(&[Readiness::UpstreamConnected], soon, soon).await;
+        check(
+            &[Readiness::Subscribed, Readiness::UpstreamConnected],
+            soon,
+            2 * soon,
+        )
+        .await;
+        check(&[Readiness::Subscribed], soon, soon + UPSTREAM_TIMEOUT).await;
         check(&[], soon, LEGACY_TIMEOUT).await;
     }
 }

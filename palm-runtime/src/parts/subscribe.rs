@@ -15,7 +15,7 @@ use crate::cache::ComponentStore;
 use crate::cancellation::CANCEL_TOPIC;
 use crate::component_state::ComponentState;
 use crate::discovery::{Directory, Endpoint, IntoAddress};
-use crate::discovery::{Readiness, UPSTREAM_TIMEOUT, ready_topic, until_in_place};
+use crate::discovery::{Readiness, UPSTREAM_TIMEOUT, ready_topic, until_upstream_connected};
 use crate::failure::BoxError;
 use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
 use crate::link::{SUBSCRIBER, Subscription};
@@ -339,7 +339,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         let in_place = async {
             peers.connected().await?;
             peers.subscribe(ready_topic(&new_id())).await?;
-            until_in_place(readiness).await;
+            until_upstream_connected(readiness).await;
             opened.shared.streams.one_is_in_place();
             std::future::pending::<Result<(), SocketClosed>>().await
         };

@@ -16,7 +16,7 @@
 //! redelivered task counts, even from a worker that was wrongly considered lost.
 //!
 //! **Poison messages.** A worker begins its tasks in the order in which they were sent, at most `concurrency`
-//! at once, so only its oldest `concurrency` unfinished tasks can have caused its death: these count a death,
+//! at once, so only its oldest `concurrency` unfinished tasks can have caused its death: these count a failed delivery,
 //! the others do not. Redelivered tasks are never prefetched, so that a lost worker has begun all that it had,
 //! whatever results were lost with it. A task with one delivery left is a suspect. It runs exclusively on
 //! its worker, so that only a poison message reaches `max_deliver`, and fails.
@@ -366,7 +366,8 @@ impl Dispatch {
         let mut unassignable = Vec::new();
         for queue in [&mut pool.lost, &mut pool.returned] {
             queue.retain(|id| {
-                let is_innocent = |task: &DispatchedTask| task.is_waiting && task.deaths.is_empty();
+                let is_innocent =
+                    |task: &DispatchedTask| task.is_waiting && task.failed_deliveries.is_empty();
                 if !self.tasks.get(id).is_some_and(is_innocent) {
                     return true;
                 }

@@ -1,6 +1,6 @@
 //! Redelivery of tasks that were returned, or whose worker was lost.
 
-use super::task::{TaskHolder, WorkerDeath, WorkerLoss};
+use super::task::{LostDelivery, TaskHolder, WorkerLoss};
 use super::{Dispatch, FailedTask, TaskId, WorkerKey};
 use crate::failure::CallFailure;
 
@@ -11,8 +11,8 @@ impl Dispatch {
             return;
         };
         task.is_waiting = true;
-        let deaths = task.deaths.len();
-        let is_suspect = deaths > 0 && deaths + 1 >= self.max_deliver;
+        let failed_deliveries = task.failed_deliveries.len();
+        let is_suspect = failed_deliveries > 0 && failed_deliveries + 1 >= self.max_deliver;
         let (was_lost, function) = (task.was_lost, task.function);
         let pool = self.pool(function);
         pool.waiting += 1;
@@ -24,7 +24,7 @@ impl Dispatch {
         queue.push_back(id);
     }
 
-    /// Redelivers a task that a worker returns unfinished, without counting a death.
+    /// Redelivers a task that a worker returns unfinished, without counting a failed delivery.
     ///
     /// Returns whether the worker had the task.
     pub(crate) fn return_task(&mut self, key: WorkerKey, id: TaskId) -> bool {
@@ -95,18 +95,18 @@ impl Dispatch {
             task.was_lost = true;
             if is_begun {
                 let worker = name.clone();
-                task.deaths.push(WorkerDeath { worker, loss });
+                task.failed_deliveries.push(LostDelivery { worker, loss });
             }
             // A task behind others may have been begun too, if results were lost with the worker. A worker that left
             // has delivered its results.
             let may_have_run = is_begun || loss != WorkerLoss::Left;
             let failure = if may_have_run && self.functions.is_at_most_once(class, task.function) {
                 format!("worker `{name}` was lost ({loss}), and the task must not be run twice")
-            } else if task.deaths.len() >= self.max_deliver {
-                let deaths = task.deaths.iter().map(WorkerDeath::to_string);
-                let deaths = deaths.collect::<Vec<_>>().join(", ");
-                let attempts = task.deaths.len();
-                format!("{attempts} workers were lost while they ran it: {deaths}")
+            } else if task.failed_deliveries.len() >= self.max_deliver {
+                let failed_deliveries = task.failed_deliveries.iter().map(LostDelivery::to_string);
+                let failed_deliveries = failed_deliveries.collect::<Vec<_>>().join(", ");
+                let attempts = task.failed_deliveries.len();
+                format!("{attempts} workers were lost while they ran it: {failed_deliveries}")
             } else {
                 self.redeliver(id);
                 continue;

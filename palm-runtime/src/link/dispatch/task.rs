@@ -33,12 +33,12 @@ impl std::fmt::Display for WorkerLoss {
 
 /// The loss of a worker that had begun a task.
 #[derive(Debug, Clone)]
-pub(super) struct WorkerDeath {
+pub(super) struct LostDelivery {
     pub(super) worker: Arc<str>,
     pub(super) loss: WorkerLoss,
 }
 
-impl std::fmt::Display for WorkerDeath {
+impl std::fmt::Display for LostDelivery {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "`{}` ({})", self.worker, self.loss)
     }
@@ -55,7 +55,7 @@ pub(super) struct DispatchedTask {
     /// The workers that the task was assigned to.
     pub(super) holders: SmallVec<[TaskHolder; 1]>,
     /// The workers that were lost after they had begun the task.
-    pub(super) deaths: Vec<WorkerDeath>,
+    pub(super) failed_deliveries: Vec<LostDelivery>,
     /// Whether a worker was lost that had the task, begun or prefetched.
     pub(super) was_lost: bool,
     /// Whether the task waits for a worker again.
@@ -82,7 +82,7 @@ impl DispatchedTask {
             expiry: TaskExpiry::Unread,
             passed_on: 0,
             holders: SmallVec::new(),
-            deaths: Vec::new(),
+            failed_deliveries: Vec::new(),
             was_lost: false,
             is_waiting: false,
         }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::expiry::{MAX_UNKNOWN_NAMES, STALL_TIMEOUT, UNKNOWN_FUNCTION_TIMEOUT};
 use super::least_loaded::MAX_FAIR_BATCH;
 use super::suspects::RESERVATION_TIMEOUT;
-use super::task::WorkerDeath;
+use super::task::LostDelivery;
 use super::*;
 use crate::failure::FailureKind;
 use crate::message::{BatchSizes, Deadline, Message};
@@ -687,7 +687,7 @@ fn batch_is_assigned_in_small_parts_while_other_clients_wait() {
 }
 
 #[test]
-fn returned_task_is_redelivered_first_and_counts_no_death() {
+fn returned_task_is_redelivered_first_and_counts_no_failed_delivery() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 4);
     for _ in 0..MAX_DELIVER + 1 {
@@ -737,7 +737,7 @@ fn task_that_was_redelivered_is_returned_once() {
 }
 
 #[test]
-fn only_begun_tasks_count_a_death() {
+fn only_begun_tasks_count_a_failed_delivery() {
     let mut rig = Rig::empty();
     for key in 0..10 {
         rig.connect(key, &["work"], 2, 6);
@@ -765,8 +765,8 @@ fn only_begun_tasks_count_a_death() {
             break;
         }
     }
-    let deaths = [3, 4, 5, 6].map(|id| rig.tasks[&id].deaths.len());
-    assert_eq!(deaths, [1, 1, 0, 0]);
+    let failed_deliveries = [3, 4, 5, 6].map(|id| rig.tasks[&id].failed_deliveries.len());
+    assert_eq!(failed_deliveries, [1, 1, 0, 0]);
 }
 
 #[test]
@@ -825,9 +825,9 @@ fn suspect_runs_exclusively_on_an_idle_worker() {
 fn worker_is_reserved_for_a_suspect_if_none_is_idle() {
     let mut rig = with_suspect();
     // The suspect waits, since no worker has credit. Both workers receive tasks of an earlier batch.
-    rig.tasks.get_mut(&1).unwrap().deaths.clear();
-    let deaths = vec![
-        WorkerDeath {
+    rig.tasks.get_mut(&1).unwrap().failed_deliveries.clear();
+    let failed_deliveries = vec![
+        LostDelivery {
             worker: "w8".into(),
             loss: WorkerLoss::Left
         };
@@ -838,7 +838,7 @@ fn worker_is_reserved_for_a_suspect_if_none_is_idle() {
     rig.set_credit(0, 1);
     rig.set_credit(1, 2);
     assert_eq!(rig.assigned(), [(0, 2), (1, 3), (1, 4)]);
-    rig.tasks.get_mut(&1).unwrap().deaths = deaths;
+    rig.tasks.get_mut(&1).unwrap().failed_deliveries = failed_deliveries;
     rig.pools[1].suspects.push_back(1);
 
     rig.call("work", 4);
@@ -901,7 +901,7 @@ fn suspect_runs_alongside_other_tasks_if_no_worker_becomes_idle() {
     assert_eq!(rig.assigned(), [(2, 1)]);
     // It is the only suspect.
     assert_eq!(rig.lost(2).len(), 1);
-    assert!(rig.tasks[&2].deaths.is_empty());
+    assert!(rig.tasks[&2].failed_deliveries.is_empty());
     rig.connect(3, &["work"], 4, 8);
     assert_eq!(rig.assigned(), [(3, 2), (3, 3)]);
 }
@@ -1292,7 +1292,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug, Clone)]
 struct ModelTask {
     function: &'static str,
-    deaths: usize,
+    failed_deliveries: usize,
     has_ended: bool,
 }
 
@@ -1351,7 +1351,7 @@ impl Model {
         self.rig.submit(group, Flow::new(client));
         let task = ModelTask {
             function,
-            deaths: 0,
+            failed_deliveries: 0,
             has_ended: false,
         };
         self.tasks.extend(vec![task; len]);
@@ -1394,14 +1394,15 @@ impl Model {
                 );
                 let can_run = worker.list.is_empty() || task.function == "echo";
                 assert!(can_run || worker.list.contains(&task.function), "{task:?}");
-                if task.deaths > 0 && task.deaths + 1 >= MAX_DELIVER as usize {
+                if task.failed_deliveries > 0 && task.failed_deliveries + 1 >= MAX_DELIVER as usize
+                {
                     worker.exclusive_task = Some(id);
                     let is_idle = worker.held.is_empty();
                     assert!(
                         is_idle || self.ticked >= RESERVATION_TIMEOUT,
                         "a suspect runs exclusively"
                     );
-                } else if task.deaths > 0 && worker.concurrency > 0 {
+                } else if task.failed_deliveries > 0 && worker.concurrency > 0 {
                     assert!(
                         worker.held.len() < worker.concurrency,
                         "redelivered tasks are not prefetched"
@@ -1460,9 +1461,10 @@ impl Model {
             let number = self.numbers[id];
             let is_begun = exclusive.map_or(position < begun, |task| task == *id);
             let task = &mut self.tasks[number];
-            task.deaths += usize::from(is_begun);
+            task.failed_deliveries += usize::from(is_begun);
             let once = task.function == "once" && worker.list.contains(&"once");
-            if once && (is_begun || loss != WorkerLoss::Left) || task.deaths >= MAX_DELIVER as usize
+            if once && (is_begun || loss != WorkerLoss::Left)
+                || task.failed_deliveries >= MAX_DELIVER as usize
             {
                 failures.insert(number);
             }
@@ -1587,8 +1589,8 @@ type RunningWorker = (WorkerKey, VecDeque<(TaskId, usize)>, Vec<TaskId>, u64);
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Each task ends exactly once, is only assigned to workers with its function and with credit, counts a death
-    /// only if it was begun, and runs exclusively for its last delivery.
+    /// Each task ends exactly once, is only assigned to workers with its function and with credit, counts a failed
+    /// delivery only if it was begun, and runs exclusively for its last delivery.
     #[test]
     fn dispatch_ends_each_task_once_whatever_happens_to_workers(
         steps in prop::collection::vec(step(), 0..120)

@@ -52,17 +52,17 @@ impl<S: Shape> Publisher<S> {
             && !(self.links && self.shared.links.has_client(topic))
     }
 
-    /// Answers a `ready` subscription: `InPlace` if the component is connected upstream, otherwise `Heard`, and `InPlace`
-    /// as soon as it is.
+    /// Answers a `ready` subscription: `UpstreamConnected` if this component is connected upstream; otherwise
+    /// `Subscribed` now, and `UpstreamConnected` later.
     pub(in crate::parts::publish) async fn send_ready(
         &mut self,
         topic: Bytes,
     ) -> Result<(), SocketClosed> {
         let ready = if self.shared.streams.are_in_place() {
-            Readiness::InPlace
+            Readiness::UpstreamConnected
         } else {
             self.awaiting_ready.push(topic.clone());
-            Readiness::Heard
+            Readiness::Subscribed
         };
         self.publish.send(topic, ready.body()).await
     }
@@ -71,7 +71,9 @@ impl<S: Shape> Publisher<S> {
         &mut self,
     ) -> Result<(), SocketClosed> {
         for topic in std::mem::take(&mut self.awaiting_ready) {
-            self.publish.send(topic, Readiness::InPlace.body()).await?;
+            self.publish
+                .send(topic, Readiness::UpstreamConnected.body())
+                .await?;
         }
         Ok(())
     }
