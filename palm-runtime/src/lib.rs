@@ -1,8 +1,8 @@
 //! The runtime of palm. Use it through the crate `palm`, which documents it.
 //!
-//! The modules are the layers of `ARCHITECTURE.md`: `message` and `function` define what travels over the wire,
-//! `socket` is the network, `part` and `router` are the building blocks of a component, `parts` and `executor`
-//! contain the available parts, `component` the compositions, and `client` calls them.
+//! The modules are the layers of `ARCHITECTURE.md`: `socket` is the network, `link` delivers messages over it, `part`
+//! is the building block of a component, `parts` and `executor` contain the available parts, `component` the
+//! compositions, and `client` calls them. Messages, functions and the router's table are in the crate `palm-proto`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -3,8 +3,8 @@
 //! A [`Sender`] waits while its flow has no capacity; the [`Receiver`] takes values by fair queueing ([`FairQueue`]).
 //! The bound is [`QueueLimits`] in total, and for each flow a dynamic threshold (see [`budget`](crate::budget)): a flow
 //! holds at most four times the free capacity. So a single flow uses 80 % of the queue, several flows have equal parts,
-//! and a new flow always finds capacity. **Invariant:** the limits are exceeded by one value at most, and only if that
-//! value alone is larger than they are, or is returned by [`Receiver::restore`].
+//! and a new flow always finds capacity. **Invariant:** senders exceed the limits by at most one value, which alone is
+//! larger than they are. [`Receiver::restore`] may exceed them by the values that were received last.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;

@@ -358,7 +358,7 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
             ),
             format!("window, {} by default", client.count("window")),
             format!(
-                "no answer has arrived for {}",
+                "advances after {} without an answer",
                 window.time("ANSWER_TIMEOUT")
             ),
             format!(
@@ -465,7 +465,7 @@ fn architecture_states_the_bounds_of_queues() {
                 ],
             ),
             (
-                "last components that a client has found",
+                "links to the components that answer",
                 vec![routes.count("MAX_LINKS"), routes.count("MAX_ROUTES")],
             ),
             (
@@ -1130,10 +1130,16 @@ fn spans(text: &str) -> Vec<String> {
     spans.map(str::to_owned).collect()
 }
 
-/// Names of the form `Type::name` appear in the source, and paths of files lead to a file.
+/// Names of the forms `Type::name` and `TypeName` appear in the source, and paths of files lead to a file.
 #[test]
 fn names_in_documents_exist() {
     let is_word = |char: char| char.is_alphanumeric() || char == '_';
+    // `Executor` alone may be any word, `PullService` is a type.
+    let is_type = |name: &str| {
+        let is_upper = |char: char| char.is_ascii_uppercase();
+        let has_lower = name.contains(|char: char| char.is_ascii_lowercase());
+        name.starts_with(is_upper) && has_lower && name.matches(is_upper).count() > 1
+    };
     let mut words = BTreeSet::new();
     let folders = ["src", "tests", "examples"].map(|folder| files(folder, "rs"));
     for file in folders.into_iter().flatten().chain(sources()) {
@@ -1149,7 +1155,8 @@ fn names_in_documents_exist() {
         }
         for span in spans(&read(document)) {
             let name = span.split('(').next().unwrap();
-            let is_name = name.contains("::") && name.chars().all(|it| is_word(it) || it == ':');
+            let is_name = (name.contains("::") || is_type(name))
+                && name.chars().all(|it| is_word(it) || it == ':');
             let is_path = [".rs", ".md", ".py", ".proto"]
                 .iter()
                 .any(|end| span.ends_with(end));

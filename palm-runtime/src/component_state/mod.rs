@@ -1,7 +1,7 @@
 //! The state that the parts of a component share.
 //!
 //! Each component has one [`ComponentState`], which parts find in their `Setup`. Parts that receive, push and publish
-//! coordinate through it, so that no part names another one.
+//! coordinate through it, so that parts do not depend on each other's types.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

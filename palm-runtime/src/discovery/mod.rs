@@ -3,7 +3,7 @@
 //! A peer needs only one address of a component, its `db_address`. There a [`Directory`] requests the component's
 //! [`descriptor`] and the addresses of its sockets. An [`Endpoint`] is an address to connect to, either static or
 //! discovered by a directory. Workers register their functions in the [`FunctionRegistry`] of their master.
-//! [`Readiness`] tells a subscriber whether its publisher is connected upstream.
+//! [`Readiness`] reports to a subscriber whether its publisher is connected upstream.
 
 mod control_verb;
 pub(crate) mod descriptor;

@@ -1,9 +1,9 @@
 //! [`Executor`]: the part that runs a user's methods.
 //!
-//! For each message, [`CallLoop`] finds the function, checks that the message is addressed to this component, polls the
-//! call once, and sends the result downstream in the message that called it. A call that completes at its first poll,
-//! as every synchronous method does, costs neither a task nor an allocation. Any other call becomes a task of its own,
-//! of which at most `concurrency` run at once.
+//! For each message, [`CallLoop`] finds the function, checks that the message is addressed to this component, and polls
+//! the call once. The result is sent downstream in the message of the call. A call that completes at its first poll (a
+//! synchronous method that is not `blocking` and does not wait for exclusive access) costs neither a task nor an
+//! allocation. Any other call becomes a task of its own, of which at most `concurrency` run at once.
 //!
 //! The stages of a call: `begin` ([`StartedCall`]), `poll_once`, then `complete` or `spawn_pending`, and
 //! [`ResultSender`]. If the order is kept, a [`DeliveryTurn`] lets each call wait for the delivery of the one before. A

@@ -35,8 +35,8 @@ pub struct LinkOptions {
     /// some of them. Default: `None`, since it cannot be known whether such a worker still runs the task.
     pub ack_wait: Option<Duration>,
     /// The number of workers that may be lost after they have begun a task, before the task fails. The last delivery
-    /// runs exclusively on its worker, so that a poison message does not affect other tasks; with 1 there is
-    /// no such delivery. Default: 3.
+    /// runs exclusively on its worker if one becomes idle within 5 s, so that a poison message does not affect other
+    /// tasks; with 1 there is no such delivery. Default: 3.
     pub max_deliver: u32,
     /// The limit on sessions. Default: 10 000.
     pub max_sessions: usize,

@@ -4,8 +4,8 @@
 //! peers' sessions, or are retained here while a subscriber is disconnected. **Backpressure:** the publisher waits
 //! while any subscriber's backlog is full, which slows down everything upstream. A subscriber that reads nothing for
 //! `slow_consumer_timeout` is disconnected as a slow consumer, as in NATS. Answers wait per client: a client with a
-//! large backlog may make no further calls ([`PAUSE_BACKLOG`]), and the publisher waits for it only if calls that run
-//! already return more than [`CLIENT_BACKLOG`], and not for long.
+//! large backlog may make no further calls ([`PAUSE_BACKLOG`]). The publisher waits for a client only above
+//! [`CLIENT_BACKLOG`], and disconnects it after [`CLIENT_STALL_TIMEOUT`] (1 s).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,7 +1,11 @@
-//! The control service: owns the ROUTER at a component's `db_address`. Users know it as [`CacheService`].
+//! The control service: owns the ROUTER at a component's `db_address`.
 //!
-//! It dispatches each message: headers of links to the link server, cache requests to the cache's service, and the
-//! component's own verbs `cancel` and `offer` to the functions in this file.
+//! The type is called [`CacheService`], as in pylm, in which only the cache is at this address. palm has links and
+//! control requests there as well, hence the name of this module.
+//!
+//! The service dispatches each message: headers of links to the link server, cache requests to the cache's service, and
+//! the component's own verbs to the functions in this file: `cancel` (cancels calls) and `offer` (registers a worker's
+//! functions).
 //!
 //! [`CacheService::run`] never awaits a request in its loop, since links share the socket: requests run concurrently
 //! (`running`), wait for a slot (`waiting`), or wait for a change (`watching`). Each holds a reservation of a byte

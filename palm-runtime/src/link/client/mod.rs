@@ -1,10 +1,11 @@
 //! The connecting side of links: a worker, client or subscriber with a session over a DEALER.
 //!
 //! [`LinkClient`] owns the socket and the current session. One task calls [`drive`](LinkClient::drive), which connects,
-//! reconnects and receives, for as long as the component runs; the other methods may be called from any task. If the
-//! peer has forgotten the session, because it was restarted or the session has expired, a new one opens: **invariant**,
-//! messages that the peer had not acknowledged are sent again as their [`ResendPolicy`] says, and tasks of the earlier
-//! session are revoked unless they run.
+//! reconnects and receives until the link is closed; the other methods may be called from any task.
+//!
+//! If the peer does not know the session, because it was restarted or the session has expired, the client opens a new
+//! one. **Invariant:** each unacknowledged message is resent, dropped, or reported to its sender, as its
+//! [`ResendPolicy`] says. Prefetched tasks of the old session are revoked; running ones continue.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

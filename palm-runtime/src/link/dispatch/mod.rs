@@ -1,11 +1,11 @@
 //! Assigns tasks to workers by least load, and redelivers the tasks of lost workers.
 //!
-//! [`Dispatch`] owns every task from its submission until its end. It does no I/O and reads no clock. Tasks enter by
-//! [`submit`](Dispatch::submit) and leave by [`assign`](Dispatch::assign); results are reported by
-//! [`finish_range`](Dispatch::finish_range), [`record_result`](Dispatch::record_result) and
-//! [`finish`](Dispatch::finish), returned tasks by [`return_task`](Dispatch::return_task), lost workers by
-//! [`lose_worker`](Dispatch::lose_worker), and time by [`expire`](Dispatch::expire). **Invariant:** each task ends
-//! exactly once, finished or in a list of [`FailedTask`].
+//! [`Dispatch`] owns every task from its submission until its end. It does no I/O and reads no clock. Tasks are queued
+//! by [`submit`](Dispatch::submit) and sent to workers by [`assign`](Dispatch::assign), which keeps them until they
+//! end. Results are reported by [`finish_range`](Dispatch::finish_range),
+//! [`record_result`](Dispatch::record_result) and [`finish`](Dispatch::finish), returned tasks by
+//! [`return_task`](Dispatch::return_task), lost workers by [`lose_worker`](Dispatch::lose_worker), and time by
+//! [`expire`](Dispatch::expire). **Invariant:** each task ends exactly once, finished or in a list of [`FailedTask`].
 //!
 //! **Scheduling.** Functions that the same workers can run share a [`TaskPool`] of waiting tasks, see
 //! [`eligibility`]. Pools take turns; within a pool clients share the workers fairly
@@ -16,10 +16,11 @@
 //! redelivered task counts, even from a worker that was wrongly considered lost.
 //!
 //! **Poison messages.** A worker begins its tasks in the order in which they were sent, at most `concurrency`
-//! at once, so only its oldest `concurrency` unfinished tasks can have caused its death: these count a failed delivery,
-//! the others do not. Redelivered tasks are never prefetched, so that a lost worker has begun all that it had,
-//! whatever results were lost with it. A task with one delivery left is a suspect. It runs exclusively on
-//! its worker, so that only a poison message reaches `max_deliver`, and fails.
+//! at once, so only its oldest `concurrency` unfinished tasks can have caused its loss. These count one failed
+//! delivery, the others do not. Redelivered tasks are never prefetched: every redelivered task at a lost worker had
+//! begun, even if results of other tasks were lost with the worker. A task with one delivery left is a suspect. It runs
+//! exclusively on its worker if one becomes idle within [`RESERVATION_TIMEOUT`](suspects::RESERVATION_TIMEOUT), so that
+//! a poison message does not take other tasks to `max_deliver`.
 //!
 //! **Batches.** Tasks that arrive as a batch are assigned and answered as one [`AssignedBatch`], which costs about
 //! as much as one task. A batch is split into single tasks once one of them is lost, returned, or has several results.

@@ -3,13 +3,17 @@
 //! [`LinkServer`] owns the sessions of all peers, in one state behind one lock that is never held across an await. The
 //! service that owns the socket calls [`receive`](LinkServer::receive), [`tick`](LinkServer::tick) and
 //! [`record_disconnect`](LinkServer::record_disconnect); the parts that send and receive messages call the other
-//! methods. Each of them ends with a flush, which sends the due transmissions. Tasks are in [`tasks`], publications in
-//! [`subscriptions`](super::subscriptions).
+//! methods. Each of them ends with a flush, which sends the due transmissions.
 //!
-//! **Invariant:** a session exists only while a peer may use it. These rules keep out sessions that no peer knows:
+//! [`handshake`] opens sessions; [`tasks`] has tasks and results, [`publications`] publications and answers, and
+//! [`timers`] lost peers, session expiry and slow consumers. Slow consumers are detected in
+//! [`subscriptions`](super::subscriptions) and disconnected in [`timers`]; `parts/publish/links` waits for them.
 //!
-//! - An unknown session whose `hello` repeats an `instance` belongs to an earlier run of this component. It is
-//!   answered by `closed` and never adopted.
+//! **Invariant:** the server keeps no session that its peer has forgotten, or does not return to:
+//!
+//! - An `instance` is this side's number for a session, which the peer's later `hello`s repeat (`proto/README.md`). A
+//!   `hello` with an `instance`, for a session that is unknown, comes from before the session expired or this component
+//!   was restarted. It is answered with `closed` and opens no session.
 //! - One connection carries one session. A `hello` for another session on the same connection ends the first.
 //! - A peer that shows no sign of life for the idle timeout ([`LinkOptions::idle_timeout`]) is lost, whatever its
 //!   role. Reports of closed connections only speed this up: nothing depends on them.

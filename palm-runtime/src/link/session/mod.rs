@@ -2,7 +2,7 @@
 //! the connections below it break and are replaced.
 //!
 //! A session owns the messages that its peer has not acknowledged ([`Outbox`]) and the position up to which it
-//! has received ([`Inbox`]). It does no I/O and reads no clock, as quinn's `Connection`: the owner passes in the
+//! has received ([`Inbox`]). It does no I/O and reads no clock, like `quinn_proto::Connection`: the owner passes in the
 //! headers that arrive ([`Session::receive`]) and the messages to send ([`Session::submit`]), and after each of
 //! these, and at [`Session::timeout`], calls [`Session::transmit`] until that returns `None`. What happened is
 //! reported as [`SessionEvent`]s.

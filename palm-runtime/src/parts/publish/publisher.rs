@@ -1,7 +1,10 @@
 //! [`Publisher`]: finds the topic of each message and publishes it.
 //!
-//! Messages enter by [`Publisher::publish_message`], after the hooks by [`Publisher::publish_one`], and leave by
-//! [`Publisher::publish`]. [`DirectTopic`] is the fast path for consecutive messages to one topic.
+//! Messages enter by [`Publisher::publish_message`]. With hooks (`hooks`) they pass [`gather`](Publisher::gather),
+//! [`publish_one`](Publisher::publish_one), then [`send`](Publisher::send) and [`publish`](Publisher::publish). Without
+//! hooks [`try_send_direct`](Publisher::try_send_direct) is the fast path for consecutive messages to one topic
+//! ([`DirectTopic`]), and a batch to one client is published whole. Both collect what is sent over links, and
+//! [`deliver`](Publisher::deliver) (`links`) sends it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
