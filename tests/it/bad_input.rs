@@ -487,7 +487,7 @@ fn subscriber_that_reads_nothing_does_not_stop_others() {
 }
 
 #[test]
-fn calls_of_a_vanished_client_leave_the_server() {
+fn queued_calls_of_a_dropped_client_end_and_others_are_answered() {
     check(async {
         let gate = Gate::closed();
         let server = Victim { gate: gate.clone() }
@@ -713,11 +713,11 @@ fn failing_or_panicking_store_is_reported_to_each_caller() {
         assert_eq!(chain(&failed), "the store failed: the disk is gone");
         assert_eq!(gets.load(Ordering::Relaxed), 1, "the get was sent once");
         assert_eq!(client.get("k").await.unwrap(), None);
-        let refused = client.set("k", "x").await.unwrap_err();
-        assert_eq!(chain(&refused), "the store failed: the disk is full");
-        assert_eq!(server.cache_failure(), Some(chain(&refused)));
-        let refused = client.set("k", "x").await.unwrap_err();
-        assert_eq!(chain(&refused), "the store failed: the disk is full");
+        let failed = client.set("k", "x").await.unwrap_err();
+        assert_eq!(chain(&failed), "the store failed: the disk is full");
+        assert_eq!(server.cache_failure(), Some(chain(&failed)));
+        let failed = client.set("k", "x").await.unwrap_err();
+        assert_eq!(chain(&failed), "the store failed: the disk is full");
         assert_eq!(sets.load(Ordering::Relaxed), 2, "each was sent once");
         assert_eq!(client.get("k").await.unwrap(), None);
         let failed = client.get("bomb").await.unwrap_err();

@@ -75,7 +75,7 @@ impl Bypass for Own {
 }
 
 #[track_caller]
-fn assert_refused(result: palm::Result<palm::ComponentHandle>, expected: &str, at: &str) {
+fn assert_rejected(result: palm::Result<palm::ComponentHandle>, expected: &str, at: &str) {
     let error = result.map(|_| ()).unwrap_err();
     let Error::Start(StartError::Exposed { option, .. }) = &error else {
         panic!("{expected} at {at}: {error:?}");
@@ -93,40 +93,40 @@ fn assert_refused(result: palm::Result<palm::ComponentHandle>, expected: &str, a
 }
 
 #[test]
-fn builders_refuse_addresses_that_other_hosts_can_reach() {
+fn builders_reject_addresses_that_other_hosts_can_reach() {
     check(async {
         for at in BEYOND {
             for own_thread in [false, true] {
                 let server = Plain.bind(at).own_thread(own_thread).spawn().await;
-                assert_refused(server, "db_address", at);
+                assert_rejected(server, "db_address", at);
             }
             let master = || Master::new("master");
-            assert_refused(master().bind(at).spawn().await, "db_address", at);
+            assert_rejected(master().bind(at).spawn().await, "db_address", at);
             let links_only = master().bind(at).links_only(true);
-            assert_refused(links_only.spawn().await, "db_address", at);
+            assert_rejected(links_only.spawn().await, "db_address", at);
             let pulls = master().bind(ANY).pull_address(at);
-            assert_refused(pulls.spawn().await, "pull_address", at);
+            assert_rejected(pulls.spawn().await, "pull_address", at);
             let publishes = master().bind(ANY).pub_address(at);
-            assert_refused(publishes.spawn().await, "pub_address", at);
+            assert_rejected(publishes.spawn().await, "pub_address", at);
             let gives = master().bind(ANY).worker_push_address(at);
-            assert_refused(gives.spawn().await, "worker_push_address", at);
+            assert_rejected(gives.spawn().await, "worker_push_address", at);
             let takes = master().bind(ANY).worker_pull_address(at);
-            assert_refused(takes.spawn().await, "worker_pull_address", at);
+            assert_rejected(takes.spawn().await, "worker_pull_address", at);
             let follows = Hub::new("hub").bind(at).follow("tcp://127.0.0.1:1");
-            assert_refused(follows.spawn().await, "db_address", at);
+            assert_rejected(follows.spawn().await, "db_address", at);
             // An address that is not bound is not checked.
             let none = master().bind(ANY).pull_address(at).links_only(true);
             let _unreachable = none.spawn().await.unwrap();
         }
         for at in ["0.0.0.0:0", "[::]:0", "*:0", "eth0:0"] {
             let master = Master::new("master").bind(ANY).http(at);
-            assert_refused(master.spawn().await, "http_address", at);
+            assert_rejected(master.spawn().await, "http_address", at);
         }
     });
 }
 
 #[test]
-fn templates_refuse_addresses_that_other_hosts_can_reach() {
+fn templates_reject_addresses_that_other_hosts_can_reach() {
     type Register = fn(&mut ServerTemplate, &str);
     let parts: [(&str, Register); 9] = [
         ("pull_address", |it, at| {
@@ -175,11 +175,11 @@ fn templates_refuse_addresses_that_other_hosts_can_reach() {
                 if description.contains("→ To") {
                     template.register_outbound(Handler::new(Silent), "To");
                 }
-                assert_refused(template.spawn().await, option, at);
+                assert_rejected(template.spawn().await, option, at);
             }
             let mut template = ServerTemplate::new("template");
             template.register_bypass(CacheService::bind(at), "Cache");
-            assert_refused(template.spawn().await, "db_address", at);
+            assert_rejected(template.spawn().await, "db_address", at);
 
             let mut template = ServerTemplate::new("template");
             template.register_bypass(Own(at.to_owned()), "Own");
@@ -193,11 +193,11 @@ fn templates_refuse_addresses_that_other_hosts_can_reach() {
             .register_inbound(HttpService::bind("0.0.0.0:0"), "Http")
             .route("To");
         template.register_outbound(Handler::new(Silent), "To");
-        assert_refused(template.spawn().await, "http_address", "HttpService");
+        assert_rejected(template.spawn().await, "http_address", "HttpService");
         let mut template = ServerTemplate::new("template");
         let gateway = palm::http::Gateway::new();
         template.register_bypass(HttpGateway::bind("0.0.0.0:0", &gateway), "Http");
-        assert_refused(template.spawn().await, "http_address", "HttpGateway");
+        assert_rejected(template.spawn().await, "http_address", "HttpGateway");
 
         let serving = palm::http::serve(axum::Router::new(), "0.0.0.0:0");
         let error = soon("an error", serving).await.unwrap_err().to_string();

@@ -48,10 +48,10 @@ impl Drops {
 }
 
 /// Fails on every third message.
-struct Refuses;
+struct Fails;
 
 #[palm::inbound]
-impl Refuses {
+impl Fails {
     fn scatter(&mut self, message: Message) -> Result<Message, String> {
         match message.payload().ends_with(b"3") {
             true => Err("it ends with 3".to_owned()),
@@ -193,7 +193,7 @@ const DROPPED: Expected = Expected {
     errors: 0,
     three: Three::Nothing,
 };
-const REFUSED: Expected = Expected {
+const FAILED: Expected = Expected {
     errors: 1,
     three: Three::Error,
     ..DROPPED
@@ -264,7 +264,7 @@ fn jobs_complete_through_inbound_hooks_with_and_without_a_failures_route() {
         for failures in [None, Some("Pub")] {
             check_inbound!(
                 "Pull to Pub", "arch.any", ServerTemplate::new("arch"), "Pub", failures,
-                Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED, Feedback => ALL
+                Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED, Feedback => ALL
             );
         }
     });
@@ -283,7 +283,7 @@ fn jobs_complete_through_handlers_with_any_number_of_results() {
     check(async {
         check_inbound!(
             "a handler of one", "arch.any", with_handler(HandlesOne), "Handler", None,
-            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED
         );
         check_inbound!(
             "a handler of two", "arch.any", with_handler(HandlesTwo), "Handler", None,
@@ -330,7 +330,7 @@ fn jobs_complete_through_an_executor_behind_hooks() {
         };
         check_inbound!(
             "an executor", "arch.same", template(), "Executor", None,
-            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED
         );
         check_inbound!(
             "an executor", "arch.twice", template(), "Executor", None,
@@ -357,7 +357,7 @@ fn jobs_complete_through_a_master_from_parts_with_and_without_failures_routes() 
         for failures in [None, Some("Pub")] {
             check_inbound!(
                 "a master", "arch.same", with_workers(failures), "WorkerPush", failures,
-                Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+                Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED
             );
         }
         check_inbound!(
@@ -380,7 +380,7 @@ fn jobs_complete_through_push_pull() {
     check(async {
         check_inbound!(
             "a push-pull", "arch.same", with_push_pull(), "Workers", None,
-            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED, Feedback => ALL
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED, Feedback => ALL
         );
         check_inbound!(
             "a push-pull", "arch.some", with_push_pull(), "Workers", None,
@@ -440,7 +440,7 @@ fn jobs_complete_through_push_pull_with_a_legacy_worker_if_the_function_is_regis
 }
 
 #[test]
-fn job_is_refused_before_it_sends_if_an_unregistered_worker_may_run_its_function() {
+fn job_is_rejected_before_it_sends_if_an_unregistered_worker_may_run_its_function() {
     check(async {
         let mut master = with_workers(None);
         let calls = master.register_inbound(PullService::bind(ANY), "Pull");
@@ -452,7 +452,7 @@ fn job_is_refused_before_it_sends_if_an_unregistered_worker_may_run_its_function
         let client = connect("arch", &master).await;
         assert_eq!(client.eval(Methods::SAME, "x").await.unwrap(), "x");
         let _legacy = legacy_worker(&master).await;
-        finally("a job that is refused", async {
+        finally("a job that is rejected", async {
             loop {
                 let mut job = client.job("arch.elsewhere", ["x"; 100]);
                 match job.next().await {
@@ -494,7 +494,7 @@ fn jobs_complete_through_http_workers() {
         };
         check_inbound!(
             "an HTTP worker", "arch.same", template(), "Http", None,
-            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Refuses => REFUSED
+            Same => ALL, Twice => DOUBLED, Drops => DROPPED, Fails => FAILED
         );
         check_inbound!(
             "an HTTP worker", "arch.some", template(), "Http", None,

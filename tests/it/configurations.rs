@@ -1,4 +1,4 @@
-//! Invalid configurations are refused at start: one error lists all mistakes with their names.
+//! Invalid configurations are rejected at start: one error lists all mistakes with their names.
 
 use std::time::Duration;
 
@@ -49,8 +49,11 @@ impl Hand {
 }
 
 /// Asserts the whole text as `main` prints it, and that the error lists each mistake.
-async fn refused(start: impl Future<Output = palm::Result<palm::ComponentHandle>>, expected: &str) {
-    let error = soon("the refusal", start).await.map(|_| ()).unwrap_err();
+async fn assert_rejected(
+    start: impl Future<Output = palm::Result<palm::ComponentHandle>>,
+    expected: &str,
+) {
+    let error = soon("the rejection", start).await.map(|_| ()).unwrap_err();
     let text = chain(&error);
     assert_eq!(text, expected);
     let palm::Error::Start(StartError::Configuration { source, .. }) = error else {
@@ -65,16 +68,16 @@ const A: &str = "tcp://127.0.0.1:5001";
 const B: &str = "tcp://127.0.0.1:5002";
 
 #[test]
-fn hub_or_pipeline_with_two_upstreams_is_refused() {
+fn hub_or_pipeline_with_two_upstreams_is_rejected() {
     check(async {
-        refused(
+        assert_rejected(
             palm::Hub::new("hub").bind(ANY).follow(A).follow(B).spawn(),
             "cannot start `hub`: a hub follows one component, but `.follow(\"tcp://127.0.0.1:5001\")` and \
              `.follow(\"tcp://127.0.0.1:5002\")` name 2: keep one, or use a \
              sink, which follows several",
         )
         .await;
-        refused(
+        assert_rejected(
             Step.bind(ANY).follow(A).sub_address(B).previous("shop").spawn(),
             "cannot start `step`: a pipeline follows one component, but `.follow(\"tcp://127.0.0.1:5001\")` and \
              `.sub_address(\"tcp://127.0.0.1:5002\")` name 2: keep one, or use a sink, which follows several",
@@ -84,26 +87,26 @@ fn hub_or_pipeline_with_two_upstreams_is_refused() {
 }
 
 #[test]
-fn follower_of_no_component_of_itself_or_of_one_twice_is_refused() {
+fn follower_with_a_missing_own_or_duplicate_upstream_is_rejected() {
     check(async {
-        refused(
+        assert_rejected(
             Step.bind(ANY).spawn(),
             "cannot start `step`: a pipeline follows another component, but none is named: add \
              `.follow(\"<its db_address>\")`, or `.sub_address(\"<its pub_address>\").previous(\"<its name>\")`",
         )
         .await;
-        refused(
+        assert_rejected(
             Step.bind(A).follow(A).spawn(),
             "cannot start `step`: it follows itself: `.follow(\"tcp://127.0.0.1:5001\")` is its own address; \
              set that of the component upstream",
         )
         .await;
-        refused(
+        assert_rejected(
             End.bind(ANY).follow(A).stream(B, "shop").follow(A).spawn(),
             "cannot start `end`: the stream `.follow(\"tcp://127.0.0.1:5001\")` is set twice: remove one",
         )
         .await;
-        refused(
+        assert_rejected(
             Step.bind(ANY).sub_address(A).spawn(),
             "cannot start `step`: it follows no topic of `tcp://127.0.0.1:5001`: add `.previous(\"<topic>\")`, usually \
              with the name of the component there",
@@ -113,7 +116,7 @@ fn follower_of_no_component_of_itself_or_of_one_twice_is_refused() {
 }
 
 #[test]
-fn worker_with_addresses_to_bind_is_refused() {
+fn worker_with_addresses_to_bind_is_rejected() {
     check(async {
         let text = |option: &str, address: &str| {
             format!(
@@ -123,7 +126,7 @@ fn worker_with_addresses_to_bind_is_refused() {
         };
         let worker = Hand.connect("tcp://*:5559").name("w");
         let expected = text("the `db_address`", "tcp://*:5559");
-        refused(worker.spawn(), &format!("cannot start `w`: {expected}")).await;
+        assert_rejected(worker.spawn(), &format!("cannot start `w`: {expected}")).await;
         let worker = Hand
             .connect(A)
             .name("w")
@@ -134,7 +137,7 @@ fn worker_with_addresses_to_bind_is_refused() {
              ipc are supported; write `tcp://host:port` or `ipc://path`",
             text("`.push_address(..)`", ANY)
         );
-        refused(worker.spawn(), &expected).await;
+        assert_rejected(worker.spawn(), &expected).await;
     });
 }
 
@@ -150,7 +153,7 @@ fn all_mistakes_of_a_component_are_reported_at_once() {
             .queue_limits(limits)
             .pull_address(A)
             .pub_address("localhost:1");
-        refused(
+        assert_rejected(
             server.spawn(),
             "cannot start `my shop`: 5 mistakes: (1) `my shop` cannot be a name: a name has at least one \
              character, and neither a space nor a dot; (2) with `.concurrency(0)` no call could run: it has to \
@@ -164,12 +167,12 @@ fn all_mistakes_of_a_component_are_reported_at_once() {
 }
 
 #[test]
-fn limits_of_zero_are_refused() {
+fn limits_of_zero_are_rejected() {
     check(async {
         let mut link = LinkOptions::default();
         link.idle_timeout = Duration::ZERO;
         link.max_deliver = 0;
-        refused(
+        assert_rejected(
             palm::Master::new("shop").bind(ANY).link_options(link).spawn(),
             "cannot start `shop`: 2 mistakes: (1) `idle_timeout` of `.link_options(..)` is zero, so every peer would \
              count as lost at once: it has to be longer than any delay of the network, such as 15 s; (2) \
@@ -180,10 +183,10 @@ fn limits_of_zero_are_refused() {
 }
 
 #[test]
-fn templates_that_cannot_work_are_refused_with_all_mistakes() {
+fn templates_that_cannot_work_are_rejected_with_all_mistakes() {
     check(async {
         let template = || ServerTemplate::new("shop");
-        refused(
+        assert_rejected(
             template().spawn(),
             "cannot start `shop`: it has no parts: register at least one",
         )
@@ -192,7 +195,7 @@ fn templates_that_cannot_work_are_refused_with_all_mistakes() {
         let mut two = template();
         two.register_bypass(CacheService::bind(A), "One");
         two.register_bypass(CacheService::bind(A), "Other");
-        refused(
+        assert_rejected(
             two.spawn(),
             "cannot start `shop`: 2 mistakes: (1) `One` and `Other` are both a cache service: a component has \
              one, so remove the other; (2) the part `One` (`db_address`) and the part `Other` (`db_address`) both \
@@ -203,7 +206,7 @@ fn templates_that_cannot_work_are_refused_with_all_mistakes() {
         let mut loose = template();
         loose.register_inbound(PullService::bind(ANY), "Pull");
         loose.register_outbound(PubService::bind(ANY), "Pub");
-        refused(
+        assert_rejected(
             loose.spawn(),
             "cannot start `shop`: 2 mistakes: (1) `Pull` has no route, so its messages would be lost; outbound \
              parts: `Pub`; (2) no route leads to `Pub`, so it would receive nothing; parts without a route: \
@@ -216,7 +219,7 @@ fn templates_that_cannot_work_are_refused_with_all_mistakes() {
             .register_inbound(PullService::bind("tcp:/x"), "Pull")
             .route("Tasks");
         tasks.register_outbound(WorkerPushService::bind(ANY), "Tasks");
-        refused(
+        assert_rejected(
             tasks.spawn(),
             "cannot start `shop`: 2 mistakes: (1) `Tasks` sends tasks to workers, but no part receives their \
              results: register a `WorkerPullService`; (2) the part `Pull` (`pull_address`): `tcp:/x` is not an \

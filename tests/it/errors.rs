@@ -317,7 +317,7 @@ fn master_without_workers_reports_it_at_the_deadline() {
 }
 
 #[test]
-fn unknown_function_is_refused_before_the_call_is_sent() {
+fn unknown_function_is_rejected_before_the_call_is_sent() {
     check(async {
         let busy = Busy {
             gate: Gate::closed(),

@@ -239,15 +239,15 @@ fn request_that_cannot_be_answered_returns_a_problem_with_its_status() {
             problem(shop.get("shout").header("palm-timeout", timeout), 400).await;
         }
         let deleted = shop.http.delete(format!("{}/shout", shop.url));
-        let refused = get(deleted).await;
+        let rejected = get(deleted).await;
         assert_eq!(
-            (refused.status().as_u16(), header(&refused, "allow")),
+            (rejected.status().as_u16(), header(&rejected, "allow")),
             (405, "GET, POST")
         );
         // The function cannot decode the payload of a GET.
-        let refused = get(shop.get("double")).await;
+        let rejected = get(shop.get("double")).await;
         assert_eq!(
-            (refused.status().as_u16(), header(&refused, "allow")),
+            (rejected.status().as_u16(), header(&rejected, "allow")),
             (405, "POST")
         );
         check_response(shop.post("shout", "still here"), 200, TEXT, b"STILL HERE").await;
@@ -312,8 +312,8 @@ fn request_without_a_worker_returns_503_after_the_no_worker_timeout() {
         let served = async { while get(asked()).await.status() != StatusCode::OK {} };
         soon("a worker", served).await;
         worker.shutdown().await.unwrap();
-        let refused = async { while get(asked()).await.status() == StatusCode::OK {} };
-        soon("the worker's end", refused).await;
+        let rejected = async { while get(asked()).await.status() == StatusCode::OK {} };
+        soon("the worker's end", rejected).await;
         master.shutdown().await.unwrap();
     });
 }
@@ -405,11 +405,11 @@ fn trace_and_bearer_token_of_requests_are_read() {
         for token in ["", "on", "three", "one2"] {
             problem(asked().bearer_auth(token), 401).await;
         }
-        let refused = get(asked()).await;
+        let rejected = get(asked()).await;
         assert_eq!(
             (
-                refused.status().as_u16(),
-                header(&refused, "www-authenticate")
+                rejected.status().as_u16(),
+                header(&rejected, "www-authenticate")
             ),
             (401, "Bearer")
         );
@@ -589,7 +589,7 @@ fn malformed_and_stalled_requests_do_not_stop_others() {
             assert!(!rest.starts_with(b"HTTP/1.1 200"));
         }
         let mut answer = [0; 12];
-        soon("a refusal", half.read_exact(&mut answer))
+        soon("a rejection", half.read_exact(&mut answer))
             .await
             .unwrap();
         assert_eq!(answer, *b"HTTP/1.1 408");

@@ -88,7 +88,7 @@ impl Hand {
     }
 
     #[palm::method]
-    fn refused(&self, _: Bytes) -> Result<impl Iterator<Item = String> + use<>, &'static str> {
+    fn rejected(&self, _: Bytes) -> Result<impl Iterator<Item = String> + use<>, &'static str> {
         Err::<std::iter::Empty<String>, _>("never")
     }
 
@@ -261,7 +261,7 @@ fn seconds(seconds: f64) -> Duration {
 }
 
 #[test]
-fn bodies_heads_and_results_over_their_limits_are_refused() {
+fn bodies_heads_and_results_over_their_limits_are_rejected() {
     check(async {
         let gateway = Gateway::new().max_request(1000).max_response(500);
         let http = Http::with(PORT, &gateway).await;
@@ -498,7 +498,7 @@ fn many_results_are_sent_as_lines_or_events() {
         assert_eq!(mixed[0].1, "\"one\\ntwo\"");
         // A stream that consists of an error, from the gateway or the worker.
         for (request, status) in [
-            (http.post("refused", "x"), 500),
+            (http.post("rejected", "x"), 500),
             (http.post("shout", "panic"), 500),
             (http.post("count", "no number"), 400),
         ] {

@@ -70,7 +70,7 @@ async fn post(url: &str, accept: &str, body: &'static str) -> (u16, String) {
 }
 
 #[test]
-fn results_without_a_waiting_request_are_dropped_and_others_are_not() {
+fn results_after_the_first_are_dropped_for_http_requests_but_not_for_clients() {
     check(async {
         let master = Master::new("server").bind(ANY).http(HERE);
         let master = soon("the start", master.spawn()).await.unwrap();

@@ -137,7 +137,7 @@ async fn until_reset(mut body: RecvStream) -> h2::Reason {
 }
 
 #[test]
-fn stream_without_a_window_is_reset_and_others_go_on() {
+fn stalled_http_2_stream_is_reset_after_the_write_timeout_and_others_continue() {
     check(async {
         let timeout = Duration::from_secs(1);
         let gateway = Gateway::new().max_memory(LARGE + LARGE / 2);

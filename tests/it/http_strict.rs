@@ -113,7 +113,7 @@ async fn status(at: &str, line: &str, headers: &str, body: &str) -> Vec<u16> {
 }
 
 #[test]
-fn request_of_a_web_page_is_refused_at_a_loopback_address() {
+fn request_of_a_web_page_is_rejected_at_a_loopback_address() {
     check(async {
         let shop = Shop::open().await;
         let post = async |headers: &str| {
@@ -169,17 +169,19 @@ fn hosts_and_origins_are_accepted_if_the_listener_allows_them() {
         };
         let allowed = "host: shop.example\r\norigin: https://www.shop.example\r\n";
         assert_eq!(statuses(&get(&shop.at, allowed).await), [200]);
-        let refused = get(&shop.at, "host: other.example\r\n").await;
-        assert_eq!(statuses(&refused), [421]);
-        assert!(refused.contains("application/problem+json"), "{refused}");
-        assert!(refused.contains("`other.example`") && refused.contains("allowed_hosts"));
-        let refused = get(
+        let rejected = get(&shop.at, "host: other.example\r\n").await;
+        assert_eq!(statuses(&rejected), [421]);
+        assert!(rejected.contains("application/problem+json"), "{rejected}");
+        assert!(rejected.contains("`other.example`") && rejected.contains("allowed_hosts"));
+        let rejected = get(
             &shop.at,
             "host: localhost\r\norigin: https://other.example\r\n",
         )
         .await;
-        assert_eq!(statuses(&refused), [403]);
-        assert!(refused.contains("`https://other.example`") && refused.contains("allowed_origins"));
+        assert_eq!(statuses(&rejected), [403]);
+        assert!(
+            rejected.contains("`https://other.example`") && rejected.contains("allowed_origins")
+        );
 
         // The names of a gateway that other hosts can reach are not known.
         let beyond = Listener::new("0.0.0.0:0").trust_network(true);
@@ -239,7 +241,7 @@ fn every_service_at_a_loopback_address_has_its_hosts_checked() {
 }
 
 #[test]
-fn head_that_can_be_read_in_two_ways_is_refused() {
+fn head_that_can_be_read_in_two_ways_is_rejected() {
     check(async {
         let shop = Shop::open().await;
         let smuggled = "POST /pass HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\n\r\nx";
@@ -303,7 +305,7 @@ fn head_that_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn http_2_request_names_one_allowed_host() {
+fn http_2_request_with_a_foreign_or_conflicting_host_is_rejected() {
     check(async {
         let shop = Shop::open().await;
         let stream = TcpStream::connect(&shop.at).await.unwrap();
@@ -329,7 +331,7 @@ fn http_2_request_names_one_allowed_host() {
 }
 
 #[test]
-fn path_that_can_be_read_in_two_ways_is_refused() {
+fn path_that_can_be_read_in_two_ways_is_rejected() {
     check(async {
         let shop = Shop::open().await;
         for path in [
@@ -362,7 +364,7 @@ fn path_that_can_be_read_in_two_ways_is_refused() {
             let line = format!("POST {path} HTTP/1.1");
             assert_eq!(status(&shop.at, &line, "", "x").await, [200], "{path}");
         }
-        // A method is refused on any path.
+        // A method is rejected on any path.
         for line in ["CONNECT localhost:1 HTTP/1.1", "DELETE //pass HTTP/1.1"] {
             let request = format!("{line}\r\nhost: localhost\r\nconnection: close\r\n\r\n");
             let read = exchange(&shop.at, &request).await;
@@ -377,7 +379,7 @@ fn path_that_can_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
-fn body_is_not_invited_if_the_head_is_refused() {
+fn gateway_sends_no_100_continue_for_a_rejected_head() {
     check(async {
         let gateway = Gateway::new().max_request(1000).bearer_token("secret");
         let gateway = gateway.max_memory(500);
@@ -452,7 +454,7 @@ fn body_is_not_invited_if_the_head_is_refused() {
 }
 
 #[test]
-fn body_for_which_there_is_no_memory_is_not_invited() {
+fn gateway_sends_no_100_continue_without_memory_for_the_body() {
     check(async {
         let shop = Shop::with(HERE, &Gateway::new().max_memory(1000)).await;
         // Most of the body has arrived.
@@ -460,7 +462,7 @@ fn body_for_which_there_is_no_memory_is_not_invited() {
         let head = "POST /pass HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900\r\n";
         let begun = format!("{head}\r\n{}", "x".repeat(800));
         first.write_all(begun.as_bytes()).await.unwrap();
-        let refused = async {
+        let rejected = async {
             loop {
                 let mut second = TcpStream::connect(&shop.at).await.unwrap();
                 let request = format!("{head}expect: 100-continue\r\n\r\n");
@@ -472,7 +474,7 @@ fn body_for_which_there_is_no_memory_is_not_invited() {
                 }
             }
         };
-        soon("the memory being taken", refused).await;
+        soon("the memory being taken", rejected).await;
         let mut nothing = [0];
         let early = tokio::time::timeout(STALLED, first.read(&mut nothing)).await;
         assert!(

@@ -377,7 +377,7 @@ fn request_is_not_repeated_if_the_connection_closes_during_the_response() {
 }
 
 #[test]
-fn temporarily_refused_request_is_retried() {
+fn temporarily_rejected_request_is_retried() {
     check(async {
         let good = Message::new("any.thing", "at last").encode();
         let (_serving, url, count) = foreign(move |number| match number {
@@ -571,7 +571,7 @@ fn http_worker_that_exceeds_the_timeout_is_an_error() {
 }
 
 #[test]
-fn malformed_url_is_refused_at_start() {
+fn malformed_url_is_rejected_at_start() {
     check(async {
         for (url, problem) in [
             ("tcp://127.0.0.1:1", "expected http:// or https://"),

@@ -144,7 +144,7 @@ async fn check_job(
 }
 
 #[test]
-fn job_without_a_message_count_ends_by_itself() {
+fn job_without_expect_answers_ends_after_all_answers() {
     check(async {
         let server = Several.bind(ANY).spawn().await.unwrap();
         let client = connect("several", &server).await;
@@ -219,7 +219,7 @@ fn job_of_a_master_with_hooks_ends_by_itself() {
 }
 
 #[test]
-fn job_without_links_is_refused_before_it_sends_if_no_number_of_answers_is_given() {
+fn job_without_links_is_rejected_before_it_sends_if_no_number_of_answers_is_given() {
     check(async {
         let server = Several.bind(ANY).spawn().await.unwrap();
         let mut options = LinkOptions::default();

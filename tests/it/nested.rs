@@ -97,15 +97,15 @@ impl Selfish {
 }
 
 #[test]
-fn call_of_a_methods_own_ordered_server_is_refused_immediately() {
+fn call_of_a_methods_own_ordered_server_is_rejected_immediately() {
     check(async {
         let own = Own::default();
         let server = Selfish(own.clone()).bind(ANY).spawn().await.unwrap();
         let client = connect("own", &server).await;
         own.set(connect("own", &server).await).unwrap();
-        let refused = soon("an error", client.eval(Selfish::OUTER, "x").into_future()).await;
-        let Err(CallError::Remote(error)) = refused else {
-            panic!("{refused:?}");
+        let rejected = soon("an error", client.eval(Selfish::OUTER, "x").into_future()).await;
+        let Err(CallError::Remote(error)) = rejected else {
+            panic!("{rejected:?}");
         };
         assert!(error.message.contains("answers calls in order"), "{error}");
         assert_eq!(client.eval(Selfish::INNER, "x").await.unwrap(), "x");

@@ -88,7 +88,7 @@ impl Words {
     }
 }
 
-/// A bypass part that answers with the reversed text, and refuses other bytes.
+/// A bypass part that answers with the reversed text, and rejects other bytes.
 struct Reverse {
     seen: mpsc::UnboundedSender<String>,
 }

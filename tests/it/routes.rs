@@ -102,7 +102,7 @@ fn sorted(answers: Vec<Result<String, CallError>>) -> Vec<String> {
 }
 
 #[test]
-fn client_finds_the_last_component_whatever_its_upstreams_set() {
+fn client_finds_the_last_component_with_and_without_pipelined() {
     check(async {
         for pipelined in [None, Some(true)] {
             let first = First.bind(ANY);
@@ -240,7 +240,7 @@ fn answer_of_an_earlier_step_is_an_error() {
 }
 
 #[test]
-fn hook_that_answers_early_sets_the_stage() {
+fn handle_stream_answers_early_if_it_sets_the_last_stage() {
     check(async {
         let router = Router.bind(ANY).spawn().await.unwrap();
         let second = Second.bind(ANY).follow(router.db_address());
@@ -512,7 +512,7 @@ impl tracing::Subscriber for Goodbyes {
 }
 
 #[test]
-fn one_shot_clients_say_goodbye_although_their_runtimes_end() {
+fn dropped_clients_close_their_sessions_while_their_runtimes_shut_down() {
     const CLIENTS: usize = 20;
     let goodbyes = Arc::new(AtomicUsize::new(0));
     let (sender, started) = mpsc::channel();

@@ -88,7 +88,7 @@ fn check_within(
     body: impl Future<Output = ()>,
 ) {
     watch_panics();
-    // The threads of the runtime bear the name of the test.
+    // Names the runtime's threads after the test.
     let test = std::thread::current();
     let test = test.name().unwrap_or_default();
     let runtime = builder.thread_name(test).enable_all().build().unwrap();

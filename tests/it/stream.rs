@@ -321,7 +321,7 @@ fn links_only_cluster_needs_one_address_for_each_component() {
 }
 
 #[test]
-fn component_without_links_and_legacy_sockets_is_refused() {
+fn component_without_links_and_legacy_sockets_is_rejected() {
     check(async {
         let mut link = LinkOptions::default();
         link.enabled = false;

@@ -548,7 +548,7 @@ fn dropped_cluster_stops_its_components() {
 }
 
 #[test]
-fn invalid_cluster_is_refused() {
+fn invalid_cluster_is_rejected() {
     check(async {
         for (cluster, expected) in [
             (

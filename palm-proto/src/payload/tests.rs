@@ -120,12 +120,12 @@ fn on_a_small_stack(read: impl FnOnce() + Send + 'static) {
 
 proptest! {
     #[test]
-    fn protobuf_accepts_or_rejects_any_bytes(bytes in vec(any::<u8>(), 0..200)) {
+    fn protobuf_errors_of_random_bytes_have_a_position_in_the_payload(bytes in vec(any::<u8>(), 0..200)) {
         check_positioned::<Protobuf<Value>>(bytes.into());
     }
 
     #[test]
-    fn protobuf_accepts_or_rejects_corrupted_values(bytes in corrupted(value().prop_map(|value| written(Protobuf(value))))) {
+    fn protobuf_errors_of_corrupted_values_have_a_position_in_the_payload(bytes in corrupted(value().prop_map(|value| written(Protobuf(value))))) {
         check_positioned::<Protobuf<Value>>(bytes);
     }
 
@@ -169,13 +169,13 @@ mod message_pack {
 
     proptest! {
         #[test]
-        fn any_bytes_are_accepted_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
+        fn errors_of_random_bytes_have_a_position_in_the_payload(bytes in vec(any::<u8>(), 0..200)) {
             check_positioned::<MessagePack<Value>>(bytes.clone().into());
             check_positioned::<MessagePack<Tree>>(bytes.into());
         }
 
         #[test]
-        fn corrupted_values_are_accepted_or_rejected(bytes in corrupted(value().prop_map(|value| written(MessagePack(value))))) {
+        fn errors_of_corrupted_values_have_a_position_in_the_payload(bytes in corrupted(value().prop_map(|value| written(MessagePack(value))))) {
             check_positioned::<MessagePack<Value>>(bytes);
         }
 
@@ -246,18 +246,18 @@ mod json {
 
     proptest! {
         #[test]
-        fn any_bytes_are_accepted_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
+        fn errors_of_random_bytes_have_a_position_in_the_payload(bytes in vec(any::<u8>(), 0..200)) {
             check::<Value>(bytes.into());
         }
 
         #[test]
-        fn any_text_is_accepted_or_rejected(text in "[\\[\\]{}:,\"0-9a-z\\\\\n. -]{0,60}") {
+        fn errors_of_random_text_have_a_position_in_the_payload(text in "[\\[\\]{}:,\"0-9a-z\\\\\n. -]{0,60}") {
             check::<Value>(text.clone().into());
             check::<Tree>(text.into());
         }
 
         #[test]
-        fn corrupted_values_are_accepted_or_rejected(bytes in corrupted(value().prop_map(|value| written(Json(value))))) {
+        fn errors_of_corrupted_values_have_a_position_in_the_payload(bytes in corrupted(value().prop_map(|value| written(Json(value))))) {
             check::<Value>(bytes);
         }
 

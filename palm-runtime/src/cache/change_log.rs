@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn prefix_kept_after_a_drop_does_not_vouch_for_earlier_cursors() {
+    fn watcher_lags_if_changes_were_dropped_before_its_prefix_was_kept() {
         let changes = ChangeLog::new();
         let mut earlier = changes.now();
         for _ in 0..=MAX_CHANGES {

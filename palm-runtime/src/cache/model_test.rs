@@ -169,13 +169,19 @@ proptest! {
 async fn check_zero_ttl(store: &impl KeyValue) {
     let zero = Some(Duration::ZERO);
     store.set("k", "v".into(), None).await.unwrap();
-    let refused = store.set("k", "new".into(), zero).await.unwrap_err();
-    assert!(matches!(refused, super::CacheError::ZeroTtl), "{refused:?}");
+    let rejected = store.set("k", "new".into(), zero).await.unwrap_err();
+    assert!(
+        matches!(rejected, super::CacheError::ZeroTtl),
+        "{rejected:?}"
+    );
     // The time is rejected whether the value is the expected one or not.
     for expected in ["v", "other"] {
         let swap = store.compare_and_set("k", Some(expected.into()), Some("new".into()), zero);
-        let refused = swap.await.unwrap_err();
-        assert!(matches!(refused, super::CacheError::ZeroTtl), "{refused:?}");
+        let rejected = swap.await.unwrap_err();
+        assert!(
+            matches!(rejected, super::CacheError::ZeroTtl),
+            "{rejected:?}"
+        );
     }
     assert_eq!(store.get("k").await.unwrap(), Some("v".into()));
 }

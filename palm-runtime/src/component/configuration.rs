@@ -175,8 +175,8 @@ mod tests {
     use crate::queue::QueueLimits;
 
     fn check(mistakes: Mistakes, expected: &str) {
-        let refused = mistakes.finish("shop").map_err(|error| chain(&error));
-        assert_eq!(refused.err().unwrap_or_default(), expected);
+        let rejected = mistakes.finish("shop").map_err(|error| chain(&error));
+        assert_eq!(rejected.err().unwrap_or_default(), expected);
     }
 
     fn of(settings: &Settings) -> Mistakes {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn link_options_of_zero_are_refused_unless_links_are_disabled() {
+    fn link_options_of_zero_are_rejected_unless_links_are_disabled() {
         let mut settings = Settings {
             link: LinkOptions {
                 idle_timeout: Duration::ZERO,
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn socket_options_and_cache_limits_of_zero_are_refused() {
+    fn socket_options_and_cache_limits_of_zero_are_rejected() {
         let mut settings = Settings::default();
         settings.socket.queue_len = 0;
         settings.socket.max_message_bytes = 0;
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn two_parts_with_one_address_are_refused_by_name() {
+    fn two_parts_with_one_address_are_rejected_by_name() {
         let at = "tcp://127.0.0.1:5555";
         check(
             bound(
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_address_is_refused_with_its_option() {
+    fn malformed_address_is_rejected_with_its_option() {
         check(
             bound(false, &[("Pull", "pull_address", "udp://localhost:5555")]),
             "cannot start `shop`: the part `Pull` (`pull_address`): `udp://localhost:5555` is not an address: only \

@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     /// Processes `bytes` in pieces of `len` bytes, and returns the index of the rejected byte.
-    fn refused(bytes: &[u8], len: usize) -> Option<usize> {
+    fn rejected(bytes: &[u8], len: usize) -> Option<usize> {
         let mut framing = RequestFraming::new();
         let mut pieces = bytes.chunks(len).enumerate();
         pieces.find_map(|(piece, bytes)| framing.read(bytes).err().map(|at| piece * len + at))
@@ -332,7 +332,7 @@ mod tests {
         for before in ["", "\r\n", first] {
             let bytes = format!("{before}{request}");
             for len in [1, 2, 7, bytes.len()] {
-                let accepted = refused(bytes.as_bytes(), len).unwrap_or(bytes.len());
+                let accepted = rejected(bytes.as_bytes(), len).unwrap_or(bytes.len());
                 let accepted = &bytes[before.len().min(accepted)..accepted];
                 assert_eq!(accepted, expected, "in pieces of {len} after {before:?}");
             }
@@ -366,8 +366,8 @@ mod tests {
 
     #[test]
     fn ambiguous_head_is_rejected() {
-        let check = |accepted: &str, refused: &str| {
-            let request = format!("POST / HTTP/1.1{accepted}{refused}");
+        let check = |accepted: &str, rejected: &str| {
+            let request = format!("POST / HTTP/1.1{accepted}{rejected}");
             check(&request, &format!("POST / HTTP/1.1{accepted}"));
         };
         check("", "\nhost: a\r\n\r\n");
@@ -417,9 +417,9 @@ mod tests {
 
     #[test]
     fn ambiguous_chunk_is_rejected() {
-        let check = |accepted: &str, refused: &str| {
+        let check = |accepted: &str, rejected: &str| {
             let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
-            let request = format!("{head}{accepted}{refused}");
+            let request = format!("{head}{accepted}{rejected}");
             check(&request, &format!("{head}{accepted}"));
         };
         check("5", "\nhello\n0\n\n");
@@ -447,8 +447,8 @@ mod tests {
     #[test]
     fn http_2_passes_unchecked_only_after_its_whole_preface() {
         let requests = [PREFACE, b"\n\0\r\r\n"].concat();
-        assert_eq!(refused(&requests, 1), None);
-        assert_eq!(refused(&requests, requests.len()), None);
+        assert_eq!(rejected(&requests, 1), None);
+        assert_eq!(rejected(&requests, requests.len()), None);
         for (bytes, index) in [
             ("PRI * HTTP/2.0\n", 14),
             ("PRI * HTTP/2.0\r\n\n", 16),
@@ -456,7 +456,7 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", 23),
         ] {
             for len in [1, bytes.len()] {
-                assert_eq!(refused(bytes.as_bytes(), len), Some(index), "{bytes:?}");
+                assert_eq!(rejected(bytes.as_bytes(), len), Some(index), "{bytes:?}");
             }
         }
     }
@@ -500,7 +500,7 @@ mod tests {
             let head = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
             for before in [&b""[..], b"GET / HTTP/1.1\r\n", head] {
                 let bytes = [before, &bytes].concat();
-                prop_assert_eq!(refused(&bytes, len), refused(&bytes, bytes.len().max(1)));
+                prop_assert_eq!(rejected(&bytes, len), rejected(&bytes, bytes.len().max(1)));
             }
         }
     }

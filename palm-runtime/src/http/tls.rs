@@ -293,7 +293,7 @@ mod tests {
     }
 
     /// Returns the error for files with these contents.
-    fn refused(certificates: &str, key: &str) -> String {
+    fn rejected(certificates: &str, key: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &str| {
             let path = folder.path().join(name);
@@ -309,8 +309,8 @@ mod tests {
     #[test]
     fn server_tls_rejects_files_without_a_certificate_and_its_key_by_name() {
         let both = format!("{}{}", *KEY, *CERTIFICATE);
-        assert_eq!(refused(&CERTIFICATE, &KEY), "usable");
-        assert_eq!(refused(&both, &both), "usable");
+        assert_eq!(rejected(&CERTIFICATE, &KEY), "usable");
+        assert_eq!(rejected(&both, &both), "usable");
         let expected = "expected `-----BEGIN CERTIFICATE-----`, found";
         for (certificates, found) in [
             ("", "nothing: it is empty"),
@@ -319,7 +319,7 @@ mod tests {
             (OTHER_PEM, "a public key"),
         ] {
             let expected = format!("there is no certificate in `/chain.pem`: {expected} {found}");
-            assert_eq!(refused(certificates, &KEY), expected);
+            assert_eq!(rejected(certificates, &KEY), expected);
         }
         let expected = "expected `-----BEGIN PRIVATE KEY-----`, found";
         for (key, found) in [
@@ -332,11 +332,11 @@ mod tests {
             ),
         ] {
             let expected = format!("there is no private key in `/key.pem`: {expected} {found}");
-            assert_eq!(refused(&CERTIFICATE, key), expected);
+            assert_eq!(rejected(&CERTIFICATE, key), expected);
         }
         let keys = KEY.repeat(2);
         let expected = "expected one private key in `/key.pem`, found 2";
-        assert_eq!(refused(&CERTIFICATE, &keys), expected);
+        assert_eq!(rejected(&CERTIFICATE, &keys), expected);
         for (certificates, expected) in [
             (GARBAGE, "a certificate in `/chain.pem` is malformed: "),
             (UNFINISHED, "`/chain.pem`: the PEM is malformed: "),
@@ -345,8 +345,8 @@ mod tests {
                 "the key in `/key.pem` cannot be used with the certificate in `/chain.pem`: ",
             ),
         ] {
-            let refused = refused(certificates, &KEY);
-            assert!(refused.starts_with(expected), "{refused}");
+            let rejected = rejected(certificates, &KEY);
+            assert!(rejected.starts_with(expected), "{rejected}");
         }
         let missing = ServerTls::from_files("/nowhere/chain.pem", "/nowhere/key.pem");
         let missing = chain(&missing.unwrap_err());
@@ -358,16 +358,16 @@ mod tests {
 
     #[test]
     fn client_tls_rejects_pem_without_certificates() {
-        let refused = |pem: &str| chain(&ClientTls::from_pem(pem.as_bytes()).unwrap_err());
+        let rejected = |pem: &str| chain(&ClientTls::from_pem(pem.as_bytes()).unwrap_err());
         for (pem, found) in [
             ("", "nothing: it is empty"),
             (KEY.as_str(), "a private key"),
         ] {
             let expected = "there is no certificate in the certificates: \
                             expected `-----BEGIN CERTIFICATE-----`, found";
-            assert_eq!(refused(pem), format!("{expected} {found}"));
+            assert_eq!(rejected(pem), format!("{expected} {found}"));
         }
-        assert!(refused(GARBAGE).starts_with("a certificate in the certificates is malformed"));
+        assert!(rejected(GARBAGE).starts_with("a certificate in the certificates is malformed"));
         let missing = chain(&ClientTls::from_file("/nowhere/roots.pem").unwrap_err());
         assert!(
             missing.starts_with("cannot read `/nowhere/roots.pem`: "),

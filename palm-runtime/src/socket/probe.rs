@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn component_has_no_fault() {
+    async fn probe_of_a_reply_socket_succeeds() {
         let options = SocketOptions::default();
         let any = address("tcp://127.0.0.1:0");
         let (_reply, bound) = Reply::bind(&any, &options).await.unwrap();

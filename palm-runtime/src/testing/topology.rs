@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn members_without_a_fitting_upstream_are_refused() {
+    fn members_without_a_fitting_upstream_are_rejected() {
         let no_entry_point = "cannot start `cluster`: it has neither a server nor a master, so no client could call it";
         check(&[], Err(no_entry_point));
         check(&["pipeline a"], Err(no_entry_point));

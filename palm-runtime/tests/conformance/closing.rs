@@ -18,7 +18,7 @@ const COUNT: usize = 50_000;
 const LONG: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_push_flushes() {
+fn close_of_a_push_sends_all_queued_messages() {
     check(async {
         let places = Places::new();
         for binds in ["push", "pull"] {
@@ -38,7 +38,7 @@ fn a_push_flushes() {
 }
 
 #[test]
-fn a_push_flushes_to_a_pull_that_begins_to_read_later() {
+fn close_of_a_push_waits_for_a_pull_that_begins_to_read_later() {
     check(async {
         let places = Places::new();
         for address in places.both("a") {
@@ -52,7 +52,7 @@ fn a_push_flushes_to_a_pull_that_begins_to_read_later() {
 }
 
 #[test]
-fn a_publisher_flushes() {
+fn close_of_a_publisher_sends_all_queued_publications() {
     check(async {
         let places = Places::new();
         let options = options(|_| {});
@@ -75,7 +75,7 @@ fn a_publisher_flushes() {
 }
 
 #[test]
-fn a_dealer_flushes() {
+fn close_of_a_dealer_sends_all_queued_messages() {
     check(async {
         let options = options(|_| {});
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
@@ -103,7 +103,7 @@ fn a_dealer_flushes() {
 }
 
 #[test]
-fn a_router_flushes() {
+fn close_of_a_router_sends_all_queued_messages() {
     check(async {
         let options = options(|_| {});
         let (mut router, bound) = Router::bind(&any_tcp(), &options).await.unwrap();
@@ -233,10 +233,10 @@ fn a_closed_socket_returns_socket_closed() {
             soon("a late sender", late.send(numbered(1, 64))).await,
             Err(SocketClosed)
         );
-        let refused = late.try_send(numbered(2, 64));
+        let rejected = late.try_send(numbered(2, 64));
         assert!(
-            matches!(refused, Err(TrySendError::Closed(_))),
-            "{refused:?}"
+            matches!(rejected, Err(TrySendError::Closed(_))),
+            "{rejected:?}"
         );
     });
 }

@@ -228,7 +228,7 @@ fn a_large_message_goes_to_libzmq_and_back() {
 
 #[test]
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
-fn a_publisher_has_a_subscriber_of_libzmq() {
+fn libzmq_subscriber_receives_its_topic_from_a_publisher() {
     check(async {
         let places = Places::new();
         for address in places.both("a") {

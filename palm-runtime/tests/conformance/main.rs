@@ -5,8 +5,8 @@
 //! `-- --ignored interop`, with an interpreter that has pyzmq in `PALM_PYTHON`. [`expected`] lists the tests that a
 //! backend fails.
 //!
-//! A test is a body for [`harness::check`]. [`setup`] has what most tests share. [`raw`] is a peer that speaks ZMTP
-//! without a library, so that it can violate the protocol.
+//! Each test passes its body to [`harness::check`]. [`setup`] has helpers of most tests. [`raw`] is a peer that speaks
+//! ZMTP without a library, so that it can violate the protocol.
 
 #![expect(clippy::unwrap_used, reason = "this is how a test fails")]
 

@@ -127,7 +127,7 @@ async fn after_the_handshake(bytes: &[u8]) {
 }
 
 #[test]
-fn random_bytes_in_place_of_a_greeting() {
+fn random_bytes_in_place_of_a_greeting_close_only_their_connection() {
     check(async {
         others_are_served(async |address, _| {
             let mut peer = RawPeer::connect(&address).await;
@@ -139,7 +139,7 @@ fn random_bytes_in_place_of_a_greeting() {
 }
 
 #[test]
-fn an_http_request() {
+fn http_request_closes_only_its_connection() {
     check(async {
         others_are_served(async |address, _| {
             let mut peer = RawPeer::connect(&address).await;
@@ -152,7 +152,7 @@ fn an_http_request() {
 }
 
 #[test]
-fn half_a_greeting_and_then_silence() {
+fn silence_after_half_a_greeting_closes_only_its_connection() {
     check(async {
         others_are_served(async |address, _| {
             let mut peer = RawPeer::connect(&address).await;
@@ -164,7 +164,7 @@ fn half_a_greeting_and_then_silence() {
 }
 
 #[test]
-fn half_a_greeting_and_then_the_end() {
+fn connection_that_ends_in_its_greeting_disturbs_no_other() {
     check(async {
         others_are_served(async |address, _| {
             let mut peer = RawPeer::connect(&address).await;
@@ -175,7 +175,7 @@ fn half_a_greeting_and_then_the_end() {
 }
 
 #[test]
-fn an_unknown_mechanism() {
+fn unknown_mechanism_closes_only_its_connection() {
     check(async {
         others_are_served(async |address, _| {
             let mut peer = RawPeer::connect(&address).await;
@@ -189,7 +189,7 @@ fn an_unknown_mechanism() {
 }
 
 #[test]
-fn a_huge_frame_before_the_handshake() {
+fn huge_frame_before_the_handshake_closes_only_its_connection() {
     check(async {
         for len in [1 << 36, 1 << 60, 1 << 63, u64::MAX] {
             in_place_of_ready(|_| long_header(COMMAND, len).to_vec()).await;
@@ -198,7 +198,7 @@ fn a_huge_frame_before_the_handshake() {
 }
 
 #[test]
-fn a_huge_frame_after_the_handshake() {
+fn huge_frame_after_the_handshake_closes_only_its_connection() {
     check(async {
         for len in [1 << 36, 1 << 60, 1 << 63, u64::MAX] {
             after_the_handshake(&long_header(0, len)).await;
@@ -207,28 +207,28 @@ fn a_huge_frame_after_the_handshake() {
 }
 
 #[test]
-fn a_huge_frame_within_a_message() {
+fn huge_frame_within_a_message_closes_only_its_connection() {
     check(async {
         after_the_handshake(&[&frame(MORE, b"begin"), &long_header(0, 1 << 60)[..]].concat()).await;
     });
 }
 
 #[test]
-fn a_huge_command_after_the_handshake() {
+fn huge_command_after_the_handshake_closes_only_its_connection() {
     check(async {
         after_the_handshake(&long_header(COMMAND, 1 << 60)).await;
     });
 }
 
 #[test]
-fn reserved_bits_in_a_header() {
+fn reserved_bits_in_a_header_close_only_their_connection() {
     check(async {
         after_the_handshake(&[0xf8, 1, b'x']).await;
     });
 }
 
 #[test]
-fn random_bytes_after_the_handshake() {
+fn random_bytes_after_the_handshake_close_only_their_connection() {
     // Not all random bytes are malformed, but these are.
     check(async {
         after_the_handshake(&[&[0xff][..], &random_bytes(10_000)].concat()).await;
@@ -236,28 +236,28 @@ fn random_bytes_after_the_handshake() {
 }
 
 #[test]
-fn a_message_in_place_of_ready() {
+fn message_in_place_of_ready_closes_only_its_connection() {
     check(async {
         in_place_of_ready(|_| frame(0, b"too early")).await;
     });
 }
 
 #[test]
-fn a_socket_of_the_wrong_type() {
+fn wrong_socket_type_closes_only_its_connection() {
     check(async {
         in_place_of_ready(|_| ready("PAIR", b"")).await;
     });
 }
 
 #[test]
-fn a_socket_of_no_type() {
+fn missing_socket_type_closes_only_its_connection() {
     check(async {
         in_place_of_ready(|_| command("READY", &property("Color", b"green"))).await;
     });
 }
 
 #[test]
-fn properties_that_overrun_their_frame() {
+fn properties_that_overrun_their_frame_close_only_their_connection() {
     check(async {
         in_place_of_ready(|peer_type| {
             let mut data = property("Socket-Type", peer_type.as_bytes());
@@ -269,14 +269,14 @@ fn properties_that_overrun_their_frame() {
 }
 
 #[test]
-fn a_name_of_a_command_that_overruns_its_frame() {
+fn command_name_that_overruns_its_frame_closes_only_its_connection() {
     check(async {
         in_place_of_ready(|_| frame(COMMAND, b"\xffREADY")).await;
     });
 }
 
 #[test]
-fn an_empty_command() {
+fn empty_command_closes_only_its_connection() {
     check(async {
         in_place_of_ready(|_| frame(COMMAND, b"")).await;
         after_the_handshake(&frame(COMMAND, b"")).await;
@@ -284,7 +284,7 @@ fn an_empty_command() {
 }
 
 #[test]
-fn an_unknown_command_after_the_handshake() {
+fn unknown_command_after_the_handshake_disturbs_no_other_connection() {
     // The backend may close the connection or keep it.
     check(async {
         others_are_served(async |address, peer_type| {
@@ -297,7 +297,7 @@ fn an_unknown_command_after_the_handshake() {
 }
 
 #[test]
-fn an_end_in_mid_frame() {
+fn connection_that_ends_in_mid_frame_disturbs_no_other() {
     check(async {
         others_are_served(async |address, peer_type| {
             let mut peer = RawPeer::introduced(&address, peer_type).await;
@@ -310,7 +310,7 @@ fn an_end_in_mid_frame() {
 }
 
 #[test]
-fn an_end_in_mid_message() {
+fn connection_that_ends_in_mid_message_disturbs_no_other() {
     check(async {
         others_are_served(async |address, peer_type| {
             let mut peer = RawPeer::introduced(&address, peer_type).await;
@@ -321,7 +321,7 @@ fn an_end_in_mid_message() {
 }
 
 #[test]
-fn an_end_in_mid_header() {
+fn connection_that_ends_in_mid_header_disturbs_no_other() {
     check(async {
         others_are_served(async |address, peer_type| {
             let mut peer = RawPeer::introduced(&address, peer_type).await;
@@ -332,7 +332,7 @@ fn an_end_in_mid_header() {
 }
 
 #[test]
-fn messages_of_a_subscriber_that_subscribe_to_nothing() {
+fn malformed_subscriptions_are_ignored() {
     check(async {
         let mut served = Served::new().await;
         let mut peer = RawPeer::introduced(&served.publish.2, "SUB").await;
@@ -403,7 +403,7 @@ async fn connecting_ends_survive(bytes: impl Fn(&str) -> Vec<u8>) {
 }
 
 #[test]
-fn a_server_that_sends_a_huge_frame() {
+fn connecting_sockets_recover_from_a_huge_frame_of_a_server() {
     check(async {
         connecting_ends_survive(|_| long_header(COMMAND, 1 << 60).to_vec()).await;
         connecting_ends_survive(|server_type| {
@@ -414,7 +414,7 @@ fn a_server_that_sends_a_huge_frame() {
 }
 
 #[test]
-fn a_server_that_sends_random_bytes() {
+fn connecting_sockets_recover_from_random_bytes_of_a_server() {
     check(async {
         connecting_ends_survive(|_| random_bytes(10_000)).await;
         connecting_ends_survive(|server_type| {

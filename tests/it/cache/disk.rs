@@ -34,14 +34,14 @@ pub(crate) fn filler(arguments: &Arguments) {
         assert_eq!(server.cache_failure(), None);
         let value = bytes::Bytes::from(vec![7; 50_000]);
         let mut stored = 0;
-        let (refused, waited) = loop {
+        let (rejected, waited) = loop {
             let begin = Instant::now();
             match client.set(&format!("k{stored}"), value.clone()).await {
                 Ok(()) => stored += 1,
-                Err(refused) => break (chain(&refused), begin.elapsed()),
+                Err(rejected) => break (chain(&rejected), begin.elapsed()),
             }
         };
-        println!("@refused after {stored} keys and {waited:?}: {refused}");
+        println!("@rejected after {stored} keys and {waited:?}: {rejected}");
         assert!(waited < Duration::from_secs(5), "{waited:?}");
         let path = path.display().to_string();
         for part in [
@@ -51,9 +51,9 @@ pub(crate) fn filler(arguments: &Arguments) {
             cause,
             "the next request tries again",
         ] {
-            assert!(refused.contains(part), "`{part}` is not in: {refused}");
+            assert!(rejected.contains(part), "`{part}` is not in: {rejected}");
         }
-        assert_eq!(server.cache_failure(), Some(refused.clone()));
+        assert_eq!(server.cache_failure(), Some(rejected.clone()));
         // Acknowledged values can be read while the disk is full.
         assert_eq!(client.get("a").await.unwrap(), Some("1".into()));
         for number in 0..stored {

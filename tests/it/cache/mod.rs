@@ -120,18 +120,18 @@ async fn conform(cache: &Cache, promises: Promises) {
         soon("the end of its time", ended).await;
     }
 
-    // A value that cannot be stored is refused, and changes nothing.
-    let refused = cache.set("", "x").await.unwrap_err();
-    assert!(matches!(refused, CacheError::EmptyKey), "{refused:?}");
-    let refused = cache.add("", 1).await.unwrap_err();
-    assert!(matches!(refused, CacheError::EmptyKey), "{refused:?}");
+    // A value that cannot be stored is rejected, and changes nothing.
+    let rejected = cache.set("", "x").await.unwrap_err();
+    assert!(matches!(rejected, CacheError::EmptyKey), "{rejected:?}");
+    let rejected = cache.add("", 1).await.unwrap_err();
+    assert!(matches!(rejected, CacheError::EmptyKey), "{rejected:?}");
     assert_eq!(get("").await, None);
-    let refused = cache.set_for("t/k", "x", Duration::ZERO).await.unwrap_err();
-    assert!(matches!(refused, CacheError::ZeroTtl), "{refused:?}");
+    let rejected = cache.set_for("t/k", "x", Duration::ZERO).await.unwrap_err();
+    assert!(matches!(rejected, CacheError::ZeroTtl), "{rejected:?}");
     for expected in [Some("value".into()), None] {
         let swap = cache.compare_and_set_for("t/k", expected, "x".into(), Duration::ZERO);
-        let refused = swap.await.unwrap_err();
-        assert!(matches!(refused, CacheError::ZeroTtl), "{refused:?}");
+        let rejected = swap.await.unwrap_err();
+        assert!(matches!(rejected, CacheError::ZeroTtl), "{rejected:?}");
     }
     assert_eq!(get("t/k").await, Some("value".into()));
 
@@ -152,16 +152,16 @@ async fn conform(cache: &Cache, promises: Promises) {
     sums.sort();
     assert!(sums.into_iter().eq((1..=100).map(|number| 3 * number)));
     assert_eq!(get("t/n").await, some("300"));
-    let refused = cache.add("t/k", 1).await.unwrap_err();
+    let rejected = cache.add("t/k", 1).await.unwrap_err();
     assert!(
-        matches!(refused, CacheError::NotANumber { .. }),
-        "{refused:?}"
+        matches!(rejected, CacheError::NotANumber { .. }),
+        "{rejected:?}"
     );
     cache.add("t/n", i64::MAX - 300).await.unwrap();
-    let refused = cache.add("t/n", 1).await.unwrap_err();
+    let rejected = cache.add("t/n", 1).await.unwrap_err();
     assert!(
-        matches!(refused, CacheError::Overflow { .. }),
-        "{refused:?}"
+        matches!(rejected, CacheError::Overflow { .. }),
+        "{rejected:?}"
     );
     cache.delete("t/n").await.unwrap();
 
@@ -192,15 +192,15 @@ async fn conform(cache: &Cache, promises: Promises) {
 /// Checks that the component's own keys cannot be changed.
 async fn leave_the_configuration_alone(cache: &Cache) {
     assert_eq!(cache.get("name").await.unwrap(), Some("lender".into()));
-    for refused in [
+    for rejected in [
         cache.set("name", "x").await.unwrap_err(),
         cache.delete("name").await.unwrap_err(),
         cache.add("name", 1).await.unwrap_err(),
         cache.compare_and_set("name", None, None).await.unwrap_err(),
     ] {
         assert!(
-            matches!(refused, CacheError::Reserved { .. }),
-            "{refused:?}"
+            matches!(rejected, CacheError::Reserved { .. }),
+            "{rejected:?}"
         );
     }
     assert_eq!(entries(cache, "").await, []);

@@ -61,7 +61,7 @@ impl Server {
         Self::start(|| vec!["--appendonly".to_owned(), "no".to_owned()]).await
     }
 
-    /// Waits until the server listens, and returns whether it does. It does not if it has ended.
+    /// Waits until the server listens. Returns `false` if its process has exited.
     async fn is_ready(&mut self) -> bool {
         let (process, at) = (&mut self.process, ("127.0.0.1", self.port));
         let mut ended = false;
@@ -288,12 +288,12 @@ fn unreachable_redis_server_is_reported() {
     check(async {
         let port = free_port();
         let url = format!("redis://user:secret@127.0.0.1:{port}");
-        let refused = soon("a refusal", RedisStore::connect(url)).await;
+        let rejected = soon("a rejection", RedisStore::connect(url)).await;
         let text = format!("the store at `127.0.0.1:{port}` cannot be opened");
-        assert_eq!(refused.unwrap_err().to_string(), text);
-        let refused = soon("a refusal", RedisStore::connect("no URL")).await;
+        assert_eq!(rejected.unwrap_err().to_string(), text);
+        let rejected = soon("a rejection", RedisStore::connect("no URL")).await;
         let text = "the store at `URL 1` cannot be opened";
-        assert_eq!(refused.unwrap_err().to_string(), text);
+        assert_eq!(rejected.unwrap_err().to_string(), text);
     });
 }
 
@@ -361,19 +361,19 @@ fn hanging_redis_server_is_reported_to_each_caller_and_used_again() {
 
         hangs.send_replace(true);
         let begin = std::time::Instant::now();
-        let refused = soon("the error", client.set("k", "v")).await.unwrap_err();
+        let rejected = soon("the error", client.set("k", "v")).await.unwrap_err();
         let waited = begin.elapsed();
         let expected = format!(
             "the store failed: Redis at `{address}` did not answer within 2s: check that it runs and is not \
              overloaded; the request may have been carried out, and the next one tries again"
         );
-        assert_eq!(chain(&refused), expected);
+        assert_eq!(chain(&rejected), expected);
         assert!(waited >= Duration::from_secs(2), "{waited:?}");
         assert!(waited < Duration::from_secs(5), "{waited:?}");
         assert_eq!(server.cache_failure(), Some(expected.clone()));
         let begin = std::time::Instant::now();
-        let refused = soon("the error", client.get("k")).await.unwrap_err();
-        assert_eq!(chain(&refused), expected);
+        let rejected = soon("the error", client.get("k")).await.unwrap_err();
+        assert_eq!(chain(&rejected), expected);
         let waited = begin.elapsed();
         assert!(waited < Duration::from_secs(5), "{waited:?}");
 

@@ -13,7 +13,7 @@ use super::super::setup::{ANY, Caller, STALLED, address, check, eventually, opti
 use super::{Server, echo, spawn};
 
 #[test]
-fn payload_over_the_limit_is_refused_before_it_is_sent() {
+fn payload_over_the_limit_is_rejected_before_it_is_sent() {
     check(async {
         let (handle, _) = spawn().await;
         let mut limited = options();

@@ -55,7 +55,7 @@ fn job_ends_after_the_given_number_of_messages() {
 }
 
 #[test]
-fn job_with_fewer_messages_than_answers_ends_early() {
+fn job_ends_after_expect_answers_with_inputs_left() {
     check(async {
         let (handle, _) = spawn().await;
         let client = Client::builder("server", handle.db_address())
@@ -93,7 +93,7 @@ fn job_without_answers_ends_at_its_timeout() {
         assert!(error.is_transient());
         assert!(job.next().await.is_none());
 
-        // The timeout runs between two answers.
+        // Each answer restarts the timeout.
         let mut job = client
             .job("server.echo", ["x"])
             .expect_answers(2)

@@ -1,4 +1,4 @@
-//! Addresses: which are given, derived, published and refused.
+//! Addresses: which are set, derived, published and rejected.
 
 use std::time::Duration;
 
@@ -205,7 +205,7 @@ fn follower_by_db_address_publishes_its_sub_address() {
 }
 
 #[test]
-fn conflicting_options_are_refused_at_start() {
+fn conflicting_options_are_rejected_at_start() {
     check(async {
         let fails = async |builder: Result<ComponentHandle, palm::Error>, expected: &[&str]| {
             let error = chain(&builder.unwrap_err());

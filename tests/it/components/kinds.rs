@@ -146,7 +146,7 @@ fn several_masters_and_workers_share_a_process() {
 }
 
 #[test]
-fn malformed_steps_are_refused_before_they_are_sent() {
+fn malformed_steps_are_rejected_before_they_are_sent() {
     check(async {
         let server = First.bind(ANY).spawn().await.unwrap();
         let client = connect("first", &server).await;

@@ -7,7 +7,7 @@ use super::super::setup::{ANY, TempFolder, check, connect_through, soon, unbound
 use super::{First, Hand, Last, Middle, eval};
 
 #[test]
-fn message_limit_ends_start() {
+fn start_returns_after_the_message_limit() {
     check(async {
         let folder = TempFolder::new();
 

@@ -115,7 +115,7 @@ fn component_runs_on_its_own_thread() {
 }
 
 #[test]
-fn invalid_routes_are_refused_by_name() {
+fn invalid_routes_are_rejected_by_name() {
     check(async {
         let template = || {
             let mut template = palm::ServerTemplate::new("template");

@@ -29,16 +29,16 @@ fn offers_of_peers_are_bounded_and_the_descriptor_stays_readable() {
             assert_eq!(offer(format!("huge{number}"), 20 * MIB).await, "");
             assert_eq!(offer(format!("large{number}"), MIB / 2).await, "");
         }
-        let mut refused = 0;
+        let mut rejected = 0;
         for number in 0..200 {
             let reply = offer(format!("f{number}"), 60_000).await;
-            refused += usize::from(reply.is_empty());
+            rejected += usize::from(reply.is_empty());
         }
-        assert!((100..200).contains(&refused), "{refused} refused");
+        assert!((100..200).contains(&rejected), "{rejected} rejected");
         let descriptor = soon("a reply", ask(&request, "master.get", "", "palm")).await;
         assert!(descriptor.len() < 5 * MIB, "{} bytes", descriptor.len());
         master.assert_master_serves().await;
-        // The sockets receive a request of 20 MiB before it is refused.
+        // The sockets receive a request of 20 MiB before it is rejected.
         master.assert_within(4 * MIB);
     });
 }

@@ -49,14 +49,14 @@ fn bodies_at_a_gateway_are_bounded_in_total() {
             requests.spawn(post("wait", 4 * MIB));
         }
         let most = GATEWAY / (4 * MIB);
-        let mut refused = 0;
-        while refused < REQUESTS - most {
-            let response = finally("a refusal", requests.join_next()).await.unwrap();
-            // The same holds for a body that is refused.
+        let mut rejected = 0;
+        while rejected < REQUESTS - most {
+            let response = finally("a rejection", requests.join_next()).await.unwrap();
+            // The same holds for a body that is rejected.
             if let Ok(response) = response.unwrap() {
                 assert_eq!(response.status(), 503);
             }
-            refused += 1;
+            rejected += 1;
         }
         gate.arrived(1).await;
         // The bodies are the tasks that the worker has, as well.

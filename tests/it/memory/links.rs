@@ -58,10 +58,10 @@ fn hellos_of_workers_are_bounded_per_peer_and_in_total() {
         }
         assert!((30..110).contains(&refused), "{refused} refused");
         master.assert_within(HELLOS);
-        // A worker of the usual size still finds its place, and has its tasks.
+        // A worker with an ordinary `hello` is still accepted, and receives tasks.
         let _worker = Process::run("linked_worker", &[("db_address", at)]).await;
         master.assert_master_serves().await;
-        // Peers that leave return what they had.
+        // Peers that disconnect release the memory of their `hello`s.
         drop(sessions);
         let welcome = async {
             for number in 200.. {
@@ -101,7 +101,7 @@ fn unread_calls_are_bounded_in_total_and_none_of_a_client_is_lost() {
             }
             sessions.push(session);
         }
-        // The inputs of a client are held back meanwhile, and all arrive in the end.
+        // Inputs of another client wait while the limit is reached; none is lost.
         let client = Client::connect("held", at.to_owned());
         let client = soon("a client", client).await.unwrap();
         let job = client.job("held.wait", vec![block.clone(); 30]);
@@ -285,7 +285,7 @@ fn unread_publications_are_bounded_in_total() {
 }
 
 #[test]
-fn unread_news_of_subscribers_is_bounded_in_total() {
+fn unread_subscription_events_are_bounded_in_total() {
     check_for(LIMIT, async {
         let held = Measured::run("memory_publisher_limited").await;
         let at = held.db_address();

@@ -92,7 +92,7 @@ fn worker_reports_failures_and_serves_further_tasks() {
         caller.send("master.forgets", "").await;
         caller.send("master.echo", "after nothing").await;
         assert_eq!(caller.answer().await, "after nothing");
-        // The master itself refuses functions that none of its workers has.
+        // The master itself rejects functions that none of its workers has.
         assert_eq!(hand.metrics().part("Executor").unwrap().errors, 3);
     });
 }

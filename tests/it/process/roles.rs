@@ -35,7 +35,7 @@ pub(super) fn configure(command: &mut Command, role: &str, arguments: &[(&str, &
             "--ignored",
             "--exact",
             "--nocapture",
-            "process::roles::child",
+            "process::roles::child_process_runs_its_role",
         ])
         .env(ROLE, role)
         .env(ARGUMENTS, arguments.join(" "));
@@ -60,7 +60,7 @@ pub(crate) fn print_ready<'a>(addresses: impl IntoIterator<Item = (&'a String, &
 
 #[test]
 #[ignore = "the main function of child processes"]
-fn child() {
+fn child_process_runs_its_role() {
     let Ok(role) = std::env::var(ROLE) else {
         return;
     };

@@ -104,10 +104,10 @@ fn gateway_serves_https_and_http_2_to_curl() {
             assert!(health.contains("\"status\":\"pass\""), "{health}");
         }
         // Clients that do not trust the certificate or do not use TLS receive nothing, and do not stop others.
-        let refused = tokio::process::Command::new("curl")
+        let rejected = tokio::process::Command::new("curl")
             .args(["--silent", url])
             .status();
-        assert!(!soon("curl", refused).await.unwrap().success());
+        assert!(!soon("curl", rejected).await.unwrap().success());
         let plain = tokio::process::Command::new("curl")
             .args([
                 "--silent",
@@ -122,14 +122,14 @@ fn gateway_serves_https_and_http_2_to_curl() {
 }
 
 #[test]
-fn malformed_certificate_is_refused() {
+fn malformed_certificate_is_rejected() {
     for (certificate, key) in [
         (&b"text"[..], KEY),
         (CERTIFICATE, &b"text"[..]),
         (STRANGER, KEY),
     ] {
-        let refused = ServerTls::from_pem(certificate, key).unwrap_err();
-        assert!(!refused.to_string().is_empty());
+        let rejected = ServerTls::from_pem(certificate, key).unwrap_err();
+        assert!(!rejected.to_string().is_empty());
     }
     assert!(ClientTls::from_pem(b"-----BEGIN CERTIFICATE-----\nAA").is_err());
 }

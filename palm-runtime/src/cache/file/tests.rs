@@ -99,10 +99,10 @@ async fn store_names_a_full_disk_and_recovers_when_there_is_space() {
     let size = std::fs::metadata(&path).unwrap().len();
     limit.store(size + 1_000_000, Ordering::Relaxed);
     let mut stored = 0;
-    let refused = loop {
+    let rejected = loop {
         match store.set(&format!("k{stored}"), value.clone(), None).await {
             Ok(()) => stored += 1,
-            Err(refused) => break refused,
+            Err(rejected) => break rejected,
         }
     };
     let expected = format!(
@@ -110,7 +110,7 @@ async fn store_names_a_full_disk_and_recovers_when_there_is_space() {
          request tries again): no storage space",
         path.display()
     );
-    assert_eq!(chain(&refused), expected);
+    assert_eq!(chain(&rejected), expected);
     assert!(stored > 0, "some space was left");
     // All acknowledged entries can be read on the full disk.
     assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
@@ -152,11 +152,11 @@ async fn removed_file_is_not_recreated_when_the_store_opens_it_again() {
     let text = chain(&failure);
     assert!(text.contains("cannot be opened"), "{text}");
     assert!(text.contains("No such file or directory"), "{text}");
-    for refused in [
+    for rejected in [
         store.get("k").await.unwrap_err(),
         store.set("k", "v".into(), None).await.unwrap_err(),
     ] {
-        let text = chain(&refused);
+        let text = chain(&rejected);
         assert!(text.contains("No such file or directory"), "{text}");
     }
     assert!(!path.exists());
@@ -172,8 +172,8 @@ async fn all_requests_of_a_failed_commit_receive_its_cause() {
         let (store, value) = (store.clone(), value.clone());
         async move { store.set(&format!("k{number}"), value, None).await }
     });
-    for refused in futures_util::future::join_all(sets).await {
-        let cause = chain(&refused.unwrap_err());
+    for rejected in futures_util::future::join_all(sets).await {
+        let cause = chain(&rejected.unwrap_err());
         assert!(cause.contains("no storage space"), "{cause}");
     }
 }

@@ -207,9 +207,9 @@ mod tests {
             "1 - 1:pb",
             "1 - 1:b",
         ] {
-            let refused = ScanCursor::after(Some(&Position::new(text)), "p").unwrap_err();
+            let rejected = ScanCursor::after(Some(&Position::new(text)), "p").unwrap_err();
             let expected = format!("`{text}` is not a position of a scan");
-            assert_eq!(refused.to_string(), expected);
+            assert_eq!(rejected.to_string(), expected);
         }
     }
 }

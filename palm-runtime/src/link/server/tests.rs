@@ -541,7 +541,7 @@ fn restarted_subscriber_receives_missed_publications_once() {
 }
 
 #[test]
-fn twin_of_a_lost_subscriber_receives_nothing_twice() {
+fn second_subscriber_of_the_same_name_receives_no_duplicates_when_the_first_is_lost() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     let hello = world.remotes[0].hello.clone();
@@ -604,7 +604,7 @@ fn publisher_waits_for_a_dead_subscriber_no_longer_than_the_idle_timeout() {
 }
 
 #[test]
-fn publisher_waits_for_the_next_subscriber_at_the_backlog_of_one_that_left() {
+fn retained_backlog_of_a_closed_subscriber_applies_backpressure_at_its_limit() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     let remote = &mut world.remotes[0];
@@ -687,7 +687,7 @@ fn slow_subscriber_is_disconnected_after_the_timeout_and_one_that_reads_is_not()
 }
 
 #[test]
-fn client_that_stops_does_not_stop_the_publisher() {
+fn stalled_client_is_disconnected_after_the_stall_timeout() {
     let mut world = World::new();
     world.run(Duration::from_secs(1));
     world.kill_remote(2, false);
@@ -779,7 +779,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn cluster_heals_whatever_is_restarted_at_any_moment(
+    fn links_recover_from_random_restarts(
         steps in prop::collection::vec(step(), 0..80),
     ) {
         let mut world = World::new();

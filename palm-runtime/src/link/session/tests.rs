@@ -390,7 +390,7 @@ fn restarted_peer_has_forgotten_the_session() {
     assert!(pair.ends[0].session.is_over());
 }
 
-/// Checks the refusal that a peer receives which violates the protocol.
+/// Asserts that a peer that violates the protocol receives the expected refusal.
 fn check_refused(header: impl FnOnce(&mut LinkHeader), frames: usize, expected: &str) {
     let mut pair = Pair::new([window(2, 1000), window(3, 1000)]);
     pair.settle();
@@ -643,7 +643,7 @@ proptest! {
 }
 
 #[test]
-fn unsent_messages_are_removed_for_the_next_session() {
+fn take_unsent_returns_messages_beyond_the_credit() {
     // The credit suffices for two of the five messages.
     let mut pair = Pair::new([window(10, 1000), window(2, 1000)]);
     pair.settle();
@@ -922,7 +922,7 @@ fn both_ends_know_their_session_the_component_and_the_common_version() {
 }
 
 #[test]
-fn sign_of_life_from_elsewhere_counts_unless_it_is_older() {
+fn recorded_life_sign_never_moves_last_heard_back() {
     let mut pair = open(10, 1000);
     let later = pair.now + RETRY_INTERVAL;
     let session = &mut pair.ends[1].session;
