@@ -261,7 +261,7 @@ async fn stopped(seconds: u64, messages: usize) {
     let faults = Faults::seeded(0);
     let server = Member::start("server", &["patient"], &faults).await;
     let consumer = Member::start("sink", &[&server.at], &faults).await;
-    // More messages under way than all queues hold.
+    // The window is larger than the capacity of all queues.
     let client = Client::builder("server", &*server.at).answered_by(&*consumer.at);
     let client = client.window(100_000).connect().await.expect("it connects");
     let steps = "server.step sink.step";

@@ -1,6 +1,6 @@
 //! The macros of palm. Use them through the crate `palm`, which re-exports and documents them.
 //!
-//! An attribute reads an item and expands to it, with implementations of the runtime's traits beside it:
+//! An attribute reads an item and expands to it, followed by implementations of the runtime's traits:
 //!
 //! - `component`: the attributes of `impl` blocks (`#[palm::server]` and the others of [`Kind`]);
 //! - `helper`: the attributes of methods inside these blocks (`#[palm::method]` and the hooks);

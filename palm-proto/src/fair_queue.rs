@@ -212,7 +212,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Removes a part of the next item: `take` removes it from the item, which has this usage, and returns
-    /// the usage of the part. An item without usage left is removed.
+    /// the usage of the part. An item whose messages have all been removed leaves the queue.
     pub fn pop_part<U>(
         &mut self,
         take: impl FnOnce(&mut T, Usage) -> (U, Usage),

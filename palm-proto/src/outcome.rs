@@ -19,7 +19,7 @@ pub enum Emitted {
 pub enum Outcome {
     /// A result.
     Payload(Bytes),
-    /// No result, so nothing is sent. Also the end of several results.
+    /// No result, so nothing is sent. Also ends a sequence of results.
     Nothing,
     /// An error, a panic, or an argument that cannot be decoded.
     Failed(CallFailure),

@@ -199,7 +199,7 @@ fn check_route(entries: &[RouteEntry], from: &str, to: &str) -> Option<RouteErro
 /// Returns whether the route that starts at the part `from` leads to the part at `index`.
 pub fn leads_to(entries: &[RouteEntry], from: &str, index: usize) -> bool {
     let mut next = Some(from);
-    // `check` has refused tables with cycles.
+    // `check` has rejected tables with cycles.
     while let Some(name) = next {
         if entries[index].name == name {
             return true;
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_to_missing_parts_and_cycles_are_refused() {
+    fn routes_to_missing_parts_and_cycles_are_rejected() {
         check_table(
             "in Pull > Executor, out Executor > Pub, out Pub, by Cache",
             Ok(()),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_without_an_incoming_or_outgoing_route_are_refused() {
+    fn parts_without_an_incoming_or_outgoing_route_are_rejected() {
         check_table(
             "in Pull, in Rep > Pub, out Pub",
             Err("`Pull` has no route, so its messages would be lost; outbound parts: `Pub`"),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_cache_service_is_refused() {
+    fn a_second_cache_service_is_rejected() {
         check_table(
             "cache One, by Clock, cache Two",
             Err(

@@ -240,7 +240,7 @@ impl FlowCapacity {
             && (usage.bytes <= self.bytes || values == 1 && self.admits_any_size)
     }
 
-    /// Returns whether a value is admitted, or a part of it.
+    /// Returns whether the flow has capacity for a value, or for a part of it if parts are admitted.
     fn admits_some(self, mut usage: Usage) -> bool {
         if self.admits_parts {
             usage.messages = usage.messages.min(self.messages.max(1));
@@ -1005,7 +1005,7 @@ mod tests {
     }
 
     #[test]
-    fn recv_values_counts_only_new_values() {
+    fn recv_values_applies_max_to_received_values_not_to_the_buffer() {
         let (sender, mut receiver) = queue(limits(1000, 1_000_000));
         for flow in 1..4 {
             send(&sender, [value(flow, 0), value(flow, 1)]);
@@ -1067,7 +1067,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_the_capacity_of_the_flow_and_unlimited_without_a_receiver() {
+    fn sender_capacity_is_that_of_its_flow_and_unlimited_without_a_receiver() {
         let (sender, receiver) = queue(limits(10, 1000));
         assert_eq!(sender.room(1).0, 8);
         send(&sender, (0..5).map(|n| value(1, n)));

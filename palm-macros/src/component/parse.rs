@@ -147,7 +147,7 @@ fn take(
     taken
 }
 
-/// Empties the bodies of the methods in a block, which may not parse.
+/// Empties the bodies of the methods in a block, because syn may reject their syntax.
 fn without_bodies(item: TokenStream) -> TokenStream {
     map_members(item, |members| {
         let members = members.into_iter().map(|token| match token {

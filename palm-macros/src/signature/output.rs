@@ -124,7 +124,7 @@ impl Output {
         }
     }
 
-    /// Returns the span that errors in the return type are reported at: the type, or the method without one.
+    /// Returns the span for errors about the return type: that of the type, or of the method's name if there is none.
     pub(crate) fn span(&self, method: &Ident) -> Span {
         at(self.ty.as_ref().map_or(method.span(), |ty| ty.span()))
     }

@@ -161,7 +161,7 @@ mod tests {
     proptest! {
         #[test]
         fn weights_add_up_to_the_whole(pieces in prop::collection::vec(0_u64..4, 0..20)) {
-            // Each weight is split again, into as many.
+            // Splits each weight again, into this number of pieces and the rest.
             let mut split = Split::new(Share::of_input(7));
             let mut sum = 0_u64;
             for further in pieces {

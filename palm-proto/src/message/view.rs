@@ -56,7 +56,7 @@ pub(super) struct MessageFields {
     pub(super) task: Option<Lease>,
 }
 
-/// A text field of a message. A range of the frame avoids one reference count for each of the four fields.
+/// A text field of a message: usually a range of the frame, which needs no reference count of its own.
 #[derive(Clone)]
 pub(super) enum TextField {
     /// A range of the frame, checked to be UTF-8.

@@ -27,12 +27,12 @@ pub(crate) enum Handled {
 
 /// A rejected request: the reply, and the error for the log.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct RejectedRequest {
     pub(crate) reply: Bytes,
     pub(crate) error: ServiceError,
 }
 
-impl<E: Into<ServiceError>> From<E> for Refusal {
+impl<E: Into<ServiceError>> From<E> for RejectedRequest {
     /// Replies with an empty frame, as legacy services do for every error.
     fn from(error: E) -> Self {
         let (reply, error) = (Bytes::new(), error.into());
@@ -40,14 +40,14 @@ impl<E: Into<ServiceError>> From<E> for Refusal {
     }
 }
 
-impl Refusal {
-    fn told(outcome: Outcome, error: ServiceError) -> Self {
+impl RejectedRequest {
+    fn with_reply(outcome: Outcome, error: ServiceError) -> Self {
         let reply = wire::encode(outcome);
         Self { reply, error }
     }
 
     fn cache(error: CacheError) -> Self {
-        Self::told(wire::failure(&error), error.into())
+        Self::with_reply(wire::failure(&error), error.into())
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn handle(
     live: &impl LiveKeys,
     idempotency: &IdempotencyCache,
     payload: Bytes,
-) -> Result<Handled, Refusal> {
+) -> Result<Handled, RejectedRequest> {
     let handled = async {
         let request = CacheRequest::decode(payload)
             .map_err(|error| malformed(&format!("the request cannot be read: {error}")))?;
@@ -66,16 +66,16 @@ pub(super) async fn handle(
             return Err(malformed("the id of the request is too long"));
         }
         match request.operation {
-            None => Err(Refusal::cache(CacheError::Unsupported {
+            None => Err(RejectedRequest::cache(CacheError::Unsupported {
                 operation: "do what it is asked for".to_owned(),
             })),
-            Some(Operation::Watch(watch)) => {
-                self::watch(store, watch).await.map_err(Refusal::cache)
-            }
+            Some(Operation::Watch(watch)) => self::watch(store, watch)
+                .await
+                .map_err(RejectedRequest::cache),
             // Replies to reads are not kept: reads may be repeated, and their replies may be large.
             Some(operation) if request.id.is_empty() || only_reads(&operation) => {
                 let outcome = carry_out(store, live, operation).await;
-                let outcome = outcome.map_err(Refusal::cache)?;
+                let outcome = outcome.map_err(RejectedRequest::cache)?;
                 Ok(Handled::Reply(wire::encode(outcome)))
             }
             Some(operation) => once(store, live, idempotency, &request.id, operation).await,
@@ -84,7 +84,10 @@ pub(super) async fn handle(
     catch_panic(handled, |panic| {
         let error = CacheError::Store(format!("the store {panic}").into());
         let reply = wire::failure(&error);
-        Err(Refusal::told(reply, ServiceError::Panicked(panic)))
+        Err(RejectedRequest::with_reply(
+            reply,
+            ServiceError::Panicked(panic),
+        ))
     })
     .await
 }
@@ -96,8 +99,8 @@ fn only_reads(operation: &Operation) -> bool {
     )
 }
 
-fn malformed(why: &str) -> Refusal {
-    Refusal::told(
+fn malformed(why: &str) -> RejectedRequest {
+    RejectedRequest::with_reply(
         wire::malformed(why),
         ServiceError::Malformed(why.to_owned()),
     )
@@ -110,8 +113,8 @@ async fn once(
     idempotency: &IdempotencyCache,
     id: &Bytes,
     operation: Operation,
-) -> Result<Handled, Refusal> {
-    let mut refused = None;
+) -> Result<Handled, RejectedRequest> {
+    let mut rejected = None;
     let reply = idempotency
         .once(id, || async {
             match carry_out(store, live, operation).await {
@@ -119,15 +122,15 @@ async fn once(
                 Ok(outcome @ Outcome::Differs(_)) => Err(wire::encode(outcome)),
                 Ok(outcome) => Ok(wire::encode(outcome)),
                 Err(error) => {
-                    let Refusal { reply, error } = Refusal::cache(error);
-                    refused = Some(error);
+                    let RejectedRequest { reply, error } = RejectedRequest::cache(error);
+                    rejected = Some(error);
                     Err(reply)
                 }
             }
         })
         .await;
-    match refused {
-        Some(error) => Err(Refusal { reply, error }),
+    match rejected {
+        Some(error) => Err(RejectedRequest { reply, error }),
         None => Ok(Handled::Reply(reply)),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::health::{CacheHealth, StoreOperation};
-use super::store::{lifetime, refuse_empty};
+use super::store::{lifetime, reject_empty};
 use super::{
     CacheError, CacheLimits, Change, ChangeLog, ErasedStore, Page, PageLimits, Position, Swap,
 };
@@ -78,7 +78,7 @@ impl ComponentStore {
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<bool, CacheError> {
-        self.refuse_configured(key)?;
+        self.reject_configured(key)?;
         let delete = self.store.delete(key);
         self.observe(StoreOperation::Delete, delete).await
     }
@@ -149,12 +149,12 @@ impl ComponentStore {
     }
 
     fn check(&self, key: &str, value: &[u8]) -> Result<(), CacheError> {
-        refuse_empty(key)?;
-        self.refuse_configured(key)?;
+        reject_empty(key)?;
+        self.reject_configured(key)?;
         self.limits.check(key, value)
     }
 
-    fn refuse_configured(&self, key: &str) -> Result<(), CacheError> {
+    fn reject_configured(&self, key: &str) -> Result<(), CacheError> {
         match self.configured(key) {
             Some(_) => Err(CacheError::Reserved {
                 key: key.to_owned(),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::change_log::ChangeCursor;
 use super::service::{self, Verb};
 use super::session::Session;
-use super::store::{lifetime, refuse_empty};
+use super::store::{lifetime, reject_empty};
 use super::{CacheError, Change, Page, Position, Swap, wire};
 use crate::message::new_id;
 use crate::message::proto::cache_reply::Outcome;
@@ -106,7 +106,7 @@ impl RemoteCache {
         value: Bytes,
         ttl: Option<Duration>,
     ) -> Result<(), CacheError> {
-        refuse_empty(key)?;
+        reject_empty(key)?;
         let ttl = lifetime(ttl)?;
         let full_key = self.full(key);
         // A legacy service would receive the value twice, so a large value is preceded by a small request.
@@ -186,7 +186,7 @@ impl RemoteCache {
         new: Option<Bytes>,
         ttl: Option<Duration>,
     ) -> Result<Swap, CacheError> {
-        refuse_empty(key)?;
+        reject_empty(key)?;
         let ttl = lifetime(ttl)?;
         let swap = CacheCompareAndSet {
             key: self.full(key),
@@ -204,7 +204,7 @@ impl RemoteCache {
     }
 
     pub(super) async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
-        refuse_empty(key)?;
+        reject_empty(key)?;
         let full_key = self.full(key);
         let add = CacheAdd {
             key: full_key,

@@ -8,7 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub(crate) use super::idempotency::IdempotencyCache;
-pub(crate) use super::operations::{Handled, Poll, Refusal};
+pub(crate) use super::operations::{Handled, Poll, RejectedRequest};
 use super::{CacheError, ComponentStore, operations};
 use crate::message::{Message, new_id};
 
@@ -65,7 +65,7 @@ pub(crate) enum ServiceError {
     Frames(usize),
     #[error("the request is not a message")]
     Decode(#[from] crate::message::DecodeError),
-    #[error("the function of the request has no verb: `{0}`")]
+    #[error("expected `<component>.<verb>` as the function, found `{0}`")]
     NoVerb(String),
     #[error("unknown verb `{0}`, expected get, set or delete")]
     UnknownVerb(String),
@@ -118,7 +118,7 @@ pub(crate) async fn handle(
     live: &impl LiveKeys,
     idempotency: &IdempotencyCache,
     message: &Message,
-) -> Result<Handled, Refusal> {
+) -> Result<Handled, RejectedRequest> {
     let verb = verb(message)?;
     let reply = match Verb::parse(verb) {
         Some(Verb::Get) => live.value(store, key(message)?).await?.unwrap_or_default(),
@@ -193,9 +193,9 @@ mod tests {
         };
         match (handled.await, expected) {
             (Ok(Handled::Reply(reply)), Ok(expected)) => assert_eq!(reply, expected),
-            (Err(refusal), Err(expected)) => {
-                assert_eq!(refusal.error.to_string(), expected);
-                assert_eq!(refusal.reply, "");
+            (Err(rejected), Err(expected)) => {
+                assert_eq!(rejected.error.to_string(), expected);
+                assert_eq!(rejected.reply, "");
             }
             (reply, _) => panic!("{reply:?} in the place of {expected:?}"),
         }
@@ -236,7 +236,7 @@ mod tests {
         )
         .await;
         let no_verb = Message::new("get", "k").encode();
-        let expected = "the function of the request has no verb: `get`";
+        let expected = "expected `<component>.<verb>` as the function, found `get`";
         check(&store, &[no_verb], Err(expected)).await;
         let unknown = Message::new("server.list", "").encode();
         check(

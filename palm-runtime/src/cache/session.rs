@@ -17,12 +17,12 @@ impl Session {
         Self { prefix }
     }
 
-    /// Returns the key with the prefix of the session, as the service knows it.
+    /// Returns the key as it is stored: with the prefix of the session.
     pub(super) fn full(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// Returns the key without the prefix of the session, as the client knows it.
+    /// Returns the key as the client uses it: without the prefix of the session.
     pub(super) fn without(&self, key: String) -> String {
         match key.strip_prefix(&self.prefix) {
             Some(rest) if !self.prefix.is_empty() => rest.to_owned(),

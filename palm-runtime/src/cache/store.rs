@@ -138,7 +138,7 @@ pub(super) fn lifetime(ttl: Option<Duration>) -> Result<Option<Duration>, CacheE
 }
 
 /// Rejects an empty key, which no store can set.
-pub(super) fn refuse_empty(key: &str) -> Result<(), CacheError> {
+pub(super) fn reject_empty(key: &str) -> Result<(), CacheError> {
     match key {
         "" => Err(CacheError::EmptyKey),
         _ => Ok(()),

@@ -157,7 +157,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses the request or does not answer.
+    /// [`CacheError`] if the cache service rejects the request or does not answer.
     pub fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
         self.runtime.block_on(self.client.set(key, value))
     }
@@ -166,7 +166,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses the request or does not answer.
+    /// [`CacheError`] if the cache service rejects the request or does not answer.
     pub fn delete(&self, key: &str) -> Result<(), CacheError> {
         self.runtime.block_on(self.client.delete(key))
     }
@@ -175,7 +175,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub fn set_for(
         &self,
         key: &str,
@@ -190,7 +190,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub fn compare_and_set(
         &self,
         key: &str,
@@ -205,7 +205,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub fn compare_and_set_for(
         &self,
         key: &str,
@@ -221,7 +221,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the value is not an integer, or if the cache service refuses or does not support the
+    /// [`CacheError`] if the value is not an integer, or if the cache service rejects or does not support the
     /// request, or does not answer.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
         self.runtime.block_on(self.client.add(key, amount))
@@ -236,7 +236,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         self.runtime.block_on(self.client.delete_prefix(prefix))
     }

@@ -13,8 +13,8 @@ use crate::message::proto::Descriptor;
 
 /// The last descriptor of the first component.
 ///
-/// A legacy peer publishes none, and a master does not know the functions of its legacy workers. Function names are not
-/// checked then.
+/// A legacy peer publishes none, and a master does not know the functions of its legacy workers. In both cases
+/// function names are not checked.
 #[derive(Debug)]
 pub(super) struct DescriptorCache {
     /// Reads keys without the session's prefix.

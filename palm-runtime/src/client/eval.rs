@@ -91,7 +91,7 @@ impl<Output> fmt::Debug for Eval<'_, Output> {
     }
 }
 
-/// Methods of `Result`, for the compile error of a call that is not awaited.
+/// Mirrors methods of `Result`, so that a missing `.await` is a compile error that says so.
 #[doc(hidden)]
 impl<Output: Answer> Eval<'_, Output> {
     pub fn unwrap(self) -> Output::Value

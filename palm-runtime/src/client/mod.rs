@@ -257,7 +257,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses the request or does not answer.
+    /// [`CacheError`] if the cache service rejects the request or does not answer.
     pub async fn set(&self, key: &str, value: impl IntoPayload) -> Result<(), CacheError> {
         self.0.cache.set(key, value).await
     }
@@ -266,7 +266,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses the request or does not answer.
+    /// [`CacheError`] if the cache service rejects the request or does not answer.
     pub async fn delete(&self, key: &str) -> Result<(), CacheError> {
         self.0.cache.delete(key).await
     }
@@ -275,7 +275,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub async fn set_for(
         &self,
         key: &str,
@@ -289,7 +289,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub async fn compare_and_set(
         &self,
         key: &str,
@@ -303,7 +303,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub async fn compare_and_set_for(
         &self,
         key: &str,
@@ -319,7 +319,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the value is not an integer, or if the cache service refuses or does not support the
+    /// [`CacheError`] if the value is not an integer, or if the cache service rejects or does not support the
     /// request, or does not answer.
     pub async fn add(&self, key: &str, amount: i64) -> Result<i64, CacheError> {
         self.0.cache.add(key, amount).await
@@ -334,7 +334,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CacheError`] if the cache service refuses or does not support the request, or does not answer.
+    /// [`CacheError`] if the cache service rejects or does not support the request, or does not answer.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         self.0.cache.delete_prefix(prefix).await
     }

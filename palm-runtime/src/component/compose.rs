@@ -506,7 +506,7 @@ impl<C: Shape, K: Kind> Builder<C, K> {
         })
     }
 
-    /// Returns the subscriptions of the component. [`check`](Self::check) has refused invalid ones.
+    /// Returns the subscriptions of the component. [`check`](Self::check) has rejected invalid ones.
     async fn streams(&self) -> std::result::Result<Vec<SubConnection>, StartError> {
         let mut streams = Vec::new();
         for source in &self.sources {

@@ -66,7 +66,7 @@ impl ComponentHandle {
         self.counters.snapshot(self.shared.links.sessions())
     }
 
-    /// Returns why the store of the component's cache fails, with the file or server and what to do.
+    /// Returns the current failure of the cache's store: the file or server, the cause, and a remedy.
     ///
     /// `None` if the last read, write, deletion and watch have succeeded. The failure is also logged once, and returned
     /// by each request that fails. The methods of a worker use the cache of its master.

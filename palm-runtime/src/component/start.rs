@@ -1,6 +1,6 @@
 //! The start of a component.
 //!
-//! All mistakes of the configuration are refused; every part is opened, in the order of registration; the addresses and
+//! The configuration is checked, and one error reports all of its mistakes; every part is opened, in the order of registration; the addresses and
 //! the descriptor are announced; the routes become bounded queues (`wiring`); and every part starts to run, owned by
 //! the supervisor. If a part cannot be opened, those before it are stopped as in a shutdown.
 

@@ -52,7 +52,7 @@ pub(crate) struct RegistrationOutcome {
     /// Whether the registry has changed.
     pub(crate) is_new: bool,
     /// Why some functions were not registered.
-    pub(crate) refused: Option<RegistrationError>,
+    pub(crate) rejected: Option<RegistrationError>,
 }
 
 impl FunctionRegistry {
@@ -67,7 +67,7 @@ impl FunctionRegistry {
         let mut registered = registered.unwrap_or_else(PoisonError::into_inner);
         let RegisteredFunctions { functions, bytes } = &mut *registered;
         let mut is_new = false;
-        let mut refused = 0;
+        let mut rejected = 0;
         for function in descriptor.functions {
             let known = functions.get(&function.name);
             if known == Some(&function) {
@@ -79,15 +79,17 @@ impl FunctionRegistry {
             let total = *bytes - old + new;
             let is_full = is_further && functions.len() >= MAX_FUNCTIONS;
             if is_full || new > MAX_FUNCTION_BYTES || total > MAX_BYTES {
-                refused += 1;
+                rejected += 1;
                 continue;
             }
             *bytes = total;
             Arc::make_mut(functions).insert(function.name.clone(), function);
             is_new = true;
         }
-        let refused = (refused > 0).then_some(RegistrationError::Full { functions: refused });
-        Ok(RegistrationOutcome { is_new, refused })
+        let rejected = (rejected > 0).then_some(RegistrationError::Full {
+            functions: rejected,
+        });
+        Ok(RegistrationOutcome { is_new, rejected })
     }
 
     /// Returns the registered functions by name.
@@ -125,8 +127,8 @@ mod tests {
             .encode_to_vec()
         };
         let added = |is_new| {
-            let refused = None;
-            Ok(RegistrationOutcome { is_new, refused })
+            let rejected = None;
+            Ok(RegistrationOutcome { is_new, rejected })
         };
         assert_eq!(registry.add(&descriptor(&["foo", "bar"])), added(true));
         assert_eq!(registry.add(&descriptor(&["bar", "baz"])), added(true));
@@ -152,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn registry_refuses_functions_above_its_limits() {
+    fn registry_rejects_functions_above_its_limits() {
         let registry = FunctionRegistry::default();
         let long = documented([0], MAX_FUNCTION_BYTES);
         let full = |functions| Some(RegistrationError::Full { functions });
         let outcome = registry.add(&long).unwrap();
-        assert_eq!((outcome.is_new, outcome.refused), (false, full(1)));
+        assert_eq!((outcome.is_new, outcome.rejected), (false, full(1)));
         let huge = documented([0], MAX_DESCRIPTOR_BYTES);
         assert!(matches!(
             registry.add(&huge),
@@ -170,10 +172,10 @@ mod tests {
                 .map(Message::encoded_len)
                 .sum::<usize>()
         };
-        let mut refused = 0;
+        let mut rejected = 0;
         for number in 0..100 {
             let outcome = registry.add(&documented([number], 60_000)).unwrap();
-            refused += usize::from(outcome.refused.is_some());
+            rejected += usize::from(outcome.rejected.is_some());
         }
         let listed = registry.functions().len();
         assert!(
@@ -181,14 +183,14 @@ mod tests {
             "{}",
             bytes()
         );
-        assert_eq!(listed + refused, 100);
+        assert_eq!(listed + rejected, 100);
         // Registering a function again with fewer bytes frees the difference.
         for number in 0..listed {
             assert!(registry.add(&documented([number], 0)).unwrap().is_new);
         }
         assert!(bytes() < 1000);
         let many = documented(0..MAX_FUNCTIONS + 10, 0);
-        assert_eq!(registry.add(&many).unwrap().refused, full(10));
+        assert_eq!(registry.add(&many).unwrap().rejected, full(10));
         assert_eq!(registry.functions().len(), MAX_FUNCTIONS);
     }
 

@@ -121,7 +121,7 @@ impl HostGuard {
         if !self.is_loopback && self.origins.is_none() || listed.iter().any(|it| it == ANY) {
             return Ok(true);
         }
-        let refused = |from: &str| {
+        let rejected = |from: &str| {
             let detail = format!(
                 "a web page of {from} must not call this server: to allow it, add the origin by `allowed_origins` of \
                  the `Listener` or `Gateway`"
@@ -136,7 +136,7 @@ impl HostGuard {
             if is_same || listed.contains(&origin) {
                 return Ok(true);
             }
-            return refused(&format!("the origin `{origin}`"));
+            return rejected(&format!("the origin `{origin}`"));
         }
         // Some requests of pages, such as those for images, have no `Origin`.
         let site = single(headers, &SEC_FETCH_SITE)?;
@@ -147,7 +147,7 @@ impl HostGuard {
         if is_safe && single(headers, &SEC_FETCH_MODE)? == Some("navigate") {
             return Ok(false);
         }
-        refused("another origin")
+        rejected("another origin")
     }
 }
 

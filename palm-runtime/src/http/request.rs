@@ -54,7 +54,7 @@ impl CallRequest {
     /// Parses the head of a request. Rejects everything that can be rejected without the body.
     pub(super) fn read(gateway: &Gateway, head: &Parts, request_id: &str) -> Result<Self, Problem> {
         let headers = &head.headers;
-        refuse_method(head, None)?;
+        reject_method(head, None)?;
         let name = function_name(gateway, head.uri.path())?;
         let steps = Steps::parse(&name).map_err(|error| {
             let detail = format!("the path does not name a function: {error}");
@@ -63,8 +63,8 @@ impl CallRequest {
         let function = steps.iter().next();
         let function = function.and_then(|step| gateway.0.function(step.function));
         if let Some(function) = &function {
-            refuse_method(head, Some(function))?;
-            refuse_media_type(headers, function)?;
+            reject_method(head, Some(function))?;
+            reject_media_type(headers, function)?;
         }
         let timeout = numeric_header::<f64>(headers, &TIMEOUT)?;
         let timeout = timeout.map(Duration::try_from_secs_f64).transpose();
@@ -216,7 +216,7 @@ pub(super) fn allows_get(function: &Function) -> bool {
 }
 
 /// Rejects methods that `openapi.json` does not list for the function.
-fn refuse_method(head: &Parts, function: Option<&Function>) -> Result<(), Problem> {
+fn reject_method(head: &Parts, function: Option<&Function>) -> Result<(), Problem> {
     let without_get = function.filter(|function| !allows_get(function));
     let detail = match (&head.method, without_get) {
         (&Method::POST, _) | (&Method::GET, None) => return Ok(()),
@@ -238,7 +238,7 @@ fn refuse_method(head: &Parts, function: Option<&Function>) -> Result<(), Proble
 }
 
 /// Rejects a body whose headers say that it is of another type than the function's argument.
-fn refuse_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Problem> {
+fn reject_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Problem> {
     let input = PayloadType::of_input(function);
     let found = single(headers, &header::CONTENT_TYPE)?;
     let unsupported = |what: &str, found: &str| {

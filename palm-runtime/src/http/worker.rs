@@ -152,7 +152,7 @@ impl<C: Callable> HttpWorker<C> {
     async fn respond(&self, request: Request<Body>) -> Response<Body> {
         let posted = match MessageBody::read(request, &self.0.memory).await {
             Ok(posted) => posted,
-            Err(refused) => return refused,
+            Err(rejected) => return rejected,
         };
         let MessageBody {
             body,

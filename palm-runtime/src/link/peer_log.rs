@@ -78,8 +78,9 @@ struct ClientEventLog {
     /// When the interval began.
     begun: Option<Instant>,
     logged: u32,
-    /// The events that were not logged one by one.
+    /// Connections in this interval that were not logged one by one.
     connected: u64,
+    /// Ends of sessions in this interval that were not logged one by one.
     ended: u64,
 }
 

@@ -97,7 +97,7 @@ pub trait Inbound: Send + 'static {
         false
     }
 
-    /// Returns the addresses that the part will bind, so that an address of two parts is refused by their names.
+    /// Returns the addresses that the part will bind, so that an error can name two parts with one address.
     #[doc(hidden)]
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
@@ -173,7 +173,7 @@ pub trait Outbound: Send + 'static {
         false
     }
 
-    /// Returns the addresses that the part will bind, so that an address of two parts is refused by their names.
+    /// Returns the addresses that the part will bind, so that an error can name two parts with one address.
     #[doc(hidden)]
     fn binds(&self) -> Vec<Binding> {
         Vec::new()
@@ -242,7 +242,7 @@ pub trait Bypass: Send + 'static {
         false
     }
 
-    /// Returns the addresses that the part will bind, so that an address of two parts is refused by their names.
+    /// Returns the addresses that the part will bind, so that an error can name two parts with one address.
     #[doc(hidden)]
     fn binds(&self) -> Vec<Binding> {
         Vec::new()

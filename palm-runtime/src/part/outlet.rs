@@ -152,7 +152,7 @@ impl Outlet {
         }
     }
 
-    /// Waits until messages have left the queue after `since`. Cancel safe.
+    /// Waits until the queue has released messages after `since` was read. Cancel safe.
     pub(crate) async fn released(&self, since: Option<Releases>) {
         match (&self.route, since) {
             (Some(route), Some(since)) => route.released(since).await,

@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::budget::{Budget, Reservation};
 use crate::cache::service::{
-    self, Handled, IdempotencyCache, LiveKeys, Poll, Refusal, ServiceError,
+    self, Handled, IdempotencyCache, LiveKeys, Poll, RejectedRequest, ServiceError,
 };
 use crate::cache::{CacheError, ComponentStore};
 use crate::component_state::ComponentState;
@@ -156,7 +156,7 @@ impl Bypass for CacheService {
             counters,
         };
         let mut dropped_log = LimitLog::default();
-        let refusal_log = &Mutex::<UnknownLog>::default();
+        let rejected_log = &Mutex::<UnknownLog>::default();
         let mut running = FuturesUnordered::new();
         let mut watching = FuturesUnordered::new();
         let mut waiting = VecDeque::new();
@@ -249,15 +249,15 @@ impl Bypass for CacheService {
                 counters.count(1, frames.iter().map(Bytes::len).sum());
                 let handled = handle(store, shared, idempotency, &frames);
                 let handled = catch_panic(handled, |panic| {
-                    Err(Refusal::from(ServiceError::Panicked(panic)))
+                    Err(RejectedRequest::from(ServiceError::Panicked(panic)))
                 });
                 let answer = match handled.await {
                     Ok(Handled::Reply(answer)) => answer,
                     Ok(Handled::Waits(poll)) => return Some((poll, request)),
-                    Err(Refusal { reply, error }) => {
+                    Err(RejectedRequest { reply, error }) => {
                         counters.count_error();
                         let cause = chain(&error);
-                        let mut log = refusal_log.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut log = rejected_log.lock().unwrap_or_else(PoisonError::into_inner);
                         if let ServiceError::Cache(CacheError::Store(_)) = error {
                             // The component has logged that its store fails.
                             tracing::debug!("a cache request failed: {cause}");
@@ -310,7 +310,7 @@ async fn handle(
     state: &ComponentState,
     idempotency: &IdempotencyCache,
     frames: &[Bytes],
-) -> Result<Handled, Refusal> {
+) -> Result<Handled, RejectedRequest> {
     let message = service::decode(frames)?;
     let Some(verb) = ControlVerb::parse(service::verb(&message)?) else {
         return service::handle(store, state, idempotency, &message).await;
@@ -347,8 +347,8 @@ async fn register(
             let descriptor = descriptor::listing(&descriptor, &state.functions.functions())?;
             store.configure([(descriptor::KEY.to_owned(), descriptor)]);
         }
-        if let Some(refused) = registered.refused {
-            return Err(refused.into());
+        if let Some(rejected) = registered.rejected {
+            return Err(rejected.into());
         }
     }
     Ok(Bytes::from_static(b"1"))

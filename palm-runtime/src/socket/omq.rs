@@ -69,7 +69,7 @@ impl Socket {
 
     pub(super) async fn bind(&self, address: &Address) -> io::Result<Address> {
         if let Some(path) = address.ipc_path() {
-            refuse_path_in_use(path).await?;
+            reject_path_in_use(path).await?;
         }
         if self.limiter.get().is_none() {
             let (native, monitor) = (self.native.clone_shared(), self.native.monitor());
@@ -523,7 +523,7 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
 ///
 /// The crate replaces whatever has the path. Only a socket without a listener, a remainder of an earlier process, may be
 /// replaced.
-async fn refuse_path_in_use(path: &str) -> io::Result<()> {
+async fn reject_path_in_use(path: &str) -> io::Result<()> {
     #[cfg(unix)]
     if !path.starts_with('@') {
         use std::os::unix::fs::FileTypeExt as _;

@@ -21,7 +21,7 @@ use crate::signature::{Access, Signature, without_lifetimes};
 use crate::syntax::find_ident;
 use crate::text;
 
-/// Expands a valid component: the user's block and the implementations beside it.
+/// Expands a valid component: the user's block, followed by the generated implementations.
 pub(super) fn component(component: &Component<'_>) -> TokenStream {
     let block = &component.block.tokens;
     let cfgs = &component.cfgs;

@@ -29,7 +29,7 @@ const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries"
 const ENDS: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("ends");
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
-/// Bytes of an entry besides its key and value. It bounds the number of empty entries.
+/// Bytes that an entry counts besides its key and value, so that the limit in bytes also bounds the number of entries.
 const ENTRY_OVERHEAD: u64 = 64;
 
 /// Number of keys that one request removes.
@@ -38,14 +38,14 @@ const MAX_BATCH: usize = 1000;
 /// Why a write request failed.
 pub(super) enum WriteError {
     /// The request is rejected. Other requests of its commit are not affected.
-    Refused(CacheError),
-    /// The file failed, and with it the commit.
+    Rejected(CacheError),
+    /// The file failed, and all requests of the commit with it.
     Failed(redb::Error),
 }
 
 impl From<CacheError> for WriteError {
     fn from(error: CacheError) -> Self {
-        Self::Refused(error)
+        Self::Rejected(error)
     }
 }
 
@@ -90,7 +90,7 @@ impl From<TableError> for ReadError {
 impl From<ReadError> for WriteError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Damaged(key) => Self::Refused(CacheError::Damaged { key }),
+            ReadError::Damaged(key) => Self::Rejected(CacheError::Damaged { key }),
             ReadError::Failed(error) => Self::Failed(error),
         }
     }

@@ -87,7 +87,7 @@ impl FileWriter {
         let carry_out: CarryOut = Box::new(move |table| {
             let (written, value) = match table.map(|table| catch_engine_panic(|| write(table))) {
                 Ok(Ok(Ok(value))) => (Ok(()), Ok(Some(value))),
-                Ok(Ok(Err(WriteError::Refused(error)))) => (Ok(()), Err(error)),
+                Ok(Ok(Err(WriteError::Rejected(error)))) => (Ok(()), Err(error)),
                 Ok(Ok(Err(WriteError::Failed(error)))) => (Err(error.into()), Ok(None)),
                 Ok(Err(panicked)) => (Err(panicked), Ok(None)),
                 Err(failure) => (Ok(()), Err(failure.into())),
@@ -98,7 +98,7 @@ impl FileWriter {
                     // Unreachable: a failed request fails its commit.
                     (Ok(()), Ok(None)) => Err(gone()),
                     (Err(failure), Ok(_)) => Err(failure.into()),
-                    (_, Err(refused)) => Err(refused),
+                    (_, Err(rejected)) => Err(rejected),
                 };
                 // The caller may have dropped its future.
                 let _ = answer.send(value);
@@ -172,7 +172,7 @@ impl GroupCommit {
         }
         match (&self.failed, self.retry_after[usize::from(frees)]) {
             (Some(failure), Some(until)) if Instant::now() < until => {
-                refuse(requests, failure);
+                reject(requests, failure);
                 None
             }
             _ => self.attempt(requests.into_iter(), frees),
@@ -198,7 +198,7 @@ impl GroupCommit {
                 Ok(()) => self.commit(&mut requests, &mut answers),
                 Err(failure) => {
                     self.start_retry_delay(frees, Duration::ZERO);
-                    refuse(requests, &failure);
+                    reject(requests, &failure);
                     self.failed = Some(failure);
                     return None;
                 }
@@ -227,7 +227,7 @@ impl GroupCommit {
                 for answer in answers {
                     answer(Err(failure.clone()));
                 }
-                refuse(requests, &failure);
+                reject(requests, &failure);
                 self.failed = Some(failure);
                 None
             }
@@ -267,7 +267,7 @@ impl GroupCommit {
     }
 }
 
-fn refuse(requests: impl IntoIterator<Item = WriteRequest>, failure: &FileFailure) {
+fn reject(requests: impl IntoIterator<Item = WriteRequest>, failure: &FileFailure) {
     for request in requests {
         let (_, answer) = (request.carry_out)(Err(failure.clone()));
         answer(Err(failure.clone()));

@@ -57,7 +57,7 @@ pub(super) async fn begin(
 
 /// Subscribes at the first server that answers.
 async fn subscribe(clients: &[Client], channel: &str, limit: Duration) -> RedisResult<PubSub> {
-    let mut refused = None;
+    let mut last_failure = None;
     for client in clients {
         let subscribe = async {
             let mut listening = client.get_async_pubsub().await?;
@@ -66,11 +66,11 @@ async fn subscribe(clients: &[Client], channel: &str, limit: Duration) -> RedisR
         };
         match tokio::time::timeout(limit, subscribe).await {
             Ok(Ok(listening)) => return Ok(listening),
-            Ok(Err(error)) => refused = Some(error),
-            Err(elapsed) => refused = Some(std::io::Error::from(elapsed).into()),
+            Ok(Err(error)) => last_failure = Some(error),
+            Err(elapsed) => last_failure = Some(std::io::Error::from(elapsed).into()),
         }
     }
-    Err(refused.expect("there is a first server"))
+    Err(last_failure.expect("there is a first server"))
 }
 
 /// Records received changes until the connection breaks.

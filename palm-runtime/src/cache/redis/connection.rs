@@ -86,7 +86,7 @@ pub(super) async fn connect(
     }
     let address_of = |client: &Client| client.get_connection_info().addr().to_string();
     let addresses: Vec<_> = clients.iter().map(address_of).collect();
-    let mut refused = None;
+    let mut last_failure = None;
     for (client, place) in clients.iter().zip(&addresses) {
         let waited = timeouts.connect;
         match tokio::time::timeout(waited, connect_to(client, urls, timeouts)).await {
@@ -100,15 +100,15 @@ pub(super) async fn connect(
                 return Ok((connection, clients));
             }
             Ok(Err(error)) if !error.is_timeout() => {
-                refused = Some(open_error(place.clone(), error));
+                last_failure = Some(open_error(place.clone(), error));
             }
             Ok(Err(_)) | Err(_) => {
                 let place = format!("Redis at `{place}`");
-                refused = Some(OpenStoreError::Timeout { place, waited });
+                last_failure = Some(OpenStoreError::Timeout { place, waited });
             }
         }
     }
-    Err(refused.expect("there is a first URL"))
+    Err(last_failure.expect("there is a first URL"))
 }
 
 fn open_error(place: String, error: RedisError) -> OpenStoreError {

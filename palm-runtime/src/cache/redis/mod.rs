@@ -238,11 +238,11 @@ impl KeyValue for RedisStore {
         invocation.arg(self.channel()).arg(amount);
         let added = self.0.connection.invoke(&invocation).await;
         // As text, because numbers in Lua do not have 64 bits.
-        let (sum, refused): (Option<String>, Option<String>) = added?;
+        let (sum, rejected): (Option<String>, Option<String>) = added?;
         let key = key.to_owned();
-        match (sum.and_then(|sum| sum.parse().ok()), refused) {
+        match (sum.and_then(|sum| sum.parse().ok()), rejected) {
             (Some(sum), _) => Ok(sum),
-            (None, Some(refused)) if refused.contains("overflow") => {
+            (None, Some(rejected)) if rejected.contains("overflow") => {
                 Err(CacheError::Overflow { key })
             }
             _ => Err(CacheError::NotANumber { key }),
@@ -338,11 +338,11 @@ mod tests {
     async fn connect_to_a_silent_server_fails_after_the_default_timeout() {
         let (_listener, address) = silent().await;
         let begin = std::time::Instant::now();
-        let refused = RedisStore::connect(format!("redis://user:secret@{address}")).await;
+        let rejected = RedisStore::connect(format!("redis://user:secret@{address}")).await;
         let text = format!(
             "Redis at `{address}` did not answer within 2s: check that it runs and that the address is right"
         );
-        assert_eq!(chain(&refused.unwrap_err()), text);
+        assert_eq!(chain(&rejected.unwrap_err()), text);
         assert!(begin.elapsed() >= Duration::from_secs(2));
     }
 
@@ -350,11 +350,11 @@ mod tests {
     async fn connect_timeout_can_be_set() {
         let (_listener, address) = silent().await;
         let store = RedisStore::builder(format!("redis://{address}"));
-        let refused = { store }.connect_timeout(Duration::from_millis(50));
-        let refused = refused.connect().await.unwrap_err();
+        let rejected = { store }.connect_timeout(Duration::from_millis(50));
+        let rejected = rejected.connect().await.unwrap_err();
         assert!(
-            refused.to_string().contains("did not answer within 50ms"),
-            "{refused}"
+            rejected.to_string().contains("did not answer within 50ms"),
+            "{rejected}"
         );
     }
 

@@ -275,7 +275,7 @@ impl Routes {
             for address in addresses {
                 if !table.links.contains_key(&address) {
                     if table.links.len() >= MAX_LINKS {
-                        // Links with components that have moved are left over.
+                        // Drops the links of components that have moved to another address.
                         table.links.retain(|_, opened| opened.link.is_connected());
                     }
                     if table.links.len() >= MAX_LINKS {

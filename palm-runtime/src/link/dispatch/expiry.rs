@@ -1,4 +1,4 @@
-//! What ends by time: deadlines of waiting tasks, calls of unknown functions, and the prefetching of stalled workers.
+//! Timeouts of dispatch: deadlines of waiting tasks, calls of unknown functions, and the prefetching of stalled workers.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::failure::CallFailure;
 use crate::function::nearest;
 use crate::message::Deadline;
 
-/// How long a worker may finish no task before it prefetches no more.
+/// Time without a finished task after which a worker receives no tasks to prefetch.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a call of a function that no worker has ever registered waits for a worker that does.

@@ -34,8 +34,8 @@ pub(super) struct LinkPeer {
     /// When the peer was lost, if it was: see [`server`](super).
     pub(super) lost_at: Option<Instant>,
     /// An older session of a subscriber with the same name and topics, which was not lost when this one opened, and
-    /// the number of its next message at that time. If the older session turns out to be dead, its unacknowledged
-    /// messages below that number are redelivered in this one, which has received the later ones itself.
+    /// the number of its next message at that time. If the older session is lost, its unacknowledged messages with
+    /// lower numbers are redelivered in this session. Later messages were published to both.
     pub(super) predecessor: Option<(PeerKey, u64)>,
 }
 
@@ -138,7 +138,7 @@ impl LinkPeer {
             }
         );
         match self.lost_at {
-            // The answers of a client that has not returned have no receiver.
+            // The session of a client expires early, because no other peer can receive its answers.
             _ if makes_calls && is_gone_for(CLIENT_RECONNECT_GRACE) => PeerFate::Expired,
             Some(lost) if since(lost) > options.session_expiry => PeerFate::Expired,
             Some(_) if is_silent && is_waited_for => PeerFate::Expired,

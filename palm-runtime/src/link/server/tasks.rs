@@ -209,7 +209,7 @@ impl LinkServer {
         self.state().reports_completion = true;
     }
 
-    /// Returns the tasks that have failed. A later [`changed`](Self::changed) reports further ones.
+    /// Removes and returns the tasks that have failed. [`changed`](Self::changed) reports later failures.
     pub(crate) fn take_failed(&self) -> Vec<FailedTask> {
         std::mem::take(&mut self.state().failed)
     }

@@ -227,7 +227,7 @@ where
                 permit: _permit,
             } = match posted {
                 Ok(posted) => posted,
-                Err(refused) => return Ok(refused),
+                Err(rejected) => return Ok(rejected),
             };
             let (answer, answered) = oneshot::channel();
             let stopped =

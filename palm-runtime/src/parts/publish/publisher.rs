@@ -39,7 +39,7 @@ pub(super) struct DirectTopic {
     over_socket: bool,
 }
 
-/// Counts messages for a further step while no component has ever followed.
+/// Counts messages with a further step that were published before the first follower connected.
 #[derive(Debug, Default)]
 pub(super) struct UnfollowedMessages {
     pub(super) messages: usize,
@@ -48,7 +48,7 @@ pub(super) struct UnfollowedMessages {
 }
 
 impl UnfollowedMessages {
-    /// How long a component that is started at the same time may take to follow.
+    /// Time within which a follower that is started at the same time is expected to connect.
     const WARNING_DELAY: Duration = Duration::from_secs(1);
 
     pub(super) fn add(&mut self, now: Instant) {

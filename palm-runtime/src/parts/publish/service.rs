@@ -253,7 +253,7 @@ impl<S: Shape> Outbound for PubService<S> {
     }
 }
 
-/// Waits for the next event of links; for ever if links are served by another part.
+/// Receives the next subscription event. Never completes if another part publishes over links.
 async fn next(
     followed: &mut Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
 ) -> Option<SubscriptionEvent> {

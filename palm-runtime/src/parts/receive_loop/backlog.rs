@@ -37,7 +37,7 @@ pub(super) struct ReceiveBacklog {
     pub(super) full: HashSet<FlowKey>,
     /// Clients that do not read their answers.
     pub(super) unread: HashSet<FlowKey>,
-    /// The state of the next queue when the first of these flows was added.
+    /// Release counter of the next queue when the first of these flows was added.
     pub(super) releases: Option<Releases>,
     /// The capacities that [`pop`](Self::pop) has read; kept to reuse the allocation.
     pub(super) capacities: IdMap<usize>,

@@ -205,7 +205,7 @@ async fn subscribe(core: &SocketCore, address: &Address, queue: &mut SendQueue) 
         queue.change(change);
     }
     for prefix in queue.wanted.clone() {
-        // The crate keeps these until it has connected.
+        // The crate queues subscriptions until the socket has connected.
         let _ = native.socket.send(queue.change((prefix, true))).await;
     }
     let Some(_connected) = connect(core, address, &mut native.socket, true).await else {

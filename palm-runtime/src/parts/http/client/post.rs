@@ -135,7 +135,7 @@ impl HttpPoster {
             status,
             retry_after,
         } = head;
-        let refused = || HttpError::Status {
+        let rejected = || HttpError::Status {
             url: url(),
             status: status.as_u16(),
             retry_after,
@@ -148,11 +148,11 @@ impl HttpPoster {
             // A worker of palm returns the error in the message.
             return match message {
                 Ok(message) if message.has_error() => Ok(Some(message)),
-                _ => Err(refused()),
+                _ => Err(rejected()),
             };
         }
         if !status.is_success() {
-            return Err(refused());
+            return Err(rejected());
         }
         let no_message = |source: BoxError| HttpError::NoMessage { url: url(), source };
         match message {
