@@ -151,7 +151,7 @@ fn call_beside_a_large_job_begins_soon_at_a_master() {
         let large = job(cluster.client().await.unwrap(), "m.run", "large", 5000);
         eventually("the queue is full", || queued(master, "WorkerPush") >= 500).await;
         calls.wait_for(2).await;
-        // What has no capacity waits in front of the queue.
+        // Messages without capacity wait upstream of the queue.
         tokio::time::sleep(STALLED).await;
         let before = passed(master, "Pull");
         let small = call(cluster.client().await.unwrap(), "m.run", "small");

@@ -17,7 +17,7 @@ use super::process::Process;
 use super::setup::{ANY, Gate, STALLED, check, eventually, soon};
 
 const PORT: &str = "127.0.0.1:0";
-/// More bytes than the system takes for a client that does not read.
+/// More bytes than the system buffers for a client that does not read.
 const LARGE: usize = 24 << 20;
 
 #[derive(Clone)]

@@ -275,7 +275,7 @@ fn tasks_of_a_silent_legacy_worker_are_redelivered_after_the_ack_wait() {
         let client = connect("master", &master).await;
         tokio::spawn(async move { client.eval("master.gated", "x").await });
         gate.arrived(1).await;
-        // The time counts from when the task was pushed, a moment ago.
+        // The time counts from the push of the task.
         let begin = Instant::now();
         gate.arrived(2).await;
         let took = begin.elapsed();

@@ -1,7 +1,6 @@
 //! Components, clients and clusters through the public API, over real sockets.
 //!
-//! [`setup`] has what most tests need, [`raw`] a peer that is written by hand, for what no
-//! well-behaved library would send.
+//! [`setup`] has helpers of most tests. [`raw`] is a ZMTP peer without a library, which can violate the protocol.
 
 #![expect(
     clippy::unwrap_used,

@@ -104,7 +104,7 @@ enum Ports {
     Same,
     /// Only the port of its `db_address` is unchanged.
     OnlyDbAddress,
-    /// All ports change, and the fault proxy leads to the new one.
+    /// All ports change, and the fault proxy connects to the new one.
     Other,
 }
 

@@ -238,7 +238,7 @@ impl Caller {
             }
             let mut publications = Vec::new();
             let received = self.subscribe.recv_many(&mut publications, 256);
-            // Longer than the limits of the test itself, whose messages say more.
+            // Longer than the limits within the test, whose messages are more specific.
             let received = tokio::time::timeout(2 * SOON, received).await;
             received.expect("a publication in time").unwrap();
             self.publications = publications.into_iter();

@@ -1,4 +1,4 @@
-//! What a backend is known not to do.
+//! Tests that a backend is known to fail.
 //!
 //! Each expectation states how its test fails. A test that fails in another way shows a new fault, and a test that
 //! passes no longer belongs here; the suite fails in both cases.
@@ -7,13 +7,13 @@
 #[derive(Debug)]
 pub(crate) struct ExpectedFailure {
     pub(crate) test: &'static str,
-    /// What the backend lacks.
+    /// The missing property of the backend.
     pub(crate) reason: &'static str,
-    /// What the failed test prints: one of these texts.
+    /// The failed test prints one of these texts.
     pub(crate) outputs: &'static [&'static str],
 }
 
-/// What the harness prints of a test that does not end.
+/// Printed by the harness if a test does not end.
 const HANGS: &str = "not done within";
 
 const OMQ: &[ExpectedFailure] = &[

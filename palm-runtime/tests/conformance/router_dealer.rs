@@ -227,7 +227,7 @@ fn a_returning_peer_has_its_chosen_routing_id() {
             router.try_send(frames(&[b"name", b"welcome"])).unwrap();
             assert_eq!(peer.message().await, [b"welcome"]);
             drop(peer);
-            // No event shows that the router has detected the loss. It must have by the time of an answer.
+            // No event shows that the router has detected the loss. It must have by the time it receives another message.
             let dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
             dealer.send(frames(&[b"meanwhile"])).await.unwrap();
             at_router(&mut router, 1).await;

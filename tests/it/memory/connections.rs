@@ -20,7 +20,7 @@ fn connections_beyond_the_limit_are_closed_and_others_are_served() {
         let at = address(held.db_address());
         let mut peers = Vec::new();
         let mut closed = 0;
-        // They say who they are, and nothing else.
+        // These peers complete the handshake, and send nothing else.
         for _ in 0..30 {
             let mut peer = super::super::raw::RawPeer::connect(&at).await;
             let _ = peer.introduce("DEALER", b"").await;
@@ -33,7 +33,7 @@ fn connections_beyond_the_limit_are_closed_and_others_are_served() {
         assert!((20..30).contains(&closed), "{closed} of 30 were closed");
         let answer = client.eval("held.size", "abc").into_future();
         assert_eq!(soon("an answer", answer).await.unwrap(), "3");
-        // When some leave there is a place for others.
+        // Closed connections no longer count towards the limit.
         drop(peers);
         let another = Client::connect("held", held.db_address().to_owned());
         let another = soon("another client", another).await.unwrap();

@@ -66,7 +66,7 @@ fn requests_of_watchers_are_bounded_in_total() {
                 let frames = [envelope.clone(), Bytes::new(), watch(after.clone(), 30_000)];
                 let sent = dealer.send(frames.into_iter().collect());
                 soon("capacity to send", sent).await.unwrap();
-                // What the socket has not been asked for yet is bounded by its queues.
+                // Messages that were not received from the socket are bounded by its queues.
                 let name = ask(&request, "held.get", "", "name");
                 assert_eq!(finally("a reply", name).await, "held");
             }
@@ -135,7 +135,7 @@ fn values_in_memory_are_bounded_in_total() {
 fn cancellations_are_bounded_in_total() {
     check_for(Duration::from_secs(120), async {
         const CANCELLATIONS: usize = 64 * MIB;
-        /// What may be pending for one subscriber.
+        /// Limit on the pending publications of one subscriber.
         const PENDING: usize = 64 * MIB;
         let held = Measured::run("memory_held_default").await;
         let at = held.db_address();

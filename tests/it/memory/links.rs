@@ -1,4 +1,4 @@
-//! Limits of links: messages on both ways, tasks, and what a `hello` tells.
+//! Limits of links: messages on both ways, tasks, and the contents of a `hello`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +95,7 @@ fn unread_calls_are_bounded_in_total_and_none_of_a_client_is_lost() {
             for _ in 0..4 {
                 let payload = std::slice::from_ref(&block);
                 session.call("held.wait", &client, payload).await;
-                // What its sockets have received the component has seen before it answers, mostly.
+                // The component mostly handles messages that its sockets have received before it answers.
                 let name = ask(&request, "held.get", "", "name");
                 assert_eq!(soon("a reply", name).await, "held");
             }
@@ -289,7 +289,7 @@ fn unread_subscription_events_are_bounded_in_total() {
     check_for(LIMIT, async {
         let held = Measured::run("memory_publisher_limited").await;
         let at = held.db_address();
-        // The part that publishes waits for this subscriber, and reads no news meanwhile.
+        // While the publishing part waits for this subscriber, it reads no subscription events.
         let _slow = Session::subscriber(at, 0, "held").await;
         let mut caller = Session::client(at, 1).await;
         let payloads = vec![Bytes::new(); 20];

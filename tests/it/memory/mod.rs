@@ -134,7 +134,7 @@ impl Measured {
         &self.process.addresses["db_address"]
     }
 
-    /// Returns how many bytes the process has used at most, besides those that it used when it was ready.
+    /// Returns the peak memory of the process in bytes, less the memory that it used when it was ready.
     fn peak(&self) -> usize {
         self.process.peak().saturating_sub(self.begin)
     }

@@ -47,7 +47,7 @@ impl Session {
         self.send(Header { hello, ..header }, &[]).await;
     }
 
-    /// Opens the session of a subscriber that grants no credit, and waits until it is welcome.
+    /// Opens the session of a subscriber that grants no credit, and waits for `welcome`.
     pub(super) async fn subscriber(db_address: &str, number: u32, topic: &str) -> Self {
         let hello = Hello {
             version: 3,
@@ -86,7 +86,7 @@ impl Session {
         session
     }
 
-    /// Opens the session of a client that grants no credit, and waits until it is welcome.
+    /// Opens the session of a client that grants no credit, and waits for `welcome`.
     pub(super) async fn client(db_address: &str, number: u32) -> Self {
         let name = format!("client{number}");
         let hello = Hello {

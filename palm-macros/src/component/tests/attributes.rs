@@ -1,4 +1,4 @@
-//! Where attributes may stand, and which options they take.
+//! Positions and options of attributes.
 
 use expect_test::expect;
 use quote::quote;

@@ -261,7 +261,7 @@ fn session_delivers_messages_both_ways() {
     assert_eq!(pair.ends[1].events, [SessionEvent::Opened]);
 }
 
-/// Returns the tags and the batch sizes of the header that brings two batches of three to a peer of this version.
+/// Returns the tags and the batch sizes of the header that carries two batches of three to a peer of this version.
 fn header_of_batches(version: u32) -> (Vec<u64>, Vec<u64>) {
     let hello = LinkHello { version, ..hello() };
     let mut pair = Pair::introduced_by(hello, [window(10, 1000), window(10, 1000)]);
@@ -475,7 +475,7 @@ enum Step {
     Full {
         end: usize,
     },
-    /// From now on the end accepts this many bytes of messages.
+    /// Limits the bytes of messages that the end accepts from now on.
     Limit {
         end: usize,
         bytes: usize,
