@@ -86,7 +86,7 @@ impl Kind {
         }
     }
 
-    /// Whether its functions bear the name of its master.
+    /// Whether its functions are named after its master.
     pub(crate) fn is_worker(self) -> bool {
         matches!(self, Self::Worker | Self::MuxWorker | Self::HttpWorker)
     }

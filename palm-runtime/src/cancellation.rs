@@ -25,7 +25,7 @@ const RESTORE_PREFIX: char = '+';
 /// How long a cancellation is remembered: usually longer than messages wait in queues.
 const CANCEL_EXPIRY: Duration = Duration::from_secs(60);
 
-/// How many cancellations are remembered.
+/// Maximum number of remembered cancellations.
 const MAX_CANCELLED: usize = 10_000;
 
 /// The longest accepted topic, in bytes. Topics of palm's clients are shorter.

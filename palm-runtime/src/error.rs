@@ -16,7 +16,7 @@ pub enum Error {
     /// A component could not start.
     #[error(transparent)]
     Start(StartError),
-    /// A component stopped before it was told to.
+    /// A part of a component failed, or the component did not drain in time.
     #[error(transparent)]
     Run(RunError),
     /// A client could not connect.

@@ -51,7 +51,7 @@ use palm_proto::{
     budget, failure, fair_queue, flow, function, id_map, message, outcome, payload, router,
 };
 
-/// What the macros implement on a user's type, and what the executor and the parts call.
+/// Traits that the macros implement for a user's type, and that the executor and the parts call.
 ///
 /// [`Callable`](callable::Callable) is a table of functions with a dispatch by index. [`Shape`](callable::Shape)
 /// contains the hooks that shape a stream (`scatter`, `gather`, `handle_stream`). Both access the user's value through

@@ -59,7 +59,7 @@ pub(crate) struct UnknownLog {
 }
 
 impl UnknownLog {
-    /// Records a call of `function`. If it is to be logged, returns how many others were not logged before it.
+    /// Records a call of `function`. Returns the number of calls that were not logged before it, if it is to be logged.
     pub(crate) fn record(&mut self, now: Instant, function: &str) -> Option<u64> {
         if !self.functions.contains_key(function) {
             if self.functions.len() >= MAX_LOGGED_FUNCTIONS {

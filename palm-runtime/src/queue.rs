@@ -129,7 +129,7 @@ enum TakeUnit {
 }
 
 impl<T: Queued> QueueEntry<T> {
-    /// Takes up to `most` of a batch with the usage `whole`; returns how many, and their usage.
+    /// Removes up to `most` messages of a batch with the usage `whole`; returns the count in `unit`s, and their usage.
     fn take(
         &mut self,
         out: &mut Vec<T>,
@@ -188,10 +188,10 @@ struct QueueState<T> {
     limits: Usage,
     /// Senders that wait for capacity, first come, first served among those whose flows have some.
     capacity_waiters: BTreeMap<u64, CapacityWaiter>,
-    /// Senders that are woken whenever values leave.
+    /// Senders that are woken by each receive that removes values.
     release_waiters: BTreeMap<u64, Waker>,
     last_waiter: u64,
-    /// The number of times that values have left.
+    /// Number of receives that removed values.
     releases: u64,
     receiver: Option<Waker>,
     senders: usize,
@@ -446,7 +446,7 @@ impl<T> Drop for Sender<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-/// A snapshot of the number of times that values have left a queue, see [`Sender::released`].
+/// A snapshot of the number of receives that removed values from a queue; see [`Sender::released`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Releases(u64);
 
@@ -531,7 +531,7 @@ impl<T: Queued> Sender<T> {
         (capacity, Releases(state.releases))
     }
 
-    /// Waits until values have left after the snapshot, or the receiver is dropped. Cancel safe.
+    /// Waits until values are received after the snapshot, or the receiver is dropped. Cancel safe.
     pub(crate) async fn released(&self, since: Releases) {
         SendWaiter::new(&self.shared).for_release(since).await;
     }
@@ -620,7 +620,7 @@ impl<T: Queued> Drop for SendWaiter<'_, T> {
             .remove(&id)
             .is_some_and(|it| it.is_woken)
         {
-            // The capacity that this sender was woken for may suffice for others.
+            // This sender does not use the capacity that it was woken for, so wake others.
             state.wake_for_capacity(&mut wakers, T::HAS_FLOWS);
         }
         drop(state);
@@ -628,7 +628,7 @@ impl<T: Queued> Drop for SendWaiter<'_, T> {
     }
 }
 
-/// Records that values have left, and returns the wakers of the senders that may continue.
+/// Records that values were received, and returns the wakers of the senders that may continue.
 fn note_release<T: Queued>(
     state: &mut QueueState<T>,
     count: usize,

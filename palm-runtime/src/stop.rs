@@ -28,7 +28,7 @@ struct Drain {
     is_incomplete: AtomicBool,
 }
 
-/// How long parts may take after the drain limit to return unfinished work and to close their links.
+/// Time after the drain limit in which parts return unfinished work and close their links.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Stop {
@@ -54,7 +54,7 @@ impl Stop {
         self.token.cancelled().await;
     }
 
-    /// Returns how long a closing socket may take to send queued messages.
+    /// Returns the time that a closing socket has to send queued messages.
     pub fn linger(&self) -> Duration {
         self.linger
     }
@@ -75,7 +75,7 @@ impl Stop {
         self.drain.limit.run_until_cancelled(future).await
     }
 
-    /// Returns how long closing a link or socket may take now.
+    /// Returns the current limit on closing a link or socket.
     pub(crate) fn flush_time(&self) -> Duration {
         match self.drain.limit.is_cancelled() {
             true => self.linger.min(FLUSH_TIMEOUT / 2),

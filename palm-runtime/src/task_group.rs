@@ -58,7 +58,7 @@ impl Wake for MemberWaker {
 }
 
 impl TaskGroup {
-    /// How many futures a group can have: one bit each.
+    /// Maximum number of futures in a group: each has one bit.
     pub(crate) const MAX_MEMBERS: usize = 63;
 
     /// Creates a group of futures, which are polled in this order.

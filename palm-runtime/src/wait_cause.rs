@@ -1,7 +1,7 @@
 //! Why a connection or a call waits.
 //!
 //! A wait has a last known cause ([`WaitCause`]), which is reported in the log once per change, and in the error if the
-//! wait ends with one. [`Connecting`] finds the cause of a connection that does not come up.
+//! wait ends with one. [`Connecting`] finds the cause of a connection that is not established.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::socket::{Address, probe};
 
-/// How long a wait counts as short, and is not explained.
+/// Duration of a wait from which its cause is probed.
 const SHORT_WAIT: Duration = Duration::from_millis(300);
 
 /// The shortest and the longest time between two probes for the cause.

@@ -1,4 +1,4 @@
-//! Detects methods that block their thread: executors publish what each thread polls, and the thread of
+//! Detects methods that block their thread: executors publish the method that each thread polls, and the thread of
 //! [`liveness`](crate::link::liveness) reads it.
 //!
 //! Each thread that polls calls has a slot with one number, which it changes before and after each poll. A
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::call_slots::{self, Scope};
 
-/// How long a poll may take before it is logged.
+/// Duration of a poll from which it is logged.
 const POLL_LIMIT: Duration = Duration::from_secs(1);
 
 /// The shortest interval between two log lines about the same method.
@@ -106,7 +106,7 @@ impl MethodId {
         });
         match (polled, poll) {
             (Ok(Some(polled)), _) => polled,
-            // The thread ends, and its slot is gone.
+            // The thread ends, and its slot has been removed.
             (_, Some(poll)) => poll(),
             _ => unreachable!("the closure is called once"),
         }

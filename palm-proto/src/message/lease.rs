@@ -218,8 +218,8 @@ impl LeaseState {
         self.release()
     }
 
-    /// Releases a reference whose message is sent to the master. The last result ends the task whatever else
-    /// refers to it: all results before it were sent before it.
+    /// Releases a reference whose message is sent to the master. The last result ends the task despite
+    /// remaining references, because all earlier results have been sent.
     fn submit(&self, kind: LeaseKind) -> LeaseOutcome {
         if kind != LeaseKind::LastResult {
             return self.release();
@@ -438,7 +438,7 @@ mod tests {
         assert!(task.begin());
         task.add_reference();
         assert_eq!(task.submit(LeaseKind::LastResult), LeaseOutcome::Ended);
-        // A thread that cannot be stopped goes on, and its results do not count.
+        // A thread that cannot be stopped continues, and its results are dropped.
         task.add_reference();
         assert_eq!(task.submit(LeaseKind::Result), LeaseOutcome::Over);
         assert_eq!(task.drop_reference(LeaseKind::Message), LeaseOutcome::Over);

@@ -107,7 +107,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 const MAX_PEER_PREFIXES: usize = 1024;
 const MAX_PEER_PREFIX_BYTES: usize = 1024;
 
-/// Number and bytes of the changes that one read returns.
+/// Limits on the changes that one read returns.
 const MAX_READ_CHANGES: usize = 1000;
 const MAX_READ_BYTES: usize = 1024 * 1024;
 
@@ -440,7 +440,7 @@ mod tests {
         for number in 0..MAX_PEER_PREFIXES {
             changes.keep_peer_prefix(&format!("p{number}"));
         }
-        // As many as are kept: none is dropped.
+        // At the limit, no prefix is dropped.
         assert_eq!(changes.ring().watched.len(), MAX_PEER_PREFIXES);
         assert!(changes.ring().watched.contains_key("p0"));
         // `p0` is polled again, so `p1` is the one polled least recently.

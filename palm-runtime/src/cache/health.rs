@@ -123,7 +123,7 @@ mod tests {
         health.observe(StoreOperation::Delete, None);
         let cause = Some("the store failed: no space".to_owned());
         assert_eq!(health.failure(), cause);
-        // The store answered, so it works. That it is full is not a failure.
+        // An answer shows that the store works. That it is full is not a failure.
         health.observe(StoreOperation::Write, Some(&CacheError::Full { limit: 1 }));
         assert_eq!(health.failure(), None);
     }

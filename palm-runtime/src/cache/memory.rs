@@ -2,7 +2,7 @@
 //!
 //! MemoryEntries are in a `BTreeMap` under one lock, with a second index by expiry. A task, the sweeper, removes expired
 //! entries. It exists while any entry has an expiry, and sleeps until the earliest one. LockedEntries to the entries removes
-//! some expired ones as well, because the sweeper needs a runtime that may be gone.
+//! some expired ones as well, because the sweeper needs a runtime, which may have shut down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -68,7 +68,7 @@ impl Default for MemoryStore {
 
 impl MemoryStore {
     /// Creates a store whose entries have at most `limit_bytes` together, including about 100 bytes of overhead for each.
-    /// A key with a time to live counts twice.
+    /// The bytes of a key with a time to live count twice.
     pub fn with_limit(limit_bytes: usize) -> Self {
         Self(Arc::new(MemoryStoreInner {
             limit_bytes,

@@ -60,7 +60,7 @@ pub(super) struct RemoteCache {
     pub(super) dialect: Dialect,
 }
 
-/// The verbs that the service knows, as far as its replies have shown.
+/// The verbs that the service supports, according to its replies.
 #[derive(Debug, Default)]
 pub(super) struct Dialect(AtomicU8);
 

@@ -42,7 +42,7 @@ struct IncompleteInput {
 pub(super) enum ResultKind {
     Answer,
     Error,
-    /// Not an answer: the weight that the answers have left over, or the whole weight if there were none.
+    /// Not an answer: the weight that the answers do not carry, or the whole weight if there were none.
     Remainder,
 }
 

@@ -167,7 +167,7 @@ pub enum CallError {
         /// The steps of the call.
         function: String,
     },
-    /// The end of the job cannot be known, since a component on the way is a legacy peer or has no links. Set the
+    /// The end of the job cannot be detected, because a component on the route is a legacy peer or has no links. Set the
     /// number of answers with [`Job::expect_answers`](crate::Job::expect_answers).
     #[error(
         "the end of the job `{function}` cannot be known, since a component on the way does not report completion: set the number of answers by `.expect_answers(n)`"

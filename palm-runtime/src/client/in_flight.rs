@@ -60,7 +60,7 @@ impl AnswerBatch {
 pub(super) struct IncomingAnswer {
     pub(super) result: AnswerResult,
     pub(super) share: Option<Share>,
-    /// Whether this is not an answer, but the completion weight that the call's results have left over.
+    /// Whether this is not an answer, but the completion weight that the call's results do not carry.
     pub(super) is_remainder: bool,
 }
 
@@ -225,7 +225,7 @@ impl CallTopic {
         }
     }
 
-    /// Sets whether a message was sent whose answer has not arrived.
+    /// Sets whether the answer of a sent message is outstanding.
     pub(super) fn set_awaited(&mut self, awaited: bool) {
         self.awaited = awaited;
     }

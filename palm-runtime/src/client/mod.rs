@@ -118,11 +118,11 @@ impl Client {
 
     /// Closes the client and all of its clones.
     ///
-    /// Waits at most 5 s until sent messages are acknowledged, and says goodbye to the connected components. Pending
+    /// Waits at most 5 s until sent messages are acknowledged, and closes its sessions with components. Pending
     /// calls are cancelled; they and later calls fail with [`CallError::Closed`].
     ///
     /// Dropping the last clone does the same in the background. On a `current_thread` runtime that ends immediately
-    /// afterwards, the goodbye is lost, and components keep the session until it expires.
+    /// afterwards, the close is not sent, and components keep the session until it expires.
     ///
     /// # Cancel safety
     ///

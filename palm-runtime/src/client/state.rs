@@ -28,7 +28,7 @@ pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit on the wait for acknowledgements once the client has ended, including those of its cancellations.
 pub(super) const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Limit on the time that dropping a client blocks its thread. The goodbye usually takes less than a millisecond.
+/// Limit on the time that dropping a client blocks its thread, which is usually less than a millisecond.
 const DROP_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The shared state of all clones of a client.
@@ -129,7 +129,7 @@ impl OpenConnections {
         let sent = async { tokio::join!(transport.delivered(), self.cancel) };
         let _ = tokio::time::timeout(flush, sent).await;
         let links = self.links.into_iter().map(AnswerLink::into_parts);
-        // The socket of a link is free once its reader is gone.
+        // The socket of a link is free once its reader is dropped.
         let links: Vec<_> = links.map(|(link, _)| link).collect();
         drop(self.tasks);
         join_all(links.iter().map(|link| link.close())).await;

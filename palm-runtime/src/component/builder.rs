@@ -188,8 +188,8 @@ impl<C, K: Kind> Builder<C, K> {
 
     /// Sets the component's name. Default: the one in its macro.
     ///
-    /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`, with a number for further
-    /// workers of the process.
+    /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`. Later workers of the
+    /// same type and process have a number appended.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -410,8 +410,8 @@ impl<C> Builder<C, Worker> {
     }
 }
 
-/// Returns the default name of a worker: its type, host and process id, with a number for further workers of the
-/// process. Names are for people; a worker is identified by its session.
+/// Returns the default name of a worker: its type, host and process id, and a number for later workers of the same type
+/// and process. Names are for logs; a worker is identified by its session.
 fn worker_name(type_name: &str) -> String {
     static NAMES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
     let type_name = type_name.split('<').next().unwrap_or(type_name);

@@ -344,7 +344,7 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
 
         let options = TaskOptions {
             link: self.settings.link.clone(),
-            // A user who sets the addresses of sockets wants these sockets.
+            // Explicit socket addresses disable the link.
             may_link: self.push_address.is_none() && self.pull_address.is_none(),
             concurrency: self.concurrency,
             prefetch: self.prefetch,

@@ -36,7 +36,7 @@ pub(super) async fn start_on(
                 match start.await {
                     Ok(handle) => {
                         let ended = handle.has_ended.clone();
-                        // If the caller is gone, the handle is dropped, which stops the component.
+                        // If the caller has stopped waiting, the handle is dropped, which stops the component.
                         let _ = started.send(Ok(handle));
                         ended.cancelled().await;
                     }

@@ -1,8 +1,8 @@
 //! The supervisor: owns the tasks of a component, stops them in order, and waits for them.
 //!
-//! [`supervise`] runs until the component is told to stop, or a part fails, and then drains it. Routed parts end by
-//! themselves, from upstream to downstream; bypasses are stopped once all of these have ended. At the drain limit,
-//! [`Stop::expire`] tells the remaining parts to return their work, and [`FLUSH_TIMEOUT`] later they are aborted.
+//! [`supervise`] runs until a stop of the component is requested, or a part fails, and then drains it. Routed parts end
+//! by themselves, from upstream to downstream; bypasses are stopped once all of these have ended. At the drain limit,
+//! [`Stop::expire`] makes the remaining parts return their work, and [`FLUSH_TIMEOUT`] later they are aborted.
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
@@ -81,7 +81,7 @@ impl PartTasks {
                 part: part_name,
                 is_bypass,
             };
-            // The receiver is gone if the supervisor was dropped.
+            // The receiver is closed if the supervisor was dropped.
             let _ = ends.send(ended);
         };
         if shares_task {
@@ -128,7 +128,7 @@ impl PartTasks {
         }))
     }
 
-    /// Waits for all parts to end within the drain limit, after they were told to stop.
+    /// Waits for all parts to end within the drain limit, after their stop was requested.
     ///
     /// Parts that still run then have [`FLUSH_TIMEOUT`] to return their work and close their links, and are aborted.
     pub(super) async fn drain(&mut self) -> Result<(), RunError> {
@@ -195,7 +195,7 @@ pub(super) async fn supervise(mut parts: PartTasks, kill: Kill) -> Result<(), Ru
     Ok(())
 }
 
-/// Waits until the component is told to stop, or a part fails, and then drains it.
+/// Waits until a stop of the component is requested, or a part fails, and then drains it.
 async fn run(parts: &mut PartTasks) -> Result<(), RunError> {
     let mut outcome = Ok(());
     let stop = parts.stop.clone();

@@ -53,7 +53,7 @@ pub(crate) struct ComponentState {
 pub(crate) struct UnassignedTasks {
     /// Tasks that the pushing part has received.
     tasks: AtomicUsize,
-    /// The queue in which further tasks wait.
+    /// The queue of tasks that the pushing part has not received yet.
     upstream: OnceLock<QueueGauge>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct UnassignedTasks {
 pub(crate) struct UnassignedGuard<'a>(&'a UnassignedTasks);
 
 impl UnassignedTasks {
-    /// Sets the queue in which further tasks wait. The first of several calls counts.
+    /// Sets the queue upstream of the pushing part. Only the first call has an effect.
     pub(crate) fn set_upstream(&self, queue: QueueGauge) {
         let _ = self.upstream.set(queue);
     }
@@ -126,7 +126,7 @@ impl ComponentState {
         pushed_to.wrapping_add(self.links.generation())
     }
 
-    /// Waits until a worker is connected; returns at once if the component has no workers. Cancel safe.
+    /// Waits until a worker is connected. Returns immediately if the component has no workers. Cancel safe.
     #[cfg(feature = "http")]
     pub(crate) async fn worker_connected(&self) -> Result<(), SocketClosed> {
         let Some(pushed_to) = self.workers.get() else {

@@ -31,7 +31,7 @@ pub(super) struct StartedCall {
     pub(super) started_at: Instant,
     /// When the caller stops waiting.
     pub(super) deadline: Option<Deadline>,
-    /// What the caller asks to be told about the completion of the call.
+    /// The completion report that the caller requests.
     pub(super) completion: CompletionRequest,
     /// Counters of the function, if it exists.
     pub(super) counters: Option<Arc<FunctionCounters>>,

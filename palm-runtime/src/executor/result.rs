@@ -148,7 +148,7 @@ impl CallResult {
     }
 }
 
-/// What the caller asks to be told about the completion of a call.
+/// The completion report of a call that its caller requests.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CompletionRequest {
     /// Whether it asks for the end of the results.

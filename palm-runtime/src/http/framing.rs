@@ -232,7 +232,7 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 pub(super) struct StrictFraming<S> {
     stream: S,
     framing: RequestFraming,
-    /// Set after an ambiguous byte: the bytes that are still to be read in place of the rest of the stream.
+    /// Set after an ambiguous byte: unread bytes that replace the rest of the stream.
     replacement: Option<&'static [u8]>,
 }
 

@@ -35,8 +35,8 @@ pub(super) struct HostGuard {
     pub(super) origins: Option<Vec<String>>,
 }
 
-/// Extension of a request by which a page of another origin navigates here, through a link or a frame. The guard
-/// accepts it because it is harmless to pages. A gateway rejects it, because a GET calls a function.
+/// Request extension: a page of another origin navigates here, through a link or a frame. The guard
+/// accepts this because it is harmless to pages. A gateway rejects it, because a GET calls a function.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ForeignNavigation;
 

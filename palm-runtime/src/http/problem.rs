@@ -13,7 +13,7 @@ use crate::message::{Message, RemoteError};
 /// The media type of a problem document.
 pub(super) const PROBLEM: &str = "application/problem+json";
 
-/// Why a request is not answered by a result.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,

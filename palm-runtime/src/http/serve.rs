@@ -1,7 +1,7 @@
 //! The HTTP server: the accept loop, and the life of a connection.
 //!
 //! A connection is a stack: TCP, [`WriteTimeout`], TLS, [`StrictFraming`], hyper, [`HostGuard`], and the service. Each
-//! layer has one kind of bad peer to deal with.
+//! layer protects the following ones from one kind of misbehaving peer.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! Signs of life for links whose task cannot run, by one thread of the process.
 //!
-//! A method that blocks its thread may prevent the task from running that drives a link; on a runtime with one thread
+//! A method that blocks its thread may delay the task that drives a link; on a runtime with one thread
 //! it always does. The peer would consider the process dead, and redeliver its tasks. So a link publishes when it will
 //! be driven again at the latest ([`LinkLiveness`]). If that time passes, the thread `palm-liveness` sends headers with
 //! `alive` over a connection of its own, as often as heartbeats, until the link is driven again. Otherwise nothing is

@@ -41,7 +41,7 @@ pub struct LinkOptions {
     /// The limit on sessions. Default: 10 000.
     pub max_sessions: usize,
     /// The limit on the bytes of received calls that were not passed on, and separately on those of workers' results,
-    /// of all peers together. A peer has at most four times what is free, and 8 MiB; messages beyond that
+    /// of all peers together. A peer may use at most four times the free capacity, and 8 MiB; messages beyond that
     /// are dropped on arrival, and requested again once there is capacity. A message that is larger than
     /// the limit is accepted if no other waits. Default: 512 MiB.
     pub max_unread_bytes: usize,
@@ -49,7 +49,7 @@ pub struct LinkOptions {
     /// in their queue. Default: 512 MiB.
     pub max_task_bytes: usize,
     /// The limit on the bytes of publications and answers that subscribers and clients have not acknowledged,
-    /// of all peers together. A peer has at most four times what is free; beyond that it counts as one with
+    /// of all peers together. A peer may use at most four times the free capacity; beyond that it counts as one with
     /// a full backlog, see [`slow_consumer_timeout`](Self::slow_consumer_timeout). Default: 1 GiB.
     pub max_backlog_bytes: usize,
 }

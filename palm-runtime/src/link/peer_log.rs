@@ -13,10 +13,10 @@ use crate::message::proto::Function;
 const MAX_CLIENT_EVENTS: u32 = 10;
 const CLIENT_EVENT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long calls wait for a worker before that is logged.
+/// Time for which calls wait for a worker until a warning is logged.
 const NO_WORKER_LOG_DELAY: Duration = Duration::from_millis(500);
 
-/// How many functions of a worker a log line names.
+/// Maximum number of functions of a worker that a log line names.
 const MAX_LISTED_FUNCTIONS: usize = 10;
 
 /// The recent log lines about peers.
@@ -57,7 +57,7 @@ impl PeerLog {
         }
     }
 
-    /// Returns the cause of a wait that is to be logged, once for each wait.
+    /// Returns the cause of a wait if it is to be logged: once for each wait.
     fn is_new_wait(&mut self, waiting: Option<String>, now: Instant) -> Option<String> {
         let Some(cause) = waiting else {
             self.waiting = None;

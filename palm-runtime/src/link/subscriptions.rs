@@ -43,17 +43,18 @@ const PAUSE_BACKLOG: BacklogSize = BacklogSize {
     bytes: 16 * 1024 * 1024,
 };
 
-/// The backlog that a peer may have however little is free of [`LinkOptions::max_backlog_bytes`](super::LinkOptions).
+/// Backlog that each peer may have even if [`LinkOptions::max_backlog_bytes`](super::LinkOptions) is used up.
 const MIN_BACKLOG_BYTES: usize = 64 * 1024;
 
-/// How many bytes of subscription events the publisher may leave unread while it waits for subscribers.
+/// Limit on the bytes of subscription events that the publisher has not read while it waits for subscribers.
 const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
-/// How many topics a peer may subscribe to.
+/// Maximum number of topics of a peer.
 const MAX_TOPICS: usize = 64;
 
-/// How many downstream components a descriptor lists, and how many bytes the list may have.
+/// Maximum number of downstream components in a descriptor.
 pub(super) const MAX_FOLLOWERS: usize = 1000;
+/// Maximum length of that list, in bytes.
 pub(super) const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -467,9 +468,9 @@ impl SubscriptionTable {
         self.full_since.get(&key).copied()
     }
 
-    /// Returns whether a peer with a full backlog has read nothing for too long, and is to be disconnected.
+    /// Returns whether a peer is to be disconnected, because its backlog is full and it has not read for too long.
     ///
-    /// `limit` is the time that subscribers have; `None` if the publisher waits for them without a limit.
+    /// `limit` applies to subscribers; `None` if the publisher waits for them without a limit.
     pub(super) fn is_slow_consumer(
         &self,
         key: PeerKey,

@@ -3,7 +3,7 @@
 use crate::failure::CallFailure;
 use crate::outcome::Outcome;
 
-/// Runs `function` where it may block, on a thread of tokio's blocking pool.
+/// Runs `function`, which may block, on a thread of tokio's blocking pool.
 #[doc(hidden)]
 pub async fn blocking(function: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
     match tokio::task::spawn_blocking(function).await {

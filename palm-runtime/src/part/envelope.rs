@@ -92,7 +92,7 @@ impl Envelope {
         out.extend(messages.map(|message| Self::new(message, self.flow, self.since)));
     }
 
-    /// Returns an envelope whose answer is sent to `feedback`, which is dropped if there is none.
+    /// Returns an envelope whose answer is sent to `feedback`. Without an answer, `feedback` is dropped.
     #[cfg(feature = "http")]
     pub(crate) fn answered_by(message: Message, feedback: oneshot::Sender<Bytes>) -> Self {
         let flow = flow_of(&message);

@@ -1,4 +1,4 @@
-//! [`Outlet`]: where a part sends its messages.
+//! [`Outlet`]: the end of a route at which a part sends its messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -141,7 +141,7 @@ impl Outlet {
         }
     }
 
-    /// Returns for how many messages of a flow there is capacity; unlimited without a route.
+    /// Returns the capacity for messages of a flow; unlimited without a route.
     pub(crate) fn capacity(&self, flow: FlowKey) -> (usize, Option<Releases>) {
         match &self.route {
             Some(route) => {
@@ -215,7 +215,7 @@ impl Outlet {
         })
     }
 
-    /// Deducts up to `wanted` messages from those [`remaining`](Self::remaining), and returns how many. Stops the
+    /// Deducts up to `wanted` messages from those [`remaining`](Self::remaining), and returns their number. Stops the
     /// component when none remain.
     pub(crate) fn take_remaining(&self, wanted: usize) -> usize {
         let Some(left) = &self.remaining else {

@@ -1,9 +1,9 @@
-//! The ZeroMQ crates that sockets run on, behind one interface.
+//! One interface to the ZeroMQ crates that implement sockets.
 //!
 //! A [`Socket`] belongs to one of the backends, which [`SocketOptions::backend`] chooses when it is created. Each method
 //! matches on that once, so that the choice costs neither an allocation nor a dynamic call. The typed ends call the
 //! methods in this order: `new`, `bind` or `connect` for each address, `receiver` once, then `send` and the rest, and
-//! `close` last. What each method guarantees is said here, and both backends implement it.
+//! `close` last. The guarantees of each method are documented here; both backends implement them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub enum Backend {
     #[cfg(feature = "zeromq")]
     #[cfg_attr(not(feature = "omq"), default)]
     Zeromq,
-    // Without a backend the build fails, and should fail with that error only.
+    // Without a backend the build must fail with that error only.
     #[doc(hidden)]
     #[cfg(not(any(feature = "omq", feature = "zeromq")))]
     #[default]
@@ -129,7 +129,7 @@ impl Socket {
         either!(Self, self, socket => socket.unsubscribe(prefix).await)
     }
 
-    /// Returns whether a peer may be connected that messages can be sent to.
+    /// Returns whether a peer that can receive messages may be connected.
     pub(super) fn has_peer(&self) -> bool {
         either!(Self, self, socket => socket.has_peer())
     }
@@ -218,7 +218,7 @@ pub(super) enum Departures {
 }
 
 impl Departures {
-    /// Waits for a peer to leave that did not choose its routing id, and returns that id. Cancel safe.
+    /// Waits until a peer disconnects that did not choose its routing id, and returns that id. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
         either!(Self, self, departures => departures.next().await)
     }

@@ -5,7 +5,7 @@ use std::io;
 use super::{Address, AddressError};
 use crate::network::ExposedError;
 
-/// Why a socket could not be opened.
+/// Error of opening a socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {

@@ -2,7 +2,7 @@
 //!
 //! This is the only folder that names a ZeroMQ crate. A typed end ([`Push`], [`Pull`], [`Publish`],
 //! [`Subscribe`], [`Request`], [`Reply`], [`Router`], [`Dealer`]) is a thin layer over a `Socket` of
-//! a backend. There are two behind one interface, each with its feature: `omq` (the default) and `zeromq`.
+//! a backend. There are two with one interface, each with its feature: `omq` (the default) and `zeromq`.
 //! [`SocketOptions::backend`] chooses one for each socket.
 //!
 //! Every end has these properties on either backend, which `tests/conformance` verifies:

@@ -1,7 +1,7 @@
 //! The backend on the crate `omq-tokio`, whose sockets run as tasks of the current tokio runtime.
 //!
-//! This module adds what the crate leaves open: it reconnects where the crate gives up ([`keep_connecting`]), limits the
-//! connections of a bound socket ([`limit_connections`]), and ends receivers whose runtime is shut down
+//! This module adds missing functions of the crate: it reconnects when the crate stops trying ([`keep_connecting`]),
+//! limits the connections of a bound socket ([`limit_connections`]), and ends receivers whose runtime is shut down
 //! ([`close_when_driver_is_gone`]). [`configure`] has all settings.
 
 use std::collections::HashMap;
@@ -406,7 +406,7 @@ impl SubscriptionEvents {
     }
 }
 
-/// Connects again where the crate gives up: while the host is not found, and after a peer sent an ERROR.
+/// Connects again when the crate stops trying: while the host is not found, and after a peer sent an ERROR.
 async fn keep_connecting(
     socket: omq_tokio::Socket,
     mut monitor: MonitorStream,
@@ -521,7 +521,7 @@ fn configure(kind: Kind, options: &SocketOptions) -> (SocketType, Options) {
 
 /// Rejects the path of a socket in use, or of a file.
 ///
-/// The crate replaces whatever has the path. Only a socket without a listener, a remainder of an earlier process, may be
+/// The crate replaces any file at the path. Only a socket without a listener, a remainder of an earlier process, may be
 /// replaced.
 async fn reject_path_in_use(path: &str) -> io::Result<()> {
     #[cfg(unix)]

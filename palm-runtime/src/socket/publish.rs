@@ -215,7 +215,7 @@ impl Subscribe {
         })
     }
 
-    /// Connects to another publisher, in addition.
+    /// Connects to another publisher, in addition to those that the socket is connected to.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl Subscribe {
         connect_to(&self.socket, address).await
     }
 
-    /// Subscribes to all topics that begin with `prefix`. The subscription lasts over reconnections.
+    /// Subscribes to all topics that begin with `prefix`. The subscription is restored after reconnections.
     ///
     /// # Errors
     ///

@@ -248,7 +248,7 @@ impl Reply {
         self.router.sender()
     }
 
-    /// Returns the peers that leave from now on.
+    /// Returns a stream of the peers that disconnect from now on.
     pub(crate) fn departures(&self) -> RouterDepartures {
         self.router.departures()
     }

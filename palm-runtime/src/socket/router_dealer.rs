@@ -94,9 +94,9 @@ impl Router {
 pub(crate) struct RouterDepartures(Departures);
 
 impl RouterDepartures {
-    /// Waits for a peer to leave, and returns its routing id. Cancel safe.
+    /// Waits until a peer disconnects, and returns its routing id. Cancel safe.
     ///
-    /// Peers may leave unreported, if the backend does not know or has lost events. Use this to act early, not to be sure.
+    /// A disconnection is not reported if the backend does not detect it, or has lost events. Do not rely on this alone.
     pub(crate) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
         self.0.next().await
     }

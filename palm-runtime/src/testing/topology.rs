@@ -3,7 +3,7 @@
 use crate::component_error::StartError;
 use crate::component_kind::ComponentKind;
 
-/// A component of a cluster, as far as the topology needs it.
+/// The properties of a component that determine the topology.
 #[derive(Debug)]
 pub(super) struct TopologyMember {
     pub(super) name: String,

@@ -88,7 +88,7 @@ fn implementation(
     }
 }
 
-/// Returns a check that a generic type can be a component, whatever its type arguments are.
+/// Returns a check that a generic type can be a component for all type arguments.
 ///
 /// Rustc checks a type without parameters by the condition of each `impl`.
 fn check(component: &Component<'_>) -> Option<TokenStream> {

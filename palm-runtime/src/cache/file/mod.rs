@@ -58,7 +58,7 @@ use super::{CacheError, ChangeLog, KeyValue, OpenStoreError, Page, PageLimits, P
 ///
 /// A write that fails, for example because the disk is full, returns [`CacheError::Store`] with the path and the error
 /// of the system. The file is then opened again, so that it can be read, and the next write tries again. Opening reads
-/// the whole file, so writes are rejected with the same error for ten times as long as opening took, but at most for a
+/// the whole file, so writes are rejected with the same error for ten times the duration of opening, but at most for a
 /// minute. Deletions need some space as well: on a full disk they succeed while the file has freed pages.
 ///
 /// Each value has a checksum that every read verifies. [`CacheError::Damaged`] names a key whose value the disk has

@@ -106,7 +106,7 @@ impl ScanCursor {
         Ok(true)
     }
 
-    /// Returns the position: the cursor or `-`, the node or `-`, and the keys that are left, each preceded by its length.
+    /// Returns the position: the cursor or `-`, the node or `-`, and the remaining keys, each preceded by its length.
     /// `None` at the end of the scan.
     pub(super) fn position(&self) -> Option<Position> {
         if self.is_done && self.found.is_empty() {

@@ -200,7 +200,7 @@ impl<'a, Output> Job<'a, Output> {
         }
     }
 
-    /// Sets the number of answers: the job ends after that many, whatever arguments they belong to.
+    /// Sets the number of answers: the job ends after that many, regardless of their arguments.
     ///
     /// Default: the job ends when all results of all arguments have arrived, however many there are. This is known if
     /// calls and answers travel over links, and all components in between use links. Otherwise the job fails with
@@ -356,7 +356,7 @@ impl<'a, Output> Job<'a, Output> {
         self.lost.len() > 0
     }
 
-    /// Returns the error of the next input that was given up.
+    /// Returns a timeout for the next input whose answer is no longer awaited.
     fn next_lost(&mut self) -> Option<CallError> {
         let input = self.lost.next()?;
         self.progress = true;

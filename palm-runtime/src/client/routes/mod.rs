@@ -47,7 +47,7 @@ const MAX_LINKS: usize = 64;
 /// Most routes that a client remembers.
 const MAX_ROUTES: usize = 256;
 
-/// How a client knows where the answers to calls of several steps come from.
+/// How a client finds the component that answers calls of several steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::client) enum AnswerSource {
     /// The client's options name the component.
@@ -58,7 +58,7 @@ pub(in crate::client) enum AnswerSource {
     Unlisted,
 }
 
-/// The routes of a client's calls, as far as it has discovered them.
+/// The routes of a client's calls that it has discovered.
 #[derive(Debug)]
 pub(in crate::client) struct Routes {
     answer_source: AnswerSource,
@@ -129,7 +129,7 @@ impl Routes {
         lock(&self.table)
     }
 
-    /// Returns whether [`ensure`](Self::ensure) has something to do before a call is sent.
+    /// Returns whether [`ensure`](Self::ensure) must search for components before a call is sent.
     pub(in crate::client) fn needs_search(&self, steps: &Steps) -> bool {
         if steps.len() == 1 || self.answer_source == AnswerSource::Configured {
             return false;
@@ -238,7 +238,7 @@ impl Routes {
     /// Makes one attempt to find the route.
     async fn search(&self, steps: &Steps, until: Instant) -> Result<(), String> {
         let start = self.directory.request().address().clone();
-        // A master runs the first step, whatever component it names.
+        // A master runs the first step under any component name.
         let first = std::iter::once(&*self.server);
         let others = steps.iter().skip(1).map(|step| step.server);
         let names: Vec<_> = first.chain(others).collect();

@@ -54,7 +54,7 @@ pub(in crate::http) struct StreamedResult {
 }
 
 impl ResultStream {
-    /// Returns `false` if the backlog or the memory is full, or if the request is gone.
+    /// Returns `false` if the backlog or the memory is full, or if the request was dropped.
     fn send(&self, message: Message, memory: &BodyMemory) -> bool {
         let bytes = message.weight() + RESULT_OVERHEAD;
         let (Some(_backlog_permit), Some(permit)) =
@@ -82,7 +82,7 @@ impl GatewayInner {
     }
 
     /// Delivers a result to its pending call. Returns a message that does not belong to this gateway. Drops a result
-    /// whose request is gone.
+    /// whose request was dropped.
     pub(crate) fn deliver(&self, message: Message) -> Option<Message> {
         let mut calls = self.calls();
         match calls.remove(message.client()) {

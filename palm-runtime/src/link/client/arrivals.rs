@@ -1,11 +1,11 @@
-//! What a link delivers to the part or client that uses it.
+//! [`LinkArrival`]: messages and events that a link delivers to the part or client that uses it.
 
 use tokio::sync::mpsc;
 
 use crate::message::Batch;
 use crate::message::lease::LinkReceipt;
 
-/// What a link delivers.
+/// A delivery or event of a link.
 #[derive(Debug)]
 pub(crate) enum LinkArrival {
     /// One message or a batch; for a subscriber always one.

@@ -54,7 +54,7 @@ const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 /// How many unacknowledged messages, and bytes of them, this side keeps before senders wait.
 const OUTBOX_LIMIT: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
-/// How long sending the last header may take when a link is closed.
+/// Limit on sending the last header when a link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long to wait for a disconnected peer before its acknowledgements are no longer awaited.
@@ -521,7 +521,7 @@ impl LinkClient {
             if now.saturating_duration_since(planned)
                 > STALL_THRESHOLD.min(self.options.idle_timeout / 4)
             {
-                // This process was stalled and has not read its socket, so the silence means nothing.
+                // This process was stalled and has not read its socket, so the peer may not have been silent.
                 begin = now;
             }
             let due = {

@@ -49,7 +49,7 @@ impl OpenTasks {
         self.revoke(session, LeaseState::revoke_waiting);
     }
 
-    /// Returns whether an arriving task is at this worker already, and moves it to the new session if so.
+    /// Moves a redelivered task to the new session, and returns `true`, if this worker has the task already.
     ///
     /// A master that has considered this worker lost may redeliver a task to it. The result then counts in the session
     /// in which the task was sent last. Tags of new tasks grow, so only redelivered tasks are searched.

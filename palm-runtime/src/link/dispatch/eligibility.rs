@@ -136,7 +136,7 @@ impl FunctionTable {
         (!list.is_empty()).then(|| list.into())
     }
 
-    /// Forgets the names that are on no worker's list.
+    /// Removes the names that no worker lists.
     fn forget_names(&mut self) {
         let classes = &self.classes;
         let is_listed = |id: FunctionId| {

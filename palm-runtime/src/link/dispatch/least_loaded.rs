@@ -93,8 +93,8 @@ impl Dispatch {
         (key, id, group)
     }
 
-    /// Assigns tasks of the next client: as many as the worker has credit for and as leave fair shares to other
-    /// workers and clients.
+    /// Assigns tasks of the next client, limited by the credit of the worker and by the fair shares of other workers
+    /// and clients.
     pub(super) fn assign_untried(
         &mut self,
         index: usize,

@@ -198,7 +198,7 @@ impl Dispatch {
         first.map_or(WorkerReach::NoCredit, |(load, ..)| WorkerReach::Load(load))
     }
 
-    /// Adds a worker that has connected, or that has returned, in which case the other arguments are ignored.
+    /// Marks a worker as connected. For a worker that reconnects, all arguments but `key` are ignored.
     pub(crate) fn connect(
         &mut self,
         key: WorkerKey,
@@ -265,7 +265,7 @@ impl Dispatch {
         self.change(key, |worker| worker.credit = credit);
     }
 
-    /// Sets how many tasks of a worker wait for other calls.
+    /// Sets the number of tasks of a worker whose methods wait for inner calls.
     pub(crate) fn set_lent_slots(&mut self, key: WorkerKey, tasks: u32) {
         let tasks = tasks as usize;
         // Every header carries the number, and it seldom changes.

@@ -13,7 +13,7 @@ pub(super) struct WorkerState {
     pub(super) class: ClassId,
     /// How many tasks the worker runs at once; 0 if unknown.
     pub(super) concurrency: usize,
-    /// How many of its tasks wait for other calls, so that the worker runs as many more.
+    /// Number of its tasks whose methods wait for inner calls: the worker runs as many additional tasks.
     pub(super) lent_slots: usize,
     /// How many tasks the worker has.
     pub(super) load: usize,

@@ -1,4 +1,4 @@
-//! How sessions open: a peer introduces itself by `hello`, and is welcomed or refused.
+//! The opening of sessions: a peer sends `hello`, and the component answers with `welcome` or a refusal.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

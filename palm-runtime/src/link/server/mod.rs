@@ -140,7 +140,7 @@ struct ServerState {
     is_draining: bool,
     /// Whether the component has established its own subscriptions.
     subscriptions_ready: bool,
-    /// Until when former subscribers may return after a restart.
+    /// Deadline for former subscribers to reconnect after a restart.
     settled_at: Option<Instant>,
     /// The peers for which a transmission may be due.
     scheduled: Vec<PeerKey>,

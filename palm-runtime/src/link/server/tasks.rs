@@ -25,7 +25,7 @@ const MAX_WAITING_PER_CLIENT: Usage = Usage {
     bytes: 8 * 1024 * 1024,
 };
 
-/// How many paused clients are checked at a time.
+/// Maximum number of paused clients that are checked at a time.
 const MAX_CHECKED_FLOWS: usize = 16;
 
 /// Clients from which no further tasks are accepted until workers have finished some.
@@ -78,7 +78,7 @@ impl LinkServer {
     #[cfg(feature = "http")]
     pub(crate) async fn connected(&self) {
         let mut workers = self.workers.subscribe();
-        // An error would mean that `self` is gone.
+        // The sender is owned by `self`, so this does not fail.
         let _ = workers.wait_for(|workers| workers.count > 0).await;
     }
 

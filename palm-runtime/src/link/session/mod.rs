@@ -4,7 +4,7 @@
 //! A session owns the messages that its peer has not acknowledged ([`Outbox`]) and the position up to which it
 //! has received ([`Inbox`]). It does no I/O and reads no clock, like `quinn_proto::Connection`: the owner passes in the
 //! headers that arrive ([`Session::receive`]) and the messages to send ([`Session::submit`]), and after each of
-//! these, and at [`Session::timeout`], calls [`Session::transmit`] until that returns `None`. What happened is
+//! these, and at [`Session::timeout`], calls [`Session::transmit`] until that returns `None`. The outcome is
 //! reported as [`SessionEvent`]s.
 //!
 //! **Invariant.** Each message has a number, and numbers never restart within a session. Acknowledgements and
@@ -117,7 +117,7 @@ pub(crate) struct Session {
     outbox: Outbox,
     inbox: Inbox,
     timers: Timers,
-    /// What the next header is to carry although no timer has fired.
+    /// Reports that are due in the next header although no timer has fired.
     due: DueFlags,
     /// How many bytes of messages the owner accepts.
     capacity: Capacity,

@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::inbox::Offset;
 use super::tagged_batch::{TaggedBatch, message_count};
 
-/// How many messages and bytes follow one header at most.
+/// Limit on the messages of one transmission.
 pub(super) const MAX_TRANSMISSION_MESSAGES: usize = 256;
-
+/// Limit on the bytes of one transmission, which its last message may exceed.
 pub(super) const MAX_TRANSMISSION_BYTES: usize = 1024 * 1024;
 
 /// The messages to send, until the peer acknowledges them.
@@ -127,7 +127,7 @@ impl Outbox {
         let first = self.next_index;
         let (mut count, mut bytes) = (0, 0);
         while let Some(item) = self.items.get_mut(self.next_index) {
-            // A batch is split where credit or the transmission ends.
+            // A batch is split at the limit of the credit or of the transmission.
             let mut fit = 0;
             for size in item.group.sizes() {
                 let has_credit = self.next.messages < self.credit.messages

@@ -49,7 +49,7 @@ impl TaggedBatch {
     }
 }
 
-/// An estimate of the memory that a message occupies besides its bytes.
+/// Estimated memory of a message in addition to its bytes.
 const MESSAGE_OVERHEAD: usize = 256;
 
 /// Estimates the memory that messages occupy, from their number and the sum of their bytes.

@@ -23,7 +23,7 @@ pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// The shortest interval between heartbeats, however short the peer's idle timeout is.
 pub(super) const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the next header is to report, which is due at once.
+/// Reports that are due in the next header, immediately.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DueFlags {
     /// The peer has asked for a header, or a transmission has failed.

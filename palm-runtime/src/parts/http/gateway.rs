@@ -33,7 +33,7 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
     gateway.0.attach(component);
 }
 
-/// Turns the requests of a [`Gateway`] into messages. Created by [`Gateway::router`].
+/// Converts the requests of a [`Gateway`] into messages. Created by [`Gateway::router`].
 ///
 /// Each message has a client id of its own, by which its results are routed back to the request. When the component
 /// stops, the gateway rejects further requests.

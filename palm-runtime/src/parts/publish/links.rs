@@ -62,8 +62,7 @@ impl<S: Shape> Publisher<S> {
         Ok(())
     }
 
-    /// Releases pending publications to followers that are results of a last step, for a client that has just
-    /// connected to receive its answers here.
+    /// Releases pending results of a last step to a client that has just connected to receive its answers here.
     ///
     /// After a restart of this component, results can arrive before their client has reconnected.
     pub(super) fn release_answers(

@@ -51,7 +51,7 @@ pub(super) enum Retention {
     Short,
 }
 
-/// How long a message for the next step is kept if no component has ever followed and its caller can be notified.
+/// Time for which a message for the next step is kept if no follower has ever connected and its caller can be notified.
 pub(super) const NO_FOLLOWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The pending publications of a publisher, by topic and in order.
@@ -113,7 +113,7 @@ impl PendingPublications {
         let waiting = PendingFrame { number, frame };
         self.topics.entry(topic).or_default().push_back(waiting);
         let mut dropped = Vec::new();
-        // A single publication is kept whatever its size.
+        // A single publication of any size is kept.
         while self.messages > 1
             && (self.messages > self.limits.messages || self.bytes > self.limits.bytes)
         {

@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::method::Shape;
 use crate::socket::SocketClosed;
 
-/// How long a component that stops waits for subscribers of its pending publications.
+/// Time for which a stopping component waits for subscribers of its pending publications.
 const LAST_SUBSCRIPTIONS_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<S: Shape> Publisher<S> {

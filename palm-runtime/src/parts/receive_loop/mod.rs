@@ -30,10 +30,10 @@ use crate::socket::SocketClosed;
 
 pub(super) use source::{ConsumedMessages, MessageSource, Origin, SourceEvent};
 
-/// The most messages that are still received from a socket's buffers once the component stops.
+/// Maximum number of messages that are received from a socket's buffers after the stop of the component.
 const MAX_DRAINED_MESSAGES: usize = 10_000;
 
-/// How long peers may take to acknowledge that they stop sending.
+/// Time within which peers must acknowledge that they stop sending.
 const PEER_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether a message with an empty `cache` field is assigned an id.

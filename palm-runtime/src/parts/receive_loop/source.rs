@@ -8,7 +8,7 @@ use crate::message::Batch;
 use crate::message::lease::LinkReceipt;
 use crate::socket::{Pull, SocketClosed};
 
-/// Where messages came from, and so where their credit is returned to.
+/// The source of messages, to which their credit is returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::parts) enum Origin {
     /// A socket, which has no credit.

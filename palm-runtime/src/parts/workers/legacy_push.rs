@@ -67,7 +67,7 @@ impl TaskScheduler<'_> {
 
     /// Waits for tasks without a result within `ack_wait`. Cancel safe.
     pub(super) async fn overdue(&self) -> OverdueTasks {
-        /// How soon a task that was pushed meanwhile is considered.
+        /// Interval at which newly pushed tasks are considered.
         const POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
             let Some(next) = self.shared.pushed().map(|mut pushed| pushed.next_due()) else {

@@ -63,7 +63,7 @@ impl TaskScheduler<'_> {
 
     /// Waits until the component stops and no worker has been connected for a while. Cancel safe.
     async fn all_workers_lost(&self, stop: &Stop) {
-        /// How long a worker may take to reconnect.
+        /// Time within which a worker must reconnect.
         const WORKER_TIMEOUT: Duration = Duration::from_millis(500);
         const INTERVAL: Duration = Duration::from_millis(50);
         stop.stopped().await;
@@ -139,7 +139,7 @@ impl TaskScheduler<'_> {
                 match (feedback, self.replies) {
                     (Some(feedback), Some(replies)) => replies.expect(&message, feedback),
                     (Some(feedback), None) => {
-                        // The receiver is gone if the component stops.
+                        // The receiver is closed when the component stops.
                         let _ = feedback.send(Bytes::new());
                     }
                     (None, _) => {}
@@ -182,7 +182,7 @@ impl TaskScheduler<'_> {
                 Some(_) => message.encode(),
                 None => Bytes::new(),
             };
-            // The receiver is gone if the component stops.
+            // The receiver is closed when the component stops.
             let _ = feedback.send(answer);
         }
         let envelope = Envelope {

@@ -12,7 +12,7 @@
 //! - A message in a queue of the crate owns a permit, which is released when the message has been written (`native`).
 //! - PUB is the crate's XPUB, which waits for slow subscribers and reports subscriptions (`subscriptions`).
 //!
-//! `tests/conformance/expected.rs` lists what the crate's interface does not allow.
+//! `tests/conformance/expected.rs` lists the tests that fail because of the crate's interface.
 
 mod accept;
 mod bound;
@@ -83,7 +83,7 @@ struct SocketState {
     wanted: HashMap<Bytes, usize>,
 }
 
-/// The peers that leave a ROUTER, which the crate does not report.
+/// Disconnections of a ROUTER's peers. Never completes: the crate does not report them.
 #[derive(Debug)]
 pub(super) struct Departures;
 

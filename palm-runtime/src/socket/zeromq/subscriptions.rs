@@ -11,7 +11,7 @@ use super::{SocketCore, SocketState};
 use crate::socket::SocketClosed;
 use crate::socket::backend::SubscriptionEvent;
 
-/// Events of subscriptions that may be unread. Beyond that, all are read again.
+/// Maximum number of unread subscription events. Beyond that, all are read again.
 pub(super) const MAX_EVENTS: usize = 16 * 1024;
 
 #[derive(Debug)]

@@ -52,8 +52,8 @@ impl MessageCounter {
         (taken, messages)
     }
 
-    /// Consumes at least one byte of `bytes`, which is not empty. Returns how many were consumed, and whether a
-    /// message ends with the last of them.
+    /// Consumes at least one byte of `bytes`, which is not empty. Returns their number, and whether a message
+    /// ends with the last of them.
     fn step(&mut self, bytes: &[u8]) -> (usize, bool) {
         let byte = bytes[0];
         match &mut self.0 {

@@ -1,6 +1,6 @@
 //! [`Faults`]: fault injection from a seed.
 //!
-//! A [`FaultProxy`] (module `proxy`) is what a test holds. `relay` carries the bytes of its connections according
+//! A [`FaultProxy`] (module `proxy`) is the handle of a test. `relay` carries the bytes of its connections according
 //! to the settings in `state`, which also counts them; `message_counter` finds the ends of messages in the bytes.
 //! A [`FaultPlan`] is plain data. [`Restartable`] kills and restarts a component.
 
@@ -79,7 +79,7 @@ impl Faults {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves nothing behind.
+    /// If the future is dropped, its resources are released.
     pub async fn proxy(&self, target: impl AsRef<str>) -> Result<FaultProxy, FaultProxyError> {
         let rng = self.fork();
         FaultProxy::new(target.as_ref(), rng).await

@@ -12,8 +12,8 @@ use crate::component_error::RunError;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 
-/// How long a restart is retried if the address is in use: the operating system may still be closing it, or
-/// another program may use it for a moment.
+/// Time for which a restart is retried while the address is in use: the operating system may not have released it, or
+/// another program may use it briefly.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often counters are polled.
@@ -74,7 +74,7 @@ impl Restartable {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the component killed.
+    /// If the future is dropped, the component stays killed.
     pub async fn restart(&mut self) -> Result<&ComponentHandle> {
         self.kill().await;
         let deadline = Instant::now() + RESTART_TIMEOUT;
@@ -89,8 +89,9 @@ impl Restartable {
         Ok(self.handle.insert(handle))
     }
 
-    /// Waits until `is_right` returns true for the component's counters, as [`until`] does; for ever if the component
-    /// does not run. Cancel safe.
+    /// Waits until `is_right` returns `true` for the component's counters, as [`until`] does. Cancel safe.
+    ///
+    /// Never completes if the component does not run.
     pub async fn until(&self, is_right: impl FnMut(&Metrics) -> bool) -> Metrics {
         match &self.handle {
             Some(handle) => until(handle, is_right).await,

@@ -1,6 +1,6 @@
 //! The settings, faults and counters of a fault proxy, shared by all of its connections.
 //!
-//! [`ProxySettings`] say whether bytes may pass, and how late. A [`Trigger`] waits for a message:
+//! [`ProxySettings`] contains whether bytes may pass, and their delay. A [`Trigger`] waits for a message:
 //! [`ProxyState::admit`] is called before bytes are written, and returns at most the bytes up to the end of that
 //! message; the fault is injected when the returned [`AdmittedBytes`] are dropped, after they were written.
 //! Invariant: no byte is admitted between these two moments, so a fault happens exactly at its message.
@@ -20,7 +20,7 @@ use super::message_counter::MessageCounter;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct FaultProxyStatus {
-    /// Connections that were opened as far as the target.
+    /// Connections that were opened, including their connection to the target.
     pub connections: u64,
     /// Connections that are open now.
     pub open: u64,
@@ -264,7 +264,7 @@ struct FiredTrigger {
 impl Drop for FiredTrigger {
     fn drop(&mut self) {
         let is_triggering = self.state.settings.borrow().is_triggering;
-        // Otherwise `release` was called meanwhile.
+        // Otherwise `release` was called during the write.
         if is_triggering {
             self.state.inject(self.fault);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::failure::{BoxError, CallFailure, FailureKind};
 
-/// Why an HTTP worker did not return an answer.
+/// Error of a request to an HTTP worker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {

@@ -1,9 +1,9 @@
 //! The resend buffer: answers that went only to a stale subscription, and are sent again to the new one.
 //!
-//! Covers the case that `stale_subscription` gives up on. An answer that was withheld and then published to connections that have
-//! closed since is meant for a subscription whose client had connected before the answer was published. An answer
-//! that is older than the connection belongs to an earlier call, so no answer is sent twice. No I/O; time is an
-//! argument.
+//! Covers a case that `stale_subscription` does not detect: an answer was withheld, then published, and all connections
+//! that it was published to have closed. It is resent to a subscription whose client had connected before that. An
+//! answer that is older than the connection belongs to an earlier call, so no answer is sent twice. No I/O; time is
+//! an argument.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::socket::Subscriber;
 
 /// How long an answer is kept.
 const RESEND_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most answers, and the most bytes of them, that are kept.
+/// Limits on the buffered answers.
 const MAX_MESSAGES: usize = 1000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 

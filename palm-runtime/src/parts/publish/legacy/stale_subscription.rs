@@ -17,8 +17,8 @@ use crate::socket::Subscriber;
 
 /// How long an answer is withheld for a new subscription, unless pending publications are kept for less.
 pub(in crate::parts::publish) const STALE_TIMEOUT: Duration = Duration::from_millis(500);
-/// The most answers and bytes that are withheld under one topic. Above them the subscription counts as lasting, so
-/// that a slow subscriber slows down its stream.
+/// Limits on the withheld answers of one topic. At a limit the subscription is no longer considered stale, so that a
+/// slow subscriber slows down its stream.
 const MAX_WITHHELD_ANSWERS: usize = 1000;
 const MAX_WITHHELD_BYTES: usize = 1024 * 1024;
 /// The shortest interval between two calls of a client that makes new connections for each.
@@ -122,7 +122,7 @@ impl StaleSubscriptions {
         self.waiting.front().map(|(until, _)| *until)
     }
 
-    /// Returns the next topic whose withheld answers must be published; its subscriptions count as lasting.
+    /// Returns the next topic whose withheld answers must be published, and marks its subscriptions as lasting.
     pub(in crate::parts::publish) fn expire(&mut self, now: Instant) -> Option<ByteString> {
         while let Some((until, topic)) = self.waiting.pop_front_if(|(until, _)| *until <= now) {
             // Otherwise the answers were published to a new subscription, or the last subscription was closed.
