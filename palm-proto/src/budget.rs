@@ -54,7 +54,7 @@ impl Capacity {
     }
 }
 
-/// How many bytes each holder keeps.
+/// Number of bytes of each holder.
 #[derive(Debug)]
 pub struct Ledger<K> {
     limit: usize,
@@ -151,7 +151,7 @@ impl<K: Eq + Hash + Clone> Budget<K> {
         })
     }
 
-    /// How many bytes are reserved.
+    /// Number of reserved bytes.
     #[cfg(test)]
     pub fn used(&self) -> usize {
         self.lock().used()

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 /// Any error that a method can return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// Why a call of a method has no result.
+/// The error of a call without a result.
 #[derive(Debug)]
 pub struct CallFailure {
     kind: FailureKind,

@@ -18,7 +18,7 @@ pub type FlowKey = u64;
 /// The largest weight of a flow. The smallest is 1.
 pub const MAX_WEIGHT: u32 = 100;
 
-/// How many bytes cost as much as one message.
+/// Number of bytes that cost as much as one message.
 const BYTES_PER_COST: usize = 16 * 1024;
 
 /// Virtual time per unit of cost at a weight of 1, so that `cost / weight` stays an integer.

@@ -14,7 +14,7 @@ pub enum Emitted {
     Unwanted,
 }
 
-/// What a call returned.
+/// The outcome of a call.
 #[derive(Debug)]
 pub enum Outcome {
     /// A result.

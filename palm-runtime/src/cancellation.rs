@@ -22,7 +22,7 @@ pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 /// The prefix of a line that revokes a cancellation.
 const RESTORE_PREFIX: char = '+';
 
-/// How long a cancellation is remembered: usually longer than messages wait in queues.
+/// Time for which a cancellation is remembered: usually longer than messages wait in queues.
 const CANCEL_EXPIRY: Duration = Duration::from_secs(60);
 
 /// Maximum number of remembered cancellations.
@@ -31,10 +31,10 @@ const MAX_CANCELLED: usize = 10_000;
 /// The longest accepted topic, in bytes. Topics of palm's clients are shorter.
 const MAX_TOPIC_BYTES: usize = 256;
 
-/// How many lists of cancellations may wait to be forwarded.
+/// Maximum number of lists of cancellations that wait to be forwarded.
 const MAX_RELAYED_LISTS: usize = 1024;
 
-/// How many topics a forwarded list has at most.
+/// Maximum number of topics in a forwarded list.
 const MAX_LIST_TOPICS: usize = 256;
 
 /// The recently cancelled calls.

@@ -23,7 +23,7 @@ pub struct Context {
     message: Message,
 }
 
-/// What all calls of a component share.
+/// State that all calls of a component share.
 #[derive(Debug)]
 pub(crate) struct ComponentContext {
     pub(crate) name: String,

@@ -9,7 +9,7 @@ const LIMIT_INTERVAL: Duration = Duration::from_secs(10);
 /// The shortest time between two log lines about one function.
 const FUNCTION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many functions are remembered; peers choose their names.
+/// Maximum number of remembered functions, because peers choose their names.
 const MAX_LOGGED_FUNCTIONS: usize = 256;
 
 /// Limits how often one event is logged: by default, that a limit is reached.

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::time::{Duration, Instant};
 
-/// How many sessions must have ended before memory is returned.
+/// Number of ended sessions after which memory is returned.
 const MIN_ENDED_SESSIONS: usize = 64;
 
-/// How long no session may have ended before memory is returned, since connections are still being closed.
+/// Time without an ended session after which memory is returned, because connections are still being closed until then.
 const QUIET_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Decides when freed memory is returned. No I/O; time is an argument.

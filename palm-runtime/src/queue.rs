@@ -36,7 +36,7 @@ impl Default for QueueLimits {
     }
 }
 
-/// How many messages of a flow are received at once while other flows have some.
+/// Maximum number of messages of a flow that are received at once while other flows have messages.
 const QUANTUM: usize = 16;
 
 /// A value that a queue can hold.

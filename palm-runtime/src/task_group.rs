@@ -14,7 +14,7 @@ use futures_core::future::BoxFuture;
 use futures_util::task::AtomicWaker;
 use tokio::task::coop::has_budget_remaining;
 
-/// How many rounds of woken members are polled before other tasks run.
+/// Number of rounds of woken members that are polled before other tasks run.
 const MAX_ROUNDS: usize = 32;
 
 /// The bit that is set while members are polled.

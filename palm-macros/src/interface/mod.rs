@@ -27,7 +27,7 @@ const CLIENT_METHODS: [&str; 4] = ["new", "connect", "on", "client"];
 
 /// Expands the attribute with the options `args` on `item`.
 ///
-/// After a mistake the trait and its client are expanded as far as possible, for the code that uses them.
+/// After a mistake the valid parts of the trait and its client are still expanded, for the code that uses them.
 pub(crate) fn expand(args: TokenStream, item: TokenStream) -> TokenStream {
     let Ok(written) = syn::parse2::<ItemTrait>(item.clone()) else {
         let message = "`#[palm::interface]` belongs on a trait: \

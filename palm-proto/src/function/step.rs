@@ -11,7 +11,7 @@ pub struct Step<'a> {
     pub function: &'a str,
 }
 
-/// Why a message does not name a function to call.
+/// The error of a message that does not name a function to call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {

@@ -23,7 +23,7 @@ const PAYLOAD: u32 = 6;
 const ERROR: u32 = 16;
 const END: u32 = 20;
 
-/// Why bytes are not a [`Message`](super::Message).
+/// Error of decoding a [`Message`](super::Message).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {

@@ -16,7 +16,7 @@ const MAX_VARINT_BYTES: usize = 10;
 /// for each would exhaust the stack of the reader.
 const MAX_GROUP_DEPTH: u32 = 100;
 
-/// Why bytes do not follow the protobuf wire format.
+/// Error of decoding the protobuf wire format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireFormatError {

@@ -49,7 +49,7 @@ pub use protobuf::Protobuf;
     note = "take `Bytes`, `Vec<u8>`, `String`, `()`, or `Json<T>` or another codec's type, or implement `palm::FromPayload` for the type"
 )]
 pub trait FromPayload: Sized {
-    /// Why a payload is not a value of this type. The text should say at which position.
+    /// The error of a payload that is not a value of this type. Its text should contain the position.
     type Error: Into<BoxError>;
 
     /// Decodes a payload.
@@ -71,7 +71,7 @@ pub trait FromPayload: Sized {
     note = "send `Bytes`, `Vec<u8>`, `String`, `&str`, `&[u8]`, or `Json<T>` or another codec's type, or implement `palm::IntoPayload` for the type"
 )]
 pub trait IntoPayload {
-    /// Why a value cannot be encoded.
+    /// The error of a value that cannot be encoded.
     type Error: Into<BoxError>;
 
     /// Encodes the value.
@@ -102,7 +102,7 @@ fn without_paths(name: &str) -> String {
     short
 }
 
-/// Why a codec rejects a payload, and at which position.
+/// The error of a codec that rejects a payload, with the position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} at byte {position}")]
 pub struct PositionedError {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::failure::BoxError;
 
-/// Why a cache request failed. A client receives the same error as a method of the component that has the store.
+/// Error of a cache request. A client receives the same error as a method of the component that has the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
@@ -98,7 +98,7 @@ pub enum CacheError {
     Store(#[source] BoxError),
 }
 
-/// Why a store cannot be opened.
+/// Error of opening a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenStoreError {

@@ -58,7 +58,7 @@ pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: 
     message.into_frame()
 }
 
-/// Why a request failed.
+/// Error of a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServiceError {
     #[error("the request has {0} frames, expected one")]

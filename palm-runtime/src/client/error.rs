@@ -24,9 +24,9 @@ pub enum ConnectError {
         address: String,
         /// The key that was requested.
         key: &'static str,
-        /// How long the client waited.
+        /// The time that the client waited.
         waited: Duration,
-        /// Why the client waited, if it is known, for example `connection refused`.
+        /// The cause of the wait, if it is known, for example `connection refused`.
         cause: Option<String>,
     },
     /// The host of an address was not found within a second.
@@ -34,7 +34,7 @@ pub enum ConnectError {
     HostNotFound {
         /// The address.
         address: String,
-        /// What the system reported.
+        /// The error of the system.
         cause: String,
     },
     /// The component at `db_address` accepts no calls.
@@ -75,9 +75,9 @@ pub enum ConnectError {
     NoPublisher {
         /// The `pub_address` of the component that answers, or its `db_address` if it accepts links.
         address: String,
-        /// How long the client waited.
+        /// The time that the client waited.
         waited: Duration,
-        /// Why the client waited, if it is known, for example `connection refused`.
+        /// The cause of the wait, if it is known, for example `connection refused`.
         cause: Option<String>,
     },
     /// [`this_config`](crate::ClientBuilder::this_config) is set, and an address is missing.
@@ -85,7 +85,7 @@ pub enum ConnectError {
     Incomplete,
 }
 
-/// Why a call has no answer.
+/// Error of a call.
 ///
 /// Returned by [`Client::eval`](crate::Client::eval), [`Client::send`](crate::Client::send) and
 /// [`Job::next`](crate::Job::next).
@@ -121,9 +121,9 @@ pub enum CallError {
         /// The number of the input of a job that was not answered while others were, from 0. `None` for a single
         /// call, and for the error that ends a job.
         input: Option<u64>,
-        /// How long the client waited; for a job, the time since the last answer.
+        /// The time that the client waited; for a job, since the last answer.
         waited: Duration,
-        /// Why the call waited, if it is known: the connection is lost, or the called component reports a cause, as a
+        /// The cause of the wait, if it is known: the connection is lost, or the called component reports a cause, as a
         /// master without workers does.
         cause: Option<String>,
     },
@@ -191,7 +191,7 @@ pub enum CallError {
     Encode {
         /// The steps of the call.
         function: String,
-        /// Why the argument cannot be encoded.
+        /// The error of encoding the argument.
         source: BoxError,
     },
     /// The answer is not of the type that the function is declared to return.
@@ -201,7 +201,7 @@ pub enum CallError {
         function: String,
         /// The declared type.
         expected: String,
-        /// Why the answer cannot be decoded, and where.
+        /// The error of decoding the answer, with the position.
         source: BoxError,
     },
     /// The client is closed.

@@ -324,7 +324,7 @@ impl<C: Shape> Compose for Builder<C, kind::Hub> {
 
 impl<C: Callable> Compose for Builder<C, kind::Worker> {
     async fn compose(self) -> std::result::Result<ServerTemplate, StartError> {
-        /// How long a method waits for the cache of its master.
+        /// Time for which a method waits for the cache of its master.
         const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
         self.check()?;

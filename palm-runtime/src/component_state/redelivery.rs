@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// The most answered tasks that are remembered in order to drop further results of other workers.
+/// Maximum number of answered tasks that are remembered in order to drop later results of other workers.
 const MAX_ANSWERED: usize = 10_000;
 
 /// The unacknowledged tasks, and the redelivered tasks that were answered.

@@ -129,7 +129,7 @@ impl Directory {
         key: &str,
         request: impl Fn() -> F,
     ) -> T {
-        /// How soon a request without an answer or value is repeated.
+        /// Delay until a request without an answer or value is repeated.
         const RETRY_INTERVAL: Duration = Duration::from_millis(200);
         let answer = async {
             loop {

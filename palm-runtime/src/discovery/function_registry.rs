@@ -15,13 +15,13 @@ use crate::message::proto::{Descriptor, Function};
 const MAX_FUNCTIONS: usize = 10_000;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most bytes of one function.
+/// Maximum bytes of one function.
 const MAX_FUNCTION_BYTES: usize = 64 * 1024;
 
 /// The most bytes of a worker's descriptor. Decoded, it can take fifty times as many.
 const MAX_DESCRIPTOR_BYTES: usize = 1024 * 1024;
 
-/// Why functions of a worker were not registered.
+/// Error of registering functions of a worker.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum RegistrationError {
     #[error("the offer is not a descriptor")]
@@ -51,7 +51,7 @@ struct RegisteredFunctions {
 pub(crate) struct RegistrationOutcome {
     /// Whether the registry has changed.
     pub(crate) is_new: bool,
-    /// Why some functions were not registered.
+    /// The error of functions that were not registered.
     pub(crate) rejected: Option<RegistrationError>,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 pub(crate) const READY_PREFIX: &[u8] = b"\0palm.ready.";
 
-/// A legacy publisher does not answer. Its subscription is taken to be active after this time.
+/// A legacy publisher does not answer. Its subscription is assumed to be active after this time.
 const LEGACY_TIMEOUT: Duration = Duration::from_millis(250);
 /// Time for which a subscriber waits for the components upstream of its publisher, one of which may never start.
 pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);

@@ -83,7 +83,7 @@ impl DeliveryTurn {
     }
 }
 
-/// What to do with a message.
+/// The start of a call, or its immediate outcome.
 pub(super) enum NextCall {
     Poll(Call, StartedCall),
     /// The message calls `echo` or cannot be called.

@@ -28,7 +28,7 @@ impl AsRef<[u8]> for ReservedBytes {
     }
 }
 
-/// Why a request body cannot be read.
+/// Error of reading a request body.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     /// The body is over `limit`. `len` is known if the request announced its length.

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::message::{Batch, BatchSizes, MAX_BATCH_BYTES, MAX_SMALL_BYTES};
 
-/// How many messages may follow one header.
+/// Maximum number of messages that follow one header.
 const MAX_MESSAGES: usize = 4096;
 
 /// The messages and batches that follow one header.

@@ -1,4 +1,4 @@
-//! What links deliver to the parts that handle calls and results.
+//! Messages and events that links deliver to the parts that handle calls and results.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::message::Batch;
 /// Stands for no session: messages that were created here use no peer's credit.
 pub(super) const NO_PEER: PeerKey = 0;
 
-/// What links deliver to the part that handles it.
+/// A message or event that links deliver to the part that handles it.
 #[derive(Debug)]
 pub(crate) enum InboundEvent {
     /// Messages that arrived together. The part returns credit for them by

@@ -26,7 +26,7 @@ const MAX_LATENESS: Duration = Duration::from_secs(1);
 /// The shortest interval at which the thread checks links.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(25);
 
-/// How long the thread sleeps if there is nothing to watch.
+/// Time for which the thread sleeps if it has nothing to watch.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The value of `late_at` while no task drives the link.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::truncate_name;
 use crate::message::proto::Function;
 
-/// How many events of clients are logged one by one in each interval.
+/// Maximum number of events of clients that are logged one by one in each interval.
 const MAX_CLIENT_EVENTS: u32 = 10;
 const CLIENT_EVENT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -104,7 +104,7 @@ impl ClientEventLog {
         is_logged
     }
 
-    /// At the end of an interval, returns how many further clients connected and how many left, if any.
+    /// At the end of an interval, returns the numbers of unlogged connections and ends, unless both are zero.
     fn due(&mut self, now: Instant) -> Option<(u64, u64)> {
         let begun = self.begun?;
         if now.saturating_duration_since(begun) < CLIENT_EVENT_INTERVAL {

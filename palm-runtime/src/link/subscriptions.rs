@@ -34,7 +34,7 @@ const CLIENT_BACKLOG: BacklogSize = BacklogSize {
     bytes: 256 * 1024 * 1024,
 };
 
-/// How long a publisher waits for a client with a full backlog that reads nothing. Then the client is disconnected.
+/// Time after which a client with a full backlog that reads nothing is disconnected. The publisher waits until then.
 const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The backlog of a client at which its calls are paused: no further ones are accepted.
@@ -146,7 +146,7 @@ impl Subscription {
     }
 }
 
-/// What a peer reports about itself in its `hello`.
+/// Properties of a peer from its `hello`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PeerOrigin {
     pub(super) name: String,
@@ -174,7 +174,7 @@ impl PeerOrigin {
     }
 }
 
-/// What is reported to the part that publishes.
+/// An event for the part that publishes.
 #[derive(Debug)]
 pub(crate) enum SubscriptionEvent {
     /// A peer has subscribed.

@@ -16,7 +16,7 @@ pub struct FunctionInfo {
     pub output: &'static str,
     /// Whether it takes `&self` or `&mut self`.
     pub receiver: Receiver,
-    /// How many results a call has.
+    /// The number of results of a call.
     pub results: Results,
     /// Whether it takes the [`Context`](crate::Context) of the call.
     pub takes_context: bool,
@@ -78,7 +78,7 @@ pub enum Receiver {
     Exclusive,
 }
 
-/// How many results a call of a function has.
+/// The number of results of a call of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Results {
     /// At most one.

@@ -34,7 +34,7 @@ pub use outlet::Outlet;
 pub(crate) use setup::LegacyAddress;
 pub use setup::{Binding, OpenError, Setup};
 
-/// The most messages that a part receives at once from a socket or a queue.
+/// Maximum number of messages that a part receives at once from a socket or a queue.
 pub(crate) const BATCH: usize = 256;
 
 /// A part that receives messages from peers or other sources, and sends them to an outbound part.

@@ -19,7 +19,7 @@ use crate::message::Message;
 use crate::part::{InboundHooks, Outlet};
 use crate::socket::{Frames, SocketClosed};
 
-/// The most requests that wait for an answer at once. Further ones wait in the socket.
+/// Maximum number of requests that wait for an answer at once. Further requests wait in the socket.
 const MAX_REQUESTS: usize = 1000;
 
 /// The default timeout of an answer.
@@ -66,7 +66,7 @@ pub(super) trait Respond {
 /// The request loop of an inbound part with the hooks `H`.
 pub(super) struct RequestLoop<H> {
     pub(super) hooks: H,
-    /// How long a request may wait for its answer after it was received.
+    /// Limit on the time that a request waits for its answer after it was received.
     pub(super) answer_timeout: Duration,
     pub(super) opened: PartContext,
     pub(super) outlet: Outlet,

@@ -17,7 +17,7 @@ enum Transport {
     Ipc { path: String },
 }
 
-/// Why a text is not an [`Address`].
+/// Error of parsing an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an address: {why}; write `tcp://host:port` or `ipc://path`")]
 pub struct AddressError {

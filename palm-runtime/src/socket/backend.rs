@@ -164,7 +164,7 @@ impl Socket {
         Ok(each!(Self, self, socket => SubscriptionEvents(socket.subscription_events().await?)))
     }
 
-    /// Returns the peers that leave a ROUTER, from now on.
+    /// Returns a stream of the peers of a ROUTER that disconnect from now on.
     pub(super) fn departures(&self) -> Departures {
         each!(Self, self, socket => Departures(socket.departures()))
     }

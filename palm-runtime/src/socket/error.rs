@@ -67,7 +67,7 @@ fn bind_hint(source: &io::Error) -> &'static str {
 #[error("the socket is closed")]
 pub struct SocketClosed;
 
-/// Why a message was not sent. The error contains the message.
+/// Error of sending a message, which it contains.
 #[derive(Debug, thiserror::Error)]
 pub enum TrySendError<T> {
     /// The queues of all peers are full, or no peer is connected.

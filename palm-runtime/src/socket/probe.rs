@@ -25,7 +25,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_millis(1500);
 
 const GREETING_LEN: usize = 64;
 
-/// Why a socket cannot connect.
+/// The cause that prevents a socket from connecting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConnectFault {
     #[error("host `{host}` not found ({cause}): correct the name, or add it to the name server")]

@@ -20,7 +20,7 @@ use super::{
     SocketOptions, TrySendError,
 };
 
-/// Why a request failed.
+/// Error of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {

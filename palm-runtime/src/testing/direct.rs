@@ -241,7 +241,7 @@ impl<C: Callable> Direct<C> {
     }
 }
 
-/// How many results of a call the caller wants.
+/// The number of results that the caller of a method wants.
 #[derive(Debug, Clone, Copy)]
 enum Wanted {
     First,

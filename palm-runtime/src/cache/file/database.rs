@@ -83,7 +83,7 @@ pub(super) fn catch_engine_panic<T>(work: impl FnOnce() -> T) -> Result<T, Engin
     catch_unwind(AssertUnwindSafe(work)).map_err(panicked)
 }
 
-/// Why the storage engine failed.
+/// Error of the storage engine.
 #[derive(Debug)]
 pub(super) enum EngineError {
     File(redb::Error),

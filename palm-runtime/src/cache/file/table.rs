@@ -35,7 +35,7 @@ const ENTRY_OVERHEAD: u64 = 64;
 /// Number of keys that one request removes.
 const MAX_BATCH: usize = 1000;
 
-/// Why a write request failed.
+/// Error of a write request.
 pub(super) enum WriteError {
     /// The request is rejected. Other requests of its commit are not affected.
     Rejected(CacheError),
@@ -61,7 +61,7 @@ impl From<redb::StorageError> for WriteError {
     }
 }
 
-/// Why a read request failed.
+/// Error of a read request.
 pub(super) enum ReadError {
     /// The value of this key does not match its checksum.
     Damaged(String),

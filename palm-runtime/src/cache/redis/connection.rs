@@ -43,7 +43,7 @@ enum RedisClient {
     Cluster(ClusterConnection),
 }
 
-/// Why a request to Redis failed.
+/// Error of a request to Redis.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RedisRequestError {
     #[error(

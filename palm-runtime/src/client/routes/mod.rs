@@ -78,7 +78,7 @@ pub(in crate::client) struct Routes {
 #[derive(Debug, Default)]
 struct RouteSearch {
     one: tokio::sync::Mutex<()>,
-    /// Why the last attempt failed.
+    /// The error of the last attempt.
     problem: Mutex<String>,
 }
 

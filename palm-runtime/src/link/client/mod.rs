@@ -48,22 +48,22 @@ use open_tasks::OpenTasks;
 use prefetch::PrefetchWindow;
 use silence::SilenceLimit;
 
-/// How many bytes of unconsumed messages this side accepts.
+/// Limit on the bytes of unconsumed messages that this side accepts.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many unacknowledged messages, and bytes of them, this side keeps before senders wait.
+/// Limits on the unacknowledged messages of this side and on their bytes. Senders wait at either limit.
 const OUTBOX_LIMIT: (usize, usize) = (10_000, 64 * 1024 * 1024);
 
 /// Limit on sending the last header when a link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long to wait for a disconnected peer before its acknowledgements are no longer awaited.
+/// Time after which the acknowledgements of a disconnected peer are no longer awaited.
 const DISCONNECTED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A timer that fires this late shows that this process was stopped, or that a method blocked its thread.
 const STALL_THRESHOLD: Duration = Duration::from_millis(500);
 
-/// How long to wait before a new session after a refusal.
+/// Delay of a new session after a refusal.
 const REFUSED_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A link with the component at an address.
@@ -81,7 +81,7 @@ pub(crate) struct LinkClient {
     liveness: Arc<LinkLiveness>,
     arrivals: mpsc::UnboundedSender<Vec<LinkArrival>>,
     connecting: Connecting,
-    /// Why the peer has refused the last session.
+    /// The reason of the peer's last refusal.
     refused: WaitCause,
 }
 
@@ -92,9 +92,9 @@ struct ClientState {
     /// The number of the current session; the first one is 1.
     session_number: u64,
     pace: PrefetchWindow,
-    /// How many further tasks are accepted, counted from the beginning of this session.
+    /// Number of tasks that are accepted, counted from the beginning of this session.
     task_limit: u64,
-    /// How many tasks have arrived in this session.
+    /// Number of tasks that have arrived in this session.
     received_tasks: u64,
     is_draining: bool,
     /// Whether arriving tasks are returned at once.

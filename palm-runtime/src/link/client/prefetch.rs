@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 /// How much work a worker prefetches: the time that its prefetched tasks take.
 const PREFETCH_TIME: Duration = Duration::from_millis(10);
 
-/// How many tasks a worker prefetches at most.
+/// Maximum number of tasks that a worker prefetches.
 const MAX_PREFETCH: u64 = 1000;
 
-/// How many tasks a worker prefetches, beyond those that it runs.
+/// The number of tasks that a worker prefetches in addition to those that it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prefetch {
     /// As many as the worker finishes in 10 ms, up to 1000, and none if a task takes longer.
@@ -20,7 +20,7 @@ pub(crate) enum Prefetch {
 #[derive(Debug)]
 pub(super) struct PrefetchWindow {
     concurrency: u64,
-    /// How many tasks wait for other calls of the master, so that as many more run.
+    /// Number of tasks whose methods wait for inner calls of the master: as many additional tasks run.
     pub(super) lent: u32,
     prefetch: Prefetch,
     /// The number of tasks at this worker.

@@ -3,7 +3,7 @@
 use crate::link::session::{TASK_TAG_STEP, TaggedBatch};
 use crate::message::{BatchBuilder, FramePool, Message};
 
-/// How many results a batch has at most.
+/// Maximum number of results in a batch.
 const MAX_BATCH_RESULTS: usize = 256;
 
 /// Groups consecutive results of a worker into batches.

@@ -16,7 +16,7 @@ pub(crate) struct LinkSettings {
     pub(crate) db_address: String,
     /// The weight of a client in fair queues.
     pub(crate) weight: u32,
-    /// How many messages are handled at once.
+    /// Number of messages that are handled at once.
     pub(crate) concurrency: usize,
     pub(crate) prefetch: Prefetch,
 }
@@ -37,7 +37,7 @@ impl LinkSettings {
     }
 }
 
-/// What happens to a client's unacknowledged messages when the peer has forgotten the session.
+/// Handling of a client's unacknowledged messages when the peer no longer has the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResendPolicy {
     /// The link sends the messages again.

@@ -15,7 +15,7 @@ pub(super) struct AssignedBatch {
     pub(super) sequence: u64,
     /// One bit for each task: whether it is done.
     pub(super) done: SmallVec<[u64; 4]>,
-    /// How many tasks are not done.
+    /// Number of tasks that are not done.
     pub(super) left: usize,
 }
 

@@ -42,9 +42,9 @@ const MAX_CLASSES: usize = 256;
 struct WorkerClass {
     /// The functions, sorted, each with whether it is `at_most_once`; `None` if the workers run any function.
     functions: Option<Box<[(FunctionId, bool)]>>,
-    /// How many workers have this list.
+    /// Number of workers with this list.
     workers: usize,
-    /// How many of these workers are connected.
+    /// Number of these workers that are connected.
     connected: usize,
 }
 

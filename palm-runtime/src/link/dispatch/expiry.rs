@@ -16,10 +16,10 @@ use crate::message::Deadline;
 /// Time without a finished task after which a worker receives no tasks to prefetch.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a call of a function that no worker has ever registered waits for a worker that does.
+/// Time for which a call waits if no worker has ever registered its function.
 pub(in crate::link) const UNKNOWN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many unknown function names are remembered with the start of their wait.
+/// Maximum number of unknown function names whose start of waiting is remembered.
 pub(super) const MAX_UNKNOWN_NAMES: usize = 1000;
 
 impl Dispatch {

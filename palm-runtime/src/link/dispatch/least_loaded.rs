@@ -11,7 +11,7 @@ use super::task::DispatchedTask;
 use super::{Dispatch, TaskId, WorkerKey};
 use crate::message::Batch;
 
-/// How many tasks of a client are assigned in one batch while tasks of other clients wait.
+/// Maximum number of tasks of a client that are assigned in one batch while tasks of other clients wait.
 pub(super) const MAX_FAIR_BATCH: usize = 16;
 
 impl Dispatch {

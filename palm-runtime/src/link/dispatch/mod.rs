@@ -99,7 +99,7 @@ pub(crate) struct Dispatch {
     tasks: IdMap<DispatchedTask>,
     /// Tasks that were assigned as batches, by the id of the first one.
     batches: BTreeMap<TaskId, AssignedBatch>,
-    /// How many tasks of `batches` are not done.
+    /// Number of tasks in `batches` that are not done.
     batched_tasks: usize,
     /// The tasks that were never assigned.
     untried: Usage,

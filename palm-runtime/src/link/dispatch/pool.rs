@@ -60,7 +60,7 @@ pub(super) fn usage(group: &Batch) -> Usage {
 #[derive(Debug, Default)]
 pub(super) struct TaskPool {
     pub(super) eligibility: Eligibility,
-    /// How many tasks wait in the pool.
+    /// Number of tasks that wait in the pool.
     pub(super) waiting: usize,
     /// Tasks with one delivery left, which may be poison messages and run exclusively.
     pub(super) suspects: VecDeque<TaskId>,

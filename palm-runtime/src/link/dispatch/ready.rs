@@ -11,13 +11,13 @@ use super::{TaskId, WorkerKey};
 pub(super) struct WorkerState {
     pub(super) name: Arc<str>,
     pub(super) class: ClassId,
-    /// How many tasks the worker runs at once; 0 if unknown.
+    /// Number of tasks that the worker runs at once; 0 if unknown.
     pub(super) concurrency: usize,
     /// Number of its tasks whose methods wait for inner calls: the worker runs as many additional tasks.
     pub(super) lent_slots: usize,
-    /// How many tasks the worker has.
+    /// Number of tasks that are assigned to the worker.
     pub(super) load: usize,
-    /// How many further tasks the worker accepts.
+    /// Number of further tasks that the worker accepts.
     pub(super) credit: u64,
     /// The position of its last assignment among all assignments: the round-robin order of workers with equal load.
     pub(super) last_sequence: u64,
@@ -66,7 +66,7 @@ pub(super) type ReadyEntry = (usize, u64, WorkerKey);
 #[derive(Debug, Default)]
 pub(super) struct ReadyWorkers {
     pub(super) entries: VecDeque<ReadyEntry>,
-    /// How many workers of the class run a suspect.
+    /// Number of workers of the class that run a suspect.
     pub(super) exclusive: usize,
 }
 

@@ -50,7 +50,7 @@ pub(super) struct DispatchedTask {
     pub(super) frame: Bytes,
     pub(super) function: FunctionId,
     pub(super) expiry: TaskExpiry,
-    /// How many results were passed on to the caller.
+    /// Number of results that were passed on to the caller.
     pub(super) passed_on: u64,
     /// The workers that the task was assigned to.
     pub(super) holders: SmallVec<[TaskHolder; 1]>,
@@ -68,7 +68,7 @@ pub(super) struct TaskHolder {
     pub(super) key: WorkerKey,
     /// The position of the assignment among all assignments.
     pub(super) sequence: u64,
-    /// How many results of the task this worker has sent.
+    /// Number of results of the task that this worker has sent.
     pub(super) results: u64,
     /// Whether the worker was lost since.
     pub(super) is_lost: bool,

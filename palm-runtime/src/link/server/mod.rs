@@ -128,7 +128,7 @@ struct ServerState {
     blocked_beyond: Option<usize>,
     /// Clients from which no further tasks are accepted for now.
     paused_flows: PausedFlows,
-    /// How many sessions have ended since this number was last read.
+    /// Number of sessions that have ended since this was last read.
     ended_sessions: usize,
     /// Whether the end of the last task is to be notified, because a part waits for it.
     reports_completion: bool,

@@ -44,9 +44,9 @@ pub(super) enum PeerRole {
     Worker {
         /// The functions that the worker can run, until the dispatch has them.
         functions: Vec<Function>,
-        /// How many tasks the worker runs at once; 0 if unknown.
+        /// Number of tasks that the worker runs at once; 0 if unknown.
         concurrency: u32,
-        /// How many results the worker has sent for tasks that it does not have.
+        /// Number of results that the worker has sent for tasks that it does not have.
         strays: u64,
     },
     /// A client or a subscriber.
@@ -148,7 +148,7 @@ impl LinkPeer {
     }
 }
 
-/// Why a session has ended.
+/// The reason for the end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionEnd {
     /// The peer or this side has closed it.

@@ -218,9 +218,9 @@ impl LinkServer {
 /// The outcome of results that a worker has sent.
 #[derive(Debug, Default)]
 pub(super) struct ResultsOutcome {
-    /// How many tasks of the worker have ended.
+    /// Number of tasks of the worker that have ended.
     pub(super) finished: usize,
-    /// How many results were dropped because the worker does not have their task.
+    /// Number of results that were dropped because the worker does not have their task.
     pub(super) strays: usize,
     /// Messages that were created or changed here, which use no credit of the worker.
     pub(super) created: Vec<Batch>,

@@ -31,7 +31,7 @@ struct Remote {
     arriving: VecDeque<Frames>,
     /// The bodies of the received messages.
     received: Vec<String>,
-    /// How many sessions replaced the first one.
+    /// Number of sessions that replaced the first one.
     renewals: usize,
 }
 

@@ -53,7 +53,7 @@ pub(crate) const LIVENESS_VERSION: u32 = 3;
 /// The first version in which several messages travel as one batch.
 const BATCHES_VERSION: u32 = 2;
 
-/// What a session reports to its owner.
+/// An event that a session reports to its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SessionEvent {
     /// The peer has introduced itself, for the first time or on a new connection.
@@ -84,7 +84,7 @@ pub(crate) struct Transmission {
     pub(crate) frames: Vec<Bytes>,
 }
 
-/// What differs between the two ends of a link.
+/// Settings that differ between the two ends of a link.
 #[derive(Debug)]
 enum Side {
     Connects {
@@ -119,7 +119,7 @@ pub(crate) struct Session {
     timers: Timers,
     /// Reports that are due in the next header although no timer has fired.
     due: DueFlags,
-    /// How many bytes of messages the owner accepts.
+    /// Limit on the bytes of messages that the owner accepts.
     capacity: Capacity,
     /// The size of the first message that was dropped for lack of capacity. The peer resends it on request.
     held_back: Option<usize>,

@@ -19,7 +19,7 @@ pub(super) const MAX_TRANSMISSION_BYTES: usize = 1024 * 1024;
 pub(super) struct Outbox {
     /// The unacknowledged messages, the first of which has the number `base`.
     pub(super) items: VecDeque<TaggedBatch>,
-    /// How many messages and bytes are in `items`.
+    /// Messages and bytes in `items`.
     pub(super) messages: usize,
     pub(super) bytes: usize,
     /// The index in `items` of the batch at `next`.

@@ -39,7 +39,7 @@ struct End {
     events: Vec<SessionEvent>,
     /// The received messages, with their tags.
     messages: Vec<(u64, Bytes)>,
-    /// How many of the messages were consumed.
+    /// Number of consumed messages.
     consumed: usize,
 }
 
@@ -93,7 +93,7 @@ struct Pair {
     under_way: [VecDeque<Transmission>; 2],
     submitted: [u64; 2],
     transmissions: usize,
-    /// How many messages were transmitted, retransmissions included.
+    /// Number of transmitted messages, retransmissions included.
     transmitted: [usize; 2],
 }
 

@@ -14,7 +14,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long an acknowledgement is delayed, so that it can travel with a message.
+/// Delay of an acknowledgement, so that it can travel with a message.
 pub(super) const ACK_DELAY: Duration = Duration::from_millis(20);
 
 /// The interval at which a `hello`, a request for missing messages, or a request for an acknowledgement is repeated.

@@ -30,7 +30,7 @@ impl<S: Shape> Publisher<S> {
     pub(super) async fn deliver(&mut self) {
         while !self.linked.is_empty() {
             self.shared.links.publish(&mut self.linked);
-            // The remaining deliveries have lost their subscriber. Keeping them may drop other publications, whose
+            // The subscribers of the remaining deliveries are lost. Keeping them may drop other publications, whose
             // errors are sent over links again; hence the loop.
             for LinkPublication { topic, group } in std::mem::take(&mut self.linked) {
                 self.direct_topic = None;

@@ -15,11 +15,11 @@ use bytestring::ByteString;
 /// The bounds of publications that are kept until their topic has a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingLimits {
-    /// How long a publication is kept. Default: 10 s. Zero: publications are not kept.
+    /// Time for which a publication is kept. Default: 10 s. Zero: publications are not kept.
     pub time: Duration,
-    /// The most publications that are kept; the oldest are dropped above it. Default: 10 000.
+    /// Maximum number of publications; beyond it the oldest are dropped. Default: 10 000.
     pub messages: usize,
-    /// The most bytes that are kept. Default: 64 MiB.
+    /// Maximum bytes of publications. Default: 64 MiB.
     pub bytes: usize,
 }
 
@@ -42,7 +42,7 @@ struct PendingFrame {
 /// A topic and the frame that is published under it.
 pub(super) type Publication = (ByteString, Bytes);
 
-/// How long a pending publication is kept.
+/// Time for which a pending publication is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retention {
     /// For [`PendingLimits::time`].

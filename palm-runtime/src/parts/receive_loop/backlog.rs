@@ -15,7 +15,7 @@ pub(super) const MAX_SOCKET_BACKLOG: Usage = Usage {
     bytes: 16 * 1024 * 1024,
 };
 
-/// The most messages of a client that are sent in one turn while other clients wait.
+/// Maximum number of messages of a client that are sent in one turn while other clients wait.
 const MAX_TURN_MESSAGES: usize = 16;
 
 /// Messages for one route from one origin.

@@ -7,7 +7,7 @@ use crate::component_state::InFlightTasks;
 use crate::link::dispatch::WorkerReach;
 use crate::socket::{Push, SocketClosed};
 
-/// The most tasks per legacy worker while other workers have links. Legacy workers report no capacity.
+/// Maximum number of tasks per legacy worker while other workers have links. Legacy workers report no capacity.
 pub(super) const MAX_TASKS_PER_LEGACY_WORKER: u64 = 16;
 
 /// The legacy workers, for scheduling between them and workers with links.

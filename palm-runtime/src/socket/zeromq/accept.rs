@@ -97,7 +97,7 @@ impl<S: zeromq::Socket> PeerGroup<S> {
         !self.names.is_empty()
     }
 
-    /// Removes peers that have left, and returns whether the group has others.
+    /// Removes disconnected peers, and returns whether any peers remain in the group.
     ///
     /// The crate's XPUB does not report them, but it drops the names of peers that have left: such a name has no reference
     /// but the one here.

@@ -72,7 +72,7 @@ struct SocketCore {
 struct SocketState {
     /// The peers of a PUSH, DEALER or PUB. The first one is next in turn.
     queues: VecDeque<PeerQueue>,
-    /// Messages of the queues of peers that have left.
+    /// Messages from the queues of disconnected peers.
     left_over: VecDeque<Frames>,
     /// The peers of a ROUTER by routing id, with their remaining capacity.
     routes: HashMap<Bytes, Arc<Semaphore>>,

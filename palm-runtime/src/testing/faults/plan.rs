@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::proxy::FaultProxy;
 
-/// The most faults of one proxy in a plan.
+/// Maximum number of faults of one proxy in a plan.
 const MAX_FAULTS: usize = 10_000;
 
 /// The longest duration of a plan.
@@ -62,7 +62,7 @@ pub enum Fault {
     Delay {
         /// The largest delay.
         most: Duration,
-        /// How long.
+        /// The duration.
         lasts: Duration,
     },
     /// Closes all connections, and each new one, for a time: [`FaultProxy::refuse`].

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::message_counter::MessageCounter;
 use super::state::{Direction, ProxySettings, ProxyState};
 
-/// The most bytes that are read at once.
+/// Maximum number of bytes that are read at once.
 const MAX_CHUNK_BYTES: usize = 16 * 1024;
 
-/// The most chunks that are buffered in each direction of a connection.
+/// Maximum number of chunks that are buffered in each direction of a connection.
 const MAX_CHUNKS: usize = 64;
 
 /// Further connections wait in the backlog of the operating system.

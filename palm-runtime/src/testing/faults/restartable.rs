@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 /// another program may use it briefly.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often counters are polled.
+/// Interval at which counters are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A component that can be killed and started again. Dropping it stops the component.

@@ -28,7 +28,7 @@ pub struct FaultProxyStatus {
     pub to_target: ProxyTraffic,
     /// Traffic from the target to peers.
     pub to_peers: ProxyTraffic,
-    /// How often all connections were closed by a fault.
+    /// Number of times that a fault closed all connections.
     pub cuts: u64,
     /// Whether traffic is held.
     pub is_held: bool,

@@ -13,7 +13,7 @@ pub enum HttpError {
     Url {
         /// The URL as given.
         url: String,
-        /// What is wrong with it.
+        /// The mistake.
         problem: String,
     },
     /// No connection could be opened.

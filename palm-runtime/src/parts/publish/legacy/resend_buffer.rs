@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::socket::Subscriber;
 
-/// How long an answer is kept.
+/// Time for which an answer is kept.
 const RESEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Limits on the buffered answers.
 const MAX_MESSAGES: usize = 1000;

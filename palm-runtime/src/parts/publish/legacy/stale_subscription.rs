@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::socket::Subscriber;
 
-/// How long an answer is withheld for a new subscription, unless pending publications are kept for less.
+/// Time for which an answer is withheld for a new subscription, unless pending publications are kept for less.
 pub(in crate::parts::publish) const STALE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Limits on the withheld answers of one topic. At a limit the subscription is no longer considered stale, so that a
 /// slow subscriber slows down its stream.
