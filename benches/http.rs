@@ -85,13 +85,13 @@ async fn component(role: &[&str]) {
             let master = master.own_thread(own).spawn().await;
             let master = master.expect("the master starts");
             let http = master.address("http_address").expect("it serves HTTP");
-            tell(&format!("{} {http}", master.db_address()));
+            print_line(&format!("{} {http}", master.db_address()));
             until_orphaned().await;
         }
         ["worker", master] => {
             let worker = Echo.connect(*master).own_thread(own).spawn().await;
             let _worker = worker.expect("the worker starts");
-            tell("ready");
+            print_line("ready");
             until_orphaned().await;
         }
         ["bare"] => {
@@ -100,7 +100,7 @@ async fn component(role: &[&str]) {
             let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await;
             let socket = socket.expect("there is a free port");
             let address = socket.local_addr().expect("it is bound");
-            tell(&format!("http://{address}"));
+            print_line(&format!("http://{address}"));
             tokio::select! {
                 served = axum::serve(socket, application) => served.expect("it serves"),
                 () = until_orphaned() => {}
@@ -110,7 +110,7 @@ async fn component(role: &[&str]) {
     }
 }
 
-fn tell(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
     std::io::stdout().flush().expect("stdout is open");
 }
@@ -191,7 +191,7 @@ impl Cluster {
             let opened = (0..100).map(async |_| {
                 let stream = TcpStream::connect(address).await;
                 let mut stream = stream.expect("a connection; `ulimit -n` has to be above 12000");
-                ask(&mut stream).await;
+                send_request(&mut stream).await;
                 stream
             });
             idle.extend(join_all(opened).await);
@@ -203,7 +203,7 @@ impl Cluster {
         let load = Measured::read(&load.stdout);
         let start = Instant::now();
         for portion in idle.chunks_mut(100) {
-            join_all(portion.iter_mut().map(ask)).await;
+            join_all(portion.iter_mut().map(send_request)).await;
         }
         println!(
             "\n{IDLE} connections, each used once ({opened:.1?}), held for {HELD} s beside 64 with \
@@ -217,7 +217,7 @@ impl Cluster {
 }
 
 /// Sends a request on a connection that stays open.
-async fn ask(stream: &mut TcpStream) {
+async fn send_request(stream: &mut TcpStream) {
     let len = BODY.len();
     let request =
         format!("POST /foo HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len}\r\n\r\n{BODY}");

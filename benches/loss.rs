@@ -119,8 +119,8 @@ async fn job(client: &Client, calls: Vec<String>) {
     while let Some(answer) = job.next().await {
         let answer = answer.expect("it answers");
         let answer = std::str::from_utf8(&answer).expect("it answers text");
-        let place = missing.binary_search_by(|call| call.as_str().cmp(answer));
-        missing.remove(place.expect("each answer arrives once"));
+        let position = missing.binary_search_by(|call| call.as_str().cmp(answer));
+        missing.remove(position.expect("each answer arrives once"));
     }
     assert!(missing.is_empty(), "these have no answer: {missing:?}");
 }

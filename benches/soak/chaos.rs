@@ -161,7 +161,7 @@ impl Incident {
 async fn strike(member: &mut Member, blow: Blow) {
     let sleep = tokio::time::sleep;
     member.check_alive();
-    let line = member.line.as_ref().expect("each has one");
+    let proxy = member.proxy.as_ref().expect("each has one");
     match blow {
         Blow::Kill { down } => {
             member.process = None;
@@ -180,21 +180,21 @@ async fn strike(member: &mut Member, blow: Blow) {
             member.process = None;
             member.launch();
         }
-        Blow::Cut => line.cut().await,
+        Blow::Cut => proxy.cut().await,
         Blow::Hold { time } => {
-            line.hold();
+            proxy.hold();
             sleep(time).await;
-            line.release();
+            proxy.release();
         }
         Blow::Delay { time, most } => {
-            line.delay(Duration::ZERO..=most);
+            proxy.delay(Duration::ZERO..=most);
             sleep(time).await;
-            line.no_delay();
+            proxy.no_delay();
         }
         Blow::Refuse { time } => {
-            line.refuse();
+            proxy.refuse();
             sleep(time).await;
-            line.accept();
+            proxy.accept();
         }
     }
 }
@@ -429,7 +429,7 @@ async fn report(member: &mut Member) -> Report {
     let (role, at) = (member.role, member.at.clone());
     let process = member.process.as_mut().expect("it runs");
     assert!(process.ready().await, "`{role}` at {at} does not start");
-    let line = process.ask("report").await;
+    let line = process.request("report").await;
     let line = line.unwrap_or_else(|| panic!("`{role}` at {at} reports nothing"));
     let numbers: Vec<u64> = line
         .split(' ')
@@ -483,7 +483,7 @@ pub(crate) async fn seeds(first: u64, count: u64, seconds: u64) -> bool {
 async fn soak(seconds: u64, seed: u64) {
     let mut random = Rng::with_seed(seed);
     let faults = Faults::seeded(random.u64(..));
-    let runs = NamedTempFile::new().expect("there is a place for files");
+    let runs = NamedTempFile::new().expect("a temporary file can be created");
     let runs = Arc::new(runs);
     let begin = Instant::now();
 

@@ -157,7 +157,7 @@ async fn start(role: &str, at: &str, arguments: &[&str]) -> palm::Result<Compone
             server.drain_limit(drain).spawn().await?
         }
         // Waits for stopped peers for the default idle timeout.
-        ("server", ["patient"]) => {
+        ("server", ["default_timeout"]) => {
             let server = Step.bind(at).pipelined(true);
             server.drain_limit(drain).spawn().await?
         }

@@ -179,14 +179,21 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
         }
         "chain" => {
             let master = Member::start("master", &["pipelined"], &faults).await;
-            let behind = Member::start("pipeline", &["pipeline", master.address()], &faults).await;
+            let downstream =
+                Member::start("pipeline", &["pipeline", master.address()], &faults).await;
             let worker = Member::start("worker", &[master.address()], &faults).await;
-            client(("master", &master), &behind, "master.step pipeline.step", 1).await;
+            client(
+                ("master", &master),
+                &downstream,
+                "master.step pipeline.step",
+                1,
+            )
+            .await;
             let server = Member::start("server", &[], &faults).await;
             let hub = Member::start("hub", &[server.address()], &faults).await;
             let hand = Member::start("worker", &[hub.address()], &faults).await;
             client(("server", &server), &hub, "server.step hub.step", 1).await;
-            members.extend([master, behind, worker, server, hub, hand]);
+            members.extend([master, downstream, worker, server, hub, hand]);
         }
         _ => panic!("no scenario `{scenario}`"),
     }
@@ -205,21 +212,21 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
             "{left:.1?} left: {what}, {} at {}, {while_:?}",
             member.role, member.at
         );
-        match (fault, &member.line) {
+        match (fault, &member.proxy) {
             (0, _) => member.restart().await,
             // Messages in other components are lost when those are killed.
             (1, _) if member.role == "worker" => member.kill(),
             (2, _) if member.role == "worker" => member.stop_for(while_).await,
-            (3, Some(line)) => line.cut().await,
-            (4, Some(line)) => {
-                line.hold();
+            (3, Some(proxy)) => proxy.cut().await,
+            (4, Some(proxy)) => {
+                proxy.hold();
                 tokio::time::sleep(while_).await;
-                line.release();
+                proxy.release();
             }
-            (5, Some(line)) => {
-                line.delay(Duration::ZERO..=Duration::from_millis(random.u64(1..30)));
+            (5, Some(proxy)) => {
+                proxy.delay(Duration::ZERO..=Duration::from_millis(random.u64(1..30)));
                 tokio::time::sleep(while_).await;
-                line.no_delay();
+                proxy.no_delay();
             }
             _ => continue,
         }
@@ -232,7 +239,7 @@ async fn soak(scenario: &str, seconds: u64, seed: u64) {
     }
     let [restarted, killed, stopped, cut, held, delayed] = did;
     println!(
-        "{scenario}: {called} calls; {restarted} restarts, {killed} kills, {stopped} stops, {cut} cuts, {held} lines held, {delayed} delayed"
+        "{scenario}: {called} calls; {restarted} restarts, {killed} kills, {stopped} stops, {cut} cuts, {held} holds, {delayed} delays"
     );
     // A soak without calls and faults would prove nothing.
     let (least_calls, least_faults) = (50 * seconds as usize, seconds as u32 / 10);
@@ -259,7 +266,7 @@ async fn stopped(seconds: u64, messages: usize) {
         "a consumer without a sign of life for {idle_timeout:?} is lost"
     );
     let faults = Faults::seeded(0);
-    let server = Member::start("server", &["patient"], &faults).await;
+    let server = Member::start("server", &["default_timeout"], &faults).await;
     let consumer = Member::start("sink", &[&server.at], &faults).await;
     // The window is larger than the capacity of all queues.
     let client = Client::builder("server", &*server.at).answered_by(&*consumer.at);

@@ -17,7 +17,7 @@ pub(crate) struct Member {
     /// A variable in the environment of its processes.
     variable: Option<(&'static str, PathBuf)>,
     pub(crate) process: Option<Process>,
-    pub(crate) line: Option<FaultProxy>,
+    pub(crate) proxy: Option<FaultProxy>,
 }
 
 impl Member {
@@ -42,34 +42,34 @@ impl Member {
         faults: &Faults,
         variable: Option<(&'static str, PathBuf)>,
     ) -> Self {
-        let line = async |to: &str| faults.proxy(to).await.expect("there is a port");
+        let proxy = async |to: &str| faults.proxy(to).await.expect("there is a port");
         let mut member = Self {
             variable,
             role,
             at: ANY.to_owned(),
             arguments: arguments.iter().map(|&it| it.to_owned()).collect(),
             process: None,
-            line: None,
+            proxy: None,
         };
         if role.ends_with("worker") {
             // No peer connects to a worker.
-            let with = line(arguments[0]).await;
+            let with = proxy(arguments[0]).await;
             member.arguments.remove(0);
             member.at = with.address().to_owned();
-            member.line = Some(with);
+            member.proxy = Some(with);
             member.run();
         } else {
             member.run();
             let process = member.process.as_ref().expect("it runs");
             member.at = process.address(0).to_owned();
-            member.line = Some(line(&member.at).await);
+            member.proxy = Some(proxy(&member.at).await);
         }
         member
     }
 
     /// Returns the address to which its peers connect.
     pub(crate) fn address(&self) -> &str {
-        self.line.as_ref().map_or(&self.at, FaultProxy::address)
+        self.proxy.as_ref().map_or(&self.at, FaultProxy::address)
     }
 
     pub(crate) fn id(&self) -> u32 {

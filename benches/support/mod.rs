@@ -103,7 +103,7 @@ impl Process {
     }
 
     /// Sends a line, and returns the answer; `None` if the process ended, or did not answer in time.
-    pub(crate) async fn ask(&mut self, line: &str) -> Option<String> {
+    pub(crate) async fn request(&mut self, line: &str) -> Option<String> {
         let stdin = self.child.stdin.as_mut()?;
         writeln!(stdin, "{line}").ok()?;
         stdin.flush().ok()?;
@@ -178,7 +178,7 @@ pub(crate) async fn until_orphaned() {
     reason = "the process that started this one reads it"
 )]
 pub(crate) async fn serve_reports(mut report: impl FnMut() -> String) {
-    let (sender, mut asked) = tokio::sync::mpsc::channel(1);
+    let (sender, mut requested) = tokio::sync::mpsc::channel(1);
     // Reading stdin cannot be cancelled, so a blocking task would keep the runtime from ending.
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
@@ -187,7 +187,7 @@ pub(crate) async fn serve_reports(mut report: impl FnMut() -> String) {
             }
         }
     });
-    while let Some(()) = asked.recv().await {
+    while let Some(()) = requested.recv().await {
         println!("{}", report());
     }
 }

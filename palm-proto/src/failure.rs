@@ -94,14 +94,14 @@ impl CallFailure {
     }
 
     #[doc(hidden)]
-    pub fn cancelled() -> Self {
+    pub fn stopped() -> Self {
         let kind = FailureKind::Cancelled;
         let source = "the component stopped".into();
         Self { kind, source }
     }
 
     #[doc(hidden)]
-    pub fn given_up() -> Self {
+    pub fn cancelled() -> Self {
         let kind = FailureKind::Cancelled;
         let source = "its caller cancelled it".into();
         Self { kind, source }

@@ -136,7 +136,7 @@ impl<T> FairQueue<T> {
             let weight = u64::from(queue.weight.clamp(1, MAX_WEIGHT));
             let refund = usage.cost() * SCALE / weight;
             queue.time = queue.time.saturating_sub(refund);
-            // As before the item was removed: a new flow must not start behind the refunded time.
+            // As before the item was removed: a new flow must not start after the refunded time.
             self.time = self.time.min(queue.time);
         }
         self.restore_order(flow.key, current, was_ready);

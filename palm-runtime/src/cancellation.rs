@@ -132,7 +132,7 @@ impl Cancellations {
     }
 
     /// Waits until the call is cancelled. Cancel safe.
-    pub(crate) async fn of(&self, topic: &str) {
+    pub(crate) async fn cancelled(&self, topic: &str) {
         loop {
             let mut changed = pin!(self.changed.notified());
             // Enabled before the check, so that no change is missed.
@@ -210,7 +210,7 @@ mod tests {
     async fn cancelled_call_is_known_and_forwarded_once() {
         let cancellations = Cancellations::default();
         let mut relay = cancellations.relay();
-        let mut waiting = pin!(cancellations.of("id/2"));
+        let mut waiting = pin!(cancellations.cancelled("id/2"));
         assert!(waiting.as_mut().now_or_never().is_none());
         assert!(!cancellations.has("id/1"));
 

@@ -78,7 +78,7 @@ pub(crate) fn queue<T: Queued>(limits: QueueLimits) -> (Sender<T>, Receiver<T>) 
     let shared = Arc::new(SharedQueue(Mutex::new(state)));
     let receiver = Receiver {
         shared: shared.clone(),
-        made_room: false,
+        freed_capacity: false,
     };
     let sender = Sender {
         shared,
@@ -521,7 +521,7 @@ impl<T: Queued> Sender<T> {
     }
 
     /// Returns how many messages of a flow may be sent now, unless other senders are first.
-    pub(crate) fn room(&self, flow: FlowKey) -> (usize, Releases) {
+    pub(crate) fn free_capacity(&self, flow: FlowKey) -> (usize, Releases) {
         let state = self.shared.lock();
         let capacity = match state.is_closed {
             // Sending fails at once.
@@ -632,12 +632,12 @@ impl<T: Queued> Drop for SendWaiter<'_, T> {
 fn note_release<T: Queued>(
     state: &mut QueueState<T>,
     count: usize,
-    made_room: &mut bool,
+    freed_capacity: &mut bool,
 ) -> Wakers {
     let mut wakers = Wakers::new();
     if count > 0 {
         state.releases += 1;
-        *made_room |= !state.capacity_waiters.is_empty() || !state.release_waiters.is_empty();
+        *freed_capacity |= !state.capacity_waiters.is_empty() || !state.release_waiters.is_empty();
         wakers.extend(std::mem::take(&mut state.release_waiters).into_values());
         state.wake_for_capacity(&mut wakers, T::HAS_FLOWS);
     }
@@ -648,7 +648,7 @@ fn note_release<T: Queued>(
 pub(crate) struct Receiver<T> {
     shared: Arc<SharedQueue<T>>,
     /// Whether a sender has waited for capacity that was freed.
-    made_room: bool,
+    freed_capacity: bool,
 }
 
 impl<T: Send + 'static> Receiver<T> {
@@ -689,7 +689,7 @@ impl<T: Queued> Receiver<T> {
                 return Poll::Pending;
             }
             coop.made_progress();
-            let wakers = note_release(&mut state, count, &mut self.made_room);
+            let wakers = note_release(&mut state, count, &mut self.freed_capacity);
             drop(state);
             wake(wakers);
             Poll::Ready(count)
@@ -701,7 +701,7 @@ impl<T: Queued> Receiver<T> {
     pub(crate) fn try_recv_all(&mut self, out: &mut Vec<T>) {
         let mut state = self.shared.lock();
         let count = state.take(out, usize::MAX, TakeUnit::Values);
-        let wakers = note_release(&mut state, count, &mut self.made_room);
+        let wakers = note_release(&mut state, count, &mut self.freed_capacity);
         drop(state);
         wake(wakers);
     }
@@ -721,8 +721,8 @@ impl<T: Queued> Receiver<T> {
     }
 
     /// Returns whether a sender has waited for capacity that was freed since the last call.
-    pub(crate) fn made_room(&mut self) -> bool {
-        std::mem::take(&mut self.made_room)
+    pub(crate) fn freed_capacity(&mut self) -> bool {
+        std::mem::take(&mut self.freed_capacity)
     }
 }
 
@@ -977,8 +977,8 @@ mod tests {
         assert_eq!(send(&sender, (0..3).map(|n| value(2, n))), 3);
         let taken = take(&mut receiver, 64);
         assert_eq!(taken.len(), 64);
-        let place = taken.iter().position(|it| *it == (2, 2)).unwrap();
-        assert!(place < 2 * QUANTUM + 3, "{place}");
+        let position = taken.iter().position(|it| *it == (2, 2)).unwrap();
+        assert!(position < 2 * QUANTUM + 3, "{position}");
         assert_eq!(sender.gauge().messages(), 303 - 7 - 64);
     }
 
@@ -1069,23 +1069,26 @@ mod tests {
     #[test]
     fn sender_capacity_is_that_of_its_flow_and_unlimited_without_a_receiver() {
         let (sender, receiver) = queue(limits(10, 1000));
-        assert_eq!(sender.room(1).0, 8);
+        assert_eq!(sender.free_capacity(1).0, 8);
         send(&sender, (0..5).map(|n| value(1, n)));
-        assert_eq!((sender.room(1).0, sender.room(2).0), (3, 4));
+        assert_eq!(
+            (sender.free_capacity(1).0, sender.free_capacity(2).0),
+            (3, 4)
+        );
         drop(receiver);
-        assert_eq!(sender.room(1).0, usize::MAX);
+        assert_eq!(sender.free_capacity(1).0, usize::MAX);
     }
 
     #[test]
     fn only_a_receive_of_values_counts_as_a_release() {
         let (sender, mut receiver) = queue(limits(10, 1000));
-        let (_, before) = sender.room(1);
+        let (_, before) = sender.free_capacity(1);
         receiver.try_recv_all(&mut Vec::new());
-        assert_eq!(sender.room(1).1, before);
+        assert_eq!(sender.free_capacity(1).1, before);
         send(&sender, [value(1, 0)]);
-        assert_eq!(sender.room(1).1, before);
+        assert_eq!(sender.free_capacity(1).1, before);
         take(&mut receiver, 1);
-        assert_ne!(sender.room(1).1, before);
+        assert_ne!(sender.free_capacity(1).1, before);
     }
 
     #[test]
@@ -1097,8 +1100,8 @@ mod tests {
         for _ in 0..2 {
             take(&mut receiver, 1);
         }
-        assert!(receiver.made_room());
-        assert!(!receiver.made_room());
+        assert!(receiver.freed_capacity());
+        assert!(!receiver.freed_capacity());
     }
 
     #[test]
@@ -1135,12 +1138,12 @@ mod tests {
         let mut first = std::pin::pin!(sender.send(value(1, 8)));
         assert!(first.as_mut().now_or_never().is_none());
         assert!(sender.send(value(2, 0)).now_or_never().is_some());
-        assert!(!receiver.made_room());
+        assert!(!receiver.freed_capacity());
         take(&mut receiver, 4);
-        assert!(receiver.made_room() && !receiver.made_room());
+        assert!(receiver.freed_capacity() && !receiver.freed_capacity());
         first.await.unwrap();
         take(&mut receiver, 1);
-        assert!(!receiver.made_room());
+        assert!(!receiver.freed_capacity());
     }
 
     #[tokio::test]
@@ -1194,7 +1197,7 @@ mod tests {
     }
 
     fn task(sender: Sender<Value>, value: Value) -> Task {
-        Task::of(async move { sender.send(value).await })
+        Task::new(async move { sender.send(value).await })
     }
 
     impl Woken {
@@ -1205,7 +1208,7 @@ mod tests {
     }
 
     impl Task {
-        fn of(future: impl Future<Output = Result<(), Closed>> + Send + 'static) -> Self {
+        fn new(future: impl Future<Output = Result<(), Closed>> + Send + 'static) -> Self {
             Self {
                 future: Box::pin(future),
                 woken: Arc::default(),
@@ -1247,7 +1250,7 @@ mod tests {
         assert_eq!((sender.limit(), sender.is_closed()), (1, false));
         assert_eq!(send(&sender, [value(1, 0)]), 1);
         let mut one = task(sender.clone(), value(1, 1));
-        let mut many = Task::of(async move {
+        let mut many = Task::new(async move {
             let mut values = vec![value(1, 2), value(1, 3)];
             sender.send_all(&mut values).await
         });
@@ -1262,7 +1265,7 @@ mod tests {
     fn waiting_receiver_is_woken_by_a_value_and_by_the_drop_of_the_last_sender() {
         let (sender, mut receiver) = queue(limits(10, 1000));
         let other = sender.clone();
-        let mut recv = Task::of(async move {
+        let mut recv = Task::new(async move {
             let mut out = Vec::new();
             while receiver.recv_many(&mut out, 1).await > 0 {}
             match out.len() {

@@ -41,7 +41,7 @@ impl Stop {
         }
     }
 
-    /// Returns a signal with the same drain that is given by another token.
+    /// Returns a signal with the same drain and another token.
     pub(crate) fn with_token(&self, token: CancellationToken) -> Self {
         Self {
             token,

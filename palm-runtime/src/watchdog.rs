@@ -160,10 +160,10 @@ impl Watchdog {
             registry.slots.clone()
         };
         let numbers = slots.iter().map(|slot| {
-            let place = Arc::as_ptr(slot) as usize;
-            (place, slot.0.load(Ordering::Relaxed))
+            let address = Arc::as_ptr(slot) as usize;
+            (address, slot.0.load(Ordering::Relaxed))
         });
-        for BlockedThread { method, elapsed } in self.held(numbers, now) {
+        for BlockedThread { method, elapsed } in self.find_blocked(numbers, now) {
             let name = registry().methods.get(method.0 as usize).cloned();
             let Some((component, function)) = name else {
                 continue;
@@ -178,15 +178,15 @@ impl Watchdog {
         !slots.is_empty()
     }
 
-    fn held(
+    fn find_blocked(
         &mut self,
         numbers: impl Iterator<Item = (usize, u64)>,
         now: Instant,
     ) -> Vec<BlockedThread> {
-        let mut held = Vec::new();
+        let mut blocked = Vec::new();
         let mut seen = HashMap::new();
-        for (place, number) in numbers {
-            let before = self.seen.get(&place).copied();
+        for (address, number) in numbers {
+            let before = self.seen.get(&address).copied();
             let (_, since, mut is_warned) = before
                 .filter(|(before, ..)| *before == number)
                 .unwrap_or((number, now, false));
@@ -201,13 +201,13 @@ impl Watchdog {
                 let warned = self.warned.get(&method);
                 if warned.is_none_or(|at| now.saturating_duration_since(*at) >= REPEAT_INTERVAL) {
                     self.warned.insert(method, now);
-                    held.push(BlockedThread { method, elapsed });
+                    blocked.push(BlockedThread { method, elapsed });
                 }
             }
-            seen.insert(place, (number, since, is_warned));
+            seen.insert(address, (number, since, is_warned));
         }
         self.seen = seen;
-        held
+        blocked
     }
 }
 
@@ -220,9 +220,9 @@ mod tests {
     /// Returns the blocked polls that a watchdog finds in a slot.
     fn check(watchdog: &mut Watchdog, slot: &PollSlot, now: Instant) -> Vec<Duration> {
         let number = slot.0.load(Ordering::Relaxed);
-        let held = watchdog.held(std::iter::once((1, number)), now);
-        assert!(held.iter().all(|held| held.method == METHOD));
-        held.into_iter().map(|held| held.elapsed).collect()
+        let blocked = watchdog.find_blocked(std::iter::once((1, number)), now);
+        assert!(blocked.iter().all(|blocked| blocked.method == METHOD));
+        blocked.into_iter().map(|blocked| blocked.elapsed).collect()
     }
 
     #[test]
@@ -240,8 +240,8 @@ mod tests {
         for (from, expected) in [(10.0, 0), (70.0, 1)] {
             let before = slot.begin(METHOD);
             assert_eq!(check(&mut watchdog, &slot, at(from)), []);
-            let held = check(&mut watchdog, &slot, at(from + 1.0));
-            assert_eq!(held.len(), expected, "{from}");
+            let blocked = check(&mut watchdog, &slot, at(from + 1.0));
+            assert_eq!(blocked.len(), expected, "{from}");
             slot.end(before);
         }
     }

@@ -247,7 +247,7 @@ impl Served {
         let db_address = address(self.component.db_address());
         let request = Request::connect(&db_address, &options()).await.unwrap();
         let body = Message::new("_.get", "name").encode();
-        let asked = async {
+        let exchange = async {
             // A request that is lost with a connection is sent again, as palm's clients do.
             loop {
                 let reply = request.request(body.clone(), Duration::from_secs(2));
@@ -256,7 +256,7 @@ impl Served {
                 }
             }
         };
-        let reply = soon(&format!("a reply of the cache after {after}"), asked).await;
+        let reply = soon(&format!("a reply of the cache after {after}"), exchange).await;
         assert_eq!(reply, name);
     }
 
@@ -559,7 +559,7 @@ fn payload_of_64_mib_passes_through_a_whole_pipeline() {
 }
 
 /// Sends a request of these frames, and returns the reply.
-async fn ask_cache(dealer: &mut Dealer, frames: &[Bytes]) -> Bytes {
+async fn request_cache(dealer: &mut Dealer, frames: &[Bytes]) -> Bytes {
     let envelope = [Bytes::from("id"), Bytes::new()];
     let frames = envelope.into_iter().chain(frames.iter().cloned()).collect();
     dealer.send(frames).await.unwrap();
@@ -618,14 +618,14 @@ fn malformed_cache_requests_are_answered_and_others_are_served() {
                 ("two dots", request("a.get.b", b"name"), "victim"),
             ];
             for (what, frames, expected) in table {
-                let reply = ask_cache(&mut dealer, &frames).await;
-                assert_eq!(reply, expected, "{what}, asked of a {kind}");
-                served.serves(&format!("{what}, asked of a {kind}")).await;
+                let reply = request_cache(&mut dealer, &frames).await;
+                assert_eq!(reply, expected, "{what} sent to a {kind}");
+                served.serves(&format!("{what} sent to a {kind}")).await;
             }
-            let key = ask_cache(&mut dealer, &no_key).await;
+            let key = request_cache(&mut dealer, &no_key).await;
             assert_eq!(key.len(), 36);
             let get = Message::new("_.get", key.clone()).encode();
-            assert_eq!(ask_cache(&mut dealer, &[get]).await, "value");
+            assert_eq!(request_cache(&mut dealer, &[get]).await, "value");
             // A malformed request is not answered.
             dealer
                 .send(std::iter::once(Bytes::from("no delimiter")).collect())

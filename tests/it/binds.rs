@@ -108,8 +108,8 @@ fn builders_reject_addresses_that_other_hosts_can_reach() {
             assert_rejected(pulls.spawn().await, "pull_address", at);
             let publishes = master().bind(ANY).pub_address(at);
             assert_rejected(publishes.spawn().await, "pub_address", at);
-            let gives = master().bind(ANY).worker_push_address(at);
-            assert_rejected(gives.spawn().await, "worker_push_address", at);
+            let configured = master().bind(ANY).worker_push_address(at);
+            assert_rejected(configured.spawn().await, "worker_push_address", at);
             let takes = master().bind(ANY).worker_pull_address(at);
             assert_rejected(takes.spawn().await, "worker_pull_address", at);
             let follows = Hub::new("hub").bind(at).follow("tcp://127.0.0.1:1");
@@ -334,9 +334,9 @@ pub(crate) fn links_only_components() {
         assert_eq!(other.eval(Plain::SAME, "x").await.unwrap(), "x");
         assert_eq!(listening(), 4, "workers and clients");
 
-        // Ports that the user gives are bound.
-        let given = Plain.bind(ANY).pull_address(ANY).pub_address(ANY);
-        let _given = given.spawn().await.unwrap();
+        // Ports that the user configures are bound.
+        let configured = Plain.bind(ANY).pull_address(ANY).pub_address(ANY);
+        let _configured = configured.spawn().await.unwrap();
         assert_eq!(listening(), 7, "a server with links and sockets");
     });
 }
@@ -346,16 +346,16 @@ fn legacy_ports_are_opened_on_demand() {
     check(async {
         let (succeeds, log) = run("ports_on_demand", None).await;
         assert!(succeeds, "{log}");
-        // The first line states the address that the user has given.
+        // The first line states the address that the user has configured.
         let mut lines = log.lines().filter(|line| line.contains("INFO"));
         let first = lines.next().unwrap_or_default();
         assert!(first.contains("master `master` at tcp://"), "{log}");
-        let asked = log.matches("a legacy peer has requested it").count();
-        assert_eq!(asked, 5, "{log}");
+        let requests = log.matches("a legacy peer has requested it").count();
+        assert_eq!(requests, 5, "{log}");
     });
 }
 
-/// The role of a process: counts the ports before and after legacy peers ask for them.
+/// The role of a process: counts the ports before and after legacy peers request them.
 #[cfg(target_os = "linux")]
 pub(crate) fn ports_on_demand() {
     check(async {

@@ -194,7 +194,7 @@ fn poison_message_fails_alone_at_busy_workers() {
 }
 
 #[test]
-fn poison_message_fails_alone_in_front_of_prefetched_tasks() {
+fn poison_message_ahead_of_prefetched_tasks_fails_alone() {
     only_the_poison_message_fails("prefetching_worker");
 }
 

@@ -161,12 +161,12 @@ fn bytes(bytes: u64) -> String {
 fn states(text: &str, value: &str) -> bool {
     text.match_indices(value).any(|(at, _)| {
         let before = text[..at].chars().next_back();
-        let behind = &text[at + value.len()..];
+        let after = &text[at + value.len()..];
         let is_longer = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
-        let is_group = behind.strip_prefix(' ').is_some_and(|group| {
+        let is_group = after.strip_prefix(' ').is_some_and(|group| {
             group.len() >= 3 && group.bytes().take(3).all(|byte| byte.is_ascii_digit())
         });
-        !before.is_some_and(|char| char.is_ascii_digit()) && !is_longer(behind) && !is_group
+        !before.is_some_and(|char| char.is_ascii_digit()) && !is_longer(after) && !is_group
     })
 }
 
@@ -335,7 +335,7 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
     let handshake = Source::new("client/handshake.rs");
     let window = Source::new("client/job/window.rs");
     let routes = Source::new("client/routes/mod.rs");
-    let held = Source::new("parts/publish/pending.rs");
+    let pending = Source::new("parts/publish/pending.rs");
     let link = Source::new("link/options.rs");
     let peer = Source::new("link/server/peer.rs");
     let expiry = Source::new("link/dispatch/expiry.rs");
@@ -371,9 +371,12 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
             ),
             format!(
                 "after {} if no component has ever followed",
-                held.time("NO_FOLLOWER_TIMEOUT")
+                pending.time("NO_FOLLOWER_TIMEOUT")
             ),
-            format!("(`.pending_limits(..)`, {} by default)", held.time("time")),
+            format!(
+                "(`.pending_limits(..)`, {} by default)",
+                pending.time("time")
+            ),
             format!(
                 "`max_deliver` workers ({} by default)",
                 link.count("max_deliver")
@@ -417,10 +420,10 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
 fn architecture_states_the_bounds_of_queues() {
     let queue = Source::new("queue.rs");
     let socket = Source::new("socket/options.rs");
-    let held = Source::new("parts/publish/pending.rs");
+    let pending = Source::new("parts/publish/pending.rs");
     let streams = Source::new("link/subscriptions.rs");
     let routes = Source::new("client/routes/mod.rs");
-    let doubt = Source::new("parts/publish/legacy/stale_subscription.rs");
+    let stale = Source::new("parts/publish/legacy/stale_subscription.rs");
     let memory = Source::new("message/frame_pool.rs");
     let executor = Source::new("executor/emit.rs");
     let cancel = Source::new("cancellation.rs");
@@ -432,7 +435,7 @@ fn architecture_states_the_bounds_of_queues() {
     let repeated = Source::new("cache/idempotency.rs");
     let file = Source::new("cache/file/writer.rs");
     let redis = Source::new("cache/redis/mod.rs");
-    let offers = Source::new("discovery/function_registry.rs");
+    let registry = Source::new("discovery/function_registry.rs");
     let functions = Source::new("link/dispatch/eligibility.rs");
     let dispatch = Source::new("link/dispatch/mod.rs");
     let expiry = Source::new("link/dispatch/expiry.rs");
@@ -451,10 +454,10 @@ fn architecture_states_the_bounds_of_queues() {
             (
                 "pending publications",
                 vec![
-                    held.count("messages"),
-                    held.bytes("bytes"),
-                    held.time("time"),
-                    held.time("NO_FOLLOWER_TIMEOUT"),
+                    pending.count("messages"),
+                    pending.bytes("bytes"),
+                    pending.time("time"),
+                    pending.time("NO_FOLLOWER_TIMEOUT"),
                 ],
             ),
             (
@@ -471,9 +474,9 @@ fn architecture_states_the_bounds_of_queues() {
             (
                 "answers under a possibly stale subscription",
                 vec![
-                    doubt.count("MAX_WITHHELD_ANSWERS"),
-                    doubt.bytes("MAX_WITHHELD_BYTES"),
-                    doubt.time("STALE_TIMEOUT"),
+                    stale.count("MAX_WITHHELD_ANSWERS"),
+                    stale.bytes("MAX_WITHHELD_BYTES"),
+                    stale.time("STALE_TIMEOUT"),
                 ],
             ),
             (
@@ -552,7 +555,7 @@ fn architecture_states_the_bounds_of_queues() {
             ),
             (
                 "functions that workers have registered",
-                vec![offers.count("MAX_FUNCTIONS")],
+                vec![registry.count("MAX_FUNCTIONS")],
             ),
             (
                 "names of functions, and different lists",
@@ -599,12 +602,12 @@ fn architecture_states_the_bounds_of_queues() {
 #[test]
 fn wire_contract_states_the_numbers_of_the_program() {
     let cancel = Source::new("cancellation.rs");
-    let offers = Source::new("discovery/function_registry.rs");
+    let registry = Source::new("discovery/function_registry.rs");
     let streams = Source::new("link/subscriptions.rs");
-    let held = Source::new("parts/publish/pending.rs");
+    let pending = Source::new("parts/publish/pending.rs");
     let repeated = Source::new("cache/idempotency.rs");
     let changes = Source::new("cache/change_log.rs");
-    let group = Source::new("message/batch.rs");
+    let batch = Source::new("message/batch.rs");
     let pack = Source::new("link/framing.rs");
     let link = Source::new("link/options.rs");
     let session = Source::new("link/session/timers.rs");
@@ -633,7 +636,7 @@ fn wire_contract_states_the_numbers_of_the_program() {
             ),
             format!(
                 "waits for {} before it publishes",
-                handshake.time("SETTLING")
+                handshake.time("RESUBSCRIBE_DELAY")
             ),
             format!(
                 "{} after its connection was closed",
@@ -643,7 +646,10 @@ fn wire_contract_states_the_numbers_of_the_program() {
                 "remembers the last {} cancelled calls for a minute",
                 cancel.count("MAX_CANCELLED")
             ),
-            format!("by their names, {} of them", offers.count("MAX_FUNCTIONS")),
+            format!(
+                "by their names, {} of them",
+                registry.count("MAX_FUNCTIONS")
+            ),
             format!(
                 "{} of them and {} at most",
                 streams.count("MAX_FOLLOWERS"),
@@ -651,9 +657,9 @@ fn wire_contract_states_the_numbers_of_the_program() {
             ),
             format!(
                 "({}, {} messages, {} unless",
-                held.time("time"),
-                held.count("messages"),
-                held.bytes("bytes"),
+                pending.time("time"),
+                pending.count("messages"),
+                pending.bytes("bytes"),
             ),
             format!("`id` of at most {} bytes", repeated.count("MAX_ID_BYTES")),
             format!("two minutes, {} of them", repeated.count("MAX_REPLIES")),
@@ -665,8 +671,8 @@ fn wire_contract_states_the_numbers_of_the_program() {
             format!("`sizes` has at most {} entries", pack.count("MAX_MESSAGES")),
             format!(
                 "consecutive messages of {} or less into common frames of at most {}",
-                bytes(group.number("MAX_SMALL_BYTES")),
-                bytes(group.number("MAX_BATCH_BYTES")),
+                bytes(batch.number("MAX_SMALL_BYTES")),
+                bytes(batch.number("MAX_BATCH_BYTES")),
             ),
         ],
     );

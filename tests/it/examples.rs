@@ -274,8 +274,8 @@ fn without_names(line: &str) -> String {
     // A default name is a type, a host and a process id, as in `MyWorker@node7:4711`.
     if let Some(rest) = line.strip_prefix("b'")
         && let Some((name, rest)) = rest.split_once(' ')
-        && let Some((_, place)) = name.split_once('@')
-        && let Some((_, process)) = place.rsplit_once(':')
+        && let Some((_, location)) = name.split_once('@')
+        && let Some((_, process)) = location.rsplit_once(':')
         && process
             .split('/')
             .all(|number| number.parse::<u32>().is_ok())

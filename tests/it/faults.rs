@@ -98,23 +98,23 @@ async fn job(client: &Client, function: &str, count: usize) {
 /// A target by hand, with a fault proxy in front of it.
 struct Target {
     listener: TcpListener,
-    line: FaultProxy,
+    proxy: FaultProxy,
 }
 
 impl Target {
     async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = format!("tcp://{}", listener.local_addr().unwrap());
-        let line = Faults::seeded(1).proxy(target).await.unwrap();
-        Self { listener, line }
+        let proxy = Faults::seeded(1).proxy(target).await.unwrap();
+        Self { listener, proxy }
     }
 
-    fn place(&self) -> &str {
-        self.line.address().strip_prefix("tcp://").unwrap()
+    fn proxy_address(&self) -> &str {
+        self.proxy.address().strip_prefix("tcp://").unwrap()
     }
 
     async fn peer(&self) -> TcpStream {
-        TcpStream::connect(self.place()).await.unwrap()
+        TcpStream::connect(self.proxy_address()).await.unwrap()
     }
 
     /// Opens a connection, and returns its two ends.
@@ -159,12 +159,12 @@ fn fault_proxy_is_cut_at_the_given_message() {
         let target = Target::new().await;
         for count in [1, 3, 9] {
             let (mut peer, mut end) = target.connection().await;
-            let before = target.line.status();
-            target.line.cut_after(count);
+            let before = target.proxy.status();
+            target.proxy.cut_after(count);
             peer.write_all(&zmtp(10)).await.unwrap();
             assert_eq!(read_to_end(&mut end).await, zmtp(count as usize));
             assert_eq!(read_to_end(&mut peer).await, b"");
-            let is_cut = target.line.until(|status| status.cuts > before.cuts);
+            let is_cut = target.proxy.until(|status| status.cuts > before.cuts);
             let status = soon("the cut", is_cut).await;
             assert_eq!(status.messages() - before.messages(), count);
         }
@@ -172,8 +172,8 @@ fn fault_proxy_is_cut_at_the_given_message() {
         let (mut peer, mut end) = target.connection().await;
         peer.write_all(&zmtp(10)).await.unwrap();
         assert_eq!(read(&mut end, 94).await, zmtp(10));
-        assert_eq!(target.line.status().cuts, 3);
-        target.line.cut_after(0);
+        assert_eq!(target.proxy.status().cuts, 3);
+        target.proxy.cut_after(0);
         assert_eq!(read_to_end(&mut end).await, b"");
     });
 }
@@ -183,11 +183,11 @@ fn held_fault_proxy_keeps_its_connections() {
     check(async {
         let target = Target::new().await;
         let (mut peer, mut end) = target.connection().await;
-        target.line.hold_after(4);
+        target.proxy.hold_after(4);
         end.write_all(&zmtp(2)).await.unwrap();
         read(&mut peer, 70).await;
         peer.write_all(&zmtp(10)).await.unwrap();
-        soon("the hold", target.line.held()).await;
+        soon("the hold", target.proxy.held()).await;
         assert_eq!(read(&mut end, 70).await, zmtp(2));
         assert!(is_silent(&mut end).await);
         // Bytes of the target, the end of the connection, and further connections do not pass either.
@@ -197,7 +197,7 @@ fn held_fault_proxy_keeps_its_connections() {
         late.write_all(b"late").await.unwrap();
         assert!(is_silent(&mut peer).await);
         assert!(is_silent(&mut end).await);
-        let status = target.line.status();
+        let status = target.proxy.status();
         assert_eq!((status.connections, status.open), (1, 1));
         assert_eq!(
             (status.to_target.messages, status.to_peers.messages),
@@ -205,7 +205,7 @@ fn held_fault_proxy_keeps_its_connections() {
         );
         assert!(status.is_held);
 
-        target.line.release();
+        target.proxy.release();
         assert_eq!(read_to_end(&mut end).await, zmtp(8)[64..]);
         assert_eq!(read(&mut peer, 3).await, b"\0\x01y");
         let (mut late_end, _) = soon("the late one", target.listener.accept())
@@ -222,8 +222,10 @@ fn held_or_delayed_fault_proxy_buffers_at_most_its_limit() {
             let target = Target::new().await;
             let (mut peer, mut end) = target.connection().await;
             match is_held {
-                true => target.line.hold(),
-                false => target.line.delay(Duration::from_secs(3600)..=Duration::MAX),
+                true => target.proxy.hold(),
+                false => target
+                    .proxy
+                    .delay(Duration::from_secs(3600)..=Duration::MAX),
             }
             let chunk = vec![7; 64 * 1024];
             let mut written = 0;
@@ -234,7 +236,7 @@ fn held_or_delayed_fault_proxy_buffers_at_most_its_limit() {
             }
             assert!(is_silent(&mut end).await);
             if is_held {
-                target.line.release();
+                target.proxy.release();
                 drop(peer);
                 assert_eq!(read_to_end(&mut end).await.len(), written);
             }
@@ -249,24 +251,26 @@ fn delayed_connections_are_reordered_but_their_bytes_are_not() {
         let (mut first, mut first_end) = target.connection().await;
         let (mut second, mut second_end) = target.connection().await;
         let late = Duration::from_millis(200);
-        target.line.delay(late..=late);
+        target.proxy.delay(late..=late);
         let begin = Instant::now();
         first.write_all(b"a").await.unwrap();
         // The proxy has read the byte.
         assert!(is_silent(&mut first_end).await || begin.elapsed() >= late);
         target
-            .line
+            .proxy
             .delay(Duration::from_secs(30)..=Duration::from_secs(30));
         first.write_all(b"b").await.unwrap();
         assert!(is_silent(&mut first_end).await);
-        target.line.no_delay();
+        target.proxy.no_delay();
         first.write_all(b"c").await.unwrap();
         second.write_all(b"d").await.unwrap();
         assert_eq!(read(&mut second_end, 1).await, b"d");
         // `c` waits for `b`, which was sent before it.
         assert!(is_silent(&mut first_end).await);
 
-        target.line.delay(Duration::ZERO..=Duration::from_millis(5));
+        target
+            .proxy
+            .delay(Duration::ZERO..=Duration::from_millis(5));
         let sent: Vec<_> = (0..100).collect();
         let send = async {
             for byte in &sent {
@@ -285,31 +289,31 @@ fn refusing_fault_proxy_accepts_no_connection() {
         let target = Target::new().await;
         let (mut peer, mut end) = target.connection().await;
         // A connection is counted shortly after both of its ends exist.
-        let counted = target.line.until(|status| status.connections == 1);
+        let counted = target.proxy.until(|status| status.connections == 1);
         soon("the connection being counted", counted).await;
-        target.line.refuse();
+        target.proxy.refuse();
         assert_eq!(read_to_end(&mut peer).await, b"");
         assert_eq!(read_to_end(&mut end).await, b"");
         assert_eq!(read_to_end(&mut target.peer().await).await, b"");
-        assert!(target.line.status().is_refused);
-        target.line.accept();
+        assert!(target.proxy.status().is_refused);
+        target.proxy.accept();
         let (mut peer, mut end) = target.connection().await;
         peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         assert_eq!(read(&mut end, 18).await.len(), 18);
         let status = soon(
             "its bytes",
-            target.line.until(|status| status.to_target.bytes == 18),
+            target.proxy.until(|status| status.to_target.bytes == 18),
         );
         let status = status.await;
         assert_eq!((status.connections, status.messages()), (2, 0));
 
-        soon("the cut", target.line.cut()).await;
-        assert_eq!(target.line.status().open, 0);
+        soon("the cut", target.proxy.cut()).await;
+        assert_eq!(target.proxy.status().open, 0);
         // The proxy leads to no target, and then to another one.
-        target.line.set_target(unbound()).unwrap();
+        target.proxy.set_target(unbound()).unwrap();
         assert_eq!(read_to_end(&mut target.peer().await).await, b"");
         let other = Target::new().await;
-        target.line.set_target(other.line.address()).unwrap();
+        target.proxy.set_target(other.proxy.address()).unwrap();
         let mut peer = target.peer().await;
         peer.write_all(b"x").await.unwrap();
         let (mut end, _) = soon("a connection", other.listener.accept()).await.unwrap();
@@ -322,12 +326,12 @@ fn dropped_fault_proxy_closes_its_port_and_connections() {
     check(async {
         let target = Target::new().await;
         let (mut peer, mut end) = target.connection().await;
-        let place = target.place().to_owned();
-        target.line.hold();
+        let address = target.proxy_address().to_owned();
+        target.proxy.hold();
         drop(target);
         assert_eq!(read_to_end(&mut peer).await, b"");
         assert_eq!(read_to_end(&mut end).await, b"");
-        let is_free = || std::net::TcpListener::bind(&*place).is_ok();
+        let is_free = || std::net::TcpListener::bind(&*address).is_ok();
         eventually("the port is free", is_free).await;
     });
 }
@@ -402,11 +406,11 @@ fn calls_are_answered_once_under_random_faults() {
                 job(&client, "master.short", 1000).await;
             }
         };
-        let lines = cluster.fault_proxies();
-        tokio::join!(calls, faults.random(&lines, Duration::from_secs(3)));
-        for line in lines {
-            assert!(line.status().messages() > 0);
-            assert!(!line.status().is_held && !line.status().is_refused);
+        let proxies = cluster.fault_proxies();
+        tokio::join!(calls, faults.random(&proxies, Duration::from_secs(3)));
+        for proxy in proxies {
+            assert!(proxy.status().messages() > 0);
+            assert!(!proxy.status().is_held && !proxy.status().is_refused);
         }
         job(&client, "master.short", 100).await;
         cluster.shutdown().await.unwrap();
@@ -433,14 +437,16 @@ fn same_seed_makes_the_same_fault_plan() {
 
         // A plan that is dropped leaves no fault behind.
         let (one, other) = (Target::new().await, Target::new().await);
-        let lines = [&one.line, &other.line];
-        let is_disturbed = one.line.until(|status| status.is_held || status.is_refused);
+        let proxies = [&one.proxy, &other.proxy];
+        let is_disturbed = one
+            .proxy
+            .until(|status| status.is_held || status.is_refused);
         tokio::select! {
-            () = first.run(&lines) => panic!("it has held or refused nothing"),
+            () = first.run(&proxies) => panic!("it has held or refused nothing"),
             _ = is_disturbed => {}
         }
-        for line in lines {
-            let status = line.status();
+        for proxy in proxies {
+            let status = proxy.status();
             assert!(!status.is_held && !status.is_refused, "{status:?}");
         }
         one.connection().await;
@@ -452,8 +458,8 @@ fn tasks_of_a_component_killed_at_a_message_are_run_by_another() {
     check(async {
         let master = master(quick()).await;
         let faults = Faults::seeded(7);
-        let line = faults.proxy(master.db_address()).await.unwrap();
-        let at = line.address().to_owned();
+        let proxy = faults.proxy(master.db_address()).await.unwrap();
+        let at = proxy.address().to_owned();
         let first = Restartable::start(move || {
             let at = at.clone();
             async move { hand(&at).await }
@@ -463,13 +469,13 @@ fn tasks_of_a_component_killed_at_a_message_are_run_by_another() {
         let client = connect("master", &master).await;
         let kill = async {
             // At a message that passes its proxy.
-            line.hold_after(30);
-            soon("the hold", line.held()).await;
-            let held = line.status().messages();
+            proxy.hold_after(30);
+            soon("the hold", proxy.held()).await;
+            let held = proxy.status().messages();
             first.kill().await;
-            assert_eq!(line.status().messages(), held);
+            assert_eq!(proxy.status().messages(), held);
             assert!(first.handle().is_none());
-            line.heal();
+            proxy.heal();
             first.restart().await.unwrap();
             // After it has begun a call.
             let calls = |metrics: &palm::Metrics| metrics.function("short").unwrap().calls;
@@ -557,12 +563,12 @@ fn killed_server_restarts_at_its_port_or_behind_its_fault_proxy() {
 
         let faults = Faults::seeded(3);
         let mut echo = Restartable::start(|| Echo.bind(ANY).spawn()).await.unwrap();
-        let line = faults.proxy(echo.handle().unwrap().db_address()).await;
-        let line = line.unwrap();
-        let client = Client::connect("echo", line.address()).await.unwrap();
+        let proxy = faults.proxy(echo.handle().unwrap().db_address()).await;
+        let proxy = proxy.unwrap();
+        let client = Client::connect("echo", proxy.address()).await.unwrap();
         answers(&client).await;
         let again = soon("the restart", echo.restart()).await.unwrap();
-        line.set_target(again.db_address()).unwrap();
+        proxy.set_target(again.db_address()).unwrap();
         answers(&client).await;
     });
 }

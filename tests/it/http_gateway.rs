@@ -289,12 +289,12 @@ fn request_without_a_worker_returns_503_after_the_no_worker_timeout() {
         let master = master.spawn().await.unwrap();
         let url = master.address("http_address").unwrap();
         let http = Http::new();
-        let asked = || http.get(format!("{url}/shout"));
+        let request = || http.get(format!("{url}/shout"));
         assert_eq!(
-            problem(asked(), 503).await["detail"],
+            problem(request(), 503).await["detail"],
             "no worker is connected"
         );
-        assert_eq!(header(&get(asked()).await, "retry-after"), "1");
+        assert_eq!(header(&get(request()).await, "retry-after"), "1");
         let health: Value = get(http.get(format!("{url}/healthz")))
             .await
             .json()
@@ -309,10 +309,10 @@ fn request_without_a_worker_returns_503_after_the_no_worker_timeout() {
             gate: Gate::closed(),
         };
         let worker = hands.connect(master.db_address()).spawn().await.unwrap();
-        let served = async { while get(asked()).await.status() != StatusCode::OK {} };
+        let served = async { while get(request()).await.status() != StatusCode::OK {} };
         soon("a worker", served).await;
         worker.shutdown().await.unwrap();
-        let rejected = async { while get(asked()).await.status() == StatusCode::OK {} };
+        let rejected = async { while get(request()).await.status() == StatusCode::OK {} };
         soon("the worker's end", rejected).await;
         master.shutdown().await.unwrap();
     });
@@ -341,7 +341,7 @@ fn results_of_a_function_with_many_are_streamed_in_order() {
         assert_eq!((&response[0], &response[2]), (&json!("a"), &json!("b")));
         assert_eq!(response[1]["problem"]["detail"], "a bad word");
         assert_eq!(response.len(), 3);
-        // The client may ask for fewer results than there are.
+        // The client may request fewer results than there are.
         let two = lines("a b c").header("palm-messages", "2");
         check_response(two, 200, ndjson, b"\"a\"\n\"b\"\n").await;
 
@@ -401,11 +401,11 @@ fn trace_and_bearer_token_of_requests_are_read() {
         .await
         .unwrap();
         let (url, http) = (master.address("http_address").unwrap(), Http::new());
-        let asked = || http.get(format!("{url}/shout"));
+        let request = || http.get(format!("{url}/shout"));
         for token in ["", "on", "three", "one2"] {
-            problem(asked().bearer_auth(token), 401).await;
+            problem(request().bearer_auth(token), 401).await;
         }
-        let rejected = get(asked()).await;
+        let rejected = get(request()).await;
         assert_eq!(
             (
                 rejected.status().as_u16(),
@@ -414,7 +414,7 @@ fn trace_and_bearer_token_of_requests_are_read() {
             (401, "Bearer")
         );
         for token in ["one", "two"] {
-            assert_eq!(get(asked().bearer_auth(token)).await.status(), 200);
+            assert_eq!(get(request().bearer_auth(token)).await.status(), 200);
         }
         assert_eq!(get(http.get(format!("{url}/healthz"))).await.status(), 200);
         assert_eq!(

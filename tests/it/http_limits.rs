@@ -150,7 +150,7 @@ async fn send(request: RequestBuilder) -> Response {
     soon("a response", request.send()).await.unwrap()
 }
 
-async fn ask(request: RequestBuilder) -> Answer {
+async fn send_request(request: RequestBuilder) -> Answer {
     let response = send(request).await;
     Answer {
         status: response.status().as_u16(),
@@ -184,7 +184,7 @@ impl Http {
             url,
         };
         soon("the worker's functions", async {
-            while !ask(http.get("openapi.json"))
+            while !send_request(http.get("openapi.json"))
                 .await
                 .body
                 .contains("\"/shout\"")
@@ -230,7 +230,7 @@ impl Http {
 
     /// Asserts that another request is answered.
     async fn is_well(&self) {
-        let answer = ask(self.post("shout", "still here")).await;
+        let answer = send_request(self.post("shout", "still here")).await;
         assert_eq!((answer.status, &*answer.body), (200, "STILL HERE"));
     }
 }
@@ -266,23 +266,27 @@ fn bodies_heads_and_results_over_their_limits_are_rejected() {
         let gateway = Gateway::new().max_request(1000).max_response(500);
         let http = Http::with(PORT, &gateway).await;
         assert_eq!(
-            ask(http.post("bytes", vec![b'x'; 500])).await.body.len(),
+            send_request(http.post("bytes", vec![b'x'; 500]))
+                .await
+                .body
+                .len(),
             500
         );
-        let answer = ask(http.post("bytes", vec![b'x'; 501])).await;
+        let answer = send_request(http.post("bytes", vec![b'x'; 501])).await;
         assert_eq!(answer.status, 500);
         assert_eq!(
             answer.problem()["detail"],
             "the result has 501 bytes, the limit is 500"
         );
-        let answer = ask(http.post("nothing", vec![b'x'; 1000])).await;
+        let answer = send_request(http.post("nothing", vec![b'x'; 1000])).await;
         assert_eq!(answer.status, 204);
-        let answer = ask(http.post("nothing", vec![b'x'; 1001])).await;
+        let answer = send_request(http.post("nothing", vec![b'x'; 1001])).await;
         assert_eq!(answer.status, 413);
         assert_eq!(answer.problem()["limit"], 1000);
         // A body without a stated length.
         let chunks = (0..3).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 400]));
-        let answer = ask(http.post("nothing", Body::wrap_stream(stream::iter(chunks)))).await;
+        let answer =
+            send_request(http.post("nothing", Body::wrap_stream(stream::iter(chunks)))).await;
         assert_eq!(answer.status, 413);
         answer.problem();
 
@@ -331,7 +335,7 @@ fn unread_results_of_all_requests_are_limited_together() {
             assert_eq!(&begin, b"HTTP/1.1 200");
             unread.push(raw);
         }
-        let answer = ask(large()).await;
+        let answer = send_request(large()).await;
         assert_eq!(answer.status, 503);
         assert_eq!(answer.header("retry-after"), "1");
         answer.problem();
@@ -340,7 +344,7 @@ fn unread_results_of_all_requests_are_limited_together() {
         drop(unread);
         let read = async {
             loop {
-                let answer = ask(large()).await;
+                let answer = send_request(large()).await;
                 if answer.status == 200 {
                     return answer.body.len();
                 }
@@ -349,7 +353,7 @@ fn unread_results_of_all_requests_are_limited_together() {
         assert_eq!(soon("free memory", read).await, LARGE);
         // One after another, the requests need the memory of one.
         for _ in 0..4 {
-            assert_eq!(ask(large()).await.body.len(), LARGE);
+            assert_eq!(send_request(large()).await.body.len(), LARGE);
         }
     });
 }
@@ -368,7 +372,7 @@ fn client_that_stops_reading_is_disconnected_after_the_write_timeout() {
         }
         http.is_well().await;
         // A client that reads is not disconnected, however large its result is.
-        let answer = ask(http.post("large", LARGE.to_string())).await;
+        let answer = send_request(http.post("large", LARGE.to_string())).await;
         assert_eq!(answer.body.len(), LARGE);
     });
 }
@@ -383,7 +387,7 @@ fn request_ends_at_its_deadline() {
                 request = request.header("palm-timeout", timeout);
             }
             let begin = Instant::now();
-            let answer = ask(request).await;
+            let answer = send_request(request).await;
             assert_eq!(answer.status, 504);
             assert!(
                 begin.elapsed() >= seconds(least) && begin.elapsed() < seconds(3.0 * least + 1.0)
@@ -430,7 +434,7 @@ fn request_waits_for_a_worker_that_connects_in_time() {
         let url = master.address("http_address").unwrap().to_owned();
         let client = client().build().unwrap();
         let request = client.post(format!("{url}/shout")).body("x");
-        let waiting = tokio::spawn(ask(request));
+        let waiting = tokio::spawn(send_request(request));
         let _http = Http::new_with(master, url, client).await;
         assert_eq!(soon("the answer", waiting).await.unwrap().body, "X");
     });
@@ -438,7 +442,7 @@ fn request_waits_for_a_worker_that_connects_in_time() {
 
 /// Returns the lines of a stream.
 async fn lines(request: RequestBuilder) -> Vec<Value> {
-    let answer = ask(request.header("accept", "application/x-ndjson")).await;
+    let answer = send_request(request.header("accept", "application/x-ndjson")).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), "application/x-ndjson");
     let lines = answer.body.lines();
@@ -449,7 +453,7 @@ async fn lines(request: RequestBuilder) -> Vec<Value> {
 
 /// Returns the events of a stream, each with its name and its data.
 async fn events(request: RequestBuilder) -> Vec<(String, String)> {
-    let answer = ask(request.header("accept", "text/event-stream")).await;
+    let answer = send_request(request.header("accept", "text/event-stream")).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), "text/event-stream");
     let events = answer.body.split("\n\n").filter(|event| !event.is_empty());
@@ -545,7 +549,7 @@ fn results_are_streamed_as_the_worker_yields_them() {
 fn openapi_document_lists_the_functions() {
     check(async {
         let http = Http::with(PORT, &Gateway::new().title("Hands")).await;
-        let answer = ask(http.get("openapi.json")).await;
+        let answer = send_request(http.get("openapi.json")).await;
         assert_eq!(answer.header("content-type"), "application/json");
         let document: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(document["openapi"], "3.1.0");
@@ -561,9 +565,9 @@ fn openapi_document_lists_the_functions() {
         let results = &paths["/count"]["post"]["responses"]["200"]["content"];
         assert!(results["text/event-stream"].is_object());
         let put = http.client.put(format!("{}/openapi.json", http.url));
-        assert_eq!(ask(put).await.status, 405);
+        assert_eq!(send_request(put).await.status, 405);
         let head = http.client.head(format!("{}/healthz", http.url));
-        assert_eq!(ask(head).await.status, 200);
+        assert_eq!(send_request(head).await.status, 200);
     });
 }
 
@@ -687,7 +691,7 @@ fn requests_are_answered_while_workers_are_killed() {
         let worker = Process::run("worker", &addresses).await;
         // Calls that never end, and calls that follow each other.
         let post = |path: &str| client.post(format!("{url}/{path}")).body("x");
-        let endless = (0..20).map(|_| tokio::spawn(ask(post("endless"))));
+        let endless = (0..20).map(|_| tokio::spawn(send_request(post("endless"))));
         let endless: Vec<_> = endless.collect();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let come = (0..20).map(|_| {
@@ -695,8 +699,8 @@ fn requests_are_answered_while_workers_are_killed() {
             tokio::spawn(async move {
                 let mut statuses = Vec::new();
                 while !*stopped.borrow() {
-                    // `ask` panics without an answer.
-                    let answer = ask(echo.try_clone().unwrap()).await;
+                    // `send_request` panics without an answer.
+                    let answer = send_request(echo.try_clone().unwrap()).await;
                     assert!([200, 503, 504].contains(&answer.status), "{answer:?}");
                     assert!(answer.status != 200 || answer.body == "x");
                     statuses.push(answer.status);
@@ -723,7 +727,7 @@ fn requests_are_answered_while_workers_are_killed() {
             assert!(statuses.contains(&200));
         }
         // No worker is left. Until the master has noticed, a request waits for the answer of the last worker.
-        let unavailable = async { while ask(post("echo")).await.status != 503 {} };
+        let unavailable = async { while send_request(post("echo")).await.status != 503 {} };
         soon("the loss of all workers", unavailable).await;
     });
 }

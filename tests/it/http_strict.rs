@@ -388,7 +388,7 @@ fn gateway_sends_no_100_continue_for_a_rejected_head() {
         let at = master.address("http_address").unwrap();
         let at = at.strip_prefix("http://").unwrap();
         // Returns the first status, and whether the connection waits for a body.
-        let ask = async |line: &str, headers: &str, len: u64| {
+        let send_request = async |line: &str, headers: &str, len: u64| {
             let mut connection = TcpStream::connect(at).await.unwrap();
             let head =
                 format!("{line} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer secret\r\n");
@@ -400,12 +400,12 @@ fn gateway_sends_no_100_continue_for_a_rejected_head() {
             soon("a status", reading).await.unwrap();
             statuses(str::from_utf8(&begin).unwrap())[0]
         };
-        assert_eq!(ask("POST /pass", "", 1).await, 503);
+        assert_eq!(send_request("POST /pass", "", 1).await, 503);
         let hand = Hand {
             calls: Arc::default(),
         };
         let _worker = hand.connect(master.db_address()).spawn().await.unwrap();
-        let invited = async { while ask("POST /pass", "", 1).await != 100 {} };
+        let invited = async { while send_request("POST /pass", "", 1).await != 100 {} };
         soon("a worker", invited).await;
         for (line, headers, len, expected) in [
             ("POST /pass", "", 1, 100),
@@ -442,7 +442,7 @@ fn gateway_sends_no_100_continue_for_a_rejected_head() {
             ("POST /double", "content-encoding: gzip\r\n", 1, 415),
             ("POST /pass", "origin: http://evil.example\r\n", 1, 403),
         ] {
-            let found = ask(line, headers, len).await;
+            let found = send_request(line, headers, len).await;
             assert_eq!(found, expected, "{line} {headers:?} {len}");
         }
         // A client that sends the body immediately still receives the answer.

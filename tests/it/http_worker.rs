@@ -108,7 +108,7 @@ async fn fail(client: &Client, payload: &'static str) -> RemoteError {
         .timeout(Duration::from_secs(15));
     match soon("an error", call.into_future()).await {
         Err(CallError::Remote(error)) => error,
-        other => panic!("{other:?} in the place of an error"),
+        other => panic!("{other:?} instead of an error"),
     }
 }
 
@@ -231,7 +231,7 @@ fn malformed_response_of_an_http_worker_is_an_error() {
             (200, "garbage"),
             (200, ""),
             (302, ""),
-            (404, "nobody"),
+            (404, "not found"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
             let (_serving, url, count) = foreign(move |_| (status, body).into_response()).await;
@@ -412,10 +412,10 @@ fn temporarily_rejected_request_is_retried() {
 fn absent_http_worker_is_reported_unavailable_and_used_once_it_listens() {
     check(async {
         // A socket that is bound but does not listen refuses connections, and keeps the port from concurrent tests.
-        let held = TcpSocket::new_v4().unwrap();
-        held.set_reuseaddr(true).unwrap();
-        held.bind(HERE.parse().unwrap()).unwrap();
-        let at = held.local_addr().unwrap();
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.set_reuseaddr(true).unwrap();
+        reserved.bind(HERE.parse().unwrap()).unwrap();
+        let at = reserved.local_addr().unwrap();
         let url = format!("http://{at}");
         let (absent, client) = master(HttpConnection::connect(&url).retry(quick(2))).await;
         let error = fail(&client, "x").await;
@@ -440,9 +440,9 @@ fn absent_http_worker_is_reported_unavailable_and_used_once_it_listens() {
 #[test]
 fn deadline_error_names_the_cause_of_the_failed_attempts() {
     check(async {
-        let held = TcpSocket::new_v4().unwrap();
-        held.bind(HERE.parse().unwrap()).unwrap();
-        let url = format!("http://{}", held.local_addr().unwrap());
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.bind(HERE.parse().unwrap()).unwrap();
+        let url = format!("http://{}", reserved.local_addr().unwrap());
         let (_master, client) = master(HttpConnection::connect(&url)).await;
         let call = client
             .eval(Hands::SHOUT, "x")
@@ -476,7 +476,7 @@ async fn check_abandoned(url: &str, gate: &Gate) {
     abandon(url, gate, 1).await;
     let http = reqwest::Client::new();
     let shout = Message::new("shop.shout", "x").encode();
-    let answer = soon("a free place", http.post(url).body(shout).send()).await;
+    let answer = soon("a free slot", http.post(url).body(shout).send()).await;
     let answer = answer.unwrap().bytes().await.unwrap();
     assert_eq!(Message::decode(answer).unwrap().payload(), "X");
     assert!(gate.count() <= 2, "what is abandoned is not begun later");

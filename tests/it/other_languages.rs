@@ -73,7 +73,7 @@ async fn until_all_answered(client: &Client, workers: &[&str]) {
 #[ignore = "needs the workers that interop/other_languages.py builds"]
 fn foreign_workers_share_the_tasks_with_a_palm_worker() {
     check(async {
-        // They start before the master, and ask until it answers.
+        // They start before the master, and send requests until it answers.
         let db_address = unbound();
         let cpp = start("cpp", &db_address);
         let python = start("python", &db_address);
@@ -124,7 +124,7 @@ fn python_worker_reconnects_to_a_restarted_master() {
     check(come_back_to_a_master("python"));
 }
 
-async fn tell_errors(language: &str) {
+async fn report_errors(language: &str) {
     let master = Master::new("server").bind(ANY).spawn().await.unwrap();
     let worker = start(language, master.db_address());
     let client = connect("server", &master).await;
@@ -150,13 +150,13 @@ async fn tell_errors(language: &str) {
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
 fn cpp_worker_reports_errors() {
-    check(tell_errors("cpp"));
+    check(report_errors("cpp"));
 }
 
 #[test]
 #[ignore = "needs the workers that interop/other_languages.py builds"]
 fn python_worker_reports_errors() {
-    check(tell_errors("python"));
+    check(report_errors("python"));
 }
 
 /// A master by hand, and a foreign worker.
@@ -178,11 +178,11 @@ impl ByHand {
             let request = Message::decode(frames.pop().unwrap()).unwrap();
             assert_eq!(request.function(), "_.get");
             let value = match &**request.payload() {
-                // Without a reply, the worker must ask again.
+                // Without a reply, the worker must repeat its request.
                 _ if number == 0 => continue,
                 b"worker_push_address" => push_address.to_string(),
                 b"worker_pull_address" => pull_address.to_string(),
-                other => panic!("a worker asks for {other:?}"),
+                other => panic!("a worker requests {other:?}"),
             };
             responder.reply(value.into()).unwrap();
         }

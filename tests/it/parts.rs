@@ -125,7 +125,7 @@ async fn request_at(at: &str) -> Request {
     Request::connect(&address(at), &options()).await.unwrap()
 }
 
-async fn ask(request: &Request, body: impl Into<Bytes>) -> Bytes {
+async fn send_request(request: &Request, body: impl Into<Bytes>) -> Bytes {
     request.request(body.into(), SOON).await.unwrap()
 }
 
@@ -154,12 +154,12 @@ fn push_pull_answers_requests_with_the_results_of_workers() {
 
         // A REQ peer receives the worker's result.
         let request = request_at(server.address("rep_address").unwrap()).await;
-        let asked = |text: &'static str| Message::new("server.shout", text).encode();
-        let answers = (0..20).map(|_| ask(&request, asked("loud")));
+        let request_body = |text: &'static str| Message::new("server.shout", text).encode();
+        let answers = (0..20).map(|_| send_request(&request, request_body("loud")));
         for answer in futures_util::future::join_all(answers).await {
             assert_eq!(Message::decode(answer).unwrap().payload(), "LOUD");
         }
-        let failed = Message::decode(ask(&request, asked("")).await).unwrap();
+        let failed = Message::decode(send_request(&request, request_body("")).await).unwrap();
         assert_eq!(failed.error().unwrap().message, "there is nothing to shout");
 
         // Results for a client are passed on along the route.
@@ -203,9 +203,9 @@ async fn with_a_silent_worker<H: InboundHooks>(
 fn request_whose_answer_is_lost_is_answered_at_the_answer_timeout() {
     check(async {
         let (server, request, silent) = with_a_silent_worker(RepService::bind(ANY)).await;
-        let asked = || Message::new("server.shout", "loud").encode();
+        let request_body = || Message::new("server.shout", "loud").encode();
         // More requests than may wait at once.
-        let answers = (0..1001).map(|_| ask(&request, asked()));
+        let answers = (0..1001).map(|_| send_request(&request, request_body()));
         for answer in futures_util::future::join_all(answers).await {
             assert_eq!(answer, "0");
         }
@@ -215,7 +215,7 @@ fn request_whose_answer_is_lost_is_answered_at_the_answer_timeout() {
         let _worker = Shouter.connect(server.db_address()).spawn().await.unwrap();
         let answered = async {
             loop {
-                let answer = ask(&request, asked()).await;
+                let answer = send_request(&request, request_body()).await;
                 // A task may still be sent to the worker that has left.
                 if answer != "0" {
                     return Message::decode(answer).unwrap();
@@ -233,8 +233,8 @@ fn part_with_hooks_continues_after_a_lost_answer() {
         let rep = RepService::bind(ANY).hooks(Words { fed });
         let (_server, request, _silent) = with_a_silent_worker(rep).await;
         for _ in 0..2 {
-            let asked = Message::new("server.shout", "two words").encode();
-            assert_eq!(ask(&request, asked).await, "thank you");
+            let request_body = Message::new("server.shout", "two words").encode();
+            assert_eq!(send_request(&request, request_body).await, "thank you");
             assert_eq!(next(&mut feedback).await, "0");
         }
     });
@@ -298,7 +298,7 @@ fn hooks_of_an_inbound_part_scatter_and_receive_the_answers() {
         let request = request_at(server.address("rep_address").unwrap()).await;
         let mut message = Message::new("parts.x", "a bad b");
         message.set_client("requester");
-        assert_eq!(ask(&request, message.encode()).await, "thank you");
+        assert_eq!(send_request(&request, message.encode()).await, "thank you");
         assert_eq!(next(&mut handled).await, "a");
         assert_eq!(next(&mut handled).await, "b");
         // The answer is that of the last word.
@@ -406,7 +406,7 @@ fn messages_of_a_logged_registration_are_logged() {
 
         let request = request_at(server.address("rep_address").unwrap()).await;
         let silent = Message::new("any.silent", "x").encode();
-        assert!(!ask(&request, silent).await.is_empty());
+        assert!(!send_request(&request, silent).await.is_empty());
         let mut caller = Caller::new(&server, "caller").await;
         for payload in ["12345678", "123456789"] {
             caller.send("any.thing", payload).await;
@@ -447,12 +447,12 @@ fn rep_bypass_answers_its_own_protocol() {
         template.register_bypass(CacheService::bind(ANY), "Cache");
         let server = spawn(template).await;
         let request = request_at(server.address("bypass_address").unwrap()).await;
-        assert_eq!(ask(&request, "abc").await, "cba");
+        assert_eq!(send_request(&request, "abc").await, "cba");
         // A failure is answered, and the part continues.
-        assert_eq!(ask(&request, "fail").await, "");
-        assert_eq!(ask(&request, "panic").await, "");
-        assert_eq!(ask(&request, vec![0xff]).await, "");
-        assert_eq!(ask(&request, "xyz").await, "zyx");
+        assert_eq!(send_request(&request, "fail").await, "");
+        assert_eq!(send_request(&request, "panic").await, "");
+        assert_eq!(send_request(&request, vec![0xff]).await, "");
+        assert_eq!(send_request(&request, "xyz").await, "zyx");
         assert_eq!(next(&mut heard).await, "abc");
         let counted = server.metrics().part("Reverse").unwrap().clone();
         assert_eq!((counted.messages, counted.errors), (5, 3));

@@ -434,11 +434,11 @@ fn pylm_worker_answers_requests_of_a_push_pull_service() {
             assert_eq!(answer.payload(), expected, "{function}");
         }
         // Concurrent requests each receive their own answer.
-        let ask = |number: usize| {
+        let send_request = |number: usize| {
             let question = Message::new("server.mark", number.to_string()).encode();
             request.request(question, SOON)
         };
-        let answers = futures_util::future::join_all((0..50).map(ask)).await;
+        let answers = futures_util::future::join_all((0..50).map(send_request)).await;
         for (number, answer) in answers.into_iter().enumerate() {
             let answer = Message::decode(answer.unwrap()).unwrap();
             assert_eq!(answer.payload(), &format!("{number} pylm"));

@@ -71,7 +71,7 @@ async fn request_to(component: &ComponentHandle) -> Request {
     Request::connect(&at, &options()).await.unwrap()
 }
 
-async fn ask(request: &Request, function: &str, payload: &str) -> Bytes {
+async fn send_request(request: &Request, function: &str, payload: &str) -> Bytes {
     let mut message = Message::new(function, payload.to_owned());
     message.set_client("requester");
     request
@@ -85,14 +85,14 @@ fn request_is_answered_with_the_result_if_the_route_blocks() {
     check(async {
         let (component, gate) = shouting(RepService::bind(ANY), true).await;
         let request = request_to(&component).await;
-        assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
+        assert_eq!(send_request(&request, "shouting.shout", "x").await, "X");
         // A slow request does not delay others.
-        let slow = ask(&request, "shouting.slow", "slow");
+        let slow = send_request(&request, "shouting.slow", "slow");
         let others = async {
             gate.arrived(1).await;
             for number in 0..20 {
                 assert_eq!(
-                    ask(&request, "shouting.shout", &format!("a{number}")).await,
+                    send_request(&request, "shouting.shout", &format!("a{number}")).await,
                     format!("A{number}")
                 );
             }
@@ -113,7 +113,7 @@ fn request_is_acknowledged_if_the_route_does_not_block() {
     check(async {
         let (component, gate) = shouting(RepService::bind(ANY), false).await;
         let request = request_to(&component).await;
-        assert_eq!(ask(&request, "shouting.slow", "x").await, "1");
+        assert_eq!(send_request(&request, "shouting.slow", "x").await, "1");
         gate.arrived(1).await;
         gate.open();
         // The result is still passed on.
@@ -133,7 +133,10 @@ fn request_without_a_result_is_answered_with_an_empty_message() {
             .block(true);
         template.register_outbound(PushService::bind(ANY), "Push");
         let component = template.spawn().await.unwrap();
-        assert_eq!(ask(&request_to(&component).await, "a.b", "x").await, "");
+        assert_eq!(
+            send_request(&request_to(&component).await, "a.b", "x").await,
+            ""
+        );
         let push = address(component.address("push_address").unwrap());
         let mut pull = Pull::connect(&push, &options()).await.unwrap();
         let mut frames = Vec::new();
@@ -169,14 +172,14 @@ fn malformed_request_is_answered_with_a_failure() {
                 .await
                 .unwrap();
             assert_eq!(replies[0][..], ["id", "", "0"].map(Bytes::from));
-            assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
+            assert_eq!(send_request(&request, "shouting.shout", "x").await, "X");
         }
         // A message without a delimiter is not a request.
         dealer
             .send(["no delimiter"].map(Bytes::from).into_iter().collect())
             .await
             .unwrap();
-        assert_eq!(ask(&request, "shouting.shout", "x").await, "X");
+        assert_eq!(send_request(&request, "shouting.shout", "x").await, "X");
         assert_eq!(component.metrics().part("Rep").unwrap().errors, 3);
     });
 }
@@ -220,10 +223,13 @@ fn hooks_shape_requests_and_replies() {
         let hooks = Decorate { seen: Bytes::new() };
         let (component, _) = shouting(RepService::bind(ANY).hooks(hooks), true).await;
         let request = request_to(&component).await;
-        assert_eq!(ask(&request, "shouting.shout", "x").await, "<X>");
-        assert_eq!(ask(&request, "shouting.shout", "none").await, "<>");
-        assert_eq!(ask(&request, "shouting.shout", "panic").await, "<0>");
-        assert_eq!(ask(&request, "shouting.shout", "x").await, "<X>");
+        assert_eq!(send_request(&request, "shouting.shout", "x").await, "<X>");
+        assert_eq!(send_request(&request, "shouting.shout", "none").await, "<>");
+        assert_eq!(
+            send_request(&request, "shouting.shout", "panic").await,
+            "<0>"
+        );
+        assert_eq!(send_request(&request, "shouting.shout", "x").await, "<X>");
     });
 }
 

@@ -115,26 +115,26 @@ struct Restarted {
     role: &'static str,
     others: Vec<(&'static str, String)>,
     process: Option<Process>,
-    line: palm::testing::FaultProxy,
+    proxy: palm::testing::FaultProxy,
 }
 
 impl Restarted {
     async fn run(role: &'static str, others: Vec<(&'static str, String)>) -> Self {
         let all: Vec<_> = others.iter().map(|(key, at)| (*key, &**at)).collect();
         let process = Process::run(role, &all).await;
-        let line = Faults::seeded(0)
+        let proxy = Faults::seeded(0)
             .proxy(&process.addresses["db_address"])
             .await;
         Self {
             role,
             others,
             process: Some(process),
-            line: line.unwrap(),
+            proxy: proxy.unwrap(),
         }
     }
 
     fn db_address(&self) -> &str {
-        self.line.address()
+        self.proxy.address()
     }
 
     async fn client(&self, name: &str) -> Client {
@@ -151,7 +151,7 @@ impl Restarted {
             Ports::Other => {}
         }
         let process = Process::run(self.role, &all).await;
-        self.line
+        self.proxy
             .set_target(&process.addresses["db_address"])
             .unwrap();
         self.process = Some(process);
@@ -283,7 +283,7 @@ fn at_most_once_call_in_a_killed_server_runs_once() {
 fn both_followers_of_a_restarted_step_receive_each_message() {
     check(async {
         let mut step = Restarted::run("relay", Vec::new()).await;
-        let line = Faults::seeded(0).proxy(step.db_address()).await.unwrap();
+        let proxy = Faults::seeded(0).proxy(step.db_address()).await.unwrap();
         let follow = async |address: &str| {
             let listens = Listens {
                 first: Gate::closed(),
@@ -294,7 +294,7 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
             (pipeline.unwrap(), listens)
         };
         let (_left, left) = follow(step.db_address()).await;
-        let (_right, right) = follow(line.address()).await;
+        let (_right, right) = follow(proxy.address()).await;
         let client = step.client("relay").await;
         let send = async |call: &str, count: usize| {
             for _ in 0..count {
@@ -312,11 +312,11 @@ fn both_followers_of_a_restarted_step_receive_each_message() {
         soon("two followers", both).await;
         for (round, ports) in PORTS.into_iter().enumerate() {
             // One follower reconnects after the first messages are sent.
-            line.refuse();
+            proxy.refuse();
             step.kill_and_restart(ports).await;
             send("x", 50).await;
             tokio::time::sleep(STALLED).await;
-            line.accept();
+            proxy.accept();
             let all = 50 * (round + 1);
             left.heard.arrived(all).await;
             right.heard.arrived(all).await;

@@ -77,7 +77,7 @@ pub(crate) fn check_for(limit: Duration, body: impl Future<Output = ()>) {
     check_within(limit, builder.worker_threads(2), body);
 }
 
-/// [`check`] on a given runtime.
+/// [`check`] on the runtime of this builder.
 pub(crate) fn check_on(builder: &mut tokio::runtime::Builder, body: impl Future<Output = ()>) {
     check_within(LIMIT, builder, body);
 }

@@ -310,8 +310,8 @@ fn links_only_cluster_needs_one_address_for_each_component() {
         assert_eq!(client.eval("master.count", "x").await.unwrap(), "x");
         // Cancellations of a caller arrive as well.
         let limit = Duration::from_millis(100);
-        let given_up = client.eval("master.gated", "x").into_future();
-        assert!(tokio::time::timeout(limit, given_up).await.is_err());
+        let abandoned = client.eval("master.gated", "x").into_future();
+        assert!(tokio::time::timeout(limit, abandoned).await.is_err());
         let ended = || {
             let metrics = hand.metrics();
             metrics.function("gated").unwrap().working.count() == 1

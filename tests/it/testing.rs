@@ -99,7 +99,7 @@ impl First {
     }
 
     #[palm::method]
-    fn who(&self, context: Context) -> String {
+    fn identify(&self, context: Context) -> String {
         format!("{} {}", context.name(), context.message().function())
     }
 }
@@ -205,7 +205,7 @@ fn hand() -> Hand {
 fn remote<T: std::fmt::Debug>(result: Result<T, CallError>) -> RemoteError {
     match result {
         Err(CallError::Remote(error)) => error,
-        other => panic!("{other:?} in the place of an error of the component"),
+        other => panic!("{other:?} instead of an error of the component"),
     }
 }
 
@@ -223,7 +223,10 @@ fn direct_calls_are_typed_and_share_the_component() {
             .map(Result::unwrap)
             .collect();
         assert_eq!(counts.len(), 20);
-        assert_eq!(first.call(First::WHO, ()).await.unwrap(), "first first.who");
+        assert_eq!(
+            first.call(First::IDENTIFY, ()).await.unwrap(),
+            "first first.identify"
+        );
         let echo = palm::Function::<String, String>::new("first", "echo");
         assert_eq!(first.call(echo, "x").await.unwrap(), "x");
     });
@@ -534,14 +537,14 @@ fn dropped_cluster_stops_its_components() {
             .start()
             .await
             .unwrap();
-        let places: Vec<_> = cluster
+        let addresses: Vec<_> = cluster
             .handles()
             .iter()
             .map(|handle| handle.db_address().trim_start_matches("tcp://").to_owned())
             .collect();
         drop(cluster);
-        for place in places {
-            let is_free = || std::net::TcpListener::bind(&*place).is_ok();
+        for address in addresses {
+            let is_free = || std::net::TcpListener::bind(&*address).is_ok();
             eventually("the ports are free", is_free).await;
         }
     });

@@ -25,7 +25,7 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(6);
 /// Printed by the process of a case before it does anything.
 const STARTED: &str = "@started";
 
-/// A host name that is invalid, so that no name server is asked for it.
+/// A host name that is invalid, so that no name server is queried.
 const NO_HOST: &str = "tcp://nowhere..invalid:5559";
 
 struct Resizer;

@@ -38,7 +38,7 @@ fn end_when_orphaned() {
     std::process::exit(0);
 }
 
-fn tell(words: &[&str]) {
+fn print_line(words: &[&str]) {
     println!("{}", words.join(" "));
     std::io::stdout().flush().expect("stdout is open");
 }
@@ -67,14 +67,14 @@ fn connected(context: &Context, address: &str) -> Result<Socket> {
 fn proxy(context: &Context) -> Result<()> {
     let (clients, client_address) = bound(context, ROUTER)?;
     let (workers, worker_address) = bound(context, DEALER)?;
-    tell(&[&client_address, &worker_address]);
+    print_line(&[&client_address, &worker_address]);
     zmq::proxy(&clients, &workers)
 }
 
 /// Sends each frame back, the one that names the client included.
 fn work(context: &Context, proxy: &str) -> Result<()> {
     let socket = connected(context, proxy)?;
-    tell(&["ready"]);
+    print_line(&["ready"]);
     loop {
         let frame = socket.recv_msg(0)?;
         let more = if frame.get_more() { SNDMORE } else { 0 };
@@ -91,7 +91,7 @@ fn call(context: &Context, proxy: &str, message_bytes: usize, count: usize) -> R
     let start = Instant::now();
     exchange(&socket, &message, count)?;
     let rate = count as f64 / start.elapsed().as_secs_f64();
-    tell(&[&rate.to_string()]);
+    print_line(&[&rate.to_string()]);
     Ok(())
 }
 

@@ -66,7 +66,7 @@ impl BatchSizes {
     }
 
     /// Returns `None` for one message, whose size is that of its frame.
-    fn of_several(self) -> Option<Self> {
+    fn if_several(self) -> Option<Self> {
         (self.end - self.first > 1).then_some(self)
     }
 }
@@ -83,7 +83,7 @@ impl Batch {
         if sizes.is_empty() || sizes.bytes() != frame.len() {
             return None;
         }
-        let sizes = sizes.of_several();
+        let sizes = sizes.if_several();
         Some(Self { frame, sizes })
     }
 
@@ -129,10 +129,10 @@ impl Batch {
             .split_to(count)
             .expect("it has more messages than are split off");
         let frame = self.frame.split_to(front.bytes());
-        self.sizes = rest.of_several();
+        self.sizes = rest.if_several();
         Self {
             frame,
-            sizes: front.of_several(),
+            sizes: front.if_several(),
         }
     }
 
@@ -166,7 +166,7 @@ pub struct BatchBuilder {
 
 impl BatchBuilder {
     /// Returns whether a message of this size can be added, with at most `most` messages in the batch.
-    pub fn has_room(&self, bytes: usize, most: usize) -> bool {
+    pub fn has_capacity(&self, bytes: usize, most: usize) -> bool {
         bytes <= MAX_SMALL_BYTES
             && self.sizes.len() < most
             && self.memory.len() + bytes <= MAX_BATCH_BYTES
@@ -183,7 +183,7 @@ impl BatchBuilder {
 
     /// Adds a message of `len` bytes. The batch has capacity for it.
     pub fn push(&mut self, content: Content<'_>, len: usize) {
-        debug_assert!(self.has_room(len, usize::MAX) && content.encoded_len() == len);
+        debug_assert!(self.has_capacity(len, usize::MAX) && content.encoded_len() == len);
         if self.memory.capacity() - self.memory.len() < len {
             self.memory.reserve(MAX_BATCH_BYTES - self.memory.len());
         }
@@ -207,7 +207,7 @@ impl BatchBuilder {
     pub fn join(&mut self, message: Message, most: usize) -> Result<(), Message> {
         let content = message.0.content();
         let len = content.encoded_len();
-        if !self.has_room(len, most) {
+        if !self.has_capacity(len, most) {
             return Err(message);
         }
         match &self.head {
@@ -237,11 +237,11 @@ mod tests {
         #[test]
         fn batch_is_split_anywhere(
             sizes in prop::collection::vec(0_u32..9, 2..20),
-            place in any::<prop::sample::Index>(),
+            position in any::<prop::sample::Index>(),
         ) {
             let whole = batch(&sizes);
             let mut rest = whole.clone();
-            let front = rest.split_to(1 + place.index(sizes.len() - 1));
+            let front = rest.split_to(1 + position.index(sizes.len() - 1));
             prop_assert_eq!(front.len() + rest.len(), whole.len());
             prop_assert_eq!(front.bytes() + rest.bytes(), whole.bytes());
             prop_assert_eq!(Some(front.first()), whole.frames().next());

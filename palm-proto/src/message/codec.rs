@@ -106,12 +106,12 @@ impl Layout {
             (CACHE, &self.cache),
         ];
         // One check if all are ASCII, together with the few bytes in between.
-        let end = texts.iter().map(|(_, place)| place.end).max();
+        let end = texts.iter().map(|(_, range)| range.end).max();
         if frame[..end.unwrap_or_default()].is_ascii() {
             return Ok(());
         }
-        for (field, place) in texts {
-            if std::str::from_utf8(&frame[place.clone()]).is_err() {
+        for (field, range) in texts {
+            if std::str::from_utf8(&frame[range.clone()]).is_err() {
                 return Err(DecodeError::NotUtf8 { field });
             }
         }
@@ -182,7 +182,7 @@ pub fn steps(frame: &[u8]) -> Result<(&str, i64), DecodeError> {
 }
 
 /// Returns whether extension fields contain an error or the end of a call, or are malformed.
-pub(super) fn tells_of_an_end(unknown: &[u8]) -> bool {
+pub(super) fn reports_an_end(unknown: &[u8]) -> bool {
     let mut rest = unknown;
     while !rest.is_empty() {
         match read_key(&mut rest) {

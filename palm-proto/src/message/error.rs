@@ -117,7 +117,7 @@ mod tests {
         message.set_stage(1);
         let failure = CallFailure::failed("first".into());
         let message = message.failed("one", &failure);
-        let message = message.failed("two", &CallFailure::cancelled());
+        let message = message.failed("two", &CallFailure::stopped());
         let message = Message::decode(message.encode()).unwrap();
         assert_eq!(message.payload(), "0");
         let error = message.error().unwrap();

@@ -103,13 +103,13 @@ mod tests {
         let mut memory = FramePool::default();
         let large = vec![1; 50_000];
         let first = memory.encode(content(&large));
-        let place = first.as_ptr();
+        let address = first.as_ptr();
         let second = memory.encode(content(&large));
         assert_eq!(first, second);
         drop(first);
         let other = vec![2; 49_000];
         let third = memory.encode(content(&other));
-        assert_eq!(third.as_ptr(), place);
+        assert_eq!(third.as_ptr(), address);
         assert_eq!(Message::decode(third).unwrap().payload(), &other);
         assert_eq!(Message::decode(second).unwrap().payload(), &large);
     }

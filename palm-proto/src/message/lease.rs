@@ -26,7 +26,7 @@ pub trait Lessor: Send + Sync {
 /// A counted reference to the task that a worker's message belongs to.
 pub struct Lease {
     /// `None` once the reference is released.
-    group: Option<Arc<LeasedTasks>>,
+    batch: Option<Arc<LeasedTasks>>,
     index: u32,
     kind: LeaseKind,
 }
@@ -74,8 +74,8 @@ pub struct LinkReceipt {
 
 impl LinkReceipt {
     /// Returns each message of a batch with its own receipt.
-    pub fn each(self, group: &Batch) -> impl Iterator<Item = (Self, Bytes)> + use<> {
-        (0..).zip(group.frames()).map(move |(index, frame)| {
+    pub fn each(self, batch: &Batch) -> impl Iterator<Item = (Self, Bytes)> + use<> {
+        (0..).zip(batch.frames()).map(move |(index, frame)| {
             let one = Self {
                 tag: self.tag.wrapping_add(self.step.wrapping_mul(index)),
                 messages: 1,
@@ -298,7 +298,7 @@ impl LeasedTasks {
     /// Returns the first reference to each task.
     pub fn tasks(self: Arc<Self>) -> impl Iterator<Item = Lease> {
         (0..self.tasks.len() as u32).map(move |index| Lease {
-            group: Some(self.clone()),
+            batch: Some(self.clone()),
             index,
             kind: LeaseKind::Message,
         })
@@ -307,8 +307,8 @@ impl LeasedTasks {
 
 impl Lease {
     fn entry(&self) -> Option<&LeasedTask> {
-        let group = self.group.as_ref()?;
-        group.tasks.get(self.index as usize)
+        let batch = self.batch.as_ref()?;
+        batch.tasks.get(self.index as usize)
     }
 
     /// Returns whether nothing more is sent for the task.
@@ -346,8 +346,8 @@ impl Lease {
 
     /// Releases the reference of a message that is sent to the master. Returns the task and its outcome.
     pub fn submit(mut self) -> (LinkReceipt, LeaseOutcome) {
-        let group = self.group.take().expect("it is submitted once");
-        let entry = &group.tasks[self.index as usize];
+        let batch = self.batch.take().expect("it is submitted once");
+        let entry = &batch.tasks[self.index as usize];
         (entry.received(), entry.progress.submit(self.kind))
     }
 }
@@ -358,7 +358,7 @@ impl Clone for Lease {
             entry.progress.add_reference();
         }
         Self {
-            group: self.group.clone(),
+            batch: self.batch.clone(),
             index: self.index,
             kind: self.kind,
         }
@@ -367,13 +367,13 @@ impl Clone for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(group) = self.group.take() else {
+        let Some(batch) = self.batch.take() else {
             return;
         };
-        let entry = &group.tasks[self.index as usize];
+        let entry = &batch.tasks[self.index as usize];
         let outcome = entry.progress.drop_reference(self.kind);
         if matches!(outcome, LeaseOutcome::Ended | LeaseOutcome::Returned) {
-            group
+            batch
                 .lessor
                 .settle(entry.received(), outcome, Instant::now());
         }

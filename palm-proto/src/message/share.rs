@@ -36,7 +36,7 @@ impl Share {
     pub const WHOLE: u64 = 1;
 
     /// Returns the whole weight of an input.
-    pub fn of_input(input: u64) -> Self {
+    pub fn from_input(input: u64) -> Self {
         Self {
             input,
             ..Self::default()
@@ -50,7 +50,7 @@ impl Share {
         }
         bytes = bytes.strip_prefix(&[0x08])?;
         let input = read_varint(&mut bytes).ok()?;
-        bytes.is_empty().then(|| Self::of_input(input))
+        bytes.is_empty().then(|| Self::from_input(input))
     }
 
     /// Writes the extension field to `out` from `at` on, and returns the position after it.
@@ -85,9 +85,9 @@ impl Share {
         Self { part, ..self }
     }
 
-    /// Returns the weight that is left after others with the sum `given`.
-    pub fn rest(self, given: u64) -> Self {
-        let part = self.value().wrapping_sub(given);
+    /// Returns the weight that is left after others with the sum `issued`.
+    pub fn rest(self, issued: u64) -> Self {
+        let part = self.value().wrapping_sub(issued);
         Self { part, ..self }
     }
 }
@@ -97,7 +97,7 @@ impl Share {
 pub struct Split {
     of: Share,
     pieces: u64,
-    given: u64,
+    issued: u64,
 }
 
 impl Split {
@@ -105,7 +105,7 @@ impl Split {
         Self {
             of,
             pieces: 0,
-            given: 0,
+            issued: 0,
         }
     }
 
@@ -113,13 +113,13 @@ impl Split {
     pub fn piece(&mut self) -> Share {
         let piece = self.of.piece(self.pieces);
         self.pieces += 1;
-        self.given = self.given.wrapping_add(piece.value());
+        self.issued = self.issued.wrapping_add(piece.value());
         piece
     }
 
     /// Returns the remaining weight.
     pub fn rest(self) -> Share {
-        self.of.rest(self.given)
+        self.of.rest(self.issued)
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
         #[test]
         fn weights_add_up_to_the_whole(pieces in prop::collection::vec(0_u64..4, 0..20)) {
             // Splits each weight again, into this number of pieces and the rest.
-            let mut split = Split::new(Share::of_input(7));
+            let mut split = Split::new(Share::from_input(7));
             let mut sum = 0_u64;
             for further in pieces {
                 let mut again = Split::new(split.piece());
@@ -200,7 +200,7 @@ mod tests {
     fn weights_are_those_of_splitmix64_in_every_version() {
         // A call that a worker of another version repeats has to yield the same weights: the first outputs of the
         // published generator for the seed 1.
-        let whole = Share::of_input(7);
+        let whole = Share::from_input(7);
         let pieces = [0, 1].map(|index| whole.piece(index).value());
         assert_eq!(pieces, [0x910a_2dec_8902_5cc1, 0xbeeb_8da1_658e_ec67]);
         let mut split = Split::new(whole);
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn weight_is_written_at_its_position() {
-        for share in [Share::of_input(0), Share::of_input(300).piece(5)] {
+        for share in [Share::from_input(0), Share::from_input(300).piece(5)] {
             let mut out = [b'x'; 64];
             let end = share.write(&mut out, 3);
             assert_eq!(&out[..3], b"xxx");
@@ -221,22 +221,22 @@ mod tests {
 
     #[test]
     fn repeated_call_yields_the_same_weights() {
-        let share = Share::of_input(1).piece(3);
+        let share = Share::from_input(1).piece(3);
         assert_eq!(share.piece(5), share.piece(5));
         assert_ne!(share.piece(5), share.piece(6));
-        assert_ne!(share.piece(0), Share::of_input(1).piece(0));
+        assert_ne!(share.piece(0), Share::from_input(1).piece(0));
     }
 
     #[test]
     fn weight_is_replaced_and_other_fields_are_kept() {
         let mut message = Message::new("a.b", "x");
-        message.set_share(Some(Share::of_input(300)));
+        message.set_share(Some(Share::from_input(300)));
         message.end(2);
-        message.set_share(Some(Share::of_input(300).piece(0)));
+        message.set_share(Some(Share::from_input(300).piece(0)));
         let mut message = Message::decode(message.encode()).unwrap();
-        assert_eq!(message.share(), Some(Share::of_input(300).piece(0)));
+        assert_eq!(message.share(), Some(Share::from_input(300).piece(0)));
         assert!(message.is_done());
-        message.doubt_share();
+        message.mark_share_incomplete();
         assert!(message.share().unwrap().incomplete);
         message.set_share(None);
         assert_eq!((message.share(), message.is_done()), (None, true));

@@ -73,15 +73,15 @@ impl Default for TextField {
 impl MessageFields {
     fn bytes<'a>(&'a self, text: &'a TextField) -> &'a [u8] {
         match text {
-            TextField::InFrame(place) => &self.frame[place.clone()],
+            TextField::InFrame(range) => &self.frame[range.clone()],
             TextField::Owned(text) => text.as_bytes(),
         }
     }
 
     fn str<'a>(&'a self, text: &'a TextField) -> &'a str {
         match text {
-            TextField::InFrame(place) => {
-                let bytes = &self.frame[place.clone()];
+            TextField::InFrame(range) => {
+                let bytes = &self.frame[range.clone()];
                 std::str::from_utf8(bytes).expect("decoding checks that text is UTF-8")
             }
             TextField::Owned(text) => text,
@@ -318,7 +318,7 @@ impl Message {
 
     /// Marks the completion weight as incomplete, because a legacy peer may have dropped a part of it.
     #[doc(hidden)]
-    pub fn doubt_share(&mut self) {
+    pub fn mark_share_incomplete(&mut self) {
         if let Some(share) = self.share()
             && !share.incomplete
         {
@@ -376,7 +376,7 @@ impl Message {
 
     /// Returns whether the message may be one of a [`Batch`](super::Batch).
     pub(super) fn may_be_batched(&self) -> bool {
-        !self.0.bytes(&self.0.cache).is_empty() && !codec::tells_of_an_end(&self.0.unknown)
+        !self.0.bytes(&self.0.cache).is_empty() && !codec::reports_an_end(&self.0.unknown)
     }
 
     /// Returns whether `other` may be in one [`Batch`](super::Batch) with this message.
@@ -386,7 +386,7 @@ impl Message {
             && one.stage == other.stage
             && one.bytes(&one.function) == other.bytes(&other.function)
             && !other.bytes(&other.cache).is_empty()
-            && !codec::tells_of_an_end(&other.unknown)
+            && !codec::reports_an_end(&other.unknown)
     }
 
     /// Returns whether the message is the end of a call that had results.
@@ -417,7 +417,7 @@ impl Message {
     /// when it is complete waits for its timeout.
     pub fn is_done(&self) -> bool {
         // Most messages have only a completion weight and a deadline, which need not be decoded.
-        if !codec::tells_of_an_end(&self.0.unknown) {
+        if !codec::reports_an_end(&self.0.unknown) {
             return false;
         }
         let extensions = self.extensions();
@@ -510,7 +510,7 @@ impl Message {
 
     /// Returns whether the message has this function and stage.
     #[doc(hidden)]
-    pub fn asks_for(&self, function: &str, stage: i64) -> bool {
+    pub fn is_at_step(&self, function: &str, stage: i64) -> bool {
         self.0.stage == stage && self.0.bytes(&self.0.function) == function.as_bytes()
     }
 
@@ -530,8 +530,8 @@ impl Message {
     #[doc(hidden)]
     pub fn client_topic(&self) -> ByteString {
         match &self.0.client {
-            TextField::InFrame(place) => {
-                let bytes = self.0.frame.slice(place.clone());
+            TextField::InFrame(range) => {
+                let bytes = self.0.frame.slice(range.clone());
                 ByteString::try_from(bytes).expect("decoding checks that text is UTF-8")
             }
             TextField::Owned(text) => text.clone(),

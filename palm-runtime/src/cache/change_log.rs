@@ -499,7 +499,7 @@ mod tests {
     }
 
     fn check(changes: &ChangeLog, prefix: &str, cursor: &mut ChangeCursor, expected: &str) {
-        let told = changes
+        let found = changes
             .read(prefix, cursor)
             .into_iter()
             .map(|change| match change {
@@ -507,7 +507,7 @@ mod tests {
                 Change::Removed { key } => format!("-{key}"),
                 Change::Lagged => "lagged".to_owned(),
             });
-        assert_eq!(told.collect::<Vec<_>>().join(" "), expected);
+        assert_eq!(found.collect::<Vec<_>>().join(" "), expected);
     }
 
     #[test]

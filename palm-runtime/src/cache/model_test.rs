@@ -100,8 +100,12 @@ async fn step(store: &impl KeyValue, model: &mut Model, operation: Operation) {
             if let Ok(sum) = expected {
                 model.insert(key.clone(), sum.to_string().into());
             }
-            let told = |sum: Result<i64, super::CacheError>| sum.map_err(|error| error.to_string());
-            assert_eq!(told(store.add(&key, amount).await), told(expected));
+            let comparable =
+                |sum: Result<i64, super::CacheError>| sum.map_err(|error| error.to_string());
+            assert_eq!(
+                comparable(store.add(&key, amount).await),
+                comparable(expected)
+            );
         }
         Operation::Scan(prefix, entries) => {
             let expected = below(model, &prefix).map(|(key, value)| (key.clone(), value.clone()));

@@ -195,12 +195,12 @@ async fn watch(store: &ComponentStore, watch: CacheWatch) -> Result<Handled, Cac
         changes,
     };
     poll.changes.keep_peer_prefix(&poll.prefix);
-    let mut told = poll.changes.read(&poll.prefix, &mut poll.cursor);
-    store.retain_visible(&mut told);
-    if told.is_empty() && !poll.wait.is_zero() {
+    let mut found = poll.changes.read(&poll.prefix, &mut poll.cursor);
+    store.retain_visible(&mut found);
+    if found.is_empty() && !poll.wait.is_zero() {
         return Ok(Handled::Waits(poll));
     }
-    Ok(Handled::Reply(poll.reply(told, false)))
+    Ok(Handled::Reply(poll.reply(found, false)))
 }
 
 /// The request of a watcher that waits for a change (long polling).
@@ -213,8 +213,8 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    fn reply(&self, told: Vec<Change>, crowded: bool) -> Bytes {
-        wire::encode(wire::changes(told, self.cursor, crowded))
+    fn reply(&self, changes: Vec<Change>, crowded: bool) -> Bytes {
+        wire::encode(wire::changes(changes, self.cursor, crowded))
     }
 
     /// Returns the reply if too many watchers wait. The peer polls again after a delay.
@@ -230,17 +230,17 @@ impl Poll {
     ) -> Bytes {
         let changed = async {
             loop {
-                let mut told = self.changes.next(&self.prefix, &mut self.cursor).await;
-                store.retain_visible(&mut told);
-                if !told.is_empty() {
-                    return told;
+                let mut found = self.changes.next(&self.prefix, &mut self.cursor).await;
+                store.retain_visible(&mut found);
+                if !found.is_empty() {
+                    return found;
                 }
             }
         };
-        let told = tokio::select! {
-            told = tokio::time::timeout(self.wait, changed) => told.unwrap_or_default(),
+        let found = tokio::select! {
+            found = tokio::time::timeout(self.wait, changed) => found.unwrap_or_default(),
             () = stopped => Vec::new(),
         };
-        self.reply(told, false)
+        self.reply(found, false)
     }
 }

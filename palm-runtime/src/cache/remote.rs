@@ -96,7 +96,7 @@ impl RemoteCache {
                 Err(error) => return Err(error),
             }
         }
-        let value = self.ask(Verb::Get, &full_key, Bytes::new()).await?;
+        let value = self.request_key(Verb::Get, &full_key, Bytes::new()).await?;
         Ok(Some(value).filter(|value| !value.is_empty()))
     }
 
@@ -143,7 +143,7 @@ impl RemoteCache {
                 Err(error) => return Err(error),
             }
         }
-        let reply = self.ask(Verb::Set, &full_key, value).await?;
+        let reply = self.request_key(Verb::Set, &full_key, value).await?;
         match reply.is_empty() {
             true => Err(CacheError::Refused {
                 key: key.to_owned(),
@@ -166,11 +166,13 @@ impl RemoteCache {
             }
         }
         // The service of pylm crashes when it deletes an absent key.
-        let value = self.ask(Verb::Get, &full_key, Bytes::new()).await?;
+        let value = self.request_key(Verb::Get, &full_key, Bytes::new()).await?;
         if value.is_empty() {
             return Ok(());
         }
-        let reply = self.ask(Verb::Delete, &full_key, Bytes::new()).await?;
+        let reply = self
+            .request_key(Verb::Delete, &full_key, Bytes::new())
+            .await?;
         if reply.is_empty() {
             return Err(CacheError::Refused {
                 key: key.to_owned(),
@@ -286,22 +288,22 @@ impl RemoteCache {
                 }
             };
             left = self.timeout;
-            let Outcome::Changes(told) = self.read(reply, prefix, &operation)? else {
+            let Outcome::Changes(polled) = self.read(reply, prefix, &operation)? else {
                 return Err(self.malformed_reply());
             };
-            if let Some(next) = told.next {
+            if let Some(next) = polled.next {
                 *cursor = wire::read_cursor(next);
             }
-            let mut changes = Vec::with_capacity(told.changes.len());
-            if told.lagged {
+            let mut changes = Vec::with_capacity(polled.changes.len());
+            if polled.lagged {
                 changes.push(Change::Lagged);
             }
-            changes.extend(told.changes.into_iter().map(wire::read_change));
+            changes.extend(polled.changes.into_iter().map(wire::read_change));
             if !changes.is_empty() {
                 let shorten = |change: Change| change.with_key(|key| self.without_session(key));
                 return Ok(changes.into_iter().map(shorten).collect());
             }
-            if told.crowded {
+            if polled.crowded {
                 tokio::time::sleep(CROWDED_DELAY).await;
             }
         }
@@ -327,7 +329,7 @@ impl RemoteCache {
         self.session.without(key)
     }
 
-    async fn ask(&self, verb: Verb, key: &str, value: Bytes) -> Result<Bytes, CacheError> {
+    async fn request_key(&self, verb: Verb, key: &str, value: Bytes) -> Result<Bytes, CacheError> {
         let body = service::request(&self.server, &self.client, verb, key, value);
         self.request_repeatedly(body, self.timeout, FIRST_REPEAT_DELAY)
             .await
@@ -377,22 +379,22 @@ impl RemoteCache {
         max_delay: Duration,
     ) -> Result<Bytes, CacheError> {
         let end = Instant::now() + timeout;
-        let ask = || {
+        let send = || {
             let left = end.saturating_duration_since(Instant::now());
             self.request.request(body.clone(), left)
         };
-        let mut attempts: FuturesUnordered<_> = std::iter::once(ask()).collect();
+        let mut attempts: FuturesUnordered<_> = std::iter::once(send()).collect();
         let mut attempt = FIRST_REPEAT_DELAY;
         loop {
             tokio::select! {
-                Some(asked) = attempts.next() => return match asked {
+                Some(result) = attempts.next() => return match result {
                     Ok(reply) => Ok(reply),
                     Err(RequestError::Closed(_)) => Err(CacheError::Closed),
                     // All repetitions have the same deadline.
                     Err(RequestError::Timeout { .. }) => Err(self.timed_out(timeout)),
                 },
                 () = tokio::time::sleep(attempt) => {
-                    attempts.push(ask());
+                    attempts.push(send());
                     attempt = (2 * attempt).min(max_delay);
                 }
             }

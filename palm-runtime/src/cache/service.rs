@@ -197,32 +197,32 @@ mod tests {
                 assert_eq!(rejected.error.to_string(), expected);
                 assert_eq!(rejected.reply, "");
             }
-            (reply, _) => panic!("{reply:?} in the place of {expected:?}"),
+            (reply, _) => panic!("{reply:?} instead of {expected:?}"),
         }
     }
 
-    fn ask(verb: Verb, key: &str, value: &'static str) -> [Bytes; 1] {
+    fn frames(verb: Verb, key: &str, value: &'static str) -> [Bytes; 1] {
         [request("server", "client", verb, key, value.into())]
     }
 
     #[tokio::test]
     async fn verbs_of_pylm_set_get_and_delete() {
         let store = store();
-        check(&store, &ask(Verb::Get, "name", ""), Ok("server")).await;
-        check(&store, &ask(Verb::Get, "k", ""), Ok("")).await;
-        check(&store, &ask(Verb::Set, "k", "value"), Ok("k")).await;
-        check(&store, &ask(Verb::Get, "k", ""), Ok("value")).await;
-        check(&store, &ask(Verb::Delete, "k", ""), Ok("k")).await;
-        check(&store, &ask(Verb::Delete, "k", ""), Ok("k")).await;
-        check(&store, &ask(Verb::Get, "k", ""), Ok("")).await;
+        check(&store, &frames(Verb::Get, "name", ""), Ok("server")).await;
+        check(&store, &frames(Verb::Get, "k", ""), Ok("")).await;
+        check(&store, &frames(Verb::Set, "k", "value"), Ok("k")).await;
+        check(&store, &frames(Verb::Get, "k", ""), Ok("value")).await;
+        check(&store, &frames(Verb::Delete, "k", ""), Ok("k")).await;
+        check(&store, &frames(Verb::Delete, "k", ""), Ok("k")).await;
+        check(&store, &frames(Verb::Get, "k", ""), Ok("")).await;
     }
 
     #[tokio::test]
     async fn find_distinguishes_absent_keys_from_empty_values() {
         let store = store();
-        check(&store, &ask(Verb::Find, "k", ""), Ok("0")).await;
-        check(&store, &ask(Verb::Set, "k", ""), Ok("k")).await;
-        check(&store, &ask(Verb::Find, "k", ""), Ok("1")).await;
+        check(&store, &frames(Verb::Find, "k", ""), Ok("0")).await;
+        check(&store, &frames(Verb::Set, "k", ""), Ok("k")).await;
+        check(&store, &frames(Verb::Find, "k", ""), Ok("1")).await;
     }
 
     #[tokio::test]
@@ -248,10 +248,10 @@ mod tests {
         let not_utf8 = Message::new("server.get", vec![0xff]).encode();
         check(&store, &[not_utf8], Err("the key is not UTF-8")).await;
         let own = "the key `name` is reserved for the component";
-        check(&store, &ask(Verb::Set, "name", "x"), Err(own)).await;
-        check(&store, &ask(Verb::Delete, "name", ""), Err(own)).await;
+        check(&store, &frames(Verb::Set, "name", "x"), Err(own)).await;
+        check(&store, &frames(Verb::Delete, "name", ""), Err(own)).await;
         let long = "the value has 11 bytes, the limit is 10";
-        check(&store, &ask(Verb::Set, "k", "12345678901"), Err(long)).await;
+        check(&store, &frames(Verb::Set, "k", "12345678901"), Err(long)).await;
     }
 
     #[tokio::test]
@@ -280,7 +280,7 @@ mod tests {
             let message = decode(&frames).unwrap();
             let handled = handle(&store, &Stored, &idempotency, &message).await;
             let Ok(Handled::Reply(reply)) = handled else {
-                panic!("{handled:?} in the place of a reply");
+                panic!("{handled:?} instead of a reply");
             };
             let outcome = CacheReply::decode(reply).unwrap().outcome;
             assert_eq!(outcome, Some(super::super::wire::found(Some(value.into()))));

@@ -94,7 +94,7 @@ pub(super) fn read_cursor(cursor: CacheCursor) -> ChangeCursor {
 }
 
 pub(super) fn changes(changes: Vec<Change>, next: ChangeCursor, crowded: bool) -> Outcome {
-    let mut told = CacheChanges {
+    let mut reply = CacheChanges {
         next: Some(cursor(next)),
         crowded,
         ..CacheChanges::default()
@@ -103,13 +103,13 @@ pub(super) fn changes(changes: Vec<Change>, next: ChangeCursor, crowded: bool) -
         match change {
             Change::Set { key, value } => {
                 let value = Some(value);
-                told.changes.push(CacheChange { key, value });
+                reply.changes.push(CacheChange { key, value });
             }
-            Change::Removed { key } => told.changes.push(CacheChange { key, value: None }),
-            Change::Lagged => told.lagged = true,
+            Change::Removed { key } => reply.changes.push(CacheChange { key, value: None }),
+            Change::Lagged => reply.lagged = true,
         }
     }
-    Outcome::Changes(told)
+    Outcome::Changes(reply)
 }
 
 pub(super) fn read_change(change: CacheChange) -> Change {
@@ -206,7 +206,7 @@ mod tests {
         let expected = chain(&error);
         let reply = CacheReply::decode(encode(failure(&error))).unwrap();
         let Some(Outcome::Failure(failure)) = reply.outcome else {
-            panic!("{reply:?} in the place of a failure");
+            panic!("{reply:?} instead of a failure");
         };
         let operation = Operation::Scan(CacheScan {
             after: Some("there".into()),

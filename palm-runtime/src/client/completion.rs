@@ -17,8 +17,8 @@ pub(super) struct CompletionTracker {
     incomplete: IdMap<IncompleteInput>,
     pub(super) done: u64,
     pub(super) failed: u64,
-    /// Finished inputs that were given up. Included in `done` and `failed`.
-    given_up: u64,
+    /// Finished inputs that were abandoned. Included in `done` and `failed`.
+    abandoned: u64,
     /// Answers without duplicates.
     pub(super) answers: u64,
     /// Whether a component on the way did not pass completion weights on.
@@ -107,13 +107,13 @@ impl CompletionTracker {
         lost.sort_unstable();
         self.done += lost.len() as u64;
         self.failed += lost.len() as u64;
-        self.given_up += lost.len() as u64;
+        self.abandoned += lost.len() as u64;
         lost
     }
 
     /// Returns how many inputs were completed by their results.
     pub(super) fn completed(&self) -> u64 {
-        self.done - self.given_up
+        self.done - self.abandoned
     }
 
     /// Returns how many inputs are incomplete.
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn input_is_complete_when_its_weights_add_up() {
         let mut inputs = inputs(2);
-        let whole = Share::of_input(1);
+        let whole = Share::from_input(1);
         let pieces = [whole.piece(0), whole.piece(1)];
         let rest = whole.rest(pieces[0].value().wrapping_add(pieces[1].value()));
         assert_eq!(inputs.under_way(), 2);
@@ -161,7 +161,7 @@ mod tests {
             Counted::Duplicate
         );
         assert_eq!(
-            inputs.record(Share::of_input(0), ResultKind::Error),
+            inputs.record(Share::from_input(0), ResultKind::Error),
             COMPLETES
         );
         assert_eq!(inputs.frames(), ["1"]);
@@ -174,17 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn inputs_given_up_count_as_failed_and_ignore_late_results() {
+    fn abandoned_inputs_count_as_failed_and_ignore_late_results() {
         let mut inputs = inputs(3);
         assert_eq!(
-            inputs.record(Share::of_input(1), ResultKind::Answer),
+            inputs.record(Share::from_input(1), ResultKind::Answer),
             COMPLETES
         );
         assert_eq!(inputs.give_up(), [0, 2]);
         assert_eq!((inputs.done, inputs.failed, inputs.under_way()), (3, 2, 0));
         assert_eq!(inputs.completed(), 1);
         assert_eq!(
-            inputs.record(Share::of_input(0), ResultKind::Answer),
+            inputs.record(Share::from_input(0), ResultKind::Answer),
             Counted::Duplicate
         );
         assert_eq!((inputs.answers, inputs.completed()), (1, 1));
@@ -192,10 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn inputs_given_up_do_not_count_as_completed() {
+    fn abandoned_inputs_do_not_count_as_completed() {
         let mut inputs = inputs(5);
         for input in 0..3 {
-            inputs.record(Share::of_input(input), ResultKind::Answer);
+            inputs.record(Share::from_input(input), ResultKind::Answer);
         }
         assert_eq!(inputs.give_up(), [3, 4]);
         assert_eq!((inputs.done, inputs.completed()), (5, 3));
@@ -204,21 +204,21 @@ mod tests {
     #[test]
     fn result_without_its_weight_makes_the_count_unreliable() {
         let mut inputs = inputs(3);
-        inputs.record(Share::of_input(0), ResultKind::Answer);
+        inputs.record(Share::from_input(0), ResultKind::Answer);
         assert!(!inputs.is_unreliable);
         let incomplete = Share {
             incomplete: true,
-            ..Share::of_input(1)
+            ..Share::from_input(1)
         };
         inputs.record(incomplete, ResultKind::Answer);
-        inputs.record(Share::of_input(2), ResultKind::Answer);
+        inputs.record(Share::from_input(2), ResultKind::Answer);
         assert!(inputs.is_unreliable);
     }
 
     #[test]
     fn duplicate_result_counts_once() {
         let mut inputs = inputs(1);
-        let whole = Share::of_input(0);
+        let whole = Share::from_input(0);
         let first = whole.piece(0);
         assert_eq!(inputs.record(first, ResultKind::Answer), COUNTS);
         assert_eq!(inputs.record(first, ResultKind::Answer), Counted::Duplicate);

@@ -155,7 +155,7 @@ impl<'a> PreparedCall<'a> {
         self.check().await?;
         self.find_route().await?;
         let timeout = timeout.saturating_sub(begun.elapsed());
-        let share = client.tracks_completion.then(|| Share::of_input(0));
+        let share = client.tracks_completion.then(|| Share::from_input(0));
         let (steps, frame) = self.frame(&topic, Some(Deadline::after(timeout)), share)?;
         topic.set_awaited(true);
         let resend = client.resend(&steps, share.is_some());

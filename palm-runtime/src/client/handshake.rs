@@ -86,7 +86,9 @@ impl ClientBuilder {
         let is_offered = |role: &str| first.links.iter().any(|offered| offered == role);
         let calls_by_name = first.kind == ComponentKind::Server.to_string();
         let calls_over_link = is_offered(CLIENT);
-        let answered_by = self.answered_by.filter(|given| *given != self.db_address);
+        let answered_by = self
+            .answered_by
+            .filter(|configured| *configured != self.db_address);
         let answers_here = self.sub_address.is_none() && answered_by.is_none();
         let answer_source = match (answers_here, calls_over_link) {
             (false, _) => AnswerSource::Configured,
@@ -119,8 +121,8 @@ impl ClientBuilder {
 
         // The component that answers, unless answers arrive over the link of the calls.
         let last = match &answered_by {
-            Some(given) if self.sub_address.is_none() => {
-                let address = given.clone().map_err(SocketError::from)?;
+            Some(configured) if self.sub_address.is_none() => {
+                let address = configured.clone().map_err(SocketError::from)?;
                 let directory = Directory::connect(&address, &id, &self.options).await?;
                 Handshake {
                     directory,
@@ -236,11 +238,11 @@ impl ClientBuilder {
     /// registered.
     async fn check_hosts(&self, db_address: &Address) -> Result<(), ConnectError> {
         const HOST_TIMEOUT: Duration = Duration::from_secs(1);
-        let given = [&self.push_address, &self.sub_address, &self.answered_by];
-        let given = given.into_iter().flatten().flatten();
+        let configured = [&self.push_address, &self.sub_address, &self.answered_by];
+        let configured = configured.into_iter().flatten().flatten();
         let limit = HOST_TIMEOUT.min(self.connect_timeout);
         let checks = std::iter::once(db_address)
-            .chain(given)
+            .chain(configured)
             .map(|address| async move {
                 let found = find_host(address, limit).await;
                 found.map_err(|fault| ConnectError::HostNotFound {
@@ -267,10 +269,10 @@ impl Handshake {
     async fn until_deadline<T>(
         &self,
         key: &'static str,
-        asking: impl Future<Output = T>,
+        request: impl Future<Output = T>,
     ) -> Result<T, ConnectError> {
-        let asked = tokio::time::timeout_at(self.deadline, asking).await;
-        asked.map_err(|_| ConnectError::NoAnswer {
+        let reply = tokio::time::timeout_at(self.deadline, request).await;
+        reply.map_err(|_| ConnectError::NoAnswer {
             address: self.address(),
             key,
             waited: self.waited,
@@ -334,18 +336,18 @@ impl Handshake {
     async fn resolve(
         &self,
         key: &'static str,
-        given: Option<ParsedAddress>,
+        configured: Option<ParsedAddress>,
     ) -> Result<(Endpoint, Address), ConnectError> {
-        if let Some(given) = given {
-            let address = given.clone().map_err(SocketError::from)?;
-            return Ok((Endpoint::Static(given), address));
+        if let Some(configured) = configured {
+            let address = configured.clone().map_err(SocketError::from)?;
+            return Ok((Endpoint::Static(configured), address));
         }
         let value = self.read_key(key).await?;
-        let teller = self.directory.request().address();
+        let publisher = self.directory.request().address();
         match value.parse::<Address>() {
             Ok(address) => Ok((
                 Endpoint::Discovered(self.directory.clone(), key),
-                address.as_published_by(teller),
+                address.as_published_by(publisher),
             )),
             Err(_) => Err(ConnectError::BadAddress {
                 address: self.address(),

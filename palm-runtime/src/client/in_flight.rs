@@ -474,7 +474,7 @@ mod tests {
         drop(first);
         assert!(
             answers
-                .route(0, std::iter::once(came("given up")))
+                .route(0, std::iter::once(came("abandoned")))
                 .is_none()
         );
         assert_eq!(second_answer.await.unwrap().unwrap().unwrap(), "second");

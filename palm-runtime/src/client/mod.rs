@@ -142,7 +142,7 @@ impl Client {
 
     /// Returns the descriptor of the connected component: its version, kind, addresses and functions.
     ///
-    /// Returns `None` if the component is a legacy peer, or if it was not asked
+    /// Returns `None` if the component is a legacy peer, or if it was not queried
     /// ([`this_config`](ClientBuilder::this_config)).
     pub fn descriptor(&self) -> Option<Arc<Descriptor>> {
         self.0.known.descriptor()

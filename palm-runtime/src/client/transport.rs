@@ -25,38 +25,38 @@ impl Transport {
     pub(super) async fn send(
         &self,
         resend: ResendPolicy,
-        group: Batch,
+        batch: Batch,
     ) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
-                for frame in group.frames() {
+                for frame in batch.frames() {
                     push.send(frame).await?;
                 }
             }
             Self::Link(link) => {
                 link.wait_for_capacity().await;
-                link.send_all(resend, std::iter::once(group));
+                link.send_all(resend, std::iter::once(batch));
             }
         }
         Ok(())
     }
 
-    /// Sends as much as there is capacity for, and leaves the rest in `groups`.
+    /// Sends as much as there is capacity for, and leaves the rest in `batches`.
     pub(super) fn try_send(
         &self,
         resend: ResendPolicy,
-        groups: &mut Vec<Batch>,
+        batches: &mut Vec<Batch>,
     ) -> Result<(), SocketClosed> {
         match self {
             Self::Sockets(push) => {
-                let rest = std::mem::take(groups).into_iter();
-                let mut rest = rest.flat_map(|group| group.frames());
+                let rest = std::mem::take(batches).into_iter();
+                let mut rest = rest.flat_map(|batch| batch.frames());
                 while let Some(frame) = rest.next() {
                     match push.try_send(frame) {
                         Ok(()) => {}
                         Err(TrySendError::Full(frame)) => {
-                            groups.push(frame.into());
-                            groups.extend(rest.map(Batch::from));
+                            batches.push(frame.into());
+                            batches.extend(rest.map(Batch::from));
                             return Ok(());
                         }
                         Err(TrySendError::Closed(closed)) => return Err(closed),
@@ -65,7 +65,7 @@ impl Transport {
             }
             Self::Link(link) => {
                 if link.has_capacity() {
-                    link.send_all(resend, groups.drain(..));
+                    link.send_all(resend, batches.drain(..));
                 }
             }
         }
@@ -105,23 +105,23 @@ pub(super) async fn read(
     let _close = last.is_none().then(|| CloseOnDrop(answers.clone()));
     let answers = &answers;
     let receive = async {
-        let mut batch = Vec::new();
+        let mut arrived = Vec::new();
         let mut consumed = Vec::new();
-        while arrivals.recv_many(&mut batch, BATCH).await > 0 {
-            let mut batches = Vec::new();
-            for arrival in batch.drain(..) {
+        while arrivals.recv_many(&mut arrived, BATCH).await > 0 {
+            let mut answer_batches = Vec::new();
+            for arrival in arrived.drain(..) {
                 match arrival {
-                    LinkArrival::Messages(received, group) => {
+                    LinkArrival::Messages(received, batch) => {
                         consumed.push(received);
-                        for frame in group.frames() {
-                            AnswerBatch::read(&frame, None, &mut batches);
+                        for frame in batch.frames() {
+                            AnswerBatch::read(&frame, None, &mut answer_batches);
                         }
                     }
                     LinkArrival::SubscriptionsReady => {
                         ready.send_replace(Some(Readiness::UpstreamConnected));
                     }
                     LinkArrival::Renewed => {
-                        answers.deliver(std::mem::take(&mut batches)).await;
+                        answers.deliver(std::mem::take(&mut answer_batches)).await;
                         if let Some(Transport::Link(calls)) = &*calls.borrow() {
                             let mut frames = answers.incomplete_frames();
                             if let Some(last) = &last {
@@ -136,7 +136,7 @@ pub(super) async fn read(
                     }
                 }
             }
-            answers.deliver(batches).await;
+            answers.deliver(answer_batches).await;
             link.consume(consumed.drain(..));
         }
     };

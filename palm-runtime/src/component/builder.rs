@@ -198,7 +198,7 @@ impl<C, K: Kind> Builder<C, K> {
     settings_methods!();
 
     /// Returns the current name.
-    pub(crate) fn given_name(&self) -> &str {
+    pub(crate) fn current_name(&self) -> &str {
         &self.name
     }
 
@@ -434,10 +434,10 @@ mod tests {
     fn default_name_of_a_worker_has_its_type_host_and_process() {
         let first = worker_name("Resizer<u8>");
         let process = std::process::id();
-        let place = first
+        let address = first
             .strip_prefix("Resizer@")
             .expect("starts with the type");
-        let (host, number) = place.rsplit_once(':').expect("has a host");
+        let (host, number) = address.rsplit_once(':').expect("has a host");
         assert!(!host.is_empty());
         assert_eq!(number, process.to_string());
         assert_eq!(worker_name("Resizer<u8>"), format!("{first}/2"));

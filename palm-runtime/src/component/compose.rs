@@ -333,8 +333,8 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let directory = Directory::connect(&db_address, &id, &self.settings.socket)
             .await
             .map_err(|source| self.address_error(source))?;
-        let endpoint = |given: &Option<ParsedAddress>, key| match given {
-            Some(given) => Endpoint::Static(given.clone()),
+        let endpoint = |configured: &Option<ParsedAddress>, key| match configured {
+            Some(configured) => Endpoint::Static(configured.clone()),
             None => Endpoint::Discovered(directory.clone(), key),
         };
         // The keys are named from the master's side: it pushes where workers pull.
@@ -486,23 +486,23 @@ impl<C: Shape, K: Kind> Builder<C, K> {
     }
 
     fn db_address(&self) -> std::result::Result<Address, StartError> {
-        let given = self.db_address.clone();
-        given.map_err(|error| self.address_error(error.into()))
+        let configured = self.db_address.clone();
+        configured.map_err(|error| self.address_error(error.into()))
     }
 
     /// Returns the configured address of a socket for legacy peers, or a free one on the host of `db_address`.
     fn legacy_address(
         &self,
         suffix: &str,
-        given: &Option<ParsedAddress>,
+        configured: &Option<ParsedAddress>,
     ) -> std::result::Result<LegacyAddress, StartError> {
-        let address = match given.clone() {
-            Some(given) => given.map_err(|error| self.address_error(error.into()))?,
+        let address = match configured.clone() {
+            Some(configured) => configured.map_err(|error| self.address_error(error.into()))?,
             None => self.db_address()?.sibling(suffix),
         };
         Ok(LegacyAddress {
             address: Ok(address),
-            is_default: given.is_none(),
+            is_default: configured.is_none(),
         })
     }
 

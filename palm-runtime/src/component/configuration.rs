@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(rejected.err().unwrap_or_default(), expected);
     }
 
-    fn of(settings: &Settings) -> Mistakes {
+    fn find_mistakes(settings: &Settings) -> Mistakes {
         let mut mistakes = Mistakes::default();
         mistakes.check_settings(settings);
         mistakes
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn default_settings_have_no_mistakes() {
-        check(of(&Settings::default()), "");
+        check(find_mistakes(&Settings::default()), "");
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
             advertised_host: Some("tcp://node7".to_owned()),
             ..Settings::default()
         };
-        let mut mistakes = of(&settings);
+        let mut mistakes = find_mistakes(&settings);
         mistakes.check_name(None, "my shop");
         check(
             mistakes,
@@ -224,7 +224,7 @@ mod tests {
             },
             ..Settings::default()
         };
-        let mistakes = of(&settings).0;
+        let mistakes = find_mistakes(&settings).0;
         let fields = ["idle_timeout", "heartbeat", "max_sessions", "max_deliver"];
         assert_eq!(mistakes.len(), fields.len());
         for (mistake, field) in mistakes.iter().zip(fields) {
@@ -232,10 +232,10 @@ mod tests {
         }
         // Options of disabled links are not checked.
         settings.link.enabled = false;
-        check(of(&settings), "");
+        check(find_mistakes(&settings), "");
         settings.links_only = true;
         check(
-            of(&settings),
+            find_mistakes(&settings),
             "cannot start `shop`: with `.links_only(true)` no peer can reach it, since `enabled` of its \
              `.link_options(..)` is false: remove one of the two",
         );
@@ -250,7 +250,7 @@ mod tests {
         settings.socket.handshake_timeout = Duration::ZERO;
         settings.cache_limits.key_bytes = 0;
         settings.cache_limits.value_bytes = 0;
-        assert_eq!(of(&settings).0.len(), 6);
+        assert_eq!(find_mistakes(&settings).0.len(), 6);
     }
 
     fn bound(links_only: bool, addresses: &[(&str, &'static str, &str)]) -> Mistakes {

@@ -19,7 +19,7 @@ pub struct ComponentHandle {
     pub(super) name: String,
     pub(super) addresses: BTreeMap<String, String>,
     pub(super) counters: Arc<ComponentCounters>,
-    pub(super) shared: Arc<ComponentState>,
+    pub(super) state: Arc<ComponentState>,
     pub(super) cache_health: Arc<CacheHealth>,
     pub(super) stop: CancellationToken,
     pub(super) kill: Kill,
@@ -49,21 +49,21 @@ impl ComponentHandle {
     /// A socket for legacy peers whose address is not configured is bound when a peer requests it, or soon after this
     /// was called. Peers may connect at once, since they retry.
     pub fn address(&self, key: &str) -> Option<&str> {
-        self.shared.on_demand.bind_soon(key);
+        self.state.on_demand.bind_soon(key);
         self.addresses.get(key).map(String::as_str)
     }
 
     /// Returns all announced addresses by key. Their sockets are bound as by [`address`](Self::address).
     pub fn addresses(&self) -> &BTreeMap<String, String> {
         for key in self.addresses.keys() {
-            self.shared.on_demand.bind_soon(key);
+            self.state.on_demand.bind_soon(key);
         }
         &self.addresses
     }
 
     /// Returns a snapshot of the component's counters.
     pub fn metrics(&self) -> Metrics {
-        self.counters.snapshot(self.shared.links.sessions())
+        self.counters.snapshot(self.state.links.sessions())
     }
 
     /// Returns the current failure of the cache's store: the file or server, the cause, and a remedy.
@@ -76,7 +76,7 @@ impl ComponentHandle {
 
     /// Waits until the component is connected to all of its upstream components. Cancel safe.
     pub(crate) async fn in_place(&self) {
-        self.shared.streams.in_place().await;
+        self.state.streams.in_place().await;
     }
 
     /// Stops the component, and returns once it has ended.

@@ -111,7 +111,7 @@ impl ServerTemplate {
             cache: cache.unwrap_or_else(|| Cache::local(store.clone())),
         });
 
-        let shared = Arc::new(ComponentState::new(self.settings.link.clone()));
+        let state = Arc::new(ComponentState::new(self.settings.link.clone()));
         // The options are a copy: a user may pass the same ones to several components.
         let kill = Kill::default();
         self.settings.socket.kill = kill.clone();
@@ -127,7 +127,7 @@ impl ServerTemplate {
             let (mut announced, mut option) = (BTreeMap::new(), None);
             let mut setup = Setup {
                 context: &context,
-                shared: &shared,
+                state: &state,
                 store: &store,
                 options: &self.settings.socket,
                 advertised_host: self.settings.advertised_host.as_deref(),
@@ -170,7 +170,7 @@ impl ServerTemplate {
         // Addresses of sockets that are bound on demand are not logged: the operator has not configured them.
         let bound = addresses
             .iter()
-            .filter(|(key, _)| !shared.on_demand.contains(key));
+            .filter(|(key, _)| !state.on_demand.contains(key));
         let bound: BTreeMap<_, _> = bound.map(|(key, it)| (key.clone(), it.clone())).collect();
         for (key, address) in bound.iter().filter(|(key, _)| *key != "db_address") {
             tracing::info!("{key} is {address}");
@@ -181,8 +181,8 @@ impl ServerTemplate {
         configuration.insert("name".to_owned(), self.name.clone());
         configuration.append(&mut self.presets);
         store.configure(configuration);
-        let has_workers = shared.workers.get().is_some();
-        let links = shared.links.offered().into_iter().map(str::to_owned);
+        let has_workers = state.workers.get().is_some();
+        let links = state.links.offered().into_iter().map(str::to_owned);
         let links = links.collect();
         let offer = descriptor::Advertisement {
             addresses: &bound,
@@ -191,7 +191,7 @@ impl ServerTemplate {
             links,
         };
         let descriptor = descriptor::encode(self.kind, &self.name, offer);
-        if shared.functions.add(&descriptor).is_err() {
+        if state.functions.add(&descriptor).is_err() {
             tracing::error!("bug in palm: a descriptor that cannot be read");
         }
         store.configure([(descriptor::KEY.to_owned(), descriptor)]);
@@ -227,7 +227,7 @@ impl ServerTemplate {
             name,
             addresses,
             counters: Arc::new(counters),
-            shared,
+            state,
             cache_health: store.health().clone(),
             stop: stop.token,
             kill,

@@ -65,7 +65,7 @@ impl Directory {
     /// Waits until the component serves peers of this role.
     ///
     /// Returns `true` if it serves them over links, and `false` if only at the legacy socket whose address is under
-    /// `key`. Logs a component that does neither, and asks again, since it may be replaced. Cancel safe.
+    /// `key`. Logs a component that does neither, and repeats the request, since it may be replaced. Cancel safe.
     pub(crate) async fn serves_role(&self, role: &'static str, key: &'static str) -> bool {
         const RETRY_INTERVAL: Duration = Duration::from_secs(1);
         loop {

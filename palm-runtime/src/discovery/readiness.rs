@@ -16,7 +16,7 @@ const LEGACY_TIMEOUT: Duration = Duration::from_millis(250);
 /// Time for which a subscriber waits for the components upstream of its publisher, one of which may never start.
 pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns the topic by which the subscriber `id` asks whether its earlier subscriptions are active.
+/// Returns the topic by which the subscriber `id` queries whether its earlier subscriptions are active.
 pub(crate) fn ready_topic(id: &str) -> Bytes {
     [READY_PREFIX, id.as_bytes()].concat().into()
 }

@@ -125,9 +125,8 @@ impl<C: Callable> CallLoop<C> {
             let payload = started.header.payload().clone();
             return NextCall::Done(Outcome::Payload(payload), started);
         }
-        if self.sender.shared.cancellations.concern(&started.header) || self.is_abandoned(&started)
-        {
-            return NextCall::Done(Outcome::Failed(CallFailure::given_up()), started);
+        if self.sender.state.cancellations.concern(&started.header) || self.is_abandoned(&started) {
+            return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
         started.completion.end = extensions.wants_end;
         started.completion.share = extensions.share;
@@ -148,7 +147,7 @@ impl<C: Callable> CallLoop<C> {
         };
         let info = &C::FUNCTIONS[started.index];
         if info.at_most_once && !started.header.run_task_once() {
-            return NextCall::Done(Outcome::Failed(CallFailure::given_up()), started);
+            return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
         started.count(&self.functions[started.index], waited);
         let context = info
@@ -200,7 +199,7 @@ impl<C: Callable> CallLoop<C> {
     /// Finds the function of a message. Usually it is that of the message before.
     fn find(&mut self, message: &Message) -> Result<FoundFunction, CallFailure> {
         if let Some((function, stage, index)) = &self.last_found
-            && message.asks_for(function, *stage)
+            && message.is_at_step(function, *stage)
         {
             return Ok(FoundFunction::Function(*index));
         }
@@ -210,7 +209,7 @@ impl<C: Callable> CallLoop<C> {
             if self.scope.as_ref().is_none_or(|scope| scope.name != name) {
                 self.scope = Some(Scope {
                     name: name.into(),
-                    slots: self.sender.shared.slots.clone(),
+                    slots: self.sender.state.slots.clone(),
                     keeps_order: self.order == Order::Kept,
                 });
             }

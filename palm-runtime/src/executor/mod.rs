@@ -81,7 +81,7 @@ pub struct Executor<C> {
 #[derive(Debug)]
 struct OpenedExecutor {
     context: Arc<ComponentContext>,
-    shared: Arc<ComponentState>,
+    state: Arc<ComponentState>,
     counters: Arc<PartCounters>,
     /// In the order of [`Callable::FUNCTIONS`], followed by `echo`.
     functions: Vec<Arc<FunctionCounters>>,
@@ -135,7 +135,7 @@ impl<C: Callable> Outbound for Executor<C> {
         }
         self.opened = Some(OpenedExecutor {
             context: setup.context.clone(),
-            shared: setup.shared.clone(),
+            state: setup.state.clone(),
             counters: setup.counters(),
             functions,
         });
@@ -157,7 +157,7 @@ impl<C: Callable> Outbound for Executor<C> {
             sender: Arc::new(ResultSender {
                 unknown: Mutex::default(),
                 context: opened.context,
-                shared: opened.shared,
+                state: opened.state,
                 counters: opened.counters,
                 outlet,
             }),

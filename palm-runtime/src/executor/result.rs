@@ -22,7 +22,7 @@ pub(super) struct ResultSender {
     /// Limits the log of calls to unknown functions.
     pub(super) unknown: Mutex<UnknownLog>,
     pub(super) context: Arc<ComponentContext>,
-    pub(super) shared: Arc<ComponentState>,
+    pub(super) state: Arc<ComponentState>,
     pub(super) counters: Arc<PartCounters>,
     pub(super) outlet: Outlet,
 }
@@ -151,7 +151,7 @@ impl CallResult {
 /// The completion report of a call that its caller requests.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CompletionRequest {
-    /// Whether it asks for the end of the results.
+    /// Whether the caller requests the end of the results.
     pub(super) end: bool,
     /// The completion weight of the call, which its results share.
     pub(super) share: Option<Share>,

@@ -27,7 +27,7 @@ use crate::watchdog::{MethodId, Watched};
 /// Time after which the loop yields to other tasks of its thread.
 const YIELD_INTERVAL: Duration = Duration::from_micros(200);
 
-/// Longest time that a result waits for further ones to be sent together with it.
+/// Longest time that a result waits for further ones of the same batch.
 const BATCH_DELAY: Duration = Duration::from_micros(20);
 
 /// The state of a running [`Executor`].
@@ -47,7 +47,7 @@ pub(super) struct CallLoop<C> {
     pub(super) last: Option<CancellationToken>,
     /// Calls that were pending after their first poll. They are aborted with the executor.
     pub(super) tasks: JoinSet<()>,
-    /// Results that are sent together.
+    /// Results of the next batch.
     pub(super) finished: Vec<Envelope>,
     /// Start of the call whose result is the first of them.
     pub(super) oldest: Instant,
@@ -156,7 +156,7 @@ impl<C: Callable> CallLoop<C> {
 
     /// Returns how many further calls may start.
     fn free_slots(&self, concurrency: usize) -> usize {
-        let slots = concurrency + self.sender.shared.slots.lent() as usize;
+        let slots = concurrency + self.sender.state.slots.lent() as usize;
         slots.saturating_sub(self.tasks.len())
     }
 
@@ -165,7 +165,7 @@ impl<C: Callable> CallLoop<C> {
         if self.has_slot(concurrency) {
             return;
         }
-        let mut lent = self.sender.shared.slots.subscribe();
+        let mut lent = self.sender.state.slots.subscribe();
         while !self.has_slot(concurrency) {
             self.flush().await;
             tokio::select! {
@@ -229,7 +229,7 @@ impl<C: Callable> CallLoop<C> {
             .get(started.index)
             .and_then(|it| it.max_runtime);
         let topic = started.header.client_topic();
-        let shared = self.sender.shared.clone();
+        let state = self.sender.state.clone();
         // Without a route downstream, the result can only be sent to the request that waits for it.
         let mut only_answer = match self.sender.outlet.has_route() {
             true => None,
@@ -264,8 +264,8 @@ impl<C: Callable> CallLoop<C> {
                 outcome = call => outcome,
                 () = late => Outcome::Failed(CallFailure::late()),
                 limit = overrun => Outcome::Failed(CallFailure::overrun(limit)),
-                () = shared.cancellations.of(&topic) => Outcome::Failed(CallFailure::given_up()),
-                () = abandoned => Outcome::Failed(CallFailure::given_up()),
+                () = state.cancellations.cancelled(&topic) => Outcome::Failed(CallFailure::cancelled()),
+                () = abandoned => Outcome::Failed(CallFailure::cancelled()),
             };
             if let Some(counters) = counters {
                 counters.end(started_at.elapsed(), matches!(outcome, Outcome::Failed(_)));

@@ -29,7 +29,7 @@ pub(crate) async fn standalone<C: Callable>(
 ) {
     let mut setup = Setup {
         context,
-        shared: &Arc::new(ComponentState::new(LinkOptions::default())),
+        state: &Arc::new(ComponentState::new(LinkOptions::default())),
         store,
         options: &SocketOptions::default(),
         advertised_host: None,

@@ -78,7 +78,7 @@ impl MemoryPermit {
         self.0.merge(more.0);
     }
 
-    /// Attaches the permit to `bytes`, so that it is returned with the last reference to them. A permit beside the
+    /// Attaches the permit to `bytes`, so that it is returned with the last reference to them. A permit alongside the
     /// body would be returned too early: hyper drops a body before it has written its bytes.
     pub(super) fn keep_with(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(ReservedBytes { bytes, _held: self })
@@ -132,7 +132,7 @@ pub(super) async fn read(
     memory: &BodyMemory,
 ) -> Result<(Bytes, MemoryPermit), BodyError> {
     check_length(&body, limit, memory)?;
-    let mut held = memory.try_acquire(0).ok_or(BodyError::OutOfMemory)?;
+    let mut permit = memory.try_acquire(0).ok_or(BodyError::OutOfMemory)?;
     let mut frames: Vec<Bytes> = Vec::new();
     let mut len = 0;
     while let Some(frame) = body.frame().await {
@@ -143,7 +143,7 @@ pub(super) async fn read(
         if len > limit {
             return Err(BodyError::TooLarge { len: None, limit });
         }
-        held.merge(
+        permit.merge(
             memory
                 .try_acquire(data.len())
                 .ok_or(BodyError::OutOfMemory)?,
@@ -155,7 +155,7 @@ pub(super) async fn read(
         [frame] => frame.clone(),
         frames => frames.concat().into(),
     };
-    Ok((body, held))
+    Ok((body, permit))
 }
 
 #[cfg(test)]
@@ -196,7 +196,7 @@ mod tests {
         check(&["12345", "67890", "1"], too_large);
         check(&["one", "broken"], "the body cannot be read: it broke");
 
-        let held = read_now(&["1234567890"], &memory);
+        let permit = read_now(&["1234567890"], &memory);
         check(&["12345"], "12345");
         let busy =
             "the bodies and results of other requests use all the memory of the gateway or worker";
@@ -207,7 +207,7 @@ mod tests {
             .expect("nothing is read")
             .expect_err("memory is used up");
         assert_eq!(error.to_string(), busy);
-        drop(held);
+        drop(permit);
         check(&["12345", "6"], "123456");
     }
 

@@ -146,8 +146,8 @@ impl RequestFraming {
             (true, _) | (false, b'\n' | 0) => return Err(AmbiguousByte),
             (false, b'\r') => self.is_after_cr = true,
             (false, byte) => {
-                if let Some(place) = self.line.get_mut(self.len) {
-                    *place = byte;
+                if let Some(slot) = self.line.get_mut(self.len) {
+                    *slot = byte;
                 }
                 self.len += 1;
             }

@@ -165,22 +165,22 @@ fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Problem> {
         let detail = format!("expected exactly one `Host` header, found {hosts}");
         return Err(bad(detail));
     }
-    let given = request.headers().get(header::HOST);
-    let given = given.map(|given| {
-        let host = Authority::try_from(given.as_bytes()).ok();
+    let header = request.headers().get(header::HOST);
+    let host = header.map(|header| {
+        let host = Authority::try_from(header.as_bytes()).ok();
         host.filter(is_host).ok_or_else(|| {
-            let given = String::from_utf8_lossy(given.as_bytes());
-            bad(format!("`{given}` is not a host"))
+            let header = String::from_utf8_lossy(header.as_bytes());
+            bad(format!("`{header}` is not a host"))
         })
     });
-    let given = given.transpose()?;
-    match (target, given) {
-        (Some(target), Some(given)) if *target != given => Err(bad(format!(
-            "the target names the host `{target}`, but the header `Host` names `{given}`"
+    let host = host.transpose()?;
+    match (target, host) {
+        (Some(target), Some(host)) if *target != host => Err(bad(format!(
+            "the target names the host `{target}`, but the header `Host` names `{host}`"
         ))),
         (Some(target), _) if !is_host(target) => Err(bad(format!("`{target}` is not a host"))),
         (Some(target), _) => Ok(Some(target.clone())),
-        (None, given) => Ok(given),
+        (None, host) => Ok(host),
     }
 }
 

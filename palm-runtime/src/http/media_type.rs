@@ -74,12 +74,12 @@ impl PayloadType {
     }
 
     /// Returns the type of the argument of `function`.
-    pub(super) fn of_input(function: &Function) -> Self {
+    pub(super) fn from_input(function: &Function) -> Self {
         Self::from_rust_type(&function.input)
     }
 
     /// Returns the type of the results of `function`.
-    pub(super) fn of_output(function: &Function) -> Self {
+    pub(super) fn from_output(function: &Function) -> Self {
         match Self::from_rust_type(&function.output) {
             Self::Nothing if function.output != "()" => Self::Bytes,
             content => content,

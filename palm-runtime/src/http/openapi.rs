@@ -17,7 +17,7 @@ pub(super) fn describe(gateway: &Gateway) -> Value {
     let name = component.map_or("palm", |component| &component.name);
     let title = gateway.0.options.title.as_deref().unwrap_or(name);
     let has_tokens = !gateway.0.options.tokens.is_empty();
-    let functions = component.map(|component| component.shared.functions.functions());
+    let functions = component.map(|component| component.state.functions.functions());
     let functions = functions.iter().flat_map(|functions| functions.values());
     let functions = functions.filter(|function| has_path(function));
     let mut document = json!({
@@ -61,7 +61,7 @@ fn operation(function: &Function, method: &str, has_tokens: bool) -> Value {
         "description": format!("Takes `{}`, returns `{}`.", function.input, function.output),
         "responses": responses(function, has_tokens),
     });
-    let input = PayloadType::of_input(function);
+    let input = PayloadType::from_input(function);
     if method == "post" && input != PayloadType::Nothing {
         operation["requestBody"] = json!({
             // Functions of text and bytes accept a request without a body.
@@ -73,7 +73,7 @@ fn operation(function: &Function, method: &str, has_tokens: bool) -> Value {
 }
 
 fn responses(function: &Function, has_tokens: bool) -> Value {
-    let output = PayloadType::of_output(function);
+    let output = PayloadType::from_output(function);
     let mut content = json!({ output.media_type(): { "schema": schema(output) } });
     if function.many {
         content["application/x-ndjson"] = json!({});

@@ -45,7 +45,7 @@ pub(super) struct CallRequest {
     pub(super) function: Option<Function>,
     pub(super) format: ResponseFormat,
     pub(super) timeout: Duration,
-    /// The number of results to wait for, if the client gives it by the header `palm-messages`.
+    /// The number of results to wait for, if the client sets it by the header `palm-messages`.
     messages: Option<u64>,
     trace: Trace,
 }
@@ -138,11 +138,11 @@ impl CallRequest {
             return Ok(());
         };
         let task = Message::new(self.steps.text().clone(), Bytes::new()).into_frame();
-        if component.shared.may_run(&task).await {
+        if component.state.may_run(&task).await {
             return Ok(());
         }
         let name = self.first_function();
-        let functions = component.shared.functions.functions();
+        let functions = component.state.functions.functions();
         let names: Vec<_> = functions.keys().map(String::as_str).collect();
         let detail = format!("no worker has `{name}`; {}", nearest(name, &names));
         let problem = Problem::new(StatusCode::NOT_FOUND, detail);
@@ -210,7 +210,7 @@ pub(super) fn has_path(function: &Function) -> bool {
 /// payload.
 pub(super) fn allows_get(function: &Function) -> bool {
     matches!(
-        PayloadType::of_input(function),
+        PayloadType::from_input(function),
         PayloadType::Nothing | PayloadType::Text | PayloadType::Bytes
     )
 }
@@ -239,7 +239,7 @@ fn reject_method(head: &Parts, function: Option<&Function>) -> Result<(), Proble
 
 /// Rejects a body whose headers say that it is of another type than the function's argument.
 fn reject_media_type(headers: &HeaderMap, function: &Function) -> Result<(), Problem> {
-    let input = PayloadType::of_input(function);
+    let input = PayloadType::from_input(function);
     let found = single(headers, &header::CONTENT_TYPE)?;
     let unsupported = |what: &str, found: &str| {
         let detail = format!(
@@ -269,7 +269,7 @@ fn with_functions(gateway: &Gateway, problem: Problem, name: &str) -> Problem {
         return problem;
     };
     let name = name.rsplit('.').next().unwrap_or(name);
-    let functions = component.shared.functions.functions();
+    let functions = component.state.functions.functions();
     let callable = functions.values().filter(|function| has_path(function));
     let names = nearest_first(name, callable.map(|function| &*function.name));
     problem.with("functions", names)

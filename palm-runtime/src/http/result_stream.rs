@@ -106,7 +106,7 @@ pub(super) fn respond(
 ) -> Response<Body> {
     let (format, content) = (
         request.format,
-        request.function.as_ref().map(PayloadType::of_output),
+        request.function.as_ref().map(PayloadType::from_output),
     );
     let results = ResultItems {
         total: request.expected_results(),

@@ -138,8 +138,8 @@ impl BoundListener {
         format!("{}://{}", self.listener.scheme(), self.address)
     }
 
-    /// Serves until `stop` is cancelled. Then closes the socket, and gives connections at most `linger` to finish their
-    /// pending requests.
+    /// Serves until `stop` is cancelled. Then closes the socket, and grants connections at most `linger` to finish
+    /// their pending requests.
     pub(crate) async fn serve(
         self,
         service: impl Serve,

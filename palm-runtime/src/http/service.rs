@@ -112,10 +112,10 @@ async fn respond(gateway: &Gateway, mut request: Request<Body>) -> Response<Body
 /// Returns the client's request id if it is valid, or a new one.
 fn request_id(head: &Parts) -> String {
     const MAX_ID_BYTES: usize = 128;
-    let given = head.headers.get(REQUEST_ID);
-    let given = given.and_then(|id| id.to_str().ok());
-    let given = given.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
-    given.map_or_else(|| new_id().to_string(), str::to_owned)
+    let id = head.headers.get(REQUEST_ID);
+    let id = id.and_then(|id| id.to_str().ok());
+    let id = id.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
+    id.map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
 /// Answers a request. The body is read only after every check of the head, because the first read makes hyper send
@@ -212,7 +212,7 @@ fn one(
     let payload = result.payload().clone();
     check_size(gateway, &payload)?;
     *response.body_mut() = Body::from(permit.keep_with(payload));
-    let content = request.function.as_ref().map(PayloadType::of_output);
+    let content = request.function.as_ref().map(PayloadType::from_output);
     // The gateway of pylm declares every result as text, and the results of pylm's workers are text.
     let media_type = content.map_or("text/plain", PayloadType::media_type);
     let media_type = HeaderValue::from_static(media_type);
@@ -249,13 +249,13 @@ fn authorize(gateway: &Gateway, head: &Parts) -> Result<(), Problem> {
     if tokens.is_empty() {
         return Ok(());
     }
-    let given = single(&head.headers, &header::AUTHORIZATION)?;
-    let token = given.and_then(|given| given.split_once(' '));
+    let credentials = single(&head.headers, &header::AUTHORIZATION)?;
+    let token = credentials.and_then(|credentials| credentials.split_once(' '));
     let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     if token.is_some_and(|(_, token)| tokens.iter().any(|known| is_same(known, token.trim()))) {
         return Ok(());
     }
-    let detail = match given {
+    let detail = match credentials {
         None => "the request has no bearer token: send `Authorization: Bearer <token>`",
         Some(_) => "the bearer token is unknown",
     };
@@ -264,10 +264,10 @@ fn authorize(gateway: &Gateway, head: &Parts) -> Result<(), Problem> {
 }
 
 /// Compares in constant time, so that response times do not reveal how much of a guessed token is right.
-fn is_same(known: &str, given: &str) -> bool {
+fn is_same(known: &str, received: &str) -> bool {
     let differ = |(a, b): (u8, u8)| a ^ b;
-    let difference = known.bytes().zip(given.bytes()).map(differ);
-    known.len() == given.len() && difference.fold(0, |all, one| all | one) == 0
+    let difference = known.bytes().zip(received.bytes()).map(differ);
+    known.len() == received.len() && difference.fold(0, |all, one| all | one) == 0
 }
 
 /// Reads the body, with the memory permit that covers it.
@@ -294,14 +294,14 @@ async fn wait_for_worker(gateway: &Gateway, until: Instant) -> Result<(), Proble
     let Some(component) = gateway.0.component() else {
         return Err(Problem::unavailable("the component has not started yet"));
     };
-    let shared = &component.shared;
-    // The generation changes when a worker disconnects. Comparing it costs less than asking for each request.
-    let generation = shared.workers_generation();
+    let state = &component.state;
+    // The generation changes when a worker disconnects. Comparing it costs less than a query for each request.
+    let generation = state.workers_generation();
     if component.workers_seen.load(Ordering::Relaxed) == generation {
         return Ok(());
     }
     let until = until.min(Instant::now() + gateway.0.options.no_worker_timeout);
-    match timeout_at(until, shared.worker_connected()).await {
+    match timeout_at(until, state.worker_connected()).await {
         Ok(Ok(())) => {
             component.workers_seen.store(generation, Ordering::Relaxed);
             Ok(())
@@ -315,8 +315,8 @@ async fn health(gateway: &Gateway) -> Response<Body> {
     let component = gateway.0.component();
     let is_up = component.is_some() && !gateway.0.closed.is_cancelled();
     let has_workers = match component {
-        Some(component) if component.shared.workers.get().is_some() => {
-            component.shared.any_worker().await.unwrap_or(false)
+        Some(component) if component.state.workers.get().is_some() => {
+            component.state.any_worker().await.unwrap_or(false)
         }
         _ => true,
     };

@@ -20,22 +20,22 @@ pub(super) struct PackedFrames {
     /// The size of each message; empty if each message has a frame of its own.
     pub(super) sizes: Vec<u64>,
     /// The number of messages in each batch; empty if no batch has several.
-    pub(super) groups: Vec<u64>,
+    pub(super) batch_lengths: Vec<u64>,
     pub(super) frames: Vec<Bytes>,
 }
 
 /// Packs messages into frames. Large messages are not copied.
-pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Batch> + Clone) -> PackedFrames {
-    let is_small = |group: &Batch| group.bytes() <= MAX_SMALL_BYTES;
+pub(super) fn pack<'a>(batches: impl ExactSizeIterator<Item = &'a Batch> + Clone) -> PackedFrames {
+    let is_small = |batch: &Batch| batch.bytes() <= MAX_SMALL_BYTES;
     let mut frames = Vec::new();
-    let mut rest = groups.clone();
+    let mut rest = batches.clone();
     while let Some(first) = rest.next() {
         let mut bytes = first.bytes();
         let mut run = 1;
         if is_small(first) {
-            let others = rest.clone().take_while(|group| {
-                bytes += group.bytes();
-                is_small(group) && bytes <= MAX_BATCH_BYTES
+            let others = rest.clone().take_while(|batch| {
+                bytes += batch.bytes();
+                is_small(batch) && bytes <= MAX_BATCH_BYTES
             });
             run += others.count();
         }
@@ -45,8 +45,8 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Batch> + Clone)
         }
         let mut shared = Vec::with_capacity(bytes.min(MAX_BATCH_BYTES));
         shared.extend_from_slice(first.frame());
-        for group in rest.by_ref().take(run - 1) {
-            shared.extend_from_slice(group.frame());
+        for batch in rest.by_ref().take(run - 1) {
+            shared.extend_from_slice(batch.frame());
         }
         frames.push(shared.into());
     }
@@ -54,13 +54,13 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Batch> + Clone)
         frames,
         ..PackedFrames::default()
     };
-    let messages: usize = groups.clone().map(Batch::len).sum();
+    let messages: usize = batches.clone().map(Batch::len).sum();
     if packed.frames.len() < messages {
-        let sizes = groups.clone().flat_map(Batch::sizes);
+        let sizes = batches.clone().flat_map(Batch::sizes);
         packed.sizes = sizes.map(|size| size as u64).collect();
     }
-    if groups.len() < messages {
-        packed.groups = groups.map(|group| group.len() as u64).collect();
+    if batches.len() < messages {
+        packed.batch_lengths = batches.map(|batch| batch.len() as u64).collect();
     }
     packed
 }
@@ -69,20 +69,20 @@ pub(super) fn pack<'a>(groups: impl ExactSizeIterator<Item = &'a Batch> + Clone)
 /// split a batch.
 pub(super) fn unpack(
     sizes: &[u64],
-    groups: &[u64],
+    lengths: &[u64],
     mut frames: impl Iterator<Item = Bytes>,
 ) -> Option<UnpackedBatches> {
     if sizes.is_empty() {
-        let is_plain = groups.is_empty();
+        let is_plain = lengths.is_empty();
         return is_plain.then(|| frames.map(Batch::from).collect());
     }
-    if sizes.len() > MAX_MESSAGES || groups.len() > MAX_MESSAGES {
+    if sizes.len() > MAX_MESSAGES || lengths.len() > MAX_MESSAGES {
         return None;
     }
-    let mut messages = UnpackedBatches::with_capacity(if groups.is_empty() {
+    let mut messages = UnpackedBatches::with_capacity(if lengths.is_empty() {
         sizes.len()
     } else {
-        groups.len()
+        lengths.len()
     });
     let mut frame = Bytes::new();
     let mut take = |bytes: usize| {
@@ -91,14 +91,14 @@ pub(super) fn unpack(
         }
         (bytes <= frame.len()).then(|| frame.split_to(bytes))
     };
-    if groups.is_empty() {
+    if lengths.is_empty() {
         for &size in sizes {
             messages.push(take(usize::try_from(size).ok()?)?.into());
         }
     } else {
         let sizes = sizes.iter().map(|&size| u32::try_from(size));
         let mut sizes = BatchSizes::new(sizes.collect::<Result<_, _>>().ok()?);
-        for &len in groups {
+        for &len in lengths {
             let sizes = sizes.split_to(usize::try_from(len).ok()?)?;
             messages.push(Batch::from_sizes(take(sizes.bytes())?, sizes)?);
         }
@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    fn of(sizes: &[usize]) -> Vec<Bytes> {
+    fn frames_with_sizes(sizes: &[usize]) -> Vec<Bytes> {
         let messages = sizes.iter().enumerate();
         messages
             .map(|(number, &size)| vec![number as u8; size].into())
@@ -124,22 +124,25 @@ mod tests {
     }
 
     fn singles(sizes: &[usize]) -> Vec<Batch> {
-        of(sizes).into_iter().map(Batch::from).collect()
+        frames_with_sizes(sizes)
+            .into_iter()
+            .map(Batch::from)
+            .collect()
     }
 
-    fn group(sizes: &[u32]) -> Batch {
+    fn batch(sizes: &[u32]) -> Batch {
         let sizes = BatchSizes::new(sizes.into());
         Batch::from_sizes(vec![1; sizes.bytes()].into(), sizes).unwrap()
     }
 
-    fn check_unpacked(packed: PackedFrames, groups: &[Batch]) {
+    fn check_unpacked(packed: PackedFrames, batches: &[Batch]) {
         let PackedFrames {
             sizes,
-            groups: lengths,
+            batch_lengths: lengths,
             frames,
         } = packed;
         let unpacked = unpack(&sizes, &lengths, frames.into_iter());
-        assert_eq!(unpacked.as_deref(), Some(groups));
+        assert_eq!(unpacked.as_deref(), Some(batches));
     }
 
     /// Checks the lengths of the frames into which messages of these sizes are packed.
@@ -147,7 +150,7 @@ mod tests {
         let messages = singles(sizes);
         let packed = pack(messages.iter());
         assert_eq!(packed.sizes.is_empty(), sizes == expected);
-        assert!(packed.groups.is_empty());
+        assert!(packed.batch_lengths.is_empty());
         let lengths: Vec<_> = packed.frames.iter().map(Bytes::len).collect();
         assert_eq!(lengths, expected);
         check_unpacked(packed, &messages);
@@ -172,20 +175,20 @@ mod tests {
         let messages = singles(&[1, 2, MAX_SMALL_BYTES + 1]);
         let packed = pack(messages.iter());
         assert_eq!(packed.frames[1].as_ptr(), messages[2].frame().as_ptr());
-        let group = group(&[MAX_SMALL_BYTES as u32; 2]);
-        let packed = pack([&group].into_iter());
-        assert_eq!(packed.frames[0].as_ptr(), group.frame().as_ptr());
-        assert_eq!((packed.sizes.len(), packed.groups), (2, vec![2]));
+        let batch = batch(&[MAX_SMALL_BYTES as u32; 2]);
+        let packed = pack([&batch].into_iter());
+        assert_eq!(packed.frames[0].as_ptr(), batch.frame().as_ptr());
+        assert_eq!((packed.sizes.len(), packed.batch_lengths), (2, vec![2]));
     }
 
     #[test]
     fn frames_that_do_not_match_their_sizes_are_rejected() {
-        let check_groups = |sizes: &[u64], groups: &[u64], frames: &[usize], expected: bool| {
-            let unpacked = unpack(sizes, groups, of(frames).into_iter());
+        let check_batches = |sizes: &[u64], lengths: &[u64], frames: &[usize], expected: bool| {
+            let unpacked = unpack(sizes, lengths, frames_with_sizes(frames).into_iter());
             assert_eq!(unpacked.is_some(), expected, "{sizes:?} in {frames:?}");
         };
         let check = |sizes: &[u64], frames: &[usize], expected: bool| {
-            check_groups(sizes, &[], frames, expected);
+            check_batches(sizes, &[], frames, expected);
         };
         check(&[3, 4], &[7], true);
         check(&[3, 4], &[3, 4], true);
@@ -198,27 +201,27 @@ mod tests {
         check(&[u64::MAX], &[7], false);
         check(&[0; MAX_MESSAGES], &[], true);
         check(&[0; MAX_MESSAGES + 1], &[], false);
-        check_groups(&[3, 4, 5], &[2, 1], &[7, 5], true);
-        check_groups(&[3, 4, 5], &[2, 1], &[12], true);
-        check_groups(&[3, 4, 5], &[2, 1], &[3, 9], false);
-        check_groups(&[3, 4, 5], &[2], &[12], false);
-        check_groups(&[3, 4, 5], &[2, 2], &[12], false);
-        check_groups(&[3, 4, 5], &[0, 3], &[12], false);
-        check_groups(&[3, 4, 5], &[u64::MAX], &[12], false);
-        check_groups(&[], &[1], &[12], false);
-        check_groups(
+        check_batches(&[3, 4, 5], &[2, 1], &[7, 5], true);
+        check_batches(&[3, 4, 5], &[2, 1], &[12], true);
+        check_batches(&[3, 4, 5], &[2, 1], &[3, 9], false);
+        check_batches(&[3, 4, 5], &[2], &[12], false);
+        check_batches(&[3, 4, 5], &[2, 2], &[12], false);
+        check_batches(&[3, 4, 5], &[0, 3], &[12], false);
+        check_batches(&[3, 4, 5], &[u64::MAX], &[12], false);
+        check_batches(&[], &[1], &[12], false);
+        check_batches(
             &[1; MAX_MESSAGES],
             &[1; MAX_MESSAGES],
             &[MAX_MESSAGES],
             true,
         );
-        check_groups(
+        check_batches(
             &[1; MAX_MESSAGES],
             &[1; MAX_MESSAGES + 1],
             &[MAX_MESSAGES],
             false,
         );
-        check_groups(&[u64::MAX, 1], &[2], &[0], false);
+        check_batches(&[u64::MAX, 1], &[2], &[0], false);
     }
 
     proptest! {
@@ -226,8 +229,8 @@ mod tests {
         fn packed_messages_are_unpacked_unchanged(
             sizes in prop::collection::vec(prop::collection::vec(0_u32..3000, 1..9), 0..30),
         ) {
-            let groups: Vec<_> = sizes.iter().map(|sizes| group(sizes)).collect();
-            check_unpacked(pack(groups.iter()), &groups);
+            let batches: Vec<_> = sizes.iter().map(|sizes| batch(sizes)).collect();
+            check_unpacked(pack(batches.iter()), &batches);
         }
     }
 }

@@ -13,13 +13,13 @@ pub(super) const NO_PEER: PeerKey = 0;
 /// A message or event that links deliver to the part that handles it.
 #[derive(Debug)]
 pub(crate) enum InboundEvent {
-    /// Messages that arrived together. The part returns credit for them by
+    /// The messages and batches that followed one header. The part returns credit for them by
     /// [`LinkServer::passed_on`](super::server::LinkServer::passed_on).
     Messages {
         peer: PeerKey,
         /// The client's weight, see [`Flow`](crate::fair_queue::Flow).
         weight: u32,
-        groups: Vec<Batch>,
+        batches: Vec<Batch>,
     },
     /// The calls of a client are paused (`true`) because it does not read its answers, or resumed.
     Paused(PeerKey, bool),
@@ -49,12 +49,12 @@ impl InboundChannel {
     }
 
     /// Delivers messages of a peer. Without a receiver the component has stopped.
-    pub(super) fn send(&self, peer: PeerKey, weight: u32, groups: Vec<Batch>) {
-        if !groups.is_empty() {
+    pub(super) fn send(&self, peer: PeerKey, weight: u32, batches: Vec<Batch>) {
+        if !batches.is_empty() {
             let _ = self.sender.send(InboundEvent::Messages {
                 peer,
                 weight,
-                groups,
+                batches,
             });
         }
     }

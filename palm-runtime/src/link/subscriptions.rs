@@ -190,7 +190,7 @@ pub(crate) type EventReservation = Option<Reservation<()>>;
 #[derive(Debug, Clone)]
 pub(crate) struct LinkPublication {
     pub(crate) topic: ByteString,
-    pub(crate) group: Batch,
+    pub(crate) batch: Batch,
 }
 
 #[derive(Debug, Default)]
@@ -299,12 +299,12 @@ impl SubscriptionTable {
 
     pub(super) fn add(&mut self, key: PeerKey, following: Subscription) {
         for (index, topic) in following.topics.iter().enumerate() {
-            let place = self.topics.entry(topic.clone()).or_default();
-            place.push((key, index as u64 + 1));
+            let subscribers = self.topics.entry(topic.clone()).or_default();
+            subscribers.push((key, index as u64 + 1));
         }
         if !following.client.is_empty() {
-            let place = self.clients.entry(following.client.clone()).or_default();
-            place.push(key);
+            let subscribers = self.clients.entry(following.client.clone()).or_default();
+            subscribers.push(key);
         }
         if self.has_publisher {
             let reservation = self.unread_events.reserve(&(), following.memory_bytes());
@@ -364,7 +364,7 @@ impl SubscriptionTable {
                 let topic = topic(&item).filter(|topic| is_alone(topic))?;
                 Some(LinkPublication {
                     topic: topic.as_str().into(),
-                    group: item.group,
+                    batch: item.batch,
                 })
             })
             .collect();
@@ -436,7 +436,7 @@ impl SubscriptionTable {
             items.extend(subscriber.retained.take().unwrap_or_default());
             subscriber.retained_size = BacklogSize {
                 messages: message_count(&items),
-                bytes: items.iter().map(|item| item.group.bytes()).sum(),
+                bytes: items.iter().map(|item| item.batch.bytes()).sum(),
             };
             subscriber.retained = Some(items);
         }
@@ -542,8 +542,8 @@ mod tests {
         assert_eq!(targets(&subscriptions, "anna"), [(3, 0)]);
         assert_eq!(targets(&subscriptions, "anna/17"), [(3, 0)]);
         assert_eq!(targets(&subscriptions, "anna2/17"), []);
-        for topic in ["sport", "anna/1", "nobody"] {
-            assert_eq!(subscriptions.has_subscriber(topic), topic != "nobody");
+        for topic in ["sport", "anna/1", "absent"] {
+            assert_eq!(subscriptions.has_subscriber(topic), topic != "absent");
         }
         subscriptions.remove(1);
         subscriptions.remove(3);
@@ -595,10 +595,10 @@ mod tests {
         let Some(SubscriptionEvent::Undelivered(undelivered)) = subscriptions.events.pop() else {
             panic!("nothing is returned_clients");
         };
-        let [LinkPublication { topic, group }] = &undelivered[..] else {
+        let [LinkPublication { topic, batch }] = &undelivered[..] else {
             panic!("{undelivered:?}");
         };
-        assert_eq!((&**topic, &group.frame()[..]), ("news", &[1][..]));
+        assert_eq!((&**topic, &batch.frame()[..]), ("news", &[1][..]));
         subscriptions.return_backlog(2, VecDeque::from([item(1)]));
         assert!(subscriptions.events.is_empty());
         subscriptions.remove(1);
@@ -659,7 +659,7 @@ mod tests {
         let numbers = subscriptions
             .take_retained(1)
             .into_iter()
-            .map(|item| item.group.frame()[0]);
+            .map(|item| item.batch.frame()[0]);
         assert!(numbers.eq(0..3));
         subscriptions.add(2, following(&[], "anna"));
         assert!(
@@ -686,8 +686,8 @@ mod tests {
     fn item_of(messages: usize, bytes: usize) -> TaggedBatch {
         let mut sizes = vec![0; messages];
         sizes[messages - 1] = bytes as u32;
-        let group = Batch::from_sizes(vec![0; bytes].into(), BatchSizes::new(sizes.into()));
-        TaggedBatch::from_group(0, 0, group.unwrap())
+        let batch = Batch::from_sizes(vec![0; bytes].into(), BatchSizes::new(sizes.into()));
+        TaggedBatch::from_batch(0, 0, batch.unwrap())
     }
 
     #[test]

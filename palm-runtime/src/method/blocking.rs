@@ -10,7 +10,7 @@ pub async fn blocking(function: impl FnOnce() -> Outcome + Send + 'static) -> Ou
         Ok(outcome) => outcome,
         Err(error) => Outcome::Failed(match error.try_into_panic() {
             Ok(panic) => CallFailure::panicked(&*panic),
-            Err(_) => CallFailure::cancelled(),
+            Err(_) => CallFailure::stopped(),
         }),
     }
 }

@@ -23,7 +23,7 @@ pub struct Envelope {
     /// Whether it is passed to the hook `gather`: not if `scatter` failed.
     pub(crate) gathers: bool,
     /// The messages that travel as one, if there are several; `message` is the first of them.
-    pub(crate) group: Option<Box<Batch>>,
+    pub(crate) batch: Option<Box<Batch>>,
 }
 
 impl Queued for Envelope {
@@ -34,10 +34,10 @@ impl Queued for Envelope {
     }
 
     fn usage(&self) -> Usage {
-        match &self.group {
-            Some(group) => Usage {
-                messages: group.len(),
-                bytes: group.bytes(),
+        match &self.batch {
+            Some(batch) => Usage {
+                messages: batch.len(),
+                bytes: batch.bytes(),
             },
             None => Usage {
                 messages: 1,
@@ -47,17 +47,17 @@ impl Queued for Envelope {
     }
 
     fn split_to(&mut self, messages: usize) -> Option<Self> {
-        let group = self.group.as_mut()?;
-        if messages == 0 || messages >= group.len() {
+        let batch = self.batch.as_mut()?;
+        if messages == 0 || messages >= batch.len() {
             return None;
         }
-        let front = group.split_to(messages);
-        // Decoding copies nothing. A malformed message is reported when the group is split.
-        let next = Message::decode(group.first()).unwrap_or_default();
+        let front = batch.split_to(messages);
+        // Decoding copies nothing. A malformed message is reported when the batch is split.
+        let next = Message::decode(batch.first()).unwrap_or_default();
         let first = std::mem::replace(&mut self.message, next);
         Some(Self {
             gathers: self.gathers,
-            ..Self::from_group(first, front, self.flow, self.since)
+            ..Self::from_batch(first, front, self.flow, self.since)
         })
     }
 }
@@ -71,24 +71,24 @@ impl Envelope {
             since,
             feedback: None,
             gathers: true,
-            group: None,
+            batch: None,
         }
     }
 
     /// Returns an envelope with several messages for the same route, of which `first` is the first.
-    pub(crate) fn from_group(first: Message, group: Batch, flow: Flow, since: Instant) -> Self {
+    pub(crate) fn from_batch(first: Message, batch: Batch, flow: Flow, since: Instant) -> Self {
         Self {
-            group: Some(Box::new(group)),
+            batch: Some(Box::new(batch)),
             ..Self::new(first, flow, since)
         }
     }
 
     /// Appends an envelope for each message to `out`. Drops malformed messages.
     pub(crate) fn split_into(self, out: &mut Vec<Self>) {
-        let Some(group) = self.group else {
+        let Some(batch) = self.batch else {
             return out.push(self);
         };
-        let messages = group.frames().filter_map(Message::read);
+        let messages = batch.frames().filter_map(Message::read);
         out.extend(messages.map(|message| Self::new(message, self.flow, self.since)));
     }
 

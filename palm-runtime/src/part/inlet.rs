@@ -27,7 +27,7 @@ impl Inlet {
         let before = out.len();
         loop {
             let received = self.queue.recv_many(out, max.max(1)).await;
-            if out[before..].iter().any(|it| it.group.is_some()) {
+            if out[before..].iter().any(|it| it.batch.is_some()) {
                 for envelope in out.split_off(before) {
                     envelope.split_into(out);
                 }
@@ -38,8 +38,8 @@ impl Inlet {
         }
     }
 
-    /// Waits for messages and appends up to `max` envelopes to `out`, without splitting groups.
-    pub(crate) async fn recv_groups(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
+    /// Waits for messages and appends up to `max` envelopes to `out`, without splitting batches.
+    pub(crate) async fn recv_batches(&mut self, out: &mut Vec<Envelope>, max: usize) -> usize {
         self.queue.recv_values(out, max).await
     }
 
@@ -55,7 +55,7 @@ impl Inlet {
 
     /// Yields to senders that wait for capacity, before user code that may block the thread.
     pub(crate) async fn yield_to_senders(&mut self) {
-        if self.queue.made_room() {
+        if self.queue.freed_capacity() {
             tokio::task::yield_now().await;
         }
     }

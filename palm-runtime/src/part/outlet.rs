@@ -108,34 +108,34 @@ impl Outlet {
     ///
     /// # Cancel safety
     ///
-    /// Messages that were not sent remain in `batch`.
-    pub(crate) async fn send_all(&self, batch: &mut Vec<Envelope>) {
-        if batch.is_empty() {
+    /// Messages that were not sent remain in `envelopes`.
+    pub(crate) async fn send_all(&self, envelopes: &mut Vec<Envelope>) {
+        if envelopes.is_empty() {
             return;
         }
-        self.log_all(batch);
+        self.log_all(envelopes);
         let sent = match &self.route {
-            Some(route) => route.send_all(batch).await,
+            Some(route) => route.send_all(envelopes).await,
             None => Ok(()),
         };
         if sent.is_err() {
-            self.warn_of_loss(batch.len());
+            self.warn_of_loss(envelopes.len());
         }
-        batch.clear();
+        envelopes.clear();
     }
 
-    /// Sends the messages whose flows have capacity, in the order of each flow. The others remain in `batch`; retry when
-    /// [`released`](Self::released) returns.
-    pub(crate) fn try_send_all(&self, batch: &mut Vec<Envelope>) -> Option<Releases> {
+    /// Sends the messages whose flows have capacity, in the order of each flow. The others remain in `envelopes`; retry
+    /// when [`released`](Self::released) returns.
+    pub(crate) fn try_send_all(&self, envelopes: &mut Vec<Envelope>) -> Option<Releases> {
         let Some(route) = &self.route else {
-            batch.clear();
+            envelopes.clear();
             return None;
         };
-        match route.try_send(batch) {
+        match route.try_send(envelopes) {
             Ok(releases) => Some(releases),
             Err(queue::Closed) => {
-                self.warn_of_loss(batch.len());
-                batch.clear();
+                self.warn_of_loss(envelopes.len());
+                envelopes.clear();
                 None
             }
         }
@@ -145,8 +145,8 @@ impl Outlet {
     pub(crate) fn capacity(&self, flow: FlowKey) -> (usize, Option<Releases>) {
         match &self.route {
             Some(route) => {
-                let (room, releases) = route.room(flow);
-                (room, Some(releases))
+                let (capacity, releases) = route.free_capacity(flow);
+                (capacity, Some(releases))
             }
             None => (usize::MAX, None),
         }
@@ -165,17 +165,17 @@ impl Outlet {
         self.route.as_ref().map_or(usize::MAX, queue::Sender::limit)
     }
 
-    pub(crate) fn log_all(&self, batch: &[Envelope]) {
+    pub(crate) fn log_all(&self, envelopes: &[Envelope]) {
         debug_assert!(!self.block, "answers would be lost");
         if self.log {
-            for Envelope { message, .. } in batch {
+            for Envelope { message, .. } in envelopes {
                 tracing::debug!(part = &*self.part, ?message, "message");
             }
         }
     }
 
-    /// Returns whether a group of `messages` messages can be sent without splitting it.
-    pub(crate) fn can_send_group(&self, messages: usize) -> bool {
+    /// Returns whether a batch of `messages` messages can be sent without splitting it.
+    pub(crate) fn can_send_batch(&self, messages: usize) -> bool {
         !self.log && !self.block && self.has_route() && messages <= self.limit() / 2
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct LegacyAddress {
 }
 
 impl LegacyAddress {
-    pub(crate) fn given(address: Result<Address, AddressError>) -> Self {
+    pub(crate) fn configured(address: Result<Address, AddressError>) -> Self {
         Self {
             address,
             is_default: false,
@@ -34,7 +34,7 @@ impl LegacyAddress {
 #[derive(Debug)]
 pub struct Setup<'a> {
     pub(crate) context: &'a Arc<ComponentContext>,
-    pub(crate) shared: &'a Arc<ComponentState>,
+    pub(crate) state: &'a Arc<ComponentState>,
     pub(crate) store: &'a Arc<ComponentStore>,
     pub(crate) options: &'a SocketOptions,
     pub(crate) advertised_host: Option<&'a str>,
@@ -77,10 +77,10 @@ impl Setup<'_> {
         if let Some(network) = &self.options.network {
             address.check(network)?;
         }
-        if legacy.is_default && self.shared.links.options().enabled {
+        if legacy.is_default && self.state.links.options().enabled {
             match ReservedPort::new(&address) {
                 Ok(Some(port)) => {
-                    self.bind_when_asked(key, port, socket);
+                    self.bind_on_demand(key, port, socket);
                     return Ok(());
                 }
                 Ok(None) => {}
@@ -93,13 +93,13 @@ impl Setup<'_> {
     }
 
     /// Binds `socket` when the first peer requests its address under `key`.
-    fn bind_when_asked(&mut self, key: &'static str, port: ReservedPort, socket: Peers) {
+    fn bind_on_demand(&mut self, key: &'static str, port: ReservedPort, socket: Peers) {
         let address = port.address();
         if let (Some(network), Some(host)) = (&self.options.network, address.host()) {
             network.note(host, address);
         }
         self.announce(key, &address.clone());
-        self.shared.on_demand.add(OnDemandSocket {
+        self.state.on_demand.add(OnDemandSocket {
             key,
             port,
             socket,

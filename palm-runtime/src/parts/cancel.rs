@@ -34,7 +34,7 @@ impl CancelConnection {
         let Endpoint::Discovered(directory, _) = &self.endpoint else {
             return None;
         };
-        if !opened.shared.links.options().enabled {
+        if !opened.state.links.options().enabled {
             return None;
         }
         let offered = directory.descriptor().await.links;
@@ -55,14 +55,14 @@ impl CancelConnection {
         let name = &opened.context.name;
         let introduction = LinkSettings::following(SUBSCRIBER, name, following);
         let address = directory.request().address();
-        let options = opened.shared.links.options().clone();
+        let options = opened.state.links.options().clone();
         let (link, mut arrivals) = LinkClient::new(address, &opened.options, introduction, options);
         let take = async {
             let mut batch = Vec::new();
             while arrivals.recv_many(&mut batch, BATCH).await > 0 {
                 for arrival in batch.drain(..) {
                     if let LinkArrival::Messages(received, list) = arrival {
-                        opened.shared.cancellations.cancel(list.frame());
+                        opened.state.cancellations.cancel(list.frame());
                         link.consume(std::iter::once(received));
                     }
                 }
@@ -114,7 +114,7 @@ impl Bypass for CancelConnection {
                 }
                 for Publication { topic, body } in publications.drain(..) {
                     if let (CANCEL_TOPIC, Some(list)) = (&*topic, body) {
-                        opened.shared.cancellations.cancel(&list);
+                        opened.state.cancellations.cancel(&list);
                     }
                 }
             }

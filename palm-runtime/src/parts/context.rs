@@ -14,7 +14,7 @@ use crate::socket::{SocketError, SocketOptions};
 pub(super) struct PartContext {
     pub(super) options: SocketOptions,
     pub(super) context: Arc<ComponentContext>,
-    pub(super) shared: Arc<ComponentState>,
+    pub(super) state: Arc<ComponentState>,
     pub(super) counters: Arc<PartCounters>,
 }
 
@@ -23,7 +23,7 @@ impl PartContext {
         Self {
             options: setup.options.clone(),
             context: setup.context.clone(),
-            shared: setup.shared.clone(),
+            state: setup.state.clone(),
             counters: setup.counters(),
         }
     }

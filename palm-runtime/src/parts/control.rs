@@ -42,7 +42,7 @@ use crate::stop::{FLUSH_TIMEOUT, Stop};
 /// The most bytes of a list of cancelled calls. Clients remember 4096 calls.
 const MAX_CANCEL_BYTES: usize = 2 * 1024 * 1024;
 
-/// The most requests that run at once, and that wait for it. Further ones are dropped, and their peers ask again. They
+/// The most requests that run at once, and that wait for it. Further ones are dropped, and their peers retry. They
 /// cannot wait in the socket, since messages of links would wait as well.
 const MAX_RUNNING_REQUESTS: usize = 256;
 const MAX_WAITING_REQUESTS: usize = 10_000;
@@ -63,7 +63,7 @@ const SMALL_REPLY: usize = 256;
 /// A tick that is this late shows that the process was stopped, or its thread blocked by a method.
 const LATE_TICK: Duration = Duration::from_millis(500);
 
-/// The most watchers that wait for a change at once. Further ones are answered at once and ask again after a second.
+/// The most watchers that wait for a change at once. Further ones are answered at once and poll again after a second.
 const MAX_WATCHERS: usize = 1024;
 
 /// A bypass that serves the component's cache, and its links, at one address. Announced as `db_address`.
@@ -101,7 +101,7 @@ pub struct CacheService {
 struct OpenCacheService {
     reply: Reply,
     store: Arc<ComponentStore>,
-    shared: Arc<ComponentState>,
+    state: Arc<ComponentState>,
     counters: Arc<PartCounters>,
 }
 
@@ -128,11 +128,11 @@ impl Bypass for CacheService {
         let address = setup.bind_address("db_address", &self.address)?;
         let (reply, bound) = Reply::bind(&address, setup.options).await?;
         setup.announce("db_address", &bound);
-        setup.shared.links.set_router(reply.sender());
+        setup.state.links.set_router(reply.sender());
         self.opened = Some(OpenCacheService {
             reply,
             store: setup.store.clone(),
-            shared: setup.shared.clone(),
+            state: setup.state.clone(),
             counters: setup.counters(),
         });
         Ok(())
@@ -142,12 +142,12 @@ impl Bypass for CacheService {
         let OpenCacheService {
             mut reply,
             store,
-            shared,
+            state,
             counters,
         } = self.opened.expect("a part is opened before it runs");
         let (store, counters) = (&*store, &*counters);
-        let shared = &*shared;
-        let links = &shared.links;
+        let state = &*state;
+        let links = &state.links;
         let idempotency = &IdempotencyCache::default();
         let requests = Budget::new(MAX_REQUEST_BYTES);
         let replies = &ReplySender {
@@ -197,10 +197,10 @@ impl Bypass for CacheService {
                         if trimmer.is_due(links.take_ended(), ticked) {
                             tokio::task::spawn_blocking(palm_malloc::return_freed_memory);
                         }
-                        links.report_wait(shared.wait_cause());
+                        links.report_wait(state.wait_cause());
                         for client in links.tick() {
                             tracing::info!(%client, "client vanished, cancelling its calls");
-                            shared.cancellations.cancel(format!("{client}/").as_bytes());
+                            state.cancellations.cancel(format!("{client}/").as_bytes());
                         }
                         None
                     }
@@ -226,7 +226,7 @@ impl Bypass for CacheService {
             if !others.is_empty() {
                 if departures.is_some() {
                     for client in links.receive(others.drain(..)) {
-                        shared.cancellations.restore(&client);
+                        state.cancellations.restore(&client);
                     }
                 } else {
                     others.clear();
@@ -247,7 +247,7 @@ impl Bypass for CacheService {
                 let mut request = request;
                 let frames = std::mem::take(&mut request.frames);
                 counters.count(1, frames.iter().map(Bytes::len).sum());
-                let handled = handle(store, shared, idempotency, &frames);
+                let handled = handle(store, state, idempotency, &frames);
                 let handled = catch_panic(handled, |panic| {
                     Err(RejectedRequest::from(ServiceError::Panicked(panic)))
                 });

@@ -24,7 +24,7 @@ pub(super) enum LinkPeers {
 pub(super) struct LinkInbound {
     incoming: Option<mpsc::UnboundedReceiver<InboundEvent>>,
     senders: LinkPeers,
-    pub(super) shared: Arc<ComponentState>,
+    pub(super) state: Arc<ComponentState>,
 }
 
 impl LinkInbound {
@@ -33,15 +33,15 @@ impl LinkInbound {
             InboundEvent::Messages {
                 peer,
                 weight,
-                groups,
+                batches,
             } => {
                 let flow = match self.senders {
                     LinkPeers::Clients => Some(Flow { key: peer, weight }),
                     LinkPeers::Workers => None,
                 };
                 let origin = Origin::Peer(peer);
-                out.extend(groups.into_iter().map(|group| SourceEvent::Messages {
-                    group,
+                out.extend(batches.into_iter().map(|batch| SourceEvent::Messages {
+                    batch,
                     flow,
                     origin,
                 }));
@@ -83,12 +83,12 @@ impl PullAndLinks {
         pull: Pull,
         incoming: Option<mpsc::UnboundedReceiver<InboundEvent>>,
         senders: LinkPeers,
-        shared: Arc<ComponentState>,
+        state: Arc<ComponentState>,
     ) -> Self {
         let linked = LinkInbound {
             incoming,
             senders,
-            shared,
+            state,
         };
         Self { pull, linked }
     }
@@ -122,7 +122,7 @@ impl MessageSource for PullAndLinks {
             Origin::Peer(peer) => Some((peer, it.messages, it.bytes)),
             _ => None,
         });
-        self.linked.shared.links.passed_on(peers);
+        self.linked.state.links.passed_on(peers);
     }
 }
 
@@ -148,7 +148,7 @@ impl MessageSource for CallSource {
     }
 
     async fn drain_peers(&mut self) {
-        let links = &self.0.linked.shared.links;
+        let links = &self.0.linked.state.links;
         links.drain_calls();
         links.calls_drained().await;
     }

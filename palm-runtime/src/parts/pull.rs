@@ -42,7 +42,7 @@ pub struct PullService<H = NoHooks> {
 impl PullService {
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
-        Self::at(LegacyAddress::given(address.into_address()))
+        Self::at(LegacyAddress::configured(address.into_address()))
     }
 
     pub(crate) fn at(address: LegacyAddress) -> Self {
@@ -80,10 +80,10 @@ impl<H: InboundHooks> Inbound for PullService<H> {
             .bind_legacy("pull_address", &self.address, pull.peers())
             .await?;
         // The first of several such parts counts.
-        let _ = setup.shared.callers.set(pull.peers());
-        let linked = setup.shared.links.take_calls();
-        let shared = setup.shared.clone();
-        let calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, shared));
+        let _ = setup.state.callers.set(pull.peers());
+        let linked = setup.state.links.take_calls();
+        let state = setup.state.clone();
+        let calls = CallSource(PullAndLinks::new(pull, linked, LinkPeers::Clients, state));
         self.opened = Some((calls, PartContext::new(setup)));
         Ok(())
     }
@@ -181,7 +181,7 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
         self.opened = Some(PartContext::connecting(setup, &self.endpoint)?);
         if self.is_worker() {
-            setup.shared.streams.expect_one_more();
+            setup.state.streams.expect_one_more();
         }
         Ok(())
     }
@@ -197,7 +197,7 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
         tracing::info!("pulling from {address}");
         let peers = pull.peers();
         let _following = self.endpoint.follow(peers.clone(), address, |_| {});
-        let shared = opened.shared;
+        let state = opened.state;
         let receive_loop = ReceiveLoop::new(
             self.hooks,
             self.ids,
@@ -208,7 +208,7 @@ impl<H: InboundHooks> Inbound for PullConnection<H> {
         let connected = async {
             if is_worker {
                 peers.connected().await?;
-                shared.streams.one_is_in_place();
+                state.streams.one_is_in_place();
             }
             std::future::pending::<Result<(), SocketClosed>>().await
         };

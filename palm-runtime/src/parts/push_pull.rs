@@ -90,8 +90,8 @@ impl PushPullService {
     /// Binds `push_address`, where tasks are sent, and `pull_address`, where results are received.
     pub fn bind(push_address: impl IntoAddress, pull_address: impl IntoAddress) -> Self {
         Self {
-            push_address: LegacyAddress::given(push_address.into_address()),
-            pull_address: LegacyAddress::given(pull_address.into_address()),
+            push_address: LegacyAddress::configured(push_address.into_address()),
+            pull_address: LegacyAddress::configured(pull_address.into_address()),
             opened: None,
         }
     }
@@ -118,10 +118,10 @@ impl Outbound for PushPullService {
         setup
             .bind_legacy("worker_pull_address", &self.pull_address, pull.peers())
             .await?;
-        setup.shared.outstanding.open();
+        setup.state.outstanding.open();
         // The first of several such parts counts.
-        let _ = setup.shared.workers.set(push.peers());
-        let links = &setup.shared.links;
+        let _ = setup.state.workers.set(push.peers());
+        let links = &setup.state.links;
         self.opened = Some(OpenPushPull {
             push,
             pull,
@@ -140,7 +140,7 @@ impl Outbound for PushPullService {
             linked,
             opened,
         } = self.opened.expect("a part is opened before it runs");
-        let (shared, name) = (opened.shared.clone(), opened.context.name.clone());
+        let (state, name) = (opened.state.clone(), opened.context.name.clone());
         let counters = opened.counters.clone();
         let replies = PendingReplies::default();
         let linger = inlet.linger();
@@ -148,15 +148,15 @@ impl Outbound for PushPullService {
         let tasks = TaskScheduler {
             push: &push,
             name: &name,
-            shared: &shared,
+            state: &state,
             counters: &counters,
             outlet: &task_outlet,
-            links: is_linked.then_some(&shared.links),
+            links: is_linked.then_some(&state.links),
             replies: Some(&replies),
         };
         let push_all = async {
             let pushed = tasks.push_all(&mut inlet).await;
-            shared.outstanding.close();
+            state.outstanding.close();
             pushed
         };
         let results = receive_results(pull, opened, Some(&replies), linked, outlet);

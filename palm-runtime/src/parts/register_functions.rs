@@ -28,7 +28,7 @@ impl RegistrationConnection {
 
 impl Bypass for RegistrationConnection {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        self.opened = Some((setup.store.clone(), setup.shared.clone()));
+        self.opened = Some((setup.store.clone(), setup.state.clone()));
         Ok(())
     }
 
@@ -36,12 +36,12 @@ impl Bypass for RegistrationConnection {
         /// The timeout of a registration. A legacy master answers it as well, with an empty reply.
         const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-        let (store, shared) = self.opened.expect("a part is opened before it runs");
+        let (store, state) = self.opened.expect("a part is opened before it runs");
         let request = self.directory.request();
         let peers = request.peers();
         let offer = async {
             let descriptor = store.get(descriptor::KEY).await?.unwrap_or_default();
-            shared.streams.in_place().await;
+            state.streams.in_place().await;
             loop {
                 peers.connected().await?;
                 let body = ControlVerb::Offer.request("_", descriptor.clone());

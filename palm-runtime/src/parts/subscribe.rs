@@ -130,14 +130,14 @@ impl<H: InboundHooks> SubConnection<H> {
             db_address: own.unwrap_or_default(),
             ..LinkSettings::following(SUBSCRIBER, name, following)
         };
-        let options = opened.shared.links.options().clone();
+        let options = opened.state.links.options().clone();
         let (link, arrivals) = LinkClient::new(address, &opened.options, introduction, options);
-        let shared = &opened.shared;
+        let state = &opened.state;
         let mut source = LinkTopicSource {
             link: link.clone(),
             arrivals,
             in_place: watch::Sender::new(false),
-            shared: shared.clone(),
+            state: state.clone(),
         };
         let mut readiness = source.in_place.subscribe();
         let receive_loop = ReceiveLoop::new(
@@ -160,7 +160,7 @@ impl<H: InboundHooks> SubConnection<H> {
                     "a component upstream of `{topic}` is still not connected to its own upstream"
                 );
             }
-            shared.streams.one_is_in_place();
+            state.streams.one_is_in_place();
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -190,7 +190,7 @@ struct LinkTopicSource {
     link: Arc<LinkClient>,
     arrivals: LinkArrivals,
     in_place: watch::Sender<bool>,
-    shared: Arc<ComponentState>,
+    state: Arc<ComponentState>,
 }
 
 impl LinkTopicSource {
@@ -201,15 +201,15 @@ impl LinkTopicSource {
     ) {
         for arrival in arrivals {
             match arrival {
-                crate::link::client::LinkArrival::Messages(received, group) => {
+                crate::link::client::LinkArrival::Messages(received, batch) => {
                     if received.is_of_topic(0) {
                         out.push(SourceEvent::Messages {
-                            group,
+                            batch,
                             flow: None,
                             origin: Origin::Publisher(received),
                         });
                     } else {
-                        self.shared.cancellations.cancel(group.frame());
+                        self.state.cancellations.cancel(batch.frame());
                         self.link.consume(std::iter::once(received));
                     }
                 }
@@ -269,14 +269,14 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
         if let (Some(key), Endpoint::Static(Ok(address))) = (&self.key, &self.endpoint) {
             setup.announced.insert(key.clone(), address.to_string());
         }
-        setup.shared.streams.expect_one_more();
+        setup.state.streams.expect_one_more();
         self.opened = Some((opened, setup.store.clone()));
         Ok(())
     }
 
     async fn run(self, outlet: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.as_ref();
-        let is_enabled = opened.is_some_and(|(it, _)| it.shared.links.options().enabled);
+        let is_enabled = opened.is_some_and(|(it, _)| it.state.links.options().enabled);
         let offering = async {
             match is_enabled {
                 true => offering(&self.endpoint).await,
@@ -325,7 +325,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             subscribe,
             topic,
             ready,
-            shared: opened.shared.clone(),
+            state: opened.state.clone(),
             publications: Vec::new(),
             counters: opened.counters.clone(),
         };
@@ -340,7 +340,7 @@ impl<H: InboundHooks> Inbound for SubConnection<H> {
             peers.connected().await?;
             peers.subscribe(ready_topic(&new_id())).await?;
             until_upstream_connected(readiness).await;
-            opened.shared.streams.one_is_in_place();
+            opened.state.streams.one_is_in_place();
             std::future::pending::<Result<(), SocketClosed>>().await
         };
         tokio::select! {
@@ -358,7 +358,7 @@ struct SocketTopicSource {
     topic: String,
     /// The publisher's answer to the `ready` subscription.
     ready: watch::Sender<Option<Readiness>>,
-    shared: Arc<ComponentState>,
+    state: Arc<ComponentState>,
     publications: Vec<Publication>,
     counters: Arc<PartCounters>,
 }
@@ -369,7 +369,7 @@ impl SocketTopicSource {
             // Subscriptions match by prefix.
             if topic != self.topic {
                 if let (CANCEL_TOPIC, Some(list)) = (&*topic, &body) {
-                    self.shared.cancellations.cancel(list);
+                    self.state.cancellations.cancel(list);
                 } else if let Some(said) = Readiness::from_publication(&topic, body.as_ref()) {
                     self.ready.send_replace(Some(said));
                 }

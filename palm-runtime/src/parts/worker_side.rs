@@ -152,13 +152,13 @@ impl Inbound for TaskConnection {
             link: &link,
             opened: &opened,
             outlet: &outlet,
-            batch: Vec::new(),
+            envelopes: Vec::new(),
         };
         let connected = async {
             link.opened().await;
             let master = self.directory.value("name").await;
             tracing::info!(functions, "joined `{master}` at {address}");
-            opened.shared.streams.one_is_in_place();
+            opened.state.streams.one_is_in_place();
             std::future::pending().await
         };
         let drain = async {
@@ -174,7 +174,7 @@ impl Inbound for TaskConnection {
             std::future::pending().await
         };
         let lent = async {
-            let mut lent = opened.shared.slots.subscribe();
+            let mut lent = opened.state.slots.subscribe();
             while lent.changed().await.is_ok() {
                 link.set_lent(*lent.borrow_and_update());
             }
@@ -197,7 +197,7 @@ struct TaskForwarder<'a> {
     link: &'a Arc<LinkClient>,
     opened: &'a PartContext,
     outlet: &'a Outlet,
-    batch: Vec<Envelope>,
+    envelopes: Vec<Envelope>,
 }
 
 impl TaskForwarder<'_> {
@@ -230,16 +230,16 @@ impl TaskForwarder<'_> {
         let counters = &self.opened.counters;
         let (mut count, mut bytes) = (0, 0);
         for arrival in received.drain(..) {
-            let LinkArrival::Messages(received, group) = arrival else {
+            let LinkArrival::Messages(received, batch) = arrival else {
                 continue;
             };
-            count += group.len();
-            bytes += group.bytes();
-            for (task, frame) in self.link.tasks(received, &group) {
+            count += batch.len();
+            bytes += batch.bytes();
+            for (task, frame) in self.link.tasks(received, &batch) {
                 match Message::decode(frame) {
                     Ok(mut message) => {
                         message.belongs_to(task);
-                        self.batch.push(Envelope::new(message, IN_ORDER, since));
+                        self.envelopes.push(Envelope::new(message, IN_ORDER, since));
                     }
                     Err(error) => {
                         // No other worker could decode it either.
@@ -253,7 +253,7 @@ impl TaskForwarder<'_> {
         }
         self.outlet.take_remaining(count);
         counters.count(count, bytes);
-        self.outlet.send_all(&mut self.batch).await;
+        self.outlet.send_all(&mut self.envelopes).await;
     }
 }
 
@@ -282,25 +282,25 @@ impl Outbound for ResultConnection {
         let opened = self.opened.expect("a part is opened before it runs");
         let counters = opened.counters;
         let stop = inlet.stop.clone();
-        let mut batch = Vec::new();
-        let mut together = ResultBatcher::default();
-        let mut submit = |batch: &mut Vec<Envelope>| {
-            let count = batch.len();
-            let results = batch.drain(..);
+        let mut envelopes = Vec::new();
+        let mut batcher = ResultBatcher::default();
+        let mut submit = |envelopes: &mut Vec<Envelope>| {
+            let count = envelopes.len();
+            let results = envelopes.drain(..);
             let results = results.map(|envelope| envelope.answer(Bytes::new()));
-            let bytes = link.submit(results, &mut together);
+            let bytes = link.submit(results, &mut batcher);
             counters.count(count, bytes);
         };
         let deliver = async {
             let done = stop.within(async {
-                while inlet.recv_many(&mut batch, BATCH).await > 0 {
+                while inlet.recv_many(&mut envelopes, BATCH).await > 0 {
                     link.wait_for_capacity().await;
-                    submit(&mut batch);
+                    submit(&mut envelopes);
                 }
             });
             if done.await.is_none() {
-                inlet.queue.try_recv_all(&mut batch);
-                submit(&mut batch);
+                inlet.queue.try_recv_all(&mut envelopes);
+                submit(&mut envelopes);
                 let tasks = link.return_all();
                 tracing::warn!(
                     tasks,

@@ -86,7 +86,7 @@ impl Kill {
         self.order.is_cancelled()
     }
 
-    /// Awaits `future`, or returns `None` once the order is given. Cancel safe if `future` is.
+    /// Awaits `future`, or returns `None` once the order was received. Cancel safe if `future` is.
     pub(crate) async fn or<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         self.order.run_until_cancelled(future).await
     }

@@ -250,7 +250,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn probe_tells_missing_paths_files_and_closed_sockets_apart() {
+    async fn probe_distinguishes_missing_paths_files_and_closed_sockets() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         let at = format!("ipc://{}", path.display());
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn probe_tells_other_protocols_and_silence_apart() {
+    async fn probe_distinguishes_other_protocols_and_silence() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = format!("tcp://{}", listener.local_addr().unwrap());
         let answer = async {

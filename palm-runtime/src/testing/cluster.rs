@@ -218,19 +218,19 @@ impl Cluster {
     fn add<C, K: Kind>(
         mut self,
         builder: Builder<C, K>,
-        place: fn(Builder<C, K>, Upstreams) -> Builder<C, K>,
+        configure: fn(Builder<C, K>, Upstreams) -> Builder<C, K>,
     ) -> Self
     where
         Builder<C, K>: Compose + Send + 'static,
     {
         self.members.push(TopologyMember {
-            name: builder.given_name().to_owned(),
+            name: builder.current_name().to_owned(),
             kind: K::KIND,
             upstream: std::mem::take(&mut self.upstream),
             follows_others: builder.has_sources(),
         });
         self.spawns.push(Box::new(move |at| {
-            let builder = place(builder, at);
+            let builder = configure(builder, at);
             Box::pin(builder.spawn())
         }));
         self
@@ -405,8 +405,8 @@ impl ClusterHandle {
     /// Removes the first component called `name` from the cluster, so that a test can shut it down or
     /// [kill](ComponentHandle::kill) it.
     pub fn take(&mut self, name: &str) -> Option<ComponentHandle> {
-        let place = self.handles.iter().position(|handle| handle.name() == name);
-        place.map(|place| self.handles.remove(place))
+        let index = self.handles.iter().position(|handle| handle.name() == name);
+        index.map(|index| self.handles.remove(index))
     }
 
     /// Shuts down all components one after the other, in the order in which they were added, so that each handles

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use palm_runtime::socket::{Address, Publish, Pull, Push, Reply, Router, SocketError};
 
 use super::harness::check;
-use super::setup::{Places, any_tcp, options, recv_one, soon};
+use super::setup::{IpcFolder, any_tcp, options, recv_one, soon};
 
 /// Binds an end of each type.
 async fn bind_all(address: &Address) -> Vec<Result<Address, SocketError>> {
@@ -56,11 +56,11 @@ fn any_host_is_bound_and_can_be_connected_to() {
 #[test]
 fn an_ipc_address_is_returned_unchanged() {
     check(async {
-        let places = Places::new();
-        let (_pull, bound) = Pull::bind(&places.ipc("a"), &options(|_| {}))
+        let folder = IpcFolder::new();
+        let (_pull, bound) = Pull::bind(&folder.ipc("a"), &options(|_| {}))
             .await
             .unwrap();
-        assert_eq!(bound, places.ipc("a"));
+        assert_eq!(bound, folder.ipc("a"));
     });
 }
 
@@ -84,9 +84,9 @@ fn assert_names_address_and_cause(error: &SocketError, address: &Address, kind: 
 #[test]
 fn an_address_in_use_is_an_error_that_names_address_and_cause() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             for error in bind_all(&bound).await {
                 let error = error.unwrap_err();
@@ -103,9 +103,9 @@ fn an_address_in_use_is_an_error_that_names_address_and_cause() {
 #[test]
 fn an_address_that_cannot_be_bound_is_an_error_that_names_address_and_cause() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let elsewhere = "tcp://192.0.2.1:5555".parse().unwrap();
-        let missing = places.ipc("missing/a");
+        let missing = folder.ipc("missing/a");
         for error in bind_all(&elsewhere).await {
             let kind = io::ErrorKind::AddrNotAvailable;
             assert_names_address_and_cause(&error.unwrap_err(), &elsewhere, kind);
@@ -120,9 +120,9 @@ fn an_address_that_cannot_be_bound_is_an_error_that_names_address_and_cause() {
 #[test]
 fn a_stale_ipc_socket_is_replaced() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        let address = places.ipc("stale");
+        let address = folder.ipc("stale");
         let path = address.to_string().replace("ipc://", "");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(
@@ -140,8 +140,8 @@ fn a_stale_ipc_socket_is_replaced() {
 #[test]
 fn a_regular_file_is_not_replaced_by_an_ipc_socket() {
     check(async {
-        let places = Places::new();
-        let address = places.ipc("precious");
+        let folder = IpcFolder::new();
+        let address = folder.ipc("precious");
         let path = address.to_string().replace("ipc://", "");
         std::fs::write(&path, "precious").unwrap();
         for error in bind_all(&address).await {
@@ -154,9 +154,9 @@ fn a_regular_file_is_not_replaced_by_an_ipc_socket() {
 #[test]
 fn an_address_is_free_again_after_close() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let push = Push::connect(&bound, &options).await.unwrap();
             push.send(Bytes::from_static(b"connected")).await.unwrap();

@@ -10,9 +10,9 @@ use palm_runtime::socket::{
 
 use super::harness::{check, check_within};
 use super::raw::{MORE, RawListener, RawPeer, frame};
-use super::request_reply::{ask, echo};
+use super::request_reply::{echo, send_request};
 use super::setup::{
-    Places, STALLED, added, any_tcp, assert_full, change, fill, number, numbered, options,
+    IpcFolder, STALLED, added, any_tcp, assert_full, change, fill, number, numbered, options,
     publications, published_numbers, push_to_pull, recv_numbers, recv_one, removed, soon,
     unbound_tcp,
 };
@@ -76,8 +76,8 @@ async fn waits_for_a_peer_that_does_not_read(push: Push, mut peer: RawPeer) {
 #[test]
 fn a_bound_sender_waits_for_a_peer_that_does_not_read() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (push, bound) = Push::bind(&address, &few(|_| {})).await.unwrap();
             let peer = RawPeer::introduced(&bound, "PULL").await;
             waits_for_a_peer_that_does_not_read(push, peer).await;
@@ -88,8 +88,8 @@ fn a_bound_sender_waits_for_a_peer_that_does_not_read() {
 #[test]
 fn a_connecting_sender_waits_for_a_peer_that_does_not_read() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (listener, bound) = RawListener::bind(&address);
             let push = Push::connect(&bound, &few(|_| {})).await.unwrap();
             let peer = listener.accept_as("PULL").await;
@@ -101,9 +101,9 @@ fn a_connecting_sender_waits_for_a_peer_that_does_not_read() {
 #[test]
 fn an_unread_end_makes_its_peer_wait() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         for binds in ["push", "pull"] {
-            for address in places.both(binds) {
+            for address in folder.both(binds) {
                 let (push, mut pull) = push_to_pull(binds, &address, &few(|_| {})).await;
                 let count = fill(&push, LEN, 0, MOST).await;
                 assert_full(&push, numbered(count, LEN));
@@ -229,7 +229,7 @@ fn a_peer_that_does_not_read_loses_only_its_own_replies() {
         let _echo = echo(reply);
         let request = Request::connect(&bound, &options(|_| {})).await.unwrap();
         for round in 0..100 {
-            ask(&request, numbered(round, 64)).await;
+            send_request(&request, numbered(round, 64)).await;
         }
     });
 }
@@ -268,8 +268,8 @@ fn a_pull_that_stops_reading_does_not_stop_another() {
 #[test]
 fn a_peer_that_dies_without_reading_releases_its_sender() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (push, bound) = Push::bind(&address, &few(|_| {})).await.unwrap();
             let first = RawPeer::introduced(&bound, "PULL").await;
             let second = RawPeer::introduced(&bound, "PULL").await;
@@ -335,8 +335,8 @@ fn a_subscriber_that_stops_reading_is_disconnected_and_others_lose_nothing() {
 #[test]
 fn a_local_subscriber_that_stops_reading_is_disconnected_and_others_lose_nothing() {
     check(async {
-        let places = Places::new();
-        a_stalled_subscriber_is_dropped(&places.ipc("a")).await;
+        let folder = IpcFolder::new();
+        a_stalled_subscriber_is_dropped(&folder.ipc("a")).await;
     });
 }
 
@@ -366,8 +366,8 @@ fn a_subscriber_that_stops_reading_does_not_delay_other_topics() {
 #[test]
 fn a_publisher_waits_for_a_subscriber_that_does_not_read() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let options = few(|options| options.slow_consumer_timeout = Duration::from_secs(60));
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();

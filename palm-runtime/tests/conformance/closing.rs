@@ -10,7 +10,7 @@ use palm_runtime::socket::{
 use super::harness::check;
 use super::raw::RawPeer;
 use super::setup::{
-    Places, SOON, added, any_tcp, change, fill, number, numbered, options, published_numbers,
+    IpcFolder, SOON, added, any_tcp, change, fill, number, numbered, options, published_numbers,
     push_to_pull, recv_numbers, soon, unbound_tcp,
 };
 
@@ -20,9 +20,9 @@ const LONG: Duration = Duration::from_secs(20);
 #[test]
 fn close_of_a_push_sends_all_queued_messages() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         for binds in ["push", "pull"] {
-            for address in places.both(binds) {
+            for address in folder.both(binds) {
                 let (push, mut pull) = push_to_pull(binds, &address, &options(|_| {})).await;
                 let sending = tokio::spawn(async move {
                     for number in 0..COUNT {
@@ -40,8 +40,8 @@ fn close_of_a_push_sends_all_queued_messages() {
 #[test]
 fn close_of_a_push_waits_for_a_pull_that_begins_to_read_later() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (push, mut pull) = push_to_pull("pull", &address, &options(|_| {})).await;
             let count = fill(&push, 16 * 1024, 0, 10_000).await;
             let closing = tokio::spawn(push.close(LONG));
@@ -54,9 +54,9 @@ fn close_of_a_push_waits_for_a_pull_that_begins_to_read_later() {
 #[test]
 fn close_of_a_publisher_sends_all_queued_publications() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
             subscribe.subscribe("").await.unwrap();
@@ -139,9 +139,9 @@ fn close_of_a_router_sends_all_queued_messages() {
 #[test]
 fn flushing_ends_at_the_deadline() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|options| options.queue_len = 16);
-        for address in places.both("a") {
+        for address in folder.both("a") {
             for linger in [Duration::ZERO, Duration::from_millis(300)] {
                 let (push, bound) = Push::bind(&address, &options).await.unwrap();
                 let mut peer = RawPeer::introduced(&bound, "PULL").await;
@@ -244,9 +244,9 @@ fn a_closed_socket_returns_socket_closed() {
 #[test]
 fn a_dropped_end_closes_its_connections() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let mut peer = RawPeer::introduced(&bound, "PUSH").await;
             drop(pull);
@@ -276,9 +276,9 @@ fn a_dropped_end_closes_its_connections() {
 #[test]
 fn a_dropped_end_releases_its_address() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (pull, bound) = Pull::bind(&address, &options).await.unwrap();
             drop(pull);
             super::setup::bind_again(async || Pull::bind(&bound, &options).await).await;

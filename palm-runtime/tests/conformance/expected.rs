@@ -144,7 +144,7 @@ const ZEROMQ: &[ExpectedFailure] = &[
     },
     ExpectedFailure {
         test: "router_dealer::a_peer_cannot_take_an_assigned_routing_id",
-        reason: "the latest peer of a name gets its messages, chosen or not; given names are hard to guess",
+        reason: "the latest peer of a name gets its messages, chosen or not; explicit names are hard to guess",
         outputs: &["assertion `left != right` failed\n  left: b\""],
     },
 ];

@@ -13,9 +13,9 @@ use palm_runtime::socket::{
 use tokio::sync::mpsc;
 
 use super::harness::check;
-use super::request_reply::{ask, echo};
+use super::request_reply::{echo, send_request};
 use super::setup::{
-    Places, SOON, added, any_tcp, bind_again, change, fill, number, numbered, options,
+    IpcFolder, SOON, added, any_tcp, bind_again, change, fill, number, numbered, options,
     publications, recv, recv_numbers, recv_one, removed, soon, unbound_tcp,
 };
 
@@ -148,8 +148,8 @@ async fn push_numbers(push: &Push) {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_push_binds_and_a_pull_of_libzmq_connects() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (push, bound) = Push::bind(&address, &options(|_| {})).await.unwrap();
             let mut peer = Libzmq::connected("PULL", &bound).await;
             peer.begin(&format!("recv_many {COUNT}"));
@@ -163,8 +163,8 @@ fn a_push_binds_and_a_pull_of_libzmq_connects() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_push_connects_to_a_pull_of_libzmq() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("PULL", &address).await;
             let push = Push::connect(&bound, &options(|_| {})).await.unwrap();
             peer.begin(&format!("recv_many {COUNT}"));
@@ -178,8 +178,8 @@ fn a_push_connects_to_a_pull_of_libzmq() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_pull_binds_and_a_push_of_libzmq_connects() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut pull, bound) = Pull::bind(&address, &options(|_| {})).await.unwrap();
             let mut peer = Libzmq::connected("PUSH", &bound).await;
             peer.begin(&format!("send_many {COUNT} 64"));
@@ -195,8 +195,8 @@ fn a_pull_binds_and_a_push_of_libzmq_connects() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_pull_connects_to_a_push_of_libzmq() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("PUSH", &address).await;
             let mut pull = Pull::connect(&bound, &options(|_| {})).await.unwrap();
             peer.begin(&format!("send_many {COUNT} 64"));
@@ -230,8 +230,8 @@ fn a_large_message_goes_to_libzmq_and_back() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn libzmq_subscriber_receives_its_topic_from_a_publisher() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut publish, bound) = Publish::bind(&address, &options(|_| {})).await.unwrap();
             let mut peer = Libzmq::connected("SUB", &bound).await;
             peer.order(&format!("subscribe {}", hex(&[b"numbers"])))
@@ -271,8 +271,8 @@ fn libzmq_subscriber_receives_its_topic_from_a_publisher() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_subscriber_follows_a_publisher_of_libzmq() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("XPUB", &address).await;
             let mut subscribe = Subscribe::connect(&bound, &options(|_| {})).await.unwrap();
             subscribe.subscribe("topic").await.unwrap();
@@ -303,8 +303,8 @@ fn a_subscriber_follows_a_publisher_of_libzmq() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_req_of_libzmq_is_answered() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (reply, bound) = Reply::bind(&address, &options(|_| {})).await.unwrap();
             let _echo = echo(reply);
             let mut peers = Vec::new();
@@ -337,7 +337,7 @@ fn a_request_goes_through_a_router_of_libzmq() {
             let frames: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
             peer.send(&frames).await;
         };
-        tokio::join!(answering, ask(&request, numbered(0, 64)));
+        tokio::join!(answering, send_request(&request, numbered(0, 64)));
     });
 }
 
@@ -345,13 +345,13 @@ fn a_request_goes_through_a_router_of_libzmq() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_rep_of_libzmq_answers() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("REP", &address).await;
             peer.begin("echo 1001");
             let request = Request::connect(&bound, &options(|_| {})).await.unwrap();
-            join_all((0..1_000).map(|number| ask(&request, numbered(number, 64)))).await;
-            ask(&request, Bytes::new()).await;
+            join_all((0..1_000).map(|number| send_request(&request, numbered(number, 64)))).await;
+            send_request(&request, Bytes::new()).await;
             peer.done().await;
         }
     });
@@ -361,8 +361,8 @@ fn a_rep_of_libzmq_answers() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_router_talks_to_a_dealer_of_libzmq() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut router, bound) = Router::bind(&address, &options(|_| {})).await.unwrap();
             let mut peer = Libzmq::connected("DEALER", &bound).await;
             peer.send(&[b"", b"a", b""]).await;
@@ -384,8 +384,8 @@ fn a_router_talks_to_a_dealer_of_libzmq() {
 #[ignore = "needs PALM_PYTHON, an interpreter that has pyzmq"]
 fn a_dealer_talks_to_a_router_of_libzmq() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut peer, bound) = Libzmq::bound("ROUTER", &address).await;
             let mut dealer = Dealer::connect(&bound, &options(|_| {})).await.unwrap();
             for round in 0..100 {
@@ -478,12 +478,12 @@ fn a_request_finds_a_killed_rep_of_libzmq_again() {
             let (mut peer, _) = Libzmq::bound("REP", &address).await;
             peer.begin("echo 1000");
             // Requests to the dead peer have no answer until its loss is detected.
-            let asking = async {
+            let requests = async {
                 let timeout = Duration::from_millis(200);
                 while request.request(numbered(round, 64), timeout).await.is_err() {}
             };
-            soon("an answer", asking).await;
-            ask(&request, numbered(round, 64)).await;
+            soon("an answer", requests).await;
+            send_request(&request, numbered(round, 64)).await;
             peer.kill();
         }
     });

@@ -8,7 +8,7 @@ use palm_runtime::socket::{Dealer, Pull, Push, Router, SocketOptions};
 use super::harness::{check, check_with_open_files};
 use super::raw::{MORE, RawPeer, command, frame, greeting, long_header, ready};
 use super::setup::{
-    Places, any_tcp, numbered, options, push_to_pull, recv, recv_numbers, recv_one, soon,
+    IpcFolder, any_tcp, numbered, options, push_to_pull, recv, recv_numbers, recv_one, soon,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -16,9 +16,9 @@ const MIB: usize = 1024 * 1024;
 #[test]
 fn a_message_of_64_mib_arrives() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let large = Bytes::from(vec![42; 64 * MIB]);
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (push, mut pull) = push_to_pull("pull", &address, &options(|_| {})).await;
             push.send(large.clone()).await.unwrap();
             assert!(recv_one(&mut pull).await == large);
@@ -110,8 +110,8 @@ fn hasty() -> SocketOptions {
 #[test]
 fn a_silent_peer_is_disconnected() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (_pull, bound) = Pull::bind(&address, &hasty()).await.unwrap();
             let mut silent = RawPeer::connect(&bound).await;
             silent.closed().await;

@@ -12,7 +12,7 @@ use super::raw::{
     COMMAND, MORE, RawListener, RawPeer, command, frame, greeting, long_header, property,
     random_bytes, ready,
 };
-use super::request_reply::{Echo, ask, echo};
+use super::request_reply::{Echo, echo, send_request};
 use super::setup::{
     added, any_tcp, bind_again, change, numbered, options, publications, recv_one, soon,
 };
@@ -67,7 +67,7 @@ impl Served {
                 .await
                 .unwrap();
             while recv_one(pull).await != format!("message {round}") {}
-            ask(&self.reply.1, numbered(round, 64)).await;
+            send_request(&self.reply.1, numbered(round, 64)).await;
             let (publish, subscribe, _) = &mut self.publish;
             let body = Bytes::from(format!("publication {round}"));
             publish
@@ -102,7 +102,7 @@ async fn others_are_served(attack: impl AsyncFn(Address, &'static str)) {
         .unwrap();
     while recv_one(&mut served.pull.0).await != "newcomer" {}
     let newcomer = Request::connect(&served.reply.2, &options).await.unwrap();
-    ask(&newcomer, numbered(0, 64)).await;
+    send_request(&newcomer, numbered(0, 64)).await;
 }
 
 /// [`others_are_served`] with an attack of bytes instead of the command READY.

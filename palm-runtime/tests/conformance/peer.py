@@ -47,7 +47,7 @@ def obey(command, words):
             for number in range(int(words[0])):
                 received = int.from_bytes(socket.recv_multipart()[-1][:8], "big")
                 if received != number:
-                    return f"got {received} in the place of {number}"
+                    return f"got {received} instead of {number}"
         case "echo":
             for _ in range(int(words[0])):
                 socket.send_multipart(socket.recv_multipart())

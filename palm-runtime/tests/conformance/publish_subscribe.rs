@@ -8,7 +8,7 @@ use palm_runtime::socket::{Address, Publication, Publish, SocketOptions, Subscri
 use super::harness::check;
 use super::raw::{MORE, RawListener, frame};
 use super::setup::{
-    Places, added, any_tcp, change, numbered, options, publications, published_numbers, removed,
+    IpcFolder, added, any_tcp, change, numbered, options, publications, published_numbers, removed,
     soon, topics,
 };
 
@@ -44,8 +44,8 @@ async fn send(publish: &Publish, topic: &'static str) {
 #[test]
 fn every_publication_arrives_once_and_in_order() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (publish, mut subscribe, _) = published(&address, &options(|_| {}), &[""]).await;
             let sending = tokio::spawn(async move {
                 for number in 0..20_000 {
@@ -63,8 +63,8 @@ fn every_publication_arrives_once_and_in_order() {
 #[test]
 fn topics_match_by_prefix() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (publish, mut subscribe, _) =
                 published(&address, &options(|_| {}), &["server", "end"]).await;
             for topic in [
@@ -120,8 +120,8 @@ fn an_empty_prefix_matches_everything() {
 #[test]
 fn changes_of_subscriptions_are_seen_in_order() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut publish, subscribe, _) =
                 published(&address, &options(|_| {}), &["first"]).await;
             assert!(publish.is_subscribed(b"first"));
@@ -161,12 +161,12 @@ fn publications_after_a_subscription_are_delivered() {
 fn publications_of_a_revoked_subscription_are_not_delivered() {
     check(async {
         let (mut publish, mut subscribe, _) =
-            published(&any_tcp(), &options(|_| {}), &["given up", "end"]).await;
-        send(&publish, "given up").await;
-        assert_eq!(topics(&mut subscribe, 1).await, ["given up"]);
-        subscribe.unsubscribe("given up").await.unwrap();
-        assert_eq!(change(&mut publish).await, removed("given up"));
-        send(&publish, "given up").await;
+            published(&any_tcp(), &options(|_| {}), &["abandoned", "end"]).await;
+        send(&publish, "abandoned").await;
+        assert_eq!(topics(&mut subscribe, 1).await, ["abandoned"]);
+        subscribe.unsubscribe("abandoned").await.unwrap();
+        assert_eq!(change(&mut publish).await, removed("abandoned"));
+        send(&publish, "abandoned").await;
         send(&publish, "end").await;
         assert_eq!(topics(&mut subscribe, 1).await, ["end"]);
     });
@@ -196,8 +196,8 @@ fn a_subscription_lasts_until_its_last_subscriber_revokes_it() {
 #[test]
 fn subscriptions_of_a_subscriber_that_leaves_are_removed() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (mut publish, subscribe, _) =
                 published(&address, &options(|_| {}), &["one", "two"]).await;
             soon("closing", subscribe.close()).await;
@@ -215,7 +215,7 @@ fn publishing_without_subscribers_does_not_wait() {
     check(async {
         let (publish, _, _) = published(&any_tcp(), &options(|_| {}), &["other"]).await;
         for _ in 0..10_000 {
-            send(&publish, "nobody's").await;
+            send(&publish, "unsubscribed").await;
         }
     });
 }

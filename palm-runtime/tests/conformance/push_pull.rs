@@ -8,16 +8,16 @@ use palm_runtime::socket::{Pull, Push};
 use super::harness::check;
 use super::raw::{MORE, RawPeer, frame};
 use super::setup::{
-    Places, any_tcp, number, numbered, options, push_to_pull, recv, recv_numbers, recv_one, soon,
+    IpcFolder, any_tcp, number, numbered, options, push_to_pull, recv, recv_numbers, recv_one, soon,
 };
 
 #[test]
 fn every_message_arrives_once_and_in_order() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
         for binds in ["push", "pull"] {
-            for address in places.both(binds) {
+            for address in folder.both(binds) {
                 let (push, mut pull) = push_to_pull(binds, &address, &options).await;
                 let sending = tokio::spawn(async move {
                     for number in 0..20_000 {
@@ -170,7 +170,7 @@ fn one_call_receives_many_messages() {
             soon("messages", pull.recv_many(&mut messages, 256))
                 .await
                 .unwrap();
-            assert!(messages.len() - seen <= 256, "more than were asked for");
+            assert!(messages.len() - seen <= 256, "more than were requested");
             calls += 1;
         }
         assert!(calls < 20_000, "{calls} calls for 20,000 messages");

@@ -10,13 +10,13 @@ use palm_runtime::socket::{
 use super::harness::check;
 use super::raw::{RawListener, RawPeer, command, greeting};
 use super::setup::{
-    Places, added, any_tcp, bind_again, change, number, numbered, options, recv_numbers, recv_one,
-    soon, topics, unbound_tcp,
+    IpcFolder, added, any_tcp, bind_again, change, number, numbered, options, recv_numbers,
+    recv_one, soon, topics, unbound_tcp,
 };
 
 /// Addresses that are not bound.
-fn unbound(places: &Places) -> [Address; 2] {
-    [unbound_tcp(), places.ipc("unbound")]
+fn unbound(folder: &IpcFolder) -> [Address; 2] {
+    [unbound_tcp(), folder.ipc("unbound")]
 }
 
 /// Sends until a message arrives. Messages to a lost peer are lost until the loss is detected.
@@ -64,9 +64,9 @@ async fn answers(dealer: &mut Dealer, router: &mut Router) {
 #[test]
 fn a_push_connects_before_its_pull_binds() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in unbound(&places) {
+        for address in unbound(&folder) {
             let push = Push::connect(&address, &options).await.unwrap();
             let sending = tokio::spawn(async move {
                 for number in 0..100 {
@@ -84,9 +84,9 @@ fn a_push_connects_before_its_pull_binds() {
 #[test]
 fn a_pull_connects_before_its_push_binds() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in unbound(&places) {
+        for address in unbound(&folder) {
             let mut pull = Pull::connect(&address, &options).await.unwrap();
             let (push, _) = Push::bind(&address, &options).await.unwrap();
             for number in 0..100 {
@@ -100,9 +100,9 @@ fn a_pull_connects_before_its_push_binds() {
 #[test]
 fn a_subscriber_connects_before_its_publisher_binds() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in unbound(&places) {
+        for address in unbound(&folder) {
             let mut subscribe = Subscribe::connect(&address, &options).await.unwrap();
             subscribe.subscribe("topic").await.unwrap();
             let (mut publish, _) = Publish::bind(&address, &options).await.unwrap();
@@ -119,9 +119,9 @@ fn a_subscriber_connects_before_its_publisher_binds() {
 #[test]
 fn a_dealer_connects_before_its_router_binds() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in unbound(&places) {
+        for address in unbound(&folder) {
             let mut dealer = Dealer::connect(&address, &options).await.unwrap();
             let (mut router, _) = Router::bind(&address, &options).await.unwrap();
             answers(&mut dealer, &mut router).await;
@@ -132,9 +132,9 @@ fn a_dealer_connects_before_its_router_binds() {
 #[test]
 fn a_push_reconnects() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut pull, bound) = Pull::bind(&address, &options).await.unwrap();
             let push = Push::connect(&bound, &options).await.unwrap();
             for _ in 0..5 {
@@ -152,9 +152,9 @@ fn a_push_reconnects() {
 #[test]
 fn a_pull_reconnects() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut push, bound) = Push::bind(&address, &options).await.unwrap();
             let mut pull = Pull::connect(&bound, &options).await.unwrap();
             for _ in 0..5 {
@@ -172,9 +172,9 @@ fn a_pull_reconnects() {
 #[test]
 fn a_dealer_reconnects() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut router, bound) = Router::bind(&address, &options).await.unwrap();
             let mut dealer = Dealer::connect(&bound, &options).await.unwrap();
             for _ in 0..5 {
@@ -192,9 +192,9 @@ fn a_dealer_reconnects() {
 #[test]
 fn a_subscriber_reconnects_and_subscribes_again() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut publish, bound) = Publish::bind(&address, &options).await.unwrap();
             let mut subscribe = Subscribe::connect(&bound, &options).await.unwrap();
             subscribe.subscribe("topic").await.unwrap();

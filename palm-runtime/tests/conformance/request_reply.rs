@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::harness::check;
 use super::raw::{MORE, RawPeer, frame};
 use super::setup::{
-    Places, SOON, STALLED, any_tcp, bind_again, number, numbered, options, soon, unbound_tcp,
+    IpcFolder, SOON, STALLED, any_tcp, bind_again, number, numbered, options, soon, unbound_tcp,
 };
 
 /// Replies to each request with its body, until dropped.
@@ -30,7 +30,7 @@ pub(crate) fn echo(mut reply: Reply) -> Echo {
 }
 
 /// Sends a request to an [`echo`] and checks the reply.
-pub(crate) async fn ask(request: &Request, body: Bytes) {
+pub(crate) async fn send_request(request: &Request, body: Bytes) {
     assert_eq!(request.request(body.clone(), SOON).await.unwrap(), body);
 }
 
@@ -51,15 +51,15 @@ fn body(frames: &Frames) -> &Bytes {
 #[test]
 fn a_request_gets_its_reply() {
     check(async {
-        let places = Places::new();
-        for address in places.both("a") {
+        let folder = IpcFolder::new();
+        for address in folder.both("a") {
             let (request, reply, bound) = pair(&address, &options(|_| {})).await;
             assert_eq!(*request.address(), bound);
             let _echo = echo(reply);
             for round in 0..1_000 {
-                ask(&request, numbered(round, 64)).await;
+                send_request(&request, numbered(round, 64)).await;
             }
-            ask(&request, Bytes::new()).await;
+            send_request(&request, Bytes::new()).await;
         }
     });
 }
@@ -69,7 +69,7 @@ fn concurrent_requests_receive_their_own_replies() {
     check(async {
         let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
         let _echo = echo(reply);
-        join_all((0..5_000).map(|number| ask(&request, numbered(number, 64)))).await;
+        join_all((0..5_000).map(|number| send_request(&request, numbered(number, 64)))).await;
     });
 }
 
@@ -82,7 +82,7 @@ fn many_peers_are_answered_concurrently() {
         let peers = (0..50).map(async |peer| {
             let request = Request::connect(&bound, &options).await.unwrap();
             for round in 0..20 {
-                ask(&request, numbered(peer * 100 + round, 64)).await;
+                send_request(&request, numbered(peer * 100 + round, 64)).await;
             }
         });
         join_all(peers).await;
@@ -102,8 +102,9 @@ fn replies_may_be_sent_in_any_order() {
                 responder.reply(body(&frames).clone()).unwrap();
             }
         };
-        let asking = join_all((0..500).map(|number| ask(&request, numbered(number, 64))));
-        tokio::join!(answering, asking);
+        let requests =
+            join_all((0..500).map(|number| send_request(&request, numbered(number, 64))));
+        tokio::join!(answering, requests);
     });
 }
 
@@ -123,7 +124,7 @@ fn a_request_without_a_reply_times_out_and_blocks_no_other() {
             late.reply(Bytes::from_static(b"too late")).unwrap();
             responder.reply(body(&second).clone()).unwrap();
         };
-        tokio::join!(answering, ask(&request, numbered(1, 64)));
+        tokio::join!(answering, send_request(&request, numbered(1, 64)));
     });
 }
 
@@ -132,16 +133,16 @@ fn a_dropped_request_does_not_affect_others() {
     check(async {
         let (request, reply, _) = pair(&any_tcp(), &options(|_| {})).await;
         for number in 0..100 {
-            let given_up = request.request(numbered(number, 64), SOON);
+            let abandoned = request.request(numbered(number, 64), SOON);
             tokio::select! {
                 biased;
-                _ = given_up => panic!("the first request has no reply yet"),
+                _ = abandoned => panic!("the first request has no reply yet"),
                 () = std::future::ready(()) => {}
             }
         }
         let _echo = echo(reply);
         for number in 100..200 {
-            ask(&request, numbered(number, 64)).await;
+            send_request(&request, numbered(number, 64)).await;
         }
     });
 }
@@ -158,16 +159,16 @@ fn a_request_waits_for_its_server_to_bind() {
             let (reply, _) = Reply::bind(&address, &options).await.unwrap();
             echo(reply)
         };
-        let (_echo, ()) = tokio::join!(answering, ask(&request, numbered(0, 64)));
+        let (_echo, ()) = tokio::join!(answering, send_request(&request, numbered(0, 64)));
     });
 }
 
 #[test]
 fn requests_continue_after_a_restart_of_the_server() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (request, mut reply, bound) = pair(&address, &options).await;
             let lost = request.request(numbered(0, 64), STALLED);
             let dying = async {
@@ -184,7 +185,7 @@ fn requests_continue_after_a_restart_of_the_server() {
             let (reply, _) = bind_again(async || Reply::bind(&bound, &options).await).await;
             let _echo = echo(reply);
             for number in 1..100 {
-                ask(&request, numbered(number, 64)).await;
+                send_request(&request, numbered(number, 64)).await;
             }
         }
     });
@@ -208,10 +209,10 @@ fn a_reply_to_a_peer_that_left_is_dropped() {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
-            responder.reply(Bytes::from_static(b"anybody?")).unwrap();
+            responder.reply(Bytes::from_static(b"late")).unwrap();
             next.reply(body(&frames).clone()).unwrap();
         };
-        tokio::join!(answering, ask(&request, numbered(0, 64)));
+        tokio::join!(answering, send_request(&request, numbered(0, 64)));
     });
 }
 

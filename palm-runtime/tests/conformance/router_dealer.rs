@@ -5,7 +5,7 @@ use palm_runtime::socket::{Address, Dealer, Frames, Router, TrySendError};
 
 use super::harness::check;
 use super::raw::{RawPeer, frame, greeting, ready};
-use super::setup::{Places, any_tcp, number, numbered, options, soon, unbound_tcp};
+use super::setup::{IpcFolder, any_tcp, number, numbered, options, soon, unbound_tcp};
 
 fn frames(frames: &[&[u8]]) -> Frames {
     frames
@@ -44,9 +44,9 @@ async fn at_router(router: &mut Router, count: usize) -> Vec<Frames> {
 #[test]
 fn messages_are_sent_to_the_peer_of_their_routing_id() {
     check(async {
-        let places = Places::new();
+        let folder = IpcFolder::new();
         let options = options(|_| {});
-        for address in places.both("a") {
+        for address in folder.both("a") {
             let (mut router, bound) = Router::bind(&address, &options).await.unwrap();
             let mut dealers = Vec::new();
             for number in 0..10 {
@@ -146,7 +146,7 @@ fn frames_arrive_unchanged() {
 fn a_message_to_an_unknown_peer_is_dropped() {
     check(async {
         let (router, _) = Router::bind(&any_tcp(), &options(|_| {})).await.unwrap();
-        for name in [b"nobody".as_slice(), b"", &[0; 300]] {
+        for name in [b"absent".as_slice(), b"", &[0; 300]] {
             router.try_send(frames(&[name, b"hello"])).unwrap();
         }
     });

@@ -61,9 +61,9 @@ pub(crate) fn unbound_tcp() -> Address {
 }
 
 /// Addresses to bind, one of each transport. The directory of the ipc path is deleted when this is dropped.
-pub(crate) struct Places(TempDir);
+pub(crate) struct IpcFolder(TempDir);
 
-impl Places {
+impl IpcFolder {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }

@@ -12,12 +12,12 @@ use super::super::process::{self, Process};
 use super::super::setup::{ANY, SOON, chain, check, connect, soon};
 use super::{Lender, Promises};
 
-/// The role of a process: fills the disk through a server, and makes room again.
+/// The role of a process: fills the disk through a server, and frees space again.
 ///
-/// Its arguments are the `folder` of the file, and what makes `room`: deletions of keys, or of a ballast file.
+/// Its arguments are the `folder` of the file, and what space is `freed_by`: deletions of keys, or of a ballast file.
 pub(crate) fn filler(arguments: &Arguments) {
     let folder = std::path::Path::new(&arguments["folder"]);
-    let cause = match &*arguments["room"] {
+    let cause = match &*arguments["freed_by"] {
         "deletions" => "File too large",
         _ => "No space left on device",
     };
@@ -83,11 +83,11 @@ pub(crate) fn filler(arguments: &Arguments) {
 }
 
 /// Runs [`filler`] from a shell script, which ends with the command itself, and checks what the process prints.
-fn run(script: &str, room: &str) {
+fn run(script: &str, freed_by: &str) {
     check(async {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
-        let filler = process::role("disk_filler", &[("folder", path), ("room", room)]);
+        let filler = process::role("disk_filler", &[("folder", path), ("freed_by", freed_by)]);
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         command.arg(filler.get_program()).args(filler.get_args());

@@ -350,18 +350,18 @@ pub(crate) fn writer(arguments: &Arguments) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = FileStore::open(path).unwrap();
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
         for number in 0..SETS {
-            let place = places.clone().acquire_owned().await.unwrap();
+            let permit = permits.clone().acquire_owned().await.unwrap();
             let store = store.clone();
             tokio::spawn(async move {
                 let key = format!("key-{number}");
                 store.set(&key, key.clone().into(), None).await.unwrap();
                 println!("@set {key}");
-                drop(place);
+                drop(permit);
             });
         }
-        let _all = places.acquire_many(AT_ONCE as u32).await.unwrap();
+        let _all = permits.acquire_many(AT_ONCE as u32).await.unwrap();
         println!("@done");
     });
 }
@@ -408,12 +408,12 @@ fn acknowledged_sets_over_the_network_survive_a_kill_of_the_master() {
 
         let (sender, mut acknowledged) = mpsc::unbounded_channel();
         let mut setting = JoinSet::new();
-        for place in 0..AT_ONCE {
+        for task in 0..AT_ONCE {
             let (client, sender) = (client.clone(), sender.clone());
             setting.spawn(async move {
                 // Until the master is killed.
                 for number in 0.. {
-                    let key = format!("key-{place}-{number}");
+                    let key = format!("key-{task}-{number}");
                     if client.set(&key, key.clone()).await.is_err() || sender.send(key).is_err() {
                         return;
                     }

@@ -70,7 +70,7 @@ impl Server {
             ended || std::net::TcpStream::connect(at).is_ok()
         })
         .await;
-        !ended && self.ask("PING").await == "PONG"
+        !ended && self.send_command("PING").await == "PONG"
     }
 
     fn kill(&mut self) {
@@ -87,8 +87,8 @@ impl Server {
     }
 
     /// Sends a command, and returns the answer.
-    async fn ask(&self, command: &str) -> String {
-        let ask = async {
+    async fn send_command(&self, command: &str) -> String {
+        let exchange = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
             let command = format!("{command}\r\n");
             stream.write_all(command.as_bytes()).await.unwrap();
@@ -106,7 +106,7 @@ impl Server {
                 _ => panic!("`{}`: {line}", command.trim_end()),
             }
         };
-        soon("an answer of the server", ask).await
+        soon("an answer of the server", exchange).await
     }
 }
 
@@ -125,21 +125,23 @@ async fn cluster() -> Vec<Server> {
             options.split(' ').map(str::to_owned).collect()
         });
         let server = server.await;
-        server.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}")).await;
         server
-            .ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1))
+            .send_command(&format!("CLUSTER ADDSLOTSRANGE {slots}"))
+            .await;
+        server
+            .send_command(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1))
             .await;
         servers.push(server);
         bus_ports.push(bus_port.get());
     }
     for (server, bus_port) in servers.iter().zip(bus_ports).skip(1) {
         let meet = format!("CLUSTER MEET 127.0.0.1 {} {bus_port}", server.port);
-        servers[0].ask(&meet).await;
+        servers[0].send_command(&meet).await;
     }
     let complete = async {
         for server in &servers {
             loop {
-                let info = server.ask("CLUSTER INFO").await;
+                let info = server.send_command("CLUSTER INFO").await;
                 if info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3") {
                     break;
                 }
@@ -197,13 +199,13 @@ fn redis_cluster_keeps_the_contract_of_caches() {
             store.set(&key, "v".into(), None).await.unwrap();
         }
         for server in &servers {
-            let count: usize = server.ask("DBSIZE").await.parse().unwrap();
+            let count: usize = server.send_command("DBSIZE").await.parse().unwrap();
             assert!(count > 50, "each has its share: {count}");
         }
         assert_eq!(keys(&store, "k/").await.len(), 300);
         assert_eq!(store.delete_prefix("k/").await.unwrap(), 300);
         for server in &servers {
-            assert_eq!(server.ask("DBSIZE").await, "0");
+            assert_eq!(server.send_command("DBSIZE").await, "0");
         }
     });
 }
@@ -213,8 +215,8 @@ fn redis_cluster_keeps_the_contract_of_caches() {
 fn redis_store_leaves_keys_of_other_programs_alone() {
     check(async {
         let server = Server::single().await;
-        server.ask("SET foreign x").await;
-        server.ask("LPUSH palm:list x").await;
+        server.send_command("SET foreign x").await;
+        server.send_command("LPUSH palm:list x").await;
         let ours = store(&server).await;
         let theirs = RedisStore::builder(server.url()).namespace("theirs:");
         let theirs = soon("connecting", theirs.connect()).await.unwrap();
@@ -228,11 +230,11 @@ fn redis_store_leaves_keys_of_other_programs_alone() {
         }
         theirs.set("a*b", "other".into(), None).await.unwrap();
         assert_eq!(ours.get("a*b").await.unwrap(), Some("v".into()));
-        assert_eq!(server.ask("GET theirs:a*b").await, "other");
+        assert_eq!(server.send_command("GET theirs:a*b").await, "other");
         assert_eq!(ours.delete_prefix("").await.unwrap(), 11);
         assert_eq!(keys(&theirs, "").await, ["a*b"]);
-        assert_eq!(server.ask("GET foreign").await, "x");
-        assert_eq!(server.ask("LLEN palm:list").await, "1");
+        assert_eq!(server.send_command("GET foreign").await, "x");
+        assert_eq!(server.send_command("LLEN palm:list").await, "1");
     });
 }
 

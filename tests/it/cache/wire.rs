@@ -11,8 +11,8 @@ use prost::Message as _;
 use super::super::setup::{ANY, SOON, address, check, options, soon};
 use super::{Lender, Promises};
 
-async fn ask(request: &Request, asked: CacheRequest) -> Outcome {
-    let message = palm::Message::new("lender.store", asked.encode_to_vec());
+async fn send_request(request: &Request, cache_request: CacheRequest) -> Outcome {
+    let message = palm::Message::new("lender.store", cache_request.encode_to_vec());
     let reply = request.request(message.into_frame(), SOON).await.unwrap();
     CacheReply::decode(reply).unwrap().outcome.unwrap()
 }
@@ -33,11 +33,15 @@ fn repeated_request_is_carried_out_once() {
             })),
         };
         for (id, sum) in [("a", 5), ("a", 5), ("b", 10), ("a", 5), ("", 15), ("", 20)] {
-            assert_eq!(ask(&request, add(id)).await, Outcome::Number(sum), "{id}");
+            assert_eq!(
+                send_request(&request, add(id)).await,
+                Outcome::Number(sum),
+                "{id}"
+            );
         }
         // Concurrent requests.
-        let asked = (0..50).map(|_| ask(&request, add("c")));
-        for outcome in futures_util::future::join_all(asked).await {
+        let requests = (0..50).map(|_| send_request(&request, add("c")));
+        for outcome in futures_util::future::join_all(requests).await {
             assert_eq!(outcome, Outcome::Number(25));
         }
         server.shutdown().await.unwrap();
@@ -59,7 +63,7 @@ fn malformed_request_is_answered_with_the_reason() {
             (Bytes::new(), None, Kind::Unsupported),
             (long_id, Some(scan), Kind::Malformed),
         ] {
-            match ask(&request, CacheRequest { id, operation }).await {
+            match send_request(&request, CacheRequest { id, operation }).await {
                 Outcome::Failure(failure) => assert_eq!(failure.kind(), kind),
                 other => panic!("{other:?}"),
             }

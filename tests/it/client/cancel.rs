@@ -52,7 +52,7 @@ waiting!(worker, server = "master", WaitingWorker);
 async fn give_up(client: &Client, steps: &str, gate: &Gate, dropped: &Gate) {
     let eval = {
         let (client, steps) = (client.clone(), steps.to_owned());
-        tokio::spawn(async move { client.eval(steps, "given up").await })
+        tokio::spawn(async move { client.eval(steps, "abandoned").await })
     };
     gate.arrived(1).await;
     eval.abort();

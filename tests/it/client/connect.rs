@@ -30,17 +30,17 @@ fn connect_error_says_what_to_do() {
         .await;
         assert!(matches!(error, ConnectError::Name { .. }));
 
-        let nobody = unbound();
+        let absent = unbound();
         let error = fails(
-            Client::builder("server", &nobody),
-            &[&nobody, "no answer from", "300ms"],
+            Client::builder("server", &absent),
+            &[&absent, "no answer from", "300ms"],
         )
         .await;
         assert!(matches!(error, ConnectError::NoAnswer { .. }));
 
         let error = fails(
-            Client::builder("server", db_address).sub_address(&nobody),
-            &[&nobody, "no connection to", "300ms"],
+            Client::builder("server", db_address).sub_address(&absent),
+            &[&absent, "no connection to", "300ms"],
         )
         .await;
         assert!(matches!(error, ConnectError::NoPublisher { .. }));
@@ -53,9 +53,9 @@ fn connect_error_says_what_to_do() {
         assert!(matches!(error, ConnectError::Socket(_)));
 
         let error = fails(
-            Client::builder("server", &nobody)
+            Client::builder("server", &absent)
                 .this_config(true)
-                .sub_address(&nobody),
+                .sub_address(&absent),
             &["push_address"],
         )
         .await;

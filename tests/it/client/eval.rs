@@ -119,13 +119,13 @@ fn eval_does_not_wait_for_a_half_consumed_job() {
 fn dropped_eval_does_not_disturb_other_calls() {
     check(async {
         let (_handle, server, client) = server_and_client().await;
-        let given_up = client.eval(Server::GATED, "given up").into_future();
-        let mut given_up = Box::pin(given_up);
+        let abandoned = client.eval(Server::GATED, "abandoned").into_future();
+        let mut abandoned = Box::pin(abandoned);
         tokio::select! {
-            answer = &mut given_up => panic!("{answer:?}"),
+            answer = &mut abandoned => panic!("{answer:?}"),
             () = server.gate.arrived(1) => {}
         }
-        drop(given_up);
+        drop(abandoned);
         let other = client.eval(Server::GATED, "waited for").into_future();
         server.gate.open();
         assert_eq!(soon("the other answer", other).await.unwrap(), "waited for");
@@ -203,7 +203,7 @@ fn answer_is_matched_by_all_of_its_fields() {
         }
         fake.publish(&topic, "\u{ff}\u{ff} no message".into()).await;
         fake.publish(&topic, answer("the answer")).await;
-        fake.publish(&topic, answer("one more than was asked for"))
+        fake.publish(&topic, answer("one more than was requested"))
             .await;
         assert_eq!(soon("the answer", eval).await.unwrap(), "the answer");
 
@@ -275,7 +275,7 @@ fn blocking_client_calls_from_a_plain_thread() {
             }
             assert!(one.next().is_none() && other.next().is_none());
 
-            let builder = Client::builder("nobody", &*db_address).connect_timeout(short);
+            let builder = Client::builder("absent", &*db_address).connect_timeout(short);
             assert!(matches!(
                 blocking::Client::with(builder),
                 Err(ConnectError::Name { .. })

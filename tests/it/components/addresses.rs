@@ -95,7 +95,7 @@ fn wildcard_address_is_published_as_a_connectable_one() {
 }
 
 /// Waits until the component publishes each of these keys, and checks that `unknown` has no value.
-async fn tells(component: &ComponentHandle, keys: &[&str]) {
+async fn wait_for_keys(component: &ComponentHandle, keys: &[&str]) {
     let db_address = address(component.db_address());
     let request = Request::connect(&db_address, &options()).await.unwrap();
     let get = async |key: &str| {
@@ -104,7 +104,7 @@ async fn tells(component: &ComponentHandle, keys: &[&str]) {
     };
     for key in keys {
         let value = soon(
-            &format!("`{}` telling its {key}", component.name()),
+            &format!("`{}` publishing its {key}", component.name()),
             async {
                 loop {
                     let value = get(key).await;
@@ -130,7 +130,7 @@ fn each_component_kind_publishes_its_configuration() {
     check(async {
         let first = First.bind(ANY).pipelined(true).spawn().await.unwrap();
         let publishes = first.address("pub_address").unwrap();
-        tells(
+        wait_for_keys(
             &first,
             &["name", "db_address", "pull_address", "pub_address"],
         )
@@ -145,11 +145,11 @@ fn each_component_kind_publishes_its_configuration() {
             "worker_pull_address",
             "worker_push_address",
         ];
-        tells(&master, &keys).await;
+        wait_for_keys(&master, &keys).await;
 
         let middle = Middle.bind(ANY).sub_address(publishes).previous("first");
         let middle = middle.spawn().await.unwrap();
-        tells(
+        wait_for_keys(
             &middle,
             &["name", "db_address", "sub_address", "pub_address"],
         )
@@ -160,7 +160,7 @@ fn each_component_kind_publishes_its_configuration() {
             .stream(publishes, "first")
             .stream(publishes, "other");
         let last = last.spawn().await.unwrap();
-        tells(
+        wait_for_keys(
             &last,
             &["name", "sub_address_0", "sub_address_1", "pub_address"],
         )
@@ -179,7 +179,7 @@ fn each_component_kind_publishes_its_configuration() {
             "worker_pull_address",
             "worker_push_address",
         ];
-        tells(&hub, &keys).await;
+        wait_for_keys(&hub, &keys).await;
     });
 }
 
@@ -193,14 +193,14 @@ fn follower_by_db_address_publishes_its_sub_address() {
             .spawn()
             .await
             .unwrap();
-        tells(&middle, &["sub_address"]).await;
+        wait_for_keys(&middle, &["sub_address"]).await;
         let last = Last
             .bind(ANY)
             .follow(first.db_address())
             .spawn()
             .await
             .unwrap();
-        tells(&last, &["sub_address_0"]).await;
+        wait_for_keys(&last, &["sub_address_0"]).await;
     });
 }
 

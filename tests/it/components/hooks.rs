@@ -216,9 +216,9 @@ fn message_keeps_its_id_through_a_component() {
             assert_eq!(answer.cache().len(), 36);
             assert_eq!((answer.pipeline(), answer.stage()), ("stream", 7));
         }
-        message.set_cache("given");
+        message.set_cache("preset");
         caller.send_message(message).await;
-        assert_eq!(caller.publication().await.1.cache(), "given");
+        assert_eq!(caller.publication().await.1.cache(), "preset");
     });
 }
 

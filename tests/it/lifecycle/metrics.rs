@@ -122,7 +122,7 @@ fn publications_without_a_subscriber_are_counted_as_dropped() {
         let push = Push::connect(&pull, &options()).await.unwrap();
         let mut message = Message::new("slow.gated", "x");
         push.send(message.encode()).await.unwrap();
-        message.set_client("nobody");
+        message.set_client("absent");
         push.send(message.encode()).await.unwrap();
         let dropped = || server.metrics().part("Pub").unwrap().dropped == 2;
         eventually("both dropped", dropped).await;

@@ -12,7 +12,7 @@ use super::{Hand, Slow, Step, collect, numbers};
 
 /// The first request for each key returns an unbound address, as if the component had been restarted in between.
 #[test]
-fn worker_with_a_stale_address_asks_its_master_again() {
+fn worker_with_a_stale_address_requests_another_from_its_master() {
     check(async {
         let gate = Gate::closed();
         let master = Master::new("master").bind(ANY).spawn().await.unwrap();
@@ -20,19 +20,19 @@ fn worker_with_a_stale_address_asks_its_master_again() {
         let addresses = master.addresses().clone();
         let gone = unbound();
         let directory = tokio::spawn(async move {
-            let mut asked = BTreeMap::<String, usize>::new();
+            let mut requests = BTreeMap::<String, usize>::new();
             while let Ok((frames, responder)) = reply.recv().await {
                 let message = Message::decode(frames[0].clone()).unwrap();
                 let key = String::from_utf8_lossy(message.payload()).into_owned();
-                let times = asked.entry(key.clone()).or_default();
+                let times = requests.entry(key.clone()).or_default();
                 *times += 1;
-                let told = match addresses.get(&key) {
+                let value = match addresses.get(&key) {
                     Some(_) if *times == 1 => gone.clone(),
-                    Some(told) => told.clone(),
+                    Some(value) => value.clone(),
                     // For example the descriptor, which a legacy component does not have.
                     None => String::new(),
                 };
-                responder.reply(told.into()).unwrap();
+                responder.reply(value.into()).unwrap();
             }
         });
         let _hand = Hand { gate }.connect(at).spawn().await.unwrap();

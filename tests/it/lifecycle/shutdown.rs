@@ -71,7 +71,7 @@ fn shutdown_delivers_pending_answers_to_a_late_subscriber() {
         let shutdown = tokio::spawn(server.shutdown());
         let mut caller = Caller::at(&publishes, &publishes, "late").await;
         let answer = tokio::time::timeout(Duration::from_secs(5), caller.answer()).await;
-        assert_eq!(answer.expect("the answer that was held"), "x");
+        assert_eq!(answer.expect("the withheld answer"), "x");
         soon("the end", shutdown).await.unwrap().unwrap();
     });
 }
@@ -187,7 +187,7 @@ fn shutdown_delivers_answers_held_back_for_a_renewed_subscription() {
         let mut caller = Caller::new(&server, "caller").await;
         caller.send("where.echo", "first").await;
         assert_eq!(caller.answer().await, "first");
-        // After another peer has connected, the caller's subscription may be stale, so its answer is held back.
+        // After another peer has connected, the caller's subscription may be stale, so its answer is withheld.
         let mut other = Caller::new(&server, "other").await;
         other.send("where.echo", "other").await;
         assert_eq!(other.answer().await, "other");

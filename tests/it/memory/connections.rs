@@ -7,17 +7,17 @@ use palm::socket::SocketOptions;
 
 use super::super::process::Process;
 use super::super::setup::{ANY, address, check, check_for, connect, options, soon};
-use super::{Held, MIB};
+use super::{MIB, MeasuredServer};
 
 #[test]
 fn connections_beyond_the_limit_are_closed_and_others_are_served() {
     check(async {
         let mut limited: SocketOptions = options();
         limited.max_connections = 10;
-        let held = Held.bind(ANY).socket_options(limited);
-        let held = held.spawn().await.unwrap();
-        let client = connect("held", &held).await;
-        let at = address(held.db_address());
+        let server = MeasuredServer.bind(ANY).socket_options(limited);
+        let server = server.spawn().await.unwrap();
+        let client = connect("server", &server).await;
+        let at = address(server.db_address());
         let mut peers = Vec::new();
         let mut closed = 0;
         // These peers complete the handshake, and send nothing else.
@@ -31,13 +31,13 @@ fn connections_beyond_the_limit_are_closed_and_others_are_served() {
             closed += usize::from(end.await.is_ok());
         }
         assert!((20..30).contains(&closed), "{closed} of 30 were closed");
-        let answer = client.eval("held.size", "abc").into_future();
+        let answer = client.eval("server.size", "abc").into_future();
         assert_eq!(soon("an answer", answer).await.unwrap(), "3");
         // Closed connections no longer count towards the limit.
         drop(peers);
-        let another = Client::connect("held", held.db_address().to_owned());
+        let another = Client::connect("server", server.db_address().to_owned());
         let another = soon("another client", another).await.unwrap();
-        let answer = another.eval("held.size", "abc").into_future();
+        let answer = another.eval("server.size", "abc").into_future();
         assert_eq!(soon("an answer", answer).await.unwrap(), "3");
     });
 }
@@ -47,30 +47,33 @@ fn connections_beyond_the_limit_are_closed_and_others_are_served() {
 fn memory_of_clients_that_have_left_is_returned_to_the_system() {
     const WAVES: usize = 14;
     check_for(Duration::from_secs(600), async {
-        let held = Process::run("memory_held_default", &[]).await;
-        let at = held.addresses["db_address"].clone();
-        let begin = held.memory("Pss") / MIB;
+        let server = Process::run("memory_server_default", &[]).await;
+        let at = server.addresses["db_address"].clone();
+        let begin = server.memory("Pss") / MIB;
         let mut most = 0;
         for _ in 0..WAVES {
             let clients = (0..500).map(|_| async {
-                let client = Client::connect("held", at.clone()).await.unwrap();
-                assert_eq!(client.eval("held.size", "abc").await.unwrap(), "3");
+                let client = Client::connect("server", at.clone()).await.unwrap();
+                assert_eq!(client.eval("server.size", "abc").await.unwrap(), "3");
                 client
             });
             drop(futures_util::future::join_all(clients).await);
-            most = most.max(held.memory("Pss") / MIB);
+            most = most.max(server.memory("Pss") / MIB);
         }
         // When no client has left for some seconds.
         let mut last = usize::MAX;
         let returned = tokio::time::timeout(Duration::from_secs(30), async {
             while last > begin + 20 {
                 tokio::time::sleep(Duration::from_millis(500)).await;
-                last = held.memory("Pss") / MIB;
+                last = server.memory("Pss") / MIB;
             }
         });
         let returned = returned.await;
         println!("{begin} MiB at the beginning, up to {most}, {last} at the end");
         assert!(returned.is_ok(), "{last} MiB, {begin} at the beginning");
-        assert!(most > begin + 20, "the clients took too little to tell");
+        assert!(
+            most > begin + 20,
+            "the clients used too little memory for a measurement"
+        );
     });
 }

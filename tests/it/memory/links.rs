@@ -13,7 +13,7 @@ use super::super::process::Process;
 use super::super::setup::{Gate, check_for, finally, soon};
 use super::session::{CROWDED, Session, WRONG};
 use super::wire::{Function, Hello};
-use super::{BACKLOG, MIB, Measured, QUEUE, TASKS, UNREAD, ask};
+use super::{BACKLOG, MIB, Measured, QUEUE, TASKS, UNREAD, send_request};
 
 /// How long such a test may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -81,12 +81,12 @@ fn hellos_of_workers_are_bounded_per_peer_and_in_total() {
 #[test]
 fn unread_calls_are_bounded_in_total_and_none_of_a_client_is_lost() {
     check_for(LIMIT, async {
-        let held = Measured::run("memory_held_limited").await;
-        let at = held.db_address();
+        let server = Measured::run("memory_server_limited").await;
+        let at = server.db_address();
         let block = Bytes::from(vec![b'z'; 4 * MIB]);
         // Each connection keeps the buffers of some messages for the next ones.
         let buffers = 40 * 2 * block.len();
-        let request = held.request().await;
+        let request = server.request().await;
         let mut sessions = Vec::new();
         // Each sends what its credit admits of: 640 MiB in all.
         for number in 0..40 {
@@ -94,61 +94,65 @@ fn unread_calls_are_bounded_in_total_and_none_of_a_client_is_lost() {
             let client = format!("client{number}/1");
             for _ in 0..4 {
                 let payload = std::slice::from_ref(&block);
-                session.call("held.wait", &client, payload).await;
+                session.call("server.wait", &client, payload).await;
                 // The component mostly handles messages that its sockets have received before it answers.
-                let name = ask(&request, "held.get", "", "name");
-                assert_eq!(soon("a reply", name).await, "held");
+                let name = send_request(&request, "server.get", "", "name");
+                assert_eq!(soon("a reply", name).await, "server");
             }
             sessions.push(session);
         }
         // Inputs of another client wait while the limit is reached; none is lost.
-        let client = Client::connect("held", at.to_owned());
+        let client = Client::connect("server", at.to_owned());
         let client = soon("a client", client).await.unwrap();
-        let job = client.job("held.wait", vec![block.clone(); 30]);
+        let job = client.job("server.wait", vec![block.clone(); 30]);
         let job = tokio::spawn(job.collect::<Vec<_>>());
         for _ in 0..50 {
-            let name = ask(&request, "held.get", "", "name");
-            assert_eq!(soon("a reply", name).await, "held");
+            let name = send_request(&request, "server.get", "", "name");
+            assert_eq!(soon("a reply", name).await, "server");
         }
-        held.assert_within(UNREAD + QUEUE + buffers);
-        held.assert_reached(UNREAD);
-        soon("a reply", ask(&request, "held.set", "open", "now")).await;
+        server.assert_within(UNREAD + QUEUE + buffers);
+        server.assert_reached(UNREAD);
+        soon(
+            "a reply",
+            send_request(&request, "server.set", "open", "now"),
+        )
+        .await;
         let answers = finally("all answers", job).await.unwrap();
         let expected = block.len().to_string();
         for answer in &answers {
             assert_eq!(answer.as_ref().unwrap(), expected.as_bytes());
         }
         assert_eq!(answers.len(), 30);
-        held.assert_within(UNREAD + QUEUE + buffers);
+        server.assert_within(UNREAD + QUEUE + buffers);
     });
 }
 
 #[test]
 fn unread_answers_are_bounded_in_total_and_other_clients_are_answered() {
     check_for(LIMIT, async {
-        let held = Measured::run("memory_held_limited").await;
-        let at = held.db_address();
+        let server = Measured::run("memory_server_limited").await;
+        let at = server.db_address();
         let mut sessions = Vec::new();
-        // Each asks for 48 MiB, and grants no credit: 1.4 GiB in all.
+        // Each requests 48 MiB, and grants no credit: 1.4 GiB in all.
         for number in 0..30 {
             let mut session = Session::client(at, number).await;
             let client = format!("client{number}/1");
             let payloads = vec![Bytes::new(); 12];
-            session.call("held.big", &client, &payloads).await;
+            session.call("server.big", &client, &payloads).await;
             sessions.push(session);
         }
-        let client = Client::connect("held", at.to_owned());
+        let client = Client::connect("server", at.to_owned());
         let client = soon("a client", client).await.unwrap();
         for _ in 0..5 {
-            let answer = client.eval("held.size", "abc").into_future();
+            let answer = client.eval("server.size", "abc").into_future();
             assert_eq!(finally("an answer", answer).await.unwrap(), "3");
         }
-        let answers = client.job("held.big", vec![""; 10]);
+        let answers = client.job("server.big", vec![""; 10]);
         let answers = finally("answers", answers.collect::<Vec<_>>()).await;
         for answer in answers {
             assert_eq!(answer.unwrap().len(), 4 * MIB);
         }
-        held.assert_within(BACKLOG + QUEUE + UNREAD);
+        server.assert_within(BACKLOG + QUEUE + UNREAD);
     });
 }
 
@@ -200,7 +204,7 @@ fn unread_results_of_workers_are_bounded_in_total_and_none_is_lost() {
         }
         master.assert_within(UNREAD + RESULT + QUEUE);
         master.assert_reached(UNREAD);
-        soon("a reply", ask(&request, "_.set", "open", "now")).await;
+        soon("a reply", send_request(&request, "_.set", "open", "now")).await;
         // The other results are requested again, and all connections receive them at the same time.
         let answers = job.await.unwrap();
         assert_eq!(answers.len(), WORKERS);
@@ -211,7 +215,7 @@ fn unread_results_of_workers_are_bounded_in_total_and_none_is_lost() {
 }
 
 #[test]
-fn tasks_with_workers_and_in_front_of_them_are_bounded_in_total() {
+fn assigned_and_waiting_tasks_are_bounded_in_total() {
     check_for(LIMIT, async {
         const CLIENTS: u32 = 80;
         let master = Measured::run("memory_master_limited").await;
@@ -245,12 +249,12 @@ fn tasks_with_workers_and_in_front_of_them_are_bounded_in_total() {
 #[test]
 fn unread_publications_are_bounded_in_total() {
     check_for(LIMIT, async {
-        let held = Measured::run("memory_publisher_limited").await;
-        let at = held.db_address();
-        let request = held.request().await;
+        let server = Measured::run("memory_publisher_limited").await;
+        let at = server.db_address();
+        let request = server.request().await;
         let mut subscribers = Vec::new();
         for number in 0..4 {
-            subscribers.push(Session::subscriber(at, number, "held").await);
+            subscribers.push(Session::subscriber(at, number, "server").await);
         }
         let mut clients = Vec::new();
         // The results go to the next step: 1.4 GiB in all.
@@ -258,48 +262,50 @@ fn unread_publications_are_bounded_in_total() {
             let mut session = Session::client(at, number).await;
             let client = format!("client{number}/1");
             let payloads = vec![Bytes::new(); 12];
-            session.call("held.big next.step", &client, &payloads).await;
+            session
+                .call("server.big next.step", &client, &payloads)
+                .await;
             clients.push(session);
         }
         let reached = async {
-            while held.peak() < BACKLOG {
-                held.assert_answers(&request).await;
+            while server.peak() < BACKLOG {
+                server.assert_answers(&request).await;
             }
         };
         finally("a full backlog", reached).await;
         for _ in 0..50 {
-            held.assert_answers(&request).await;
+            server.assert_answers(&request).await;
         }
-        held.assert_within(BACKLOG + QUEUE + UNREAD);
+        server.assert_within(BACKLOG + QUEUE + UNREAD);
         // When the subscribers have left, others are answered.
         drop(subscribers);
-        let client = Client::connect("held", at);
+        let client = Client::connect("server", at);
         let client = soon("a client", client).await.unwrap();
-        let answer = client.eval("held.size", "abc").timeout(LIMIT);
+        let answer = client.eval("server.size", "abc").timeout(LIMIT);
         assert_eq!(
             finally("an answer", answer.into_future()).await.unwrap(),
             "3"
         );
-        held.assert_within(BACKLOG + QUEUE + UNREAD);
+        server.assert_within(BACKLOG + QUEUE + UNREAD);
     });
 }
 
 #[test]
 fn unread_subscription_events_are_bounded_in_total() {
     check_for(LIMIT, async {
-        let held = Measured::run("memory_publisher_limited").await;
-        let at = held.db_address();
+        let server = Measured::run("memory_publisher_limited").await;
+        let at = server.db_address();
         // While the publishing part waits for this subscriber, it reads no subscription events.
-        let _slow = Session::subscriber(at, 0, "held").await;
+        let _slow = Session::subscriber(at, 0, "server").await;
         let mut caller = Session::client(at, 1).await;
         let payloads = vec![Bytes::new(); 20];
         caller
-            .call("held.big next.step", "client1/1", &payloads)
+            .call("server.big next.step", "client1/1", &payloads)
             .await;
         let reached = async {
-            let request = held.request().await;
-            while held.peak() < BACKLOG {
-                held.assert_answers(&request).await;
+            let request = server.request().await;
+            while server.peak() < BACKLOG {
+                server.assert_answers(&request).await;
             }
         };
         finally("a full backlog", reached).await;
@@ -333,6 +339,6 @@ fn unread_subscription_events_are_bounded_in_total() {
         let news = admitted * TOPICS * (TOPIC_BYTES + OVERHEAD);
         assert!(news <= NEWS && news > NEWS / 2, "{admitted} admitted");
         assert!(refused > 0, "{admitted} admitted");
-        held.assert_within(BACKLOG + QUEUE + NEWS + HELLOS);
+        server.assert_within(BACKLOG + QUEUE + NEWS + HELLOS);
     });
 }

@@ -36,10 +36,10 @@ const GATEWAY: usize = 48 * MIB;
 /// connection is receiving, and freed memory that its allocator keeps.
 const SLACK: usize = 128 * MIB;
 
-struct Held;
+struct MeasuredServer;
 
-#[palm::server(name = "held")]
-impl Held {
+#[palm::server(name = "server")]
+impl MeasuredServer {
     /// Returns once the cache has the key `open`.
     #[palm::method]
     async fn wait(&self, payload: Bytes, context: Context) -> String {
@@ -89,14 +89,14 @@ pub(crate) async fn component(role: &str, db_address: String) -> palm::Result<Co
         links.max_task_bytes = TASKS;
         links.max_backlog_bytes = BACKLOG;
     }
-    let held = || {
-        let held = Held.bind(db_address.clone()).concurrency(2);
-        held.link_options(links.clone()).queue_limits(queues)
+    let server = || {
+        let server = MeasuredServer.bind(db_address.clone()).concurrency(2);
+        server.link_options(links.clone()).queue_limits(queues)
     };
     match role {
-        "memory_held_default" | "memory_held_limited" => held().spawn().await,
-        "memory_publisher_limited" => held().pipelined(true).spawn().await,
-        "memory_store" => held().cache(MemoryStore::with_limit(STORE)).spawn().await,
+        "memory_server_default" | "memory_server_limited" => server().spawn().await,
+        "memory_publisher_limited" => server().pipelined(true).spawn().await,
+        "memory_store" => server().cache(MemoryStore::with_limit(STORE)).spawn().await,
         "memory_master_default" => Master::new("master").bind(db_address).spawn().await,
         "memory_master_limited" => {
             let master = Master::new("master").bind(db_address);
@@ -164,7 +164,7 @@ impl Measured {
 
     /// Waits until the component has answered another peer, so that it has received what was sent before, mostly.
     async fn assert_answers(&self, request: &Request) {
-        let name = soon("a reply", ask(request, "_.get", "", "name")).await;
+        let name = soon("a reply", send_request(request, "_.get", "", "name")).await;
         assert!(!name.is_empty());
     }
 
@@ -178,7 +178,12 @@ impl Measured {
 }
 
 /// Sends a request to the cache service, and returns the reply.
-async fn ask(request: &Request, function: &str, cache: &str, payload: impl Into<Bytes>) -> Bytes {
+async fn send_request(
+    request: &Request,
+    function: &str,
+    cache: &str,
+    payload: impl Into<Bytes>,
+) -> Bytes {
     let mut message = Message::new(function, payload.into());
     message.set_cache(cache.to_owned());
     let reply = request.request(message.into_frame(), Duration::from_secs(30));

@@ -122,8 +122,8 @@ async fn spawn_component(
     file: Option<&FileStore>,
 ) -> palm::Result<ComponentHandle> {
     let at = |key: &str| {
-        let given = arguments.get(key).cloned();
-        given.unwrap_or_else(|| ANY.to_owned())
+        let address = arguments.get(key).cloned();
+        address.unwrap_or_else(|| ANY.to_owned())
     };
     let open = || {
         let gate = Gate::closed();

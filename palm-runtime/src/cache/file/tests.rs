@@ -264,12 +264,15 @@ fn empty_or_foreign_file_is_rejected_and_not_changed() {
     assert_eq!(text(&path), expected);
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
 
-    std::fs::write(&path, "a text that somebody wrote").unwrap();
+    std::fs::write(&path, "a text that some program wrote").unwrap();
     let expected = format!(
         "`{shown}` is not a cache file but begins with `a text that some`: give the path of another file"
     );
     assert_eq!(text(&path), expected);
-    assert_eq!(std::fs::read(&path).unwrap(), b"a text that somebody wrote");
+    assert_eq!(
+        std::fs::read(&path).unwrap(),
+        b"a text that some program wrote"
+    );
 
     let expected = format!(
         "`{}` is not a cache file but a directory: give the path of another file",

@@ -76,11 +76,11 @@ async fn subscribe(clients: &[Client], channel: &str, limit: Duration) -> RedisR
 /// Records received changes until the connection breaks.
 async fn record(listening: &mut PubSub, namespace: &str, changes: &ChangeLog, limit: Duration) {
     loop {
-        let told = {
+        let received = {
             let mut messages = listening.on_message();
             tokio::time::timeout(PING_INTERVAL, messages.next()).await
         };
-        match told {
+        match received {
             Ok(Some(message)) => match parse(message.get_payload_bytes()) {
                 Some((key, value)) => {
                     if let Some(key) = key.strip_prefix(namespace) {
@@ -103,9 +103,12 @@ async fn record(listening: &mut PubSub, namespace: &str, changes: &ChangeLog, li
 }
 
 /// Parses a change: the key and its new value, or `None` if it was removed.
-fn parse(told: &[u8]) -> Option<(&str, Option<Bytes>)> {
-    let digits = told.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (len, rest) = told.split_at(digits);
+fn parse(message: &[u8]) -> Option<(&str, Option<Bytes>)> {
+    let digits = message
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let (len, rest) = message.split_at(digits);
     let len: usize = std::str::from_utf8(len).ok()?.parse().ok()?;
     let (what, rest) = rest.split_first()?;
     let (key, value) = rest.split_at_checked(len)?;
@@ -121,12 +124,12 @@ fn parse(told: &[u8]) -> Option<(&str, Option<Bytes>)> {
 mod tests {
     use super::*;
 
-    fn check(told: &[u8], expected: Option<(&str, Option<&str>)>) {
+    fn check(message: &[u8], expected: Option<(&str, Option<&str>)>) {
         let expected = expected.map(|(key, value)| {
             let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
             (key, value)
         });
-        assert_eq!(parse(told), expected);
+        assert_eq!(parse(message), expected);
     }
 
     #[test]

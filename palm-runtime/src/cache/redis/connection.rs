@@ -124,11 +124,11 @@ async fn connect_to(
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeouts.connect))
         .set_response_timeout(Some(timeouts.response));
-    let mut asked = client
+    let mut connection = client
         .get_multiplexed_async_connection_with_config(&config)
         .await?;
     let mut info = redis::cmd("INFO");
-    let info: String = info.arg("cluster").query_async(&mut asked).await?;
+    let info: String = info.arg("cluster").query_async(&mut connection).await?;
     if info.contains("cluster_enabled:1") {
         let config = ClusterConfig::new()
             .set_connection_timeout(timeouts.connect)

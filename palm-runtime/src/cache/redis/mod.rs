@@ -257,14 +257,14 @@ impl KeyValue for RedisStore {
     ) -> Result<Page, CacheError> {
         let full_prefix = self.full(prefix);
         let pattern = scan::pattern(&full_prefix);
-        let mut place = scan::ScanCursor::after(after.as_ref(), &full_prefix)?;
+        let mut cursor = scan::ScanCursor::after(after.as_ref(), &full_prefix)?;
         let mut page = PageBuilder::new(limits);
         // `SCAN` steps through all keys of the server, so a step may find none with the prefix.
         for _ in 0..scan::MAX_STEPS {
-            if page.is_full() || !place.find_more(&self.0.connection, &pattern).await? {
+            if page.is_full() || !cursor.find_more(&self.0.connection, &pattern).await? {
                 break;
             }
-            let found = place.take_found();
+            let found = cursor.take_found();
             let keys = stream::iter(found.clone());
             let values = keys.map(|key| async move { self.get_full(&key).await });
             let mut values = std::pin::pin!(values.buffered(MAX_CONCURRENT_REQUESTS));
@@ -278,17 +278,17 @@ impl KeyValue for RedisStore {
                 }
                 taken += 1;
             }
-            place.put_back(&found[taken..]);
+            cursor.put_back(&found[taken..]);
         }
-        Ok(page.up_to(place.position()))
+        Ok(page.up_to(cursor.position()))
     }
 
     async fn delete_prefix(&self, prefix: &str) -> Result<u64, CacheError> {
         let pattern = scan::pattern(&self.full(prefix));
-        let mut place = scan::ScanCursor::default();
+        let mut cursor = scan::ScanCursor::default();
         let mut deleted = 0;
-        while place.find_more(&self.0.connection, &pattern).await? {
-            let found = place.take_found();
+        while cursor.find_more(&self.0.connection, &pattern).await? {
+            let found = cursor.take_found();
             let keys = stream::iter(found);
             let deletions = keys.map(|key| async move { self.delete_full(&key).await });
             let mut deletions = std::pin::pin!(deletions.buffer_unordered(MAX_CONCURRENT_REQUESTS));

@@ -46,7 +46,7 @@ impl ScanCursor {
             return Ok(Self::default());
         };
         Self::parse(position.as_str())
-            .filter(|place| place.found.iter().all(|key| key.starts_with(prefix)))
+            .filter(|scan| scan.found.iter().all(|key| key.starts_with(prefix)))
             .ok_or_else(|| CacheError::Position {
                 position: position.as_str().to_owned(),
             })
@@ -181,7 +181,7 @@ mod tests {
             (Some(0), None, found),
         ] {
             let (is_begun, is_done) = (true, false);
-            let place = ScanCursor {
+            let scan = ScanCursor {
                 node,
                 cursor,
                 is_begun,
@@ -189,8 +189,8 @@ mod tests {
                 found,
             };
             assert_eq!(
-                ScanCursor::after(place.position().as_ref(), "").unwrap(),
-                place
+                ScanCursor::after(scan.position().as_ref(), "").unwrap(),
+                scan
             );
         }
     }

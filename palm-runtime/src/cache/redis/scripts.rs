@@ -9,9 +9,9 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-const SET_AND_TELL: &str = r"
+const SET_AND_PUBLISH: &str = r"
 local key, channel = KEYS[1], ARGV[1]
-local function told(what, value)
+local function publish(what, value)
     redis.call('PUBLISH', channel, #key .. what .. key .. value)
 end
 local function set(value, ttl)
@@ -20,19 +20,19 @@ local function set(value, ttl)
     else
         redis.call('SET', key, value, 'PX', ttl)
     end
-    told('S', value)
+    publish('S', value)
 end
 local function delete()
     local was_there = redis.call('DEL', key)
     if was_there == 1 then
-        told('R', '')
+        publish('R', '')
     end
     return was_there
 end
 ";
 
 fn script(body: &str) -> Script {
-    Script::new(&format!("{SET_AND_TELL}{body}"))
+    Script::new(&format!("{SET_AND_PUBLISH}{body}"))
 }
 
 /// Arguments: the value, and the time to live in milliseconds or an empty text.
@@ -70,7 +70,7 @@ if type(added) == 'table' and added.err then
     return {false, added.err}
 end
 local sum = redis.call('GET', key)
-told('S', sum)
+publish('S', sum)
 return {sum, false}
 ",
     )

@@ -85,7 +85,7 @@ pub struct Job<'a, Output = Bytes> {
     check: Precheck,
     /// Encoded messages of the next batch.
     builder: BatchBuilder,
-    groups: Vec<Batch>,
+    batches: Vec<Batch>,
     /// Messages that were in batches so far.
     begun: u64,
     sending: Option<BoxFuture<'static, Result<(), SocketClosed>>>,
@@ -100,9 +100,9 @@ pub struct Job<'a, Output = Bytes> {
     /// Limit on each call.
     deadline: Option<Duration>,
     idle: LazyTimer,
-    /// Inputs that were given up and are not reported yet.
+    /// Inputs that were abandoned and are not reported yet.
     lost: std::vec::IntoIter<u64>,
-    /// Inputs that had completed when inputs were last given up.
+    /// Inputs that had completed when inputs were last abandoned.
     completed: u64,
     /// Whether something was sent or received since `idle` was set.
     progress: bool,
@@ -169,7 +169,7 @@ impl<'a, Output> Job<'a, Output> {
             payloads: Some(arguments.map(Argument::into_argument).boxed()),
             check: Precheck::Due,
             builder: BatchBuilder::default(),
-            groups: Vec::new(),
+            batches: Vec::new(),
             begun: 0,
             sending: None,
             all_sent: false,
@@ -275,7 +275,7 @@ impl<'a, Output> Job<'a, Output> {
     }
 
     fn is_sent(&self) -> bool {
-        self.payloads.is_none() && self.sending.is_none() && self.groups.is_empty()
+        self.payloads.is_none() && self.sending.is_none() && self.batches.is_empty()
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
@@ -327,12 +327,12 @@ impl<'a, Output> Job<'a, Output> {
         self.steps = None;
         self.payloads = None;
         self.sending = None;
-        self.groups.clear();
+        self.batches.clear();
     }
 
     /// Returns whether an answer to a sent message is missing, or a message can be sent now.
     fn is_answer_due(&self) -> bool {
-        if self.is_sent() || self.sending.is_some() || !self.groups.is_empty() {
+        if self.is_sent() || self.sending.is_some() || !self.batches.is_empty() {
             return true;
         }
         match self.is_tracked() {
@@ -474,12 +474,12 @@ impl<Output: Answer> Job<'_, Output> {
             }
         } else {
             while let Poll::Ready(answer) = job.poll_answer(context) {
-                let Some(given) = answer else {
+                let Some(answer) = answer else {
                     job.end();
                     return Poll::Ready(Some(Err(CallError::Closed)));
                 };
-                let given = given.or_else(|| job.answers.batch.by_ref().flatten().next());
-                if let Some(answer) = given {
+                let answer = answer.or_else(|| job.answers.batch.by_ref().flatten().next());
+                if let Some(answer) = answer {
                     return Poll::Ready(Some(job.take(answer)));
                 }
                 // An input completed, so further arguments can be sent.

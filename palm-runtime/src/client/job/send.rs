@@ -18,7 +18,7 @@ use crate::part::BATCH;
 /// The state of the lookup before the first message.
 pub(super) enum Precheck {
     Due,
-    Asking(BoxFuture<'static, Result<(), CallError>>),
+    Running(BoxFuture<'static, Result<(), CallError>>),
     Done,
 }
 
@@ -38,16 +38,16 @@ impl<Output> Job<'_, Output> {
         });
         let repeats = resend == ResendPolicy::BySender;
         let filled = self.poll_fill(repeats, context);
-        self.close_group(repeats);
-        if !self.groups.is_empty() {
+        self.close_batch(repeats);
+        if !self.batches.is_empty() {
             let transport = &self.client.0.transport;
-            let sent = transport.try_send(resend, &mut self.groups);
+            let sent = transport.try_send(resend, &mut self.batches);
             sent.map_err(|_| CallError::Closed)?;
-            if !self.groups.is_empty() {
-                let (transport, groups) = (transport.clone(), std::mem::take(&mut self.groups));
+            if !self.batches.is_empty() {
+                let (transport, batches) = (transport.clone(), std::mem::take(&mut self.batches));
                 self.sending = Some(Box::pin(async move {
-                    for group in groups {
-                        transport.send(resend, group).await?;
+                    for batch in batches {
+                        transport.send(resend, batch).await?;
                     }
                     Ok(())
                 }));
@@ -84,22 +84,22 @@ impl<Output> Job<'_, Output> {
             } else {
                 let limit = self.timeout / 4 * 3;
                 let (client, steps) = (self.client.clone(), steps.clone());
-                let ask = async move {
+                let check = async move {
                     client.0.known.check(&steps).await?;
                     if may_not_complete {
                         client.0.known.check_completion(&steps).await?;
                     }
                     client.0.routes.ensure(&steps, limit).await
                 };
-                Precheck::Asking(ask.boxed())
+                Precheck::Running(check.boxed())
             };
         }
-        if let Precheck::Asking(asking) = &mut self.check {
-            let asked = ready!(asking.as_mut().poll(context));
+        if let Precheck::Running(check) = &mut self.check {
+            let checked = ready!(check.as_mut().poll(context));
             self.check = Precheck::Done;
             // The lookup does not count as idle time.
             self.progress = true;
-            asked?;
+            checked?;
         }
         Poll::Ready(Ok(()))
     }
@@ -143,7 +143,7 @@ impl<Output> Job<'_, Output> {
             }
             let payload = payload.map_err(|source| CallError::encode(steps, source))?;
             let deadline = self.deadline.map(Deadline::after);
-            let share = is_tracked.then(|| Share::of_input(number));
+            let share = is_tracked.then(|| Share::from_input(number));
             let mut memory = [0; 40];
             let extensions = extensions(deadline, share, &mut memory);
             let (topic, id) = (&self.topic.text, &self.id);
@@ -152,12 +152,12 @@ impl<Output> Job<'_, Output> {
                 .content(steps, topic, id, extensions, &payload)?;
             // Each message of a batch must have an id.
             let most = if id.is_empty() { 0 } else { BATCH };
-            if self.builder.has_room(len, most) {
+            if self.builder.has_capacity(len, most) {
                 self.builder.push(content, len);
             } else {
                 let frame = self.client.frame(content);
-                self.close_group(repeats);
-                self.push_group(frame.into(), repeats);
+                self.close_batch(repeats);
+                self.push_batch(frame.into(), repeats);
             }
             self.window.sent += 1;
             open = open.map(|open| open + 1);
@@ -171,20 +171,20 @@ impl<Output> Job<'_, Output> {
     }
 
     /// Queues the current batch.
-    fn close_group(&mut self, repeats: bool) {
-        if let Some(group) = self.builder.take() {
-            self.push_group(group, repeats);
+    fn close_batch(&mut self, repeats: bool) {
+        if let Some(batch) = self.builder.take() {
+            self.push_batch(batch, repeats);
         }
     }
 
-    fn push_group(&mut self, group: Batch, repeats: bool) {
+    fn push_batch(&mut self, batch: Batch, repeats: bool) {
         if self.is_tracked() {
             let mut inputs = lock(&self.inputs);
-            for (input, frame) in (self.begun..).zip(group.frames()) {
+            for (input, frame) in (self.begun..).zip(batch.frames()) {
                 inputs.start(input, repeats.then_some(frame));
             }
         }
-        self.begun += group.len() as u64;
-        self.groups.push(group);
+        self.begun += batch.len() as u64;
+        self.batches.push(batch);
     }
 }

@@ -242,12 +242,15 @@ impl Routes {
         let first = std::iter::once(&*self.server);
         let others = steps.iter().skip(1).map(|step| step.server);
         let names: Vec<_> = first.chain(others).collect();
-        let last = walk(start, &names, |address| self.ask(address, until).boxed()).await?;
+        let last = walk(start, &names, |address| {
+            self.fetch_descriptor(address, until).boxed()
+        })
+        .await?;
         self.open(steps, last, until).await
     }
 
     /// Reads the descriptor of the component at `address`.
-    async fn ask(&self, address: Address, until: Instant) -> Option<Descriptor> {
+    async fn fetch_descriptor(&self, address: Address, until: Instant) -> Option<Descriptor> {
         let directory = if address == *self.directory.request().address() {
             self.directory.clone()
         } else {

@@ -16,21 +16,24 @@ const MAX_SAME: usize = 16;
 pub(super) async fn walk<'a>(
     start: Address,
     names: &[&str],
-    ask: impl Fn(Address) -> BoxFuture<'a, Option<Descriptor>>,
+    fetch: impl Fn(Address) -> BoxFuture<'a, Option<Descriptor>>,
 ) -> Result<BTreeSet<Address>, String> {
     let mut level = BTreeSet::from([start]);
     let mut before = names.first().copied().unwrap_or_default().to_owned();
     for (number, name) in names.iter().enumerate().skip(1) {
-        let told = join_all(level.iter().cloned().map(&ask)).await;
-        let told = level.iter().zip(&told);
-        let answers: Vec<_> = told
-            .filter_map(|(address, told)| Some((address, told.as_ref()?)))
+        let descriptors = join_all(level.iter().cloned().map(&fetch)).await;
+        let answers = level.iter().zip(&descriptors);
+        let answers: Vec<_> = answers
+            .filter_map(|(address, descriptor)| Some((address, descriptor.as_ref()?)))
             .collect();
         if answers.is_empty() {
             return Err(format!("`{before}` does not answer"));
         }
         // palm components publish their version.
-        if answers.iter().all(|(_, told)| told.version.is_empty()) {
+        if answers
+            .iter()
+            .all(|(_, descriptor)| descriptor.version.is_empty())
+        {
             return Err(unlisted(&before));
         }
         let next = followers(&answers, name);
@@ -38,7 +41,7 @@ pub(super) async fn walk<'a>(
             let position = number + 1;
             let others: BTreeSet<_> = answers
                 .iter()
-                .flat_map(|(_, told)| &told.followers)
+                .flat_map(|(_, descriptor)| &descriptor.followers)
                 .map(|follower| format!("`{}`", follower.name))
                 .take(MAX_SAME)
                 .collect();
@@ -62,11 +65,11 @@ pub(super) async fn walk<'a>(
 /// Returns the addresses of the followers called `name` of these components.
 fn followers(components: &[(&Address, &Descriptor)], name: &str) -> BTreeSet<Address> {
     let mut found = BTreeSet::new();
-    for (teller, descriptor) in components {
+    for (publisher, descriptor) in components {
         let followers = descriptor.followers.iter();
         for follower in followers.filter(|follower| follower.name == name) {
             if let Ok(address) = follower.db_address.parse::<Address>() {
-                found.insert(address.as_published_by(teller));
+                found.insert(address.as_published_by(publisher));
             }
             if found.len() == MAX_SAME {
                 return found;
@@ -93,23 +96,23 @@ mod tests {
 
     /// Asserts what `walk` finds from port 1. `components`: the port, name, and followers' ports of each.
     fn check(components: &[(u16, &str, &[u16])], names: &[&str], expected: Result<&[u16], &str>) {
-        let address = |place: u16| -> Address {
-            format!("tcp://127.0.0.1:{place}")
+        let address = |port: u16| -> Address {
+            format!("tcp://127.0.0.1:{port}")
                 .parse()
                 .expect("an address")
         };
-        let name = |place: u16| {
-            let found = components.iter().find(|(at, ..)| *at == place);
+        let name = |port: u16| {
+            let found = components.iter().find(|(at, ..)| *at == port);
             found.map_or("gone", |(_, name, _)| name).to_owned()
         };
-        let ask = |at: Address| {
+        let fetch = |at: Address| {
             let mut components = components.iter();
             let Some((_, name_of, followers)) = components.find(|it| address(it.0) == at) else {
                 return ready(None).boxed();
             };
-            let follower = |&place: &u16| Follower {
-                name: name(place),
-                db_address: address(place).to_string(),
+            let follower = |&port: &u16| Follower {
+                name: name(port),
+                db_address: address(port).to_string(),
                 topics: Vec::new(),
             };
             let descriptor = Descriptor {
@@ -122,7 +125,7 @@ mod tests {
             };
             ready(Some(descriptor)).boxed()
         };
-        let found = walk(address(1), names, ask).now_or_never();
+        let found = walk(address(1), names, fetch).now_or_never();
         let found = found.expect("it waits for nothing");
         match (found, expected) {
             (Ok(found), Ok(expected)) => {
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn followers_without_an_address_are_skipped() {
-        let teller: Address = "tcp://10.0.0.1:5555".parse().expect("an address");
+        let publisher: Address = "tcp://10.0.0.1:5555".parse().expect("an address");
         let follower = |db_address: &str| Follower {
             name: "b".to_owned(),
             db_address: db_address.to_owned(),
@@ -208,7 +211,7 @@ mod tests {
             ],
             ..Descriptor::default()
         };
-        let found = followers(&[(&teller, &descriptor)], "b");
+        let found = followers(&[(&publisher, &descriptor)], "b");
         let expected: Address = "tcp://10.0.0.1:7".parse().expect("an address");
         assert_eq!(found, BTreeSet::from([expected]));
         let many = Descriptor {
@@ -217,6 +220,6 @@ mod tests {
                 .collect(),
             ..Descriptor::default()
         };
-        assert_eq!(followers(&[(&teller, &many)], "b").len(), MAX_SAME);
+        assert_eq!(followers(&[(&publisher, &many)], "b").len(), MAX_SAME);
     }
 }

@@ -71,16 +71,16 @@ pub(crate) struct GatewayInner {
 #[derive(Debug)]
 pub(crate) struct GatewayComponent {
     pub(crate) name: String,
-    pub(crate) shared: Arc<ComponentState>,
+    pub(crate) state: Arc<ComponentState>,
     /// The generation of worker connections in which a worker was last seen connected.
     pub(super) workers_seen: AtomicU64,
 }
 
 impl GatewayComponent {
-    pub(crate) fn new(name: &str, shared: &Arc<ComponentState>) -> Self {
+    pub(crate) fn new(name: &str, state: &Arc<ComponentState>) -> Self {
         Self {
             name: name.to_owned(),
-            shared: shared.clone(),
+            state: state.clone(),
             workers_seen: AtomicU64::new(u64::MAX),
         }
     }
@@ -222,7 +222,7 @@ impl GatewayInner {
 
     /// Returns the function with this name, if a worker has registered it.
     pub(crate) fn function(&self, name: &str) -> Option<Function> {
-        let offers = self.component.get()?.shared.functions.functions();
-        offers.get(name).cloned()
+        let functions = self.component.get()?.state.functions.functions();
+        functions.get(name).cloned()
     }
 }

@@ -191,7 +191,7 @@ impl Drop for PendingCall {
         if self.is_open
             && let Some(component) = self.gateway.0.component()
         {
-            component.shared.cancellations.cancel(self.call.as_bytes());
+            component.state.cancellations.cancel(self.call.as_bytes());
         }
     }
 }

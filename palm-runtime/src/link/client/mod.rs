@@ -234,12 +234,12 @@ impl LinkClient {
     pub(crate) fn tasks(
         self: &Arc<Self>,
         received: LinkReceipt,
-        group: &Batch,
+        batch: &Batch,
     ) -> impl Iterator<Item = (Lease, Bytes)> + use<> {
         let now = Instant::now();
         let mut state = self.state();
         let component = state.session.component();
-        let tasks = received.each(group).map(|(task, _)| task);
+        let tasks = received.each(batch).map(|(task, _)| task);
         let tasks = LeasedTasks::new(self.clone(), component, tasks);
         if received.session != state.session_number || state.session.is_over() {
             for entry in tasks.entries() {
@@ -249,7 +249,7 @@ impl LinkClient {
             state.register(&tasks, now);
         }
         drop(state);
-        let tasks = tasks.tasks().zip(group.frames());
+        let tasks = tasks.tasks().zip(batch.frames());
         tasks.filter(|(task, _)| !task.is_over())
     }
 
@@ -349,8 +349,8 @@ impl LinkClient {
         let now = Instant::now();
         let mut state = self.state();
         let is_closed = state.peer_is_draining || state.session.is_over();
-        for group in messages {
-            let item = TaggedBatch::from_group(resend.tag(), 0, group);
+        for batch in messages {
+            let item = TaggedBatch::from_batch(resend.tag(), 0, batch);
             if is_closed {
                 state.next_session.push_back(item);
             } else {
@@ -419,7 +419,7 @@ impl LinkClient {
             batcher.add((tag, is_last), result, &mut items);
         }
         items.extend(batcher.take());
-        let bytes = items.iter().map(|item| item.group.bytes()).sum();
+        let bytes = items.iter().map(|item| item.batch.bytes()).sum();
         for item in items {
             state.submit(item, now);
         }
@@ -626,15 +626,15 @@ impl LinkClient {
                             tag: item.tag,
                             step: item.step,
                             messages,
-                            bytes: item.group.bytes() as u64,
+                            bytes: item.batch.bytes() as u64,
                         };
                         if is_subscriber {
-                            let each = received.each(&item.group);
+                            let each = received.each(&item.batch);
                             let each =
                                 each.map(|(one, frame)| LinkArrival::Messages(one, frame.into()));
                             arrivals.extend(each);
                         } else {
-                            arrivals.push(LinkArrival::Messages(received, item.group));
+                            arrivals.push(LinkArrival::Messages(received, item.batch));
                         }
                     }
                     SessionEvent::SubscriptionsReady => {

@@ -8,8 +8,8 @@ use crate::message::lease::{LeaseState, LeasedTasks, LinkReceipt};
 #[derive(Debug, Default)]
 pub(super) struct OpenTasks {
     /// The tasks that have arrived in all sessions. Some may be dropped by now.
-    groups: Vec<Weak<LeasedTasks>>,
-    /// The length of `groups` at which dropped ones are removed.
+    batches: Vec<Weak<LeasedTasks>>,
+    /// The length of `batches` at which dropped ones are removed.
     most: usize,
     /// The run of the master to which `highest` belongs.
     component: u64,
@@ -18,12 +18,12 @@ pub(super) struct OpenTasks {
 }
 
 impl OpenTasks {
-    pub(super) fn add(&mut self, group: &Arc<LeasedTasks>) {
-        if self.groups.len() >= self.most {
-            self.groups.retain(|group| group.strong_count() > 0);
-            self.most = 2 * self.groups.len() + 16;
+    pub(super) fn add(&mut self, batch: &Arc<LeasedTasks>) {
+        if self.batches.len() >= self.most {
+            self.batches.retain(|batch| batch.strong_count() > 0);
+            self.most = 2 * self.batches.len() + 16;
         }
-        self.groups.push(Arc::downgrade(group));
+        self.batches.push(Arc::downgrade(batch));
     }
 
     /// Calls `revoke` for the tasks of a session, and returns the tasks for which it returns `true`.
@@ -33,8 +33,8 @@ impl OpenTasks {
         revoke: impl Fn(&LeaseState) -> bool,
     ) -> Vec<LinkReceipt> {
         let mut revoked = Vec::new();
-        for group in self.groups.iter().filter_map(Weak::upgrade) {
-            for entry in group.entries() {
+        for batch in self.batches.iter().filter_map(Weak::upgrade) {
+            for entry in batch.entries() {
                 let received = entry.received();
                 if received.session == session && revoke(&entry.progress) {
                     revoked.push(received);
@@ -63,9 +63,9 @@ impl OpenTasks {
         if is_new || component == 0 {
             return false;
         }
-        let open = self.groups.iter().filter_map(Weak::upgrade);
-        for group in open.filter(|group| group.component() == component) {
-            for entry in group.entries() {
+        let open = self.batches.iter().filter_map(Weak::upgrade);
+        for batch in open.filter(|batch| batch.component() == component) {
+            for entry in batch.entries() {
                 let is_here = entry.progress.is_begun()
                     || entry.progress.is_waiting() && entry.received().session == task.session;
                 if entry.tag() == task.tag && is_here {
@@ -107,13 +107,13 @@ mod tests {
     fn redelivered_task_that_still_runs_here_is_not_begun_again() {
         let (master, restarted) = (5, 6);
         let mut open = OpenTasks::default();
-        let group = [task(1, 2), task(1, 4), task(1, 6)];
-        let group = LeasedTasks::new(worker(), master, group.into_iter());
-        for entry in group.entries() {
+        let batch = [task(1, 2), task(1, 4), task(1, 6)];
+        let batch = LeasedTasks::new(worker(), master, batch.into_iter());
+        for entry in batch.entries() {
             assert!(!open.resume(entry.received(), master));
         }
-        open.add(&group);
-        let tasks: Vec<_> = group.clone().tasks().collect();
+        open.add(&batch);
+        let tasks: Vec<_> = batch.clone().tasks().collect();
         assert!(tasks[0].begin());
         for tag in [2, 4] {
             assert!(open.resume(task(1, tag), master), "the task is here");
@@ -122,7 +122,7 @@ mod tests {
 
         open.session_is_over(1);
         assert!(open.resume(task(2, 2), master));
-        assert_eq!(group.entries()[0].received(), task(2, 2));
+        assert_eq!(batch.entries()[0].received(), task(2, 2));
         assert!(!open.resume(task(2, 4), master), "the task was not begun");
         assert!(!tasks[1].begin(), "the session of the task is over");
         assert!(!open.resume(task(3, 2), restarted));
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn prefetched_tasks_are_revoked_and_running_ones_are_not() {
         let mut open = OpenTasks::default();
-        let group = LeasedTasks::new(worker(), 5, [task(1, 2), task(1, 4)].into_iter());
-        open.add(&group);
-        let tasks: Vec<_> = group.tasks().collect();
+        let batch = LeasedTasks::new(worker(), 5, [task(1, 2), task(1, 4)].into_iter());
+        open.add(&batch);
+        let tasks: Vec<_> = batch.tasks().collect();
         assert!(tasks[0].begin());
         assert_eq!(open.revoke(1, LeaseState::revoke_waiting), [task(1, 4)]);
         assert_eq!(open.revoke(1, LeaseState::revoke_waiting), []);
@@ -146,6 +146,6 @@ mod tests {
         open.most = 0;
         let next = LeasedTasks::new(worker(), 5, [task(1, 6)].into_iter());
         open.add(&next);
-        assert_eq!(open.groups.len(), 1, "dropped tasks are removed");
+        assert_eq!(open.batches.len(), 1, "dropped tasks are removed");
     }
 }

@@ -56,7 +56,7 @@ impl ResultBatcher {
     }
 
     pub(super) fn take(&mut self) -> Option<TaggedBatch> {
-        let group = self.builder.take()?;
-        Some(TaggedBatch::from_group(self.tag, TASK_TAG_STEP, group))
+        let batch = self.builder.take()?;
+        Some(TaggedBatch::from_batch(self.tag, TASK_TAG_STEP, batch))
     }
 }

@@ -9,7 +9,7 @@ use crate::message::Batch;
 /// A batch of tasks with consecutive ids at one worker, each of which gets one result.
 #[derive(Debug)]
 pub(super) struct AssignedBatch {
-    pub(super) group: Batch,
+    pub(super) tasks: Batch,
     pub(super) function: FunctionId,
     pub(super) key: WorkerKey,
     pub(super) sequence: u64,
@@ -20,11 +20,11 @@ pub(super) struct AssignedBatch {
 }
 
 impl AssignedBatch {
-    pub(super) fn new(group: Batch, function: FunctionId, key: WorkerKey, sequence: u64) -> Self {
+    pub(super) fn new(tasks: Batch, function: FunctionId, key: WorkerKey, sequence: u64) -> Self {
         Self {
-            done: SmallVec::from_elem(0, group.len().div_ceil(64)),
-            left: group.len(),
-            group,
+            done: SmallVec::from_elem(0, tasks.len().div_ceil(64)),
+            left: tasks.len(),
+            tasks,
             function,
             key,
             sequence,

@@ -43,10 +43,10 @@ impl Dispatch {
             let (tasks, total) = (&mut self.tasks, &mut self.untried);
             let mut late = Vec::new();
             pool.untried.retain(|_, untried| {
-                if !untried.expiry.has_passed(today, untried.group.frames()) {
+                if !untried.expiry.has_passed(today, untried.batch.frames()) {
                     return true;
                 }
-                let (passed, rest) = expired(&untried.group, today);
+                let (passed, rest) = expired(&untried.batch, today);
                 ended += passed.len();
                 total.messages -= passed.len();
                 total.bytes -= passed.iter().map(Bytes::len).sum::<usize>();
@@ -54,7 +54,7 @@ impl Dispatch {
                 let Some(rest) = rest else {
                     return false;
                 };
-                untried.group = rest;
+                untried.batch = rest;
                 untried.expiry = TaskExpiry::Unread;
                 true
             });
@@ -112,12 +112,12 @@ impl Dispatch {
         let pool = &mut self.pools[0];
         let mut frames = Vec::new();
         pool.untried.retain(|_, untried| {
-            if untried.function != UNKNOWN_FUNCTION || !is_due(&untried.group.first()) {
+            if untried.function != UNKNOWN_FUNCTION || !is_due(&untried.batch.first()) {
                 return true;
             }
-            total.messages -= untried.group.len();
-            total.bytes -= untried.group.bytes();
-            frames.extend(untried.group.frames());
+            total.messages -= untried.batch.len();
+            total.bytes -= untried.batch.bytes();
+            frames.extend(untried.batch.frames());
             false
         });
         for queue in pool.redelivered() {

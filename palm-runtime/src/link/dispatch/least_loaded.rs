@@ -88,9 +88,9 @@ impl Dispatch {
         self.add_load(key, 1, now);
         let task = self.tasks.get_mut(&id).expect("a waiting task exists");
         task.assign(key, self.last_sequence);
-        let (function, group) = (task.function, task.frame.clone().into());
+        let (function, batch) = (task.function, task.frame.clone().into());
         self.pool(function).waiting -= 1;
-        (key, id, group)
+        (key, id, batch)
     }
 
     /// Assigns tasks of the next client, limited by the credit of the worker and by the fair shares of other workers
@@ -114,7 +114,7 @@ impl Dispatch {
         let pool = &mut self.pools[index];
         let (flow, untried) = pool.untried.pop()?;
         let UntriedTasks {
-            mut group,
+            mut batch,
             function,
             expiry,
         } = untried;
@@ -122,33 +122,33 @@ impl Dispatch {
         if pool.untried.busy_flows() > rest_of_flow {
             most = most.min(MAX_FAIR_BATCH);
         }
-        let count = group.len().min(most).max(1);
-        if count < group.len() {
-            let front = group.split_to(count);
+        let count = batch.len().min(most).max(1);
+        if count < batch.len() {
+            let front = batch.split_to(count);
             let rest = UntriedTasks {
-                group: std::mem::replace(&mut group, front),
+                batch: std::mem::replace(&mut batch, front),
                 function,
                 expiry,
             };
-            let usage = usage(&rest.group);
+            let usage = usage(&rest.batch);
             pool.untried.restore(flow, rest, usage);
         }
         pool.waiting -= count;
         self.untried.messages -= count;
-        self.untried.bytes -= group.bytes();
+        self.untried.bytes -= batch.bytes();
         let id = self.last_task + 1;
         self.last_task += count as u64;
         self.add_load(key, count, now);
         if count == 1 {
-            let mut task = DispatchedTask::new(group.first(), function);
+            let mut task = DispatchedTask::new(batch.first(), function);
             task.assign(key, self.last_sequence);
             self.tasks.insert(id, task);
         } else {
             self.batched_tasks += count;
-            let batch = AssignedBatch::new(group.clone(), function, key, self.last_sequence);
-            self.batches.insert(id, batch);
+            let assigned = AssignedBatch::new(batch.clone(), function, key, self.last_sequence);
+            self.batches.insert(id, assigned);
         }
-        Some((key, id, group))
+        Some((key, id, batch))
     }
 
     /// Returns how many waiting tasks the least-loaded worker may receive, so that the loads become equal.

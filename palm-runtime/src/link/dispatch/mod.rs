@@ -178,12 +178,13 @@ impl Dispatch {
     }
 
     /// Estimates the memory that assigned tasks occupy. Visits all of them.
-    pub(crate) fn held_bytes(&self) -> usize {
+    pub(crate) fn assigned_bytes(&self) -> usize {
         let tasks = self.tasks.values().map(|task| (1, task.frame.len()));
-        let groups = self.batches.values().map(|held| &held.group);
-        let groups = groups.map(|group| (group.len(), group.bytes()));
-        let held = tasks.chain(groups);
-        held.map(|(messages, bytes)| memory_bytes(messages, bytes))
+        let batches = self.batches.values().map(|batch| &batch.tasks);
+        let batches = batches.map(|tasks| (tasks.len(), tasks.bytes()));
+        let sizes = tasks.chain(batches);
+        sizes
+            .map(|(messages, bytes)| memory_bytes(messages, bytes))
             .sum()
     }
 
@@ -291,7 +292,7 @@ impl Dispatch {
         for mut pool in old {
             for (flow, mut untried) in pool.untried.drain() {
                 if untried.function == UNKNOWN_FUNCTION {
-                    untried.function = self.functions.resolve(&untried.group.first());
+                    untried.function = self.functions.resolve(&untried.batch.first());
                 }
                 self.enqueue(flow, untried);
             }
@@ -313,12 +314,12 @@ impl Dispatch {
     }
 
     /// Accepts tasks of a client, which then wait for a worker.
-    pub(crate) fn submit(&mut self, group: Batch, flow: Flow) {
-        self.untried.messages += group.len();
-        self.untried.bytes += group.bytes();
+    pub(crate) fn submit(&mut self, batch: Batch, flow: Flow) {
+        self.untried.messages += batch.len();
+        self.untried.bytes += batch.bytes();
         let untried = UntriedTasks {
-            function: self.functions.resolve(&group.first()),
-            group,
+            function: self.functions.resolve(&batch.first()),
+            batch,
             expiry: TaskExpiry::Unread,
         };
         self.enqueue(flow, untried);
@@ -326,8 +327,8 @@ impl Dispatch {
 
     fn enqueue(&mut self, flow: Flow, untried: UntriedTasks) {
         let pool = self.pool(untried.function);
-        pool.waiting += untried.group.len();
-        let usage = usage(&untried.group);
+        pool.waiting += untried.batch.len();
+        let usage = usage(&untried.batch);
         pool.untried.push(flow, untried, usage);
     }
 
@@ -378,11 +379,11 @@ impl Dispatch {
             });
         }
         pool.waiting -= unassignable.len();
-        for (flow, UntriedTasks { group, .. }) in pool.untried.drain() {
-            pool.waiting -= group.len();
-            self.untried.messages -= group.len();
-            self.untried.bytes -= group.bytes();
-            unassignable.push((flow, group));
+        for (flow, UntriedTasks { batch, .. }) in pool.untried.drain() {
+            pool.waiting -= batch.len();
+            self.untried.messages -= batch.len();
+            self.untried.bytes -= batch.bytes();
+            unassignable.push((flow, batch));
         }
         unassignable
     }

@@ -1,4 +1,4 @@
-//! Pools of waiting tasks: those that the same workers can run wait together, fairly by client.
+//! Pools of waiting tasks: those that the same workers can run share a pool, fairly by client.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -44,15 +44,15 @@ impl TaskExpiry {
 /// A batch of tasks that were never assigned.
 #[derive(Debug)]
 pub(super) struct UntriedTasks {
-    pub(super) group: Batch,
+    pub(super) batch: Batch,
     pub(super) function: FunctionId,
     pub(super) expiry: TaskExpiry,
 }
 
-pub(super) fn usage(group: &Batch) -> Usage {
+pub(super) fn usage(batch: &Batch) -> Usage {
     Usage {
-        messages: group.len(),
-        bytes: group.bytes(),
+        messages: batch.len(),
+        bytes: batch.bytes(),
     }
 }
 
@@ -85,10 +85,10 @@ impl TaskPool {
 }
 
 /// Splits a batch into the messages whose deadline has passed, and the others.
-pub(super) fn expired(group: &Batch, now: Deadline) -> (Vec<Bytes>, Option<Batch>) {
+pub(super) fn expired(batch: &Batch, now: Deadline) -> (Vec<Bytes>, Option<Batch>) {
     let has_passed =
         |frame: &Bytes| TaskExpiry::Unread.has_passed(now, std::iter::once(frame.clone()));
-    let (passed, rest): (Vec<_>, Vec<_>) = group.frames().partition(has_passed);
+    let (passed, rest): (Vec<_>, Vec<_>) = batch.frames().partition(has_passed);
     let sizes = rest.iter().map(|frame| frame.len() as u32).collect();
     (
         passed,

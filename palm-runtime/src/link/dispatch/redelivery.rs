@@ -76,20 +76,20 @@ impl Dispatch {
             self.split_batch(first);
         }
         // Losses are rare, so tasks are not indexed by worker.
-        let mut held = Vec::new();
+        let mut assigned = Vec::new();
         for (&id, task) in &mut self.tasks {
             let mut holders = task.holders.iter_mut();
             if let Some(holder) = holders.find(|holder| holder.key == key && !holder.is_lost) {
                 holder.is_lost = true;
-                held.push((holder.sequence, id));
+                assigned.push((holder.sequence, id));
             }
         }
-        held.sort_unstable();
+        assigned.sort_unstable();
         let begun = match concurrency {
-            0 => held.len(),
+            0 => assigned.len(),
             concurrency => concurrency,
         };
-        for (index, (_, id)) in held.into_iter().enumerate() {
+        for (index, (_, id)) in assigned.into_iter().enumerate() {
             let is_begun = exclusive.map_or(index < begun, |task| task == id);
             let task = self.tasks.get_mut(&id).expect("the task was found above");
             task.was_lost = true;
@@ -97,7 +97,7 @@ impl Dispatch {
                 let worker = name.clone();
                 task.failed_deliveries.push(LostDelivery { worker, loss });
             }
-            // A task behind others may have been begun too, if results were lost with the worker. A worker that left
+            // A later task may have been begun too, if results were lost with the worker. A worker that left
             // has delivered its results.
             let may_have_run = is_begun || loss != WorkerLoss::Left;
             let failure = if may_have_run && self.functions.is_at_most_once(class, task.function) {

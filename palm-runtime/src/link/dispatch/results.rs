@@ -38,7 +38,7 @@ impl Dispatch {
             return 0;
         };
         let index = (id - begin) as usize;
-        let end = batch.group.len().min(index.saturating_add(most));
+        let end = batch.tasks.len().min(index.saturating_add(most));
         let is_new = |index: usize| !batch.is_done(index);
         if batch.key != key || index >= end || !(index..end).all(is_new) {
             return 0;
@@ -70,12 +70,12 @@ impl Dispatch {
         let Some((&first, batch)) = self.batches.range(..=id).next_back() else {
             return;
         };
-        if id - first >= batch.group.len() as u64 {
+        if id - first >= batch.tasks.len() as u64 {
             return;
         }
         let batch = self.batches.remove(&first).expect("the batch was found");
         self.batched_tasks -= batch.left;
-        for (index, frame) in batch.group.frames().enumerate() {
+        for (index, frame) in batch.tasks.frames().enumerate() {
             if !batch.is_done(index) {
                 let mut task = DispatchedTask::new(frame, batch.function);
                 task.assign(batch.key, batch.sequence);

@@ -81,29 +81,29 @@ impl Rig {
 
     fn call_of(&mut self, client: u64, function: &str, payload: &str) {
         let message = Message::new(format!("master.{function}"), payload.to_owned());
-        let group = message.into_frame().into();
-        self.dispatch.submit(group, Flow::new(client));
+        let batch = message.into_frame().into();
+        self.dispatch.submit(batch, Flow::new(client));
     }
 
-    fn group(&mut self, client: u64, len: usize) {
+    fn batch(&mut self, client: u64, len: usize) {
         let frame = Message::new("master.work", "x").into_frame();
         let sizes = BatchSizes::new(vec![frame.len() as u32; len].into());
-        let group = Batch::from_sizes(frame.repeat(len).into(), sizes).unwrap();
-        self.dispatch.submit(group, Flow::new(client));
+        let batch = Batch::from_sizes(frame.repeat(len).into(), sizes).unwrap();
+        self.dispatch.submit(batch, Flow::new(client));
     }
 
     /// Assigns all batches. Returns for each the worker, the id of the first task, and the number of tasks.
-    fn assigned_groups(&mut self) -> Vec<(WorkerKey, TaskId, usize)> {
+    fn assigned_batches(&mut self) -> Vec<(WorkerKey, TaskId, usize)> {
         let now = self.now;
         std::iter::from_fn(|| self.dispatch.assign(now))
-            .map(|(key, id, group)| (key, id, group.len()))
+            .map(|(key, id, batch)| (key, id, batch.len()))
             .collect()
     }
 
     /// Assigns all tasks. Returns for each batch the worker and the id of the first task.
     fn assigned(&mut self) -> Vec<(WorkerKey, TaskId)> {
-        let groups = self.assigned_groups().into_iter();
-        groups.map(|(key, id, _)| (key, id)).collect()
+        let batches = self.assigned_batches().into_iter();
+        batches.map(|(key, id, _)| (key, id)).collect()
     }
 
     fn done(&mut self, key: WorkerKey, id: TaskId) -> bool {
@@ -282,9 +282,9 @@ fn results_of_tasks_that_a_worker_does_not_have_do_not_count() {
 #[test]
 fn batch_is_shared_among_workers_with_credit() {
     let mut rig = Rig::new(&[100, 100, 3]);
-    rig.group(1, 20);
+    rig.batch(1, 20);
     assert_eq!(
-        rig.assigned_groups(),
+        rig.assigned_batches(),
         [(0, 1, 7), (1, 8, 5), (2, 13, 3), (1, 16, 4), (0, 20, 1)]
     );
     assert_eq!((rig.waiting(), rig.outstanding()), (0, 20));
@@ -296,32 +296,32 @@ fn batch_is_shared_among_eligible_workers_of_different_classes() {
     rig.connect(0, &["work"], 0, 100);
     rig.connect(1, &["work", "other"], 0, 100);
     rig.connect(2, &["other"], 0, 100);
-    rig.group(1, 10);
-    assert_eq!(rig.assigned_groups(), [(0, 1, 5), (1, 6, 5)]);
+    rig.batch(1, 10);
+    assert_eq!(rig.assigned_batches(), [(0, 1, 5), (1, 6, 5)]);
     rig.call("other", 6);
-    rig.assigned_groups();
+    rig.assigned_batches();
     // The worker with fewer tasks receives as many as the other one has more, and half of the rest.
     rig.connect(3, &["work"], 0, 100);
-    rig.group(1, 12);
-    assert_eq!(rig.assigned_groups()[0], (3, 17, 8));
+    rig.batch(1, 12);
+    assert_eq!(rig.assigned_batches()[0], (3, 17, 8));
 }
 
 #[test]
 fn least_loaded_worker_receives_more_of_a_batch() {
     let mut rig = Rig::new(&[100, 0]);
-    rig.group(1, 10);
-    assert_eq!(rig.assigned_groups(), [(0, 1, 10)]);
+    rig.batch(1, 10);
+    assert_eq!(rig.assigned_batches(), [(0, 1, 10)]);
     rig.set_credit(1, 100);
-    rig.group(1, 10);
-    assert_eq!(rig.assigned_groups(), [(1, 11, 10)]);
+    rig.batch(1, 10);
+    assert_eq!(rig.assigned_batches(), [(1, 11, 10)]);
 }
 
 #[test]
 fn results_of_consecutive_tasks_end_their_batches() {
     let mut rig = Rig::new(&[8, 0]);
-    rig.group(1, 4);
-    rig.group(1, 4);
-    assert_eq!(rig.assigned_groups(), [(0, 1, 4), (0, 5, 4)]);
+    rig.batch(1, 4);
+    rig.batch(1, 4);
+    assert_eq!(rig.assigned_batches(), [(0, 1, 4), (0, 5, 4)]);
     assert_eq!(rig.finish_range(1, 1, 4), 0, "another worker has the tasks");
     assert_eq!(rig.finish_range(0, 1, 2), 2);
     assert_eq!(rig.finish_range(0, 2, 2), 0, "the second task has ended");
@@ -334,8 +334,8 @@ fn results_of_consecutive_tasks_end_their_batches() {
 #[test]
 fn unfinished_part_of_a_batch_of_a_lost_worker_is_redelivered() {
     let mut rig = Rig::new(&[6, 0]);
-    rig.group(1, 6);
-    assert_eq!(rig.assigned_groups(), [(0, 1, 6)]);
+    rig.batch(1, 6);
+    assert_eq!(rig.assigned_batches(), [(0, 1, 6)]);
     assert_eq!(rig.finish_range(0, 2, 2), 2);
     assert_eq!(rig.lost(0), [""; 0]);
     rig.set_credit(1, 9);
@@ -352,7 +352,7 @@ fn unfinished_part_of_a_batch_of_a_lost_worker_is_redelivered() {
 #[test]
 fn task_of_a_batch_may_have_several_results() {
     let mut rig = Rig::new(&[3]);
-    rig.group(1, 3);
+    rig.batch(1, 3);
     rig.assigned();
     for _ in 0..2 {
         assert!(rig.record_result(0, 2));
@@ -395,8 +395,8 @@ fn waiting_tasks_fail_at_their_deadline() {
     let hour = Duration::from_secs(3600);
     let frames = [Duration::ZERO, hour].map(|it| with_deadline("master.work", it));
     let sizes = BatchSizes::new([frames[0].len() as u32; 2].into());
-    let group = Batch::from_sizes(frames.concat().into(), sizes).unwrap();
-    rig.submit(group, Flow::new(1));
+    let batch = Batch::from_sizes(frames.concat().into(), sizes).unwrap();
+    rig.submit(batch, Flow::new(1));
     let late = with_deadline("master.work", Duration::ZERO);
     rig.submit(late.clone().into(), Flow::new(2));
     let expected = (
@@ -509,7 +509,7 @@ fn pools_of_different_functions_take_turns() {
     rig.set_credit(0, 6);
     let now = rig.now;
     let names = std::iter::from_fn(|| rig.assign(now))
-        .map(|(_, _, group)| eligibility::name(&group.first()).unwrap().to_owned());
+        .map(|(_, _, batch)| eligibility::name(&batch.first()).unwrap().to_owned());
     let names: Vec<_> = names.collect();
     assert_ne!(names[0], names[1]);
     assert_eq!((&names[0], &names[1]), (&names[2], &names[3]));
@@ -652,15 +652,15 @@ fn reach_reports_load_missing_credit_and_missing_workers() {
 #[test]
 fn dispatch_serves_clients_fairly() {
     let mut rig = Rig::new(&[1]);
-    rig.group(1, 100);
+    rig.batch(1, 100);
     for _ in 0..3 {
         rig.call_of(2, "work", "y");
     }
     let mut served = Vec::new();
     let now = rig.now;
     while served.len() < 8 {
-        let (key, id, group) = rig.assign(now).unwrap();
-        let message = Message::decode(group.first()).unwrap();
+        let (key, id, batch) = rig.assign(now).unwrap();
+        let message = Message::decode(batch.first()).unwrap();
         served.push(message.payload()[0]);
         rig.done(key, id);
         rig.set_credit(0, 1);
@@ -671,19 +671,19 @@ fn dispatch_serves_clients_fairly() {
 #[test]
 fn batch_is_assigned_in_small_parts_while_other_clients_wait() {
     let mut rig = Rig::new(&[0]);
-    rig.group(1, 100);
-    rig.group(2, 100);
+    rig.batch(1, 100);
+    rig.batch(2, 100);
     rig.set_credit(0, 200);
-    let sizes: Vec<_> = rig.assigned_groups();
+    let sizes: Vec<_> = rig.assigned_batches();
     let sizes = sizes.into_iter().map(|(_, _, count)| count);
     let sizes: Vec<_> = sizes.collect();
     assert_eq!(sizes[..12], [MAX_FAIR_BATCH; 12]);
     assert_eq!(sizes.iter().sum::<usize>(), 200);
     // A single client uses all workers.
-    rig.group(3, 100);
-    rig.group(3, 100);
+    rig.batch(3, 100);
+    rig.batch(3, 100);
     rig.set_credit(0, 200);
-    assert_eq!(rig.assigned_groups().len(), 2);
+    assert_eq!(rig.assigned_batches().len(), 2);
 }
 
 #[test]
@@ -691,8 +691,8 @@ fn returned_task_is_redelivered_first_and_counts_no_failed_delivery() {
     let mut rig = Rig::empty();
     rig.connect(0, &["work"], 1, 4);
     for _ in 0..MAX_DELIVER + 1 {
-        rig.group(1, 4);
-        let first = rig.assigned_groups()[0].1;
+        rig.batch(1, 4);
+        let first = rig.assigned_batches()[0].1;
         rig.connect(1, &["work"], 1, 0);
         assert_eq!(rig.finish_range(0, first, 1), 1);
         rig.remove_load(0, 1, Instant::now());
@@ -742,10 +742,10 @@ fn only_begun_tasks_count_a_failed_delivery() {
     for key in 0..10 {
         rig.connect(key, &["work"], 2, 6);
         if key == 0 {
-            rig.group(1, 6);
+            rig.batch(1, 6);
         }
         // Redelivered tasks are not prefetched, so only the first two are lost each time.
-        let ids: Vec<_> = rig.assigned_groups();
+        let ids: Vec<_> = rig.assigned_batches();
         match key {
             0 => assert_eq!(ids, [(0, 1, 6)]),
             1 => assert_eq!(ids, [(1, 1, 1), (1, 2, 1)]),
@@ -911,7 +911,7 @@ fn suspects_leave_half_of_the_workers_to_others() {
     let mut rig = Rig::empty();
     for key in [0, 1] {
         rig.connect(key, &["work"], 3, 3);
-        rig.group(1, if key == 0 { 3 } else { 0 }.max(1));
+        rig.batch(1, if key == 0 { 3 } else { 0 }.max(1));
         rig.assigned();
         rig.lost(key);
     }
@@ -933,7 +933,7 @@ fn single_worker_runs_several_suspects_one_by_one() {
     for key in [0, 1] {
         rig.connect(key, &["work"], 2, 2);
         if key == 0 {
-            rig.group(1, 2);
+            rig.batch(1, 2);
         }
         rig.assigned();
         rig.lost(key);
@@ -1022,25 +1022,25 @@ fn stalled_worker_prefetches_no_tasks() {
     rig.passed(STALL_TIMEOUT - Duration::from_millis(1));
     assert!(!rig.workers[&0].is_stalled);
     rig.passed(Duration::from_millis(1));
-    rig.group(1, 9);
+    rig.batch(1, 9);
     assert_eq!(
-        rig.assigned_groups(),
+        rig.assigned_batches(),
         [(0, 2, 1)],
         "the tasks that it begins at once"
     );
     rig.done(0, 1);
     rig.set_credit(0, 3);
-    assert_eq!(rig.assigned_groups(), [(0, 3, 3)]);
+    assert_eq!(rig.assigned_batches(), [(0, 3, 3)]);
     // An idle worker never stalls.
     for id in 2..6 {
         rig.done(0, id);
     }
     rig.passed(100 * STALL_TIMEOUT);
     rig.set_credit(0, 4);
-    assert_eq!(rig.assigned_groups(), [(0, 6, 4)]);
+    assert_eq!(rig.assigned_batches(), [(0, 6, 4)]);
     rig.passed(STALL_TIMEOUT / 2);
     rig.set_credit(0, 1);
-    assert_eq!(rig.assigned_groups(), [(0, 10, 1)]);
+    assert_eq!(rig.assigned_batches(), [(0, 10, 1)]);
     // A worker of unknown concurrency may begin its next task at any time.
     rig.connect(1, &["work"], 0, 2);
     rig.call("work", 1);
@@ -1062,11 +1062,11 @@ fn batch_is_limited_to_free_slots_while_redelivered_tasks_wait() {
     rig.connect(2, &["other"], 2, 9);
     let frame = Message::new("master.other", "x").into_frame();
     let sizes = BatchSizes::new(vec![frame.len() as u32; 8].into());
-    let group = Batch::from_sizes(frame.repeat(8).into(), sizes).unwrap();
-    rig.submit(group, Flow::new(1));
-    assert_eq!(rig.assigned_groups(), [(2, 3, 2)]);
+    let batch = Batch::from_sizes(frame.repeat(8).into(), sizes).unwrap();
+    rig.submit(batch, Flow::new(1));
+    assert_eq!(rig.assigned_batches(), [(2, 3, 2)]);
     rig.set_credit(1, 9);
-    assert_eq!(rig.assigned_groups()[0], (1, 1, 1));
+    assert_eq!(rig.assigned_batches()[0], (1, 1, 1));
 }
 
 #[test]
@@ -1075,8 +1075,8 @@ fn rest_of_a_batch_fails_at_its_own_deadline() {
     let deadlines = [Duration::ZERO, Duration::from_millis(20)];
     let frames = deadlines.map(|it| with_deadline("master.work", it));
     let sizes = BatchSizes::new([frames[0].len() as u32; 2].into());
-    let group = Batch::from_sizes(frames.concat().into(), sizes).unwrap();
-    rig.submit(group, Flow::new(1));
+    let batch = Batch::from_sizes(frames.concat().into(), sizes).unwrap();
+    rig.submit(batch, Flow::new(1));
     let mut failed = rig.passed(Duration::ZERO).len();
     let since = Instant::now();
     while failed < 2 {
@@ -1304,7 +1304,7 @@ struct ModelWorker {
     credit: u64,
     is_connected: bool,
     /// The worker's tasks, in the order of their assignment.
-    held: Vec<TaskId>,
+    assigned: Vec<TaskId>,
     /// The tasks that the worker had when it was lost.
     before: Vec<TaskId>,
     exclusive_task: Option<TaskId>,
@@ -1347,8 +1347,8 @@ impl Model {
         });
         let frames: Vec<_> = frames.collect();
         let sizes = frames.iter().map(|frame| frame.len() as u32).collect();
-        let group = Batch::from_sizes(frames.concat().into(), BatchSizes::new(sizes)).unwrap();
-        self.rig.submit(group, Flow::new(client));
+        let batch = Batch::from_sizes(frames.concat().into(), BatchSizes::new(sizes)).unwrap();
+        self.rig.submit(batch, Flow::new(client));
         let task = ModelTask {
             function,
             failed_deliveries: 0,
@@ -1366,7 +1366,7 @@ impl Model {
             concurrency: concurrency as usize,
             credit,
             is_connected: true,
-            held: Vec::new(),
+            assigned: Vec::new(),
             before: Vec::new(),
             exclusive_task: None,
         });
@@ -1374,16 +1374,16 @@ impl Model {
 
     fn assign(&mut self) {
         let now = self.rig.now;
-        while let Some((key, first, group)) = self.rig.assign(now) {
+        while let Some((key, first, batch)) = self.rig.assign(now) {
             let worker = self.workers.iter_mut().find(|it| it.key == key).unwrap();
             assert!(worker.is_connected, "a lost worker receives no task");
-            assert!(worker.credit >= group.len() as u64, "it has no credit");
+            assert!(worker.credit >= batch.len() as u64, "it has no credit");
             assert_eq!(
                 worker.exclusive_task, None,
                 "a worker with a suspect receives no task"
             );
-            worker.credit -= group.len() as u64;
-            for (id, frame) in (first..).zip(group.frames()) {
+            worker.credit -= batch.len() as u64;
+            for (id, frame) in (first..).zip(batch.frames()) {
                 let number = number_of(&frame);
                 let task = &self.tasks[number];
                 assert!(!task.has_ended, "it has ended");
@@ -1397,31 +1397,34 @@ impl Model {
                 if task.failed_deliveries > 0 && task.failed_deliveries + 1 >= MAX_DELIVER as usize
                 {
                     worker.exclusive_task = Some(id);
-                    let is_idle = worker.held.is_empty();
+                    let is_idle = worker.assigned.is_empty();
                     assert!(
                         is_idle || self.ticked >= RESERVATION_TIMEOUT,
                         "a suspect runs exclusively"
                     );
                 } else if task.failed_deliveries > 0 && worker.concurrency > 0 {
                     assert!(
-                        worker.held.len() < worker.concurrency,
+                        worker.assigned.len() < worker.concurrency,
                         "redelivered tasks are not prefetched"
                     );
                 }
-                worker.held.push(id);
+                worker.assigned.push(id);
             }
         }
-        let held: BTreeSet<_> = self.workers.iter().flat_map(|it| &it.held).collect();
+        let assigned: BTreeSet<_> = self.workers.iter().flat_map(|it| &it.assigned).collect();
         assert_eq!(
-            held.len(),
-            self.workers.iter().map(|it| it.held.len()).sum::<usize>()
+            assigned.len(),
+            self.workers
+                .iter()
+                .map(|it| it.assigned.len())
+                .sum::<usize>()
         );
         let open = self.tasks.iter().filter(|task| !task.has_ended).count();
         assert_eq!(self.rig.outstanding(), open);
         let waiting: usize = self.rig.pools.iter().map(|pool| pool.waiting).sum();
-        assert_eq!(waiting, open - held.len());
+        assert_eq!(waiting, open - assigned.len());
         for worker in self.workers.iter().filter(|worker| worker.is_connected) {
-            assert_eq!(self.rig.workers[&worker.key].load, worker.held.len());
+            assert_eq!(self.rig.workers[&worker.key].load, worker.assigned.len());
         }
     }
 
@@ -1429,7 +1432,7 @@ impl Model {
         let has_ended = std::mem::replace(&mut self.tasks[number].has_ended, true);
         assert!(!has_ended, "the task ends twice");
         for worker in &mut self.workers {
-            worker.held.retain(|id| self.numbers[id] != number);
+            worker.assigned.retain(|id| self.numbers[id] != number);
             let ends = |id: &mut TaskId| self.numbers[id] == number;
             worker.exclusive_task.take_if(ends);
         }
@@ -1439,8 +1442,8 @@ impl Model {
         let (key, number) = (self.workers[index].key, self.numbers[&id]);
         let is_new = !self.tasks[number].has_ended;
         assert_eq!(self.rig.record_result(key, id), is_new);
-        let holds = self.workers[index].held.contains(&id);
-        assert_eq!(self.rig.done(key, id), is_new && holds);
+        let has_task = self.workers[index].assigned.contains(&id);
+        assert_eq!(self.rig.done(key, id), is_new && has_task);
         if is_new {
             self.end(number);
         }
@@ -1449,15 +1452,15 @@ impl Model {
     fn lose(&mut self, index: usize, loss: WorkerLoss, failed: Vec<FailedTask>) {
         let worker = &mut self.workers[index];
         worker.is_connected = false;
-        let held = std::mem::take(&mut worker.held);
+        let assigned = std::mem::take(&mut worker.assigned);
         let exclusive = worker.exclusive_task.take();
-        worker.before.extend(&held);
+        worker.before.extend(&assigned);
         let begun = match worker.concurrency {
-            0 => held.len(),
+            0 => assigned.len(),
             concurrency => concurrency,
         };
         let mut failures = BTreeSet::new();
-        for (position, id) in held.iter().enumerate() {
+        for (position, id) in assigned.iter().enumerate() {
             let number = self.numbers[id];
             let is_begun = exclusive.map_or(position < begun, |task| task == *id);
             let task = &mut self.tasks[number];
@@ -1495,7 +1498,7 @@ impl Model {
             }
             Step::Finish { worker, task } => {
                 if let Some(index) = at(worker)
-                    && let Some(&id) = self.workers[index].held.get(task)
+                    && let Some(&id) = self.workers[index].assigned.get(task)
                 {
                     self.finish(index, id);
                     self.workers[index].credit += 1;
@@ -1505,9 +1508,11 @@ impl Model {
             }
             Step::FinishRun { worker } => {
                 let Some(index) = at(worker) else { return };
-                let held = self.workers[index].held.clone();
-                let Some(&first) = held.first() else { return };
-                let run = held
+                let assigned = self.workers[index].assigned.clone();
+                let Some(&first) = assigned.first() else {
+                    return;
+                };
+                let run = assigned
                     .iter()
                     .zip(first..)
                     .take_while(|(id, at)| **id == *at)
@@ -1516,7 +1521,7 @@ impl Model {
                 let counted = self.rig.finish_range(key, first, run);
                 let now = self.rig.now;
                 self.rig.remove_load(key, counted, now);
-                for id in &held[..counted] {
+                for id in &assigned[..counted] {
                     self.end(self.numbers[id]);
                 }
                 if counted == 0 {
@@ -1525,11 +1530,11 @@ impl Model {
             }
             Step::Return { worker, task } => {
                 if let Some(index) = at(worker)
-                    && let Some(&id) = self.workers[index].held.get(task)
+                    && let Some(&id) = self.workers[index].assigned.get(task)
                 {
                     let worker = &mut self.workers[index];
                     assert!(self.rig.return_task(worker.key, id));
-                    worker.held.retain(|it| *it != id);
+                    worker.assigned.retain(|it| *it != id);
                     worker.exclusive_task.take_if(|task| *task == id);
                 }
             }
@@ -1561,7 +1566,7 @@ impl Model {
             Step::Late { worker, task } => {
                 if let Some(index) = at(worker)
                     && let Some(&id) = self.workers[index].before.get(task)
-                    && !self.workers[index].held.contains(&id)
+                    && !self.workers[index].assigned.contains(&id)
                 {
                     self.finish(index, id);
                     self.workers[index].before.remove(task);
@@ -1608,7 +1613,7 @@ proptest! {
         for _ in 0..3 * model.tasks.len() + 10 {
             model.assign();
             for index in 0..model.workers.len() {
-                for id in model.workers[index].held.clone() {
+                for id in model.workers[index].assigned.clone() {
                     if !model.tasks[model.numbers[&id]].has_ended {
                         model.finish(index, id);
                     }
@@ -1644,11 +1649,11 @@ proptest! {
                 running.push((last_key, VecDeque::new(), Vec::new(), credit));
             }
             let now = rig.now;
-            while let Some((key, first, group)) = rig.assign(now) {
+            while let Some((key, first, batch)) = rig.assign(now) {
                 let worker = running.iter_mut().find(|it| it.0 == key).unwrap();
-                let frames = group.frames().map(|frame| number_of(&frame));
+                let frames = batch.frames().map(|frame| number_of(&frame));
                 worker.1.extend((first..).zip(frames));
-                worker.3 -= group.len() as u64;
+                worker.3 -= batch.len() as u64;
             }
             let index = usize::from(*worker) % running.len();
             let (key, queue, unsaid, left) = &mut running[index];

@@ -35,7 +35,7 @@ const FUNCTION_OVERHEAD: usize = 64;
 
 /// How long a restarted component waits for its former subscribers before it publishes, so that none misses a message:
 /// twice the longest delay between two attempts to connect.
-const SETTLING: Duration = Duration::from_secs(2);
+const RESUBSCRIBE_DELAY: Duration = Duration::from_secs(2);
 
 impl LinkServer {
     /// Resumes the session of a peer that introduces itself, or opens one.
@@ -147,7 +147,9 @@ impl LinkServer {
         );
         if hello.role != WORKER {
             if hello.again {
-                state.settled_at.get_or_insert(now + SETTLING);
+                state
+                    .resubscriptions_end
+                    .get_or_insert(now + RESUBSCRIBE_DELAY);
             }
             if state.subscriptions_ready {
                 session.set_subscriptions_ready();

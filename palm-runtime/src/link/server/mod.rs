@@ -141,7 +141,7 @@ struct ServerState {
     /// Whether the component has established its own subscriptions.
     subscriptions_ready: bool,
     /// Deadline for former subscribers to reconnect after a restart.
-    settled_at: Option<Instant>,
+    resubscriptions_end: Option<Instant>,
     /// The peers for which a transmission may be due.
     scheduled: Vec<PeerKey>,
     events: Vec<SessionEvent>,
@@ -153,7 +153,7 @@ struct ServerState {
     /// The limit on the bytes of tasks that are with workers.
     max_task_bytes: usize,
     /// An upper bound of these bytes: tasks that have ended are counted until the next recount.
-    tasks_held: usize,
+    assigned_task_bytes: usize,
     /// Whether the tasks may be recounted in this tick.
     may_recount_tasks: bool,
     /// The memory of the `hello`s, by session.
@@ -193,14 +193,14 @@ impl LinkServer {
                 inputs: inputs.clone(),
                 is_draining: false,
                 subscriptions_ready: false,
-                settled_at: None,
+                resubscriptions_end: None,
                 scheduled: Vec::new(),
                 events: Vec::new(),
                 unread_calls: Ledger::new(unread),
                 unread_results: Ledger::new(unread),
                 unread_log: LimitLog::default(),
                 max_task_bytes,
-                tasks_held: 0,
+                assigned_task_bytes: 0,
                 may_recount_tasks: true,
                 hello_memory: Ledger::new(MAX_HELLOS_BYTES),
                 returned_clients: Vec::new(),
@@ -280,7 +280,7 @@ impl LinkServer {
         roles
     }
 
-    /// Receives messages of links, each behind its routing id.
+    /// Receives messages of links, each preceded by its routing id.
     ///
     /// Returns the ids of clients that have opened a session: if their calls were cancelled because they had
     /// vanished, the cancellation is revoked.
@@ -344,11 +344,11 @@ impl LinkServer {
             true => &state.unread_results,
             false => &state.unread_calls,
         };
-        let was_held_back = peer.session.is_held_back();
+        let was_blocked = peer.session.is_blocked();
         peer.session.set_capacity(unread.capacity(&key), now);
         peer.session.receive(now, &header, frames, &mut events);
-        if peer.session.is_held_back()
-            && !was_held_back
+        if peer.session.is_blocked()
+            && !was_blocked
             && let Some(times) = state.unread_log.record(now)
         {
             tracing::warn!(
@@ -363,13 +363,13 @@ impl LinkServer {
             // The peer was silent for a while, and continues its session.
             state.restore(key, now);
         }
-        let mut groups = Vec::new();
+        let mut batches = Vec::new();
         let mut finished = 0;
         for event in events.drain(..) {
             match event {
                 SessionEvent::Opened => state.restore(key, now),
                 SessionEvent::Messages(item) if is_worker => {
-                    let outcome = state.results(key, item, &mut groups);
+                    let outcome = state.results(key, item, &mut batches);
                     finished += outcome.finished;
                     self.strays.fetch_add(outcome.strays, Ordering::Relaxed);
                     state
@@ -377,7 +377,7 @@ impl LinkServer {
                         .add(NO_PEER, memory_of(&outcome.created));
                     self.results.send(NO_PEER, 1, outcome.created);
                 }
-                SessionEvent::Messages(TaggedBatch { group, .. }) => groups.push(group),
+                SessionEvent::Messages(TaggedBatch { batch, .. }) => batches.push(batch),
                 SessionEvent::Draining => state.peer_is_draining(key),
                 SessionEvent::Finished => {
                     if let Some(PeerRole::Consumer { finished, .. }) = state.role(key) {
@@ -411,16 +411,16 @@ impl LinkServer {
         } else {
             (&*self.inputs, &mut state.unread_calls)
         };
-        unread.add(key, memory_of(&groups));
-        lane.send(key, weight, groups);
+        unread.add(key, memory_of(&batches));
+        lane.send(key, weight, batches);
         if is_worker {
             state.dispatch.remove_load(key, finished, now);
             if let Some(peer) = state.peers.get(&key)
                 && peer.is_alive()
             {
-                let (room, lent) = (peer.session.credit(), peer.session.peer_lent_slots());
+                let (credit, lent) = (peer.session.credit(), peer.session.peer_lent_slots());
                 state.dispatch.set_lent_slots(key, lent);
-                state.dispatch.set_credit(key, room);
+                state.dispatch.set_credit(key, credit);
             }
         } else if state.handle_acknowledgement(key) {
             self.progressed.notify_waiters();
@@ -452,10 +452,10 @@ impl LinkServer {
             ..
         } = &mut *state;
         for (key, messages, bytes) in messages {
-            let held = memory_bytes(messages as usize, bytes as usize);
+            let cost = memory_bytes(messages as usize, bytes as usize);
             // Messages count until they are passed on, even if their session has ended.
-            if !unread_calls.release(&key, held) {
-                unread_results.release(&key, held);
+            if !unread_calls.release(&key, cost) {
+                unread_results.release(&key, cost);
             }
             if let Some(peer) = peers.get_mut(&key) {
                 match &mut peer.role {
@@ -474,7 +474,7 @@ impl LinkServer {
         self.flush(&mut state, now);
     }
 
-    /// Drains: grants clients no further credit, and tells them so.
+    /// Drains: grants clients no further credit, and informs them.
     pub(crate) fn drain_calls(&self) {
         let now = self.now();
         let mut state = self.state();
@@ -610,12 +610,12 @@ impl LinkServer {
         let has_failed = !state.failed.is_empty();
         let dispatch = &state.dispatch;
         let accepts = |ahead: usize| dispatch.accepts(ahead.div_ceil(2));
-        let has_room = state.blocked_beyond.is_some_and(accepts);
-        if has_room {
+        let has_capacity = state.blocked_beyond.is_some_and(accepts);
+        if has_capacity {
             state.blocked_beyond = None;
         }
-        let has_room = state.paused_flows.resume(&state.dispatch) || has_room;
-        if changed || is_done || has_failed || has_room {
+        let has_capacity = state.paused_flows.resume(&state.dispatch) || has_capacity;
+        if changed || is_done || has_failed || has_capacity {
             self.changed.notify_one();
         }
     }
@@ -786,7 +786,7 @@ impl ServerState {
 }
 
 /// Estimates the memory that messages occupy.
-fn memory_of(groups: &[Batch]) -> usize {
-    let bytes = groups.iter().map(Batch::bytes).sum();
-    memory_bytes(groups.iter().map(Batch::len).sum(), bytes)
+fn memory_of(batches: &[Batch]) -> usize {
+    let bytes = batches.iter().map(Batch::bytes).sum();
+    memory_bytes(batches.iter().map(Batch::len).sum(), bytes)
 }

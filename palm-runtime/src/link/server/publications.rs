@@ -83,10 +83,10 @@ impl LinkServer {
         self.flush(&mut state, now);
     }
 
-    /// Returns whether [`settled`](Self::settled) would wait.
-    pub(crate) fn is_settling(&self) -> bool {
-        let settled_at = self.state().settled_at;
-        settled_at.is_some_and(|at| at > Instant::now())
+    /// Returns whether [`wait_for_resubscriptions`](Self::wait_for_resubscriptions) would wait.
+    pub(crate) fn awaits_resubscriptions(&self) -> bool {
+        let resubscriptions_end = self.state().resubscriptions_end;
+        resubscriptions_end.is_some_and(|at| at > Instant::now())
     }
 
     /// Waits after a restart until former subscribers have had time to return, so that none misses a publication.
@@ -94,9 +94,9 @@ impl LinkServer {
     /// # Cancel safety
     ///
     /// This method is cancel safe.
-    pub(crate) async fn settled(&self) {
-        let settled_at = self.state().settled_at;
-        if let Some(at) = settled_at {
+    pub(crate) async fn wait_for_resubscriptions(&self) {
+        let resubscriptions_end = self.state().resubscriptions_end;
+        if let Some(at) = resubscriptions_end {
             tokio::time::sleep_until(at.into()).await;
         }
     }
@@ -131,17 +131,17 @@ impl ServerState {
                 // Only cancellations are dropped: their calls run to completion.
                 continue;
             }
-            let groups = run.iter().map(|delivery| &delivery.group);
-            let items = groups
+            let batches = run.iter().map(|delivery| &delivery.batch);
+            let items = batches
                 .clone()
-                .map(|group| TaggedBatch::from_group(tag, 0, group.clone()));
-            let held = |group: &Batch| memory_bytes(group.len(), group.bytes());
-            self.subscriptions.queued_bytes += groups.clone().map(held).sum::<usize>();
+                .map(|batch| TaggedBatch::from_batch(tag, 0, batch.clone()));
+            let cost = |batch: &Batch| memory_bytes(batch.len(), batch.bytes());
+            self.subscriptions.queued_bytes += batches.clone().map(cost).sum::<usize>();
             match &mut subscriber.retained {
                 Some(retained) => {
                     let size = &mut subscriber.retained_size;
-                    size.messages += groups.clone().map(Batch::len).sum::<usize>();
-                    size.bytes += groups.map(Batch::bytes).sum::<usize>();
+                    size.messages += batches.clone().map(Batch::len).sum::<usize>();
+                    size.bytes += batches.map(Batch::bytes).sum::<usize>();
                     retained.extend(items);
                 }
                 None => {

@@ -144,18 +144,22 @@ impl LinkServer {
 
     /// Accepts tasks while not too many wait, and leaves the others in `tasks`.
     ///
-    /// Clients with enough waiting tasks are added to `held`. After a later [`changed`](Self::changed) they are among
+    /// Clients with enough waiting tasks are added to `paused`. After a later [`changed`](Self::changed) they are among
     /// [`take_resumed`](Self::take_resumed).
-    pub(crate) fn submit_all(&self, tasks: &mut VecDeque<(Flow, Batch)>, held: &mut Vec<FlowKey>) {
+    pub(crate) fn submit_all(
+        &self,
+        tasks: &mut VecDeque<(Flow, Batch)>,
+        paused: &mut Vec<FlowKey>,
+    ) {
         let now = self.now();
         let mut state = self.state();
-        while let Some((flow, group)) = tasks.pop_front() {
+        while let Some((flow, batch)) = tasks.pop_front() {
             if !state.dispatch.accepts(usize::MAX) {
                 state.blocked_beyond = Some(usize::MAX);
-                tasks.push_front((flow, group));
+                tasks.push_front((flow, batch));
                 break;
             }
-            state.dispatch.submit(group, flow);
+            state.dispatch.submit(batch, flow);
             state.assign(now);
             let ahead = state.dispatch.untried_of(flow.key);
             let is_ahead = ahead.messages >= MAX_WAITING_PER_CLIENT.messages
@@ -166,7 +170,7 @@ impl LinkServer {
                     .resumed
                     .retain(|resumed| *resumed != flow.key);
                 state.paused_flows.flows.push_back(flow.key);
-                held.push(flow.key);
+                paused.push(flow.key);
             }
         }
         self.flush(&mut state, now);
@@ -189,14 +193,14 @@ impl LinkServer {
         let mut state = self.state();
         let mut taken = 0;
         while taken < most
-            && let Some((flow, group)) = tasks.pop_front()
+            && let Some((flow, batch)) = tasks.pop_front()
         {
             if !state.dispatch.accepts(ahead) {
                 state.blocked_beyond = Some(ahead);
-                tasks.push_front((flow, group));
+                tasks.push_front((flow, batch));
                 break;
             }
-            state.dispatch.submit(group, flow);
+            state.dispatch.submit(batch, flow);
             state.assign(now);
             taken += 1;
         }
@@ -235,13 +239,13 @@ fn end_without_result(task: Bytes) -> Option<Batch> {
 
 /// Returns a result with a share that the caller must not rely on, if it is not the last result of its task, but has
 /// the share of the whole task: its worker does not split shares.
-fn with_doubtful_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
+fn with_incomplete_share(result: &Bytes, task: &Bytes) -> Option<Batch> {
     let mut result = Message::decode(result.clone()).ok()?;
     let share = result.share()?;
     if Message::decode(task.clone()).ok()?.share() != Some(share) {
         return None;
     }
-    result.doubt_share();
+    result.mark_share_incomplete();
     Some(result.into_frame().into())
 }
 
@@ -249,11 +253,11 @@ impl ServerState {
     /// Assigns waiting tasks to workers with credit, within the limit on the bytes of assigned tasks.
     pub(super) fn assign(&mut self, now: Instant) {
         while self.admits_tasks()
-            && let Some((key, first, group)) = self.dispatch.assign(now)
+            && let Some((key, first, batch)) = self.dispatch.assign(now)
         {
-            self.tasks_held += memory_bytes(group.len(), group.bytes());
+            self.assigned_task_bytes += memory_bytes(batch.len(), batch.bytes());
             if let Some(peer) = self.peers.get_mut(&key) {
-                let item = TaggedBatch::from_group(TASK_TAG_STEP * first, TASK_TAG_STEP, group);
+                let item = TaggedBatch::from_batch(TASK_TAG_STEP * first, TASK_TAG_STEP, batch);
                 peer.session.submit(item, now);
                 peer.schedule(&mut self.scheduled);
             }
@@ -263,44 +267,46 @@ impl ServerState {
     /// Returns whether the limit on the bytes of assigned tasks admits further ones. Tasks that have ended are counted
     /// until the limit is reached; then all are recounted, at most once in a tick.
     fn admits_tasks(&mut self) -> bool {
-        if self.tasks_held >= self.max_task_bytes && std::mem::take(&mut self.may_recount_tasks) {
-            self.tasks_held = self.dispatch.held_bytes();
+        if self.assigned_task_bytes >= self.max_task_bytes
+            && std::mem::take(&mut self.may_recount_tasks)
+        {
+            self.assigned_task_bytes = self.dispatch.assigned_bytes();
         }
-        self.tasks_held < self.max_task_bytes
+        self.assigned_task_bytes < self.max_task_bytes
     }
 
-    /// Handles results of a worker, and adds those that count to `groups`.
+    /// Handles results of a worker, and adds those that count to `batches`.
     pub(super) fn results(
         &mut self,
         key: PeerKey,
         item: TaggedBatch,
-        groups: &mut Vec<Batch>,
+        batches: &mut Vec<Batch>,
     ) -> ResultsOutcome {
         let TaggedBatch {
             mut tag,
             step,
-            mut group,
+            mut batch,
         } = item;
         let mut outcome = ResultsOutcome::default();
         let is_last = |tag: u64| tag & 1 == 1;
-        let are_last = is_last(tag) && (step == TASK_TAG_STEP || group.len() == 1);
-        if are_last && group.sizes().all(|it| it > 0) {
+        let are_last = is_last(tag) && (step == TASK_TAG_STEP || batch.len() == 1);
+        if are_last && batch.sizes().all(|it| it > 0) {
             let finished = self
                 .dispatch
-                .finish_range(key, tag / TASK_TAG_STEP, group.len());
+                .finish_range(key, tag / TASK_TAG_STEP, batch.len());
             outcome.finished = finished;
-            if finished == group.len() {
-                groups.push(group);
+            if finished == batch.len() {
+                batches.push(batch);
                 return outcome;
             }
             if finished > 0 {
-                groups.push(group.split_to(finished));
+                batches.push(batch.split_to(finished));
                 tag += step * finished as u64;
             }
         }
         let returns_tasks = |peer: &LinkPeer| peer.session.version() >= RETURNS_VERSION;
         let returns_tasks = self.peers.get(&key).is_some_and(returns_tasks);
-        for frame in group.frames() {
+        for frame in batch.frames() {
             let task = tag / TASK_TAG_STEP;
             let len = frame.len() as u64;
             let is_empty = frame.is_empty();
@@ -308,14 +314,14 @@ impl ServerState {
             let has_result = !is_stray && !is_empty && self.dispatch.record_result(key, task);
             let created = if has_result && !is_last(tag) && !returns_tasks {
                 let begun = self.dispatch.frame(task);
-                begun.and_then(|task| with_doubtful_share(&frame, task))
+                begun.and_then(|task| with_incomplete_share(&frame, task))
             } else if !is_stray && is_empty && is_last(tag) {
                 self.dispatch.unanswered(task).and_then(end_without_result)
             } else {
                 None
             };
             if has_result && created.is_none() {
-                groups.push(frame.into());
+                batches.push(frame.into());
             } else if let Some(peer) = self.peers.get_mut(&key) {
                 peer.session.consume(1, len);
             }
@@ -468,8 +474,8 @@ mod tests {
         fn task(&mut self, share: Option<Share>) {
             let mut message = Message::new("master.work", "x");
             message.set_share(share);
-            let group = message.into_frame().into();
-            let mut tasks = VecDeque::from([(Flow::new(1), group)]);
+            let batch = message.into_frame().into();
+            let mut tasks = VecDeque::from([(Flow::new(1), batch)]);
             assert_eq!(self.links.submit(&mut tasks, 1, 1), 1);
             self.exchange();
         }
@@ -478,8 +484,8 @@ mod tests {
         fn results(&mut self) -> Vec<(bool, Message)> {
             self.exchange();
             let mut results = Vec::new();
-            while let Ok(InboundEvent::Messages { peer, groups, .. }) = self.results.try_recv() {
-                for frame in groups.iter().flat_map(Batch::frames) {
+            while let Ok(InboundEvent::Messages { peer, batches, .. }) = self.results.try_recv() {
+                for frame in batches.iter().flat_map(Batch::frames) {
                     results.push((peer != 0, Message::decode(frame).unwrap()));
                 }
             }
@@ -532,7 +538,7 @@ mod tests {
     #[test]
     fn task_that_ends_without_a_result_completes_its_input() {
         let mut rig = Rig::new(&[1]);
-        let share = Share::of_input(7);
+        let share = Share::from_input(7);
         rig.task(Some(share));
         rig.task(None);
         for tag in [3, 5] {
@@ -558,7 +564,7 @@ mod tests {
 
     #[test]
     fn unsplit_share_of_a_worker_of_version_2_is_marked_as_incomplete() {
-        let share = Share::of_input(7);
+        let share = Share::from_input(7);
         let answer = |share: Share| {
             let mut message = Message::new("master.work", "y");
             message.set_share(Some(share));

@@ -82,10 +82,10 @@ impl Remote {
             match event {
                 SessionEvent::Opened => self.is_open = true,
                 SessionEvent::Messages(item) => {
-                    let bytes = item.group.bytes() as u64;
+                    let bytes = item.batch.bytes() as u64;
                     self.session.consume(item.len() as u64, bytes);
                     let text = |frame: Bytes| String::from_utf8(frame.to_vec()).unwrap();
-                    self.received.extend(item.group.frames().map(text));
+                    self.received.extend(item.batch.frames().map(text));
                 }
                 SessionEvent::Forgotten
                 | SessionEvent::Closed { .. }
@@ -226,7 +226,7 @@ impl World {
         let body = format!("{topic} {}", self.published);
         let mut deliveries = vec![LinkPublication {
             topic: topic.into(),
-            group: Bytes::from(body).into(),
+            batch: Bytes::from(body).into(),
         }];
         self.links.publish(&mut deliveries);
         self.route();
@@ -268,11 +268,11 @@ impl World {
         }
         // The part that handles calls passes them on.
         while let Ok(incoming) = self.inputs.try_recv() {
-            let InboundEvent::Messages { peer, groups, .. } = incoming else {
+            let InboundEvent::Messages { peer, batches, .. } = incoming else {
                 continue;
             };
-            let messages = groups.iter().map(|group| group.len() as u64).sum();
-            let bytes = groups.iter().map(|group| group.bytes() as u64).sum();
+            let messages = batches.iter().map(|batch| batch.len() as u64).sum();
+            let bytes = batches.iter().map(|batch| batch.bytes() as u64).sum();
             let passed_on = std::iter::once((peer, messages, bytes));
             self.links.passed_on(passed_on);
         }
@@ -758,16 +758,16 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let remote = 0..5_usize;
-    let told = (remote.clone(), any::<bool>());
+    let cut = (remote.clone(), any::<bool>());
     prop_oneof![
         6 => remote.clone().prop_map(Step::Transmit),
         6 => remote.clone().prop_map(Step::ToComponent),
         6 => remote.clone().prop_map(Step::ToRemote),
         3 => prop::sample::select(vec!["news", "sport", "anna/1", "bert"]).prop_map(Step::Publish),
         2 => (2..4_usize).prop_map(Step::Call),
-        1 => told.clone().prop_map(|(index, told)| Step::Cut(index, told)),
-        1 => told.clone().prop_map(|(index, told)| Step::RestartRemote(index, told)),
-        1 => told.prop_map(|(index, told)| Step::KillRemote(index, told)),
+        1 => cut.clone().prop_map(|(index, is_reported)| Step::Cut(index, is_reported)),
+        1 => cut.clone().prop_map(|(index, is_reported)| Step::RestartRemote(index, is_reported)),
+        1 => cut.prop_map(|(index, is_reported)| Step::KillRemote(index, is_reported)),
         1 => remote.prop_map(Step::BeginAgain),
         1 => Just(Step::RestartComponent),
         1 => (1..3000_u64).prop_map(Step::Wait),
@@ -791,9 +791,9 @@ proptest! {
                 Step::ToRemote(index) => world.deliver_to_remote(index),
                 Step::Publish(topic) => world.publish(topic),
                 Step::Call(index) if lives(&world, index) => world.call(index),
-                Step::Cut(index, told) if lives(&world, index) => world.break_connection(index, told),
-                Step::RestartRemote(index, told) => world.restart_remote(index, told),
-                Step::KillRemote(index, told) => world.kill_remote(index, told),
+                Step::Cut(index, is_reported) if lives(&world, index) => world.break_connection(index, is_reported),
+                Step::RestartRemote(index, is_reported) => world.restart_remote(index, is_reported),
+                Step::KillRemote(index, is_reported) => world.kill_remote(index, is_reported),
                 Step::BeginAgain(index) if lives(&world, index) => world.begin_again(index),
                 Step::RestartComponent => world.restart_component(),
                 Step::Wait(milliseconds) => world.wait(Duration::from_millis(milliseconds)),

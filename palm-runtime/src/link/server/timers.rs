@@ -32,7 +32,7 @@ impl LinkServer {
         } = &mut *state;
         subscriptions.recount(|key| peers.get(&key).map(|peer| &peer.session));
         for (&key, peer) in peers {
-            if peer.session.is_held_back() {
+            if peer.session.is_blocked() {
                 let unread = match peer.role {
                     PeerRole::Worker { .. } => &*unread_results,
                     PeerRole::Consumer { .. } => &*unread_calls,

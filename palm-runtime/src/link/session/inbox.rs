@@ -52,9 +52,9 @@ impl Inbox {
     }
 
     /// Advances over the next messages. Returns `false` if they exceed the advertised credit.
-    pub(super) fn take(&mut self, group: &Batch) -> bool {
+    pub(super) fn take(&mut self, batch: &Batch) -> bool {
         let Offset { messages, bytes } = &mut self.received;
-        for size in group.sizes() {
+        for size in batch.sizes() {
             if *messages >= self.advertised.messages || *bytes >= self.advertised.bytes {
                 return false;
             }

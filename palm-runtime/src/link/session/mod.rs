@@ -122,7 +122,7 @@ pub(crate) struct Session {
     /// Limit on the bytes of messages that the owner accepts.
     capacity: Capacity,
     /// The size of the first message that was dropped for lack of capacity. The peer resends it on request.
-    held_back: Option<usize>,
+    blocked_bytes: Option<usize>,
     is_draining: bool,
     is_finishing: bool,
     subscriptions_ready: bool,
@@ -186,7 +186,7 @@ impl Session {
             timers: Timers::new(heartbeat, now),
             due: DueFlags::default(),
             capacity: Capacity::MAX,
-            held_back: None,
+            blocked_bytes: None,
             is_draining: false,
             is_finishing: false,
             subscriptions_ready: false,
@@ -294,18 +294,20 @@ impl Session {
     /// call that admits the first of them requests them again.
     pub(crate) fn set_capacity(&mut self, capacity: Capacity, now: Instant) -> bool {
         self.capacity = capacity;
-        let is_resumed = self.held_back.is_some_and(|bytes| capacity.admits(bytes));
+        let is_resumed = self
+            .blocked_bytes
+            .is_some_and(|bytes| capacity.admits(bytes));
         if is_resumed {
-            self.held_back = None;
+            self.blocked_bytes = None;
             self.due.resend = true;
-            self.timers.resend_asked_at = Some(now);
+            self.timers.resend_requested_at = Some(now);
         }
         is_resumed
     }
 
     /// Returns whether messages were dropped for lack of capacity.
-    pub(crate) fn is_held_back(&self) -> bool {
-        self.held_back.is_some()
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked_bytes.is_some()
     }
 
     /// Limits the credit of the whole session to `messages`.
@@ -431,41 +433,41 @@ impl Session {
         self.due.answer |= header.answer;
         self.peer_lent_slots = header.lent;
 
-        let Some(groups) = unpack(&header.sizes, &header.groups, frames) else {
+        let Some(batches) = unpack(&header.sizes, &header.groups, frames) else {
             let reason = "the frames do not have the sizes that the header lists";
             return self.refuse(reason, events);
         };
         let tags = &header.tags;
-        if !tags.is_empty() && tags.len() != groups.len() {
-            let (tags, groups) = (tags.len(), groups.len());
-            let reason = format!("the header lists {tags} tags for {groups} messages or batches");
+        if !tags.is_empty() && tags.len() != batches.len() {
+            let (tags, batches) = (tags.len(), batches.len());
+            let reason = format!("the header lists {tags} tags for {batches} messages or batches");
             return self.refuse(&reason, events);
         }
-        let messages: usize = groups.iter().map(Batch::len).sum();
+        let messages: usize = batches.iter().map(Batch::len).sum();
         let Some(end) = header.first.checked_add(messages as u64) else {
             return self.refuse("message numbers exceed 64 bits", events);
         };
         let before = self.inbox.received.messages;
         let mut number = header.first;
-        for (index, group) in groups.into_iter().enumerate() {
+        for (index, batch) in batches.into_iter().enumerate() {
             let tag = tags.get(index).copied().unwrap_or_default();
-            let mut item = TaggedBatch::from_group(tag, header.tag_step, group);
+            let mut item = TaggedBatch::from_batch(tag, header.tag_step, batch);
             let seen = self.inbox.received.messages.checked_sub(number);
             number += item.len() as u64;
-            // Skips batches that were received before, and those behind a gap.
+            // Skips batches that were received before, and those after a gap.
             let Some(seen) = seen.filter(|&seen| seen < item.len() as u64) else {
                 continue;
             };
             if seen > 0 {
                 item.split_to(seen as usize);
             }
-            let cost = memory_bytes(item.len(), item.group.bytes());
+            let cost = memory_bytes(item.len(), item.batch.bytes());
             if !self.capacity.take(cost) {
-                self.held_back = Some(cost);
+                self.blocked_bytes = Some(cost);
                 break;
             }
-            self.held_back = None;
-            if !self.inbox.take(&item.group) {
+            self.blocked_bytes = None;
+            if !self.inbox.take(&item.batch) {
                 let Offset { messages, bytes } = self.inbox.advertised;
                 let reason = format!(
                     "peer exceeded its credit of {messages} messages and {bytes} bytes in this session"
@@ -476,15 +478,15 @@ impl Session {
         }
         let received = self.inbox.received.messages;
         if received != before {
-            self.timers.resend_asked_at = None;
+            self.timers.resend_requested_at = None;
         }
         if received != before || (end < received || header.first < before) {
             // A peer repeats messages because it does not know that they have arrived.
             self.timers.delay_ack(now);
         }
-        let is_gap = header.first > received && self.held_back.is_none();
+        let is_gap = header.first > received && self.blocked_bytes.is_none();
         if is_gap && self.timers.is_resend_due(now) {
-            self.timers.resend_asked_at = Some(now);
+            self.timers.resend_requested_at = Some(now);
             self.due.resend = true;
         }
         if header.in_place && !std::mem::replace(&mut self.peer_subscriptions_ready, true) {
@@ -647,15 +649,15 @@ impl Session {
         let items = self.outbox.items.range(items);
         let PackedFrames {
             sizes,
-            mut groups,
+            mut batch_lengths,
             frames,
-        } = pack(items.clone().map(|item| &item.group));
+        } = pack(items.clone().map(|item| &item.batch));
         if self.peer_version < BATCHES_VERSION {
-            groups.clear();
+            batch_lengths.clear();
         }
         let mut tags = Vec::new();
         let mut tag_step = 0;
-        if groups.is_empty() {
+        if batch_lengths.is_empty() {
             tags.extend(items.flat_map(TaggedBatch::tags));
         } else {
             tag_step = items
@@ -673,7 +675,7 @@ impl Session {
             tags,
             sizes,
             tag_step,
-            groups,
+            groups: batch_lengths,
             answer: probe,
             resend: self.due.resend,
             hello: hello_due,
@@ -686,7 +688,7 @@ impl Session {
         Some(Transmission { header, frames })
     }
 
-    /// Returns when the peer is probed: asked for a sign of life, or for an acknowledgement that is overdue.
+    /// Returns when the peer is probed for a sign of life, or for an acknowledgement that is overdue.
     fn probe_at(&self) -> Option<Instant> {
         let has_unacknowledged = self.outbox.sent > self.outbox.base;
         // The accepting end sends no heartbeats: it answers those of its peer.

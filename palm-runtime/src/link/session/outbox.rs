@@ -39,7 +39,7 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn push(&mut self, item: TaggedBatch) {
         self.messages += item.len();
-        self.bytes += item.group.bytes();
+        self.bytes += item.batch.bytes();
         self.items.push_back(item);
     }
 
@@ -69,9 +69,9 @@ impl Outbox {
                 whole.expect("the outbox has a first batch")
             };
             self.messages -= item.len();
-            self.bytes -= item.group.bytes();
+            self.bytes -= item.batch.bytes();
             self.base += item.len() as u64;
-            self.base_bytes += item.group.bytes() as u64;
+            self.base_bytes += item.batch.bytes() as u64;
         }
         if self.next.messages < self.base {
             self.rewind();
@@ -95,7 +95,7 @@ impl Outbox {
         }
         let items = self.items.split_off(index);
         self.messages -= message_count(&items);
-        self.bytes -= items.iter().map(|item| item.group.bytes()).sum::<usize>();
+        self.bytes -= items.iter().map(|item| item.batch.bytes()).sum::<usize>();
         if self.next.messages > self.end() {
             self.rewind();
         }
@@ -117,7 +117,7 @@ impl Outbox {
             && self.next.messages + item.len() as u64 <= first
         {
             self.next.messages += item.len() as u64;
-            self.next.bytes += item.group.bytes() as u64;
+            self.next.bytes += item.batch.bytes() as u64;
             self.next_index += 1;
         }
     }
@@ -129,7 +129,7 @@ impl Outbox {
         while let Some(item) = self.items.get_mut(self.next_index) {
             // A batch is split at the limit of the credit or of the transmission.
             let mut fit = 0;
-            for size in item.group.sizes() {
+            for size in item.batch.sizes() {
                 let has_credit = self.next.messages < self.credit.messages
                     && self.next.bytes < self.credit.bytes;
                 if !has_credit

@@ -10,27 +10,27 @@ pub(crate) const TASK_TAG_STEP: u64 = 2;
 /// One message or several that travel as one, each with a number and a tag of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TaggedBatch {
-    /// The tag of the first message. It tells the owners what the message belongs to; the session only carries it.
+    /// The tag of the first message: what the message belongs to. The session only carries it for its owner.
     pub(crate) tag: u64,
     /// The distance between the tags of consecutive messages.
     pub(crate) step: u64,
-    pub(crate) group: Batch,
+    pub(crate) batch: Batch,
 }
 
 impl TaggedBatch {
     /// Creates a batch of one message.
     pub(crate) fn new(tag: u64, frame: Bytes) -> Self {
-        Self::from_group(tag, 0, frame.into())
+        Self::from_batch(tag, 0, frame.into())
     }
 
     /// Creates a batch. All batches that are submitted to a session have the same step.
-    pub(crate) fn from_group(tag: u64, step: u64, group: Batch) -> Self {
-        Self { tag, step, group }
+    pub(crate) fn from_batch(tag: u64, step: u64, batch: Batch) -> Self {
+        Self { tag, step, batch }
     }
 
     /// Returns the number of messages.
     pub(crate) fn len(&self) -> usize {
-        self.group.len()
+        self.batch.len()
     }
 
     pub(super) fn tags(&self) -> impl Iterator<Item = u64> + use<> {
@@ -41,7 +41,7 @@ impl TaggedBatch {
     /// Splits off the first `count` messages. The batch must have more.
     pub(super) fn split_to(&mut self, count: usize) -> Self {
         let front = Self {
-            group: self.group.split_to(count),
+            batch: self.batch.split_to(count),
             ..*self
         };
         self.tag = self.tag.wrapping_add(self.step.wrapping_mul(count as u64));

@@ -24,12 +24,12 @@ fn item(number: u64, bytes: usize) -> TaggedBatch {
 }
 
 /// A batch of consecutive messages.
-fn group(number: u64, len: u64) -> TaggedBatch {
+fn batch(number: u64, len: u64) -> TaggedBatch {
     let frames = (number..number + len).map(u64::to_be_bytes);
     let frame: Vec<u8> = frames.flatten().collect();
-    let group =
+    let batch =
         Batch::from_sizes(frame.into(), BatchSizes::new(vec![8; len as usize].into())).unwrap();
-    TaggedBatch::from_group(2 * number, 2, group)
+    TaggedBatch::from_batch(2 * number, 2, batch)
 }
 
 /// One end of a session, with the events and messages that it has received.
@@ -61,10 +61,10 @@ impl End {
             .receive(now, &header, frames.into_iter(), &mut events);
         for event in events {
             match event {
-                SessionEvent::Messages(TaggedBatch { tag, step, group }) => {
-                    let numbers = 0..group.len() as u64;
+                SessionEvent::Messages(TaggedBatch { tag, step, batch }) => {
+                    let numbers = 0..batch.len() as u64;
                     let tags = numbers.map(|index| tag + index * step);
-                    self.messages.extend(tags.zip(group.frames()));
+                    self.messages.extend(tags.zip(batch.frames()));
                 }
                 event => self.events.push(event),
             }
@@ -140,11 +140,11 @@ impl Pair {
         self.ends[end].session.submit(item(number, bytes), now);
     }
 
-    fn submit_group(&mut self, end: usize, len: u64) {
+    fn submit_batch(&mut self, end: usize, len: u64) {
         let number = self.submitted[end];
         self.submitted[end] += len;
         let now = self.now;
-        self.ends[end].session.submit(group(number, len), now);
+        self.ends[end].session.submit(batch(number, len), now);
     }
 
     fn transmit(&mut self, end: usize) {
@@ -229,7 +229,7 @@ impl Pair {
                 .iter()
                 .filter_map(|end| end.session.timeout())
                 .min();
-            let due = due.expect("an end that waits for its peer asks again");
+            let due = due.expect("an end that waits for its peer repeats its request");
             assert!(due > self.now, "nothing is transmitted though it is due");
             self.now = due;
         }
@@ -266,8 +266,8 @@ fn header_of_batches(version: u32) -> (Vec<u64>, Vec<u64>) {
     let hello = LinkHello { version, ..hello() };
     let mut pair = Pair::introduced_by(hello, [window(10, 1000), window(10, 1000)]);
     pair.settle();
-    pair.submit_group(1, 3);
-    pair.submit_group(1, 3);
+    pair.submit_batch(1, 3);
+    pair.submit_batch(1, 3);
     pair.transmit(1);
     let header = &pair.under_way[1][0].header;
     let sent = (header.tags.clone(), header.groups.clone());
@@ -446,7 +446,7 @@ enum Step {
         end: usize,
         bytes: usize,
     },
-    SubmitGroup {
+    SubmitBatch {
         end: usize,
         len: u64,
     },
@@ -490,7 +490,7 @@ fn regular_step() -> impl Strategy<Value = Step> {
     let end = 0..2_usize;
     prop_oneof![
         6 => (end.clone(), 8..200_usize).prop_map(|(end, bytes)| Step::Submit { end, bytes }),
-        3 => (end.clone(), 1..9_u64).prop_map(|(end, len)| Step::SubmitGroup { end, len }),
+        3 => (end.clone(), 1..9_u64).prop_map(|(end, len)| Step::SubmitBatch { end, len }),
         6 => end.clone().prop_map(|end| Step::Transmit { end }),
         6 => end.clone().prop_map(|end| Step::Deliver { end }),
         3 => (end, 1..5_usize).prop_map(|(end, count)| Step::Consume { end, count }),
@@ -521,7 +521,7 @@ impl Pair {
     fn take(&mut self, step: Step) {
         match step {
             Step::Submit { end, bytes } => self.submit(end, bytes),
-            Step::SubmitGroup { end, len } => self.submit_group(end, len),
+            Step::SubmitBatch { end, len } => self.submit_batch(end, len),
             Step::Transmit { end } => self.transmit(end),
             Step::Deliver { end } => self.deliver(end),
             Step::Lose { end } => {
@@ -653,7 +653,7 @@ fn take_unsent_returns_messages_beyond_the_credit() {
     pair.transmit(0);
     let unsent = pair.ends[0].session.take_unsent();
     let number =
-        |item: &TaggedBatch| u64::from_be_bytes(item.group.frame()[..8].try_into().unwrap());
+        |item: &TaggedBatch| u64::from_be_bytes(item.batch.frame()[..8].try_into().unwrap());
     assert!(unsent.iter().map(number).eq(2..5));
     pair.ends[0].session.finish();
     pair.submitted[0] = 2;
@@ -684,7 +684,7 @@ fn unacknowledged_messages_are_removed_when_the_session_ends() {
     pair.transmit(0);
     pair.submit(0, 0);
     let items = pair.ends[0].session.take_unacknowledged();
-    let numbers = items.iter().map(|item| item.group.frame()[7]);
+    let numbers = items.iter().map(|item| item.batch.frame()[7]);
     assert!(numbers.eq([3, 4]));
     assert_eq!(pair.ends[0].session.unacknowledged(), (0, 0));
     assert!(pair.ends[0].session.is_over());
@@ -757,7 +757,7 @@ fn lost_message_is_requested_once_per_retry_interval() {
     assert_eq!(question.header.first, 1);
     pair.ends[1].receive(pair.now, question.clone());
     let Some(request) = pair.ends[1].session.transmit(pair.now) else {
-        panic!("the message is not asked for");
+        panic!("the message is not requested");
     };
     assert!(request.header.resend && request.header.received == 0);
     // The same gap again, before the message can have arrived.
@@ -985,7 +985,7 @@ fn unacknowledged_messages_below_a_number_are_removed() {
     assert_eq!(pair.ends[0].session.next_number(), 5);
     assert!(!lacks(&pair, 3) && lacks(&pair, 4) && lacks(&pair, 100));
     let items = pair.ends[0].session.take_unacknowledged_below(4);
-    assert!(items.iter().map(|item| item.group.frame()[7]).eq([3]));
+    assert!(items.iter().map(|item| item.batch.frame()[7]).eq([3]));
     assert!(pair.ends[0].session.is_over());
 }
 
@@ -1062,7 +1062,7 @@ fn peer_that_keeps_acknowledging_messages_is_not_probed() {
 fn messages_of_a_batch_that_arrived_before_are_skipped() {
     let mut pair = open(10, 1000);
     let send = |pair: &mut Pair, number: u64, len: u64| {
-        let TaggedBatch { group, .. } = group(number, len);
+        let TaggedBatch { batch, .. } = batch(number, len);
         let header = LinkHeader {
             first: number,
             tags: vec![2 * number],
@@ -1071,7 +1071,7 @@ fn messages_of_a_batch_that_arrived_before_are_skipped() {
             groups: vec![len],
             ..header::new(Bytes::from_static(&[1; 16]))
         };
-        let frames = vec![group.frame().clone()];
+        let frames = vec![batch.frame().clone()];
         pair.ends[1].receive(pair.now, Transmission { header, frames });
     };
     send(&mut pair, 0, 3);
@@ -1151,8 +1151,8 @@ fn headers_without_acknowledgements_neither_postpone_a_probe_nor_count_as_progre
 #[test]
 fn batch_may_be_acknowledged_in_parts() {
     let mut pair = open(10, 1000);
-    pair.submit_group(0, 3);
-    pair.submit_group(0, 2);
+    pair.submit_batch(0, 3);
+    pair.submit_batch(0, 2);
     pair.transmit(0);
     for (received, left) in [(1, 4), (2, 3), (4, 1), (5, 0)] {
         let header = LinkHeader {

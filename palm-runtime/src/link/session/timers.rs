@@ -26,7 +26,7 @@ pub(super) const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(50);
 /// Reports that are due in the next header, immediately.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DueFlags {
-    /// The peer has asked for a header, or a transmission has failed.
+    /// The peer has requested a header, or a transmission has failed.
     pub(super) answer: bool,
     /// Missing messages are to be requested.
     pub(super) resend: bool,
@@ -55,7 +55,7 @@ pub(super) struct Timers {
     /// When an acknowledgement is due.
     pub(super) ack_at: Option<Instant>,
     /// When missing messages were last requested.
-    pub(super) resend_asked_at: Option<Instant>,
+    pub(super) resend_requested_at: Option<Instant>,
 }
 
 impl Timers {
@@ -68,7 +68,7 @@ impl Timers {
             progress_at: now,
             acknowledged_at: now,
             ack_at: None,
-            resend_asked_at: None,
+            resend_requested_at: None,
         }
     }
 
@@ -94,11 +94,11 @@ impl Timers {
 
     /// Returns whether missing messages may be requested (again).
     pub(super) fn is_resend_due(&self, now: Instant) -> bool {
-        let waits = |asked| now.saturating_duration_since(asked) < RETRY_INTERVAL;
-        !self.resend_asked_at.is_some_and(waits)
+        let waits = |requested| now.saturating_duration_since(requested) < RETRY_INTERVAL;
+        !self.resend_requested_at.is_some_and(waits)
     }
 
-    /// Returns when the peer is asked for an answer, by a probe or a heartbeat.
+    /// Returns when an answer is requested from the peer, by a probe or a heartbeat.
     pub(super) fn probe_at(
         &self,
         has_unacknowledged: bool,

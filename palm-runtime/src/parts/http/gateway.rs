@@ -29,7 +29,7 @@ pub(super) async fn bind_http(
 }
 
 fn attach(gateway: &Gateway, setup: &Setup<'_>) {
-    let component = GatewayComponent::new(setup.component(), setup.shared);
+    let component = GatewayComponent::new(setup.component(), setup.state);
     gateway.0.attach(component);
 }
 
@@ -79,7 +79,7 @@ fn attach(gateway: &Gateway, setup: &Setup<'_>) {
 /// # }
 /// ```
 ///
-/// With workers behind it: [`HttpGateway`].
+/// With workers: [`HttpGateway`].
 #[derive(Debug)]
 pub struct GatewayRouter {
     gateway: Gateway,
@@ -199,7 +199,7 @@ impl Inbound for GatewayRouter {
 /// # }
 /// ```
 ///
-/// With workers behind it: [`HttpGateway`].
+/// With workers: [`HttpGateway`].
 #[derive(Debug)]
 pub struct GatewayDealer {
     gateway: Gateway,

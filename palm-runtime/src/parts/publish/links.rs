@@ -20,7 +20,7 @@ impl<S: Shape> Publisher<S> {
     /// Returns whether messages under `topic` are sent over links: to its followers, or to the client with this id
     /// unless it has subscribed at the PUB socket.
     pub(super) fn has_subscriber(&self, topic: &str) -> bool {
-        let links = &self.shared.links;
+        let links = &self.component_state.links;
         self.links
             && (links.has_subscriber(topic)
                 || !self.publish.is_subscribed(topic.as_bytes()) && links.is_caller(topic))
@@ -29,16 +29,16 @@ impl<S: Shape> Publisher<S> {
     /// Sends the collected deliveries over links, and waits until subscribers have capacity: backpressure.
     pub(super) async fn deliver(&mut self) {
         while !self.linked.is_empty() {
-            self.shared.links.publish(&mut self.linked);
+            self.component_state.links.publish(&mut self.linked);
             // The subscribers of the remaining deliveries are lost. Keeping them may drop other publications, whose
             // errors are sent over links again; hence the loop.
-            for LinkPublication { topic, group } in std::mem::take(&mut self.linked) {
+            for LinkPublication { topic, batch } in std::mem::take(&mut self.linked) {
                 self.direct_topic = None;
-                for frame in group.frames() {
+                for frame in batch.frames() {
                     self.add_pending(topic.clone(), frame, Retention::Full);
                 }
             }
-            self.shared.links.wait_for_capacity().await;
+            self.component_state.links.wait_for_capacity().await;
         }
     }
 
@@ -93,8 +93,8 @@ impl<S: Shape> Publisher<S> {
     pub(super) async fn publish_cancellations(&mut self, list: Bytes) -> Result<(), SocketClosed> {
         let topic = str::from_utf8(CANCEL_TOPIC).expect("it is text");
         if self.has_subscriber(topic) {
-            let (topic, group) = (topic.into(), list.clone().into());
-            self.linked.push(LinkPublication { topic, group });
+            let (topic, batch) = (topic.into(), list.clone().into());
+            self.linked.push(LinkPublication { topic, batch });
         }
         if !self.publish.is_subscribed(CANCEL_TOPIC) {
             return Ok(());
@@ -106,9 +106,9 @@ impl<S: Shape> Publisher<S> {
     /// Drops the backlog of a subscriber that was disconnected.
     pub(super) fn undelivered(&mut self, deliveries: Vec<LinkPublication>) {
         let mut dropped = Vec::new();
-        for LinkPublication { topic, group } in deliveries {
+        for LinkPublication { topic, batch } in deliveries {
             if !self.publish.is_subscribed(topic.as_bytes()) {
-                let frames = group.frames();
+                let frames = batch.frames();
                 dropped.extend(frames.map(|frame| (topic.clone(), frame)));
             }
         }

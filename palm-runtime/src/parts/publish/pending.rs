@@ -203,13 +203,13 @@ impl PendingPublications {
     fn remove(&mut self, number: u64, topic: ByteString) -> Option<Publication> {
         let queue = self.topics.get_mut(&topic)?;
         // Usually it is the first one.
-        let place = match queue.front() {
+        let index = match queue.front() {
             Some(first) if first.number == number => 0,
             _ => queue
                 .binary_search_by_key(&number, |waiting| waiting.number)
                 .ok()?,
         };
-        let PendingFrame { frame, .. } = queue.remove(place)?;
+        let PendingFrame { frame, .. } = queue.remove(index)?;
         self.messages -= 1;
         self.bytes -= frame.len();
         if queue.is_empty() {

@@ -92,7 +92,7 @@ pub(super) struct Publisher<S> {
     pub(super) publish: Publish,
     pub(super) name: ByteString,
     pub(super) context: Arc<ComponentContext>,
-    pub(super) shared: Arc<ComponentState>,
+    pub(super) component_state: Arc<ComponentState>,
     pub(super) counters: Arc<PartCounters>,
 }
 
@@ -109,12 +109,13 @@ impl<S: Shape> Publisher<S> {
         }
     }
 
-    /// Publishes a group without splitting it, if no hook or legacy subscriber needs its messages. Returns whether it did.
-    pub(super) fn send_group(&mut self, envelope: &Envelope) -> bool {
-        let Some(group) = &envelope.group else {
+    /// Publishes a batch without splitting it, unless a hook or legacy subscriber needs its messages. Returns whether
+    /// it did.
+    pub(super) fn send_batch(&mut self, envelope: &Envelope) -> bool {
+        let Some(batch) = &envelope.batch else {
             return false;
         };
-        // The messages of a group have the same steps.
+        // The messages of a batch have the same steps.
         if S::GATHERS || S::HANDLES_STREAM || self.may_have_followers(&envelope.message) {
             return false;
         }
@@ -123,9 +124,9 @@ impl<S: Shape> Publisher<S> {
         if !self.direct_topic(&topic, true).is_some_and(is_linked) {
             return false;
         }
-        self.counters.count(group.len(), group.bytes());
-        let group = Batch::clone(group);
-        self.linked.push(LinkPublication { topic, group });
+        self.counters.count(batch.len(), batch.bytes());
+        let batch = Batch::clone(batch);
+        self.linked.push(LinkPublication { topic, batch });
         true
     }
 
@@ -164,8 +165,8 @@ impl<S: Shape> Publisher<S> {
         let frame = message.into_frame_in(&mut self.memory);
         self.counters.count(1, frame.len());
         if over_links {
-            let (topic, group) = (topic.clone(), frame.clone().into());
-            self.linked.push(LinkPublication { topic, group });
+            let (topic, batch) = (topic.clone(), frame.clone().into());
+            self.linked.push(LinkPublication { topic, batch });
         }
         if !over_socket {
             return Ok(DirectSend::Sent);
@@ -191,7 +192,7 @@ impl<S: Shape> Publisher<S> {
 
     /// Returns whether the client of a message receives answers from this component over a link.
     pub(super) fn has_client(&self, message: &Message) -> bool {
-        self.links && self.shared.links.has_client(message.client())
+        self.links && self.component_state.links.has_client(message.client())
     }
 
     pub(super) fn default_topic(&self, mut message: Message) -> (ByteString, Message) {
@@ -272,7 +273,7 @@ impl<S: Shape> Publisher<S> {
         if self.has_subscriber(&topic) {
             self.linked.push(LinkPublication {
                 topic: topic.clone(),
-                group: frame.clone().into(),
+                batch: frame.clone().into(),
             });
             if self.linked.len() >= BATCH {
                 self.deliver().await;

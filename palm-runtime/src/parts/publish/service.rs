@@ -59,7 +59,7 @@ struct OpenPubService {
     /// New subscriptions over links; `None` if another part of the component publishes over links.
     followed: Option<mpsc::UnboundedReceiver<SubscriptionEvent>>,
     context: Arc<ComponentContext>,
-    shared: Arc<ComponentState>,
+    state: Arc<ComponentState>,
     counters: Arc<PartCounters>,
 }
 
@@ -73,7 +73,7 @@ impl PubService {
 impl<S: Shape> PubService<S> {
     /// Binds `address`, with the hooks `gather` and `handle_stream` of `state`.
     pub fn with_hooks(address: impl IntoAddress, state: Arc<State<S>>) -> Self {
-        Self::at(LegacyAddress::given(address.into_address()), state)
+        Self::at(LegacyAddress::configured(address.into_address()), state)
     }
 
     pub(crate) fn at(address: LegacyAddress, state: Arc<State<S>>) -> Self {
@@ -135,9 +135,9 @@ impl<S: Shape> Outbound for PubService<S> {
             .await?;
         self.opened = Some(OpenPubService {
             publish,
-            followed: setup.shared.links.claim_publications(),
+            followed: setup.state.links.claim_publications(),
             context: setup.context.clone(),
-            shared: setup.shared.clone(),
+            state: setup.state.clone(),
             counters: setup.counters(),
         });
         Ok(())
@@ -145,7 +145,7 @@ impl<S: Shape> Outbound for PubService<S> {
 
     async fn run(self, mut inlet: Inlet, _: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
-        let shared = opened.shared.clone();
+        let state = opened.state.clone();
         let mut followed = opened.followed;
         let mut publisher = Publisher {
             links: followed.is_some(),
@@ -164,13 +164,13 @@ impl<S: Shape> Outbound for PubService<S> {
             publish: opened.publish,
             name: opened.context.name.as_str().into(),
             context: opened.context,
-            shared: opened.shared,
+            component_state: opened.state,
             counters: opened.counters,
         };
         let stop = inlet.stop.clone();
-        let mut cancelled = shared.cancellations.relay();
+        let mut cancelled = state.cancellations.relay();
         let mut is_in_place = false;
-        let (mut batch, mut each) = (Vec::new(), Vec::new());
+        let (mut envelopes, mut each) = (Vec::new(), Vec::new());
         loop {
             let expiries = [
                 publisher.pending.next_expiry(),
@@ -194,25 +194,25 @@ impl<S: Shape> Outbound for PubService<S> {
                     SubscriptionEvent::Subscribed(following, _reservation) => publisher.follow(&following).await?,
                     SubscriptionEvent::Undelivered(deliveries) => publisher.undelivered(deliveries),
                 },
-                () = shared.streams.in_place(), if !is_in_place => {
+                () = state.streams.in_place(), if !is_in_place => {
                     is_in_place = true;
-                    shared.links.set_in_place();
+                    state.links.set_in_place();
                 }
                 list = cancelled.next() => publisher.publish_cancellations(list).await?,
-                count = inlet.recv_groups(&mut batch, BATCH) => {
+                count = inlet.recv_batches(&mut envelopes, BATCH) => {
                     if count == 0 {
                         break;
                     }
                     inlet.yield_to_senders().await;
                     if publisher.links
-                        && shared.links.is_settling()
-                        && batch.iter().any(|it| publisher.may_have_followers(&it.message))
+                        && state.links.awaits_resubscriptions()
+                        && envelopes.iter().any(|it| publisher.may_have_followers(&it.message))
                     {
-                        shared.links.settled().await;
+                        state.links.wait_for_resubscriptions().await;
                     }
                     publisher.handle_subscriptions().await?;
-                    for envelope in batch.drain(..) {
-                        if !publisher.send_group(&envelope) {
+                    for envelope in envelopes.drain(..) {
+                        if !publisher.send_batch(&envelope) {
                             envelope.split_into(&mut each);
                         }
                         for envelope in each.drain(..) {
@@ -226,7 +226,7 @@ impl<S: Shape> Outbound for PubService<S> {
                         }
                     }
                 }
-                () = shared.streams.in_place(), if !publisher.awaiting_ready.is_empty() => {
+                () = state.streams.in_place(), if !publisher.awaiting_ready.is_empty() => {
                     publisher.streams_are_in_place().await?;
                 }
                 () = expired => publisher.expire().await?,
@@ -247,7 +247,7 @@ impl<S: Shape> Outbound for PubService<S> {
             stop.set_incomplete();
         }
         // The close of a session reports what its peer has not acknowledged by then.
-        let _ = tokio::time::timeout(stop.flush_time(), shared.links.delivered()).await;
+        let _ = tokio::time::timeout(stop.flush_time(), state.links.delivered()).await;
         publisher.publish.close(stop.flush_time()).await;
         Ok(())
     }

@@ -84,8 +84,8 @@ impl<S: Shape> Publisher<S> {
             unfollowed += 1;
             self.counters.count_error();
             if self.has_subscriber(&client) {
-                let (topic, group) = (client, frame.into());
-                self.linked.push(LinkPublication { topic, group });
+                let (topic, batch) = (client, frame.into());
+                self.linked.push(LinkPublication { topic, batch });
             } else if !self.publish.is_subscribed(client.as_bytes()) {
                 dropped.extend(
                     self.pending

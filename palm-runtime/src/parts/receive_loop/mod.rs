@@ -53,9 +53,9 @@ pub(in crate::parts) struct ReceiveLoop<H> {
     flows: FlowCache,
     backlog: ReceiveBacklog,
     /// Messages that are about to be sent.
-    batch: Vec<Envelope>,
+    envelopes: Vec<Envelope>,
     /// The function registry of workers, if the messages are their results.
-    shared: Option<Arc<ComponentState>>,
+    state: Option<Arc<ComponentState>>,
 }
 
 impl<H: InboundHooks> ReceiveLoop<H> {
@@ -74,15 +74,15 @@ impl<H: InboundHooks> ReceiveLoop<H> {
             outlet,
             flows: FlowCache::default(),
             backlog: ReceiveBacklog::default(),
-            batch: Vec::new(),
-            shared: None,
+            envelopes: Vec::new(),
+            state: None,
         }
     }
 
     /// Returns the loop for results of workers, whose registered functions say how many results a task has.
-    pub(in crate::parts) fn for_results(self, shared: Arc<ComponentState>) -> Self {
+    pub(in crate::parts) fn for_results(self, state: Arc<ComponentState>) -> Self {
         Self {
-            shared: Some(shared),
+            state: Some(state),
             ..self
         }
     }
@@ -176,7 +176,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         self.outlet.send_all(&mut self.backlog.unsent).await;
     }
 
-    /// Returns whether messages are sent unchanged, so that groups need not be split.
+    /// Returns whether messages are sent unchanged, so that batches need not be split.
     fn passes_on(&self) -> bool {
         passes_on::<H>() && !self.outlet.block
     }
@@ -188,7 +188,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         }
         let since = Instant::now();
         let messages = |arrival: &SourceEvent| match arrival {
-            SourceEvent::Messages { group, .. } => group.len(),
+            SourceEvent::Messages { batch, .. } => batch.len(),
             SourceEvent::Paused(..) => usize::MAX / 2,
         };
         let messages = arrivals.iter().map(messages);
@@ -196,18 +196,18 @@ impl<H: InboundHooks> ReceiveLoop<H> {
             && self.backlog.is_empty()
             && messages.fold(0, usize::saturating_add) <= max;
         for arrival in arrivals.drain(..) {
-            let (group, flow, origin) = match arrival {
+            let (batch, flow, origin) = match arrival {
                 SourceEvent::Messages {
-                    group,
+                    batch,
                     flow,
                     origin,
-                } => (group, flow, origin),
+                } => (batch, flow, origin),
                 SourceEvent::Paused(flow, is_unread) => {
                     self.backlog.set_unread(flow, is_unread);
                     continue;
                 }
             };
-            let Some(waiting) = self.read(group, flow, origin, since) else {
+            let Some(waiting) = self.read(batch, flow, origin, since) else {
                 continue;
             };
             if goes_on {
@@ -218,38 +218,38 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         }
     }
 
-    /// Decodes the first message of a group and finds its flow. `None` if a single message is malformed.
+    /// Decodes the first message of a batch and finds its flow. `None` if a single message is malformed.
     fn read(
         &mut self,
-        group: Batch,
+        batch: Batch,
         flow: Option<Flow>,
         origin: Origin,
         since: Instant,
     ) -> Option<BacklogItem> {
-        let first = Message::read(group.first());
-        let Some(mut first) = first.or_else(|| (group.len() > 1).then(Message::default)) else {
+        let first = Message::read(batch.first());
+        let Some(mut first) = first.or_else(|| (batch.len() > 1).then(Message::default)) else {
             self.counters.count_error();
             self.backlog
-                .add_consumed(origin, group.len(), group.bytes());
+                .add_consumed(origin, batch.len(), batch.bytes());
             return None;
         };
         if origin == Origin::Socket && !self.is_only_result(&first) {
             // Legacy peers copy the completion weight, also if they send several results for a task, or none.
-            first.doubt_share();
+            first.mark_share_incomplete();
         }
         let flow = flow.unwrap_or_else(|| self.flows.flow_of(&first));
-        let envelope = match group.len() {
+        let envelope = match batch.len() {
             1 => Envelope::new(first, flow, since),
-            _ => Envelope::from_group(first, group, flow, since),
+            _ => Envelope::from_batch(first, batch, flow, since),
         };
         Some(BacklogItem { envelope, origin })
     }
 
     /// Returns whether a message is the only result of a task, according to the function registry.
     fn is_only_result(&self, message: &Message) -> bool {
-        self.shared.as_ref().is_some_and(|shared| {
+        self.state.as_ref().is_some_and(|state| {
             let function = message.step().map_or("", |step| step.function);
-            shared.functions.has_one_result(function)
+            state.functions.has_one_result(function)
         })
     }
 
@@ -278,30 +278,30 @@ impl<H: InboundHooks> ReceiveLoop<H> {
             self.handle_one(waiting.envelope).await;
         }
         self.counters.count(count, bytes);
-        if self.batch.is_empty() {
+        if self.envelopes.is_empty() {
             return;
         }
-        self.outlet.log_all(&self.batch);
-        let releases = self.outlet.try_send_all(&mut self.batch);
-        if !self.batch.is_empty() {
-            for envelope in &self.batch {
+        self.outlet.log_all(&self.envelopes);
+        let releases = self.outlet.try_send_all(&mut self.envelopes);
+        if !self.envelopes.is_empty() {
+            for envelope in &self.envelopes {
                 self.backlog.fill(envelope.flow.key, releases);
             }
-            self.backlog.unsent.append(&mut self.batch);
+            self.backlog.unsent.append(&mut self.envelopes);
         }
     }
 
     async fn handle_one(&mut self, envelope: Envelope) {
-        if envelope.group.is_none() {
+        if envelope.batch.is_none() {
             return self.pass_on(envelope).await;
         }
-        if self.forwards_group(&envelope) {
-            return self.batch.push(envelope);
+        if self.forwards_batch(&envelope) {
+            return self.envelopes.push(envelope);
         }
-        let Some(group) = envelope.group else {
+        let Some(batch) = envelope.batch else {
             return;
         };
-        for frame in group.frames() {
+        for frame in batch.frames() {
             match Message::read(frame) {
                 Some(message) => {
                     let envelope = Envelope::new(message, envelope.flow, envelope.since);
@@ -312,11 +312,11 @@ impl<H: InboundHooks> ReceiveLoop<H> {
         }
     }
 
-    /// Returns whether a group can be sent without splitting it.
-    fn forwards_group(&self, envelope: &Envelope) -> bool {
+    /// Returns whether a batch can be sent without splitting it.
+    fn forwards_batch(&self, envelope: &Envelope) -> bool {
         let needs_id = self.ids == MessageIds::Assigned && envelope.message.cache().is_empty();
         let messages = envelope.usage().messages;
-        self.passes_on() && self.outlet.can_send_group(messages) && !needs_id
+        self.passes_on() && self.outlet.can_send_batch(messages) && !needs_id
     }
 
     async fn pass_on(&mut self, envelope: Envelope) {
@@ -330,7 +330,7 @@ impl<H: InboundHooks> ReceiveLoop<H> {
             if self.ids == MessageIds::Assigned {
                 message.ensure_id();
             }
-            return self.batch.push(Envelope::new(message, flow, since));
+            return self.envelopes.push(Envelope::new(message, flow, since));
         }
         let answer = if H::SCATTERS {
             let hooks = &mut self.hooks;
@@ -492,15 +492,15 @@ mod tests {
     }
 
     /// Calls from the client with this link.
-    fn of_peer(peer: PeerKey, count: usize) -> impl Iterator<Item = SourceEvent> {
+    fn from_peer(peer: PeerKey, count: usize) -> impl Iterator<Item = SourceEvent> {
         (0..count).map(move |_| SourceEvent::Messages {
-            group: frame(&peer.to_string()).into(),
+            batch: frame(&peer.to_string()).into(),
             flow: Some(Flow::new(peer)),
             origin: Origin::Peer(peer),
         })
     }
 
-    fn of_socket(client: &str, count: usize) -> impl Iterator<Item = SourceEvent> {
+    fn from_socket(client: &str, count: usize) -> impl Iterator<Item = SourceEvent> {
         (0..count).map(move |_| SourceEvent::from_socket(frame(client)))
     }
 
@@ -574,9 +574,9 @@ mod tests {
     #[tokio::test]
     async fn receive_loop_serves_others_while_a_client_has_no_capacity() {
         let mut running = intake(10);
-        running.script.put(of_peer(1, 100));
+        running.script.put(from_peer(1, 100));
         running.settle();
-        running.script.put(of_peer(2, 1));
+        running.script.put(from_peer(2, 1));
         running.settle();
         let taken = running.take(100);
         assert_eq!((count(&taken, "1"), count(&taken, "2")), (8, 1));
@@ -585,9 +585,9 @@ mod tests {
     #[tokio::test]
     async fn receive_loop_serves_clients_in_turn_and_sends_all_messages() {
         let mut running = intake(20);
-        running.script.put(of_peer(1, 300));
+        running.script.put(from_peer(1, 300));
         running.settle();
-        running.script.put(of_peer(2, 60).chain(of_peer(3, 60)));
+        running.script.put(from_peer(2, 60).chain(from_peer(3, 60)));
         let mut taken = Vec::new();
         while taken.len() < 420 {
             running.settle();
@@ -606,7 +606,7 @@ mod tests {
     #[tokio::test]
     async fn receive_loop_returns_credit_for_sent_messages() {
         let mut running = intake(10);
-        running.script.put(of_peer(1, 100).chain(of_peer(2, 1)));
+        running.script.put(from_peer(1, 100).chain(from_peer(2, 1)));
         running.settle();
         assert!(running.script.credit_of(1) < 20);
         assert_eq!(running.script.credit_of(2), 1);
@@ -620,7 +620,7 @@ mod tests {
     async fn receive_loop_pauses_a_client_that_does_not_read_answers() {
         let mut running = intake(100);
         running.script.put([SourceEvent::Paused(1, true)]);
-        running.script.put(of_peer(1, 5).chain(of_peer(2, 5)));
+        running.script.put(from_peer(1, 5).chain(from_peer(2, 5)));
         running.settle();
         assert_eq!(running.take(100), ["2"; 5]);
         assert_eq!(running.script.credit_of(1), 0);
@@ -632,10 +632,10 @@ mod tests {
     #[tokio::test]
     async fn receive_loop_stops_reading_sockets_above_their_backlog() {
         let mut running = intake(100);
-        running.script.put(of_socket("flood", 900));
+        running.script.put(from_socket("flood", 900));
         running.settle();
         assert!(running.script.content().max < 100);
-        running.script.put(of_socket("other", 1));
+        running.script.put(from_socket("other", 1));
         running.settle();
         let taken = running.take(100);
         assert_eq!((count(&taken, "flood"), count(&taken, "other")), (80, 1));
@@ -650,7 +650,7 @@ mod tests {
     async fn receive_loop_sends_its_backlog_when_the_component_stops() {
         let mut running = intake(10);
         running.script.put([SourceEvent::Paused(2, true)]);
-        running.script.put(of_peer(1, 50).chain(of_peer(2, 50)));
+        running.script.put(from_peer(1, 50).chain(from_peer(2, 50)));
         running.settle();
         running.stop.cancel();
         let mut taken = Vec::new();
@@ -663,7 +663,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn receive_loop_splits_a_group_and_keeps_its_order() {
+    async fn receive_loop_splits_a_batch_and_keeps_its_order() {
         let mut running = intake(20);
         let mut builder = crate::message::BatchBuilder::default();
         for number in 0..90_u8 {
@@ -673,7 +673,7 @@ mod tests {
             builder.join(message, 100).unwrap();
         }
         running.script.put([SourceEvent::Messages {
-            group: builder.take().unwrap(),
+            batch: builder.take().unwrap(),
             flow: Some(Flow::new(1)),
             origin: Origin::Peer(1),
         }]);

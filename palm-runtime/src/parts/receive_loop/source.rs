@@ -23,7 +23,7 @@ pub(in crate::parts) enum Origin {
 #[derive(Debug)]
 pub(in crate::parts) enum SourceEvent {
     Messages {
-        group: Batch,
+        batch: Batch,
         /// The flow of the client that owns the link; `None` if the flow is that of each message.
         flow: Option<Flow>,
         origin: Origin,
@@ -33,16 +33,16 @@ pub(in crate::parts) enum SourceEvent {
 }
 
 impl SourceEvent {
-    pub(in crate::parts) fn group(&self) -> Option<&Batch> {
+    pub(in crate::parts) fn batch(&self) -> Option<&Batch> {
         match self {
-            Self::Messages { group, .. } => Some(group),
+            Self::Messages { batch, .. } => Some(batch),
             Self::Paused(..) => None,
         }
     }
 
     pub(in crate::parts) fn from_socket(frame: Bytes) -> Self {
         Self::Messages {
-            group: frame.into(),
+            batch: frame.into(),
             flow: None,
             origin: Origin::Socket,
         }

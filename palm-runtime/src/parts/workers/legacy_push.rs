@@ -43,7 +43,7 @@ impl TaskScheduler<'_> {
 
     /// Numbers a task if unacknowledged tasks are redelivered.
     pub(super) fn numbered(&self, task: Bytes) -> Bytes {
-        let Some(mut pushed) = self.shared.pushed() else {
+        let Some(mut pushed) = self.state.pushed() else {
             return task;
         };
         match Message::decode(task.clone()) {
@@ -57,8 +57,8 @@ impl TaskScheduler<'_> {
 
     /// Records that a task was pushed.
     pub(super) fn record_push(&self, task: Bytes) {
-        self.shared.outstanding.add();
-        if let Some(mut pushed) = self.shared.pushed()
+        self.state.outstanding.add();
+        if let Some(mut pushed) = self.state.pushed()
             && let Ok(message) = Message::decode(task.clone())
         {
             pushed.push(Instant::now(), message.task_number(), task);
@@ -70,14 +70,14 @@ impl TaskScheduler<'_> {
         /// Interval at which newly pushed tasks are considered.
         const POLL_INTERVAL: Duration = Duration::from_millis(100);
         loop {
-            let Some(next) = self.shared.pushed().map(|mut pushed| pushed.next_due()) else {
+            let Some(next) = self.state.pushed().map(|mut pushed| pushed.next_due()) else {
                 return std::future::pending().await;
             };
             let look = Instant::now() + POLL_INTERVAL;
             let at = next.map_or(look, |at| at.min(look));
             tokio::time::sleep_until(at.into()).await;
             let due = self
-                .shared
+                .state
                 .pushed()
                 .map(|mut pushed| pushed.due(Instant::now()));
             if let Some(due) = due

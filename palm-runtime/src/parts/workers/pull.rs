@@ -36,7 +36,7 @@ pub struct WorkerPullService {
 impl WorkerPullService {
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
-        Self::at(LegacyAddress::given(address.into_address()))
+        Self::at(LegacyAddress::configured(address.into_address()))
     }
 
     pub(crate) fn at(address: LegacyAddress) -> Self {
@@ -64,7 +64,7 @@ impl Inbound for WorkerPullService {
         setup
             .bind_legacy("worker_pull_address", &self.address, pull.peers())
             .await?;
-        let linked = setup.shared.links.take_results();
+        let linked = setup.state.links.take_results();
         self.opened = Some((pull, linked, PartContext::new(setup)));
         Ok(())
     }
@@ -90,7 +90,7 @@ pub(in crate::parts) async fn receive_results(
     outlet.stop = component.with_token(token.clone());
     let mut source = ResultSource {
         counters: opened.counters.clone(),
-        source: PullAndLinks::new(pull, linked, LinkPeers::Workers, opened.shared.clone()),
+        source: PullAndLinks::new(pull, linked, LinkPeers::Workers, opened.state.clone()),
         replies,
     };
     let receive_loop = ReceiveLoop::new(
@@ -100,10 +100,10 @@ pub(in crate::parts) async fn receive_results(
         opened.counters,
         outlet,
     )
-    .for_results(opened.shared.clone());
+    .for_results(opened.state.clone());
     let stopping = async {
         component.stopped().await;
-        opened.shared.outstanding.done(&component).await;
+        opened.state.outstanding.done(&component).await;
         token.cancel();
     };
     let (result, ()) = tokio::join!(receive_loop.run(&mut source), stopping);
@@ -122,16 +122,16 @@ struct ResultSource<'a> {
 impl ResultSource<'_> {
     /// Counts the results from the socket, drops duplicates of redelivered tasks, and answers waiting requests.
     fn count(&self, results: &mut Vec<SourceEvent>) {
-        let shared = &self.source.linked.shared;
-        self.counters.count_dropped(shared.links.take_strays());
-        let mut pushed = shared.pushed();
-        // Frames from sockets are not grouped.
+        let state = &self.source.linked.state;
+        self.counters.count_dropped(state.links.take_strays());
+        let mut pushed = state.pushed();
+        // Frames from sockets are not batched.
         let frame = |result: &SourceEvent| match result {
             SourceEvent::Messages {
-                group,
+                batch,
                 origin: Origin::Socket,
                 ..
-            } => Some(group.first()),
+            } => Some(batch.first()),
             _ => None,
         };
         let mut came = 0;
@@ -150,10 +150,10 @@ impl ResultSource<'_> {
         });
         drop(pushed);
         if let Some(replies) = self.replies {
-            replies.answer_all(results.iter().filter_map(SourceEvent::group));
+            replies.answer_all(results.iter().filter_map(SourceEvent::batch));
         }
         if came > 0 {
-            shared.outstanding.subtract(came);
+            state.outstanding.subtract(came);
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct WorkerPushService {
 impl WorkerPushService {
     /// Binds `address`.
     pub fn bind(address: impl IntoAddress) -> Self {
-        Self::at(LegacyAddress::given(address.into_address()))
+        Self::at(LegacyAddress::configured(address.into_address()))
     }
 
     pub(crate) fn at(address: LegacyAddress) -> Self {
@@ -76,14 +76,14 @@ impl Outbound for WorkerPushService {
         setup
             .bind_legacy("worker_push_address", &self.address, push.peers())
             .await?;
-        setup.shared.outstanding.open();
+        setup.state.outstanding.open();
         // The first of several such parts counts.
-        let _ = setup.shared.workers.set(push.peers());
+        let _ = setup.state.workers.set(push.peers());
         self.opened = Some(OpenWorkerPush {
-            is_linked: setup.shared.links.claim_tasks(),
+            is_linked: setup.state.links.claim_tasks(),
             push,
             name: setup.context.name.clone(),
-            shared: setup.shared.clone(),
+            state: setup.state.clone(),
             counters: setup.counters(),
         });
         Ok(())
@@ -94,20 +94,20 @@ impl Outbound for WorkerPushService {
             push,
             is_linked,
             name,
-            shared,
+            state,
             counters,
         } = self.opened.expect("a part is opened before it runs");
         let tasks = TaskScheduler {
-            links: is_linked.then_some(&shared.links),
+            links: is_linked.then_some(&state.links),
             push: &push,
             name: &name,
-            shared: &shared,
+            state: &state,
             counters: &counters,
             outlet: &outlet,
             replies: None,
         };
         let result = tasks.push_all(&mut inlet).await;
-        shared.outstanding.close();
+        state.outstanding.close();
         result?;
         push.close(inlet.linger()).await;
         Ok(())
@@ -121,6 +121,6 @@ pub(in crate::parts) struct OpenWorkerPush {
     is_linked: bool,
     /// The component's name.
     name: String,
-    shared: Arc<ComponentState>,
+    state: Arc<ComponentState>,
     counters: Arc<PartCounters>,
 }

@@ -33,7 +33,7 @@ pub(in crate::parts) struct TaskScheduler<'a> {
     pub(in crate::parts) links: Option<&'a LinkServer>,
     /// The component's name.
     pub(in crate::parts) name: &'a str,
-    pub(in crate::parts) shared: &'a ComponentState,
+    pub(in crate::parts) state: &'a ComponentState,
     pub(in crate::parts) counters: &'a PartCounters,
     pub(in crate::parts) outlet: &'a Outlet,
     /// The requests that wait for results; `None` if they are answered by an empty reply at once.
@@ -48,7 +48,7 @@ impl TaskScheduler<'_> {
     /// `finished`.
     pub(in crate::parts) async fn push_all(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
         let stop = inlet.stop.clone();
-        self.shared.unassigned.set_upstream(inlet.queue.gauge());
+        self.state.unassigned.set_upstream(inlet.queue.gauge());
         tokio::select! {
             biased;
             pushed = self.push_until_dry(inlet) => return pushed,
@@ -69,7 +69,7 @@ impl TaskScheduler<'_> {
         stop.stopped().await;
         let mut since = Instant::now();
         while since.elapsed() < WORKER_TIMEOUT {
-            if self.shared.any_worker().await.unwrap_or(false) {
+            if self.state.any_worker().await.unwrap_or(false) {
                 since = Instant::now();
             }
             tokio::time::sleep(INTERVAL).await;
@@ -77,7 +77,7 @@ impl TaskScheduler<'_> {
     }
 
     async fn push_until_dry(&self, inlet: &mut Inlet) -> Result<(), SocketClosed> {
-        let mut batch = Vec::new();
+        let mut envelopes = Vec::new();
         let mut tasks = VecDeque::new();
         let mut legacy = LegacyWorkers::default();
         let peers = self.push.peers();
@@ -88,12 +88,12 @@ impl TaskScheduler<'_> {
             }
             let receive = async {
                 match legacy.count {
-                    0 => inlet.recv_groups(&mut batch, BATCH).await,
+                    0 => inlet.recv_batches(&mut envelopes, BATCH).await,
                     // Tasks that are not assigned at once wait here, without fairness between clients. So only few
                     // are received.
                     _ => {
                         inlet
-                            .recv_many(&mut batch, MAX_TASKS_PER_LEGACY_WORKER as usize)
+                            .recv_many(&mut envelopes, MAX_TASKS_PER_LEGACY_WORKER as usize)
                             .await
                     }
                 }
@@ -123,9 +123,9 @@ impl TaskScheduler<'_> {
                 break;
             }
             let (mut count, mut bytes) = (0, 0);
-            for envelope in batch.drain(..) {
-                // The messages of a group are tasks.
-                if envelope.group.is_none() && envelope.message.is_done() {
+            for envelope in envelopes.drain(..) {
+                // The messages of a batch are tasks.
+                if envelope.batch.is_none() && envelope.message.is_done() {
                     self.forward_done(envelope).await;
                     continue;
                 }
@@ -133,7 +133,7 @@ impl TaskScheduler<'_> {
                     message,
                     flow,
                     feedback,
-                    group,
+                    batch,
                     ..
                 } = envelope;
                 match (feedback, self.replies) {
@@ -144,20 +144,20 @@ impl TaskScheduler<'_> {
                     }
                     (None, _) => {}
                 }
-                let is_cancelled = self.shared.cancellations.concern(&message);
-                let group = match group {
-                    Some(group) => *group,
+                let is_cancelled = self.state.cancellations.concern(&message);
+                let batch = match batch {
+                    Some(batch) => *batch,
                     None => message.into_frame().into(),
                 };
                 if is_cancelled {
-                    for frame in group.frames() {
-                        self.fail(frame, &CallFailure::given_up()).await;
+                    for frame in batch.frames() {
+                        self.fail(frame, &CallFailure::cancelled()).await;
                     }
                     continue;
                 }
-                count += group.len();
-                bytes += group.bytes();
-                tasks.push_back((flow, group));
+                count += batch.len();
+                bytes += batch.bytes();
+                tasks.push_back((flow, batch));
             }
             self.counters.count(count, bytes);
             self.assign(&mut tasks, &mut legacy, inlet).await?;
@@ -230,8 +230,8 @@ impl TaskScheduler<'_> {
                     };
                     let reach = links.reach(&task);
                     tasks.push_front((flow, task.into()));
-                    may_push = legacy.have_capacity(&self.shared.outstanding);
-                    let is_pushed = may_push && legacy.take_turn(&self.shared.outstanding, reach);
+                    may_push = legacy.have_capacity(&self.state.outstanding);
+                    let is_pushed = may_push && legacy.take_turn(&self.state.outstanding, reach);
                     if is_pushed && self.try_push_one(tasks)? {
                         continue;
                     }
@@ -272,8 +272,8 @@ impl TaskScheduler<'_> {
         legacy: &LegacyWorkers,
     ) -> Result<Option<Bytes>, SocketClosed> {
         let is_alone = legacy.count == 0 && self.links.is_none_or(|links| links.workers() == 0);
-        let waiting = tasks.iter().map(|(_, group)| group.len()).sum::<usize>();
-        let _unplaced = is_alone.then(|| self.shared.unassigned.hold(waiting + 1));
+        let waiting = tasks.iter().map(|(_, batch)| batch.len()).sum::<usize>();
+        let _unplaced = is_alone.then(|| self.state.unassigned.hold(waiting + 1));
         let task = if may_push { self.numbered(task) } else { task };
         // Decoding copies nothing.
         let deadline = Message::decode(task.clone()).unwrap_or_default().deadline();
@@ -287,7 +287,7 @@ impl TaskScheduler<'_> {
             if may_push {
                 self.push.send(task.clone()).await
             } else {
-                self.shared.outstanding.results_arrived().await;
+                self.state.outstanding.results_arrived().await;
                 Ok(())
             }
         };
@@ -307,7 +307,7 @@ impl TaskScheduler<'_> {
             }
             () = late => {
                 self.counters.count_error();
-                let failure = if self.shared.any_worker().await? {
+                let failure = if self.state.any_worker().await? {
                     CallFailure::late()
                 } else {
                     CallFailure::unavailable("no worker is connected".into())
@@ -382,7 +382,7 @@ impl TaskScheduler<'_> {
     }
 }
 
-/// Takes the next task, also from a group, and drops malformed frames. Only the first frame of a group was decoded
+/// Takes the next task, also from a batch, and drops malformed frames. Only the first frame of a batch was decoded
 /// before.
 fn next(tasks: &mut TaskBacklog, is_message: impl Fn(&Bytes) -> bool) -> Option<(Flow, Bytes)> {
     loop {
@@ -406,8 +406,8 @@ mod tests {
     use crate::message::BatchSizes;
 
     #[test]
-    fn next_task_skips_malformed_frames_of_a_group() {
-        let group = |frame: &'static [u8]| {
+    fn next_task_skips_malformed_frames_of_a_batch() {
+        let batch = |frame: &'static [u8]| {
             let sizes = BatchSizes::new(vec![1; frame.len()].into());
             Batch::from_sizes(Bytes::from_static(frame), sizes).unwrap()
         };
@@ -420,7 +420,7 @@ mod tests {
             b"xxabxxc",
         ] {
             let flow = Flow::new(0);
-            let mut tasks = VecDeque::from([(flow, group(frame)), (flow, group(b"d"))]);
+            let mut tasks = VecDeque::from([(flow, batch(frame)), (flow, batch(b"d"))]);
             let tasks = std::iter::from_fn(|| next(&mut tasks, |frame| frame != "x"));
             let tasks: Vec<_> = tasks.map(|(_, task)| task).collect();
             assert_eq!(tasks.concat(), b"abcd");

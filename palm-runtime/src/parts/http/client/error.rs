@@ -11,7 +11,7 @@ pub enum HttpError {
     /// The URL cannot be posted to.
     #[error("`{url}` is not the URL of an HTTP worker: {problem}")]
     Url {
-        /// The URL as given.
+        /// The configured URL.
         url: String,
         /// The mistake.
         problem: String,

@@ -33,7 +33,7 @@ pub(super) struct HttpPoster {
     response_bytes: usize,
     pub(super) retry: Retry,
     pub(super) component: String,
-    pub(super) shared: Arc<ComponentState>,
+    pub(super) state: Arc<ComponentState>,
 }
 
 impl HttpPoster {
@@ -86,7 +86,7 @@ impl HttpPoster {
             response_bytes: connection.response_bytes,
             retry: connection.retry,
             component: setup.component().to_owned(),
-            shared: setup.shared.clone(),
+            state: setup.state.clone(),
         })
     }
 

@@ -59,8 +59,8 @@ impl HttpPoster {
             return Ok(Some(message));
         }
         let topic = message.client_topic();
-        if self.shared.cancellations.has(&topic) {
-            return Err(CallFailure::given_up());
+        if self.state.cancellations.has(&topic) {
+            return Err(CallFailure::cancelled());
         }
         let deadline = Deadline::from_extension(extensions.deadline);
         if deadline.is_some_and(Deadline::has_passed) {
@@ -80,7 +80,7 @@ impl HttpPoster {
                 answer.map_err(HttpError::into_failure)?
             }
             () = late => return Err(deadline_exceeded(last_cause)),
-            () = self.shared.cancellations.of(&topic) => return Err(CallFailure::given_up()),
+            () = self.state.cancellations.cancelled(&topic) => return Err(CallFailure::cancelled()),
         };
         let Some(answer) = answer else {
             if !extensions.wants_end && extensions.share.is_none() {

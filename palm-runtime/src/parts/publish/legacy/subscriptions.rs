@@ -31,7 +31,7 @@ impl<S: Shape> Publisher<S> {
     }
 
     pub(in crate::parts::publish) fn caller_generation(&self) -> CallerGeneration {
-        self.shared.callers.get().map(Peers::generation)
+        self.component_state.callers.get().map(Peers::generation)
     }
 
     /// Returns whether the current subscriptions of a topic may be stale, so that its answer has to be withheld.
@@ -49,7 +49,7 @@ impl<S: Shape> Publisher<S> {
     /// since a subscriber to all topics would receive them.
     pub(in crate::parts::publish) fn may_leave_by_socket(&self, topic: &str) -> bool {
         self.publish.is_subscribed(topic.as_bytes())
-            && !(self.links && self.shared.links.has_client(topic))
+            && !(self.links && self.component_state.links.has_client(topic))
     }
 
     /// Answers a `ready` subscription: `UpstreamConnected` if this component is connected upstream; otherwise
@@ -58,7 +58,7 @@ impl<S: Shape> Publisher<S> {
         &mut self,
         topic: Bytes,
     ) -> Result<(), SocketClosed> {
-        let ready = if self.shared.streams.are_in_place() {
+        let ready = if self.component_state.streams.are_in_place() {
             Readiness::UpstreamConnected
         } else {
             self.awaiting_ready.push(topic.clone());
