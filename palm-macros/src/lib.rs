@@ -2,10 +2,10 @@
 //!
 //! An attribute reads an item and expands to it, followed by implementations of the runtime's traits:
 //!
-//! - `component`: the attributes of `impl` blocks (`#[palm::server]` and the others of [`Kind`]);
+//! - `component`: the attributes of `impl` blocks (`#[palm::server]` and the others of `Kind`);
 //! - `helper`: the attributes of methods inside these blocks (`#[palm::method]` and the hooks);
 //! - `interface`: the attribute of a trait;
-//! - `part`: the attributes of user-defined parts (`#[palm::inbound]` and the others of [`Part`]);
+//! - `part`: the attributes of user-defined parts (`#[palm::inbound]` and the others of `Part`);
 //! - `steps`: the check of step names that are written as literals.
 //!
 //! After a mistake an attribute reports every mistake that it finds and expands to *stand-ins*: the same
