@@ -321,6 +321,8 @@ async fn handle(
     };
     match outcome {
         Ok(reply) => Ok(Handled::Reply(reply)),
+        // The component logs a failing store once, whichever verb reads it.
+        Err(ControlError::Cache(error)) => Err(error.into()),
         Err(error) => Err(ServiceError::Control(error.into()).into()),
     }
 }
