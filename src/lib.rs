@@ -1,17 +1,6 @@
 // Links of the documents that this documentation includes lead to files. The first definition of a reference
-// counts, so those before an `include_str` make them lead to the pages of those files.
-//! [architecture#queues]: guide::architecture#queues
-//! [architecture#what-can-be-lost]: guide::architecture#what-can-be-lost
-//! [cache]: guide::cache
-//! [calls]: guide::calls
-//! [calls#errors]: guide::calls#errors
-//! [calls#steps-in-a-row]: guide::calls#steps-in-a-row
-//! [calls#what-may-run-twice]: guide::calls#what-may-run-twice
-//! [http]: guide::http
-//! [protocol]: guide::protocol
-//! [security]: guide::security
-//! [wire]: guide::wire
-//!
+// counts, so those of `rustdoc-links.md` before a document make its links lead to the pages of those files.
+#![doc = include_str!("../docs/book/rustdoc-links.md")]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //!
@@ -26,7 +15,7 @@
 //! | share the interface of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
 //! | send your own types | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
 //! | store, share and watch values | [`Cache`], [`KeyValue`]; chapter: [`guide::cache`] |
-//! | use HTTP | with the feature `http`: `http`, `http_worker`; chapter: `guide::http` |
+//! | use HTTP | with the feature `http`: `http`, `http_worker`; chapter: [`guide::http`] |
 //! | build a component from parts | [`ServerTemplate`], [`parts`], [`part`]; your own parts: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
 //! | test components | [`testing`] |
 //! | write a peer in another language | [`guide::protocol`] |
@@ -266,46 +255,35 @@ pub mod prelude {
     };
 }
 
-/// The chapters of the guide.
+/// The chapters of the guide, which `docs/book` in the repository also has as a book.
 pub mod guide {
-    /// [wire#links]: crate::guide::wire#links
-    ///
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/calls.md")]
+    pub mod calls {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/cache.md")]
+    pub mod cache {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/http.md")]
+    pub mod http {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/protocol.md")]
+    pub mod protocol {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../ARCHITECTURE.md")]
     pub mod architecture {}
 
-    #[doc = include_str!("../docs/cache.md")]
-    pub mod cache {}
-
-    /// [protocol#the-descriptor]: crate::guide::protocol#the-descriptor
-    /// [readme#features]: crate#features
-    /// [wire]: crate::guide::wire
-    /// [wire#links]: crate::guide::wire#links
-    ///
-    #[doc = include_str!("../docs/calls.md")]
-    pub mod calls {}
-
-    #[cfg(feature = "http")]
-    /// [calls#cancelled-calls]: crate::guide::calls#cancelled-calls
-    ///
-    #[doc = include_str!("../docs/http.md")]
-    pub mod http {}
-
-    /// [wire]: crate::guide::wire
-    /// [wire#links]: crate::guide::wire#links
-    /// [wire#part-1-what-every-peer-speaks]: crate::guide::wire#part-1-what-every-peer-speaks
-    ///
-    #[doc = include_str!("../docs/protocol.md")]
-    pub mod protocol {}
-
-    /// [architecture#memory]: crate::guide::architecture#memory
-    /// [http#in-your-own-application]: crate::guide::http#in-your-own-application
-    /// [http#web-pages]: crate::guide::http#web-pages
-    ///
-    #[doc = include_str!("../SECURITY.md")]
-    pub mod security {}
-
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../proto/README.md")]
     pub mod wire {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../SECURITY.md")]
+    pub mod security {}
 }
 
 /// Makes the methods of an `impl` block callable by clients: a server.

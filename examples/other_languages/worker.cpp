@@ -1,4 +1,4 @@
-// A worker in C++ that uses only libzmq and protobuf. docs/protocol.md explains it.
+// A worker in C++ that uses only libzmq and protobuf. docs/book/src/protocol.md explains it.
 #include <csignal>
 #include <iostream>
 #include <optional>

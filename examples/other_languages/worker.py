@@ -1,4 +1,4 @@
-"""A worker in Python that uses only pyzmq and protobuf. docs/protocol.md explains it."""
+"""A worker in Python that uses only pyzmq and protobuf. docs/book/src/protocol.md explains it."""
 import argparse
 import contextlib
 import logging

@@ -4,24 +4,58 @@
 //! [`Source`] reads a value, the functions [`time`], [`count`] and [`bytes`] write it as documents do, and a check
 //! looks for the sentence that contains it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The documents for users and contributors.
-const DOCUMENTS: [&str; 11] = [
+/// The documents for users and contributors, in addition to the chapters of the guide.
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "benches/README.md",
-    "docs/cache.md",
-    "docs/calls.md",
-    "docs/http.md",
-    "docs/protocol.md",
     "proto/README.md",
 ];
+
+/// The folder of the chapters of the guide.
+const BOOK: &str = "docs/book/src";
+
+/// Returns all files of the guide but `SUMMARY.md`.
+fn chapters() -> Vec<String> {
+    let chapters = files(BOOK, "md").into_iter();
+    let names = chapters.map(|file| {
+        let file = file.strip_prefix(path("")).unwrap();
+        file.to_str().unwrap().to_owned()
+    });
+    names.filter(|name| !name.ends_with("SUMMARY.md")).collect()
+}
+
+/// Returns all documents but the chapters that only include another document.
+fn documents() -> Vec<String> {
+    let chapters = chapters().into_iter();
+    let own = chapters.filter(|chapter| !read(chapter).contains("{{#include"));
+    DOCUMENTS
+        .map(str::to_owned)
+        .into_iter()
+        .chain(own)
+        .collect()
+}
+
+/// Returns a document with the documents that it includes, as mdBook renders it.
+fn rendered(name: &str) -> String {
+    let mut text = String::new();
+    for line in read(name).lines() {
+        let include = line.strip_prefix("{{#include ");
+        match include.and_then(|include| include.strip_suffix("}}")) {
+            Some(file) => text.push_str(&read(&format!("{BOOK}/{file}"))),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
 
 pub(crate) fn path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -323,9 +357,15 @@ fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
 #[test]
 fn guide_lists_all_errors_of_calls() {
     let errors = variants("CallError");
-    assert_eq!(first_cells("docs/calls.md", "| `CallError` |"), errors);
+    assert_eq!(
+        first_cells("docs/book/src/calls.md", "| `CallError` |"),
+        errors
+    );
     let kinds = variants("FailureKind");
-    assert_eq!(first_cells("docs/calls.md", "| `FailureKind` |"), kinds);
+    assert_eq!(
+        first_cells("docs/book/src/calls.md", "| `FailureKind` |"),
+        kinds
+    );
 }
 
 #[test]
@@ -342,7 +382,7 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
     let settings = Source::new("component/settings.rs");
     let pack = Source::new("payload/message_pack.rs");
     check_sentences(
-        "docs/calls.md",
+        "docs/book/src/calls.md",
         &[
             format!(
                 "the client's `timeout`, {} by default",
@@ -412,7 +452,7 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
     assert_eq!(
         wait.time("SHORT_WAIT"),
         "300 ms",
-        "docs/calls.md says 0.3 s"
+        "docs/book/src/calls.md says 0.3 s"
     );
 }
 
@@ -709,7 +749,7 @@ fn http_chapter_states_the_limits_of_the_program() {
     let answering = Source::new("parts/request_loop.rs");
     let posted = Source::new("http/message_body.rs");
     check_rows(
-        "docs/http.md",
+        "docs/book/src/http.md",
         &[
             ("connections", vec![listener.count("connections")]),
             (
@@ -801,7 +841,10 @@ fn http_chapter_lists_the_statuses_of_a_gateway() {
             );
         }
     }
-    assert_eq!(first_cells("docs/http.md", "| status | when |"), answered);
+    assert_eq!(
+        first_cells("docs/book/src/http.md", "| status | when |"),
+        answered
+    );
 }
 
 #[test]
@@ -811,14 +854,14 @@ fn cache_chapter_states_the_limits_of_the_program() {
     let store = Source::new("cache/store.rs");
     let file = Source::new("cache/file/open.rs");
     check_rows(
-        "docs/cache.md",
+        "docs/book/src/cache.md",
         &[
             ("`scan`", vec![page.count("entries"), page.bytes("bytes")]),
             ("limit ", vec![file.bytes("limit_bytes")]),
         ],
     );
     check_sentences(
-        "docs/cache.md",
+        "docs/book/src/cache.md",
         &[
             format!(
                 "{} changes, up to {}",
@@ -977,8 +1020,8 @@ fn compile_errors_in_documents_are_those_of_the_compiler() {
     }
     let mut unknown = Vec::new();
     let mut checked = 0;
-    for document in DOCUMENTS {
-        for line in read(document).lines() {
+    for document in documents() {
+        for line in read(&document).lines() {
             if let Some((_, error)) = line.split_once("// error: ") {
                 checked += 1;
                 if !said.contains(&skeleton(error)) {
@@ -998,7 +1041,7 @@ fn texts_of_waits_in_the_guide_are_those_of_the_program() {
     for file in sources() {
         said.push_str(&std::fs::read_to_string(file).unwrap());
     }
-    let guide = read("docs/calls.md");
+    let guide = read("docs/book/src/calls.md");
     let (_, table) = guide.split_once("| what is wrong | what the log").unwrap();
     let rows = table
         .lines()
@@ -1032,7 +1075,7 @@ fn texts_of_waits_in_the_guide_are_those_of_the_program() {
     assert!(checked >= 10, "only {checked} texts were found");
 }
 
-/// Returns the fragment of a link to a heading, as GitHub makes it.
+/// Returns the fragment of a link to a heading, as GitHub, mdBook and rustdoc make it.
 fn anchor(heading: &str) -> String {
     let mut anchor = String::new();
     for char in heading.trim().chars() {
@@ -1056,78 +1099,155 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The label and the link of a line such as `[calls]: docs/calls.md`.
+/// The label and the link of a line such as `[calls]: docs/book/src/calls.md`.
 fn definition(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix('[')?.split_once("]: ")
 }
 
-/// Documents are parts of the documentation too, in which a path leads nowhere: `src/lib.rs` defines each of their
-/// references to a file in its own way.
+/// Returns the labels of the links `[text][label]` of a line.
+fn labels(line: &str) -> impl Iterator<Item = &str> {
+    // Backticks enclose code, such as `[a][b]`.
+    let text = line.split('`').step_by(2);
+    text.flat_map(|text| text.split("][").skip(1))
+        .filter_map(|rest| Some(rest.split_once(']')?.0))
+}
+
+fn is_file(link: &str) -> bool {
+    !link.starts_with("http") && !link.starts_with('#') && !link.contains("::")
+}
+
+/// Documents are parts of the documentation too, in which a path leads nowhere: `rustdoc-links.md`, which `src/lib.rs`
+/// includes before each of them, defines each of their references to a file as that file's page.
 #[test]
 fn documents_in_the_documentation_link_to_its_pages() {
     let facade = read("src/lib.rs");
-    let mut dead = Vec::new();
-    for document in DOCUMENTS {
+    let links = read("docs/book/rustdoc-links.md");
+    let pages: BTreeMap<_, _> = links.lines().filter_map(definition).collect();
+    let mut wrong = Vec::new();
+    for document in documents() {
         let include = format!("include_str!(\"../{document}\")");
         let Some((before, _)) = facade.split_once(&include) else {
+            if document.starts_with(BOOK) {
+                wrong.push(format!("src/lib.rs does not include {document}"));
+            }
             continue;
         };
-        let comments = before.lines().rev().skip(1);
-        let comments = comments.map(|line| line.trim_start().trim_start_matches(['/', '!', ' ']));
-        let defined: BTreeSet<_> = comments
-            .take_while(|line| !line.starts_with("pub mod"))
-            .filter_map(|line| Some(definition(line)?.0))
-            .collect();
-        let text = read(document);
+        if !before
+            .lines()
+            .rev()
+            .nth(1)
+            .unwrap()
+            .contains("rustdoc-links.md")
+        {
+            wrong.push(format!(
+                "src/lib.rs includes {document} without rustdoc-links.md"
+            ));
+        }
+        let text = read(&document);
         for line in prose(&text) {
             let mut inline = line.split("](").skip(1);
-            let is_file = |link: &str| !link.starts_with("http") && !link.starts_with('#');
             if inline.any(is_file) {
-                dead.push(format!("{document}: {line}"));
+                wrong.push(format!("{document}: {line}"));
             }
-            if let Some((label, link)) = definition(line)
-                && is_file(link)
-                && !defined.contains(label)
-            {
-                dead.push(format!("{document}: {line}"));
+            let Some((label, link)) = definition(line).filter(|(_, link)| is_file(link)) else {
+                continue;
+            };
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let page = match file.rsplit('/').next().unwrap() {
+                "README.md" if file.contains("proto/") => "crate::guide::wire".to_owned(),
+                "README.md" | "overview.md" => "crate".to_owned(),
+                name => {
+                    let name = name.strip_suffix(".md").unwrap_or(name);
+                    format!("crate::guide::{}", name.to_lowercase())
+                }
+            };
+            let page = match fragment {
+                "" => page,
+                fragment => format!("{page}#{fragment}"),
+            };
+            if pages.get(label) != Some(&&*page) {
+                wrong.push(format!(
+                    "rustdoc-links.md lacks `[{label}]: {page}`, of {document}"
+                ));
             }
         }
     }
-    assert_none(&dead, "links that lead nowhere in the documentation");
+    assert_none(&wrong, "links that lead nowhere in the documentation");
 }
 
 #[test]
 fn links_of_documents_resolve() {
     let mut broken = Vec::new();
-    for document in DOCUMENTS {
-        let text = read(document);
-        let folder = Path::new(document).parent().unwrap();
+    let wrappers = chapters().into_iter();
+    let wrappers = wrappers.filter(|chapter| read(chapter).contains("{{#include"));
+    for document in documents().into_iter().chain(wrappers) {
+        let text = rendered(&document);
+        let folder = Path::new(&document).parent().unwrap();
+        let mut defined = BTreeMap::new();
+        for (label, link) in prose(&text).filter_map(definition) {
+            // The first definition counts.
+            defined.entry(label.to_lowercase()).or_insert(link);
+        }
+        let mut links: Vec<_> = defined.values().copied().collect();
         for line in prose(&text) {
             let inline = line.split("](").skip(1);
-            let inline = inline.map(|link| link.split(')').next().unwrap());
-            for link in inline.chain(definition(line).map(|(_, link)| link)) {
-                if link.starts_with("http") || link.contains("::") {
-                    continue;
-                }
-                let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
-                let target = match file {
-                    "" => document.into(),
-                    file => folder.join(file).to_string_lossy().into_owned(),
-                };
-                if !path(&target).exists() {
+            links.extend(inline.map(|link| link.split(')').next().unwrap()));
+            let undefined =
+                labels(line).filter(|label| !defined.contains_key(&label.to_lowercase()));
+            broken.extend(undefined.map(|label| format!("{document}: `{label}` is not defined")));
+        }
+        for link in links {
+            if link.starts_with("http") || link.contains("::") {
+                continue;
+            }
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => document.clone(),
+                file => folder.join(file).to_string_lossy().into_owned(),
+            };
+            if !path(&target).exists() {
+                broken.push(format!("{document}: {link}"));
+            } else if !fragment.is_empty() {
+                let target = rendered(&target);
+                let headings = prose(&target).filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
+                if !anchors.any(|anchor| anchor == fragment) {
                     broken.push(format!("{document}: {link}"));
-                } else if !fragment.is_empty() {
-                    let target = read(&target);
-                    let headings = prose(&target).filter(|line| line.starts_with('#'));
-                    let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
-                    if !anchors.any(|anchor| anchor == fragment) {
-                        broken.push(format!("{document}: {link}"));
-                    }
                 }
             }
         }
     }
     assert_none(&broken, "links that lead nowhere");
+}
+
+/// A link out of the folder of the book leads nowhere once the book is rendered.
+#[test]
+fn chapters_link_to_chapters() {
+    let mut outside = Vec::new();
+    for chapter in chapters() {
+        let text = rendered(&chapter);
+        let mut defined = BTreeMap::new();
+        for (label, link) in prose(&text).filter_map(definition) {
+            defined.entry(label.to_lowercase()).or_insert(link);
+        }
+        let inline = prose(&text).flat_map(|line| line.split("](").skip(1));
+        let inline = inline.map(|link| link.split(')').next().unwrap());
+        let links = inline.chain(defined.into_values());
+        let found = links
+            .filter(|link| is_file(link) && link.contains('/') && !link.starts_with("images/"));
+        outside.extend(found.map(|link| format!("{chapter}: {link}")));
+    }
+    assert_none(&outside, "links out of the book");
+}
+
+#[test]
+fn book_lists_each_chapter_once() {
+    let summary = read(&format!("{BOOK}/SUMMARY.md"));
+    let listed = summary.split("](").skip(1);
+    let listed = listed.map(|link| format!("{BOOK}/{}", link.split(')').next().unwrap()));
+    let mut listed: Vec<_> = listed.collect();
+    listed.sort();
+    assert_eq!(listed, chapters());
 }
 
 /// Returns the spans in backticks in the prose of a document.
@@ -1154,12 +1274,12 @@ fn names_in_documents_exist() {
     }
     let mut unknown = Vec::new();
     let mut checked = 0;
-    for document in DOCUMENTS {
+    for document in documents() {
         // The changelog names what there was.
         if document == "CHANGELOG.md" {
             continue;
         }
-        for span in spans(&read(document)) {
+        for span in spans(&read(&document)) {
             let name = span.split('(').next().unwrap();
             let is_name = (name.contains("::") || is_type(name))
                 && name.chars().all(|it| is_word(it) || it == ':');
@@ -1205,8 +1325,8 @@ fn documentation_shows_only_paths_of_palm() {
             }
         }
     }
-    for document in DOCUMENTS {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         let lines = text.lines().filter(|line| line.contains("palm_runtime::"));
         shown.extend(lines.map(|line| format!("{document}: {line}")));
     }
