@@ -166,7 +166,11 @@ mod tests {
             &[10 + MAX_SMALL_BYTES, 5000, 70],
         );
         check_frames(&[5000, 10, 5000], &[5000, 10, 5000]);
-        check_frames(&[MAX_SMALL_BYTES; 17], &[MAX_BATCH_BYTES, MAX_SMALL_BYTES]);
+        let most = MAX_BATCH_BYTES / MAX_SMALL_BYTES;
+        check_frames(
+            &vec![MAX_SMALL_BYTES; most + 1],
+            &[MAX_BATCH_BYTES, MAX_SMALL_BYTES],
+        );
         check_frames(&[0, 0, 5000, 0], &[0, 5000, 0]);
     }
 
