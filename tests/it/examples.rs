@@ -159,6 +159,23 @@ async fn example_quickstart_prints_the_expected_lines() {
 }
 
 #[tokio::test]
+async fn example_tour_prints_the_expected_lines() {
+    let output = done("tour", spawn("tour", &[])).await;
+    let expected = [
+        "3 words",
+        "Failed: the text is empty",
+        "1000 of Some(1000) texts, 500500 words",
+        "cancelled",
+        "the method was dropped",
+        "200 OK: 4",
+        "Some(b\"hello\")",
+        "brown fox quick the",
+        "500 answers, 1 lost connection",
+    ];
+    assert_eq!(output.stdout.lines().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
 async fn example_help_lists_the_roles() {
     let output = done("help", spawn("sink", &["--help"])).await;
     let printed = output.stdout;
