@@ -8,6 +8,7 @@
 //!
 //! | to | read |
 //! |---|---|
+//! | learn palm | [`guide::introduction`], [`guide::concepts`], [`guide::tour`] |
 //! | answer calls | [`macro@server`], [`Bind`] |
 //! | distribute calls to workers | [`macro@master`] or [`Master`], [`macro@worker`], [`macro@mux_worker`] |
 //! | process a stream in steps | [`macro@pipeline`], [`macro@sink`], [`macro@hub`] or [`Hub`] |
@@ -17,7 +18,8 @@
 //! | store, share and watch values | [`Cache`], [`KeyValue`]; chapter: [`guide::cache`] |
 //! | use HTTP | with the feature `http`: `http`, `http_worker`; chapter: [`guide::http`] |
 //! | build a component from parts | [`ServerTemplate`], [`parts`], [`part`]; your own parts: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
-//! | test components | [`testing`] |
+//! | test components | [`testing`]; chapter: [`guide::testing`] |
+//! | find the cause of an error | [`guide::errors`] |
 //! | write a peer in another language | [`guide::protocol`] |
 //! | observe a component | [`logging`], [`ComponentHandle::metrics`], [`components`] |
 
@@ -256,10 +258,37 @@ pub mod prelude {
 }
 
 /// The chapters of the guide, which `docs/book` in the repository also has as a book.
+///
+/// Begin with [`introduction`](guide::introduction), [`concepts`](guide::concepts) and [`tour`](guide::tour).
 pub mod guide {
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/introduction.md")]
+    pub mod introduction {}
+
+    #[doc = include_str!("../docs/book/rustdoc-pictures.md")]
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/concepts.md")]
+    pub mod concepts {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/tour.md")]
+    pub mod tour {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/components.md")]
+    pub mod components {}
+
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/calls.md")]
     pub mod calls {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/streams.md")]
+    pub mod streams {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/delivery.md")]
+    pub mod delivery {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/cache.md")]
@@ -270,8 +299,40 @@ pub mod guide {
     pub mod http {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/testing.md")]
+    pub mod testing {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/tuning.md")]
+    pub mod tuning {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/limits.md")]
+    pub mod limits {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/errors.md")]
+    pub mod errors {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/faq.md")]
+    pub mod faq {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/comparison.md")]
+    pub mod comparison {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/porting.md")]
+    pub mod porting {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/protocol.md")]
     pub mod protocol {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/glossary.md")]
+    pub mod glossary {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../ARCHITECTURE.md")]
@@ -284,6 +345,10 @@ pub mod guide {
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../SECURITY.md")]
     pub mod security {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../benches/README.md")]
+    pub mod benchmarks {}
 }
 
 /// Makes the methods of an `impl` block callable by clients: a server.
@@ -635,7 +700,7 @@ pub use palm_macros::hub;
 /// |---|---|---|---|
 /// | `name` | string | the method's name | the name of the function; not on an `impl` of an [`macro@interface`] |
 /// | `blocking` | flag | off | runs on a thread of its own, for long computations; not for `async` methods and streams |
-/// | `at_most_once` | flag | off | a call must not run twice: if a worker is lost with it, it fails with [`FailureKind::Unavailable`]; if the component is killed, its clients do not send it again, and it ends with [`CallError::Timeout`]. Details: [`guide::calls`] |
+/// | `at_most_once` | flag | off | a call must not run twice: if a worker is lost with it, it fails with [`FailureKind::Unavailable`]; if the component is killed, its clients do not send it again, and it ends with [`CallError::Timeout`]. Details: [`guide::delivery`] |
 /// | `max_runtime_ms` | number | no limit | how long a call may run, in milliseconds, before it fails with [`FailureKind::DeadlineExceeded`]. The future of an `async` method is dropped; a `blocking` method continues, and its result is dropped |
 ///
 /// ```

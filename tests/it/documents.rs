@@ -354,22 +354,258 @@ fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
     );
 }
 
+/// A variant of an error, and its message with `..` in place of values; `None` if it is that of its cause.
+type ErrorVariant = (String, Option<String>);
+
+/// Returns the enums whose names end with `Error` or `Fault` and that begin with `visibility`, with their variants.
+fn error_enums(visibility: &str) -> BTreeMap<String, Vec<ErrorVariant>> {
+    let begin = format!("\n{visibility} enum ");
+    let mut found = BTreeMap::new();
+    for file in sources()
+        .iter()
+        .filter(|file| !file.ends_with("message/proto.rs"))
+    {
+        let text = std::fs::read_to_string(file).unwrap();
+        for definition in text.split(&begin).skip(1) {
+            let is_end = |char: char| !char.is_alphanumeric();
+            let name = definition.split(is_end).next().unwrap();
+            let Some((body, _)) = definition.split_once("\n}") else {
+                continue;
+            };
+            if (name.ends_with("Error") || name.ends_with("Fault")) && body.contains("#[error(") {
+                found.insert(name.to_owned(), error_variants(body));
+            }
+        }
+    }
+    found
+}
+
+/// Reads the variants of an enum, each after its `#[error(..)]`.
+fn error_variants(body: &str) -> Vec<ErrorVariant> {
+    let mut variants = Vec::new();
+    let mut message = None;
+    let mut lines = body
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.strip_prefix("    "));
+    while let Some(line) = lines.next() {
+        if let Some(attribute) = line.strip_prefix("#[error(") {
+            let mut attribute = attribute.to_owned();
+            while !attribute.ends_with(")]") {
+                attribute.push('\n');
+                attribute.push_str(lines.next().expect("the attribute ends").trim_start());
+            }
+            message = message_pattern(&attribute);
+        } else if line.starts_with(|first: char| first.is_ascii_uppercase()) {
+            let is_end = |char: char| !char.is_alphanumeric();
+            let name = line.split(is_end).next().unwrap().to_owned();
+            variants.push((name, message.take()));
+        }
+    }
+    variants
+}
+
+/// Returns the text of `#[error(..)]` with `..` in place of values, or `None` for `transparent`.
+fn message_pattern(attribute: &str) -> Option<String> {
+    let (_, literal) = attribute.split_once('"')?;
+    Some(pattern_of(literal))
+}
+
+/// Returns a format string, which begins after its quotation mark, with `..` in place of values.
+fn pattern_of(literal: &str) -> String {
+    let mut ends = literal.match_indices('"').map(|(at, _)| at);
+    let end = ends.find(|at| !literal[..*at].ends_with('\\'));
+    let literal = literal[..end.expect("the literal ends")].replace("\\\"", "\"");
+    // A backslash at the end of a line continues the literal.
+    let literal: String = literal.split("\\\n").map(str::trim_start).collect();
+    let mut pattern = String::new();
+    for (index, part) in literal.split('{').enumerate() {
+        let text = match index {
+            0 => part,
+            _ => part.split_once('}').expect("the placeholder ends").1,
+        };
+        if index > 0 && !pattern.ends_with("..") {
+            pattern.push_str("..");
+        }
+        pattern.push_str(text);
+    }
+    pattern
+}
+
+/// Returns the first two cells of each row of the table of `errors.md` whose first column is called `name`.
+fn error_table(chapter: &str, name: &str) -> Option<Vec<(String, String)>> {
+    let (_, table) = chapter.split_once(&format!("\n| `{name}` | "))?;
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| {
+        let mut cells = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ']));
+        let variant = cells.next().unwrap().trim_matches('`');
+        (variant.to_owned(), cells.next().unwrap().to_owned())
+    });
+    Some(cells.collect())
+}
+
+/// Returns the text of a cell in backticks, one or two.
+fn code(cell: &str) -> Option<&str> {
+    match cell.strip_prefix("``") {
+        Some(code) => Some(code.strip_suffix("``")?.trim()),
+        None => cell.strip_prefix('`')?.strip_suffix('`'),
+    }
+}
+
 #[test]
-fn guide_lists_all_errors_of_calls() {
-    let errors = variants("CallError");
-    assert_eq!(
-        first_cells("docs/book/src/calls.md", "| `CallError` |"),
-        errors
+fn error_chapter_has_each_variant_with_its_message() {
+    const ERRORS: &str = "docs/book/src/errors.md";
+    let chapter = read(ERRORS);
+    let mut enums = error_enums("pub");
+    assert!(enums.len() >= 16, "only {} errors were found", enums.len());
+    enums.extend(
+        error_enums("pub(crate)")
+            .into_iter()
+            .filter(|(name, _)| name == "ConnectFault"),
     );
+    let mut wrong = Vec::new();
+    for (name, variants) in enums {
+        let Some(rows) = error_table(&chapter, &name) else {
+            wrong.push(format!("there is no table of `{name}`"));
+            continue;
+        };
+        let rows: BTreeMap<_, _> = rows.into_iter().collect();
+        for (variant, message) in &variants {
+            let Some(cell) = rows.get(variant) else {
+                wrong.push(format!("`{name}::{variant}` has no row"));
+                continue;
+            };
+            match message.as_deref() {
+                // The text is composed elsewhere.
+                Some("..") => {}
+                Some(message) if code(cell) == Some(message) => {}
+                None if cell.contains("of its cause") => {}
+                message => wrong.push(format!("`{name}::{variant}`: {message:?}, not {cell}")),
+            }
+        }
+        let known: BTreeSet<_> = variants.into_iter().map(|(variant, _)| variant).collect();
+        let unknown = rows.keys().filter(|row| !known.contains(*row));
+        wrong.extend(unknown.map(|row| format!("`{name}` has no `{row}`")));
+    }
+    let failure = Source::new("failure.rs").text;
     let kinds = variants("FailureKind");
+    let rows = error_table(&chapter, "FailureKind").unwrap_or_default();
+    for (kind, cell) in &rows {
+        let describe = format!("Self::{kind} => \"{}\"", code(cell).unwrap_or(cell));
+        if !failure.contains(&describe) {
+            wrong.push(format!("`FailureKind::{kind}` is not described by {cell}"));
+        }
+    }
+    assert_none(&wrong, "the chapter of errors differs from the source");
     assert_eq!(
-        first_cells("docs/book/src/calls.md", "| `FailureKind` |"),
+        rows.into_iter().map(|row| row.0).collect::<BTreeSet<_>>(),
         kinds
     );
 }
 
+/// Returns the texts that a source logs by `warn!` or `error!`, with `..` in place of values.
+fn logged(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in ["warn!(", "error!("] {
+        for call in source.split(name).skip(1) {
+            // The text is the first literal that is an argument itself.
+            let mut depth = 0;
+            for (at, char) in call.char_indices() {
+                match char {
+                    '"' if depth == 0 => {
+                        found.push(pattern_of(&call[at + 1..]));
+                        break;
+                    }
+                    '(' | '[' | '{' => depth += 1,
+                    ')' | ']' | '}' if depth == 0 => break,
+                    ')' | ']' | '}' => depth -= 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+    found
+}
+
 #[test]
-fn guide_of_calls_states_the_numbers_of_the_program() {
+fn error_chapter_has_each_logged_warning() {
+    let chapter = read("docs/book/src/errors.md");
+    let mut listed = BTreeSet::new();
+    for table in chapter.split("\n| logged | ").skip(1) {
+        let rows = table
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        for row in rows {
+            let cell = row.split(" | ").next().unwrap().trim_matches(['|', ' ']);
+            let text = code(cell).unwrap_or_else(|| panic!("{cell} is not in backticks"));
+            listed.insert(text.to_owned());
+        }
+    }
+    let mut written = BTreeSet::new();
+    for file in sources() {
+        let name = file.to_str().unwrap();
+        if name.ends_with("tests.rs") || name.contains("palm-macros") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.split("\nmod tests {").next().unwrap();
+        let text = text.replace("compile_error!(", "");
+        // A text that is only a value is one of an error.
+        written.extend(logged(&text).into_iter().filter(|text| text != ".."));
+    }
+    let missing: Vec<_> = written.difference(&listed).cloned().collect();
+    assert_none(&missing, "logged texts that the chapter of errors lacks");
+    let unknown: Vec<_> = listed.difference(&written).cloned().collect();
+    assert_none(
+        &unknown,
+        "texts of the chapter of errors that palm does not log",
+    );
+    assert!(listed.len() > 50, "only {} texts were found", listed.len());
+}
+
+/// Texts that the chapter of errors quotes from components, with `..` in place of values, are in the source.
+#[test]
+fn texts_in_the_error_chapter_are_those_of_the_program() {
+    let mut said = String::new();
+    for file in sources() {
+        said.push_str(&std::fs::read_to_string(file).unwrap().replace("\\\"", "\""));
+    }
+    // A backslash at the end of a line continues the literal.
+    let mut lines = said.split("\\\n");
+    let mut text = lines.next().unwrap().to_owned();
+    lines.for_each(|line| text.push_str(line.trim_start()));
+    let chapter = read("docs/book/src/errors.md");
+    let mut unknown = Vec::new();
+    let mut checked = 0;
+    for table in chapter.split("\n| text | ").skip(1) {
+        let rows = table
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with("| `"));
+        for row in rows {
+            let cell = row.split(" | ").next().unwrap().trim_matches(['|', ' ']);
+            let Some(quoted) = code(cell) else { continue };
+            for part in quoted
+                .split("..")
+                .map(|part| part.trim_matches([' ', '`', ',', '(', ')', ':', '"']))
+            {
+                checked += 1;
+                if !text.contains(part) {
+                    unknown.push(format!("{part} (of {quoted})"));
+                }
+            }
+        }
+    }
+    assert_none(&unknown, "texts that palm does not write");
+    assert!(checked >= 40, "only {checked} texts were found");
+}
+
+#[test]
+fn guide_states_the_numbers_of_the_program() {
     let client = Source::new("client/mod.rs");
     let client_state = Source::new("client/state.rs");
     let handshake = Source::new("client/handshake.rs");
@@ -381,6 +617,13 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
     let expiry = Source::new("link/dispatch/expiry.rs");
     let settings = Source::new("component/settings.rs");
     let pack = Source::new("payload/message_pack.rs");
+    let probe = Source::new("socket/probe.rs");
+    let watchdog = Source::new("watchdog.rs");
+    let socket = Source::new("socket/options.rs");
+    let queue = Source::new("queue.rs");
+    let batch = Source::new("message/batch.rs");
+    let trimmer = Source::new("memory_trimmer.rs");
+    let prefetch = Source::new("link/client/prefetch.rs");
     check_sentences(
         "docs/book/src/calls.md",
         &[
@@ -390,10 +633,6 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
             ),
             format!(
                 "within `connect_timeout`, {} by default",
-                client.time("connect_timeout")
-            ),
-            format!(
-                "waits for `connect_timeout` ({})",
                 client.time("connect_timeout")
             ),
             format!("window, {} by default", client.count("window")),
@@ -418,12 +657,31 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
                 pending.time("time")
             ),
             format!(
+                "`close`** waits up to {}",
+                client_state.time("FLUSH_TIMEOUT")
+            ),
+            format!("MessagePack to {} levels", pack.count("MAX_DEPTH")),
+        ],
+    );
+    check_sentences(
+        "docs/book/src/delivery.md",
+        &[
+            format!(
                 "`max_deliver` workers ({} by default)",
                 link.count("max_deliver")
             ),
+            format!("`max_deliver` ({} by default)", link.count("max_deliver")),
             format!(
                 "no sign of life for `idle_timeout` ({} by default)",
                 link.time("idle_timeout")
+            ),
+            format!(
+                "after `idle_timeout` ({} by default)",
+                link.time("idle_timeout")
+            ),
+            format!(
+                "within `reconnect_grace` ({} by default)",
+                link.time("reconnect_grace")
             ),
             format!(
                 "for longer than `session_expiry` ({} by default)",
@@ -434,25 +692,143 @@ fn guide_of_calls_states_the_numbers_of_the_program() {
                 peer.time("CLIENT_RECONNECT_GRACE")
             ),
             format!(
-                "fails after {} with `UnknownFunction`",
-                expiry.time("UNKNOWN_FUNCTION_TIMEOUT")
-            ),
-            format!(
                 "`drain_limit` ({} by default)",
                 settings.time("drain_limit")
             ),
             format!(
-                "`close`** waits up to {}",
-                client_state.time("FLUSH_TIMEOUT")
+                "for `slow_consumer_timeout` ({} by default)",
+                link.time("slow_consumer_timeout")
             ),
-            format!("MessagePack to {} levels", pack.count("MAX_DEPTH")),
+            format!(
+                "They are kept for {}, up to {} messages and {}",
+                pending.time("time"),
+                pending.count("messages"),
+                pending.bytes("bytes"),
+            ),
         ],
+    );
+    check_sentences(
+        "docs/book/src/errors.md",
+        &[
+            format!(
+                "waits for `connect_timeout` ({})",
+                client.time("connect_timeout")
+            ),
+            format!(
+                "fails after {} with `UnknownFunction`",
+                expiry.time("UNKNOWN_FUNCTION_TIMEOUT")
+            ),
+        ],
+    );
+    check_sentences(
+        "docs/book/src/streams.md",
+        &[
+            format!(
+                "`ClientBuilder::window` ({} by default)",
+                client.count("window")
+            ),
+            format!(
+                "until `slow_consumer_timeout` ({} by default)",
+                link.time("slow_consumer_timeout")
+            ),
+        ],
+    );
+    check_rows(
+        "docs/book/src/tuning.md",
+        &[
+            ("`heartbeat`", vec![link.time("heartbeat")]),
+            ("`idle_timeout`", vec![link.time("idle_timeout")]),
+            ("`reconnect_grace`", vec![link.time("reconnect_grace")]),
+            ("`session_expiry`", vec![link.time("session_expiry")]),
+            (
+                "`slow_consumer_timeout`",
+                vec![link.time("slow_consumer_timeout")],
+            ),
+            ("`max_deliver`", vec![link.count("max_deliver")]),
+            ("`max_sessions`", vec![link.count("max_sessions")]),
+            ("`max_unread_bytes`", vec![link.bytes("max_unread_bytes")]),
+            ("`max_backlog_bytes`", vec![link.bytes("max_backlog_bytes")]),
+        ],
+    );
+    check_sentences(
+        "docs/book/src/tuning.md",
+        &[
+            format!("by default {}.", client.count("window")),
+            format!(
+                "at most {}, and none if a task takes longer",
+                prefetch.count("MAX_PREFETCH")
+            ),
+            format!(
+                "`queue_len` ({} messages for each peer)",
+                socket.count("queue_len")
+            ),
+            format!("`max_connections` ({})", socket.count("max_connections")),
+            format!(
+                "`max_message_bytes` ({})",
+                socket.bytes("max_message_bytes")
+            ),
+            format!(
+                "at most {}, with their headers, travel in common frames of at most {}",
+                bytes(batch.number("MAX_SMALL_BYTES")),
+                bytes(batch.number("MAX_BATCH_BYTES")),
+            ),
+            format!(
+                "after {} sessions have ended and none for {}",
+                trimmer.count("MIN_ENDED_SESSIONS"),
+                trimmer.time("QUIET_INTERVAL"),
+            ),
+        ],
+    );
+    check_rows(
+        "docs/book/src/limits.md",
+        &[
+            (
+                "a message, payload included",
+                vec![socket.bytes("max_message_bytes")],
+            ),
+            (
+                "connections of a socket",
+                vec![socket.count("max_connections")],
+            ),
+            ("sessions of links", vec![link.count("max_sessions")]),
+            ("components that a client", vec![routes.count("MAX_LINKS")]),
+            ("the nesting of MessagePack", vec![pack.count("MAX_DEPTH")]),
+        ],
+    );
+    check_rows(
+        "docs/book/src/components.md",
+        &[
+            ("`drain_limit`", vec![settings.time("drain_limit")]),
+            (
+                "`queue_limits`",
+                vec![queue.count("messages"), queue.bytes("bytes")],
+            ),
+            (
+                "`pending_limits`",
+                vec![
+                    pending.time("time"),
+                    pending.count("messages"),
+                    pending.bytes("bytes"),
+                ],
+            ),
+            ("`prefetch`", vec![prefetch.count("MAX_PREFETCH")]),
+        ],
+    );
+    assert_eq!(
+        probe.time("LOOKUP_TIMEOUT"),
+        "1500 ms",
+        "docs/book/src/errors.md says 1.5 s"
+    );
+    assert_eq!(
+        watchdog.time("POLL_LIMIT"),
+        "1 s",
+        "the guide says that a method blocks its thread after a second"
     );
     let wait = Source::new("wait_cause.rs");
     assert_eq!(
         wait.time("SHORT_WAIT"),
         "300 ms",
-        "docs/book/src/calls.md says 0.3 s"
+        "docs/book/src/errors.md says 0.3 s"
     );
 }
 
@@ -986,21 +1362,35 @@ fn readme_lists_the_environment_variables() {
     );
 }
 
-/// The README quotes measurements of `benches/README.md`: whole ranges, or medians.
-#[test]
-fn readme_figures_are_those_of_the_benchmarks() {
-    let readme = read("README.md");
-    let (_, section) = readme.split_once("## How fast").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let measured = read("benches/README.md");
+/// Returns the numbers and ranges of a text.
+fn figures(text: &str) -> Vec<&str> {
     let is_part = |char: char| char.is_ascii_digit() || ",.–".contains(char);
-    let figures = section.split(|char| !is_part(char));
+    let figures = text.split(|char| !is_part(char));
     let figures = figures.map(|figure| figure.trim_matches([',', '.', '–']));
-    let figures: Vec<_> = figures.filter(|figure| !figure.is_empty()).collect();
-    assert!(figures.len() > 8, "{figures:?}");
-    let unknown = figures.iter().filter(|figure| !measured.contains(**figure));
-    let unknown: Vec<_> = unknown.map(|figure| (*figure).to_owned()).collect();
-    assert_none(&unknown, "figures that benches/README.md does not have");
+    figures.filter(|figure| !figure.is_empty()).collect()
+}
+
+/// The README and the comparison quote measurements of `benches/README.md`: whole ranges, or medians.
+#[test]
+fn quoted_figures_are_those_of_the_benchmarks() {
+    let readme = read("README.md");
+    let (_, speed) = readme.split_once("## How fast").unwrap();
+    let (speed, _) = speed.split_once("\n## ").unwrap();
+    let comparison = read("docs/book/src/comparison.md");
+    let (_, measured) = comparison.split_once("\n## pylm").unwrap();
+    let (measured, _) = measured.split_once("\n## Where palm is behind").unwrap();
+    let benchmarks = read("benches/README.md");
+    for (document, section) in [("README.md", speed), ("comparison.md", measured)] {
+        let figures = figures(section);
+        assert!(figures.len() > 8, "{document}: {figures:?}");
+        let unknown = figures
+            .iter()
+            .filter(|figure| !benchmarks.contains(**figure));
+        let unknown: Vec<_> = unknown
+            .map(|figure| format!("{document}: {figure}"))
+            .collect();
+        assert_none(&unknown, "figures that benches/README.md does not have");
+    }
 }
 
 /// Text in backticks differs from case to case.
@@ -1030,8 +1420,24 @@ fn compile_errors_in_documents_are_those_of_the_compiler() {
             }
         }
     }
+    let errors = read("docs/book/src/errors.md");
+    let (_, table) = errors.split_once("\n| compiler | ").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    for row in rows {
+        let cell = row.split(" | ").next().unwrap().trim_matches(['|', ' ']);
+        let error = code(cell).unwrap_or(cell);
+        checked += 1;
+        if !said.contains(&format!("error: {}\n", skeleton(error)))
+            && !said.contains(&format!("]: {}\n", skeleton(error)))
+        {
+            unknown.push(error.to_owned());
+        }
+    }
     assert_none(&unknown, "compile errors that no test of ui-tests has");
-    assert!(checked >= 4);
+    assert!(checked >= 18);
 }
 
 /// The texts of waiting components are in the source, or expected by its tests.
@@ -1041,7 +1447,7 @@ fn texts_of_waits_in_the_guide_are_those_of_the_program() {
     for file in sources() {
         said.push_str(&std::fs::read_to_string(file).unwrap());
     }
-    let guide = read("docs/book/src/calls.md");
+    let guide = read("docs/book/src/errors.md");
     let (_, table) = guide.split_once("| what is wrong | what the log").unwrap();
     let rows = table
         .lines()
@@ -1113,7 +1519,7 @@ fn labels(line: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_file(link: &str) -> bool {
-    !link.starts_with("http") && !link.starts_with('#') && !link.contains("::")
+    !link.contains("://") && !link.starts_with('#') && !link.contains("::")
 }
 
 /// Documents are parts of the documentation too, in which a path leads nowhere: `rustdoc-links.md`, which `src/lib.rs`
@@ -1152,8 +1558,23 @@ fn documents_in_the_documentation_link_to_its_pages() {
             let Some((label, link)) = definition(line).filter(|(_, link)| is_file(link)) else {
                 continue;
             };
+            if link.starts_with("images/") {
+                if !before
+                    .lines()
+                    .rev()
+                    .nth(2)
+                    .unwrap()
+                    .contains("rustdoc-pictures.md")
+                {
+                    wrong.push(format!(
+                        "src/lib.rs includes {document} without its pictures"
+                    ));
+                }
+                continue;
+            }
             let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
             let page = match file.rsplit('/').next().unwrap() {
+                "SUMMARY.md" => "crate::guide".to_owned(),
                 "README.md" if file.contains("proto/") => "crate::guide::wire".to_owned(),
                 "README.md" | "overview.md" => "crate".to_owned(),
                 name => {
@@ -1197,7 +1618,7 @@ fn links_of_documents_resolve() {
             broken.extend(undefined.map(|label| format!("{document}: `{label}` is not defined")));
         }
         for link in links {
-            if link.starts_with("http") || link.contains("::") {
+            if link.contains("://") || link.contains("::") {
                 continue;
             }
             let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
@@ -1309,6 +1730,89 @@ fn names_in_documents_exist() {
     }
     assert_none(&unknown, "names that the source does not have");
     assert!(checked > 100, "only {checked} names were found");
+}
+
+/// Returns the lines between `// ANCHOR: name` and `// ANCHOR_END: name` of a file, without their common indentation.
+fn anchored(file: &str, name: &str) -> String {
+    let text = read(file);
+    let begin = format!("// ANCHOR: {name}\n");
+    let end = format!("// ANCHOR_END: {name}\n");
+    let found = text
+        .split_once(&begin)
+        .and_then(|(_, rest)| rest.split_once(&end));
+    let (found, _) = found.unwrap_or_else(|| panic!("{file} has no part `{name}`"));
+    // The last line is the indentation of the marker.
+    let (found, _) = found.rsplit_once('\n').unwrap();
+    let indentation = found.lines().filter(|line| !line.is_empty());
+    let indentation = indentation
+        .map(|line| line.len() - line.trim_start().len())
+        .min();
+    let lines = found
+        .lines()
+        .map(|line| line.get(indentation.unwrap()..).unwrap_or_default());
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// A block of code after `<!-- file: name -->` is that part of the file, which is compiled and run by another test.
+/// `PALM_BLESS=1` copies it.
+#[test]
+fn code_of_chapters_is_that_of_the_examples() {
+    let mut different = Vec::new();
+    let mut checked = 0;
+    for chapter in chapters() {
+        let text = read(&chapter);
+        let mut copied = String::new();
+        let mut rest = &*text;
+        while let Some((before, after)) = rest.split_once("<!-- examples/") {
+            let (source, after) = after.split_once(" -->\n").unwrap();
+            let (file, name) = source.split_once(": ").unwrap();
+            let (fence, after) = after.split_once('\n').unwrap();
+            let (_, after) = after.split_once("```\n").unwrap();
+            let code = anchored(&format!("examples/{file}"), name);
+            copied.push_str(&format!(
+                "{before}<!-- examples/{source} -->\n{fence}\n{code}```\n"
+            ));
+            rest = after;
+            checked += 1;
+        }
+        copied.push_str(rest);
+        if copied == text {
+            continue;
+        }
+        if std::env::var_os("PALM_BLESS").is_some() {
+            std::fs::write(path(&chapter), copied).unwrap();
+        } else {
+            different.push(chapter);
+        }
+    }
+    assert_none(
+        &different,
+        "chapters whose code differs from the examples; `PALM_BLESS=1` copies it",
+    );
+    assert!(checked > 5, "only {checked} parts were found");
+}
+
+/// Pictures are data in the documentation of the crate, which has no place for files. `PALM_BLESS=1` copies them.
+#[test]
+fn pictures_in_the_documentation_are_those_of_the_book() {
+    use base64::Engine as _;
+    const PICTURES: &str = "docs/book/rustdoc-pictures.md";
+    let mut text = String::new();
+    for file in files(&format!("{BOOK}/images"), "svg") {
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let picture =
+            base64::engine::general_purpose::STANDARD.encode(std::fs::read(&file).unwrap());
+        writeln!(text, "[{name}]: data:image/svg+xml;base64,{picture}").unwrap();
+    }
+    text.push('\n');
+    if std::env::var_os("PALM_BLESS").is_some() {
+        std::fs::write(path(PICTURES), text).unwrap();
+    } else {
+        assert!(
+            read(PICTURES) == text,
+            "{PICTURES} is not up to date; `PALM_BLESS=1` writes it"
+        );
+    }
 }
 
 /// Users depend on `palm`; a line that names `palm_runtime` does not compile for them.

@@ -272,7 +272,7 @@ impl CallError {
 
     /// Returns whether the same call may succeed if it is repeated.
     ///
-    /// After a timeout the function may run twice if the call is repeated; see the guide, `palm::guide::calls`.
+    /// After a timeout the function may run twice if the call is repeated; see the guide, `palm::guide::delivery`.
     pub fn is_transient(&self) -> bool {
         match self {
             // The missing component may start later.
