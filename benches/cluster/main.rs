@@ -59,6 +59,7 @@ fn main() {
     if wanted(name) {
         hops::pipeline_throughput(&runtime, name);
     }
+    hops::calls(&runtime, wanted);
     links::measure(&runtime, wanted);
     typed::measure(&runtime, wanted);
 }

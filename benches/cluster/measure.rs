@@ -42,6 +42,31 @@ pub(crate) async fn palm_throughput(
     count as f64 / start.elapsed().as_secs_f64()
 }
 
+/// Returns the calls per second of `tasks` tasks, each of which makes one call after the other on the same client.
+pub(crate) async fn concurrent_calls(
+    client: &Client,
+    steps: &'static str,
+    tasks: usize,
+    count: usize,
+) -> f64 {
+    let payload = Bytes::from_static(&[b'x'; 10]);
+    let start = Instant::now();
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..tasks {
+        let (client, payload) = (client.clone(), payload.clone());
+        running.spawn(async move {
+            for _ in 0..count / tasks {
+                let answer = client.eval(steps, payload.clone()).await;
+                answer.expect("it answers");
+            }
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("the task does not panic");
+    }
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
 pub(crate) fn quantile(latencies: &mut [Duration], quantile: f64) -> f64 {
     latencies.sort_unstable();
     let index = (latencies.len() as f64 * quantile) as usize;
@@ -54,6 +79,7 @@ pub(crate) type Labels = (&'static str, &'static str);
 pub(crate) const BARE: Labels = ("palm", "bare");
 pub(crate) const BY_HAND: Labels = ("typed", "by hand");
 pub(crate) const SOCKETS: Labels = ("link", "sockets");
+pub(crate) const CALLS: Labels = ("calls", "job");
 
 pub(crate) fn print_latency(
     name: &str,
