@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
 use crate::fair_queue::{Flow, FlowKey};
-use crate::message::Message;
+use crate::message::{Message, client_id};
 
 /// The tasks of a worker, in the order in which its master sent them.
 pub const IN_ORDER: Flow = Flow { key: 0, weight: 1 };
@@ -12,11 +12,8 @@ pub const IN_ORDER: Flow = Flow { key: 0, weight: 1 };
 /// A bit that is set in hashed keys. Other keys are numbers of sessions, which are small.
 const HASHED: FlowKey = 1 << 63;
 
-/// Returns the client of a message: its field `client` up to the first slash.
 fn client(message: &Message) -> &[u8] {
-    let client = message.client_bytes();
-    let end = client.iter().position(|byte| *byte == b'/');
-    &client[..end.unwrap_or(client.len())]
+    client_id(message.client_bytes())
 }
 
 fn hashed(client: &[u8]) -> Flow {

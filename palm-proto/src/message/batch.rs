@@ -13,9 +13,18 @@ pub const MAX_SMALL_BYTES: usize = 4096;
 /// Largest batch. A message that is kept keeps the memory of its whole batch.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024;
 
+/// Which messages may be in one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchScope {
+    /// Those with the same `client`: the messages of one job.
+    Call,
+    /// Those of the same client (see [`client_id`](super::client_id)), also of several calls.
+    Client,
+}
+
 /// One message, or several in contiguous memory.
 ///
-/// Several messages have the same `client`, `stage` and `function`. Each has an id, and none has an error or the end of
+/// Several messages have the same client, `stage` and `function`. Each has an id, and none has an error or the end of
 /// a call. A component therefore routes a batch by its first message. Cloning and splitting share the memory.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -184,9 +193,7 @@ impl BatchBuilder {
     /// Adds a message of `len` bytes. The batch has capacity for it.
     pub fn push(&mut self, content: Content<'_>, len: usize) {
         debug_assert!(self.has_capacity(len, usize::MAX) && content.encoded_len() == len);
-        if self.memory.capacity() - self.memory.len() < len {
-            self.memory.reserve(MAX_BATCH_BYTES - self.memory.len());
-        }
+        self.reserve(len);
         content.write(&mut self.memory);
         self.sizes.push(len as u32);
     }
@@ -203,15 +210,34 @@ impl BatchBuilder {
         Some(Batch { frame, sizes })
     }
 
+    /// Adds an encoded message that has the route of the batch. The batch has capacity for it.
+    pub fn push_frame(&mut self, frame: &[u8]) {
+        debug_assert!(self.has_capacity(frame.len(), usize::MAX));
+        self.reserve(frame.len());
+        self.memory.extend_from_slice(frame);
+        self.sizes.push(frame.len() as u32);
+    }
+
+    fn reserve(&mut self, len: usize) {
+        if self.memory.capacity() - self.memory.len() < len {
+            self.memory.reserve(MAX_BATCH_BYTES - self.memory.len());
+        }
+    }
+
     /// Adds a message if it has the route of the batch and the batch has capacity. Returns the message otherwise.
-    pub fn join(&mut self, message: Message, most: usize) -> Result<(), Message> {
+    pub fn join(
+        &mut self,
+        message: Message,
+        most: usize,
+        scope: BatchScope,
+    ) -> Result<(), Message> {
         let content = message.0.content();
         let len = content.encoded_len();
         if !self.has_capacity(len, most) {
             return Err(message);
         }
         match &self.head {
-            Some(head) if !head.goes_with(&message) => return Err(message),
+            Some(head) if !head.goes_with(&message, scope) => return Err(message),
             None if !message.may_be_batched() => return Err(message),
             _ => {}
         }
@@ -283,7 +309,7 @@ mod tests {
         assert!(builder.take().is_none());
         let mut message = Message::new("a.b", "x");
         message.ensure_id();
-        builder.join(message, 9).unwrap();
+        builder.join(message, 9, BatchScope::Call).unwrap();
         assert!(builder.take().is_some() && builder.take().is_none());
     }
 
@@ -296,7 +322,7 @@ mod tests {
         without_id.set_cache("");
         for message in [done, without_id] {
             let mut builder = BatchBuilder::default();
-            assert!(builder.join(message, 9).is_err());
+            assert!(builder.join(message, 9, BatchScope::Call).is_err());
             assert!(builder.is_empty());
         }
     }
@@ -311,8 +337,10 @@ mod tests {
         };
         let joins = |second: Message| {
             let mut builder = BatchBuilder::default();
-            builder.join(message("a.b", "client"), 9).unwrap();
-            let joins = builder.join(second, 9).is_ok();
+            builder
+                .join(message("a.b", "client"), 9, BatchScope::Call)
+                .unwrap();
+            let joins = builder.join(second, 9, BatchScope::Call).is_ok();
             let batch = builder.take().unwrap();
             assert_eq!(batch.len(), 1 + usize::from(joins));
             for frame in batch.frames() {
@@ -339,15 +367,33 @@ mod tests {
     }
 
     #[test]
+    fn calls_of_one_client_share_a_batch_if_the_scope_is_the_client() {
+        let joins = |first: &'static str, second: &'static str| {
+            let mut builder = BatchBuilder::default();
+            let joined = [first, second].map(|client| {
+                let mut message = Message::new("a.b", "x");
+                message.set_client(client);
+                message.ensure_id();
+                builder.join(message, 9, BatchScope::Client).is_ok()
+            });
+            joined == [true; 2]
+        };
+        assert!(joins("client/1", "client/1") && joins("client/1", "client/2"));
+        assert!(joins("client/1", "client/2/3") && joins("client", "client/1"));
+        assert!(!joins("client/1", "client2/1") && !joins("client/1", "other/1"));
+        assert!(!joins("client/1", "") && !joins("/1", "client/1"));
+    }
+
+    #[test]
     fn batch_has_a_limit_of_bytes_and_messages() {
         let mut builder = BatchBuilder::default();
         let mut message = Message::new("a.b", vec![0; MAX_SMALL_BYTES - 100]);
         message.ensure_id();
-        while builder.join(message.clone(), 100).is_ok() {}
+        while builder.join(message.clone(), 100, BatchScope::Call).is_ok() {}
         let most = MAX_BATCH_BYTES / MAX_SMALL_BYTES;
         assert!((most..=most + 1).contains(&builder.len()));
         assert!(builder.take().unwrap().bytes() <= MAX_BATCH_BYTES);
-        assert!(builder.join(message.clone(), 1).is_ok());
-        assert!(builder.join(message, 1).is_err());
+        assert!(builder.join(message.clone(), 1, BatchScope::Call).is_ok());
+        assert!(builder.join(message, 1, BatchScope::Call).is_err());
     }
 }

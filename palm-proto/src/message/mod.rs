@@ -29,7 +29,7 @@ mod tests;
 #[allow(missing_docs)]
 mod wire_format;
 
-pub use batch::{Batch, BatchBuilder, BatchSizes, MAX_BATCH_BYTES, MAX_SMALL_BYTES};
+pub use batch::{Batch, BatchBuilder, BatchScope, BatchSizes, MAX_BATCH_BYTES, MAX_SMALL_BYTES};
 pub use codec::DecodeError;
 pub use codec::{Answered, Content, answer, steps};
 pub use deadline::Deadline;
@@ -38,5 +38,6 @@ pub use frame_pool::FramePool;
 pub use proto::Share;
 pub use share::Split;
 pub use view::Message;
+pub use view::client_id;
 pub use view::new_id;
 pub use wire_format::WireFormatError;

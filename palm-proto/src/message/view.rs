@@ -8,6 +8,7 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use super::Deadline;
+use super::batch::BatchScope;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
 use super::frame_pool::FramePool;
@@ -380,9 +381,14 @@ impl Message {
     }
 
     /// Returns whether `other` may be in one [`Batch`](super::Batch) with this message.
-    pub(super) fn goes_with(&self, other: &Self) -> bool {
+    pub(super) fn goes_with(&self, other: &Self, scope: BatchScope) -> bool {
         let (one, other) = (&*self.0, &*other.0);
-        one.bytes(&one.client) == other.bytes(&other.client)
+        let (client, others) = (one.bytes(&one.client), other.bytes(&other.client));
+        let is_same = match scope {
+            BatchScope::Call => client == others,
+            BatchScope::Client => client_id(client) == client_id(others),
+        };
+        is_same
             && one.stage == other.stage
             && one.bytes(&one.function) == other.bytes(&other.function)
             && !other.bytes(&other.cache).is_empty()
@@ -548,6 +554,13 @@ impl Message {
         };
         self.0.frame.len() + new
     }
+}
+
+/// Returns the client id of a call's topic (the field `client`): the text up to the first slash.
+#[doc(hidden)]
+pub fn client_id(topic: &[u8]) -> &[u8] {
+    let end = topic.iter().position(|byte| *byte == b'/');
+    &topic[..end.unwrap_or(topic.len())]
 }
 
 /// Returns a random id: a UUID, version 4 (RFC 9562).

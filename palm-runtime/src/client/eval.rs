@@ -54,7 +54,7 @@ impl<'a, Output> Eval<'a, Output> {
         self
     }
 
-    /// Sets the id of the message (its field `cache`). Default: a generated id.
+    /// Sets the id of the message (its field `cache`). Default, also for an empty one: a generated id.
     pub fn message_id(mut self, id: impl Into<String>) -> Self {
         if let EvalState::Prepared(call) = &mut self.state {
             call.id = Some(id.into().into());
@@ -166,7 +166,10 @@ impl<'a> PreparedCall<'a> {
                 .track(&topic, is_tracked.then(|| frame.clone()));
         }
         let exchange = async {
-            let sent = client.transport.send(resend, frame.into()).await;
+            let sent = client
+                .transport
+                .send_call(resend, steps.text(), frame)
+                .await;
             sent.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
             topic.set_awaited(false);
@@ -201,7 +204,8 @@ impl<'a> PreparedCall<'a> {
         let client = &self.client.0;
         let (steps, frame) = self.frame(&topic, None, None)?;
         let resend = client.resend(&steps, false);
-        match tokio::time::timeout(timeout, transport.send(resend, frame.into())).await {
+        let sent = transport.send_call(resend, steps.text(), frame);
+        match tokio::time::timeout(timeout, sent).await {
             Ok(sent) => sent.map_err(|_| CallError::Closed),
             Err(_) => Err(CallError::timeout(&steps, timeout, client.wait_cause())),
         }
@@ -249,7 +253,8 @@ impl<'a> PreparedCall<'a> {
         let payload = self
             .payload
             .map_err(|source| CallError::encode(&steps, source))?;
-        let id = self.id.as_ref().unwrap_or(&topic.text);
+        let id = self.id.as_ref().filter(|id| !id.is_empty());
+        let id = id.unwrap_or(&topic.text);
         let mut memory = [0; 40];
         let extensions = extensions(deadline, share, &mut memory);
         let (content, _) = self

@@ -41,6 +41,22 @@ impl Transport {
         Ok(())
     }
 
+    /// Sends the message of one call, possibly in a batch with other calls. Waits for capacity.
+    pub(super) async fn send_call(
+        &self,
+        resend: ResendPolicy,
+        function: &str,
+        frame: Bytes,
+    ) -> Result<(), SocketClosed> {
+        match self {
+            Self::Sockets(push) => push.send(frame).await,
+            Self::Link(link) => {
+                link.send_call(resend, function, frame).await;
+                Ok(())
+            }
+        }
+    }
+
     /// Sends as much as there is capacity for, and leaves the rest in `batches`.
     pub(super) fn try_send(
         &self,

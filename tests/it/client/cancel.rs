@@ -117,3 +117,31 @@ fn dropped_call_is_cancelled_in_a_later_step() {
         give_up(&client, steps, &gate, &dropped).await;
     });
 }
+
+#[test]
+fn cancelled_calls_leave_the_other_calls_of_their_batch_alone() {
+    // More than a master accepts of one client, so that some calls are cancelled before they reach its dispatch.
+    const CALLS: usize = 700;
+    check(async {
+        let (gate, dropped) = (Gate::closed(), Gate::closed());
+        let master = Master::new("master").bind(ANY).spawn().await.unwrap();
+        let worker = WaitingWorker::new(&gate, &dropped).connect(master.db_address());
+        let _worker = worker.concurrency(1).spawn().await.unwrap();
+        let client = connect("master", &master).await;
+        let calls = numbers(0..CALLS).into_iter().map(|number| {
+            let client = client.clone();
+            let call = async move { client.eval("master.wait", number.clone()).await };
+            tokio::spawn(call)
+        });
+        let calls: Vec<_> = calls.collect();
+        gate.arrived(1).await;
+        for cancelled in calls.iter().step_by(2) {
+            cancelled.abort();
+        }
+        gate.open();
+        for (number, call) in calls.into_iter().enumerate().skip(1).step_by(2) {
+            let answer = soon("an answer", call).await.unwrap().unwrap();
+            assert_eq!(answer, number.to_string());
+        }
+    });
+}

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::{join_all, poll_immediate};
 use palm::prelude::*;
 use palm::socket::{Publish, Pull};
+use palm::testing::Faults;
 use palm::{CallError, ConnectError, LinkOptions, blocking};
 
 use super::super::setup::{ANY, address, check, connect, eventually, options, soon, unbound};
@@ -28,6 +29,31 @@ fn concurrent_evals_each_receive_their_own_answer() {
             let (answer, number) = call.unwrap();
             assert_eq!(answer, number);
         }
+    });
+}
+
+#[test]
+fn calls_that_are_made_at_the_same_time_share_messages() {
+    const CALLS: usize = 1000;
+    check(async {
+        let (handle, _) = spawn().await;
+        let proxy = Faults::new().proxy(handle.db_address()).await.unwrap();
+        let connecting = Client::connect("server", proxy.address());
+        let client = soon("connecting", connecting).await.unwrap();
+        let before = proxy.status().to_target.messages;
+        let calls = numbers(0..CALLS).into_iter().map(|number| {
+            let client = client.clone();
+            tokio::spawn(async move { client.eval("server.echo", number).await })
+        });
+        for (number, call) in soon("the answers", join_all(calls))
+            .await
+            .into_iter()
+            .enumerate()
+        {
+            assert_eq!(call.unwrap().unwrap(), number.to_string());
+        }
+        let sent = proxy.status().to_target.messages - before;
+        assert!(sent < CALLS as u64 / 4, "{sent} messages for {CALLS} calls");
     });
 }
 

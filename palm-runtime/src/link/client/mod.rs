@@ -26,13 +26,14 @@ use super::{SUBSCRIBER, WORKER};
 use crate::link::header;
 use crate::message::lease::{Lease, LeaseOutcome, LeaseState, LeasedTasks, Lessor, LinkReceipt};
 use crate::message::proto::LinkHello;
-use crate::message::{Batch, Message};
+use crate::message::{Batch, BatchScope, Message};
 use crate::socket::{
     Address, Dealer, DealerSender, Frames, SocketClosed, SocketError, SocketOptions, TrySendError,
 };
 use crate::wait_cause::{Connecting, WaitCause};
 
 mod arrivals;
+mod call_batch;
 mod open_tasks;
 mod prefetch;
 mod result_batch;
@@ -44,6 +45,7 @@ pub(crate) use prefetch::Prefetch;
 pub(crate) use result_batch::ResultBatcher;
 pub(crate) use settings::{LinkSettings, ResendPolicy};
 
+use call_batch::CallBatcher;
 use open_tasks::OpenTasks;
 use prefetch::PrefetchWindow;
 use silence::SilenceLimit;
@@ -53,6 +55,10 @@ const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Limits on the unacknowledged messages of this side and on their bytes. Senders wait at either limit.
 const OUTBOX_LIMIT: (usize, usize) = (10_000, 64 * 1024 * 1024);
+
+/// Calls share batches while this many messages or more are unacknowledged. With fewer, a call is sent at once: hardly
+/// any other would share its batch.
+const MIN_SHARED_CALLS: usize = 8;
 
 /// Limit on sending the last header when a link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -78,6 +84,8 @@ pub(crate) struct LinkClient {
     state: Mutex<ClientState>,
     /// Notified when the state has changed in a way that a method may wait for.
     changed: Notify,
+    /// Notified when calls wait in the batcher, and are to be sent when other tasks have added theirs.
+    calls_added: Notify,
     liveness: Arc<LinkLiveness>,
     arrivals: mpsc::UnboundedSender<Vec<LinkArrival>>,
     connecting: Connecting,
@@ -103,6 +111,8 @@ struct ClientState {
     peer_finished: bool,
     /// Whether the peer accepts no further messages in this session.
     peer_is_draining: bool,
+    /// Calls that are sent with the next flush.
+    calls: CallBatcher,
     /// The messages that are to be sent in the next session.
     next_session: VecDeque<TaggedBatch>,
     /// Whether the peer has lost the state of the last session, which is reported when the next one begins.
@@ -172,6 +182,7 @@ impl LinkClient {
                 is_returning: false,
                 peer_finished: false,
                 peer_is_draining: false,
+                calls: CallBatcher::default(),
                 next_session: VecDeque::new(),
                 is_lost: false,
                 retry_at: None,
@@ -181,6 +192,7 @@ impl LinkClient {
                 liveness: liveness.clone(),
             }),
             changed: Notify::new(),
+            calls_added: Notify::new(),
             liveness,
             arrivals,
             connecting: Connecting::new(address),
@@ -310,6 +322,7 @@ impl LinkClient {
     pub(crate) async fn acknowledged(&self) {
         self.wait_until(|state| {
             state.next_session.is_empty()
+                && state.calls.is_empty()
                 && (state.session.is_over() || state.session.is_acknowledged())
         })
         .await;
@@ -348,16 +361,39 @@ impl LinkClient {
     pub(crate) fn send_all(&self, resend: ResendPolicy, messages: impl Iterator<Item = Batch>) {
         let now = Instant::now();
         let mut state = self.state();
-        let is_closed = state.peer_is_draining || state.session.is_over();
+        state.submit_calls(now);
         for batch in messages {
-            let item = TaggedBatch::from_batch(resend.tag(), 0, batch);
-            if is_closed {
-                state.next_session.push_back(item);
-            } else {
-                state.session.submit(item, now);
-            }
+            state.send_or_keep(TaggedBatch::from_batch(resend.tag(), 0, batch), now);
         }
         state.flush(now);
+    }
+
+    /// Queues the message of one call, like [`send_all`](Self::send_all). Waits for capacity. Cancel safe.
+    ///
+    /// While several calls are under way the message is sent a little later, together with those of tasks that are
+    /// ready to call as well: when the task that [`drive`](Self::drive)s the link has let them run, or has received
+    /// something. `function` is the text of its steps.
+    pub(crate) async fn send_call(&self, resend: ResendPolicy, function: &str, frame: Bytes) {
+        loop {
+            {
+                let now = Instant::now();
+                let mut state = self.state();
+                if state.has_capacity() {
+                    if state.session.unacknowledged().0 < MIN_SHARED_CALLS {
+                        state.submit_calls(now);
+                        let item = TaggedBatch::from_batch(resend.tag(), 0, frame.into());
+                        state.send_or_keep(item, now);
+                        state.flush(now);
+                    } else {
+                        state.add_call(resend, function, frame, now);
+                        drop(state);
+                        self.calls_added.notify_one();
+                    }
+                    return;
+                }
+            }
+            self.wait_for_capacity().await;
+        }
     }
 
     /// Returns credit for consumed messages.
@@ -394,6 +430,7 @@ impl LinkClient {
         let mut ended = 0;
         let mut returned = Vec::new();
         let mut items = Vec::new();
+        let scope = state.session.batch_scope();
         for mut result in results {
             let (tag, is_last) = match result.take_task().map(Lease::submit) {
                 // The master accepts only results of tasks that it has assigned.
@@ -416,7 +453,7 @@ impl LinkClient {
                     (task.tag, false)
                 }
             };
-            batcher.add((tag, is_last), result, &mut items);
+            batcher.add((tag, is_last), result, scope, &mut items);
         }
         items.extend(batcher.take());
         let bytes = items.iter().map(|item| item.batch.bytes()).sum();
@@ -555,6 +592,8 @@ impl LinkClient {
                     state.session.reconnected();
                     self.changed.notify_waiters();
                 }
+                // The flush at the beginning of the loop sends the calls that other tasks add until then.
+                () = self.calls_added.notified() => tokio::task::yield_now().await,
                 () = tokio::time::sleep_until(due) => {}
             }
             if !messages.is_empty() {
@@ -729,6 +768,33 @@ impl ClientState {
             && bytes < OUTBOX_LIMIT.1
     }
 
+    /// Queues a message for this session, or for the next one if this one accepts no further messages.
+    fn send_or_keep(&mut self, item: TaggedBatch, now: Instant) {
+        if self.peer_is_draining || self.session.is_over() {
+            self.next_session.push_back(item);
+        } else {
+            self.session.submit(item, now);
+        }
+    }
+
+    /// Adds the message of a call to the batch of the next flush.
+    fn add_call(&mut self, resend: ResendPolicy, function: &str, frame: Bytes, now: Instant) {
+        let has_scope = self.session.batch_scope() == BatchScope::Client;
+        if has_scope && self.calls.add(resend, function, &frame) {
+            return;
+        }
+        self.submit_calls(now);
+        if !has_scope || !self.calls.add(resend, function, &frame) {
+            self.send_or_keep(TaggedBatch::from_batch(resend.tag(), 0, frame.into()), now);
+        }
+    }
+
+    fn submit_calls(&mut self, now: Instant) {
+        if let Some(item) = self.calls.take() {
+            self.send_or_keep(item, now);
+        }
+    }
+
     /// Handles a peer that drains: messages beyond its credit move to the next session.
     fn handle_draining(&mut self) {
         self.peer_is_draining = true;
@@ -827,6 +893,7 @@ impl ClientState {
     }
 
     fn flush(&mut self, now: Instant) {
+        self.submit_calls(now);
         while let Some(transmission) = self.session.transmit(now) {
             let first = transmission.header.first;
             let header = header::encode(&transmission.header);

@@ -27,9 +27,9 @@ use bytes::Bytes;
 use super::framing::{PackedFrames, pack, unpack};
 use super::header;
 use crate::budget::Capacity;
-use crate::message::Batch;
 use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
+use crate::message::{Batch, BatchScope};
 
 pub(crate) use inbox::CreditWindow;
 pub(crate) use tagged_batch::{TASK_TAG_STEP, TaggedBatch, memory_bytes, message_count};
@@ -39,13 +39,16 @@ use outbox::Outbox;
 use timers::{DueFlags, Timers};
 
 /// The highest version of the link protocol that this implementation speaks.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// The lowest version of the link protocol that is accepted.
 pub(crate) const MIN_VERSION: u32 = 1;
 
 /// The first version in which workers return tasks that they will not run.
 pub(crate) const RETURNS_VERSION: u32 = 3;
+
+/// The first version in which a batch may have messages of several calls of one client.
+pub(crate) const CLIENT_BATCHES_VERSION: u32 = 4;
 
 /// The first version in which a header with `alive` is a sign of life.
 pub(crate) const LIVENESS_VERSION: u32 = 3;
@@ -214,6 +217,14 @@ impl Session {
     /// Returns the version that both ends speak: the lowest one until the peer has introduced itself.
     pub(crate) fn version(&self) -> u32 {
         VERSION.min(self.peer_version)
+    }
+
+    /// Returns which messages may share a batch.
+    pub(crate) fn batch_scope(&self) -> BatchScope {
+        match self.version() >= CLIENT_BATCHES_VERSION {
+            true => BatchScope::Client,
+            false => BatchScope::Call,
+        }
     }
 
     /// Returns the number that identifies the run of the accepting component; 0 if unknown.

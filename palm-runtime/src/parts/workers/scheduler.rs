@@ -149,21 +149,32 @@ impl TaskScheduler<'_> {
                     Some(batch) => *batch,
                     None => message.into_frame().into(),
                 };
-                if is_cancelled {
-                    for frame in batch.frames() {
-                        self.fail(frame, &CallFailure::cancelled()).await;
-                    }
-                    continue;
-                }
                 count += batch.len();
                 bytes += batch.bytes();
-                tasks.push_back((flow, batch));
+                if is_cancelled {
+                    self.fail_cancelled(flow, &batch, &mut tasks).await;
+                } else {
+                    // Workers drop further cancelled calls of a batch.
+                    tasks.push_back((flow, batch));
+                }
             }
             self.counters.count(count, bytes);
             self.assign(&mut tasks, &mut legacy, inlet).await?;
         }
         self.drain_links().await;
         Ok(())
+    }
+
+    /// Fails the cancelled calls of a batch, and adds the others to `tasks`.
+    async fn fail_cancelled(&self, flow: Flow, batch: &Batch, tasks: &mut TaskBacklog) {
+        for frame in batch.frames() {
+            let message = Message::decode(frame.clone());
+            if message.is_ok_and(|message| self.state.cancellations.concern(&message)) {
+                self.fail(frame, &CallFailure::cancelled()).await;
+            } else {
+                tasks.push_back((flow, frame.into()));
+            }
+        }
     }
 
     /// Forwards a message that is not a task, such as the error of an earlier step, along the route of results.
