@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::error_chapter::code;
+
 /// The documents for users and contributors, in addition to the chapters of the guide.
 const DOCUMENTS: [&str; 7] = [
     "README.md",
@@ -20,10 +22,10 @@ const DOCUMENTS: [&str; 7] = [
 ];
 
 /// The folder of the chapters of the guide.
-const BOOK: &str = "docs/book/src";
+pub(crate) const BOOK: &str = "docs/book/src";
 
 /// Returns all files of the guide but `SUMMARY.md`.
-fn chapters() -> Vec<String> {
+pub(crate) fn chapters() -> Vec<String> {
     let chapters = files(BOOK, "md").into_iter();
     let names = chapters.map(|file| {
         let file = file.strip_prefix(path("")).unwrap();
@@ -44,7 +46,7 @@ fn documents() -> Vec<String> {
 }
 
 /// Returns a document with the documents that it includes, as mdBook renders it.
-fn rendered(name: &str) -> String {
+pub(crate) fn rendered(name: &str) -> String {
     let mut text = String::new();
     for line in read(name).lines() {
         let include = line.strip_prefix("{{#include ");
@@ -84,7 +86,7 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 /// Returns the source files of all crates of palm but the facade.
-fn sources() -> Vec<PathBuf> {
+pub(crate) fn sources() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(path("")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let crates = names.filter(|name| name.starts_with("palm-"));
@@ -205,13 +207,13 @@ fn states(text: &str, value: &str) -> bool {
 }
 
 /// A source file, by its path below the `src` of its crate.
-struct Source {
+pub(crate) struct Source {
     name: &'static str,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Source {
-    fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         let end = format!("src/{name}");
         let file = sources().into_iter().find(|file| file.ends_with(&end));
         let file = file.unwrap_or_else(|| panic!("there is no {name}; correct this test"));
@@ -283,7 +285,7 @@ impl Source {
 }
 
 /// Returns the variants of an enum, from its source.
-fn variants(name: &str) -> BTreeSet<String> {
+pub(crate) fn variants(name: &str) -> BTreeSet<String> {
     let begin = format!("pub enum {name} {{\n");
     let sources = sources().into_iter();
     let mut texts = sources.map(|file| std::fs::read_to_string(file).unwrap());
@@ -352,256 +354,6 @@ fn check_rows(document: &str, rows: &[(&str, Vec<String>)]) {
         &found,
         &format!("{document} does not say what the program does"),
     );
-}
-
-/// A variant of an error, and its message with `..` in place of values; `None` if it is that of its cause.
-type ErrorVariant = (String, Option<String>);
-
-/// Returns the enums whose names end with `Error` or `Fault` and that begin with `visibility`, with their variants.
-fn error_enums(visibility: &str) -> BTreeMap<String, Vec<ErrorVariant>> {
-    let begin = format!("\n{visibility} enum ");
-    let mut found = BTreeMap::new();
-    for file in sources()
-        .iter()
-        .filter(|file| !file.ends_with("message/proto.rs"))
-    {
-        let text = std::fs::read_to_string(file).unwrap();
-        for definition in text.split(&begin).skip(1) {
-            let is_end = |char: char| !char.is_alphanumeric();
-            let name = definition.split(is_end).next().unwrap();
-            let Some((body, _)) = definition.split_once("\n}") else {
-                continue;
-            };
-            if (name.ends_with("Error") || name.ends_with("Fault")) && body.contains("#[error(") {
-                found.insert(name.to_owned(), error_variants(body));
-            }
-        }
-    }
-    found
-}
-
-/// Reads the variants of an enum, each after its `#[error(..)]`.
-fn error_variants(body: &str) -> Vec<ErrorVariant> {
-    let mut variants = Vec::new();
-    let mut message = None;
-    let mut lines = body
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.strip_prefix("    "));
-    while let Some(line) = lines.next() {
-        if let Some(attribute) = line.strip_prefix("#[error(") {
-            let mut attribute = attribute.to_owned();
-            while !attribute.ends_with(")]") {
-                attribute.push('\n');
-                attribute.push_str(lines.next().expect("the attribute ends").trim_start());
-            }
-            message = message_pattern(&attribute);
-        } else if line.starts_with(|first: char| first.is_ascii_uppercase()) {
-            let is_end = |char: char| !char.is_alphanumeric();
-            let name = line.split(is_end).next().unwrap().to_owned();
-            variants.push((name, message.take()));
-        }
-    }
-    variants
-}
-
-/// Returns the text of `#[error(..)]` with `..` in place of values, or `None` for `transparent`.
-fn message_pattern(attribute: &str) -> Option<String> {
-    let (_, literal) = attribute.split_once('"')?;
-    Some(pattern_of(literal))
-}
-
-/// Returns a format string, which begins after its quotation mark, with `..` in place of values.
-fn pattern_of(literal: &str) -> String {
-    let mut ends = literal.match_indices('"').map(|(at, _)| at);
-    let end = ends.find(|at| !literal[..*at].ends_with('\\'));
-    let literal = literal[..end.expect("the literal ends")].replace("\\\"", "\"");
-    // A backslash at the end of a line continues the literal.
-    let literal: String = literal.split("\\\n").map(str::trim_start).collect();
-    let mut pattern = String::new();
-    for (index, part) in literal.split('{').enumerate() {
-        let text = match index {
-            0 => part,
-            _ => part.split_once('}').expect("the placeholder ends").1,
-        };
-        if index > 0 && !pattern.ends_with("..") {
-            pattern.push_str("..");
-        }
-        pattern.push_str(text);
-    }
-    pattern
-}
-
-/// Returns the first two cells of each row of the table of `errors.md` whose first column is called `name`.
-fn error_table(chapter: &str, name: &str) -> Option<Vec<(String, String)>> {
-    let (_, table) = chapter.split_once(&format!("\n| `{name}` | "))?;
-    let rows = table
-        .lines()
-        .skip(2)
-        .take_while(|line| line.starts_with('|'));
-    let cells = rows.map(|row| {
-        let mut cells = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ']));
-        let variant = cells.next().unwrap().trim_matches('`');
-        (variant.to_owned(), cells.next().unwrap().to_owned())
-    });
-    Some(cells.collect())
-}
-
-/// Returns the text of a cell in backticks, one or two.
-fn code(cell: &str) -> Option<&str> {
-    match cell.strip_prefix("``") {
-        Some(code) => Some(code.strip_suffix("``")?.trim()),
-        None => cell.strip_prefix('`')?.strip_suffix('`'),
-    }
-}
-
-#[test]
-fn error_chapter_has_each_variant_with_its_message() {
-    const ERRORS: &str = "docs/book/src/errors.md";
-    let chapter = read(ERRORS);
-    let mut enums = error_enums("pub");
-    assert!(enums.len() >= 16, "only {} errors were found", enums.len());
-    enums.extend(
-        error_enums("pub(crate)")
-            .into_iter()
-            .filter(|(name, _)| name == "ConnectFault"),
-    );
-    let mut wrong = Vec::new();
-    for (name, variants) in enums {
-        let Some(rows) = error_table(&chapter, &name) else {
-            wrong.push(format!("there is no table of `{name}`"));
-            continue;
-        };
-        let rows: BTreeMap<_, _> = rows.into_iter().collect();
-        for (variant, message) in &variants {
-            let Some(cell) = rows.get(variant) else {
-                wrong.push(format!("`{name}::{variant}` has no row"));
-                continue;
-            };
-            match message.as_deref() {
-                // The text is composed elsewhere.
-                Some("..") => {}
-                Some(message) if code(cell) == Some(message) => {}
-                None if cell.contains("of its cause") => {}
-                message => wrong.push(format!("`{name}::{variant}`: {message:?}, not {cell}")),
-            }
-        }
-        let known: BTreeSet<_> = variants.into_iter().map(|(variant, _)| variant).collect();
-        let unknown = rows.keys().filter(|row| !known.contains(*row));
-        wrong.extend(unknown.map(|row| format!("`{name}` has no `{row}`")));
-    }
-    let failure = Source::new("failure.rs").text;
-    let kinds = variants("FailureKind");
-    let rows = error_table(&chapter, "FailureKind").unwrap_or_default();
-    for (kind, cell) in &rows {
-        let describe = format!("Self::{kind} => \"{}\"", code(cell).unwrap_or(cell));
-        if !failure.contains(&describe) {
-            wrong.push(format!("`FailureKind::{kind}` is not described by {cell}"));
-        }
-    }
-    assert_none(&wrong, "the chapter of errors differs from the source");
-    assert_eq!(
-        rows.into_iter().map(|row| row.0).collect::<BTreeSet<_>>(),
-        kinds
-    );
-}
-
-/// Returns the texts that a source logs by `warn!` or `error!`, with `..` in place of values.
-fn logged(source: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for name in ["warn!(", "error!("] {
-        for call in source.split(name).skip(1) {
-            // The text is the first literal that is an argument itself.
-            let mut depth = 0;
-            for (at, char) in call.char_indices() {
-                match char {
-                    '"' if depth == 0 => {
-                        found.push(pattern_of(&call[at + 1..]));
-                        break;
-                    }
-                    '(' | '[' | '{' => depth += 1,
-                    ')' | ']' | '}' if depth == 0 => break,
-                    ')' | ']' | '}' => depth -= 1,
-                    _ => {}
-                }
-            }
-        }
-    }
-    found
-}
-
-#[test]
-fn error_chapter_has_each_logged_warning() {
-    let chapter = read("docs/book/src/errors.md");
-    let mut listed = BTreeSet::new();
-    for table in chapter.split("\n| logged | ").skip(1) {
-        let rows = table
-            .lines()
-            .skip(2)
-            .take_while(|line| line.starts_with('|'));
-        for row in rows {
-            let cell = row.split(" | ").next().unwrap().trim_matches(['|', ' ']);
-            let text = code(cell).unwrap_or_else(|| panic!("{cell} is not in backticks"));
-            listed.insert(text.to_owned());
-        }
-    }
-    let mut written = BTreeSet::new();
-    for file in sources() {
-        let name = file.to_str().unwrap();
-        if name.ends_with("tests.rs") || name.contains("palm-macros") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&file).unwrap();
-        let text = text.split("\nmod tests {").next().unwrap();
-        let text = text.replace("compile_error!(", "");
-        // A text that is only a value is one of an error.
-        written.extend(logged(&text).into_iter().filter(|text| text != ".."));
-    }
-    let missing: Vec<_> = written.difference(&listed).cloned().collect();
-    assert_none(&missing, "logged texts that the chapter of errors lacks");
-    let unknown: Vec<_> = listed.difference(&written).cloned().collect();
-    assert_none(
-        &unknown,
-        "texts of the chapter of errors that palm does not log",
-    );
-    assert!(listed.len() > 50, "only {} texts were found", listed.len());
-}
-
-/// Texts that the chapter of errors quotes from components, with `..` in place of values, are in the source.
-#[test]
-fn texts_in_the_error_chapter_are_those_of_the_program() {
-    let mut said = String::new();
-    for file in sources() {
-        said.push_str(&std::fs::read_to_string(file).unwrap().replace("\\\"", "\""));
-    }
-    // A backslash at the end of a line continues the literal.
-    let mut lines = said.split("\\\n");
-    let mut text = lines.next().unwrap().to_owned();
-    lines.for_each(|line| text.push_str(line.trim_start()));
-    let chapter = read("docs/book/src/errors.md");
-    let mut unknown = Vec::new();
-    let mut checked = 0;
-    for table in chapter.split("\n| text | ").skip(1) {
-        let rows = table
-            .lines()
-            .skip(2)
-            .take_while(|line| line.starts_with("| `"));
-        for row in rows {
-            let cell = row.split(" | ").next().unwrap().trim_matches(['|', ' ']);
-            let Some(quoted) = code(cell) else { continue };
-            for part in quoted
-                .split("..")
-                .map(|part| part.trim_matches([' ', '`', ',', '(', ')', ':', '"']))
-            {
-                checked += 1;
-                if !text.contains(part) {
-                    unknown.push(format!("{part} (of {quoted})"));
-                }
-            }
-        }
-    }
-    assert_none(&unknown, "texts that palm does not write");
-    assert!(checked >= 40, "only {checked} texts were found");
 }
 
 #[test]
@@ -1496,7 +1248,7 @@ fn anchor(heading: &str) -> String {
 }
 
 /// Returns the lines of a document outside code blocks.
-fn prose(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     text.lines().filter(move |line| {
         let is_fence = line.trim_start().starts_with("```");
@@ -1506,7 +1258,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The label and the link of a line such as `[calls]: docs/book/src/calls.md`.
-fn definition(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn definition(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix('[')?.split_once("]: ")
 }
 
@@ -1518,7 +1270,7 @@ fn labels(line: &str) -> impl Iterator<Item = &str> {
         .filter_map(|rest| Some(rest.split_once(']')?.0))
 }
 
-fn is_file(link: &str) -> bool {
+pub(crate) fn is_file(link: &str) -> bool {
     !link.contains("://") && !link.starts_with('#') && !link.contains("::")
 }
 
@@ -1641,36 +1393,6 @@ fn links_of_documents_resolve() {
     assert_none(&broken, "links that lead nowhere");
 }
 
-/// A link out of the folder of the book leads nowhere once the book is rendered.
-#[test]
-fn chapters_link_to_chapters() {
-    let mut outside = Vec::new();
-    for chapter in chapters() {
-        let text = rendered(&chapter);
-        let mut defined = BTreeMap::new();
-        for (label, link) in prose(&text).filter_map(definition) {
-            defined.entry(label.to_lowercase()).or_insert(link);
-        }
-        let inline = prose(&text).flat_map(|line| line.split("](").skip(1));
-        let inline = inline.map(|link| link.split(')').next().unwrap());
-        let links = inline.chain(defined.into_values());
-        let found = links
-            .filter(|link| is_file(link) && link.contains('/') && !link.starts_with("images/"));
-        outside.extend(found.map(|link| format!("{chapter}: {link}")));
-    }
-    assert_none(&outside, "links out of the book");
-}
-
-#[test]
-fn book_lists_each_chapter_once() {
-    let summary = read(&format!("{BOOK}/SUMMARY.md"));
-    let listed = summary.split("](").skip(1);
-    let listed = listed.map(|link| format!("{BOOK}/{}", link.split(')').next().unwrap()));
-    let mut listed: Vec<_> = listed.collect();
-    listed.sort();
-    assert_eq!(listed, chapters());
-}
-
 /// Returns the spans in backticks in the prose of a document.
 fn spans(text: &str) -> Vec<String> {
     let spans = prose(text).flat_map(|line| line.split('`').skip(1).step_by(2));
@@ -1730,89 +1452,6 @@ fn names_in_documents_exist() {
     }
     assert_none(&unknown, "names that the source does not have");
     assert!(checked > 100, "only {checked} names were found");
-}
-
-/// Returns the lines between `// ANCHOR: name` and `// ANCHOR_END: name` of a file, without their common indentation.
-fn anchored(file: &str, name: &str) -> String {
-    let text = read(file);
-    let begin = format!("// ANCHOR: {name}\n");
-    let end = format!("// ANCHOR_END: {name}\n");
-    let found = text
-        .split_once(&begin)
-        .and_then(|(_, rest)| rest.split_once(&end));
-    let (found, _) = found.unwrap_or_else(|| panic!("{file} has no part `{name}`"));
-    // The last line is the indentation of the marker.
-    let (found, _) = found.rsplit_once('\n').unwrap();
-    let indentation = found.lines().filter(|line| !line.is_empty());
-    let indentation = indentation
-        .map(|line| line.len() - line.trim_start().len())
-        .min();
-    let lines = found
-        .lines()
-        .map(|line| line.get(indentation.unwrap()..).unwrap_or_default());
-    lines.map(|line| format!("{line}\n")).collect()
-}
-
-/// A block of code after `<!-- file: name -->` is that part of the file, which is compiled and run by another test.
-/// `PALM_BLESS=1` copies it.
-#[test]
-fn code_of_chapters_is_that_of_the_examples() {
-    let mut different = Vec::new();
-    let mut checked = 0;
-    for chapter in chapters() {
-        let text = read(&chapter);
-        let mut copied = String::new();
-        let mut rest = &*text;
-        while let Some((before, after)) = rest.split_once("<!-- examples/") {
-            let (source, after) = after.split_once(" -->\n").unwrap();
-            let (file, name) = source.split_once(": ").unwrap();
-            let (fence, after) = after.split_once('\n').unwrap();
-            let (_, after) = after.split_once("```\n").unwrap();
-            let code = anchored(&format!("examples/{file}"), name);
-            copied.push_str(&format!(
-                "{before}<!-- examples/{source} -->\n{fence}\n{code}```\n"
-            ));
-            rest = after;
-            checked += 1;
-        }
-        copied.push_str(rest);
-        if copied == text {
-            continue;
-        }
-        if std::env::var_os("PALM_BLESS").is_some() {
-            std::fs::write(path(&chapter), copied).unwrap();
-        } else {
-            different.push(chapter);
-        }
-    }
-    assert_none(
-        &different,
-        "chapters whose code differs from the examples; `PALM_BLESS=1` copies it",
-    );
-    assert!(checked > 5, "only {checked} parts were found");
-}
-
-/// Pictures are data in the documentation of the crate, which has no place for files. `PALM_BLESS=1` copies them.
-#[test]
-fn pictures_in_the_documentation_are_those_of_the_book() {
-    use base64::Engine as _;
-    const PICTURES: &str = "docs/book/rustdoc-pictures.md";
-    let mut text = String::new();
-    for file in files(&format!("{BOOK}/images"), "svg") {
-        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
-        let picture =
-            base64::engine::general_purpose::STANDARD.encode(std::fs::read(&file).unwrap());
-        writeln!(text, "[{name}]: data:image/svg+xml;base64,{picture}").unwrap();
-    }
-    text.push('\n');
-    if std::env::var_os("PALM_BLESS").is_some() {
-        std::fs::write(path(PICTURES), text).unwrap();
-    } else {
-        assert!(
-            read(PICTURES) == text,
-            "{PICTURES} is not up to date; `PALM_BLESS=1` writes it"
-        );
-    }
 }
 
 /// Users depend on `palm`; a line that names `palm_runtime` does not compile for them.

@@ -17,6 +17,7 @@ mod setup;
 
 mod bad_input;
 mod binds;
+mod book;
 mod cache;
 mod client;
 mod completion;
@@ -25,6 +26,7 @@ mod configurations;
 mod dispatch;
 mod documents;
 mod drain;
+mod error_chapter;
 mod errors;
 mod examples;
 mod fairness;
