@@ -551,6 +551,25 @@ fn dropped_cluster_stops_its_components() {
 }
 
 #[test]
+fn start_until_runs_a_cluster_until_its_future_completes() {
+    check(async {
+        let cluster = Cluster::new().master(Master::new("master")).worker(hand());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(cluster.start_until(stopped));
+        tokio::task::yield_now().await;
+        assert!(!running.is_finished());
+        drop(stop);
+        soon("the end", running).await.unwrap().unwrap();
+
+        // A cluster whose components have ended is over.
+        let ended = |builder: palm::component::ServerBuilder<First>| builder.messages(0);
+        let cluster = Cluster::new().server_with(First::default(), ended);
+        let running = cluster.start_until(std::future::pending::<()>());
+        soon("the end", running).await.unwrap();
+    });
+}
+
+#[test]
 fn invalid_cluster_is_rejected() {
     check(async {
         for (cluster, expected) in [

@@ -9,7 +9,7 @@ use super::dedicated_thread::start_on;
 use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
 use super::template::ServerTemplate;
-use super::until_signal::until_stopped;
+use super::until_signal::{until_completed, until_stopped};
 use crate::cache::Cache;
 use crate::component_error::StartError;
 use crate::context::Context;
@@ -115,6 +115,37 @@ where
     /// Dropping the future stops the component: it drains in the background.
     pub async fn start(self) -> Result<()> {
         until_stopped(self.spawn()).await
+    }
+
+    /// Starts the component, and runs it until `stop` completes, its limit of messages or an error.
+    ///
+    /// The component then drains, as [`start`](Self::start) does after SIGTERM, before this returns. The output of
+    /// `stop` is ignored. Signals are not handled: a program that has handlers of its own, or none, uses this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] if the component cannot be started, [`Error::Run`] if a part fails or the drain is incomplete.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the component: it drains in the background.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> palm::Result<()> {
+    /// use palm::{Bind, Master};
+    ///
+    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    /// let master = Master::new("images").bind("tcp://127.0.0.1:5559");
+    /// let running = tokio::spawn(master.start_until(stopped));
+    /// // Later, elsewhere in the program:
+    /// drop(stop);
+    /// running.await.expect("the component does not panic")
+    /// # }
+    /// ```
+    pub async fn start_until(self, stop: impl Future) -> Result<()> {
+        until_completed(self.spawn(), stop).await
     }
 
     /// Starts the component, and returns once all of its sockets are bound.

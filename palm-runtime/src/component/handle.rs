@@ -126,7 +126,7 @@ impl ComponentHandle {
 
     /// Waits until the component has ended, without consuming the handle. Cancel safe. Must not be awaited again once it
     /// was ready.
-    pub(super) async fn ended(&mut self) -> Result<(), RunError> {
+    pub(crate) async fn ended(&mut self) -> Result<(), RunError> {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,
             Err(error) => match error.try_into_panic() {

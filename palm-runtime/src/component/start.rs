@@ -17,7 +17,7 @@ use super::handle::ComponentHandle;
 use super::part_registration::{AnyPart, PartRole};
 use super::supervisor::supervise;
 use super::template::ServerTemplate;
-use super::until_signal::until_stopped;
+use super::until_signal::{until_completed, until_stopped};
 use crate::cache::{Cache, ComponentStore};
 use crate::component_error::StartError;
 use crate::component_state::ComponentState;
@@ -44,6 +44,22 @@ impl ServerTemplate {
     /// Dropping the future stops the component: it drains in the background.
     pub async fn start(self) -> Result<()> {
         until_stopped(self.spawn()).await
+    }
+
+    /// Starts the component, and runs it until `stop` completes, its limit of [`messages`](Self::messages) or an error.
+    ///
+    /// The component then drains, as [`start`](Self::start) does after SIGTERM, before this returns. The output of
+    /// `stop` is ignored. Signals are not handled: a program that has handlers of its own, or none, uses this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Start`] if the component cannot be started, [`Error::Run`] if a part fails or the drain is incomplete.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the component: it drains in the background.
+    pub async fn start_until(self, stop: impl Future) -> Result<()> {
+        until_completed(self.spawn(), stop).await
     }
 
     /// Starts the component, and returns once all of its sockets are bound.
@@ -106,12 +122,13 @@ impl ServerTemplate {
         let store = ComponentStore::new(self.settings.store.clone(), self.settings.cache_limits);
         let store = Arc::new(store);
         let cache = self.context_cache.take();
+        let state = Arc::new(ComponentState::new(self.settings.link.clone()));
         let context = Arc::new(ComponentContext {
             name: self.name.clone(),
             cache: cache.unwrap_or_else(|| Cache::local(store.clone())),
+            cancellations: state.cancellations.clone(),
         });
 
-        let state = Arc::new(ComponentState::new(self.settings.link.clone()));
         // The options are a copy: a user may pass the same ones to several components.
         let kill = Kill::default();
         self.settings.socket.kill = kill.clone();

@@ -4,10 +4,13 @@
 //! one is downstream of, and their `db_address`es are added to its builder before it starts.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use fastrand::Rng;
 use futures_core::future::BoxFuture;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::faults::{FaultProxy, FaultProxyError, Faults};
@@ -303,6 +306,30 @@ impl Cluster {
             fault_proxies,
         })
     }
+
+    /// Starts all components, and runs them until `stop` completes, a component fails, or all of them have ended.
+    ///
+    /// The components are then [shut down](ClusterHandle::shutdown) in the order in which they were added. The output
+    /// of `stop` is ignored.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start), and [`Error::Run`](crate::Error::Run) if a component fails or its drain is
+    /// incomplete.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops all components at once, in the background.
+    pub async fn start_until(self, stop: impl Future) -> Result<()> {
+        let mut stop = pin!(stop);
+        let mut cluster = tokio::select! {
+            biased;
+            started = self.start() => started?,
+            _ = &mut stop => return Ok(()),
+        };
+        let outcome = cluster.run_until(stop).await;
+        Ok(outcome.and(cluster.shutdown().await)?)
+    }
 }
 
 fn no_proxy(member: &TopologyMember, error: FaultProxyError) -> StartError {
@@ -407,6 +434,34 @@ impl ClusterHandle {
     pub fn take(&mut self, name: &str) -> Option<ComponentHandle> {
         let index = self.handles.iter().position(|handle| handle.name() == name);
         index.map(|index| self.handles.remove(index))
+    }
+
+    /// Waits until `stop` completes, a component fails, or all components have ended. Removes those that have ended.
+    async fn run_until(&mut self, stop: impl Future) -> Result<(), RunError> {
+        let ends = self.handles.iter_mut().enumerate();
+        let ends = ends.map(|(index, handle)| async move { (index, handle.ended().await) });
+        let mut ends: FuturesUnordered<_> = ends.collect();
+        let mut ended = Vec::new();
+        let mut stop = pin!(stop);
+        let outcome = loop {
+            let next = tokio::select! {
+                _ = &mut stop => break Ok(()),
+                next = ends.next() => next,
+            };
+            let Some((index, outcome)) = next else {
+                break Ok(());
+            };
+            ended.push(index);
+            if outcome.is_err() {
+                break outcome;
+            }
+        };
+        drop(ends);
+        ended.sort_unstable();
+        for index in ended.into_iter().rev() {
+            drop(self.handles.remove(index));
+        }
+        outcome
     }
 
     /// Shuts down all components one after the other, in the order in which they were added, so that each handles

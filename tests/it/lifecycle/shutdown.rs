@@ -10,7 +10,7 @@ use super::super::process::Process;
 use super::super::setup::{
     ANY, Caller, Gate, TempFolder, address, check, connect, eventually, options, soon,
 };
-use super::{Hand, Slow, Where, collect, master_and_hand, numbers};
+use super::{Hand, Slow, Step, Where, collect, master_and_hand, numbers};
 
 struct GatedStep {
     gate: Gate,
@@ -294,5 +294,93 @@ fn second_signal_ends_start_immediately() {
         process.signal("TERM");
         assert_eq!(process.ended().await.code(), Some(0));
         assert!(start.elapsed() < Duration::from_secs(5));
+    });
+}
+
+/// A component that runs until `stop`.
+struct Until {
+    stop: tokio::sync::oneshot::Sender<()>,
+    running: tokio::task::JoinHandle<palm::Result<()>>,
+}
+
+impl Until {
+    fn new<F>(start: impl FnOnce(tokio::sync::oneshot::Receiver<()>) -> F) -> Self
+    where
+        F: Future<Output = palm::Result<()>> + Send + 'static,
+    {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let running = tokio::spawn(start(stopped));
+        Self { stop, running }
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        soon("the end", self.running).await.unwrap().unwrap();
+    }
+}
+
+#[test]
+fn start_until_drains_the_component_once_its_future_completes() {
+    check(async {
+        let (folder, gate) = (TempFolder::new(), Gate::closed());
+        let at = folder.ipc("slow");
+        let server = Slow { gate: gate.clone() }.bind(&*at).concurrency(5);
+        let server = Until::new(|stopped| server.start_until(stopped));
+        let client = soon("connecting", Client::connect("slow", &*at)).await;
+        let client = client.unwrap();
+        let answers = collect(&client, "slow.gated", 5);
+        gate.arrived(5).await;
+        let stopped = tokio::spawn(server.stop());
+        tokio::task::yield_now().await;
+        assert!(!stopped.is_finished());
+        gate.open();
+        assert_eq!(soon("the answers", answers).await.unwrap(), numbers(5));
+        stopped.await.unwrap();
+    });
+}
+
+#[test]
+fn start_until_stops_each_kind_of_component() {
+    check(async {
+        let folder = TempFolder::new();
+        let gate = Gate::closed();
+        gate.open();
+        let at = |name: &str| folder.ipc(name);
+        let first = Slow { gate: gate.clone() }.bind(at("first"));
+        let step = Step.bind(at("step")).follow(at("first"));
+        let sink = GatedStep { gate: gate.clone() }.bind(at("sink"));
+        let sink = sink.follow(at("step"));
+        let master = Master::new("master").bind(at("master"));
+        let hub = Hub::new("hub").bind(at("hub")).follow(at("first"));
+        let hand = Hand { gate }.connect(at("master"));
+        let mut template = ServerTemplate::new("template");
+        template.register_bypass(palm::parts::CacheService::bind(at("template")), "Cache");
+        let running = [
+            Until::new(|stopped| first.start_until(stopped)),
+            Until::new(|stopped| step.start_until(stopped)),
+            Until::new(|stopped| sink.start_until(stopped)),
+            Until::new(|stopped| master.start_until(stopped)),
+            Until::new(|stopped| hub.start_until(stopped)),
+            Until::new(|stopped| hand.start_until(stopped)),
+        ];
+        let client = soon("connecting", Client::connect("master", at("master"))).await;
+        let answer = client.unwrap().eval("master.gated", "1").await;
+        assert_eq!(answer.unwrap(), "1");
+        for component in running.into_iter().rev() {
+            component.stop().await;
+        }
+        // A future that is ready stops a component before it starts.
+        let started = template.start_until(std::future::ready(()));
+        soon("the end", started).await.unwrap();
+    });
+}
+
+#[test]
+fn start_until_reports_a_component_that_cannot_start() {
+    check(async {
+        let server = Step
+            .bind("nonsense")
+            .start_until(std::future::pending::<()>());
+        assert!(matches!(server.await, Err(palm::Error::Start(_))));
     });
 }
