@@ -40,7 +40,7 @@ pub(crate) struct ComponentState {
     pub(crate) slots: Arc<LentSlots>,
     pub(crate) functions: FunctionRegistry,
     pub(crate) streams: FollowedStreams,
-    pub(crate) cancellations: Cancellations,
+    pub(crate) cancellations: Arc<Cancellations>,
     pub(crate) links: LinkServer,
     /// The unacknowledged tasks of legacy workers, if they are redelivered (`ack_wait`).
     pub(crate) pushed: Option<Mutex<PushedTasks>>,
@@ -95,7 +95,7 @@ impl ComponentState {
             slots: Arc::default(),
             functions: FunctionRegistry::default(),
             streams: FollowedStreams::default(),
-            cancellations: Cancellations::default(),
+            cancellations: Arc::default(),
             pushed: links
                 .ack_wait
                 .map(|limit| Mutex::new(PushedTasks::new(limit, links.max_deliver))),

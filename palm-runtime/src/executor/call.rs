@@ -39,6 +39,8 @@ pub(super) struct StartedCall {
     pub(super) turn: DeliveryTurn,
     /// Results that wait for the end of the call.
     pub(super) collected: Option<mpsc::UnboundedReceiver<(Option<Share>, Outcome)>>,
+    /// Signals the end of the call to its context, if the method takes one, when this is dropped.
+    pub(super) end: Option<DropGuard>,
 }
 
 impl StartedCall {
@@ -118,6 +120,7 @@ impl<C: Callable> CallLoop<C> {
             completion: CompletionRequest::default(),
             turn: self.turn(),
             collected: None,
+            end: None,
         };
         let extensions = started.header.extensions().unwrap_or_default();
         if extensions.error.is_some() || extensions.end.is_some() {
@@ -150,9 +153,12 @@ impl<C: Callable> CallLoop<C> {
             return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
         started.count(&self.functions[started.index], waited);
-        let context = info
-            .takes_context
-            .then(|| Context::new(self.sender.context.clone(), started.header.detached()));
+        let context = info.takes_context.then(|| {
+            let ended = CancellationToken::new();
+            started.end = Some(ended.clone().drop_guard());
+            let context = Context::new(self.sender.context.clone(), started.header.detached());
+            context.with_end(ended)
+        });
         let emitter = match info.results {
             Results::One => None,
             Results::Many => Some(self.emitter(&mut started)),

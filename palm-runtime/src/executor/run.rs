@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -181,7 +182,8 @@ impl<C: Callable> CallLoop<C> {
     }
 
     /// Handles the result of a call that completed at its first poll, and delivers it when it is its turn.
-    async fn complete(&mut self, started: StartedCall, outcome: Outcome, now: Instant) {
+    async fn complete(&mut self, mut started: StartedCall, outcome: Outcome, now: Instant) {
+        drop(started.end.take());
         let failed = matches!(outcome, Outcome::Failed(_));
         if let Some(counters) = &started.counters {
             counters.end(now.duration_since(started.started_at), failed);
@@ -218,11 +220,12 @@ impl<C: Callable> CallLoop<C> {
     ) {
         let method = self.methods[started.index];
         let scope = self.scope.clone();
-        let call = Watched {
+        let mut call = Watched {
             method,
             scope,
             call,
         };
+        let end = started.end.take();
         let (started_at, counters) = (started.started_at, started.counters.clone());
         let deadline = started.deadline;
         let max_runtime = C::FUNCTIONS
@@ -259,14 +262,21 @@ impl<C: Callable> CallLoop<C> {
             };
             // An async method is dropped at its next await. A method on a thread of its own runs to its end, and its
             // result is discarded.
-            let outcome = tokio::select! {
+            let result = tokio::select! {
                 biased;
-                outcome = call => outcome,
-                () = late => Outcome::Failed(CallFailure::late()),
-                limit = overrun => Outcome::Failed(CallFailure::overrun(limit)),
-                () = state.cancellations.cancelled(&topic) => Outcome::Failed(CallFailure::cancelled()),
-                () = abandoned => Outcome::Failed(CallFailure::cancelled()),
+                outcome = &mut call => Ok(outcome),
+                () = late => Err(CallFailure::late()),
+                limit = overrun => Err(CallFailure::overrun(limit)),
+                () = state.cancellations.cancelled(&topic) => Err(CallFailure::cancelled()),
+                () = abandoned => Err(CallFailure::cancelled()),
             };
+            let is_cancelled = result.is_err() && end.is_some();
+            drop(end);
+            if is_cancelled {
+                // The method may wait for `Context::cancelled`, which is ready now.
+                let _ = (&mut call).now_or_never();
+            }
+            let outcome = result.unwrap_or_else(Outcome::Failed);
             if let Some(counters) = counters {
                 counters.end(started_at.elapsed(), matches!(outcome, Outcome::Failed(_)));
             }

@@ -123,6 +123,7 @@ impl<C: Callable> HttpWorker<C> {
         let context = Arc::new(ComponentContext {
             name: C::NAME.to_owned(),
             cache: Cache::local(store.clone()),
+            cancellations: Arc::default(),
         });
         let (calls, running) = standalone(executor, &context, &store, None).await;
         let executor = async move {

@@ -46,6 +46,7 @@ impl<C: Callable> Direct<C> {
         let context = ComponentContext {
             name: C::NAME.to_owned(),
             cache: Cache::local(store.clone()),
+            cancellations: Arc::default(),
         };
         Self {
             state: State::new(component),

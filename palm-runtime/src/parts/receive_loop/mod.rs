@@ -531,6 +531,7 @@ mod tests {
         let context = ComponentContext {
             name: "a".to_owned(),
             cache: Cache::local(Arc::new(store)),
+            cancellations: Arc::default(),
         };
         let receive_loop = ReceiveLoop::new(
             NoHooks,
