@@ -16,6 +16,7 @@
 //! | share the interface of a component with its callers | [`macro@interface`], [`Function`], [`Route`] |
 //! | send your own types | [`FromPayload`], [`IntoPayload`], [`guide::calls`] |
 //! | store, share and watch values | [`Cache`], [`KeyValue`]; chapter: [`guide::cache`] |
+//! | authorise, limit, time or retry calls | [`middleware`]; chapter: [`guide::middleware`] |
 //! | use HTTP | with the feature `http`: `http`, `http_worker`; chapter: [`guide::http`] |
 //! | build a component from parts | [`ServerTemplate`], [`parts`], [`part`]; your own parts: [`macro@inbound`], [`macro@outbound`], [`macro@bypass`] |
 //! | test components | [`testing`]; chapter: [`guide::testing`] |
@@ -42,7 +43,8 @@ pub use palm_runtime::{
     NoAnswer, OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics, Position,
     PositionedError, Progress, Protobuf, QueueLimits, Registration, RemoteError, Result, Route,
     RunError, Scan, ServerTemplate, StartError, Step, StepError, Steps, Swap, Untyped, Watch,
-    WireFormatError, blocking, callable, component, components, part, parts, proto, socket,
+    WireFormatError, blocking, callable, component, components, middleware, part, parts, proto,
+    socket,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};
@@ -297,6 +299,10 @@ pub mod guide {
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/http.md")]
     pub mod http {}
+
+    #[doc = include_str!("../docs/book/rustdoc-links.md")]
+    #[doc = include_str!("../docs/book/src/middleware.md")]
+    pub mod middleware {}
 
     #[doc = include_str!("../docs/book/rustdoc-links.md")]
     #[doc = include_str!("../docs/book/src/testing.md")]

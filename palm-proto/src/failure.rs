@@ -37,6 +37,10 @@ pub enum FailureKind {
     DeadlineExceeded,
     /// No worker was available until the deadline.
     Unavailable,
+    /// The caller may not make the call: a layer of the component rejected it.
+    PermissionDenied,
+    /// The component has reached a limit, such as a rate of calls: a layer of the component rejected the call.
+    ResourceExhausted,
 }
 
 impl FailureKind {
@@ -50,12 +54,14 @@ impl FailureKind {
             Self::Cancelled => "was cancelled",
             Self::DeadlineExceeded => "did not finish in time",
             Self::Unavailable => "is not available",
+            Self::PermissionDenied => "was denied",
+            Self::ResourceExhausted => "was rejected at a limit",
         }
     }
 }
 
 impl CallFailure {
-    #[doc(hidden)]
+    /// Returns a failure of this kind. `source` supplies the text that the caller receives.
     pub fn new(kind: FailureKind, source: BoxError) -> Self {
         Self { kind, source }
     }

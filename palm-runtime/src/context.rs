@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Cache;
 use crate::cancellation::Cancellations;
 use crate::message::{Deadline, Message};
+use crate::type_map::TypeMap;
 
 /// What a method or a hook can access in addition to its argument. Take it as the last parameter.
 ///
@@ -26,6 +27,8 @@ pub struct Context {
     message: Message,
     /// Cancelled once the call has ended; `None` in a hook.
     ended: Option<CancellationToken>,
+    /// Values that layers have attached.
+    extensions: TypeMap,
 }
 
 /// State that all calls of a component share.
@@ -42,6 +45,7 @@ impl Context {
             component,
             message,
             ended: None,
+            extensions: TypeMap::default(),
         }
     }
 
@@ -49,6 +53,23 @@ impl Context {
     pub(crate) fn with_end(mut self, ended: CancellationToken) -> Self {
         self.ended = Some(ended);
         self
+    }
+
+    /// Returns the token that is cancelled once the call has ended.
+    pub(crate) fn end(&self) -> Option<&CancellationToken> {
+        self.ended.as_ref()
+    }
+
+    /// Sets the values that layers have attached.
+    pub(crate) fn with_extensions(mut self, extensions: TypeMap) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
+    /// Returns the value of the type `T` that a layer has attached to the call; see
+    /// [`CallRequest::insert_extension`](crate::middleware::CallRequest::insert_extension).
+    pub fn extension<T: 'static>(&self) -> Option<&T> {
+        self.extensions.get()
     }
 
     /// Returns the received message.
@@ -63,8 +84,8 @@ impl Context {
         self.message.deadline().map(Deadline::left)
     }
 
-    /// Waits until the result of the call is no longer wanted: the call was cancelled, its client is gone, its deadline
-    /// or the method's `max_runtime_ms` has passed, or the component stops calls at its drain limit.
+    /// Waits until the call is cancelled: its caller has dropped it, its client has disconnected, its deadline or the
+    /// method's `max_runtime_ms` has passed, or the component stops it at the drain limit.
     ///
     /// Also completes once the call has ended, so that a task that the method has spawned can end with it. Never
     /// completes in a hook of a message without a deadline that is not cancelled.
@@ -98,7 +119,7 @@ impl Context {
     ///         search.await.map_err(|_| "the search panicked")?
     ///     }
     ///
-    ///     /// Computes for a long time, unless its caller is gone.
+    ///     /// Computes for a long time, unless its caller has left.
     ///     #[palm::method(blocking)]
     ///     fn sum(&self, numbers: Vec<u8>, context: Context) -> Result<String, &'static str> {
     ///         let mut sum = 0;
@@ -136,7 +157,7 @@ impl Context {
         }
     }
 
-    /// Returns whether the result of the call is no longer wanted; see [`cancelled`](Self::cancelled).
+    /// Returns whether the call is cancelled, or has ended; see [`cancelled`](Self::cancelled).
     ///
     /// Costs a lookup, and decodes the deadline if the caller has set one: call it every millisecond rather than in an
     /// inner loop.

@@ -12,6 +12,7 @@ compile_error!(
 );
 
 pub mod cache;
+mod call_service;
 mod call_slots;
 mod cancellation;
 mod client;
@@ -44,6 +45,7 @@ pub mod socket;
 mod stop;
 mod task_group;
 pub mod testing;
+mod type_map;
 mod wait_cause;
 mod watchdog;
 
@@ -62,6 +64,20 @@ pub mod callable {
         Emit, Emitted, FunctionInfo, IntoMessages, IntoOutcome, IntoPublication, Outcome, Plain,
         Receiver, Results, Shape, State, StateRef, blocking,
     };
+}
+
+/// Layers around calls, at components and at clients: authorisation, limits, timing, retries.
+///
+/// [`Builder::layer`](component::Builder::layer) puts a `tower::Layer` around the methods of a component, and
+/// [`ClientBuilder::layer`] one around the calls of a client. [`from_fn`](middleware::from_fn) makes a layer of an async
+/// function. The chapter `palm::guide::middleware` describes them.
+pub mod middleware {
+    pub use crate::call_service::{
+        CallHandler, CallRequest, CallResponse, CallService, FromFn, FromFnLayer, MethodService,
+        Next, ServiceError, from_fn,
+    };
+    pub use crate::client::ClientService;
+    pub use crate::message::Headers;
 }
 
 pub use cache::{

@@ -46,6 +46,7 @@ mod liveness;
 #[cfg(target_os = "linux")]
 mod memory;
 mod methods;
+mod middleware;
 mod nested;
 mod network;
 mod other_languages;

@@ -52,6 +52,8 @@ impl RemoteError {
                 Kind::Cancelled => FailureKind::Cancelled,
                 Kind::DeadlineExceeded => FailureKind::DeadlineExceeded,
                 Kind::Unavailable => FailureKind::Unavailable,
+                Kind::PermissionDenied => FailureKind::PermissionDenied,
+                Kind::ResourceExhausted => FailureKind::ResourceExhausted,
             },
             message: error.message,
             component: error.component,
@@ -71,6 +73,8 @@ pub(super) fn encode(component: &str, step: i64, failure: &CallFailure) -> Vec<u
         FailureKind::Cancelled => Kind::Cancelled,
         FailureKind::DeadlineExceeded => Kind::DeadlineExceeded,
         FailureKind::Unavailable => Kind::Unavailable,
+        FailureKind::PermissionDenied => Kind::PermissionDenied,
+        FailureKind::ResourceExhausted => Kind::ResourceExhausted,
     };
     let error = Error {
         kind: kind.into(),
@@ -109,6 +113,11 @@ mod tests {
         // An unknown kind.
         check(b"\x82\x01\x02\x08\x63", Some(FailureKind::Failed));
         check(b"\x82\x01\x02\x08\x01", Some(FailureKind::Panicked));
+        check(b"\x82\x01\x02\x08\x07", Some(FailureKind::PermissionDenied));
+        check(
+            b"\x82\x01\x02\x08\x08",
+            Some(FailureKind::ResourceExhausted),
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`Message`] is the `PalmMessage` of `proto/palm.proto` (part 1 of the wire contract), as views of the frame that it was
 //! received in (`view`). `codec` finds its fields in a frame and encodes them, on top of `wire_format`. `error`,
-//! `deadline` and `share` are its extension fields. `batch` holds several messages that travel as one, and `frame_pool`
+//! `deadline`, `headers` and `share` are its extension fields. `batch` holds several messages that travel as one, and `frame_pool`
 //! the memory of encoded frames. Start reading at [`Message::decode`].
 
 #[allow(missing_docs)]
@@ -16,6 +16,7 @@ mod error;
 mod frame_pool;
 #[cfg(test)]
 mod generated_test;
+mod headers;
 #[allow(missing_docs)]
 pub mod lease;
 mod view;
@@ -35,6 +36,7 @@ pub use codec::{Answered, Content, answer, steps};
 pub use deadline::Deadline;
 pub use error::RemoteError;
 pub use frame_pool::FramePool;
+pub use headers::Headers;
 pub use proto::Share;
 pub use share::Split;
 pub use view::Message;

@@ -25,7 +25,7 @@ pub struct PalmMessage {
 }
 /// palm's extensions of a PalmMessage: the same bytes, read as another message. A peer that does not
 /// know these fields keeps them.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Extensions {
     /// Why the payload is not a result.
     #[prost(message, optional, tag = "16")]
@@ -50,6 +50,19 @@ pub struct Extensions {
     /// The number of a task at a worker without a link, assigned by its master. 0: none.
     #[prost(uint64, tag = "22")]
     pub task: u64,
+    /// What the caller adds to the call besides the payload. The last value of a name counts.
+    #[prost(message, repeated, tag = "23")]
+    pub headers: ::prost::alloc::vec::Vec<Header>,
+}
+/// A header of a call.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Header {
+    /// The name, case-sensitive.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The value.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
 }
 /// A completion weight. The weights of all messages that stem from an input of a job add up to 1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -130,6 +143,10 @@ pub mod error {
         DeadlineExceeded = 5,
         /// No worker or component was available until the deadline, or the workers were lost with the call.
         Unavailable = 6,
+        /// The caller may not make the call.
+        PermissionDenied = 7,
+        /// The component has reached a limit, such as a rate of calls, and rejects the call.
+        ResourceExhausted = 8,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -145,6 +162,8 @@ pub mod error {
                 Self::Cancelled => "CANCELLED",
                 Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
                 Self::Unavailable => "UNAVAILABLE",
+                Self::PermissionDenied => "PERMISSION_DENIED",
+                Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -157,6 +176,8 @@ pub mod error {
                 "CANCELLED" => Some(Self::Cancelled),
                 "DEADLINE_EXCEEDED" => Some(Self::DeadlineExceeded),
                 "UNAVAILABLE" => Some(Self::Unavailable),
+                "PERMISSION_DENIED" => Some(Self::PermissionDenied),
+                "RESOURCE_EXHAUSTED" => Some(Self::ResourceExhausted),
                 _ => None,
             }
         }

@@ -12,6 +12,7 @@ use super::batch::BatchScope;
 use super::codec::{self, Content, DecodeError};
 use super::error::{self, RemoteError};
 use super::frame_pool::FramePool;
+use super::headers::Headers;
 use super::lease::Lease;
 use super::proto::{End, Extensions, PalmMessage, Share, Trace};
 use super::share;
@@ -349,6 +350,14 @@ impl Message {
     /// Returns the trace and the request that the call is part of, if the caller has sent them.
     pub fn trace(&self) -> Option<Trace> {
         self.extensions()?.trace
+    }
+
+    /// Returns the headers that the caller has added to the call.
+    pub fn headers(&self) -> Headers {
+        match self.extensions() {
+            Some(extensions) => Headers::from_extension(extensions.headers),
+            None => Headers::new(),
+        }
     }
 
     /// Marks the message as the last one of a call with `results` results.

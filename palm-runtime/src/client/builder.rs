@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
+use bytestring::ByteString;
+use tower::Layer;
+
+use super::{CallError, ClientService};
+use crate::call_service::{CallHandler, Layers};
 use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::link::LinkOptions;
+use crate::message::Headers;
 use crate::socket::SocketOptions;
 
 /// Configures a [`Client`](crate::Client). Created by [`Client::builder`](crate::Client::builder).
@@ -24,6 +30,8 @@ pub struct ClientBuilder {
     pub(super) weight: u32,
     pub(super) link: LinkOptions,
     pub(super) options: SocketOptions,
+    pub(super) headers: Headers,
+    pub(super) layers: Layers<CallError>,
 }
 
 impl ClientBuilder {
@@ -136,6 +144,34 @@ impl ClientBuilder {
     /// Sets the options of sockets.
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Adds a header to each call, job and sent message of the client, such as a token. Default: none.
+    ///
+    /// [`Eval::header`](crate::Eval::header) and [`Job::header`](crate::Job::header) add one to a single call or job.
+    /// Headers are not encrypted; see [`Headers`](crate::middleware::Headers).
+    pub fn header(mut self, name: impl Into<ByteString>, value: impl Into<ByteString>) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Puts a layer around each [`eval`](crate::Client::eval): any `tower::Layer` whose service receives a
+    /// [`CallRequest`](crate::middleware::CallRequest). Default: none.
+    ///
+    /// Each layer wraps those that were added before, so the last one receives a call first. Layers are created when
+    /// the client connects, in its runtime. A layer may make the call several times, as `tower::retry` does: each time
+    /// is a new call for components. The timeout of the `eval` includes all of them.
+    ///
+    /// Jobs and [`send`](crate::Client::send) do not pass the layers, since they have no single answer. Headers of the
+    /// client apply to them as well.
+    ///
+    /// The chapter `palm::guide::middleware` describes layers, errors, and what a retry may cause.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<ClientService, Service: CallHandler> + Send + 'static,
+    {
+        self.layers.add(layer);
         self
     }
 }

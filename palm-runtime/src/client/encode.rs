@@ -1,5 +1,6 @@
 //! Encodes the messages of calls.
 
+use std::borrow::Cow;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
@@ -48,12 +49,13 @@ impl Client {
     }
 }
 
-/// Encodes the extension fields of a call into `memory`.
-pub(super) fn extensions(
+/// Encodes the extension fields of a call into `memory`, unless there are encoded headers.
+pub(super) fn extensions<'a>(
     deadline: Option<Deadline>,
     share: Option<Share>,
-    memory: &mut [u8; 40],
-) -> &[u8] {
+    headers: &[u8],
+    memory: &'a mut [u8; 40],
+) -> Cow<'a, [u8]> {
     let mut written = 0;
     if let Some(deadline) = deadline.map(Deadline::encode) {
         memory[..deadline.len()].copy_from_slice(&deadline);
@@ -62,5 +64,8 @@ pub(super) fn extensions(
     if let Some(share) = share {
         written = share.write(memory, written);
     }
-    &memory[..written]
+    match headers {
+        [] => Cow::Borrowed(&memory[..written]),
+        headers => Cow::Owned([&memory[..written], headers].concat()),
+    }
 }

@@ -204,6 +204,18 @@ pub enum CallError {
         /// The error of decoding the answer, with the position.
         source: BoxError,
     },
+    /// A layer of the client failed the call; see [`ClientBuilder::layer`](crate::ClientBuilder::layer).
+    #[error("a layer failed `{function}`: {source}")]
+    Layer {
+        /// The steps of the call.
+        function: String,
+        /// The kind of failure: that of a [`CallFailure`](crate::CallFailure) among the causes,
+        /// [`ResourceExhausted`](FailureKind::ResourceExhausted) for a call that `tower::load_shed` rejected, and
+        /// [`Failed`](FailureKind::Failed) otherwise.
+        kind: FailureKind,
+        /// The error of the layer.
+        source: BoxError,
+    },
     /// The client is closed.
     #[error("the client is closed")]
     Closed,
@@ -277,7 +289,12 @@ impl CallError {
         match self {
             // The missing component may start later.
             Self::Timeout { .. } | Self::NoRoute { .. } => true,
-            Self::Remote(error) => error.kind == FailureKind::Unavailable,
+            Self::Remote(RemoteError { kind, .. }) | Self::Layer { kind, .. } => {
+                matches!(
+                    kind,
+                    FailureKind::Unavailable | FailureKind::ResourceExhausted
+                )
+            }
             _ => false,
         }
     }

@@ -20,7 +20,7 @@ use crate::call_slots::{Deadlock, LendWhilePending};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
 use crate::link::client::ResendPolicy;
-use crate::message::{Deadline, Share};
+use crate::message::{Deadline, Headers, Share};
 
 /// One call, created by [`Client::eval`]. Await it to make the call and receive the answer.
 #[must_use = "a call is not made until it is awaited"]
@@ -50,6 +50,15 @@ impl<'a, Output> Eval<'a, Output> {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         if let EvalState::Prepared(call) = &mut self.state {
             call.timeout = timeout;
+        }
+        self
+    }
+
+    /// Adds a header to the call. It replaces that of the client, if one is set
+    /// ([`ClientBuilder::header`](crate::ClientBuilder::header)).
+    pub fn header(mut self, name: impl Into<ByteString>, value: impl Into<ByteString>) -> Self {
+        if let EvalState::Prepared(call) = &mut self.state {
+            call.headers.insert(name, value);
         }
         self
     }
@@ -120,11 +129,12 @@ pub trait Awaited {}
 /// A call before it is made.
 #[derive(Debug)]
 pub(super) struct PreparedCall<'a> {
-    client: &'a Client,
-    steps: Result<Steps, StepError>,
-    payload: Result<Bytes, BoxError>,
-    id: Option<ByteString>,
-    timeout: Duration,
+    pub(super) client: &'a Client,
+    pub(super) steps: Result<Steps, StepError>,
+    pub(super) payload: Result<Bytes, BoxError>,
+    pub(super) id: Option<ByteString>,
+    pub(super) headers: Headers,
+    pub(super) timeout: Duration,
 }
 
 impl<'a> PreparedCall<'a> {
@@ -138,12 +148,22 @@ impl<'a> PreparedCall<'a> {
             steps: steps.into_steps(),
             payload: argument.into_argument(),
             id: None,
+            headers: client.0.headers.clone(),
             timeout: client.0.timeout,
         }
     }
 
-    /// Makes the call. Returns the steps and the payload of the answer.
+    /// Makes the call, through the layers of the client if it has any. Returns the steps and the payload of the answer.
     async fn run(self) -> Result<(Steps, Bytes), CallError> {
+        match &self.client.0.layers {
+            None => self.exchange().await,
+            // Boxed, so that calls of clients without layers need no memory for it.
+            Some(layers) => Box::pin(self.run_layered(layers)).await,
+        }
+    }
+
+    /// Sends the message, and receives the answer.
+    pub(super) async fn exchange(self) -> Result<(Steps, Bytes), CallError> {
         let (sender, answer) = oneshot::channel();
         // Register the call before sending: the answer can arrive before `send` returns.
         let call = PendingCall::Single(sender, CompletionTracker::default());
@@ -255,11 +275,15 @@ impl<'a> PreparedCall<'a> {
             .map_err(|source| CallError::encode(&steps, source))?;
         let id = self.id.as_ref().filter(|id| !id.is_empty());
         let id = id.unwrap_or(&topic.text);
+        let headers = match self.headers.is_empty() {
+            true => Vec::new(),
+            false => self.headers.encode(),
+        };
         let mut memory = [0; 40];
-        let extensions = extensions(deadline, share, &mut memory);
+        let extensions = extensions(deadline, share, &headers, &mut memory);
         let (content, _) = self
             .client
-            .content(&steps, &topic.text, id, extensions, &payload)?;
+            .content(&steps, &topic.text, id, &extensions, &payload)?;
         let frame = self.client.frame(content);
         Ok((steps, frame))
     }

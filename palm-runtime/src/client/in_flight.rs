@@ -232,6 +232,11 @@ impl CallTopic {
 }
 
 impl InFlightCalls {
+    /// Returns the id of the client.
+    pub(super) fn id(&self) -> &ByteString {
+        &self.id
+    }
+
     pub(super) fn new(id: ByteString, cancellations: mpsc::Sender<ByteString>) -> Arc<Self> {
         Arc::new(Self {
             id,

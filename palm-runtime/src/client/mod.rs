@@ -22,6 +22,7 @@ mod eval;
 mod handshake;
 mod in_flight;
 mod job;
+mod layered;
 #[cfg(feature = "progress")]
 mod progress;
 mod routes;
@@ -34,6 +35,7 @@ pub use error::{CallError, ConnectError};
 pub use eval::Eval;
 use eval::PreparedCall;
 pub use job::{Job, Progress};
+pub use layered::ClientService;
 #[cfg(feature = "progress")]
 pub use progress::{WithProgress, progress};
 
@@ -44,9 +46,11 @@ use bytes::Bytes;
 
 use self::state::{ClientState, END_TIMEOUT, FLUSH_TIMEOUT};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
+use crate::call_service::Layers;
 use crate::discovery::IntoAddress;
 use crate::function::{Answer, Argument, IntoSteps};
 use crate::link::LinkOptions;
+use crate::message::Headers;
 use crate::message::proto::Descriptor;
 use crate::payload::IntoPayload;
 use crate::socket::SocketOptions;
@@ -113,6 +117,8 @@ impl Client {
             weight: 1,
             link: LinkOptions::default(),
             options: SocketOptions::default(),
+            headers: Headers::new(),
+            layers: Layers::default(),
         }
     }
 

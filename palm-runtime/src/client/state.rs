@@ -14,12 +14,13 @@ use super::Reader;
 use super::answer_link::AnswerLink;
 use super::descriptor_cache::DescriptorCache;
 use super::in_flight::InFlightCalls;
+use super::layered::ClientService;
 use super::routes::Routes;
 use super::transport::Transport;
 use crate::cache::Cache;
 use crate::function::Steps;
 use crate::link::client::ResendPolicy;
-use crate::message::FramePool;
+use crate::message::{FramePool, Headers};
 use crate::wait_cause::WaitCause;
 
 /// Limit on the wait for acknowledgements in [`Client::close`].
@@ -44,6 +45,11 @@ pub(super) struct ClientState {
     pub(super) window: usize,
     pub(super) max_message_bytes: usize,
     pub(super) memory: Mutex<FramePool>,
+    /// Headers of all messages, and their encoding.
+    pub(super) headers: Headers,
+    pub(super) encoded_headers: Vec<u8>,
+    /// The outermost layer around single calls; `None` without layers.
+    pub(super) layers: Option<ClientService>,
     pub(super) cache: Cache,
     pub(super) known: Arc<DescriptorCache>,
     pub(super) routes: Routes,

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 
+use tower::Layer;
+
 use super::kind::{Calls, Follows, HasWorkers, Kind, Publishes, Pulls, Sink, Worker};
 use super::settings::{Settings, settings_methods};
+use crate::call_service::{CallHandler, Layers, MethodService};
 use crate::discovery::{IntoAddress, ParsedAddress};
 use crate::executor::default_concurrency;
+use crate::failure::CallFailure;
 #[cfg(feature = "http")]
 use crate::http::{Gateway, Listener};
 use crate::link::client::Prefetch;
@@ -29,6 +33,7 @@ pub struct Builder<C, K> {
     pub(super) db_address: ParsedAddress,
     pub(super) settings: Settings,
     pub(super) concurrency: usize,
+    pub(super) layers: Layers<CallFailure>,
     pub(super) prefetch: Prefetch,
     pub(super) pull_address: Option<ParsedAddress>,
     pub(super) push_address: Option<ParsedAddress>,
@@ -170,6 +175,7 @@ impl<C, K: Kind> Builder<C, K> {
             db_address,
             settings: Settings::default(),
             concurrency: default_concurrency(),
+            layers: Layers::default(),
             prefetch: Prefetch::Measured,
             pull_address: None,
             push_address: None,
@@ -218,6 +224,43 @@ impl<C, K: Calls> Builder<C, K> {
     /// Sets how many calls may run at once. Default: the number of processors. With 0 the component does not start.
     pub fn concurrency(mut self, calls: usize) -> Self {
         self.concurrency = calls;
+        self
+    }
+
+    /// Puts a layer around the calls of methods: any [`tower::Layer`] whose service receives a
+    /// [`CallRequest`](crate::middleware::CallRequest). Default: none.
+    ///
+    /// Each layer wraps those that were added before, so the last one receives a call first. Layers are created when
+    /// the component starts, in its runtime. A layer receives each call of a method, and of a job each message on its
+    /// own; it does not receive calls of `echo` and of unknown functions, and messages whose call was cancelled, failed
+    /// in an earlier step, or is past its deadline.
+    ///
+    /// The chapter `palm::guide::middleware` describes layers, errors, and their limits.
+    ///
+    /// ```
+    /// # use palm::prelude::*;
+    /// # use palm::middleware::{CallRequest, CallResponse, Next, from_fn};
+    /// # struct Math;
+    /// # #[palm::server(name = "math")]
+    /// # impl Math { #[palm::method] fn double(&self, text: String) -> String { text.repeat(2) } }
+    /// async fn timed(call: CallRequest, next: Next) -> Result<CallResponse, palm::CallFailure> {
+    ///     let (begun, function) = (std::time::Instant::now(), call.function().to_owned());
+    ///     let answer = next.run(call).await;
+    ///     println!("{function} took {:?}", begun.elapsed());
+    ///     answer
+    /// }
+    ///
+    /// # async fn example() -> palm::Result<()> {
+    /// Math.bind("tcp://127.0.0.1:5555").layer(from_fn(timed)).start().await
+    /// # }
+    /// ```
+    ///
+    /// [`tower::Layer`]: https://docs.rs/tower/0.5/tower/trait.Layer.html
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<MethodService, Service: CallHandler> + Send + 'static,
+    {
+        self.layers.add(layer);
         self
     }
 }

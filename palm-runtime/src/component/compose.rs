@@ -391,7 +391,8 @@ impl<C: Callable> Compose for Builder<C, kind::Worker> {
         let executor = Executor::new(State::new(self.component))
             .concurrency(self.concurrency)
             .order(Order::AsDone)
-            .addressee(Addressee::Any);
+            .addressee(Addressee::Any)
+            .layers(self.layers);
         let mut template =
             ServerTemplate::with_settings(kind::Worker::KIND, self.name, self.settings);
         template.set_context_cache(cache);
@@ -446,15 +447,18 @@ impl<C: Shape> CommonParts<C> {
 impl<C: Shape, K: Kind> Builder<C, K> {
     /// Returns the parts that run methods and publish their results.
     fn calling_parts(
-        self,
+        mut self,
         last_step_to_followers: bool,
     ) -> std::result::Result<CommonParts<C>, StartError>
     where
         C: Callable,
     {
         let concurrency = self.concurrency;
+        let layers = std::mem::take(&mut self.layers);
         let mut parts = self.publishing_parts(last_step_to_followers)?;
-        let executor = Executor::new(parts.state.clone()).concurrency(concurrency);
+        let executor = Executor::new(parts.state.clone())
+            .concurrency(concurrency)
+            .layers(layers);
         parts
             .template
             .register_outbound(executor, "Executor")

@@ -39,7 +39,7 @@ pub(super) struct StartedCall {
     pub(super) turn: DeliveryTurn,
     /// Results that wait for the end of the call.
     pub(super) collected: Option<mpsc::UnboundedReceiver<(Option<Share>, Outcome)>>,
-    /// Signals the end of the call to its context, if the method takes one, when this is dropped.
+    /// Signals the end of the call to its context, if the method or a layer takes one, when this is dropped.
     pub(super) end: Option<DropGuard>,
 }
 
@@ -153,7 +153,8 @@ impl<C: Callable> CallLoop<C> {
             return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
         started.count(&self.functions[started.index], waited);
-        let context = info.takes_context.then(|| {
+        let takes_context = info.takes_context || self.layers.is_some();
+        let context = takes_context.then(|| {
             let ended = CancellationToken::new();
             started.end = Some(ended.clone().drop_guard());
             let context = Context::new(self.sender.context.clone(), started.header.detached());

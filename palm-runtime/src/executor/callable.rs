@@ -50,6 +50,11 @@ impl Call {
         }
     }
 
+    /// Returns the payload, the context, and the sender of several results.
+    pub(crate) fn into_parts(self) -> (Bytes, Option<Context>, Option<ResultEmitter>) {
+        (self.payload, self.context, self.results)
+    }
+
     /// Decodes the argument.
     #[doc(hidden)]
     pub fn argument<T: FromPayload>(&mut self) -> Result<T, Outcome> {

@@ -12,6 +12,7 @@
 mod call;
 mod callable;
 mod emit;
+mod layered;
 mod result;
 mod run;
 mod standalone;
@@ -25,12 +26,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::task::JoinSet;
+use tower::Layer;
 
 use self::result::ResultSender;
 use self::run::CallLoop;
+use crate::call_service::{CallHandler, Layers, MethodService};
 use crate::component_state::ComponentState;
 use crate::context::ComponentContext;
-use crate::failure::BoxError;
+use crate::failure::{BoxError, CallFailure};
 use crate::link::liveness;
 use crate::method::{FunctionInfo, Receiver, Results, State};
 use crate::metrics::{FunctionCounters, PartCounters};
@@ -75,6 +78,7 @@ pub struct Executor<C> {
     concurrency: usize,
     order: Order,
     addressee: Addressee,
+    layers: Layers<CallFailure>,
     opened: Option<OpenedExecutor>,
 }
 
@@ -85,6 +89,8 @@ struct OpenedExecutor {
     counters: Arc<PartCounters>,
     /// In the order of [`Callable::FUNCTIONS`], followed by `echo`.
     functions: Vec<Arc<FunctionCounters>>,
+    /// `None` without layers.
+    layers: Option<MethodService>,
 }
 
 impl<C: Callable> Executor<C> {
@@ -95,6 +101,7 @@ impl<C: Callable> Executor<C> {
             concurrency: default_concurrency(),
             order: Order::Kept,
             addressee: Addressee::ByName,
+            layers: Layers::default(),
             opened: None,
         }
     }
@@ -119,6 +126,24 @@ impl<C: Callable> Executor<C> {
         self.addressee = addressee;
         self
     }
+
+    /// Adds a layer around the calls and the layers that were added before. See
+    /// [`Builder::layer`](crate::component::Builder::layer).
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<MethodService, Service: CallHandler> + Send + 'static,
+    {
+        self.layers.add(layer);
+        self
+    }
+
+    /// Sets the layers around the calls.
+    #[must_use]
+    pub(crate) fn layers(mut self, layers: Layers<CallFailure>) -> Self {
+        self.layers = layers;
+        self
+    }
 }
 
 impl<C: Callable> Outbound for Executor<C> {
@@ -138,6 +163,7 @@ impl<C: Callable> Outbound for Executor<C> {
             state: setup.state.clone(),
             counters: setup.counters(),
             functions,
+            layers: std::mem::take(&mut self.layers).into_service(),
         });
         Ok(())
     }
@@ -152,6 +178,7 @@ impl<C: Callable> Outbound for Executor<C> {
                 .map(|function| MethodId::new(&opened.context.name, function.name))
                 .collect(),
             functions: opened.functions,
+            layers: opened.layers,
             last_found: None,
             scope: None,
             sender: Arc::new(ResultSender {

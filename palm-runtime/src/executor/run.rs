@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,10 @@ use tracing::Instrument as _;
 
 use super::call::{NextCall, StartedCall};
 use super::callable::Callable;
+use super::layered::call_layered;
 use super::result::{CallResult, ResultSender};
 use super::{Addressee, Order};
+use crate::call_service::MethodService;
 use crate::call_slots::{self, Scope};
 use crate::failure::{CallFailure, catch_panic};
 use crate::method::{Outcome, Results, State};
@@ -36,6 +39,8 @@ pub(super) struct CallLoop<C> {
     pub(super) state: Arc<State<C>>,
     pub(super) addressee: Addressee,
     pub(super) functions: Vec<Arc<FunctionCounters>>,
+    /// The outermost layer; `None` without layers.
+    pub(super) layers: Option<MethodService>,
     /// In the order of [`Callable::FUNCTIONS`].
     pub(super) methods: Vec<MethodId>,
     /// The function and stage of the last message, and the index that they resolved to.
@@ -100,10 +105,15 @@ impl<C: Callable> CallLoop<C> {
                         continue;
                     }
                 };
-                let future = catch_panic(
-                    C::call(calls.state.clone(), started.index, call),
-                    Outcome::Failed,
-                );
+                let (state, index) = (calls.state.clone(), started.index);
+                let future = match &calls.layers {
+                    None => Either::Left(C::call(state, index, call)),
+                    Some(layers) => {
+                        let message = &started.header;
+                        Either::Right(call_layered(layers, state, index, call, message))
+                    }
+                };
+                let future = catch_panic(future, Outcome::Failed);
                 let mut future: Pin<Box<_>> = match spare.take() {
                     Some(mut spare) => {
                         Pin::set(&mut spare, future);

@@ -72,6 +72,8 @@ impl Problem {
         let status = match error.kind {
             FailureKind::UnknownFunction => StatusCode::NOT_FOUND,
             FailureKind::Undecodable => StatusCode::BAD_REQUEST,
+            FailureKind::PermissionDenied => StatusCode::FORBIDDEN,
+            FailureKind::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             FailureKind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             FailureKind::Unavailable | FailureKind::Cancelled => {
                 return Self::unavailable(error.message.clone()).remote(error);

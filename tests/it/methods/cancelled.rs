@@ -1,4 +1,4 @@
-//! `Context::cancelled`: methods notice that their result is no longer wanted.
+//! `Context::cancelled`: methods are notified when their call is cancelled.
 
 use std::time::Duration;
 

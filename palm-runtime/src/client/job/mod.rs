@@ -23,6 +23,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -38,7 +39,7 @@ use crate::client::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, l
 use crate::client::{CallError, Client};
 use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps, Steps};
-use crate::message::{Batch, BatchBuilder};
+use crate::message::{Batch, BatchBuilder, Headers};
 use crate::part::BATCH;
 use crate::queue::{QueueLimits, Receiver, queue};
 use crate::socket::SocketClosed;
@@ -99,6 +100,9 @@ pub struct Job<'a, Output = Bytes> {
     timeout: Duration,
     /// Limit on each call.
     deadline: Option<Duration>,
+    /// Headers of all messages, and their encoding.
+    headers: Headers,
+    encoded_headers: Vec<u8>,
     idle: LazyTimer,
     /// Inputs that were abandoned and are not reported yet.
     lost: std::vec::IntoIter<u64>,
@@ -151,6 +155,8 @@ impl<'a, Output> Job<'a, Output> {
         let call = PendingCall::Job(sender, received.clone(), inputs.clone());
         let topic = client.0.answers.register(call);
         let timeout = client.0.timeout;
+        let headers = client.0.headers.clone();
+        let encoded_headers = client.0.encoded_headers.clone();
         let (steps, failed) = match steps.into_steps() {
             Ok(steps) => (Some(steps), None),
             Err(error) => (None, Some(error.into())),
@@ -191,6 +197,8 @@ impl<'a, Output> Job<'a, Output> {
             left: None,
             timeout,
             deadline: None,
+            headers,
+            encoded_headers,
             idle: LazyTimer::default(),
             lost: Vec::new().into_iter(),
             completed: 0,
@@ -230,6 +238,14 @@ impl<'a, Output> Job<'a, Output> {
     /// [`Unavailable`](crate::FailureKind::Unavailable) if no worker was available.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Adds a header to each call. It replaces that of the client, if one is set
+    /// ([`ClientBuilder::header`](crate::ClientBuilder::header)).
+    pub fn header(mut self, name: impl Into<ByteString>, value: impl Into<ByteString>) -> Self {
+        self.headers.insert(name, value);
+        self.encoded_headers = self.headers.encode();
         self
     }
 

@@ -145,11 +145,11 @@ impl<Output> Job<'_, Output> {
             let deadline = self.deadline.map(Deadline::after);
             let share = is_tracked.then(|| Share::from_input(number));
             let mut memory = [0; 40];
-            let extensions = extensions(deadline, share, &mut memory);
+            let extensions = extensions(deadline, share, &self.encoded_headers, &mut memory);
             let (topic, id) = (&self.topic.text, &self.id);
             let (content, len) = self
                 .client
-                .content(steps, topic, id, extensions, &payload)?;
+                .content(steps, topic, id, &extensions, &payload)?;
             // Each message of a batch must have an id.
             let most = if id.is_empty() { 0 } else { BATCH };
             if self.builder.has_capacity(len, most) {

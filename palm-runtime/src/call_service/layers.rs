@@ -1,0 +1,53 @@
+//! [`Layers`]: the layers of a component or client until it starts.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use tower::Layer;
+
+use super::error::ServiceError;
+use super::service::{CallHandler, CallService};
+
+/// Layers in the order in which they were added.
+///
+/// They are applied in the runtime of the component or client, since some of tower's need one: they spawn a task or
+/// create a timer. The lock makes builders `Sync` without that bound on layers.
+pub(crate) struct Layers<E>(Mutex<Vec<Wrap<E>>>);
+
+type Wrap<E> = Box<dyn FnOnce(CallService<E>) -> CallService<E> + Send>;
+
+impl<E: ServiceError> Layers<E> {
+    /// Adds a layer around those that were added before.
+    pub(crate) fn add<L>(&mut self, layer: L)
+    where
+        L: Layer<CallService<E>, Service: CallHandler> + Send + 'static,
+    {
+        let layers = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        layers.push(Box::new(move |inner| {
+            CallService::layered(layer.layer(inner))
+        }));
+    }
+
+    /// Returns the outermost service, or `None` if there are no layers.
+    pub(crate) fn into_service(self) -> Option<CallService<E>> {
+        let layers = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut service = None;
+        for wrap in layers {
+            service = Some(wrap(service.unwrap_or_else(CallService::innermost)));
+        }
+        service
+    }
+}
+
+impl<E> Default for Layers<E> {
+    fn default() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+}
+
+impl<E> fmt::Debug for Layers<E> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        write!(formatter, "Layers({})", layers.len())
+    }
+}
