@@ -30,6 +30,18 @@ async fn example_calls_prints_the_expected_lines() {
 }
 
 #[tokio::test]
+async fn example_middleware_prints_the_expected_lines() {
+    let lines = [
+        (1, "25 answers with the token"),
+        (
+            1,
+            "`math.reverse` was denied in `math`: the call has no valid token",
+        ),
+    ];
+    check("middleware", &["server"], &lines).await;
+}
+
+#[tokio::test]
 async fn example_typed_prints_the_expected_lines() {
     let servers = ["master", "worker", "splitter", "counter", "reporter"];
     let lines = [
