@@ -27,14 +27,42 @@ pub(super) struct CompletionTracker {
 
 /// An input whose results have not all arrived.
 #[derive(Debug)]
-struct IncompleteInput {
+pub(super) struct IncompleteInput {
     /// The message, if it is sent again when it is lost.
-    frame: Option<Bytes>,
+    pub(super) frame: Option<Bytes>,
     /// The sum of the weights so far.
     sum: u64,
     /// The weights so far, if the first one did not complete the input.
     seen: Option<HashSet<u64>>,
     failed: bool,
+}
+
+impl IncompleteInput {
+    pub(super) fn new(frame: Option<Bytes>) -> Self {
+        Self {
+            frame,
+            sum: 0,
+            seen: None,
+            failed: false,
+        }
+    }
+
+    /// Records the weight of a result.
+    pub(super) fn record(&mut self, weight: u64) -> Counted {
+        let sum = self.sum.wrapping_add(weight);
+        let completes = sum == Share::WHOLE;
+        let is_new = if completes {
+            let seen = self.seen.as_ref();
+            seen.is_none_or(|seen| !seen.contains(&weight))
+        } else {
+            self.seen.get_or_insert_default().insert(weight)
+        };
+        if !is_new {
+            return Counted::Duplicate;
+        }
+        self.sum = sum;
+        Counted::First { completes }
+    }
 }
 
 /// A kind of result of an input.
@@ -61,13 +89,7 @@ pub(super) enum Counted {
 impl CompletionTracker {
     /// Adds an input that is sent. `frame`: the message, if it is sent again when it is lost.
     pub(super) fn start(&mut self, number: u64, frame: Option<Bytes>) {
-        let input = IncompleteInput {
-            frame,
-            sum: 0,
-            seen: None,
-            failed: false,
-        };
-        self.incomplete.insert(number, input);
+        self.incomplete.insert(number, IncompleteInput::new(frame));
     }
 
     /// Records a result of an input.
@@ -76,21 +98,9 @@ impl CompletionTracker {
         let Some(input) = self.incomplete.get_mut(&share.input) else {
             return Counted::Duplicate;
         };
-        let value = share.value();
-        let sum = input.sum.wrapping_add(value);
-        let completes = sum == Share::WHOLE;
-        let is_new = if completes {
-            input
-                .seen
-                .as_ref()
-                .is_none_or(|seen| !seen.contains(&value))
-        } else {
-            input.seen.get_or_insert_default().insert(value)
-        };
-        if !is_new {
+        let Counted::First { completes } = input.record(share.value()) else {
             return Counted::Duplicate;
-        }
-        input.sum = sum;
+        };
         input.failed |= kind == ResultKind::Error;
         self.answers += u64::from(kind != ResultKind::Remainder);
         if completes {

@@ -12,7 +12,6 @@ use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::completion::CompletionTracker;
 use super::encode::extensions;
 use super::in_flight::{CallTopic, PendingCall};
 use super::{CallError, Client};
@@ -166,7 +165,7 @@ impl<'a> PreparedCall<'a> {
     pub(super) async fn exchange(self) -> Result<(Steps, Bytes), CallError> {
         let (sender, answer) = oneshot::channel();
         // Register the call before sending: the answer can arrive before `send` returns.
-        let call = PendingCall::Single(sender, CompletionTracker::default());
+        let call = PendingCall::Single(sender, None);
         let mut topic = self.client.0.answers.register(call);
         let waited = self.timeout;
         let timeout = self.timeout;
@@ -192,7 +191,7 @@ impl<'a> PreparedCall<'a> {
                 .await;
             sent.map_err(|_| CallError::Closed)?;
             let answer = answer.await.map_err(|_| CallError::Closed)?;
-            topic.set_awaited(false);
+            topic.set_answered();
             let none = || CallError::NoAnswer {
                 function: steps.to_string(),
             };
@@ -215,7 +214,7 @@ impl<'a> PreparedCall<'a> {
     /// Sends the message without waiting for an answer.
     pub(super) async fn send(self) -> Result<(), CallError> {
         let (ignored, _) = oneshot::channel();
-        let call = PendingCall::Single(ignored, CompletionTracker::default());
+        let call = PendingCall::Single(ignored, None);
         let topic = self.client.0.answers.register(call);
         let timeout = self.timeout;
         self.check().await?;

@@ -1,28 +1,29 @@
 //! [`InFlightCalls`] matches answers with the calls of a client.
 //!
 //! Each call registers a [`PendingCall`] under a number and gets a [`CallTopic`], the client's id followed by that
-//! number. The client's readers decode what arrives into [`AnswerBatch`]es and pass these to
-//! [`InFlightCalls::deliver`], which finds the call by the topic and lets its [`CompletionTracker`] drop duplicates.
+//! number. The client's readers decode what arrives into [`AnswerBatch`]es ([`InFlightCalls::read`]) and pass these to
+//! [`InFlightCalls::deliver`], which finds the call by its number and drops duplicates.
 //! A call ends when its [`CallTopic`] is dropped; if its answers were still awaited, the topic is queued for
 //! cancellation.
 //!
 //! Invariant: a call is registered before its message is sent, so an answer without a pending call is late or a
 //! duplicate, and is dropped.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use smallvec::SmallVec;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CallError;
-use super::completion::{CompletionTracker, Counted, ResultKind};
+use super::completion::{CompletionTracker, Counted, IncompleteInput, ResultKind};
 use super::transport::CloseOnDrop;
 use crate::discovery::Readiness;
 use crate::failure::chain;
 use crate::fair_queue::Usage;
+use crate::id_map::IdMap;
 use crate::message::{self, Answered, Share};
 use crate::part::BATCH;
 use crate::queue::{self, Queued};
@@ -31,28 +32,12 @@ use crate::socket::{Publication, Subscribe};
 /// The payload of an answer, or its error.
 pub(super) type AnswerResult = Result<Bytes, Box<CallError>>;
 
-/// Consecutive answers with the same topic.
+/// Consecutive answers to the same call.
 #[derive(Debug)]
 pub(super) struct AnswerBatch {
-    topic: Bytes,
-    answers: Vec<IncomingAnswer>,
-}
-
-impl AnswerBatch {
-    /// Decodes a frame and appends it to the last batch, or as a new batch if its topic differs.
-    pub(super) fn read(frame: &Bytes, topic: Option<&[u8]>, out: &mut Vec<Self>) {
-        let Some((client, answer)) = IncomingAnswer::read(frame) else {
-            return;
-        };
-        let topic = topic.unwrap_or(client);
-        match out.last_mut() {
-            Some(last) if last.topic == topic => last.answers.push(answer),
-            _ => out.push(Self {
-                topic: Bytes::copy_from_slice(topic),
-                answers: vec![answer],
-            }),
-        }
-    }
+    /// The number of the call.
+    number: u64,
+    answers: SmallVec<[IncomingAnswer; 1]>,
 }
 
 /// A decoded result, before it is counted.
@@ -122,9 +107,9 @@ impl IncomingAnswer {
     }
 
     /// Returns what a single call receives, if this result ends the call.
-    fn into_single_delivery(self, inputs: &mut CompletionTracker) -> Option<Delivery> {
+    fn into_single_delivery(self, input: &mut Option<IncompleteInput>) -> Option<Delivery> {
         if self.is_remainder {
-            let counted = inputs.record(self.share?, ResultKind::Remainder);
+            let counted = input.as_mut()?.record(self.share?.value());
             return (counted == Counted::First { completes: true }).then_some(None);
         }
         Some(Some(self.result))
@@ -137,8 +122,8 @@ pub(super) type Delivery = Option<AnswerResult>;
 /// The receiver of the answers for one topic.
 #[derive(Debug)]
 pub(super) enum PendingCall {
-    /// One call. It counts as input 0.
-    Single(oneshot::Sender<Delivery>, CompletionTracker),
+    /// One call, and its completion if it is tracked.
+    Single(oneshot::Sender<Delivery>, Option<IncompleteInput>),
     /// A job: its queue, the number of answers received, and the state of its inputs.
     Job(
         queue::Sender<Delivery>,
@@ -173,7 +158,7 @@ pub(super) struct InFlightCalls {
     /// The client's id, the prefix of all of its topics.
     id: ByteString,
     next: AtomicU64,
-    pending: Mutex<HashMap<u64, PendingCall>>,
+    pending: Mutex<IdMap<PendingCall>>,
     /// Receives the topics of cancelled calls. `None` once the client has ended.
     cancellations: Mutex<Option<mpsc::Sender<ByteString>>>,
     closed: AtomicBool,
@@ -205,6 +190,8 @@ impl JobQueue {
 #[derive(Debug)]
 pub(super) struct CallTopic {
     awaited: bool,
+    /// Whether the call may be pending.
+    is_pending: bool,
     number: u64,
     pub(super) text: ByteString,
     answers: Arc<InFlightCalls>,
@@ -219,10 +206,18 @@ impl Drop for CallTopic {
 impl CallTopic {
     /// Removes the pending call, and cancels the call if its answers are awaited.
     pub(super) fn cancel(&mut self) {
-        self.answers.lock().remove(&self.number);
+        if std::mem::take(&mut self.is_pending) {
+            self.answers.lock().remove(&self.number);
+        }
         if std::mem::take(&mut self.awaited) {
             self.answers.cancel(std::iter::once(self.text.clone()));
         }
+    }
+
+    /// Notes that the answer to a single call was delivered.
+    pub(super) fn set_answered(&mut self) {
+        self.awaited = false;
+        self.is_pending = false;
     }
 
     /// Sets whether the answer of a sent message is outstanding.
@@ -248,7 +243,7 @@ impl InFlightCalls {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, PendingCall>> {
+    fn lock(&self) -> MutexGuard<'_, IdMap<PendingCall>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,6 +255,7 @@ impl InFlightCalls {
         }
         CallTopic {
             awaited: false,
+            is_pending: true,
             number,
             text: format!("{}/{number}", self.id).into(),
             answers: self.clone(),
@@ -276,21 +272,45 @@ impl InFlightCalls {
         text.parse().ok().filter(|_| canonical)
     }
 
+    /// Decodes the frame of an answer and appends it to the last batch, or as a new batch if it is for another call.
+    /// Drops answers to other clients' calls. Default of `topic`: the client of the message.
+    pub(super) fn read(&self, frame: &Bytes, topic: Option<&[u8]>, out: &mut Vec<AnswerBatch>) {
+        let Some((client, answer)) = IncomingAnswer::read(frame) else {
+            return;
+        };
+        let Some(number) = self.number(topic.unwrap_or(client)) else {
+            return;
+        };
+        match out.last_mut() {
+            Some(last) if last.number == number => last.answers.push(answer),
+            _ => out.push(AnswerBatch {
+                number,
+                answers: SmallVec::from_buf([answer]),
+            }),
+        }
+    }
+
     /// Starts to track the completion of a single call. `frame`: the message, if it is sent again when it is lost.
     pub(super) fn track(&self, topic: &CallTopic, frame: Option<Bytes>) {
-        if let Some(PendingCall::Single(_, inputs)) = self.lock().get_mut(&topic.number) {
-            inputs.start(0, frame);
+        if let Some(PendingCall::Single(_, input)) = self.lock().get_mut(&topic.number) {
+            *input = Some(IncompleteInput::new(frame));
         }
     }
 
     /// Returns the messages of all incomplete calls that are sent again when they are lost.
     pub(super) fn incomplete_frames(&self) -> Vec<Bytes> {
         let pending = self.lock();
-        let frames = pending.values().map(|call| match call {
-            PendingCall::Single(_, inputs) => inputs.frames(),
-            PendingCall::Job(_, _, inputs) => lock(inputs).frames(),
-        });
-        frames.flatten().collect()
+        let mut frames = Vec::new();
+        for call in pending.values() {
+            match call {
+                PendingCall::Single(_, input) => {
+                    let frame = input.as_ref().and_then(|input| input.frame.clone());
+                    frames.extend(frame);
+                }
+                PendingCall::Job(_, _, inputs) => frames.extend(lock(inputs).frames()),
+            }
+        }
+        frames
     }
 
     /// Delivers the answer to a single call, or returns a job's queue and the answers that count.
@@ -312,9 +332,9 @@ impl InFlightCalls {
                 };
                 return Some((job, deliveries));
             }
-            Some(PendingCall::Single(_, inputs)) => {
+            Some(PendingCall::Single(_, input)) => {
                 let mut answers = answers;
-                let answer = answers.find_map(|answer| answer.into_single_delivery(inputs));
+                let answer = answers.find_map(|answer| answer.into_single_delivery(input));
                 if let Some(answer) = answer
                     && let Some(PendingCall::Single(sender, _)) = pending.remove(&number)
                 {
@@ -341,10 +361,8 @@ impl InFlightCalls {
     /// Delivers each answer to its call. Waits while the queue of a job is full.
     pub(super) async fn deliver(&self, batches: Vec<AnswerBatch>) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
-        for AnswerBatch { topic, answers } in batches {
-            if let Some(number) = self.number(&topic)
-                && let Some((job, mut deliveries)) = self.route(number, answers.into_iter())
-            {
+        for AnswerBatch { number, answers } in batches {
+            if let Some((job, mut deliveries)) = self.route(number, answers.into_iter()) {
                 job.deliver(&mut deliveries).await;
             }
         }
@@ -403,7 +421,7 @@ pub(super) async fn read(
                 continue;
             }
             match &body {
-                Some(body) => AnswerBatch::read(body, Some(&topic), &mut batches),
+                Some(body) => answers.0.read(body, Some(&topic), &mut batches),
                 None => {
                     tracing::warn!("dropping an answer that does not have exactly one body frame")
                 }
@@ -423,10 +441,7 @@ mod tests {
         let answers = InFlightCalls::new("id".into(), sender);
         let waiting = || {
             let (sender, answer) = oneshot::channel();
-            (
-                PendingCall::Single(sender, CompletionTracker::default()),
-                answer,
-            )
+            (PendingCall::Single(sender, None), answer)
         };
         let (first, answer) = waiting();
         let mut first = answers.register(first);
@@ -448,8 +463,8 @@ mod tests {
         let answers = InFlightCalls::new("id".into(), mpsc::channel(1).0);
         let (first, first_answer) = oneshot::channel();
         let (second, second_answer) = oneshot::channel();
-        let first = answers.register(PendingCall::Single(first, CompletionTracker::default()));
-        let second = answers.register(PendingCall::Single(second, CompletionTracker::default()));
+        let first = answers.register(PendingCall::Single(first, None));
+        let second = answers.register(PendingCall::Single(second, None));
         let came = |payload: &'static str| IncomingAnswer {
             result: Ok(payload.into()),
             share: None,

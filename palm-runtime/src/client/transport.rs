@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::in_flight::{AnswerBatch, InFlightCalls};
+use super::in_flight::InFlightCalls;
 use crate::discovery::Readiness;
 use crate::link::client::{LinkArrival, LinkArrivals, LinkClient, ResendPolicy};
 use crate::message::{self, Batch};
@@ -130,7 +130,7 @@ pub(super) async fn read(
                     LinkArrival::Messages(received, batch) => {
                         consumed.push(received);
                         for frame in batch.frames() {
-                            AnswerBatch::read(&frame, None, &mut answer_batches);
+                            answers.read(&frame, None, &mut answer_batches);
                         }
                     }
                     LinkArrival::SubscriptionsReady => {
