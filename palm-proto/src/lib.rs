@@ -22,3 +22,4 @@ pub mod outcome;
 pub mod payload;
 #[allow(missing_docs)]
 pub mod router;
+pub mod shrink;

@@ -2,7 +2,7 @@
 //!
 //! A call is identified by its topic, the field `client` of its messages. A client cancels calls at the `db_address` of
 //! the first component, ahead of all queued messages; each component publishes the cancellations under
-//! [`CANCEL_TOPIC`], to which its downstream components subscribe. See part 2 of the protocol in `proto/README.md`.
+//! [`CANCEL_TOPIC`](crate::link::CANCEL_TOPIC), to which its downstream components subscribe. See part 2 of the protocol in `proto/README.md`.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,9 +15,6 @@ use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
 
 use crate::message::Message;
-
-/// The topic of cancellations. Their body lists topics of calls, one per line.
-pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 
 /// The prefix of a line that revokes a cancellation.
 const RESTORE_PREFIX: char = '+';

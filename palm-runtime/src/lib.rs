@@ -50,7 +50,7 @@ mod wait_cause;
 mod watchdog;
 
 use palm_proto::{
-    budget, failure, fair_queue, flow, function, id_map, message, outcome, payload, router,
+    budget, failure, fair_queue, flow, function, id_map, message, outcome, payload, router, shrink,
 };
 
 /// Traits that the macros implement for a user's type, and that the executor and the parts call.

@@ -1,10 +1,8 @@
 //! When freed memory is returned to the system: after many peers have left.
 //!
 //! The memory of closed connections is spread over the allocator's pages, between allocations that live on. The next
-//! peers reuse it, so it is returned only when no session has ended for a while. [`shrink`] does the same for tables.
+//! peers reuse it, so it is returned only when no session has ended for a while.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash};
 use std::time::{Duration, Instant};
 
 /// Number of ended sessions after which memory is returned.
@@ -37,14 +35,6 @@ impl Trimmer {
             *self = Self::default();
         }
         is_due
-    }
-}
-
-/// Releases memory of a table that has become much smaller.
-pub(crate) fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
-    const LEAST: usize = 64;
-    if table.capacity() > LEAST.max(4 * table.len()) * 2 {
-        table.shrink_to(LEAST.max(2 * table.len()));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::call_slots::LentSlots;
 use crate::cancellation::Cancellations;
 use crate::discovery::FunctionRegistry;
 use crate::link::LinkOptions;
-use crate::link::peer_log::no_worker;
+use crate::link::dispatch::no_worker;
 use crate::link::server::LinkServer;
 use crate::queue::QueueGauge;
 use crate::socket::{Peers, SocketClosed};

@@ -21,7 +21,7 @@ mod subscriptions;
 
 pub(crate) use header::is_header;
 pub use options::LinkOptions;
-pub(crate) use subscriptions::{LinkPublication, Subscription, SubscriptionEvent};
+pub(crate) use subscriptions::{CANCEL_TOPIC, LinkPublication, Subscription, SubscriptionEvent};
 
 /// Identifies a session with a peer.
 pub(crate) type PeerKey = u64;

@@ -117,18 +117,6 @@ impl ClientEventLog {
     }
 }
 
-/// Explains why calls wait if no worker is connected.
-pub(crate) fn no_worker(waiting: usize) -> String {
-    format!("no worker is connected ({})", calls(waiting))
-}
-
-pub(super) fn calls(waiting: usize) -> String {
-    match waiting {
-        1 => "1 call waits".to_owned(),
-        count => format!("{count} calls wait"),
-    }
-}
-
 /// Lists the functions of a worker for the log.
 pub(crate) fn listed<'a>(functions: impl ExactSizeIterator<Item = &'a Function>) -> String {
     let more = functions.len().saturating_sub(MAX_LISTED_FUNCTIONS);

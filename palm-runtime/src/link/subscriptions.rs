@@ -16,10 +16,12 @@ use smallvec::SmallVec;
 use super::session::{Session, TaggedBatch, memory_bytes, message_count};
 use super::{CLIENT, MAX_NAME_BYTES, PeerKey};
 use crate::budget::{self, Budget, Reservation};
-use crate::cancellation::CANCEL_TOPIC;
-use crate::memory_trimmer::shrink;
 use crate::message::Batch;
 use crate::message::proto::{self, LinkHello};
+use crate::shrink::shrink;
+
+/// The topic of cancellations. Their body lists topics of calls, one per line.
+pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 
 /// The backlog of a subscriber at which the publisher waits for it. A single message of any size is accepted.
 pub(super) const SUBSCRIBER_BACKLOG: BacklogSize = BacklogSize {

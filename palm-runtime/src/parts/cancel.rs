@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::context::PartContext;
-use crate::cancellation::CANCEL_TOPIC;
 use crate::discovery::{Directory, Endpoint};
 use crate::failure::BoxError;
 use crate::link::client::{LinkArrival, LinkClient, LinkSettings};
-use crate::link::{SUBSCRIBER, Subscription};
+use crate::link::{CANCEL_TOPIC, SUBSCRIBER, Subscription};
 use crate::part::{BATCH, Bypass, OpenError, Setup, Stop};
 use crate::socket::{Publication, Subscribe};
 

@@ -12,13 +12,12 @@ use super::receive_loop::{
     ConsumedMessages, MessageIds, MessageSource, Origin, ReceiveLoop, SourceEvent, passes_on,
 };
 use crate::cache::ComponentStore;
-use crate::cancellation::CANCEL_TOPIC;
 use crate::component_state::ComponentState;
 use crate::discovery::{Directory, Endpoint, IntoAddress};
 use crate::discovery::{Readiness, UPSTREAM_TIMEOUT, ready_topic, until_upstream_connected};
 use crate::failure::BoxError;
 use crate::link::client::{LinkArrivals, LinkClient, LinkSettings};
-use crate::link::{SUBSCRIBER, Subscription};
+use crate::link::{CANCEL_TOPIC, SUBSCRIBER, Subscription};
 use crate::message::new_id;
 use crate::metrics::PartCounters;
 use crate::part::{Inbound, InboundHooks, NoHooks, OpenError, Outlet, Setup};

@@ -31,7 +31,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::peer_log::{calls, no_worker};
 use super::session::memory_bytes;
 use crate::failure::CallFailure;
 use crate::fair_queue::{Flow, FlowKey, Usage};
@@ -386,5 +385,17 @@ impl Dispatch {
             unassignable.push((flow, batch));
         }
         unassignable
+    }
+}
+
+/// Explains why calls wait if no worker is connected.
+pub(crate) fn no_worker(waiting: usize) -> String {
+    format!("no worker is connected ({})", calls(waiting))
+}
+
+fn calls(waiting: usize) -> String {
+    match waiting {
+        1 => "1 call waits".to_owned(),
+        count => format!("{count} calls wait"),
     }
 }

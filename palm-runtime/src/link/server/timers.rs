@@ -8,8 +8,8 @@ use super::peer::{PeerFate, PeerRole, SessionEnd};
 use super::{LinkServer, ServerState};
 use crate::link::PeerKey;
 use crate::link::dispatch::WorkerLoss;
-use crate::memory_trimmer::shrink;
 use crate::message::proto::link_refusal::Kind;
+use crate::shrink::shrink;
 
 /// The interval at which lost, expired and slow peers are detected.
 pub(crate) const TICK: Duration = Duration::from_millis(100);

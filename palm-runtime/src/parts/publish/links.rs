@@ -9,9 +9,8 @@ use bytestring::ByteString;
 
 use super::pending::Retention;
 use super::publisher::Publisher;
-use crate::cancellation::CANCEL_TOPIC;
 use crate::function::has_next_step;
-use crate::link::{LinkPublication, Subscription};
+use crate::link::{CANCEL_TOPIC, LinkPublication, Subscription};
 use crate::message::Message;
 use crate::method::Shape;
 use crate::socket::SocketClosed;
