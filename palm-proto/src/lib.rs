@@ -1,4 +1,5 @@
-//! What palm decides without I/O: messages, functions, payloads, fairness, budgets, and the table of a router.
+//! What palm decides without I/O: messages, functions, payloads, fairness, budgets, the table of a router, and links:
+//! their sessions, the dispatch of tasks and the subscriptions to topics.
 //!
 //! Nothing here does I/O or needs a runtime, so everything can be tested without a network. Only deadlines and dropped
 //! leases read the clock. `palm-runtime` runs it. Use it through the crate `palm`, which documents the types that
@@ -17,6 +18,8 @@ pub mod flow;
 pub mod function;
 #[allow(missing_docs)]
 pub mod id_map;
+#[allow(missing_docs)]
+pub mod link;
 pub mod message;
 pub mod outcome;
 pub mod payload;

@@ -2,7 +2,8 @@
 //!
 //! The modules are the layers of `ARCHITECTURE.md`: `socket` is the network, `link` delivers messages over it, `part`
 //! is the building block of a component, `parts` and `executor` contain the available parts, `component` the
-//! compositions, and `client` calls them. Messages, functions and the router's table are in the crate `palm-proto`.
+//! compositions, and `client` calls them. What is decided without I/O is in the crate `palm-proto`: messages,
+//! functions, the router's table and the state machines of links.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

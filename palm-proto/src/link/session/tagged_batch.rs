@@ -5,31 +5,31 @@ use bytes::Bytes;
 use crate::message::Batch;
 
 /// The distance between the tags of consecutive tasks: the lowest bit marks the last result, see `proto/README.md`.
-pub(crate) const TASK_TAG_STEP: u64 = 2;
+pub const TASK_TAG_STEP: u64 = 2;
 
 /// One message or several that travel as one, each with a number and a tag of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TaggedBatch {
+pub struct TaggedBatch {
     /// The tag of the first message: what the message belongs to. The session only carries it for its owner.
-    pub(crate) tag: u64,
+    pub tag: u64,
     /// The distance between the tags of consecutive messages.
-    pub(crate) step: u64,
-    pub(crate) batch: Batch,
+    pub step: u64,
+    pub batch: Batch,
 }
 
 impl TaggedBatch {
     /// Creates a batch of one message.
-    pub(crate) fn new(tag: u64, frame: Bytes) -> Self {
+    pub fn new(tag: u64, frame: Bytes) -> Self {
         Self::from_batch(tag, 0, frame.into())
     }
 
     /// Creates a batch. All batches that are submitted to a session have the same step.
-    pub(crate) fn from_batch(tag: u64, step: u64, batch: Batch) -> Self {
+    pub fn from_batch(tag: u64, step: u64, batch: Batch) -> Self {
         Self { tag, step, batch }
     }
 
     /// Returns the number of messages.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.batch.len()
     }
 
@@ -53,11 +53,11 @@ impl TaggedBatch {
 const MESSAGE_OVERHEAD: usize = 256;
 
 /// Estimates the memory that messages occupy, from their number and the sum of their bytes.
-pub(crate) fn memory_bytes(messages: usize, bytes: usize) -> usize {
+pub fn memory_bytes(messages: usize, bytes: usize) -> usize {
     bytes.saturating_add(messages.saturating_mul(MESSAGE_OVERHEAD))
 }
 
 /// Counts the messages of several batches.
-pub(crate) fn message_count<'a>(items: impl IntoIterator<Item = &'a TaggedBatch>) -> usize {
+pub fn message_count<'a>(items: impl IntoIterator<Item = &'a TaggedBatch>) -> usize {
     items.into_iter().map(TaggedBatch::len).sum()
 }

@@ -12,7 +12,7 @@ use super::pool::TaskExpiry;
 
 /// How a worker was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WorkerLoss {
+pub enum WorkerLoss {
     /// Its connection was closed, as when its process dies.
     Disconnected,
     /// It showed no sign of life for this long.

@@ -14,7 +14,7 @@ impl Dispatch {
     /// [`remove_load`](Self::remove_load) for them. The results of the others need
     /// [`record_result`](Self::record_result) and [`finish`](Self::finish), since another worker or an earlier result
     /// is involved.
-    pub(crate) fn finish_range(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
+    pub fn finish_range(&mut self, key: WorkerKey, first: TaskId, tasks: usize) -> usize {
         let mut counted = 0;
         while counted < tasks {
             let id = first.wrapping_add(counted as u64);
@@ -93,7 +93,7 @@ impl Dispatch {
     }
 
     /// Returns whether the worker was certainly never assigned this task. Of an ended task only the id is known.
-    pub(crate) fn is_stray(&mut self, key: WorkerKey, id: TaskId) -> bool {
+    pub fn is_stray(&mut self, key: WorkerKey, id: TaskId) -> bool {
         if id == 0 || id > self.last_task {
             return true;
         }
@@ -103,7 +103,7 @@ impl Dispatch {
     }
 
     /// Records a result of a worker. Returns whether it counts: no other worker has sent as many results before.
-    pub(crate) fn record_result(&mut self, key: WorkerKey, id: TaskId) -> bool {
+    pub fn record_result(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Some(task) = self.task(id) else {
             return false;
         };
@@ -117,12 +117,12 @@ impl Dispatch {
     }
 
     /// Returns the message of an assigned task that has not ended.
-    pub(crate) fn frame(&mut self, id: TaskId) -> Option<&Bytes> {
+    pub fn frame(&mut self, id: TaskId) -> Option<&Bytes> {
         self.task(id).map(|task| &task.frame)
     }
 
     /// Returns the message of a task that has not ended, if none of its results was passed on.
-    pub(crate) fn unanswered(&mut self, id: TaskId) -> Option<Bytes> {
+    pub fn unanswered(&mut self, id: TaskId) -> Option<Bytes> {
         let task = self.task(id).filter(|task| task.passed_on == 0);
         task.map(|task| task.frame.clone())
     }
@@ -131,7 +131,7 @@ impl Dispatch {
     ///
     /// Returns whether the task counted towards the worker's load: then the caller calls
     /// [`remove_load`](Self::remove_load).
-    pub(crate) fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {
+    pub fn finish(&mut self, key: WorkerKey, id: TaskId) -> bool {
         if self.task(id).is_none() {
             return false;
         }

@@ -21,10 +21,10 @@ use crate::message::proto::{self, LinkHello};
 use crate::shrink::shrink;
 
 /// The topic of cancellations. Their body lists topics of calls, one per line.
-pub(crate) const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
+pub const CANCEL_TOPIC: &[u8] = b"\0palm.cancel";
 
 /// The backlog of a subscriber at which the publisher waits for it. A single message of any size is accepted.
-pub(super) const SUBSCRIBER_BACKLOG: BacklogSize = BacklogSize {
+pub const SUBSCRIBER_BACKLOG: BacklogSize = BacklogSize {
     messages: 10_000,
     bytes: 64 * 1024 * 1024,
 };
@@ -55,23 +55,23 @@ const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 const MAX_TOPICS: usize = 64;
 
 /// Maximum number of downstream components in a descriptor.
-pub(super) const MAX_FOLLOWERS: usize = 1000;
+pub const MAX_FOLLOWERS: usize = 1000;
 /// Maximum length of that list, in bytes.
-pub(super) const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
+pub const MAX_FOLLOWER_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct BacklogSize {
-    pub(super) messages: usize,
-    pub(super) bytes: usize,
+pub struct BacklogSize {
+    pub messages: usize,
+    pub bytes: usize,
 }
 
 impl BacklogSize {
-    pub(super) fn reaches(self, limit: Self) -> bool {
+    pub fn reaches(self, limit: Self) -> bool {
         self.messages >= limit.messages || self.bytes >= limit.bytes
     }
 
     /// Returns this limit with at most `bytes`.
-    pub(super) fn at_most(self, bytes: usize) -> Self {
+    pub fn at_most(self, bytes: usize) -> Self {
         Self {
             bytes: self.bytes.min(bytes),
             ..self
@@ -94,9 +94,9 @@ impl BacklogSize {
 /// What a peer subscribes to: exact topics, and the answers to a client, whose topics are its id, or its id and a
 /// slash ahead of the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Subscription {
-    pub(crate) topics: Vec<String>,
-    pub(crate) client: String,
+pub struct Subscription {
+    pub topics: Vec<String>,
+    pub client: String,
 }
 
 impl Subscription {
@@ -111,7 +111,7 @@ impl Subscription {
     /// # Errors
     ///
     /// Returns the reason for a refusal if there are too many topics, or one is too long.
-    pub(super) fn from_hello(hello: &LinkHello) -> Result<Self, String> {
+    pub fn from_hello(hello: &LinkHello) -> Result<Self, String> {
         let topics = &hello.topics;
         let is_too_long = |topic: &String| topic.len() > MAX_NAME_BYTES;
         if topics.len() > MAX_TOPICS || topics.iter().chain([&hello.client]).any(is_too_long) {
@@ -126,20 +126,20 @@ impl Subscription {
     }
 
     /// Returns whether answers under `topic` are for this client.
-    pub(crate) fn is_of(&self, topic: &str) -> bool {
+    pub fn is_of(&self, topic: &str) -> bool {
         !self.client.is_empty() && client_of(topic) == self.client
     }
 
     /// Returns whether publications are retained for the peer while it is disconnected: only if it subscribes to
     /// topics other than that of cancellations.
-    pub(super) fn is_retained(&self) -> bool {
+    pub fn is_retained(&self) -> bool {
         self.topics
             .iter()
             .any(|topic| topic.as_bytes() != CANCEL_TOPIC)
     }
 
     /// Returns the backlog at which the publisher waits for the peer; `None` if messages beyond it are dropped.
-    pub(super) fn backlog_limit(&self) -> Option<BacklogSize> {
+    pub fn backlog_limit(&self) -> Option<BacklogSize> {
         if self.is_retained() {
             Some(SUBSCRIBER_BACKLOG)
         } else {
@@ -150,17 +150,17 @@ impl Subscription {
 
 /// Properties of a peer from its `hello`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct PeerOrigin {
-    pub(super) name: String,
+pub struct PeerOrigin {
+    pub name: String,
     /// The id of a client that calls this component and receives its answers from another one. An answer for which no
     /// peer is subscribed is sent to such a client, as an error.
-    pub(super) caller: String,
+    pub caller: String,
     /// The `db_address` of the peer's component; empty if it has none.
-    pub(super) db_address: String,
+    pub db_address: String,
 }
 
 impl PeerOrigin {
-    pub(super) fn from_hello(hello: &LinkHello) -> Self {
+    pub fn from_hello(hello: &LinkHello) -> Self {
         let short = |text: &String| match text.len() <= MAX_NAME_BYTES {
             true => text.clone(),
             false => String::new(),
@@ -178,7 +178,7 @@ impl PeerOrigin {
 
 /// An event for the part that publishes.
 #[derive(Debug)]
-pub(crate) enum SubscriptionEvent {
+pub enum SubscriptionEvent {
     /// A peer has subscribed.
     Subscribed(Subscription, EventReservation),
     /// Publications for a lost subscriber, which no other subscriber has received.
@@ -186,26 +186,26 @@ pub(crate) enum SubscriptionEvent {
 }
 
 /// The part of [`MAX_EVENT_BYTES`] that an unread event occupies.
-pub(crate) type EventReservation = Option<Reservation<()>>;
+pub type EventReservation = Option<Reservation<()>>;
 
 /// Messages to publish under one topic.
 #[derive(Debug, Clone)]
-pub(crate) struct LinkPublication {
-    pub(crate) topic: ByteString,
-    pub(crate) batch: Batch,
+pub struct LinkPublication {
+    pub topic: ByteString,
+    pub batch: Batch,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Subscriber {
-    pub(super) following: Subscription,
-    pub(super) origin: PeerOrigin,
+pub struct Subscriber {
+    pub following: Subscription,
+    pub origin: PeerOrigin,
     /// The publications that are retained for the subscriber's next session, once it accepts no more in this one.
-    pub(super) retained: Option<VecDeque<TaggedBatch>>,
-    pub(super) retained_size: BacklogSize,
+    pub retained: Option<VecDeque<TaggedBatch>>,
+    pub retained_size: BacklogSize,
 }
 
 impl Subscriber {
-    pub(super) fn backlog(&self, session: &Session) -> BacklogSize {
+    pub fn backlog(&self, session: &Session) -> BacklogSize {
         let (messages, bytes) = session.unacknowledged();
         let retained = self.retained_size;
         BacklogSize {
@@ -217,24 +217,24 @@ impl Subscriber {
 
 /// The subscriptions of all peers.
 #[derive(Debug)]
-pub(super) struct SubscriptionTable {
+pub struct SubscriptionTable {
     /// The limit on the backlogs of all peers together, in bytes.
     max_backlog: usize,
     /// An upper bound of these backlogs, in bytes: acknowledged messages are counted until the next
     /// [`recount`](Self::recount).
-    pub(super) queued_bytes: usize,
+    pub queued_bytes: usize,
     /// Whether the component has a part that publishes.
-    pub(super) has_publisher: bool,
-    pub(super) subscribers: HashMap<PeerKey, Subscriber>,
+    pub has_publisher: bool,
+    pub subscribers: HashMap<PeerKey, Subscriber>,
     /// The subscribers of each topic, with the tag by which each peer recognises the topic.
     topics: HashMap<String, SmallVec<[(PeerKey, u64); 1]>>,
-    pub(super) clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
+    pub clients: HashMap<String, SmallVec<[PeerKey; 1]>>,
     /// Clients that call this component and receive their answers from another one, by their id.
     callers: HashMap<String, PeerKey>,
     /// Peers whose backlog is full, and since when.
-    pub(super) full_since: HashMap<PeerKey, Instant>,
+    pub full_since: HashMap<PeerKey, Instant>,
     /// Events for the part that publishes. The owner takes them after each operation.
-    pub(super) events: Vec<SubscriptionEvent>,
+    pub events: Vec<SubscriptionEvent>,
     unread_events: Budget<()>,
 }
 
@@ -245,13 +245,13 @@ impl Default for SubscriptionTable {
 }
 
 /// Returns the client id of a topic: the text up to the first slash.
-pub(super) fn client_of(topic: &str) -> &str {
+pub fn client_of(topic: &str) -> &str {
     topic.split('/').next().unwrap_or(topic)
 }
 
 impl SubscriptionTable {
     /// Creates an empty table. `max_backlog` limits the backlogs of all peers together, in bytes.
-    pub(super) fn new(max_backlog: usize) -> Self {
+    pub fn new(max_backlog: usize) -> Self {
         Self {
             max_backlog,
             queued_bytes: 0,
@@ -267,7 +267,7 @@ impl SubscriptionTable {
     }
 
     /// Returns whether a subscription can be added now and reported to the publisher.
-    pub(super) fn admits_event(&self, following: &Subscription) -> bool {
+    pub fn admits_event(&self, following: &Subscription) -> bool {
         !self.has_publisher
             || self
                 .unread_events
@@ -276,7 +276,7 @@ impl SubscriptionTable {
     }
 
     /// Counts the backlogs again. The owner calls it every tick. `session` looks up the session of a peer.
-    pub(super) fn recount<'a>(&mut self, session: impl Fn(PeerKey) -> Option<&'a Session>) {
+    pub fn recount<'a>(&mut self, session: impl Fn(PeerKey) -> Option<&'a Session>) {
         let backlogs = self.subscribers.iter().filter_map(|(&key, subscriber)| {
             let backlog = subscriber.backlog(session(key)?);
             Some(backlog.memory_bytes())
@@ -285,7 +285,7 @@ impl SubscriptionTable {
     }
 
     /// Releases memory of tables that have become much smaller.
-    pub(super) fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         shrink(&mut self.subscribers);
         shrink(&mut self.topics);
         shrink(&mut self.clients);
@@ -293,13 +293,13 @@ impl SubscriptionTable {
     }
 
     /// Returns the backlog that a single peer may have, in bytes.
-    pub(super) fn backlog_share(&self) -> usize {
+    pub fn backlog_share(&self) -> usize {
         let free = self.max_backlog.saturating_sub(self.queued_bytes);
         let share = free.saturating_mul(budget::THRESHOLD);
         share.max(MIN_BACKLOG_BYTES)
     }
 
-    pub(super) fn add(&mut self, key: PeerKey, following: Subscription) {
+    pub fn add(&mut self, key: PeerKey, following: Subscription) {
         for (index, topic) in following.topics.iter().enumerate() {
             let subscribers = self.topics.entry(topic.clone()).or_default();
             subscribers.push((key, index as u64 + 1));
@@ -321,7 +321,7 @@ impl SubscriptionTable {
     }
 
     /// Sets the origin of a peer that was added.
-    pub(super) fn set_origin(&mut self, key: PeerKey, origin: PeerOrigin) {
+    pub fn set_origin(&mut self, key: PeerKey, origin: PeerOrigin) {
         if let Some(subscriber) = self.subscribers.get_mut(&key) {
             if !origin.caller.is_empty() {
                 self.callers.insert(origin.caller.clone(), key);
@@ -331,7 +331,7 @@ impl SubscriptionTable {
     }
 
     /// Returns a peer as the descriptor lists it, if it subscribes to topics and has a `db_address`.
-    pub(super) fn descriptor_entry(&self, key: PeerKey) -> Option<proto::Follower> {
+    pub fn descriptor_entry(&self, key: PeerKey) -> Option<proto::Follower> {
         let Subscriber {
             following, origin, ..
         } = self.subscribers.get(&key)?;
@@ -348,7 +348,7 @@ impl SubscriptionTable {
 
     /// Returns the backlog of an expired subscriber to the publisher, except for messages that other subscribers
     /// receive as well.
-    pub(super) fn return_backlog(&mut self, key: PeerKey, items: VecDeque<TaggedBatch>) {
+    pub fn return_backlog(&mut self, key: PeerKey, items: VecDeque<TaggedBatch>) {
         let subscriber = self.subscribers.get(&key);
         let Some(subscriber) = subscriber.filter(|_| self.has_publisher) else {
             return;
@@ -376,7 +376,7 @@ impl SubscriptionTable {
         }
     }
 
-    pub(super) fn remove(&mut self, key: PeerKey) {
+    pub fn remove(&mut self, key: PeerKey) {
         self.full_since.remove(&key);
         let Some(subscriber) = self.subscribers.remove(&key) else {
             return;
@@ -401,7 +401,7 @@ impl SubscriptionTable {
         }
     }
 
-    pub(super) fn targets(&self, topic: &str) -> SmallVec<[(PeerKey, u64); 2]> {
+    pub fn targets(&self, topic: &str) -> SmallVec<[(PeerKey, u64); 2]> {
         let clients = self.clients.get(client_of(topic));
         let clients = clients.into_iter().flatten().map(|&key| (key, 0));
         let exact = self.topics.get(topic).into_iter().flatten().copied();
@@ -413,27 +413,27 @@ impl SubscriptionTable {
         targets
     }
 
-    pub(super) fn has_subscriber(&self, topic: &str) -> bool {
+    pub fn has_subscriber(&self, topic: &str) -> bool {
         self.topics.contains_key(topic) || self.clients.contains_key(client_of(topic))
     }
 
-    pub(super) fn has_caller(&self, topic: &str) -> bool {
+    pub fn has_caller(&self, topic: &str) -> bool {
         self.callers.contains_key(client_of(topic))
     }
 
-    pub(super) fn is_retained(&self, key: PeerKey) -> bool {
+    pub fn is_retained(&self, key: PeerKey) -> bool {
         let subscriber = self.subscribers.get(&key);
         subscriber.is_some_and(|subscriber| subscriber.following.is_retained())
     }
 
-    pub(super) fn has_subscription(&self, key: PeerKey, following: &Subscription) -> bool {
+    pub fn has_subscription(&self, key: PeerKey, following: &Subscription) -> bool {
         let subscriber = self.subscribers.get(&key);
         subscriber.is_some_and(|subscriber| subscriber.following == *following)
     }
 
     /// Retains these messages and later publications for the peer's next session. The messages precede those that are
     /// retained already.
-    pub(super) fn retain(&mut self, key: PeerKey, mut items: VecDeque<TaggedBatch>) {
+    pub fn retain(&mut self, key: PeerKey, mut items: VecDeque<TaggedBatch>) {
         if let Some(subscriber) = self.subscribers.get_mut(&key) {
             items.extend(subscriber.retained.take().unwrap_or_default());
             subscriber.retained_size = BacklogSize {
@@ -445,12 +445,12 @@ impl SubscriptionTable {
     }
 
     /// Returns how many messages are retained for a peer.
-    pub(super) fn retained(&self, key: PeerKey) -> usize {
+    pub fn retained(&self, key: PeerKey) -> usize {
         let subscriber = self.subscribers.get(&key);
         subscriber.map_or(0, |subscriber| subscriber.retained_size.messages)
     }
 
-    pub(super) fn take_retained(&mut self, key: PeerKey) -> VecDeque<TaggedBatch> {
+    pub fn take_retained(&mut self, key: PeerKey) -> VecDeque<TaggedBatch> {
         let Some(subscriber) = self.subscribers.get_mut(&key) else {
             return VecDeque::new();
         };
@@ -459,21 +459,21 @@ impl SubscriptionTable {
     }
 
     /// Returns whether a client's backlog pauses its calls.
-    pub(super) fn is_backlogged(&self, key: PeerKey, session: &Session) -> bool {
+    pub fn is_backlogged(&self, key: PeerKey, session: &Session) -> bool {
         let subscriber = self.subscribers.get(&key);
         let limit = PAUSE_BACKLOG.at_most(self.backlog_share());
         subscriber.is_some_and(|subscriber| subscriber.backlog(session).reaches(limit))
     }
 
     /// Returns since when a peer's backlog is full, if it is.
-    pub(super) fn full_since(&self, key: PeerKey) -> Option<Instant> {
+    pub fn full_since(&self, key: PeerKey) -> Option<Instant> {
         self.full_since.get(&key).copied()
     }
 
     /// Returns whether a peer is to be disconnected, because its backlog is full and it has not read for too long.
     ///
     /// `limit` applies to subscribers; `None` if the publisher waits for them without a limit.
-    pub(super) fn is_slow_consumer(
+    pub fn is_slow_consumer(
         &self,
         key: PeerKey,
         session: &Session,
@@ -493,7 +493,7 @@ impl SubscriptionTable {
     }
 
     /// Records that a peer may have acknowledged messages. Returns whether its backlog has drained.
-    pub(super) fn has_drained(&mut self, key: PeerKey, session: &Session) -> bool {
+    pub fn has_drained(&mut self, key: PeerKey, session: &Session) -> bool {
         if !self.full_since.contains_key(&key) {
             return false;
         }

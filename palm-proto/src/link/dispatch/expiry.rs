@@ -17,7 +17,7 @@ use crate::message::Deadline;
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for which a call waits if no worker has ever registered its function.
-pub(in crate::link) const UNKNOWN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
+pub const UNKNOWN_FUNCTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum number of unknown function names whose start of waiting is remembered.
 pub(super) const MAX_UNKNOWN_NAMES: usize = 1000;
@@ -26,7 +26,7 @@ impl Dispatch {
     /// Fails waiting tasks whose deadline has passed and calls of unknown functions, and detects stalled workers.
     ///
     /// The owner calls it in regular intervals.
-    pub(crate) fn expire(&mut self, now: Instant, failed: &mut Vec<FailedTask>) {
+    pub fn expire(&mut self, now: Instant, failed: &mut Vec<FailedTask>) {
         let is_stalled = |worker: &WorkerState| {
             worker.load > 0 && now.saturating_duration_since(worker.progress) >= STALL_TIMEOUT
         };

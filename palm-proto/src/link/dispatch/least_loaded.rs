@@ -16,7 +16,7 @@ pub(super) const MAX_FAIR_BATCH: usize = 16;
 
 impl Dispatch {
     /// Assigns the next task or batch. Returns the worker, the id of the first task and the messages.
-    pub(crate) fn assign(&mut self, now: Instant) -> Option<(WorkerKey, TaskId, Batch)> {
+    pub fn assign(&mut self, now: Instant) -> Option<(WorkerKey, TaskId, Batch)> {
         let pools = self.pools.len() - 1;
         for offset in 0..pools {
             let index = 1 + (self.last_pool + offset) % pools;
@@ -192,7 +192,7 @@ impl Dispatch {
     }
 
     /// Records that a worker has finished tasks.
-    pub(crate) fn remove_load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
+    pub fn remove_load(&mut self, key: WorkerKey, tasks: usize, now: Instant) {
         if tasks > 0 {
             self.change(key, |worker| {
                 worker.load = worker.load.saturating_sub(tasks);

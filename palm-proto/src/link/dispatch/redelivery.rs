@@ -27,7 +27,7 @@ impl Dispatch {
     /// Redelivers a task that a worker returns unfinished, without counting a failed delivery.
     ///
     /// Returns whether the worker had the task.
-    pub(crate) fn return_task(&mut self, key: WorkerKey, id: TaskId) -> bool {
+    pub fn return_task(&mut self, key: WorkerKey, id: TaskId) -> bool {
         let Some(task) = self.task(id) else {
             return false;
         };
@@ -48,12 +48,7 @@ impl Dispatch {
     /// Redelivers the tasks of a lost worker. Tasks that may not be redelivered are added to `failed`.
     ///
     /// A result that the worker still sends counts if it is the first one.
-    pub(crate) fn lose_worker(
-        &mut self,
-        key: WorkerKey,
-        loss: WorkerLoss,
-        failed: &mut Vec<FailedTask>,
-    ) {
+    pub fn lose_worker(&mut self, key: WorkerKey, loss: WorkerLoss, failed: &mut Vec<FailedTask>) {
         let Some(worker) = self.workers.get(&key).filter(|worker| worker.is_connected) else {
             return;
         };
@@ -120,7 +115,7 @@ impl Dispatch {
     }
 
     /// Removes a worker that has left, or whose session has expired.
-    pub(crate) fn remove_worker(&mut self, key: WorkerKey, failed: &mut Vec<FailedTask>) {
+    pub fn remove_worker(&mut self, key: WorkerKey, failed: &mut Vec<FailedTask>) {
         self.lose_worker(key, WorkerLoss::Left, failed);
         if let Some(worker) = self.workers.remove(&key) {
             self.functions.remove(worker.class);

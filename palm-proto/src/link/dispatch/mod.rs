@@ -51,9 +51,8 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "http")]
-pub(super) use expiry::UNKNOWN_FUNCTION_TIMEOUT;
-pub(crate) use task::WorkerLoss;
+pub use expiry::UNKNOWN_FUNCTION_TIMEOUT;
+pub use task::WorkerLoss;
 
 use batches::AssignedBatch;
 use eligibility::{FunctionId, FunctionTable, UNKNOWN_FUNCTION};
@@ -62,10 +61,10 @@ use ready::{ReadyWorkers, WorkerChoice, WorkerState};
 use task::DispatchedTask;
 
 /// Identifies the session with a worker.
-pub(crate) type WorkerKey = u64;
+pub type WorkerKey = u64;
 
 /// Identifies a task between master and worker. Never 0.
-pub(crate) type TaskId = u64;
+pub type TaskId = u64;
 
 /// The limit on waiting untried tasks. It is reached only if the idle workers cannot run the tasks that wait.
 const MAX_WAITING: Usage = Usage {
@@ -75,14 +74,14 @@ const MAX_WAITING: Usage = Usage {
 
 /// A task that ends without a result of a worker.
 #[derive(Debug)]
-pub(crate) struct FailedTask {
-    pub(crate) frame: Bytes,
-    pub(crate) failure: CallFailure,
+pub struct FailedTask {
+    pub frame: Bytes,
+    pub failure: CallFailure,
 }
 
 /// Whether a task can be assigned to a worker with a link now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WorkerReach {
+pub enum WorkerReach {
     /// The least-loaded worker that can run the task has this many tasks.
     Load(usize),
     /// The workers that can run the task have no credit.
@@ -93,7 +92,7 @@ pub(crate) enum WorkerReach {
 
 /// All tasks of a master that have not ended: those with workers, and those that wait for one.
 #[derive(Debug)]
-pub(crate) struct Dispatch {
+pub struct Dispatch {
     /// Tasks that were assigned one by one, or redelivered.
     tasks: IdMap<DispatchedTask>,
     /// Tasks that were assigned as batches, by the id of the first one.
@@ -121,7 +120,7 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     /// Creates a dispatch in which a task fails once `max_deliver` workers were lost while they ran it.
-    pub(crate) fn new(max_deliver: u32) -> Self {
+    pub fn new(max_deliver: u32) -> Self {
         Self {
             tasks: IdMap::default(),
             batches: BTreeMap::new(),
@@ -141,27 +140,27 @@ impl Dispatch {
     }
 
     /// Returns the number of tasks that have not ended.
-    pub(crate) fn outstanding(&self) -> usize {
+    pub fn outstanding(&self) -> usize {
         self.tasks.len() + self.batched_tasks + self.untried.messages
     }
 
     /// Returns whether any worker may be assigned a task.
-    pub(crate) fn has_credit(&self) -> bool {
+    pub fn has_credit(&self) -> bool {
         self.ready.iter().any(|ready| ready.first().is_some())
     }
 
     /// Returns how many tasks wait for credit of connected workers.
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.pools[1..].iter().map(|pool| pool.waiting).sum()
     }
 
     /// Returns how many untried tasks wait, and their bytes.
-    pub(crate) fn untried(&self) -> Usage {
+    pub fn untried(&self) -> Usage {
         self.untried
     }
 
     /// Returns how many untried tasks of a flow wait, and their bytes.
-    pub(crate) fn untried_of(&self, flow: FlowKey) -> Usage {
+    pub fn untried_of(&self, flow: FlowKey) -> Usage {
         let mut usage = Usage::default();
         for pool in &self.pools {
             usage.add(pool.untried.usage(flow));
@@ -170,14 +169,14 @@ impl Dispatch {
     }
 
     /// Returns whether further tasks are accepted: a worker may be assigned one, or fewer than `ahead` wait.
-    pub(crate) fn accepts(&self, ahead: usize) -> bool {
+    pub fn accepts(&self, ahead: usize) -> bool {
         let is_full = self.untried.messages >= MAX_WAITING.messages
             || self.untried.bytes >= MAX_WAITING.bytes;
         !is_full && (self.has_credit() || self.waiting() < ahead)
     }
 
     /// Estimates the memory that assigned tasks occupy. Visits all of them.
-    pub(crate) fn assigned_bytes(&self) -> usize {
+    pub fn assigned_bytes(&self) -> usize {
         let tasks = self.tasks.values().map(|task| (1, task.frame.len()));
         let batches = self.batches.values().map(|batch| &batch.tasks);
         let batches = batches.map(|tasks| (tasks.len(), tasks.bytes()));
@@ -188,7 +187,7 @@ impl Dispatch {
     }
 
     /// Returns whether a task could be assigned now.
-    pub(crate) fn reach(&mut self, task: &Bytes) -> WorkerReach {
+    pub fn reach(&mut self, task: &Bytes) -> WorkerReach {
         let function = self.functions.resolve(task);
         let pool = &self.pools[self.functions.eligibility(function)];
         if pool.eligibility.is_empty() {
@@ -199,7 +198,7 @@ impl Dispatch {
     }
 
     /// Marks a worker as connected. For a worker that reconnects, all arguments but `key` are ignored.
-    pub(crate) fn connect(
+    pub fn connect(
         &mut self,
         key: WorkerKey,
         name: &Arc<str>,
@@ -237,7 +236,7 @@ impl Dispatch {
     }
 
     /// Sets whether legacy workers are connected, which run any function.
-    pub(crate) fn set_legacy(&mut self, has_legacy: bool) {
+    pub fn set_legacy(&mut self, has_legacy: bool) {
         self.has_legacy = has_legacy;
     }
 
@@ -261,12 +260,12 @@ impl Dispatch {
     }
 
     /// Sets how many further tasks a worker accepts.
-    pub(crate) fn set_credit(&mut self, key: WorkerKey, credit: u64) {
+    pub fn set_credit(&mut self, key: WorkerKey, credit: u64) {
         self.change(key, |worker| worker.credit = credit);
     }
 
     /// Sets the number of tasks of a worker whose methods wait for inner calls.
-    pub(crate) fn set_lent_slots(&mut self, key: WorkerKey, tasks: u32) {
+    pub fn set_lent_slots(&mut self, key: WorkerKey, tasks: u32) {
         let tasks = tasks as usize;
         // Every header carries the number, and it seldom changes.
         let worker = self.workers.get(&key);
@@ -313,7 +312,7 @@ impl Dispatch {
     }
 
     /// Accepts tasks of a client, which then wait for a worker.
-    pub(crate) fn submit(&mut self, batch: Batch, flow: Flow) {
+    pub fn submit(&mut self, batch: Batch, flow: Flow) {
         self.untried.messages += batch.len();
         self.untried.bytes += batch.bytes();
         let untried = UntriedTasks {
@@ -332,12 +331,12 @@ impl Dispatch {
     }
 
     /// Returns whether the worker was connected before.
-    pub(crate) fn has_worker(&self, key: WorkerKey) -> bool {
+    pub fn has_worker(&self, key: WorkerKey) -> bool {
         self.workers.contains_key(&key)
     }
 
     /// Explains why tasks wait that no connected worker can run, if there are any.
-    pub(crate) fn wait_cause(&self) -> Option<String> {
+    pub fn wait_cause(&self) -> Option<String> {
         let waiting = self.pools[0].waiting;
         if waiting == 0 || self.has_legacy {
             return None;
@@ -352,14 +351,14 @@ impl Dispatch {
     }
 
     /// Returns whether tasks wait that no connected worker can run.
-    pub(crate) fn has_unassignable(&self) -> bool {
+    pub fn has_unassignable(&self) -> bool {
         self.pools[0].waiting > 0
     }
 
     /// Removes and returns the tasks that no connected worker can run, for legacy workers.
     ///
     /// Tasks that may have caused the loss of a worker stay.
-    pub(crate) fn take_unassignable(&mut self) -> Vec<(Flow, Batch)> {
+    pub fn take_unassignable(&mut self) -> Vec<(Flow, Batch)> {
         let pool = &mut self.pools[0];
         if pool.waiting == 0 {
             return Vec::new();
@@ -389,7 +388,7 @@ impl Dispatch {
 }
 
 /// Explains why calls wait if no worker is connected.
-pub(crate) fn no_worker(waiting: usize) -> String {
+pub fn no_worker(waiting: usize) -> String {
     format!("no worker is connected ({})", calls(waiting))
 }
 

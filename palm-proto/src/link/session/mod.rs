@@ -31,34 +31,34 @@ use crate::message::proto::link_refusal::Kind;
 use crate::message::proto::{LinkHeader, LinkHello, LinkRefusal, LinkWelcome};
 use crate::message::{Batch, BatchScope};
 
-pub(crate) use inbox::CreditWindow;
-pub(crate) use tagged_batch::{TASK_TAG_STEP, TaggedBatch, memory_bytes, message_count};
+pub use inbox::CreditWindow;
+pub use tagged_batch::{TASK_TAG_STEP, TaggedBatch, memory_bytes, message_count};
 
 use inbox::{Inbox, Offset};
 use outbox::Outbox;
 use timers::{DueFlags, Timers};
 
 /// The highest version of the link protocol that this implementation speaks.
-pub(crate) const VERSION: u32 = 4;
+pub const VERSION: u32 = 4;
 
 /// The lowest version of the link protocol that is accepted.
-pub(crate) const MIN_VERSION: u32 = 1;
+pub const MIN_VERSION: u32 = 1;
 
 /// The first version in which workers return tasks that they will not run.
-pub(crate) const RETURNS_VERSION: u32 = 3;
+pub const RETURNS_VERSION: u32 = 3;
 
 /// The first version in which a batch may have messages of several calls of one client.
-pub(crate) const CLIENT_BATCHES_VERSION: u32 = 4;
+pub const CLIENT_BATCHES_VERSION: u32 = 4;
 
 /// The first version in which a header with `alive` is a sign of life.
-pub(crate) const LIVENESS_VERSION: u32 = 3;
+pub const LIVENESS_VERSION: u32 = 3;
 
 /// The first version in which several messages travel as one batch.
 const BATCHES_VERSION: u32 = 2;
 
 /// An event that a session reports to its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum SessionEvent {
+pub enum SessionEvent {
     /// The peer has introduced itself, for the first time or on a new connection.
     Opened,
     /// The next messages in order have arrived.
@@ -82,9 +82,9 @@ pub(crate) enum SessionEvent {
 
 /// A header and the frames of the messages that follow it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Transmission {
-    pub(crate) header: LinkHeader,
-    pub(crate) frames: Vec<Bytes>,
+pub struct Transmission {
+    pub header: LinkHeader,
+    pub frames: Vec<Bytes>,
 }
 
 /// Settings that differ between the two ends of a link.
@@ -108,7 +108,7 @@ enum Side {
 
 /// One end of a session.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub struct Session {
     id: Bytes,
     side: Side,
     /// Whether the peer has introduced itself on the current connection.
@@ -139,7 +139,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Creates the connecting end, which introduces itself by `hello`.
-    pub(crate) fn connect(
+    pub fn connect(
         id: Bytes,
         hello: LinkHello,
         window: CreditWindow,
@@ -158,7 +158,7 @@ impl Session {
     ///
     /// `instance` and `component` are random numbers that identify the session and this run of the component. The
     /// owner ends the session of a peer that is silent for longer than `idle_timeout`; the session announces it.
-    pub(crate) fn accept(
+    pub fn accept(
         id: Bytes,
         instance: u64,
         component: u64,
@@ -201,12 +201,12 @@ impl Session {
         }
     }
 
-    pub(crate) fn id(&self) -> &Bytes {
+    pub fn id(&self) -> &Bytes {
         &self.id
     }
 
     /// Queues messages, which are sent once the peer has granted credit for them.
-    pub(crate) fn submit(&mut self, item: TaggedBatch, now: Instant) {
+    pub fn submit(&mut self, item: TaggedBatch, now: Instant) {
         debug_assert!(!self.is_finishing, "no message is submitted after `finish`");
         if self.outbox.items.is_empty() {
             self.timers.progress_at = now;
@@ -215,12 +215,12 @@ impl Session {
     }
 
     /// Returns the version that both ends speak: the lowest one until the peer has introduced itself.
-    pub(crate) fn version(&self) -> u32 {
+    pub fn version(&self) -> u32 {
         VERSION.min(self.peer_version)
     }
 
     /// Returns which messages may share a batch.
-    pub(crate) fn batch_scope(&self) -> BatchScope {
+    pub fn batch_scope(&self) -> BatchScope {
         match self.version() >= CLIENT_BATCHES_VERSION {
             true => BatchScope::Client,
             false => BatchScope::Call,
@@ -228,19 +228,19 @@ impl Session {
     }
 
     /// Returns the number that identifies the run of the accepting component; 0 if unknown.
-    pub(crate) fn component(&self) -> u64 {
+    pub fn component(&self) -> u64 {
         match self.side {
             Side::Connects { component, .. } | Side::Accepts { component, .. } => component,
         }
     }
 
     /// Returns the longest silence of this side: its own interval, or less if the peer's idle timeout requires it.
-    pub(crate) fn heartbeat(&self) -> Duration {
+    pub fn heartbeat(&self) -> Duration {
         self.timers.heartbeat
     }
 
     /// Returns how many further messages the peer accepts.
-    pub(crate) fn credit(&self) -> u64 {
+    pub fn credit(&self) -> u64 {
         if self.is_over || self.is_finishing {
             return 0;
         }
@@ -249,53 +249,53 @@ impl Session {
     }
 
     /// Returns the number of messages that are queued or unacknowledged, and their bytes.
-    pub(crate) fn unacknowledged(&self) -> (usize, usize) {
+    pub fn unacknowledged(&self) -> (usize, usize) {
         (self.outbox.messages, self.outbox.bytes)
     }
 
     /// Returns whether the peer has acknowledged all messages.
-    pub(crate) fn is_acknowledged(&self) -> bool {
+    pub fn is_acknowledged(&self) -> bool {
         self.outbox.items.is_empty()
     }
 
     /// Returns when the peer last showed a sign of life.
-    pub(crate) fn last_heard(&self) -> Instant {
+    pub fn last_heard(&self) -> Instant {
         self.timers.last_heard
     }
 
     /// Records a sign of life that arrived by another way than [`receive`](Self::receive).
-    pub(crate) fn record_life_sign(&mut self, now: Instant) {
+    pub fn record_life_sign(&mut self, now: Instant) {
         self.timers.last_heard = self.timers.last_heard.max(now);
     }
 
     /// Returns when the peer last acknowledged a message, or the session began.
-    pub(crate) fn acknowledged_at(&self) -> Instant {
+    pub fn acknowledged_at(&self) -> Instant {
         self.timers.acknowledged_at
     }
 
     /// Returns whether the session has ended.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_over
     }
 
     /// Returns credit for messages that were consumed.
-    pub(crate) fn consume(&mut self, messages: u64, bytes: u64) {
+    pub fn consume(&mut self, messages: u64, bytes: u64) {
         self.inbox.consumed.messages += messages;
         self.inbox.consumed.bytes += bytes;
     }
 
     /// Sets how many messages the peer may send ahead. Credit that was granted before is not revoked.
-    pub(crate) fn set_window(&mut self, messages: u64) {
+    pub fn set_window(&mut self, messages: u64) {
         self.inbox.window.messages = messages;
     }
 
     /// Sets how many tasks of this worker wait for other calls of its master, and reports it to the peer.
-    pub(crate) fn set_lent_slots(&mut self, tasks: u32) {
+    pub fn set_lent_slots(&mut self, tasks: u32) {
         self.due.notice |= std::mem::replace(&mut self.lent_slots, tasks) != tasks;
     }
 
     /// Returns how many tasks of the peer, a worker, wait for other calls of this component.
-    pub(crate) fn peer_lent_slots(&self) -> u32 {
+    pub fn peer_lent_slots(&self) -> u32 {
         self.peer_lent_slots
     }
 
@@ -303,7 +303,7 @@ impl Session {
     ///
     /// Messages beyond the limit are dropped as if the connection had lost them, and the peer keeps them. A later
     /// call that admits the first of them requests them again.
-    pub(crate) fn set_capacity(&mut self, capacity: Capacity, now: Instant) -> bool {
+    pub fn set_capacity(&mut self, capacity: Capacity, now: Instant) -> bool {
         self.capacity = capacity;
         let is_resumed = self
             .blocked_bytes
@@ -317,62 +317,62 @@ impl Session {
     }
 
     /// Returns whether messages were dropped for lack of capacity.
-    pub(crate) fn is_blocked(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         self.blocked_bytes.is_some()
     }
 
     /// Limits the credit of the whole session to `messages`.
-    pub(crate) fn set_limit(&mut self, messages: u64) {
+    pub fn set_limit(&mut self, messages: u64) {
         self.inbox.limit = messages;
     }
 
     /// Stops granting credit, and reports to the peer that this side drains.
-    pub(crate) fn drain(&mut self) {
+    pub fn drain(&mut self) {
         self.inbox.window.messages = 0;
         self.is_draining = true;
         self.due.notice = true;
     }
 
     /// Declares the queued messages to be the last ones.
-    pub(crate) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.is_finishing = true;
         self.due.notice = true;
     }
 
     /// Reports to the peer that this side has established its own subscriptions.
-    pub(crate) fn set_subscriptions_ready(&mut self) {
+    pub fn set_subscriptions_ready(&mut self) {
         self.due.notice |= !std::mem::replace(&mut self.subscriptions_ready, true);
     }
 
     /// Removes and returns the messages that were never sent.
-    pub(crate) fn take_unsent(&mut self) -> VecDeque<TaggedBatch> {
+    pub fn take_unsent(&mut self) -> VecDeque<TaggedBatch> {
         self.outbox.split_off(self.outbox.sent)
     }
 
     /// Ends the session; removes and returns the unacknowledged messages.
-    pub(crate) fn take_unacknowledged(&mut self) -> VecDeque<TaggedBatch> {
+    pub fn take_unacknowledged(&mut self) -> VecDeque<TaggedBatch> {
         self.is_over = true;
         self.outbox.split_off(self.outbox.base)
     }
 
     /// Returns the number that the next submitted message will have.
-    pub(crate) fn next_number(&self) -> u64 {
+    pub fn next_number(&self) -> u64 {
         self.outbox.end()
     }
 
     /// Returns whether messages with a lower number are unacknowledged.
-    pub(crate) fn has_unacknowledged_below(&self, number: u64) -> bool {
+    pub fn has_unacknowledged_below(&self, number: u64) -> bool {
         self.outbox.base < number.min(self.outbox.end())
     }
 
     /// Ends the session; removes and returns the unacknowledged messages with a lower number.
-    pub(crate) fn take_unacknowledged_below(&mut self, number: u64) -> VecDeque<TaggedBatch> {
+    pub fn take_unacknowledged_below(&mut self, number: u64) -> VecDeque<TaggedBatch> {
         self.outbox.split_off(number);
         self.take_unacknowledged()
     }
 
     /// Ends the session and returns its last header, which reports whether all messages were acknowledged.
-    pub(crate) fn close(&mut self) -> LinkHeader {
+    pub fn close(&mut self) -> LinkHeader {
         self.is_over = true;
         LinkHeader {
             closed: true,
@@ -382,7 +382,7 @@ impl Session {
     }
 
     /// Notes that the connection was replaced: the connecting end introduces itself again.
-    pub(crate) fn reconnected(&mut self) {
+    pub fn reconnected(&mut self) {
         if let Side::Connects { .. } = self.side {
             self.timers.hello_sent = None;
             self.is_open = false;
@@ -391,7 +391,7 @@ impl Session {
 
     /// Notes that a transmission could not be sent, whose first message has the number `first`. It is repeated after
     /// [`ACK_DELAY`](timers::ACK_DELAY), or when the owner calls [`transmit`](Self::transmit) for another reason.
-    pub(crate) fn retry_from(&mut self, first: u64) {
+    pub fn retry_from(&mut self, first: u64) {
         self.outbox.rewind_to(first);
         self.due.answer = true;
     }
@@ -399,7 +399,7 @@ impl Session {
     /// Receives a header and the frames of its messages, and appends what has happened to `events`.
     ///
     /// A header that violates the protocol refuses the session.
-    pub(crate) fn receive(
+    pub fn receive(
         &mut self,
         now: Instant,
         header: &LinkHeader,
@@ -568,7 +568,7 @@ impl Session {
     }
 
     /// Ends the session and reports the reason to the peer.
-    pub(crate) fn refuse_as(&mut self, kind: Kind, reason: &str) -> LinkRefusal {
+    pub fn refuse_as(&mut self, kind: Kind, reason: &str) -> LinkRefusal {
         let refusal = LinkRefusal {
             kind: kind.into(),
             reason: reason.to_owned(),
@@ -594,7 +594,7 @@ impl Session {
     }
 
     /// Returns the next header to send with its messages, or `None` if nothing is due.
-    pub(crate) fn transmit(&mut self, now: Instant) -> Option<Transmission> {
+    pub fn transmit(&mut self, now: Instant) -> Option<Transmission> {
         if let Some(refusal) = self.refusal.take() {
             let header = LinkHeader {
                 refusal: Some(refusal),
@@ -708,7 +708,7 @@ impl Session {
     }
 
     /// Returns when [`transmit`](Self::transmit) is to be called next if nothing happens before.
-    pub(crate) fn timeout(&self) -> Option<Instant> {
+    pub fn timeout(&self) -> Option<Instant> {
         if self.is_over {
             return None;
         }

@@ -17,16 +17,16 @@ const PREFIX: &[u8] = b"\x0dPLK1";
 const MAX_HEADER_BYTES: usize = 2 * 1024 * 1024;
 
 /// The length of a session's id, in bytes.
-pub(crate) const SESSION_LEN: usize = 16;
+pub const SESSION_LEN: usize = 16;
 
 /// Returns whether a frame begins like a header. No request does: it begins with an empty delimiter, or with a number
 /// or routing id ahead of that.
-pub(crate) fn is_header(frame: &[u8]) -> bool {
+pub fn is_header(frame: &[u8]) -> bool {
     frame.starts_with(PREFIX)
 }
 
 /// Decodes a header. Returns `None` if the frame is malformed, too long, or names no session.
-pub(crate) fn decode(frame: Bytes) -> Option<LinkHeader> {
+pub fn decode(frame: Bytes) -> Option<LinkHeader> {
     if frame.len() > MAX_HEADER_BYTES {
         return None;
     }
@@ -36,7 +36,7 @@ pub(crate) fn decode(frame: Bytes) -> Option<LinkHeader> {
 }
 
 /// Returns a header in which only the session is set.
-pub(crate) fn new(session: Bytes) -> LinkHeader {
+pub fn new(session: Bytes) -> LinkHeader {
     LinkHeader {
         protocol: PROTOCOL,
         session,
@@ -45,7 +45,7 @@ pub(crate) fn new(session: Bytes) -> LinkHeader {
 }
 
 /// Encodes a header.
-pub(crate) fn encode(header: &LinkHeader) -> Bytes {
+pub fn encode(header: &LinkHeader) -> Bytes {
     let frame = Bytes::from(header.encode_to_vec());
     debug_assert!(is_header(&frame));
     frame

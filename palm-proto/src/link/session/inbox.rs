@@ -11,9 +11,9 @@ pub(super) struct Offset {
 
 /// How much a peer may send ahead of what was consumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CreditWindow {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
+pub struct CreditWindow {
+    pub messages: u64,
+    pub bytes: u64,
 }
 
 /// The positions of the receiving direction: received, consumed, and granted as credit.
