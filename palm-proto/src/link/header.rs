@@ -21,6 +21,7 @@ pub const SESSION_LEN: usize = 16;
 
 /// Returns whether a frame begins like a header. No request does: it begins with an empty delimiter, or with a number
 /// or routing id ahead of that.
+#[inline]
 pub fn is_header(frame: &[u8]) -> bool {
     frame.starts_with(PREFIX)
 }

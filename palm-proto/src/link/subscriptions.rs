@@ -66,11 +66,13 @@ pub struct BacklogSize {
 }
 
 impl BacklogSize {
+    #[inline]
     pub fn reaches(self, limit: Self) -> bool {
         self.messages >= limit.messages || self.bytes >= limit.bytes
     }
 
     /// Returns this limit with at most `bytes`.
+    #[inline]
     pub fn at_most(self, bytes: usize) -> Self {
         Self {
             bytes: self.bytes.min(bytes),
@@ -83,6 +85,7 @@ impl BacklogSize {
         memory_bytes(self.messages, self.bytes)
     }
 
+    #[inline]
     fn half(self) -> Self {
         Self {
             messages: self.messages / 2,
@@ -205,6 +208,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
+    #[inline]
     pub fn backlog(&self, session: &Session) -> BacklogSize {
         let (messages, bytes) = session.unacknowledged();
         let retained = self.retained_size;
@@ -245,6 +249,7 @@ impl Default for SubscriptionTable {
 }
 
 /// Returns the client id of a topic: the text up to the first slash.
+#[inline]
 pub fn client_of(topic: &str) -> &str {
     topic.split('/').next().unwrap_or(topic)
 }
@@ -293,6 +298,7 @@ impl SubscriptionTable {
     }
 
     /// Returns the backlog that a single peer may have, in bytes.
+    #[inline]
     pub fn backlog_share(&self) -> usize {
         let free = self.max_backlog.saturating_sub(self.queued_bytes);
         let share = free.saturating_mul(budget::THRESHOLD);
@@ -466,6 +472,7 @@ impl SubscriptionTable {
     }
 
     /// Returns since when a peer's backlog is full, if it is.
+    #[inline]
     pub fn full_since(&self, key: PeerKey) -> Option<Instant> {
         self.full_since.get(&key).copied()
     }

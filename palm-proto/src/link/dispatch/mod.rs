@@ -140,21 +140,25 @@ impl Dispatch {
     }
 
     /// Returns the number of tasks that have not ended.
+    #[inline]
     pub fn outstanding(&self) -> usize {
         self.tasks.len() + self.batched_tasks + self.untried.messages
     }
 
     /// Returns whether any worker may be assigned a task.
+    #[inline]
     pub fn has_credit(&self) -> bool {
         self.ready.iter().any(|ready| ready.first().is_some())
     }
 
     /// Returns how many tasks wait for credit of connected workers.
+    #[inline]
     pub fn waiting(&self) -> usize {
         self.pools[1..].iter().map(|pool| pool.waiting).sum()
     }
 
     /// Returns how many untried tasks wait, and their bytes.
+    #[inline]
     pub fn untried(&self) -> Usage {
         self.untried
     }
@@ -169,6 +173,7 @@ impl Dispatch {
     }
 
     /// Returns whether further tasks are accepted: a worker may be assigned one, or fewer than `ahead` wait.
+    #[inline]
     pub fn accepts(&self, ahead: usize) -> bool {
         let is_full = self.untried.messages >= MAX_WAITING.messages
             || self.untried.bytes >= MAX_WAITING.bytes;
@@ -351,6 +356,7 @@ impl Dispatch {
     }
 
     /// Returns whether tasks wait that no connected worker can run.
+    #[inline]
     pub fn has_unassignable(&self) -> bool {
         self.pools[0].waiting > 0
     }

@@ -71,6 +71,7 @@ pub(super) struct ReadyWorkers {
 }
 
 impl ReadyWorkers {
+    #[inline]
     pub(super) fn first(&self) -> Option<&ReadyEntry> {
         self.entries.front()
     }

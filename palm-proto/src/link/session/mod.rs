@@ -48,7 +48,7 @@ pub const MIN_VERSION: u32 = 1;
 pub const RETURNS_VERSION: u32 = 3;
 
 /// The first version in which a batch may have messages of several calls of one client.
-pub const CLIENT_BATCHES_VERSION: u32 = 4;
+const CLIENT_BATCHES_VERSION: u32 = 4;
 
 /// The first version in which a header with `alive` is a sign of life.
 pub const LIVENESS_VERSION: u32 = 3;
@@ -201,11 +201,13 @@ impl Session {
         }
     }
 
+    #[inline]
     pub fn id(&self) -> &Bytes {
         &self.id
     }
 
     /// Queues messages, which are sent once the peer has granted credit for them.
+    #[inline]
     pub fn submit(&mut self, item: TaggedBatch, now: Instant) {
         debug_assert!(!self.is_finishing, "no message is submitted after `finish`");
         if self.outbox.items.is_empty() {
@@ -215,11 +217,13 @@ impl Session {
     }
 
     /// Returns the version that both ends speak: the lowest one until the peer has introduced itself.
+    #[inline]
     pub fn version(&self) -> u32 {
         VERSION.min(self.peer_version)
     }
 
     /// Returns which messages may share a batch.
+    #[inline]
     pub fn batch_scope(&self) -> BatchScope {
         match self.version() >= CLIENT_BATCHES_VERSION {
             true => BatchScope::Client,
@@ -228,6 +232,7 @@ impl Session {
     }
 
     /// Returns the number that identifies the run of the accepting component; 0 if unknown.
+    #[inline]
     pub fn component(&self) -> u64 {
         match self.side {
             Side::Connects { component, .. } | Side::Accepts { component, .. } => component,
@@ -235,11 +240,13 @@ impl Session {
     }
 
     /// Returns the longest silence of this side: its own interval, or less if the peer's idle timeout requires it.
+    #[inline]
     pub fn heartbeat(&self) -> Duration {
         self.timers.heartbeat
     }
 
     /// Returns how many further messages the peer accepts.
+    #[inline]
     pub fn credit(&self) -> u64 {
         if self.is_over || self.is_finishing {
             return 0;
@@ -249,52 +256,62 @@ impl Session {
     }
 
     /// Returns the number of messages that are queued or unacknowledged, and their bytes.
+    #[inline]
     pub fn unacknowledged(&self) -> (usize, usize) {
         (self.outbox.messages, self.outbox.bytes)
     }
 
     /// Returns whether the peer has acknowledged all messages.
+    #[inline]
     pub fn is_acknowledged(&self) -> bool {
         self.outbox.items.is_empty()
     }
 
     /// Returns when the peer last showed a sign of life.
+    #[inline]
     pub fn last_heard(&self) -> Instant {
         self.timers.last_heard
     }
 
     /// Records a sign of life that arrived by another way than [`receive`](Self::receive).
+    #[inline]
     pub fn record_life_sign(&mut self, now: Instant) {
         self.timers.last_heard = self.timers.last_heard.max(now);
     }
 
     /// Returns when the peer last acknowledged a message, or the session began.
+    #[inline]
     pub fn acknowledged_at(&self) -> Instant {
         self.timers.acknowledged_at
     }
 
     /// Returns whether the session has ended.
+    #[inline]
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
     /// Returns credit for messages that were consumed.
+    #[inline]
     pub fn consume(&mut self, messages: u64, bytes: u64) {
         self.inbox.consumed.messages += messages;
         self.inbox.consumed.bytes += bytes;
     }
 
     /// Sets how many messages the peer may send ahead. Credit that was granted before is not revoked.
+    #[inline]
     pub fn set_window(&mut self, messages: u64) {
         self.inbox.window.messages = messages;
     }
 
     /// Sets how many tasks of this worker wait for other calls of its master, and reports it to the peer.
+    #[inline]
     pub fn set_lent_slots(&mut self, tasks: u32) {
         self.due.notice |= std::mem::replace(&mut self.lent_slots, tasks) != tasks;
     }
 
     /// Returns how many tasks of the peer, a worker, wait for other calls of this component.
+    #[inline]
     pub fn peer_lent_slots(&self) -> u32 {
         self.peer_lent_slots
     }
@@ -317,6 +334,7 @@ impl Session {
     }
 
     /// Returns whether messages were dropped for lack of capacity.
+    #[inline]
     pub fn is_blocked(&self) -> bool {
         self.blocked_bytes.is_some()
     }
@@ -356,11 +374,13 @@ impl Session {
     }
 
     /// Returns the number that the next submitted message will have.
+    #[inline]
     pub fn next_number(&self) -> u64 {
         self.outbox.end()
     }
 
     /// Returns whether messages with a lower number are unacknowledged.
+    #[inline]
     pub fn has_unacknowledged_below(&self, number: u64) -> bool {
         self.outbox.base < number.min(self.outbox.end())
     }

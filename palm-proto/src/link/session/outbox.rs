@@ -37,12 +37,14 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    #[inline]
     pub(super) fn push(&mut self, item: TaggedBatch) {
         self.messages += item.len();
         self.bytes += item.batch.bytes();
         self.items.push_back(item);
     }
 
+    #[inline]
     pub(super) fn end(&self) -> u64 {
         self.base + self.messages as u64
     }

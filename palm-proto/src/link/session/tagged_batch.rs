@@ -19,16 +19,20 @@ pub struct TaggedBatch {
 
 impl TaggedBatch {
     /// Creates a batch of one message.
+    #[inline]
     pub fn new(tag: u64, frame: Bytes) -> Self {
         Self::from_batch(tag, 0, frame.into())
     }
 
     /// Creates a batch. All batches that are submitted to a session have the same step.
+    #[inline]
     pub fn from_batch(tag: u64, step: u64, batch: Batch) -> Self {
         Self { tag, step, batch }
     }
 
     /// Returns the number of messages.
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {
         self.batch.len()
     }
@@ -53,6 +57,7 @@ impl TaggedBatch {
 const MESSAGE_OVERHEAD: usize = 256;
 
 /// Estimates the memory that messages occupy, from their number and the sum of their bytes.
+#[inline]
 pub fn memory_bytes(messages: usize, bytes: usize) -> usize {
     bytes.saturating_add(messages.saturating_mul(MESSAGE_OVERHEAD))
 }
