@@ -1,5 +1,4 @@
-//! The header that begins each ZeroMQ message of a link. The frames of its messages follow, see
-//! [`framing`](super::framing).
+//! The header that begins each ZeroMQ message of a link. The frames of its messages follow, see `framing`.
 
 use bytes::Bytes;
 use prost::Message as _;

@@ -26,7 +26,7 @@ pub const CLIENT: &str = "client";
 /// The role of a peer that only receives publications and answers.
 pub const SUBSCRIBER: &str = "subscriber";
 
-/// Cuts a name to [`MAX_NAME_BYTES`].
+/// Cuts a name to 256 bytes.
 pub fn truncate_name(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_NAME_BYTES)]
 }

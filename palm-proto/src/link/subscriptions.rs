@@ -4,8 +4,8 @@
 //! peers' sessions, or are retained here while a subscriber is disconnected. **Backpressure:** the publisher waits
 //! while any subscriber's backlog is full, which slows down everything upstream. A subscriber that reads nothing for
 //! `slow_consumer_timeout` is disconnected as a slow consumer, as in NATS. Answers wait per client: a client with a
-//! large backlog may make no further calls ([`PAUSE_BACKLOG`]). The publisher waits for a client only above
-//! [`CLIENT_BACKLOG`], and disconnects it after [`CLIENT_STALL_TIMEOUT`] (1 s).
+//! large backlog may make no further calls (`PAUSE_BACKLOG`). The publisher waits for a client only above
+//! `CLIENT_BACKLOG`, and disconnects it after `CLIENT_STALL_TIMEOUT` (1 s).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ const PAUSE_BACKLOG: BacklogSize = BacklogSize {
     bytes: 16 * 1024 * 1024,
 };
 
-/// Backlog that each peer may have even if [`LinkOptions::max_backlog_bytes`](super::LinkOptions) is used up.
+/// Backlog that each peer may have even if `LinkOptions::max_backlog_bytes` is used up.
 const MIN_BACKLOG_BYTES: usize = 64 * 1024;
 
 /// Limit on the bytes of subscription events that the publisher has not read while it waits for subscribers.
@@ -188,7 +188,7 @@ pub enum SubscriptionEvent {
     Undelivered(Vec<LinkPublication>),
 }
 
-/// The part of [`MAX_EVENT_BYTES`] that an unread event occupies.
+/// The part of `MAX_EVENT_BYTES` that an unread event occupies.
 pub type EventReservation = Option<Reservation<()>>;
 
 /// Messages to publish under one topic.

@@ -7,10 +7,10 @@
 //! [`return_task`](Dispatch::return_task), lost workers by [`lose_worker`](Dispatch::lose_worker), and time by
 //! [`expire`](Dispatch::expire). **Invariant:** each task ends exactly once, finished or in a list of [`FailedTask`].
 //!
-//! **Scheduling.** Functions that the same workers can run share a [`TaskPool`] of waiting tasks, see
-//! [`eligibility`]. Pools take turns; within a pool clients share the workers fairly
-//! ([`FairQueue`]), and the least-loaded worker with credit receives the next task, round-robin on ties. A
-//! worker that has finished nothing for [`STALL_TIMEOUT`] receives no task beyond those it begins at once.
+//! **Scheduling.** Functions that the same workers can run share a `TaskPool` of waiting tasks, see `eligibility`. Pools
+//! take turns; within a pool clients share the workers fairly ([`FairQueue`](crate::fair_queue::FairQueue)), and the
+//! least-loaded worker with credit receives the next task, round-robin on ties. A worker that has finished nothing for
+//! `STALL_TIMEOUT` receives no task beyond those it begins at once.
 //!
 //! **Redelivery.** Tasks of a lost worker are redelivered before untried ones. The first result of a
 //! redelivered task counts, even from a worker that was wrongly considered lost.
@@ -19,10 +19,10 @@
 //! at once, so only its oldest `concurrency` unfinished tasks can have caused its loss. These count one failed
 //! delivery, the others do not. Redelivered tasks are never prefetched: every redelivered task at a lost worker had
 //! begun, even if results of other tasks were lost with the worker. A task with one delivery left is a suspect. It runs
-//! exclusively on its worker if one becomes idle within [`RESERVATION_TIMEOUT`](suspects::RESERVATION_TIMEOUT), so that
-//! a poison message does not take other tasks to `max_deliver`.
+//! exclusively on its worker if one becomes idle within `RESERVATION_TIMEOUT`, so that a poison message does not take
+//! other tasks to `max_deliver`.
 //!
-//! **Batches.** Tasks that arrive as a batch are assigned and answered as one [`AssignedBatch`], which costs about
+//! **Batches.** Tasks that arrive as a batch are assigned and answered as one `AssignedBatch`, which costs about
 //! as much as one task. A batch is split into single tasks once one of them is lost, returned, or has several results.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,8 +1,8 @@
 //! The state machine of a link: one session, which delivers messages both ways, in order and each once, while
 //! the connections below it break and are replaced.
 //!
-//! A session owns the messages that its peer has not acknowledged ([`Outbox`]) and the position up to which it
-//! has received ([`Inbox`]). It does no I/O and reads no clock, like `quinn_proto::Connection`: the owner passes in the
+//! A session owns the messages that its peer has not acknowledged (`Outbox`) and the position up to which it
+//! has received (`Inbox`). It does no I/O and reads no clock, like `quinn_proto::Connection`: the owner passes in the
 //! headers that arrive ([`Session::receive`]) and the messages to send ([`Session::submit`]), and after each of
 //! these, and at [`Session::timeout`], calls [`Session::transmit`] until that returns `None`. The outcome is
 //! reported as [`SessionEvent`]s.
@@ -410,7 +410,7 @@ impl Session {
     }
 
     /// Notes that a transmission could not be sent, whose first message has the number `first`. It is repeated after
-    /// [`ACK_DELAY`](timers::ACK_DELAY), or when the owner calls [`transmit`](Self::transmit) for another reason.
+    /// `ACK_DELAY`, or when the owner calls [`transmit`](Self::transmit) for another reason.
     pub fn retry_from(&mut self, first: u64) {
         self.outbox.rewind_to(first);
         self.due.answer = true;
