@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Message;
-use super::codec::Content;
+use super::codec::{Content, reports_an_end};
+use super::{Message, client_id};
 
 /// Larger messages do not travel in batches: from about this size on, a batch saves no more than its copy costs.
 pub const MAX_SMALL_BYTES: usize = 4096;
@@ -237,7 +237,7 @@ impl BatchBuilder {
             return Err(message);
         }
         match &self.head {
-            Some(head) if !head.goes_with(&message, scope) => return Err(message),
+            Some(head) if !may_share(head, &message, scope) => return Err(message),
             None if !message.may_be_batched() => return Err(message),
             _ => {}
         }
@@ -245,6 +245,21 @@ impl BatchBuilder {
         self.head.get_or_insert(message);
         Ok(())
     }
+}
+
+/// Returns whether `other` may be in one batch with `one`.
+fn may_share(one: &Message, other: &Message, scope: BatchScope) -> bool {
+    let (one, other) = (&*one.0, &*other.0);
+    let (client, others) = (one.bytes(&one.client), other.bytes(&other.client));
+    let is_same = match scope {
+        BatchScope::Call => client == others,
+        BatchScope::Client => client_id(client) == client_id(others),
+    };
+    is_same
+        && one.stage == other.stage
+        && one.bytes(&one.function) == other.bytes(&other.function)
+        && !other.bytes(&other.cache).is_empty()
+        && !reports_an_end(&other.unknown)
 }
 
 #[cfg(test)]

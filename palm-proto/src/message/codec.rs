@@ -1,4 +1,4 @@
-//! Decodes and encodes a [`Message`](super::Message), field by field.
+//! Finds the fields of a [`Message`](super::Message) in a frame, and encodes them.
 //!
 //! prost's generated code copies text into strings and drops fields that it does not know. This codec does neither.
 //! Property tests compare the two.
@@ -9,7 +9,6 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::error::RemoteError;
 use super::proto::{Extensions, Share};
-use super::view::{MessageFields, TextField};
 use super::wire_format::{
     WireFormatError, WireType, put_key, put_varint, read_key, read_varint, skip_value, varint_len,
 };
@@ -58,18 +57,18 @@ pub enum DecodeError {
 
 /// The positions of fields in a frame.
 #[derive(Default)]
-struct Layout {
-    pipeline: Range<usize>,
-    client: Range<usize>,
-    stage: i64,
-    function: Range<usize>,
-    cache: Range<usize>,
-    payload: Range<usize>,
-    unknown: UnknownFields,
+pub(super) struct Layout {
+    pub(super) pipeline: Range<usize>,
+    pub(super) client: Range<usize>,
+    pub(super) stage: i64,
+    pub(super) function: Range<usize>,
+    pub(super) cache: Range<usize>,
+    pub(super) payload: Range<usize>,
+    pub(super) unknown: UnknownFields,
 }
 
 impl Layout {
-    fn parse(frame: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn parse(frame: &[u8]) -> Result<Self, DecodeError> {
         let mut layout = Self::default();
         let mut rest = frame;
         while rest.has_remaining() {
@@ -117,22 +116,6 @@ impl Layout {
         }
         Ok(())
     }
-}
-
-pub(super) fn decode(frame: Bytes) -> Result<MessageFields, DecodeError> {
-    let layout = Layout::parse(&frame)?;
-    Ok(MessageFields {
-        pipeline: TextField::InFrame(layout.pipeline),
-        client: TextField::InFrame(layout.client),
-        stage: layout.stage,
-        function: TextField::InFrame(layout.function),
-        cache: TextField::InFrame(layout.cache),
-        payload: frame.slice(layout.payload),
-        unknown: layout.unknown.finish(&frame),
-        task: None,
-        changed: false,
-        frame,
-    })
 }
 
 /// The fields of an answer that a client reads.
@@ -199,7 +182,7 @@ pub(super) fn reports_an_end(unknown: &[u8]) -> bool {
 
 /// Unknown fields in their order. If they are adjacent, as usual, they stay a view of the frame.
 #[derive(Default)]
-struct UnknownFields {
+pub(super) struct UnknownFields {
     neighbours: Range<usize>,
     scattered: BytesMut,
 }
@@ -219,7 +202,7 @@ impl UnknownFields {
         self.neighbours.is_empty() && self.scattered.is_empty()
     }
 
-    fn finish(mut self, frame: &Bytes) -> Bytes {
+    pub(super) fn finish(mut self, frame: &Bytes) -> Bytes {
         if self.scattered.is_empty() {
             return frame.slice(self.neighbours);
         }

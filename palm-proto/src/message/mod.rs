@@ -1,7 +1,7 @@
 //! The message of the wire protocol, without I/O.
 //!
 //! [`Message`] is the `PalmMessage` of `proto/palm.proto` (part 1 of the wire contract), as views of the frame that it was
-//! received in (`view`). `codec` finds its fields in a frame and encodes them, on top of `wire_format`. `error`,
+//! received in (`view`, `fields`). `codec` finds its fields in a frame and encodes them, on top of `wire_format`. `error`,
 //! `deadline`, `headers` and `share` are its extension fields. `batch` holds several messages that travel as one, and `frame_pool`
 //! the memory of encoded frames. Start reading at [`Message::decode`].
 
@@ -12,6 +12,8 @@ mod codec;
 #[allow(missing_docs)]
 mod deadline;
 mod error;
+#[allow(missing_docs)]
+mod fields;
 #[allow(missing_docs)]
 mod frame_pool;
 #[cfg(test)]

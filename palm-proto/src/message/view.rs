@@ -1,16 +1,14 @@
 //! [`Message`]: the fields of a `PalmMessage` as views of the frame that it was received in.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message as _;
 use uuid::Uuid;
 
 use super::Deadline;
-use super::batch::BatchScope;
-use super::codec::{self, Content, DecodeError};
+use super::codec::{self, DecodeError};
 use super::error::{self, RemoteError};
+use super::fields::{MessageFields, TextField};
 use super::frame_pool::FramePool;
 use super::headers::Headers;
 use super::lease::Lease;
@@ -39,74 +37,6 @@ const FAILED: Bytes = Bytes::from_static(b"0");
 #[derive(Clone, Default)]
 pub struct Message(pub(super) Box<MessageFields>);
 
-/// Boxed, because a message is moved many times and its fields are large.
-#[derive(Clone, Default)]
-pub(super) struct MessageFields {
-    /// The frame that the message was decoded from.
-    pub(super) frame: Bytes,
-    /// Whether the fields differ from the frame.
-    pub(super) changed: bool,
-    pub(super) pipeline: TextField,
-    pub(super) client: TextField,
-    pub(super) stage: i64,
-    pub(super) function: TextField,
-    pub(super) cache: TextField,
-    pub(super) payload: Bytes,
-    /// Unknown fields, encoded. They include the extension fields.
-    pub(super) unknown: Bytes,
-    /// The task that the message belongs to, at a worker. Not sent.
-    pub(super) task: Option<Lease>,
-}
-
-/// A text field of a message: usually a range of the frame, which needs no reference count of its own.
-#[derive(Clone)]
-pub(super) enum TextField {
-    /// A range of the frame, checked to be UTF-8.
-    InFrame(Range<usize>),
-    Owned(ByteString),
-}
-
-impl Default for TextField {
-    fn default() -> Self {
-        Self::InFrame(0..0)
-    }
-}
-
-impl MessageFields {
-    fn bytes<'a>(&'a self, text: &'a TextField) -> &'a [u8] {
-        match text {
-            TextField::InFrame(range) => &self.frame[range.clone()],
-            TextField::Owned(text) => text.as_bytes(),
-        }
-    }
-
-    fn str<'a>(&'a self, text: &'a TextField) -> &'a str {
-        match text {
-            TextField::InFrame(range) => {
-                let bytes = &self.frame[range.clone()];
-                std::str::from_utf8(bytes).expect("decoding checks that text is UTF-8")
-            }
-            TextField::Owned(text) => text,
-        }
-    }
-
-    fn encode(&self) -> Bytes {
-        self.content().encode()
-    }
-
-    pub(super) fn content(&self) -> Content<'_> {
-        Content {
-            pipeline: self.bytes(&self.pipeline),
-            client: self.bytes(&self.client),
-            stage: self.stage,
-            function: self.bytes(&self.function),
-            cache: self.bytes(&self.cache),
-            payload: &self.payload,
-            unknown: &self.unknown,
-        }
-    }
-}
-
 impl Message {
     /// Creates a message for `function` at stage 0. Pipeline, client and cache are empty.
     pub fn new(function: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
@@ -125,7 +55,7 @@ impl Message {
     /// [`DecodeError`] if the frame is not a `PalmMessage`: it is truncated, a field has the wrong wire type, or text is
     /// not UTF-8.
     pub fn decode(frame: Bytes) -> Result<Self, DecodeError> {
-        codec::decode(frame).map(|fields| Self(Box::new(fields)))
+        MessageFields::decode(frame).map(|fields| Self(Box::new(fields)))
     }
 
     /// Decodes a frame of a peer. Logs a warning and returns `None` if it is malformed.
@@ -387,21 +317,6 @@ impl Message {
     /// Returns whether the message may be one of a [`Batch`](super::Batch).
     pub(super) fn may_be_batched(&self) -> bool {
         !self.0.bytes(&self.0.cache).is_empty() && !codec::reports_an_end(&self.0.unknown)
-    }
-
-    /// Returns whether `other` may be in one [`Batch`](super::Batch) with this message.
-    pub(super) fn goes_with(&self, other: &Self, scope: BatchScope) -> bool {
-        let (one, other) = (&*self.0, &*other.0);
-        let (client, others) = (one.bytes(&one.client), other.bytes(&other.client));
-        let is_same = match scope {
-            BatchScope::Call => client == others,
-            BatchScope::Client => client_id(client) == client_id(others),
-        };
-        is_same
-            && one.stage == other.stage
-            && one.bytes(&one.function) == other.bytes(&other.function)
-            && !other.bytes(&other.cache).is_empty()
-            && !codec::reports_an_end(&other.unknown)
     }
 
     /// Returns whether the message is the end of a call that had results.
