@@ -26,6 +26,7 @@ mod page;
 mod redis;
 mod remote;
 pub(crate) mod service;
+mod service_error;
 mod session;
 mod store;
 mod streams;

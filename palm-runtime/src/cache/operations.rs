@@ -7,7 +7,8 @@ use prost::Message as _;
 
 use super::change_log::ChangeCursor;
 use super::idempotency::{IdempotencyCache, MAX_ID_BYTES};
-use super::service::{LiveKeys, ServiceError};
+use super::overlay::LiveKeys;
+use super::service_error::ServiceError;
 use super::{CacheError, Change, ChangeLog, ComponentStore, PageLimits, Position, wire};
 use crate::failure::catch_panic;
 use crate::message::proto::cache_reply::Outcome;

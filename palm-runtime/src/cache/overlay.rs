@@ -12,6 +12,16 @@ use super::{
     CacheError, CacheLimits, Change, ChangeLog, ErasedStore, Page, PageLimits, Position, Swap,
 };
 
+/// Values that a component computes when they are requested.
+pub(crate) trait LiveKeys: Sync {
+    /// Returns the value of `key`, computed or stored.
+    fn value(
+        &self,
+        store: &ComponentStore,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
+}
+
 /// The store of a component, overlaid by the component's own keys (its configuration).
 ///
 /// The configuration is kept outside of the store, because it ends with the component while a store may be persistent

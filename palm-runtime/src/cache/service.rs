@@ -9,7 +9,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 pub(crate) use super::idempotency::IdempotencyCache;
 pub(crate) use super::operations::{Handled, Poll, RejectedRequest};
-use super::{CacheError, ComponentStore, operations};
+pub(crate) use super::overlay::LiveKeys;
+pub(crate) use super::service_error::ServiceError;
+use super::{ComponentStore, operations};
 use crate::message::{Message, new_id};
 
 const FOUND: u8 = b'1';
@@ -58,43 +60,10 @@ pub(crate) fn request(server: &str, client: &str, verb: Verb, key: &str, value: 
     message.into_frame()
 }
 
-/// Error of a request.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ServiceError {
-    #[error("the request has {0} frames, expected one")]
-    Frames(usize),
-    #[error("the request is not a message")]
-    Decode(#[from] crate::message::DecodeError),
-    #[error("expected `<component>.<verb>` as the function, found `{0}`")]
-    NoVerb(String),
-    #[error("unknown verb `{0}`, expected get, set or delete")]
-    UnknownVerb(String),
-    #[error("{0}")]
-    Malformed(String),
-    #[error("the key is not UTF-8")]
-    Key(#[from] std::str::Utf8Error),
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    #[error(transparent)]
-    Control(#[from] crate::failure::BoxError),
-    #[error("the store {0}")]
-    Panicked(#[source] crate::failure::CallFailure),
-}
-
 /// Truncates a name for an error.
 fn short(name: &str) -> String {
     const MAX_NAME_BYTES: usize = 256;
     name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
-}
-
-/// Values that a component computes when they are requested.
-pub(crate) trait LiveKeys: Sync {
-    /// Returns the value of `key`, computed or stored.
-    fn value(
-        &self,
-        store: &ComponentStore,
-        key: &str,
-    ) -> impl Future<Output = Result<Option<Bytes>, CacheError>> + Send;
 }
 
 /// Decodes the message of a request.
@@ -161,7 +130,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cache::{CacheLimits, MemoryStore};
+    use crate::cache::{CacheError, CacheLimits, MemoryStore};
 
     /// Computes no keys.
     struct Stored;
