@@ -19,7 +19,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CallError;
 use super::completion::{CompletionTracker, Counted, IncompleteInput, ResultKind};
-use super::transport::CloseOnDrop;
 use crate::discovery::Readiness;
 use crate::failure::chain;
 use crate::fair_queue::Usage;
@@ -428,6 +427,16 @@ pub(super) async fn read(
             }
         }
         answers.0.deliver(batches).await;
+    }
+}
+
+/// Closes the in-flight calls when their reader ends.
+#[derive(Debug)]
+pub(super) struct CloseOnDrop(pub(super) Arc<InFlightCalls>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

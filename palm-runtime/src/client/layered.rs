@@ -6,18 +6,14 @@ use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 
 use super::eval::PreparedCall;
+use super::service::ClientService;
 use super::state::ClientState;
 use super::{CallError, Client};
-use crate::call_service::{
-    CallRequest, CallResponse, CallService, InnermostCall, LayerFailure, ServiceError, failure_kind,
-};
-use crate::failure::{BoxError, CallFailure, FailureKind, catch_panic};
+use crate::call_service::{CallRequest, CallResponse, InnermostCall};
+use crate::failure::{BoxError, CallFailure, catch_panic};
 use crate::function::Steps;
 use crate::message::Deadline;
 use crate::type_map::TypeMap;
-
-/// The innermost service at a client: it sends the call, and receives its answer.
-pub type ClientService = CallService<CallError>;
 
 /// The innermost part of a layered call. A layer that keeps the request does not keep the client open.
 struct ClientCall {
@@ -90,34 +86,6 @@ impl PreparedCall<'_> {
                 }),
             },
             Err(_) => Err(CallError::timeout(&steps, timeout, client.wait_cause())),
-        }
-    }
-}
-
-impl ServiceError for CallError {
-    fn from_layer(failure: LayerFailure) -> Self {
-        let LayerFailure {
-            function,
-            waited,
-            error,
-        } = failure;
-        let source = match error.downcast::<Self>() {
-            Ok(error) => return *error,
-            Err(source) => source,
-        };
-        let function = function.to_string();
-        match failure_kind(&*source) {
-            FailureKind::DeadlineExceeded => Self::Timeout {
-                function,
-                input: None,
-                waited,
-                cause: Some(format!("a layer of the client: {source}")),
-            },
-            kind => Self::Layer {
-                function,
-                kind,
-                source,
-            },
         }
     }
 }

@@ -26,6 +26,7 @@ mod layered;
 #[cfg(feature = "progress")]
 mod progress;
 mod routes;
+mod service;
 mod state;
 mod transport;
 mod wait_report;
@@ -35,9 +36,9 @@ pub use error::{CallError, ConnectError};
 pub use eval::Eval;
 use eval::PreparedCall;
 pub use job::{Job, Progress};
-pub use layered::ClientService;
 #[cfg(feature = "progress")]
 pub use progress::{WithProgress, progress};
+pub use service::ClientService;
 
 use std::sync::Arc;
 use std::time::Duration;

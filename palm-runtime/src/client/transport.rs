@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::in_flight::InFlightCalls;
+use super::in_flight::{CloseOnDrop, InFlightCalls};
 use crate::discovery::Readiness;
 use crate::link::client::{LinkArrival, LinkArrivals, LinkClient, ResendPolicy};
 use crate::message::{self, Batch};
@@ -179,16 +179,6 @@ fn is_answered_by(frame: &Bytes, name: &str) -> bool {
     let last = function.split_whitespace().next_back().unwrap_or_default();
     last.split_once('.')
         .is_some_and(|(server, _)| server == name)
-}
-
-/// Closes the in-flight calls when their reader ends.
-#[derive(Debug)]
-pub(super) struct CloseOnDrop(pub(super) Arc<InFlightCalls>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
-    }
 }
 
 /// Reports that the peer has answered, unless it has reported more.

@@ -1,0 +1,36 @@
+//! Calls of a client as a tower service, and the errors of its layers.
+
+use super::CallError;
+use crate::call_service::{CallService, LayerFailure, ServiceError, failure_kind};
+use crate::failure::FailureKind;
+
+/// The innermost service at a client: it sends the call, and receives its answer.
+pub type ClientService = CallService<CallError>;
+
+impl ServiceError for CallError {
+    fn from_layer(failure: LayerFailure) -> Self {
+        let LayerFailure {
+            function,
+            waited,
+            error,
+        } = failure;
+        let source = match error.downcast::<Self>() {
+            Ok(error) => return *error,
+            Err(source) => source,
+        };
+        let function = function.to_string();
+        match failure_kind(&*source) {
+            FailureKind::DeadlineExceeded => Self::Timeout {
+                function,
+                input: None,
+                waited,
+                cause: Some(format!("a layer of the client: {source}")),
+            },
+            kind => Self::Layer {
+                function,
+                kind,
+                source,
+            },
+        }
+    }
+}
