@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tower::Layer;
 
-use super::kind::{Calls, Follows, HasWorkers, Kind, Publishes, Pulls, Sink, Worker};
+use super::kind::{
+    Calls, Follows, HasWorkers, Hub, Kind, Master, Pipeline, Publishes, Pulls, Server, Sink, Worker,
+};
 use super::settings::{Settings, settings_methods};
 use crate::call_service::{CallHandler, Layers, MethodService};
 use crate::discovery::{IntoAddress, ParsedAddress};
@@ -51,6 +53,19 @@ pub struct Builder<C, K> {
     pub(super) http: Option<(Gateway, Option<Listener>)>,
     pub(super) kind: PhantomData<K>,
 }
+
+/// The options of a server.
+pub type ServerBuilder<C> = Builder<C, Server>;
+/// The options of a pipeline.
+pub type PipelineBuilder<C> = Builder<C, Pipeline>;
+/// The options of a sink.
+pub type SinkBuilder<C> = Builder<C, Sink>;
+/// The options of a master.
+pub type MasterBuilder<C> = Builder<C, Master>;
+/// The options of a hub.
+pub type HubBuilder<C> = Builder<C, Hub>;
+/// The options of a worker, or of a mux worker.
+pub type WorkerBuilder<C> = Builder<C, Worker>;
 
 /// A stream that a component follows.
 #[derive(Debug, Clone)]

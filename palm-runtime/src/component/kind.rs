@@ -1,6 +1,5 @@
-//! The kinds of components, and the options of each.
+//! The kinds of components, and what each of them has.
 
-use super::Builder;
 use crate::component_kind::ComponentKind;
 
 /// The kind of component that a builder makes.
@@ -44,16 +43,3 @@ kinds! {
     Hub: Follows, Publishes, HasWorkers;
     Worker: Calls;
 }
-
-/// The options of a server.
-pub type ServerBuilder<C> = Builder<C, Server>;
-/// The options of a pipeline.
-pub type PipelineBuilder<C> = Builder<C, Pipeline>;
-/// The options of a sink.
-pub type SinkBuilder<C> = Builder<C, Sink>;
-/// The options of a master.
-pub type MasterBuilder<C> = Builder<C, Master>;
-/// The options of a hub.
-pub type HubBuilder<C> = Builder<C, Hub>;
-/// The options of a worker, or of a mux worker.
-pub type WorkerBuilder<C> = Builder<C, Worker>;

@@ -20,15 +20,15 @@ mod template;
 mod until_signal;
 mod wiring;
 
-pub use builder::{Bind, Builder, Connect, FromComponent};
+pub use builder::{
+    Bind, Builder, Connect, FromComponent, HubBuilder, MasterBuilder, PipelineBuilder,
+    ServerBuilder, SinkBuilder, WorkerBuilder,
+};
 pub(crate) use compose::Compose;
 pub use compose::{Hub, Master};
 pub use description::Description;
 pub use handle::ComponentHandle;
 pub(crate) use kind::Kind;
-pub use kind::{
-    HubBuilder, MasterBuilder, PipelineBuilder, ServerBuilder, SinkBuilder, WorkerBuilder,
-};
 pub use part_registration::{InboundEntry, OutboundEntry};
 pub use settings::Settings;
 pub use template::ServerTemplate;
