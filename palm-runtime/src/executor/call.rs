@@ -1,96 +1,23 @@
-//! [`CallLoop::begin`] finds the function of a message and prepares its call; [`StartedCall`] is what delivers its
-//! result.
+//! [`CallLoop::begin`] finds the function of a message and prepares its call.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::callable::{Call, Callable};
 use super::emit::ResultEmitter;
-use super::result::{CallResult, CompletionRequest, EmittedResults, ResultSender};
+use super::result::{CompletionRequest, EmittedResults};
 use super::run::CallLoop;
+use super::started_call::{DeliveryTurn, NextCall, StartedCall};
 use super::{Addressee, ECHO, Order};
 use crate::call_slots::Scope;
 use crate::context::Context;
 use crate::failure::CallFailure;
-use crate::fair_queue::Flow;
-use crate::message::{Deadline, Message, Share};
+use crate::message::{Deadline, Message};
 use crate::method::{Outcome, Results};
-use crate::metrics::FunctionCounters;
 use crate::part::Envelope;
-
-/// A call that has started, and what is needed to deliver its result.
-pub(super) struct StartedCall {
-    pub(super) index: usize,
-    pub(super) header: Message,
-    pub(super) flow: Flow,
-    pub(super) feedback: Option<oneshot::Sender<Bytes>>,
-    pub(super) started_at: Instant,
-    /// When the caller stops waiting.
-    pub(super) deadline: Option<Deadline>,
-    /// The completion report that the caller requests.
-    pub(super) completion: CompletionRequest,
-    /// Counters of the function, if it exists.
-    pub(super) counters: Option<Arc<FunctionCounters>>,
-    /// The position in the order of delivery.
-    pub(super) turn: DeliveryTurn,
-    /// Results that wait for the end of the call.
-    pub(super) collected: Option<mpsc::UnboundedReceiver<(Option<Share>, Outcome)>>,
-    /// Signals the end of the call to its context, if the method or a layer takes one, when this is dropped.
-    pub(super) end: Option<DropGuard>,
-}
-
-impl StartedCall {
-    /// Counts the call as one of a function.
-    fn count(&mut self, counters: &Arc<FunctionCounters>, waited: Duration) {
-        counters.begin(waited);
-        self.counters = Some(counters.clone());
-    }
-
-    /// Sends the results of the call when it is its turn.
-    pub(super) async fn deliver(self, sender: &ResultSender, outcome: Outcome) {
-        self.turn.wait().await;
-        if let Some(mut collected) = self.collected {
-            while let Ok((share, outcome)) = collected.try_recv() {
-                let result = CallResult::partial(self.header.clone(), share, outcome);
-                sender.send(result, self.flow).await;
-            }
-        }
-        let last = CallResult {
-            message: self.header,
-            outcome,
-            feedback: self.feedback,
-            completion: self.completion,
-            is_last: true,
-        };
-        sender.send(last, self.flow).await;
-    }
-}
-
-/// A position in the order of delivery. Dropping it lets the next call deliver.
-#[derive(Debug, Default)]
-pub(super) struct DeliveryTurn {
-    pub(super) before: Option<CancellationToken>,
-    pub(super) after: Option<DropGuard>,
-}
-
-impl DeliveryTurn {
-    async fn wait(&self) {
-        if let Some(before) = &self.before {
-            before.cancelled().await;
-        }
-    }
-}
-
-/// The start of a call, or its immediate outcome.
-pub(super) enum NextCall {
-    Poll(Call, StartedCall),
-    /// The message calls `echo` or cannot be called.
-    Done(Outcome, StartedCall),
-}
 
 enum FoundFunction {
     Function(usize),

@@ -16,6 +16,7 @@ mod layered;
 mod result;
 mod run;
 mod standalone;
+mod started_call;
 
 pub use callable::{Call, Callable};
 pub(crate) use emit::ResultEmitter;

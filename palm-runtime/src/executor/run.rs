@@ -15,10 +15,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::call::{NextCall, StartedCall};
 use super::callable::Callable;
 use super::layered::call_layered;
 use super::result::{CallResult, ResultSender};
+use super::started_call::{NextCall, StartedCall};
 use super::{Addressee, Order};
 use crate::call_service::MethodService;
 use crate::call_slots::{self, Scope};
