@@ -19,7 +19,6 @@ use super::gateway::{PendingCall, StreamedResult};
 use super::media_type::PayloadType;
 use super::problem::Problem;
 use super::request::{CallRequest, ResponseFormat};
-use super::service::check_size;
 use crate::message::RemoteError;
 
 /// An element of a streamed response.
@@ -88,7 +87,7 @@ impl ResultItems {
                 }
                 let payload = result.payload().clone();
                 self.in_flight = Some(permit);
-                return Some(match check_size(&self.call.gateway, &payload) {
+                return Some(match self.call.gateway.check_size(&payload) {
                     Ok(()) => StreamItem::Result(payload),
                     Err(problem) => StreamItem::Failed(problem),
                 });

@@ -44,9 +44,10 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 #[derive(Clone, Debug)]
 pub struct GatewayService(Gateway);
 
-impl GatewayService {
-    pub(super) fn new(gateway: Gateway) -> Self {
-        Self(gateway)
+impl Gateway {
+    /// Returns the tower service that receives the requests.
+    pub fn service(&self) -> GatewayService {
+        GatewayService(self.clone())
     }
 }
 
@@ -210,7 +211,7 @@ fn one(
         return Err(unfinished);
     }
     let payload = result.payload().clone();
-    check_size(gateway, &payload)?;
+    gateway.check_size(&payload)?;
     *response.body_mut() = Body::from(permit.keep_with(payload));
     let content = request.function.as_ref().map(PayloadType::from_output);
     // The gateway of pylm declares every result as text, and the results of pylm's workers are text.
@@ -220,16 +221,6 @@ fn one(
         .headers_mut()
         .insert(header::CONTENT_TYPE, media_type);
     Ok(response)
-}
-
-/// Rejects a result over the limit of [`Gateway::max_response`].
-pub(super) fn check_size(gateway: &Gateway, result: &Bytes) -> Result<(), Problem> {
-    let (len, limit) = (result.len(), gateway.0.options.response_bytes);
-    if len <= limit {
-        return Ok(());
-    }
-    let detail = format!("the result has {len} bytes, the limit is {limit}");
-    Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
 }
 
 fn only(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), Problem> {

@@ -10,15 +10,17 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use bytestring::ByteString;
+use hyper::StatusCode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::pending_call::ResultSink;
 pub(super) use self::pending_call::{PendingCall, StreamedResult};
-use super::GatewayService;
 use super::body_memory::BodyMemory;
 use super::guard::HostGuard;
+use super::problem::Problem;
 use crate::component_state::ComponentState;
 use crate::message::proto::Function;
 use crate::message::{Message, new_id};
@@ -198,9 +200,14 @@ impl Gateway {
         self.set(|options| options.title = Some(title.into()))
     }
 
-    /// Returns the tower service that receives the requests.
-    pub fn service(&self) -> GatewayService {
-        GatewayService::new(self.clone())
+    /// Rejects a result over the limit of [`max_response`](Self::max_response).
+    pub(super) fn check_size(&self, result: &Bytes) -> Result<(), Problem> {
+        let (len, limit) = (result.len(), self.0.options.response_bytes);
+        if len <= limit {
+            return Ok(());
+        }
+        let detail = format!("the result has {len} bytes, the limit is {limit}");
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
     }
 }
 
