@@ -1,6 +1,7 @@
 //! [`Shape`]: the hooks that shape a stream of messages.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 
@@ -66,6 +67,16 @@ pub trait Shape: Sized + Send + Sync + 'static {
         let _ = (state, context);
         let topic = message.client_topic();
         async move { Ok((topic, message)) }
+    }
+}
+
+impl<C: Shape> State<C> {
+    /// Creates the state of a component.
+    pub fn new(value: C) -> Arc<Self> {
+        Arc::new(match C::EXCLUSIVE {
+            true => Self::locked(value),
+            false => Self::unlocked(value),
+        })
     }
 }
 

@@ -1,10 +1,6 @@
 //! [`State`] grants access to the user's value, by `&self` and by `&mut self`.
 
-use std::sync::Arc;
-
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-use super::Shape;
 
 /// The user's value, which the parts of its component share.
 #[derive(Debug)]
@@ -16,18 +12,17 @@ enum StateAccess<C> {
     Locked(RwLock<C>),
 }
 
-impl<C: Shape> State<C> {
-    /// Creates the state of a component.
-    pub fn new(value: C) -> Arc<Self> {
-        Arc::new(Self(if C::EXCLUSIVE {
-            StateAccess::Locked(RwLock::new(value))
-        } else {
-            StateAccess::Shared(value)
-        }))
-    }
-}
-
 impl<C> State<C> {
+    /// Creates a state that grants access by `&self` only.
+    pub(super) fn unlocked(value: C) -> Self {
+        Self(StateAccess::Shared(value))
+    }
+
+    /// Creates a state that grants access by `&mut self`, too.
+    pub(super) fn locked(value: C) -> Self {
+        Self(StateAccess::Locked(RwLock::new(value)))
+    }
+
     /// Grants access for a `&self` method. Waits only while a `&mut self` method runs or waits.
     #[doc(hidden)]
     pub async fn shared(&self) -> StateRef<'_, C> {
