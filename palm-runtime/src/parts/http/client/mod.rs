@@ -1,7 +1,7 @@
 //! [`HttpConnection`]: sends tasks to workers that listen for HTTP requests.
 //!
-//! `post` is a single request and its response, `retry` repeats it, `task` is the life of a task around that: its
-//! deadline, its cancellation, and what is routed on. `error` is the error type of a request.
+//! `post` makes requests and repeats them as `retry` says, `task` is the life of a task around that: its deadline, its
+//! cancellation, and what is routed on. `error` is the error type of a request.
 
 mod error;
 mod post;

@@ -1,8 +1,9 @@
-//! [`HttpPoster::post`]: one request to a worker, and its response.
+//! [`HttpPoster`]: requests to a worker and their responses, repeated if they fail.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use backon::Retryable as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -13,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::{HttpConnection, HttpError, Retry};
 use crate::component_state::ComponentState;
-use crate::failure::BoxError;
-use crate::message::Message;
+use crate::failure::{BoxError, chain};
+use crate::message::{Deadline, Message};
 use crate::part::Setup;
 
 #[cfg(feature = "tls")]
@@ -127,6 +128,36 @@ impl HttpPoster {
                 waited: self.timeout,
             })??;
         self.read(head, body)
+    }
+
+    /// Posts a message until a worker answers or the error is final. `last_cause` receives the cause of each failed
+    /// attempt.
+    pub(super) async fn post_with_retries(
+        &self,
+        frame: &Bytes,
+        deadline: Option<Deadline>,
+        last_cause: &Mutex<Option<String>>,
+    ) -> Result<Option<Message>, HttpError> {
+        let max_delay = self.retry.max_delay;
+        (|| self.post(frame.clone()))
+            .retry(self.retry.delays())
+            .when(|error| error.is_transient(self.retry.repeatable))
+            .adjust(|error, delay| {
+                // `Retry-After` overrides the delay, up to the maximum.
+                let after = match error {
+                    HttpError::Status { retry_after, .. } => *retry_after,
+                    _ => None,
+                };
+                let delay = delay.map(|delay| after.unwrap_or(delay).min(max_delay));
+                // An attempt after the deadline would hide the cause behind a timeout.
+                delay.filter(|delay| deadline.is_none_or(|deadline| *delay < deadline.left()))
+            })
+            .notify(|error, delay| {
+                let cause = chain(error);
+                tracing::warn!(?delay, cause, "retrying a request to an HTTP worker");
+                *last_cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+            })
+            .await
     }
 
     fn read(&self, head: ResponseHead, body: Bytes) -> Result<Option<Message>, HttpError> {

@@ -1,15 +1,8 @@
 //! The retry of HTTP workers: which requests are repeated, when, and how often.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable as _};
-use bytes::Bytes;
-
-use super::HttpError;
-use super::post::HttpPoster;
-use crate::failure::chain;
-use crate::message::{Deadline, Message};
+use backon::ExponentialBuilder;
 
 /// When and how often a failed request to an HTTP worker is repeated.
 ///
@@ -43,7 +36,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    fn delays(&self) -> ExponentialBuilder {
+    pub(super) fn delays(&self) -> ExponentialBuilder {
         ExponentialBuilder::default()
             .with_min_delay(self.initial_delay)
             // Jitter adds up to as much again.
@@ -52,38 +45,6 @@ impl Retry {
             .with_jitter()
             // With the default seed, every program would use the same delays.
             .with_jitter_seed(fastrand::u64(..))
-    }
-}
-
-impl HttpPoster {
-    /// Posts a message until a worker answers or the error is final. `last_cause` receives the cause of each failed
-    /// attempt.
-    pub(super) async fn post_with_retries(
-        &self,
-        frame: &Bytes,
-        deadline: Option<Deadline>,
-        last_cause: &Mutex<Option<String>>,
-    ) -> Result<Option<Message>, HttpError> {
-        let max_delay = self.retry.max_delay;
-        (|| self.post(frame.clone()))
-            .retry(self.retry.delays())
-            .when(|error| error.is_transient(self.retry.repeatable))
-            .adjust(|error, delay| {
-                // `Retry-After` overrides the delay, up to the maximum.
-                let after = match error {
-                    HttpError::Status { retry_after, .. } => *retry_after,
-                    _ => None,
-                };
-                let delay = delay.map(|delay| after.unwrap_or(delay).min(max_delay));
-                // An attempt after the deadline would hide the cause behind a timeout.
-                delay.filter(|delay| deadline.is_none_or(|deadline| *delay < deadline.left()))
-            })
-            .notify(|error, delay| {
-                let cause = chain(error);
-                tracing::warn!(?delay, cause, "retrying a request to an HTTP worker");
-                *last_cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
-            })
-            .await
     }
 }
 
