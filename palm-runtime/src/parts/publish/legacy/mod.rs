@@ -2,7 +2,6 @@
 
 mod resend_buffer;
 mod stale_subscription;
-mod subscriptions;
 
 pub(super) use resend_buffer::ResendBuffer;
 pub(super) use stale_subscription::{CallerGeneration, STALE_TIMEOUT, StaleSubscriptions};

@@ -5,15 +5,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::CallerGeneration;
+use super::legacy::CallerGeneration;
+use super::publisher::Publisher;
 use crate::discovery::{READY_PREFIX, Readiness};
 use crate::method::Shape;
-use crate::parts::publish::publisher::Publisher;
 use crate::socket::{Peers, SocketClosed, SubscriptionChange};
 
 impl<S: Shape> Publisher<S> {
     /// Publishes the withheld answers of `topic` to its current subscribers.
-    pub(in crate::parts::publish) async fn publish_withheld(
+    pub(super) async fn publish_withheld(
         &mut self,
         topic: &ByteString,
     ) -> Result<(), SocketClosed> {
@@ -30,12 +30,12 @@ impl<S: Shape> Publisher<S> {
         Ok(())
     }
 
-    pub(in crate::parts::publish) fn caller_generation(&self) -> CallerGeneration {
+    pub(super) fn caller_generation(&self) -> CallerGeneration {
         self.component_state.callers.get().map(Peers::generation)
     }
 
     /// Returns whether the current subscriptions of a topic may be stale, so that its answer has to be withheld.
-    pub(in crate::parts::publish) fn may_be_stale(&self, topic: &ByteString) -> bool {
+    pub(super) fn may_be_stale(&self, topic: &ByteString) -> bool {
         let subscribers = self.publish.exact_subscribers(topic.as_bytes());
         !subscribers.is_empty()
             && !self.pending.time().is_zero()
@@ -47,17 +47,14 @@ impl<S: Shape> Publisher<S> {
 
     /// Returns whether publications under `topic` are sent at the PUB socket. Answers to a client with a link are not,
     /// since a subscriber to all topics would receive them.
-    pub(in crate::parts::publish) fn may_leave_by_socket(&self, topic: &str) -> bool {
+    pub(super) fn may_leave_by_socket(&self, topic: &str) -> bool {
         self.publish.is_subscribed(topic.as_bytes())
             && !(self.links && self.component_state.links.has_client(topic))
     }
 
     /// Answers a `ready` subscription: `UpstreamConnected` if this component is connected upstream; otherwise
     /// `Subscribed` now, and `UpstreamConnected` later.
-    pub(in crate::parts::publish) async fn send_ready(
-        &mut self,
-        topic: Bytes,
-    ) -> Result<(), SocketClosed> {
+    pub(super) async fn send_ready(&mut self, topic: Bytes) -> Result<(), SocketClosed> {
         let ready = if self.component_state.streams.are_in_place() {
             Readiness::UpstreamConnected
         } else {
@@ -67,9 +64,7 @@ impl<S: Shape> Publisher<S> {
         self.publish.send(topic, ready.body()).await
     }
 
-    pub(in crate::parts::publish) async fn streams_are_in_place(
-        &mut self,
-    ) -> Result<(), SocketClosed> {
+    pub(super) async fn streams_are_in_place(&mut self) -> Result<(), SocketClosed> {
         for topic in std::mem::take(&mut self.awaiting_ready) {
             self.publish
                 .send(topic, Readiness::UpstreamConnected.body())
@@ -80,9 +75,7 @@ impl<S: Shape> Publisher<S> {
 
     /// Handles changes of subscriptions at the PUB socket: answers `ready` topics, and publishes pending publications
     /// and missed answers to new subscribers.
-    pub(in crate::parts::publish) async fn handle_subscriptions(
-        &mut self,
-    ) -> Result<(), SocketClosed> {
+    pub(super) async fn handle_subscriptions(&mut self) -> Result<(), SocketClosed> {
         while let Some(change) = self.publish.next_change().await? {
             self.direct_topic = None;
             let prefix = match change {
