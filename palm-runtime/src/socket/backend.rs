@@ -6,48 +6,17 @@
 //! `close` last. The guarantees of each method are documented here; both backends implement them.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::kind::Kind;
 #[cfg(feature = "omq")]
 use super::omq;
+use super::subscriptions::SubscriptionEvent;
 #[cfg(feature = "zeromq")]
 use super::zeromq;
-use super::{Address, Frames, SocketClosed, SocketOptions, TrySendError};
-
-/// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
-///
-/// Default: [`Omq`](Self::Omq), or the only one that is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Backend {
-    /// `omq-tokio`, which withstands misbehaving peers. Feature `omq`.
-    #[cfg(feature = "omq")]
-    #[default]
-    Omq,
-    /// `zeromq`, which is faster from 4 KB up, for trusted networks: it has no limits on the size of a message and on
-    /// the duration of a handshake. Feature `zeromq`.
-    #[cfg(feature = "zeromq")]
-    #[cfg_attr(not(feature = "omq"), default)]
-    Zeromq,
-    // Without a backend the build must fail with that error only.
-    #[doc(hidden)]
-    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
-    #[default]
-    None,
-}
-
-/// The types of sockets that palm uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Push,
-    Pull,
-    Publish,
-    Subscribe,
-    Router,
-    Dealer,
-}
+use super::{Address, Backend, Frames, SocketClosed, SocketOptions, TrySendError};
 
 /// Evaluates an expression for whichever backend a value belongs to.
 macro_rules! either {
@@ -222,19 +191,6 @@ impl Departures {
     pub(super) async fn next(&mut self) -> Result<Bytes, SocketClosed> {
         either!(Self, self, departures => departures.next().await)
     }
-}
-
-/// A change of the subscriptions of one peer, which a number identifies.
-#[derive(Debug)]
-pub(super) enum SubscriptionEvent {
-    /// A peer subscribed to a prefix. The time is that of its connection, if the backend reports it.
-    Added(u64, Bytes, Instant),
-    /// A peer revoked a subscription.
-    Removed(u64, Bytes),
-    /// A peer left, with all of its subscriptions.
-    Gone(u64),
-    /// Events were lost: call [`Socket::subscription_events`] again.
-    Missed,
 }
 
 /// The subscriptions of a publisher's subscribers.

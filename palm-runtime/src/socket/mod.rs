@@ -20,6 +20,7 @@ mod address;
 mod backend;
 mod error;
 mod frames;
+mod kind;
 #[cfg(feature = "omq")]
 mod omq;
 mod options;
@@ -34,11 +35,10 @@ mod subscriptions;
 mod zeromq;
 
 pub use address::{Address, AddressError};
-pub use backend::Backend;
 pub use error::{SocketClosed, SocketError, TrySendError};
 pub use frames::Frames;
 pub(crate) use options::Kill;
-pub use options::SocketOptions;
+pub use options::{Backend, SocketOptions};
 pub(crate) use probe::{find_host, probe};
 pub use publish::{Publication, Publish, Subscribe};
 pub(crate) use push_pull::Peers;

@@ -19,8 +19,9 @@ use omq_tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::backend::{Kind, SubscriptionEvent};
+use super::kind::Kind;
 use super::options::{Kill, SocketOptions};
+use super::subscriptions::SubscriptionEvent;
 use super::{Address, Frames, SocketClosed, TrySendError};
 use crate::log_limit::LimitLog;
 

@@ -5,8 +5,29 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Backend;
 use crate::network::NetworkTrust;
+
+/// The ZeroMQ crate that a socket runs on. Each is a feature of palm.
+///
+/// Default: [`Omq`](Self::Omq), or the only one that is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// `omq-tokio`, which withstands misbehaving peers. Feature `omq`.
+    #[cfg(feature = "omq")]
+    #[default]
+    Omq,
+    /// `zeromq`, which is faster from 4 KB up, for trusted networks: it has no limits on the size of a message and on
+    /// the duration of a handshake. Feature `zeromq`.
+    #[cfg(feature = "zeromq")]
+    #[cfg_attr(not(feature = "omq"), default)]
+    Zeromq,
+    // Without a backend the build must fail with that error only.
+    #[doc(hidden)]
+    #[cfg(not(any(feature = "omq", feature = "zeromq")))]
+    #[default]
+    None,
+}
 
 /// The options of a socket, of any type.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::backend::{Kind, Receiver, Socket, SubscriptionEvent, SubscriptionEvents};
+use super::backend::{Receiver, Socket, SubscriptionEvents};
+use super::kind::Kind;
 use super::push_pull::{Peers, bind, connect, connect_to};
+use super::subscriptions::SubscriptionEvent;
 use super::subscriptions::{Subscriber, SubscriptionChange, Subscriptions};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::backend::{Kind, Receiver, Socket};
+use super::backend::{Receiver, Socket};
+use super::kind::Kind;
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 
 /// Opens a socket that binds `address`, and returns the bound address.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::backend::{Departures, Kind, Receiver, Socket};
+use super::backend::{Departures, Receiver, Socket};
+use super::kind::Kind;
 use super::push_pull::{bind, connect};
 use super::{Address, Frames, SocketClosed, SocketError, SocketOptions, TrySendError};
 

@@ -14,6 +14,19 @@ pub enum SubscriptionChange {
     Removed(Bytes),
 }
 
+/// A change of the subscriptions of one peer, which a number identifies.
+#[derive(Debug)]
+pub(super) enum SubscriptionEvent {
+    /// A peer subscribed to a prefix. The time is that of its connection, if the backend reports it.
+    Added(u64, Bytes, Instant),
+    /// A peer revoked a subscription.
+    Removed(u64, Bytes),
+    /// A peer left, with all of its subscriptions.
+    Gone(u64),
+    /// Events were lost: call `Socket::subscription_events` again.
+    Missed,
+}
+
 /// A subscriber, identified by its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Subscriber {

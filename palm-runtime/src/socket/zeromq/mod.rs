@@ -39,8 +39,9 @@ use self::native::{NativeSocket, to_io};
 use self::queues::PeerQueue;
 use self::subscriptions::MAX_EVENTS;
 pub(super) use self::subscriptions::SubscriptionEvents;
-use super::backend::{Kind, SubscriptionEvent};
+use super::kind::Kind;
 use super::options::SocketOptions;
+use super::subscriptions::SubscriptionEvent;
 use super::{Address, Frames, SocketClosed, TrySendError};
 
 /// Time in which tasks may close their listeners, even with a linger of zero.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::native::message;
 use super::{Kind, SocketCore, SocketState};
-use crate::socket::backend::SubscriptionEvent;
+use crate::socket::subscriptions::SubscriptionEvent;
 use crate::socket::{Frames, TrySendError};
 
 /// The queue of one native socket.

@@ -9,7 +9,7 @@ use zeromq::ZmqMessage;
 
 use super::{SocketCore, SocketState};
 use crate::socket::SocketClosed;
-use crate::socket::backend::SubscriptionEvent;
+use crate::socket::subscriptions::SubscriptionEvent;
 
 /// Maximum number of unread subscription events. Beyond that, all are read again.
 pub(super) const MAX_EVENTS: usize = 16 * 1024;
