@@ -1,8 +1,11 @@
 //! The modules of each crate import lower layers only, as the table in `ARCHITECTURE.md` says.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod cycles;
+mod imports;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use self::imports::{code, is_test, named_paths};
 use super::documents::{assert_none, files, path, read};
 
 /// The modules of the table by crate and name, with the rank of their row: 0 is the top.
@@ -32,52 +35,11 @@ fn table() -> Table {
     modules
 }
 
-/// The text of a file without comments and without the tests at its end.
-fn code(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-    let lines = code
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
 /// The modules that a text names by `crate::module` or `crate::{module, ..}`.
-fn imports(code: &str) -> Vec<String> {
-    let mut modules = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let is_word = |char: char| char.is_alphanumeric() || "_$".contains(char);
-        if code[..at].ends_with(is_word) {
-            continue;
-        }
-        let rest = &code[at + "crate::".len()..];
-        let first_word = |text: &str| {
-            let text = text.trim_start();
-            let end = text.find(|char: char| !char.is_alphanumeric() && char != '_');
-            text[..end.unwrap_or(text.len())].to_owned()
-        };
-        let Some(group) = rest.strip_prefix('{') else {
-            modules.push(first_word(rest));
-            continue;
-        };
-        let mut depth = 0;
-        modules.push(first_word(group));
-        for (at, char) in group.char_indices() {
-            match char {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => modules.push(first_word(&group[at + 1..])),
-                _ => {}
-            }
-        }
-    }
-    modules.retain(|module| !module.is_empty());
-    modules
-}
-
-fn is_test(file: &Path) -> bool {
-    let name = file.file_name().unwrap().to_str().unwrap();
-    name == "tests.rs" || name.ends_with("_test.rs") || file.iter().any(|part| part == "tests")
+fn imports(code: &str) -> BTreeSet<String> {
+    let paths = named_paths(code).into_iter().map(|import| import.path);
+    let paths = paths.filter(|path| path[0] == "crate");
+    paths.filter_map(|path| path.into_iter().nth(1)).collect()
 }
 
 /// Returns the rank of a module that a file of the crate `owner` names by `crate::`: a module of this crate, or one of
@@ -163,10 +125,4 @@ fn palm_proto_knows_no_runtime_socket_or_clock() {
     }
     let expected = clocks.map(|(file, clock)| (file.to_owned(), clock));
     assert_eq!(found, expected, "I/O, threads and clocks in palm-proto");
-}
-
-#[test]
-fn imports_are_found_in_paths_and_groups() {
-    let text = "use crate::queue::Sender;\nuse crate::{cache::{Cache, health}, link};\n$crate::Page; a(crate::part::X)";
-    assert_eq!(imports(text), ["queue", "cache", "link", "part"]);
 }
