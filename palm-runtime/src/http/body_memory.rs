@@ -10,8 +10,34 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// A limit on the bytes that are in memory at once. Clones share the limit.
+///
+/// An eighth of it is reserved for bodies and results of at most [`SMALL_BYTES`], so that large ones do not lock small
+/// ones out.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyMemory(Arc<Semaphore>, u32);
+
+/// A body or result up to this size is small.
+const SMALL_BYTES: usize = 64 * 1024;
+
+/// The part of the memory that is reserved for small bodies and results: one of so many.
+const RESERVED_PARTS: u32 = 8;
+
+/// The size of a whole body or result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BodySize {
+    Small,
+    /// Or unknown.
+    Large,
+}
+
+impl From<usize> for BodySize {
+    fn from(bytes: usize) -> Self {
+        match bytes {
+            0..=SMALL_BYTES => Self::Small,
+            _ => Self::Large,
+        }
+    }
+}
 
 /// Bytes acquired from a [`BodyMemory`]. Dropping the permit returns them.
 #[derive(Debug)]
@@ -60,14 +86,37 @@ impl BodyMemory {
         Self(Arc::new(Semaphore::new(bytes as usize)), bytes)
     }
 
-    /// Returns whether `bytes` are free, or the whole limit if `bytes` is larger.
-    fn has(&self, bytes: usize) -> bool {
-        self.0.available_permits() >= bytes.min(self.1 as usize)
+    /// Bytes that a body or result of this size may not use.
+    fn reserved(&self, size: BodySize) -> u32 {
+        match size {
+            BodySize::Small => 0,
+            BodySize::Large => self.1 / RESERVED_PARTS,
+        }
     }
 
-    /// Acquires `bytes` if they are free. A request for more than the limit acquires the whole limit.
+    /// Returns whether `bytes` are free, or all that they may use if that is less.
+    fn has(&self, bytes: usize) -> bool {
+        let reserved = self.reserved(bytes.into());
+        let bytes = bytes.min((self.1 - reserved) as usize);
+        self.0.available_permits() >= bytes + reserved as usize
+    }
+
+    /// Acquires `bytes` for a whole body or result, if they are free. A request for more than it may use acquires all
+    /// that it may use.
     pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.1);
+        self.try_acquire_for(bytes.into(), bytes)
+    }
+
+    /// Acquires `bytes` of a body or result of this size.
+    fn try_acquire_for(&self, size: BodySize, bytes: usize) -> Option<MemoryPermit> {
+        let reserved = self.reserved(size);
+        let bytes = u32::try_from(bytes)
+            .unwrap_or(u32::MAX)
+            .min(self.1 - reserved);
+        // Threads that check at the same time may use a little of the reserve, which is there for longer.
+        if self.0.available_permits() < bytes as usize + reserved as usize {
+            return None;
+        }
         let permit = self.0.clone().try_acquire_many_owned(bytes);
         permit.ok().map(MemoryPermit)
     }
@@ -132,6 +181,10 @@ pub(super) async fn read(
     memory: &BodyMemory,
 ) -> Result<(Bytes, MemoryPermit), BodyError> {
     check_length(&body, limit, memory)?;
+    let size = match hyper::body::Body::size_hint(&body).upper() {
+        Some(bytes) => usize::try_from(bytes).unwrap_or(usize::MAX).into(),
+        None => BodySize::Large,
+    };
     let mut permit = memory.try_acquire(0).ok_or(BodyError::OutOfMemory)?;
     let mut frames: Vec<Bytes> = Vec::new();
     let mut len = 0;
@@ -145,7 +198,7 @@ pub(super) async fn read(
         }
         permit.merge(
             memory
-                .try_acquire(data.len())
+                .try_acquire_for(size, data.len())
                 .ok_or(BodyError::OutOfMemory)?,
         );
         frames.push(data);
@@ -184,7 +237,8 @@ mod tests {
 
     #[test]
     fn each_body_is_limited_and_so_are_all_bodies_together() {
-        let memory = BodyMemory::new(15);
+        // Bodies of unknown length may use 15 of these bytes.
+        let memory = BodyMemory::new(17);
         let check = |frames: &[&'static str], expected: &str| match read_now(frames, &memory) {
             Ok((body, _)) => assert_eq!(body, expected),
             Err(error) => assert_eq!(error.to_string(), expected),
@@ -202,13 +256,32 @@ mod tests {
             "the bodies and results of other requests use all the memory of the gateway or worker";
         check(&["12345", "6"], busy);
         // The length is announced.
-        let read = read(Body::from("123456"), 10, &memory).now_or_never();
+        let read = read(Body::from("12345678"), 10, &memory).now_or_never();
         let error = read
             .expect("nothing is read")
             .expect_err("memory is used up");
         assert_eq!(error.to_string(), busy);
         drop(permit);
         check(&["12345", "6"], "123456");
+    }
+
+    #[test]
+    fn large_bodies_leave_memory_to_small_ones() {
+        let memory = BodyMemory::new(800_000);
+        let large = [memory.try_acquire(400_000), memory.try_acquire(300_000)];
+        assert!(large.iter().all(Option::is_some));
+        assert!(!memory.has(SMALL_BYTES + 1));
+        assert!(memory.try_acquire(SMALL_BYTES + 1).is_none());
+        assert!(memory.try_acquire_for(BodySize::Large, 1).is_none());
+        assert!(memory.has(SMALL_BYTES));
+        let small = memory.try_acquire(SMALL_BYTES);
+        assert!(small.is_some());
+        assert!(!memory.has(SMALL_BYTES));
+        drop((large, small));
+        // A body larger than the memory is received alone.
+        let permit = memory.try_acquire(usize::MAX);
+        assert!(permit.is_some());
+        assert!(memory.has(SMALL_BYTES));
     }
 
     #[test]

@@ -156,7 +156,8 @@ impl Gateway {
         self.set(|options| options.response_bytes = bytes)
     }
 
-    /// Sets the memory for request bodies and for results that clients have not read, in bytes. Requests beyond it are
+    /// Sets the memory for request bodies and for results that clients have not read, in bytes. An eighth of it is
+    /// reserved for those of at most 64 KiB, so that large ones do not lock small ones out. Requests beyond it are
     /// answered by 503. Default: 1 GiB. More than 4 GiB counts as 4 GiB.
     #[must_use]
     pub fn max_memory(self, bytes: usize) -> Self {
