@@ -1036,7 +1036,7 @@ pub mod __private {
     pub use palm_runtime::part::{BypassInbound, BypassOutbound, InboundHooks, OutboundHooks};
     pub use palm_runtime::parts::{BypassSender, IntoAddress};
     pub use palm_runtime::{
-        Argument, Bind, BoxError, CallError, CallFailure, Client, ComponentKind, Connect,
+        Answer, Argument, Bind, BoxError, CallError, CallFailure, Client, ComponentKind, Connect,
         ConnectError, Context, Eval, FromPayload, Function, Job, Message, NoAnswer, Registration,
         Stream, Untyped, inventory, macro_support as check,
     };

@@ -191,14 +191,12 @@ async fn shop() -> (ComponentHandle, Client, UnboundedReceiver<u32>) {
 }
 
 /// Awaits the answer of a call.
-async fn answer<Output: Answer>(call: Eval<'_, Output>) -> Result<Output::Value, CallError> {
+async fn answer<V>(call: Eval<'_, V>) -> Result<V, CallError> {
     soon("the answer", call.into_future()).await
 }
 
 /// Returns the error that the component reports, and its text as a caller prints it.
-async fn remote<Output: Answer<Value: fmt::Debug>>(
-    call: Eval<'_, Output>,
-) -> (RemoteError, String) {
+async fn remote<V: fmt::Debug>(call: Eval<'_, V>) -> (RemoteError, String) {
     let error = answer(call).await.unwrap_err();
     let text = error.to_string();
     match error {

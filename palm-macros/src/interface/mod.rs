@@ -246,6 +246,15 @@ impl<'a> Interface<'a> {
             None => quote!(()),
         };
         let steps = quote_spanned!(span=> Self::#constant.on(&self.server));
+        // An answer that cannot be decoded is a mistake in the signature and in the body. Rustc prints identical errors
+        // once, so both are located at the type, and so is the whole function, where rustc reports that of the body.
+        let answer_span = at(signature.output.span(ident));
+        let private_there = self.palm.private_at(answer_span);
+        let answer = quote_spanned!(answer_span=> <#output as #private_there::Answer>);
+        let read = quote_spanned!(answer_span=> #answer::read);
+        let eval = quote_spanned!(answer_span=> #private_there::Eval<'_, #answer::Value>);
+        let job = quote_spanned!(answer_span=> #private_there::Job<'palm, #answer::Value>);
+        let public = quote_spanned!(answer_span=> pub);
         let many = signature.output.yields != Yields::One;
         let method = match &signature.output.answer {
             Answer::None => quote! {
@@ -257,19 +266,19 @@ impl<'a> Interface<'a> {
                 }
             },
             _ if many => quote! {
-                pub fn #ident<'palm>(
+                #public fn #ident<'palm>(
                     &self,
                     #(#argument: impl #private::Argument<#input> + ::core::marker::Send + 'palm)*
-                ) -> #private::Job<'palm, #output> {
-                    self.client.job(#steps, [#value])
+                ) -> #job {
+                    self.client.job_with(#steps, [#value], #read)
                 }
             },
             _ => quote! {
-                pub fn #ident(
+                #public fn #ident(
                     &self,
                     #(#argument: impl #private::Argument<#input>)*
-                ) -> #private::Eval<'_, #output> {
-                    self.client.eval(#steps, #value)
+                ) -> #eval {
+                    self.client.eval_with(#steps, #value, #read)
                 }
             },
         };

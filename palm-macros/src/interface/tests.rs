@@ -111,8 +111,13 @@ fn interface_expands_to_a_trait_and_a_client() {
                 pub fn thumbnail(
                     &self,
                     image: impl bus::__private::Argument<&'static str>,
-                ) -> bus::__private::Eval<'_, Png> {
-                    self.client.eval(Self::THUMBNAIL.on(&self.server), image)
+                ) -> bus::__private::Eval<'_, <Png as bus::__private::Answer>::Value> {
+                    self.client
+                        .eval_with(
+                            Self::THUMBNAIL.on(&self.server),
+                            image,
+                            <Png as bus::__private::Answer>::read,
+                        )
                 }
                 #[cfg(unix)]
                 /// The function `images.forget`.
@@ -126,8 +131,15 @@ fn interface_expands_to_a_trait_and_a_client() {
                 }
                 /// The function `images.tiles`.
                 #[allow(deprecated, private_interfaces)]
-                pub fn tiles<'palm>(&self) -> bus::__private::Job<'palm, Png> {
-                    self.client.job(Self::TILES.on(&self.server), [()])
+                pub fn tiles<'palm>(
+                    &self,
+                ) -> bus::__private::Job<'palm, <Png as bus::__private::Answer>::Value> {
+                    self.client
+                        .job_with(
+                            Self::TILES.on(&self.server),
+                            [()],
+                            <Png as bus::__private::Answer>::read,
+                        )
                 }
             }
         "#]],

@@ -84,11 +84,11 @@ impl Client {
     ///
     /// [`CallError`] if `steps` is not of the form `server.function`, the argument cannot be encoded, the function
     /// fails, no answer arrives in time, or the answer cannot be decoded.
-    pub fn eval<S: IntoSteps<Output: Answer>>(
+    pub fn eval<S: IntoSteps<Output: Answer<Value = V>>, V>(
         &self,
         steps: S,
         argument: impl Argument<S::Input>,
-    ) -> Result<<S::Output as Answer>::Value, CallError> {
+    ) -> Result<V, CallError> {
         let eval = self.client.eval(steps, argument).into_future();
         self.runtime.block_on(eval)
     }
@@ -98,12 +98,12 @@ impl Client {
     /// # Errors
     ///
     /// Those of [`eval`](Self::eval).
-    pub fn eval_timeout<S: IntoSteps<Output: Answer>>(
+    pub fn eval_timeout<S: IntoSteps<Output: Answer<Value = V>>, V>(
         &self,
         steps: S,
         argument: impl Argument<S::Input>,
         timeout: Duration,
-    ) -> Result<<S::Output as Answer>::Value, CallError> {
+    ) -> Result<V, CallError> {
         let eval = self.client.eval(steps, argument).timeout(timeout);
         self.runtime.block_on(eval.into_future())
     }
@@ -124,11 +124,11 @@ impl Client {
 
     /// Calls a function, or several in sequence, with each of many arguments. Returns the answers as an iterator; see
     /// [`crate::Client::job`].
-    pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer>, I>(
+    pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer<Value = V>>, I, V>(
         &self,
         steps: S,
         arguments: I,
-    ) -> Job<'a, S::Output>
+    ) -> Job<'a, V>
     where
         I: IntoIterator<Item: Argument<S::Input>, IntoIter: Send + 'a>,
     {
@@ -283,12 +283,12 @@ impl<T> std::fmt::Debug for Items<T> {
 /// Many calls: an iterator over their answers, in the order in which calls complete. Created by [`Client::job`].
 #[must_use = "a job does nothing unless it is iterated"]
 #[derive(Debug)]
-pub struct Job<'a, Output = Bytes> {
-    job: super::Job<'a, Output>,
+pub struct Job<'a, Value = Bytes> {
+    job: super::Job<'a, Value>,
     runtime: Arc<Runtime>,
 }
 
-impl<Output> Job<'_, Output> {
+impl<Value> Job<'_, Value> {
     /// Sets the number of answers; see [`crate::Job::expect_answers`].
     pub fn expect_answers(mut self, answers: u64) -> Self {
         self.job = self.job.expect_answers(answers);
@@ -308,8 +308,8 @@ impl<Output> Job<'_, Output> {
     }
 }
 
-impl<Output: Answer> Iterator for Job<'_, Output> {
-    type Item = Result<Output::Value, CallError>;
+impl<Value> Iterator for Job<'_, Value> {
+    type Item = Result<Value, CallError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.runtime.block_on(self.job.next())

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::failure::{BoxError, FailureKind};
-use crate::function::{Answer, StepError, Steps, unfinished_step};
+use crate::function::{StepError, Steps, unfinished_step};
 use crate::message::RemoteError;
 use crate::payload::type_name;
 use crate::socket::SocketError;
@@ -270,16 +268,13 @@ impl CallError {
         matches!(self, Self::Remote(error) if error.kind == FailureKind::UnknownFunction)
     }
 
-    /// Decodes an answer.
-    pub(super) fn answer<Output: Answer>(
-        payload: Bytes,
-        function: impl FnOnce() -> String,
-    ) -> Result<Output::Value, Self> {
-        Output::read(payload).map_err(|source| Self::Decode {
-            function: function(),
-            expected: type_name::<Output::Value>(),
+    /// The error of an answer that is not a `Value`.
+    pub(crate) fn decode<Value>(function: String, source: BoxError) -> Self {
+        Self::Decode {
+            function,
+            expected: type_name::<Value>(),
             source,
-        })
+        }
     }
 
     /// Returns whether the same call may succeed if it is repeated.

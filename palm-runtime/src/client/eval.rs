@@ -1,7 +1,6 @@
 //! [`Eval`]: one call.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,15 +16,16 @@ use super::in_flight::{CallTopic, PendingCall};
 use super::{CallError, Client};
 use crate::call_slots::{Deadlock, LendWhilePending};
 use crate::failure::BoxError;
-use crate::function::{Answer, Argument, IntoSteps, StepError, Steps};
+use crate::function::{Argument, IntoSteps, StepError, Steps};
 use crate::link::client::ResendPolicy;
 use crate::message::{Deadline, Headers, Share};
 
 /// One call, created by [`Client::eval`]. Await it to make the call and receive the answer.
 #[must_use = "a call is not made until it is awaited"]
-pub struct Eval<'a, Output = Bytes> {
+pub struct Eval<'a, Value = Bytes> {
     state: EvalState<'a>,
-    output: PhantomData<fn() -> Output>,
+    /// Decodes the answer. It stands for a bound of the `Future`, which rustc would report a second time at `.await`.
+    read: fn(Bytes) -> Result<Value, BoxError>,
 }
 
 enum EvalState<'a> {
@@ -34,11 +34,11 @@ enum EvalState<'a> {
     Finished,
 }
 
-impl<'a, Output> Eval<'a, Output> {
-    pub(super) fn new(call: PreparedCall<'a>) -> Self {
+impl<'a, Value> Eval<'a, Value> {
+    pub(super) fn new(call: PreparedCall<'a>, read: fn(Bytes) -> Result<Value, BoxError>) -> Self {
         Self {
             state: EvalState::Prepared(call),
-            output: PhantomData,
+            read,
         }
     }
 
@@ -71,8 +71,8 @@ impl<'a, Output> Eval<'a, Output> {
     }
 }
 
-impl<'a, Output: Answer> Future for Eval<'a, Output> {
-    type Output = Result<Output::Value, CallError>;
+impl<'a, Value> Future for Eval<'a, Value> {
+    type Output = Result<Value, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut call = match std::mem::replace(&mut self.state, EvalState::Finished) {
@@ -85,11 +85,12 @@ impl<'a, Output: Answer> Future for Eval<'a, Output> {
             return Poll::Pending;
         };
         let (steps, payload) = result?;
-        Poll::Ready(CallError::answer::<Output>(payload, || steps.to_string()))
+        let answer = (self.read)(payload);
+        Poll::Ready(answer.map_err(|source| CallError::decode::<Value>(steps.to_string(), source)))
     }
 }
 
-impl<Output> fmt::Debug for Eval<'_, Output> {
+impl<Value> fmt::Debug for Eval<'_, Value> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = formatter.debug_struct("Eval");
         if let EvalState::Prepared(call) = &self.state {
@@ -101,15 +102,15 @@ impl<Output> fmt::Debug for Eval<'_, Output> {
 
 /// Mirrors methods of `Result`, so that a missing `.await` is a compile error that says so.
 #[doc(hidden)]
-impl<Output: Answer> Eval<'_, Output> {
-    pub fn unwrap(self) -> Output::Value
+impl<Value> Eval<'_, Value> {
+    pub fn unwrap(self) -> Value
     where
         Self: Awaited,
     {
         unreachable!("`Eval` is never `Awaited`")
     }
 
-    pub fn expect(self, _: &str) -> Output::Value
+    pub fn expect(self, _: &str) -> Value
     where
         Self: Awaited,
     {

@@ -49,6 +49,7 @@ use self::state::{ClientState, END_TIMEOUT, FLUSH_TIMEOUT};
 use crate::cache::{Cache, CacheError, Scan, Swap, Watch};
 use crate::call_service::Layers;
 use crate::discovery::IntoAddress;
+use crate::failure::BoxError;
 use crate::function::{Answer, Argument, IntoSteps};
 use crate::link::LinkOptions;
 use crate::message::Headers;
@@ -188,12 +189,23 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn eval<S: IntoSteps<Output: Answer>>(
+    pub fn eval<S: IntoSteps<Output: Answer<Value = V>>, V>(
         &self,
         steps: S,
         argument: impl Argument<S::Input>,
-    ) -> Eval<'_, S::Output> {
-        Eval::new(PreparedCall::new(self, steps, argument))
+    ) -> Eval<'_, V> {
+        self.eval_with(steps, argument, S::Output::read)
+    }
+
+    /// Like [`eval`](Self::eval), with the function that decodes the answer. For expansions of macros.
+    #[doc(hidden)]
+    pub fn eval_with<S: IntoSteps, V>(
+        &self,
+        steps: S,
+        argument: impl Argument<S::Input>,
+        read: fn(Bytes) -> Result<V, BoxError>,
+    ) -> Eval<'_, V> {
+        Eval::new(PreparedCall::new(self, steps, argument), read)
     }
 
     /// Calls a function, or several in sequence, with each of many arguments. Returns the answers as a stream.
@@ -202,11 +214,11 @@ impl Client {
     /// arguments are complete; if that cannot be known, set the number of answers with [`Job::expect_answers`]. A
     /// call that fails is one of the answers ([`CallError::Remote`]), and the job continues. An argument that cannot
     /// be sent ends the job.
-    pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer>, I>(
+    pub fn job<'a, S: IntoSteps<Input: 'a, Output: Answer<Value = V>>, I, V>(
         &self,
         steps: S,
         arguments: I,
-    ) -> Job<'a, S::Output>
+    ) -> Job<'a, V>
     where
         I: IntoIterator<Item: Argument<S::Input>, IntoIter: Send + 'a>,
     {
@@ -214,15 +226,30 @@ impl Client {
     }
 
     /// Runs a [`job`](Self::job) whose arguments are a stream.
-    pub fn job_stream<'a, S: IntoSteps<Input: 'a, Output: Answer>, A>(
+    pub fn job_stream<'a, S: IntoSteps<Input: 'a, Output: Answer<Value = V>>, A, V>(
         &self,
         steps: S,
         arguments: A,
-    ) -> Job<'a, S::Output>
+    ) -> Job<'a, V>
     where
         A: futures_core::Stream<Item: Argument<S::Input>> + Send + 'a,
     {
-        Job::new(self.clone(), steps, arguments)
+        Job::new(self.clone(), steps, arguments, S::Output::read)
+    }
+
+    /// Like [`job`](Self::job), with the function that decodes the answers. For expansions of macros.
+    #[doc(hidden)]
+    pub fn job_with<'a, S: IntoSteps<Input: 'a>, I, V>(
+        &self,
+        steps: S,
+        arguments: I,
+        read: fn(Bytes) -> Result<V, BoxError>,
+    ) -> Job<'a, V>
+    where
+        I: IntoIterator<Item: Argument<S::Input>, IntoIter: Send + 'a>,
+    {
+        let arguments = futures_util::stream::iter(arguments);
+        Job::new(self.clone(), steps, arguments, read)
     }
 
     /// Calls a function without waiting for an answer.

@@ -7,7 +7,6 @@ use futures_core::Stream;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Job, Progress};
-use crate::function::Answer;
 
 /// Shows the progress of a job as a bar on standard error, if that is a terminal, while its answers are received.
 ///
@@ -26,7 +25,7 @@ use crate::function::Answer;
 /// # Ok(())
 /// # }
 /// ```
-pub fn progress<Output>(job: Job<'_, Output>) -> WithProgress<'_, Output> {
+pub fn progress<Value>(job: Job<'_, Value>) -> WithProgress<'_, Value> {
     const LOOK: &str = "{wide_bar} {human_pos}/{human_len} {per_sec} {eta}{msg}";
     let style = ProgressStyle::with_template(LOOK);
     let bar = ProgressBar::new(0).with_style(style.expect("valid template"));
@@ -36,14 +35,14 @@ pub fn progress<Output>(job: Job<'_, Output>) -> WithProgress<'_, Output> {
 /// A job with a progress bar. Created by [`progress`].
 #[must_use = "a job does nothing unless it is polled"]
 #[derive(Debug)]
-pub struct WithProgress<'a, Output = bytes::Bytes> {
-    job: Job<'a, Output>,
+pub struct WithProgress<'a, Value = bytes::Bytes> {
+    job: Job<'a, Value>,
     bar: ProgressBar,
 }
 
-impl<'a, Output> WithProgress<'a, Output> {
+impl<'a, Value> WithProgress<'a, Value> {
     /// Returns the job.
-    pub fn job(&self) -> &Job<'a, Output> {
+    pub fn job(&self) -> &Job<'a, Value> {
         &self.job
     }
 }
@@ -56,7 +55,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
     }
 }
 
-impl<Output: Answer> WithProgress<'_, Output> {
+impl<Value> WithProgress<'_, Value> {
     /// Receives the next answer and draws the bar; see [`Job::next`].
     ///
     /// # Errors
@@ -71,8 +70,8 @@ impl<Output: Answer> WithProgress<'_, Output> {
     }
 }
 
-impl<Output: Answer> Stream for WithProgress<'_, Output> {
-    type Item = <Job<'static, Output> as Stream>::Item;
+impl<Value> Stream for WithProgress<'_, Value> {
+    type Item = <Job<'static, Value> as Stream>::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let answer = Pin::new(&mut self.job).poll_next(context);

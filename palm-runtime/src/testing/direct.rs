@@ -17,7 +17,6 @@ use crate::function::{Answer, Argument, Function};
 use crate::message::Message;
 use crate::method::State;
 use crate::part::{BATCH, Envelope};
-use crate::payload::type_name;
 use crate::queue::{QueueLimits, queue};
 
 /// Calls the methods of a component without sockets.
@@ -257,9 +256,6 @@ fn read<Input, Output: Answer>(
     if let Some(error) = answer.error() {
         return Err(error.into());
     }
-    Output::read(answer.payload().clone()).map_err(|source| CallError::Decode {
-        function: function.to_string(),
-        expected: type_name::<Output::Value>(),
-        source,
-    })
+    Output::read(answer.payload().clone())
+        .map_err(|source| CallError::decode::<Output::Value>(function.to_string(), source))
 }

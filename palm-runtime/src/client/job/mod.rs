@@ -15,7 +15,6 @@ mod send;
 mod timer;
 mod window;
 
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,7 +37,7 @@ use crate::client::completion::CompletionTracker;
 use crate::client::in_flight::{AnswerResult, CallTopic, Delivery, PendingCall, lock};
 use crate::client::{CallError, Client};
 use crate::failure::BoxError;
-use crate::function::{Answer, Argument, IntoSteps, Steps};
+use crate::function::{Argument, IntoSteps, Steps};
 use crate::message::{Batch, BatchBuilder, Headers};
 use crate::part::BATCH;
 use crate::queue::{QueueLimits, Receiver, queue};
@@ -70,7 +69,7 @@ use crate::socket::SocketClosed;
 /// Unread answers are buffered in the client, up to 16 windows or 64 MiB. If the buffer is full, the answers to the
 /// client's other calls wait as well.
 #[must_use = "a job does nothing unless it is polled"]
-pub struct Job<'a, Output = Bytes> {
+pub struct Job<'a, Value = Bytes> {
     /// `None` once the job has ended.
     steps: Option<Steps>,
     failed: Option<CallError>,
@@ -112,7 +111,8 @@ pub struct Job<'a, Output = Bytes> {
     progress: bool,
     /// The concurrency slot of the method that polls this job, if it runs in the component of the first step.
     slot_loan: call_slots::SlotLoan,
-    output: PhantomData<fn() -> Output>,
+    /// Decodes an answer.
+    read: fn(Bytes) -> Result<Value, BoxError>,
     /// Must be the last field: cancellations need an open client.
     client: Client,
 }
@@ -138,11 +138,12 @@ pub struct Progress {
     pub failed: u64,
 }
 
-impl<'a, Output> Job<'a, Output> {
-    pub(super) fn new<S: IntoSteps<Input: 'a, Output = Output>>(
+impl<'a, Value> Job<'a, Value> {
+    pub(super) fn new<S: IntoSteps<Input: 'a>>(
         client: Client,
         steps: S,
         arguments: impl Stream<Item: Argument<S::Input>> + Send + 'a,
+        read: fn(Bytes) -> Result<Value, BoxError>,
     ) -> Self {
         let window = client.0.window;
         let limits = QueueLimits {
@@ -204,7 +205,7 @@ impl<'a, Output> Job<'a, Output> {
             completed: 0,
             progress: true,
             slot_loan: call_slots::SlotLoan::default(),
-            output: PhantomData,
+            read,
         }
     }
 
@@ -307,10 +308,7 @@ impl<'a, Output> Job<'a, Output> {
         Poll::Ready(self.answers.batch.next())
     }
 
-    fn take(&mut self, payload: AnswerResult) -> Result<Output::Value, CallError>
-    where
-        Output: Answer,
-    {
+    fn take(&mut self, payload: AnswerResult) -> Result<Value, CallError> {
         self.window.taken += 1;
         if let Some(left) = &mut self.left {
             *left -= 1;
@@ -327,10 +325,7 @@ impl<'a, Output> Job<'a, Output> {
             }
             *error
         })?;
-        CallError::answer::<Output>(payload, || {
-            let steps = self.steps.as_ref();
-            steps.map(ToString::to_string).unwrap_or_default()
-        })
+        (self.read)(payload).map_err(|source| CallError::decode::<Value>(self.called(), source))
     }
 
     /// Ends the job: all answers have arrived.
@@ -390,7 +385,7 @@ impl<'a, Output> Job<'a, Output> {
     }
 }
 
-impl<Output: Answer> Job<'_, Output> {
+impl<Value> Job<'_, Value> {
     /// Receives the next answer, in the order in which calls complete. Returns `None` once the job has ended.
     ///
     /// The job sends its arguments while this is awaited. [`Job`] also implements [`Stream`]; this method needs no
@@ -417,13 +412,13 @@ impl<Output: Answer> Job<'_, Output> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn next(&mut self) -> Option<Result<Output::Value, CallError>> {
+    pub async fn next(&mut self) -> Option<Result<Value, CallError>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 }
 
-impl<Output: Answer> Stream for Job<'_, Output> {
-    type Item = Result<Output::Value, CallError>;
+impl<Value> Stream for Job<'_, Value> {
+    type Item = Result<Value, CallError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let job = self.get_mut();
@@ -446,11 +441,11 @@ impl<Output: Answer> Stream for Job<'_, Output> {
     }
 }
 
-impl<Output: Answer> Job<'_, Output> {
+impl<Value> Job<'_, Value> {
     fn poll_answered(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Output::Value, CallError>>> {
+    ) -> Poll<Option<Result<Value, CallError>>> {
         let job = self;
         if let Some(error) = job.failed.take() {
             job.end();
@@ -541,7 +536,7 @@ impl<Output: Answer> Job<'_, Output> {
     }
 }
 
-impl<Output> std::fmt::Debug for Job<'_, Output> {
+impl<Value> std::fmt::Debug for Job<'_, Value> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Job")

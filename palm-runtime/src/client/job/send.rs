@@ -22,7 +22,7 @@ pub(super) enum Precheck {
     Done,
 }
 
-impl<Output> Job<'_, Output> {
+impl<Value> Job<'_, Value> {
     /// Sends as many messages as the window and the transport allow. Returns `Ready` once all arguments are sent, or
     /// with an error.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CallError>> {

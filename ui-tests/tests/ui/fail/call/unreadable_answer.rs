@@ -38,6 +38,8 @@ impl Titles {
 async fn call(client: Client) {
     let _ = client.eval(Resizer::FORGET, vec![1]).await;
     let _ = client.eval(Resizer::THUMBNAIL, vec![1]).await;
+    let mut job = client.job(Resizer::THUMBNAIL, [vec![1]]);
+    while let Some(_thumbnail) = job.next().await {}
 }
 
 fn main() {}
