@@ -8,13 +8,14 @@ use super::configuration::Mistakes;
 use super::dedicated_thread::start_on;
 use super::handle::ComponentHandle;
 use super::kind::{self, Kind};
+use super::start_future::StartFuture;
 use super::template::ServerTemplate;
 use super::until_signal::{until_completed, until_stopped};
 use crate::cache::Cache;
 use crate::component_error::StartError;
 use crate::context::Context;
 use crate::discovery::{Directory, Endpoint, ParsedAddress};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::executor::Callable;
 use crate::executor::{Addressee, Executor, Order};
 use crate::failure::CallFailure;
@@ -113,8 +114,8 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future stops the component: it drains in the background.
-    pub async fn start(self) -> Result<()> {
-        until_stopped(self.spawn()).await
+    pub fn start(self) -> StartFuture<()> {
+        StartFuture::new(until_stopped(self.spawn()))
     }
 
     /// Starts the component, and runs it until `stop` completes, its limit of messages or an error.
@@ -159,13 +160,13 @@ where
     /// # Cancel safety
     ///
     /// No part runs if the future is dropped before it is ready.
-    pub async fn spawn(self) -> Result<ComponentHandle> {
+    pub fn spawn(self) -> StartFuture<ComponentHandle> {
         let (own_thread, name) = (self.settings.own_thread, self.name.clone());
         let start = async {
             let template = self.compose().await.map_err(Error::Start)?;
             template.spawn_here().await
         };
-        start_on(own_thread, name, start).await
+        StartFuture::new(start_on(own_thread, name, start))
     }
 }
 

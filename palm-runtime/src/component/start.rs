@@ -15,6 +15,7 @@ use super::configuration::Mistakes;
 use super::dedicated_thread::start_on;
 use super::handle::ComponentHandle;
 use super::part_registration::{AnyPart, PartRole};
+use super::start_future::StartFuture;
 use super::supervisor::supervise;
 use super::template::ServerTemplate;
 use super::until_signal::{until_completed, until_stopped};
@@ -42,8 +43,8 @@ impl ServerTemplate {
     /// # Cancel safety
     ///
     /// Dropping the future stops the component: it drains in the background.
-    pub async fn start(self) -> Result<()> {
-        until_stopped(self.spawn()).await
+    pub fn start(self) -> StartFuture<()> {
+        StartFuture::new(until_stopped(self.spawn()))
     }
 
     /// Starts the component, and runs it until `stop` completes, its limit of [`messages`](Self::messages) or an error.
@@ -72,9 +73,9 @@ impl ServerTemplate {
     /// # Cancel safety
     ///
     /// No part runs if the future is dropped before it is ready.
-    pub async fn spawn(self) -> Result<ComponentHandle> {
+    pub fn spawn(self) -> StartFuture<ComponentHandle> {
         let (own_thread, name) = (self.settings.own_thread, self.name.clone());
-        start_on(own_thread, name, self.spawn_here()).await
+        StartFuture::new(start_on(own_thread, name, self.spawn_here()))
     }
 
     /// Starts the component in the current runtime.

@@ -19,6 +19,11 @@ fn question_mark() -> palm::Result<()> {
     Ok(())
 }
 
+fn unwrapped() {
+    let _server = Titles.bind("tcp://127.0.0.1:5555").spawn().unwrap();
+    ServerTemplate::new("titles").start().expect("a start");
+}
+
 fn main() -> palm::Result<()> {
     Titles.bind("tcp://127.0.0.1:5555").start().await
 }
