@@ -92,14 +92,16 @@ pub use cache::{RedisStore, RedisStoreBuilder};
 pub use client::{CallError, Client, ClientBuilder, ConnectError, Eval, Job, Progress, blocking};
 #[cfg(feature = "progress")]
 pub use client::{WithProgress, progress};
-pub use component::{Bind, ComponentHandle, Connect, Hub, Master, ServerTemplate};
+pub use component::{
+    Bind, ComponentHandle, Connect, Hub, Master, Pipeline, Server, ServerTemplate, Sink, Worker,
+};
 pub use component_error::{ConfigurationError, RunError, StartError};
 pub use component_kind::ComponentKind;
 pub use context::Context;
 #[doc(hidden)]
 pub use error::PalmError;
 pub use error::{Error, Result};
-pub use executor::{Addressee, Executor, Order};
+pub use executor::{Addressee, BoxMethod, Executor, Order};
 pub use failure::{BoxError, CallFailure, FailureKind};
 pub use function::{
     Answer, Argument, Feeds, Function, IntoSteps, NoAnswer, Route, Step, StepError, Steps, Untyped,

@@ -3,6 +3,7 @@
 //! ComponentCounters are atomics that only their part writes, and histograms have a fixed size. A snapshot ([`Metrics`]) reads
 //! them without stopping the component.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +39,7 @@ impl PartCounters {
 
 /// The counters and histograms of a function.
 pub(crate) struct FunctionCounters {
-    name: &'static str,
+    name: Cow<'static, str>,
     calls: AtomicU64,
     errors: AtomicU64,
     running: AtomicU64,
@@ -52,7 +53,7 @@ fn scale() -> Config {
 }
 
 impl FunctionCounters {
-    pub(crate) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: Cow<'static, str>) -> Self {
         Self {
             name,
             calls: AtomicU64::new(0),
@@ -77,7 +78,7 @@ impl FunctionCounters {
 
     fn snapshot(&self) -> FunctionMetrics {
         FunctionMetrics {
-            name: self.name,
+            name: self.name.clone(),
             calls: self.calls.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
             running: self.running.load(Ordering::Relaxed),
@@ -186,7 +187,7 @@ pub struct PartMetrics {
 #[non_exhaustive]
 pub struct FunctionMetrics {
     /// The name by which it is called.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Calls that were started.
     pub calls: u64,
     /// Calls that failed.
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_exact_within_three_percent() {
-        let counters = FunctionCounters::new("foo");
+        let counters = FunctionCounters::new("foo".into());
         for micros in 1..=1000 {
             counters.begin(Duration::from_micros(micros));
             counters.end(Duration::MAX, micros % 10 == 0);
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(metrics.working.count(), 1000);
         assert_eq!(metrics.working.quantile(2.0), None);
         assert_eq!(
-            FunctionCounters::new("foo")
+            FunctionCounters::new("foo".into())
                 .snapshot()
                 .waiting
                 .quantile(0.5),

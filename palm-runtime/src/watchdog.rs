@@ -59,8 +59,8 @@ impl PollSlot {
 #[derive(Debug, Default)]
 struct MethodRegistry {
     slots: Vec<Arc<PollSlot>>,
-    methods: Vec<(String, &'static str)>,
-    ids: HashMap<(String, &'static str), MethodId>,
+    methods: Vec<(String, String)>,
+    ids: HashMap<(String, String), MethodId>,
 }
 
 static REGISTRY: LazyLock<Mutex<MethodRegistry>> = LazyLock::new(Mutex::default);
@@ -79,9 +79,9 @@ thread_local! {
 
 impl MethodId {
     /// Returns the id of a method, which is the same for all components of one name.
-    pub(crate) fn new(component: &str, function: &'static str) -> Self {
+    pub(crate) fn new(component: &str, function: &str) -> Self {
         let mut registry = registry();
-        let name = (component.to_owned(), function);
+        let name = (component.to_owned(), function.to_owned());
         if let Some(&id) = registry.ids.get(&name) {
             return id;
         }

@@ -42,6 +42,19 @@ async fn example_middleware_prints_the_expected_lines() {
 }
 
 #[tokio::test]
+async fn example_closures_prints_the_expected_lines() {
+    let lines = [
+        (1, "double: 42"),
+        (1, "divide: 3"),
+        (1, "divide: division by zero"),
+        (1, "upper: PALM"),
+        (1, "count: 1"),
+        (1, "count: 2"),
+    ];
+    check("closures", &["server", "master", "worker"], &lines).await;
+}
+
+#[tokio::test]
 async fn example_typed_prints_the_expected_lines() {
     let servers = ["master", "worker", "splitter", "counter", "reporter"];
     let lines = [

@@ -20,6 +20,7 @@ mod binds;
 mod book;
 mod cache;
 mod client;
+mod closures;
 mod completion;
 mod components;
 mod configurations;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use palm::prelude::*;
 use palm::{
-    Answer, BoxError, CallError, ComponentHandle, Eval, FailureKind, Json, MessagePack, Protobuf,
+    BoxError, CallError, ComponentHandle, Eval, FailureKind, Json, MessagePack, Protobuf,
     RemoteError, blocking,
 };
 use serde::{Deserialize, Serialize};

@@ -19,7 +19,6 @@ use crate::http::{Gateway, Listener};
 use crate::link::client::Prefetch;
 use crate::method::Shape;
 use crate::parts::PendingLimits;
-use crate::payload::type_name;
 
 /// The options of a component of the kind `K`, and its start.
 ///
@@ -173,17 +172,17 @@ pub trait FromComponent<C> {
 
 impl<C: Shape, K: Kind> FromComponent<C> for Builder<C, K> {
     fn from_component(component: C, db_address: ParsedAddress) -> Self {
-        Self::new(component, C::NAME.to_owned(), db_address)
+        // The name of a worker identifies its process; that of the component is the name of its master.
+        let name = match K::KIND {
+            Worker::KIND => worker_name(&component.worker_prefix()),
+            _ => component.name().to_owned(),
+        };
+        Self::new(component, name, db_address)
     }
 }
 
 impl<C, K: Kind> Builder<C, K> {
     pub(super) fn new(component: C, name: String, db_address: ParsedAddress) -> Self {
-        // The name of a worker identifies its process; the constant is the name of its master.
-        let name = match K::KIND {
-            Worker::KIND => worker_name(&type_name::<C>()),
-            _ => name,
-        };
         Self {
             component,
             name,
@@ -209,8 +208,9 @@ impl<C, K: Kind> Builder<C, K> {
 
     /// Sets the component's name. Default: the one in its macro.
     ///
-    /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`. Later workers of the
-    /// same type and process have a number appended.
+    /// A worker's default is its type, host and process id, as in `Resizer@node7:4711`, or `images@node7:4711` if
+    /// its methods are closures and its master is `images`. Later workers of the same type and process have a number
+    /// appended.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -468,19 +468,19 @@ impl<C> Builder<C, Worker> {
     }
 }
 
-/// Returns the default name of a worker: its type, host and process id, and a number for later workers of the same type
-/// and process. Names are for logs; a worker is identified by its session.
-fn worker_name(type_name: &str) -> String {
+/// Returns the default name of a worker: its prefix (a type), host and process id, and a number for later workers of the
+/// same prefix and process. Names are for logs; a worker is identified by its session.
+fn worker_name(prefix: &str) -> String {
     static NAMES: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
-    let type_name = type_name.split('<').next().unwrap_or(type_name);
+    let prefix = prefix.split('<').next().unwrap_or(prefix);
     let host = gethostname::gethostname();
     let (host, process) = (host.to_string_lossy(), std::process::id());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = names.entry(type_name.to_owned()).or_default();
+    let count = names.entry(prefix.to_owned()).or_default();
     *count += 1;
     match *count {
-        1 => format!("{type_name}@{host}:{process}"),
-        number => format!("{type_name}@{host}:{process}/{number}"),
+        1 => format!("{prefix}@{host}:{process}"),
+        number => format!("{prefix}@{host}:{process}/{number}"),
     }
 }
 

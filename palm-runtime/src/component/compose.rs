@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::component_error::StartError;
 use crate::context::Context;
 use crate::discovery::{Directory, Endpoint, ParsedAddress};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::executor::Callable;
 use crate::executor::{Addressee, Executor, Order};
 use crate::failure::CallFailure;
@@ -170,12 +170,15 @@ where
     }
 }
 
-impl<C, K: Kind> Builder<C, K> {
+impl<C: Shape, K: Kind> Builder<C, K> {
     /// Returns all mistakes of the configuration as one error.
     fn check(&self) -> std::result::Result<(), StartError> {
         let mut mistakes = Mistakes::default();
         let is_worker = K::KIND == kind::Worker::KIND;
         mistakes.check_name(Some(K::KIND), &self.name);
+        for mistake in self.component.mistakes() {
+            mistakes.add(mistake);
+        }
         if self.concurrency == 0 {
             mistakes.add("with `.concurrency(0)` no call could run: it has to be at least 1");
         }

@@ -9,9 +9,11 @@ pub trait Kind: Send + Sync + 'static {
 }
 
 macro_rules! kinds {
-    ($($name:ident: $($has:ident),*;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $($has:ident),*;)*) => {
         $(
-            #[doc = concat!("The kind of a `", stringify!($name), "`, as a type parameter of a builder.")]
+            $(#[$doc])*
+            ///
+            #[doc = concat!("As a type parameter of a `Builder`, the kind `", stringify!($name), "`.")]
             #[derive(Debug)]
             pub enum $name {}
 
@@ -36,10 +38,16 @@ pub trait Publishes: Kind {}
 pub trait HasWorkers: Kind {}
 
 kinds! {
+    /// A server whose methods are closures ([`Server::builder`]).
     Server: Calls, Pulls, Publishes;
+    /// A pipeline whose methods are closures ([`Pipeline::builder`]).
     Pipeline: Calls, Follows, Publishes;
+    /// A sink whose methods are closures ([`Sink::builder`]).
     Sink: Calls, Publishes;
+    /// A master.
     Master: Pulls, Publishes, HasWorkers;
+    /// A hub.
     Hub: Follows, Publishes, HasWorkers;
+    /// A worker whose methods are closures ([`Worker::builder`]).
     Worker: Calls;
 }

@@ -32,10 +32,10 @@ pub(crate) fn encode(kind: Option<ComponentKind>, name: &str, offer: Advertiseme
         address: address.clone(),
     });
     let functions = offer.functions.iter().map(|function| Function {
-        name: function.name.to_owned(),
-        doc: function.doc.to_owned(),
-        input: function.input.to_owned(),
-        output: function.output.to_owned(),
+        name: function.name.to_string(),
+        doc: function.doc.to_string(),
+        input: function.input.to_string(),
+        output: function.output.to_string(),
         many: function.results == Results::Many,
         at_most_once: function.at_most_once,
     });

@@ -37,7 +37,7 @@ impl<C: Callable> CallLoop<C> {
         self.sender.counters.count(1, message.payload().len());
         let waited = now.saturating_duration_since(since);
         let mut started = StartedCall {
-            index: C::FUNCTIONS.len(),
+            index: C::functions(&self.state).len(),
             header: message,
             flow,
             feedback,
@@ -75,7 +75,7 @@ impl<C: Callable> CallLoop<C> {
             }
             Err(failure) => return NextCall::Done(Outcome::Failed(failure), started),
         };
-        let info = &C::FUNCTIONS[started.index];
+        let info = &C::functions(&self.state)[started.index];
         if info.at_most_once && !started.header.run_task_once() {
             return NextCall::Done(Outcome::Failed(CallFailure::cancelled()), started);
         }
@@ -161,12 +161,13 @@ impl<C: Callable> CallLoop<C> {
             let error = format!("the message is for `{}`, this is `{name}`", step.server);
             return Err(CallFailure::unknown(error.into()));
         }
-        match C::find(step.function) {
+        match C::find(&self.state, step.function) {
             Some(index) => Ok(FoundFunction::Function(index)),
             None if step.function == ECHO.name => Ok(FoundFunction::Echo),
             None => {
-                let known = C::FUNCTIONS.iter().map(|function| function.name);
-                let known: Vec<_> = known.chain([ECHO.name]).collect();
+                let known = C::functions(&self.state).iter();
+                let known = known.map(|function| &*function.name);
+                let known: Vec<_> = known.chain([&*ECHO.name]).collect();
                 let known = known.join("`, `");
                 let error = format!("no function `{}` here; there are `{known}`", step.function);
                 Err(CallFailure::unknown(error.into()))

@@ -1,4 +1,4 @@
-//! [`Callable`]: the table of functions that the macros implement on a user's type, and [`Call`], one call of it.
+//! [`Callable`]: the table of functions of a component, and [`Call`], one call of it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,13 +11,15 @@ use crate::failure::CallFailure;
 use crate::method::{Emitted, FunctionInfo, IntoOutcome, Outcome, Shape, State};
 use crate::payload::{FromPayload, type_name};
 
-/// A type whose functions can be called remotely. Implemented by the macros.
+/// A type whose functions can be called remotely. Implemented by the macros, and by [`MethodTable`] for closures.
+///
+/// [`MethodTable`]: crate::component::MethodTable
 pub trait Callable: Shape {
-    /// All functions, in the order of their declaration.
-    const FUNCTIONS: &'static [FunctionInfo];
+    /// Returns all functions, in the order of their declaration.
+    fn functions(state: &State<Self>) -> &[FunctionInfo];
 
-    /// Returns the index in [`FUNCTIONS`](Self::FUNCTIONS) of the function called `name`.
-    fn find(name: &str) -> Option<usize>;
+    /// Returns the index in [`functions`](Self::functions) of the function called `name`.
+    fn find(state: &State<Self>, name: &str) -> Option<usize>;
 
     /// Calls the function at `index`.
     fn call(

@@ -48,7 +48,7 @@ impl<C: Callable> InnermostCall for MethodCall<C> {
         Box::pin(async move {
             let has_run = self.has_run.swap(true, Ordering::AcqRel);
             if has_run && self.runs_once {
-                let function = C::FUNCTIONS[self.index].name;
+                let function = &C::functions(&self.state)[self.index].name;
                 let error = format!("a layer has run `{function}` twice, which runs once per call");
                 return Err(CallFailure::failed(error.into()).into());
             }
@@ -91,26 +91,28 @@ pub(super) fn call_layered<C: Callable>(
     call: Call,
     message: &Message,
 ) -> BoxFuture<'static, Outcome> {
-    let info = &C::FUNCTIONS[index];
+    let info = &C::functions(&state)[index];
     let (payload, context, results) = call.into_parts();
     let ended = context.as_ref().and_then(Context::end).cloned();
     let has_many = info.results == Results::Many;
+    let runs_once = info.at_most_once || has_many;
+    let function = called(message, info);
     let method = Arc::new(MethodCall {
         state,
         index,
-        runs_once: info.at_most_once || has_many,
+        runs_once,
         has_many,
         has_run: AtomicBool::new(false),
         results: Mutex::new(results),
         ended: ended.unwrap_or_default(),
     });
     let request = CallRequest {
-        function: called(message, info),
+        function,
         client: message.client_topic(),
         headers: message.headers(),
         payload,
         deadline: message.deadline(),
-        runs_once: method.runs_once,
+        runs_once,
         extensions: Default::default(),
         context,
         innermost: Some(method.clone()),

@@ -9,6 +9,7 @@
 //! [`ResultSender`]. If the order is kept, a [`DeliveryTurn`] lets each call wait for the delivery of the one before. A
 //! panic is a failed call.
 
+mod box_method;
 mod call;
 mod callable;
 mod emit;
@@ -18,6 +19,7 @@ mod run;
 mod standalone;
 mod started_call;
 
+pub use box_method::BoxMethod;
 pub use callable::{Call, Callable};
 pub(crate) use emit::ResultEmitter;
 pub(crate) use result::log_failure;
@@ -42,7 +44,7 @@ use crate::part::{Inlet, OpenError, Outbound, Outlet, Setup};
 use crate::watchdog::MethodId;
 
 /// The function that every component has.
-const ECHO: FunctionInfo = FunctionInfo::new(
+static ECHO: FunctionInfo = FunctionInfo::new(
     "echo",
     "Returns the payload.",
     ("Bytes", "Bytes"),
@@ -88,7 +90,7 @@ struct OpenedExecutor {
     context: Arc<ComponentContext>,
     state: Arc<ComponentState>,
     counters: Arc<PartCounters>,
-    /// In the order of [`Callable::FUNCTIONS`], followed by `echo`.
+    /// In the order of [`Callable::functions`], followed by `echo`.
     functions: Vec<Arc<FunctionCounters>>,
     /// `None` without layers.
     layers: Option<MethodService>,
@@ -149,15 +151,16 @@ impl<C: Callable> Executor<C> {
 
 impl<C: Callable> Outbound for Executor<C> {
     async fn open(&mut self, setup: &mut Setup<'_>) -> Result<(), OpenError> {
-        let names = C::FUNCTIONS.iter().map(|function| function.name);
+        let known = C::functions(&self.state);
+        let names = known.iter().map(|function| function.name.clone());
         let functions: Vec<_> = names
-            .chain([ECHO.name])
+            .chain([ECHO.name.clone()])
             .map(|name| Arc::new(FunctionCounters::new(name)))
             .collect();
         setup.functions.extend(functions.iter().cloned());
-        setup.described.extend_from_slice(C::FUNCTIONS);
-        if C::find(ECHO.name).is_none() {
-            setup.described.push(ECHO);
+        setup.described.extend_from_slice(known);
+        if C::find(&self.state, &ECHO.name).is_none() {
+            setup.described.push(ECHO.clone());
         }
         self.opened = Some(OpenedExecutor {
             context: setup.context.clone(),
@@ -171,13 +174,14 @@ impl<C: Callable> Outbound for Executor<C> {
 
     async fn run(self, mut inlet: Inlet, outlet: Outlet) -> Result<(), BoxError> {
         let opened = self.opened.expect("a part is opened before it runs");
+        let methods = C::functions(&self.state).iter();
+        let methods = methods
+            .map(|function| MethodId::new(&opened.context.name, &function.name))
+            .collect();
         let mut calls = CallLoop {
             state: self.state,
             addressee: self.addressee,
-            methods: C::FUNCTIONS
-                .iter()
-                .map(|function| MethodId::new(&opened.context.name, function.name))
-                .collect(),
+            methods,
             functions: opened.functions,
             layers: opened.layers,
             last_found: None,

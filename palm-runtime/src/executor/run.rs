@@ -41,7 +41,7 @@ pub(super) struct CallLoop<C> {
     pub(super) functions: Vec<Arc<FunctionCounters>>,
     /// The outermost layer; `None` without layers.
     pub(super) layers: Option<MethodService>,
-    /// In the order of [`Callable::FUNCTIONS`].
+    /// In the order of [`Callable::functions`].
     pub(super) methods: Vec<MethodId>,
     /// The function and stage of the last message, and the index that they resolved to.
     pub(super) last_found: Option<(String, i64, usize)>,
@@ -121,7 +121,7 @@ impl<C: Callable> CallLoop<C> {
                     }
                     None => Box::pin(future),
                 };
-                if C::FUNCTIONS[started.index].results == Results::Many {
+                if C::functions(&calls.state)[started.index].results == Results::Many {
                     // Results of a stream are sent at once, after the results of earlier calls.
                     calls.flush().await;
                 }
@@ -238,7 +238,7 @@ impl<C: Callable> CallLoop<C> {
         let end = started.end.take();
         let (started_at, counters) = (started.started_at, started.counters.clone());
         let deadline = started.deadline;
-        let max_runtime = C::FUNCTIONS
+        let max_runtime = C::functions(&self.state)
             .get(started.index)
             .and_then(|it| it.max_runtime);
         let topic = started.header.client_topic();

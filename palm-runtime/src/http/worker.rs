@@ -58,6 +58,7 @@ pub struct HttpWorker<C>(Arc<HttpWorkerInner<C>>);
 
 #[derive(Debug)]
 struct HttpWorkerInner<C> {
+    name: String,
     state: Arc<State<C>>,
     concurrency: usize,
     memory: BodyMemory,
@@ -82,11 +83,13 @@ pub trait IntoHttpWorker: Callable {
 impl<C: Callable> HttpWorker<C> {
     /// Creates a service of the methods of `component`.
     pub fn new(component: C) -> Self {
-        Self::with_concurrency(State::new(component), default_concurrency())
+        let name = component.name().to_owned();
+        Self::with_concurrency(name, State::new(component), default_concurrency())
     }
 
-    fn with_concurrency(state: Arc<State<C>>, concurrency: usize) -> Self {
+    fn with_concurrency(name: String, state: Arc<State<C>>, concurrency: usize) -> Self {
         Self(Arc::new(HttpWorkerInner {
+            name,
             state,
             concurrency,
             memory: BodyMemory::default(),
@@ -99,7 +102,7 @@ impl<C: Callable> HttpWorker<C> {
     /// Call it before the service is cloned: clones made earlier keep an executor of their own.
     #[must_use]
     pub fn concurrency(self, calls: usize) -> Self {
-        Self::with_concurrency(self.0.state.clone(), calls)
+        Self::with_concurrency(self.0.name.clone(), self.0.state.clone(), calls)
     }
 
     /// Returns the queue of the executor, and starts the executor if it does not run.
@@ -121,7 +124,7 @@ impl<C: Callable> HttpWorker<C> {
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
         let store = Arc::new(store);
         let context = Arc::new(ComponentContext {
-            name: C::NAME.to_owned(),
+            name: self.0.name.clone(),
             cache: Cache::local(store.clone()),
             cancellations: Arc::default(),
         });
@@ -167,7 +170,7 @@ impl<C: Callable> HttpWorker<C> {
             }
         };
         message.ensure_id();
-        if let Some(function) = function_with_several_results::<C>(&message) {
+        if let Some(function) = function_with_several_results(&self.0.state, &message) {
             let detail = format!(
                 "`{function}` returns several results, and an HTTP worker can return only one"
             );
@@ -191,10 +194,13 @@ impl<C: Callable> HttpWorker<C> {
 }
 
 /// Returns the function that a message calls, if it returns several results.
-fn function_with_several_results<C: Callable>(message: &Message) -> Option<&'static str> {
-    let index = C::find(message.step().ok()?.function)?;
-    let function = &C::FUNCTIONS[index];
-    (function.results == Results::Many).then_some(function.name)
+fn function_with_several_results<'a, C: Callable>(
+    state: &'a State<C>,
+    message: &Message,
+) -> Option<&'a str> {
+    let index = C::find(state, message.step().ok()?.function)?;
+    let function = &C::functions(state)[index];
+    (function.results == Results::Many).then_some(&*function.name)
 }
 
 fn response(answer: Bytes) -> Response<Body> {

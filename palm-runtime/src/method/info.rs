@@ -1,19 +1,20 @@
 //! [`FunctionInfo`]: a function as it is listed in the descriptor and dispatched.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// A function of a component, as it is listed in the descriptor and dispatched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FunctionInfo {
     /// The name by which it is called.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The first line of its documentation. Empty if it has none.
-    pub doc: &'static str,
+    pub doc: Cow<'static, str>,
     /// The type of its argument, as written. Empty if it has none.
-    pub input: &'static str,
+    pub input: Cow<'static, str>,
     /// The type of its result, as written. `()` if it has none.
-    pub output: &'static str,
+    pub output: Cow<'static, str>,
     /// Whether it takes `&self` or `&mut self`.
     pub receiver: Receiver,
     /// The number of results of a call.
@@ -40,10 +41,10 @@ impl FunctionInfo {
     ) -> Self {
         let (input, output) = types;
         Self {
-            name,
-            doc,
-            input,
-            output,
+            name: Cow::Borrowed(name),
+            doc: Cow::Borrowed(doc),
+            input: Cow::Borrowed(input),
+            output: Cow::Borrowed(output),
             receiver,
             results,
             takes_context,

@@ -9,10 +9,11 @@ use super::{Emit, State};
 use crate::context::Context;
 use crate::failure::CallFailure;
 use crate::message::Message;
+use crate::payload::type_name;
 
 /// Hooks that shape a stream of messages. Implemented by the macros, which override the hooks that the user wrote.
 pub trait Shape: Sized + Send + Sync + 'static {
-    /// The component's name, unless its builder sets another one.
+    /// The component's name, unless its builder sets another one. A worker has that of its master.
     const NAME: &'static str;
 
     /// Whether a method or a hook takes `&mut self`, so that access needs a lock.
@@ -26,6 +27,21 @@ pub trait Shape: Sized + Send + Sync + 'static {
 
     /// Whether `handle_stream` is overridden.
     const HANDLES_STREAM: bool = false;
+
+    /// Returns the name. Default: [`NAME`](Self::NAME).
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    /// Returns the beginning of the default name of a worker. Default: the name of its type.
+    fn worker_prefix(&self) -> String {
+        type_name::<Self>()
+    }
+
+    /// Returns why the component cannot start, one sentence for each mistake. Default: none.
+    fn mistakes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Turns an inbound message into the messages for the workers. Default: the message itself.
     fn scatter(
@@ -75,7 +91,7 @@ impl<C: Shape> State<C> {
     pub fn new(value: C) -> Arc<Self> {
         Arc::new(match C::EXCLUSIVE {
             true => Self::locked(value),
-            false => Self::unlocked(value),
+            false => Self::without_lock(value),
         })
     }
 }

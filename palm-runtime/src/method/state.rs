@@ -14,13 +14,25 @@ enum StateAccess<C> {
 
 impl<C> State<C> {
     /// Creates a state that grants access by `&self` only.
-    pub(super) fn unlocked(value: C) -> Self {
+    pub(super) fn without_lock(value: C) -> Self {
         Self(StateAccess::Shared(value))
     }
 
     /// Creates a state that grants access by `&mut self`, too.
     pub(super) fn locked(value: C) -> Self {
         Self(StateAccess::Locked(RwLock::new(value)))
+    }
+
+    /// Returns the value of a component that needs no lock.
+    ///
+    /// # Panics
+    ///
+    /// If [`Shape::EXCLUSIVE`] is true.
+    pub(crate) fn unlocked(&self) -> &C {
+        match &self.0 {
+            StateAccess::Shared(value) => value,
+            StateAccess::Locked(_) => panic!("`Shape::EXCLUSIVE` is true"),
+        }
     }
 
     /// Grants access for a `&self` method. Waits only while a `&mut self` method runs or waits.

@@ -43,7 +43,7 @@ impl<C: Callable> Direct<C> {
         let store = ComponentStore::new(Arc::new(MemoryStore::default()), CacheLimits::default());
         let store = Arc::new(store);
         let context = ComponentContext {
-            name: C::NAME.to_owned(),
+            name: component.name().to_owned(),
             cache: Cache::local(store.clone()),
             cancellations: Arc::default(),
         };

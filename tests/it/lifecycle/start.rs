@@ -189,11 +189,11 @@ fn registered_components_are_listed() {
     let functions: Vec<_> = slow
         .functions
         .iter()
-        .map(|function| function.name)
+        .map(|function| &*function.name)
         .collect();
     assert_eq!(functions, ["gated", "noted", "endless"]);
     assert_eq!(
-        (slow.functions[0].input, slow.functions[0].output),
+        (&*slow.functions[0].input, &*slow.functions[0].output),
         ("Bytes", "Bytes")
     );
     assert_eq!(slow.functions[0].doc, "Waits at the gate.");

@@ -91,9 +91,14 @@ pub(super) fn implementation(component: &Component<'_>) -> TokenStream {
         }
     });
     let body = quote! {
-        const FUNCTIONS: &'static [#private::FunctionInfo] = __PALM_FUNCTIONS;
+        fn functions(_: &#private::State<Self>) -> &[#private::FunctionInfo] {
+            __PALM_FUNCTIONS
+        }
 
-        fn find(__palm_name: &::core::primitive::str) -> ::core::option::Option<::core::primitive::usize> {
+        fn find(
+            _: &#private::State<Self>,
+            __palm_name: &::core::primitive::str,
+        ) -> ::core::option::Option<::core::primitive::usize> {
             match __palm_name {
                 #(#names)*
                 _ => ::core::option::Option::None,

@@ -61,9 +61,14 @@ fn methods<'a>(component: &'a Component<'_>) -> Vec<&'a Method> {
 fn callable(component: &Component<'_>) -> TokenStream {
     let private = private(component);
     let body = quote! {
-        const FUNCTIONS: &'static [#private::FunctionInfo] = &[];
+        fn functions(_: &#private::State<Self>) -> &[#private::FunctionInfo] {
+            &[]
+        }
 
-        fn find(_: &::core::primitive::str) -> ::core::option::Option<::core::primitive::usize> {
+        fn find(
+            _: &#private::State<Self>,
+            _: &::core::primitive::str,
+        ) -> ::core::option::Option<::core::primitive::usize> {
             ::core::option::Option::None
         }
 

@@ -73,8 +73,13 @@ fn server_expands_to_constants_traits_and_registration() {
                 where
                     Resizer: ::core::marker::Send + ::core::marker::Sync + 'static,
                 {
-                    const FUNCTIONS: &'static [::palm::__private::FunctionInfo] = __PALM_FUNCTIONS;
+                    fn functions(
+                        _: &::palm::__private::State<Self>,
+                    ) -> &[::palm::__private::FunctionInfo] {
+                        __PALM_FUNCTIONS
+                    }
                     fn find(
+                        _: &::palm::__private::State<Self>,
                         __palm_name: &::core::primitive::str,
                     ) -> ::core::option::Option<::core::primitive::usize> {
                         match __palm_name {
@@ -311,8 +316,13 @@ fn worker_expands_methods_of_every_form() {
                     T: Image,
                     Resizer<T>: ::core::marker::Send + ::core::marker::Sync + 'static,
                 {
-                    const FUNCTIONS: &'static [bus::__private::FunctionInfo] = __PALM_FUNCTIONS;
+                    fn functions(
+                        _: &bus::__private::State<Self>,
+                    ) -> &[bus::__private::FunctionInfo] {
+                        __PALM_FUNCTIONS
+                    }
                     fn find(
+                        _: &bus::__private::State<Self>,
                         __palm_name: &::core::primitive::str,
                     ) -> ::core::option::Option<::core::primitive::usize> {
                         match __palm_name {
@@ -576,8 +586,13 @@ fn mux_worker_emits_every_result() {
                 where
                     Foo: ::core::marker::Send + ::core::marker::Sync + 'static,
                 {
-                    const FUNCTIONS: &'static [::palm::__private::FunctionInfo] = __PALM_FUNCTIONS;
+                    fn functions(
+                        _: &::palm::__private::State<Self>,
+                    ) -> &[::palm::__private::FunctionInfo] {
+                        __PALM_FUNCTIONS
+                    }
                     fn find(
+                        _: &::palm::__private::State<Self>,
                         __palm_name: &::core::primitive::str,
                     ) -> ::core::option::Option<::core::primitive::usize> {
                         match __palm_name {
@@ -901,8 +916,13 @@ fn generated_items_keep_the_cfgs_of_their_methods() {
                 where
                     Foo: ::core::marker::Send + ::core::marker::Sync + 'static,
                 {
-                    const FUNCTIONS: &'static [::palm::__private::FunctionInfo] = __PALM_FUNCTIONS;
+                    fn functions(
+                        _: &::palm::__private::State<Self>,
+                    ) -> &[::palm::__private::FunctionInfo] {
+                        __PALM_FUNCTIONS
+                    }
                     fn find(
+                        _: &::palm::__private::State<Self>,
                         __palm_name: &::core::primitive::str,
                     ) -> ::core::option::Option<::core::primitive::usize> {
                         match __palm_name {

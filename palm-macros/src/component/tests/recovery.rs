@@ -73,8 +73,13 @@ fn block_with_mistakes_keeps_its_items_without_helper_attributes() {
                 where
                     Foo: ::core::marker::Send + ::core::marker::Sync + 'static,
                 {
-                    const FUNCTIONS: &'static [::palm::__private::FunctionInfo] = &[];
+                    fn functions(
+                        _: &::palm::__private::State<Self>,
+                    ) -> &[::palm::__private::FunctionInfo] {
+                        &[]
+                    }
                     fn find(
+                        _: &::palm::__private::State<Self>,
                         _: &::core::primitive::str,
                     ) -> ::core::option::Option<::core::primitive::usize> {
                         ::core::option::Option::None

@@ -3,7 +3,7 @@
 #![deny(warnings)]
 #![allow(dead_code)]
 
-use palm::__private::{Callable, Shape};
+use palm::__private::{Callable, Shape, State};
 
 struct Foo;
 
@@ -52,16 +52,15 @@ impl NothingLeft {
 }
 
 fn main() {
-    let names: Vec<&str> = Foo::FUNCTIONS
-        .iter()
-        .map(|function| function.name)
-        .collect();
+    let state = State::new(Foo);
+    let names = Foo::functions(&state).iter();
+    let names: Vec<&str> = names.map(|function| &*function.name).collect();
     assert_eq!(names, ["first", "either", "last"]);
     for (index, name) in names.into_iter().enumerate() {
-        assert_eq!(Foo::find(name), Some(index));
+        assert_eq!(Foo::find(&state, name), Some(index));
     }
-    assert_eq!(Foo::find("gone"), None);
+    assert_eq!(Foo::find(&state, "gone"), None);
     const { assert!(!Foo::EXCLUSIVE) };
     const { assert!(!Foo::HANDLES_STREAM) };
-    assert_eq!(NothingLeft::FUNCTIONS, []);
+    assert_eq!(NothingLeft::functions(&State::new(NothingLeft)), []);
 }
