@@ -77,6 +77,22 @@ fn sent_messages_are_delivered_although_the_runtime_ends() {
 }
 
 #[test]
+fn messages_that_were_sent_arrive_although_their_client_is_dropped() {
+    const MESSAGES: u64 = 200;
+    check(async {
+        let (handle, server) = spawn().await;
+        let connecting = Client::connect("server", handle.db_address());
+        let client = soon("connecting", connecting).await.unwrap();
+        for _ in 0..MESSAGES {
+            client.send(Server::NOTHING.untyped(), "x").await.unwrap();
+        }
+        drop(client);
+        let count = || server.silent.load(Ordering::Relaxed);
+        eventually("the messages", || count() == MESSAGES).await;
+    });
+}
+
+#[test]
 fn legacy_client_that_subscribes_late_receives_its_answer() {
     check(async {
         let (handle, _) = spawn().await;
