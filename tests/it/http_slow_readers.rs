@@ -241,7 +241,8 @@ fn flood_of_reset_streams_leaves_no_calls_behind() {
             }
         };
         soon("the flood", flooding).await;
-        assert!(sent > 100, "{sent}");
+        // The server accepts at least this many resets of streams that have not begun.
+        assert!(sent >= 20, "{sent}");
         // Others are served, and the calls of the flood are cancelled, whether its connection is closed or not.
         let mut other = shop.connect(LARGE as u32).await;
         assert_eq!(other.get("small").await, (StatusCode::OK, 5));

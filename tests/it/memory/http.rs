@@ -63,8 +63,8 @@ fn bodies_at_a_gateway_are_bounded_in_total() {
         let answer = soon("an answer to a small request", post("size", 3)).await;
         assert_eq!(answer.unwrap().text().await.unwrap(), "3");
         // The bodies are the tasks that the worker has, as well.
+        master.reaches(GATEWAY / 2).await;
         master.assert_within(GATEWAY + QUEUE + TASKS + UNREAD);
-        master.assert_reached(GATEWAY / 2);
         gate.open();
         while let Some(response) = finally("an answer", requests.join_next()).await {
             let response = response.unwrap().unwrap();

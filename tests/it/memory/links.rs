@@ -110,8 +110,8 @@ fn unread_calls_are_bounded_in_total_and_none_of_a_client_is_lost() {
             let name = send_request(&request, "server.get", "", "name");
             assert_eq!(soon("a reply", name).await, "server");
         }
+        server.reaches(UNREAD).await;
         server.assert_within(UNREAD + QUEUE + buffers);
-        server.assert_reached(UNREAD);
         soon(
             "a reply",
             send_request(&request, "server.set", "open", "now"),
@@ -202,8 +202,8 @@ fn unread_results_of_workers_are_bounded_in_total_and_none_is_lost() {
                 master.assert_answers(&request).await;
             }
         }
+        master.reaches(UNREAD).await;
         master.assert_within(UNREAD + RESULT + QUEUE);
-        master.assert_reached(UNREAD);
         soon("a reply", send_request(&request, "_.set", "open", "now")).await;
         // The other results are requested again, and all connections receive them at the same time.
         let answers = job.await.unwrap();
@@ -239,8 +239,8 @@ fn assigned_and_waiting_tasks_are_bounded_in_total() {
             master.assert_answers(&request).await;
         }
         let buffers = CLIENTS as usize * 2 * block.len();
+        master.reaches(TASKS).await;
         master.assert_within(TASKS + WAITING_TASKS + UNREAD + QUEUE + buffers);
-        master.assert_reached(TASKS);
         master.assert_answers(&request).await;
         drop(workers);
     });

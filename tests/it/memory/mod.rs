@@ -13,7 +13,7 @@ use palm::socket::Request;
 use palm::{ComponentHandle, LinkOptions, MemoryStore, QueueLimits};
 
 use super::process::Process;
-use super::setup::{address, options, soon};
+use super::setup::{address, eventually, options, soon};
 
 mod connections;
 mod control;
@@ -150,10 +150,10 @@ impl Measured {
         );
     }
 
-    /// Asserts that the process has used so many bytes that its limit was reached.
-    fn assert_reached(&self, bytes: usize) {
-        let peak = self.peak() / MIB;
-        assert!(peak >= bytes / MIB, "the limit was not reached: {peak} MiB");
+    /// Waits until the process has used so many bytes that its limit was reached.
+    async fn reaches(&self, bytes: usize) {
+        let what = format!("{} MiB", bytes / MIB);
+        eventually(&what, || self.peak() >= bytes / MIB * MIB).await;
     }
 
     async fn request(&self) -> Request {

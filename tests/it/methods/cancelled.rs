@@ -107,8 +107,10 @@ fn method_notices_that_its_deadline_has_passed() {
         for function in [Patient::WAIT, Patient::BLOCK] {
             let call = client
                 .eval(function, ())
-                .timeout(Duration::from_millis(100));
-            assert!(soon("the timeout", call.into_future()).await.is_err());
+                // Long enough for the method to begin, also on a busy machine.
+                .timeout(Duration::from_secs(1));
+            // The blocking method may return just before the client stops waiting.
+            let _ = soon("the end", call.into_future()).await;
         }
         stopped.arrived(2).await;
         // The runtime of a method is limited without a deadline of its caller.
