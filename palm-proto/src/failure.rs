@@ -23,7 +23,7 @@ pub struct CallFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailureKind {
-    /// The method returned an error.
+    /// The method, a hook or a layer returned an error, or the result cannot be encoded.
     Failed,
     /// The method panicked.
     Panicked,
@@ -35,7 +35,7 @@ pub enum FailureKind {
     Cancelled,
     /// The deadline passed. If the method had not started, it was not called.
     DeadlineExceeded,
-    /// No worker was available until the deadline.
+    /// No worker or follower was available, or workers were lost with the call.
     Unavailable,
     /// The caller may not make the call: a layer of the component rejected it.
     PermissionDenied,

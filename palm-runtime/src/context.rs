@@ -92,7 +92,7 @@ impl Context {
     ///
     /// An `async` method is dropped when its call is cancelled. If it waits for this future, it is polled once more
     /// before that: it can release what it holds, but not await. A `blocking` method is not stopped, and may call
-    /// [`is_cancelled`](Self::is_cancelled) between the steps of its work. The result of a cancelled call is discarded.
+    /// [`is_cancelled`](Self::is_cancelled) between the steps of its work. The result of a method that was dropped is discarded.
     ///
     /// # Cancel safety
     ///

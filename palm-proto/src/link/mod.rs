@@ -1,8 +1,8 @@
-//! What links decide: delivery with acknowledgement, credit and redelivery, without I/O.
+//! The state machines of links: acknowledgement, credit and redelivery, without I/O.
 //!
 //! Start with [`session`], the protocol between two ends as a state machine. [`dispatch`] assigns tasks to the
 //! least-loaded workers and redelivers those of lost ones, and [`subscriptions`] finds the subscribers of a topic and
-//! bounds their backlog. `framing` packs messages into frames, ahead of which is a [`header`]. `proto/README.md`
+//! bounds their backlog. `framing` packs messages into frames, each preceded by a [`header`]. `proto/README.md`
 //! specifies the wire.
 
 pub mod dispatch;

@@ -24,5 +24,5 @@ pub use service::{CallHandler, CallService};
 
 use crate::failure::CallFailure;
 
-/// The innermost service at a component: it runs the method.
+/// The service that a layer of a component wraps: the innermost one, which runs the method, or a layered one.
 pub type MethodService = CallService<CallFailure>;

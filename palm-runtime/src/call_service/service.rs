@@ -25,7 +25,7 @@ pub struct CallService<E> {
     error: PhantomData<fn() -> E>,
 }
 
-/// A service of calls, of which a layer makes another one: `tower::Service<CallRequest, Response = CallResponse>`, with
+/// The service that a layer returns: any `tower::Service<CallRequest, Response = CallResponse>` with
 /// an error that converts to [`BoxError`].
 ///
 /// Implemented for all such services that are `Send` and `'static`. They need not be `Clone`.
@@ -102,7 +102,7 @@ impl<E: ServiceError> CallService<E> {
     }
 }
 
-/// Waits for the service to become ready, and calls it. Calls become ready in their order; they are answered at once.
+/// Waits for the service to become ready, and calls it. Calls wait for readiness in their order, and run concurrently.
 async fn call(
     service: &Mutex<dyn CallHandler>,
     request: CallRequest,

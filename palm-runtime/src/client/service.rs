@@ -4,7 +4,7 @@ use super::CallError;
 use crate::call_service::{CallService, LayerFailure, ServiceError, failure_kind};
 use crate::failure::FailureKind;
 
-/// The innermost service at a client: it sends the call, and receives its answer.
+/// The service that a layer of a client wraps: the innermost one, which makes the call, or a layered one.
 pub type ClientService = CallService<CallError>;
 
 impl ServiceError for CallError {

@@ -16,12 +16,12 @@ use crate::payload::FromPayload;
 
 /// A component of the kind `K` whose methods are closures.
 ///
-/// Returned by [`Server::builder`], [`Pipeline::builder`], [`Sink::builder`] and [`Worker::builder`]. It is like a type
-/// with a macro: [`bind`](Bind::bind), or [`connect`](Connect::connect) for a worker, returns its [`Builder`], and tests
+/// Returned by [`Server::builder`], [`Pipeline::builder`], [`Sink::builder`] and [`Worker::builder`]. It is used like a
+/// type with a macro: [`bind`](Bind::bind), or [`connect`](Connect::connect) for a worker, returns its [`Builder`], and tests
 /// call it in a [`Direct`](crate::testing::Direct) or a [`Cluster`](crate::testing::Cluster).
 ///
 /// Calls run concurrently, up to [`concurrency`](Builder::concurrency). State that methods share is captured by their
-/// closures. Each call has one result; for several results, and for the hook `handle_stream`, use a macro.
+/// closures. Each call has one result; for several results, `blocking` methods, `&mut self` and hooks, use a macro.
 ///
 /// The component does not start if it has no method, a method has no valid name, or two methods have the same name:
 /// [`StartError::Configuration`](crate::StartError::Configuration) lists all of these.
@@ -46,7 +46,7 @@ use crate::payload::FromPayload;
 /// # }
 /// ```
 ///
-/// A closure of another form does not compile:
+/// A parameter without a codec does not compile:
 ///
 /// ```compile_fail
 /// # use palm::Server;

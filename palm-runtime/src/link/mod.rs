@@ -1,6 +1,6 @@
 //! Links: delivery with acknowledgement, credit and redelivery between components.
 //!
-//! What links decide is in [`palm_proto::link`], without I/O: start with [`session`] there. [`server`] is the accepting
+//! The state machines of links are in [`palm_proto::link`], without I/O: start with [`session`] there. [`server`] is the accepting
 //! side, over a ROUTER, and [`client`] the connecting side, over a DEALER. [`inbound`] delivers what the server side
 //! receives to the parts of the component, [`liveness`] shows signs of life for links that cannot be driven, and
 //! [`peer_log`] decides what is logged of peers. `proto/README.md` specifies the wire.

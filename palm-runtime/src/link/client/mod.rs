@@ -370,9 +370,9 @@ impl LinkClient {
 
     /// Queues the message of one call, like [`send_all`](Self::send_all). Waits for capacity. Cancel safe.
     ///
-    /// While several calls are under way the message is sent a little later, together with those of tasks that are
-    /// ready to call as well: when the task that [`drive`](Self::drive)s the link has let them run, or has received
-    /// something. `function` is the text of its steps.
+    /// While at least [`MIN_SHARED_CALLS`] messages are unacknowledged, the message waits for a batch: the task that
+    /// [`drive`](Self::drive)s the link yields once, so that other tasks can add their calls, and then sends the batch.
+    /// `function` is the text of the steps.
     pub(crate) async fn send_call(&self, resend: ResendPolicy, function: &str, frame: Bytes) {
         loop {
             {
