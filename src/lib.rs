@@ -38,13 +38,13 @@ pub use palm_runtime::{
     Addressee, Answer, Argument, Bind, BoxError, BoxMethod, ByteString, Bytes, Cache, CacheError,
     CacheLimits, CallError, CallFailure, Change, ChangeLog, Client, ClientBuilder, ComponentHandle,
     ComponentKind, ConfigurationError, Connect, ConnectError, Context, DecodeError, Durations,
-    Entry, Error, Eval, Executor, FailureKind, Feeds, FromPayload, Function, FunctionMetrics, Hub,
-    IntoPayload, IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore, Message, Metrics,
-    NoAnswer, OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics, Pipeline, Position,
-    PositionedError, Progress, Protobuf, QueueLimits, Registration, RemoteError, Result, Route,
-    RunError, Scan, Server, ServerTemplate, Sink, StartError, Step, StepError, Steps, Swap,
-    Untyped, Watch, WireFormatError, Worker, blocking, callable, component, components, middleware,
-    part, parts, proto, socket,
+    Entry, Error, Eval, Executor, ExposedError, FailureKind, Feeds, FromPayload, Function,
+    FunctionMetrics, Hub, IntoPayload, IntoSteps, Job, KeyValue, LinkOptions, Master, MemoryStore,
+    Message, Metrics, NoAnswer, OpenStoreError, Order, Page, PageLimits, PartKind, PartMetrics,
+    Pipeline, Position, PositionedError, Progress, Protobuf, QueueLimits, Registration,
+    RemoteError, Result, Route, RunError, Scan, Server, ServerTemplate, Sink, StartError, Step,
+    StepError, Steps, Swap, Untyped, Watch, WireFormatError, Worker, blocking, callable, component,
+    components, middleware, part, parts, proto, socket,
 };
 #[cfg(feature = "file-cache")]
 pub use palm_runtime::{FileStore, FileStoreBuilder};

@@ -85,9 +85,8 @@ macro_rules! settings_methods {
         /// runtime. Default: no.
         ///
         /// A single thread never waits for another one to wake up, so calls have a lower latency and cost. Methods
-        /// share the thread with the sockets, so mark methods that compute for long with `blocking`. On a machine with
-        /// two processors a call took 100 µs instead of 115 µs, and a server had a fifth more throughput
-        /// (`benches/README.md`).
+        /// share the thread with the sockets, so mark methods that compute for long with `blocking`. `benches/README.md`
+        /// has measurements.
         pub fn own_thread(mut self, own_thread: bool) -> Self {
             self.settings.own_thread = own_thread;
             self

@@ -121,7 +121,8 @@ impl BoxMethod {
 
     /// Sets the limit on the run time of a call. Default: none.
     ///
-    /// A call that exceeds it fails with [`DeadlineExceeded`](crate::FailureKind::DeadlineExceeded).
+    /// A call that exceeds it fails with [`DeadlineExceeded`](crate::FailureKind::DeadlineExceeded) at its next
+    /// `await`; a closure that does not await is not interrupted.
     #[must_use]
     pub fn max_runtime(mut self, limit: Duration) -> Self {
         self.info.max_runtime = Some(limit);
