@@ -16,8 +16,8 @@ use smallvec::SmallVec;
 use super::session::{Session, TaggedBatch, memory_bytes, message_count};
 use super::{CLIENT, MAX_NAME_BYTES, PeerKey};
 use crate::budget::{self, Budget, Reservation};
-use crate::message::Batch;
 use crate::message::proto::{self, LinkHello};
+use crate::message::{Batch, client_id};
 use crate::shrink::shrink;
 
 /// The topic of cancellations. Their body lists topics of calls, one per line.
@@ -248,10 +248,10 @@ impl Default for SubscriptionTable {
     }
 }
 
-/// Returns the client id of a topic: the text up to the first slash.
+/// [`client_id`] of a topic as text.
 #[inline]
 pub fn client_of(topic: &str) -> &str {
-    topic.split('/').next().unwrap_or(topic)
+    &topic[..client_id(topic.as_bytes()).len()]
 }
 
 impl SubscriptionTable {
