@@ -53,6 +53,7 @@ mod network;
 mod other_languages;
 mod parts;
 mod process;
+mod public_api;
 mod pylm;
 mod rep;
 mod restarts;
